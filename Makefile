@@ -1,0 +1,79 @@
+# The verbs; CMake and Ninja do the work. `make help` lists them.
+SHELL := /bin/sh
+BUILD := build
+MODEL ?= smollm2:135m
+T     ?= tensor_gguf
+FUZZ_SECONDS ?= 60
+JOBS  ?= $(shell getconf _NPROCESSORS_ONLN)
+VENV  := $(BUILD)/venv
+
+.PHONY: all build serve test unit e2e check format asan tsan fuzz fuzz-all bench oracle docs soak models deps test-deps clean help
+
+all: build ## build the program at build/tandem
+
+build: deps
+	@test -f $(BUILD)/build.ninja || cmake --preset release
+	@ninja -C $(BUILD) -j $(JOBS) tandem
+
+serve: build ## bring the default model and serve it on 127.0.0.1:8000
+	@tools/fetch_model.py $(MODEL)
+	@printf '\nWhen it is ready, try this in another terminal:\n\n  curl -N http://127.0.0.1:8000/v1/chat/completions -H "Content-Type: application/json" \\\n    -d '"'"'{"messages":[{"role":"user","content":"Say hello in five languages."}],"stream":true}'"'"'\n\n'
+	@exec $(BUILD)/tandem serve $(MODEL) $(ARGS)
+
+test: deps test-deps models ## build everything and run all tests
+	@tools/run_tests.py --build $(BUILD) --jobs $(JOBS) --venv $(VENV)
+
+unit: deps ## only the C unit tests
+	@test -f $(BUILD)/build.ninja || cmake --preset release
+	@ninja -C $(BUILD) -j $(JOBS) && ctest --test-dir $(BUILD) --output-on-failure -j 2
+
+e2e: build test-deps models ## only the end-to-end tests, with the official clients
+	@ninja -C $(BUILD) -j $(JOBS)
+	@TANDEM=$(CURDIR)/$(BUILD)/tandem $(VENV)/bin/python -m pytest -q tests/e2e $(ARGS)
+
+check: build test-deps ## include rules, banned functions, sizes, complexity, globals, formatting, stale docs
+	@ninja -C $(BUILD) -j $(JOBS)
+	@$(VENV)/bin/python tools/check/check.py --build $(BUILD)
+
+format: ## reformat all C sources
+	@git ls-files '*.c' '*.h' | grep -v -E 'text/unicode_table' | xargs clang-format -i
+
+asan: test-deps models ## unit and end-to-end tests under address and undefined-behaviour sanitizers
+	@tools/run_tests.py --build $(BUILD)/asan --preset asan --jobs $(JOBS) --venv $(VENV) --suite sanitizer
+
+tsan: test-deps models ## the same under the thread sanitizer
+	@tools/run_tests.py --build $(BUILD)/tsan --preset tsan --jobs $(JOBS) --venv $(VENV) --suite sanitizer
+
+fuzz: ## run one fuzz target: make fuzz T=http_parser FUZZ_SECONDS=600
+	@tools/run_fuzz.py --build $(BUILD)/fuzz --jobs $(JOBS) --seconds $(FUZZ_SECONDS) $(T)
+
+fuzz-all: ## run every fuzz target for FUZZ_SECONDS
+	@tools/run_fuzz.py --build $(BUILD)/fuzz --jobs $(JOBS) --seconds $(FUZZ_SECONDS) --all
+
+bench: build test-deps models ## speed beside llama.cpp from one run; results go to bench/results
+	@$(VENV)/bin/python bench/compare.py $(ARGS)
+
+soak: build test-deps models ## long run with random disconnects; memory, descriptors and pages must stay flat
+	@$(VENV)/bin/python bench/soak.py $(ARGS)
+
+oracle: ## regenerate the reference vectors with torch and transformers, and compare them with the committed ones
+	@tools/parity/oracle.sh
+
+docs: build ## regenerate what is generated in docs/ from the tables
+	@$(BUILD)/tandem docs options > docs/OPTIONS.md && $(BUILD)/tandem docs api > docs/API.md
+
+models: ## bring the models that tests use
+	@tools/fetch_model.py --tests
+
+deps: ## install what building needs (apt or brew)
+	@tools/install_deps.sh build
+
+test-deps: deps ## install what tests need
+	@tools/install_deps.sh test
+	@tools/make_venv.sh $(VENV)
+
+clean: ## remove build products
+	@rm -rf $(BUILD)
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'

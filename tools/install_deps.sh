@@ -1,0 +1,55 @@
+#!/bin/sh
+# Installs missing system packages: `build` for the program, `test` for its tests. Quiet and quick when nothing is missing.
+set -eu
+
+what="${1:-build}"
+
+build_apt="cmake ninja-build gcc libc6-dev pkg-config libuv1-dev libjson-c-dev libssl-dev libxxhash-dev libutf8proc-dev python3 python3-pip ca-certificates"
+test_apt="libcmocka-dev python3-venv clang-format binutils"
+build_brew="cmake ninja pkg-config libuv json-c openssl@3 xxhash utf8proc python@3"
+test_brew="cmocka clang-format"
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null 2>&1; then sudo "$@"; else
+        echo "install_deps: these packages are missing and this user cannot install them: $missing" >&2
+        echo "install_deps: as root: apt-get install $missing" >&2
+        exit 1
+    fi
+}
+
+with_apt() {
+    missing=""
+    for package in "$@"; do
+        status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+        [ "$status" = "install ok installed" ] || missing="$missing $package"
+    done
+    [ -z "$missing" ] && return 0
+    echo "installing:$missing"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    # shellcheck disable=SC2086
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+with_brew() {
+    missing=""
+    installed=" $(brew list --formula -1 | tr '\n' ' ') "
+    for package in "$@"; do
+        case "$installed" in *" $package "* | *" $package@"*) ;; *) missing="$missing $package" ;; esac
+    done
+    [ -z "$missing" ] && return 0
+    echo "installing:$missing"
+    # shellcheck disable=SC2086
+    brew install -q $missing
+}
+
+if command -v apt-get >/dev/null 2>&1; then
+    # shellcheck disable=SC2086
+    case "$what" in build) with_apt $build_apt ;; test) with_apt $build_apt $test_apt ;; esac
+elif command -v brew >/dev/null 2>&1; then
+    # shellcheck disable=SC2086
+    case "$what" in build) with_brew $build_brew ;; test) with_brew $build_brew $test_brew ;; esac
+else
+    for tool in cmake ninja pkg-config python3; do
+        command -v "$tool" >/dev/null 2>&1 || { echo "install_deps: $tool is missing, and neither apt-get nor brew is here" >&2; exit 1; }
+    done
+fi

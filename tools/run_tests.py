@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Builds one configuration and runs its tests, then prints `N passed, N failed, N skipped`.
+
+Suites: the C unit tests and the replayed fuzz corpora (ctest), the live comparisons with reference implementations
+(tests/parity/check_*.py), the house rules (tools/check), the end-to-end tests (pytest in tests/e2e). With
+--suite sanitizer the comparisons and rules, which say nothing more under a sanitizer, are left out.
+"""
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SKIPPED = 77
+
+
+class Tally:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.failures = []
+
+    def add(self, name, passed, failed, skipped=0):
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
+        if failed:
+            self.failures.append(name)
+
+
+def run(command, **options):
+    return subprocess.run([str(c) for c in command], cwd=ROOT, text=True, errors="replace", **options)
+
+
+def headline(text):
+    print(f"== {text}", flush=True)
+
+
+def build(arguments):
+    headline(f"build ({arguments.preset})")
+    if not (arguments.build / "build.ninja").exists():
+        run(["cmake", "--preset", arguments.preset, "-B", arguments.build], check=True, stdout=subprocess.DEVNULL)
+    done = run(["ninja", "-C", arguments.build, "-j", arguments.jobs], capture_output=True)
+    if done.returncode:
+        print(done.stdout[-8000:], done.stderr[-2000:])
+        print("0 passed, 1 failed")
+        sys.exit(1)
+
+
+def unit_tests(arguments, tally):
+    headline("unit tests and fuzz corpora")
+    done = run(["ctest", "--test-dir", arguments.build, "--output-on-failure", "-j", max(1, int(arguments.jobs) // 2)],
+               capture_output=True)
+    for line in done.stdout.split("\n"):
+        if re.search(r"\*\*\*|Failed|Timeout|Skipped", line) and "Test #" in line:
+            print(line)
+    if done.returncode:
+        print(done.stdout[-12000:])
+    match = re.search(r"(\d+)% tests passed, (\d+) tests failed out of (\d+)", done.stdout)
+    failed, total = (int(match.group(2)), int(match.group(3))) if match else (1, 1)
+    skipped = len(re.findall(r"Skipped", done.stdout.split("tests passed")[0]))
+    tally.add("unit", total - failed - skipped, failed, skipped)
+
+
+def comparisons(arguments, tally):
+    headline("comparisons with reference implementations")
+    for script in sorted((ROOT / "tests" / "parity").glob("check_*.py")):
+        done = run([arguments.python, script, "--build", arguments.build], capture_output=True)
+        last = (done.stdout.strip().split("\n") or [""])[-1]
+        print(f"{script.name}: {last}", flush=True)
+        if done.returncode not in (0, SKIPPED):
+            print(done.stdout[-4000:], done.stderr[-4000:])
+        tally.add(script.name, done.returncode == 0, done.returncode not in (0, SKIPPED), done.returncode == SKIPPED)
+
+
+def house_rules(arguments, tally):
+    headline("make check")
+    done = run([arguments.python, ROOT / "tools" / "check" / "check.py", "--build", arguments.build], capture_output=True)
+    print(done.stdout.strip()[-4000:], done.stderr[-2000:], flush=True)
+    match = re.search(r"check: (\d+) rules passed, (\d+) failed", done.stdout)
+    tally.add("make check", int(match.group(1)) if match else 0, int(match.group(2)) if match else 1)
+
+
+def end_to_end(arguments, tally):
+    headline("end to end")
+    env = {**os.environ, "TANDEM": str(arguments.build / "tandem"), "TANDEM_BUILD": str(arguments.build)}
+    command = [arguments.python, "-m", "pytest", "-q", "-x" if arguments.fail_fast else "-q", "tests/e2e",
+               "-p", "no:cacheprovider"]
+    done = run(command, env=env, capture_output=True)
+    print(done.stdout.strip()[-12000:] if done.returncode else done.stdout.strip().split("\n")[-1], flush=True)
+    if done.returncode:
+        print(done.stderr[-2000:])
+    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
+    failed = counts.get("failed", 0) + counts.get("error", 0)
+    tally.add("end to end", counts.get("passed", 0), failed or (1 if done.returncode not in (0,) else 0),
+              counts.get("skipped", 0))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    parser.add_argument("--preset", default="release")
+    parser.add_argument("--jobs", default=str(os.cpu_count() or 2))
+    parser.add_argument("--venv", type=pathlib.Path)
+    parser.add_argument("--suite", choices=["all", "sanitizer"], default="all")
+    parser.add_argument("--fail-fast", action="store_true")
+    arguments = parser.parse_args()
+    arguments.build = arguments.build.resolve()
+    # Not resolve(): that would follow the environment's python to the system's.
+    arguments.python = (ROOT / arguments.venv / "bin" / "python").absolute() if arguments.venv else sys.executable
+    began = time.monotonic()
+    tally = Tally()
+    build(arguments)
+    unit_tests(arguments, tally)
+    if arguments.suite == "all":
+        comparisons(arguments, tally)
+        house_rules(arguments, tally)
+    end_to_end(arguments, tally)
+    print(f"took {(time.monotonic() - began) / 60:.1f} minutes")
+    for name in tally.failures:
+        print(f"failed: {name}")
+    print(f"{tally.passed} passed, {tally.failed} failed" + (f", {tally.skipped} skipped" if tally.skipped else ""))
+    sys.exit(1 if tally.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
