@@ -1,0 +1,13 @@
+/* Time. Monotonic for durations and deadlines, wall clock only for what is shown. Any thread. */
+#ifndef TANDEM_BASE_CLOCK_H
+#define TANDEM_BASE_CLOCK_H
+
+#include <stdint.h>
+
+int64_t clock_ns(void);     /* monotonic */
+int64_t clock_ms(void);     /* monotonic */
+int64_t clock_wall_s(void); /* seconds since 1970 */
+int64_t clock_wall_ms(void);
+void clock_sleep_ms(int64_t ms);
+
+#endif

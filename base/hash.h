@@ -1,0 +1,26 @@
+/* Digests: SHA-256 (OpenSSL) for keys that must not collide, XXH3 (xxHash) for checksums. */
+#ifndef TANDEM_BASE_HASH_H
+#define TANDEM_BASE_HASH_H
+
+#include "base/str.h"
+
+#define SHA256_SIZE 32
+
+struct sha256 {
+    uint8_t bytes[SHA256_SIZE];
+};
+
+struct sha256_ctx;                      /* one digest in progress */
+struct sha256_ctx *sha256_create(void); /* aborts the process when OpenSSL cannot allocate (start-up only) */
+void sha256_free(struct sha256_ctx *ctx);
+void sha256_start(struct sha256_ctx *ctx);
+void sha256_update(struct sha256_ctx *ctx, const void *data, size_t size);
+struct sha256 sha256_finish(struct sha256_ctx *ctx); /* start again before the next use */
+
+struct sha256 sha256_of(const void *data, size_t size);
+void sha256_hex(const struct sha256 *digest, char out[2 * SHA256_SIZE + 1]);
+bool sha256_equal(const struct sha256 *a, const struct sha256 *b); /* constant time */
+
+uint64_t xxh3(const void *data, size_t size, uint64_t seed);
+
+#endif

@@ -1,0 +1,210 @@
+/* Reading over json-c. A struct json is a struct json_object under another name; json-c represents JSON's null as a
+ * NULL pointer, so the root of a document that is just `null` is a string marker of our own. */
+/* json-c's types of these names are not ours: renamed while its headers are read. */
+#define json_type jsonc_type
+#define json_bool jsonc_bool
+#include <json-c/json.h>
+#undef json_type
+#undef json_bool
+
+#include "base/json.h"
+#include "base/json_scan.h"
+#include "base/utf8.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NULL_ROOT     "\x01null"
+#define JSON_MAX_SIZE (INT_MAX / 2) /* json-c counts in int; long integers may make the text an eighth longer */
+
+static struct json_object *raw(const struct json *v)
+{
+    return (struct json_object *)v;
+}
+
+static bool is_null_root(const struct json *v)
+{
+    return json_object_get_type(raw(v)) == json_type_string && strcmp(json_object_get_string(raw(v)), NULL_ROOT) == 0 &&
+           json_object_get_userdata(raw(v)) == (void *)json_parse;
+}
+
+static struct json_object *null_root(void)
+{
+    struct json_object *root = json_object_new_string(NULL_ROOT);
+    if (root) {
+        json_object_set_userdata(root, (void *)json_parse, NULL);
+    }
+    return root;
+}
+
+/* The tree of a text that the scan has accepted; NULL when memory fails. */
+static struct json_object *build(struct str text, int depth)
+{
+    struct json_tokener *tokener = json_tokener_new_ex(depth + 2);
+    if (!tokener) {
+        return NULL;
+    }
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    struct json_object *root = json_tokener_parse_ex(tokener, text.ptr, (int)text.len);
+    if (json_tokener_get_error(tokener) == json_tokener_continue) {
+        root = json_tokener_parse_ex(tokener, "", 1); /* a number at the end needs the NUL to be complete */
+    }
+    bool ok = json_tokener_get_error(tokener) == json_tokener_success;
+    json_tokener_free(tokener);
+    if (!ok) {
+        json_object_put(root);
+        root = NULL;
+    }
+    return root;
+}
+
+struct json *json_parse(struct str text, int max_depth, struct error *err)
+{
+    int depth = max_depth ? max_depth : JSON_DEFAULT_DEPTH;
+    if (text.len > JSON_MAX_SIZE) {
+        error_set(err, ERR_TOO_LARGE, "the JSON has %zu bytes, more than %d.", text.len, JSON_MAX_SIZE);
+        return NULL;
+    }
+    if (!utf8_valid(text)) {
+        error_set(err, ERR_INVALID, "the JSON is not valid UTF-8.");
+        return NULL;
+    }
+    struct buf widened;
+    struct json_object *root = NULL;
+    if (json_scan(text, depth, &widened, err)) {
+        text = widened.len ? buf_view(&widened) : text;
+        root = str_eq(str_trim(text), STR("null")) ? null_root() : build(text, depth);
+        if (!root) { /* the scan has accepted the text: nothing else is left that could fail */
+            error_set(err, ERR_NO_MEMORY, "no memory to parse %zu bytes of JSON.", text.len);
+        }
+    }
+    buf_release(&widened);
+    return (struct json *)root;
+}
+
+void json_free(struct json *root)
+{
+    json_object_put(raw(root));
+}
+
+enum json_type json_type(const struct json *v)
+{
+    if (!v) {
+        return JSON_NULL;
+    }
+    switch (json_object_get_type(raw(v))) {
+    case json_type_null:
+        return JSON_NULL;
+    case json_type_boolean:
+        return JSON_BOOL;
+    case json_type_int:
+        return JSON_INT;
+    case json_type_double:
+        return JSON_DOUBLE;
+    case json_type_array:
+        return JSON_ARRAY;
+    case json_type_object:
+        return JSON_OBJECT;
+    case json_type_string:
+        break;
+    }
+    return is_null_root(v) ? JSON_NULL : JSON_STRING;
+}
+
+const char *json_type_name(enum json_type type)
+{
+    static const char *const names[] = {"null", "boolean", "integer", "number", "string", "array", "object"};
+    return names[type];
+}
+
+bool json_is_null(const struct json *v)
+{
+    return json_type(v) == JSON_NULL;
+}
+
+bool json_bool(const struct json *v)
+{
+    return json_object_get_boolean(raw(v));
+}
+
+int64_t json_int(const struct json *v)
+{
+    return json_object_get_int64(raw(v));
+}
+
+double json_double(const struct json *v)
+{
+    return json_object_get_double(raw(v));
+}
+
+struct str json_str(const struct json *v)
+{
+    if (json_type(v) != JSON_STRING) {
+        return (struct str){NULL, 0};
+    }
+    return (struct str){json_object_get_string(raw(v)), (size_t)json_object_get_string_len(raw(v))};
+}
+
+struct str json_number_text(const struct json *v)
+{
+    enum json_type type = json_type(v);
+    if (type != JSON_INT && type != JSON_DOUBLE) {
+        return (struct str){NULL, 0};
+    }
+    struct str text = str_of(json_object_to_json_string_ext(raw(v), JSON_C_TO_STRING_PLAIN));
+    struct str digits = str_slice(text, 0, text.len - strlen(JSON_WIDE_MARK));
+    if (type == JSON_DOUBLE && text.len > 19 && str_ends(text, STR(JSON_WIDE_MARK)) &&
+        strspn(text.ptr + (text.ptr[0] == '-'), "0123456789") + (text.ptr[0] == '-') == digits.len) {
+        return digits; /* a long integer, marked by json_scan */
+    }
+    return text;
+}
+
+size_t json_len(const struct json *v)
+{
+    switch (json_type(v)) {
+    case JSON_ARRAY:
+        return json_object_array_length(raw(v));
+    case JSON_OBJECT:
+        return (size_t)json_object_object_length(raw(v));
+    default:
+        return 0;
+    }
+}
+
+const struct json *json_at(const struct json *array, size_t i)
+{
+    return i < json_len(array) ? (const struct json *)json_object_array_get_idx(raw(array), i) : NULL;
+}
+
+const struct json *json_get(const struct json *object, const char *key)
+{
+    struct json_object *value = NULL;
+    if (json_type(object) == JSON_OBJECT) {
+        json_object_object_get_ex(raw(object), key, &value);
+    }
+    return (const struct json *)value;
+}
+
+struct json_iter json_members(const struct json *object)
+{
+    struct json_iter it = {0};
+    if (json_type(object) == JSON_OBJECT) {
+        it.state = json_object_get_object(raw(object))->head;
+    }
+    return it;
+}
+
+bool json_next(struct json_iter *it)
+{
+    struct lh_entry *entry = (struct lh_entry *)it->state;
+    if (!entry) {
+        return false;
+    }
+    const char *key = lh_entry_k(entry);
+    it->key = str_of(key);
+    it->value = lh_entry_v(entry);
+    it->state = entry->next;
+    return true;
+}

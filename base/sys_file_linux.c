@@ -1,0 +1,27 @@
+#include "base/sys_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+bool sys_cache_dir(char *out, size_t size)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = -1;
+    if (cache && cache[0] == '/') {
+        n = snprintf(out, size, "%s/tandem", cache);
+    } else if (home && home[0]) {
+        n = snprintf(out, size, "%s/.cache/tandem", home);
+    }
+    return n > 0 && (size_t)n < size;
+}
+
+bool sys_self_path(char *out, size_t size)
+{
+    ssize_t n = readlink("/proc/self/exe", out, size);
+    if (n <= 0 || (size_t)n >= size) {
+        return false;
+    }
+    out[n] = '\0';
+    return true;
+}

@@ -1,0 +1,36 @@
+#include "base/sys_memory.h"
+
+#include <libproc.h>
+#include <mach/mach.h>
+#include <sys/sysctl.h>
+#include <unistd.h>
+
+struct sys_memory sys_memory(void)
+{
+    struct sys_memory m = {0};
+    size_t size = sizeof m.total;
+    sysctlbyname("hw.memsize", &m.total, &size, NULL, 0);
+    vm_statistics64_data_t vm;
+    mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
+    if (host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t)&vm, &count) == KERN_SUCCESS) {
+        uint64_t pages = (uint64_t)vm.free_count + vm.inactive_count + vm.purgeable_count;
+        m.available = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    }
+    return m;
+}
+
+uint64_t sys_memory_resident(void)
+{
+    mach_task_basic_info_data_t info;
+    mach_msg_type_number_t count = MACH_TASK_BASIC_INFO_COUNT;
+    if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&info, &count) != KERN_SUCCESS) {
+        return 0;
+    }
+    return info.resident_size;
+}
+
+int sys_open_descriptors(void)
+{
+    int size = proc_pidinfo(getpid(), PROC_PIDLISTFDS, 0, NULL, 0);
+    return size < 0 ? -1 : size / (int)PROC_PIDLISTFD_SIZE;
+}
