@@ -38,8 +38,43 @@ static struct json_object *null_root(void)
     return root;
 }
 
+/* Counts what struct json_scan counts. Recursion is bounded by the depth that the scan allowed. */
+static void tally(const struct json *v, size_t *n_values, size_t *n_bytes)
+{
+    struct json_iter it;
+    ++*n_values;
+    switch (json_type(v)) {
+    case JSON_STRING:
+        *n_bytes += json_str(v).len;
+        break;
+    case JSON_DOUBLE:
+        *n_bytes += str_of(json_object_get_userdata(raw(v))).len; /* where json-c keeps a double's source text */
+        break;
+    case JSON_ARRAY:
+        for (size_t i = 0; i < json_len(v); i++) {
+            tally(json_at(v, i), n_values, n_bytes);
+        }
+        break;
+    case JSON_OBJECT:
+        for (it = json_members(v); json_next(&it);) {
+            *n_bytes += it.key.len;
+            tally(it.value, n_values, n_bytes);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static bool is_whole(const struct json_object *root, const struct json_scan *scan)
+{
+    size_t n_values = 0, n_bytes = 0;
+    tally((const struct json *)root, &n_values, &n_bytes);
+    return n_values == scan->n_values && n_bytes == scan->n_bytes;
+}
+
 /* The tree of a text that the scan has accepted; NULL when memory fails. */
-static struct json_object *build(struct str text, int depth)
+static struct json_object *build(struct str text, int depth, const struct json_scan *scan)
 {
     struct json_tokener *tokener = json_tokener_new_ex(depth + 2);
     if (!tokener) {
@@ -50,7 +85,7 @@ static struct json_object *build(struct str text, int depth)
     if (json_tokener_get_error(tokener) == json_tokener_continue) {
         root = json_tokener_parse_ex(tokener, "", 1); /* a number at the end needs the NUL to be complete */
     }
-    bool ok = json_tokener_get_error(tokener) == json_tokener_success;
+    bool ok = json_tokener_get_error(tokener) == json_tokener_success && is_whole(root, scan);
     json_tokener_free(tokener);
     if (!ok) {
         json_object_put(root);
@@ -70,16 +105,16 @@ struct json *json_parse(struct str text, int max_depth, struct error *err)
         error_set(err, ERR_INVALID, "the JSON is not valid UTF-8.");
         return NULL;
     }
-    struct buf widened;
+    struct json_scan scan;
     struct json_object *root = NULL;
-    if (json_scan(text, depth, &widened, err)) {
-        text = widened.len ? buf_view(&widened) : text;
-        root = str_eq(str_trim(text), STR("null")) ? null_root() : build(text, depth);
+    if (json_scan(text, depth, &scan, err)) {
+        text = scan.widened.len ? buf_view(&scan.widened) : text;
+        root = str_eq(str_trim(text), STR("null")) ? null_root() : build(text, depth, &scan);
         if (!root) { /* the scan has accepted the text: nothing else is left that could fail */
             error_set(err, ERR_NO_MEMORY, "no memory to parse %zu bytes of JSON.", text.len);
         }
     }
-    buf_release(&widened);
+    json_scan_release(&scan);
     return (struct json *)root;
 }
 
@@ -153,9 +188,14 @@ struct str json_number_text(const struct json *v)
         return (struct str){NULL, 0};
     }
     struct str text = str_of(json_object_to_json_string_ext(raw(v), JSON_C_TO_STRING_PLAIN));
+    if (text.len <= strlen(JSON_WIDE_MARK)) {
+        return text;
+    }
     struct str digits = str_slice(text, 0, text.len - strlen(JSON_WIDE_MARK));
-    if (type == JSON_DOUBLE && text.len > 19 && str_ends(text, STR(JSON_WIDE_MARK)) &&
-        strspn(text.ptr + (text.ptr[0] == '-'), "0123456789") + (text.ptr[0] == '-') == digits.len) {
+    int64_t ignored;
+    size_t sign = text.len && text.ptr[0] == '-';
+    if (type == JSON_DOUBLE && str_ends(text, STR(JSON_WIDE_MARK)) && !str_to_i64(digits, &ignored) &&
+        sign + strspn(text.ptr + sign, "0123456789") == digits.len) {
         return digits; /* a long integer, marked by json_scan */
     }
     return text;
@@ -175,7 +215,9 @@ size_t json_len(const struct json *v)
 
 const struct json *json_at(const struct json *array, size_t i)
 {
-    return i < json_len(array) ? (const struct json *)json_object_array_get_idx(raw(array), i) : NULL;
+    return json_type(array) == JSON_ARRAY && i < json_len(array)
+               ? (const struct json *)json_object_array_get_idx(raw(array), i)
+               : NULL;
 }
 
 const struct json *json_get(const struct json *object, const char *key)

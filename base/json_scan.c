@@ -27,8 +27,9 @@ struct scan {
     uint64_t *seen; /* open addressing; 0: free */
     size_t n_seen, cap_seen;
     uint64_t salt;
-    struct buf *widened;
-    size_t n_copied; /* of text, to *widened */
+    size_t n_values, n_bytes; /* see struct json_scan */
+    struct json_scan *out;
+    size_t n_copied; /* of text, to out->widened */
     struct error *err;
 };
 
@@ -107,6 +108,7 @@ static bool escape(struct scan *s, struct buf *out)
     const char *name = c > 0 ? strchr(names, c) : NULL;
     s->at++;
     if (name) {
+        s->n_bytes++;
         if (out) {
             buf_putc(out, values[name - names]);
         }
@@ -121,8 +123,10 @@ static bool escape(struct scan *s, struct buf *out)
     if (!unicode_escape(s, &code_point)) {
         return false;
     }
+    size_t n = utf8_encode(code_point, bytes);
+    s->n_bytes += n;
     if (out) {
-        buf_append_bytes(out, bytes, utf8_encode(code_point, bytes));
+        buf_append_bytes(out, bytes, n);
     }
     return true;
 }
@@ -136,6 +140,7 @@ static bool string(struct scan *s, struct buf *out)
         while ((c = peek(s)) >= 0x20 && c != '"' && c != '\\') {
             s->at++;
         }
+        s->n_bytes += s->at - plain;
         if (out) {
             buf_append(out, str_slice(s->text, plain, s->at));
         }
@@ -170,10 +175,11 @@ static bool integer_done(struct scan *s, size_t from)
     if (s->at - from < 19 || str_to_i64(str_slice(s->text, from, s->at), &ignored)) {
         return true;
     }
-    buf_append(s->widened, str_slice(s->text, s->n_copied, s->at));
-    buf_puts(s->widened, JSON_WIDE_MARK);
+    buf_append(&s->out->widened, str_slice(s->text, s->n_copied, s->at));
+    buf_puts(&s->out->widened, JSON_WIDE_MARK);
     s->n_copied = s->at;
-    return buf_ok(s->widened, "JSON with long integers", s->err);
+    s->n_bytes += s->at - from + strlen(JSON_WIDE_MARK);
+    return buf_ok(&s->out->widened, "JSON with long integers", s->err);
 }
 
 /* No infinity may come in through the back door of 1e999. Without an exponent it takes over 300 digits to get there. */
@@ -223,6 +229,7 @@ static bool number(struct scan *s)
             return false;
         }
     }
+    s->n_bytes += is_integer ? 0 : s->at - from;
     return in_range(s, from, has_exponent) && (!is_integer || integer_done(s, from));
 }
 
@@ -334,6 +341,7 @@ static bool value(struct scan *s, bool *opened)
 {
     *opened = false;
     skip_blanks(s);
+    s->n_values++;
     int c = peek(s);
     if (c == '"') {
         return string(s, NULL);
@@ -396,22 +404,29 @@ static bool scan(struct scan *s)
         return fail(s, "nothing may follow the value");
     }
     if (s->n_copied) {
-        buf_append(s->widened, str_slice(s->text, s->n_copied, s->text.len));
+        buf_append(&s->out->widened, str_slice(s->text, s->n_copied, s->text.len));
     }
-    return buf_ok(s->widened, "JSON with long integers", s->err);
+    return buf_ok(&s->out->widened, "JSON with long integers", s->err);
 }
 
-bool json_scan(struct str text, int max_depth, struct buf *widened, struct error *err)
+bool json_scan(struct str text, int max_depth, struct json_scan *out, struct error *err)
 {
-    struct scan s = {.text = text, .widened = widened, .err = err};
+    struct scan s = {.text = text, .out = out, .err = err};
     s.max_depth = max_depth < SCAN_MAX_DEPTH ? max_depth : SCAN_MAX_DEPTH;
     s.salt = (uint64_t)(uintptr_t)&s ^ xxh3(text.ptr ? text.ptr : "", text.len, 0);
     buf_init(&s.key, text.len + 1);
-    buf_init(widened, text.len + text.len / 8 + 8); /* a mark of 2 bytes follows at least 19 digits */
+    buf_init(&out->widened, text.len + text.len / 8 + 8); /* a mark of 2 bytes follows at least 19 digits */
     bool ok = scan(&s);
     buf_release(&s.key);
     free(s.seen);
+    out->n_values = s.n_values;
+    out->n_bytes = s.n_bytes;
     return ok;
+}
+
+void json_scan_release(struct json_scan *scan)
+{
+    buf_release(&scan->widened);
 }
 
 /* ---- lines of paths: the text was parsed before, so what does not fit just ends the search ---- */

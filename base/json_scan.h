@@ -4,14 +4,22 @@
 
 #include "base/buf.h"
 
-/* Refuses depth beyond max_depth, duplicate keys (compared after unescaping), lone surrogates and control characters in
- * strings, literals that are not JSON's, numbers beyond a double's range, and anything behind the value. INVALID with
- * line and column.
- *
- * json-c saturates integers beyond 64 bits; *widened (initialised here, released by the caller) gets the text with
- * JSON_WIDE_MARK behind each of those, so that they are read as doubles. It stays empty where there are none. */
-NODISCARD bool json_scan(struct str text, int max_depth, struct buf *widened, struct error *err);
+struct json_scan {
+    /* json-c saturates integers beyond 64 bits: where there are such, this is the text with JSON_WIDE_MARK behind each
+     * of them, so that they are read as doubles; else it is empty. Owned. */
+    struct buf widened;
+    /* What the tree must hold. json-c does not always notice when memory fails: strings come out shortened, and inner
+     * values take the place of the root. */
+    size_t n_values; /* also null */
+    size_t n_bytes;  /* of all keys and strings, unescaped, and of the (marked) text of all doubles */
+};
 
 #define JSON_WIDE_MARK "e0"
+
+/* Refuses depth beyond max_depth, duplicate keys (compared after unescaping), lone surrogates and control characters in
+ * strings, literals that are not JSON's, numbers beyond a double's range, and anything behind the value. INVALID with
+ * line and column. *out is initialised in any case: json_scan_release. */
+NODISCARD bool json_scan(struct str text, int max_depth, struct json_scan *out, struct error *err);
+void json_scan_release(struct json_scan *scan);
 
 #endif

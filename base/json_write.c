@@ -187,6 +187,7 @@ void json_put_raw(struct json_writer *w, struct str json)
 void json_put_json(struct json_writer *w, const struct json *v)
 {
     struct json_iter it;
+    struct str number;
     switch (json_type(v)) {
     case JSON_NULL:
         json_put_null(w);
@@ -198,7 +199,11 @@ void json_put_json(struct json_writer *w, const struct json *v)
         json_put_int(w, json_int(v));
         break;
     case JSON_DOUBLE:
-        json_put_raw(w, json_number_text(v));
+        number = json_number_text(v);
+        if (!number.ptr) { /* json-c makes the text when it is asked */
+            w->out->failed = w->out->no_memory = true;
+        }
+        json_put_raw(w, number);
         break;
     case JSON_STRING:
         json_put_str(w, json_str(v));

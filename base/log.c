@@ -12,9 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOG_LINE_SIZE  4096 /* PIPE_BUF: what is written at once to a pipe does not mix with other processes' lines */
-#define LOG_VALUE_SIZE 512  /* bytes of a value; six times as long when escaped, which still leaves room for the rest \
-                             */
+#define LOG_LINE_SIZE 4096 /* PIPE_BUF: what is written at once to a pipe does not mix with other processes' lines */
+#define LOG_VALUE_SIZE                                                                            \
+    512 /* bytes of a value; six times as long when escaped, which still leaves room for the rest \
+         */
 #define LOG_TEXT_SIZE ((size_t)64 << 10)
 #define LOG_SEPARATOR '\x1F' /* between fields, put into the format; see split_format */
 
@@ -105,15 +106,29 @@ struct line {
     bool cut;
 };
 
+/* JSON allows more in a string than a terminal should see: the rest of the unsafe characters are escaped as well. */
+static void put_json_string(struct line *l, struct str value)
+{
+    struct buf quoted, safe;
+    buf_init(&quoted, 8 * LOG_LINE_SIZE);
+    buf_init(&safe, 8 * LOG_LINE_SIZE);
+    json_quote(&quoted, value);
+    put_escaped(&safe, buf_view(&quoted), false);
+    json_put_raw(&l->json, buf_view(&safe));
+    l->text.failed = l->text.failed || quoted.failed || safe.failed;
+    buf_release(&quoted);
+    buf_release(&safe);
+}
+
 static void put_pair(struct line *l, struct str key, struct str value, bool shortened)
 {
     if (sink.format == LOG_FORMAT_JSON) {
         char name[64], shown[LOG_VALUE_SIZE + 4];
         snprintf(name, sizeof name, STR_FMT, STR_ARG(key));
-        json_key(&l->json, name);
         memcpy(shown, value.ptr ? value.ptr : "", value.len);
         memcpy(shown + value.len, "...", 4);
-        json_put_str(&l->json, (struct str){shown, value.len + (shortened ? 3 : 0)});
+        json_key(&l->json, name);
+        put_json_string(l, (struct str){shown, value.len + (shortened ? 3 : 0)});
         return;
     }
     bool quoted = shortened || needs_quotes(value);

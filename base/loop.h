@@ -1,6 +1,6 @@
 /* The event loop of a process as the layers above http see it: timers, wake-ups from other threads, and a small worker
- * pool for work that must not stall the loop (templates, tokenizing, JSON of big requests). A thin layer over libuv, so that
- * api/ and pipeline/ need not know it. Everything but loop_signal_send is called on the loop's thread. */
+ * pool for work that must not stall the loop (templates, tokenizing, JSON of big requests). A thin layer over libuv, so
+ * that api/ and pipeline/ need not know it. Everything but loop_signal_send is called on the loop's thread. */
 #ifndef TANDEM_BASE_LOOP_H
 #define TANDEM_BASE_LOOP_H
 
@@ -9,10 +9,11 @@
 struct uv_loop_s;
 struct loop;
 
-NODISCARD struct loop *loop_create(int n_workers, struct error *err); /* n_workers >= 1; they run below normal priority */
-void loop_run(struct loop *l);  /* until loop_stop */
-void loop_stop(struct loop *l); /* from the loop's thread */
-void loop_free(struct loop *l); /* joins the workers; all timers and signals must be freed by then */
+NODISCARD struct loop *loop_create(int n_workers,
+                                   struct error *err); /* n_workers >= 1; they run below normal priority */
+void loop_run(struct loop *l);                         /* until loop_stop */
+void loop_stop(struct loop *l);                        /* from the loop's thread */
+void loop_free(struct loop *l);            /* joins the workers; all timers and signals must be freed by then */
 struct uv_loop_s *loop_uv(struct loop *l); /* for http and gateway */
 
 /* fn(arg) on a worker, then done(arg) on the loop's thread. Never fails: the queue grows by one small node. */

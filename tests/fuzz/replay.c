@@ -1,4 +1,5 @@
-/* Feeds every file of the folders given to a fuzz target, so that the committed corpus runs with every test run, without libFuzzer. */
+/* Feeds every file of the folders given to a fuzz target, so that the committed corpus runs with every test run,
+ * without libFuzzer. A folder that is empty or missing is said and is no failure. */
 #include "base/sys_file.h"
 
 #include <dirent.h>
@@ -6,32 +7,47 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static int replay_folder(const char *folder)
+#define INPUT_MAX ((size_t)64 << 20)
+
+static bool replay_file(const char *path)
+{
+    struct buf content;
+    struct error err;
+    if (!file_exists(path)) {
+        return false;
+    }
+    if (!file_read(path, INPUT_MAX, &content, &err)) {
+        fprintf(stderr, "%s\n", err.msg);
+        return false;
+    }
+    LLVMFuzzerTestOneInput((const uint8_t *)(content.data ? content.data : ""), content.len);
+    buf_release(&content);
+    return true;
+}
+
+static void replay_folder(const char *folder)
 {
     int n = 0;
     DIR *dir = opendir(folder);
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+    if (!dir) {
+        printf("%s: no such folder, nothing replayed\n", folder);
+        return;
+    }
+    for (struct dirent *entry; (entry = readdir(dir));) {
         char path[4096];
-        struct buf content = {0};
-        struct error err = {0};
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        if (file_exists(path) && file_read(path, (size_t)64 << 20, &content, &err)) {
-            LLVMFuzzerTestOneInput((const uint8_t *)(content.data ? content.data : ""), content.len);
-            n++;
+        if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < sizeof path) {
+            n += replay_file(path);
         }
-        buf_release(&content);
     }
-    if (dir) {
-        closedir(dir);
-    }
-    return n;
+    closedir(dir);
+    printf("%s: %d inputs replayed\n", folder, n);
 }
 
 int main(int argc, char **argv)
 {
     LLVMFuzzerTestOneInput((const uint8_t *)"", 0);
     for (int i = 1; i < argc; i++) {
-        printf("%s: %d inputs replayed\n", argv[i], replay_folder(argv[i]));
+        replay_folder(argv[i]);
     }
     return 0;
 }
