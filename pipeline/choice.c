@@ -1,0 +1,153 @@
+#include "pipeline/choice.h"
+
+#include "base/array.h"
+#include "base/utf8.h"
+#include "pipeline/stop_strings.h"
+
+#include <stdlib.h>
+
+void choice_init(struct choice *c, const struct gen_request *request, const struct tokenizer *tokenizer)
+{
+    *c = (struct choice){.request = request, .tokenizer = tokenizer, .stop_id = -1};
+    detokenizer_init(&c->detokenizer, tokenizer, request->skip_special_tokens, true);
+    buf_init(&c->text, GIB(1));
+}
+
+void choice_release(struct choice *c)
+{
+    for (size_t i = 0; i < c->n_tokens; i++) {
+        free(c->tokens[i].top);
+    }
+    free(c->tokens);
+    buf_release(&c->text);
+}
+
+static bool copy_logprob(struct choice_token *t, const struct token_logprob *from, struct error *err)
+{
+    t->logprob = from->logprob;
+    t->rank = from->rank;
+    t->digest = from->digest;
+    if (from->n_top) {
+        t->top = malloc(from->n_top * sizeof t->top[0]);
+        if (!t->top) {
+            return error_set(err, ERR_NO_MEMORY, "no memory for the logprobs of an answer.");
+        }
+        memcpy(t->top, from->top, from->n_top * sizeof t->top[0]);
+        t->n_top = from->n_top;
+    }
+    return true;
+}
+
+/* min_tokens holds for stop strings too: they are looked for in the text that comes after so many tokens. */
+static void find_stop(struct choice *c, bool *stopped)
+{
+    const struct gen_request *r = c->request;
+    struct stop_match match;
+    if (c->n_tokens < r->min_tokens) {
+        c->stop_from = c->searched = c->safe = c->text.len;
+        return;
+    }
+    if (stop_strings_find(r->stops, r->n_stops, buf_view(&c->text), c->stop_from, c->searched, &match)) {
+        c->finish = FINISH_STOP;
+        c->stop = r->stops[match.which];
+        c->safe = r->include_stop ? match.end : match.begin;
+        *stopped = true;
+        return;
+    }
+    c->searched = c->text.len;
+    c->safe = stop_strings_safe(r->stops, r->n_stops, buf_view(&c->text), c->stop_from);
+}
+
+static bool accept_token(struct choice *c, const struct engine_event *event, size_t i, int64_t now_ms,
+                         struct error *err)
+{
+    if (!array_reserve(&c->tokens, &c->cap_tokens, c->n_tokens + 1, LIMIT_CONTEXT, "tokens of an answer", err)) {
+        return false;
+    }
+    struct choice_token t = {
+        .id = event->ids[i], .text_begin = (uint32_t)c->text.len, .char_begin = c->n_chars, .shown = true};
+    if (event->logprobs && !copy_logprob(&t, &event->logprobs[i], err)) {
+        return false;
+    }
+    c->sum_logprob += (double)t.logprob;
+    if (event->finish == FINISH_STOP && i + 1 == event->n && event->stop_id == t.id) {
+        t.shown = c->request->include_stop || !c->request->skip_special_tokens;
+    }
+    if (t.shown) {
+        detokenizer_feed(&c->detokenizer, t.id, &c->text);
+    }
+    t.text_end = (uint32_t)c->text.len;
+    c->n_chars += (uint32_t)utf8_count(str_slice(buf_view(&c->text), t.text_begin, t.text_end));
+    if (c->released_tokens == c->n_tokens) {
+        c->first_pending_ms = now_ms;
+    }
+    c->tokens[c->n_tokens++] = t;
+    return true;
+}
+
+bool choice_accept(struct choice *c, const struct engine_event *event, int64_t now_ms, bool *stopped, struct error *err)
+{
+    *stopped = false;
+    if (event->index > c->n_tokens) {
+        return error_set(err, ERR_PROTOCOL, "the engine sent token %u of an answer where token %zu was expected.",
+                         event->index, c->n_tokens);
+    }
+    for (size_t i = c->n_tokens - event->index; i < event->n && c->finish == FINISH_NONE; i++) {
+        if (!accept_token(c, event, i, now_ms, err)) {
+            return false;
+        }
+        find_stop(c, stopped);
+    }
+    if (event->finish != FINISH_NONE && c->finish == FINISH_NONE) {
+        c->stop_id = event->finish == FINISH_STOP ? event->stop_id : -1;
+        choice_finish(c, event->finish);
+    }
+    return buf_ok(&c->text, "the text of an answer", err);
+}
+
+void choice_finish(struct choice *c, enum finish_reason reason)
+{
+    c->finish = reason;
+    detokenizer_finish(&c->detokenizer, &c->text);
+    if (c->n_tokens) {
+        c->tokens[c->n_tokens - 1].text_end = (uint32_t)c->text.len;
+    }
+    c->safe = c->text.len;
+}
+
+size_t choice_pending_tokens(const struct choice *c)
+{
+    return c->n_tokens - c->released_tokens;
+}
+
+/* Tokens go out with their text: one that is held back in part waits, one whose text begins behind a stop string never
+ * goes. Those without text of their own (pieces of a character) go with what precedes them. */
+static size_t count_shown(const struct choice *c)
+{
+    size_t n = c->released_tokens;
+    bool ended = c->finish != FINISH_NONE;
+    while (n < c->n_tokens && c->tokens[n].shown) {
+        const struct choice_token *t = &c->tokens[n];
+        bool cut = t->text_begin >= c->safe && c->safe < c->text.len;
+        if (cut || (!ended && t->text_end > c->safe)) {
+            break;
+        }
+        n++;
+    }
+    return n - c->released_tokens;
+}
+
+bool choice_has_pending(const struct choice *c, bool with_tokens)
+{
+    return c->safe > c->released || (with_tokens && count_shown(c) > 0);
+}
+
+struct str choice_take(struct choice *c, size_t *first_token, size_t *n_tokens)
+{
+    struct str text = str_slice(buf_view(&c->text), c->released, c->safe);
+    *first_token = c->released_tokens;
+    *n_tokens = count_shown(c);
+    c->released = c->safe > c->released ? c->safe : c->released;
+    c->released_tokens += *n_tokens;
+    return text;
+}

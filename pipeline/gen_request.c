@@ -1,0 +1,20 @@
+#include "pipeline/gen_request.h"
+
+#include "base/clock.h"
+
+void gen_request_init(struct gen_request *r, struct arena *arena, enum gen_input input)
+{
+    *r = (struct gen_request){
+        .arena = arena,
+        .input = input,
+        .created_s = clock_wall_s(),
+        .add_generation_prompt = true,
+        .add_special_tokens = true,
+        .sampling = sampling_default(),
+        .max_tokens = -1,
+        .n = 1,
+        .cache_prompt = true,
+        .skip_special_tokens = true,
+        .interval_tokens = 1,
+    };
+}

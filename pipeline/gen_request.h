@@ -1,0 +1,84 @@
+/* A generation request, whatever API it came by: what a decoder fills and pipeline_prepare checks and turns into jobs.
+ * All pointers live in the request's arena (or in the JSON body, which the arena owns). */
+#ifndef TANDEM_PIPELINE_GEN_REQUEST_H
+#define TANDEM_PIPELINE_GEN_REQUEST_H
+
+#include "base/arena.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "wire/job.h"
+
+enum gen_input { GEN_CHAT, GEN_PROMPTS, GEN_INFILL };
+
+struct gen_prompt {
+    struct str text;
+    const int32_t *ids; /* [n_ids]: token ids given by the client; NULL: text */
+    size_t n_ids;
+};
+
+struct gen_request {
+    struct arena *arena; /* owns everything here */
+    enum gen_input input;
+    char id[48]; /* public id: "chatcmpl-...", "cmpl-..." */
+    int64_t created_s;
+    struct str model; /* as asked; {NULL,0}: the default */
+
+    /* GEN_CHAT */
+    const struct json *messages, *tools, *template_kwargs; /* array; array or NULL; object or NULL */
+    bool add_generation_prompt, continue_final_message;    /* default true, false */
+    /* GEN_PROMPTS; with has_suffix each prompt becomes a fill-in-the-middle prompt */
+    struct gen_prompt *prompts; /* [n_prompts] */
+    size_t n_prompts;
+    bool has_suffix;
+    struct str suffix;
+    /* GEN_INFILL: text before and after the cursor, then `infill_prompt` already typed; extra files */
+    struct str infill_prefix, infill_suffix, infill_prompt;
+    const struct json *infill_extra; /* array of {"filename", "text"} or NULL */
+    bool add_special_tokens;         /* BOS for text prompts; default true */
+
+    struct sampling sampling;
+    bool has_seed; /* else one is drawn */
+    uint64_t seed;
+    int64_t max_tokens;            /* -1: as far as the context goes */
+    int64_t max_completion_tokens; /* as decoded; a decoder moves it to max_tokens */
+    uint32_t min_tokens;
+    uint32_t n, best_of; /* 1, and n when 0 */
+    bool echo;
+    bool logprobs;
+    uint32_t n_top;
+    bool prompt_logprobs;
+    uint32_t n_prompt_top;
+    const struct str *stops; /* [n_stops], none empty */
+    size_t n_stops;
+    bool include_stop; /* include_stop_str_in_output */
+    const int32_t *stop_ids;
+    size_t n_stop_ids;
+    const struct str *dry_breakers; /* [n_dry_breakers] texts; tokenized by prepare; NULL: the defaults */
+    size_t n_dry_breakers;
+    bool ignore_eos;
+    int64_t truncate_prompt_tokens; /* keep the last so many prompt tokens; 0: never; -1: what the context allows */
+    const struct job_bias *bias;
+    size_t n_bias;
+    int32_t priority;
+    int64_t timeout_ms;       /* 0: the server's default */
+    bool digest;              /* test builds */
+    bool cache_prompt;        /* default true */
+    bool skip_special_tokens; /* default true */
+    bool return_token_ids;
+
+    /* delivery */
+    bool stream, return_progress;
+    bool has_stream_options, include_usage, continuous_usage; /* usage in a last chunk; in every chunk */
+    int64_t interval_ms, interval_tokens; /* a delta is flushed when either is reached; 0 and 1: at once */
+
+    /* made by pipeline_prepare */
+    struct job *jobs; /* [n_jobs], one per prompt */
+    size_t n_jobs;
+    int64_t *n_truncated; /* [n_jobs] prompt tokens cut by truncate_prompt_tokens */
+    struct str rendered;  /* GEN_CHAT: the template's output */
+};
+
+/* Defaults as commented above. */
+void gen_request_init(struct gen_request *r, struct arena *arena, enum gen_input input);
+
+#endif

@@ -1,0 +1,728 @@
+/* The state of a generation is what its choices hold. Engine events go in through generation__event; what comes out is
+ * computed in generation_next from what has not been taken, choice after choice, so nothing is queued twice. */
+#include "pipeline/generation.h"
+
+#include "base/array.h"
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "pipeline/choice.h"
+#include "pipeline/pipeline_internal.h"
+#include "wire/frame.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct prompt_state { /* one job */
+    struct job_route route;
+    bool routed;               /* the engine knows the job */
+    uint32_t n_cached, n_done; /* prompt tokens from the cache; prefilled, those included */
+    bool progress_pending;
+    struct choice_token *scores; /* [n_prompt] logprobs of the prompt, when asked for */
+    uint32_t n_scores;           /* positions scored so far: [1, n_scores) */
+    bool scores_taken;
+    uint32_t n_running; /* choices that have not finished */
+    uint32_t *order;    /* [n] choices to give out, best first; all of them unless best_of */
+    bool ordered;
+    struct buf echo; /* text of the prompt, once needed */
+    size_t echo_chars;
+};
+
+struct generation {
+    struct pipeline *pipeline;
+    struct gen_request *request;
+    void (*on_ready)(void *arg);
+    void *arg;
+    struct generation *prev, *next;
+
+    struct prompt_state *prompts; /* [n_jobs] */
+    struct choice *choices;       /* [n_jobs * best_of] */
+    size_t n_choices;
+    size_t cursor;      /* choice to look at next: streams take turns */
+    bool failed, ended; /* ended: DONE or ERROR was taken */
+    struct error error;
+
+    int64_t start_us, first_token_us, last_token_us;
+    bool observed_end;
+    struct gen_token *tokens; /* scratch of the event at hand */
+    size_t cap_tokens;
+    struct gen_top *tops;
+    size_t cap_tops;
+};
+
+struct generation **generation__next_link(struct generation *g)
+{
+    return &g->next;
+}
+
+struct generation **generation__prev_link(struct generation *g)
+{
+    return &g->prev;
+}
+
+void generation__notify(struct generation *g)
+{
+    if (g->on_ready) {
+        g->on_ready(g->arg);
+    }
+}
+
+static int64_t now_us(void)
+{
+    return clock_ns() / 1000;
+}
+
+static struct choice *choice_of(const struct generation *g, size_t prompt, uint32_t choice)
+{
+    return &g->choices[prompt * g->request->best_of + choice];
+}
+
+static const struct pipeline_observer *observer_of(const struct generation *g)
+{
+    return &pipeline_options(g->pipeline)->observer;
+}
+
+/* ---- start and end ---- */
+
+static void forget_job(struct generation *g, struct prompt_state *prompt)
+{
+    if (prompt->routed) {
+        pipeline__remove_route(g->pipeline, &prompt->route);
+        prompt->routed = false;
+    }
+}
+
+static void cancel_jobs(struct generation *g)
+{
+    struct engine_port *port = pipeline_options(g->pipeline)->port;
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        if (g->prompts[i].routed) {
+            port->ops->cancel(port, g->prompts[i].route.job, WIRE_ALL_CHOICES);
+            forget_job(g, &g->prompts[i]);
+        }
+    }
+}
+
+static void release_state(struct generation *g)
+{
+    for (size_t i = 0; g->choices && i < g->n_choices; i++) {
+        choice_release(&g->choices[i]);
+    }
+    for (size_t i = 0; g->prompts && i < g->request->n_jobs; i++) {
+        for (uint32_t k = 0; k < g->prompts[i].n_scores; k++) {
+            free(g->prompts[i].scores[k].top);
+        }
+        free(g->prompts[i].scores);
+        buf_release(&g->prompts[i].echo);
+        free(g->prompts[i].order);
+    }
+    free(g->prompts);
+    free(g->choices);
+    free(g->tokens);
+    free(g->tops);
+    free(g);
+}
+
+static bool allocate(struct generation *g)
+{
+    struct gen_request *r = g->request;
+    g->n_choices = r->n_jobs * r->best_of;
+    g->prompts = calloc(r->n_jobs, sizeof g->prompts[0]);
+    g->choices = calloc(g->n_choices, sizeof g->choices[0]);
+    if (!g->prompts || !g->choices) {
+        g->n_choices = 0;
+        return false;
+    }
+    for (size_t i = 0; i < g->n_choices; i++) {
+        choice_init(&g->choices[i], r, pipeline_options(g->pipeline)->tokenizer);
+    }
+    for (size_t i = 0; i < r->n_jobs; i++) {
+        struct prompt_state *prompt = &g->prompts[i];
+        prompt->n_running = r->best_of;
+        prompt->order = calloc(r->n, sizeof prompt->order[0]);
+        bool scored = r->jobs[i].flags & JOB_PROMPT_LOGPROBS;
+        prompt->scores = scored ? calloc(r->jobs[i].n_prompt, sizeof prompt->scores[0]) : NULL;
+        if (!prompt->order || (scored && !prompt->scores)) {
+            return false;
+        }
+        for (uint32_t k = 0; k < r->n; k++) {
+            prompt->order[k] = k;
+        }
+        prompt->ordered = r->best_of <= r->n;
+    }
+    return true;
+}
+
+static bool submit_jobs(struct generation *g, struct error *err)
+{
+    struct engine_port *port = pipeline_options(g->pipeline)->port;
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        struct job *job = &g->request->jobs[i];
+        job->id = pipeline_next_job_id(g->pipeline);
+        if (!port->ops->submit(port, job, err)) {
+            cancel_jobs(g);
+            return false;
+        }
+        g->prompts[i].route = (struct job_route){.job = job->id, .generation = g, .index = i};
+        g->prompts[i].routed = true;
+        pipeline__add_route(g->pipeline, &g->prompts[i].route);
+    }
+    return true;
+}
+
+struct generation *generation_start(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
+                                    void *arg, struct error *err)
+{
+    struct generation *g = calloc(1, sizeof *g);
+    if (!g) {
+        error_set(err, ERR_NO_MEMORY, "no memory for a request.");
+        return NULL;
+    }
+    g->pipeline = p;
+    g->request = request;
+    g->on_ready = on_ready;
+    g->arg = arg;
+    g->start_us = now_us();
+    if (!allocate(g)) {
+        error_set(err, ERR_NO_MEMORY, "no memory for the state of a request.");
+        release_state(g);
+        return NULL;
+    }
+    if (!submit_jobs(g, err)) {
+        release_state(g);
+        return NULL;
+    }
+    pipeline__add_generation(p, g);
+    if (observer_of(g)->started) {
+        observer_of(g)->started(observer_of(g)->arg, request);
+    }
+    return g;
+}
+
+/* ---- what metrics see ---- */
+
+static void count_usage(const struct generation *g, struct gen_usage *usage)
+{
+    *usage = (struct gen_usage){0};
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        usage->prompt_tokens += g->request->jobs[i].n_prompt;
+        usage->cached_tokens += g->prompts[i].n_cached;
+    }
+    for (size_t i = 0; i < g->n_choices; i++) {
+        usage->completion_tokens += g->choices[i].n_tokens;
+    }
+}
+
+static void observe_end(struct generation *g)
+{
+    if (g->observed_end) {
+        return;
+    }
+    g->observed_end = true;
+    struct gen_usage usage;
+    count_usage(g, &usage);
+    enum finish_reason reason = g->failed ? FINISH_ERROR : g->choices[0].finish;
+    if (observer_of(g)->finished) {
+        observer_of(g)->finished(observer_of(g)->arg, g->request, reason == FINISH_NONE ? FINISH_CANCELLED : reason,
+                                 g->failed ? &g->error : NULL, usage.prompt_tokens, usage.completion_tokens,
+                                 now_us() - g->start_us);
+    }
+}
+
+static void observe_tokens(struct generation *g, uint32_t n)
+{
+    const struct pipeline_observer *o = observer_of(g);
+    int64_t now = now_us();
+    if (g->first_token_us == 0) {
+        g->first_token_us = now;
+        if (o->first_token) {
+            o->first_token(o->arg, g->request, now - g->start_us);
+        }
+    } else if (o->inter_token && n > 0) {
+        o->inter_token(o->arg, g->request, now - g->last_token_us, n);
+    }
+    g->last_token_us = now;
+}
+
+void generation_free(struct generation *g)
+{
+    if (!g) {
+        return;
+    }
+    cancel_jobs(g);
+    observe_end(g);
+    pipeline__remove_generation(g->pipeline, g);
+    struct arena *arena = g->request->arena;
+    release_state(g);
+    arena_free(arena);
+}
+
+void generation_cancel(struct generation *g)
+{
+    cancel_jobs(g);
+    for (size_t i = 0; i < g->n_choices; i++) {
+        if (g->choices[i].finish == FINISH_NONE) {
+            choice_finish(&g->choices[i], FINISH_CANCELLED);
+        }
+    }
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        g->prompts[i].n_running = 0;
+    }
+}
+
+bool generation_failed(const struct generation *g, struct error *err)
+{
+    if (g->failed) {
+        *err = g->error;
+    }
+    return g->failed;
+}
+
+/* ---- events of the engine ---- */
+
+static bool fail(struct generation *g, const struct error *error)
+{
+    if (g->failed || g->ended) {
+        return false;
+    }
+    g->failed = true;
+    g->error = *error;
+    cancel_jobs(g);
+    observe_end(g);
+    return true;
+}
+
+static bool all_finished(const struct generation *g)
+{
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        if (g->prompts[i].n_running > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool take_tokens(struct generation *g, size_t index, const struct engine_event *event)
+{
+    struct prompt_state *prompt = &g->prompts[index];
+    struct engine_port *port = pipeline_options(g->pipeline)->port;
+    struct error err = {0};
+    bool stopped = false;
+    if (event->choice >= g->request->best_of) {
+        error_set(&err, ERR_PROTOCOL, "the engine named choice %u of %u.", event->choice, g->request->best_of);
+        return fail(g, &err);
+    }
+    struct choice *c = choice_of(g, index, event->choice);
+    if (c->finish != FINISH_NONE) {
+        return false; /* what the engine sent before it knew of a stop string or a cancel */
+    }
+    if (!choice_accept(c, event, clock_ms(), &stopped, &err)) {
+        return fail(g, &err);
+    }
+    if (event->n) {
+        observe_tokens(g, event->n);
+    }
+    if (stopped && event->finish == FINISH_NONE) {
+        port->ops->cancel(port, event->job, event->choice);
+    }
+    if (c->finish != FINISH_NONE && --prompt->n_running == 0) {
+        forget_job(g, prompt);
+        if (all_finished(g)) {
+            observe_end(g);
+        }
+    }
+    return true;
+}
+
+static bool take_prompt_logprobs(struct generation *g, size_t index, const struct engine_event *event)
+{
+    struct prompt_state *prompt = &g->prompts[index];
+    uint32_t n_prompt = g->request->jobs[index].n_prompt;
+    struct error err = {0};
+    if (!prompt->scores || !event->logprobs || event->index > n_prompt || event->n > n_prompt - event->index) {
+        error_set(&err, ERR_PROTOCOL, "the engine scored prompt tokens that were not asked for.");
+        return fail(g, &err);
+    }
+    for (uint32_t i = 0; i < event->n; i++) {
+        struct choice_token *t = &prompt->scores[event->index + i];
+        const struct token_logprob *from = &event->logprobs[i];
+        t->logprob = from->logprob;
+        t->rank = from->rank;
+        free(t->top);
+        t->n_top = 0;
+        t->top = from->n_top ? malloc(from->n_top * sizeof t->top[0]) : NULL;
+        if (from->n_top && !t->top) {
+            error_set(&err, ERR_NO_MEMORY, "no memory for the logprobs of a prompt.");
+            return fail(g, &err);
+        }
+        if (t->top) {
+            memcpy(t->top, from->top, from->n_top * sizeof t->top[0]);
+            t->n_top = from->n_top;
+        }
+    }
+    uint32_t end = event->index + event->n;
+    prompt->n_scores = end > prompt->n_scores ? end : prompt->n_scores;
+    return prompt->n_scores == n_prompt;
+}
+
+static bool take_progress(struct generation *g, size_t index, uint32_t n_done)
+{
+    struct prompt_state *prompt = &g->prompts[index];
+    prompt->n_done = n_done;
+    prompt->progress_pending = g->request->return_progress;
+    return prompt->progress_pending;
+}
+
+bool generation__event(struct generation *g, size_t index, const struct engine_event *event)
+{
+    switch (event->kind) {
+    case ENGINE_STARTED:
+        g->prompts[index].n_cached = event->n_cached;
+        return take_progress(g, index, event->n_cached);
+    case ENGINE_PROGRESS:
+        return take_progress(g, index, event->n_done);
+    case ENGINE_PROMPT:
+        return take_prompt_logprobs(g, index, event);
+    case ENGINE_TOKENS:
+        return take_tokens(g, index, event);
+    case ENGINE_FAILED:
+        forget_job(g, &g->prompts[index]);
+        return fail(g, &event->error);
+    case ENGINE_LOST:
+        for (size_t i = 0; i < g->request->n_jobs; i++) {
+            forget_job(g, &g->prompts[i]);
+        }
+        return !all_finished(g) && fail(g, &event->error);
+    case ENGINE_STATS:
+        break;
+    }
+    return false;
+}
+
+/* ---- events for the API ---- */
+
+/* Best first by mean logprob per token, as OpenAI defines best_of; the lower choice wins a tie. */
+static double score_of(const struct choice *c)
+{
+    return c->n_tokens ? c->sum_logprob / (double)c->n_tokens : -INFINITY;
+}
+
+static void order_choices(struct generation *g, size_t prompt)
+{
+    struct prompt_state *state = &g->prompts[prompt];
+    uint32_t best_of = g->request->best_of;
+    for (uint32_t k = 0; k < g->request->n; k++) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t i = 0; i < best_of; i++) {
+            bool taken = false;
+            for (uint32_t j = 0; j < k; j++) {
+                taken = taken || state->order[j] == i;
+            }
+            if (!taken &&
+                (best == UINT32_MAX || score_of(choice_of(g, prompt, i)) > score_of(choice_of(g, prompt, best)))) {
+                best = i;
+            }
+        }
+        state->order[k] = best;
+    }
+    state->ordered = true;
+}
+
+static bool wants_tokens(const struct generation *g)
+{
+    return g->request->logprobs || g->request->return_token_ids;
+}
+
+static bool reserve_scratch(struct generation *g, size_t n_tokens, size_t n_tops)
+{
+    struct error ignored = {0};
+    return array_reserve(&g->tokens, &g->cap_tokens, n_tokens, LIMIT_CONTEXT, "tokens", &ignored) &&
+           array_reserve(&g->tops, &g->cap_tops, n_tops, (size_t)LIMIT_CONTEXT * JOB_MAX_TOP, "logprobs", &ignored);
+}
+
+static bool fill_tokens(struct generation *g, const struct choice_token *from, size_t n, size_t char_offset,
+                        struct gen_event *event)
+{
+    const struct tokenizer *tokenizer = pipeline_options(g->pipeline)->tokenizer;
+    size_t n_tops = 0, at = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_tops += from[i].n_top;
+    }
+    if (!reserve_scratch(g, n, n_tops)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct choice_token *t = &from[i];
+        g->tokens[i] = (struct gen_token){
+            .id = t->id,
+            .logprob = t->logprob,
+            .rank = t->rank,
+            .bytes = tokenizer_bytes(tokenizer, t->id),
+            .text_offset = char_offset + t->char_begin,
+            .n_top = t->n_top,
+            .top = g->tops + at,
+            .digest = t->digest,
+        };
+        for (uint32_t k = 0; k < t->n_top; k++) {
+            g->tops[at++] = (struct gen_top){t->top[k].id, t->top[k].logprob, tokenizer_bytes(tokenizer, t->top[k].id)};
+        }
+    }
+    event->tokens = g->tokens;
+    event->n_tokens = n;
+    return true;
+}
+
+static bool next_progress(struct generation *g, struct gen_event *event)
+{
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        struct prompt_state *prompt = &g->prompts[i];
+        if (prompt->progress_pending) {
+            prompt->progress_pending = false;
+            event->kind = GEN_PROGRESS;
+            event->prompt = (uint32_t)i;
+            event->index = (uint32_t)i * g->request->n;
+            event->n_done = prompt->n_done;
+            event->n_total = g->request->jobs[i].n_prompt;
+            event->n_cached = prompt->n_cached;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool scores_ready(const struct generation *g, size_t prompt)
+{
+    const struct prompt_state *state = &g->prompts[prompt];
+    return !state->scores || state->n_scores >= g->request->jobs[prompt].n_prompt ||
+           g->request->jobs[prompt].n_prompt == 1;
+}
+
+static bool next_prompt_logprobs(struct generation *g, size_t prompt, struct gen_event *event)
+{
+    struct prompt_state *state = &g->prompts[prompt];
+    const struct job *job = &g->request->jobs[prompt];
+    if (!state->scores || state->scores_taken || !scores_ready(g, prompt)) {
+        return false;
+    }
+    const struct tokenizer *tokenizer = pipeline_options(g->pipeline)->tokenizer;
+    state->scores_taken = true;
+    state->n_scores = job->n_prompt;
+    uint32_t chars = 0;
+    for (uint32_t i = 0; i < job->n_prompt; i++) {
+        state->scores[i].id = job->prompt[i];
+        state->scores[i].char_begin = chars;
+        chars += (uint32_t)utf8_count(tokenizer_bytes(tokenizer, job->prompt[i]));
+    }
+    state->scores[0].logprob = NAN;
+    event->kind = GEN_PROMPT_LOGPROBS;
+    event->prompt = (uint32_t)prompt;
+    event->index = (uint32_t)prompt * g->request->n;
+    return fill_tokens(g, state->scores, job->n_prompt, 0, event);
+}
+
+static bool flush_due(const struct generation *g, const struct choice *c, int64_t now_ms)
+{
+    const struct gen_request *r = g->request;
+    bool by_tokens = r->interval_tokens > 1, by_time = r->interval_ms > 0;
+    if (c->finish != FINISH_NONE || c->released_tokens == 0 || (!by_tokens && !by_time)) {
+        return true;
+    }
+    return (by_tokens && choice_pending_tokens(c) >= (size_t)r->interval_tokens) ||
+           (by_time && now_ms - c->first_pending_ms >= r->interval_ms);
+}
+
+static bool next_delta(struct generation *g, struct choice *c, int64_t now_ms, struct gen_event *event)
+{
+    if (!choice_has_pending(c, wants_tokens(g)) || !flush_due(g, c, now_ms)) {
+        return false;
+    }
+    size_t first, n;
+    event->kind = GEN_DELTA;
+    event->text = choice_take(c, &first, &n);
+    return fill_tokens(g, c->tokens + first, n, 0, event);
+}
+
+/* The prompt as the client gave it; as its tokens say where it gave tokens or some were cut. */
+static void make_echo(struct generation *g, size_t prompt)
+{
+    const struct gen_request *r = g->request;
+    struct prompt_state *state = &g->prompts[prompt];
+    buf_init(&state->echo, GIB(1));
+    if (r->input == GEN_PROMPTS && !r->prompts[prompt].ids && r->n_truncated[prompt] == 0) {
+        buf_append(&state->echo, r->prompts[prompt].text);
+    } else {
+        tokenizer_decode(pipeline_options(g->pipeline)->tokenizer, r->jobs[prompt].prompt, r->jobs[prompt].n_prompt,
+                         false, &state->echo);
+    }
+    state->echo_chars = utf8_count(buf_view(&state->echo));
+}
+
+static bool next_echo(struct generation *g, size_t prompt, struct choice *c, struct gen_event *event)
+{
+    struct prompt_state *state = &g->prompts[prompt];
+    if (!g->request->echo || c->echo_taken) {
+        return false;
+    }
+    if (!state->echo.max) {
+        make_echo(g, prompt);
+    }
+    c->echo_taken = true;
+    event->kind = GEN_DELTA;
+    event->echo = true;
+    event->text = buf_view(&state->echo);
+    return true;
+}
+
+static void finish_event(struct generation *g, struct choice *c, struct gen_event *event)
+{
+    const struct job *job = &g->request->jobs[event->prompt];
+    c->finish_taken = true;
+    event->kind = GEN_FINISH;
+    event->finish = c->finish;
+    event->stop = c->stop;
+    event->stop_id = c->stop_id;
+    event->usage = (struct gen_usage){
+        .prompt_tokens = job->n_prompt,
+        .completion_tokens = c->n_tokens,
+        .cached_tokens = g->prompts[event->prompt].n_cached,
+    };
+}
+
+/* What the k-th choice to give out of a prompt has now. */
+static bool next_of_choice(struct generation *g, size_t prompt, uint32_t k, int64_t now_ms, struct gen_event *event)
+{
+    struct prompt_state *state = &g->prompts[prompt];
+    if (!state->ordered) {
+        if (state->n_running > 0) {
+            return false;
+        }
+        order_choices(g, prompt);
+    }
+    if (next_prompt_logprobs(g, prompt, event)) {
+        return true;
+    }
+    if (state->scores && !state->scores_taken && state->n_running > 0) {
+        return false; /* the prompt's logprobs come first */
+    }
+    struct choice *c = choice_of(g, prompt, state->order[k]);
+    event->prompt = (uint32_t)prompt;
+    event->choice = k;
+    event->index = (uint32_t)prompt * g->request->n + k;
+    if (next_echo(g, prompt, c, event)) {
+        return true;
+    }
+    event->echo_chars = state->echo_chars;
+    if (next_delta(g, c, now_ms, event)) {
+        return true;
+    }
+    if (c->finish != FINISH_NONE && !c->finish_taken) {
+        finish_event(g, c, event);
+        return true;
+    }
+    return false;
+}
+
+static bool everything_taken(const struct generation *g)
+{
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        for (uint32_t k = 0; k < g->request->n; k++) {
+            if (!g->prompts[i].ordered || !choice_of(g, i, g->prompts[i].order[k])->finish_taken) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool next_end(struct generation *g, struct gen_event *event)
+{
+    if (g->failed) {
+        event->kind = GEN_ERROR;
+        event->error = g->error;
+    } else if (everything_taken(g)) {
+        event->kind = GEN_DONE;
+        count_usage(g, &event->usage);
+    } else {
+        return false;
+    }
+    g->ended = true;
+    return true;
+}
+
+bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *event)
+{
+    *event = (struct gen_event){.stop_id = -1};
+    count_usage(g, &event->usage);
+    if (g->ended) {
+        return false;
+    }
+    if (g->failed) {
+        return next_end(g, event);
+    }
+    if (next_progress(g, event)) {
+        return true;
+    }
+    size_t n = g->request->n_jobs * g->request->n;
+    for (size_t turn = 0; turn < n; turn++) {
+        size_t i = (g->cursor + turn) % n;
+        if (next_of_choice(g, i / g->request->n, (uint32_t)(i % g->request->n), now_ms, event)) {
+            g->cursor = event->kind == GEN_FINISH || event->kind == GEN_DELTA ? i + 1 : i;
+            return true;
+        }
+    }
+    return next_end(g, event);
+}
+
+int64_t generation_next_due(const struct generation *g, int64_t now_ms)
+{
+    const struct gen_request *r = g->request;
+    int64_t due = -1;
+    if (r->interval_ms <= 0 || g->ended) {
+        return -1;
+    }
+    for (size_t i = 0; i < g->n_choices; i++) {
+        const struct choice *c = &g->choices[i];
+        if (c->finish == FINISH_NONE && choice_has_pending(c, wants_tokens(g))) {
+            int64_t left = c->first_pending_ms + r->interval_ms - now_ms;
+            left = left < 0 ? 0 : left;
+            due = due < 0 || left < due ? left : due;
+        }
+    }
+    return due;
+}
+
+/* ---- status ---- */
+
+const struct gen_request *generation_request(const struct generation *g)
+{
+    return g->request;
+}
+
+static enum gen_phase phase_of(const struct generation *g, const struct gen_status *s)
+{
+    if (g->failed || all_finished(g)) {
+        return GEN_ENDED;
+    }
+    if (s->n_generated > 0) {
+        return GEN_DECODE;
+    }
+    return s->n_prefilled > 0 ? GEN_PREFILL : GEN_QUEUED;
+}
+
+void generation_status(const struct generation *g, int64_t now_ms, struct gen_status *out)
+{
+    struct gen_usage usage;
+    count_usage(g, &usage);
+    *out = (struct gen_status){
+        .id = g->request->id,
+        .n_prompt = usage.prompt_tokens,
+        .n_cached = usage.cached_tokens,
+        .n_generated = usage.completion_tokens,
+        .age_ms = now_ms - g->start_us / 1000,
+        .ttft_ms = g->first_token_us ? (g->first_token_us - g->start_us) / 1000 : -1,
+    };
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        out->n_prefilled += g->prompts[i].n_done;
+    }
+    out->phase = phase_of(g, out);
+}

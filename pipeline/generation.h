@@ -1,0 +1,95 @@
+/* A generation in flight: jobs on an engine, per choice the tokens accepted so far, the detokenizer, stop strings. It
+ * is pulled: tokens are its buffer, events are made when somebody takes them, so a slow reader costs bytes, not steps.
+ * The loop's thread owns it.
+ *
+ *     g = generation_start(pipeline, request, on_ready, arg, err);
+ *     on_ready: while (generation_next(g, now, &event)) encode(event);
+ *     generation_free(g)        cancels what still runs
+ *
+ * Event order per choice: DELTA*, FINISH. PROMPT_LOGPROBS before the first DELTA. Last of all: DONE or ERROR, once. */
+#ifndef TANDEM_PIPELINE_GENERATION_H
+#define TANDEM_PIPELINE_GENERATION_H
+
+#include "pipeline/gen_request.h"
+#include "pipeline/pipeline.h"
+
+enum gen_event_kind {
+    GEN_PROGRESS,        /* prompt tokens prefilled so far; only with return_progress */
+    GEN_PROMPT_LOGPROBS, /* all prompt tokens of one prompt */
+    GEN_DELTA,           /* text (whole UTF-8; maybe empty when only logprobs came) of one choice */
+    GEN_FINISH,          /* one choice has ended */
+    GEN_DONE,            /* everything has ended; usage is final */
+    GEN_ERROR            /* the generation ends here with an error */
+};
+
+struct gen_top {
+    int32_t id;
+    float logprob;
+    struct str bytes; /* of the token; need not be whole UTF-8 */
+};
+
+struct gen_token { /* one token with its logprob */
+    int32_t id;
+    float logprob; /* NAN for the first prompt token */
+    int32_t rank;
+    struct str bytes;   /* the token's own bytes */
+    size_t text_offset; /* in characters of the choice's text, as OpenAI's completions count it */
+    uint32_t n_top;
+    const struct gen_top *top; /* [n_top] */
+    uint64_t digest;
+};
+
+struct gen_usage {
+    uint64_t prompt_tokens, completion_tokens, cached_tokens;
+};
+
+struct gen_event {
+    enum gen_event_kind kind;
+    uint32_t prompt, choice; /* choice within the prompt, renumbered by best_of */
+    uint32_t index;          /* prompt * n + choice: OpenAI's index */
+    struct str text;
+    bool echo;         /* DELTA: the prompt's own text (request's echo), without tokens; the first of its choice */
+    size_t echo_chars; /* DELTA: characters of the echoed prompt; tokens' text_offset does not count them */
+    const struct gen_token
+        *tokens; /* [n_tokens]: DELTA and PROMPT_LOGPROBS: all tokens of it; logprobs valid when asked for */
+    size_t n_tokens;
+    enum finish_reason finish;
+    struct str stop;                    /* FINISH_STOP by a stop string: which; else {NULL,0} */
+    int32_t stop_id;                    /* FINISH_STOP by a token id: which; else -1 */
+    uint32_t n_done, n_total, n_cached; /* PROGRESS */
+    struct gen_usage usage;             /* FINISH: of this choice; DONE: of all; others: so far */
+    struct error error;                 /* ERROR */
+};
+
+struct generation;
+
+/* request must be prepared; the generation takes over its arena (freed by generation_free). on_ready runs on the loop
+ * when events may be there; never from inside generation_start. On failure the request stays the caller's. */
+NODISCARD struct generation *generation_start(struct pipeline *p, struct gen_request *request,
+                                              void (*on_ready)(void *arg), void *arg, struct error *err);
+
+/* The next event, or false when there is none now. now_ms: monotonic; decides about flush intervals. Views live until
+ * the next call. */
+bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *event);
+
+/* Milliseconds until generation_next may have something that a flush interval holds back; -1: nothing is held back. */
+int64_t generation_next_due(const struct generation *g, int64_t now_ms);
+
+/* Has it failed? Then *err says why. The ERROR event is still to be taken. */
+bool generation_failed(const struct generation *g, struct error *err);
+
+void generation_cancel(struct generation *g); /* FINISH_CANCELLED for what runs, then DONE */
+void generation_free(struct generation *g);
+
+/* ---- for status and registries ---- */
+enum gen_phase { GEN_QUEUED, GEN_PREFILL, GEN_DECODE, GEN_ENDED };
+struct gen_status {
+    const char *id;
+    enum gen_phase phase;
+    uint64_t n_prompt, n_cached, n_prefilled, n_generated;
+    int64_t age_ms, ttft_ms; /* ttft -1: no token yet */
+};
+void generation_status(const struct generation *g, int64_t now_ms, struct gen_status *out);
+const struct gen_request *generation_request(const struct generation *g);
+
+#endif

@@ -1,0 +1,182 @@
+#include "pipeline/pipeline_internal.h"
+
+#include <stdlib.h>
+
+static void on_wake(void *arg)
+{
+    pipeline_pump(arg);
+}
+
+struct pipeline *pipeline_create(const struct pipeline_options *options, struct error *err)
+{
+    struct pipeline *p = calloc(1, sizeof *p);
+    if (!p) {
+        error_set(err, ERR_NO_MEMORY, "no memory for a pipeline.");
+        return NULL;
+    }
+    p->options = *options;
+    p->next_job = 1;
+    options->port->wake = on_wake;
+    options->port->wake_arg = p;
+    return p;
+}
+
+void pipeline_free(struct pipeline *p)
+{
+    if (p) {
+        p->options.port->wake = NULL;
+        free(p);
+    }
+}
+
+const struct pipeline_options *pipeline_options(const struct pipeline *p)
+{
+    return &p->options;
+}
+
+uint32_t pipeline_n_context(const struct pipeline *p)
+{
+    const struct engine_info *info = p->options.port->ops->info(p->options.port);
+    return info && info->n_context < p->options.n_context ? info->n_context : p->options.n_context;
+}
+
+uint64_t pipeline_next_job_id(struct pipeline *p)
+{
+    return p->next_job++;
+}
+
+/* ---- running generations and their jobs ---- */
+
+void pipeline__add_route(struct pipeline *p, struct job_route *route)
+{
+    struct job_route **bucket = &p->routes[route->job % PIPELINE_ROUTES];
+    route->next = *bucket;
+    *bucket = route;
+}
+
+void pipeline__remove_route(struct pipeline *p, struct job_route *route)
+{
+    for (struct job_route **at = &p->routes[route->job % PIPELINE_ROUTES]; *at; at = &(*at)->next) {
+        if (*at == route) {
+            *at = route->next;
+            return;
+        }
+    }
+}
+
+static struct job_route *find_route(struct pipeline *p, uint64_t job)
+{
+    struct job_route *route = p->routes[job % PIPELINE_ROUTES];
+    while (route && route->job != job) {
+        route = route->next;
+    }
+    return route;
+}
+
+void pipeline__add_generation(struct pipeline *p, struct generation *g)
+{
+    *generation__prev_link(g) = p->last;
+    *generation__next_link(g) = NULL;
+    if (p->last) {
+        *generation__next_link(p->last) = g;
+    } else {
+        p->first = g;
+    }
+    p->last = g;
+    p->n_running++;
+}
+
+void pipeline__remove_generation(struct pipeline *p, struct generation *g)
+{
+    struct generation *prev = *generation__prev_link(g), *next = *generation__next_link(g);
+    if (prev) {
+        *generation__next_link(prev) = next;
+    } else {
+        p->first = next;
+    }
+    if (next) {
+        *generation__prev_link(next) = prev;
+    } else {
+        p->last = prev;
+    }
+    p->n_running--;
+    if (p->current == g) {
+        p->current = NULL;
+    }
+}
+
+void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation *g), void *arg)
+{
+    for (struct generation *g = p->first, *next; g; g = next) {
+        next = *generation__next_link(g);
+        if (!each(arg, g)) {
+            return;
+        }
+    }
+}
+
+struct generation *pipeline_find(struct pipeline *p, struct str public_id)
+{
+    for (struct generation *g = p->first; g; g = *generation__next_link(g)) {
+        if (str_eq(str_of(generation_request(g)->id), public_id)) {
+            return g;
+        }
+    }
+    return NULL;
+}
+
+size_t pipeline_n_running(const struct pipeline *p)
+{
+    return p->n_running;
+}
+
+/* ---- events ---- */
+
+static void lose_all(struct pipeline *p, const struct engine_event *event)
+{
+    for (struct generation *g = p->first, *next; g; g = next) {
+        next = *generation__next_link(g);
+        p->current = next; /* a notified generation may free itself, or the next one */
+        if (generation__event(g, 0, event)) {
+            generation__notify(g);
+        }
+        if (next && p->current != next) {
+            next = p->first; /* the next one went away: begin again; ended generations ignore the event */
+        }
+    }
+}
+
+static void route_event(struct pipeline *p, const struct engine_event *event)
+{
+    if (event->kind == ENGINE_STATS) {
+        if (p->options.on_stats) {
+            p->options.on_stats(p->options.on_stats_arg, event->stats);
+        }
+        return;
+    }
+    if (event->kind == ENGINE_LOST) {
+        lose_all(p, event);
+        return;
+    }
+    struct job_route *route = find_route(p, event->job);
+    if (!route) {
+        return; /* cancelled and forgotten: its last events are still on their way */
+    }
+    struct generation *g = route->generation;
+    if (generation__event(g, route->index, event)) {
+        generation__notify(g);
+    }
+}
+
+void pipeline_pump(struct pipeline *p)
+{
+    if (p->pumping) {
+        return; /* a handler of an event submitted or cancelled something: the loop below goes on */
+    }
+    p->pumping = true;
+    const struct engine_event *event;
+    while ((event = p->options.port->ops->next(p->options.port))) {
+        route_event(p, event);
+    }
+    p->pumping = false;
+}

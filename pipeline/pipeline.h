@@ -1,0 +1,65 @@
+/* One served model as the APIs use it: tokenizer, chat template, limits, defaults, and the port to its engine.
+ *   pipeline_prepare    request -> token ids and jobs (pure; any worker thread)
+ *   generation_start    jobs -> engine (the loop's thread)
+ *   pipeline_pump       engine events -> generations (the loop's thread; set as the port's wake)
+ */
+#ifndef TANDEM_PIPELINE_PIPELINE_H
+#define TANDEM_PIPELINE_PIPELINE_H
+
+#include "chat/chat_template.h"
+#include "pipeline/engine_port.h"
+#include "pipeline/gen_request.h"
+#include "text/tokenizer.h"
+
+struct pipeline;
+
+/* Called on the loop's thread; for metrics. All may be NULL. */
+struct pipeline_observer {
+    void (*started)(void *arg, const struct gen_request *r);
+    void (*first_token)(void *arg, const struct gen_request *r, int64_t ttft_us);
+    void (*inter_token)(void *arg, const struct gen_request *r, int64_t itl_us,
+                        uint32_t n); /* per TOKENS event after the first of a choice */
+    void (*finished)(void *arg, const struct gen_request *r, enum finish_reason reason, const struct error *err_or_null,
+                     uint64_t n_prompt, uint64_t n_generated, int64_t e2e_us);
+    void *arg;
+};
+
+struct pipeline_options {
+    const struct tokenizer *tokenizer; /* outlive the pipeline */
+    const struct chat_template *chat;  /* NULL: the model has no template; chat requests are refused */
+    struct engine_port *port;
+    uint32_t n_context;               /* per sequence; replaced by engine_info's when that is known and smaller */
+    struct sampling default_sampling; /* for APIs' decoders */
+    int64_t default_max_tokens;       /* -1: as far as the context goes */
+    int64_t default_timeout_ms;       /* 0: none */
+    struct pipeline_observer observer;
+    void (*on_stats)(void *arg, const struct engine_stats *stats); /* may be NULL */
+    void *on_stats_arg;
+};
+
+NODISCARD struct pipeline *pipeline_create(const struct pipeline_options *options, struct error *err);
+void pipeline_free(struct pipeline *p); /* no generation may be left */
+const struct pipeline_options *pipeline_options(const struct pipeline *p);
+uint32_t pipeline_n_context(const struct pipeline *p);
+uint64_t pipeline_next_job_id(struct pipeline *p);
+
+/* Renders, tokenizes, checks and fills r->jobs. Errors name the field: CONTEXT_EXCEEDED with the wording OpenAI clients
+ * look for ("This model's maximum context length is N tokens. However, you requested M tokens (P in the messages, C in
+ * the completion)..."), INVALID for ids outside the vocabulary, UNSUPPORTED for a suffix on a model without
+ * fill-in-the-middle tokens. */
+NODISCARD bool pipeline_prepare(const struct pipeline *p, struct gen_request *r, struct error *err);
+
+/* Text helpers of /tokenize, /detokenize, /apply-template: same code as requests. */
+NODISCARD bool pipeline_render_chat(const struct pipeline *p, const struct gen_request *r, struct buf *out,
+                                    struct error *err);
+
+/* Drains the port and routes events. Set as port->wake by pipeline_create. */
+void pipeline_pump(struct pipeline *p);
+
+/* Running generations, oldest first: calls each(arg, g) until it returns false. */
+struct generation;
+void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation *g), void *arg);
+struct generation *pipeline_find(struct pipeline *p, struct str public_id); /* NULL: none */
+size_t pipeline_n_running(const struct pipeline *p);
+
+#endif

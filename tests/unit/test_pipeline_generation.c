@@ -1,0 +1,439 @@
+/* Generations over a port that the test plays: what goes out for what comes in. The vocabulary is the tiny byte-level
+ * one of random models: ids 0 to 255 are bytes. */
+#include "pipeline/generation.h"
+#include "tests/support/random_model.h"
+
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EOS 256
+
+struct fake_port {
+    struct engine_port port;
+    struct job *jobs[16];
+    int n_jobs;
+    uint64_t cancelled_job;
+    uint32_t cancelled_choice;
+    int n_cancels;
+    struct engine_event events[64];
+    int n_events, next;
+    struct error refuse; /* answers the next submit */
+};
+
+static bool fake_submit(struct engine_port *p, const struct job *job, struct error *err)
+{
+    struct fake_port *f = (struct fake_port *)p;
+    if (f->refuse.code) {
+        *err = f->refuse;
+        return false;
+    }
+    f->jobs[f->n_jobs++] = job_copy(job);
+    return true;
+}
+
+static void fake_cancel(struct engine_port *p, uint64_t job, uint32_t choice)
+{
+    struct fake_port *f = (struct fake_port *)p;
+    f->cancelled_job = job;
+    f->cancelled_choice = choice;
+    f->n_cancels++;
+}
+
+static const struct engine_event *fake_next(struct engine_port *p)
+{
+    struct fake_port *f = (struct fake_port *)p;
+    return f->next < f->n_events ? &f->events[f->next++] : NULL;
+}
+
+static const struct engine_info *fake_info(const struct engine_port *p)
+{
+    (void)p;
+    return NULL;
+}
+
+static const struct engine_port_ops fake_ops = {fake_submit, fake_cancel, fake_next, fake_info};
+
+struct fixture {
+    struct buf bytes;
+    struct model_file *file;
+    struct tokenizer *tokenizer;
+    struct fake_port port;
+    struct pipeline *pipeline;
+    struct gen_request request;
+    struct generation *g;
+    struct buf text[8];
+    enum finish_reason finish[8];
+    struct gen_event last;
+    int n_deltas, n_ready, n_tokens;
+};
+
+static void on_ready(void *arg)
+{
+    ((struct fixture *)arg)->n_ready++;
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct error err = {0};
+    struct random_model *m = random_model_create(STR("{\"metadata\":{\"general.architecture\":[\"str\",\"llama\"]},"
+                                                     "\"tensors\":[{\"name\":\"x\",\"shape\":[1]}]}"),
+                                                 NULL, &err);
+    assert_non_null(m);
+    buf_init(&f->bytes, 1 << 20);
+    assert_true(gguf_write_buf(random_model_writer(m), &f->bytes, &err));
+    random_model_free(m);
+    f->file = model_file_open_memory(f->bytes.data, f->bytes.len, &err);
+    assert_non_null(f->file);
+    f->tokenizer = tokenizer_from_model_file(f->file, &err);
+    assert_non_null(f->tokenizer);
+    f->port.port.ops = &fake_ops;
+    struct pipeline_options o = {
+        .tokenizer = f->tokenizer, .port = &f->port.port, .n_context = 100, .default_max_tokens = -1};
+    f->pipeline = pipeline_create(&o, &err);
+    assert_non_null(f->pipeline);
+    for (int i = 0; i < 8; i++) {
+        buf_init(&f->text[i], 1 << 20);
+    }
+    gen_request_init(&f->request, arena_create(1 << 20), GEN_PROMPTS);
+    f->request.prompts = arena_alloc_array(f->request.arena, 4, sizeof *f->request.prompts);
+    f->request.prompts[0].text = STR("ab");
+    f->request.n_prompts = 1;
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    if (f->g) {
+        generation_free(f->g);
+    } else {
+        arena_free(f->request.arena);
+    }
+    pipeline_free(f->pipeline);
+    tokenizer_free(f->tokenizer);
+    model_file_close(f->file);
+    buf_release(&f->bytes);
+    for (int i = 0; i < 8; i++) {
+        buf_release(&f->text[i]);
+    }
+    for (int i = 0; i < f->port.n_jobs; i++) {
+        free(f->port.jobs[i]);
+    }
+    free(f);
+    return 0;
+}
+
+static void start(struct fixture *f)
+{
+    struct error err = {0};
+    if (!pipeline_prepare(f->pipeline, &f->request, &err)) {
+        fail_msg("prepare: %s", err.msg);
+    }
+    f->g = generation_start(f->pipeline, &f->request, on_ready, f, &err);
+    assert_non_null(f->g);
+}
+
+/* The engine sends tokens of a choice; ids of bytes are given as text. */
+static void send_from(struct fixture *f, int job, uint32_t choice, uint32_t index, const char *text,
+                      enum finish_reason finish)
+{
+    int32_t ids[64];
+    struct token_logprob logprobs[64] = {0};
+    uint32_t n = (uint32_t)strlen(text);
+    for (uint32_t i = 0; i < n; i++) {
+        ids[i] = (uint8_t)text[i];
+        logprobs[i] = (struct token_logprob){.id = ids[i], .logprob = -0.5f * (float)(choice + 1), .rank = 1};
+    }
+    if (finish == FINISH_STOP) {
+        ids[n] = EOS;
+        logprobs[n++] = (struct token_logprob){.id = EOS};
+    }
+    f->port.events[0] = (struct engine_event){.kind = ENGINE_TOKENS,
+                                              .job = f->port.jobs[job]->id,
+                                              .choice = choice,
+                                              .index = index,
+                                              .n = n,
+                                              .ids = ids,
+                                              .logprobs = logprobs,
+                                              .finish = finish,
+                                              .stop_id = finish == FINISH_STOP ? EOS : -1};
+    f->port.n_events = 1;
+    f->port.next = 0;
+    pipeline_pump(f->pipeline);
+}
+
+static void take_all(struct fixture *f, int64_t now_ms)
+{
+    struct gen_event e;
+    while (generation_next(f->g, now_ms, &e)) {
+        if (e.kind == GEN_DELTA) {
+            assert_true(e.index < 8);
+            buf_append(&f->text[e.index], e.text);
+            f->n_deltas++;
+            f->n_tokens += (int)e.n_tokens;
+        } else if (e.kind == GEN_FINISH) {
+            f->finish[e.index] = e.finish;
+        }
+        f->last = e;
+    }
+}
+
+static void expect_text(struct fixture *f, int index, const char *text)
+{
+    assert_string_equal(f->text[index].data ? f->text[index].data : "", text);
+}
+
+static void test_one_answer(void **state)
+{
+    struct fixture *f = *state;
+    f->request.max_tokens = 10;
+    start(f);
+    assert_int_equal(f->port.jobs[0]->n_prompt, 2);
+    assert_int_equal(f->port.jobs[0]->max_tokens, 10);
+    send_from(f, 0, 0, 0, "he", FINISH_NONE);
+    take_all(f, 0);
+    expect_text(f, 0, "he");
+    send_from(f, 0, 0, 2, "llo", FINISH_STOP);
+    take_all(f, 0);
+    expect_text(f, 0, "hello");
+    assert_int_equal(f->finish[0], FINISH_STOP);
+    assert_int_equal(f->last.kind, GEN_DONE);
+    assert_int_equal(f->last.usage.completion_tokens, 6); /* the end of text counts, but does not show */
+    assert_int_equal(f->n_ready, 2);
+    assert_int_equal(f->port.n_cancels, 0);
+}
+
+static void test_known_tokens_are_dropped_and_gaps_are_errors(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    send_from(f, 0, 0, 0, "abc", FINISH_NONE);
+    send_from(f, 0, 0, 1, "bcd", FINISH_NONE); /* a resumed engine repeats itself */
+    take_all(f, 0);
+    expect_text(f, 0, "abcd");
+    send_from(f, 0, 0, 6, "x", FINISH_NONE);
+    take_all(f, 0);
+    assert_int_equal(f->last.kind, GEN_ERROR);
+    assert_int_equal(f->last.error.code, ERR_PROTOCOL);
+}
+
+static void test_stop_string_across_tokens(void **state)
+{
+    struct fixture *f = *state;
+    struct str stops[] = {STR("END")};
+    f->request.stops = stops;
+    f->request.n_stops = 1;
+    start(f);
+    send_from(f, 0, 0, 0, "oneE", FINISH_NONE);
+    take_all(f, 0);
+    expect_text(f, 0, "one"); /* the E is held back */
+    send_from(f, 0, 0, 4, "N", FINISH_NONE);
+    send_from(f, 0, 0, 5, "Dx", FINISH_NONE);
+    take_all(f, 0);
+    expect_text(f, 0, "one");
+    assert_int_equal(f->finish[0], FINISH_STOP);
+    assert_int_equal(f->port.n_cancels, 1);
+    assert_int_equal(f->port.cancelled_job, f->port.jobs[0]->id);
+    assert_int_equal(f->last.kind, GEN_DONE);
+}
+
+static void test_held_back_text_comes_at_the_end(void **state)
+{
+    struct fixture *f = *state;
+    struct str stops[] = {STR("END")};
+    f->request.stops = stops;
+    f->request.n_stops = 1;
+    start(f);
+    send_from(f, 0, 0, 0, "oneEN", FINISH_LENGTH);
+    take_all(f, 0);
+    expect_text(f, 0, "oneEN");
+    assert_int_equal(f->finish[0], FINISH_LENGTH);
+}
+
+static void test_min_tokens_holds_for_stop_strings(void **state)
+{
+    struct fixture *f = *state;
+    struct str stops[] = {STR("x")};
+    f->request.stops = stops;
+    f->request.n_stops = 1;
+    f->request.min_tokens = 3;
+    start(f);
+    send_from(f, 0, 0, 0, "axbxc", FINISH_NONE);
+    take_all(f, 0);
+    expect_text(f, 0, "axb");
+}
+
+static void test_characters_come_whole(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    const char *text = "\xF0\x9F\x98\x80\xE4\xBD\xA0";
+    for (uint32_t i = 0; i < 7; i++) {
+        char byte[2] = {text[i], 0};
+        send_from(f, 0, 0, i, byte, FINISH_NONE);
+        take_all(f, 0);
+        assert_int_equal(f->text[0].len, i < 3 ? 0 : i < 6 ? 4 : 7);
+    }
+}
+
+static void test_best_of_gives_the_best_first(void **state)
+{
+    struct fixture *f = *state;
+    f->request.n = 2;
+    f->request.best_of = 3;
+    start(f);
+    assert_int_equal(f->port.jobs[0]->n_choices, 3);
+    assert_true(f->port.jobs[0]->flags & JOB_LOGPROBS);
+    send_from(f, 0, 2, 0, "worst", FINISH_LENGTH);
+    send_from(f, 0, 1, 0, "middle", FINISH_LENGTH);
+    take_all(f, 0);
+    assert_int_equal(f->n_deltas, 0); /* nothing is known before the last has ended */
+    send_from(f, 0, 0, 0, "best", FINISH_LENGTH);
+    take_all(f, 0);
+    expect_text(f, 0, "best");
+    expect_text(f, 1, "middle");
+    expect_text(f, 2, "");
+    assert_int_equal(f->last.usage.completion_tokens, 15);
+}
+
+static void test_echo(void **state)
+{
+    struct fixture *f = *state;
+    f->request.echo = true;
+    f->request.prompts[0].text = STR("\xC3\xA9!");
+    start(f);
+    send_from(f, 0, 0, 0, "x", FINISH_LENGTH);
+    take_all(f, 0);
+    expect_text(f, 0, "\xC3\xA9!x");
+}
+
+static void test_flush_intervals(void **state)
+{
+    struct fixture *f = *state;
+    f->request.interval_tokens = 3;
+    start(f);
+    send_from(f, 0, 0, 0, "a", FINISH_NONE);
+    take_all(f, 0);
+    expect_text(f, 0, "a"); /* the first comes at once */
+    send_from(f, 0, 0, 1, "bc", FINISH_NONE);
+    take_all(f, 0);
+    expect_text(f, 0, "a");
+    send_from(f, 0, 0, 3, "d", FINISH_NONE);
+    take_all(f, 0);
+    expect_text(f, 0, "abcd");
+    send_from(f, 0, 0, 4, "e", FINISH_LENGTH);
+    take_all(f, 0);
+    expect_text(f, 0, "abcde"); /* the end waits for nothing */
+}
+
+static void test_a_failed_job_ends_the_generation(void **state)
+{
+    struct fixture *f = *state;
+    f->request.prompts[1].text = STR("cd");
+    f->request.n_prompts = 2;
+    start(f);
+    assert_int_equal(f->port.n_jobs, 2);
+    f->port.events[0] = (struct engine_event){.kind = ENGINE_FAILED, .job = f->port.jobs[0]->id};
+    error_set(&f->port.events[0].error, ERR_DEADLINE, "too late.");
+    f->port.n_events = 1;
+    f->port.next = 0;
+    pipeline_pump(f->pipeline);
+    take_all(f, 0);
+    assert_int_equal(f->last.kind, GEN_ERROR);
+    assert_int_equal(f->last.error.code, ERR_DEADLINE);
+    assert_int_equal(f->port.cancelled_job, f->port.jobs[1]->id); /* the other one is not left running */
+}
+
+static void test_a_lost_engine_is_an_error(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    send_from(f, 0, 0, 0, "ab", FINISH_NONE);
+    f->port.events[0] = (struct engine_event){.kind = ENGINE_LOST};
+    error_set(&f->port.events[0].error, ERR_ENGINE_LOST, "gone.");
+    f->port.next = 0;
+    pipeline_pump(f->pipeline);
+    take_all(f, 0);
+    assert_int_equal(f->last.kind, GEN_ERROR);
+    assert_int_equal(f->last.error.code, ERR_ENGINE_LOST);
+}
+
+static void test_cancel(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    send_from(f, 0, 0, 0, "ab", FINISH_NONE);
+    generation_cancel(f->g);
+    take_all(f, 0);
+    expect_text(f, 0, "ab");
+    assert_int_equal(f->finish[0], FINISH_CANCELLED);
+    assert_int_equal(f->last.kind, GEN_DONE);
+    assert_int_equal(f->port.n_cancels, 1);
+}
+
+static void test_limits_are_errors_that_name_the_field(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    f->request.max_tokens = 99; /* and two of the prompt: one more than the context */
+    assert_false(pipeline_prepare(f->pipeline, &f->request, &err));
+    assert_int_equal(err.code, ERR_CONTEXT_EXCEEDED);
+    assert_string_equal(err.param, "prompt");
+    int32_t ids[] = {1, 260};
+    f->request.prompts[0].ids = ids;
+    f->request.prompts[0].n_ids = 2;
+    assert_false(pipeline_prepare(f->pipeline, &f->request, &err));
+    assert_int_equal(err.code, ERR_INVALID);
+    f->request.prompts[0].ids = NULL;
+    f->request.has_suffix = true;
+    assert_false(pipeline_prepare(f->pipeline, &f->request, &err));
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_string_equal(err.param, "suffix");
+    f->request.has_suffix = false;
+    f->request.max_tokens = 90;
+    f->request.truncate_prompt_tokens = 1;
+    assert_true(pipeline_prepare(f->pipeline, &f->request, &err));
+    assert_int_equal(f->request.jobs[0].n_prompt, 1);
+    assert_int_equal(f->request.jobs[0].prompt[0], 'b');
+    assert_int_equal(f->request.n_truncated[0], 1);
+}
+
+static void test_a_refused_submit_leaves_the_request_to_the_caller(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    error_set(&f->port.refuse, ERR_OVERLOADED, "full.");
+    assert_true(pipeline_prepare(f->pipeline, &f->request, &err));
+    assert_null(generation_start(f->pipeline, &f->request, on_ready, f, &err));
+    assert_int_equal(err.code, ERR_OVERLOADED);
+    assert_int_equal(pipeline_n_running(f->pipeline), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_one_answer),
+        TEST(test_known_tokens_are_dropped_and_gaps_are_errors),
+        TEST(test_stop_string_across_tokens),
+        TEST(test_held_back_text_comes_at_the_end),
+        TEST(test_min_tokens_holds_for_stop_strings),
+        TEST(test_characters_come_whole),
+        TEST(test_best_of_gives_the_best_first),
+        TEST(test_echo),
+        TEST(test_flush_intervals),
+        TEST(test_a_failed_job_ends_the_generation),
+        TEST(test_a_lost_engine_is_an_error),
+        TEST(test_cancel),
+        TEST(test_limits_are_errors_that_name_the_field),
+        TEST(test_a_refused_submit_leaves_the_request_to_the_caller),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
