@@ -1,0 +1,98 @@
+/* Shared by the files of api/ only. A call is one HTTP request on its way:
+ *
+ *   loop    handler: route found, body copied                      call_create
+ *   worker  JSON parsed, route->decode                             what the body says
+ *   loop    the model looked up
+ *   worker  route->work                                            templates, tokens
+ *   loop    route->finish                                          reply, or a generation is started
+ *
+ * When the client leaves in between, the call ends at its next step on the loop. */
+#ifndef TANDEM_API_API_INTERNAL_H
+#define TANDEM_API_API_INTERNAL_H
+
+#include "api/app.h"
+#include "api/fields.h"
+#include "http/server.h"
+
+struct app {
+    struct app_options options;
+    struct gateway *gateway;
+    struct loop *loop;
+    struct http_server *server;
+    void (*on_closed)(void *arg);
+    void *on_closed_arg;
+};
+
+struct call;
+
+struct route {
+    const char *method, *path; /* "{id}" matches the rest of the path */
+    const char *help;
+    const struct field *const *fields; /* [n_fields] tables of its body, for documents */
+    int n_fields;
+    /* Answers at once, on the loop. rest: what "{id}" matched. Either this or the three below. */
+    void (*answer)(struct app *a, struct http_exchange *x, struct str rest);
+    bool (*decode)(struct call *c, struct error *err); /* worker; c->body is parsed */
+    bool (*work)(struct call *c, struct error *err);   /* worker; c->model is known */
+    void (*finish)(struct call *c);                    /* loop; NULL: c->reply is the reply */
+};
+extern const struct route api__routes[];
+extern const int api__n_routes;
+
+struct call {
+    struct app *app;
+    struct http_exchange *x; /* NULL once the client has left or the reply is given */
+    const struct route *route;
+    struct arena *arena; /* owns everything here; NULL once a generation has taken it over */
+    struct str text;     /* the body, copied */
+    struct json *body;   /* parsed; freed with the arena */
+    struct gen_request request;
+    const void *extra; /* what a route's decode keeps for its work */
+    struct served_model *model;
+    struct buf ignored; /* names of unknown fields */
+    struct buf reply;   /* JSON */
+    bool ok;            /* of the last worker step */
+    struct error error;
+};
+
+/* ---- replies ---- */
+void api__reply_error(struct http_exchange *x, const struct error *err);
+void api__reply_json(struct http_exchange *x, struct buf *json); /* 200; releases it; a failed buf is a 500 */
+void api__write_error(struct buf *out, const struct error *err); /* {"error": {...}} */
+void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg);
+
+/* ---- calls ---- */
+void api__call_start(struct app *a, const struct route *route, struct http_exchange *x);
+void api__call_free(struct call *c);
+/* The reply has begun or is given: adds the call's headers first. */
+void api__call_headers(struct call *c);
+
+/* ---- decoding (fields of the OpenAI routes) ---- */
+extern const struct field api__common_fields[], api__chat_fields[], api__completion_fields[], api__infill_fields[],
+    api__tokenize_fields[], api__detokenize_fields[], api__template_fields[];
+bool api__decode_chat(struct call *c, struct error *err);
+bool api__decode_completion(struct call *c, struct error *err);
+bool api__decode_infill(struct call *c, struct error *err);
+bool api__check_messages(const struct json *messages, struct error *err);
+
+/* ---- generating ---- */
+bool api__prepare(struct call *c, struct error *err);
+void api__generate(struct call *c);
+
+/* ---- routes that answer at once, and the text tools ---- */
+void api__health(struct app *a, struct http_exchange *x, struct str rest);
+void api__ready(struct app *a, struct http_exchange *x, struct str rest);
+void api__models(struct app *a, struct http_exchange *x, struct str rest);
+void api__model(struct app *a, struct http_exchange *x, struct str rest);
+void api__status(struct app *a, struct http_exchange *x, struct str rest);
+void api__metrics(struct app *a, struct http_exchange *x, struct str rest);
+void api__cancel(struct app *a, struct http_exchange *x, struct str rest);
+void api__clear_cache(struct app *a, struct http_exchange *x, struct str rest);
+bool api__decode_tokenize(struct call *c, struct error *err);
+bool api__work_tokenize(struct call *c, struct error *err);
+bool api__decode_detokenize(struct call *c, struct error *err);
+bool api__work_detokenize(struct call *c, struct error *err);
+bool api__decode_template(struct call *c, struct error *err);
+bool api__work_template(struct call *c, struct error *err);
+
+#endif

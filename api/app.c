@@ -1,0 +1,334 @@
+/* Routing, the life of a call, error replies. */
+#include "api/api_internal.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CALL_REPLY_MAX   LIMIT_HTTP_REPLY
+#define CALL_IGNORED_MAX KIB(2)
+
+struct app_options app_options_default(void)
+{
+    return (struct app_options){
+        .default_sampling = sampling_default(),
+        .stream_interval_tokens = 1,
+        .max_body = LIMIT_HTTP_BODY,
+        .max_connections = LIMIT_HTTP_CONNECTIONS,
+        .keepalive_ms = 15000,
+        .stall_timeout_ms = 60000,
+        .version = "",
+    };
+}
+
+/* ---- replies ---- */
+
+void api__write_error(struct buf *out, const struct error *err)
+{
+    const struct error_info *info = error_info(err->code);
+    struct json_writer w = json_writer(out);
+    json_begin_object(&w);
+    json_key(&w, "error");
+    json_begin_object(&w);
+    json_key(&w, "message");
+    json_put_cstr(&w, err->msg);
+    json_key(&w, "type");
+    json_put_cstr(&w, info->openai_type);
+    json_key(&w, "param");
+    json_put_cstr(&w, err->param[0] ? err->param : NULL);
+    json_key(&w, "code");
+    json_put_cstr(&w, info->openai_code[0] ? info->openai_code : NULL);
+    json_end_object(&w);
+    json_end_object(&w);
+}
+
+void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg)
+{
+    (void)head;
+    (void)arg;
+    api__write_error(out, err);
+}
+
+void api__reply_error(struct http_exchange *x, const struct error *err)
+{
+    const struct error_info *info = error_info(err->code);
+    struct buf body;
+    buf_init(&body, KIB(16));
+    api__write_error(&body, err);
+    if (info->retryable) {
+        http_add_header(x, "Retry-After", STR("1"));
+    }
+    http_reply(x, info->http_status, "application/json", buf_view(&body));
+    buf_release(&body);
+}
+
+void api__reply_json(struct http_exchange *x, struct buf *json)
+{
+    struct error err = {0};
+    if (buf_ok(json, "the reply", &err)) {
+        http_reply(x, 200, "application/json", buf_view(json));
+    } else {
+        err.code = ERR_INTERNAL;
+        api__reply_error(x, &err);
+    }
+    buf_release(json);
+}
+
+/* ---- calls ---- */
+
+static void free_json(void *root)
+{
+    json_free(root);
+}
+
+void api__call_free(struct call *c)
+{
+    buf_release(&c->ignored);
+    buf_release(&c->reply);
+    arena_free(c->arena);
+    free(c);
+}
+
+void api__call_headers(struct call *c)
+{
+    if (c->request.id[0]) {
+        http_add_header(c->x, "X-Request-Id", str_of(c->request.id));
+    }
+    if (c->ignored.len) {
+        http_add_header(c->x, "X-Tandem-Ignored-Fields", buf_view(&c->ignored));
+    }
+}
+
+static void reply_and_free(struct call *c)
+{
+    struct http_exchange *x = c->x;
+    if (x) {
+        api__call_headers(c);
+        if (c->ok) {
+            api__reply_json(x, &c->reply);
+        } else {
+            api__reply_error(x, &c->error);
+        }
+    }
+    api__call_free(c);
+}
+
+static void on_gone(void *arg)
+{
+    struct call *c = arg;
+    c->x = NULL;
+}
+
+static void worked(void *arg)
+{
+    struct call *c = arg;
+    if (c->x && c->ok && c->route->finish) {
+        c->route->finish(c);
+        return;
+    }
+    reply_and_free(c);
+}
+
+static void work(void *arg)
+{
+    struct call *c = arg;
+    c->ok = c->route->work(c, &c->error);
+}
+
+static void decoded(void *arg)
+{
+    struct call *c = arg;
+    if (!c->x || !c->ok) {
+        reply_and_free(c);
+        return;
+    }
+    c->model = gateway_model_find(c->app->gateway, c->request.model);
+    if (!c->model) {
+        c->ok = error_set_param(&c->error, ERR_MODEL_NOT_FOUND, "model",
+                                "The model '%.100s' does not exist; GET /v1/models lists those served.",
+                                c->request.model.ptr);
+        reply_and_free(c);
+        return;
+    }
+    loop_work(c->app->loop, work, worked, c);
+}
+
+static void decode(void *arg)
+{
+    struct call *c = arg;
+    c->body = json_parse(c->text, LIMIT_JSON_DEPTH, &c->error);
+    if (!c->body) {
+        return;
+    }
+    if (!arena_defer(c->arena, free_json, c->body)) {
+        json_free(c->body);
+        arena_full(c->arena, "the request", &c->error);
+        return;
+    }
+    c->ok = c->route->decode(c, &c->error);
+}
+
+static bool check_content_type(const struct http_request *head, struct error *err)
+{
+    struct str type = http_header_get(head, "content-type");
+    size_t end = str_find_char(type, ';');
+    struct str media = str_trim(str_slice(type, 0, end == STR_NPOS ? type.len : end));
+    return type.len == 0 || str_eq_nocase(media, STR("application/json")) ||
+           error_set(err, ERR_BAD_MEDIA_TYPE, "The body must be application/json, not '" STR_FMT "'.", STR_ARG(media));
+}
+
+void api__call_start(struct app *a, const struct route *route, struct http_exchange *x)
+{
+    struct error err = {0};
+    if (!gateway_accepting(a->gateway)) {
+        error_set(&err, ERR_UNAVAILABLE, "the server is shutting down.");
+        api__reply_error(x, &err);
+        return;
+    }
+    if (!check_content_type(http_request_of(x), &err)) {
+        api__reply_error(x, &err);
+        return;
+    }
+    struct call *c = calloc(1, sizeof *c);
+    if (!c || !(c->arena = arena_create(LIMIT_REQUEST_ARENA))) {
+        free(c);
+        error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
+        api__reply_error(x, &err);
+        return;
+    }
+    c->app = a;
+    c->route = route;
+    c->x = x;
+    buf_init(&c->ignored, CALL_IGNORED_MAX);
+    buf_init(&c->reply, CALL_REPLY_MAX);
+    c->text = arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */
+    http_on_gone(x, on_gone, c);
+    loop_work(a->loop, decode, decoded, c);
+}
+
+/* ---- routing ---- */
+
+/* "/v1/models/{id}" matches "/v1/models/a/b" with rest "a/b". */
+static bool path_matches(const char *pattern, struct str path, struct str *rest)
+{
+    struct str p = str_of(pattern);
+    size_t brace = str_find_char(p, '{');
+    if (brace == STR_NPOS) {
+        return str_eq(p, path);
+    }
+    size_t close = str_find_char(p, '}');
+    struct str head = str_slice(p, 0, brace), tail = str_slice(p, close + 1, p.len);
+    if (path.len <= head.len + tail.len || !str_starts(path, head) || !str_ends(path, tail)) {
+        return false;
+    }
+    *rest = str_slice(path, head.len, path.len - tail.len);
+    return true;
+}
+
+static const struct route *find_route(const struct http_request *head, struct str *rest, struct buf *allow)
+{
+    struct str method = head->is_head ? STR("GET") : head->method;
+    for (int i = 0; i < api__n_routes; i++) {
+        const struct route *r = &api__routes[i];
+        if (!path_matches(r->path, head->path, rest)) {
+            continue;
+        }
+        if (str_eq(str_of(r->method), method)) {
+            return r;
+        }
+        buf_printf(allow, "%s%s", allow->len ? ", " : "", r->method);
+    }
+    return NULL;
+}
+
+static void reply_no_route(struct http_exchange *x, struct buf *allow)
+{
+    const struct http_request *head = http_request_of(x);
+    struct error err = {0};
+    if (allow->len) {
+        http_add_header(x, "Allow", buf_view(allow));
+        error_set(&err, ERR_BAD_METHOD, "'" STR_FMT "' is not allowed for " STR_FMT "; allowed: %s.",
+                  STR_ARG(head->method), STR_ARG(head->path), allow->data);
+    } else {
+        error_set(&err, ERR_NOT_FOUND, "Unknown route: " STR_FMT " " STR_FMT ".", STR_ARG(head->method),
+                  STR_ARG(head->path));
+    }
+    api__reply_error(x, &err);
+}
+
+static void handle(struct http_exchange *x, void *arg)
+{
+    struct app *a = arg;
+    struct str rest = {0};
+    struct buf allow;
+    buf_init(&allow, KIB(1));
+    const struct route *route = find_route(http_request_of(x), &rest, &allow);
+    if (!route) {
+        reply_no_route(x, &allow);
+    } else if (route->answer) {
+        route->answer(a, x, rest);
+    } else {
+        api__call_start(a, route, x);
+    }
+    buf_release(&allow);
+}
+
+/* ---- life ---- */
+
+struct app *app_create(const struct app_options *options, struct error *err)
+{
+    struct app *a = calloc(1, sizeof *a);
+    if (!a) {
+        error_set(err, ERR_NO_MEMORY, "no memory for the API server.");
+        return NULL;
+    }
+    a->options = *options;
+    a->gateway = options->gateway;
+    a->loop = gateway_loop(options->gateway);
+    struct http_server_options server = {
+        .listen = options->listen,
+        .n_listen = options->n_listen,
+        .max_body = options->max_body ? options->max_body : LIMIT_HTTP_BODY,
+        .max_connections = options->max_connections ? options->max_connections : LIMIT_HTTP_CONNECTIONS,
+        .header_timeout_ms = 10000,
+        .body_timeout_ms = 30000,
+        .idle_timeout_ms = 75000,
+        .stall_timeout_ms = options->stall_timeout_ms,
+        .handler = handle,
+        .error_body = api__error_body,
+        .arg = a,
+    };
+    a->server = http_server_create(loop_uv(a->loop), &server, err);
+    if (!a->server) {
+        free(a);
+        return NULL;
+    }
+    return a;
+}
+
+int app_port(const struct app *a, int listener)
+{
+    return http_server_port(a->server, listener);
+}
+
+void app_stop_accepting(struct app *a)
+{
+    http_server_stop_accepting(a->server);
+}
+
+static void closed(void *arg)
+{
+    struct app *a = arg;
+    void (*on_closed)(void *) = a->on_closed;
+    void *on_closed_arg = a->on_closed_arg;
+    free(a);
+    on_closed(on_closed_arg);
+}
+
+void app_close(struct app *a, void (*on_closed)(void *arg), void *arg)
+{
+    a->on_closed = on_closed;
+    a->on_closed_arg = arg;
+    http_server_close(a->server, closed, a);
+}

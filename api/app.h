@@ -1,0 +1,34 @@
+/* The public HTTP APIs over a gateway: routes, decoders, encoders. Everything on the loop's thread but the decoding and
+ * preparing of requests, which the loop's workers do. */
+#ifndef TANDEM_API_APP_H
+#define TANDEM_API_APP_H
+
+#include "gateway/gateway.h"
+
+struct app;
+
+struct app_options {
+    struct gateway *gateway;   /* outlives the app */
+    const char *const *listen; /* [n_listen] as in http/server.h */
+    int n_listen;
+    struct sampling default_sampling;                   /* of requests that say nothing */
+    int64_t stream_interval_ms, stream_interval_tokens; /* flush defaults: 0 and 1: at once */
+    bool strict_fields;
+    size_t max_body;          /* bytes; 0: LIMIT_HTTP_BODY */
+    int max_connections;      /* 0: LIMIT_HTTP_CONNECTIONS */
+    int64_t keepalive_ms;     /* between comments of a silent stream */
+    int64_t stall_timeout_ms; /* a reader that takes nothing for so long is cancelled */
+    const char *version;      /* for /v1/status */
+};
+struct app_options app_options_default(void);
+
+NODISCARD struct app *app_create(const struct app_options *options, struct error *err);
+int app_port(const struct app *a, int listener); /* the bound TCP port */
+void app_stop_accepting(struct app *a);
+/* Ends every connection; on_closed runs from the loop, and the app is freed then. */
+void app_close(struct app *a, void (*on_closed)(void *arg), void *arg);
+
+/* docs/API.md, from the tables of routes and fields. */
+void app_write_docs(struct buf *out);
+
+#endif

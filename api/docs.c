@@ -1,0 +1,54 @@
+/* docs/API.md from the tables. */
+#include "api/api_internal.h"
+
+static void write_type(struct buf *out, const struct field *f)
+{
+    static const char *const names[] = {"boolean", "integer", "integer", "integer", "number",
+                                        "number",  "string",  "",        "",        ""};
+    if (f->kind == FIELD_DEFAULT) {
+        if (f->accepts[0]) {
+            buf_printf(out, "only `%s` or null", f->accepts);
+        } else {
+            buf_puts(out, "only null");
+        }
+    } else if (f->type) {
+        buf_puts(out, f->type);
+    } else {
+        buf_puts(out, names[f->kind]);
+        if (f->max > f->min && f->kind != FIELD_STR) {
+            buf_printf(out, ", %.10g to %.10g", f->min, f->max);
+        }
+    }
+}
+
+static void write_table(struct buf *out, const struct field *fields)
+{
+    buf_puts(out, "\n| field | type | |\n| --- | --- | --- |\n");
+    for (const struct field *f = fields; f->name; f++) {
+        buf_printf(out, "| `%s` | ", f->name);
+        write_type(out, f);
+        buf_printf(out, " | %s |\n", f->help ? f->help : "");
+    }
+}
+
+void app_write_docs(struct buf *out)
+{
+    buf_puts(
+        out,
+        "# HTTP API\n\nGenerated from the program's tables by `make docs`; do not edit.\n\n"
+        "A field that is `null` counts as absent. A field that this list does not name is accepted and named in the "
+        "reply's\n`X-Tandem-Ignored-Fields` header; with `--strict-fields` it is refused. A value out of bounds is a "
+        "400 whose `param` names\nthe field.\n");
+    for (int i = 0; i < api__n_routes; i++) {
+        const struct route *r = &api__routes[i];
+        buf_printf(out, "\n## %s %s\n\n%s\n", r->method, r->path, r->help);
+        if (r->n_fields) {
+            write_table(out, r->fields[0]); /* its own; the others are shared */
+        }
+        if (r->n_fields > 1) {
+            buf_puts(out, "\nAnd the fields of every generation (below).\n");
+        }
+    }
+    buf_puts(out, "\n## Fields of every generation\n");
+    write_table(out, api__common_fields);
+}

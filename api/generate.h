@@ -1,0 +1,57 @@
+/* A generation and the exchange it answers, for any API: the encoder makes JSON of events, this file decides when it is
+ * sent.
+ *
+ * A stream begins with its first event, so that what fails at once (queue full, engine down) still gets its own HTTP
+ * status; when nothing has come for a while it begins anyway, and keep-alive comments go out. */
+#ifndef TANDEM_API_GENERATE_H
+#define TANDEM_API_GENERATE_H
+
+#include "api/api_internal.h"
+
+struct reply_choice { /* what a non-streaming answer gathers of one choice */
+    struct buf text;
+    struct buf logprobs;        /* chat: JSON items of logprobs.content */
+    struct buf columns[4];      /* completions: tokens, token_logprobs, top_logprobs, text_offset */
+    struct buf ids, digests;    /* JSON items */
+    struct buf prompt_logprobs; /* a JSON array, or empty */
+    enum finish_reason finish;
+    struct str stop;
+    int32_t stop_id;
+    bool started; /* streaming: its first chunk was sent */
+};
+
+struct gen_reply {
+    struct call *call;
+    const struct gen_encoder *encoder;
+    struct generation *generation;
+    struct reply_choice *choices; /* [n_choices] */
+    size_t n_choices;
+    struct gen_usage usage;
+    struct loop_timer *timer; /* begin of a silent stream; flush intervals */
+    bool streaming, ended;
+    struct buf chunk; /* JSON of the chunk at hand */
+};
+
+struct gen_encoder {
+    /* Appends the server-sent events of one event; r->chunk is scratch. */
+    void (*stream_event)(struct gen_reply *r, const struct gen_event *e, struct buf *out);
+    /* Gathers an event of a non-streaming answer. */
+    void (*gather)(struct gen_reply *r, const struct gen_event *e);
+    /* The whole body at the end. */
+    void (*body)(struct gen_reply *r, struct buf *out);
+};
+extern const struct gen_encoder api__chat_encoder, api__completion_encoder;
+
+/* ---- what encoders share ---- */
+const struct gen_request *reply_request(const struct gen_reply *r);
+const char *reply_model(const struct gen_reply *r);
+/* id, object, created, model, system_fingerprint into an open object. */
+void reply_head(const struct gen_reply *r, struct json_writer *w, const char *object);
+void reply_usage(const struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage);
+void reply_finish(struct json_writer *w, enum finish_reason finish, struct str stop,
+                  int32_t stop_id);                                     /* finish_reason, stop_reason */
+void reply_prompt_logprobs(struct buf *out, const struct gen_event *e); /* vLLM's shape */
+void reply_token_ids(struct buf *out, const struct gen_token *tokens, size_t n);
+void reply_progress(struct json_writer *w, const struct gen_event *e); /* "prompt_progress", llama.cpp's shape */
+
+#endif

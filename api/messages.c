@@ -1,0 +1,120 @@
+/* Validation of OpenAI's message objects, before a template sees them. */
+#include "api/api_internal.h"
+
+#include <stdio.h>
+
+static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
+
+static bool known_role(struct str role)
+{
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+        if (str_eq(role, str_of(roles[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool check_part(const struct json *part, size_t message, size_t index, struct error *err)
+{
+    char param[64];
+    snprintf(param, sizeof param, "messages[%zu].content[%zu]", message, index);
+    if (json_type(part) != JSON_OBJECT) {
+        return field_type_error(err, param, "an object", part);
+    }
+    const struct json *type = json_get(part, "type");
+    if (json_type(type) != JSON_STRING) {
+        return error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s.type'.", param);
+    }
+    if (str_eq(json_str(type), STR("text")) || str_eq(json_str(type), STR("refusal"))) {
+        const char *member = str_eq(json_str(type), STR("text")) ? "text" : "refusal";
+        return json_type(json_get(part, member)) == JSON_STRING ||
+               error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s.%s'.", param, member);
+    }
+    return error_set_param(err, ERR_UNSUPPORTED, param,
+                           "This model reads text only; a content part of type '%.40s' is not supported.",
+                           json_str(type).ptr);
+}
+
+static bool check_content(const struct json *message, size_t index, bool may_be_null, struct error *err)
+{
+    char param[64];
+    const struct json *content = json_get(message, "content");
+    snprintf(param, sizeof param, "messages[%zu].content", index);
+    if (json_type(content) == JSON_STRING || (json_is_null(content) && may_be_null)) {
+        return true;
+    }
+    if (json_is_null(content)) {
+        return error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s'.", param);
+    }
+    if (json_type(content) != JSON_ARRAY) {
+        return field_type_error(err, param, "a string or an array of content parts", content);
+    }
+    for (size_t i = 0; i < json_len(content); i++) {
+        if (!check_part(json_at(content, i), index, i, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_tool_calls(const struct json *calls, size_t index, struct error *err)
+{
+    char param[64];
+    snprintf(param, sizeof param, "messages[%zu].tool_calls", index);
+    if (json_is_null(calls)) {
+        return true;
+    }
+    if (json_type(calls) != JSON_ARRAY) {
+        return field_type_error(err, param, "an array", calls);
+    }
+    for (size_t i = 0; i < json_len(calls); i++) {
+        const struct json *function = json_get(json_at(calls, i), "function");
+        if (json_type(json_get(function, "name")) != JSON_STRING ||
+            json_type(json_get(function, "arguments")) != JSON_STRING) {
+            return error_set_param(err, ERR_INVALID, param,
+                                   "'%s[%zu].function' needs the strings 'name' and 'arguments'.", param, i);
+        }
+    }
+    return true;
+}
+
+static bool check_message(const struct json *message, size_t index, struct error *err)
+{
+    char param[64];
+    snprintf(param, sizeof param, "messages[%zu]", index);
+    if (json_type(message) != JSON_OBJECT) {
+        return field_type_error(err, param, "an object", message);
+    }
+    snprintf(param, sizeof param, "messages[%zu].role", index);
+    const struct json *role = json_get(message, "role");
+    if (json_type(role) != JSON_STRING) {
+        return json_is_null(role) ? error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s'.", param)
+                                  : field_type_error(err, param, "a string", role);
+    }
+    if (!known_role(json_str(role))) {
+        return error_set_param(err, ERR_INVALID, param,
+                               "Invalid value for '%s': '%.40s' is none of system, developer, user, assistant, tool.",
+                               param, json_str(role).ptr);
+    }
+    bool assistant = str_eq(json_str(role), STR("assistant"));
+    const struct json *calls = json_get(message, "tool_calls");
+    return check_content(message, index, assistant && !json_is_null(calls), err) &&
+           (!assistant || check_tool_calls(calls, index, err));
+}
+
+bool api__check_messages(const struct json *messages, struct error *err)
+{
+    size_t n = json_len(messages);
+    if (n == 0 || n > LIMIT_MESSAGES) {
+        return error_set_param(err, ERR_INVALID, "messages",
+                               "Invalid value for 'messages': 1 to %d messages are allowed, but got %zu.",
+                               LIMIT_MESSAGES, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!check_message(json_at(messages, i), i, err)) {
+            return false;
+        }
+    }
+    return true;
+}

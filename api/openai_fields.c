@@ -1,0 +1,552 @@
+/* The fields of the OpenAI routes and what they mean. Bounds of sampling parameters come from SAMPLING_TABLE. */
+#include "api/api_internal.h"
+
+#include "base/rng.h"
+
+#include <stdio.h>
+
+#define AT(member)          offsetof(struct gen_request, member)
+#define SAMPLING_AT(member) offsetof(struct gen_request, sampling.member)
+#define MAX_INT             9007199254740992.0 /* what a double holds exactly */
+
+static struct gen_request *request_of(struct decoding *d)
+{
+    return d->target;
+}
+
+static bool out_of_memory(struct decoding *d, struct error *err)
+{
+    return arena_full(d->arena, "the request", err);
+}
+
+/* ---- custom fields ---- */
+
+static bool parse_seed(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_INT) {
+        return field_type_error(err, name, "an integer of 64 bits", v);
+    }
+    request_of(d)->seed = (uint64_t)json_int(v);
+    request_of(d)->has_seed = true;
+    return true;
+}
+
+static bool add_strings(struct decoding *d, const struct json *v, const char *name, size_t max, const struct str **out,
+                        size_t *n_out, struct error *err)
+{
+    size_t n = json_type(v) == JSON_STRING ? 1 : json_len(v);
+    if (json_type(v) != JSON_STRING && json_type(v) != JSON_ARRAY) {
+        return field_type_error(err, name, "a string or an array of strings", v);
+    }
+    if (n > max) {
+        return error_set_param(err, ERR_INVALID, name,
+                               "Invalid value for '%s': at most %zu strings are allowed, but got %zu.", name, max, n);
+    }
+    struct str *strings = arena_alloc_array(d->arena, n ? n : 1, sizeof *strings);
+    if (!strings) {
+        return out_of_memory(d, err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct json *item = json_type(v) == JSON_STRING ? v : json_at(v, i);
+        if (json_type(item) != JSON_STRING) {
+            return field_type_error(err, name, "an array of strings", item);
+        }
+        strings[i] = json_str(item);
+        if (strings[i].len == 0 || strings[i].len > LIMIT_STOP_SIZE) {
+            return error_set_param(err, ERR_INVALID, name,
+                                   "Invalid value for '%s': a string of 1 to %d bytes is expected, but got %zu.", name,
+                                   LIMIT_STOP_SIZE, strings[i].len);
+        }
+    }
+    *out = strings;
+    *n_out = n;
+    return true;
+}
+
+static bool parse_stop(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    struct gen_request *r = request_of(d);
+    return add_strings(d, v, name, LIMIT_STOPS, &r->stops, &r->n_stops, err);
+}
+
+static bool parse_dry_breakers(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    struct gen_request *r = request_of(d);
+    return add_strings(d, v, name, JOB_MAX_DRY_BREAKERS, &r->dry_breakers, &r->n_dry_breakers, err);
+}
+
+/* Token ids of an array; *out lives in the arena. */
+static bool add_ids(struct decoding *d, const struct json *v, const char *name, size_t max, const int32_t **out,
+                    size_t *n_out, struct error *err)
+{
+    size_t n = json_len(v);
+    if (json_type(v) != JSON_ARRAY) {
+        return field_type_error(err, name, "an array of token ids", v);
+    }
+    if (n > max) {
+        return error_set_param(err, ERR_INVALID, name,
+                               "Invalid value for '%s': at most %zu token ids are allowed, but got %zu.", name, max, n);
+    }
+    int32_t *ids = arena_alloc_array(d->arena, n ? n : 1, sizeof *ids);
+    if (!ids) {
+        return out_of_memory(d, err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct json *item = json_at(v, i);
+        if (json_type(item) != JSON_INT) {
+            return field_type_error(err, name, "an array of token ids", item);
+        }
+        if (json_int(item) < 0 || json_int(item) > INT32_MAX) {
+            return error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': %lld is no token id.", name,
+                                   (long long)json_int(item));
+        }
+        ids[i] = (int32_t)json_int(item);
+    }
+    *out = ids;
+    *n_out = n;
+    return true;
+}
+
+static bool parse_stop_ids(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    struct gen_request *r = request_of(d);
+    return add_ids(d, v, name, JOB_MAX_STOP_IDS, &r->stop_ids, &r->n_stop_ids, err);
+}
+
+static bool parse_logit_bias(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    struct gen_request *r = request_of(d);
+    size_t n = json_len(v), i = 0;
+    if (json_type(v) != JSON_OBJECT) {
+        return field_type_error(err, name, "an object of token ids and biases", v);
+    }
+    if (n > JOB_MAX_BIAS) {
+        return error_set_param(err, ERR_INVALID, name,
+                               "Invalid value for '%s': at most %d tokens are allowed, but got %zu.", name,
+                               JOB_MAX_BIAS, n);
+    }
+    struct job_bias *bias = arena_alloc_array(d->arena, n ? n : 1, sizeof *bias);
+    if (!bias) {
+        return out_of_memory(d, err);
+    }
+    for (struct json_iter it = json_members(v); json_next(&it); i++) {
+        uint64_t id;
+        enum json_type type = json_type(it.value);
+        if (!str_to_u64(it.key, &id) || id > INT32_MAX) {
+            return error_set_param(err, ERR_INVALID, name, "Invalid key in '%s': '%.40s' is no token id.", name,
+                                   it.key.ptr);
+        }
+        if ((type != JSON_INT && type != JSON_DOUBLE) || json_double(it.value) < -100 || json_double(it.value) > 100) {
+            return error_set_param(err, ERR_INVALID, name,
+                                   "Invalid value in '%s' for token %s: expected a number from -100 to 100.", name,
+                                   it.key.ptr);
+        }
+        bias[i] = (struct job_bias){(int32_t)id, (float)json_double(it.value)};
+    }
+    r->bias = bias;
+    r->n_bias = n;
+    return true;
+}
+
+static bool parse_stream_options(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    struct gen_request *r = request_of(d);
+    if (json_type(v) != JSON_OBJECT) {
+        return field_type_error(err, name, "an object", v);
+    }
+    static const struct field members[] = {
+        {"include_usage", FIELD_BOOL, AT(include_usage), 0, 0, NULL, NULL, NULL, NULL},
+        {"include_obfuscation", FIELD_DEFAULT, 0, 0, 0, NULL, "false", NULL, NULL},
+        {"continuous_usage_stats", FIELD_BOOL, AT(continuous_usage), 0, 0, NULL, NULL, NULL, NULL},
+        {0},
+    };
+    const struct field *tables[] = {members};
+    struct decoding inner = *d;
+    inner.target = r;
+    if (!fields_decode(&inner, v, tables, 1, err)) {
+        char param[64];
+        snprintf(param, sizeof param, "%s.%.40s", name, err->param);
+        memcpy(err->param, param, sizeof param);
+        return false;
+    }
+    r->has_stream_options = true;
+    return true;
+}
+
+static bool parse_metadata(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    (void)d;
+    if (json_type(v) != JSON_OBJECT) {
+        return field_type_error(err, name, "an object of strings", v);
+    }
+    for (struct json_iter it = json_members(v); json_next(&it);) {
+        if (json_type(it.value) != JSON_STRING) {
+            return field_type_error(err, name, "an object of strings", it.value);
+        }
+    }
+    return true;
+}
+
+static bool expect_string(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    (void)d;
+    return json_type(v) == JSON_STRING || field_type_error(err, name, "a string", v);
+}
+
+static bool parse_kwargs(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_OBJECT) {
+        return field_type_error(err, name, "an object", v);
+    }
+    request_of(d)->template_kwargs = v;
+    return true;
+}
+
+static bool parse_messages(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_ARRAY) {
+        return field_type_error(err, name, "an array of messages", v);
+    }
+    request_of(d)->messages = v;
+    return api__check_messages(v, err);
+}
+
+/* A non-empty list would have to change how the answer is read; until it does, it is refused. */
+static bool parse_tools(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    (void)d;
+    if (json_type(v) != JSON_ARRAY) {
+        return field_type_error(err, name, "an array", v);
+    }
+    return json_len(v) == 0 ||
+           error_set_param(err, ERR_UNSUPPORTED, name,
+                           "Unsupported value for '%s': this server does not support tools yet.", name);
+}
+
+static bool parse_chat_logprobs(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_BOOL) {
+        return field_type_error(err, name, "a boolean", v);
+    }
+    request_of(d)->logprobs = json_bool(v);
+    return true;
+}
+
+static bool parse_count(struct decoding *d, const struct json *v, const char *name, int64_t max, uint32_t *out,
+                        struct error *err)
+{
+    (void)d;
+    if (json_type(v) != JSON_INT) {
+        return field_type_error(err, name, "an integer", v);
+    }
+    if (json_int(v) < 0 || json_int(v) > max) {
+        return error_set_param(err, ERR_INVALID, name,
+                               "Invalid value for '%s': expected a value from 0 to %lld, but got %lld.", name,
+                               (long long)max, (long long)json_int(v));
+    }
+    *out = (uint32_t)json_int(v);
+    return true;
+}
+
+static bool parse_completion_logprobs(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    request_of(d)->logprobs = true;
+    return parse_count(d, v, name, LIMIT_TOP_LOGPROBS, &request_of(d)->n_top, err);
+}
+
+static bool parse_prompt_logprobs(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    request_of(d)->prompt_logprobs = true;
+    return parse_count(d, v, name, LIMIT_TOP_LOGPROBS, &request_of(d)->n_prompt_top, err);
+}
+
+static bool parse_digest(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_BOOL) {
+        return field_type_error(err, name, "a boolean", v);
+    }
+    request_of(d)->digest = json_bool(v);
+    return true;
+}
+
+static bool add_prompt_ids(struct decoding *d, const struct json *v, const char *name, struct gen_prompt *p,
+                           struct error *err)
+{
+    return add_ids(d, v, name, LIMIT_CONTEXT, &p->ids, &p->n_ids, err);
+}
+
+static bool add_prompt(struct decoding *d, const struct json *v, const char *name, struct gen_prompt *p,
+                       struct error *err)
+{
+    if (json_type(v) == JSON_STRING) {
+        p->text = json_str(v);
+        return true;
+    }
+    if (json_type(v) == JSON_ARRAY) {
+        return add_prompt_ids(d, v, name, p, err);
+    }
+    return field_type_error(
+        err, name, "a string, an array of strings, an array of token ids, or an array of arrays of token ids", v);
+}
+
+static bool parse_prompt(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    struct gen_request *r = request_of(d);
+    bool one = json_type(v) != JSON_ARRAY || json_type(json_at(v, 0)) == JSON_INT;
+    size_t n = one ? 1 : json_len(v);
+    if (n == 0 || n > LIMIT_PROMPTS) {
+        return error_set_param(err, ERR_INVALID, name,
+                               "Invalid value for '%s': 1 to %d prompts are allowed, but got %zu.", name, LIMIT_PROMPTS,
+                               n);
+    }
+    r->prompts = arena_alloc_array(d->arena, n, sizeof r->prompts[0]);
+    if (!r->prompts) {
+        return out_of_memory(d, err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!add_prompt(d, one ? v : json_at(v, i), name, &r->prompts[i], err)) {
+            return false;
+        }
+    }
+    r->n_prompts = n;
+    return true;
+}
+
+static bool parse_suffix(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_STRING) {
+        return field_type_error(err, name, "a string", v);
+    }
+    request_of(d)->suffix = json_str(v);
+    request_of(d)->has_suffix = json_str(v).len > 0;
+    return true;
+}
+
+static bool parse_extra(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_ARRAY) {
+        return field_type_error(err, name, "an array of objects with 'filename' and 'text'", v);
+    }
+    for (size_t i = 0; i < json_len(v); i++) {
+        const struct json *file = json_at(v, i);
+        if (json_type(json_get(file, "filename")) != JSON_STRING || json_type(json_get(file, "text")) != JSON_STRING) {
+            return field_type_error(err, name, "an array of objects with 'filename' and 'text'", file);
+        }
+    }
+    request_of(d)->infill_extra = v;
+    return true;
+}
+
+/* ---- the tables ---- */
+
+#define KIND_float   FIELD_FLOAT
+#define KIND_int32_t FIELD_I32
+
+const struct field api__common_fields[] = {
+    {"model", FIELD_STR, AT(model), 0, 512, NULL, NULL, NULL, "name of a served model; may be left out"},
+#define X(name, type, fallback, low, high, what) \
+    {#name, KIND_##type, SAMPLING_AT(name), low, high, NULL, NULL, NULL, what},
+    SAMPLING_TABLE(X)
+#undef X
+        {"dry_sequence_breakers", FIELD_CUSTOM, 0, 0, 0, parse_dry_breakers, NULL, "array of strings",
+         "strings across which DRY does not look"},
+    {"min_tokens", FIELD_U32, AT(min_tokens), 0, LIMIT_CONTEXT, NULL, NULL, NULL,
+     "no end of text and no stop before so many tokens"},
+    {"logit_bias", FIELD_CUSTOM, 0, 0, 0, parse_logit_bias, NULL, "object", "token id to a bias from -100 to 100"},
+    {"prompt_logprobs", FIELD_CUSTOM, 0, 0, 0, parse_prompt_logprobs, NULL, "integer 0 to 20",
+     "logprobs of the prompt's tokens, with so many alternatives; not with stream"},
+    {"n", FIELD_U32, AT(n), 1, LIMIT_CHOICES, NULL, NULL, NULL, "choices per prompt"},
+    {"seed", FIELD_CUSTOM, 0, 0, 0, parse_seed, NULL, "integer", "equal seeds and fingerprints give equal answers"},
+    {"stop", FIELD_CUSTOM, 0, 0, 0, parse_stop, NULL, "string or array of strings",
+     "up to 16 strings that end the answer"},
+    {"stop_token_ids", FIELD_CUSTOM, 0, 0, 0, parse_stop_ids, NULL, "array of integers",
+     "up to 64 token ids that end the answer"},
+    {"include_stop_str_in_output", FIELD_BOOL, AT(include_stop), 0, 0, NULL, NULL, NULL, "keep what ended the answer"},
+    {"ignore_eos", FIELD_BOOL, AT(ignore_eos), 0, 0, NULL, NULL, NULL, "go on after the model's end of text"},
+    {"skip_special_tokens", FIELD_BOOL, AT(skip_special_tokens), 0, 0, NULL, NULL, NULL,
+     "leave control tokens out of the text"},
+    {"truncate_prompt_tokens", FIELD_I64, AT(truncate_prompt_tokens), -1, LIMIT_CONTEXT, NULL, NULL, NULL,
+     "keep only the last so many prompt tokens; -1: what the context holds; reported in usage"},
+    {"stream", FIELD_BOOL, AT(stream), 0, 0, NULL, NULL, NULL, "server-sent events"},
+    {"stream_options", FIELD_CUSTOM, 0, 0, 0, parse_stream_options, NULL, "object", "include_usage"},
+    {"stream_interval_ms", FIELD_I64, AT(interval_ms), 0, 60000, NULL, NULL, NULL,
+     "gather tokens for so long before they are sent"},
+    {"stream_interval_tokens", FIELD_I64, AT(interval_tokens), 1, 4096, NULL, NULL, NULL,
+     "gather so many tokens before they are sent"},
+    {"return_progress", FIELD_BOOL, AT(return_progress), 0, 0, NULL, NULL, NULL,
+     "events while the prompt is prefilled; with stream"},
+    {"return_token_ids", FIELD_BOOL, AT(return_token_ids), 0, 0, NULL, NULL, NULL, "token ids of prompt and answer"},
+    {"cache_prompt", FIELD_BOOL, AT(cache_prompt), 0, 0, NULL, NULL, NULL, "use the prefix cache"},
+    {"user", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
+    {"safety_identifier", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
+    {"prompt_cache_key", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string",
+     "accepted; prefixes are found by themselves"},
+    {"metadata", FIELD_HINT, 0, 0, 0, parse_metadata, NULL, "object of strings", "accepted; not stored"},
+    {"priority", FIELD_I32, AT(priority), -1000000, 1000000, NULL, NULL, NULL, "lower first"},
+    {"timeout", FIELD_SECONDS, AT(timeout_ms), 0.001, 86400, NULL, NULL, NULL,
+     "seconds until the request fails with 504"},
+    {"service_tier", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"default\"", NULL, "only one tier"},
+    {"tandem_digest", FIELD_CUSTOM, 0, 0, 0, parse_digest, NULL, "boolean",
+     "test builds: digest of each sampled row's logits; not with stream"},
+    {0},
+};
+
+const struct field api__chat_fields[] = {
+    {"messages", FIELD_CUSTOM, 0, 0, 0, parse_messages, NULL, "array", "the conversation; required"},
+    {"max_completion_tokens", FIELD_I64, AT(max_completion_tokens), 1, LIMIT_CONTEXT, NULL, NULL, NULL,
+     "tokens of the answer"},
+    {"max_tokens", FIELD_I64, AT(max_tokens), 1, LIMIT_CONTEXT, NULL, NULL, NULL,
+     "the older name of max_completion_tokens"},
+    {"logprobs", FIELD_CUSTOM, 0, 0, 0, parse_chat_logprobs, NULL, "boolean", "logprobs of the answer's tokens"},
+    {"top_logprobs", FIELD_U32, AT(n_top), 0, LIMIT_TOP_LOGPROBS, NULL, NULL, NULL,
+     "alternatives per token; needs logprobs"},
+    {"chat_template_kwargs", FIELD_CUSTOM, 0, 0, 0, parse_kwargs, NULL, "object", "variables of the chat template"},
+    {"add_generation_prompt", FIELD_BOOL, AT(add_generation_prompt), 0, 0, NULL, NULL, NULL,
+     "open the assistant's turn"},
+    {"continue_final_message", FIELD_BOOL, AT(continue_final_message), 0, 0, NULL, NULL, NULL,
+     "go on with the last message"},
+    {"tools", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array", "only an empty list"},
+    {"functions", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array", "only an empty list"},
+    {"tool_choice", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"none\"", NULL, "no tools yet"},
+    {"function_call", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"none\"", NULL, "no tools yet"},
+    {"parallel_tool_calls", FIELD_DEFAULT, 0, 0, 0, NULL, "true false", NULL, "no tools yet"},
+    {"response_format", FIELD_DEFAULT, 0, 0, 0, NULL, "{\"type\":\"text\"}", NULL, "only text yet"},
+    {"modalities", FIELD_DEFAULT, 0, 0, 0, NULL, "[\"text\"]", NULL, "only text"},
+    {"audio", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
+    {"prediction", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported yet"},
+    {"web_search_options", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
+    {"reasoning_effort", FIELD_DEFAULT, 0, 0, 0, NULL, "\"none\"", NULL, "not supported yet"},
+    {"verbosity", FIELD_DEFAULT, 0, 0, 0, NULL, "\"medium\"", NULL, "only the default"},
+    {"store", FIELD_DEFAULT, 0, 0, 0, NULL, "false", NULL, "nothing is stored"},
+    {0},
+};
+
+const struct field api__completion_fields[] = {
+    {"prompt", FIELD_CUSTOM, 0, 0, 0, parse_prompt, NULL, "string, strings, token ids, or lists of those", "required"},
+    {"suffix", FIELD_CUSTOM, 0, 0, 0, parse_suffix, NULL, "string",
+     "text after the completion; needs fill-in-the-middle tokens"},
+    {"max_tokens", FIELD_I64, AT(max_tokens), 0, LIMIT_CONTEXT, NULL, NULL, NULL,
+     "tokens of the answer; 16 by default; 0 with echo"},
+    {"logprobs", FIELD_CUSTOM, 0, 0, 0, parse_completion_logprobs, NULL, "integer 0 to 20",
+     "logprobs, with so many alternatives"},
+    {"echo", FIELD_BOOL, AT(echo), 0, 0, NULL, NULL, NULL, "the prompt comes first in the text"},
+    {"best_of", FIELD_U32, AT(best_of), 1, LIMIT_CHOICES, NULL, NULL, NULL,
+     "generate so many and give the n best; not with stream"},
+    {"add_special_tokens", FIELD_BOOL, AT(add_special_tokens), 0, 0, NULL, NULL, NULL,
+     "begin-of-text token, where the model has one"},
+    {0},
+};
+
+const struct field api__infill_fields[] = {
+    {"input_prefix", FIELD_STR, AT(infill_prefix), 0, 0, NULL, NULL, NULL, "text before the cursor"},
+    {"input_suffix", FIELD_STR, AT(infill_suffix), 0, 0, NULL, NULL, NULL, "text after the cursor"},
+    {"prompt", FIELD_STR, AT(infill_prompt), 0, 0, NULL, NULL, NULL, "text already typed at the cursor"},
+    {"input_extra", FIELD_CUSTOM, 0, 0, 0, parse_extra, NULL, "array", "other files: filename and text"},
+    {"n_predict", FIELD_I64, AT(max_tokens), -1, LIMIT_CONTEXT, NULL, NULL, NULL,
+     "tokens of the answer; -1: as many as fit"},
+    {"max_tokens", FIELD_I64, AT(max_tokens), 1, LIMIT_CONTEXT, NULL, NULL, NULL, "the same"},
+    {"logprobs", FIELD_CUSTOM, 0, 0, 0, parse_completion_logprobs, NULL, "integer 0 to 20",
+     "logprobs, with so many alternatives"},
+    {0},
+};
+
+/* ---- what concerns several fields ---- */
+
+static bool conflict(struct error *err, const char *param, const char *why)
+{
+    return error_set_param(err, ERR_INVALID, param, "%s", why);
+}
+
+static bool check_request(struct call *c, struct error *err)
+{
+    struct gen_request *r = &c->request;
+    if (r->has_stream_options && !r->stream) {
+        return conflict(err, "stream_options", "'stream_options' is only allowed together with 'stream': true.");
+    }
+    if (r->prompt_logprobs && r->stream) {
+        return conflict(err, "prompt_logprobs", "'prompt_logprobs' is not available together with 'stream': true.");
+    }
+    if (r->return_progress && !r->stream) {
+        return conflict(err, "return_progress", "'return_progress' is only allowed together with 'stream': true.");
+    }
+    if (r->digest && r->stream) {
+        return conflict(err, "tandem_digest", "'tandem_digest' is not available together with 'stream': true.");
+    }
+    if (r->best_of && r->best_of < r->n) {
+        return conflict(err, "best_of", "'best_of' must not be less than 'n'.");
+    }
+    if (r->best_of > r->n && r->stream) {
+        return conflict(err, "best_of", "'best_of' greater than 'n' is not available together with 'stream': true.");
+    }
+    return true;
+}
+
+static bool decode(struct call *c, enum gen_input input, const struct field *own, const char *id_prefix,
+                   struct error *err)
+{
+    const struct app_options *o = &c->app->options;
+    const struct field *tables[] = {own, api__common_fields};
+    struct decoding d = {.arena = c->arena, .target = &c->request, .ignored = &c->ignored, .strict = o->strict_fields};
+    gen_request_init(&c->request, c->arena, input);
+    c->request.sampling = o->default_sampling;
+    c->request.interval_ms = o->stream_interval_ms;
+    c->request.interval_tokens = o->stream_interval_tokens;
+    snprintf(c->request.id, sizeof c->request.id, "%s-%016llx%08x", id_prefix, (unsigned long long)rng_entropy64(),
+             (unsigned)rng_entropy64());
+    return fields_decode(&d, c->body, tables, 2, err) && check_request(c, err);
+}
+
+bool api__decode_chat(struct call *c, struct error *err)
+{
+    struct gen_request *r = &c->request;
+    if (!decode(c, GEN_CHAT, api__chat_fields, "chatcmpl", err)) {
+        return false;
+    }
+    if (!r->messages) {
+        return conflict(err, "messages", "Missing required parameter: 'messages'.");
+    }
+    if (r->max_completion_tokens > 0) {
+        r->max_tokens = r->max_completion_tokens;
+    }
+    if (r->n_top && !r->logprobs) {
+        return conflict(err, "top_logprobs", "'top_logprobs' is only allowed together with 'logprobs': true.");
+    }
+    if (r->continue_final_message && json_get(c->body, "add_generation_prompt") && r->add_generation_prompt) {
+        return conflict(err, "continue_final_message",
+                        "'continue_final_message' and 'add_generation_prompt' cannot both be true.");
+    }
+    r->add_generation_prompt = r->add_generation_prompt && !r->continue_final_message;
+    return true;
+}
+
+#define COMPLETION_DEFAULT_TOKENS 16 /* as OpenAI documents it */
+
+bool api__decode_completion(struct call *c, struct error *err)
+{
+    struct gen_request *r = &c->request;
+    if (!decode(c, GEN_PROMPTS, api__completion_fields, "cmpl", err)) {
+        return false;
+    }
+    if (!r->prompts) {
+        return conflict(err, "prompt", "Missing required parameter: 'prompt'.");
+    }
+    r->max_tokens = r->max_tokens < 0 ? COMPLETION_DEFAULT_TOKENS : r->max_tokens;
+    if (r->max_tokens == 0 && !r->echo) {
+        return conflict(err, "max_tokens", "'max_tokens' may be 0 only together with 'echo': true.");
+    }
+    if (r->echo && r->has_suffix) {
+        return conflict(err, "echo", "'echo' is not available together with 'suffix'.");
+    }
+    return true;
+}
+
+bool api__decode_infill(struct call *c, struct error *err)
+{
+    if (!decode(c, GEN_INFILL, api__infill_fields, "infill", err)) {
+        return false;
+    }
+    if (!c->request.infill_prefix.ptr && !c->request.infill_suffix.ptr) {
+        return conflict(err, "input_prefix", "Missing required parameter: 'input_prefix' or 'input_suffix'.");
+    }
+    return true;
+}

@@ -1,0 +1,34 @@
+/* The table of routes: dispatch, docs/API.md and the test that walks all of them read it. */
+#include "api/api_internal.h"
+
+#define FIELDS(...)                             \
+    (const struct field *const[]){__VA_ARGS__}, \
+        sizeof((const struct field *const[]){__VA_ARGS__}) / sizeof(struct field *)
+
+const struct route api__routes[] = {
+    {"POST", "/v1/chat/completions", "OpenAI's chat completions.", FIELDS(api__chat_fields, api__common_fields), NULL,
+     api__decode_chat, api__prepare, api__generate},
+    {"POST", "/v1/completions", "OpenAI's completions, with fill-in-the-middle by `suffix`.",
+     FIELDS(api__completion_fields, api__common_fields), NULL, api__decode_completion, api__prepare, api__generate},
+    {"POST", "/infill", "Fill-in-the-middle as llama.cpp's editors plugins ask for it; answers as /v1/completions.",
+     FIELDS(api__infill_fields, api__common_fields), NULL, api__decode_infill, api__prepare, api__generate},
+    {"POST", "/tokenize", "Token ids of a text or of a rendered conversation.", FIELDS(api__tokenize_fields), NULL,
+     api__decode_tokenize, api__work_tokenize, NULL},
+    {"POST", "/detokenize", "The text of token ids.", FIELDS(api__detokenize_fields), NULL, api__decode_detokenize,
+     api__work_detokenize, NULL},
+    {"POST", "/apply-template", "What the chat template makes of a conversation.", FIELDS(api__template_fields), NULL,
+     api__decode_template, api__work_template, NULL},
+    {"GET", "/v1/models", "The names under which models are served.", NULL, 0, api__models, NULL, NULL, NULL},
+    {"GET", "/v1/models/{id}", "One of them.", NULL, 0, api__model, NULL, NULL, NULL},
+    {"POST", "/v1/requests/{id}/cancel",
+     "Ends a running request by its public id; its client gets what was generated so far.", NULL, 0, api__cancel, NULL,
+     NULL, NULL},
+    {"DELETE", "/v1/cache", "Drops the unreferenced pages of the prefix caches.", NULL, 0, api__clear_cache, NULL, NULL,
+     NULL},
+    {"GET", "/health", "The process is alive.", NULL, 0, api__health, NULL, NULL, NULL},
+    {"GET", "/ready", "Every model is loaded and the server is not shutting down; else 503 with the reason.", NULL, 0,
+     api__ready, NULL, NULL, NULL},
+    {"GET", "/v1/status", "Running requests, engines, memory, latencies.", NULL, 0, api__status, NULL, NULL, NULL},
+    {"GET", "/metrics", "Prometheus text format.", NULL, 0, api__metrics, NULL, NULL, NULL},
+};
+const int api__n_routes = sizeof api__routes / sizeof api__routes[0];

@@ -1,0 +1,37 @@
+/* `tandem engine`: what serve starts for each model. */
+#include "cli/commands.h"
+
+#include "engine/process.h"
+
+int command_engine(const struct options *o)
+{
+    struct error err = {0};
+    struct engine_process_options p = {.engine = engine_options_default(),
+                                       .socket_fd = (int)o->socket_fd,
+                                       .pool_fd = (int)o->pool_fd,
+                                       .watch_fd = -1,
+                                       .epoch = (uint32_t)o->epoch};
+    struct engine_options *e = &p.engine;
+    if (o->socket_fd < 0 || !o->model) {
+        error_set(&err, ERR_INVALID, "`tandem engine` is started by `tandem serve`; it needs --socket-fd and --model.");
+        return command_fail(&err);
+    }
+    if (!cpu_kernels_parse(o->cpu_kernels, &e->cpu.kernels, &err) || !kv_type_parse(o->kv_type, &e->kv_type, &err)) {
+        return command_fail(&err);
+    }
+    e->model_path = o->model;
+    e->overrides = o->overrides.items;
+    e->n_overrides = o->overrides.n;
+    e->rope_scaling = o->rope_scaling;
+    e->cpu.n_threads = (int)o->threads;
+    e->pool_size = (size_t)o->pool_size;
+    e->max_context = (uint32_t)o->max_context;
+    e->max_batch_tokens = (uint32_t)o->max_batch_tokens;
+    e->max_sequences = (uint32_t)o->max_sequences;
+    e->max_waiting = (uint32_t)o->max_waiting;
+    e->prefill_chunk = (uint32_t)o->prefill_chunk;
+    e->prefix_cache = o->prefix_cache;
+    e->script_path = o->script;
+    e->build = tandem_build();
+    return engine_process_run(&p);
+}

@@ -1,0 +1,281 @@
+/* `tandem list` and `tandem inspect`. */
+#include "cli/commands.h"
+#include "cli/model_path.h"
+
+#include "backend/backend.h"
+#include "base/json.h"
+#include "base/sys_memory.h"
+#include "engine/engine.h"
+#include "model/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_OUT_MAX        ((size_t)64 << 20)
+#define INSPECT_PAGE_TOKENS 32 /* what the cpu backend uses; only rounds */
+
+struct type_count {
+    size_t n_tensors;
+    uint64_t size;
+};
+
+struct model_facts {
+    struct model_file *file;
+    struct str name, arch;
+    uint64_t n_params, size;
+    struct type_count types[DTYPE_COUNT];
+    enum dtype main_type; /* the one with most bytes */
+    bool has_config;      /* config is valid */
+    struct decoder_config config;
+    struct error why_not; /* when not */
+};
+
+static bool read_facts(const char *path, const struct options *o, struct model_facts *f, struct error *err)
+{
+    *f = (struct model_facts){.file = model_file_open(path, err)};
+    if (!f->file) {
+        return false;
+    }
+    for (int i = 0; i < o->overrides.n; i++) {
+        if (!model_file_override(f->file, o->overrides.items[i], err)) {
+            return false;
+        }
+    }
+    f->name = meta_str_or(f->file, "general.name", STR(""));
+    f->arch = meta_str_or(f->file, "general.architecture", STR("unknown"));
+    f->n_params = model_n_params(f->file);
+    f->size = model_file_size(f->file);
+    for (size_t i = 0; i < model_file_n_tensors(f->file); i++) {
+        const struct tensor_view *t = model_file_tensor_at(f->file, i);
+        f->types[t->type].n_tensors++;
+        f->types[t->type].size += t->size;
+    }
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        f->main_type = f->types[i].size > f->types[f->main_type].size ? (enum dtype)i : f->main_type;
+    }
+    f->has_config = decoder_config_read(f->file, &f->config, &f->why_not) &&
+                    (!o->rope_scaling || decoder_config_rope_scaling(&f->config, o->rope_scaling, &f->why_not));
+    return true;
+}
+
+static void release_facts(struct model_facts *f)
+{
+    model_file_close(f->file);
+}
+
+static double mib(uint64_t size)
+{
+    return (double)size / (1 << 20);
+}
+
+/* ---- list ---- */
+
+struct listing {
+    const struct options *options;
+    struct json_writer w;
+    struct buf out;
+};
+
+static void list_model(void *arg, const char *path, const char *file)
+{
+    struct listing *l = arg;
+    struct model_facts f;
+    struct error err = {0};
+    bool ok = read_facts(path, l->options, &f, &err);
+    if (l->options->json) {
+        json_begin_object(&l->w);
+        json_key(&l->w, "file");
+        json_put_cstr(&l->w, file);
+        json_key(&l->w, "path");
+        json_put_cstr(&l->w, path);
+        if (ok) {
+            json_key(&l->w, "architecture");
+            json_put_str(&l->w, f.arch);
+            json_key(&l->w, "type");
+            json_put_cstr(&l->w, dtype_info(f.main_type)->name);
+            json_key(&l->w, "size");
+            json_put_uint(&l->w, f.size);
+            json_key(&l->w, "parameters");
+            json_put_uint(&l->w, f.n_params);
+        } else {
+            json_key(&l->w, "error");
+            json_put_cstr(&l->w, err.msg);
+        }
+        json_end_object(&l->w);
+    } else if (ok) {
+        buf_printf(&l->out, "%-48s " STR_FMT "  %-6s %8.0f MiB\n", file, STR_ARG(f.arch), dtype_info(f.main_type)->name,
+                   mib(f.size));
+    } else {
+        buf_printf(&l->out, "%-48s unreadable: %s\n", file, err.msg);
+    }
+    release_facts(&f);
+}
+
+static void flush(struct buf *out)
+{
+    fwrite(out->data ? out->data : "", 1, out->len, stdout);
+    buf_release(out);
+}
+
+int command_list(const struct options *o)
+{
+    struct error err = {0};
+    struct listing l = {.options = o};
+    buf_init(&l.out, LIST_OUT_MAX);
+    l.w = json_writer(&l.out);
+    if (o->json) {
+        json_begin_array(&l.w);
+    }
+    if (!models_each(list_model, &l, &err)) {
+        buf_release(&l.out);
+        return command_fail(&err);
+    }
+    if (o->json) {
+        json_end_array(&l.w);
+        buf_putc(&l.out, '\n');
+    } else if (l.out.len == 0) {
+        buf_puts(&l.out, "no models yet; `make models` or tools/fetch_model.py brings some\n");
+    }
+    flush(&l.out);
+    return 0;
+}
+
+/* ---- inspect ---- */
+
+struct needs { /* bytes at a context */
+    uint32_t context;
+    uint64_t kv, total;
+};
+
+static struct needs needs_at(const struct model_facts *f, enum kv_type type, uint32_t context)
+{
+    struct needs n = {.context = context, .kv = engine_kv_bytes(&f->config, type, INSPECT_PAGE_TOKENS, context)};
+    n.total = f->size + n.kv;
+    return n;
+}
+
+static uint32_t context_step(const struct model_facts *f, int i)
+{
+    static const uint32_t steps[] = {2048, 8192, 32768, 131072};
+    uint32_t trained = (uint32_t)f->config.n_context;
+    return i < 4 && steps[i] < trained ? steps[i] : trained;
+}
+
+static void inspect_json(const struct model_facts *f, const char *path, enum kv_type type, struct buf *out)
+{
+    struct json_writer w = json_writer(out);
+    json_begin_object(&w);
+    json_key(&w, "path");
+    json_put_cstr(&w, path);
+    json_key(&w, "name");
+    json_put_str(&w, f->name);
+    json_key(&w, "architecture");
+    json_put_str(&w, f->arch);
+    json_key(&w, "parameters");
+    json_put_uint(&w, f->n_params);
+    json_key(&w, "size");
+    json_put_uint(&w, f->size);
+    json_key(&w, "tensors");
+    json_begin_object(&w);
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        if (f->types[i].n_tensors) {
+            json_key(&w, dtype_info((enum dtype)i)->name);
+            json_put_uint(&w, f->types[i].n_tensors);
+        }
+    }
+    json_end_object(&w);
+    json_key(&w, "servable");
+    json_put_bool(&w, f->has_config);
+    if (f->has_config) {
+        json_key(&w, "context");
+        json_put_int(&w, f->config.n_context);
+        json_key(&w, "layers");
+        json_put_int(&w, f->config.n_layers);
+        json_key(&w, "memory");
+        json_begin_array(&w);
+        for (int i = 0; i < 5; i++) {
+            struct needs n = needs_at(f, type, context_step(f, i));
+            json_begin_object(&w);
+            json_key(&w, "context");
+            json_put_uint(&w, n.context);
+            json_key(&w, "kv");
+            json_put_uint(&w, n.kv);
+            json_key(&w, "total");
+            json_put_uint(&w, n.total);
+            json_end_object(&w);
+            if (n.context == (uint32_t)f->config.n_context) {
+                break;
+            }
+        }
+        json_end_array(&w);
+    } else {
+        json_key(&w, "reason");
+        json_put_cstr(&w, f->why_not.msg);
+    }
+    json_end_object(&w);
+    buf_putc(out, '\n');
+}
+
+static void inspect_text(const struct model_facts *f, const char *path, enum kv_type type, struct buf *out)
+{
+    uint64_t available = sys_memory().available;
+    buf_printf(out,
+               "%s\n  name          " STR_FMT "\n  architecture  " STR_FMT
+               "\n  parameters    %.1f M\n  file          %.0f MiB, GGUF v%d\n  tensors      ",
+               path, STR_ARG(f->name), STR_ARG(f->arch), (double)f->n_params / 1e6, mib(f->size),
+               model_file_version(f->file));
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        if (f->types[i].n_tensors) {
+            buf_printf(out, " %zu %s (%.0f MiB)", f->types[i].n_tensors, dtype_info((enum dtype)i)->name,
+                       mib(f->types[i].size));
+        }
+    }
+    buf_putc(out, '\n');
+    if (!f->has_config) {
+        buf_printf(out, "  cannot be served: %s\n", f->why_not.msg);
+        return;
+    }
+    const struct decoder_config *c = &f->config;
+    buf_printf(
+        out,
+        "  context       %d trained\n  shape         %d layers, width %d, %d heads, %d KV heads, vocabulary %d%s\n",
+        c->n_context, c->n_layers, c->n_embd, c->n_heads, c->n_kv_heads, c->n_vocab,
+        c->window ? ", sliding window" : "");
+    buf_printf(out, "  memory needed for one sequence, besides scratch (%.0f MiB are available):\n", mib(available));
+    for (int i = 0; i < 5; i++) {
+        struct needs n = needs_at(f, type, context_step(f, i));
+        buf_printf(out, "    %7u tokens  weights %.0f + KV %.0f = %.0f MiB%s\n", n.context, mib(f->size), mib(n.kv),
+                   mib(n.total), n.total > available ? "  (does not fit)" : "");
+        if (n.context == (uint32_t)c->n_context) {
+            break;
+        }
+    }
+}
+
+int command_inspect(const struct options *o)
+{
+    struct error err = {0};
+    struct model_facts f = {0};
+    struct buf out;
+    enum kv_type type;
+    char path[MODEL_PATH_MAX];
+    if (!o->model) {
+        error_set(&err, ERR_INVALID, "`tandem inspect` needs a model: a path, or a name such as smollm2:135m.");
+        return command_fail(&err);
+    }
+    if (!kv_type_parse(o->kv_type, &type, &err) || !model_path_resolve(o->model, path, &err) ||
+        !read_facts(path, o, &f, &err)) {
+        release_facts(&f);
+        return command_fail(&err);
+    }
+    buf_init(&out, LIST_OUT_MAX);
+    if (o->json) {
+        inspect_json(&f, path, type, &out);
+    } else {
+        inspect_text(&f, path, type, &out);
+    }
+    flush(&out);
+    release_facts(&f);
+    return 0;
+}

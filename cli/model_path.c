@@ -1,0 +1,138 @@
+#include "cli/model_path.h"
+
+#include "base/array.h"
+#include "base/str.h"
+#include "base/sys_file.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MODELS_MAX 4096
+
+struct names {
+    char **items;
+    size_t n, cap;
+};
+
+bool models_folder(char *out, size_t size)
+{
+    const char *given = getenv("TANDEM_MODELS");
+    char cache[MODEL_PATH_MAX];
+    int n = -1;
+    if (given && given[0]) {
+        n = snprintf(out, size, "%s", given);
+    } else if (sys_cache_dir(cache, sizeof cache)) {
+        n = snprintf(out, size, "%s/models", cache);
+    }
+    return n > 0 && (size_t)n < size;
+}
+
+static bool is_model(struct str name)
+{
+    size_t shard = str_find(name, STR("-of-"));
+    bool later_shard = shard != STR_NPOS && shard >= 6 && !str_eq(str_slice(name, shard - 6, shard), STR("-00001"));
+    return str_ends(name, STR(".gguf")) && name.ptr[0] != '.' && !later_shard;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool add_name(struct names *list, const char *name, struct error *err)
+{
+    if (!array_reserve(&list->items, &list->cap, list->n + 1, MODELS_MAX, "models", err)) {
+        return false;
+    }
+    char *copy = strdup(name);
+    if (!copy) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for the names of models.");
+    }
+    list->items[list->n++] = copy;
+    return true;
+}
+
+static void release(struct names *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        free(list->items[i]);
+    }
+    free(list->items);
+}
+
+/* Names in the folder that begin with prefix, sorted. A missing folder holds none. */
+static bool find_names(const char *folder, struct str prefix, struct names *out, struct error *err)
+{
+    DIR *dir = opendir(folder);
+    bool ok = true;
+    for (struct dirent *entry; dir && ok && (entry = readdir(dir));) {
+        struct str name = str_of(entry->d_name);
+        if (is_model(name) && str_starts(name, prefix)) {
+            ok = add_name(out, entry->d_name, err);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    if (ok && out->n) {
+        qsort(out->items, out->n, sizeof out->items[0], compare);
+    }
+    return ok;
+}
+
+static bool choose(const char *model, const char *folder, const struct names *found, char out[MODEL_PATH_MAX],
+                   struct error *err)
+{
+    if (found->n == 0) {
+        return error_set(err, ERR_NOT_FOUND,
+                         "'%.80s' is neither a file nor the name of a model in %.80s; tools/fetch_model.py brings one.",
+                         model, folder);
+    }
+    if (found->n > 1) {
+        return error_set(err, ERR_INVALID, "'%.60s' fits %zu models: %.50s, %.50s ... Name one of them.", model,
+                         found->n, found->items[0], found->items[1]);
+    }
+    int n = snprintf(out, MODEL_PATH_MAX, "%s/%s", folder, found->items[0]);
+    return n < MODEL_PATH_MAX || error_set(err, ERR_INVALID, "the path of '%.80s' is too long.", model);
+}
+
+bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct error *err)
+{
+    char folder[MODEL_PATH_MAX], prefix[256];
+    struct names found = {0};
+    if (file_exists(model)) {
+        return snprintf(out, MODEL_PATH_MAX, "%s", model) < MODEL_PATH_MAX ||
+               error_set(err, ERR_INVALID, "the path is too long.");
+    }
+    if (strchr(model, '/') || strlen(model) >= sizeof prefix) {
+        return error_set(err, ERR_NOT_FOUND, "there is no file '%.160s'.", model);
+    }
+    if (!models_folder(folder, sizeof folder)) {
+        return error_set(err, ERR_NOT_FOUND, "there is no file '%.100s', and no home folder to look for models in.",
+                         model);
+    }
+    snprintf(prefix, sizeof prefix, "%s", model);
+    for (char *c = prefix; *c; c++) {
+        *c = *c == ':' ? '-' : *c;
+    }
+    bool ok = find_names(folder, str_of(prefix), &found, err) && choose(model, folder, &found, out, err);
+    release(&found);
+    return ok;
+}
+
+bool models_each(void (*each)(void *arg, const char *path, const char *file), void *arg, struct error *err)
+{
+    char folder[MODEL_PATH_MAX], path[2 * MODEL_PATH_MAX];
+    struct names found = {0};
+    if (!models_folder(folder, sizeof folder)) {
+        return error_set(err, ERR_NOT_FOUND, "there is no home folder to look for models in; set TANDEM_MODELS.");
+    }
+    bool ok = find_names(folder, STR(""), &found, err);
+    for (size_t i = 0; ok && i < found.n; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, found.items[i]);
+        each(arg, path, found.items[i]);
+    }
+    release(&found);
+    return ok;
+}

@@ -1,0 +1,432 @@
+#include "cli/options.h"
+
+#include "base/array.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/sys_file.h"
+
+#include <ctype.h>
+#include <float.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum option_kind { OPTION_STR, OPTION_INT, OPTION_SIZE, OPTION_FLOAT, OPTION_I32, OPTION_BOOL, OPTION_LIST };
+
+struct option {
+    const char *name; /* without dashes */
+    enum option_kind kind;
+    int commands; /* enum command */
+    size_t offset;
+    double min, max;
+    const char *fallback; /* as the user would write it; NULL: unset */
+    const char *value;    /* name of the value in help */
+    const char *help;
+};
+
+#define AT(member)   offsetof(struct options, member)
+#define S            COMMAND_SERVE
+#define R            COMMAND_RUN
+#define I            COMMAND_INSPECT
+#define L            COMMAND_LIST
+#define E            COMMAND_ENGINE
+#define INT_MAX_     2147483647.0
+#define KIND_float   OPTION_FLOAT
+#define KIND_int32_t OPTION_I32
+#define TEXT_(x)     #x
+#define TEXT(x)      TEXT_(x)
+
+static const struct option table[] = {
+    {"config", OPTION_STR, S | R, AT(config), 0, 0, NULL, "FILE", "JSON file with options by these names"},
+    {"log-level", OPTION_STR, S | R | I | E, AT(log_level), 0, 0, "info", "LEVEL", "error, warn, info or debug"},
+    {"log-format", OPTION_STR, S | E, AT(log_format), 0, 0, "text", "FORMAT", "text, logfmt or json"},
+
+    {"host", OPTION_STR, S, AT(host), 0, 0, "127.0.0.1", "ADDRESS", "address to listen on"},
+    {"port", OPTION_INT, S, AT(port), 0, 65535, "8000", "PORT", "port to listen on; 0: any free one"},
+    {"listen", OPTION_LIST, S, AT(listen), 0, 0, NULL, "WHERE",
+     "instead: 127.0.0.1:8000, [::1]:8000 or unix:PATH; may be repeated"},
+    {"insecure-no-auth", OPTION_BOOL, S, AT(insecure_no_auth), 0, 0, "off", NULL,
+     "allow to listen beyond this machine without keys"},
+    {"strict-fields", OPTION_BOOL, S, AT(strict_fields), 0, 0, "off", NULL, "refuse unknown request fields"},
+    {"max-body", OPTION_SIZE, S, AT(max_body), 1024, 1073741824.0, "32M", "SIZE", "largest request body"},
+    {"max-connections", OPTION_INT, S, AT(max_connections), 1, 100000, "1024", "N", "open connections"},
+    {"drain-timeout-ms", OPTION_INT, S, AT(drain_timeout_ms), 0, 86400000, "30000", "MS",
+     "on SIGTERM, time for running requests"},
+    {"keepalive-ms", OPTION_INT, S, AT(keepalive_ms), 100, 3600000, "15000", "MS",
+     "comments on streams that are silent for so long"},
+    {"stall-timeout-ms", OPTION_INT, S, AT(stall_timeout_ms), 1000, 3600000, "60000", "MS",
+     "cancel a client that takes nothing of its reply for so long"},
+    {"stream-interval-ms", OPTION_INT, S, AT(stream_interval_ms), 0, 60000, "0", "MS",
+     "gather tokens for so long before they are sent"},
+    {"stream-interval-tokens", OPTION_INT, S, AT(stream_interval_tokens), 1, 4096, "1", "N",
+     "gather so many tokens before they are sent"},
+    {"timeout-ms", OPTION_INT, S, AT(default_timeout_ms), 0, 86400000, "0", "MS",
+     "fail requests after so long; 0: never"},
+
+    {"served-model-name", OPTION_LIST, S, AT(names), 0, 0, NULL, "NAME",
+     "name or pattern (gpt-*) to answer to; may be repeated"},
+    {"chat-template", OPTION_STR, S | R, AT(chat_template), 0, 0, NULL, "FILE",
+     "Jinja template instead of the model's own"},
+    {"override-kv", OPTION_LIST, S | R | I | E, AT(overrides), 0, 0, NULL, "KEY=TYPE:VALUE",
+     "change a metadata key; TYPE is int, float, bool or str; may be repeated"},
+    {"rope-scaling", OPTION_STR, S | R | I | E, AT(rope_scaling), 0, 0, NULL, "KIND[:FACTOR[:CONTEXT]]",
+     "none, linear:F, llama3:F or yarn:F, instead of what the model says"},
+    {"max-context", OPTION_INT, S | R | I | E, AT(max_context), 0, LIMIT_CONTEXT, "0", "TOKENS",
+     "longest sequence; 0: the model's"},
+    {"max-sequences", OPTION_INT, S | E, AT(max_sequences), 0, 4096, "0", "N", "sequences running at once; 0: 64"},
+    {"max-batch-tokens", OPTION_INT, S | R | E, AT(max_batch_tokens), 0, 65536, "0", "N",
+     "rows of one step; 0: chosen for the kernels"},
+    {"max-waiting", OPTION_INT, S | E, AT(max_waiting), 0, 1000000, "0", "N",
+     "requests in the queue before 429; 0: 1024"},
+    {"prefill-chunk", OPTION_INT, S | E, AT(prefill_chunk), 0, 65536, "0", "N",
+     "prompt tokens of one sequence in a step; 0: as many as fit"},
+    {"kv-memory", OPTION_SIZE, S | R | E, AT(kv_memory), 0, 1e15, "0", "SIZE",
+     "memory for KV pages; 0: a quarter of what is left"},
+    {"kv-type", OPTION_STR, S | R | I | E, AT(kv_type), 0, 0, "f16", "TYPE", "f32 or f16"},
+    {"prefix-cache", OPTION_BOOL, S | E, AT(prefix_cache), 0, 0, "on", NULL, "reuse KV pages of equal prefixes"},
+    {"threads", OPTION_INT, S | R | E, AT(threads), 0, 256, "0", "N", "kernel threads; 0: as many as may be used"},
+    {"cpu-kernels", OPTION_STR, S | R | E, AT(cpu_kernels), 0, 0, "auto", "SET", "auto, reference, avx2 or avx512"},
+    {"script", OPTION_STR, S | E, AT(script), 0, 0, NULL, "FILE",
+     "test builds: tokens from a script instead of the model"},
+
+#define X(name, type, fallback, low, high, what) \
+    {#name, KIND_##type, S | R, AT(sampling.name), low, high, TEXT(fallback), "VALUE", what},
+    SAMPLING_TABLE(X)
+#undef X
+        {"max-tokens", OPTION_INT, S | R, AT(max_tokens), -1, LIMIT_CONTEXT, "-1", "N",
+         "tokens of an answer; -1: as many as fit"},
+    {"seed", OPTION_INT, R, AT(seed), -1, 9e15, "-1", "N", "of the sampler; -1: random"},
+    {"system", OPTION_STR, R, AT(system), 0, 0, NULL, "TEXT", "system message"},
+    {"raw", OPTION_BOOL, R, AT(raw), 0, 0, "off", NULL, "complete the prompt as it is, without the chat template"},
+    {"json", OPTION_BOOL, I | L, AT(json), 0, 0, "off", NULL, "as JSON"},
+
+    {"model", OPTION_STR, E, AT(model), 0, 0, NULL, "FILE", "model file"},
+    {"socket-fd", OPTION_INT, E, AT(socket_fd), 0, INT_MAX_, NULL, "FD", "socket to the gateway"},
+    {"pool-fd", OPTION_INT, E, AT(pool_fd), -1, INT_MAX_, "-1", "FD", "shared memory of the KV pool"},
+    {"pool-size", OPTION_SIZE, E, AT(pool_size), 0, 1e15, "0", "SIZE", "its size"},
+    {"epoch", OPTION_INT, E, AT(epoch), 0, 4294967295.0, "1", "N", "incarnation of the engine"},
+};
+
+/* "top_k" of the sampling table is --top-k. */
+static bool names_equal(struct str given, const char *name)
+{
+    struct str n = str_of(name);
+    if (given.len != n.len) {
+        return false;
+    }
+    for (size_t i = 0; i < n.len; i++) {
+        char a = given.ptr[i] == '_' ? '-' : given.ptr[i], b = n.ptr[i] == '_' ? '-' : n.ptr[i];
+        if (a != b) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void flag_name(const char *name, char *out, size_t size)
+{
+    snprintf(out, size, "--%s", name);
+    for (char *c = out; *c; c++) {
+        *c = *c == '_' ? '-' : *c;
+    }
+}
+
+/* ---- values ---- */
+
+static bool parse_size(struct str text, double *out)
+{
+    static const char units[] = "KMGT";
+    double factor = 1;
+    if (text.len && (text.ptr[text.len - 1] == 'B' || text.ptr[text.len - 1] == 'b')) {
+        text.len--;
+    }
+    if (text.len && text.ptr[text.len - 1] == 'i') {
+        text.len--;
+    }
+    const char *unit = text.len ? strchr(units, toupper((unsigned char)text.ptr[text.len - 1])) : NULL;
+    if (unit && *unit) {
+        for (const char *u = units; u <= unit; u++) {
+            factor *= 1024;
+        }
+        text.len--;
+    }
+    return str_to_f64(text, out) && (*out *= factor, true);
+}
+
+static bool parse_bool(struct str text, bool *out)
+{
+    static const struct str yes[] = {{"on", 2}, {"true", 4}, {"yes", 3}, {"1", 1}},
+                            no[] = {{"off", 3}, {"false", 5}, {"no", 2}, {"0", 1}};
+    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
+        if (str_eq(text, yes[i]) || str_eq(text, no[i])) {
+            *out = str_eq(text, yes[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_number(const struct option *o, const char *text, void *slot, const char *where, struct error *err)
+{
+    double value;
+    int64_t whole;
+    bool is_int = o->kind == OPTION_INT || o->kind == OPTION_I32;
+    bool ok = is_int                   ? str_to_i64(str_of(text), &whole)
+              : o->kind == OPTION_SIZE ? parse_size(str_of(text), &value)
+                                       : str_to_f64(str_of(text), &value);
+    if (is_int && ok) {
+        value = (double)whole;
+    }
+    if (!ok || value < o->min || value > o->max) {
+        return error_set(err, ERR_INVALID, "%s: expected %s from %.10g to %.10g, but got '%.60s'.", where,
+                         is_int                   ? "an integer"
+                         : o->kind == OPTION_SIZE ? "a size such as 512M"
+                                                  : "a number",
+                         o->min, o->max, text);
+    }
+    switch (o->kind) {
+    case OPTION_INT:
+        *(int64_t *)slot = whole;
+        break;
+    case OPTION_I32:
+        *(int32_t *)slot = (int32_t)whole;
+        break;
+    case OPTION_SIZE:
+        *(uint64_t *)slot = (uint64_t)value;
+        break;
+    default:
+        *(float *)slot = (float)value;
+        break;
+    }
+    return true;
+}
+
+static bool set_value(const struct option *o, const char *text, struct options *out, const char *where,
+                      struct error *err)
+{
+    void *slot = (char *)out + o->offset;
+    struct option_list *list = slot;
+    switch (o->kind) {
+    case OPTION_STR:
+        *(const char **)slot = text;
+        return true;
+    case OPTION_LIST:
+        if (list->n == OPTIONS_MAX_LIST) {
+            return error_set(err, ERR_INVALID, "%s: at most %d values are possible.", where, OPTIONS_MAX_LIST);
+        }
+        list->items[list->n++] = text;
+        return true;
+    case OPTION_BOOL:
+        return parse_bool(str_of(text), slot) ||
+               error_set(err, ERR_INVALID, "%s: expected on or off, but got '%.60s'.", where, text);
+    default:
+        return set_number(o, text, slot, where, err);
+    }
+}
+
+/* ---- sources ---- */
+
+static bool set_defaults(enum command command, struct options *out, struct error *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        bool sampling = strchr(table[i].name, '_') || table[i].kind == OPTION_FLOAT;
+        if (table[i].fallback && (table[i].commands & command || sampling) &&
+            !set_value(&table[i], table[i].fallback, out, table[i].name, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const struct option *find(struct str name, enum command command)
+{
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (table[i].commands & command && names_equal(name, table[i].name)) {
+            return &table[i];
+        }
+    }
+    return NULL;
+}
+
+static bool read_environment(enum command command, struct options *out, struct error *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        char name[80];
+        snprintf(name, sizeof name, "TANDEM_%s", table[i].name);
+        for (char *c = name; *c; c++) {
+            *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+        }
+        const char *value = table[i].commands & command & ~COMMAND_ENGINE ? getenv(name) : NULL;
+        if (value && !set_value(&table[i], value, out, name, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool set_from_json(const struct option *o, const struct json *v, struct arena *arena, struct options *out,
+                          const char *where, struct error *err)
+{
+    if (json_type(v) == JSON_ARRAY && o->kind == OPTION_LIST) {
+        for (size_t i = 0; i < json_len(v); i++) {
+            if (!set_from_json(o, json_at(v, i), arena, out, where, err)) {
+                return false;
+            }
+        }
+        return true;
+    }
+    struct str text = json_type(v) == JSON_STRING ? json_str(v)
+                      : json_type(v) == JSON_BOOL ? str_of(json_bool(v) ? "on" : "off")
+                                                  : json_number_text(v);
+    if (json_type(v) == JSON_OBJECT || json_type(v) == JSON_ARRAY || json_type(v) == JSON_NULL) {
+        return error_set(err, ERR_INVALID, "%s: expected a string, a number or a boolean, but got %s.", where,
+                         json_type_name(json_type(v)));
+    }
+    const char *copy = arena_strdup(arena, text);
+    return copy ? set_value(o, copy, out, where, err) : arena_full(arena, "the configuration", err);
+}
+
+/* Keys that belong to another command are fine: one file may serve all. */
+static bool read_config(enum command command, const char *path, struct arena *arena, struct options *out,
+                        struct error *err)
+{
+    struct buf text = {0};
+    struct json *root = NULL;
+    bool ok = file_read(path, MIB(1), &text, err) && (root = json_parse(buf_view(&text), 0, err));
+    if (ok && json_type(root) != JSON_OBJECT) {
+        ok = error_set(err, ERR_INVALID, "an object is expected.");
+    }
+    for (struct json_iter it = json_members(root); ok && json_next(&it);) {
+        char where[160];
+        snprintf(where, sizeof where, "line %d, '%.60s'", json_line_of(buf_view(&text), it.key.ptr), it.key.ptr);
+        const struct option *o = find(it.key, COMMAND_ALL & ~COMMAND_ENGINE);
+        if (!o) {
+            ok = error_set(err, ERR_INVALID, "%s: no such option.", where);
+        } else if (o->commands & command) {
+            ok = set_from_json(o, it.value, arena, out, where, err);
+        }
+    }
+    json_free(root);
+    buf_release(&text);
+    return ok || error_wrap(err, "config file '%s'", path);
+}
+
+/* One flag at argv[*i]; steps over its value. */
+static bool read_flag(enum command command, int argc, char **argv, int *i, struct options *out, struct error *err)
+{
+    struct str word = str_of(argv[*i] + 2);
+    size_t equals = str_find_char(word, '=');
+    struct str name = str_slice(word, 0, equals == STR_NPOS ? word.len : equals);
+    bool negated = false;
+    const struct option *o = find(name, command);
+    if (!o && str_starts(name, STR("no-"))) {
+        o = find(str_slice(name, 3, name.len), command);
+        negated = o && o->kind == OPTION_BOOL;
+        o = negated ? o : NULL;
+    }
+    if (!o) {
+        return error_set(err, ERR_INVALID, "unknown option '%.80s'; --help lists those there are.", argv[*i]);
+    }
+    char where[80];
+    const char *value = equals == STR_NPOS ? NULL : word.ptr + equals + 1;
+    flag_name(o->name, where, sizeof where);
+    if (!value && o->kind == OPTION_BOOL) {
+        bool explicit = *i + 1 < argc && (strcmp(argv[*i + 1], "on") == 0 || strcmp(argv[*i + 1], "off") == 0);
+        value = negated ? "off" : explicit ? argv[++*i] : "on";
+    } else if (!value && *i + 1 < argc) {
+        value = argv[++*i];
+    } else if (!value) {
+        return error_set(err, ERR_INVALID, "%s needs a value: %s.", where, o->help);
+    }
+    return set_value(o, value, out, where, err);
+}
+
+static bool read_words(enum command command, int argc, char **argv, struct options *out, struct error *err)
+{
+    for (int i = 0; i < argc; i++) {
+        if (str_starts(str_of(argv[i]), STR("--")) && argv[i][2]) {
+            if (!read_flag(command, argc, argv, &i, out, err)) {
+                return false;
+            }
+        } else if (!out->model) {
+            out->model = argv[i];
+        } else if (out->arguments.n < OPTIONS_MAX_LIST) {
+            out->arguments.items[out->arguments.n++] = argv[i];
+        }
+    }
+    return true;
+}
+
+/* A list given on the command line replaces the one of the config file or the environment. */
+static void clear_lists_given(int argc, char **argv, struct options *out, enum command command)
+{
+    for (int i = 0; i < argc; i++) {
+        struct str word = str_of(argv[i]);
+        if (!str_starts(word, STR("--"))) {
+            continue;
+        }
+        size_t equals = str_find_char(word, '=');
+        const struct option *o = find(str_slice(word, 2, equals == STR_NPOS ? word.len : equals), command);
+        if (o && o->kind == OPTION_LIST) {
+            ((struct option_list *)((char *)out + o->offset))->n = 0;
+        }
+    }
+}
+
+bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
+                   struct error *err)
+{
+    *out = (struct options){.socket_fd = -1, .pool_fd = -1};
+    struct options words = *out;
+    if (!read_words(command, argc, argv, &words, err)) { /* first, to know the config file */
+        return false;
+    }
+    const char *config = words.config ? words.config : command & (S | R) ? getenv("TANDEM_CONFIG") : NULL;
+    if (!set_defaults(command, out, err) || (config && !read_config(command, config, arena, out, err)) ||
+        !read_environment(command, out, err)) {
+        return false;
+    }
+    clear_lists_given(argc, argv, out, command);
+    return read_words(command, argc, argv, out, err);
+}
+
+/* ---- help ---- */
+
+void options_help(enum command command, struct buf *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        const struct option *o = &table[i];
+        char flag[80], left[120];
+        if (!(o->commands & command)) {
+            continue;
+        }
+        flag_name(o->name, flag, sizeof flag);
+        snprintf(left, sizeof left, "%s%s%s", flag, o->value ? " " : "", o->value ? o->value : "");
+        buf_printf(out, "  %-38s %s", left, o->help);
+        if (o->fallback) {
+            buf_printf(out, " [%s]", o->fallback);
+        }
+        buf_putc(out, '\n');
+    }
+}
+
+void options_docs(struct buf *out)
+{
+    buf_puts(out, "# Options\n\nGenerated from the program's table by `make docs`; do not edit.\n\n"
+                  "Each option can be given as a flag, as an environment variable (`TANDEM_KV_MEMORY` for "
+                  "`--kv-memory`) or in the "
+                  "JSON file named\nby `--config` (`\"kv-memory\": \"2G\"`). Flags win over the environment, the "
+                  "environment over "
+                  "the file.\n\n| option | default | commands | |\n| --- | --- | --- | --- |\n");
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        const struct option *o = &table[i];
+        char flag[80];
+        int commands = o->commands & ~E;
+        if (!commands) {
+            continue;
+        }
+        flag_name(o->name, flag, sizeof flag);
+        buf_printf(out, "| `%s%s%s` | %s |%s%s%s%s | %s |\n", flag, o->value ? " " : "", o->value ? o->value : "",
+                   o->fallback ? o->fallback : "", commands & S ? " serve" : "", commands & R ? " run" : "",
+                   commands & I ? " inspect" : "", commands & L ? " list" : "", o->help);
+    }
+}

@@ -1,0 +1,67 @@
+/* Options of all commands, from flags, environment and a JSON config file, through one table; --help and
+ * docs/OPTIONS.md are made from it. Flags win over the environment (TANDEM_KV_MEMORY for --kv-memory), the environment
+ * over the config file
+ * ("kv-memory"). */
+#ifndef TANDEM_CLI_OPTIONS_H
+#define TANDEM_CLI_OPTIONS_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "wire/job.h"
+
+#define OPTIONS_MAX_LIST 32
+
+enum command {
+    COMMAND_SERVE = 1 << 0,
+    COMMAND_RUN = 1 << 1,
+    COMMAND_INSPECT = 1 << 2,
+    COMMAND_LIST = 1 << 3,
+    COMMAND_ENGINE = 1 << 4, /* started by serve; not for people */
+    COMMAND_ALL = (1 << 5) - 1
+};
+
+struct option_list {
+    const char *items[OPTIONS_MAX_LIST];
+    int n;
+};
+
+struct options {
+    const char *config, *log_level, *log_format;
+    /* model */
+    const char *model;        /* the first argument; for the engine --model */
+    struct option_list names; /* --served-model-name */
+    struct option_list overrides;
+    const char *chat_template, *rope_scaling, *cpu_kernels, *kv_type, *script;
+    uint64_t kv_memory;
+    int64_t threads, max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
+    bool prefix_cache;
+    /* server */
+    struct option_list listen;
+    const char *host;
+    int64_t port;
+    bool insecure_no_auth, strict_fields;
+    uint64_t max_body;
+    int64_t max_connections, drain_timeout_ms, keepalive_ms, stall_timeout_ms;
+    int64_t stream_interval_ms, stream_interval_tokens;
+    int64_t default_timeout_ms;
+    /* generation */
+    struct sampling sampling;
+    int64_t max_tokens, seed;
+    const char *system;
+    bool raw, json; /* run: no chat template; inspect, list: as JSON */
+    /* engine */
+    int64_t socket_fd, pool_fd, epoch;
+    uint64_t pool_size;
+    /* what is left */
+    struct option_list arguments; /* behind the model */
+};
+
+/* Parses the words behind the command. Strings live in argv, the environment or the arena. INVALID names the flag, the
+ * variable or the config file's line. */
+NODISCARD bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
+                             struct error *err);
+
+void options_help(enum command command, struct buf *out); /* its options, for --help */
+void options_docs(struct buf *out);                       /* docs/OPTIONS.md */
+
+#endif

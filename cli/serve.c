@@ -1,0 +1,217 @@
+/* `tandem serve`: the gateway process. */
+#include "api/app.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/model_path.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#define SERVE_WORKERS 1 /* beside an engine that wants the cores; requests are parsed one by one */
+
+struct server {
+    const struct options *options;
+    struct loop *loop;
+    struct gateway *gateway;
+    struct app *app;
+    uv_signal_t sigterm, sigint;
+    bool stopping, announced, failed;
+    int64_t started_ms;
+    struct error failure;
+};
+
+/* ---- shutting down: drain, close the API, close the engines, leave the loop ---- */
+
+static void on_gateway_closed(void *arg)
+{
+    struct server *s = arg;
+    s->gateway = NULL;
+    uv_close((uv_handle_t *)&s->sigterm, NULL);
+    uv_close((uv_handle_t *)&s->sigint, NULL);
+    loop_stop(s->loop);
+}
+
+static void on_app_closed(void *arg)
+{
+    struct server *s = arg;
+    s->app = NULL;
+    gateway_close(s->gateway, on_gateway_closed, s);
+}
+
+static void on_drained(void *arg)
+{
+    struct server *s = arg;
+    if (s->app) {
+        app_close(s->app, on_app_closed, s);
+    } else {
+        on_app_closed(s);
+    }
+}
+
+static void stop(struct server *s, int64_t drain_ms)
+{
+    s->stopping = true;
+    if (s->app) {
+        app_stop_accepting(s->app);
+    }
+    gateway_drain(s->gateway, drain_ms, on_drained, s);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct server *s = handle->data;
+    if (s->stopping) {
+        LOG_WARN("second signal: leaving at once", NULL);
+        _Exit(128 + number); /* engines end with their sockets */
+    }
+    LOG_INFO("stopping", "signal=%d drain_ms=%lld", number, (long long)s->options->drain_timeout_ms);
+    stop(s, s->options->drain_timeout_ms);
+}
+
+/* ---- starting ---- */
+
+static bool is_loopback(struct str where)
+{
+    return str_starts(where, STR("127.")) || str_starts(where, STR("localhost:")) || str_starts(where, STR("[::1]:")) ||
+           str_starts(where, STR("unix:"));
+}
+
+static bool check_bind(const struct options *o, const struct option_list *listen, struct error *err)
+{
+    for (int i = 0; i < listen->n; i++) {
+        if (!is_loopback(str_of(listen->items[i])) && !o->insecure_no_auth) {
+            return error_set(err, ERR_INVALID,
+                             "listening on %.60s would open the server to other machines, and it has no keys; give "
+                             "--insecure-no-auth to do it all the same.",
+                             listen->items[i]);
+        }
+    }
+    return true;
+}
+
+static void on_state(void *arg, struct served_model *m)
+{
+    struct server *s = arg;
+    enum model_state state = served_model_state(m);
+    if (state == MODEL_READY && !s->announced) {
+        s->announced = true;
+        LOG_INFO("ready", "model=%s start_ms=%lld", served_model_name(m), (long long)(clock_ms() - s->started_ms));
+    }
+    /* A model that never was ready and cannot be loaded: there is nothing to serve. */
+    if (state == MODEL_FAILED && !served_model_info(m) && !s->stopping) {
+        s->failed = true;
+        s->failure = *served_model_failure(m);
+        stop(s, 0);
+    }
+}
+
+static bool add_model(struct server *s, const char *path, struct error *err)
+{
+    const struct options *o = s->options;
+    struct served_model_options m = {
+        .model_path = path,
+        .names = o->names.items,
+        .n_names = o->names.n,
+        .chat_template_path = o->chat_template,
+        .overrides = o->overrides.items,
+        .n_overrides = o->overrides.n,
+        .rope_scaling = o->rope_scaling,
+        .cpu_kernels = o->cpu_kernels,
+        .kv_type = o->kv_type,
+        .n_threads = (int)o->threads,
+        .kv_memory = o->kv_memory,
+        .max_context = (uint32_t)o->max_context,
+        .max_batch_tokens = (uint32_t)o->max_batch_tokens,
+        .max_sequences = (uint32_t)o->max_sequences,
+        .max_waiting = (uint32_t)o->max_waiting,
+        .prefill_chunk = (uint32_t)o->prefill_chunk,
+        .prefix_cache = o->prefix_cache,
+        .script_path = o->script,
+        .log_level = o->log_level,
+        .log_format = o->log_format,
+        .default_sampling = o->sampling,
+        .default_max_tokens = o->max_tokens,
+        .default_timeout_ms = o->default_timeout_ms,
+    };
+    return gateway_add_model(s->gateway, &m, err);
+}
+
+static bool start_app(struct server *s, struct error *err)
+{
+    const struct options *o = s->options;
+    struct option_list listen = o->listen;
+    char where[300];
+    if (listen.n == 0) {
+        snprintf(where, sizeof where, strchr(o->host, ':') ? "[%.250s]:%lld" : "%.250s:%lld", o->host,
+                 (long long)o->port);
+        listen.items[listen.n++] = where;
+    }
+    struct app_options a = app_options_default();
+    a.gateway = s->gateway;
+    a.listen = listen.items;
+    a.n_listen = listen.n;
+    a.default_sampling = o->sampling;
+    a.stream_interval_ms = o->stream_interval_ms;
+    a.stream_interval_tokens = o->stream_interval_tokens;
+    a.strict_fields = o->strict_fields;
+    a.max_body = (size_t)o->max_body;
+    a.max_connections = (int)o->max_connections;
+    a.keepalive_ms = o->keepalive_ms;
+    a.stall_timeout_ms = o->stall_timeout_ms;
+    a.version = tandem_build();
+    if (!check_bind(o, &listen, err) || !(s->app = app_create(&a, err))) {
+        return false;
+    }
+    for (int i = 0; i < listen.n; i++) {
+        LOG_INFO("listening", "address=%s port=%d", listen.items[i], app_port(s->app, i));
+    }
+    return true;
+}
+
+static void watch_signal(struct server *s, uv_signal_t *handle, int number)
+{
+    uv_signal_init(loop_uv(s->loop), handle);
+    handle->data = s;
+    uv_signal_start(handle, on_signal, number);
+}
+
+static bool start(struct server *s, const char *path, struct error *err)
+{
+    struct gateway_options g = gateway_options_default();
+    g.loop = s->loop;
+    g.on_state = on_state;
+    g.on_state_arg = s;
+    s->gateway = gateway_create(&g, err);
+    return s->gateway && start_app(s, err) && add_model(s, path, err);
+}
+
+int command_serve(const struct options *o)
+{
+    struct error err = {0};
+    struct server s = {.options = o, .started_ms = clock_ms()};
+    char path[MODEL_PATH_MAX];
+    if (!o->model) {
+        error_set(&err, ERR_INVALID, "`tandem serve` needs a model: a path, or a name such as smollm2:135m.");
+        return command_fail(&err);
+    }
+    if (!model_path_resolve(o->model, path, &err) || !(s.loop = loop_create(SERVE_WORKERS, &err))) {
+        return command_fail(&err);
+    }
+    watch_signal(&s, &s.sigterm, SIGTERM);
+    watch_signal(&s, &s.sigint, SIGINT);
+    if (!start(&s, path, &err)) {
+        s.failed = true;
+        s.failure = err;
+        if (!s.gateway) {
+            return command_fail(&err);
+        }
+        stop(&s, 0);
+    }
+    loop_run(s.loop);
+    loop_free(s.loop);
+    return s.failed ? command_fail(&s.failure) : 0;
+}

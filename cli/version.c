@@ -1,0 +1,34 @@
+#include "build_id.h"
+#include "cli/commands.h"
+
+#include "backend/backend.h"
+#include "base/sys_cpu.h"
+#include "base/sys_memory.h"
+
+#include <stdio.h>
+
+const char *tandem_version(void)
+{
+    return TANDEM_VERSION;
+}
+
+const char *tandem_build(void)
+{
+    return "tandem " TANDEM_VERSION " " TANDEM_BUILD_ID;
+}
+
+int command_version(void)
+{
+    struct error err = {0};
+    char cpu[128];
+    struct sys_memory memory = sys_memory();
+    struct cpu_backend_options options = {.kernels = CPU_KERNELS_AUTO, .spin_us = -1};
+    struct backend *be = cpu_backend_create(&options, &err);
+    printf("%s\nprocessor: %s, %d usable\nmemory: %.1f GiB, %.1f GiB available\nbackend: %s\n", tandem_build(),
+           sys_cpu_name(cpu, sizeof cpu), sys_cpu_usable(), (double)memory.total / (1 << 30),
+           (double)memory.available / (1 << 30), be ? be->ops->describe(be) : err.msg);
+    if (be) {
+        be->ops->free(be);
+    }
+    return 0;
+}

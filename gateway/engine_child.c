@@ -1,0 +1,733 @@
+/* One incarnation of the engine is one epoch: a socket pair, a process and the bytes between them. Two things end it,
+ * the exit of the process and the end of the socket, in either order; the next start waits for both, so that never two
+ * engines of one model run. */
+#include "gateway/engine_child.h"
+
+#include "base/array.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "base/sys_file.h"
+#include "base/sys_proc.h"
+#include "pipeline/event_inbox.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#define CHILD_SOCKET_FD     3
+#define CHILD_POOL_FD       4
+#define CHILD_MAX_ARGUMENTS 64
+#define CHILD_IN_BUFFER     (4 * LIMIT_FRAME)
+#define CHILD_OUT_QUEUE     MIB(256) /* bytes the engine has not read */
+#define CHILD_GRACE_MS      3000     /* between the end of its socket and SIGKILL */
+#define CHILD_READ_SIZE     KIB(256)
+#define CHILD_HEALTHY_MS    60000 /* ready so long: the next loss starts with the shortest backoff again */
+#define CHILD_MAX_LOSSES    64    /* remembered for the restart limit */
+
+struct waiting_job {
+    struct job *job; /* owned */
+    struct waiting_job *next;
+};
+
+struct engine_child {
+    struct engine_port port; /* first: the port is the child */
+    struct engine_child_options options;
+    char *arguments[CHILD_MAX_ARGUMENTS];
+    struct shm pool;
+
+    enum model_state state;
+    uint32_t epoch;
+    float load_fraction;
+    struct error failure; /* why it is not ready */
+    struct engine_info info;
+    bool has_info;
+    int n_restarts;
+    int64_t ready_since_ms;
+    int64_t losses_ms[CHILD_MAX_LOSSES]; /* ring of times */
+    int n_losses, backoff_step;
+
+    uv_process_t process;
+    uv_pipe_t socket;
+    bool process_alive, socket_open; /* handles in use until their close callback ran */
+    bool process_exited;
+    struct buf in;
+    char *read_buffer; /* [CHILD_READ_SIZE] */
+    struct event_inbox inbox;
+    struct engine_event lost;
+    bool lost_pending;
+    bool fatal; /* it said itself that it cannot start */
+
+    struct waiting_job *waiting, *waiting_tail;
+    uint32_t n_waiting;
+    struct loop_timer *timer; /* backoff, then grace */
+    bool closing;
+    void (*on_closed)(void *arg);
+    void *on_closed_arg;
+};
+
+static void start(void *arg);
+
+/* ---- state ---- */
+
+static void set_state(struct engine_child *c, enum model_state state)
+{
+    c->state = state;
+    c->options.on_state(c->options.on_state_arg);
+}
+
+static void wake(struct engine_child *c)
+{
+    if (c->port.wake) {
+        c->port.wake(c->port.wake_arg);
+    }
+}
+
+/* ---- writing ---- */
+
+struct write {
+    uv_write_t uv;
+    char *data;
+};
+
+static void on_written(uv_write_t *uv, int status)
+{
+    struct write *w = uv->data;
+    (void)status; /* a broken socket also ends the reading side, which handles it */
+    free(w->data);
+    free(w);
+}
+
+/* Sends the frames in `frames` and releases it. */
+static bool send_frames(struct engine_child *c, struct buf *frames, struct error *err)
+{
+    struct write *w = NULL;
+    bool ok = false;
+    if (!buf_ok(frames, "frames to the engine", err)) {
+        goto out;
+    }
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&c->socket) + frames->len > CHILD_OUT_QUEUE) {
+        error_set(err, ERR_OVERLOADED, "the engine does not keep up with the requests sent to it. Try again later.");
+        goto out;
+    }
+    w = calloc(1, sizeof *w);
+    if (!w) {
+        error_set(err, ERR_NO_MEMORY, "no memory to send a request to the engine.");
+        goto out;
+    }
+    w->uv.data = w;
+    size_t size;
+    w->data = buf_take(frames, &size);
+    uv_buf_t bytes = uv_buf_init(w->data, (unsigned)size);
+    int rc = uv_write(&w->uv, (uv_stream_t *)&c->socket, &bytes, 1, on_written);
+    if (rc != 0) {
+        free(w->data);
+        free(w);
+        error_set(err, ERR_UNAVAILABLE, "the engine cannot be reached: %s.", uv_strerror(rc));
+        goto out;
+    }
+    ok = true;
+out:
+    buf_release(frames);
+    return ok;
+}
+
+static bool send_job(struct engine_child *c, const struct job *job, struct error *err)
+{
+    struct buf frames;
+    buf_init(&frames, CHILD_OUT_QUEUE);
+    if (!frame_put_job(&frames, c->epoch, job, err)) {
+        buf_release(&frames);
+        return false;
+    }
+    return send_frames(c, &frames, err);
+}
+
+/* ---- jobs that wait for the engine ---- */
+
+static bool push_waiting(struct engine_child *c, const struct job *job, struct error *err)
+{
+    if (c->n_waiting >= c->options.max_waiting) {
+        return error_set(err, ERR_OVERLOADED,
+                         "the model is loading and %u requests wait for it already. Try again later.", c->n_waiting);
+    }
+    struct waiting_job *w = calloc(1, sizeof *w);
+    if (!w || !(w->job = job_copy(job))) {
+        free(w);
+        return error_set(err, ERR_NO_MEMORY, "no memory to keep a request while the model loads.");
+    }
+    if (c->waiting_tail) {
+        c->waiting_tail->next = w;
+    } else {
+        c->waiting = w;
+    }
+    c->waiting_tail = w;
+    c->n_waiting++;
+    return true;
+}
+
+static struct waiting_job *pop_waiting(struct engine_child *c)
+{
+    struct waiting_job *w = c->waiting;
+    if (w) {
+        c->waiting = w->next;
+        c->waiting_tail = c->waiting ? c->waiting_tail : NULL;
+        c->n_waiting--;
+    }
+    return w;
+}
+
+static void free_waiting(struct waiting_job *w)
+{
+    free(w->job);
+    free(w);
+}
+
+static void drop_waiting(struct engine_child *c)
+{
+    struct waiting_job *w;
+    while ((w = pop_waiting(c))) {
+        free_waiting(w);
+    }
+}
+
+/* What was accepted while the engine loaded is sent in the order it came. When that fails the whole incarnation is
+ * given up: the jobs get its ENGINE_LOST. */
+static bool send_waiting(struct engine_child *c, struct error *err)
+{
+    struct waiting_job *w;
+    bool ok = true;
+    while (ok && (w = pop_waiting(c))) {
+        ok = send_job(c, w->job, err);
+        free_waiting(w);
+    }
+    return ok;
+}
+
+/* ---- port ---- */
+
+static struct engine_child *child_of(const struct engine_port *p)
+{
+    return (struct engine_child *)p;
+}
+
+static bool port_submit(struct engine_port *p, const struct job *job, struct error *err)
+{
+    struct engine_child *c = child_of(p);
+    switch (c->state) {
+    case MODEL_READY:
+        return send_job(c, job, err);
+    case MODEL_LOADING:
+    case MODEL_RESTARTING:
+        return push_waiting(c, job, err);
+    case MODEL_FAILED:
+        break;
+    }
+    return error_set(err, ERR_UNAVAILABLE, "the engine of this model has failed: %s", c->failure.msg);
+}
+
+static void port_cancel(struct engine_port *p, uint64_t job, uint32_t choice)
+{
+    struct engine_child *c = child_of(p);
+    if (c->state == MODEL_READY) {
+        struct buf frames;
+        struct error ignored = {0}; /* the engine is being lost: nothing is left to cancel */
+        buf_init(&frames, KIB(1));
+        if (frame_put_cancel(&frames, c->epoch, job, choice, &ignored)) {
+            (void)!send_frames(c, &frames, &ignored);
+        } else {
+            buf_release(&frames);
+        }
+        return;
+    }
+    struct waiting_job **at = &c->waiting, *previous = NULL;
+    for (; *at && choice == WIRE_ALL_CHOICES; previous = *at, at = &(*at)->next) {
+        if ((*at)->job->id == job) {
+            struct waiting_job *w = *at;
+            *at = w->next;
+            c->waiting_tail = c->waiting_tail == w ? previous : c->waiting_tail;
+            c->n_waiting--;
+            free_waiting(w);
+            return;
+        }
+    }
+}
+
+static const struct engine_event *port_next(struct engine_port *p)
+{
+    struct engine_child *c = child_of(p);
+    const struct engine_event *event = event_inbox_next(&c->inbox);
+    if (!event && c->lost_pending) {
+        c->lost_pending = false;
+        event = &c->lost;
+    }
+    return event;
+}
+
+static const struct engine_info *port_info(const struct engine_port *p)
+{
+    return engine_child_info(child_of(p));
+}
+
+static const struct engine_port_ops port_ops = {port_submit, port_cancel, port_next, port_info};
+
+/* ---- frames from the engine ---- */
+
+static void kill_process(struct engine_child *c)
+{
+    if (c->process_alive && !c->process_exited) {
+        uv_process_kill(&c->process, SIGKILL);
+    }
+}
+
+/* The engine cannot be trusted any more: its process ends, and the exit does the rest. */
+static void give_up(struct engine_child *c, const struct error *why)
+{
+    if (!c->failure.msg[0]) {
+        c->failure = *why;
+    }
+    LOG_ERROR("engine is given up", "model=%s pid=%d error=\"%s\"", c->options.name, engine_child_pid(c), why->msg);
+    kill_process(c);
+}
+
+static bool take_hello(struct engine_child *c, const struct frame *f, struct error *err)
+{
+    if (!frame_get_hello(f, &c->info, err)) {
+        return false;
+    }
+    c->has_info = true;
+    c->failure = (struct error){0};
+    c->load_fraction = 1;
+    c->ready_since_ms = clock_ms();
+    LOG_INFO(
+        "engine ready", "model=%s pid=%d epoch=%u load_ms=%u context=%u kv_mib=%llu weights_mib=%llu backend=\"%s\"",
+        c->options.name, engine_child_pid(c), c->epoch, c->info.load_ms, c->info.n_context,
+        (unsigned long long)(c->info.kv_size >> 20), (unsigned long long)(c->info.weights_size >> 20), c->info.backend);
+    set_state(c, MODEL_READY);
+    return send_waiting(c, err);
+}
+
+static bool take_frame(struct engine_child *c, const struct frame *f, struct error *err)
+{
+    if (f->epoch != c->epoch) {
+        return true; /* of an incarnation that is gone */
+    }
+    switch (f->type) {
+    case FRAME_HELLO:
+        return take_hello(c, f, err);
+    case FRAME_LOADING:
+        return frame_get_loading(f, &c->load_fraction, err);
+    case FRAME_FATAL:
+        c->fatal = true;
+        return frame_get_fatal(f, &c->failure, err);
+    case FRAME_EVENTS:
+        if (!event_inbox_load(&c->inbox, f, err)) {
+            return false;
+        }
+        wake(c);
+        return true;
+    default:
+        return error_set(err, ERR_PROTOCOL, "the engine sent a frame of type %d, which only a gateway sends.",
+                         (int)f->type);
+    }
+}
+
+static void take_bytes(struct engine_child *c)
+{
+    struct error err = {0};
+    size_t used = 0, consumed;
+    struct frame frame;
+    int rc = 1;
+    while ((rc = frame_parse(str_slice(buf_view(&c->in), used, c->in.len), &frame, &consumed, &err)) == 1) {
+        if (!take_frame(c, &frame, &err)) {
+            rc = -1;
+            break;
+        }
+        used += consumed;
+    }
+    if (rc < 0) {
+        give_up(c, &err);
+        used = c->in.len;
+    }
+    buf_drop_front(&c->in, used);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
+{
+    struct engine_child *c = handle->data;
+    (void)suggested;
+    *out = uv_buf_init(c->read_buffer, CHILD_READ_SIZE);
+}
+
+static void finish_incarnation(struct engine_child *c);
+
+static void on_socket_closed(uv_handle_t *handle)
+{
+    struct engine_child *c = handle->data;
+    c->socket_open = false;
+    finish_incarnation(c);
+}
+
+static void close_socket(struct engine_child *c)
+{
+    if (c->socket_open && !uv_is_closing((uv_handle_t *)&c->socket)) {
+        uv_close((uv_handle_t *)&c->socket, on_socket_closed);
+    }
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes)
+{
+    struct engine_child *c = stream->data;
+    if (n > 0) {
+        buf_append_bytes(&c->in, bytes->base, (size_t)n);
+        struct error err = {0};
+        if (!buf_ok(&c->in, "unread frames of the engine", &err)) {
+            give_up(c, &err);
+            return;
+        }
+        take_bytes(c);
+    } else if (n < 0) {
+        close_socket(c);
+        if (!c->process_exited && !c->closing) {
+            loop_timer_start(c->timer, CHILD_GRACE_MS, 0); /* on_timer kills what does not exit by itself */
+        }
+    }
+}
+
+/* ---- start, loss, restart ---- */
+
+static void describe_exit(struct engine_child *c, int64_t status, int signal)
+{
+    if (c->failure.msg[0]) {
+        return; /* it said why itself, or it was given up */
+    }
+    if (signal) {
+        error_set(&c->failure, ERR_ENGINE_LOST, "the engine process was ended by signal %d (%s).", signal,
+                  strsignal(signal));
+    } else {
+        error_set(&c->failure, ERR_ENGINE_LOST, "the engine process exited with status %lld.", (long long)status);
+    }
+}
+
+static void on_process_closed(uv_handle_t *handle)
+{
+    struct engine_child *c = handle->data;
+    c->process_alive = false;
+    finish_incarnation(c);
+}
+
+static void on_exit_process(uv_process_t *process, int64_t status, int signal)
+{
+    struct engine_child *c = process->data;
+    c->process_exited = true;
+    describe_exit(c, status, signal);
+    uv_close((uv_handle_t *)process, on_process_closed);
+    /* Bytes it wrote before it ended are still in the socket; on_read sees its end after them. */
+    if (c->closing) {
+        close_socket(c);
+    }
+}
+
+static int64_t backoff_ms(struct engine_child *c)
+{
+    const struct gateway_options *g = c->options.gateway;
+    int64_t ceiling = g->restart_initial_ms;
+    for (int i = 0; i < c->backoff_step && ceiling < g->restart_max_ms; i++) {
+        ceiling *= 2;
+    }
+    ceiling = ceiling > g->restart_max_ms ? g->restart_max_ms : ceiling;
+    c->backoff_step++;
+    return c->backoff_step == 1 ? 0 : (int64_t)(rng_entropy64() % (uint64_t)(ceiling + 1)); /* the first one at once */
+}
+
+static bool too_many_losses(struct engine_child *c, int64_t now)
+{
+    const struct gateway_options *g = c->options.gateway;
+    c->losses_ms[c->n_losses++ % CHILD_MAX_LOSSES] = now;
+    int recent = 0;
+    for (int i = 0; i < CHILD_MAX_LOSSES && i < c->n_losses; i++) {
+        recent += now - c->losses_ms[i] <= g->restart_window_ms;
+    }
+    return recent > g->restart_limit;
+}
+
+static void on_timer(void *arg)
+{
+    struct engine_child *c = arg;
+    if (c->process_alive || c->socket_open) {
+        kill_process(c);
+    } else {
+        start(c);
+    }
+}
+
+static void announce_loss(struct engine_child *c)
+{
+    event_inbox_release(&c->inbox);
+    struct error err = {0};
+    if (!event_inbox_init(&c->inbox, &err)) {
+        LOG_ERROR("no memory for events", "model=%s", c->options.name);
+    }
+    c->lost = (struct engine_event){.kind = ENGINE_LOST};
+    error_set(&c->lost.error, ERR_ENGINE_LOST,
+              "The engine was lost while it worked on this request: %s Send the request again.", c->failure.msg);
+    c->lost_pending = true;
+}
+
+/* The last of process and socket is gone. */
+static void finish_incarnation(struct engine_child *c)
+{
+    if (c->process_alive || c->socket_open) {
+        return;
+    }
+    loop_timer_stop(c->timer);
+    if (c->closing) {
+        c->on_closed(c->on_closed_arg);
+        return;
+    }
+    int64_t now = clock_ms();
+    bool was_ready = c->state == MODEL_READY;
+    buf_clear(&c->in);
+    if (was_ready && now - c->ready_since_ms >= CHILD_HEALTHY_MS) {
+        c->backoff_step = 0;
+    }
+    c->n_restarts++;
+    LOG_ERROR("engine lost", "model=%s epoch=%u error=\"%s\"", c->options.name, c->epoch, c->failure.msg);
+    bool failed = c->fatal || too_many_losses(c, now);
+    int64_t delay = failed ? c->options.gateway->restart_retry_ms : backoff_ms(c);
+    if (failed) {
+        drop_waiting(c); /* their generations hear of it with the loss below */
+    }
+    announce_loss(c);
+    if (!failed && !was_ready) {
+        c->lost_pending = false; /* nothing was in flight: what waits here goes to the next one */
+    }
+    set_state(c, failed ? MODEL_FAILED : MODEL_RESTARTING);
+    wake(c);
+    loop_timer_start(c->timer, delay, 0);
+}
+
+static void finish_deferred(void *arg)
+{
+    finish_incarnation(arg);
+}
+
+/* A close-on-exec socket pair; the child's end is passed on explicitly. */
+static bool make_socket(struct engine_child *c, int *child_end, struct error *err)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) {
+        return error_set(err, ERR_IO, "a socket to the engine could not be made: %s.", strerror(errno));
+    }
+    sys_close_on_exec(ends[0], true);
+    sys_close_on_exec(ends[1], true);
+    uv_pipe_init(loop_uv(c->options.gateway->loop), &c->socket, 0);
+    c->socket.data = c;
+    c->socket_open = true;
+    int rc = uv_pipe_open(&c->socket, ends[0]);
+    if (rc != 0) {
+        close(ends[0]);
+        close(ends[1]);
+        return error_set(err, ERR_IO, "a socket to the engine could not be opened: %s.", uv_strerror(rc));
+    }
+    *child_end = ends[1];
+    return true;
+}
+
+static bool spawn(struct engine_child *c, int child_end, struct error *err)
+{
+    char program[4096], epoch[16], pool_size[32];
+    snprintf(epoch, sizeof epoch, "%u", c->epoch);
+    snprintf(pool_size, sizeof pool_size, "%zu", c->pool.size);
+    if (c->options.gateway->program) {
+        snprintf(program, sizeof program, "%s", c->options.gateway->program);
+    } else if (!sys_self_path(program, sizeof program)) {
+        return error_set(err, ERR_IO, "the path of this program could not be found.");
+    }
+    const char *fixed[] = {program, "engine",      "--socket-fd", "3",       "--pool-fd",
+                           "4",     "--pool-size", pool_size,     "--epoch", epoch};
+    const char *argv[CHILD_MAX_ARGUMENTS + ARRAY_LEN(fixed) + 1];
+    memcpy(argv, fixed, sizeof fixed);
+    memcpy(argv + ARRAY_LEN(fixed), c->arguments, sizeof c->arguments);
+    argv[ARRAY_LEN(argv) - 1] = NULL;
+    uv_stdio_container_t stdio[] = {
+        {.flags = UV_IGNORE},
+        {.flags = UV_INHERIT_FD, .data.fd = 2}, /* an engine has nothing to say on standard output */
+        {.flags = UV_INHERIT_FD, .data.fd = 2},
+        [CHILD_SOCKET_FD] = {.flags = UV_INHERIT_FD, .data.fd = child_end},
+        [CHILD_POOL_FD] = {.flags = UV_INHERIT_FD, .data.fd = c->pool.fd},
+    };
+    uv_process_options_t options = {.file = program,
+                                    .args = (char **)argv,
+                                    .stdio = stdio,
+                                    .stdio_count = ARRAY_LEN(stdio),
+                                    .exit_cb = on_exit_process};
+    c->process.data = c;
+    int rc = uv_spawn(loop_uv(c->options.gateway->loop), &c->process, &options);
+    c->process_alive = true; /* also after a failure: the handle must be closed */
+    if (rc != 0) {
+        c->process_exited = true;
+        uv_close((uv_handle_t *)&c->process, on_process_closed);
+        return error_set(err, ERR_IO, "the engine process could not be started: %s.", uv_strerror(rc));
+    }
+    return true;
+}
+
+static void start(void *arg)
+{
+    struct engine_child *c = arg;
+    struct error err = {0};
+    int child_end = -1;
+    c->epoch++;
+    c->failure = (struct error){0};
+    c->fatal = c->process_exited = false;
+    c->load_fraction = 0;
+    set_state(c, MODEL_LOADING);
+    bool ok = make_socket(c, &child_end, &err) && spawn(c, child_end, &err);
+    if (child_end >= 0) {
+        close(child_end);
+    }
+    if (ok) {
+        uv_read_start((uv_stream_t *)&c->socket, on_alloc, on_read);
+        LOG_INFO("engine started", "model=%s pid=%d epoch=%u", c->options.name, engine_child_pid(c), c->epoch);
+        return;
+    }
+    c->failure = err;
+    close_socket(c);
+    if (!c->socket_open && !c->process_alive) {
+        loop_defer(c->options.gateway->loop, finish_deferred, c);
+    }
+}
+
+/* ---- life ---- */
+
+static bool copy_arguments(struct engine_child *c, struct error *err)
+{
+    if (c->options.n_arguments >= CHILD_MAX_ARGUMENTS) {
+        return error_set(err, ERR_INVALID, "an engine takes at most %d arguments.", CHILD_MAX_ARGUMENTS - 1);
+    }
+    for (int i = 0; i < c->options.n_arguments; i++) {
+        c->arguments[i] = strdup(c->options.arguments[i]);
+        if (!c->arguments[i]) {
+            return error_set(err, ERR_NO_MEMORY, "no memory for the arguments of an engine.");
+        }
+    }
+    return true;
+}
+
+struct engine_child *engine_child_create(const struct engine_child_options *options, struct error *err)
+{
+    struct engine_child *c = calloc(1, sizeof *c);
+    if (!c) {
+        error_set(err, ERR_NO_MEMORY, "no memory for an engine.");
+        return NULL;
+    }
+    c->port.ops = &port_ops;
+    c->options = *options;
+    c->state = MODEL_LOADING;
+    c->pool.fd = -1;
+    buf_init(&c->in, CHILD_IN_BUFFER);
+    c->read_buffer = malloc(CHILD_READ_SIZE);
+    c->timer = loop_timer_create(options->gateway->loop, on_timer, c);
+    bool ok = c->read_buffer && c->timer;
+    if (!ok) {
+        error_set(err, ERR_NO_MEMORY, "no memory for an engine.");
+    }
+    if (!ok || !copy_arguments(c, err) || !event_inbox_init(&c->inbox, err) ||
+        !shm_create(options->pool_size, "tandem-kv", &c->pool, err)) {
+        engine_child_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void engine_child_free(struct engine_child *c)
+{
+    if (!c) {
+        return;
+    }
+    drop_waiting(c);
+    event_inbox_release(&c->inbox);
+    shm_release(&c->pool);
+    for (int i = 0; i < c->options.n_arguments && i < CHILD_MAX_ARGUMENTS; i++) {
+        free(c->arguments[i]);
+    }
+    loop_timer_free(c->timer);
+    buf_release(&c->in);
+    free(c->read_buffer);
+    free(c);
+}
+
+void engine_child_start(struct engine_child *c)
+{
+    start(c);
+}
+
+void engine_child_close(struct engine_child *c, void (*on_closed)(void *arg), void *arg)
+{
+    c->closing = true;
+    c->on_closed = on_closed;
+    c->on_closed_arg = arg;
+    loop_timer_stop(c->timer);
+    if (!c->process_alive && !c->socket_open) {
+        loop_defer(c->options.gateway->loop, on_closed, arg);
+        return;
+    }
+    close_socket(c); /* the engine ends when its socket does */
+    loop_timer_start(c->timer, CHILD_GRACE_MS, 0);
+}
+
+struct engine_port *engine_child_port(struct engine_child *c)
+{
+    return &c->port;
+}
+
+enum model_state engine_child_state(const struct engine_child *c)
+{
+    return c->state;
+}
+
+float engine_child_load_fraction(const struct engine_child *c)
+{
+    return c->load_fraction;
+}
+
+const struct error *engine_child_failure(const struct engine_child *c)
+{
+    return &c->failure;
+}
+
+const struct engine_info *engine_child_info(const struct engine_child *c)
+{
+    return c->has_info ? &c->info : NULL;
+}
+
+int engine_child_pid(const struct engine_child *c)
+{
+    return c->process_alive && !c->process_exited ? (int)c->process.pid : 0;
+}
+
+int engine_child_restarts(const struct engine_child *c)
+{
+    return c->n_restarts;
+}
+
+void engine_child_clear_cache(struct engine_child *c)
+{
+    struct buf frames;
+    struct error ignored = {0}; /* an engine that is being lost has no cache */
+    if (c->state != MODEL_READY) {
+        return;
+    }
+    buf_init(&frames, KIB(1));
+    if (frame_put_empty(&frames, c->epoch, FRAME_CLEAR_CACHE, &ignored)) {
+        (void)!send_frames(c, &frames, &ignored);
+    } else {
+        buf_release(&frames);
+    }
+}

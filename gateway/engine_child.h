@@ -1,0 +1,45 @@
+/* The engine process of one model as the gateway keeps it: started with backoff, spoken to in frames, restarted when it
+ * is lost, ended with the gateway. It is an engine_port. Jobs that come while it loads wait here and go out with its
+ * HELLO; jobs in flight when it is lost get one ENGINE_LOST event. Everything on the loop's thread.
+ *
+ *   STOPPED -> LOADING -> READY -> (lost) RESTARTING -> LOADING ...  after too many losses FAILED, tried again later
+ *
+ * The KV pool's memory belongs to the gateway and outlives the process: it is passed on to each new engine. */
+#ifndef TANDEM_GATEWAY_ENGINE_CHILD_H
+#define TANDEM_GATEWAY_ENGINE_CHILD_H
+
+#include "base/loop.h"
+#include "base/sys_shm.h"
+#include "gateway/gateway.h"
+#include "pipeline/engine_port.h"
+
+struct engine_child;
+
+struct engine_child_options {
+    const struct gateway_options *gateway; /* loop, program, restart policy; outlives the child */
+    const char *const *arguments;          /* [n_arguments] of `tandem engine` for this model; copied */
+    int n_arguments;
+    const char *name; /* for the log; outlives the child */
+    size_t pool_size;
+    uint32_t max_waiting;        /* jobs that may wait while it loads */
+    void (*on_state)(void *arg); /* state, info or failure changed */
+    void *on_state_arg;
+};
+
+NODISCARD struct engine_child *engine_child_create(const struct engine_child_options *options, struct error *err);
+void engine_child_start(struct engine_child *c);
+/* Ends the process (it exits when its socket closes; killed after a grace period); on_closed once it is gone. */
+void engine_child_close(struct engine_child *c, void (*on_closed)(void *arg), void *arg);
+void engine_child_free(struct engine_child *c); /* after on_closed */
+
+struct engine_port *engine_child_port(struct engine_child *c);
+enum model_state engine_child_state(const struct engine_child *c);
+float engine_child_load_fraction(const struct engine_child *c);
+const struct error *engine_child_failure(const struct engine_child *c);
+const struct engine_info *engine_child_info(
+    const struct engine_child *c); /* NULL until the first HELLO; the last known after */
+int engine_child_pid(const struct engine_child *c);
+int engine_child_restarts(const struct engine_child *c);
+void engine_child_clear_cache(struct engine_child *c);
+
+#endif

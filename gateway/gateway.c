@@ -1,0 +1,550 @@
+#include "gateway/gateway.h"
+
+#include "base/array.h"
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/sys_file.h"
+#include "base/sys_memory.h"
+#include "gateway/engine_child.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define GATEWAY_MAX_MODELS    16
+#define MODEL_MAX_NAMES       32
+#define MODEL_MAX_TEMPLATE    MIB(1)
+#define KV_SHARE              4 /* default: one part in so many of the memory left */
+#define KV_MIN_SIZE           MIB(32)
+#define KV_ROUND              MIB(2)
+#define GATEWAY_DRAIN_POLL_MS 50
+#define DEFAULT_SEQUENCES     64
+
+struct served_model {
+    struct gateway *gateway;
+    struct served_model_options options; /* strings are the caller's, who keeps them */
+    char file_name[256];                 /* without folder and ".gguf" */
+    const char *names[MODEL_MAX_NAMES];
+    size_t n_names;
+    int64_t created_s;
+    struct model_file *file;
+    struct tokenizer *tokenizer;
+    struct chat_template *chat;
+    struct decoder_config config;
+    struct engine_child *child;
+    struct pipeline *pipeline;
+    struct engine_stats stats;
+    int metrics_index;
+    int seen_restarts;
+};
+
+struct gateway {
+    struct gateway_options options;
+    struct metrics *metrics;
+    struct served_model *models[GATEWAY_MAX_MODELS];
+    size_t n_models;
+    int64_t started_ms;
+    bool draining;
+    struct loop_timer *drain_timer;
+    int64_t drain_until_ms;
+    void (*on_drained)(void *arg);
+    void *on_drained_arg;
+    size_t n_closing;
+    void (*on_closed)(void *arg);
+    void *on_closed_arg;
+};
+
+struct gateway_options gateway_options_default(void)
+{
+    return (struct gateway_options){
+        .restart_initial_ms = 200,
+        .restart_max_ms = 10000,
+        .restart_limit = 5,
+        .restart_window_ms = 60000,
+        .restart_retry_ms = 30000,
+    };
+}
+
+struct gateway *gateway_create(const struct gateway_options *options, struct error *err)
+{
+    struct gateway *g = calloc(1, sizeof *g);
+    if (!g || !(g->metrics = metrics_create())) {
+        free(g);
+        error_set(err, ERR_NO_MEMORY, "no memory for the gateway.");
+        return NULL;
+    }
+    g->options = *options;
+    g->started_ms = clock_ms();
+    return g;
+}
+
+/* ---- adding a model ---- */
+
+static void name_of_file(const char *path, char *out, size_t size)
+{
+    const char *base = strrchr(path, '/');
+    struct str name = str_of(base ? base + 1 : path);
+    if (str_ends(name, STR(".gguf"))) {
+        name.len -= strlen(".gguf");
+    }
+    snprintf(out, size, STR_FMT, STR_ARG(name));
+}
+
+static bool collect_names(struct served_model *m, struct error *err)
+{
+    const struct served_model_options *o = &m->options;
+    name_of_file(o->model_path, m->file_name, sizeof m->file_name);
+    if (o->n_names + 1 > MODEL_MAX_NAMES) {
+        return error_set(err, ERR_INVALID, "a model can be served under at most %d names, %d are given.",
+                         MODEL_MAX_NAMES - 1, o->n_names);
+    }
+    for (int i = 0; i < o->n_names; i++) {
+        m->names[m->n_names++] = o->names[i];
+    }
+    m->names[m->n_names++] = m->file_name;
+    return true;
+}
+
+static bool load_template(struct served_model *m, struct error *err)
+{
+    if (m->options.chat_template_path) {
+        struct buf text = {0};
+        bool ok = file_read(m->options.chat_template_path, MODEL_MAX_TEMPLATE, &text, err) &&
+                  (m->chat = chat_template_create(buf_view(&text), m->tokenizer, err));
+        buf_release(&text);
+        return ok || error_wrap(err, "--chat-template '%s'", m->options.chat_template_path);
+    }
+    struct error why = {0};
+    m->chat = chat_template_from_model_file(m->file, m->tokenizer, &why);
+    if (!m->chat) {
+        LOG_WARN("no usable chat template: chat requests will be refused", "model=%s error=\"%s\"", m->names[0],
+                 why.msg);
+    }
+    return true;
+}
+
+static bool read_model(struct served_model *m, struct error *err)
+{
+    const struct served_model_options *o = &m->options;
+    struct stat st;
+    m->file = model_file_open(o->model_path, err);
+    if (!m->file) {
+        return false;
+    }
+    m->created_s = stat(o->model_path, &st) == 0 ? (int64_t)st.st_mtime : clock_wall_s();
+    for (int i = 0; i < o->n_overrides; i++) {
+        if (!model_file_override(m->file, o->overrides[i], err)) {
+            return false;
+        }
+    }
+    if (!decoder_config_read(m->file, &m->config, err) ||
+        (o->rope_scaling && !decoder_config_rope_scaling(&m->config, o->rope_scaling, err))) {
+        return false;
+    }
+    m->tokenizer = tokenizer_from_model_file(m->file, err);
+    return m->tokenizer && load_template(m, err);
+}
+
+/* No more KV than the sequences that may run at once could fill. */
+static size_t kv_useful_size(const struct served_model *m, enum kv_type type)
+{
+    struct kv_group_spec groups[KV_MAX_GROUPS];
+    uint8_t layer_group[MODEL_MAX_LAYERS];
+    uint16_t layer_index[MODEL_MAX_LAYERS];
+    int n = decoder_kv_groups(&m->config, type, groups, layer_group, layer_index);
+    size_t token_size = 0;
+    for (int i = 0; i < n; i++) {
+        token_size += (size_t)groups[i].n_layers * (size_t)groups[i].n_kv_heads *
+                      (size_t)(groups[i].k_dim + groups[i].v_dim) * kv_type_size(type);
+    }
+    size_t context = m->options.max_context ? m->options.max_context : (size_t)m->config.n_context;
+    size_t sequences = m->options.max_sequences ? m->options.max_sequences : DEFAULT_SEQUENCES;
+    size_t all;
+    return size_mul(token_size, context, &all) && size_mul(all, sequences, &all) ? all : SIZE_MAX;
+}
+
+static bool plan_pool(const struct served_model *m, size_t *pool_size, struct error *err)
+{
+    enum kv_type type;
+    if (!kv_type_parse(m->options.kv_type, &type, err)) {
+        return false;
+    }
+    size_t useful = kv_useful_size(m, type), size = m->options.kv_memory;
+    if (size == 0) {
+        uint64_t available = sys_memory().available, weights = model_file_size(m->file);
+        size = (size_t)((available > weights ? available - weights : 0) / KV_SHARE);
+        size = size < KV_MIN_SIZE ? KV_MIN_SIZE : size;
+    }
+    size = size > useful ? useful : size;
+    *pool_size = (size + KV_ROUND - 1) / KV_ROUND * KV_ROUND;
+    return true;
+}
+
+struct arguments {
+    const char *items[64];
+    int n;
+    char numbers[8][24];
+    int n_numbers;
+};
+
+static void add(struct arguments *a, const char *flag, const char *value)
+{
+    if (value && a->n + 2 <= (int)ARRAY_LEN(a->items)) {
+        a->items[a->n++] = flag;
+        a->items[a->n++] = value;
+    }
+}
+
+static void add_number(struct arguments *a, const char *flag, uint64_t value)
+{
+    if (value && a->n_numbers < (int)ARRAY_LEN(a->numbers)) {
+        char *text = a->numbers[a->n_numbers++];
+        snprintf(text, sizeof a->numbers[0], "%llu", (unsigned long long)value);
+        add(a, flag, text);
+    }
+}
+
+static void on_child_state(void *arg);
+
+static bool make_child(struct served_model *m, struct error *err)
+{
+    const struct served_model_options *o = &m->options;
+    struct arguments a = {0};
+    struct engine_child_options options = {.gateway = &m->gateway->options,
+                                           .name = m->names[0],
+                                           .max_waiting = o->max_waiting ? o->max_waiting : 1024,
+                                           .on_state = on_child_state,
+                                           .on_state_arg = m};
+    add(&a, "--model", o->model_path);
+    add(&a, "--cpu-kernels", o->cpu_kernels);
+    add(&a, "--kv-type", o->kv_type);
+    add(&a, "--rope-scaling", o->rope_scaling);
+    add(&a, "--script", o->script_path);
+    add(&a, "--log-level", o->log_level);
+    add(&a, "--log-format", o->log_format);
+    add(&a, "--prefix-cache", o->prefix_cache ? "on" : "off");
+    add_number(&a, "--threads", (uint64_t)o->n_threads);
+    add_number(&a, "--max-context", o->max_context);
+    add_number(&a, "--max-batch-tokens", o->max_batch_tokens);
+    add_number(&a, "--max-sequences", o->max_sequences);
+    add_number(&a, "--max-waiting", o->max_waiting);
+    add_number(&a, "--prefill-chunk", o->prefill_chunk);
+    for (int i = 0; i < o->n_overrides; i++) {
+        add(&a, "--override-kv", o->overrides[i]);
+    }
+    options.arguments = a.items;
+    options.n_arguments = a.n;
+    return plan_pool(m, &options.pool_size, err) && (m->child = engine_child_create(&options, err));
+}
+
+static void take_stats(void *arg, const struct engine_stats *stats)
+{
+    struct served_model *m = arg;
+    m->stats = *stats;
+}
+
+static bool make_pipeline(struct served_model *m, struct error *err)
+{
+    const struct served_model_options *o = &m->options;
+    uint32_t n_context = (uint32_t)m->config.n_context;
+    m->metrics_index = metrics_add_model(m->gateway->metrics, m->names[0]);
+    struct pipeline_options options = {
+        .tokenizer = m->tokenizer,
+        .chat = m->chat,
+        .port = engine_child_port(m->child),
+        .n_context = o->max_context && o->max_context < n_context ? o->max_context : n_context,
+        .default_sampling = o->default_sampling,
+        .default_max_tokens = o->default_max_tokens,
+        .default_timeout_ms = o->default_timeout_ms,
+        .observer = metrics_observer(m->gateway->metrics, m->metrics_index),
+        .on_stats = take_stats,
+        .on_stats_arg = m,
+    };
+    m->pipeline = pipeline_create(&options, err);
+    return m->pipeline != NULL;
+}
+
+static void served_model_free(struct served_model *m)
+{
+    if (m) {
+        pipeline_free(m->pipeline);
+        engine_child_free(m->child);
+        chat_template_free(m->chat);
+        tokenizer_free(m->tokenizer);
+        model_file_close(m->file);
+        free(m);
+    }
+}
+
+bool gateway_add_model(struct gateway *g, const struct served_model_options *options, struct error *err)
+{
+    if (g->n_models == GATEWAY_MAX_MODELS) {
+        return error_set(err, ERR_INVALID, "at most %d models can be served.", GATEWAY_MAX_MODELS);
+    }
+    struct served_model *m = calloc(1, sizeof *m);
+    if (!m) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for a model.");
+    }
+    m->gateway = g;
+    m->options = *options;
+    if (!collect_names(m, err) || !read_model(m, err) || !make_child(m, err) || !make_pipeline(m, err)) {
+        served_model_free(m);
+        return error_wrap(err, "model '%s'", options->model_path);
+    }
+    g->models[g->n_models++] = m;
+    engine_child_start(m->child);
+    return true;
+}
+
+static void on_child_state(void *arg)
+{
+    struct served_model *m = arg;
+    int restarts = m->child ? engine_child_restarts(m->child) : 0;
+    if (restarts > m->seen_restarts) {
+        m->seen_restarts = restarts;
+        m->stats.running = m->stats.waiting = 0;
+        metrics_engine_restart(m->gateway->metrics, m->metrics_index);
+    }
+    if (m->child && m->gateway->options.on_state) {
+        m->gateway->options.on_state(m->gateway->options.on_state_arg, m);
+    }
+}
+
+/* ---- drain and close ---- */
+
+static void stop_drain(struct gateway *g)
+{
+    loop_timer_free(g->drain_timer);
+    g->drain_timer = NULL;
+}
+
+static void poll_drain(void *arg)
+{
+    struct gateway *g = arg;
+    size_t running = 0;
+    for (size_t i = 0; i < g->n_models; i++) {
+        running += pipeline_n_running(g->models[i]->pipeline);
+    }
+    if (running == 0 || clock_ms() >= g->drain_until_ms) {
+        if (running) {
+            LOG_WARN("drain time is over", "running=%zu", running);
+        }
+        stop_drain(g);
+        g->on_drained(g->on_drained_arg);
+    }
+}
+
+void gateway_drain(struct gateway *g, int64_t timeout_ms, void (*on_drained)(void *arg), void *arg)
+{
+    g->draining = true;
+    g->on_drained = on_drained;
+    g->on_drained_arg = arg;
+    g->drain_until_ms = clock_ms() + timeout_ms;
+    g->drain_timer = loop_timer_create(g->options.loop, poll_drain, g);
+    if (!g->drain_timer) {
+        loop_defer(g->options.loop, on_drained, arg);
+        return;
+    }
+    loop_timer_start(g->drain_timer, 0, GATEWAY_DRAIN_POLL_MS);
+}
+
+bool gateway_accepting(const struct gateway *g)
+{
+    return !g->draining;
+}
+
+static void finish_close(void *arg)
+{
+    struct gateway *g = arg;
+    if (g->n_closing && --g->n_closing) {
+        return;
+    }
+    void (*on_closed)(void *) = g->on_closed;
+    void *on_closed_arg = g->on_closed_arg;
+    for (size_t i = 0; i < g->n_models; i++) {
+        served_model_free(g->models[i]);
+    }
+    metrics_free(g->metrics);
+    free(g);
+    on_closed(on_closed_arg);
+}
+
+void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg)
+{
+    g->draining = true;
+    stop_drain(g);
+    g->on_closed = on_closed;
+    g->on_closed_arg = arg;
+    g->n_closing = g->n_models;
+    for (size_t i = 0; i < g->n_models; i++) {
+        engine_child_close(g->models[i]->child, finish_close, g);
+    }
+    if (g->n_models == 0) {
+        loop_defer(g->options.loop, finish_close, g);
+    }
+}
+
+/* ---- looking ---- */
+
+const char *model_state_name(enum model_state s)
+{
+    static const char *const names[] = {"loading", "ready", "restarting", "failed"};
+    return names[s];
+}
+
+bool gateway_ready(const struct gateway *g, struct error *why_not)
+{
+    if (g->draining) {
+        return error_set(why_not, ERR_UNAVAILABLE, "the server is shutting down.");
+    }
+    for (size_t i = 0; i < g->n_models; i++) {
+        const struct served_model *m = g->models[i];
+        enum model_state state = engine_child_state(m->child);
+        if (state == MODEL_LOADING) {
+            return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is loading (%d%%).", m->names[0],
+                             (int)(100 * engine_child_load_fraction(m->child)));
+        }
+        if (state != MODEL_READY) {
+            return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is %s: %s", m->names[0], model_state_name(state),
+                             engine_child_failure(m->child)->msg);
+        }
+    }
+    return true;
+}
+
+struct metrics *gateway_metrics(struct gateway *g)
+{
+    return g->metrics;
+}
+
+struct loop *gateway_loop(struct gateway *g)
+{
+    return g->options.loop;
+}
+
+int64_t gateway_uptime_ms(const struct gateway *g)
+{
+    return clock_ms() - g->started_ms;
+}
+
+size_t gateway_n_models(const struct gateway *g)
+{
+    return g->n_models;
+}
+
+struct served_model *gateway_model_at(struct gateway *g, size_t i)
+{
+    return g->models[i];
+}
+
+static bool answers_to(const struct served_model *m, struct str name)
+{
+    for (size_t i = 0; i < m->n_names; i++) {
+        if (str_match(str_of(m->names[i]), name)) {
+            return true;
+        }
+    }
+    const char *base = strrchr(m->options.model_path, '/');
+    return str_eq(str_of(base ? base + 1 : m->options.model_path), name);
+}
+
+struct served_model *gateway_model_find(struct gateway *g, struct str name)
+{
+    if (g->n_models && (name.len == 0 || str_eq(name, STR("default")))) {
+        return g->models[0];
+    }
+    for (size_t i = 0; i < g->n_models; i++) {
+        if (answers_to(g->models[i], name)) {
+            return g->models[i];
+        }
+    }
+    return NULL;
+}
+
+/* A pattern is no name to show: the first that is none, at the latest the file's. */
+const char *served_model_name(const struct served_model *m)
+{
+    for (size_t i = 0; i < m->n_names; i++) {
+        if (!strpbrk(m->names[i], "*?")) {
+            return m->names[i];
+        }
+    }
+    return m->file_name;
+}
+
+size_t served_model_n_names(const struct served_model *m)
+{
+    return m->n_names;
+}
+
+const char *served_model_name_at(const struct served_model *m, size_t i)
+{
+    return m->names[i];
+}
+
+const struct served_model_options *served_model_options(const struct served_model *m)
+{
+    return &m->options;
+}
+
+struct pipeline *served_model_pipeline(struct served_model *m)
+{
+    return m->pipeline;
+}
+
+enum model_state served_model_state(const struct served_model *m)
+{
+    return engine_child_state(m->child);
+}
+
+float served_model_load_fraction(const struct served_model *m)
+{
+    return engine_child_load_fraction(m->child);
+}
+
+const struct error *served_model_failure(const struct served_model *m)
+{
+    return engine_child_failure(m->child);
+}
+
+const struct engine_info *served_model_info(const struct served_model *m)
+{
+    return engine_child_info(m->child);
+}
+
+const struct engine_stats *served_model_stats(const struct served_model *m)
+{
+    return &m->stats;
+}
+
+const struct decoder_config *served_model_config(const struct served_model *m)
+{
+    return &m->config;
+}
+
+int64_t served_model_created_s(const struct served_model *m)
+{
+    return m->created_s;
+}
+
+int served_model_restarts(const struct served_model *m)
+{
+    return engine_child_restarts(m->child);
+}
+
+int served_model_pid(const struct served_model *m)
+{
+    return engine_child_pid(m->child);
+}
+
+void served_model_clear_cache(struct served_model *m)
+{
+    engine_child_clear_cache(m->child);
+}
+
+int served_model_metrics(const struct served_model *m)
+{
+    return m->metrics_index;
+}

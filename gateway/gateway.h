@@ -1,0 +1,93 @@
+/* The gateway's models: one engine process per served model, started, watched and restarted here; the names under which
+ * models answer; metrics. Owns the KV pools' memory. Everything on the loop's thread.
+ *
+ *     gateway_create -> gateway_add_model (returns at once; the engine loads in its process) -> gateway_ready
+ *     SIGTERM: gateway_drain(g, timeout, on_drained) -> gateway_close(g, on_closed)
+ */
+#ifndef TANDEM_GATEWAY_GATEWAY_H
+#define TANDEM_GATEWAY_GATEWAY_H
+
+#include "base/loop.h"
+#include "gateway/metrics.h"
+#include "model/model.h"
+#include "pipeline/generation.h"
+
+struct gateway;
+struct served_model;
+
+struct gateway_options {
+    struct loop *loop;
+    const char *program;                        /* what to exec for `tandem engine`; NULL: sys_self_path */
+    int64_t restart_initial_ms, restart_max_ms; /* backoff between engine starts: doubles, full jitter */
+    int restart_limit; /* failures within restart_window_ms after which the engine counts as failed ... */
+    int64_t restart_window_ms;
+    int64_t restart_retry_ms; /* ... and is tried again after this */
+    /* A model's state has changed; may be NULL. */
+    void (*on_state)(void *arg, struct served_model *m);
+    void *on_state_arg;
+};
+struct gateway_options gateway_options_default(void);
+
+struct served_model_options {
+    const char *model_path;
+    const char *const
+        *names; /* [n_names] names and patterns ("claude-*") it answers to, besides its file's name and "default" */
+    int n_names;
+    const char *chat_template_path; /* --chat-template; NULL: the model's own */
+    const char *const *overrides;
+    int n_overrides;
+    const char *rope_scaling;
+    const char *cpu_kernels, *kv_type; /* as given on the command line: "auto", "f16" */
+    int n_threads;                     /* 0: as many as usable */
+    uint64_t kv_memory;                /* bytes; 0: 25% of what the system or cgroup leaves after the weights */
+    uint32_t max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
+    bool prefix_cache;
+    const char *script_path;
+    const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
+    struct sampling default_sampling;
+    int64_t default_max_tokens, default_timeout_ms;
+};
+
+NODISCARD struct gateway *gateway_create(const struct gateway_options *options, struct error *err);
+/* Reads the model's metadata, makes tokenizer, template, pool and pipeline, and starts the engine. */
+NODISCARD bool gateway_add_model(struct gateway *g, const struct served_model_options *options, struct error *err);
+
+/* Nothing new is accepted (gateway_accepting is false); on_drained when no generation is left or the time is over. */
+void gateway_drain(struct gateway *g, int64_t timeout_ms, void (*on_drained)(void *arg), void *arg);
+bool gateway_accepting(const struct gateway *g);
+/* Ends the engines; on_closed when all are gone; the gateway is freed after it. */
+void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg);
+
+enum model_state { MODEL_LOADING, MODEL_READY, MODEL_RESTARTING /* lost, waits for its next start */, MODEL_FAILED };
+const char *model_state_name(enum model_state s);
+
+bool gateway_ready(const struct gateway *g,
+                   struct error *why_not); /* every model is ready and it is not draining; takes no engine lock */
+struct metrics *gateway_metrics(struct gateway *g);
+struct loop *gateway_loop(struct gateway *g);
+int64_t gateway_uptime_ms(const struct gateway *g);
+
+size_t gateway_n_models(const struct gateway *g);
+struct served_model *gateway_model_at(struct gateway *g, size_t i);
+/* By a request's `model`: empty or "default": the first; a name, pattern or the file's name; NULL: unknown. */
+struct served_model *gateway_model_find(struct gateway *g, struct str name);
+
+const char *served_model_name(const struct served_model *m); /* the first name */
+size_t served_model_n_names(const struct served_model *m);
+const char *served_model_name_at(const struct served_model *m, size_t i);
+const struct served_model_options *served_model_options(const struct served_model *m);
+struct pipeline *served_model_pipeline(struct served_model *m);
+enum model_state served_model_state(const struct served_model *m);
+float served_model_load_fraction(const struct served_model *m);
+const struct error *served_model_failure(const struct served_model *m); /* why it is restarting or failed */
+const struct engine_info *served_model_info(
+    const struct served_model *m); /* NULL until ready once; the last known after */
+const struct engine_stats *served_model_stats(const struct served_model *m); /* the last received */
+const struct decoder_config *served_model_config(const struct served_model *m);
+int64_t served_model_created_s(const struct served_model *m); /* when its file was last changed */
+int served_model_restarts(const struct served_model *m);
+int served_model_pid(const struct served_model *m);     /* of its engine; 0: none runs */
+void served_model_clear_cache(struct served_model *m);  /* drops the prefix cache's unreferenced pages */
+int served_model_metrics(const struct served_model *m); /* its index in the metrics */
+
+#endif
