@@ -12,13 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#if defined(__GNUC__) || defined(__clang__)
+/* gcc and clang, the compilers Tandem is built with. */
 #define NODISCARD                __attribute__((warn_unused_result))
 #define PRINTF_FORMAT(fmt, args) __attribute__((format(printf, fmt, args)))
-#else
-#define NODISCARD
-#define PRINTF_FORMAT(fmt, args)
-#endif
 
 /* X(code, HTTP status, OpenAI type, OpenAI code or "", Anthropic type, exit status of the program, retryable)
  * retryable: the same request may succeed when it is sent again unchanged. */

@@ -108,7 +108,7 @@ struct json *json_parse(struct str text, int max_depth, struct error *err)
     struct json_scan scan;
     struct json_object *root = NULL;
     if (json_scan(text, depth, &scan, err)) {
-        text = scan.widened.len ? buf_view(&scan.widened) : text;
+        text = scan.rewritten.len ? buf_view(&scan.rewritten) : text;
         root = str_eq(str_trim(text), STR("null")) ? null_root() : build(text, depth, &scan);
         if (!root) { /* the scan has accepted the text: nothing else is left that could fail */
             error_set(err, ERR_NO_MEMORY, "no memory to parse %zu bytes of JSON.", text.len);

@@ -29,7 +29,7 @@ struct scan {
     uint64_t salt;
     size_t n_values, n_bytes; /* see struct json_scan */
     struct json_scan *out;
-    size_t n_copied; /* of text, to out->widened */
+    size_t n_copied; /* of text, to out->rewritten */
     struct error *err;
 };
 
@@ -101,9 +101,18 @@ static bool unicode_escape(struct scan *s, uint32_t *code_point)
     return true;
 }
 
+/* What lies between `from` and here becomes `text` in what json-c gets to read. */
+static void rewrite(struct scan *s, size_t from, struct str text)
+{
+    buf_append(&s->out->rewritten, str_slice(s->text, s->n_copied, from));
+    buf_append(&s->out->rewritten, text);
+    s->n_copied = s->at;
+}
+
 static bool escape(struct scan *s, struct buf *out)
 {
     static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
+    size_t from = s->at - 1; /* the backslash */
     int c = peek(s);
     const char *name = c > 0 ? strchr(names, c) : NULL;
     s->at++;
@@ -125,6 +134,10 @@ static bool escape(struct scan *s, struct buf *out)
     }
     size_t n = utf8_encode(code_point, bytes);
     s->n_bytes += n;
+    if (s->out && code_point > 0xFFFF && (code_point & 0xF800) == 0xD800) {
+        /* json-c takes U+1D800 and its like in other planes for half of a pair and makes U+FFFD of them. */
+        rewrite(s, from, (struct str){bytes, n});
+    }
     if (out) {
         buf_append_bytes(out, bytes, n);
     }
@@ -175,11 +188,9 @@ static bool integer_done(struct scan *s, size_t from)
     if (s->at - from < 19 || str_to_i64(str_slice(s->text, from, s->at), &ignored)) {
         return true;
     }
-    buf_append(&s->out->widened, str_slice(s->text, s->n_copied, s->at));
-    buf_puts(&s->out->widened, JSON_WIDE_MARK);
-    s->n_copied = s->at;
+    rewrite(s, s->at, STR(JSON_WIDE_MARK));
     s->n_bytes += s->at - from + strlen(JSON_WIDE_MARK);
-    return buf_ok(&s->out->widened, "JSON with long integers", s->err);
+    return true;
 }
 
 /* No infinity may come in through the back door of 1e999. Without an exponent it takes over 300 digits to get there. */
@@ -404,9 +415,9 @@ static bool scan(struct scan *s)
         return fail(s, "nothing may follow the value");
     }
     if (s->n_copied) {
-        buf_append(&s->out->widened, str_slice(s->text, s->n_copied, s->text.len));
+        buf_append(&s->out->rewritten, str_slice(s->text, s->n_copied, s->text.len));
     }
-    return buf_ok(&s->out->widened, "JSON with long integers", s->err);
+    return buf_ok(&s->out->rewritten, "rewritten JSON", s->err);
 }
 
 bool json_scan(struct str text, int max_depth, struct json_scan *out, struct error *err)
@@ -415,7 +426,7 @@ bool json_scan(struct str text, int max_depth, struct json_scan *out, struct err
     s.max_depth = max_depth < SCAN_MAX_DEPTH ? max_depth : SCAN_MAX_DEPTH;
     s.salt = (uint64_t)(uintptr_t)&s ^ xxh3(text.ptr ? text.ptr : "", text.len, 0);
     buf_init(&s.key, text.len + 1);
-    buf_init(&out->widened, text.len + text.len / 8 + 8); /* a mark of 2 bytes follows at least 19 digits */
+    buf_init(&out->rewritten, text.len + text.len / 8 + 8); /* a mark of 2 bytes follows at least 19 digits */
     bool ok = scan(&s);
     buf_release(&s.key);
     free(s.seen);
@@ -426,7 +437,7 @@ bool json_scan(struct str text, int max_depth, struct json_scan *out, struct err
 
 void json_scan_release(struct json_scan *scan)
 {
-    buf_release(&scan->widened);
+    buf_release(&scan->rewritten);
 }
 
 /* ---- lines of paths: the text was parsed before, so what does not fit just ends the search ---- */

@@ -5,9 +5,10 @@
 #include "base/buf.h"
 
 struct json_scan {
-    /* json-c saturates integers beyond 64 bits: where there are such, this is the text with JSON_WIDE_MARK behind each
-     * of them, so that they are read as doubles; else it is empty. Owned. */
-    struct buf widened;
+    /* What json-c gets wrong is written differently for it: integers beyond 64 bits, which it saturates, have
+     * JSON_WIDE_MARK behind them and so are read as doubles; escapes that it misreads are the characters themselves.
+     * Empty where there is no such thing. Owned. */
+    struct buf rewritten;
     /* What the tree must hold. json-c does not always notice when memory fails: strings come out shortened, and inner
      * values take the place of the root. */
     size_t n_values; /* also null */

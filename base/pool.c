@@ -1,12 +1,15 @@
-/* One 64-bit word holds the operation's number and its next tile, so that a worker which wakes up
- * late and claims with an old word fails its compare-and-swap instead of taking a tile of a newer operation.
+/* One 64-bit word holds the operation's number and how many of its tiles are left, so that a worker which wakes up late
+ * and claims with an old word fails its compare-and-swap instead of taking a tile of a newer operation.
  *
- *   ticket:  | operation (44 bits) | next tile (20 bits) |
+ *   ticket:  | operation (44 bits) | tiles left (20 bits) |
  *
- * 44 bits do not come round: a worker would have to sleep for months between reading a ticket and claiming with it.
- * fn, arg and n_tiles are written before the ticket is published; a successful claim proves that what was read of them
- * between is of this operation. fn and arg belong to whoever claimed a tile of it. The caller returns when n_done
- * has reached the number of tiles; a worker that has claimed nothing touches nothing of the operation. */
+ * Whether a tile can be claimed is seen from this word alone: a word with nothing left cannot be claimed from, whatever
+ * else the caller already writes for the next operation. (With a count of tiles kept beside the word it could: between
+ * the new count and the new ticket.) 44 bits do not come round: a worker would have to sleep for months between reading
+ * and claiming.
+ *
+ * fn, arg and n_tiles are written before the ticket is published and read only with a claimed tile in hand. The caller
+ * writes them again only when n_done has reached the number of tiles, so a claim pins them: they need not be atomic. */
 #include "base/pool.h"
 
 #include "base/clock.h"
@@ -27,10 +30,9 @@ struct worker {
 struct pool {
     _Alignas(64) _Atomic uint64_t ticket;
     _Alignas(64) _Atomic uint32_t n_done;
-    /* Atomics: a late worker may read them while the next operation writes them; its claim then fails. */
-    _Atomic(void (*)(void *, int, int)) fn;
-    _Atomic(void *) arg;
-    _Atomic uint32_t n_tiles;
+    void (*fn)(void *arg, int tile, int thread);
+    void *arg;
+    int n_tiles;
     _Alignas(64) _Atomic int n_parked;
     _Atomic bool stopping;
     _Atomic int spin_us;
@@ -49,7 +51,7 @@ static uint64_t ticket_op(uint64_t ticket)
     return ticket >> TICKET_BITS;
 }
 
-static uint32_t ticket_next(uint64_t ticket)
+static uint32_t ticket_left(uint64_t ticket)
 {
     return (uint32_t)ticket & TICKET_MAX_TILES;
 }
@@ -58,11 +60,9 @@ static uint32_t ticket_next(uint64_t ticket)
 static void run_tiles(struct pool *p, uint64_t op, int thread)
 {
     uint64_t ticket = atomic_load(&p->ticket);
-    while (ticket_op(ticket) == op && ticket_next(ticket) < atomic_load_explicit(&p->n_tiles, memory_order_relaxed)) {
-        void (*fn)(void *, int, int) = atomic_load_explicit(&p->fn, memory_order_relaxed);
-        void *arg = atomic_load_explicit(&p->arg, memory_order_relaxed);
-        if (atomic_compare_exchange_weak(&p->ticket, &ticket, ticket + 1)) {
-            fn(arg, (int)ticket_next(ticket), thread);
+    while (ticket_op(ticket) == op && ticket_left(ticket) > 0) {
+        if (atomic_compare_exchange_weak(&p->ticket, &ticket, ticket - 1)) {
+            p->fn(p->arg, p->n_tiles - (int)ticket_left(ticket), thread);
             atomic_fetch_add_explicit(&p->n_done, 1, memory_order_release);
             ticket = atomic_load(&p->ticket);
         }
@@ -127,9 +127,6 @@ struct pool *pool_create(const struct pool_options *options, struct error *err)
     }
     atomic_init(&p->ticket, 0);
     atomic_init(&p->n_done, 0);
-    atomic_init(&p->fn, NULL);
-    atomic_init(&p->arg, NULL);
-    atomic_init(&p->n_tiles, 0);
     atomic_init(&p->n_parked, 0);
     atomic_init(&p->stopping, false);
     atomic_init(&p->spin_us, options->spin_us);
@@ -177,13 +174,12 @@ void pool_set_spin(struct pool *p, int spin_us)
 
 static void run_shared(struct pool *p, void (*fn)(void *arg, int tile, int thread), void *arg, int n_tiles)
 {
-    /* No tile is left of the last operation, so nobody can claim one between these stores and the new ticket. */
     uint64_t op = current_op(p) + 1;
+    p->fn = fn;
+    p->arg = arg;
+    p->n_tiles = n_tiles;
     atomic_store_explicit(&p->n_done, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->fn, fn, memory_order_relaxed);
-    atomic_store_explicit(&p->arg, arg, memory_order_relaxed);
-    atomic_store_explicit(&p->n_tiles, (uint32_t)n_tiles, memory_order_relaxed);
-    atomic_store(&p->ticket, op << TICKET_BITS);
+    atomic_store(&p->ticket, op << TICKET_BITS | (uint64_t)n_tiles);
     if (atomic_load(&p->n_parked) > 0) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->work);
