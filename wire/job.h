@@ -1,0 +1,203 @@
+/* What a request is to an engine: token ids, parameters, a seed. The same struct is what pipeline submits, what a
+ * SUBMIT frame carries and what the engine admits. And what comes back: struct engine_event. No text, no API, no JSON.
+ *
+ * A job is one prompt with n choices; a completion request with several prompts makes several jobs. Its state is its
+ * tokens: to resume a job in a new engine is to submit it again with `accepted` filled. */
+#ifndef TANDEM_WIRE_JOB_H
+#define TANDEM_WIRE_JOB_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+
+enum job_kind { JOB_GENERATE, JOB_SCORE, JOB_EMBED, JOB_ENCODE, JOB_TRANSCRIBE, JOB_SYNTHESIZE, JOB_KIND_COUNT };
+
+#define JOB_MAX_STOP_IDS     64
+#define JOB_MAX_DRY_BREAKERS 64
+#define JOB_MAX_BIAS         1024
+#define JOB_MAX_TOP          20
+
+/* Sampling parameters: one table for the frame codec, the APIs' fields, `tandem run`'s options and their docs.
+ * X(name, C type, default, min, max, what it does) — bounds inclusive. */
+#define SAMPLING_TABLE(X)                                                                                            \
+    X(temperature, float, 1, 0, 100, "0 is greedy")                                                                  \
+    X(top_p, float, 1, 0, 1, "nucleus: smallest set of tokens with at least this probability")                       \
+    X(top_k, int32_t, 0, -1, 1048576, "keep the k most likely tokens; 0 or -1: all")                                 \
+    X(min_p, float, 0, 0, 1, "drop tokens less likely than this times the most likely")                              \
+    X(typical_p, float, 1, 0, 1, "locally typical sampling; 1: off")                                                 \
+    X(top_n_sigma, float, -1, -1, 100, "keep logits within n standard deviations of the highest; -1: off")           \
+    X(presence_penalty, float, 0, -2, 2, "subtracted once from tokens already generated")                            \
+    X(frequency_penalty, float, 0, -2, 2, "subtracted per occurrence among generated tokens")                        \
+    X(repetition_penalty, float, 1, 0.01, 10, "divides or multiplies logits of tokens in prompt and output; 1: off") \
+    X(xtc_probability, float, 0, 0, 1, "chance of excluding top choices")                                            \
+    X(xtc_threshold, float, 0.1, 0, 1, "what counts as a top choice; above 0.5: off")                                \
+    X(dry_multiplier, float, 0, 0, 100, "strength of the DRY repetition penalty; 0: off")                            \
+    X(dry_base, float, 1.75, 1, 16, "growth of the DRY penalty per repeated token")                                  \
+    X(dry_allowed_length, int32_t, 2, 0, 4096, "longest repetition without DRY penalty")                             \
+    X(dry_penalty_last_n, int32_t, -1, -1, 1048576, "tokens that DRY looks back; -1: all, 0: off")
+
+struct sampling {
+#define X(name, type, fallback, min, max, help) type name;
+    SAMPLING_TABLE(X)
+#undef X
+};
+
+struct sampling sampling_default(void);
+
+struct job_bias {
+    int32_t id;
+    float bias;
+};
+
+struct job_accepted {   /* tokens of one choice that were already sent to the client */
+    const int32_t *ids; /* [n] */
+    uint32_t n;
+};
+
+enum job_flag {
+    JOB_IGNORE_EOS = 1 << 0,
+    JOB_LOGPROBS = 1 << 1,        /* logprob of each sampled id; n_top more of them */
+    JOB_PROMPT_LOGPROBS = 1 << 2, /* PROMPT_LOGPROBS events; n_prompt_top each; takes no prefix hits */
+    JOB_PROGRESS = 1 << 3,        /* PROGRESS events while the prompt is prefilled */
+    JOB_DIGEST = 1 << 4,          /* digest of each sampled row's logits (test builds; refused otherwise) */
+    JOB_NO_CACHE = 1 << 5         /* neither takes nor leaves pages in the prefix cache */
+};
+
+struct job {
+    uint64_t id; /* chosen by the submitter; unique among its jobs for ever */
+    enum job_kind kind;
+    uint32_t flags;        /* enum job_flag */
+    uint32_t prompt_index; /* of this prompt in its request: part of the random counter */
+    uint32_t n_choices;    /* 1 to LIMIT_CHOICES */
+    int32_t priority;      /* lower first; 0 */
+    uint32_t timeout_ms;   /* from submission to the last token; 0: none */
+    uint64_t seed;
+    uint64_t cache_salt; /* prefix-cache hits do not cross salts */
+
+    const int32_t *prompt; /* [n_prompt], at least 1, ids in the vocabulary */
+    uint32_t n_prompt;
+    uint32_t max_tokens; /* new tokens per choice, at least 1 unless only the prompt is scored; n_prompt + max_tokens <=
+                            context */
+    uint32_t min_tokens; /* end-of-text and stop ids are banned before */
+    uint32_t n_top, n_prompt_top; /* 0 to JOB_MAX_TOP */
+
+    struct sampling sampling;
+    const struct job_bias *bias; /* [n_bias] */
+    uint32_t n_bias;
+    const int32_t *stop_ids; /* [n_stop_ids], besides the model's end-of-generation ids */
+    uint32_t n_stop_ids;
+    const int32_t *dry_breakers; /* [n_dry_breakers] */
+    uint32_t n_dry_breakers;
+    const struct job_accepted *accepted; /* [n_choices] or NULL: resume */
+    const void *constraint;              /* [constraint_size] bounded constraint spec, opaque here; NULL: none */
+    uint32_t constraint_size;
+};
+
+/* Checks counts and ranges that need no model (the codec and the engine both call it). INVALID names the field. */
+NODISCARD bool job_check(const struct job *job, struct error *err);
+
+/* A deep copy in one allocation; free() it. NULL when memory fails. */
+struct job *job_copy(const struct job *job);
+
+/* ---- what comes back ---- */
+
+enum finish_reason {
+    FINISH_NONE,
+    FINISH_STOP /* end of generation or stop id */,
+    FINISH_LENGTH,
+    FINISH_CANCELLED,
+    FINISH_ERROR
+};
+const char *finish_reason_name(enum finish_reason r);
+
+enum engine_event_kind {
+    ENGINE_STARTED,  /* a job was admitted: n_cached prompt tokens come from the prefix cache */
+    ENGINE_PROGRESS, /* n_done of the prompt's tokens are prefilled (JOB_PROGRESS) */
+    ENGINE_PROMPT,   /* logprobs of prompt tokens [index, index + n) (JOB_PROMPT_LOGPROBS), in pieces, in order; the
+                        first begins at 0, whose token nothing precedes: its rank is 0 */
+    ENGINE_TOKENS,   /* tokens of one choice */
+    ENGINE_FAILED,   /* the job ends with `error`; no more events of it */
+    ENGINE_STATS,    /* counters of the engine; at most 10 a second, and one when it becomes idle */
+    ENGINE_LOST /* the engine is gone: every job submitted to it and not finished is lost (`error` says why). Made by
+                   the port, never by an engine */
+};
+
+struct token_logprob {
+    int32_t id;
+    float logprob;
+    int32_t rank;
+    uint32_t n_top;
+    const struct token_top *top; /* [n_top] logit descending */
+    uint64_t digest;             /* 0 unless JOB_DIGEST */
+};
+struct token_top {
+    int32_t id;
+    float logprob;
+};
+
+/* Cumulative since the engine started unless said otherwise. One table: struct, frame codec, metrics. X(name, what) */
+#define ENGINE_STATS_TABLE(X)                                                           \
+    X(steps, "forward passes")                                                          \
+    X(steps_mixed, "forward passes that held prefill and decode rows")                  \
+    X(rows_decode, "decode rows computed")                                              \
+    X(rows_prefill, "prompt rows computed")                                             \
+    X(prompt_tokens, "prompt tokens of admitted jobs")                                  \
+    X(cached_tokens, "prompt tokens taken from the prefix cache")                       \
+    X(generated_tokens, "tokens sampled and emitted")                                   \
+    X(jobs_admitted, "jobs admitted")                                                   \
+    X(jobs_finished, "jobs finished, whatever the reason")                              \
+    X(jobs_failed, "jobs that ended with an error")                                     \
+    X(preemptions, "sequences whose pages were taken and that were prefilled again")    \
+    X(pages_evicted, "cached pages dropped to make room")                               \
+    X(cache_hits, "admissions that found part of their prompt in the prefix cache")     \
+    X(cache_queries, "admissions that looked")                                          \
+    X(step_ns, "time in steps")                                                         \
+    X(host_ns, "time in steps outside the backend")                                     \
+    X(running, "sequences running now")                                                 \
+    X(waiting, "jobs waiting now")                                                      \
+    X(pages_total, "KV pages the pool holds now, in units of the largest group's page") \
+    X(pages_referenced, "pages that running sequences hold now")                        \
+    X(pages_cached, "unreferenced pages kept for prefix hits now")                      \
+    X(kv_size, "bytes of the KV pool")                                                  \
+    X(weights_size, "bytes of weights")                                                 \
+    X(scratch_size, "bytes of step memory now")
+
+#define ENGINE_ROWS_BUCKETS                                                                   \
+    16 /* histogram of rows per step: bucket i counts steps with at most 2^i rows, last: more \
+        */
+struct engine_stats {
+#define X(name, help) uint64_t name;
+    ENGINE_STATS_TABLE(X)
+#undef X
+    uint64_t rows_per_step[ENGINE_ROWS_BUCKETS]; /* all rows */
+    uint64_t seqs_per_step[ENGINE_ROWS_BUCKETS]; /* sampled rows (sequences that got a token) */
+};
+
+struct engine_event {
+    enum engine_event_kind kind;
+    uint64_t job;
+    uint32_t choice;
+    uint32_t index;     /* TOKENS, PROMPT: index of the first; a known index is dropped, a gap is a lost engine */
+    uint32_t n;         /* TOKENS, PROMPT */
+    const int32_t *ids; /* TOKENS: [n] */
+    const struct token_logprob *logprobs; /* TOKENS, PROMPT: [n] or NULL */
+    enum finish_reason finish;            /* TOKENS: not NONE: the last of this choice (n may be 0) */
+    int32_t stop_id;                      /* TOKENS with FINISH_STOP: the id that ended it (it is among ids), else -1 */
+    uint32_t n_cached, n_done;            /* STARTED, PROGRESS */
+    struct error error;                   /* FAILED, LOST */
+    const struct engine_stats *stats;     /* STATS */
+};
+
+/* What an engine says of itself when it is ready: HELLO's payload. */
+struct engine_info {
+    char build[64]; /* version and build id of the program */
+    char arch[32], backend[64],
+        fingerprint[17]; /* fingerprint: 16 hex digits over build, model digest, backend, kernel set, KV type */
+    uint8_t model_digest[32];
+    uint32_t n_vocab, n_context /* per sequence, after --max-context and pool size */, max_sequences, max_batch_tokens,
+        page_tokens;
+    uint64_t weights_size, kv_size, n_params;
+    uint32_t load_ms;
+};
+
+#endif
