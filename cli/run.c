@@ -30,6 +30,7 @@ struct runner {
     struct generation *generation;
     uv_signal_t sigint;
     struct buf history; /* JSON items of the messages so far, comma-separated */
+    size_t system_size; /* bytes of the system message at its front */
     struct buf answer;
     struct gen_usage usage;
     int64_t started_ms, first_ms;
@@ -173,6 +174,10 @@ static bool raw_turn(struct runner *r, struct str prompt, struct error *err)
     }
     gen_request_init(&request, arena, GEN_PROMPTS);
     request.prompts = arena_alloc(arena, sizeof *request.prompts);
+    if (!request.prompts) {
+        arena_free(arena);
+        return error_set(err, ERR_NO_MEMORY, "no memory for a request.");
+    }
     request.prompts[0].text = arena_str(arena, prompt);
     request.n_prompts = 1;
     return answer(r, arena, &request, err);
@@ -203,7 +208,7 @@ static int converse(struct runner *r)
             break;
         }
         if (str_eq(text, STR("/clear"))) {
-            buf_clear(&r->history);
+            buf_truncate(&r->history, r->system_size);
         } else if (text.len && !turn(r, text, &err)) {
             fprintf(stderr, "tandem: %s\n", err.msg);
         }
@@ -335,6 +340,7 @@ int command_run(const struct options *o)
     uv_signal_start(&r.sigint, on_sigint, SIGINT);
     if (o->system) {
         add_message(&r.history, "system", str_of(o->system));
+        r.system_size = r.history.len;
     }
     int status;
     if (!load(&r, path, &err)) {

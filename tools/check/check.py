@@ -86,7 +86,7 @@ def check_include():
                         yield f"{name}:{number}: {folder}/ may not include {target}/"
                     if target != folder and "_internal.h" in header:
                         yield f"{name}:{number}: {header} is internal to {target}/"
-                elif target == "include":
+                elif target == "include" or header in ALLOW["generated"]:
                     continue
                 elif not (ROOT / header).exists():
                     yield f"{name}:{number}: \"{header}\" is not named from the root of the repository"
@@ -128,7 +128,8 @@ def check_size():
         for function in lizard.analyze_file.analyze_source_code(name, text).function_list:
             key = f"{name}:{function.name}"
             length = function.end_line - function.start_line + 1
-            if length <= MAX_FUNCTION and function.cyclomatic_complexity <= MAX_COMPLEXITY:
+            test = name.startswith("tests/")  # a test is a list of assertions, each of which counts as a branch
+            if length <= MAX_FUNCTION and (test or function.cyclomatic_complexity <= MAX_COMPLEXITY):
                 continue
             if key in allowed:
                 used.add(key)
