@@ -1,0 +1,414 @@
+/* The states of a connection; see server_internal.h for the drawing. Every function that may end the connection leaves
+ * it in CONNECTION_CLOSED with its memory intact until the transport's `closed`. */
+#include "http/server_internal.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#define LINGER_MS      3000   /* how long a client may take to read a last reply */
+#define LINGER_BYTES   MIB(1) /* beyond max_body: what a client may still send into the void */
+#define HANGUP_POLL_MS 250    /* while reading is paused */
+#define STREAM_ROUND   16     /* pulls of one stream before others get their turn */
+#define OUT_MAX        (2 * (LIMIT_HTTP_REPLY + KIB(64))) /* a reply, or an unusually large pull behind other output */
+
+static bool is_running(const struct connection *c)
+{
+    return c->state == CONNECTION_RUN || c->state == CONNECTION_STREAM;
+}
+
+static size_t unsent(const struct connection *c)
+{
+    return c->out.len + transport_unsent(&c->io);
+}
+
+bool connection__idle(const struct connection *c)
+{
+    return c->state == CONNECTION_READ && c->in.len == 0 && !(c->exchange && http_parser_started(&c->exchange->parser));
+}
+
+/* ---- end ---- */
+
+static void close_now(struct connection *c, bool reset)
+{
+    if (c->state == CONNECTION_CLOSED) {
+        return;
+    }
+    c->state = CONNECTION_CLOSED;
+    server__forget(c);
+    if (reset) {
+        transport_reset(&c->io);
+    } else {
+        transport_close(&c->io);
+    }
+}
+
+static void end(struct connection *c, bool reset)
+{
+    bool running = is_running(c);
+    close_now(c, reset);
+    if (running) {
+        exchange__gone(c);
+    } else {
+        exchange__free(c->exchange);
+        c->exchange = NULL;
+    }
+}
+
+void connection__lost(struct connection *c)
+{
+    end(c, false);
+}
+
+static void on_closed(void *owner)
+{
+    struct connection *c = owner;
+    buf_release(&c->in);
+    buf_release(&c->out);
+    server__closed(c);
+}
+
+/* ---- reading ---- */
+
+static void refuse(struct connection *c, const struct error *err, uint64_t *counter)
+{
+    *counter += 1;
+    exchange__refuse(c, err);
+}
+
+static void on_head(struct connection *c)
+{
+    const struct http_server_options *o = &c->server->options;
+    const struct http_request *r = &c->exchange->parser.request;
+    struct error err = {0};
+    if (o->head_check && !o->head_check(r, o->arg, &err)) {
+        exchange__refuse(c, &err);
+    } else if (r->expect_continue && (r->chunked || r->content_length)) {
+        buf_puts(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
+    }
+}
+
+static void on_body(struct connection *c, struct str piece)
+{
+    struct error err = {0};
+    buf_append(&c->exchange->body, piece);
+    if (!buf_ok(&c->exchange->body, "the body", &err)) {
+        exchange__refuse(c, &err);
+    }
+}
+
+static void on_request(struct connection *c)
+{
+    c->state = CONNECTION_RUN;
+    c->server->stats.requests++;
+    c->server->options.handler(c->exchange, c->server->options.arg);
+}
+
+static bool begin_request(struct connection *c)
+{
+    if (!c->exchange && !(c->exchange = exchange__create(c))) {
+        connection__lost(c);
+        return false;
+    }
+    return true;
+}
+
+/* Takes bytes off *input up to the end of one request, which goes to the handler. */
+static void parse(struct connection *c, struct str *input)
+{
+    if (input->len == 0 || !begin_request(c)) {
+        return;
+    }
+    int64_t now = server__now(c->server);
+    c->exchange->last_byte_ms = now;
+    while (c->state == CONNECTION_READ) {
+        struct str piece = {0};
+        struct error err = {0};
+        switch (http_parser_next(&c->exchange->parser, input, &piece, &err)) {
+        case HTTP_PARSE_HEAD:
+            on_head(c);
+            break;
+        case HTTP_PARSE_BODY:
+            on_body(c, piece);
+            break;
+        case HTTP_PARSE_END:
+            on_request(c);
+            break;
+        case HTTP_PARSE_ERROR:
+            refuse(c, &err, &c->server->stats.parse_errors);
+            break;
+        default:
+            if (c->exchange->first_byte_ms == 0 && http_parser_started(&c->exchange->parser)) {
+                c->exchange->first_byte_ms = now;
+            }
+            return;
+        }
+    }
+}
+
+static void received(void *owner, struct str bytes)
+{
+    struct connection *c = owner;
+    c->server->stats.bytes_in += bytes.len;
+    if (c->state == CONNECTION_LINGER) {
+        c->n_drained += bytes.len;
+        if (c->n_drained > c->server->options.max_body + LINGER_BYTES) {
+            connection__lost(c);
+        }
+        return;
+    }
+    if (c->state == CONNECTION_READ && c->in.len == 0) {
+        parse(c, &bytes);
+    }
+    if (c->state != CONNECTION_CLOSED) {
+        buf_append(&c->in, bytes);
+        if (c->in.failed) { /* memory: a gap in the stream would be read as another request */
+            connection__lost(c);
+        }
+        connection__advance(c);
+    }
+}
+
+static void ended(void *owner, bool broken)
+{
+    struct connection *c = owner;
+    if (c->state == CONNECTION_FLUSH && !broken) {
+        c->peer_ended = c->close_after = true; /* it may still read the reply, which is complete */
+        return;
+    }
+    connection__lost(c);
+}
+
+/* The next request, from what came while the last one ran. */
+static void parse_waiting(struct connection *c)
+{
+    struct str input = buf_view(&c->in);
+    size_t before = input.len;
+    parse(c, &input);
+    buf_drop_front(&c->in, before - input.len);
+    if (c->in.len == 0) {
+        buf_release(&c->in); /* pipelining is rare, and idle connections are many */
+    }
+}
+
+/* ---- writing ---- */
+
+static void sample_progress(struct connection *c, int64_t now)
+{
+    uint64_t taken = transport_taken(&c->io);
+    if (taken != c->progress_taken || unsent(c) == 0) {
+        c->progress_taken = taken;
+        c->progress_ms = now;
+    }
+}
+
+static bool flush(struct connection *c)
+{
+    uint64_t before = c->io.submitted;
+    bool ok = transport_write(&c->io, &c->out);
+    c->server->stats.bytes_out += c->io.submitted - before;
+    return ok;
+}
+
+static void written(void *owner, bool ok)
+{
+    struct connection *c = owner;
+    if (ok) {
+        connection__advance(c);
+    } else {
+        connection__lost(c);
+    }
+}
+
+/* All of a reply is written. */
+static void finish_reply(struct connection *c)
+{
+    int64_t now = server__now(c->server);
+    c->idle_since_ms = now;
+    if (!c->close_after && !c->server->stopping) {
+        c->state = CONNECTION_READ;
+    } else if (c->cut || c->peer_ended) {
+        end(c, c->cut);
+    } else {
+        c->state = CONNECTION_LINGER;
+        c->linger_until_ms = now + LINGER_MS;
+        buf_release(&c->in);
+        transport_shutdown(&c->io);
+    }
+}
+
+static bool can_pull(const struct connection *c)
+{
+    return c->state == CONNECTION_STREAM && (c->exchange->want_pull || c->exchange->headers_only) &&
+           unsent(c) < LIMIT_HTTP_OUT_BUFFER;
+}
+
+/* One step; false: nothing more can be done now. */
+static bool step(struct connection *c)
+{
+    if (can_pull(c)) {
+        exchange__pull(c);
+    }
+    if (c->state == CONNECTION_CLOSED) {
+        return false;
+    }
+    if (!flush(c)) {
+        connection__lost(c);
+        return false;
+    }
+    if (c->state == CONNECTION_FLUSH && unsent(c) == 0) {
+        finish_reply(c);
+    }
+    if (c->state == CONNECTION_READ && c->in.len) {
+        parse_waiting(c);
+        return c->state != CONNECTION_READ || c->out.len; /* a request came out of it, or a 100 */
+    }
+    return can_pull(c);
+}
+
+static bool wants_bytes(const struct connection *c)
+{
+    return !c->peer_ended &&
+           (c->state == CONNECTION_READ || c->state == CONNECTION_LINGER || c->in.len < CONNECTION_IN);
+}
+
+void connection__advance(struct connection *c)
+{
+    int budget = STREAM_ROUND;
+    while (c->state != CONNECTION_CLOSED && step(c)) {
+        if (--budget == 0) {
+            server__ready(c);
+            break;
+        }
+    }
+    if (c->state != CONNECTION_CLOSED) {
+        transport_read(&c->io, wants_bytes(c));
+        connection__check(c, server__now(c->server));
+    }
+}
+
+/* ---- limits in time ---- */
+
+static int64_t after(int64_t since_ms, int64_t timeout_ms) /* a negative time-out never ends */
+{
+    return timeout_ms < 0 ? NEVER : since_ms + timeout_ms;
+}
+
+/* When the connection has waited too long in its state. */
+static int64_t expiry(const struct connection *c)
+{
+    const struct http_server_options *o = &c->server->options;
+    const struct http_exchange *x = c->exchange;
+    switch (c->state) {
+    case CONNECTION_READ:
+        if (!x || !http_parser_started(&x->parser)) {
+            return after(c->idle_since_ms, o->idle_timeout_ms);
+        }
+        return x->parser.has_head ? after(x->last_byte_ms, o->body_timeout_ms)
+                                  : after(x->first_byte_ms, o->header_timeout_ms);
+    case CONNECTION_STREAM:
+    case CONNECTION_FLUSH:
+        return unsent(c) ? after(c->progress_ms, o->stall_timeout_ms) : NEVER;
+    case CONNECTION_LINGER:
+        return c->linger_until_ms;
+    default:
+        return NEVER;
+    }
+}
+
+static void expire(struct connection *c)
+{
+    struct error err = {0};
+    if (c->state == CONNECTION_READ && !connection__idle(c)) {
+        error_set(&err, ERR_TIMEOUT, "The request did not arrive in time.");
+        refuse(c, &err, &c->server->stats.timeouts);
+        server__ready(c);
+        return;
+    }
+    bool stalled = c->state != CONNECTION_LINGER && c->state != CONNECTION_READ;
+    c->server->stats.timeouts += stalled;
+    end(c, stalled);
+}
+
+static int64_t keepalive_due(const struct connection *c)
+{
+    const struct http_exchange *x = c->exchange;
+    bool quiet = c->state == CONNECTION_STREAM && x->source.keepalive_ms > 0 && unsent(c) == 0;
+    return quiet ? c->quiet_since_ms + x->source.keepalive_ms : NEVER;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* When to look next: at the expiry; while bytes wait to be taken, often enough to see that some were; while reading is
+ * paused, often enough to see that the peer is gone. */
+static int64_t next_look(const struct connection *c, int64_t now)
+{
+    int64_t at = earlier(expiry(c), keepalive_due(c));
+    int64_t stall = c->server->options.stall_timeout_ms;
+    if ((c->state == CONNECTION_STREAM || c->state == CONNECTION_FLUSH) && unsent(c) && stall >= 0) {
+        at = earlier(at, now + stall / 4 + 1);
+    }
+    if (is_running(c) && !c->io.reading) {
+        at = earlier(at, now + HANGUP_POLL_MS);
+    }
+    return at;
+}
+
+void connection__check(struct connection *c, int64_t now)
+{
+    if (c->state == CONNECTION_CLOSED) {
+        return;
+    }
+    sample_progress(c, now);
+    if (is_running(c) && !c->io.reading && transport_hung_up(&c->io)) {
+        connection__lost(c);
+    } else if (expiry(c) <= now) {
+        expire(c);
+    } else if (keepalive_due(c) <= now) {
+        exchange__keepalive(c);
+        server__ready(c);
+    }
+    if (c->state != CONNECTION_CLOSED) {
+        server__look_at(c->server, next_look(c, now));
+    }
+}
+
+/* ---- beginning ---- */
+
+static const struct transport_events events = {
+    .received = received, .ended = ended, .written = written, .closed = on_closed};
+
+void connection__open(struct http_server *s, int fd, bool is_tcp, bool refused)
+{
+    struct connection *c = calloc(1, sizeof *c);
+    if (!c) {
+        close(fd);
+        return;
+    }
+    c->server = s;
+    c->refused = refused;
+    c->idle_since_ms = c->progress_ms = server__now(s);
+    buf_init(&c->in, CONNECTION_IN + sizeof s->received);
+    buf_init(&c->out, OUT_MAX);
+    c->next = s->connections;
+    if (c->next) {
+        c->next->previous = c;
+    }
+    s->connections = c;
+    *(refused ? &s->n_refused : &s->n_open) += 1;
+    s->stats.connections += !refused;
+    transport_init(&c->io, s->loop, is_tcp, (struct str){s->received, sizeof s->received}, &events, c);
+    if (!transport_open(&c->io, fd)) {
+        close(fd);
+        connection__lost(c);
+        return;
+    }
+    if (refused) {
+        struct error err = {0};
+        error_set(&err, ERR_UNAVAILABLE, "The server has too many connections; try again later.");
+        exchange__refuse(c, &err);
+    }
+    connection__advance(c);
+}

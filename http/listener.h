@@ -1,0 +1,31 @@
+/* Listening sockets: TCP over IPv4 and IPv6, and unix sockets. No callbacks: the server polls and accepts. */
+#ifndef TANDEM_HTTP_LISTENER_H
+#define TANDEM_HTTP_LISTENER_H
+
+#include "base/error.h"
+
+#include <uv.h>
+
+struct listener {
+    int fd;
+    bool is_tcp;
+    int port;                          /* TCP: the bound one */
+    char path[108];                    /* unix: to be unlinked, or "" */
+    uint64_t path_device, path_number; /* which file that was: another's is not unlinked */
+};
+
+/* address: "127.0.0.1:8000", "[::1]:8000", "localhost:8000" (its first address), "unix:PATH"; port 0: any free one.
+ * An IPv6 listener takes IPv6 only, so that both may be given. A unix socket gets mode 0600; a socket file that nobody
+ * listens on is replaced. IO names the address and the reason. May block on a name's resolution: at start only. */
+NODISCARD bool listener_open(struct listener *l, uv_loop_t *loop, const char *address, struct error *err);
+void listener_close(struct listener *l); /* unlinks a unix socket; fine when closed already (fd -1) */
+
+enum accept_result {
+    ACCEPT_OK,
+    ACCEPT_NONE, /* nobody is waiting */
+    ACCEPT_SKIP, /* that client has left: go on */
+    ACCEPT_FULL  /* out of descriptors or memory: *why has the system's error; try again later */
+};
+enum accept_result listener_accept(const struct listener *l, int *fd, int *why); /* *fd: close-on-exec */
+
+#endif
