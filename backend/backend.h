@@ -1,0 +1,286 @@
+/* The op interface: what a model needs from a machine. Models are written once against it; two very different
+ * implementations stand behind it: `cpu` computes each op at once on a thread pool, `mlx` builds a lazy graph and
+ * evaluates it once per step. Hence the rules:
+ *   - Ops take and return handles (struct tensor *). No op assumes that its result is in memory; only the read_* calls
+ *     bring values to the host.
+ *   - Handles live until step_end of the step that made them, except the token ids that `sample` returns: they
+ *     live until the end of the following step, which may name them as its input before anyone has read them.
+ *   - Ops are as large as a fused kernel wants them (attention over pages, gated MLP, several linears of one input).
+ *   - A failed op (memory, device) makes the step failed and returns NULL; ops given NULL return NULL; step_end reports
+ *     the first failure. So models need no checks between ops.
+ *   - Output rows depend on their own inputs only, reduced in one fixed order: not on the number of rows, the chunking
+ * or the threads (batch invariance; exact bits promised for `cpu`). One thread, the engine's, calls everything here
+ * after creation. Values are f32 unless a backend keeps them otherwise.
+ *
+ *     backend_step_begin(be, &batch);
+ *     x = op_embed(be, embedding, scale);  ...  logits = op_linear(be, op_rows(be, x), output, NULL);
+ *     ids = op_sample(be, logits, rows, n_rows);
+ *     if (!backend_step_end(be, err)) ...
+ *     backend_read_samples(be, ids, results);
+ */
+#ifndef TANDEM_BACKEND_BACKEND_H
+#define TANDEM_BACKEND_BACKEND_H
+
+#include "tensor/model_file.h"
+
+struct backend;
+struct tensor; /* a value of the current step: [rows, cols] or token ids [rows] */
+struct weight; /* a resident parameter in the backend's own layout: matrix [n_out, n_in] or vector [n] */
+
+/* ---- parameters ---- */
+
+/* The matrices of one parameter, stacked along n_out when there are several (same n_in). Resident size stays within 5%
+ * of the file's; the view's memory may be used in place, so it must live as long as the weight. bias-like and norm
+ * vectors are matrices of one row. FORMAT or UNSUPPORTED names the tensor. */
+struct weight_info {
+    size_t n_out, n_in;
+    size_t resident_size; /* bytes that this weight keeps in memory, mapped ones included */
+    bool mapped;          /* used in place from the file */
+    const char *layout;   /* "Q4_1 in place", "f32 vector" ... for `tandem inspect` */
+};
+
+/* ---- KV cache ---- */
+
+enum kv_type { KV_F32, KV_F16, KV_TYPE_COUNT };
+
+/* Layers of equal shape and equal retention. A page holds page_tokens consecutive positions of one sequence for all
+ * layers of its group; its inner layout is the backend's. */
+struct kv_group_spec {
+    int n_layers;
+    int n_kv_heads;
+    int k_dim, v_dim; /* per head */
+    enum kv_type type;
+    int window;  /* positions a query sees including its own; 0: all */
+    size_t base; /* kv_bind: where the group's pages begin in the pool; page i is at base + i * kv_page_size */
+};
+#define KV_MAX_GROUPS 8
+#define KV_PAGE_NONE  UINT32_MAX
+
+/* ---- batch: one ragged step ---- */
+
+struct batch_seq {
+    int32_t first_row, n_rows;            /* rows of this sequence in the batch, consecutive positions */
+    int32_t start;                        /* position of the first of them; all positions before it are in its pages */
+    const uint32_t *pages[KV_MAX_GROUPS]; /* block tables: page index of positions [i * page_tokens, ...); entries that
+                                             have left a window are KV_PAGE_NONE */
+    int32_t n_pages;                      /* entries of each table: covers start + n_rows positions */
+};
+
+struct batch {
+    int32_t n_rows;
+    const int32_t *ids; /* [n_rows] token ids */
+    const int32_t
+        *prev_row; /* [n_rows] or NULL: where >= 0, the id is entry prev_row[i] of prev_ids instead of ids[i] */
+    struct tensor *prev_ids;  /* from the previous step's op_sample, or NULL */
+    const int32_t *positions; /* [n_rows] */
+    int32_t n_seqs;
+    const struct batch_seq *seqs; /* [n_seqs], rows in order, covering all rows */
+    int32_t n_out;
+    const int32_t *out_rows; /* [n_out] rows whose logits are wanted, ascending */
+};
+
+/* ---- parameters of ops ---- */
+
+enum norm_kind { NORM_RMS, NORM_LAYER };
+struct norm_params {
+    enum norm_kind kind;
+    float eps;
+    float weight_offset; /* added to each weight: 1 for Gemma weights as its checkpoints store them; GGUF has it applied
+                          */
+    int n_groups;        /* each row is n_groups vectors normed by themselves (QK-norm: heads); 1: the whole row */
+};
+
+enum rope_kind { ROPE_NORM /* pairs (2i, 2i+1) */, ROPE_NEOX /* pairs (i, i + dim/2) */ };
+struct rope_params {
+    enum rope_kind kind;
+    int n_heads, head_dim;
+    int rot_dim;           /* leading dims of each head that rotate */
+    const float *inv_freq; /* [rot_dim / 2] angle per position, scaling already applied; lives as long as the model */
+    float attn_factor;     /* cos and sin are multiplied by it (YaRN); 1 otherwise */
+};
+
+struct attention_params {
+    int n_heads, n_kv_heads, k_dim, v_dim;
+    float scale;   /* of q.k */
+    float softcap; /* 0: none; otherwise cap * tanh(s / cap) */
+    int window;    /* as in the group; 0: all */
+    bool causal;
+    const float *sinks; /* [n_heads] or NULL: an extra logit per head that takes probability only */
+};
+
+enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_RELU2 };
+
+/* ---- sampling ----
+ * Order: raw logits -> repetition -> DRY -> presence, frequency -> bias -> mask, min_tokens -> top-n-sigma ->
+ * temperature (0: argmax, lowest id wins ties) -> top-k -> typical -> top-p -> min-p -> XTC -> one uniform by inverse
+ * CDF in (logit descending, id ascending) order, sums in f64. Reported logprobs are the log-softmax of the raw logits.
+ */
+
+struct logit_bias {
+    int32_t id;
+    float bias;
+};
+
+#define SAMPLE_MAX_TOP    20
+#define SAMPLE_MAX_BANNED 32 /* beyond, use the mask */
+
+struct sample_row {
+    int32_t logits_row; /* row of the logits tensor */
+    /* Score only: no draw; the result's id is `score_id` with its logprob (prompt logprobs). -1: sample. */
+    int32_t score_id;
+    int32_t n_top;     /* top logprobs wanted, 0 to SAMPLE_MAX_TOP */
+    bool want_logprob; /* logprob and rank of the sampled id */
+    bool want_digest;  /* of the raw logits row (tests) */
+
+    float temperature, top_p, min_p, typical_p, top_n_sigma;       /* neutral: 1 (0 = greedy), 1, 0, 1, -1 */
+    int32_t top_k;                                                 /* <= 0: all */
+    float repetition_penalty, presence_penalty, frequency_penalty; /* neutral 1, 0, 0 */
+    float xtc_probability, xtc_threshold;                          /* neutral 0, 0.1 */
+    float dry_multiplier, dry_base;                                /* neutral 0, 1.75 */
+    int32_t dry_allowed_length, dry_range;                         /* 2, -1 (all) */
+    const int32_t *dry_breakers;                                   /* [n_dry_breakers] ids that break a sequence */
+    int32_t n_dry_breakers;
+
+    const int32_t *history; /* [n_prompt + n_output]: the tokens before this one */
+    int32_t n_prompt, n_output;
+    const struct logit_bias *bias; /* [n_bias], ids in range and unique */
+    int32_t n_bias;
+    const int32_t *banned; /* [n_banned]: logit -inf (end-of-text before min_tokens) */
+    int32_t n_banned;
+    const uint32_t *mask;        /* bit per id, 1 = allowed, [ceil(n_vocab / 32)]; NULL: all */
+    double uniform, xtc_uniform; /* drawn on the host, one per purpose */
+};
+
+struct top_logprob {
+    int32_t id;
+    float logprob;
+};
+
+struct sample_result {
+    int32_t id;
+    float logprob;
+    int32_t rank; /* 1 = the most likely; ties count as better when their id is lower */
+    bool finite;  /* false: the row held a NaN or no finite value; id is then meaningless */
+    int32_t n_top;
+    struct top_logprob top[SAMPLE_MAX_TOP]; /* logit descending, id ascending */
+    uint64_t digest;                        /* XXH3 of the raw f32 row, when asked */
+};
+
+/* ---- the interface ---- */
+
+struct backend_ops {
+    const char *name; /* "cpu" */
+    const char *(*describe)(
+        const struct backend *be); /* "cpu avx512-vnni, 2 threads": kernel set; part of the fingerprint */
+    void (*free)(struct backend *be);
+
+    struct weight *(*weight_create)(struct backend *be, const struct tensor_view *const *views, int n_views,
+                                    struct error *err);
+    void (*weight_free)(struct backend *be, struct weight *w);
+    struct weight_info (*weight_info)(const struct weight *w);
+
+    int (*kv_page_tokens)(const struct backend *be);
+    size_t (*kv_page_size)(const struct backend *be, const struct kv_group_spec *spec);
+    /* Hands over the memory of all pages. page_offset(group, index) = groups[group].base + index * kv_page_size; the
+     * pool belongs to the caller. A backend that keeps KV elsewhere uses the page indexes only. Called once after the
+     * model is loaded. */
+    bool (*kv_bind)(struct backend *be, const struct kv_group_spec *groups, int n_groups, uint8_t *pool,
+                    size_t pool_size, struct error *err);
+    void (*kv_copy_page)(struct backend *be, int group, uint32_t src, uint32_t dst,
+                         int n_tokens); /* the first n_tokens positions */
+
+    bool (*step_begin)(struct backend *be, const struct batch *batch,
+                       struct error *err);                   /* batch lives until step_end */
+    bool (*step_end)(struct backend *be, struct error *err); /* evaluates what is not yet computed */
+    /* All handles of this step but x and sampled ids are dead: an eager backend uses their memory again. Called after
+     * each layer with the residual stream; never needed for the result. */
+    void (*keep)(struct backend *be, struct tensor *x);
+
+    struct tensor *(*embed)(struct backend *be, struct weight *table,
+                            float scale);                         /* the batch's ids: [n_rows, n_in] */
+    struct tensor *(*rows)(struct backend *be, struct tensor *x); /* the batch's out_rows of x */
+    void (*linear)(struct backend *be, struct tensor *x, int n, struct weight *const *weights,
+                   struct weight *const *biases,
+                   struct tensor **outs); /* outs[i] = x weights[i]^T + biases[i]; biases or its entries may be NULL */
+    struct tensor *(*norm)(struct backend *be, struct tensor *x, struct weight *weight, struct weight *bias,
+                           const struct norm_params *p);
+    struct tensor *(*add)(struct backend *be, struct tensor *a, struct tensor *b); /* may reuse a: a is dead after it */
+    struct tensor *(*scale)(struct backend *be, struct tensor *x, float factor);   /* likewise */
+    struct tensor *(*softcap)(struct backend *be, struct tensor *x, float cap);    /* likewise: cap * tanh(x / cap) */
+    struct tensor *(*rope)(struct backend *be, struct tensor *x, const struct rope_params *p); /* likewise */
+    void (*kv_write)(struct backend *be, int group, int layer, struct tensor *k,
+                     struct tensor *v); /* layer within the group */
+    struct tensor *(*attention)(struct backend *be, int group, int layer, struct tensor *q,
+                                const struct attention_params *p); /* reads K, V from the pages */
+    struct tensor *(*mlp_gated)(struct backend *be, struct tensor *x, struct weight *gate, struct weight *up,
+                                struct weight *down, enum activation act);
+    struct tensor *(*mlp)(struct backend *be, struct tensor *x, struct weight *up, struct weight *up_bias,
+                          struct weight *down, struct weight *down_bias, enum activation act);
+    struct tensor *(*sample)(struct backend *be, struct tensor *logits, const struct sample_row *rows,
+                             int n); /* ids [n] */
+
+    bool (*read_f32)(struct backend *be, struct tensor *t, float *dst, size_t n, struct error *err); /* [rows, cols] */
+    bool (*read_samples)(struct backend *be, struct tensor *ids, struct sample_result *results,
+                         struct error *err); /* [n] */
+};
+
+struct backend { /* first member of every implementation */
+    const struct backend_ops *ops;
+};
+
+/* ---- the cpu backend ---- */
+
+enum cpu_kernels { CPU_KERNELS_AUTO, CPU_KERNELS_REFERENCE, CPU_KERNELS_AVX2, CPU_KERNELS_AVX512, CPU_KERNELS_COUNT };
+
+struct cpu_backend_options {
+    enum cpu_kernels kernels; /* AUTO: the best this processor has; another that it lacks: UNSUPPORTED */
+    int n_threads;            /* 0: sys_cpu_usable() */
+    int spin_us;              /* see pool.h; -1: default */
+};
+NODISCARD struct backend *cpu_backend_create(const struct cpu_backend_options *options, struct error *err);
+NODISCARD bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *err);
+NODISCARD bool kv_type_parse(const char *name, enum kv_type *out, struct error *err);
+size_t kv_type_size(enum kv_type type); /* bytes of one element */
+
+/* ---- short names for models ---- */
+static inline struct tensor *op_embed(struct backend *be, struct weight *table, float scale)
+{
+    return be->ops->embed(be, table, scale);
+}
+static inline void op_keep(struct backend *be, struct tensor *x)
+{
+    be->ops->keep(be, x);
+}
+static inline struct tensor *op_rows(struct backend *be, struct tensor *x)
+{
+    return be->ops->rows(be, x);
+}
+static inline struct tensor *op_linear(struct backend *be, struct tensor *x, struct weight *w, struct weight *bias)
+{
+    struct tensor *out = NULL;
+    be->ops->linear(be, x, 1, &w, &bias, &out);
+    return out;
+}
+static inline struct tensor *op_norm(struct backend *be, struct tensor *x, struct weight *w, struct weight *bias,
+                                     const struct norm_params *p)
+{
+    return be->ops->norm(be, x, w, bias, p);
+}
+static inline struct tensor *op_add(struct backend *be, struct tensor *a, struct tensor *b)
+{
+    return be->ops->add(be, a, b);
+}
+static inline struct tensor *op_scale(struct backend *be, struct tensor *x, float factor)
+{
+    return be->ops->scale(be, x, factor);
+}
+static inline struct tensor *op_softcap(struct backend *be, struct tensor *x, float cap)
+{
+    return be->ops->softcap(be, x, cap);
+}
+static inline struct tensor *op_rope(struct backend *be, struct tensor *x, const struct rope_params *p)
+{
+    return be->ops->rope(be, x, p);
+}
+
+#endif

@@ -1,0 +1,183 @@
+/* Creation, the ops table, and steps. */
+#include "backend/cpu/cpu_internal.h"
+
+#include "base/sys_cpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- names ---- */
+
+static const char *const kernels_names[CPU_KERNELS_COUNT] = {
+    [CPU_KERNELS_AUTO] = "auto",
+    [CPU_KERNELS_REFERENCE] = "reference",
+    [CPU_KERNELS_AVX2] = "avx2",
+    [CPU_KERNELS_AVX512] = "avx512",
+};
+
+bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *err)
+{
+    for (int i = 0; i < CPU_KERNELS_COUNT; i++) {
+        if (strcmp(name, kernels_names[i]) == 0) {
+            *out = (enum cpu_kernels)i;
+            return true;
+        }
+    }
+    return error_set(err, ERR_INVALID, "'%.40s' is no kernel set: auto, reference, avx2 or avx512.", name);
+}
+
+static const char *const kv_type_names[KV_TYPE_COUNT] = {[KV_F32] = "f32", [KV_F16] = "f16"};
+
+bool kv_type_parse(const char *name, enum kv_type *out, struct error *err)
+{
+    for (int i = 0; i < KV_TYPE_COUNT; i++) {
+        if (strcmp(name, kv_type_names[i]) == 0) {
+            *out = (enum kv_type)i;
+            return true;
+        }
+    }
+    return error_set(err, ERR_INVALID, "'%.40s' is no type of KV cache: f32 or f16.", name);
+}
+
+size_t kv_type_size(enum kv_type type)
+{
+    return type == KV_F16 ? 2 : 4;
+}
+
+/* ---- steps ---- */
+
+static bool step_begin(struct backend *base, const struct batch *batch, struct error *err)
+{
+    struct cpu_backend *be = cpu__of(base);
+    if (!cpu__kv_check_batch(be, batch, err))
+        return false;
+    be->batch = batch;
+    be->failed = false;
+    be->step++;
+    be->n_ropes = 0;
+    step_memory_reset(&be->memory);
+    step_memory_reset(&be->ids_memory[be->step & 1]);
+    return true;
+}
+
+static bool step_end(struct backend *base, struct error *err)
+{
+    struct cpu_backend *be = cpu__of(base);
+    be->batch = NULL;
+    if (!be->failed)
+        return true;
+    *err = be->error;
+    return false;
+}
+
+static void keep(struct backend *base, struct tensor *x)
+{
+    struct cpu_backend *be = cpu__of(base);
+    if (!x)
+        return;
+    x->q8 = NULL;
+    be->memory.used = x->mark;
+}
+
+static bool read_f32(struct backend *base, struct tensor *t, float *dst, size_t n, struct error *err)
+{
+    (void)base;
+    if (!t || !t->f32)
+        return error_set(err, ERR_INTERNAL, "The step has no such values to read.");
+    if (n != (size_t)t->n_rows * (size_t)t->n_cols)
+        return error_set(err, ERR_INTERNAL, "%zu values were asked for; there are %d rows of %d.", n, t->n_rows,
+                         t->n_cols);
+    memcpy(dst, t->f32, n * sizeof(float));
+    return true;
+}
+
+/* ---- life ---- */
+
+static const char *describe(const struct backend *base)
+{
+    return ((const struct cpu_backend *)base)->description;
+}
+
+static void backend_free(struct backend *base)
+{
+    struct cpu_backend *be = cpu__of(base);
+    if (!be)
+        return;
+    pool_free(be->pool);
+    step_memory_release(&be->memory);
+    step_memory_release(&be->ids_memory[0]);
+    step_memory_release(&be->ids_memory[1]);
+    for (int i = 0; i < ROPE_CACHES; i++)
+        free(be->ropes[i].cos);
+    free(be->scratch);
+    free(be);
+}
+
+static const struct backend_ops cpu_ops = {
+    .name = "cpu",
+    .describe = describe,
+    .free = backend_free,
+    .weight_create = cpu__weight_create,
+    .weight_free = cpu__weight_free,
+    .weight_info = cpu__weight_info,
+    .kv_page_tokens = cpu__kv_page_tokens,
+    .kv_page_size = cpu__kv_page_size,
+    .kv_bind = cpu__kv_bind,
+    .kv_copy_page = cpu__kv_copy_page,
+    .step_begin = step_begin,
+    .step_end = step_end,
+    .keep = keep,
+    .embed = cpu__embed,
+    .rows = cpu__rows,
+    .linear = cpu__linear,
+    .norm = cpu__norm,
+    .add = cpu__add,
+    .scale = cpu__scale,
+    .softcap = cpu__softcap,
+    .rope = cpu__rope,
+    .kv_write = cpu__kv_write,
+    .attention = cpu__attention,
+    .mlp_gated = cpu__mlp_gated,
+    .mlp = cpu__mlp,
+    .sample = cpu__sample,
+    .read_f32 = read_f32,
+    .read_samples = cpu__read_samples,
+};
+
+static const struct cpu_kernel_table *choose_kernels(enum cpu_kernels wanted, struct error *err)
+{
+    struct cpu_features features = sys_cpu_features();
+    for (int i = 0; cpu__tables[i]; i++) {
+        const struct cpu_kernel_table *t = cpu__tables[i];
+        if ((wanted == CPU_KERNELS_AUTO || t->kind == wanted) && t->usable(&features))
+            return t;
+    }
+    error_set(err, ERR_UNSUPPORTED, "This processor cannot run the kernel set '%s'.", kernels_names[wanted]);
+    return NULL;
+}
+
+struct backend *cpu_backend_create(const struct cpu_backend_options *options, struct error *err)
+{
+    const struct cpu_kernel_table *kernels = choose_kernels(options->kernels, err);
+    if (!kernels)
+        return NULL;
+    struct cpu_backend *be = aligned_alloc(CPU_ALIGN, (sizeof(*be) + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN);
+    if (!be) {
+        error_set(err, ERR_NO_MEMORY, "There is no memory for the cpu backend.");
+        return NULL;
+    }
+    memset(be, 0, sizeof(*be));
+    be->base.ops = &cpu_ops;
+    be->kernels = kernels;
+    struct pool_options pool = {.n_threads = options->n_threads,
+                                .spin_us = options->spin_us < 0 ? POOL_DEFAULT_SPIN_US : options->spin_us};
+    be->pool = pool_create(&pool, err);
+    if (!be->pool) {
+        free(be);
+        return NULL;
+    }
+    be->n_threads = pool_threads(be->pool);
+    snprintf(be->description, sizeof(be->description), "cpu %s", kernels->name);
+    return &be->base;
+}

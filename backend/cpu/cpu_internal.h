@@ -1,0 +1,209 @@
+/* What the files of the cpu backend share: the backend, its tensors, weights, step memory and pages.
+ *
+ * Every op runs at once: split into tiles over the pool, joined before the op returns. Only the engine's thread is in
+ * here; tiles see const data and write disjoint outputs. Legend: t row of the batch (token), k input column, n output
+ * column (weight row), g group of 32 columns, h head. */
+#ifndef TANDEM_BACKEND_CPU_CPU_INTERNAL_H
+#define TANDEM_BACKEND_CPU_CPU_INTERNAL_H
+
+#include "backend/backend.h"
+#include "backend/cpu/cpu_kernels.h"
+#include "base/pool.h"
+
+#define CPU_ALIGN 64 /* of everything that kernels read with vectors: a cache line, an AVX-512 register */
+
+/* ---- tensors ---- */
+
+/* A value of the step; the struct and what it points to lie in the step's memory, except those of sampled ids. */
+struct tensor {
+    int n_rows, n_cols;
+    float *f32;           /* [n_rows, n_cols]; NULL for ids */
+    struct act_group *q8; /* [n_rows, n_cols / 32]: the same rows quantized; NULL until an op needs them */
+    int32_t *ids;         /* [n_rows] of op_sample; NULL for others */
+    void *samples;        /* [n_rows] struct sample_result of op_sample; NULL for others */
+    size_t mark;          /* position in the step's memory behind it, for keep */
+};
+
+/* ---- memory of a step ---- */
+
+#define STEP_MEMORY_MAX_BLOCKS 64
+
+/* Bump allocation over blocks that stay from step to step. Not zeroed. */
+struct step_memory {
+    struct step_block {
+        uint8_t *data;
+        size_t size;
+        size_t start; /* position of its first byte: sum of the sizes before it */
+    } blocks[STEP_MEMORY_MAX_BLOCKS];
+    int n_blocks;
+    size_t used; /* position of the next byte */
+};
+
+void step_memory_reset(struct step_memory *m);
+void step_memory_release(struct step_memory *m);
+
+struct cpu_backend;
+
+/* CPU_ALIGN-aligned bytes that live until step_end (or until keep). NULL: memory failed and the step is marked so. */
+void *cpu__alloc(struct cpu_backend *be, size_t size);
+
+/* The same, living until the end of the following step: what op_sample returns. */
+void *cpu__alloc_ids(struct cpu_backend *be, size_t size);
+
+/* A tensor of f32 with room for [n_rows, n_cols] values. NULL: memory failed and the step is marked so. */
+struct tensor *cpu__tensor(struct cpu_backend *be, int n_rows, int n_cols);
+
+/* Makes the step failed with this error when it is the first; for `return cpu__fail(be, code, "...")`. */
+void *cpu__fail(struct cpu_backend *be, enum error_code code, const char *what);
+
+/* At least size bytes of scratch for each thread, aligned; valid until the next call. False: memory failed and the step
+ * is marked so. Engine's thread only. */
+NODISCARD bool cpu__scratch(struct cpu_backend *be, size_t size);
+
+/* ---- KV pages ---- */
+
+/* Page layout, for each layer, then each KV head of a group:
+ *     K transposed  [k_dim][CPU_PAGE_TOKENS]   scores of 32 keys are whole vectors, each element of q is a broadcast
+ *     V             [CPU_PAGE_TOKENS][v_dim]   outputs are whole vectors, each probability is a broadcast */
+struct kv_group {
+    struct kv_group_spec spec;
+    size_t head_size; /* bytes of K and V of one head of one layer */
+    size_t page_size;
+    uint8_t *base;  /* page i is at base + i * page_size */
+    size_t n_pages; /* that fit in the pool */
+};
+
+/* ---- weights ---- */
+
+/* Rows of one type. */
+struct weight_part {
+    enum dtype type;
+    bool packed; /* data is panels (cpu_pack.h) of the table's pack_rows; else rows as in the file */
+    const uint8_t *data;
+    void *owned; /* data when it is not the file's */
+    size_t first_row, n_rows;
+};
+
+struct weight {
+    size_t n_out, n_in;
+    struct weight_part *parts; /* [n_parts] */
+    int n_parts;
+    float *vector; /* [n_in] of a weight of one row, else NULL */
+    struct weight_info info;
+    char layout[64];
+};
+
+/* ---- the backend ---- */
+
+/* cos and sin of the rows' angles, made once per step and parameters. */
+struct rope_cache {
+    const float *inv_freq;
+    int rot_dim;
+    float attn_factor;
+    float *cos, *sin; /* [n_rows, rot_dim / 2] each, in one allocation that stays from step to step */
+    size_t cap;       /* floats of both */
+};
+#define ROPE_CACHES 4
+
+struct cpu_backend {
+    struct backend base;
+    const struct cpu_kernel_table *kernels;
+    struct pool *pool;
+    int n_threads;
+    char description[64];
+    bool has_quantized; /* some weight wants quantized activations: norms make them at once */
+
+    struct kv_group groups[KV_MAX_GROUPS];
+    int n_groups;
+
+    const struct batch *batch; /* of the running step, else NULL */
+    bool failed;               /* the running step; error says why */
+    struct error error;
+    struct step_memory memory;
+    struct step_memory ids_memory[2]; /* alternate from step to step */
+    unsigned step;
+    struct rope_cache ropes[ROPE_CACHES];
+    int n_ropes;
+    uint8_t *scratch;    /* [n_threads, scratch_size] */
+    size_t scratch_size; /* of each thread */
+};
+
+static inline struct cpu_backend *cpu__of(struct backend *be)
+{
+    return (struct cpu_backend *)be; /* base is the first member */
+}
+
+static inline void *cpu__thread_scratch(const struct cpu_backend *be, int thread)
+{
+    return be->scratch + (size_t)thread * be->scratch_size;
+}
+
+/* ---- ops, by file ---- */
+
+/* cpu_sample.c. One result per entry of rows; the handle has ids and samples. */
+struct tensor *cpu__sample(struct backend *be, struct tensor *logits, const struct sample_row *rows, int n);
+bool cpu__read_samples(struct backend *be, struct tensor *ids, struct sample_result *results, struct error *err);
+
+/* cpu_weight.c */
+struct weight *cpu__weight_create(struct backend *be, const struct tensor_view *const *views, int n_views,
+                                  struct error *err);
+void cpu__weight_free(struct backend *be, struct weight *w);
+struct weight_info cpu__weight_info(const struct weight *w);
+
+/* cpu_linear.c */
+
+/* x with its rows quantized, when some part of the weights takes them so. False: memory failed. */
+NODISCARD bool cpu__prepare_input(struct cpu_backend *be, struct tensor *x, int n, struct weight *const *weights);
+bool cpu__takes_quantized(const struct cpu_backend *be, const struct weight_part *part);
+const float *cpu__vector(const struct weight *w); /* NULL for NULL */
+
+/* How many weight rows and tokens a tile of a product has. */
+struct tile_shape {
+    int rows, tokens;
+};
+struct tile_shape cpu__tile_shape(const struct cpu_backend *be, size_t n_out, size_t n_in, int n_tokens);
+
+struct tensor *cpu__embed(struct backend *be, struct weight *table, float scale);
+void cpu__linear(struct backend *be, struct tensor *x, int n, struct weight *const *weights,
+                 struct weight *const *biases, struct tensor **outs);
+
+/* outs[i] are made already: [n_rows, n_out] */
+void cpu__linear_into(struct cpu_backend *be, struct tensor *x, int n, struct weight *const *weights,
+                      struct weight *const *biases, struct tensor **outs);
+
+/* cpu_mlp.c */
+struct tensor *cpu__mlp_gated(struct backend *be, struct tensor *x, struct weight *gate, struct weight *up,
+                              struct weight *down, enum activation act);
+struct tensor *cpu__mlp(struct backend *be, struct tensor *x, struct weight *up, struct weight *up_bias,
+                        struct weight *down, struct weight *down_bias, enum activation act);
+
+/* cpu_norm.c */
+struct tensor *cpu__norm(struct backend *be, struct tensor *x, struct weight *weight, struct weight *bias,
+                         const struct norm_params *p);
+struct tensor *cpu__add(struct backend *be, struct tensor *a, struct tensor *b);
+struct tensor *cpu__scale(struct backend *be, struct tensor *x, float factor);
+struct tensor *cpu__softcap(struct backend *be, struct tensor *x, float cap);
+struct tensor *cpu__rows(struct backend *be, struct tensor *x);
+
+/* fn over chunks of rows, on the pool when there is enough work: fn(arg, first row, end row, thread) */
+typedef void row_fn(void *arg, int first, int end, int thread);
+void cpu__for_rows(struct cpu_backend *be, int n_rows, size_t work_per_row, row_fn *fn, void *arg);
+
+/* cpu_rope.c */
+struct tensor *cpu__rope(struct backend *be, struct tensor *x, const struct rope_params *p);
+
+/* cpu_kv.c */
+int cpu__kv_page_tokens(const struct backend *be);
+size_t cpu__kv_page_size(const struct backend *be, const struct kv_group_spec *spec);
+bool cpu__kv_bind(struct backend *be, const struct kv_group_spec *groups, int n_groups, uint8_t *pool, size_t pool_size,
+                  struct error *err);
+uint8_t *cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head); /* K, then V */
+bool cpu__kv_check_batch(const struct cpu_backend *be, const struct batch *batch, struct error *err);
+void cpu__kv_copy_page(struct backend *be, int group, uint32_t src, uint32_t dst, int n_tokens);
+void cpu__kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v);
+
+/* cpu_attention.c */
+struct tensor *cpu__attention(struct backend *be, int group, int layer, struct tensor *q,
+                              const struct attention_params *p);
+
+#endif

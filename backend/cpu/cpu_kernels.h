@@ -1,0 +1,96 @@
+/* The kernel table: what an instruction set provides to the ops. The reference table is plain C, always there, and the
+ * oracle of the others. An op cuts its work into tiles, the kernels compute one tile on one thread.
+ *
+ * Bits: within one table, an output element depends on its own inputs only. A kernel may take any number of rows or
+ * tokens at once, but reduces each element in one order; rows x 1 token and rows x many tokens agree exactly.
+ *
+ * Legend: t token (row of the batch), n weight row (output column), k input column, g group of 32 columns, j key. */
+#ifndef TANDEM_BACKEND_CPU_CPU_KERNELS_H
+#define TANDEM_BACKEND_CPU_CPU_KERNELS_H
+
+#include "backend/backend.h"
+#include "base/sys_cpu.h"
+
+/* Positions of a KV page, and the block in which attention is reduced. 32 keys are whole vectors in every instruction
+ * set, K of a 64-wide f16 head fills one page of the system, and a sequence wastes 16 positions on average. */
+#define CPU_PAGE_TOKENS 32
+
+/* 32 columns of one row, quantized: one cache line. value[k] ~ d * q[k], |q| <= 127. A group with a non-finite value
+ * has d NaN and q 0, so that all that depends on it becomes NaN. */
+struct act_group {
+    int8_t q[32];
+    float d;
+    float sum;       /* d * (sum of q) */
+    float sum16[2];  /* d * (sum of q) of each half */
+    int32_t minus_q; /* -(sum of q): accumulators of codes with an offset begin at a multiple of it */
+    int32_t minus_q16[2];
+    int32_t unused;
+};
+_Static_assert(sizeof(struct act_group) == 64, "one cache line");
+
+/* A group whose largest magnitude is less counts as zero: its reciprocal would overflow. */
+#define ACT_TINY 1e-35f
+
+/* out[t][n] = sum over k of w[n][k] x[t][k], + bias[n], for all n_t tokens and the rows [first_row, first_row + n_rows)
+ * of a weight matrix. first_row is a multiple of the table's row_step. */
+struct linear_tile {
+    enum dtype type;
+    const uint8_t
+        *weights; /* of row 0: packed (cpu_pack.h) or, when the table does not pack this type, as in the file */
+    int n_in;
+    int first_row, n_rows;
+    const struct act_group *q8; /* [n_t, n_in / 32] where the kernel takes quantized activations, else */
+    const float *x;             /* [n_t, n_in] */
+    int n_t;
+    float *out;        /* element [0][first_row] */
+    size_t out_stride; /* floats between tokens */
+    const float *bias; /* of first_row, or NULL */
+    float *scratch;    /* [n_in] */
+};
+typedef void linear_fn(const struct linear_tile *tile);
+
+/* One KV head's attention of a few queries at one position each over one page: the state of each query moves on.
+ *   m' = max(m, max s); l' = l e^(m-m') + sum e^(s-m'); acc' = acc e^(m-m') + sum e^(s-m') v */
+struct attention_query {
+    const float *q; /* [k_dim], scaled */
+    float *acc;     /* [v_dim] */
+    float m, l;
+};
+struct attention_block {
+    const void *k; /* [k_dim][CPU_PAGE_TOKENS] */
+    const void *v; /* [CPU_PAGE_TOKENS][v_dim] */
+    enum kv_type type;
+    int k_dim, v_dim;
+    int first, end; /* keys that count: 0 <= first < end <= CPU_PAGE_TOKENS; the others are not read as numbers */
+    float softcap;  /* 0: none */
+};
+
+struct cpu_kernel_table {
+    const char *name; /* "avx512-vnni" */
+    enum cpu_kernels kind;
+    bool (*usable)(const struct cpu_features *cpu);
+    int pack_rows; /* rows that a packed weight interleaves; 0: quantized weights stay as in the file */
+    int row_step;  /* tiles of linear begin at multiples of it */
+    linear_fn *linear[DTYPE_COUNT]; /* quantized types take q8 when pack_rows != 0, the others x */
+
+    void (*quantize)(const float *x, int n, struct act_group *out); /* n a multiple of 32 */
+    /* y[i] = norm(x)[i] * (w[i] + weight_offset) + b[i]; y may be x; w and b may be NULL */
+    void (*norm)(const float *x, int n, const struct norm_params *p, const float *w, const float *b, float *y);
+    void (*add)(float *a, const float *b, size_t n); /* a += b */
+    void (*scale)(float *a, float factor, size_t n); /* a *= factor */
+    void (*softcap)(float *a, float cap, size_t n);  /* a = cap tanh(a / cap) */
+    void (*activate)(float *a, enum activation act, size_t n);
+    void (*activate_mul)(float *a, const float *b, enum activation act, size_t n);                   /* a = act(a) b */
+    void (*rope)(float *head, const float *cos, const float *sin, enum rope_kind kind, int rot_dim); /* one head */
+    void (*attention)(const struct attention_block *block, struct attention_query *queries, int n);
+    void (*kv_store)(enum kv_type type, const float *x, int n, void *dst, int stride); /* dst[i * stride] = x[i] */
+};
+
+/* The tables of this processor family, best first, the reference last; NULL ends the list. cpu_isa_<arch>.c. */
+extern const struct cpu_kernel_table *const cpu__tables[];
+
+extern const struct cpu_kernel_table cpu__reference_table;
+extern const struct cpu_kernel_table cpu__avx2_table;
+extern const struct cpu_kernel_table cpu__avx512_table;
+
+#endif

@@ -1,0 +1,258 @@
+/* The reference kernels: plain C, f32 activations, weights dequantized one row at a time. What the others are
+ * measured against, so written for plainness; sums have a few partial sums in a fixed order, which is both more precise
+ * than one and quick enough for a small model. */
+#include "backend/cpu/cpu_kernels.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#define LANES 16
+
+static float sum_lanes(const float *lanes)
+{
+    float pairs[LANES / 2];
+    for (int i = 0; i < LANES / 2; i++)
+        pairs[i] = lanes[i] + lanes[i + LANES / 2];
+    float sum = 0;
+    for (int i = 0; i < LANES / 2; i++)
+        sum += pairs[i];
+    return sum;
+}
+
+static float dot(const float *restrict a, const float *restrict b, int n)
+{
+    float lanes[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (int l = 0; l < LANES; l++)
+            lanes[l] += a[i + l] * b[i + l];
+    }
+    for (int l = 0; i + l < n; l++)
+        lanes[l] += a[i + l] * b[i + l];
+    return sum_lanes(lanes);
+}
+
+static void linear(const struct linear_tile *tile)
+{
+    size_t row_size = 0;
+    if (!dtype_size(tile->type, (uint64_t)tile->n_in, &row_size))
+        return;
+    for (int n = 0; n < tile->n_rows; n++) {
+        dtype_to_f32(tile->type, tile->weights + (size_t)(tile->first_row + n) * row_size, (size_t)tile->n_in,
+                     tile->scratch);
+        float bias = tile->bias ? tile->bias[n] : 0;
+        for (int t = 0; t < tile->n_t; t++) {
+            float sum = dot(tile->scratch, tile->x + (size_t)t * (size_t)tile->n_in, tile->n_in);
+            tile->out[(size_t)t * tile->out_stride + (size_t)n] = tile->bias ? sum + bias : sum;
+        }
+    }
+}
+
+static void quantize_group(const float *x, struct act_group *out)
+{
+    float max = 0;
+    int sums[2] = {0, 0};
+    memset(out, 0, sizeof(*out));
+    for (int i = 0; i < 32; i++) {
+        if (!isfinite(x[i])) {
+            out->d = out->sum = out->sum16[0] = out->sum16[1] = NAN;
+            return;
+        }
+        max = fmaxf(max, fabsf(x[i]));
+    }
+    if (max < ACT_TINY)
+        return;
+    float inverse = 127 / max;
+    out->d = max / 127;
+    for (int i = 0; i < 32; i++) {
+        out->q[i] = (int8_t)rintf(x[i] * inverse);
+        sums[i / 16] += out->q[i];
+    }
+    out->sum = out->d * (float)(sums[0] + sums[1]);
+    out->minus_q = -(sums[0] + sums[1]);
+    for (int h = 0; h < 2; h++) {
+        out->sum16[h] = out->d * (float)sums[h];
+        out->minus_q16[h] = -sums[h];
+    }
+}
+
+static void quantize(const float *x, int n, struct act_group *out)
+{
+    for (int g = 0; g < n / 32; g++)
+        quantize_group(x + 32 * g, &out[g]);
+}
+
+/* ---- norms and elementwise ---- */
+
+static void norm(const float *x, int n, const struct norm_params *p, const float *w, const float *b, float *y)
+{
+    double sum = 0, squares = 0;
+    for (int i = 0; i < n; i++)
+        sum += (double)x[i];
+    double mean = p->kind == NORM_LAYER ? sum / n : 0;
+    for (int i = 0; i < n; i++)
+        squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+    float scale = (float)(1 / sqrt(squares / n + (double)p->eps));
+    for (int i = 0; i < n; i++) {
+        float v = (x[i] - (float)mean) * scale;
+        v = w ? v * (w[i] + p->weight_offset) : v;
+        y[i] = b ? v + b[i] : v;
+    }
+}
+
+static void add(float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        a[i] += b[i];
+}
+
+static void scale(float *a, float factor, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        a[i] *= factor;
+}
+
+static void softcap(float *a, float cap, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        a[i] = cap * tanhf(a[i] / cap);
+}
+
+static float activation(enum activation act, float x)
+{
+    switch (act) {
+    case ACT_SILU:
+        return x / (1 + expf(-x));
+    case ACT_GELU:
+        return 0.5f * x * (1 + erff(x * 0.70710678118654752f));
+    case ACT_GELU_TANH:
+        return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    case ACT_RELU:
+        return x > 0 || isnan(x) ? x : 0;
+    case ACT_RELU2:
+        return x > 0 || isnan(x) ? x * x : 0;
+    }
+    assert(!"an activation that does not exist");
+    return 0;
+}
+
+static void activate(float *a, enum activation act, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        a[i] = activation(act, a[i]);
+}
+
+static void activate_mul(float *a, const float *b, enum activation act, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        a[i] = activation(act, a[i]) * b[i];
+}
+
+static void rope(float *head, const float *cosines, const float *sines, enum rope_kind kind, int rot_dim)
+{
+    int half = rot_dim / 2;
+    for (int i = 0; i < half; i++) {
+        float *a = kind == ROPE_NEOX ? head + i : head + 2 * i;
+        float *b = kind == ROPE_NEOX ? head + i + half : head + 2 * i + 1;
+        float x = *a, y = *b;
+        *a = x * cosines[i] - y * sines[i];
+        *b = y * cosines[i] + x * sines[i];
+    }
+}
+
+/* ---- attention ---- */
+
+static float kv_load(enum kv_type type, const void *p, size_t i)
+{
+    return type == KV_F16 ? f16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
+}
+
+static void scores(const struct attention_block *b, const float *q, float *s)
+{
+    memset(s, 0, CPU_PAGE_TOKENS * sizeof(*s));
+    for (int d = 0; d < b->k_dim; d++) {
+        for (int j = b->first; j < b->end; j++)
+            s[j] += q[d] * kv_load(b->type, b->k, (size_t)d * CPU_PAGE_TOKENS + (size_t)j);
+    }
+    if (b->softcap > 0)
+        softcap(s + b->first, b->softcap, (size_t)(b->end - b->first));
+}
+
+static void attend(const struct attention_block *b, struct attention_query *query)
+{
+    float s[CPU_PAGE_TOKENS], m = query->m;
+    scores(b, query->q, s);
+    for (int j = b->first; j < b->end; j++)
+        m = s[j] > m || isnan(s[j]) ? s[j] : m;
+    float keep = expf(query->m - m);
+    query->m = m;
+    query->l *= keep;
+    for (int d = 0; d < b->v_dim; d++)
+        query->acc[d] *= keep;
+    for (int j = b->first; j < b->end; j++) {
+        float p = expf(s[j] - m);
+        query->l += p;
+        for (int d = 0; d < b->v_dim; d++)
+            query->acc[d] += p * kv_load(b->type, b->v, (size_t)j * (size_t)b->v_dim + (size_t)d);
+    }
+}
+
+static void attention(const struct attention_block *block, struct attention_query *queries, int n)
+{
+    for (int i = 0; i < n; i++)
+        attend(block, &queries[i]);
+}
+
+static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride)
+{
+    for (int i = 0; i < n; i++) {
+        if (type == KV_F16)
+            ((uint16_t *)dst)[(size_t)i * (size_t)stride] = f32_to_f16(x[i]);
+        else
+            ((float *)dst)[(size_t)i * (size_t)stride] = x[i];
+    }
+}
+
+static bool usable(const struct cpu_features *cpu)
+{
+    (void)cpu;
+    return true;
+}
+
+const struct cpu_kernel_table cpu__reference_table = {
+    .name = "reference",
+    .kind = CPU_KERNELS_REFERENCE,
+    .usable = usable,
+    .row_step = 1,
+    .linear =
+        {
+            [DTYPE_F32] = linear,
+            [DTYPE_F16] = linear,
+            [DTYPE_BF16] = linear,
+            [DTYPE_Q4_0] = linear,
+            [DTYPE_Q4_1] = linear,
+            [DTYPE_Q5_0] = linear,
+            [DTYPE_Q5_1] = linear,
+            [DTYPE_Q8_0] = linear,
+            [DTYPE_Q2_K] = linear,
+            [DTYPE_Q3_K] = linear,
+            [DTYPE_Q4_K] = linear,
+            [DTYPE_Q5_K] = linear,
+            [DTYPE_Q6_K] = linear,
+            [DTYPE_Q8_K] = linear,
+            [DTYPE_IQ4_NL] = linear,
+            [DTYPE_IQ4_XS] = linear,
+            [DTYPE_MXFP4] = linear,
+        },
+    .quantize = quantize,
+    .norm = norm,
+    .add = add,
+    .scale = scale,
+    .softcap = softcap,
+    .activate = activate,
+    .activate_mul = activate_mul,
+    .rope = rope,
+    .attention = attention,
+    .kv_store = kv_store,
+};

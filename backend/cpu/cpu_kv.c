@@ -1,0 +1,170 @@
+/* KV pages: sizes, layout, writing. cpu_internal.h draws a page. */
+#include "backend/cpu/cpu_internal.h"
+
+#include <string.h>
+
+static size_t head_size(const struct kv_group_spec *spec)
+{
+    return (size_t)(spec->k_dim + spec->v_dim) * CPU_PAGE_TOKENS * kv_type_size(spec->type);
+}
+
+int cpu__kv_page_tokens(const struct backend *be)
+{
+    (void)be;
+    return CPU_PAGE_TOKENS;
+}
+
+size_t cpu__kv_page_size(const struct backend *be, const struct kv_group_spec *spec)
+{
+    (void)be;
+    return (size_t)spec->n_layers * (size_t)spec->n_kv_heads * head_size(spec);
+}
+
+bool cpu__kv_bind(struct backend *base, const struct kv_group_spec *groups, int n_groups, uint8_t *pool,
+                  size_t pool_size, struct error *err)
+{
+    struct cpu_backend *be = cpu__of(base);
+    if (n_groups < 0 || n_groups > KV_MAX_GROUPS)
+        return error_set(err, ERR_INTERNAL, "%d KV groups were asked for; %d are possible.", n_groups, KV_MAX_GROUPS);
+    if ((uintptr_t)pool % CPU_ALIGN != 0)
+        return error_set(err, ERR_INTERNAL, "The KV pool is not aligned to %d bytes.", CPU_ALIGN);
+    for (int i = 0; i < n_groups; i++) {
+        size_t page_size = cpu__kv_page_size(base, &groups[i]);
+        if (groups[i].base > pool_size || page_size == 0)
+            return error_set(err, ERR_INTERNAL, "KV group %d begins outside the pool, or its pages are empty.", i);
+        be->groups[i] = (struct kv_group){
+            .spec = groups[i],
+            .head_size = head_size(&groups[i]),
+            .page_size = page_size,
+            .base = pool + groups[i].base,
+            .n_pages = (pool_size - groups[i].base) / page_size,
+        };
+    }
+    be->n_groups = n_groups;
+    return true;
+}
+
+/* The first page that a row of the sequence may read. */
+static int first_live_page(const struct kv_group_spec *spec, const struct batch_seq *seq)
+{
+    int first = spec->window > 0 ? seq->start - spec->window + 1 : 0;
+    return first > 0 ? first / CPU_PAGE_TOKENS : 0;
+}
+
+static bool check_seq(const struct cpu_backend *be, const struct batch_seq *seq, struct error *err)
+{
+    int64_t n_positions = (int64_t)seq->start + seq->n_rows;
+    if (seq->start < 0 || seq->n_rows < 0 || (int64_t)seq->n_pages * CPU_PAGE_TOKENS < n_positions)
+        return error_set(err, ERR_INTERNAL, "A block table of %d pages does not cover %lld positions.", seq->n_pages,
+                         (long long)n_positions);
+    int end = (int)((n_positions + CPU_PAGE_TOKENS - 1) / CPU_PAGE_TOKENS);
+    for (int g = 0; g < be->n_groups; g++) {
+        for (int i = first_live_page(&be->groups[g].spec, seq); i < end; i++) {
+            if (seq->pages[g][i] >= be->groups[g].n_pages)
+                return error_set(err, ERR_INTERNAL, "Entry %d of a block table names page %lu; group %d has %zu.", i,
+                                 (unsigned long)seq->pages[g][i], g, be->groups[g].n_pages);
+        }
+    }
+    return true;
+}
+
+/* Pages are memory that kernels write: a wrong index must not get there. */
+bool cpu__kv_check_batch(const struct cpu_backend *be, const struct batch *batch, struct error *err)
+{
+    int next = 0;
+    for (int i = 0; i < batch->n_seqs; i++) {
+        const struct batch_seq *seq = &batch->seqs[i];
+        if (seq->first_row != next)
+            return error_set(err, ERR_INTERNAL, "Sequence %d begins at row %d instead of %d.", i, seq->first_row, next);
+        if (!check_seq(be, seq, err))
+            return false;
+        next += seq->n_rows;
+    }
+    if (next != batch->n_rows)
+        return error_set(err, ERR_INTERNAL, "The sequences have %d rows, the batch %d.", next, batch->n_rows);
+    for (int i = 0; i < batch->n_out; i++) {
+        if (batch->out_rows[i] < 0 || batch->out_rows[i] >= batch->n_rows)
+            return error_set(err, ERR_INTERNAL, "Output row %d is not in the batch of %d.", batch->out_rows[i],
+                             batch->n_rows);
+    }
+    return true;
+}
+
+uint8_t *cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head)
+{
+    size_t index = (size_t)layer * (size_t)g->spec.n_kv_heads + (size_t)head;
+    return g->base + (size_t)page * g->page_size + index * g->head_size;
+}
+
+void cpu__kv_copy_page(struct backend *base, int group, uint32_t src, uint32_t dst, int n_tokens)
+{
+    const struct kv_group *g = &cpu__of(base)->groups[group];
+    size_t element = kv_type_size(g->spec.type);
+    size_t n_heads = (size_t)g->spec.n_layers * (size_t)g->spec.n_kv_heads;
+    const uint8_t *from = g->base + src * g->page_size;
+    uint8_t *to = g->base + dst * g->page_size;
+    for (size_t i = 0; i < n_heads; i++, from += g->head_size, to += g->head_size) {
+        size_t k_size = (size_t)g->spec.k_dim * CPU_PAGE_TOKENS * element;
+        for (int d = 0; d < g->spec.k_dim; d++) {
+            size_t row = (size_t)d * CPU_PAGE_TOKENS * element;
+            memcpy(to + row, from + row, (size_t)n_tokens * element);
+        }
+        memcpy(to + k_size, from + k_size, (size_t)n_tokens * (size_t)g->spec.v_dim * element);
+    }
+}
+
+struct write_args {
+    const struct cpu_backend *be;
+    const struct kv_group *group;
+    int group_index, layer;
+    const struct tensor *k, *v;
+};
+
+static void write_position(const struct write_args *a, const struct batch_seq *seq, int i)
+{
+    const struct kv_group_spec *spec = &a->group->spec;
+    const struct cpu_kernel_table *kernels = a->be->kernels;
+    size_t element = kv_type_size(spec->type);
+    size_t row = (size_t)(seq->first_row + i);
+    int position = seq->start + i, slot = position % CPU_PAGE_TOKENS;
+    uint32_t page = seq->pages[a->group_index][position / CPU_PAGE_TOKENS];
+    const float *k = a->k->f32 + row * (size_t)a->k->n_cols;
+    const float *v = a->v->f32 + row * (size_t)a->v->n_cols;
+    for (int h = 0; h < spec->n_kv_heads; h++) {
+        uint8_t *head = cpu__kv_head(a->group, page, a->layer, h);
+        uint8_t *v_rows = head + (size_t)spec->k_dim * CPU_PAGE_TOKENS * element;
+        kernels->kv_store(spec->type, k + (size_t)h * (size_t)spec->k_dim, spec->k_dim, head + (size_t)slot * element,
+                          CPU_PAGE_TOKENS);
+        kernels->kv_store(spec->type, v + (size_t)h * (size_t)spec->v_dim, spec->v_dim,
+                          v_rows + (size_t)slot * (size_t)spec->v_dim * element, 1);
+    }
+}
+
+static void write_rows(void *arg, int first, int end, int thread)
+{
+    const struct write_args *a = arg;
+    const struct batch *batch = a->be->batch;
+    (void)thread;
+    for (int s = 0; s < batch->n_seqs; s++) {
+        const struct batch_seq *seq = &batch->seqs[s];
+        int from = first > seq->first_row ? first - seq->first_row : 0;
+        int to = end - seq->first_row < seq->n_rows ? end - seq->first_row : seq->n_rows;
+        for (int i = from; i < to; i++)
+            write_position(a, seq, i);
+    }
+}
+
+void cpu__kv_write(struct backend *base, int group, int layer, struct tensor *k, struct tensor *v)
+{
+    struct cpu_backend *be = cpu__of(base);
+    if (!k || !v)
+        return;
+    const struct kv_group *g = &be->groups[group];
+    if (group >= be->n_groups || layer >= g->spec.n_layers || k->n_cols != g->spec.n_kv_heads * g->spec.k_dim ||
+        v->n_cols != g->spec.n_kv_heads * g->spec.v_dim || k->n_rows != be->batch->n_rows) {
+        cpu__fail(be, ERR_INTERNAL, "K and V do not fit the KV group.");
+        return;
+    }
+    struct write_args args = {be, g, group, layer, k, v};
+    cpu__for_rows(be, k->n_rows, (size_t)(k->n_cols + v->n_cols), write_rows, &args);
+}

@@ -1,0 +1,422 @@
+/* Packing goes group by group: a row's 32 codes and its scales are taken out of the file's block into a plain form,
+ * then spread over the panel, and the reverse for reading a row back. Block layouts: tensor/dtype_dequantize.c. Four
+ * bytes (a chunk) are handled as one little-endian word; codes are masked before they are shifted, so nothing crosses
+ * bytes. */
+#include "backend/cpu/cpu_pack.h"
+
+#include <string.h>
+
+static const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const int8_t mxfp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+static const struct pack_format formats[DTYPE_COUNT] = {
+    [DTYPE_Q4_0] = {4, 0, 8, NULL, PACK_F16, 32},          [DTYPE_Q4_1] = {4, 0, 0, NULL, PACK_F16_MIN, 32},
+    [DTYPE_Q5_0] = {4, 1, 16, NULL, PACK_F16, 32},         [DTYPE_Q5_1] = {4, 1, 0, NULL, PACK_F16_MIN, 32},
+    [DTYPE_Q8_0] = {8, 0, 0, NULL, PACK_F16, 32},          [DTYPE_Q2_K] = {2, 0, 0, NULL, PACK_K16_MIN, 256},
+    [DTYPE_Q3_K] = {2, 1, 4, NULL, PACK_K16, 256},         [DTYPE_Q4_K] = {4, 0, 0, NULL, PACK_K32_MIN, 256},
+    [DTYPE_Q5_K] = {4, 1, 0, NULL, PACK_K32_MIN, 256},     [DTYPE_Q6_K] = {4, 2, 32, NULL, PACK_K16, 256},
+    [DTYPE_Q8_K] = {8, 0, 0, NULL, PACK_F32_256, 256},     [DTYPE_IQ4_NL] = {4, 0, 0, iq4_values, PACK_F16, 32},
+    [DTYPE_IQ4_XS] = {4, 0, 0, iq4_values, PACK_K32, 256}, [DTYPE_MXFP4] = {4, 0, 0, mxfp4_values, PACK_E8M0, 32},
+};
+
+const struct pack_format *pack_format(enum dtype type)
+{
+    return formats[type].super_len ? &formats[type] : NULL;
+}
+
+/* ---- sizes ---- */
+
+/* Bytes for each row: of a super-block's head, and of a group's scales. */
+static const struct {
+    uint8_t head, group;
+} scales_sizes[] = {
+    [PACK_F16] = {0, 2}, [PACK_F16_MIN] = {0, 4}, [PACK_E8M0] = {0, 1},    [PACK_K32_MIN] = {4, 2},
+    [PACK_K32] = {2, 1}, [PACK_K16] = {2, 2},     [PACK_K16_MIN] = {4, 2}, [PACK_F32_256] = {4, 0},
+};
+
+size_t pack_head_size(const struct pack_format *f, int rows)
+{
+    return (size_t)rows * scales_sizes[f->scales].head;
+}
+
+size_t pack_scales_size(const struct pack_format *f, int rows)
+{
+    return (size_t)rows * scales_sizes[f->scales].group;
+}
+
+size_t pack_group_size(const struct pack_format *f, int rows)
+{
+    return pack_scales_size(f, rows) + (size_t)rows * 4 * (size_t)(f->low_bits + f->high_bits);
+}
+
+size_t pack_panel_size(const struct pack_format *f, int rows, int n_in)
+{
+    size_t super_size = pack_head_size(f, rows) + (size_t)(f->super_len / 32) * pack_group_size(f, rows);
+    return super_size * (size_t)(n_in / f->super_len);
+}
+
+/* ---- one row's group in plain form ---- */
+
+struct plain_group {
+    uint8_t bits[32];  /* as stored: before the offset or the table; 8 bits are two's complement */
+    uint8_t head[4];   /* d, dmin or f32 d */
+    uint8_t scales[4]; /* as enum pack_scales lists them */
+};
+
+static uint32_t load32(const uint8_t *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static void store32(uint8_t *p, uint32_t v)
+{
+    memcpy(p, &v, sizeof(v));
+}
+
+/* 16 bytes: elements 0-15 in low nibbles, 16-31 in high ones */
+static void take_nibbles(const uint8_t *qs, uint8_t *bits)
+{
+    for (int l = 0; l < 16; l++) {
+        bits[l] = qs[l] & 15;
+        bits[l + 16] = qs[l] >> 4;
+    }
+}
+
+/* 32 bytes, one element of each */
+static void take_field(const uint8_t *qs, int shift, int mask, uint8_t *bits)
+{
+    for (int l = 0; l < 32; l++)
+        bits[l] = (uint8_t)((qs[l] >> shift) & mask);
+}
+
+static void add_field(const uint8_t *qs, int shift, int mask, int to, uint8_t *bits)
+{
+    for (int l = 0; l < 32; l++)
+        bits[l] |= (uint8_t)(((qs[l] >> shift) & mask) << to);
+}
+
+static void add_fifth_bits(uint32_t qh, uint8_t *bits)
+{
+    for (int l = 0; l < 32; l++)
+        bits[l] |= (uint8_t)(((qh >> l) & 1) << 4);
+}
+
+static void take_scale_min(const uint8_t packed[12], int g, uint8_t out[2])
+{
+    if (g < 4) {
+        out[0] = packed[g] & 63;
+        out[1] = packed[g + 4] & 63;
+    } else {
+        out[0] = (uint8_t)((packed[g + 4] & 15) | ((packed[g - 4] >> 2) & 0x30));
+        out[1] = (uint8_t)((packed[g + 4] >> 4) | ((packed[g] >> 2) & 0x30));
+    }
+}
+
+static uint8_t q3_k_scale(const uint8_t *scales, int g)
+{
+    int low = (scales[g % 8] >> (4 * (g / 8))) & 15;
+    int high = (scales[8 + g % 4] >> (2 * (g / 4))) & 3;
+    return (uint8_t)((low | high << 4) - 32);
+}
+
+static uint8_t iq4_xs_scale(const uint8_t *block, int g)
+{
+    int scales_h = block[2] | block[3] << 8;
+    int low = (block[4 + g / 2] >> (4 * (g % 2))) & 15;
+    return (uint8_t)((low | ((scales_h >> (2 * g)) & 3) << 4) - 32);
+}
+
+/* Formats of 256 columns: group g of the block. */
+static void take_super(enum dtype type, const uint8_t *b, int g, struct plain_group *o)
+{
+    switch (type) {
+    case DTYPE_Q2_K:
+        memcpy(o->head, b + 80, 4);
+        memcpy(o->scales, b + 2 * g, 2);
+        take_field(b + 16 + 32 * (g / 4), 2 * (g % 4), 3, o->bits);
+        break;
+    case DTYPE_Q3_K:
+        memcpy(o->head, b + 108, 2);
+        o->scales[0] = q3_k_scale(b + 96, 2 * g);
+        o->scales[1] = q3_k_scale(b + 96, 2 * g + 1);
+        take_field(b + 32 + 32 * (g / 4), 2 * (g % 4), 3, o->bits);
+        add_field(b, g, 1, 2, o->bits);
+        break;
+    case DTYPE_Q4_K:
+        memcpy(o->head, b, 4);
+        take_scale_min(b + 4, g, o->scales);
+        take_field(b + 16 + 32 * (g / 2), 4 * (g % 2), 15, o->bits);
+        break;
+    case DTYPE_Q5_K:
+        memcpy(o->head, b, 4);
+        take_scale_min(b + 4, g, o->scales);
+        take_field(b + 48 + 32 * (g / 2), 4 * (g % 2), 15, o->bits);
+        add_field(b + 16, g, 1, 4, o->bits);
+        break;
+    case DTYPE_Q6_K:
+        memcpy(o->head, b + 208, 2);
+        memcpy(o->scales, b + 192 + 2 * g, 2);
+        take_field(b + 64 * (g / 4) + 32 * (g % 2), 4 * (g % 4 / 2), 15, o->bits);
+        add_field(b + 128 + 32 * (g / 4), 2 * (g % 4), 3, 4, o->bits);
+        break;
+    case DTYPE_Q8_K:
+        memcpy(o->head, b, 4);
+        memcpy(o->bits, b + 4 + 32 * g, 32);
+        break;
+    case DTYPE_IQ4_XS:
+        memcpy(o->head, b, 2);
+        o->scales[0] = iq4_xs_scale(b, g);
+        take_nibbles(b + 8 + 16 * g, o->bits);
+        break;
+    default:
+        break;
+    }
+}
+
+static void take_group(enum dtype type, const uint8_t *b, int g, struct plain_group *o)
+{
+    switch (type) {
+    case DTYPE_Q4_0:
+    case DTYPE_IQ4_NL:
+        memcpy(o->scales, b, 2);
+        take_nibbles(b + 2, o->bits);
+        break;
+    case DTYPE_Q4_1:
+        memcpy(o->scales, b, 4);
+        take_nibbles(b + 4, o->bits);
+        break;
+    case DTYPE_Q5_0:
+        memcpy(o->scales, b, 2);
+        take_nibbles(b + 6, o->bits);
+        add_fifth_bits(load32(b + 2), o->bits);
+        break;
+    case DTYPE_Q5_1:
+        memcpy(o->scales, b, 4);
+        take_nibbles(b + 8, o->bits);
+        add_fifth_bits(load32(b + 4), o->bits);
+        break;
+    case DTYPE_Q8_0:
+        memcpy(o->scales, b, 2);
+        memcpy(o->bits, b + 2, 32);
+        break;
+    case DTYPE_MXFP4:
+        o->scales[0] = b[0];
+        take_nibbles(b + 1, o->bits);
+        break;
+    default:
+        take_super(type, b, g, o);
+        break;
+    }
+}
+
+/* ---- panels ---- */
+
+/* `bits` bits (2, 4 or 8) of each code from bit `shift` on, to or from `at`: a row's place in the first vector. */
+static void put_bits(const uint8_t *codes, int bits, int shift, uint8_t *at, size_t vector_size)
+{
+    int per_byte = 8 / bits;
+    uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+    for (int v = 0; v < 8 / per_byte; v++, at += vector_size) {
+        uint32_t word = 0;
+        for (int i = 0; i < per_byte; i++)
+            word |= ((load32(codes + 4 * (v * per_byte + i)) >> shift) & mask) << (bits * i);
+        store32(at, word);
+    }
+}
+
+static void get_bits(uint8_t *codes, int bits, int shift, const uint8_t *at, size_t vector_size)
+{
+    int per_byte = 8 / bits;
+    uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+    for (int c = 0; c < 8; c++) {
+        uint32_t word = load32(at + (size_t)(c / per_byte) * vector_size) >> (bits * (c % per_byte));
+        store32(codes + 4 * c, load32(codes + 4 * c) | (word & mask) << shift);
+    }
+}
+
+/* Bit `shift` of each code: chunk c goes to bit c. */
+static void put_high_bit(const uint8_t *codes, int shift, uint8_t *at)
+{
+    uint32_t word = 0;
+    for (int c = 0; c < 8; c++)
+        word |= ((load32(codes + 4 * c) >> shift) & 0x01010101u) << c;
+    store32(at, word);
+}
+
+static void get_high_bit(uint8_t *codes, int shift, const uint8_t *at)
+{
+    uint32_t word = load32(at);
+    for (int c = 0; c < 8; c++)
+        store32(codes + 4 * c, load32(codes + 4 * c) | ((word >> c) & 0x01010101u) << shift);
+}
+
+/* An array of `width` bytes a row for each of a scale's fields: d then m, sc then mn. */
+struct field_layout {
+    uint8_t n, width;
+};
+static const struct field_layout head_fields[] = {
+    [PACK_F16] = {0, 0}, [PACK_F16_MIN] = {0, 0}, [PACK_E8M0] = {0, 0},    [PACK_K32_MIN] = {2, 2},
+    [PACK_K32] = {1, 2}, [PACK_K16] = {1, 2},     [PACK_K16_MIN] = {2, 2}, [PACK_F32_256] = {1, 4},
+};
+static const struct field_layout group_fields[] = {
+    [PACK_F16] = {1, 2}, [PACK_F16_MIN] = {2, 2}, [PACK_E8M0] = {1, 1},    [PACK_K32_MIN] = {2, 1},
+    [PACK_K32] = {1, 1}, [PACK_K16] = {2, 1},     [PACK_K16_MIN] = {2, 1}, [PACK_F32_256] = {0, 0},
+};
+
+static void put_fields(struct field_layout f, const uint8_t *values, int rows, int row, uint8_t *dst)
+{
+    for (int i = 0; i < f.n; i++)
+        memcpy(dst + (size_t)(i * rows + row) * f.width, values + i * f.width, f.width);
+}
+
+static void get_fields(struct field_layout f, uint8_t *values, int rows, int row, const uint8_t *src)
+{
+    for (int i = 0; i < f.n; i++)
+        memcpy(values + i * f.width, src + (size_t)(i * rows + row) * f.width, f.width);
+}
+
+static void put_codes(const struct pack_format *f, const uint8_t *codes, int rows, int row, uint8_t *group)
+{
+    size_t vector_size = (size_t)rows * 4;
+    uint8_t *low = group + pack_scales_size(f, rows) + (size_t)row * 4;
+    uint8_t *high = low + vector_size * (size_t)f->low_bits;
+    put_bits(codes, f->low_bits, 0, low, vector_size);
+    if (f->high_bits == 1)
+        put_high_bit(codes, f->low_bits, high);
+    else if (f->high_bits == 2)
+        put_bits(codes, 2, f->low_bits, high, vector_size);
+}
+
+static void get_codes(const struct pack_format *f, uint8_t *codes, int rows, int row, const uint8_t *group)
+{
+    size_t vector_size = (size_t)rows * 4;
+    const uint8_t *low = group + pack_scales_size(f, rows) + (size_t)row * 4;
+    const uint8_t *high = low + vector_size * (size_t)f->low_bits;
+    memset(codes, 0, 32);
+    get_bits(codes, f->low_bits, 0, low, vector_size);
+    if (f->high_bits == 1)
+        get_high_bit(codes, f->low_bits, high);
+    else if (f->high_bits == 2)
+        get_bits(codes, 2, f->low_bits, high, vector_size);
+}
+
+void pack_panel(enum dtype type, const void *matrix, size_t n_rows, int n_in, size_t first, int rows, uint8_t *dst)
+{
+    const struct pack_format *f = pack_format(type);
+    const struct dtype_info *info = dtype_info(type);
+    size_t block_size = (size_t)info->block_size, row_size = (size_t)(n_in / info->block_len) * block_size;
+    const uint8_t *src = (const uint8_t *)matrix + first * row_size;
+    int n_groups = f->super_len / 32;
+    int used = n_rows - first < (size_t)rows ? (int)(n_rows - first) : rows;
+    if (used < rows)
+        memset(dst, 0, pack_panel_size(f, rows, n_in));
+    for (int s = 0; s < n_in / f->super_len; s++) {
+        uint8_t *group = dst + pack_head_size(f, rows);
+        for (int g = 0; g < n_groups; g++, group += pack_group_size(f, rows)) {
+            for (int r = 0; r < used; r++) {
+                struct plain_group plain;
+                take_group(type, src + (size_t)r * row_size + (size_t)s * block_size, g, &plain);
+                if (g == 0)
+                    put_fields(head_fields[f->scales], plain.head, rows, r, dst);
+                put_fields(group_fields[f->scales], plain.scales, rows, r, group);
+                put_codes(f, plain.bits, rows, r, group);
+            }
+        }
+        dst = group;
+    }
+}
+
+/* ---- back to f32 ---- */
+
+struct affine {
+    float d, m; /* value = d code + m, or d code - m for the K formats */
+};
+
+static float f16_at(const uint8_t *p)
+{
+    return f16_to_f32((uint16_t)(p[0] | p[1] << 8));
+}
+
+static float e8m0_half(uint8_t e)
+{
+    uint32_t bits = e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23;
+    float f;
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
+/* Scale and offset of a half group, in the order of float operations that dtype_to_f32 has. */
+static struct affine affine_of(enum pack_scales kind, const struct plain_group *p, int half)
+{
+    struct affine a = {0, 0};
+    switch (kind) {
+    case PACK_F16:
+        a.d = f16_at(p->scales);
+        break;
+    case PACK_F16_MIN:
+        a.d = f16_at(p->scales);
+        a.m = f16_at(p->scales + 2);
+        break;
+    case PACK_E8M0:
+        a.d = e8m0_half(p->scales[0]);
+        break;
+    case PACK_K32_MIN:
+        a.d = f16_at(p->head) * (float)p->scales[0];
+        a.m = f16_at(p->head + 2) * (float)p->scales[1];
+        break;
+    case PACK_K32:
+        a.d = f16_at(p->head) * (float)(int8_t)p->scales[0];
+        break;
+    case PACK_K16:
+        a.d = f16_at(p->head) * (float)(int8_t)p->scales[half];
+        break;
+    case PACK_K16_MIN:
+        a.d = f16_at(p->head) * (float)(p->scales[half] & 15);
+        a.m = f16_at(p->head + 2) * (float)(p->scales[half] >> 4);
+        break;
+    case PACK_F32_256:
+        memcpy(&a.d, p->head, sizeof(a.d));
+        break;
+    }
+    return a;
+}
+
+static int code_of(const struct pack_format *f, uint8_t bits)
+{
+    if (f->table)
+        return f->table[bits];
+    return f->low_bits == 8 ? (int8_t)bits : bits - f->offset;
+}
+
+static void values_of(const struct pack_format *f, const struct plain_group *p, float *dst)
+{
+    for (int half = 0; half < 2; half++) {
+        struct affine a = affine_of(f->scales, p, half);
+        for (int i = 16 * half; i < 16 * half + 16; i++) {
+            float v = a.d * (float)code_of(f, p->bits[i]);
+            if (f->scales == PACK_F16_MIN)
+                v = v + a.m;
+            else if (f->scales == PACK_K32_MIN || f->scales == PACK_K16_MIN)
+                v = v - a.m;
+            dst[i] = v;
+        }
+    }
+}
+
+void pack_unpack_row(enum dtype type, const uint8_t *panel, int rows, int row, int n_in, float *dst)
+{
+    const struct pack_format *f = pack_format(type);
+    for (int s = 0; s < n_in / f->super_len; s++) {
+        struct plain_group plain = {0};
+        const uint8_t *group = panel + pack_head_size(f, rows);
+        get_fields(head_fields[f->scales], plain.head, rows, row, panel);
+        for (int g = 0; g < f->super_len / 32; g++, dst += 32, group += pack_group_size(f, rows)) {
+            get_fields(group_fields[f->scales], plain.scales, rows, row, group);
+            get_codes(f, plain.bits, rows, row, group);
+            values_of(f, &plain, dst);
+        }
+        panel = group;
+    }
+}

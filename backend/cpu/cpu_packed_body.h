@@ -1,0 +1,317 @@
+/* Products with packed weights, for any vector width: the body of the files that define an instruction set's primitives
+ * (cpu_kernels_avx2.c, cpu_kernels_avx512.c) and then include this once. Not a header of its own.
+ *
+ * A tile is PANELS panels (each VL rows, cpu_pack.h) by up to TOKENS tokens. A vector of codes is decoded once and
+ * multiplied with a chunk of each token, 4 columns at a time; PANELS x TOKENS accumulators keep the multipliers busy.
+ * Each (row, token) goes through the same steps whatever else is in the tile: a = sum of codes times q of a group (or
+ * half a group), exact in integers f = f + (a * scale) * d          f = f + offset * (sum of the group's activations)
+ *
+ * Primitives expected:
+ *     VL, vf, vi                       lanes (= rows of a panel); vectors of VL floats, of 4 VL bytes
+ *     PANELS, TOKENS                   of the largest tile
+ *     vf_zero vf_fma vf_splat vf_store vf_load vf_of_i32(vi)   vf_load_f16 vf_load_u8 vf_load_i8: VL of them as floats
+ *     vi_load vi_and vi_or vi_splat32 vi_splat8 vi_srl16 vi_sll16 (by bits, in 16-bit lanes; or more) vi_load_u8: as
+ * int32 vi_table(p)                      16 bytes, repeated in each 128-bit lane; vi_lookup(table, indexes below 16)
+ *     dot_step(&acc, &part, w, a, kind, first, last): acc += w . a, by way of part between first and last
+ *     WIDE_SHIFT                       how codes of 8 bits become what dot_step wants: see enum code_kind */
+
+/* Codes as dot_step takes them. */
+enum code_kind {
+    CODE_UNSIGNED, /* code + offset, unsigned and at most 63 */
+    CODE_SIGNED,   /* 8 bits; dot_step multiplies (code + 128) where WIDE_SHIFT is 7, the code itself where it is 0 */
+};
+
+struct code_spec {
+    int low, high; /* bits */
+    enum code_kind kind;
+    int shift;           /* offset is 1 << shift; 0: none */
+    const int8_t *table; /* of CODE_SIGNED, or, with the offset added, of CODE_UNSIGNED; NULL: none */
+    enum pack_scales scales;
+    int run; /* chunks whose products may be summed in 16 bits */
+};
+
+#define VECTOR_SIZE (4 * VL)
+
+INLINE vi decode(const struct code_spec s, const uint8_t *codes, vi table, const int c)
+{
+    vi x;
+    if (s.low == 8)
+        x = vi_load(codes + c * VECTOR_SIZE);
+    else if (s.low == 4)
+        x = vi_and(vi_srl16(vi_load(codes + c / 2 * VECTOR_SIZE), c % 2 * 4), vi_splat8(15));
+    else
+        x = vi_and(vi_srl16(vi_load(codes + c / 4 * VECTOR_SIZE), c % 4 * 2), vi_splat8(3));
+    if (s.high == 1) {
+        vi h = vi_load(codes + s.low * VECTOR_SIZE);
+        h = c > s.low ? vi_srl16(h, c - s.low) : vi_sll16(h, s.low - c);
+        x = vi_or(x, vi_and(h, vi_splat8(1 << s.low)));
+    } else if (s.high == 2) {
+        vi h = vi_load(codes + (s.low + c / 4) * VECTOR_SIZE);
+        h = c % 4 == 3 ? vi_srl16(h, 2) : vi_sll16(h, 4 - c % 4 * 2);
+        x = vi_or(x, vi_and(h, vi_splat8(0x30)));
+    }
+    return s.table ? vi_lookup(table, x) : x;
+}
+
+/* ---- scales ---- */
+
+/* Of one panel: for each half of the group, or [0] for the whole. */
+struct panel_scales {
+    vf scale[2], offset[2];
+};
+
+INLINE int halves(const struct code_spec s)
+{
+    return s.scales == PACK_K16 || s.scales == PACK_K16_MIN ? 2 : 1;
+}
+
+INLINE bool has_offsets(const struct code_spec s)
+{
+    return s.scales == PACK_F16_MIN || s.scales == PACK_K32_MIN || s.scales == PACK_K16_MIN;
+}
+
+INLINE bool has_head(const struct code_spec s)
+{
+    return s.scales >= PACK_K32_MIN;
+}
+
+INLINE int head_size(const struct code_spec s)
+{
+    return !has_head(s) ? 0 : s.scales == PACK_K32 || s.scales == PACK_K16 ? 2 * VL : 4 * VL;
+}
+
+INLINE int scales_size(const struct code_spec s)
+{
+    switch (s.scales) {
+    case PACK_F16_MIN:
+        return 4 * VL;
+    case PACK_E8M0:
+    case PACK_K32:
+        return VL;
+    case PACK_F32_256:
+        return 0;
+    default:
+        return 2 * VL;
+    }
+}
+
+/* d and -dmin of a super-block */
+INLINE void load_head(const struct code_spec s, const uint8_t *p, vf head[2])
+{
+    head[0] = s.scales == PACK_F32_256 ? vf_load(p) : vf_load_f16(p);
+    head[1] = vf_zero();
+    if (has_offsets(s))
+        head[1] = vf_zero() - vf_load_f16(p + 2 * VL);
+}
+
+/* 2^(e - 128), also for the subnormal e = 0 and 1 */
+INLINE vf load_e8m0(const uint8_t *p)
+{
+    uint32_t bits[VL];
+    for (int i = 0; i < VL; i++)
+        bits[i] = p[i] < 2 ? 0x00200000u << p[i] : (uint32_t)(p[i] - 1) << 23;
+    return vf_load(bits);
+}
+
+INLINE void load_nibble_scales(const uint8_t *p, const vf head[2], struct panel_scales *o, int half)
+{
+    uint8_t scale[VL], offset[VL];
+    for (int i = 0; i < VL; i++) {
+        scale[i] = p[i] & 15;
+        offset[i] = p[i] >> 4;
+    }
+    o->scale[half] = head[0] * vf_load_u8(scale);
+    o->offset[half] = head[1] * vf_load_u8(offset);
+}
+
+INLINE void load_scales(const struct code_spec s, const uint8_t *p, const vf head[2], struct panel_scales *o)
+{
+    switch (s.scales) {
+    case PACK_F16:
+        o->scale[0] = vf_load_f16(p);
+        break;
+    case PACK_F16_MIN:
+        o->scale[0] = vf_load_f16(p);
+        o->offset[0] = vf_load_f16(p + 2 * VL);
+        break;
+    case PACK_E8M0:
+        o->scale[0] = load_e8m0(p);
+        break;
+    case PACK_K32_MIN:
+        o->scale[0] = head[0] * vf_load_u8(p);
+        o->offset[0] = head[1] * vf_load_u8(p + VL);
+        break;
+    case PACK_K32:
+        o->scale[0] = head[0] * vf_load_i8(p);
+        break;
+    case PACK_K16:
+        o->scale[0] = head[0] * vf_load_i8(p);
+        o->scale[1] = head[0] * vf_load_i8(p + VL);
+        break;
+    case PACK_K16_MIN:
+        load_nibble_scales(p, head, o, 0);
+        load_nibble_scales(p + VL, head, o, 1);
+        break;
+    case PACK_F32_256:
+        o->scale[0] = head[0];
+        break;
+    }
+}
+
+/* ---- tiles ---- */
+
+/* Half a group (or a whole): f[p][t] moves on by its products. */
+INLINE void run_chunks(const struct code_spec s, const uint8_t *const *codes, vi table, const struct panel_scales *sc,
+                       const struct act_group *const *x, const int half, const int n_panels, const int n_tokens,
+                       vf f[PANELS][TOKENS])
+{
+    const int n_chunks = 8 / halves(s), begin = half * n_chunks;
+    const int shift = s.kind == CODE_SIGNED ? WIDE_SHIFT : s.shift;
+    vi acc[PANELS][TOKENS], part[PANELS][TOKENS];
+    UNROLL for (int t = 0; t < n_tokens; t++)
+    {
+        vi start = vi_zero();
+        if (shift > 0)
+            start = vi_sll32(vi_splat32(halves(s) == 2 ? &x[t]->minus_q16[half] : &x[t]->minus_q), shift);
+        UNROLL for (int p = 0; p < n_panels; p++) acc[p][t] = start;
+    }
+    UNROLL for (int c = begin; c < begin + n_chunks; c++)
+    {
+        vi w[PANELS];
+        UNROLL for (int p = 0; p < n_panels; p++) w[p] = code_ready(decode(s, codes[p], table, c), s.kind);
+        UNROLL for (int t = 0; t < n_tokens; t++)
+        {
+            vi a = vi_splat32(x[t]->q + 4 * c);
+            UNROLL for (int p = 0; p < n_panels; p++)
+                dot_step(&acc[p][t], &part[p][t], w[p], a, s.kind, c % s.run == 0 || c == begin,
+                         c % s.run == s.run - 1 || c == begin + n_chunks - 1);
+        }
+    }
+    UNROLL for (int t = 0; t < n_tokens; t++)
+    {
+        vf d = vf_splat(&x[t]->d), sum = vf_splat(halves(s) == 2 ? &x[t]->sum16[half] : &x[t]->sum);
+        UNROLL for (int p = 0; p < n_panels; p++)
+        {
+            f[p][t] = vf_fma(vf_of_i32(acc[p][t]) * sc[p].scale[half], d, f[p][t]);
+            if (has_offsets(s))
+                f[p][t] = vf_fma(sc[p].offset[half], sum, f[p][t]);
+        }
+    }
+}
+
+INLINE void run_group(const struct code_spec s, const uint8_t **at, vi table, vf head[PANELS][2],
+                      const struct act_group *const *x, const int n_panels, const int n_tokens, vf f[PANELS][TOKENS])
+{
+    struct panel_scales sc[PANELS];
+    const uint8_t *codes[PANELS];
+    UNROLL for (int p = 0; p < n_panels; p++)
+    {
+        load_scales(s, at[p], head[p], &sc[p]);
+        codes[p] = at[p] + scales_size(s);
+        at[p] = codes[p] + (s.low + s.high) * VECTOR_SIZE;
+    }
+    UNROLL for (int half = 0; half < halves(s); half++) run_chunks(s, codes, table, sc, x, half, n_panels, n_tokens, f);
+}
+
+static void store_lanes(float *out, vf v, int n, const float *bias)
+{
+    float lanes[VL];
+    vf_store(lanes, v);
+    for (int i = 0; i < n; i++)
+        out[i] = bias ? lanes[i] + bias[i] : lanes[i];
+}
+
+/* Rows row .. row + n_rows (at most n_panels panels) by tokens t0 .. t0 + n_tokens. */
+INLINE void packed_tile(const struct code_spec s, const struct linear_tile *tile, const int row, const int t0,
+                        const int n_panels, const int n_tokens)
+{
+    const int n_groups = tile->n_in / 32, super = has_head(s) ? 8 : 1;
+    const size_t panel_size =
+        (size_t)(n_groups / super) * (size_t)(head_size(s) + super * (scales_size(s) + (s.low + s.high) * VECTOR_SIZE));
+    const struct act_group *x[TOKENS];
+    const uint8_t *at[PANELS];
+    vf f[PANELS][TOKENS], head[PANELS][2];
+    const vi table = s.table ? vi_table(s.table) : vi_zero();
+    UNROLL for (int t = 0; t < n_tokens; t++) x[t] = tile->q8 + (size_t)(t0 + t) * (size_t)n_groups;
+    UNROLL for (int p = 0; p < n_panels; p++)
+    {
+        at[p] = tile->weights + (size_t)((tile->first_row + row) / VL + p) * panel_size;
+        UNROLL for (int t = 0; t < n_tokens; t++) f[p][t] = vf_zero();
+    }
+    for (int g = 0; g < n_groups; g += super) {
+        UNROLL for (int p = 0; p < n_panels; p++)
+        {
+            head[p][0] = head[p][1] = vf_zero();
+            if (has_head(s))
+                load_head(s, at[p], head[p]);
+            at[p] += head_size(s);
+        }
+        for (int i = 0; i < super; i++) {
+            run_group(s, at, table, head, x, n_panels, n_tokens, f);
+            UNROLL for (int t = 0; t < n_tokens; t++) x[t]++;
+        }
+    }
+    UNROLL for (int p = 0; p < n_panels; p++)
+    {
+        int first = row + p * VL, n = tile->n_rows - first < VL ? tile->n_rows - first : VL;
+        UNROLL for (int t = 0; t < n_tokens; t++) store_lanes(tile->out + (size_t)(t0 + t) * tile->out_stride + first,
+                                                              f[p][t], n, tile->bias ? tile->bias + first : NULL);
+    }
+}
+
+/* All tokens by n_panels panels from `row` on. */
+INLINE void packed_rows(const struct code_spec s, const struct linear_tile *tile, const int row, const int n_panels)
+{
+    int t = 0;
+    for (; t + TOKENS <= tile->n_t; t += TOKENS)
+        packed_tile(s, tile, row, t, n_panels, TOKENS);
+    if (TOKENS > 4 && t + 4 <= tile->n_t) {
+        packed_tile(s, tile, row, t, n_panels, 4);
+        t += 4;
+    }
+    if (TOKENS > 2 && t + 2 <= tile->n_t) {
+        packed_tile(s, tile, row, t, n_panels, 2);
+        t += 2;
+    }
+    for (; t < tile->n_t; t++)
+        packed_tile(s, tile, row, t, n_panels, 1);
+}
+
+INLINE void packed_linear(const struct code_spec s, const struct linear_tile *tile)
+{
+    int row = 0;
+    for (; row + (PANELS - 1) * VL < tile->n_rows; row += PANELS * VL)
+        packed_rows(s, tile, row, PANELS);
+    for (; row < tile->n_rows; row += VL)
+        packed_rows(s, tile, row, 1);
+}
+
+#define PACKED_LINEAR(name, ...)                           \
+    static void packed_##name(const struct linear_tile *t) \
+    {                                                      \
+        packed_linear((struct code_spec){__VA_ARGS__}, t); \
+    }
+
+static const int8_t iq4_table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const int8_t mxfp4_table[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4}; /* + 16 */
+
+PACKED_LINEAR(q4_0, 4, 0, CODE_UNSIGNED, 3, NULL, PACK_F16, 8)
+PACKED_LINEAR(q4_1, 4, 0, CODE_UNSIGNED, 0, NULL, PACK_F16_MIN, 8)
+PACKED_LINEAR(q5_0, 4, 1, CODE_UNSIGNED, 4, NULL, PACK_F16, 4)
+PACKED_LINEAR(q5_1, 4, 1, CODE_UNSIGNED, 0, NULL, PACK_F16_MIN, 4)
+PACKED_LINEAR(q8_0, 8, 0, CODE_SIGNED, 0, NULL, PACK_F16, 1)
+PACKED_LINEAR(q2_k, 2, 0, CODE_UNSIGNED, 0, NULL, PACK_K16_MIN, 4)
+PACKED_LINEAR(q3_k, 2, 1, CODE_UNSIGNED, 2, NULL, PACK_K16, 4)
+PACKED_LINEAR(q4_k, 4, 0, CODE_UNSIGNED, 0, NULL, PACK_K32_MIN, 8)
+PACKED_LINEAR(q5_k, 4, 1, CODE_UNSIGNED, 0, NULL, PACK_K32_MIN, 4)
+PACKED_LINEAR(q6_k, 4, 2, CODE_UNSIGNED, 5, NULL, PACK_K16, 2)
+PACKED_LINEAR(q8_k, 8, 0, CODE_SIGNED, 0, NULL, PACK_F32_256, 1)
+PACKED_LINEAR(iq4_nl, 4, 0, CODE_SIGNED, 0, iq4_table, PACK_F16, 1)
+PACKED_LINEAR(iq4_xs, 4, 0, CODE_SIGNED, 0, iq4_table, PACK_K32, 1)
+PACKED_LINEAR(mxfp4, 4, 0, CODE_UNSIGNED, 4, mxfp4_table, PACK_E8M0, 4)
+
+#define PACKED_TABLE                                                                                                \
+    [DTYPE_Q4_0] = packed_q4_0, [DTYPE_Q4_1] = packed_q4_1, [DTYPE_Q5_0] = packed_q5_0, [DTYPE_Q5_1] = packed_q5_1, \
+    [DTYPE_Q8_0] = packed_q8_0, [DTYPE_Q2_K] = packed_q2_k, [DTYPE_Q3_K] = packed_q3_k, [DTYPE_Q4_K] = packed_q4_k, \
+    [DTYPE_Q5_K] = packed_q5_k, [DTYPE_Q6_K] = packed_q6_k, [DTYPE_Q8_K] = packed_q8_k,                             \
+    [DTYPE_IQ4_NL] = packed_iq4_nl, [DTYPE_IQ4_XS] = packed_iq4_xs, [DTYPE_MXFP4] = packed_mxfp4

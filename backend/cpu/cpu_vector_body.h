@@ -1,0 +1,444 @@
+/* Everything but the products with packed weights, for any vector width: the body of the files that define an
+ * instruction set's primitives and then include this once (cpu_packed_body.h lists most of them). Not a header of its
+ * own.
+ *
+ * Bits: elementwise kernels treat each element alike, tails go through the same vectors, partly filled. Reductions have
+ * VL lanes in a fixed order.
+ *
+ * More primitives: vf_load_n(p, n), vf_store_n(p, v, n): the first n < VL elements, the rest 0 when loaded;
+ * vf_load_bf16; vf_max, vf_min: the second operand where either is NaN; vf_round: to nearest even; vf_exp2_mul(x, n): x
+ * 2^n for whole -126 <= n <= 128; vf_below(a, b, x): x where a < b, else 0; vf_sum, vf_max_lane: of the lanes, in a
+ * fixed order; vf_abs; vf_copy_sign(x, s): |x| with the sign of s; vf_store_f16(p, v); vf_pairs(p): p[0] p[0] p[1] p[1]
+ * ...; vf_swap_pairs; vf_add_sub(a, b): a - b in even lanes, a + b in odd ones; vf_set1(x). ATTEND_QUERIES, FLOAT_ROWS,
+ * FLOAT_TOKENS: tiles that fit the registers. */
+
+/* ---- functions ---- */
+
+/* e^x: relative error under 2^-22; 0 below -87.3 (no subnormals), infinity from 88.4 on; NaN stays. */
+INLINE vf vf_exp(vf x)
+{
+    vf bounded = vf_min(vf_set1(89.0f), vf_max(vf_set1(-88.0f), x));
+    vf n = vf_round(bounded * vf_set1(1.44269504f));
+    n = vf_max(vf_set1(-126.0f), n);
+    vf r = vf_fma(n, vf_set1(-0.693359375f), bounded); /* ln 2 in two parts, the first exact in few bits */
+    r = vf_fma(n, vf_set1(2.12194440e-4f), r);
+    vf p = vf_set1(1.9875691500e-4f);
+    p = vf_fma(p, r, vf_set1(1.3981999507e-3f));
+    p = vf_fma(p, r, vf_set1(8.3334519073e-3f));
+    p = vf_fma(p, r, vf_set1(4.1665795894e-2f));
+    p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
+    p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
+    p = vf_fma(p, r * r, r) + vf_set1(1.0f);
+    vf y = vf_exp2_mul(p, n);
+    return y - vf_below(x, vf_set1(-87.3f), y);
+}
+
+/* Absolute error about 2^-23. */
+INLINE vf vf_tanh(vf x)
+{
+    vf e = vf_exp(vf_abs(x) * vf_set1(2.0f));
+    vf one = vf_set1(1.0f);
+    return vf_copy_sign(one - vf_set1(2.0f) / (e + one), x);
+}
+
+/* Abramowitz and Stegun 7.1.26: absolute error 1.5e-7. */
+INLINE vf vf_erf(vf x)
+{
+    vf a = vf_abs(x), one = vf_set1(1.0f);
+    vf t = one / vf_fma(vf_set1(0.3275911f), a, one);
+    vf p = vf_set1(1.061405429f);
+    p = vf_fma(p, t, vf_set1(-1.453152027f));
+    p = vf_fma(p, t, vf_set1(1.421413741f));
+    p = vf_fma(p, t, vf_set1(-0.284496736f));
+    p = vf_fma(p, t, vf_set1(0.254829592f));
+    return vf_copy_sign(one - p * t * vf_exp(vf_zero() - a * a), x);
+}
+
+INLINE vf vf_activate(vf x, const enum activation act)
+{
+    vf one = vf_set1(1.0f), half = vf_set1(0.5f);
+    switch (act) {
+    case ACT_SILU:
+        return x / (one + vf_exp(vf_zero() - x));
+    case ACT_GELU:
+        return half * x * (one + vf_erf(x * vf_set1(0.70710678f)));
+    case ACT_GELU_TANH:
+        return half * x * (one + vf_tanh(vf_set1(0.79788456f) * (x + vf_set1(0.044715f) * x * x * x)));
+    case ACT_RELU:
+        return vf_max(vf_zero(), x);
+    case ACT_RELU2:
+        return vf_max(vf_zero(), x) * vf_max(vf_zero(), x);
+    }
+    return x;
+}
+
+/* ---- elementwise ---- */
+
+INLINE vf load_some(const float *p, size_t left)
+{
+    return left >= VL ? vf_load(p) : vf_load_n(p, (int)left);
+}
+
+INLINE void store_some(float *p, vf v, size_t left)
+{
+    if (left >= VL)
+        vf_store(p, v);
+    else
+        vf_store_n(p, v, (int)left);
+}
+
+static void add(float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        store_some(a + i, load_some(a + i, n - i) + load_some(b + i, n - i), n - i);
+}
+
+static void scale(float *a, float factor, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        store_some(a + i, load_some(a + i, n - i) * vf_set1(factor), n - i);
+}
+
+static void softcap(float *a, float cap, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        store_some(a + i, vf_set1(cap) * vf_tanh(load_some(a + i, n - i) / vf_set1(cap)), n - i);
+}
+
+INLINE void activate_all(float *a, const float *b, const enum activation act, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL) {
+        vf y = vf_activate(load_some(a + i, n - i), act);
+        if (b)
+            y = y * load_some(b + i, n - i);
+        store_some(a + i, y, n - i);
+    }
+}
+
+static void activate_mul(float *a, const float *b, enum activation act, size_t n)
+{
+    switch (act) {
+    case ACT_SILU:
+        activate_all(a, b, ACT_SILU, n);
+        break;
+    case ACT_GELU:
+        activate_all(a, b, ACT_GELU, n);
+        break;
+    case ACT_GELU_TANH:
+        activate_all(a, b, ACT_GELU_TANH, n);
+        break;
+    case ACT_RELU:
+        activate_all(a, b, ACT_RELU, n);
+        break;
+    case ACT_RELU2:
+        activate_all(a, b, ACT_RELU2, n);
+        break;
+    }
+}
+
+static void activate(float *a, enum activation act, size_t n)
+{
+    activate_mul(a, NULL, act, n);
+}
+
+static void norm(const float *x, int n, const struct norm_params *p, const float *w, const float *b, float *y)
+{
+    size_t len = (size_t)n;
+    vf sum = vf_zero(), squares = vf_zero();
+    float mean = 0;
+    if (p->kind == NORM_LAYER) {
+        for (size_t i = 0; i < len; i += VL)
+            sum = sum + load_some(x + i, len - i);
+        mean = vf_sum(sum) / (float)n;
+    }
+    for (size_t i = 0; i < len; i += VL) {
+        vf v = load_some(x + i, len - i) - vf_set1(mean);
+        if (len - i < VL && p->kind == NORM_LAYER) { /* empty lanes are 0 before the mean is taken off */
+            float lanes[VL];
+            vf_store(lanes, v);
+            v = vf_load_n(lanes, (int)(len - i));
+        }
+        squares = vf_fma(v, v, squares);
+    }
+    vf factor = vf_set1(1.0f / sqrtf(vf_sum(squares) / (float)n + p->eps));
+    for (size_t i = 0; i < len; i += VL) {
+        vf v = (load_some(x + i, len - i) - vf_set1(mean)) * factor;
+        if (w)
+            v = v * (load_some(w + i, len - i) + vf_set1(p->weight_offset));
+        if (b)
+            v = v + load_some(b + i, len - i);
+        store_some(y + i, v, len - i);
+    }
+}
+
+static void rope_halves(float *head, const float *cosines, const float *sines, int half)
+{
+    size_t len = (size_t)half;
+    for (size_t i = 0; i < len; i += VL) {
+        vf x = load_some(head + i, len - i), y = load_some(head + half + i, len - i);
+        vf c = load_some(cosines + i, len - i), s = load_some(sines + i, len - i);
+        store_some(head + i, x * c - y * s, len - i);
+        store_some(head + half + i, y * c + x * s, len - i);
+    }
+}
+
+static void rope_pairs(float *head, const float *cosines, const float *sines, int half)
+{
+    int i = 0;
+    for (; i + VL / 2 <= half; i += VL / 2) {
+        vf x = vf_load(head + 2 * i);
+        vf_store(head + 2 * i, vf_add_sub(x * vf_pairs(cosines + i), vf_swap_pairs(x) * vf_pairs(sines + i)));
+    }
+    for (; i < half; i++) { /* the same operations on single floats: multiply, multiply, add */
+        float x = head[2 * i], y = head[2 * i + 1];
+        head[2 * i] = x * cosines[i] - y * sines[i];
+        head[2 * i + 1] = y * cosines[i] + x * sines[i];
+    }
+}
+
+static void rope(float *head, const float *cosines, const float *sines, enum rope_kind kind, int rot_dim)
+{
+    if (kind == ROPE_NEOX)
+        rope_halves(head, cosines, sines, rot_dim / 2);
+    else
+        rope_pairs(head, cosines, sines, rot_dim / 2);
+}
+
+static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride)
+{
+    for (int i = 0; i < n; i += VL) {
+        int left = n - i < VL ? n - i : VL;
+        float lanes[VL];
+        uint16_t halves_of[VL];
+        vf v = load_some(x + i, (size_t)left);
+        vf_store(lanes, v);
+        vf_store_f16(halves_of, v);
+        for (int l = 0; l < left; l++) {
+            if (type == KV_F16)
+                ((uint16_t *)dst)[(size_t)(i + l) * (size_t)stride] = halves_of[l];
+            else
+                ((float *)dst)[(size_t)(i + l) * (size_t)stride] = lanes[l];
+        }
+    }
+}
+
+/* ---- float weights, float activations ---- */
+
+INLINE vf load_weight(const enum dtype type, const uint8_t *row, int k)
+{
+    return type == DTYPE_F32   ? vf_load((const float *)(const void *)row + k)
+           : type == DTYPE_F16 ? vf_load_f16(row + 2 * (size_t)k)
+                               : vf_load_bf16(row + 2 * (size_t)k);
+}
+
+INLINE vf load_weight_n(const enum dtype type, const uint8_t *row, int k, int n)
+{
+    uint8_t lanes[4 * VL] = {0};
+    size_t size = type == DTYPE_F32 ? 4 : 2;
+    memcpy(lanes, row + (size_t)k * size, (size_t)n * size);
+    return load_weight(type, lanes, 0);
+}
+
+INLINE void float_tile(const enum dtype type, const struct linear_tile *tile, const int row, const int t0,
+                       const int n_rows, const int n_tokens)
+{
+    const size_t n_in = (size_t)tile->n_in, row_size = n_in * (type == DTYPE_F32 ? 4 : 2);
+    const uint8_t *w = tile->weights + (size_t)(tile->first_row + row) * row_size;
+    const float *x = tile->x + (size_t)t0 * n_in;
+    vf f[FLOAT_ROWS][FLOAT_TOKENS];
+    UNROLL for (int r = 0; r < n_rows; r++) UNROLL for (int t = 0; t < n_tokens; t++) f[r][t] = vf_zero();
+    int k = 0;
+    for (; k + VL <= tile->n_in; k += VL) {
+        vf a[FLOAT_TOKENS];
+        UNROLL for (int t = 0; t < n_tokens; t++) a[t] = vf_load(x + (size_t)t * n_in + k);
+        UNROLL for (int r = 0; r < n_rows; r++)
+        {
+            vf b = load_weight(type, w + (size_t)r * row_size, k);
+            UNROLL for (int t = 0; t < n_tokens; t++) f[r][t] = vf_fma(a[t], b, f[r][t]);
+        }
+    }
+    if (k < tile->n_in) {
+        UNROLL for (int r = 0; r < n_rows; r++)
+        {
+            vf b = load_weight_n(type, w + (size_t)r * row_size, k, tile->n_in - k);
+            UNROLL for (int t = 0; t < n_tokens; t++) f[r][t] =
+                vf_fma(vf_load_n(x + (size_t)t * n_in + k, tile->n_in - k), b, f[r][t]);
+        }
+    }
+    UNROLL for (int r = 0; r < n_rows; r++)
+    {
+        UNROLL for (int t = 0; t < n_tokens; t++)
+        {
+            float sum = vf_sum(f[r][t]);
+            tile->out[(size_t)(t0 + t) * tile->out_stride + (size_t)(row + r)] =
+                tile->bias ? sum + tile->bias[row + r] : sum;
+        }
+    }
+}
+
+INLINE void float_rows(const enum dtype type, const struct linear_tile *tile, const int row, const int n_rows)
+{
+    int t = 0;
+    for (; t + FLOAT_TOKENS <= tile->n_t; t += FLOAT_TOKENS)
+        float_tile(type, tile, row, t, n_rows, FLOAT_TOKENS);
+    for (; t < tile->n_t; t++)
+        float_tile(type, tile, row, t, n_rows, 1);
+}
+
+INLINE void float_linear(const enum dtype type, const struct linear_tile *tile)
+{
+    int row = 0;
+    for (; row + FLOAT_ROWS <= tile->n_rows; row += FLOAT_ROWS)
+        float_rows(type, tile, row, FLOAT_ROWS);
+    for (; row < tile->n_rows; row++)
+        float_rows(type, tile, row, 1);
+}
+
+static void linear_f32(const struct linear_tile *tile)
+{
+    float_linear(DTYPE_F32, tile);
+}
+
+static void linear_f16(const struct linear_tile *tile)
+{
+    float_linear(DTYPE_F16, tile);
+}
+
+static void linear_bf16(const struct linear_tile *tile)
+{
+    float_linear(DTYPE_BF16, tile);
+}
+
+/* ---- attention ---- */
+
+#define KEY_VECTORS   (CPU_PAGE_TOKENS / VL)
+#define VALUE_VECTORS 4 /* of v_dim at once */
+
+INLINE vf load_kv(const enum kv_type type, const void *p, size_t i)
+{
+    return type == KV_F16 ? vf_load_f16((const uint16_t *)p + i) : vf_load((const float *)p + i);
+}
+
+INLINE vf load_kv_n(const enum kv_type type, const void *p, size_t i, int n)
+{
+    uint8_t lanes[4 * VL] = {0};
+    size_t size = type == KV_F16 ? 2 : 4;
+    memcpy(lanes, (const uint8_t *)p + i * size, (size_t)n * size);
+    return load_kv(type, lanes, 0);
+}
+
+/* s[i][j] = q[i] . k[j]; also of keys that do not count */
+INLINE void score_keys(const enum kv_type type, const struct attention_block *b, const struct attention_query *queries,
+                       const int n, float s[ATTEND_QUERIES][CPU_PAGE_TOKENS])
+{
+    vf sums[ATTEND_QUERIES][KEY_VECTORS];
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < KEY_VECTORS; v++) sums[i][v] = vf_zero();
+    for (int d = 0; d < b->k_dim; d++) {
+        vf k[KEY_VECTORS];
+        UNROLL for (int v = 0; v < KEY_VECTORS; v++) k[v] =
+            load_kv(type, b->k, (size_t)d * CPU_PAGE_TOKENS + (size_t)(v * VL));
+        UNROLL for (int i = 0; i < n; i++)
+        {
+            vf q = vf_splat(&queries[i].q[d]);
+            UNROLL for (int v = 0; v < KEY_VECTORS; v++) sums[i][v] = vf_fma(q, k[v], sums[i][v]);
+        }
+    }
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < KEY_VECTORS; v++) vf_store(&s[i][v * VL], sums[i][v]);
+}
+
+/* Scores to probabilities relative to the new maximum; returns what the state so far is multiplied with. */
+static float softmax_block(const struct attention_block *b, struct attention_query *query, float *s)
+{
+    if (b->softcap > 0)
+        softcap(s, b->softcap, CPU_PAGE_TOKENS);
+    for (int j = 0; j < b->first; j++)
+        s[j] = -INFINITY;
+    for (int j = b->end; j < CPU_PAGE_TOKENS; j++)
+        s[j] = -INFINITY;
+    vf top = vf_load(s), sum = vf_zero();
+    for (int v = 1; v < KEY_VECTORS; v++)
+        top = vf_max(top, vf_load(s + v * VL));
+    float lanes[VL], m = vf_max_lane(top);
+    m = m > query->m ? m : query->m;
+    vf_store(lanes, vf_exp(vf_set1(query->m - m)));
+    for (int v = 0; v < KEY_VECTORS; v++) {
+        vf p = vf_exp(vf_load(s + v * VL) - vf_set1(m));
+        vf_store(s + v * VL, p);
+        sum = sum + p;
+    }
+    query->m = m;
+    query->l = query->l * lanes[0] + vf_sum(sum);
+    return lanes[0];
+}
+
+/* acc[i][at ...] = acc keep[i] + sum over j of p[i][j] v[j][at ...], n_vectors vectors; the last one may be partly
+ * filled */
+INLINE void add_values(const enum kv_type type, const struct attention_block *b, struct attention_query *queries,
+                       const int n, const float *keep, float p[ATTEND_QUERIES][CPU_PAGE_TOKENS], const int at,
+                       const int n_vectors)
+{
+    vf acc[ATTEND_QUERIES][VALUE_VECTORS];
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < n_vectors; v++) acc[i][v] =
+        vf_load(queries[i].acc + at + v * VL) * vf_splat(&keep[i]);
+    for (int j = b->first; j < b->end; j++) {
+        vf values[VALUE_VECTORS];
+        UNROLL for (int v = 0; v < n_vectors; v++) values[v] =
+            load_kv(type, b->v, (size_t)j * (size_t)b->v_dim + (size_t)(at + v * VL));
+        UNROLL for (int i = 0; i < n; i++)
+        {
+            vf weight = vf_splat(&p[i][j]);
+            UNROLL for (int v = 0; v < n_vectors; v++) acc[i][v] = vf_fma(weight, values[v], acc[i][v]);
+        }
+    }
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < n_vectors; v++)
+        vf_store(queries[i].acc + at + v * VL, acc[i][v]);
+}
+
+/* The last n_lanes < VL elements of v_dim. */
+static void add_values_tail(const struct attention_block *b, struct attention_query *query, float keep, const float *p,
+                            int at)
+{
+    int n_lanes = b->v_dim - at;
+    vf acc = vf_load_n(query->acc + at, n_lanes) * vf_set1(keep);
+    for (int j = b->first; j < b->end; j++)
+        acc =
+            vf_fma(vf_splat(&p[j]), load_kv_n(b->type, b->v, (size_t)j * (size_t)b->v_dim + (size_t)at, n_lanes), acc);
+    vf_store_n(query->acc + at, acc, n_lanes);
+}
+
+INLINE void attend(const enum kv_type type, const struct attention_block *b, struct attention_query *queries,
+                   const int n)
+{
+    float s[ATTEND_QUERIES][CPU_PAGE_TOKENS] ALIGNED, keep[ATTEND_QUERIES];
+    score_keys(type, b, queries, n, s);
+    for (int i = 0; i < n; i++)
+        keep[i] = softmax_block(b, &queries[i], s[i]);
+    int at = 0;
+    for (; at + VALUE_VECTORS * VL <= b->v_dim; at += VALUE_VECTORS * VL)
+        add_values(type, b, queries, n, keep, s, at, VALUE_VECTORS);
+    for (; at + VL <= b->v_dim; at += VL)
+        add_values(type, b, queries, n, keep, s, at, 1);
+    for (int i = 0; at < b->v_dim && i < n; i++)
+        add_values_tail(b, &queries[i], keep[i], s[i], at);
+}
+
+INLINE void attend_all(const enum kv_type type, const struct attention_block *b, struct attention_query *queries, int n)
+{
+    int i = 0;
+    for (; i + ATTEND_QUERIES <= n; i += ATTEND_QUERIES)
+        attend(type, b, queries + i, ATTEND_QUERIES);
+    if (ATTEND_QUERIES > 2 && i + 2 <= n) {
+        attend(type, b, queries + i, 2);
+        i += 2;
+    }
+    for (; i < n; i++)
+        attend(type, b, queries + i, 1);
+}
+
+static void attention(const struct attention_block *block, struct attention_query *queries, int n)
+{
+    if (block->type == KV_F16)
+        attend_all(KV_F16, block, queries, n);
+    else
+        attend_all(KV_F32, block, queries, n);
+}

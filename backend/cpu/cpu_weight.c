@@ -1,0 +1,205 @@
+/* Weights: packed for the kernels, or in place. Matrices that do not pack
+ * are used where they lie. */
+#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_pack.h"
+
+#include "base/array.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static size_t rows_of(const struct tensor_view *v)
+{
+    return v->n_dims < 2 ? 1 : (size_t)v->shape[0];
+}
+
+static size_t cols_of(const struct tensor_view *v)
+{
+    return (size_t)v->shape[v->n_dims < 2 ? 0 : 1];
+}
+
+static bool is_matrix_type(const struct cpu_backend *be, enum dtype type)
+{
+    return be->kernels->linear[type] != NULL;
+}
+
+static bool check_view(const struct cpu_backend *be, const struct tensor_view *v, size_t n_in, struct error *err)
+{
+    size_t row_size, size;
+    if (v->n_dims < 1 || v->n_dims > 2 || v->shape[0] == 0 || v->shape[v->n_dims - 1] == 0 ||
+        v->shape[0] > INT_MAX / 2 || v->shape[v->n_dims - 1] > INT_MAX / 2)
+        return error_set(err, ERR_UNSUPPORTED, "The tensor '" STR_FMT "' of %d axes is no vector or matrix.",
+                         STR_ARG(v->name), v->n_dims);
+    if (cols_of(v) != n_in)
+        return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' has %zu columns; %zu were expected.",
+                         STR_ARG(v->name), cols_of(v), n_in);
+    if (!dtype_size(v->type, n_in, &row_size) || !size_mul(row_size, rows_of(v), &size) || size != v->size)
+        return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' has %zu bytes, which is not its shape's size.",
+                         STR_ARG(v->name), v->size);
+    if (rows_of(v) > 1 && !is_matrix_type(be, v->type))
+        return error_set(err, ERR_UNSUPPORTED, "The tensor '" STR_FMT "' is a matrix of type %s.", STR_ARG(v->name),
+                         dtype_info(v->type)->name);
+    return true;
+}
+
+/* ---- packing ---- */
+
+struct pack_args {
+    enum dtype type;
+    const uint8_t *matrix;
+    size_t n_rows;
+    int n_in, rows;
+    size_t panel_size, panels_per_tile, n_panels;
+    uint8_t *dst;
+};
+
+static void pack_tile(void *arg, int tile, int thread)
+{
+    const struct pack_args *a = arg;
+    size_t first = (size_t)tile * a->panels_per_tile, end = first + a->panels_per_tile;
+    (void)thread;
+    for (size_t i = first; i < end && i < a->n_panels; i++)
+        pack_panel(a->type, a->matrix, a->n_rows, a->n_in, i * (size_t)a->rows, a->rows, a->dst + i * a->panel_size);
+}
+
+static bool pack_part(struct cpu_backend *be, struct weight *w, struct weight_part *part, struct error *err)
+{
+    int rows = be->kernels->pack_rows;
+    size_t panel_size = pack_panel_size(pack_format(part->type), rows, (int)w->n_in);
+    size_t n_panels = (part->n_rows + (size_t)rows - 1) / (size_t)rows;
+    size_t size;
+    uint8_t *panels = NULL;
+    if (size_mul(panel_size, n_panels, &size) && size < SIZE_MAX - CPU_ALIGN)
+        panels = aligned_alloc(CPU_ALIGN, (size + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN);
+    if (!panels)
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for a weight of %zu by %zu.", part->n_rows, w->n_in);
+    struct pack_args args = {.type = part->type,
+                             .matrix = part->data,
+                             .n_rows = part->n_rows,
+                             .n_in = (int)w->n_in,
+                             .rows = rows,
+                             .panel_size = panel_size,
+                             .panels_per_tile = n_panels / 512 + 1,
+                             .n_panels = n_panels,
+                             .dst = panels};
+    pool_run(be->pool, pack_tile, &args, (int)((n_panels + args.panels_per_tile - 1) / args.panels_per_tile));
+    part->owned = panels;
+    part->data = panels;
+    part->packed = true;
+    w->info.resident_size += size;
+    return true;
+}
+
+static bool add_part(struct cpu_backend *be, struct weight *w, const struct tensor_view *v, struct error *err)
+{
+    struct weight_part *part = &w->parts[w->n_parts++];
+    *part = (struct weight_part){.type = v->type, .data = v->data, .first_row = w->n_out, .n_rows = rows_of(v)};
+    w->n_out += part->n_rows;
+    if (be->kernels->pack_rows > 0 && pack_format(v->type)) {
+        be->has_quantized = true;
+        return pack_part(be, w, part, err);
+    }
+    w->info.resident_size += v->size;
+    w->info.mapped = true;
+    return true;
+}
+
+/* ---- vectors ---- */
+
+static bool make_vector(struct weight *w, const struct tensor_view *v, struct error *err)
+{
+    size_t size = (w->n_in * sizeof(float) + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN;
+    w->vector = aligned_alloc(CPU_ALIGN, size);
+    if (!w->vector)
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for a vector of %zu.", w->n_in);
+    dtype_to_f32(v->type, v->data, w->n_in, w->vector);
+    w->n_out = 1;
+    w->n_parts = 1;
+    w->parts[0] =
+        (struct weight_part){.type = DTYPE_F32, .data = (const uint8_t *)w->vector, .owned = w->vector, .n_rows = 1};
+    w->info.resident_size = w->n_in * sizeof(float);
+    return true;
+}
+
+/* ---- life ---- */
+
+static void describe(const struct cpu_backend *be, struct weight *w)
+{
+    const struct weight_part *p = &w->parts[0];
+    const char *name = dtype_info(p->type)->name;
+    const char *more = w->n_parts > 1 ? " and others" : "";
+    if (w->vector)
+        snprintf(w->layout, sizeof(w->layout), "f32 vector");
+    else if (p->packed)
+        snprintf(w->layout, sizeof(w->layout), "%s%s in panels of %d rows", name, more, be->kernels->pack_rows);
+    else
+        snprintf(w->layout, sizeof(w->layout), "%s%s in place", name, more);
+    w->info.layout = w->layout;
+    w->info.n_out = w->n_out;
+    w->info.n_in = w->n_in;
+}
+
+static bool build(struct cpu_backend *be, struct weight *w, const struct tensor_view *const *views, int n_views,
+                  struct error *err)
+{
+    w->n_in = cols_of(views[0]);
+    for (int i = 0; i < n_views; i++) {
+        if (!check_view(be, views[i], w->n_in, err))
+            return false;
+    }
+    if (n_views == 1 && rows_of(views[0]) == 1)
+        return make_vector(w, views[0], err);
+    for (int i = 0; i < n_views; i++) {
+        if (!is_matrix_type(be, views[i]->type))
+            return error_set(err, ERR_UNSUPPORTED, "The tensor '" STR_FMT "' is a matrix of type %s.",
+                             STR_ARG(views[i]->name), dtype_info(views[i]->type)->name);
+        if (!add_part(be, w, views[i], err))
+            return error_wrap(err, "tensor '" STR_FMT "'", STR_ARG(views[i]->name));
+    }
+    return true;
+}
+
+struct weight *cpu__weight_create(struct backend *base, const struct tensor_view *const *views, int n_views,
+                                  struct error *err)
+{
+    struct cpu_backend *be = cpu__of(base);
+    struct weight *w = calloc(1, sizeof(*w));
+    struct weight_part *parts = n_views > 0 ? calloc((size_t)n_views, sizeof(*parts)) : NULL;
+    if (!w || !parts) {
+        error_set(err, n_views > 0 ? ERR_NO_MEMORY : ERR_INTERNAL, "There is no memory for a weight of %d tensors.",
+                  n_views);
+        free(w);
+        free(parts);
+        return NULL;
+    }
+    w->parts = parts;
+    if (!build(be, w, views, n_views, err)) {
+        cpu__weight_free(base, w);
+        return NULL;
+    }
+    describe(be, w);
+    return w;
+}
+
+void cpu__weight_free(struct backend *base, struct weight *w)
+{
+    (void)base;
+    if (!w)
+        return;
+    for (int i = 0; i < w->n_parts; i++)
+        free(w->parts[i].owned);
+    free(w->parts);
+    free(w);
+}
+
+struct weight_info cpu__weight_info(const struct weight *w)
+{
+    return w->info;
+}
+
+const float *cpu__vector(const struct weight *w)
+{
+    return w ? w->vector : NULL;
+}

@@ -1,0 +1,477 @@
+/* The kernel table: every kernel of every instruction set that this machine has, against sums in f64 over the same
+ * numbers. Products with quantized weights are compared on the quantized activations, so that the bounds are those of
+ * f32 sums. The same results are compared bit for bit between one token and many. */
+#include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/cpu_pack.h"
+#include "base/array.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static uint64_t seed = 1;
+
+static uint64_t random_bits(void)
+{
+    seed += 0x9e3779b97f4a7c15u;
+    uint64_t z = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static float random_float(float scale) /* in (-scale, scale) */
+{
+    return ((float)(random_bits() >> 40) / (float)(1 << 23) - 1) * scale;
+}
+
+static void *buffer(size_t size)
+{
+    void *p = aligned_alloc(64, (size + 127) / 64 * 64);
+    assert_non_null(p);
+    memset(p, 0xff, (size + 127) / 64 * 64); /* NaN: what is not written shows */
+    return p;
+}
+
+/* ---- random weights: any codes, sane scales ---- */
+
+struct scale_fields {
+    int f16[2]; /* offsets in a block; -1: none */
+};
+
+static const struct scale_fields scale_fields[DTYPE_COUNT] = {
+    [DTYPE_Q4_0] = {{0, -1}},   [DTYPE_Q4_1] = {{0, 2}},    [DTYPE_Q5_0] = {{0, -1}},   [DTYPE_Q5_1] = {{0, 2}},
+    [DTYPE_Q8_0] = {{0, -1}},   [DTYPE_Q2_K] = {{80, 82}},  [DTYPE_Q3_K] = {{108, -1}}, [DTYPE_Q4_K] = {{0, 2}},
+    [DTYPE_Q5_K] = {{0, 2}},    [DTYPE_Q6_K] = {{208, -1}}, [DTYPE_Q8_K] = {{-1, -1}},  [DTYPE_IQ4_NL] = {{0, -1}},
+    [DTYPE_IQ4_XS] = {{0, -1}}, [DTYPE_MXFP4] = {{-1, -1}},
+};
+
+/* fill: the byte of all codes, or -1 for random ones */
+static void make_block(enum dtype type, int fill, uint8_t *block)
+{
+    for (int i = 0; i < dtype_info(type)->block_size; i++)
+        block[i] = fill >= 0 ? (uint8_t)fill : (uint8_t)random_bits();
+    for (int i = 0; i < 2 && dtype_info(type)->quantized; i++) {
+        uint16_t h = f32_to_f16(random_float(0.05f));
+        if (scale_fields[type].f16[i] >= 0)
+            memcpy(block + scale_fields[type].f16[i], &h, 2);
+    }
+    float d = random_float(0.05f);
+    if (type == DTYPE_Q8_K || type == DTYPE_F32)
+        memcpy(block, &d, 4);
+    if (type == DTYPE_MXFP4)
+        block[0] = (uint8_t)(120 + random_bits() % 10);
+    uint16_t h = type == DTYPE_F16 ? f32_to_f16(d) : f32_to_bf16(d);
+    if (type == DTYPE_F16 || type == DTYPE_BF16)
+        memcpy(block, &h, 2);
+}
+
+struct matrix {
+    enum dtype type;
+    size_t n_out;
+    int n_in;
+    uint8_t *file;   /* as in a model file */
+    float *values;   /* [n_out, n_in] */
+    uint8_t *kernel; /* as the table wants it */
+};
+
+static struct matrix make_matrix(const struct cpu_kernel_table *table, enum dtype type, size_t n_out, int n_in,
+                                 int fill)
+{
+    const struct dtype_info *info = dtype_info(type);
+    struct matrix m = {.type = type, .n_out = n_out, .n_in = n_in};
+    size_t n_blocks = n_out * (size_t)(n_in / info->block_len);
+    m.file = buffer(n_blocks * (size_t)info->block_size);
+    for (size_t i = 0; i < n_blocks; i++)
+        make_block(type, fill, m.file + i * (size_t)info->block_size);
+    m.values = buffer(n_out * (size_t)n_in * sizeof(float));
+    dtype_to_f32(type, m.file, n_out * (size_t)n_in, m.values);
+    m.kernel = m.file;
+    if (table->pack_rows && pack_format(type)) {
+        size_t rows = (size_t)table->pack_rows, panel = pack_panel_size(pack_format(type), table->pack_rows, n_in);
+        m.kernel = buffer((n_out + rows - 1) / rows * panel);
+        for (size_t i = 0; i * rows < n_out; i++)
+            pack_panel(type, m.file, n_out, n_in, i * rows, table->pack_rows, m.kernel + i * panel);
+    }
+    return m;
+}
+
+static void free_matrix(struct matrix *m)
+{
+    if (m->kernel != m->file)
+        free(m->kernel);
+    free(m->file);
+    free(m->values);
+}
+
+/* ---- products ---- */
+
+struct input {
+    int n_t, n_in;
+    float *x;             /* [n_t, n_in] */
+    struct act_group *q8; /* NULL when n_in is no multiple of 32 */
+    float *quantized;     /* what q8 stands for */
+};
+
+static struct input make_input(const struct cpu_kernel_table *table, int n_t, int n_in, bool extreme)
+{
+    struct input in = {.n_t = n_t, .n_in = n_in};
+    size_t n = (size_t)n_t * (size_t)n_in;
+    in.x = buffer(n * sizeof(float));
+    for (size_t i = 0; i < n; i++)
+        in.x[i] = extreme ? 1.0f : random_float(3);
+    if (n_in % 32 != 0)
+        return in;
+    in.q8 = buffer(n / 32 * sizeof(*in.q8));
+    in.quantized = buffer(n * sizeof(float));
+    table->quantize(in.x, (int)n, in.q8);
+    for (size_t i = 0; i < n; i++)
+        in.quantized[i] = in.q8[i / 32].d * (float)in.q8[i / 32].q[i % 32];
+    return in;
+}
+
+static void free_input(struct input *in)
+{
+    free(in->x);
+    free(in->q8);
+    free(in->quantized);
+}
+
+/* Tokens [first, first + n_t), rows [first_row, first_row + n_rows) to out of n_out columns. */
+static void product(const struct cpu_kernel_table *table, const struct matrix *m, const struct input *in, int first,
+                    int n_t, float *out)
+{
+    bool quantized = table->pack_rows && pack_format(m->type);
+    float *scratch = buffer((size_t)m->n_in * sizeof(float));
+    struct linear_tile tile = {
+        .type = m->type,
+        .weights = m->kernel,
+        .n_in = m->n_in,
+        .n_rows = (int)m->n_out,
+        .q8 = quantized ? in->q8 + (size_t)first * (size_t)(m->n_in / 32) : NULL,
+        .x = quantized ? NULL : in->x + (size_t)first * (size_t)m->n_in,
+        .n_t = n_t,
+        .out = out,
+        .out_stride = m->n_out,
+        .scratch = scratch,
+    };
+    table->linear[m->type](&tile);
+    free(scratch);
+}
+
+static void check_product(const struct cpu_kernel_table *table, enum dtype type, size_t n_out, int n_in, int n_t,
+                          int fill)
+{
+    struct matrix m = make_matrix(table, type, n_out, n_in, fill);
+    struct input in = make_input(table, n_t, n_in, fill >= 0);
+    const float *x = table->pack_rows && pack_format(type) ? in.quantized : in.x;
+    float *out = buffer((size_t)n_t * n_out * sizeof(float)), *alone = buffer(n_out * sizeof(float));
+    product(table, &m, &in, 0, n_t, out);
+    for (int t = 0; t < n_t; t++) {
+        for (size_t n = 0; n < n_out; n++) {
+            double sum = 0, magnitude = 0;
+            for (int k = 0; k < n_in; k++) {
+                double p = (double)m.values[n * (size_t)n_in + (size_t)k] * (double)x[t * n_in + k];
+                sum += p;
+                magnitude += fabs(p);
+            }
+            double got = (double)out[(size_t)t * n_out + n];
+            if (!(fabs(got - sum) <= 1e-5 * magnitude + 1e-12))
+                fail_msg("%s %s [%zu, %d] x %d: row %zu of token %d is %.9g, should be %.9g", table->name,
+                         dtype_info(type)->name, n_out, n_in, n_t, n, t, got, sum);
+        }
+    }
+    for (int t = 0; t < n_t; t++) {
+        product(table, &m, &in, t, 1, alone);
+        if (memcmp(alone, out + (size_t)t * n_out, n_out * sizeof(float)) != 0)
+            fail_msg("%s %s [%zu, %d]: token %d of %d differs from itself alone", table->name, dtype_info(type)->name,
+                     n_out, n_in, t, n_t);
+    }
+    free(out);
+    free(alone);
+    free_matrix(&m);
+    free_input(&in);
+}
+
+static void check_type(const struct cpu_kernel_table *table, enum dtype type)
+{
+    static const int tokens[] = {1, 2, 3, 5, 6, 7, 8, 13, 40, 70};
+    static const size_t rows[] = {1, 7, 16, 33, 70};
+    int block = dtype_info(type)->block_len, max = block == 1 ? 133 : 2 * block > 96 ? 2 * block : 96;
+    for (size_t i = 0; i < ARRAY_LEN(tokens); i++)
+        check_product(table, type, rows[i % ARRAY_LEN(rows)], max, tokens[i], -1);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        check_product(table, type, rows[i], block, tokens[i], -1);
+    for (int k = 1; block == 1 && k < 40; k++)
+        check_product(table, type, 5, k, 3, -1);
+    if (block > 1) {
+        check_product(table, type, 40, max, 9, 0x00); /* extreme codes against activations of 127 */
+        check_product(table, type, 40, max, 9, 0x7f);
+        check_product(table, type, 40, max, 9, 0x80);
+        check_product(table, type, 40, max, 9, 0xff);
+    }
+}
+
+static void each_table(void (*check)(const struct cpu_kernel_table *table))
+{
+    struct cpu_features features = sys_cpu_features();
+    for (int i = 0; cpu__tables[i]; i++) {
+        if (cpu__tables[i]->usable(&features))
+            check(cpu__tables[i]);
+        else
+            printf("skip: this processor has no %s\n", cpu__tables[i]->name);
+    }
+}
+
+static void check_products(const struct cpu_kernel_table *table)
+{
+    for (int type = 0; type < DTYPE_COUNT; type++) {
+        if (table->linear[type])
+            check_type(table, (enum dtype)type);
+    }
+}
+
+static void test_products(void **state)
+{
+    (void)state;
+    each_table(check_products);
+}
+
+static void test_all_types_have_products(void **state)
+{
+    (void)state;
+    for (int i = 0; cpu__tables[i]; i++) {
+        for (int type = 0; type < DTYPE_COUNT; type++) {
+            bool wanted = pack_format((enum dtype)type) || type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16;
+            assert_int_equal(cpu__tables[i]->linear[type] != NULL, wanted);
+        }
+    }
+}
+
+/* ---- packing ---- */
+
+static void test_panels_keep_values(void **state)
+{
+    static const int widths[] = {8, 16};
+    static const struct cpu_kernel_table table8 = {.pack_rows = 8}, table16 = {.pack_rows = 16};
+    (void)state;
+    for (int type = 0; type < DTYPE_COUNT; type++) {
+        const struct pack_format *f = pack_format((enum dtype)type);
+        for (size_t i = 0; f && i < ARRAY_LEN(widths); i++) {
+            int rows = widths[i], n_in = 512;
+            struct matrix m = make_matrix(i == 0 ? &table8 : &table16, (enum dtype)type, 21, n_in, -1);
+            size_t panel = pack_panel_size(f, rows, n_in);
+            float *row = buffer((size_t)n_in * sizeof(float));
+            for (size_t r = 0; r < m.n_out; r++) {
+                pack_unpack_row(m.type, m.kernel + r / (size_t)rows * panel, rows, (int)(r % (size_t)rows), n_in, row);
+                assert_memory_equal(row, m.values + r * (size_t)n_in, (size_t)n_in * sizeof(float));
+            }
+            free(row);
+            size_t file_size = 0;
+            assert_true(dtype_size(m.type, (uint64_t)n_in * (uint64_t)rows, &file_size));
+            assert_true((double)panel <= 1.05 * (double)file_size);
+            free_matrix(&m);
+        }
+    }
+}
+
+/* ---- quantization ---- */
+
+static void check_quantize(const struct cpu_kernel_table *table)
+{
+    float x[96];
+    struct act_group mine[3], reference[3];
+    for (int round = 0; round < 200; round++) {
+        for (int i = 0; i < 96; i++)
+            x[i] = random_float(round % 3 == 0 ? 1e-3f : 100);
+        x[40] = round == 1 ? NAN : round == 2 ? INFINITY : round == 3 ? -INFINITY : x[40];
+        if (round == 4)
+            memset(x, 0, 32 * sizeof(float));
+        x[70] = round == 5 ? 1e-38f : x[70];
+        table->quantize(x, 96, mine);
+        cpu__reference_table.quantize(x, 96, reference);
+        bool broken = round >= 1 && round <= 3;
+        assert_memory_equal(&mine[0], &reference[0], sizeof(mine[0]));
+        assert_memory_equal(&mine[2], &reference[2], sizeof(mine[2]));
+        if (broken)
+            assert_true(isnan(mine[1].d) && isnan(mine[1].sum) && isnan(mine[1].sum16[0]) && isnan(mine[1].sum16[1]));
+        else
+            assert_memory_equal(&mine[1], &reference[1], sizeof(mine[1]));
+    }
+}
+
+static void test_quantize(void **state)
+{
+    (void)state;
+    each_table(check_quantize);
+}
+
+/* ---- norms and elementwise ---- */
+
+static void close_to(const char *what, int n, double got, double wanted, double bound)
+{
+    if (!(fabs(got - wanted) <= bound))
+        fail_msg("%s of %d: %.9g, should be %.9g", what, n, got, wanted);
+}
+
+static void check_norm(const struct cpu_kernel_table *table)
+{
+    float x[600], w[600], b[600], y[600];
+    for (int n = 1; n <= 600; n = n < 40 ? n + 1 : n + 93) {
+        for (int i = 0; i < n; i++) {
+            x[i] = random_float(4) + 1;
+            w[i] = random_float(2);
+            b[i] = random_float(2);
+        }
+        for (int kind = NORM_RMS; kind <= NORM_LAYER; kind++) {
+            struct norm_params p = {.kind = (enum norm_kind)kind, .eps = 1e-5f, .weight_offset = 1, .n_groups = 1};
+            double mean = 0, squares = 0;
+            for (int i = 0; kind == NORM_LAYER && i < n; i++)
+                mean += (double)x[i] / n;
+            for (int i = 0; i < n; i++)
+                squares += ((double)x[i] - mean) * ((double)x[i] - mean) / n;
+            table->norm(x, n, &p, w, kind == NORM_LAYER ? b : NULL, y);
+            for (int i = 0; i < n; i++) {
+                double wanted = ((double)x[i] - mean) / sqrt(squares + 1e-5) * ((double)w[i] + 1);
+                double offset = kind == NORM_LAYER ? (double)b[i] : 0;
+                /* one value alone: a difference of equal numbers over the root of eps */
+                close_to("norm", n, (double)y[i], wanted + offset, n < 3 && kind == NORM_LAYER ? 1e-3 : 2e-5);
+            }
+        }
+    }
+}
+
+static double exact_activation(enum activation act, double x)
+{
+    switch (act) {
+    case ACT_SILU:
+        return x / (1 + exp(-x));
+    case ACT_GELU:
+        return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    case ACT_RELU:
+        return x > 0 ? x : 0;
+    case ACT_RELU2:
+        return x > 0 ? x * x : 0;
+    }
+    return NAN;
+}
+
+static void check_activations(const struct cpu_kernel_table *table)
+{
+    float x[1000], y[1000], up[1000], one[1];
+    for (int act = ACT_SILU; act <= ACT_RELU2; act++) {
+        for (int i = 0; i < 1000; i++) {
+            x[i] = y[i] = i < 990 ? random_float(i < 500 ? 8 : 120) : 0;
+            up[i] = random_float(3);
+        }
+        table->activate(y, (enum activation)act, 997);
+        for (int i = 0; i < 997; i++) {
+            double wanted = exact_activation((enum activation)act, (double)x[i]);
+            close_to("activation", act, (double)y[i], wanted, 4e-7 * (1 + fabs(wanted) + fabs((double)x[i])));
+            one[0] = x[i]; /* alone: the same bits */
+            table->activate(one, (enum activation)act, 1);
+            assert_memory_equal(one, &y[i], sizeof(float));
+        }
+        assert_memory_equal(&x[997], &y[997], 3 * sizeof(float));
+        memcpy(y, x, sizeof(y));
+        table->activate_mul(y, up, (enum activation)act, 997);
+        for (int i = 0; i < 997; i++) {
+            double wanted = exact_activation((enum activation)act, (double)x[i]) * (double)up[i];
+            close_to("gate", act, (double)y[i], wanted, 1e-6 * (1 + fabs(wanted) + 3 * fabs((double)x[i])));
+        }
+        float bad[3] = {NAN, -NAN, 1};
+        table->activate(bad, (enum activation)act, 3);
+        assert_true(isnan(bad[0]) && isnan(bad[1]) && !isnan(bad[2]));
+    }
+}
+
+static void check_elementwise(const struct cpu_kernel_table *table)
+{
+    float a[77], b[77], y[77];
+    for (int i = 0; i < 77; i++) {
+        a[i] = y[i] = random_float(100);
+        b[i] = random_float(100);
+    }
+    table->add(y, b, 75);
+    for (int i = 0; i < 77; i++)
+        assert_true(y[i] == (i < 75 ? a[i] + b[i] : a[i]));
+    memcpy(y, a, sizeof(y));
+    table->scale(y, 0.3f, 75);
+    for (int i = 0; i < 77; i++)
+        assert_true(y[i] == (i < 75 ? a[i] * 0.3f : a[i]));
+    memcpy(y, a, sizeof(y));
+    table->softcap(y, 30, 75);
+    for (int i = 0; i < 75; i++)
+        close_to("softcap", i, (double)y[i], 30 * tanh((double)a[i] / 30), 1e-5);
+}
+
+static void check_rope(const struct cpu_kernel_table *table)
+{
+    float x[80], y[80], cosines[40], sines[40];
+    for (int rot_dim = 2; rot_dim <= 80; rot_dim += 2) {
+        for (int kind = ROPE_NORM; kind <= ROPE_NEOX; kind++) {
+            int half = rot_dim / 2;
+            for (int i = 0; i < 80; i++)
+                x[i] = y[i] = random_float(2);
+            for (int i = 0; i < half; i++) {
+                double angle = (double)random_float(3);
+                cosines[i] = (float)cos(angle);
+                sines[i] = (float)sin(angle);
+            }
+            table->rope(y, cosines, sines, (enum rope_kind)kind, rot_dim);
+            for (int i = 0; i < half; i++) {
+                int p = kind == ROPE_NEOX ? i : 2 * i, q = kind == ROPE_NEOX ? i + half : 2 * i + 1;
+                double c = (double)cosines[i], s = (double)sines[i];
+                close_to("rope", rot_dim, (double)y[p], (double)x[p] * c - (double)x[q] * s, 1e-6);
+                close_to("rope", rot_dim, (double)y[q], (double)x[q] * c + (double)x[p] * s, 1e-6);
+            }
+            assert_memory_equal(x + rot_dim, y + rot_dim, (size_t)(80 - rot_dim) * sizeof(float));
+        }
+    }
+}
+
+static void test_norm(void **state)
+{
+    (void)state;
+    each_table(check_norm);
+}
+
+static void test_activations(void **state)
+{
+    (void)state;
+    each_table(check_activations);
+}
+
+static void test_elementwise(void **state)
+{
+    (void)state;
+    each_table(check_elementwise);
+}
+
+static void test_rope(void **state)
+{
+    (void)state;
+    each_table(check_rope);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_types_have_products),
+        cmocka_unit_test(test_panels_keep_values),
+        cmocka_unit_test(test_quantize),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_elementwise),
+        cmocka_unit_test(test_rope),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
