@@ -1,0 +1,246 @@
+/* The decoder: what a model loads besides its weights, and the forward pass, one straight line of ops that the
+ * configuration bends.
+ *
+ *     x = embed(ids) * embd_scale                                  [n_rows, n_embd]
+ *     each layer:  x += post_norm(attention(pre_norm(x))) * residual_scale
+ *                  x += post_norm(mlp(pre_norm(x))) * residual_scale
+ *     logits = softcap(output(norm(x)) * logit_scale)              [n_out, n_vocab]
+ *
+ * Ops given NULL return NULL, so nothing is checked on the way; step_end reports the first failure. */
+#include "model/model_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct model {
+    struct backend *be;
+    struct decoder_config config;
+    struct decoder_weights weights;
+    float *inv_freq[2];        /* [rot_dim / 2] each: of config.rope, of config.rope_local where there is one */
+    float rope_attn_factor[2]; /* likewise */
+    uint8_t layer_group[MODEL_MAX_LAYERS];
+    uint16_t layer_index[MODEL_MAX_LAYERS];
+};
+
+/* ---- loading ---- */
+
+static bool check_config(const struct decoder_config *c, struct error *err)
+{
+    if (c->mlp_gated && c->mlp_bias)
+        return error_set(err, ERR_UNSUPPORTED, "Biases of a gated MLP are not supported.");
+    return true;
+}
+
+/* The divisors of the angles: as many as pairs rotate, each finite and positive. */
+static bool find_freq_factors(const struct model *m, const struct weight_names *names, const struct model_file *file,
+                              const struct tensor_view **out, struct error *err)
+{
+    int n = m->config.rot_dim / 2;
+    if (!m->config.rope_freq_factors)
+        return true;
+    const struct tensor_view *t = model_file_tensor(file, names->rope_freqs);
+    if (!t || t->n_dims != 1 || t->shape[0] != (uint64_t)n || dtype_info(t->type)->quantized)
+        return error_set(err, ERR_FORMAT, "The tensor %s has to be a vector of %d plain numbers.", names->rope_freqs,
+                         n);
+    dtype_to_f32(t->type, t->data, (size_t)n, m->inv_freq[0]);
+    for (int i = 0; i < n; i++) {
+        if (!isfinite(m->inv_freq[0][i]) || m->inv_freq[0][i] <= 0)
+            return error_set(err, ERR_FORMAT, "Entry %d of the tensor %s is not a positive number.", i,
+                             names->rope_freqs);
+    }
+    *out = t;
+    return true;
+}
+
+static bool make_rope(struct model *m, const struct weight_names *names, const struct model_file *file,
+                      struct error *err)
+{
+    const struct decoder_config *c = &m->config;
+    const struct tensor_view *factors = NULL;
+    for (int i = 0; i < 2; i++) {
+        m->inv_freq[i] = calloc((size_t)c->rot_dim / 2, sizeof(float));
+        if (!m->inv_freq[i])
+            return error_set(err, ERR_NO_MEMORY, "There is no memory for %d RoPE angles.", c->rot_dim / 2);
+    }
+    if (!find_freq_factors(m, names, file, &factors, err))
+        return false;
+    m->rope_attn_factor[0] = rope_inv_freq(&c->rope, c->rot_dim, c->n_context, factors, m->inv_freq[0]);
+    if (c->has_rope_local)
+        m->rope_attn_factor[1] = rope_inv_freq(&c->rope_local, c->rot_dim, c->n_context, NULL, m->inv_freq[1]);
+    return true;
+}
+
+struct model *model_load(struct backend *be, const struct model_file *file, const struct model_load_options *options,
+                         struct error *err)
+{
+    const struct decoder_family *family = decoder_family_find(str_of(options->config->arch));
+    struct kv_group_spec groups[KV_MAX_GROUPS];
+    struct model *m = calloc(1, sizeof(*m));
+    if (!m) {
+        error_set(err, ERR_NO_MEMORY, "There is no memory for the model.");
+        return NULL;
+    }
+    m->be = be;
+    m->config = *options->config;
+    decoder_kv_groups(&m->config, options->kv_type, groups, m->layer_group, m->layer_index);
+    if (check_config(&m->config, err) && weights__check_names(&m->config, family->names, file, err) &&
+        make_rope(m, family->names, file, err) && weights__load(&m->weights, be, family->names, file, options, err))
+        return m;
+    model_free(m);
+    return NULL;
+}
+
+void model_free(struct model *m)
+{
+    if (!m)
+        return;
+    weights__release(&m->weights, m->be, m->config.n_layers);
+    free(m->inv_freq[0]);
+    free(m->inv_freq[1]);
+    free(m);
+}
+
+const struct decoder_config *model_config(const struct model *m)
+{
+    return &m->config;
+}
+
+size_t model_resident_size(const struct model *m)
+{
+    return m->weights.resident_size;
+}
+
+uint64_t model_n_params(const struct model_file *file)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < model_file_n_tensors(file); i++) {
+        const struct tensor_view *t = model_file_tensor_at(file, i);
+        total += t->shape[0] * t->shape[1] * t->shape[2] * t->shape[3]; /* bounded by the file's size: no overflow */
+    }
+    return total;
+}
+
+/* ---- the forward pass ---- */
+
+/* One layer of one step. */
+struct layer {
+    struct backend *be;
+    const struct model *m;
+    const struct decoder_config *c;
+    struct weight *const *w; /* [PART_COUNT] */
+    int number;
+    bool last;
+};
+
+static struct tensor *norm(const struct layer *l, struct tensor *x, enum model_part part, int n_groups)
+{
+    struct norm_params p = {.kind = l->c->norm_kind,
+                            .eps = l->c->norm_eps,
+                            .weight_offset = l->c->norm_weight_offset,
+                            .n_groups = n_groups};
+    return op_norm(l->be, x, l->w[part], NULL, &p);
+}
+
+static struct tensor *rope(const struct layer *l, struct tensor *x, int n_heads)
+{
+    int local = l->c->has_rope_local && l->c->layer_windowed[l->number];
+    struct rope_params p = {.kind = l->c->rope_kind,
+                            .n_heads = n_heads,
+                            .head_dim = l->c->k_dim,
+                            .rot_dim = l->c->rot_dim,
+                            .inv_freq = l->m->inv_freq[local],
+                            .attn_factor = l->m->rope_attn_factor[local]};
+    return op_rope(l->be, x, &p);
+}
+
+/* Q of the batch's rows; K and V go to their pages. */
+static struct tensor *project(const struct layer *l, struct tensor *h)
+{
+    struct weight *weights[3] = {l->w[PART_Q], l->w[PART_K], l->w[PART_V]};
+    struct weight *biases[3] = {l->w[PART_Q_BIAS], l->w[PART_K_BIAS], l->w[PART_V_BIAS]};
+    struct tensor *qkv[3] = {NULL, NULL, NULL};
+    l->be->ops->linear(l->be, h, 3, weights, biases, qkv);
+    if (l->c->qk_norm) {
+        qkv[0] = norm(l, qkv[0], PART_Q_NORM, l->c->n_heads);
+        qkv[1] = norm(l, qkv[1], PART_K_NORM, l->c->n_kv_heads);
+    }
+    qkv[0] = rope(l, qkv[0], l->c->n_heads);
+    qkv[1] = rope(l, qkv[1], l->c->n_kv_heads);
+    l->be->ops->kv_write(l->be, l->m->layer_group[l->number], l->m->layer_index[l->number], qkv[1], qkv[2]);
+    return qkv[0];
+}
+
+static struct tensor *attend(const struct layer *l, struct tensor *q)
+{
+    struct attention_params p = {.n_heads = l->c->n_heads,
+                                 .n_kv_heads = l->c->n_kv_heads,
+                                 .k_dim = l->c->k_dim,
+                                 .v_dim = l->c->v_dim,
+                                 .scale = l->c->attn_scale,
+                                 .softcap = l->c->attn_softcap,
+                                 .window = l->c->layer_windowed[l->number] ? l->c->window : 0,
+                                 .causal = true};
+    return l->be->ops->attention(l->be, l->m->layer_group[l->number], l->m->layer_index[l->number], q, &p);
+}
+
+/* x + branch, the branch as the configuration wants it. */
+static struct tensor *add_branch(const struct layer *l, struct tensor *x, struct tensor *branch,
+                                 enum model_part post_norm)
+{
+    if (l->c->post_norm)
+        branch = norm(l, branch, post_norm, 1);
+    if (l->c->residual_scale != 1)
+        branch = op_scale(l->be, branch, l->c->residual_scale);
+    return op_add(l->be, x, branch);
+}
+
+static struct tensor *mlp(const struct layer *l, struct tensor *h)
+{
+    const struct backend_ops *ops = l->be->ops;
+    struct weight *const *w = l->w;
+    if (l->c->mlp_gated)
+        return ops->mlp_gated(l->be, h, w[PART_GATE], w[PART_UP], w[PART_DOWN], l->c->act);
+    return ops->mlp(l->be, h, w[PART_UP], w[PART_UP_BIAS], w[PART_DOWN], w[PART_DOWN_BIAS], l->c->act);
+}
+
+/* After the last layer's attention only the rows whose logits are wanted go on; NULL when none is. */
+static struct tensor *forward_layer(const struct layer *l, const struct batch *batch, struct tensor *x)
+{
+    struct tensor *q = project(l, l->c->pre_norm ? norm(l, x, PART_ATTN_NORM, 1) : x);
+    if (l->last && batch->n_out == 0)
+        return NULL;
+    struct tensor *a = attend(l, q);
+    if (l->last) {
+        a = op_rows(l->be, a);
+        x = op_rows(l->be, x);
+    }
+    a = op_linear(l->be, a, l->w[PART_ATTN_OUT], l->w[PART_ATTN_OUT_BIAS]);
+    x = add_branch(l, x, a, PART_ATTN_POST_NORM);
+    a = mlp(l, l->c->pre_norm ? norm(l, x, PART_MLP_NORM, 1) : x);
+    return add_branch(l, x, a, PART_MLP_POST_NORM);
+}
+
+static struct tensor *output_head(struct model *m, struct tensor *x)
+{
+    const struct decoder_config *c = &m->config;
+    struct weight *const *w = m->weights.global;
+    struct norm_params p = {
+        .kind = c->norm_kind, .eps = c->norm_eps, .weight_offset = c->norm_weight_offset, .n_groups = 1};
+    x = op_norm(m->be, x, w[PART_OUTPUT_NORM], NULL, &p);
+    x = op_linear(m->be, x, c->tied_embeddings ? w[PART_EMBD] : w[PART_OUTPUT], NULL);
+    if (c->logit_scale != 1)
+        x = op_scale(m->be, x, c->logit_scale);
+    return c->final_softcap != 0 ? op_softcap(m->be, x, c->final_softcap) : x;
+}
+
+struct tensor *model_forward(struct model *m, const struct batch *batch)
+{
+    const struct decoder_config *c = &m->config;
+    struct tensor *x = op_embed(m->be, m->weights.global[PART_EMBD], c->embd_scale);
+    for (int i = 0; i < c->n_layers; i++) {
+        struct layer l = {m->be, m, c, m->weights.layers[i], i, i == c->n_layers - 1};
+        x = forward_layer(&l, batch, x);
+        op_keep(m->be, x);
+    }
+    return x ? output_head(m, x) : NULL;
+}

@@ -1,0 +1,111 @@
+/* Decoder language models: configuration from metadata, weights into a backend, the forward pass of a ragged batch.
+ * One decoder implementation, driven by struct decoder_config; a family is one row of a table that maps names and
+ * metadata onto it (model/families.c). Not here: KV pages (the caller's, engine/kv), sampling (a backend op), tokens.
+ *
+ *     struct decoder_config config;
+ *     if (!decoder_config_read(file, &config, err)) ...
+ *     struct model *m = model_load(be, file, &(struct model_load_options){.config = &config, .kv_type = KV_F16}, err);
+ *     n_groups = decoder_kv_groups(&config, KV_F16, groups, layer_group, layer_index);
+ *     if (!be->ops->kv_bind(be, groups, n_groups, pool, pool_size, err)) ...
+ *     for each step: step_begin(&batch); logits = model_forward(m, &batch); ... step_end();
+ *
+ * The engine's thread owns a model; the configuration alone is const and may be read by any thread (the gateway reads
+ * it to plan memory). */
+#ifndef TANDEM_MODEL_MODEL_H
+#define TANDEM_MODEL_MODEL_H
+
+#include "backend/backend.h"
+
+#define MODEL_MAX_LAYERS 512
+
+/* LINEAR: Chen et al., "Extending context window ... via positional interpolation", 2023. LLAMA3: Llama 3.1's
+ * smoothing between two wavelengths. YARN: Peng et al., "YaRN", 2023. All computed as transformers does. */
+enum rope_scaling_kind { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_LLAMA3, ROPE_SCALING_YARN };
+struct rope_scaling {
+    enum rope_scaling_kind kind;
+    double factor;                            /* > 0: how much longer the context became */
+    int original_context;                     /* llama3, yarn: trained positions; 0: the model's n_context */
+    double low_freq_factor, high_freq_factor; /* llama3 */
+    double beta_fast, beta_slow, ext_factor; /* yarn: rotations where the ramp begins and ends; share of the ramp (1) */
+    double attn_factor;                      /* yarn: of cos and sin */
+};
+
+struct rope_config { /* Gemma 3 has two: global and local layers */
+    double base;
+    struct rope_scaling scaling;
+};
+
+/* Everything the decoder does is chosen here; there is no test of the family's name elsewhere. */
+struct decoder_config {
+    const char *arch;                            /* "llama"; static storage */
+    int n_layers, n_embd, n_vocab, n_context;    /* n_context: positions that the model takes, scaling included */
+    int n_heads, n_kv_heads, k_dim, v_dim, n_ff; /* k_dim, v_dim: per head; n_heads is a multiple of n_kv_heads */
+    enum norm_kind norm_kind;
+    float norm_eps, norm_weight_offset;
+    bool pre_norm,
+        post_norm; /* norms before attention and MLP; norms of their outputs before the residual add (Gemma 2/3) */
+    bool qk_norm;  /* per head, before RoPE */
+    bool qkv_bias, out_bias, mlp_bias;
+    enum rope_kind rope_kind;
+    int rot_dim;                         /* even, at most k_dim */
+    struct rope_config rope, rope_local; /* local: layers with a window, where it differs */
+    bool has_rope_local;
+    bool rope_freq_factors; /* the file's rope_freqs.weight divides the angles of `rope` (Llama 3 scaling in GGUF) */
+    float attn_scale;       /* of q.k */
+    float attn_softcap, final_softcap; /* 0: none */
+    int window;                        /* of windowed layers: positions a query sees, its own included; 0: none */
+    uint8_t layer_windowed[MODEL_MAX_LAYERS];
+    enum activation act;
+    bool mlp_gated;
+    float embd_scale;                  /* of the embedding's output; 1: none */
+    float residual_scale, logit_scale; /* of what attention and MLP add, and of the logits; 1: none */
+    bool tied_embeddings;              /* the output head is the embedding table */
+};
+
+/* Reads <arch>.* keys through the family's row, and from the tensor directory what GGUF has no key for (size of the
+ * vocabulary, biases, tied embeddings). UNSUPPORTED lists the known architectures or names what this model needs and
+ * Tandem lacks; FORMAT names the key. *out is undefined on failure. */
+NODISCARD bool decoder_config_read(const struct model_file *file, struct decoder_config *out, struct error *err);
+
+/* --rope-scaling none|linear:F|llama3:F|yarn:F[:ORIGINAL_CONTEXT]: replaces what the file says (rope_freqs.weight too)
+ * for the layers that its scaling covers, and sets n_context to F times the original context. INVALID otherwise. */
+NODISCARD bool decoder_config_rope_scaling(struct decoder_config *c, const char *spec, struct error *err);
+
+size_t decoder_n_families(void);
+const char *decoder_family_name(size_t i); /* architectures, for messages and docs; i < decoder_n_families() */
+
+/* The KV groups of a configuration; returns their number (<= KV_MAX_GROUPS). layer_group[i], layer_index[i]: where
+ * layer i keeps its K and V (arrays of n_layers). */
+int decoder_kv_groups(const struct decoder_config *c, enum kv_type type, struct kv_group_spec groups[KV_MAX_GROUPS],
+                      uint8_t layer_group[MODEL_MAX_LAYERS], uint16_t layer_index[MODEL_MAX_LAYERS]);
+
+/* Angles per position of a rope configuration, scaling applied: out [rot_dim / 2]; returns the factor of cos and sin.
+ * freq_factors: [rot_dim / 2] divisors or NULL. In f32 in the order of transformers, so that angles of far positions
+ * agree with it. */
+float rope_inv_freq(const struct rope_config *rope, int rot_dim, int n_context, const struct tensor_view *freq_factors,
+                    float *out);
+
+struct model;
+
+struct model_load_options {
+    const struct decoder_config *config; /* as read, possibly changed by options; copied */
+    enum kv_type kv_type;
+    void (*progress)(void *arg, float fraction); /* may be NULL; from the calling thread */
+    void *arg;
+};
+
+/* Loads all weights of `file` (which must outlive the model) into the backend. FORMAT names a missing tensor or a wrong
+ * shape; a tensor that no table entry asked for is a FORMAT error too unless the family lists it as known and unused.
+ */
+NODISCARD struct model *model_load(struct backend *be, const struct model_file *file,
+                                   const struct model_load_options *options, struct error *err);
+void model_free(struct model *m); /* NULL is fine; before the backend's free */
+const struct decoder_config *model_config(const struct model *m);
+size_t model_resident_size(const struct model *m);      /* bytes of weights */
+uint64_t model_n_params(const struct model_file *file); /* elements of all tensors */
+
+/* Forward pass of the batch given to step_begin: logits [n_out, n_vocab] (NULL when n_out is 0: the pages are filled
+ * all the same; NULL too when an op failed, which step_end reports). */
+struct tensor *model_forward(struct model *m, const struct batch *batch);
+
+#endif

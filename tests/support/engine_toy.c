@@ -1,0 +1,305 @@
+#include "tests/support/engine_toy.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- model ---- */
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    uint64_t x = (a ^ (b + 0x9e3779b97f4a7c15u + (a << 6) + (a >> 2))) * 0xff51afd7ed558ccdu;
+    return x ^ (x >> 33);
+}
+
+static uint64_t *slot(const struct toy *t, int group, const struct batch_seq *seq, int32_t position)
+{
+    int32_t page_tokens = (int32_t)t->config->page_tokens;
+    uint32_t page = seq->pages[group][position / page_tokens];
+    if (page == KV_PAGE_NONE || position / page_tokens >= seq->n_pages) {
+        fprintf(stderr, "toy: position %d of group %d has no page\n", position, group);
+        abort();
+    }
+    return &t->kv[group][(size_t)page * (size_t)page_tokens + (size_t)(position % page_tokens)];
+}
+
+static uint64_t compute_row(struct toy *t, const struct batch_seq *seq, int32_t id, int32_t position)
+{
+    uint64_t state = mix((uint64_t)id + 1, (uint64_t)position + 1);
+    for (int g = 0; g < t->config->geometry.n_groups; g++) {
+        int window = t->config->window[g];
+        int32_t from = window && position - window + 1 > 0 ? position - window + 1 : 0;
+        uint64_t key = mix(state, (uint64_t)g + 77);
+        *slot(t, g, seq, position) = key;
+        for (int32_t p = from; p <= position; p++) {
+            state = mix(state, *slot(t, g, seq, p));
+        }
+    }
+    return state;
+}
+
+static bool run_step(struct executor *x, const struct executor_step *step, struct tensor **ids, struct error *err)
+{
+    struct toy *t = (struct toy *)x;
+    const struct batch *b = step->batch;
+    *ids = NULL;
+    t->n_steps++;
+    t->n_rows += (uint64_t)b->n_rows;
+    t->max_rows = (uint32_t)b->n_rows > t->max_rows ? (uint32_t)b->n_rows : t->max_rows;
+    t->max_seqs = (uint32_t)b->n_seqs > t->max_seqs ? (uint32_t)b->n_seqs : t->max_seqs;
+    if (t->delay_ms) {
+        clock_sleep_ms(t->delay_ms);
+    }
+    if (t->fail_next) {
+        error_set(err, t->fail_next, "The toy was told to fail.");
+        t->fail_next = ERR_NONE;
+        return false;
+    }
+    for (int i = 0; i < b->n_seqs; i++) {
+        const struct batch_seq *seq = &b->seqs[i];
+        for (int32_t k = 0; k < seq->n_rows; k++) {
+            int32_t row = seq->first_row + k;
+            if (b->positions[row] != seq->start + k) {
+                abort();
+            }
+            t->states[row] = compute_row(t, seq, b->ids[row], b->positions[row]);
+        }
+    }
+    return true;
+}
+
+static bool is_banned(const struct sample_row *row, int32_t id)
+{
+    for (int32_t i = 0; i < row->n_banned; i++) {
+        if (row->banned[i] == id) {
+            return true;
+        }
+    }
+    return row->mask && !(row->mask[id / 32] >> (id % 32) & 1);
+}
+
+static bool read_step(struct executor *x, const struct executor_step *step, struct tensor *ids,
+                      struct sample_result *results, struct error *err)
+{
+    struct toy *t = (struct toy *)x;
+    (void)ids;
+    (void)err;
+    for (int i = 0; i < step->n_samples; i++) {
+        const struct sample_row *row = &step->rows[i];
+        uint64_t state = t->states[step->batch->out_rows[row->logits_row]], bits;
+        size_t n_history = (size_t)row->n_prompt + (size_t)row->n_output;
+        memcpy(&bits, &row->uniform, sizeof bits);
+        uint64_t h = mix(mix(mix(state, bits), xxh3(row->history, n_history * 4, 0)), (uint64_t)row->n_output);
+        int32_t n_vocab = (int32_t)t->config->n_vocab, id = (int32_t)(h % (uint64_t)n_vocab);
+        while (is_banned(row, id)) {
+            id = (id + 1) % n_vocab;
+        }
+        results[i] = (struct sample_result){.id = row->score_id >= 0 ? row->score_id : id,
+                                            .logprob = -(float)(mix(state, 5) % 1000) / 100,
+                                            .rank = 1,
+                                            .finite = !t->bad_job || step->owners[i].job != t->bad_job,
+                                            .n_top = row->n_top,
+                                            .digest = row->want_digest ? state : 0};
+        for (int32_t k = 0; k < row->n_top; k++) {
+            results[i].top[k] = (struct top_logprob){k, -(float)k};
+        }
+    }
+    return true;
+}
+
+static void copy_page(struct executor *x, int group, uint32_t src, uint32_t dst, int n_tokens)
+{
+    struct toy *t = (struct toy *)x;
+    size_t page_tokens = t->config->page_tokens;
+    uint64_t *to = &t->kv[group][dst * page_tokens];
+    for (size_t i = 0; i < page_tokens; i++) {
+        to[i] = i < (size_t)n_tokens ? t->kv[group][src * page_tokens + i] : 0xdeadu;
+    }
+    t->n_copies++;
+}
+
+static void nothing(struct executor *x)
+{
+    (void)x;
+}
+
+static const struct executor_ops toy_ops = {run_step, read_step, copy_page, nothing};
+static const int32_t toy_eog[] = {0};
+
+struct engine_config toy_config(size_t pool_pages)
+{
+    return (struct engine_config){
+        .geometry = {.n_groups = 2, .page_size = {48, 80}, .pool_size = pool_pages * 80},
+        .window = {0, 9},
+        .page_tokens = 4,
+        .n_vocab = 50,
+        .n_context = 200,
+        .max_sequences = 8,
+        .max_batch_tokens = 32,
+        .max_waiting = TOY_MAX_JOBS,
+        .prefix_cache = true,
+        .test_hooks = true,
+        .eog_ids = toy_eog,
+        .n_eog_ids = 1,
+    };
+}
+
+void toy_init(struct toy *t, const struct engine_config *config)
+{
+    *t = (struct toy){.base = {&toy_ops}, .config = config};
+    for (int g = 0; g < config->geometry.n_groups; g++) {
+        size_t n = config->geometry.pool_size / config->geometry.page_size[g] * config->page_tokens;
+        t->kv[g] = calloc(n, sizeof(uint64_t));
+    }
+    t->states = calloc(config->max_batch_tokens, sizeof(uint64_t));
+}
+
+void toy_release(struct toy *t)
+{
+    for (int g = 0; g < KV_MAX_GROUPS; g++) {
+        free(t->kv[g]);
+    }
+    free(t->states);
+}
+
+/* ---- log ---- */
+
+void toy_log_init(struct toy_log *log)
+{
+    memset(log, 0, sizeof *log);
+}
+
+void toy_log_release(struct toy_log *log)
+{
+    for (size_t i = 0; i < TOY_MAX_JOBS; i++) {
+        for (size_t k = 0; k < TOY_MAX_CHOICES; k++) {
+            free(log->jobs[i].choices[k].ids);
+            free(log->jobs[i].choices[k].logprobs);
+            free(log->jobs[i].choices[k].digests);
+        }
+    }
+}
+
+static void complain(struct toy_log *log, const char *what)
+{
+    log->wrong = log->wrong ? log->wrong : what;
+}
+
+static void grow(struct toy_choice *c)
+{
+    if (c->n == c->cap) {
+        c->cap = c->cap ? 2 * c->cap : 16;
+        c->ids = realloc(c->ids, c->cap * sizeof *c->ids);
+        c->logprobs = realloc(c->logprobs, c->cap * sizeof *c->logprobs);
+        c->digests = realloc(c->digests, c->cap * sizeof *c->digests);
+    }
+}
+
+static void take_tokens(struct toy_log *log, struct toy_job *job, const struct engine_event *e)
+{
+    struct toy_choice *c = &job->choices[e->choice];
+    if (e->choice >= TOY_MAX_CHOICES || c->finish != FINISH_NONE || job->failed) {
+        complain(log, "tokens after the end");
+        return;
+    }
+    if (c->n == 0 && c->cap == 0) {
+        c->n = e->index; /* resumed: it begins later */
+        c->cap = e->index + 16;
+        c->ids = calloc(c->cap, sizeof *c->ids);
+        c->logprobs = calloc(c->cap, sizeof *c->logprobs);
+        c->digests = calloc(c->cap, sizeof *c->digests);
+    }
+    if (e->index != c->n) {
+        complain(log, "a gap or a repetition in the tokens");
+        return;
+    }
+    for (uint32_t i = 0; i < e->n; i++) {
+        grow(c);
+        c->ids[c->n] = e->ids[i];
+        c->logprobs[c->n] = e->logprobs ? e->logprobs[i].logprob : 0;
+        c->digests[c->n++] = e->logprobs ? e->logprobs[i].digest : 0;
+    }
+    c->finish = e->finish;
+    c->stop_id = e->stop_id;
+    if (e->finish != FINISH_NONE) {
+        c->finish_seq = ++log->seq;
+        log->n_finished++;
+        if (++job->n_ended == job->n_choices) {
+            atomic_fetch_add(&log->n_jobs_ended, 1);
+        }
+    }
+}
+
+static void take_scores(struct toy_log *log, struct toy_job *job, const struct engine_event *e)
+{
+    if (e->index != job->n_scored || !e->logprobs) {
+        complain(log, "a gap in the prompt's logprobs");
+        return;
+    }
+    for (uint32_t i = 0; i < e->n; i++) {
+        job->score_sum += e->logprobs[i].logprob * (float)(job->n_scored + 1);
+        job->n_scored++;
+    }
+}
+
+static void take(struct toy_log *log, const struct engine_event *e)
+{
+    struct toy_job *job = &log->jobs[e->job % TOY_MAX_JOBS];
+    log->n_events++;
+    switch (e->kind) {
+    case ENGINE_STARTED:
+        job->n_started++;
+        job->n_cached = e->n_cached;
+        job->start_seq = ++log->seq;
+        break;
+    case ENGINE_PROGRESS:
+        if (e->n_done <= job->n_done) {
+            complain(log, "progress that does not grow");
+        }
+        job->n_done = e->n_done;
+        break;
+    case ENGINE_PROMPT:
+        take_scores(log, job, e);
+        break;
+    case ENGINE_TOKENS:
+        take_tokens(log, job, e);
+        break;
+    case ENGINE_FAILED:
+        job->failed = e->error.code;
+        log->n_finished++;
+        if (job->n_choices) {
+            atomic_fetch_add(&log->n_jobs_ended, 1);
+        }
+        break;
+    case ENGINE_STATS:
+        log->stats = *e->stats;
+        log->n_stats++;
+        break;
+    case ENGINE_LOST:
+        complain(log, "an engine does not report its own loss");
+        break;
+    }
+}
+
+void toy_sink(void *arg, const struct engine_event *events, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        take(arg, &events[i]);
+    }
+}
+
+bool toy_same(const struct toy_job *a, const struct toy_job *b, uint32_t n_choices)
+{
+    for (uint32_t i = 0; i < n_choices; i++) {
+        const struct toy_choice *x = &a->choices[i], *y = &b->choices[i];
+        if (x->n != y->n || x->finish != y->finish || x->stop_id != y->stop_id ||
+            (x->n && (memcmp(x->ids, y->ids, x->n * sizeof *x->ids) != 0 ||
+                      memcmp(x->logprobs, y->logprobs, x->n * sizeof *x->logprobs) != 0 ||
+                      memcmp(x->digests, y->digests, x->n * sizeof *x->digests) != 0))) {
+            return false;
+        }
+    }
+    return a->n_scored == b->n_scored && a->score_sum == b->score_sum;
+}

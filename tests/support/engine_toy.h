@@ -1,0 +1,67 @@
+/* A toy model for scheduler tests. Its K and V are hashes: what a position writes depends on its token, its position
+ * and everything it sees through the block tables, and a sampled id depends on that, on the history and on the uniform.
+ * So one wrong page, position, window or random number changes the tokens. And a log that collects events. */
+#ifndef TANDEM_TESTS_SUPPORT_ENGINE_TOY_H
+#define TANDEM_TESTS_SUPPORT_ENGINE_TOY_H
+
+#include "engine/engine_internal.h"
+
+#include <stdatomic.h>
+
+struct toy {
+    struct executor base;
+    const struct engine_config *config;
+    uint64_t *kv[KV_MAX_GROUPS]; /* [pages * page_tokens] */
+    uint64_t *states;            /* [rows] of the step */
+    /* What it does wrong on purpose. */
+    enum error_code fail_next; /* the next step fails with it */
+    uint64_t bad_job;          /* its logits are not finite; 0: none */
+    int delay_ms;              /* of every step */
+    /* What it saw. */
+    uint64_t n_steps, n_rows, n_copies;
+    uint32_t max_rows, max_seqs;
+};
+
+/* Two groups, one of them with a window, unless changed: fill a config, then toy_init. */
+struct engine_config toy_config(size_t pool_pages); /* pages of the larger group */
+void toy_init(struct toy *t, const struct engine_config *config);
+void toy_release(struct toy *t);
+
+/* ---- log ---- */
+
+#define TOY_MAX_JOBS    1200
+#define TOY_MAX_CHOICES 8
+
+struct toy_choice {
+    int32_t *ids; /* [n] */
+    float *logprobs;
+    uint64_t *digests;
+    uint32_t n, cap;
+    enum finish_reason finish;
+    int32_t stop_id;
+    uint64_t finish_seq; /* order in which choices finished */
+};
+struct toy_job {
+    struct toy_choice choices[TOY_MAX_CHOICES];
+    uint32_t n_choices; /* set by the test that waits for the end of jobs; else 0 */
+    uint32_t n_started, n_cached, n_done, n_scored, n_ended;
+    float score_sum;
+    enum error_code failed;
+    uint64_t start_seq; /* order in which jobs started */
+};
+struct toy_log {
+    struct toy_job jobs[TOY_MAX_JOBS]; /* by job id */
+    uint64_t n_events, n_finished, seq;
+    struct engine_stats stats;
+    uint32_t n_stats;
+    atomic_uint n_jobs_ended; /* of those with n_choices; written last, so that others may read the jobs then */
+    const char *wrong;        /* the first event that made no sense */
+};
+
+void toy_log_init(struct toy_log *log);
+void toy_log_release(struct toy_log *log);
+void toy_sink(void *log, const struct engine_event *events, size_t n);
+/* Same tokens, logprobs, digests and ends of n_choices choices. */
+bool toy_same(const struct toy_job *a, const struct toy_job *b, uint32_t n_choices);
+
+#endif

@@ -1,0 +1,280 @@
+/* The teeth of the parity tests: every field of struct decoder_config is changed, one at a time, in every random model,
+ * and parity must break: the load is refused, or a logit moves beyond the tolerance. Where a field cannot matter to a
+ * model, the table says so, and the logits must then stay as they are. */
+#include "tests/support/model_vectors.h"
+
+#include "base/array.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define TOLERANCE 1e-3
+
+struct mutation {
+    const char *field;
+    void (*apply)(struct decoder_config *c);
+    bool (*matters)(const struct decoder_config *c); /* NULL: to every model */
+};
+
+/* ---- when a field matters ---- */
+
+static bool has_windows(const struct decoder_config *c)
+{
+    return c->window > 0;
+}
+
+static bool has_local_rope(const struct decoder_config *c)
+{
+    return c->has_rope_local;
+}
+
+static bool is_scaled(const struct decoder_config *c)
+{
+    return c->rope.scaling.kind != ROPE_SCALING_NONE;
+}
+
+static bool is_llama3(const struct decoder_config *c)
+{
+    return c->rope.scaling.kind == ROPE_SCALING_LLAMA3;
+}
+
+static bool is_yarn(const struct decoder_config *c)
+{
+    return c->rope.scaling.kind == ROPE_SCALING_YARN;
+}
+
+static bool has_original_context(const struct decoder_config *c)
+{
+    return is_yarn(c) || is_llama3(c);
+}
+
+/* Only scaling without an original context of its own looks at it, and the engine. */
+static bool never(const struct decoder_config *c)
+{
+    (void)c;
+    return false;
+}
+
+/* ---- the changes ---- */
+
+#define CHANGE(name, statement)                \
+    static void name(struct decoder_config *c) \
+    {                                          \
+        statement;                             \
+    }
+
+CHANGE(fewer_layers, c->n_layers--)
+CHANGE(narrower, c->n_embd /= 2)
+CHANGE(smaller_vocab, c->n_vocab--)
+CHANGE(shorter_context, c->n_context /= 2)
+CHANGE(fewer_heads, c->n_heads /= 2)
+CHANGE(fewer_kv_heads, c->n_kv_heads /= 2)
+CHANGE(smaller_k, c->k_dim /= 2; c->rot_dim /= 2)
+CHANGE(smaller_v, c->v_dim /= 2)
+CHANGE(smaller_ff, c->n_ff /= 2)
+CHANGE(other_norm, c->norm_kind = NORM_LAYER)
+CHANGE(double_eps, c->norm_eps *= 2)
+CHANGE(offset_norm, c->norm_weight_offset += 1)
+CHANGE(flip_pre_norm, c->pre_norm = !c->pre_norm)
+CHANGE(flip_post_norm, c->post_norm = !c->post_norm)
+CHANGE(flip_qk_norm, c->qk_norm = !c->qk_norm)
+CHANGE(flip_qkv_bias, c->qkv_bias = !c->qkv_bias)
+CHANGE(flip_out_bias, c->out_bias = !c->out_bias)
+CHANGE(flip_mlp_bias, c->mlp_bias = !c->mlp_bias)
+CHANGE(other_pairs, c->rope_kind = c->rope_kind == ROPE_NORM ? ROPE_NEOX : ROPE_NORM)
+CHANGE(half_rotation, c->rot_dim /= 2)
+CHANGE(other_base, c->rope.base *= 1.5)
+CHANGE(no_scaling, c->rope.scaling.kind = ROPE_SCALING_NONE)
+CHANGE(other_factor, c->rope.scaling.factor *= 1.25)
+CHANGE(other_original, c->rope.scaling.original_context *= 2)
+CHANGE(other_low, c->rope.scaling.low_freq_factor *= 1.5)
+CHANGE(other_high, c->rope.scaling.high_freq_factor *= 1.5)
+CHANGE(other_fast, c->rope.scaling.beta_fast /= 16)
+CHANGE(other_slow, c->rope.scaling.beta_slow /= 4)
+CHANGE(other_ext, c->rope.scaling.ext_factor = 0.5)
+CHANGE(other_attn_factor, c->rope.scaling.attn_factor *= 1.05)
+CHANGE(other_local_base, c->rope_local.base *= 1.5)
+CHANGE(scaled_local, c->rope_local.scaling = c->rope.scaling)
+CHANGE(no_local_rope, c->has_rope_local = false)
+CHANGE(flip_factors, c->rope_freq_factors = !c->rope_freq_factors)
+CHANGE(other_attn_scale, c->attn_scale *= 1.05f)
+CHANGE(other_attn_cap, c->attn_softcap = c->attn_softcap != 0 ? c->attn_softcap * 1.2f : 5)
+CHANGE(no_attn_cap, c->attn_softcap = 0)
+CHANGE(other_final_cap, c->final_softcap = c->final_softcap != 0 ? c->final_softcap * 1.2f : 8)
+CHANGE(no_final_cap, c->final_softcap = 0)
+CHANGE(wider_window, c->window++)
+CHANGE(tighter_window, c->window--)
+CHANGE(no_window, c->window = 0)
+CHANGE(flip_first_window, c->layer_windowed[0] = !c->layer_windowed[0]; c->window = c->window ? c->window : 24)
+CHANGE(flip_second_window, c->layer_windowed[1] = !c->layer_windowed[1]; c->window = c->window ? c->window : 24)
+CHANGE(flip_last_window, uint8_t *last = &c->layer_windowed[c->n_layers - 1]; *last = !*last;
+       c->window = c->window ? c->window : 24)
+CHANGE(other_activation, c->act = c->act == ACT_SILU ? ACT_GELU_TANH : ACT_SILU)
+CHANGE(other_gelu, c->act = c->act == ACT_GELU_TANH ? ACT_GELU : ACT_RELU)
+CHANGE(no_gate, c->mlp_gated = !c->mlp_gated)
+CHANGE(other_embd_scale, c->embd_scale *= 1.02f)
+CHANGE(other_residual_scale, c->residual_scale = 0.98f)
+CHANGE(other_logit_scale, c->logit_scale = 0.99f)
+CHANGE(flip_tied, c->tied_embeddings = !c->tied_embeddings)
+
+static bool has_attn_cap(const struct decoder_config *c)
+{
+    return c->attn_softcap != 0;
+}
+
+static bool has_final_cap(const struct decoder_config *c)
+{
+    return c->final_softcap != 0;
+}
+
+static const struct mutation mutations[] = {
+    {"n_layers", fewer_layers, NULL},
+    {"n_embd", narrower, NULL},
+    {"n_vocab", smaller_vocab, NULL},
+    {"n_context", shorter_context, never},
+    {"n_heads", fewer_heads, NULL},
+    {"n_kv_heads", fewer_kv_heads, NULL},
+    {"k_dim", smaller_k, NULL},
+    {"v_dim", smaller_v, NULL},
+    {"n_ff", smaller_ff, NULL},
+    {"norm_kind", other_norm, NULL},
+    {"norm_eps", double_eps, NULL},
+    {"norm_weight_offset", offset_norm, NULL},
+    {"pre_norm", flip_pre_norm, NULL},
+    {"post_norm", flip_post_norm, NULL},
+    {"qk_norm", flip_qk_norm, NULL},
+    {"qkv_bias", flip_qkv_bias, NULL},
+    {"out_bias", flip_out_bias, NULL},
+    {"mlp_bias", flip_mlp_bias, NULL},
+    {"rope_kind", other_pairs, NULL},
+    {"rot_dim", half_rotation, NULL},
+    {"rope.base", other_base, NULL},
+    {"rope.scaling.kind", no_scaling, is_scaled},
+    {"rope.scaling.factor", other_factor, is_scaled},
+    {"rope.scaling.original_context", other_original, has_original_context},
+    {"rope.scaling.low_freq_factor", other_low, is_llama3},
+    {"rope.scaling.high_freq_factor", other_high, is_llama3},
+    {"rope.scaling.beta_fast", other_fast, is_yarn},
+    {"rope.scaling.beta_slow", other_slow, is_yarn},
+    {"rope.scaling.ext_factor", other_ext, is_yarn},
+    {"rope.scaling.attn_factor", other_attn_factor, is_yarn},
+    {"rope_local.base", other_local_base, has_local_rope},
+    {"rope_local.scaling", scaled_local, has_local_rope},
+    {"has_rope_local", no_local_rope, has_local_rope},
+    {"rope_freq_factors", flip_factors, NULL},
+    {"attn_scale", other_attn_scale, NULL},
+    {"attn_softcap", other_attn_cap, NULL},
+    {"attn_softcap 0", no_attn_cap, has_attn_cap},
+    {"final_softcap", other_final_cap, NULL},
+    {"final_softcap 0", no_final_cap, has_final_cap},
+    {"window + 1", wider_window, has_windows},
+    {"window - 1", tighter_window, has_windows},
+    {"window 0", no_window, has_windows},
+    {"layer_windowed, first", flip_first_window, NULL},
+    {"layer_windowed, second", flip_second_window, NULL},
+    {"layer_windowed, last", flip_last_window, NULL},
+    {"act", other_activation, NULL},
+    {"act, kind of GELU", other_gelu, NULL},
+    {"mlp_gated", no_gate, NULL},
+    {"embd_scale", other_embd_scale, NULL},
+    {"residual_scale", other_residual_scale, NULL},
+    {"logit_scale", other_logit_scale, NULL},
+    {"tied_embeddings", flip_tied, NULL},
+};
+
+/* ---- running them ---- */
+
+#define REFUSED 1e9
+
+/* In standard deviations; REFUSED when the model does not load. */
+static double deviation_of(const struct model_vectors *v, const struct model_file *file, const struct decoder_config *c)
+{
+    struct model_driver d;
+    struct error err = {0};
+    struct model_driver_options o = {.file = file,
+                                     .config = c,
+                                     .kernels = CPU_KERNELS_REFERENCE,
+                                     .kv_type = KV_F32,
+                                     .n_threads = 1,
+                                     .n_positions = v->n_text,
+                                     .n_seqs = 1};
+    if (!model_driver_open(&d, &o, &err))
+        return REFUSED;
+    double deviation = model_vectors_deviation(v, &d, v->n_text);
+    model_driver_close(&d);
+    return deviation;
+}
+
+struct counts {
+    int refused, moved, without_effect, failed;
+    double least; /* deviation of those that moved */
+};
+
+static void run_mutation(const struct model_vectors *v, const struct model_file *file,
+                         const struct decoder_config *right, const struct mutation *m, struct counts *n)
+{
+    struct decoder_config c = *right;
+    bool matters = !m->matters || m->matters(right);
+    m->apply(&c);
+    double deviation = deviation_of(v, file, &c);
+    if (deviation == REFUSED) {
+        n->refused++;
+        return;
+    }
+    if (matters == (deviation > TOLERANCE)) {
+        n->moved += matters;
+        n->without_effect += !matters;
+        if (matters && deviation < n->least)
+            n->least = deviation;
+        return;
+    }
+    print_message("%s, %s: deviation %.2e std\n", v->name, m->field, deviation);
+    n->failed++;
+}
+
+static void every_field_matters(void **state)
+{
+    struct model_vectors v;
+    struct buf bytes;
+    struct decoder_config right;
+    struct error err = {0};
+    struct counts n = {.least = REFUSED};
+    const char *name = *state;
+    bool by_option = strcmp(name, "llama-llama3 by option") == 0;
+    model_vectors_load(&v, by_option ? "llama-llama3" : name);
+    struct model_file *file = model_vectors_file(&v, &bytes);
+    if (!decoder_config_read(file, &right, &err))
+        fail_msg("%s", err.msg);
+    if (by_option) {
+        right.n_context /= 8;
+        assert_true(decoder_config_rope_scaling(&right, v.rope_scaling, &err));
+    }
+    assert_true(deviation_of(&v, file, &right) < TOLERANCE);
+    for (size_t i = 0; i < ARRAY_LEN(mutations); i++)
+        run_mutation(&v, file, &right, &mutations[i], &n);
+    print_message("%s: %d refused, %d moved (by %.2e std at least), %d without effect\n", name, n.refused, n.moved,
+                  n.least, n.without_effect);
+    assert_int_equal(n.failed, 0);
+    model_file_close(file);
+    buf_release(&bytes);
+    model_vectors_release(&v);
+}
+
+int main(void)
+{
+#define MUTATIONS(name)                                                             \
+    {                                                                               \
+        "every_field_matters: " name, every_field_matters, NULL, NULL, (void *)name \
+    }
+    const struct CMUnitTest tests[] = {
+        MUTATIONS("llama-plain"),  MUTATIONS("llama-linear"),
+        MUTATIONS("llama-llama3"), MUTATIONS("llama-yarn"),
+        MUTATIONS("qwen2-tied"),   MUTATIONS("qwen2-yarn"),
+        MUTATIONS("qwen3"),        MUTATIONS("gemma2"),
+        MUTATIONS("gemma3"),       MUTATIONS("llama-llama3 by option"),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
