@@ -1,0 +1,251 @@
+/* The engine's thread around the scheduler. Other threads reach it by one bounded queue of commands; it waits there
+ * when nothing is to be computed. */
+#include "engine/engine_internal.h"
+
+#include "base/clock.h"
+#include "base/queue.h"
+#include "base/sys_proc.h"
+#include "engine/scheduler.h"
+#include "engine/stats.h"
+#include "wire/frame.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define COMMANDS_BESIDE_JOBS 4096 /* cancels and the like that may wait for the end of a step */
+#define BLOCKED_WAIT_MS      5    /* when requests wait but none can start (paused) */
+#define FULL_WAIT_MS         1
+
+enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_CLEAR_CACHE, COMMAND_DRAIN };
+
+struct command {
+    enum command_kind kind;
+    struct request *request; /* SUBMIT: owned */
+    uint64_t job;            /* CANCEL */
+    uint32_t choice;
+    void (*on_idle)(void *arg); /* DRAIN */
+    void *arg;
+};
+
+struct engine {
+    struct engine_config config;
+    struct engine_info info;
+    struct executor *executor;
+    void (*release)(void *resources);
+    void *resources;
+    struct scheduler *scheduler;
+    struct queue *commands;
+    struct stats_snapshot stats;
+    atomic_uint n_unstarted;
+    atomic_bool stop, draining, paused;
+    pthread_t thread;
+    bool started;
+    /* The engine's thread only. */
+    void (*on_idle)(void *arg);
+    void *on_idle_arg;
+    bool reported_idle;
+};
+
+/* ---- creation ---- */
+
+static bool copy_eog(struct engine *e, const struct engine_config *config)
+{
+    int32_t *ids = malloc((config->n_eog_ids + 1) * sizeof *ids);
+    if (ids && config->n_eog_ids) {
+        memcpy(ids, config->eog_ids, config->n_eog_ids * sizeof *ids);
+    }
+    e->config.eog_ids = ids;
+    return ids != NULL;
+}
+
+struct engine *engine__assemble(const struct engine_parts *parts, struct error *err)
+{
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e) {
+        parts->executor->ops->free(parts->executor);
+        if (parts->release) {
+            parts->release(parts->resources);
+        }
+        error_set(err, ERR_NO_MEMORY, "There is no memory for an engine.");
+        return NULL;
+    }
+    e->config = parts->config;
+    e->info = parts->info;
+    e->executor = parts->executor;
+    e->release = parts->release;
+    e->resources = parts->resources;
+    e->commands = queue_create(sizeof(struct command), (size_t)e->config.max_waiting + COMMANDS_BESIDE_JOBS);
+    bool ok = copy_eog(e, &parts->config) && e->commands;
+    if (!ok) {
+        error_set(err, ERR_NO_MEMORY, "There is no memory for an engine.");
+    }
+    if (!ok || !(e->scheduler = scheduler_create(&e->config, e->executor, err))) {
+        engine_free(e);
+        return NULL;
+    }
+    scheduler_count_unstarted(e->scheduler, &e->n_unstarted);
+    scheduler_set_sizes(e->scheduler, e->info.weights_size);
+    stats_publish(&e->stats, scheduler_stats(e->scheduler));
+    return e;
+}
+
+static void drop_commands(struct engine *e)
+{
+    struct command c;
+    while (e->commands && queue_pop(e->commands, &c)) {
+        request_free(c.request);
+    }
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e) {
+        return;
+    }
+    if (e->started) {
+        atomic_store(&e->stop, true);
+        queue_close(e->commands);
+        pthread_join(e->thread, NULL);
+    }
+    drop_commands(e);
+    scheduler_free(e->scheduler);
+    queue_free(e->commands);
+    e->executor->ops->free(e->executor);
+    if (e->release) {
+        e->release(e->resources);
+    }
+    free((int32_t *)e->config.eog_ids);
+    free(e);
+}
+
+const struct engine_info *engine_info(const struct engine *e)
+{
+    return &e->info;
+}
+
+/* ---- the engine's thread ---- */
+
+static void apply(struct engine *e, const struct command *c)
+{
+    switch (c->kind) {
+    case COMMAND_SUBMIT:
+        scheduler_accept(e->scheduler, c->request);
+        e->reported_idle = false;
+        break;
+    case COMMAND_CANCEL:
+        scheduler_cancel(e->scheduler, c->job, c->choice);
+        break;
+    case COMMAND_CLEAR_CACHE:
+        scheduler_clear_cache(e->scheduler);
+        e->reported_idle = false;
+        break;
+    case COMMAND_DRAIN:
+        e->on_idle = c->on_idle;
+        e->on_idle_arg = c->arg;
+        break;
+    }
+}
+
+static void wait_for_work(struct engine *e)
+{
+    bool idle = scheduler_idle(e->scheduler);
+    struct command c;
+    if (idle && !e->reported_idle) {
+        e->reported_idle = true;
+        scheduler_emit_stats(e->scheduler);
+    }
+    if (idle && e->on_idle) {
+        void (*on_idle)(void *) = e->on_idle;
+        e->on_idle = NULL;
+        on_idle(e->on_idle_arg);
+    }
+    if (queue_wait(e->commands, &c, idle ? -1 : BLOCKED_WAIT_MS)) {
+        apply(e, &c);
+    }
+}
+
+static void *run(void *arg)
+{
+    struct engine *e = arg;
+    struct command c;
+    sys_name_thread("engine");
+    while (!atomic_load(&e->stop)) {
+        while (queue_pop(e->commands, &c)) {
+            apply(e, &c);
+        }
+        scheduler_pause(e->scheduler, atomic_load(&e->paused));
+        bool ran = scheduler_step(e->scheduler);
+        stats_publish(&e->stats, scheduler_stats(e->scheduler));
+        if (!ran) {
+            wait_for_work(e);
+        }
+    }
+    return NULL;
+}
+
+bool engine_start(struct engine *e, engine_sink *sink, void *arg, struct error *err)
+{
+    scheduler_set_sink(e->scheduler, sink, arg);
+    int rc = pthread_create(&e->thread, NULL, run, e);
+    e->started = rc == 0;
+    return e->started || error_set(err, ERR_NO_MEMORY, "The engine's thread could not be started: %s.", strerror(rc));
+}
+
+/* ---- any thread ---- */
+
+bool engine_submit(struct engine *e, const struct job *job, struct error *err)
+{
+    if (atomic_load(&e->draining)) {
+        return error_set(err, ERR_UNAVAILABLE, "The engine is being shut down and takes no new requests.");
+    }
+    struct command c = {.kind = COMMAND_SUBMIT, .request = request_create(&e->config, job, err)};
+    if (!c.request) {
+        return false;
+    }
+    if (atomic_fetch_add(&e->n_unstarted, 1) >= e->config.max_waiting || !queue_push(e->commands, &c)) {
+        atomic_fetch_sub(&e->n_unstarted, 1);
+        request_free(c.request);
+        return error_set(err, ERR_OVERLOADED, "%u requests are waiting already. Try again later.",
+                         e->config.max_waiting);
+    }
+    return true;
+}
+
+/* For commands that must not get lost: a full queue is emptied at the end of the running step. */
+static void push(struct engine *e, const struct command *c)
+{
+    while (!queue_push(e->commands, c) && !queue_closed(e->commands)) {
+        clock_sleep_ms(FULL_WAIT_MS);
+    }
+}
+
+void engine_cancel(struct engine *e, uint64_t job, uint32_t choice)
+{
+    push(e, &(struct command){.kind = COMMAND_CANCEL, .job = job, .choice = choice});
+}
+
+void engine_clear_cache(struct engine *e)
+{
+    push(e, &(struct command){.kind = COMMAND_CLEAR_CACHE});
+}
+
+void engine_pause(struct engine *e, bool paused)
+{
+    atomic_store(&e->paused, paused);
+}
+
+void engine_drain(struct engine *e, void (*on_idle)(void *arg), void *arg)
+{
+    atomic_store(&e->draining, true);
+    push(e, &(struct command){.kind = COMMAND_DRAIN, .on_idle = on_idle, .arg = arg});
+}
+
+void engine_stats(struct engine *e, struct engine_stats *out)
+{
+    stats_read(&e->stats, out);
+}
+
+void engine_set_step_counter(struct engine *e, uint64_t *word)
+{
+    scheduler_set_step_counter(e->scheduler, word);
+}

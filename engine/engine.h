@@ -1,0 +1,79 @@
+/* An engine: one served model, its scheduler, KV pages, prefix cache and step loop. It gets jobs (token ids and
+ * parameters) and emits events. It knows no HTTP, no text of requests, no process: `tandem engine` wraps it in a
+ * process (engine/process.h), lib/ runs it in the caller's.
+ *
+ *     struct engine *e = engine_create(&options, err);        loads the model
+ *     engine_start(e, sink, arg, err);                        starts the step thread
+ *     engine_submit(e, &job, err); ... events come through the sink ...
+ *     engine_free(e);                                         stops and joins
+ *
+ * Threads: submit, cancel, stats from any thread; the sink is called on the step thread and must not block. */
+#ifndef TANDEM_ENGINE_ENGINE_H
+#define TANDEM_ENGINE_ENGINE_H
+
+#include "backend/backend.h"
+#include "model/model.h"
+#include "wire/job.h"
+
+struct engine;
+
+struct engine_options {
+    const char *model_path;
+    const char *const *overrides; /* [n_overrides] --override-kv */
+    int n_overrides;
+    const char *rope_scaling; /* NULL: what the model says */
+    struct cpu_backend_options cpu;
+    enum kv_type kv_type;      /* default KV_F16 */
+    uint8_t *pool;             /* KV memory that somebody else owns (the gateway); NULL: the engine takes its own */
+    size_t pool_size;          /* bytes of KV; at least one sequence of max_context or of ENGINE_MIN_CONTEXT must fit */
+    uint32_t max_context;      /* 0: the model's, as far as the pool holds one sequence of it */
+    uint32_t max_batch_tokens; /* rows of a step; 0: ENGINE_DEFAULT_BATCH_TOKENS */
+    uint32_t max_sequences;    /* running at once; 0: ENGINE_DEFAULT_SEQUENCES */
+    uint32_t max_waiting;      /* jobs in the queue; one more is OVERLOADED; 0: ENGINE_DEFAULT_WAITING */
+    uint32_t prefill_chunk;    /* prompt tokens of one sequence in a step; 0: as many as fit */
+    bool prefix_cache;         /* default true: set by engine_options_default */
+    const char *script_path;   /* test builds: forward and sample are replaced by this script */
+    const char *build;         /* goes into engine_info and the fingerprint */
+    void (*progress)(void *arg, float fraction);
+    void *progress_arg;
+};
+
+#define ENGINE_DEFAULT_BATCH_TOKENS 256
+#define ENGINE_DEFAULT_SEQUENCES    64
+#define ENGINE_DEFAULT_WAITING      1024
+#define ENGINE_MIN_CONTEXT          256
+
+struct engine_options engine_options_default(void);
+
+NODISCARD struct engine *engine_create(const struct engine_options *options, struct error *err);
+
+/* All events of one step at once; pointers live until the call returns. */
+typedef void engine_sink(void *arg, const struct engine_event *events, size_t n);
+NODISCARD bool engine_start(struct engine *e, engine_sink *sink, void *arg, struct error *err);
+void engine_free(struct engine *e); /* running jobs end without further events */
+
+const struct engine_info *engine_info(const struct engine *e);
+
+/* Copies the job and queues it. INVALID, CONTEXT_EXCEEDED: can never run. OVERLOADED: the queue is full. After true,
+ * events follow until a TOKENS event with a finish for every choice, or FAILED. */
+NODISCARD bool engine_submit(struct engine *e, const struct job *job, struct error *err);
+/* Ends a job or one choice of it (choice WIRE_ALL_CHOICES: all): a TOKENS event with FINISH_CANCELLED follows unless it
+ * had finished. Unknown ids are ignored. A queued job is cancelled too, and only the one named. */
+void engine_cancel(struct engine *e, uint64_t job, uint32_t choice);
+void engine_clear_cache(struct engine *e);
+/* While paused nothing new is admitted; what runs goes on. For a sink whose reader does not keep up. Any thread, also
+ * in the sink. */
+void engine_pause(struct engine *e, bool paused);
+/* Takes no new jobs; on_idle runs on the step thread when the last has finished. */
+void engine_drain(struct engine *e, void (*on_idle)(void *arg), void *arg);
+void engine_stats(struct engine *e, struct engine_stats *out); /* a snapshot, without waiting for a step */
+
+/* Progress word for a watchdog: the step counter lives in *word (shared memory of the process wrapper) from now on.
+ * Before engine_start. */
+void engine_set_step_counter(struct engine *e, uint64_t *word);
+
+/* How many bytes of KV a configuration needs for n_tokens of one sequence, windows counted. Any thread; no engine
+ * needed. */
+size_t engine_kv_bytes(const struct decoder_config *config, enum kv_type type, int page_tokens, uint32_t n_tokens);
+
+#endif

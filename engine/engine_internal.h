@@ -1,0 +1,30 @@
+/* An engine from parts that somebody else made: what engine_create does at its end, and what tests do with an executor
+ * of their own. */
+#ifndef TANDEM_ENGINE_ENGINE_INTERNAL_H
+#define TANDEM_ENGINE_ENGINE_INTERNAL_H
+
+#include "engine/engine.h"
+#include "engine/executor.h"
+#include "engine/request.h"
+
+struct engine_parts {
+    struct engine_config config; /* eog_ids: copied */
+    struct engine_info info;
+    struct executor *executor;        /* freed by the engine, first */
+    void (*release)(void *resources); /* what the executor stands on; may be NULL */
+    void *resources;
+};
+
+/* Takes the parts; they are released also when it fails. */
+NODISCARD struct engine *engine__assemble(const struct engine_parts *parts, struct error *err);
+
+/* Pages of every group that one sequence of n tokens needs at once. */
+void engine__pages_needed(const struct engine_config *config, uint32_t n_tokens, uint32_t need[KV_MAX_GROUPS]);
+/* The longest sequence, at most n_tokens, that fits into the empty pool. */
+uint32_t engine__longest(const struct engine_config *config, uint32_t n_tokens);
+
+/* True in builds with TANDEM_TEST_HOOKS: scripts and digests are allowed. Chosen by the build: test_hooks_on.c or
+ * test_hooks_off.c. */
+bool engine__test_hooks(void);
+
+#endif

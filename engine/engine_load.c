@@ -1,0 +1,235 @@
+/* engine_create: model file, configuration, backend, weights, pool, in this order; and what the engine says of itself.
+ */
+#include "engine/engine_internal.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/sys_shm.h"
+#include "engine/script.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define EOG_MAX 256
+
+/* What the executor stands on. */
+struct loaded {
+    struct model_file *file;
+    struct tokenizer *tokenizer;
+    struct backend *be;
+    struct model *model; /* NULL with a script */
+    struct shm pool;     /* the engine's own, when nobody gave one */
+    int32_t eog_ids[EOG_MAX];
+    struct decoder_config decoder;
+    struct kv_group_spec groups[KV_MAX_GROUPS];
+    int n_groups;
+    uint8_t digest[SHA256_SIZE];
+};
+
+struct engine_options engine_options_default(void)
+{
+    return (struct engine_options){.cpu = {.spin_us = -1}, .kv_type = KV_F16, .prefix_cache = true, .build = ""};
+}
+
+static void release(void *resources)
+{
+    struct loaded *l = resources;
+    model_free(l->model);
+    if (l->be) {
+        l->be->ops->free(l->be);
+    }
+    tokenizer_free(l->tokenizer);
+    model_file_close(l->file);
+    shm_release(&l->pool);
+    free(l);
+}
+
+/* ---- steps of loading ---- */
+
+static bool open_file(struct loaded *l, const struct engine_options *o, struct error *err)
+{
+    l->file = model_file_open(o->model_path, err);
+    if (!l->file) {
+        return false;
+    }
+    for (int i = 0; i < o->n_overrides; i++) {
+        if (!model_file_override(l->file, o->overrides[i], err)) {
+            return false;
+        }
+    }
+    model_file_digest(l->file, l->digest);
+    if (!decoder_config_read(l->file, &l->decoder, err) ||
+        (o->rope_scaling && !decoder_config_rope_scaling(&l->decoder, o->rope_scaling, err))) {
+        return false;
+    }
+    l->tokenizer = tokenizer_from_model_file(l->file, err);
+    return l->tokenizer != NULL;
+}
+
+static bool load_model(struct loaded *l, const struct engine_options *o, struct error *err)
+{
+    struct model_load_options options = {
+        .config = &l->decoder, .kv_type = o->kv_type, .progress = o->progress, .arg = o->progress_arg};
+    uint8_t layer_group[MODEL_MAX_LAYERS];
+    uint16_t layer_index[MODEL_MAX_LAYERS];
+    l->n_groups = decoder_kv_groups(&l->decoder, o->kv_type, l->groups, layer_group, layer_index);
+    for (int g = 0; g < l->n_groups; g++) {
+        l->groups[g].base = 0; /* all groups count their pages from the pool's start: see kv.h */
+    }
+    l->be = cpu_backend_create(&o->cpu, err);
+    if (!l->be) {
+        return false;
+    }
+    if (o->script_path) {
+        return engine__test_hooks() ||
+               error_set(err, ERR_UNSUPPORTED, "Scripts are run by test builds only; this is not one.");
+    }
+    l->model = model_load(l->be, l->file, &options, err);
+    return l->model != NULL;
+}
+
+static uint32_t or_default(uint32_t value, uint32_t fallback)
+{
+    return value ? value : fallback;
+}
+
+static struct sha256 root_of(const struct loaded *l, enum kv_type kv_type)
+{
+    struct sha256_ctx *ctx = sha256_create();
+    int32_t type = (int32_t)kv_type;
+    sha256_update(ctx, l->digest, sizeof l->digest);
+    sha256_update(ctx, &type, sizeof type);
+    struct sha256 root = sha256_finish(ctx);
+    sha256_free(ctx);
+    return root;
+}
+
+static void configure(struct loaded *l, const struct engine_options *o, struct engine_config *c)
+{
+    size_t n_eog = tokenizer_eog_ids(l->tokenizer, l->eog_ids, EOG_MAX);
+    *c = (struct engine_config){
+        .geometry = {.n_groups = l->n_groups, .pool_size = o->pool_size},
+        .page_tokens = (uint32_t)l->be->ops->kv_page_tokens(l->be),
+        .n_vocab = (uint32_t)l->decoder.n_vocab,
+        .max_sequences = or_default(o->max_sequences, ENGINE_DEFAULT_SEQUENCES),
+        .max_batch_tokens = or_default(o->max_batch_tokens, ENGINE_DEFAULT_BATCH_TOKENS),
+        .max_waiting = or_default(o->max_waiting, ENGINE_DEFAULT_WAITING),
+        .prefill_chunk = o->prefill_chunk,
+        .prefix_cache = o->prefix_cache,
+        .test_hooks = engine__test_hooks(),
+        .root = root_of(l, o->kv_type),
+        .eog_ids = l->eog_ids,
+        .n_eog_ids = (uint32_t)(n_eog < EOG_MAX ? n_eog : EOG_MAX),
+    };
+    for (int g = 0; g < l->n_groups; g++) {
+        c->geometry.page_size[g] = l->be->ops->kv_page_size(l->be, &l->groups[g]);
+        c->window[g] = l->groups[g].window;
+    }
+}
+
+/* The context that is served: what is asked for, what the model takes, what the pool holds of one sequence. */
+static bool choose_context(const struct loaded *l, const struct engine_options *o, struct engine_config *c,
+                           struct error *err)
+{
+    uint32_t trained = l->decoder.n_context > 0 ? (uint32_t)l->decoder.n_context : 0;
+    uint32_t wanted = o->max_context && o->max_context < trained ? o->max_context : trained;
+    uint32_t least = wanted < ENGINE_MIN_CONTEXT ? wanted : ENGINE_MIN_CONTEXT;
+    c->n_context = engine__longest(c, wanted);
+    return c->n_context >= least ||
+           error_set(
+               err, ERR_INVALID,
+               "The KV pool of %zu bytes holds a context of %u tokens; at least %u are needed. Give it more memory.",
+               o->pool_size, c->n_context, least);
+}
+
+static bool bind_pool(struct loaded *l, const struct engine_options *o, struct error *err)
+{
+    uint8_t *pool = o->pool;
+    if (!l->model) {
+        return true; /* a script writes no pages */
+    }
+    if (!pool) {
+        if (!shm_create(o->pool_size, "tandem-kv", &l->pool, err)) {
+            return false;
+        }
+        pool = l->pool.data;
+    }
+    return l->be->ops->kv_bind(l->be, l->groups, l->n_groups, pool, o->pool_size, err);
+}
+
+/* ---- what it says of itself ---- */
+
+/* The number of threads changes no bits: what describe says behind a comma does not count. */
+static struct str kernel_set(const struct backend *be)
+{
+    struct str all = str_of(be->ops->describe(be));
+    return str_slice(all, 0, str_find_char(all, ','));
+}
+
+static void fingerprint(const struct loaded *l, const struct engine_options *o, char out[17])
+{
+    struct sha256_ctx *ctx = sha256_create();
+    struct sha256 root = root_of(l, o->kv_type);
+    struct str kernels = kernel_set(l->be);
+    char hex[2 * SHA256_SIZE + 1];
+    sha256_update(ctx, o->build, strlen(o->build) + 1);
+    sha256_update(ctx, kernels.ptr, kernels.len);
+    sha256_update(ctx, &root, sizeof root);
+    struct sha256 digest = sha256_finish(ctx);
+    sha256_free(ctx);
+    sha256_hex(&digest, hex);
+    memcpy(out, hex, 16);
+    out[16] = '\0';
+}
+
+static void describe(const struct loaded *l, const struct engine_options *o, const struct engine_config *c,
+                     struct engine_info *info)
+{
+    *info = (struct engine_info){.n_vocab = c->n_vocab,
+                                 .n_context = c->n_context,
+                                 .max_sequences = c->max_sequences,
+                                 .max_batch_tokens = c->max_batch_tokens,
+                                 .page_tokens = c->page_tokens,
+                                 .weights_size = l->model ? model_resident_size(l->model) : 0,
+                                 .kv_size = o->pool_size,
+                                 .n_params = model_n_params(l->file)};
+    snprintf(info->build, sizeof info->build, "%s", o->build);
+    snprintf(info->arch, sizeof info->arch, "%s", l->decoder.arch);
+    snprintf(info->backend, sizeof info->backend, "%s", l->be->ops->describe(l->be));
+    memcpy(info->model_digest, l->digest, sizeof info->model_digest);
+    fingerprint(l, o, info->fingerprint);
+}
+
+static struct executor *make_executor(const struct loaded *l, const struct engine_options *o, struct error *err)
+{
+    return o->script_path ? script_executor_create(o->script_path, l->tokenizer, err)
+                          : executor_model_create(l->be, l->model, err);
+}
+
+struct engine *engine_create(const struct engine_options *options, struct error *err)
+{
+    struct engine_options o = *options;
+    int64_t start_ms = clock_ms();
+    struct engine_parts parts = {.release = release};
+    struct loaded *l = calloc(1, sizeof *l);
+    if (!l) {
+        error_set(err, ERR_NO_MEMORY, "There is no memory to load a model.");
+        return NULL;
+    }
+    l->pool.fd = -1;
+    o.build = o.build ? o.build : "";
+    parts.resources = l;
+    bool ok = open_file(l, &o, err) && load_model(l, &o, err);
+    if (ok) {
+        configure(l, &o, &parts.config);
+        ok = choose_context(l, &o, &parts.config, err) && bind_pool(l, &o, err) &&
+             (parts.executor = make_executor(l, &o, err));
+    }
+    if (!ok) {
+        release(l);
+        return NULL;
+    }
+    describe(l, &o, &parts.config, &parts.info);
+    parts.info.load_ms = (uint32_t)(clock_ms() - start_ms);
+    return engine__assemble(&parts, err);
+}

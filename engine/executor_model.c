@@ -1,0 +1,54 @@
+#include "engine/executor.h"
+
+#include <stdlib.h>
+
+struct model_executor {
+    struct executor base;
+    struct backend *be;
+    struct model *model;
+};
+
+static bool run_step(struct executor *x, const struct executor_step *step, struct tensor **ids, struct error *err)
+{
+    struct model_executor *m = (struct model_executor *)x;
+    *ids = NULL;
+    if (!m->be->ops->step_begin(m->be, step->batch, err)) {
+        return false;
+    }
+    struct tensor *logits = model_forward(m->model, step->batch);
+    if (step->n_samples > 0) {
+        *ids = m->be->ops->sample(m->be, logits, step->rows, step->n_samples);
+    }
+    return m->be->ops->step_end(m->be, err);
+}
+
+static bool read_step(struct executor *x, const struct executor_step *step, struct tensor *ids,
+                      struct sample_result *results, struct error *err)
+{
+    struct model_executor *m = (struct model_executor *)x;
+    return step->n_samples == 0 || m->be->ops->read_samples(m->be, ids, results, err);
+}
+
+static void copy_page(struct executor *x, int group, uint32_t src, uint32_t dst, int n_tokens)
+{
+    struct model_executor *m = (struct model_executor *)x;
+    m->be->ops->kv_copy_page(m->be, group, src, dst, n_tokens);
+}
+
+static void free_executor(struct executor *x)
+{
+    free(x);
+}
+
+static const struct executor_ops ops = {run_step, read_step, copy_page, free_executor};
+
+struct executor *executor_model_create(struct backend *be, struct model *m, struct error *err)
+{
+    struct model_executor *x = calloc(1, sizeof *x);
+    if (!x) {
+        error_set(err, ERR_NO_MEMORY, "There is no memory for the engine's executor.");
+        return NULL;
+    }
+    *x = (struct model_executor){.base = {&ops}, .be = be, .model = m};
+    return &x->base;
+}

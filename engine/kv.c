@@ -1,0 +1,527 @@
+/* Ids: all pages of all groups lie in one array, group after group, so that a list may hold pages of any. `next` and
+ * `prev` link a page into exactly one list: its slab's free pages, or the unreferenced cached ones (oldest first).
+ *
+ * Counts that answer kv_can_alloc without looking: a slab without referenced pages is idle (its pages are free or can
+ * be evicted, so it can serve any group); `spare` counts what the other slabs of a group can still give that group. */
+#include "engine/kv.h"
+
+#include "base/array.h"
+
+#include <stdlib.h>
+
+#define NONE UINT32_MAX
+
+struct kv_page {
+    uint32_t refs;
+    uint32_t owner; /* node of the prefix cache, NONE: not cached */
+    uint32_t prev, next;
+};
+
+struct kv_slab {
+    int group; /* -1: none */
+    uint32_t n_free, n_referenced;
+    uint32_t free_head;  /* page ids */
+    uint32_t prev, next; /* group's slabs with free pages, or all groups' unassigned slabs */
+};
+
+struct kv_list {
+    uint32_t head, tail;
+};
+
+struct kv_group {
+    size_t page_size;
+    uint32_t first_id, n_pages;
+    uint32_t min_per_slab; /* pages that any slab gives at least */
+    struct kv_list slabs;  /* assigned, with at least one free page */
+    uint32_t spare;        /* pages in assigned slabs that are neither idle nor referenced */
+};
+
+struct kv_pool {
+    int n_groups;
+    struct kv_group groups[KV_MAX_GROUPS];
+    struct kv_page *pages; /* [sum of n_pages] */
+    struct kv_slab *slabs; /* [n_slabs] */
+    size_t slab_size;
+    uint32_t n_slabs, n_idle;
+    struct kv_list unassigned; /* slabs */
+    struct kv_list lru;        /* pages: cached, unreferenced */
+    size_t largest_page, bytes_referenced, bytes_cached;
+    uint64_t bytes_evicted;
+    void (*on_evict)(void *arg, int group, uint32_t owner);
+    void *on_evict_arg;
+};
+
+/* ---- geometry ---- */
+
+static size_t gcd(size_t a, size_t b)
+{
+    while (b) {
+        size_t t = a % b;
+        a = b;
+        b = t;
+    }
+    return a;
+}
+
+#define SLAB_MAX_PAGES   32 /* of the largest group: the common multiple is used while slabs stay this small */
+#define SLAB_ROUGH_PAGES 16 /* otherwise; at most one page of each group in 16 is lost at the borders */
+
+/* The common multiple of all page sizes wastes nothing; layers of one model usually have one. */
+static size_t slab_size_of(const struct kv_geometry *g)
+{
+    size_t size = g->page_size[0], largest = g->page_size[0];
+    for (int i = 1; i < g->n_groups; i++) {
+        largest = g->page_size[i] > largest ? g->page_size[i] : largest;
+    }
+    for (int i = 1; i < g->n_groups; i++) {
+        size_t factor = g->page_size[i] / gcd(size, g->page_size[i]);
+        if (!size_mul(size, factor, &size) || size / largest > SLAB_MAX_PAGES) {
+            return largest * SLAB_ROUGH_PAGES;
+        }
+    }
+    return size;
+}
+
+/* Pages of a slab in a group: those that lie wholly inside. */
+static uint32_t slab_first(size_t slab_size, uint32_t slab, size_t page_size)
+{
+    return (uint32_t)((slab * slab_size + page_size - 1) / page_size);
+}
+
+static uint32_t slab_end(size_t slab_size, uint32_t slab, size_t page_size)
+{
+    return (uint32_t)((slab + 1) * slab_size / page_size);
+}
+
+static uint32_t min_per_slab(size_t slab_size, size_t page_size)
+{
+    uint32_t n = (uint32_t)(slab_size / page_size);
+    return slab_size % page_size ? n - 1 : n;
+}
+
+bool kv_geometry_fits(const struct kv_geometry *g, const uint32_t need[KV_MAX_GROUPS])
+{
+    size_t slab_size = slab_size_of(g), n_slabs = g->pool_size / slab_size, used = 0;
+    for (int i = 0; i < g->n_groups; i++) {
+        uint32_t per_slab = min_per_slab(slab_size, g->page_size[i]);
+        used += ((size_t)need[i] + per_slab - 1) / per_slab;
+    }
+    return used <= n_slabs;
+}
+
+/* ---- lists ---- */
+
+static void page_append(struct kv_pool *kv, struct kv_list *list, uint32_t id)
+{
+    struct kv_page *p = &kv->pages[id];
+    p->prev = list->tail;
+    p->next = NONE;
+    *(list->tail == NONE ? &list->head : &kv->pages[list->tail].next) = id;
+    list->tail = id;
+}
+
+static void page_unlink(struct kv_pool *kv, struct kv_list *list, uint32_t id)
+{
+    struct kv_page *p = &kv->pages[id];
+    *(p->prev == NONE ? &list->head : &kv->pages[p->prev].next) = p->next;
+    *(p->next == NONE ? &list->tail : &kv->pages[p->next].prev) = p->prev;
+}
+
+static void slab_append(struct kv_pool *kv, struct kv_list *list, uint32_t slab)
+{
+    struct kv_slab *s = &kv->slabs[slab];
+    s->prev = list->tail;
+    s->next = NONE;
+    *(list->tail == NONE ? &list->head : &kv->slabs[list->tail].next) = slab;
+    list->tail = slab;
+}
+
+static void slab_unlink(struct kv_pool *kv, struct kv_list *list, uint32_t slab)
+{
+    struct kv_slab *s = &kv->slabs[slab];
+    *(s->prev == NONE ? &list->head : &kv->slabs[s->prev].next) = s->next;
+    *(s->next == NONE ? &list->tail : &kv->slabs[s->next].prev) = s->prev;
+}
+
+/* ---- creation ---- */
+
+static bool allocate(struct kv_pool *kv, size_t n_pages, struct error *err)
+{
+    kv->pages = calloc(n_pages ? n_pages : 1, sizeof *kv->pages);
+    kv->slabs = calloc(kv->n_slabs, sizeof *kv->slabs);
+    if (!kv->pages || !kv->slabs) {
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for the books of %zu KV pages.", n_pages);
+    }
+    for (size_t i = 0; i < n_pages; i++) {
+        kv->pages[i] = (struct kv_page){.owner = NONE, .prev = NONE, .next = NONE};
+    }
+    for (uint32_t i = 0; i < kv->n_slabs; i++) {
+        kv->slabs[i] = (struct kv_slab){.group = -1, .free_head = NONE};
+        slab_append(kv, &kv->unassigned, i);
+    }
+    return true;
+}
+
+struct kv_pool *kv_pool_create(const struct kv_geometry *g, struct error *err)
+{
+    size_t slab_size = slab_size_of(g), n_slabs = g->pool_size / slab_size, n_pages = 0;
+    if (n_slabs == 0) {
+        error_set(err, ERR_INVALID, "The KV pool of %zu bytes is smaller than its smallest unit of %zu.", g->pool_size,
+                  slab_size);
+        return NULL;
+    }
+    struct kv_pool *kv = calloc(1, sizeof *kv);
+    if (!kv) {
+        error_set(err, ERR_NO_MEMORY, "There is no memory for the books of the KV pool.");
+        return NULL;
+    }
+    kv->n_groups = g->n_groups;
+    kv->slab_size = slab_size;
+    kv->n_slabs = kv->n_idle = (uint32_t)n_slabs;
+    kv->unassigned = kv->lru = (struct kv_list){NONE, NONE};
+    for (int i = 0; i < g->n_groups; i++) {
+        size_t size = g->page_size[i], n = n_slabs * slab_size / size;
+        kv->groups[i] = (struct kv_group){.page_size = size,
+                                          .first_id = (uint32_t)n_pages,
+                                          .n_pages = (uint32_t)n,
+                                          .min_per_slab = min_per_slab(slab_size, size),
+                                          .slabs = {NONE, NONE}};
+        kv->largest_page = size > kv->largest_page ? size : kv->largest_page;
+        n_pages += n;
+    }
+    if (n_pages >= NONE || n_slabs >= NONE) {
+        error_set(err, ERR_INVALID, "The KV pool of %zu bytes has more pages than can be counted.", g->pool_size);
+    } else if (allocate(kv, n_pages, err)) {
+        return kv;
+    }
+    kv_pool_free(kv);
+    return NULL;
+}
+
+void kv_pool_free(struct kv_pool *kv)
+{
+    if (kv) {
+        free(kv->pages);
+        free(kv->slabs);
+        free(kv);
+    }
+}
+
+/* ---- pages and slabs ---- */
+
+static uint32_t id_of(const struct kv_pool *kv, int group, uint32_t page)
+{
+    return kv->groups[group].first_id + page;
+}
+
+static int group_of(const struct kv_pool *kv, uint32_t id)
+{
+    int group = kv->n_groups - 1;
+    while (id < kv->groups[group].first_id) {
+        group--;
+    }
+    return group;
+}
+
+static struct kv_slab *slab_of(const struct kv_pool *kv, int group, uint32_t id)
+{
+    const struct kv_group *g = &kv->groups[group];
+    return &kv->slabs[(id - g->first_id) * g->page_size / kv->slab_size];
+}
+
+static uint32_t slab_pages(const struct kv_pool *kv, const struct kv_slab *s)
+{
+    uint32_t slab = (uint32_t)(s - kv->slabs);
+    size_t size = kv->groups[s->group].page_size;
+    return slab_end(kv->slab_size, slab, size) - slab_first(kv->slab_size, slab, size);
+}
+
+/* A page of the slab became referenced. */
+static void note_referenced(struct kv_pool *kv, struct kv_slab *s)
+{
+    struct kv_group *g = &kv->groups[s->group];
+    kv->bytes_referenced += g->page_size;
+    if (s->n_referenced++ == 0) {
+        kv->n_idle--;
+        g->spare += slab_pages(kv, s) - 1;
+    } else {
+        g->spare--;
+    }
+}
+
+static void note_unreferenced(struct kv_pool *kv, struct kv_slab *s)
+{
+    struct kv_group *g = &kv->groups[s->group];
+    kv->bytes_referenced -= g->page_size;
+    if (--s->n_referenced == 0) {
+        kv->n_idle++;
+        g->spare -= slab_pages(kv, s) - 1;
+    } else {
+        g->spare++;
+    }
+}
+
+static void push_free(struct kv_pool *kv, struct kv_slab *s, uint32_t id)
+{
+    struct kv_group *g = &kv->groups[s->group];
+    uint32_t slab = (uint32_t)(s - kv->slabs);
+    kv->pages[id].next = s->free_head;
+    s->free_head = id;
+    if (s->n_free++ == 0) {
+        slab_append(kv, &g->slabs, slab);
+    }
+    if (s->n_free == slab_pages(kv, s)) { /* empty: any group may have it */
+        slab_unlink(kv, &g->slabs, slab);
+        *s = (struct kv_slab){.group = -1, .free_head = NONE};
+        slab_append(kv, &kv->unassigned, slab);
+    }
+}
+
+static uint32_t pop_free(struct kv_pool *kv, struct kv_slab *s)
+{
+    struct kv_group *g = &kv->groups[s->group];
+    uint32_t id = s->free_head;
+    s->free_head = kv->pages[id].next;
+    if (--s->n_free == 0) {
+        slab_unlink(kv, &g->slabs, (uint32_t)(s - kv->slabs));
+    }
+    return id;
+}
+
+static void assign_slab(struct kv_pool *kv, int group)
+{
+    struct kv_group *g = &kv->groups[group];
+    uint32_t slab = kv->unassigned.head;
+    struct kv_slab *s = &kv->slabs[slab];
+    slab_unlink(kv, &kv->unassigned, slab);
+    s->group = group;
+    uint32_t first = slab_first(kv->slab_size, slab, g->page_size);
+    for (uint32_t i = slab_end(kv->slab_size, slab, g->page_size); i > first; i--) { /* the lowest is taken first */
+        kv->pages[g->first_id + i - 1].next = s->free_head;
+        s->free_head = g->first_id + i - 1;
+        s->n_free++;
+    }
+    slab_append(kv, &g->slabs, slab);
+}
+
+static void evict_oldest(struct kv_pool *kv)
+{
+    uint32_t id = kv->lru.head;
+    size_t before = kv->bytes_cached;
+    kv->on_evict(kv->on_evict_arg, group_of(kv, id), kv->pages[id].owner);
+    kv->bytes_evicted += before - kv->bytes_cached;
+}
+
+uint32_t kv_alloc(struct kv_pool *kv, int group)
+{
+    struct kv_group *g = &kv->groups[group];
+    while (g->slabs.head == NONE && kv->unassigned.head == NONE) {
+        if (kv->lru.head == NONE) {
+            return KV_PAGE_NONE;
+        }
+        evict_oldest(kv);
+    }
+    if (g->slabs.head == NONE) {
+        assign_slab(kv, group);
+    }
+    struct kv_slab *s = &kv->slabs[g->slabs.head];
+    uint32_t id = pop_free(kv, s);
+    kv->pages[id].refs = 1;
+    note_referenced(kv, s);
+    return id - g->first_id;
+}
+
+void kv_retain(struct kv_pool *kv, int group, uint32_t page)
+{
+    uint32_t id = id_of(kv, group, page);
+    struct kv_page *p = &kv->pages[id];
+    if (p->refs++ == 0) { /* it was cached: only such pages can be named without a reference */
+        page_unlink(kv, &kv->lru, id);
+        kv->bytes_cached -= kv->groups[group].page_size;
+        note_referenced(kv, slab_of(kv, group, id));
+    }
+}
+
+void kv_release(struct kv_pool *kv, int group, uint32_t page)
+{
+    uint32_t id = id_of(kv, group, page);
+    struct kv_page *p = &kv->pages[id];
+    if (--p->refs > 0) {
+        return;
+    }
+    struct kv_slab *s = slab_of(kv, group, id);
+    note_unreferenced(kv, s);
+    if (p->owner == NONE) {
+        push_free(kv, s, id);
+    } else {
+        page_append(kv, &kv->lru, id);
+        kv->bytes_cached += kv->groups[group].page_size;
+    }
+}
+
+uint32_t kv_refs(const struct kv_pool *kv, int group, uint32_t page)
+{
+    return kv->pages[id_of(kv, group, page)].refs;
+}
+
+void kv_cache_page(struct kv_pool *kv, int group, uint32_t page, uint32_t owner)
+{
+    kv->pages[id_of(kv, group, page)].owner = owner;
+}
+
+void kv_uncache_page(struct kv_pool *kv, int group, uint32_t page)
+{
+    uint32_t id = id_of(kv, group, page);
+    struct kv_page *p = &kv->pages[id];
+    p->owner = NONE;
+    if (p->refs == 0) {
+        page_unlink(kv, &kv->lru, id);
+        kv->bytes_cached -= kv->groups[group].page_size;
+        push_free(kv, slab_of(kv, group, id), id);
+    }
+}
+
+bool kv_is_cached(const struct kv_pool *kv, int group, uint32_t page)
+{
+    return kv->pages[id_of(kv, group, page)].owner != NONE;
+}
+
+void kv_on_evict(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t owner), void *arg)
+{
+    kv->on_evict = fn;
+    kv->on_evict_arg = arg;
+}
+
+void kv_evict_all(struct kv_pool *kv)
+{
+    while (kv->lru.head != NONE) {
+        evict_oldest(kv);
+    }
+}
+
+bool kv_can_alloc(const struct kv_pool *kv, const uint32_t need[KV_MAX_GROUPS])
+{
+    uint64_t slabs = 0;
+    for (int i = 0; i < kv->n_groups; i++) {
+        const struct kv_group *g = &kv->groups[i];
+        if (need[i] > g->spare) {
+            slabs += (need[i] - g->spare + g->min_per_slab - 1) / g->min_per_slab;
+        }
+    }
+    return slabs <= kv->n_idle;
+}
+
+struct kv_counts kv_counts(const struct kv_pool *kv)
+{
+    size_t unit = kv->largest_page;
+    return (struct kv_counts){.total = kv->n_slabs * kv->slab_size / unit,
+                              .referenced = (kv->bytes_referenced + unit - 1) / unit,
+                              .cached = (kv->bytes_cached + unit - 1) / unit,
+                              .evicted = (kv->bytes_evicted + unit - 1) / unit};
+}
+
+uint32_t kv_n_pages(const struct kv_pool *kv, int group)
+{
+    return kv->groups[group].n_pages;
+}
+
+/* ---- recount ---- */
+
+struct recount {
+    uint32_t n_free, n_referenced, n_cached;
+};
+
+static bool wrong(struct error *err, const char *what, int group, uint32_t at)
+{
+    return error_set(err, ERR_INTERNAL, "The KV books are wrong: %s (group %d, at %u).", what, group, at);
+}
+
+static bool on_free_list(const struct kv_pool *kv, const struct kv_slab *s, uint32_t id)
+{
+    uint32_t at = s->free_head;
+    while (at != NONE && at != id) {
+        at = kv->pages[at].next;
+    }
+    return at == id;
+}
+
+static bool check_slab(const struct kv_pool *kv, uint32_t slab, const uint32_t *const expected[], struct recount *sum,
+                       struct error *err)
+{
+    const struct kv_slab *s = &kv->slabs[slab];
+    const struct kv_group *g = &kv->groups[s->group];
+    uint32_t first = slab_first(kv->slab_size, slab, g->page_size), n_free = 0, n_referenced = 0;
+    for (uint32_t i = first; i < slab_end(kv->slab_size, slab, g->page_size); i++) {
+        const struct kv_page *p = &kv->pages[g->first_id + i];
+        bool is_free = p->refs == 0 && p->owner == NONE;
+        if (expected && expected[s->group] && expected[s->group][i] != p->refs) {
+            return wrong(err, "a page has another number of references than its holders", s->group, i);
+        }
+        if (is_free != on_free_list(kv, s, g->first_id + i)) {
+            return wrong(err, "a page is on its slab's free list and used, or neither", s->group, i);
+        }
+        n_free += is_free;
+        n_referenced += p->refs > 0;
+        sum->n_cached += p->refs == 0 && p->owner != NONE;
+    }
+    if (n_free != s->n_free || n_referenced != s->n_referenced) {
+        return wrong(err, "the counts of a slab", s->group, slab);
+    }
+    sum->n_free += n_free;
+    sum->n_referenced += n_referenced;
+    return true;
+}
+
+static bool check_lru(const struct kv_pool *kv, uint32_t n_cached, struct error *err)
+{
+    uint32_t n = 0;
+    for (uint32_t id = kv->lru.head; id != NONE; id = kv->pages[id].next, n++) {
+        if (kv->pages[id].refs || kv->pages[id].owner == NONE || n > n_cached) {
+            return wrong(err, "a page on the list of unreferenced cached pages", group_of(kv, id), id);
+        }
+    }
+    return n == n_cached || wrong(err, "the number of unreferenced cached pages", 0, n);
+}
+
+static bool check_unassigned(const struct kv_pool *kv, const uint32_t *const expected[], struct error *err)
+{
+    for (int i = 0; expected && i < kv->n_groups; i++) {
+        for (uint32_t k = 0; expected[i] && k < kv->groups[i].n_pages; k++) {
+            if (expected[i][k] != kv->pages[kv->groups[i].first_id + k].refs) {
+                return wrong(err, "a page is held that belongs to no slab of the group", i, k);
+            }
+        }
+    }
+    return true;
+}
+
+bool kv_check(const struct kv_pool *kv, const uint32_t *const expected[KV_MAX_GROUPS], struct error *err)
+{
+    struct recount sum = {0};
+    uint32_t n_idle = 0, spare[KV_MAX_GROUPS] = {0};
+    for (uint32_t i = 0; i < kv->n_slabs; i++) {
+        const struct kv_slab *s = &kv->slabs[i];
+        n_idle += s->group < 0 || s->n_referenced == 0;
+        if (s->group < 0) {
+            continue;
+        }
+        if (!check_slab(kv, i, expected, &sum, err)) {
+            return false;
+        }
+        if (s->n_referenced) {
+            spare[s->group] += slab_pages(kv, s) - s->n_referenced;
+        }
+        if (s->n_free == slab_pages(kv, s)) {
+            return wrong(err, "an empty slab was kept", s->group, i);
+        }
+    }
+    for (int i = 0; i < kv->n_groups; i++) {
+        if (spare[i] != kv->groups[i].spare) {
+            return wrong(err, "the spare pages", i, spare[i]);
+        }
+    }
+    if (n_idle != kv->n_idle) {
+        return wrong(err, "the number of idle slabs", 0, n_idle);
+    }
+    return check_unassigned(kv, expected, err) && check_lru(kv, sum.n_cached, err);
+}

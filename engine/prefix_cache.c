@@ -1,0 +1,309 @@
+/* Nodes lie in one array; hash buckets chain them by index; unused ones form a free list. A node lives while it has a
+ * page or is expected. */
+#include "engine/prefix_cache.h"
+
+#include <stdlib.h>
+
+#define NONE UINT32_MAX
+
+struct node {
+    struct sha256 key;
+    uint32_t next; /* in its bucket, or on the free list */
+    uint32_t n_expected;
+    uint32_t pages[KV_MAX_GROUPS]; /* KV_PAGE_NONE: not here */
+    bool used;
+};
+
+struct prefix_cache {
+    struct prefix_cache_options options;
+    bool has_full; /* some group sees all positions */
+    struct sha256_ctx *sha;
+    struct node *nodes; /* [options.n_nodes] */
+    uint32_t free_node;
+    uint32_t *buckets; /* [mask + 1] first node */
+    uint32_t mask;
+};
+
+/* ---- nodes ---- */
+
+static uint32_t *bucket_of(const struct prefix_cache *c, const struct sha256 *key)
+{
+    uint32_t h;
+    memcpy(&h, key->bytes, sizeof h); /* a digest is its own hash */
+    return &c->buckets[h & c->mask];
+}
+
+static struct node *find(const struct prefix_cache *c, const struct sha256 *key)
+{
+    uint32_t i = *bucket_of(c, key);
+    while (i != NONE && memcmp(&c->nodes[i].key, key, sizeof *key) != 0) {
+        i = c->nodes[i].next;
+    }
+    return i == NONE ? NULL : &c->nodes[i];
+}
+
+static struct node *find_or_add(struct prefix_cache *c, const struct sha256 *key)
+{
+    struct node *n = find(c, key);
+    if (n || c->free_node == NONE) {
+        return n;
+    }
+    uint32_t i = c->free_node, *bucket = bucket_of(c, key);
+    n = &c->nodes[i];
+    c->free_node = n->next;
+    *n = (struct node){.key = *key, .next = *bucket, .used = true};
+    for (int g = 0; g < KV_MAX_GROUPS; g++) {
+        n->pages[g] = KV_PAGE_NONE;
+    }
+    *bucket = i;
+    return n;
+}
+
+static bool is_empty(const struct prefix_cache *c, const struct node *n)
+{
+    for (int g = 0; g < c->options.n_groups; g++) {
+        if (n->pages[g] != KV_PAGE_NONE) {
+            return false;
+        }
+    }
+    return n->n_expected == 0;
+}
+
+static void remove_if_empty(struct prefix_cache *c, struct node *n)
+{
+    if (!is_empty(c, n)) {
+        return;
+    }
+    uint32_t i = (uint32_t)(n - c->nodes), *link = bucket_of(c, &n->key);
+    while (*link != i) {
+        link = &c->nodes[*link].next;
+    }
+    *link = n->next;
+    n->used = false;
+    n->next = c->free_node;
+    c->free_node = i;
+}
+
+static void drop_page(struct prefix_cache *c, struct node *n, int group)
+{
+    if (n->pages[group] != KV_PAGE_NONE) {
+        kv_uncache_page(c->options.kv, group, n->pages[group]);
+        n->pages[group] = KV_PAGE_NONE;
+    }
+}
+
+static void drop_pages(struct prefix_cache *c, struct node *n)
+{
+    for (int g = 0; g < c->options.n_groups; g++) {
+        drop_page(c, n, g);
+    }
+    remove_if_empty(c, n);
+}
+
+/* Without its page in a full group a node is no use, and neither are its other pages; they are unreferenced too, since
+ * whoever sees a page of a window group holds the block's pages in the full groups. */
+static void on_evict(void *arg, int group, uint32_t owner)
+{
+    struct prefix_cache *c = arg;
+    struct node *n = &c->nodes[owner];
+    if (c->options.window[group] == 0) {
+        drop_pages(c, n);
+    } else {
+        drop_page(c, n, group);
+        remove_if_empty(c, n);
+    }
+}
+
+/* ---- creation ---- */
+
+struct prefix_cache *prefix_cache_create(const struct prefix_cache_options *options, struct error *err)
+{
+    uint32_t n_buckets = 16;
+    struct prefix_cache *c = calloc(1, sizeof *c);
+    if (!c) {
+        error_set(err, ERR_NO_MEMORY, "There is no memory for the prefix cache.");
+        return NULL;
+    }
+    while (n_buckets < options->n_nodes && n_buckets < 1u << 30) {
+        n_buckets *= 2;
+    }
+    c->options = *options;
+    c->mask = n_buckets - 1;
+    c->nodes = calloc(options->n_nodes ? options->n_nodes : 1, sizeof *c->nodes);
+    c->buckets = malloc((size_t)n_buckets * sizeof *c->buckets);
+    c->sha = sha256_create();
+    if (!c->nodes || !c->buckets) {
+        prefix_cache_free(c);
+        error_set(err, ERR_NO_MEMORY, "There is no memory for the %u entries of the prefix cache.", options->n_nodes);
+        return NULL;
+    }
+    memset(c->buckets, 0xff, (size_t)n_buckets * sizeof *c->buckets);
+    c->free_node = NONE;
+    for (uint32_t i = options->n_nodes; i > 0; i--) {
+        c->nodes[i - 1].next = c->free_node;
+        c->free_node = i - 1;
+    }
+    for (int g = 0; g < options->n_groups; g++) {
+        c->has_full |= options->window[g] == 0;
+    }
+    kv_on_evict(options->kv, on_evict, c);
+    return c;
+}
+
+void prefix_cache_free(struct prefix_cache *c)
+{
+    if (c) {
+        sha256_free(c->sha);
+        free(c->nodes);
+        free(c->buckets);
+        free(c);
+    }
+}
+
+/* ---- lookup ---- */
+
+struct sha256 prefix_key(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids)
+{
+    sha256_start(c->sha);
+    sha256_update(c->sha, parent, sizeof *parent);
+    sha256_update(c->sha, ids, c->options.page_tokens * sizeof *ids);
+    return sha256_finish(c->sha);
+}
+
+uint32_t prefix_first_visible(uint32_t next, int window, uint32_t page_tokens)
+{
+    /* One position more than the next token needs: a hit on a whole prompt computes its last token again. */
+    return window == 0 || next < (uint32_t)window ? 0 : (next - (uint32_t)window) / page_tokens;
+}
+
+/* Whether a hit may end behind block i, whose run of pages in each group is run[g] blocks long. */
+static bool is_usable(const struct prefix_cache *c, uint32_t i, const uint32_t run[KV_MAX_GROUPS])
+{
+    uint32_t next = (i + 1) * c->options.page_tokens;
+    for (int g = 0; g < c->options.n_groups; g++) {
+        uint32_t first = prefix_first_visible(next, c->options.window[g], c->options.page_tokens);
+        if (run[g] < i + 1 - first) {
+            return false;
+        }
+    }
+    return true;
+}
+
+struct prefix_match prefix_match(const struct prefix_cache *c, const struct sha256 *keys, uint32_t n)
+{
+    struct prefix_match m = {0};
+    uint32_t run[KV_MAX_GROUPS] = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        const struct node *node = find(c, &keys[i]);
+        bool whole = true;
+        for (int g = 0; g < c->options.n_groups; g++) {
+            bool here = node && node->pages[g] != KV_PAGE_NONE;
+            run[g] = here ? run[g] + 1 : 0;
+            whole &= here || c->options.window[g] != 0;
+        }
+        if (!whole || (!c->has_full && !node)) {
+            m.expected = node && node->n_expected > 0;
+            m.wait_for = i;
+            break;
+        }
+        if (is_usable(c, i, run)) {
+            m.n_blocks = i + 1;
+        }
+    }
+    return m;
+}
+
+void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_blocks,
+                 uint32_t *const tables[KV_MAX_GROUPS])
+{
+    uint32_t page_tokens = c->options.page_tokens;
+    for (uint32_t i = 0; i < n_blocks; i++) {
+        const struct node *node = find(c, &keys[i]);
+        for (int g = 0; g < c->options.n_groups; g++) {
+            uint32_t first = prefix_first_visible(n_blocks * page_tokens, c->options.window[g], page_tokens);
+            tables[g][i] = i < first ? KV_PAGE_NONE : node->pages[g];
+            if (i >= first) {
+                kv_retain(c->options.kv, g, node->pages[g]);
+            }
+        }
+    }
+}
+
+/* ---- change ---- */
+
+void prefix_insert(struct prefix_cache *c, const struct sha256 *key, int group, uint32_t page)
+{
+    if (kv_is_cached(c->options.kv, group, page)) {
+        return;
+    }
+    struct node *n = find_or_add(c, key);
+    if (n && n->pages[group] == KV_PAGE_NONE) {
+        n->pages[group] = page;
+        kv_cache_page(c->options.kv, group, page, (uint32_t)(n - c->nodes));
+    }
+}
+
+void prefix_forget(struct prefix_cache *c, const struct sha256 *key)
+{
+    struct node *n = find(c, key);
+    if (n) {
+        drop_pages(c, n);
+    }
+}
+
+void prefix_clear(struct prefix_cache *c)
+{
+    for (uint32_t i = 0; i < c->options.n_nodes; i++) {
+        if (c->nodes[i].used) {
+            drop_pages(c, &c->nodes[i]);
+        }
+    }
+}
+
+bool prefix_expect(struct prefix_cache *c, const struct sha256 *key)
+{
+    struct node *n = find_or_add(c, key);
+    if (n) {
+        n->n_expected++;
+    }
+    return n != NULL;
+}
+
+void prefix_unexpect(struct prefix_cache *c, const struct sha256 *key)
+{
+    struct node *n = find(c, key);
+    if (n && n->n_expected > 0) {
+        n->n_expected--;
+        remove_if_empty(c, n);
+    }
+}
+
+bool prefix_expected(const struct prefix_cache *c, const struct sha256 *key)
+{
+    const struct node *n = find(c, key);
+    return n && n->n_expected > 0;
+}
+
+bool prefix_check(const struct prefix_cache *c, struct error *err)
+{
+    for (uint32_t i = 0; i < c->options.n_nodes; i++) {
+        const struct node *n = &c->nodes[i];
+        if (!n->used) {
+            continue;
+        }
+        if (find(c, &n->key) != n) {
+            return error_set(err, ERR_INTERNAL, "Node %u of the prefix cache is not found by its key.", i);
+        }
+        if (is_empty(c, n)) {
+            return error_set(err, ERR_INTERNAL, "Node %u of the prefix cache is empty.", i);
+        }
+        for (int g = 0; g < c->options.n_groups; g++) {
+            if (n->pages[g] != KV_PAGE_NONE && !kv_is_cached(c->options.kv, g, n->pages[g])) {
+                return error_set(err, ERR_INTERNAL,
+                                 "Node %u of the prefix cache names page %u of group %d, which is not cached.", i,
+                                 n->pages[g], g);
+            }
+        }
+    }
+    return true;
+}

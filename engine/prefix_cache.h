@@ -1,0 +1,64 @@
+/* Prefix cache: which pages hold the K and V of which tokens. A block is page_tokens consecutive positions, aligned;
+ * its key is SHA-256 over its parent's key and its token ids, and the first parent (the root) covers everything else
+ * that shapes K and V: model, KV type, the tenant's salt. A node holds a block's page in each group, as far as they are
+ * still there.
+ *
+ *     root -> key(block 0) -> key(block 1) -> ...      the chain is walked by keys; nodes have no links to each other
+ *
+ * A hit of n blocks needs the pages of all n blocks in full groups, and in window groups those that the next position
+ * still sees. Pages are evicted by kv.h in the order in which they were released; holders release children before their
+ * parents, so a parent is never older than its child and chains are cut from the end.
+ *
+ * A node may also be expected: somebody is computing its block. Whoever needs it can wait instead of computing it too.
+ * One thread, the engine's. */
+#ifndef TANDEM_ENGINE_PREFIX_CACHE_H
+#define TANDEM_ENGINE_PREFIX_CACHE_H
+
+#include "base/hash.h"
+#include "engine/kv.h"
+
+struct prefix_cache;
+
+struct prefix_cache_options {
+    struct kv_pool *kv; /* outlives the cache, which becomes its on_evict */
+    int n_groups;
+    int window[KV_MAX_GROUPS]; /* positions a query sees, its own included; 0: all */
+    uint32_t page_tokens;
+    uint32_t n_nodes; /* at most; beyond, blocks are simply not remembered */
+};
+NODISCARD struct prefix_cache *prefix_cache_create(const struct prefix_cache_options *options, struct error *err);
+void prefix_cache_free(struct prefix_cache *c);
+
+/* ids: [page_tokens] */
+struct sha256 prefix_key(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids);
+
+struct prefix_match {
+    uint32_t n_blocks; /* longest usable hit */
+    bool expected;     /* the block after the longest chain is being computed by somebody */
+    uint32_t wait_for; /* index of that block's key */
+};
+/* keys: [n] of a prompt's whole blocks, in order. */
+struct prefix_match prefix_match(const struct prefix_cache *c, const struct sha256 *keys, uint32_t n);
+/* Takes a reference to every page of a hit of n_blocks blocks: tables[g][i], KV_PAGE_NONE where it is no longer seen.
+ */
+void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_blocks,
+                 uint32_t *const tables[KV_MAX_GROUPS]);
+
+/* The page holds this block now (the caller keeps its reference). Nothing happens when the block has one already. */
+void prefix_insert(struct prefix_cache *c, const struct sha256 *key, int group, uint32_t page);
+void prefix_forget(struct prefix_cache *c, const struct sha256 *key); /* none of its pages is to be used again */
+void prefix_clear(struct prefix_cache *c); /* forgets everything; pages in use stay with those who use them */
+
+/* Counted: every expect that gave true is followed by one unexpect, whether the block was inserted or not. False: the
+ * cache has no node left. */
+NODISCARD bool prefix_expect(struct prefix_cache *c, const struct sha256 *key);
+void prefix_unexpect(struct prefix_cache *c, const struct sha256 *key);
+bool prefix_expected(const struct prefix_cache *c, const struct sha256 *key);
+
+/* First block that position `next` and those after it may still see in a group with this window. */
+uint32_t prefix_first_visible(uint32_t next, int window, uint32_t page_tokens);
+
+/* Every node's pages are known to kv as its own (tests). */
+NODISCARD bool prefix_check(const struct prefix_cache *c, struct error *err);
+
+#endif

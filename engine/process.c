@@ -1,0 +1,410 @@
+/* Four threads: this one reads frames and submits; the engine's own makes steps and hands their events to the sink; one
+ * writes frames to the socket; one beats the heart. The sink never waits for the writer: what the gateway has not read
+ * queues up, then admission pauses, and past a hard bound the process gives up, since its gateway is stuck. */
+#include "engine/process.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/queue.h"
+#include "base/sys_proc.h"
+#include "base/sys_shm.h"
+#include "wire/frame.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READ_SIZE     KIB(256)
+#define IN_BUFFER     (2 * LIMIT_FRAME + MIB(1))
+#define JOB_MAX_SIZE  LIMIT_REQUEST_ARENA
+#define OUT_MAX_ITEMS 65536
+#define OUT_PAUSE     MIB(8)   /* unsent bytes at which nothing new is admitted ... */
+#define OUT_RESUME    MIB(4)   /* ... until so many are left */
+#define OUT_MAX       MIB(256) /* the gateway does not read at all */
+#define HEARTBEAT_MS  100
+
+struct out_item {
+    char *data; /* owned; NULL: the last one, the socket is shut down behind it */
+    size_t size;
+};
+
+struct process {
+    const struct engine_process_options *options;
+    struct engine *engine;
+    struct shm pool, watch_memory;
+    struct engine_watch *watch; /* NULL: nobody watches */
+    struct queue *out;          /* of struct out_item */
+    atomic_size_t out_size;
+    atomic_bool paused, stop;
+    pthread_t writer, heartbeat;
+    bool writer_started, heartbeat_started;
+    struct buf in;
+    struct arena *arena;
+    struct job_assembly *parts;
+};
+
+/* ---- watch words ---- */
+
+static void set_word(uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit((_Atomic uint64_t *)word, value, memory_order_relaxed);
+}
+
+static void *beat(void *arg)
+{
+    struct process *p = arg;
+    sys_name_thread("heartbeat");
+    while (!atomic_load(&p->stop)) {
+        struct engine_stats stats;
+        set_word(&p->watch->heartbeat_ns, (uint64_t)clock_ns());
+        engine_stats(p->engine, &stats);
+        set_word(&p->watch->busy, stats.running + stats.waiting > 0);
+        clock_sleep_ms(HEARTBEAT_MS);
+    }
+    return NULL;
+}
+
+/* ---- writing ---- */
+
+static bool write_all(int fd, const char *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(fd, data, size);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        data += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+/* While loading, before there is a writer: whole frames straight to the socket. */
+static void write_now(struct process *p, const struct buf *frames)
+{
+    if (!frames->failed && !write_all(p->options->socket_fd, frames->data, frames->len)) {
+        LOG_WARN("gateway is gone", NULL); /* the reader finds the same and ends */
+    }
+}
+
+static void *write_loop(void *arg)
+{
+    struct process *p = arg;
+    struct out_item item;
+    bool broken = false;
+    sys_name_thread("writer");
+    while (queue_wait(p->out, &item, -1)) {
+        if (!item.data) {
+            shutdown(p->options->socket_fd, SHUT_RDWR);
+            continue;
+        }
+        broken = broken || !write_all(p->options->socket_fd, item.data, item.size);
+        free(item.data);
+        size_t left = atomic_fetch_sub(&p->out_size, item.size) - item.size;
+        if (left < OUT_RESUME && atomic_exchange(&p->paused, false)) {
+            engine_pause(p->engine, false);
+        }
+    }
+    return NULL;
+}
+
+/* The engine's thread cannot be told to wait, and what it made cannot be dropped: a gap would be a lie. */
+static void give_up(const char *why)
+{
+    LOG_ERROR("gateway does not read", "reason=\"%s\"", why);
+    _exit(error_info(ERR_OVERLOADED)->exit_status);
+}
+
+static void send_item(struct process *p, struct out_item item)
+{
+    size_t size = atomic_fetch_add(&p->out_size, item.size) + item.size;
+    if (size > OUT_PAUSE && !atomic_exchange(&p->paused, true)) {
+        engine_pause(p->engine, true);
+    }
+    if (size > OUT_MAX) {
+        give_up("too many unsent bytes");
+    }
+    if (!queue_push(p->out, &item)) {
+        if (!queue_closed(p->out)) {
+            give_up("too many unsent frames");
+        }
+        free(item.data);
+    }
+}
+
+static void send_frames(struct process *p, struct buf *frames)
+{
+    struct out_item item;
+    item.data = buf_take(frames, &item.size);
+    if (item.data) {
+        send_item(p, item);
+    }
+}
+
+static void take_events(void *arg, const struct engine_event *events, size_t n)
+{
+    struct process *p = arg;
+    struct buf frames;
+    struct error err = {0};
+    buf_init(&frames, OUT_MAX);
+    if (!frame_put_events(&frames, p->options->epoch, events, n, &err)) {
+        give_up(err.msg);
+    }
+    send_frames(p, &frames);
+}
+
+static void send_failed(struct process *p, uint64_t job, const struct error *error)
+{
+    struct engine_event e = {.kind = ENGINE_FAILED, .job = job, .error = *error, .stop_id = -1};
+    take_events(p, &e, 1);
+}
+
+static void send_fatal(struct process *p, const struct error *fatal)
+{
+    struct buf frames;
+    struct error err = {0};
+    LOG_ERROR("engine cannot go on", "error=\"%s\"", fatal->msg);
+    buf_init(&frames, KIB(4));
+    if (frame_put_fatal(&frames, p->options->epoch, fatal, &err)) {
+        if (p->writer_started) {
+            send_frames(p, &frames);
+        } else {
+            write_now(p, &frames);
+        }
+    }
+    buf_release(&frames);
+}
+
+/* ---- loading ---- */
+
+static void take_progress(void *arg, float fraction)
+{
+    struct process *p = arg;
+    struct buf frames;
+    struct error err = {0};
+    if (p->watch) {
+        set_word(&p->watch->heartbeat_ns, (uint64_t)clock_ns());
+        atomic_fetch_add_explicit((_Atomic uint64_t *)&p->watch->steps, 1, memory_order_relaxed);
+    }
+    buf_init(&frames, KIB(1));
+    if (frame_put_loading(&frames, p->options->epoch, fraction, &err)) {
+        write_now(p, &frames);
+    }
+    buf_release(&frames);
+}
+
+static bool attach_memory(struct process *p, struct error *err)
+{
+    const struct engine_process_options *o = p->options;
+    if (o->pool_fd >= 0 && !shm_attach(o->pool_fd, o->engine.pool_size, &p->pool, err)) {
+        return error_wrap(err, "KV pool");
+    }
+    if (o->watch_fd >= 0 && !shm_attach(o->watch_fd, sizeof(struct engine_watch), &p->watch_memory, err)) {
+        return error_wrap(err, "watch words");
+    }
+    p->watch = p->watch_memory.data;
+    return true;
+}
+
+static bool load(struct process *p, struct error *err)
+{
+    struct engine_options o = p->options->engine;
+    if (!attach_memory(p, err)) {
+        return false;
+    }
+    o.pool = p->pool.data ? p->pool.data : o.pool;
+    o.progress = take_progress;
+    o.progress_arg = p;
+    p->arena = arena_create(2 * JOB_MAX_SIZE);
+    p->parts = job_assembly_create(JOB_MAX_SIZE);
+    p->out = queue_create(sizeof(struct out_item), OUT_MAX_ITEMS);
+    if (!p->arena || !p->parts || !p->out) {
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for the engine process.");
+    }
+    p->engine = engine_create(&o, err);
+    return p->engine != NULL;
+}
+
+static bool say_hello(struct process *p, struct error *err)
+{
+    struct buf frames;
+    buf_init(&frames, KIB(4));
+    bool ok = frame_put_hello(&frames, p->options->epoch, engine_info(p->engine), err);
+    if (ok) {
+        write_now(p, &frames);
+    }
+    buf_release(&frames);
+    return ok;
+}
+
+static bool start(struct process *p, struct error *err)
+{
+    int rc;
+    if (!say_hello(p, err)) {
+        return false;
+    }
+    rc = pthread_create(&p->writer, NULL, write_loop, p);
+    p->writer_started = rc == 0;
+    if (rc == 0 && p->watch) {
+        engine_set_step_counter(p->engine, &p->watch->steps);
+        rc = pthread_create(&p->heartbeat, NULL, beat, p);
+        p->heartbeat_started = rc == 0;
+    }
+    if (rc != 0) {
+        return error_set(err, ERR_NO_MEMORY, "A thread of the engine process could not be started: %s.", strerror(rc));
+    }
+    return engine_start(p->engine, take_events, p, err);
+}
+
+/* ---- reading ---- */
+
+static bool take_job(struct process *p, const struct frame *f, struct error *err)
+{
+    struct job job = {0};
+    struct error refused = {0};
+    arena_clear(p->arena);
+    int rc = frame_get_job(f, p->parts, p->arena, &job, &refused);
+    if (rc == 0) {
+        return true;
+    }
+    if (rc < 0 && refused.code == ERR_PROTOCOL) {
+        *err = refused;
+        return false;
+    }
+    if (rc < 0 || !engine_submit(p->engine, &job, &refused)) {
+        send_failed(p, job.id, &refused);
+    }
+    return true;
+}
+
+static bool take_cancel(struct process *p, const struct frame *f, struct error *err)
+{
+    uint64_t job;
+    uint32_t choice;
+    if (!frame_get_cancel(f, &job, &choice, err)) {
+        return false;
+    }
+    engine_cancel(p->engine, job, choice);
+    return true;
+}
+
+/* The engine's thread: everything before is in the queue already. */
+static void on_drained(void *arg)
+{
+    send_item(arg, (struct out_item){.data = NULL});
+}
+
+static bool take_frame(struct process *p, const struct frame *f, struct error *err)
+{
+    if (f->epoch != p->options->epoch) {
+        return true;
+    }
+    switch (f->type) {
+    case FRAME_SUBMIT_PART:
+    case FRAME_SUBMIT:
+        return take_job(p, f, err);
+    case FRAME_CANCEL:
+        return take_cancel(p, f, err);
+    case FRAME_DRAIN:
+        engine_drain(p->engine, on_drained, p);
+        return true;
+    case FRAME_CLEAR_CACHE:
+        engine_clear_cache(p->engine);
+        return true;
+    default:
+        return error_set(err, ERR_PROTOCOL, "The gateway sent a frame of type %d, which only an engine sends.",
+                         (int)f->type);
+    }
+}
+
+static bool take_bytes(struct process *p, struct error *err)
+{
+    size_t used = 0, consumed = 0;
+    struct frame f;
+    int rc;
+    while ((rc = frame_parse(str_slice(buf_view(&p->in), used, p->in.len), &f, &consumed, err)) == 1) {
+        if (!take_frame(p, &f, err)) {
+            return false;
+        }
+        used += consumed;
+    }
+    buf_drop_front(&p->in, used);
+    return rc == 0;
+}
+
+/* Until the socket ends (true) or something on it is wrong. */
+static bool read_loop(struct process *p, struct error *err)
+{
+    for (;;) {
+        size_t before = p->in.len;
+        char *to = buf_extend(&p->in, READ_SIZE);
+        if (!to) {
+            return buf_ok(&p->in, "The queue of frames from the gateway", err);
+        }
+        ssize_t n = read(p->options->socket_fd, to, READ_SIZE);
+        buf_truncate(&p->in, before + (n > 0 ? (size_t)n : 0));
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return true;
+        }
+        if (!take_bytes(p, err)) {
+            return false;
+        }
+    }
+}
+
+/* ---- life ---- */
+
+static void release(struct process *p, bool flush)
+{
+    struct out_item item;
+    atomic_store(&p->stop, true);
+    if (!flush) {
+        shutdown(p->options->socket_fd, SHUT_RDWR); /* nobody reads: the writer must not wait for it */
+    }
+    if (p->heartbeat_started) {
+        pthread_join(p->heartbeat, NULL);
+    }
+    if (p->out) {
+        queue_close(p->out); /* the writer sends what is there and ends; a sink's push fails from now on */
+    }
+    if (p->writer_started) {
+        pthread_join(p->writer, NULL);
+    }
+    engine_free(p->engine);
+    while (p->out && queue_pop(p->out, &item)) {
+        free(item.data);
+    }
+    queue_free(p->out);
+    job_assembly_free(p->parts);
+    arena_free(p->arena);
+    buf_release(&p->in);
+    shm_release(&p->pool);
+    shm_release(&p->watch_memory);
+}
+
+int engine_process_run(const struct engine_process_options *options)
+{
+    struct error err = {0};
+    struct process p = {.options = options, .pool = {.fd = -1}, .watch_memory = {.fd = -1}};
+    sys_ignore_sigpipe();
+    sys_die_with_parent();
+    sys_oom_prefer_me();
+    buf_init(&p.in, IN_BUFFER);
+    bool ok = load(&p, &err) && start(&p, &err) && read_loop(&p, &err);
+    if (!ok) {
+        send_fatal(&p, &err);
+    }
+    release(&p, !ok);
+    return ok ? 0 : error_info(err.code)->exit_status;
+}

@@ -1,0 +1,94 @@
+/* A request is a job inside the engine: the copy of the job, what follows from it, and one sequence per choice. A
+ * sequence is what is scheduled: its tokens (prompt and output, which are its whole state), how many of their positions
+ * are computed, and the pages that hold those.
+ *
+ *     tokens   | prompt ............ | output ... | next |
+ *     computed |=================================|        n_computed <= n_tokens - 1 once the prompt is done
+ *     blocks   | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 |           tables[group][block]; keys[block] of whole blocks
+ *
+ * A request is created by the thread that submits it and belongs to the engine's thread from then on. */
+#ifndef TANDEM_ENGINE_REQUEST_H
+#define TANDEM_ENGINE_REQUEST_H
+
+#include "engine/prefix_cache.h"
+#include "wire/job.h"
+
+/* What the engine resolved at creation; const afterwards, any thread. */
+struct engine_config {
+    struct kv_geometry geometry;
+    int window[KV_MAX_GROUPS]; /* of the groups; 0: all */
+    uint32_t page_tokens, n_vocab, n_context;
+    uint32_t max_sequences, max_batch_tokens, max_waiting;
+    uint32_t prefill_chunk; /* rows of one prompt in a step; 0: as the budget allows */
+    bool prefix_cache, test_hooks;
+    struct sha256 root;     /* of all keys: model, KV type */
+    const int32_t *eog_ids; /* [n_eog_ids] */
+    uint32_t n_eog_ids;
+};
+
+enum sequence_state { SEQUENCE_WAITING, SEQUENCE_RUNNING, SEQUENCE_DONE };
+
+struct sequence {
+    struct request *request;
+    uint32_t choice;
+    enum sequence_state state;
+    struct sequence *prev, *next; /* in the queue, while waiting */
+
+    int32_t *tokens; /* [n_tokens] of [cap_tokens]; NULL until it is looked at for the first time */
+    uint32_t n_tokens, cap_tokens;
+    uint32_t n_computed;
+
+    uint32_t *tables[KV_MAX_GROUPS];     /* [n_blocks] of [cap_blocks] */
+    uint32_t first_block[KV_MAX_GROUPS]; /* blocks before it are KV_PAGE_NONE: out of the window */
+    struct sha256 *keys;                 /* [n_keys] of [cap_blocks] */
+    uint32_t n_blocks, n_keys, cap_blocks;
+    uint32_t n_inserted;             /* blocks that were offered to the prefix cache */
+    uint32_t expect_from, expect_to; /* blocks that the cache was told to expect */
+    bool waits;                      /* for the block with the key wait_key, which somebody computes */
+    struct sha256 wait_key;
+    uint32_t n_alone; /* times it had the pool for itself and ran out of pages */
+
+    bool scores; /* its rows give the prompt's logprobs */
+    struct {     /* this step; rows 0: not part of it */
+        uint32_t rows, first_sample, n_scores;
+        bool samples;
+        bool forked; /* started by this step from its sibling's prompt */
+    } plan;
+};
+
+struct request {
+    struct job *job;             /* owned */
+    struct request *prev, *next; /* all requests of the scheduler */
+    uint64_t arrival;
+    int64_t deadline_ns;        /* 0: none */
+    uint32_t n_left, n_running; /* choices that have not finished; of them running */
+    bool started;               /* ENGINE_STARTED was sent */
+    uint32_t n_done;            /* of the prompt, as reported */
+    uint32_t n_scored;          /* prompt logprobs sent */
+    struct sequence *scorer;    /* who computes them, while it runs */
+    struct sequence *leader;    /* computes the prompt for its siblings, while it does */
+    struct logit_bias *bias;    /* [job->n_bias], unique */
+    uint32_t n_bias;
+    int32_t banned[SAMPLE_MAX_BANNED]; /* [n_banned] before min_tokens; more of them: mask */
+    uint32_t n_banned;
+    uint32_t *min_mask;          /* [ceil(n_vocab / 32)] or NULL */
+    struct sequence sequences[]; /* [job->n_choices] */
+};
+
+/* Checks the job against the model and copies it. INVALID, UNSUPPORTED, CONTEXT_EXCEEDED, NO_MEMORY. Any thread. */
+NODISCARD struct request *request_create(const struct engine_config *config, const struct job *job, struct error *err);
+void request_free(struct request *r); /* pages must have been released */
+
+bool request_is_end_id(const struct request *r, const struct engine_config *config, int32_t id);
+uint32_t sequence_n_output(const struct sequence *q);
+/* How a choice that has these tokens ended; *stop_id as in ENGINE_TOKENS. FINISH_NONE: it goes on. */
+enum finish_reason sequence_finish(const struct sequence *q, const struct engine_config *config, int32_t *stop_id);
+
+/* Makes the tokens (prompt and accepted ones) unless they are there. False: no memory. */
+NODISCARD bool sequence_load(struct sequence *q);
+NODISCARD bool sequence_reserve_tokens(struct sequence *q, uint32_t n);
+NODISCARD bool sequence_reserve_blocks(struct sequence *q, uint32_t n_blocks, int n_groups);
+/* Frees what it holds in memory; its pages must have been released. */
+void sequence_unload(struct sequence *q);
+
+#endif

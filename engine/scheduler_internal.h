@@ -1,0 +1,87 @@
+/* Shared by the scheduler's files only:
+ *
+ *     scheduler.c        requests: accept, end, cancel, deadlines; queue and running list
+ *     scheduler_pages.c  pages of a sequence: hits, growth, copy-on-write, windows, preemption
+ *     scheduler_admit.c  who starts
+ *     scheduler_step.c   rows of a step, the batch, and what comes out of it
+ *     scheduler_check.c  recount for tests */
+#ifndef TANDEM_ENGINE_SCHEDULER_INTERNAL_H
+#define TANDEM_ENGINE_SCHEDULER_INTERNAL_H
+
+#include "engine/events.h"
+#include "engine/scheduler.h"
+
+/* Rows of one scored prompt in a step: each of them has logits, 256 MiB of them with a vocabulary of 1 M. */
+#define SCORE_ROWS 64
+
+struct scheduler {
+    const struct engine_config *config;
+    int n_groups;
+    struct executor *x;
+    struct kv_pool *kv;
+    struct prefix_cache *cache;
+    struct events events;
+    struct engine_stats stats;
+    uint64_t *step_word;
+    atomic_uint *n_unstarted;
+    bool paused;
+
+    struct request *requests; /* all, newest first */
+    struct request *ended;    /* freed at the end of the step: its plan may name them */
+    uint64_t n_arrived;
+    uint32_t n_requests, n_active; /* requests; of them with a running sequence */
+    int64_t next_deadline_ns;      /* no request's deadline is earlier; INT64_MAX: none has one */
+    int64_t stats_sent_ns;
+
+    /* Both by (priority, arrival, choice). */
+    struct sequence *queue, *queue_tail;
+    struct sequence **running; /* [n_running] of [max_sequences] */
+    uint32_t n_running;
+    uint32_t decode_turn; /* where decoding goes on when not all fit into a step */
+
+    /* The step that is being made. */
+    struct sequence **prefills; /* [max_sequences] scratch */
+    struct batch batch;
+    int32_t *ids, *positions;  /* [max_batch_tokens] */
+    int32_t *out_rows;         /* [max_samples] */
+    struct batch_seq *seqs;    /* [max_sequences] */
+    struct sequence **members; /* [batch.n_seqs] */
+    struct sample_row *rows;   /* [n_samples] of [max_samples] */
+    struct executor_owner *owners;
+    struct sequence **targets; /* whose token it is; NULL: a prompt's logprob */
+    struct sample_result *results;
+    uint32_t n_samples, max_samples, n_forks, n_decodes;
+};
+
+/* ---- scheduler.c ---- */
+bool scheduler__before(const struct sequence *a, const struct sequence *b);
+void scheduler__enqueue(struct scheduler *s, struct sequence *q);
+void scheduler__dequeue(struct scheduler *s, struct sequence *q);
+void scheduler__run(struct scheduler *s, struct sequence *q);  /* joins the running ones */
+void scheduler__stop(struct scheduler *s, struct sequence *q); /* leaves them; its pages are released */
+void scheduler__finish(struct scheduler *s, struct sequence *q, enum finish_reason reason); /* an empty TOKENS event */
+void scheduler__end(struct scheduler *s, struct sequence *q); /* without an event: the last TOKENS had the reason */
+void scheduler__fail(struct scheduler *s, struct request *r, const struct error *error);
+void scheduler__start(struct scheduler *s, struct request *r, uint32_t n_cached); /* STARTED, once */
+void scheduler__expire(struct scheduler *s, int64_t now_ns);
+
+/* ---- scheduler_pages.c ---- */
+bool scheduler__uses_cache(const struct scheduler *s, const struct request *r);
+NODISCARD bool scheduler__update_keys(struct scheduler *s, struct sequence *q); /* of all whole blocks of its tokens */
+void scheduler__release_pages(struct scheduler *s, struct sequence *q);
+void scheduler__take_hit(struct scheduler *s, struct sequence *q, uint32_t n_blocks);
+/* Adds the pages q lacks to have n_tokens positions. */
+void scheduler__add_need(const struct scheduler *s, const struct sequence *q, uint32_t n_tokens,
+                         uint32_t need[KV_MAX_GROUPS]);
+/* Pages for its planned rows, taking them from others if need be. False: it is not running any more. */
+bool scheduler__prepare(struct scheduler *s, struct sequence *q);
+void scheduler__preempt(struct scheduler *s, struct sequence *q);
+void scheduler__share_pages(struct scheduler *s, const struct sequence *from, struct sequence *to);
+void scheduler__offer_blocks(struct scheduler *s, struct sequence *q); /* computed ones, to the prefix cache */
+void scheduler__forget_blocks(struct scheduler *s, struct sequence *q);
+void scheduler__expect_blocks(struct scheduler *s, struct sequence *q);
+
+/* ---- scheduler_admit.c ---- */
+void scheduler__admit(struct scheduler *s);
+
+#endif

@@ -1,0 +1,286 @@
+#include "engine/scheduler_internal.h"
+
+/* Blocks that hold n positions. */
+static uint32_t blocks_of(const struct scheduler *s, uint32_t n)
+{
+    return (n + s->config->page_tokens - 1) / s->config->page_tokens;
+}
+
+static uint32_t first_visible(const struct scheduler *s, int group, uint32_t next)
+{
+    return prefix_first_visible(next, s->config->window[group], s->config->page_tokens);
+}
+
+/* ---- prefix cache ---- */
+
+bool scheduler__uses_cache(const struct scheduler *s, const struct request *r)
+{
+    return s->config->prefix_cache && !(r->job->flags & JOB_NO_CACHE);
+}
+
+static struct sha256 root_key(struct scheduler *s, uint64_t salt)
+{
+    struct {
+        struct sha256 root;
+        uint64_t salt;
+    } parts = {s->config->root, salt};
+    return sha256_of(&parts, sizeof parts);
+}
+
+bool scheduler__update_keys(struct scheduler *s, struct sequence *q)
+{
+    uint32_t page_tokens = s->config->page_tokens, n = q->n_tokens / page_tokens;
+    if (n <= q->n_keys) {
+        return true;
+    }
+    if (!sequence_reserve_blocks(q, n, s->n_groups)) {
+        return false;
+    }
+    for (; q->n_keys < n; q->n_keys++) {
+        uint32_t i = q->n_keys;
+        struct sha256 parent = i ? q->keys[i - 1] : root_key(s, q->request->job->cache_salt);
+        q->keys[i] = prefix_key(s->cache, &parent, q->tokens + (size_t)i * page_tokens);
+    }
+    return true;
+}
+
+void scheduler__expect_blocks(struct scheduler *s, struct sequence *q)
+{
+    q->expect_from = q->expect_to = q->n_computed / s->config->page_tokens;
+    while (q->expect_to < q->n_keys && prefix_expect(s->cache, &q->keys[q->expect_to])) {
+        q->expect_to++;
+    }
+}
+
+void scheduler__offer_blocks(struct scheduler *s, struct sequence *q)
+{
+    uint32_t n = q->n_computed / s->config->page_tokens;
+    if (!scheduler__uses_cache(s, q->request)) {
+        return;
+    }
+    if (n > q->n_keys && !scheduler__update_keys(s, q)) {
+        n = q->n_keys; /* cannot happen after reserve, and costs hits only */
+    }
+    for (; q->n_inserted < n; q->n_inserted++) {
+        uint32_t i = q->n_inserted;
+        for (int g = 0; g < s->n_groups; g++) {
+            if (q->tables[g][i] != KV_PAGE_NONE) {
+                prefix_insert(s->cache, &q->keys[i], g, q->tables[g][i]);
+            }
+        }
+        if (i >= q->expect_from && i < q->expect_to) {
+            prefix_unexpect(s->cache, &q->keys[i]);
+            q->expect_from = i + 1;
+        }
+    }
+}
+
+void scheduler__forget_blocks(struct scheduler *s, struct sequence *q)
+{
+    for (uint32_t i = 0; i < q->n_keys; i++) {
+        prefix_forget(s->cache, &q->keys[i]);
+    }
+}
+
+static void unexpect_rest(struct scheduler *s, struct sequence *q)
+{
+    for (; q->expect_from < q->expect_to; q->expect_from++) {
+        prefix_unexpect(s->cache, &q->keys[q->expect_from]);
+    }
+}
+
+/* ---- hits ---- */
+
+void scheduler__take_hit(struct scheduler *s, struct sequence *q, uint32_t n_blocks)
+{
+    uint32_t page_tokens = s->config->page_tokens;
+    prefix_take(s->cache, q->keys, n_blocks, q->tables);
+    q->n_blocks = q->n_inserted = n_blocks;
+    q->n_computed = n_blocks * page_tokens;
+    for (int g = 0; g < s->n_groups; g++) {
+        q->first_block[g] = n_blocks ? first_visible(s, g, q->n_computed) : 0;
+    }
+    if (q->n_computed == q->n_tokens) { /* its last token is computed again, for its logits */
+        q->n_computed--;
+        q->n_inserted--;
+    }
+}
+
+/* Replaces a page by a copy of its first n_tokens positions. False: no page left. */
+static bool copy_page(struct scheduler *s, struct sequence *q, int group, uint32_t block, uint32_t n_tokens)
+{
+    uint32_t shared = q->tables[group][block], own = kv_alloc(s->kv, group);
+    if (own == KV_PAGE_NONE) {
+        return false;
+    }
+    s->x->ops->copy_page(s->x, group, shared, own, (int)n_tokens);
+    kv_release(s->kv, group, shared);
+    q->tables[group][block] = own;
+    return true;
+}
+
+/* A page that is shared or cached is never written: the cache's pages are complete, and a sibling still reads its own.
+ */
+static bool own_next_page(struct scheduler *s, struct sequence *q)
+{
+    uint32_t page_tokens = s->config->page_tokens, block = q->n_computed / page_tokens;
+    uint32_t n_tokens = q->n_computed % page_tokens;
+    if (block >= q->n_blocks) {
+        return true;
+    }
+    for (int g = 0; g < s->n_groups; g++) {
+        uint32_t page = q->tables[g][block];
+        if ((kv_refs(s->kv, g, page) > 1 || kv_is_cached(s->kv, g, page)) && !copy_page(s, q, g, block, n_tokens)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- growth ---- */
+
+static void release_unseen(struct scheduler *s, struct sequence *q)
+{
+    for (int g = 0; g < s->n_groups; g++) {
+        uint32_t end = first_visible(s, g, q->n_computed);
+        for (; q->first_block[g] < end && q->first_block[g] < q->n_blocks; q->first_block[g]++) {
+            kv_release(s->kv, g, q->tables[g][q->first_block[g]]);
+            q->tables[g][q->first_block[g]] = KV_PAGE_NONE;
+        }
+    }
+}
+
+static void release_block(struct scheduler *s, struct sequence *q, uint32_t block, int n_groups)
+{
+    for (int g = 0; g < n_groups; g++) {
+        if (q->tables[g][block] != KV_PAGE_NONE) {
+            kv_release(s->kv, g, q->tables[g][block]);
+            q->tables[g][block] = KV_PAGE_NONE;
+        }
+    }
+}
+
+static bool append_block(struct scheduler *s, struct sequence *q)
+{
+    for (int g = 0; g < s->n_groups; g++) {
+        q->tables[g][q->n_blocks] = kv_alloc(s->kv, g);
+        if (q->tables[g][q->n_blocks] == KV_PAGE_NONE) {
+            release_block(s, q, q->n_blocks, g);
+            return false;
+        }
+    }
+    q->n_blocks++;
+    return true;
+}
+
+static bool grow(struct scheduler *s, struct sequence *q)
+{
+    if (!own_next_page(s, q)) {
+        return false;
+    }
+    uint32_t n_blocks = blocks_of(s, q->n_computed + q->plan.rows);
+    while (q->n_blocks < n_blocks) {
+        if (!append_block(s, q)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Children before their parents: see prefix_cache.h. */
+void scheduler__release_pages(struct scheduler *s, struct sequence *q)
+{
+    unexpect_rest(s, q);
+    while (q->n_blocks > 0) {
+        release_block(s, q, --q->n_blocks, s->n_groups);
+    }
+    memset(q->first_block, 0, sizeof q->first_block);
+    q->n_computed = q->n_inserted = q->expect_from = q->expect_to = 0;
+}
+
+void scheduler__add_need(const struct scheduler *s, const struct sequence *q, uint32_t n_tokens,
+                         uint32_t need[KV_MAX_GROUPS])
+{
+    const struct engine_config *config = s->config;
+    uint32_t all = blocks_of(s, n_tokens);
+    for (int g = 0; g < s->n_groups; g++) {
+        uint32_t live = all, have = q->n_blocks - q->first_block[g];
+        if (config->window[g]) {
+            uint32_t most = blocks_of(s, (uint32_t)config->window[g] + config->max_batch_tokens) + 2;
+            live = live < most ? live : most;
+        }
+        need[g] += live > have ? live - have : 0;
+    }
+}
+
+/* ---- preemption ---- */
+
+void scheduler__preempt(struct scheduler *s, struct sequence *q)
+{
+    s->stats.preemptions++;
+    scheduler__stop(s, q);
+    scheduler__enqueue(s, q);
+}
+
+/* The pool was its own and still not enough: its pages lie so that no slab is left for some group. Once more from an
+ * empty pool, where it fits as its admission promised. */
+static void restart_alone(struct scheduler *s, struct sequence *q)
+{
+    scheduler__preempt(s, q);
+    kv_evict_all(s->kv);
+    if (q->n_alone++ > 0) {
+        struct error full = {0};
+        error_set(&full, ERR_NO_MEMORY, "The KV pool does not hold the %u tokens of this request.", q->n_tokens);
+        scheduler__fail(s, q->request, &full);
+    }
+}
+
+/* Room for the tokens and keys that the step will add, so that accepting them cannot fail. */
+static bool reserve(struct scheduler *s, struct sequence *q)
+{
+    uint32_t n_blocks = blocks_of(s, q->n_computed + q->plan.rows + 1);
+    return sequence_reserve_tokens(q, q->n_tokens + 1) && sequence_reserve_blocks(q, n_blocks, s->n_groups);
+}
+
+bool scheduler__prepare(struct scheduler *s, struct sequence *q)
+{
+    if (!reserve(s, q)) {
+        struct error full = {0};
+        error_set(&full, ERR_NO_MEMORY, "There is no memory for the %u tokens of this request.", q->n_tokens);
+        scheduler__fail(s, q->request, &full);
+        return false;
+    }
+    release_unseen(s, q);
+    while (!grow(s, q)) {
+        struct sequence *youngest = s->running[s->n_running - 1];
+        if (s->n_running == 1) {
+            restart_alone(s, q);
+            return false;
+        }
+        scheduler__preempt(s, youngest);
+        if (youngest == q) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void scheduler__share_pages(struct scheduler *s, const struct sequence *from, struct sequence *to)
+{
+    for (uint32_t i = 0; i < from->n_blocks; i++) {
+        for (int g = 0; g < s->n_groups; g++) {
+            to->tables[g][i] = from->tables[g][i];
+            if (to->tables[g][i] != KV_PAGE_NONE) {
+                kv_retain(s->kv, g, to->tables[g][i]);
+            }
+        }
+    }
+    if (from->n_keys) {
+        memcpy(to->keys, from->keys, from->n_keys * sizeof *to->keys);
+    }
+    memcpy(to->first_block, from->first_block, sizeof to->first_block);
+    to->n_blocks = from->n_blocks;
+    to->n_keys = from->n_keys;
+    to->n_inserted = from->n_inserted;
+    to->n_computed = from->n_computed;
+}

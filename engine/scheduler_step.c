@@ -1,0 +1,474 @@
+/* One step. Rows are chosen for sequences that run; then pages are found in order of age, so that whoever must give way
+ * is younger than whoever makes it; what is left of the plan becomes the batch:
+ *
+ *     rows      | decode a | decode b | prefill c ........... | prefill d ... |
+ *     out_rows    0          1          (scores of c's prompt)                2     rows with logits
+ *     samples     a's        b's        c's scores              d's, d's siblings'  -> results, in this order */
+#include "engine/scheduler_internal.h"
+
+#include "base/clock.h"
+#include "engine/sampler.h"
+
+#include <stdlib.h>
+
+#define STATS_EVERY_NS 100000000
+
+static uint32_t remaining(const struct sequence *q)
+{
+    return q->n_tokens - q->n_computed;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* ---- rows ---- */
+
+/* One row for each sequence that has one token to compute. When they do not all fit, the next step goes on behind the
+ * last one served. Returns the rows left. */
+static uint32_t plan_decodes(struct scheduler *s, uint32_t budget)
+{
+    uint32_t start = s->n_running ? s->decode_turn % s->n_running : 0;
+    for (uint32_t k = 0; k < s->n_running; k++) {
+        uint32_t at = (start + k) % s->n_running;
+        struct sequence *q = s->running[at];
+        if (remaining(q) != 1) {
+            continue;
+        }
+        if (budget == 0) {
+            s->decode_turn = at;
+            return 0;
+        }
+        q->plan.rows = 1;
+        budget--;
+    }
+    s->decode_turn = 0;
+    return budget;
+}
+
+/* Rows a prefill may have in one step besides the budget. */
+static uint32_t most_rows(const struct scheduler *s, const struct sequence *q)
+{
+    uint32_t most = remaining(q);
+    if (s->config->prefill_chunk) {
+        most = min_u32(most, s->config->prefill_chunk);
+    }
+    return q->scores ? min_u32(most, SCORE_ROWS) : most;
+}
+
+static uint32_t give(const struct scheduler *s, struct sequence *q, uint32_t budget)
+{
+    uint32_t rows = min_u32(budget, most_rows(s, q) - q->plan.rows);
+    q->plan.rows += rows;
+    return budget - rows;
+}
+
+static int by_priority_and_rest(const void *a, const void *b)
+{
+    const struct sequence *x = *(struct sequence *const *)a, *y = *(struct sequence *const *)b;
+    if (x->request->job->priority != y->request->job->priority) {
+        return x->request->job->priority < y->request->job->priority ? -1 : 1;
+    }
+    if (remaining(x) != remaining(y)) {
+        return remaining(x) < remaining(y) ? -1 : 1;
+    }
+    return scheduler__before(x, y) ? -1 : 1;
+}
+
+/* The oldest prompt has half of the budget for sure, so that it is not starved; the other half goes to the shortest
+ * rests first, so that a short prompt is not behind a long one; what they leave goes to the oldest again. */
+static void plan_prefills(struct scheduler *s, uint32_t budget)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        if (remaining(s->running[i]) > 1) {
+            s->prefills[n++] = s->running[i];
+        }
+    }
+    if (n == 0 || budget == 0) {
+        return;
+    }
+    struct sequence *oldest = s->prefills[0];
+    uint32_t for_others = n > 1 ? budget / 2 : 0;
+    qsort(s->prefills + 1, n - 1, sizeof(struct sequence *), by_priority_and_rest);
+    budget = give(s, oldest, budget - for_others) + for_others;
+    for (uint32_t i = 1; i < n; i++) {
+        budget = give(s, s->prefills[i], budget);
+    }
+    (void)give(s, oldest, budget);
+}
+
+static void choose_rows(struct scheduler *s)
+{
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        s->running[i]->plan.rows = 0;
+    }
+    plan_prefills(s, plan_decodes(s, s->config->max_batch_tokens));
+}
+
+/* The oldest first. The list shrinks while pages are looked for: at its end by preemption, anywhere by a request that
+ * fails; then it is gone through again, which does nothing for those that have their pages. */
+static void find_pages(struct scheduler *s)
+{
+    for (uint32_t i = 0; i < s->n_running;) {
+        struct sequence *q = s->running[i];
+        i = q->plan.rows == 0 || scheduler__prepare(s, q) ? i + 1 : 0;
+    }
+}
+
+/* ---- batch ---- */
+
+static void add_sample(struct scheduler *s, struct sequence *owner, struct sequence *target, struct sample_row row)
+{
+    s->rows[s->n_samples] = row;
+    s->owners[s->n_samples] = (struct executor_owner){owner->request->job->id, owner->choice};
+    s->targets[s->n_samples++] = target;
+}
+
+static int32_t add_out_row(struct scheduler *s, uint32_t row)
+{
+    s->out_rows[s->batch.n_out] = (int32_t)row;
+    return s->batch.n_out++;
+}
+
+/* Position p scores prompt token p + 1. */
+static void add_scores(struct scheduler *s, struct sequence *q, uint32_t first_row)
+{
+    uint32_t end = min_u32(q->n_computed + q->plan.rows, q->request->job->n_prompt - 1);
+    uint32_t sent = q->request->n_scored;
+    for (uint32_t p = q->n_computed; p < end; p++) {
+        if (p + 1 >= sent) {
+            int32_t logits_row = add_out_row(s, first_row + p - q->n_computed);
+            add_sample(s, q, NULL, sampler_score_row(q, p + 1, logits_row));
+            q->plan.n_scores++;
+        }
+    }
+}
+
+static bool can_fork(struct scheduler *s, const struct sequence *q, struct sequence *sibling)
+{
+    return sibling->state == SEQUENCE_WAITING && sequence_n_output(sibling) == 0 &&
+           s->n_running + s->n_forks < s->config->max_sequences && sequence_load(sibling) &&
+           sequence_reserve_tokens(sibling, sibling->n_tokens + 1) &&
+           sequence_reserve_blocks(sibling, q->n_blocks + 1, s->n_groups);
+}
+
+/* The choices that wait for this prompt sample from its last row too, each with its own random numbers. */
+static void add_siblings(struct scheduler *s, struct sequence *q, int32_t logits_row)
+{
+    struct request *r = q->request;
+    for (uint32_t i = 0; r->leader == q && i < r->job->n_choices; i++) {
+        struct sequence *sibling = &r->sequences[i];
+        if (can_fork(s, q, sibling)) {
+            sibling->plan.forked = true;
+            s->n_forks++;
+            add_sample(s, sibling, sibling, sampler_row(q, i, logits_row));
+        }
+    }
+}
+
+static void add_member(struct scheduler *s, struct sequence *q)
+{
+    struct batch *b = &s->batch;
+    uint32_t first_row = (uint32_t)b->n_rows;
+    struct batch_seq *seq = &s->seqs[b->n_seqs];
+    *seq = (struct batch_seq){.first_row = b->n_rows,
+                              .n_rows = (int32_t)q->plan.rows,
+                              .start = (int32_t)q->n_computed,
+                              .n_pages = (int32_t)q->n_blocks};
+    for (int g = 0; g < s->n_groups; g++) {
+        seq->pages[g] = q->tables[g];
+    }
+    for (uint32_t i = 0; i < q->plan.rows; i++) {
+        s->ids[b->n_rows] = q->tokens[q->n_computed + i];
+        s->positions[b->n_rows++] = (int32_t)(q->n_computed + i);
+    }
+    s->members[b->n_seqs++] = q;
+    q->plan.first_sample = s->n_samples;
+    q->plan.n_scores = 0;
+    q->plan.samples = q->n_computed + q->plan.rows == q->n_tokens && q->request->job->max_tokens > 0;
+    if (q->scores) {
+        add_scores(s, q, first_row);
+    }
+    if (q->plan.samples) {
+        int32_t logits_row = add_out_row(s, (uint32_t)b->n_rows - 1);
+        add_sample(s, q, q, sampler_row(q, q->choice, logits_row));
+        add_siblings(s, q, logits_row);
+    }
+}
+
+static void build_batch(struct scheduler *s)
+{
+    s->n_samples = s->n_forks = 0;
+    s->batch = (struct batch){.ids = s->ids, .positions = s->positions, .seqs = s->seqs, .out_rows = s->out_rows};
+    for (int decodes = 1; decodes >= 0; decodes--) {
+        for (uint32_t i = 0; i < s->n_running; i++) {
+            struct sequence *q = s->running[i];
+            if (q->plan.rows && (remaining(q) == 1) == (decodes == 1)) {
+                add_member(s, q);
+            }
+        }
+        s->n_decodes = decodes ? (uint32_t)s->batch.n_rows : s->n_decodes;
+    }
+}
+
+/* ---- what comes out ---- */
+
+/* Its last token's reason was sent with it. */
+static void accept_token(struct scheduler *s, struct sequence *q, const struct sample_result *result)
+{
+    struct request *r = q->request;
+    struct engine_event *e = events_add(&s->events, ENGINE_TOKENS, r->job->id);
+    e->choice = q->choice;
+    e->index = sequence_n_output(q);
+    e->n = 1;
+    e->ids = events_id(&s->events, result->id);
+    if (r->job->flags & (JOB_LOGPROBS | JOB_DIGEST)) {
+        e->logprobs = events_logprob(&s->events, result, r->job->flags & JOB_LOGPROBS);
+    }
+    q->tokens[q->n_tokens++] = result->id;
+    q->n_alone = 0;
+    s->stats.generated_tokens++;
+    e->finish = sequence_finish(q, s->config, &e->stop_id);
+    if (e->finish != FINISH_NONE) {
+        scheduler__end(s, q);
+    }
+}
+
+static void emit_scores(struct scheduler *s, struct sequence *q)
+{
+    struct request *r = q->request;
+    bool first = r->n_scored == 0;
+    if (!q->plan.n_scores && !(first && r->job->n_prompt == 1)) {
+        return;
+    }
+    struct engine_event *e = events_add(&s->events, ENGINE_PROMPT, r->job->id);
+    struct sample_result none = {.id = r->job->prompt[0]};
+    const struct token_logprob *logprobs = first ? events_logprob(&s->events, &none, false) : NULL;
+    for (uint32_t i = 0; i < q->plan.n_scores; i++) {
+        const struct token_logprob *l = events_logprob(&s->events, &s->results[q->plan.first_sample + i], true);
+        logprobs = logprobs ? logprobs : l;
+    }
+    e->index = r->n_scored;
+    e->n = q->plan.n_scores + first;
+    e->logprobs = logprobs;
+    r->n_scored += e->n;
+}
+
+static void emit_progress(struct scheduler *s, struct sequence *q)
+{
+    struct request *r = q->request;
+    uint32_t n_done = min_u32(q->n_computed, r->job->n_prompt);
+    if (n_done > r->n_done) {
+        r->n_done = n_done;
+        if (r->job->flags & JOB_PROGRESS) {
+            events_add(&s->events, ENGINE_PROGRESS, r->job->id)->n_done = n_done;
+        }
+    }
+}
+
+/* Samples of q and of the siblings that start from it, behind its scores. */
+static uint32_t n_results(const struct scheduler *s, const struct sequence *q)
+{
+    uint32_t n = q->plan.n_scores;
+    while (q->plan.first_sample + n < s->n_samples) {
+        const struct sequence *target = s->targets[q->plan.first_sample + n];
+        if (!q->plan.samples || !target || (target != q && !(target->request == q->request && target->plan.forked))) {
+            break;
+        }
+        n++;
+    }
+    return n;
+}
+
+static bool all_finite(const struct scheduler *s, const struct sequence *q, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (!s->results[q->plan.first_sample + i].finite) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Its pages may hold what made the numbers bad, so nobody else is to use them. A second attempt on reference kernels,
+ * alone and without hits, would start here. */
+static void fail_bad_numbers(struct scheduler *s, struct sequence *q)
+{
+    struct error bad = {0};
+    scheduler__forget_blocks(s, q);
+    error_set(&bad, ERR_BAD_NUMBERS, "The model gave logits that are not finite numbers at token %u of this request.",
+              q->n_tokens);
+    scheduler__fail(s, q->request, &bad);
+}
+
+static void start_sibling(struct scheduler *s, const struct sequence *q, struct sequence *sibling)
+{
+    scheduler__dequeue(s, sibling);
+    scheduler__share_pages(s, q, sibling);
+    scheduler__run(s, sibling);
+    sibling->plan.forked = false;
+}
+
+/* A prompt that was only to be scored is done, for all choices. */
+static void finish_scored(struct scheduler *s, struct request *r)
+{
+    uint32_t n = r->job->n_choices;
+    for (uint32_t i = 0; i < n; i++) {
+        if (r->sequences[i].state != SEQUENCE_DONE) {
+            scheduler__finish(s, &r->sequences[i], FINISH_LENGTH);
+        }
+    }
+}
+
+static void settle_member(struct scheduler *s, struct sequence *q, uint32_t n)
+{
+    struct request *r = q->request;
+    struct sequence *const *targets = &s->targets[q->plan.first_sample];
+    const struct sample_result *results = &s->results[q->plan.first_sample];
+    uint32_t n_scores = q->plan.n_scores;
+    bool samples = q->plan.samples;
+    q->n_computed += q->plan.rows;
+    scheduler__offer_blocks(s, q);
+    if (q->scores) {
+        emit_scores(s, q);
+    }
+    emit_progress(s, q);
+    if (q->n_computed < r->job->n_prompt) {
+        return;
+    }
+    r->leader = r->leader == q ? NULL : r->leader;
+    r->scorer = r->scorer == q ? NULL : r->scorer;
+    q->scores = false;
+    if (r->job->max_tokens == 0) {
+        finish_scored(s, r);
+        return;
+    }
+    for (uint32_t i = n_scores; samples && i < n; i++) {
+        if (targets[i] != q) {
+            start_sibling(s, q, targets[i]);
+        }
+    }
+    for (uint32_t i = n_scores; samples && i < n; i++) {
+        accept_token(s, targets[i], &results[i]);
+    }
+}
+
+/* A request may end while its other members are still to come: they are DONE then, and freed after the step. */
+static void settle(struct scheduler *s)
+{
+    for (int i = 0; i < s->batch.n_seqs; i++) {
+        struct sequence *q = s->members[i];
+        if (q->state != SEQUENCE_RUNNING) {
+            continue;
+        }
+        uint32_t n = n_results(s, q);
+        if (all_finite(s, q, n)) {
+            settle_member(s, q, n);
+        } else {
+            fail_bad_numbers(s, q);
+        }
+    }
+}
+
+static void drop_forks(struct scheduler *s)
+{
+    for (uint32_t i = 0; i < s->n_samples; i++) {
+        if (s->targets[i]) {
+            s->targets[i]->plan.forked = false;
+        }
+    }
+}
+
+/* Too little memory for the step: the youngest gives way, and a smaller step is tried. Anything else is the members'
+ * failure. */
+static void step_failed(struct scheduler *s, const struct error *error)
+{
+    drop_forks(s);
+    if (error->code == ERR_NO_MEMORY && s->n_running > 1) {
+        scheduler__preempt(s, s->running[s->n_running - 1]);
+        return;
+    }
+    for (int i = 0; i < s->batch.n_seqs; i++) {
+        if (s->members[i]->state == SEQUENCE_RUNNING) {
+            scheduler__fail(s, s->members[i]->request, error);
+        }
+    }
+}
+
+/* ---- step ---- */
+
+static int bucket_of(uint32_t n)
+{
+    int bucket = 0;
+    while (bucket < ENGINE_ROWS_BUCKETS - 1 && n > 1u << bucket) {
+        bucket++;
+    }
+    return bucket;
+}
+
+static void count_step(struct scheduler *s, int64_t step_ns, int64_t executor_ns)
+{
+    uint32_t n_decode = s->n_decodes, n_seqs = 0, n_rows = (uint32_t)s->batch.n_rows;
+    for (uint32_t i = 0; i < s->n_samples; i++) {
+        n_seqs += s->targets[i] != NULL;
+    }
+    s->stats.steps++;
+    s->stats.rows_decode += n_decode;
+    s->stats.rows_prefill += n_rows - n_decode;
+    s->stats.steps_mixed += n_decode > 0 && n_rows > n_decode;
+    s->stats.rows_per_step[bucket_of(n_rows)]++;
+    s->stats.seqs_per_step[bucket_of(n_seqs)] += n_seqs > 0;
+    s->stats.step_ns += (uint64_t)step_ns;
+    s->stats.host_ns += (uint64_t)(step_ns - executor_ns);
+}
+
+static void execute(struct scheduler *s, int64_t start_ns)
+{
+    struct error err = {0};
+    struct tensor *ids = NULL;
+    struct executor_step step = {
+        .batch = &s->batch, .rows = s->rows, .owners = s->owners, .n_samples = (int)s->n_samples};
+    int64_t before = clock_ns();
+    bool ok = s->x->ops->step(s->x, &step, &ids, &err) && s->x->ops->read(s->x, &step, ids, s->results, &err);
+    int64_t after = clock_ns();
+    if (s->step_word) {
+        atomic_fetch_add_explicit((_Atomic uint64_t *)s->step_word, 1, memory_order_relaxed);
+    }
+    if (ok) {
+        settle(s);
+    } else {
+        step_failed(s, &err);
+    }
+    count_step(s, clock_ns() - start_ns, after - before);
+}
+
+static void reap(struct scheduler *s)
+{
+    while (s->ended) {
+        struct request *r = s->ended;
+        s->ended = r->next;
+        request_free(r);
+    }
+}
+
+bool scheduler_step(struct scheduler *s)
+{
+    int64_t start_ns = clock_ns();
+    scheduler__expire(s, start_ns);
+    scheduler__admit(s);
+    choose_rows(s);
+    find_pages(s);
+    build_batch(s);
+    bool ran = s->batch.n_rows > 0;
+    if (ran) {
+        execute(s, start_ns);
+    }
+    if (ran && start_ns - s->stats_sent_ns >= STATS_EVERY_NS) {
+        scheduler_emit_stats(s);
+    }
+    events_flush(&s->events);
+    reap(s);
+    return ran;
+}

@@ -1,0 +1,232 @@
+/* KV pages against a model that keeps plain lists: no page has two owners, none overlaps another's bytes, all come
+ * back. */
+#include "engine/kv.h"
+
+#include "base/rng.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MAX_PAGES 4096
+
+struct naive {
+    struct kv_geometry geometry;
+    struct kv_pool *kv;
+    uint32_t refs[KV_MAX_GROUPS][MAX_PAGES];
+    bool cached[KV_MAX_GROUPS][MAX_PAGES];
+    uint64_t released[KV_MAX_GROUPS][MAX_PAGES]; /* when the last reference went */
+    uint64_t now, n_evicted;
+    uint32_t draws;
+};
+
+static uint32_t below(struct naive *m, uint32_t n)
+{
+    return (uint32_t)(rng_uniform(7, m->draws++, 0, 0, RNG_SAMPLE) * n);
+}
+
+/* owner: group << 16 | page */
+static void evict(void *arg, int group, uint32_t owner)
+{
+    struct naive *m = arg;
+    uint32_t page = owner & 0xffff;
+    assert_int_equal(owner >> 16, group);
+    assert_true(m->cached[group][page] && m->refs[group][page] == 0);
+    for (int g = 0; g < m->geometry.n_groups; g++) { /* nothing unreferenced is older */
+        for (uint32_t i = 0; i < kv_n_pages(m->kv, g); i++) {
+            assert_false(m->cached[g][i] && !m->refs[g][i] && m->released[g][i] < m->released[group][page]);
+        }
+    }
+    m->cached[group][page] = false;
+    m->n_evicted++;
+    kv_uncache_page(m->kv, group, page);
+}
+
+static void recount(struct naive *m)
+{
+    const uint32_t *expected[KV_MAX_GROUPS];
+    struct error err = {0};
+    for (int g = 0; g < KV_MAX_GROUPS; g++) {
+        expected[g] = m->refs[g];
+    }
+    if (!kv_check(m->kv, expected, &err)) {
+        fail_msg("%s", err.msg);
+    }
+}
+
+/* Every byte belongs to at most one page that is referenced or cached. */
+static void no_overlap(const struct naive *m)
+{
+    uint8_t *used = calloc(m->geometry.pool_size, 1);
+    for (int g = 0; g < m->geometry.n_groups; g++) {
+        size_t size = m->geometry.page_size[g];
+        for (uint32_t i = 0; i < kv_n_pages(m->kv, g); i++) {
+            for (size_t b = 0; (m->refs[g][i] || m->cached[g][i]) && b < size; b++) {
+                assert_true(i * size + b < m->geometry.pool_size);
+                assert_int_equal(used[i * size + b]++, 0);
+            }
+        }
+    }
+    free(used);
+}
+
+static void take_page(struct naive *m, int g)
+{
+    uint32_t need[KV_MAX_GROUPS] = {0};
+    need[g] = 1;
+    bool possible = kv_can_alloc(m->kv, need);
+    uint32_t page = kv_alloc(m->kv, g);
+    assert_int_equal(page != KV_PAGE_NONE, possible);
+    if (page != KV_PAGE_NONE) {
+        assert_true(m->refs[g][page] == 0 && !m->cached[g][page]);
+        m->refs[g][page] = 1;
+    }
+}
+
+static void one_operation(struct naive *m)
+{
+    int g = (int)below(m, (uint32_t)m->geometry.n_groups);
+    uint32_t page = below(m, kv_n_pages(m->kv, g));
+    uint32_t *refs = &m->refs[g][page];
+    bool *cached = &m->cached[g][page];
+    m->now++;
+    switch (below(m, 8)) {
+    case 0:
+    case 1:
+        take_page(m, g);
+        break;
+    case 2:
+        if (*refs || *cached) {
+            kv_retain(m->kv, g, page);
+            (*refs)++;
+        }
+        break;
+    case 3:
+        if (*refs && !*cached) {
+            kv_cache_page(m->kv, g, page, (uint32_t)g << 16 | page);
+            *cached = true;
+        }
+        break;
+    case 4:
+        if (*cached && below(m, 4) == 0) {
+            *cached = false;
+            kv_uncache_page(m->kv, g, page);
+        }
+        break;
+    default:
+        if (*refs) {
+            kv_release(m->kv, g, page);
+            m->released[g][page] = m->now;
+            (*refs)--;
+        }
+    }
+    assert_int_equal(kv_refs(m->kv, g, page), *refs);
+    assert_int_equal(kv_is_cached(m->kv, g, page), *cached);
+}
+
+static void random_operations(void **state)
+{
+    (void)state;
+    static const struct kv_geometry geometries[] = {
+        {1, {64}, 64 * 40 + 17},
+        {2, {48, 80}, 240 * 7 + 30},      /* a common multiple */
+        {2, {1009, 1013}, 1013 * 16 * 6}, /* none: borders cut pages */
+        {3, {24, 40, 60}, 120 * 12},
+    };
+    for (size_t i = 0; i < sizeof geometries / sizeof geometries[0]; i++) {
+        struct error err = {0};
+        struct naive *m = calloc(1, sizeof *m);
+        m->geometry = geometries[i];
+        m->kv = kv_pool_create(&m->geometry, &err);
+        assert_non_null(m->kv);
+        kv_on_evict(m->kv, evict, m);
+        for (int k = 0; k < 20000; k++) {
+            one_operation(m);
+            if (k % 50 == 0) {
+                recount(m);
+                no_overlap(m);
+            }
+        }
+        assert_true(m->n_evicted > 100);
+        for (int g = 0; g < m->geometry.n_groups; g++) {
+            for (uint32_t page = 0; page < kv_n_pages(m->kv, g); page++) {
+                for (; m->refs[g][page]; m->refs[g][page]--) {
+                    kv_release(m->kv, g, page);
+                    m->released[g][page] = ++m->now;
+                }
+            }
+        }
+        kv_evict_all(m->kv);
+        recount(m);
+        assert_int_equal(kv_counts(m->kv).referenced + kv_counts(m->kv).cached, 0);
+        kv_pool_free(m->kv);
+        free(m);
+    }
+}
+
+/* What can_alloc promises for several groups at once is there. */
+static void can_alloc_is_true(void **state)
+{
+    (void)state;
+    struct naive *m = calloc(1, sizeof *m);
+    struct error err = {0};
+    m->geometry = (struct kv_geometry){2, {48, 80}, 240 * 9};
+    m->kv = kv_pool_create(&m->geometry, &err);
+    kv_on_evict(m->kv, evict, m);
+    for (int round = 0; round < 3000; round++) {
+        for (int k = 0; k < 10; k++) {
+            one_operation(m);
+        }
+        uint32_t need[KV_MAX_GROUPS] = {below(m, 12), below(m, 8)};
+        if (!kv_can_alloc(m->kv, need)) {
+            continue;
+        }
+        uint32_t taken[2][16];
+        for (int g = 0; g < 2; g++) {
+            for (uint32_t i = 0; i < need[g]; i++) {
+                taken[g][i] = kv_alloc(m->kv, g);
+                assert_int_not_equal(taken[g][i], KV_PAGE_NONE);
+                m->refs[g][taken[g][i]] = 1;
+            }
+        }
+        recount(m);
+        for (int g = 0; g < 2; g++) {
+            for (uint32_t i = 0; i < need[g]; i++) {
+                m->refs[g][taken[g][i]] = 0;
+                kv_release(m->kv, g, taken[g][i]);
+            }
+        }
+    }
+    kv_pool_free(m->kv);
+    free(m);
+}
+
+static void empty_pools_fit_what_geometry_says(void **state)
+{
+    (void)state;
+    struct kv_geometry geometry = {2, {48, 80}, 240 * 4};
+    uint32_t fits[KV_MAX_GROUPS] = {10, 6}, one_more[KV_MAX_GROUPS] = {11, 6};
+    struct error err = {0};
+    assert_true(kv_geometry_fits(&geometry, fits));
+    assert_false(kv_geometry_fits(&geometry, one_more));
+    struct kv_pool *kv = kv_pool_create(&geometry, &err);
+    assert_true(kv_can_alloc(kv, fits));
+    assert_false(kv_can_alloc(kv, one_more));
+    kv_pool_free(kv);
+    geometry.pool_size = 239;
+    assert_null(kv_pool_create(&geometry, &err));
+    assert_int_equal(err.code, ERR_INVALID);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_operations),
+        cmocka_unit_test(can_alloc_is_true),
+        cmocka_unit_test(empty_pools_fit_what_geometry_says),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
