@@ -19,6 +19,8 @@ struct app {
     struct gateway *gateway;
     struct loop *loop;
     struct http_server *server;
+    size_t n_calls; /* not freed yet: a worker may still read one whose client is gone */
+    bool server_closed;
     void (*on_closed)(void *arg);
     void *on_closed_arg;
 };

@@ -82,12 +82,27 @@ static void free_json(void *root)
     json_free(root);
 }
 
+/* Calls use the app and its models until they are freed, so the last of them may be what the app's end waits for. */
+static void finish_close(struct app *a)
+{
+    if (!a->server_closed || a->n_calls) {
+        return;
+    }
+    void (*on_closed)(void *) = a->on_closed;
+    void *on_closed_arg = a->on_closed_arg;
+    free(a);
+    on_closed(on_closed_arg);
+}
+
 void api__call_free(struct call *c)
 {
+    struct app *a = c->app;
     buf_release(&c->ignored);
     buf_release(&c->reply);
     arena_free(c->arena);
     free(c);
+    a->n_calls--;
+    finish_close(a);
 }
 
 void api__call_headers(struct call *c)
@@ -198,6 +213,7 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
         return;
     }
     c->app = a;
+    a->n_calls++;
     c->route = route;
     c->x = x;
     buf_init(&c->ignored, CALL_IGNORED_MAX);
@@ -320,10 +336,8 @@ void app_stop_accepting(struct app *a)
 static void closed(void *arg)
 {
     struct app *a = arg;
-    void (*on_closed)(void *) = a->on_closed;
-    void *on_closed_arg = a->on_closed_arg;
-    free(a);
-    on_closed(on_closed_arg);
+    a->server_closed = true;
+    finish_close(a);
 }
 
 void app_close(struct app *a, void (*on_closed)(void *arg), void *arg)

@@ -18,10 +18,10 @@ bool field_type_error(struct error *err, const char *name, const char *expected,
 
 static bool range_error(struct error *err, const struct field *f, const struct json *v)
 {
-    struct str text = json_number_text(v);
+    struct str text = str_slice(json_number_text(v), 0, 40);
     return error_set_param(err, ERR_INVALID, f->name,
-                           "Invalid value for '%s': expected a value from %.10g to %.10g, but got %.40s.", f->name,
-                           f->min, f->max, text.ptr);
+                           "Invalid value for '%s': expected a value from %.10g to %.10g, but got " STR_FMT ".",
+                           f->name, f->min, f->max, STR_ARG(text));
 }
 
 static void *slot(const struct decoding *d, const struct field *f)

@@ -223,15 +223,6 @@ static bool parse_tools(struct decoding *d, const struct json *v, const char *na
                            "Unsupported value for '%s': this server does not support tools yet.", name);
 }
 
-static bool parse_chat_logprobs(struct decoding *d, const struct json *v, const char *name, struct error *err)
-{
-    if (json_type(v) != JSON_BOOL) {
-        return field_type_error(err, name, "a boolean", v);
-    }
-    request_of(d)->logprobs = json_bool(v);
-    return true;
-}
-
 static bool parse_count(struct decoding *d, const struct json *v, const char *name, int64_t max, uint32_t *out,
                         struct error *err)
 {
@@ -258,15 +249,6 @@ static bool parse_prompt_logprobs(struct decoding *d, const struct json *v, cons
 {
     request_of(d)->prompt_logprobs = true;
     return parse_count(d, v, name, LIMIT_TOP_LOGPROBS, &request_of(d)->n_prompt_top, err);
-}
-
-static bool parse_digest(struct decoding *d, const struct json *v, const char *name, struct error *err)
-{
-    if (json_type(v) != JSON_BOOL) {
-        return field_type_error(err, name, "a boolean", v);
-    }
-    request_of(d)->digest = json_bool(v);
-    return true;
 }
 
 static bool add_prompt_ids(struct decoding *d, const struct json *v, const char *name, struct gen_prompt *p,
@@ -386,7 +368,7 @@ const struct field api__common_fields[] = {
     {"timeout", FIELD_SECONDS, AT(timeout_ms), 0.001, 86400, NULL, NULL, NULL,
      "seconds until the request fails with 504"},
     {"service_tier", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"default\"", NULL, "only one tier"},
-    {"tandem_digest", FIELD_CUSTOM, 0, 0, 0, parse_digest, NULL, "boolean",
+    {"tandem_digest", FIELD_BOOL, AT(digest), 0, 0, NULL, NULL, NULL,
      "test builds: digest of each sampled row's logits; not with stream"},
     {0},
 };
@@ -397,7 +379,7 @@ const struct field api__chat_fields[] = {
      "tokens of the answer"},
     {"max_tokens", FIELD_I64, AT(max_tokens), 1, LIMIT_CONTEXT, NULL, NULL, NULL,
      "the older name of max_completion_tokens"},
-    {"logprobs", FIELD_CUSTOM, 0, 0, 0, parse_chat_logprobs, NULL, "boolean", "logprobs of the answer's tokens"},
+    {"logprobs", FIELD_BOOL, AT(logprobs), 0, 0, NULL, NULL, NULL, "logprobs of the answer's tokens"},
     {"top_logprobs", FIELD_U32, AT(n_top), 0, LIMIT_TOP_LOGPROBS, NULL, NULL, NULL,
      "alternatives per token; needs logprobs"},
     {"chat_template_kwargs", FIELD_CUSTOM, 0, 0, 0, parse_kwargs, NULL, "object", "variables of the chat template"},

@@ -23,5 +23,9 @@ bool sys_self_path(char *out, size_t size)
         return false;
     }
     out[n] = '\0';
+    /* Replaced while it runs: the kernel still knows the old file, which is the one that fits this process. */
+    if (str_ends((struct str){out, (size_t)n}, STR(" (deleted)"))) {
+        snprintf(out, size, "/proc/self/exe");
+    }
     return true;
 }

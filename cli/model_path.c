@@ -28,11 +28,27 @@ bool models_folder(char *out, size_t size)
     return n > 0 && (size_t)n < size;
 }
 
+/* "name-00002-of-00003.gguf", but not the first of its file. */
+static bool is_later_shard(struct str name)
+{
+    static const char pattern[] = "-#####-of-#####.gguf";
+    size_t n = sizeof pattern - 1;
+    if (name.len <= n) {
+        return false;
+    }
+    struct str tail = str_slice(name, name.len - n, name.len);
+    for (size_t i = 0; i < n; i++) {
+        bool digit = tail.ptr[i] >= '0' && tail.ptr[i] <= '9';
+        if (pattern[i] == '#' ? !digit : tail.ptr[i] != pattern[i]) {
+            return false;
+        }
+    }
+    return !str_starts(tail, STR("-00001-"));
+}
+
 static bool is_model(struct str name)
 {
-    size_t shard = str_find(name, STR("-of-"));
-    bool later_shard = shard != STR_NPOS && shard >= 6 && !str_eq(str_slice(name, shard - 6, shard), STR("-00001"));
-    return str_ends(name, STR(".gguf")) && name.ptr[0] != '.' && !later_shard;
+    return str_ends(name, STR(".gguf")) && name.ptr[0] != '.' && !is_later_shard(name);
 }
 
 static int compare(const void *a, const void *b)
@@ -81,19 +97,32 @@ static bool find_names(const char *folder, struct str prefix, struct names *out,
     return ok;
 }
 
-static bool choose(const char *model, const char *folder, const struct names *found, char out[MODEL_PATH_MAX],
-                   struct error *err)
+/* The only one; or the one whose whole name is given, with or without ".gguf"; or nothing. */
+static const char *only_fit(const struct names *found, struct str prefix)
 {
+    for (size_t i = 0; i < found->n; i++) {
+        struct str rest = str_of(found->items[i] + prefix.len);
+        if (found->n == 1 || rest.len == 0 || str_eq(rest, STR(".gguf"))) {
+            return found->items[i];
+        }
+    }
+    return NULL;
+}
+
+static bool choose(const char *model, struct str prefix, const char *folder, const struct names *found,
+                   char out[MODEL_PATH_MAX], struct error *err)
+{
+    const char *fit = only_fit(found, prefix);
     if (found->n == 0) {
         return error_set(err, ERR_NOT_FOUND,
                          "'%.80s' is neither a file nor the name of a model in %.80s; tools/fetch_model.py brings one.",
                          model, folder);
     }
-    if (found->n > 1) {
+    if (!fit) {
         return error_set(err, ERR_INVALID, "'%.60s' fits %zu models: %.50s, %.50s ... Name one of them.", model,
                          found->n, found->items[0], found->items[1]);
     }
-    int n = snprintf(out, MODEL_PATH_MAX, "%s/%s", folder, found->items[0]);
+    int n = snprintf(out, MODEL_PATH_MAX, "%s/%s", folder, fit);
     return n < MODEL_PATH_MAX || error_set(err, ERR_INVALID, "the path of '%.80s' is too long.", model);
 }
 
@@ -105,7 +134,7 @@ bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct erro
         return snprintf(out, MODEL_PATH_MAX, "%s", model) < MODEL_PATH_MAX ||
                error_set(err, ERR_INVALID, "the path is too long.");
     }
-    if (strchr(model, '/') || strlen(model) >= sizeof prefix) {
+    if (!model[0] || strchr(model, '/') || strlen(model) >= sizeof prefix) {
         return error_set(err, ERR_NOT_FOUND, "there is no file '%.160s'.", model);
     }
     if (!models_folder(folder, sizeof folder)) {
@@ -116,7 +145,8 @@ bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct erro
     for (char *c = prefix; *c; c++) {
         *c = *c == ':' ? '-' : *c;
     }
-    bool ok = find_names(folder, str_of(prefix), &found, err) && choose(model, folder, &found, out, err);
+    bool ok =
+        find_names(folder, str_of(prefix), &found, err) && choose(model, str_of(prefix), folder, &found, out, err);
     release(&found);
     return ok;
 }

@@ -12,7 +12,8 @@
 bool models_folder(char *out, size_t size); /* false when there is no home */
 
 /* A name matches the files that begin with it, ':' read as '-': "smollm2:135m" finds smollm2-135m-instruct-q4_1.gguf.
- * The only match is taken; several are an error that lists them. */
+ * The only match is taken, or among several the one whose whole name was given (".gguf" may be left out); else several
+ * are an error that names the first two. A path, which is anything with a '/', is never looked up. */
 NODISCARD bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct error *err);
 
 /* Calls each(arg, file name) for every .gguf in the models folder (of split files the first), sorted. */

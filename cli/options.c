@@ -139,10 +139,12 @@ static bool parse_size(struct str text, double *out)
     if (text.len && (text.ptr[text.len - 1] == 'B' || text.ptr[text.len - 1] == 'b')) {
         text.len--;
     }
-    if (text.len && text.ptr[text.len - 1] == 'i') {
-        text.len--;
-    }
+    bool binary = text.len && text.ptr[text.len - 1] == 'i';
+    text.len -= binary;
     const char *unit = text.len ? strchr(units, toupper((unsigned char)text.ptr[text.len - 1])) : NULL;
+    if (binary && !unit) {
+        return false;
+    }
     if (unit && *unit) {
         for (const char *u = units; u <= unit; u++) {
             factor *= 1024;
@@ -256,6 +258,9 @@ static bool read_environment(enum command command, struct options *out, struct e
             *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
         }
         const char *value = table[i].commands & command & ~COMMAND_ENGINE ? getenv(name) : NULL;
+        if (value && table[i].kind == OPTION_LIST) {
+            ((struct option_list *)((char *)out + table[i].offset))->n = 0; /* instead of the config file's */
+        }
         if (value && !set_value(&table[i], value, out, name, err)) {
             return false;
         }
@@ -263,17 +268,9 @@ static bool read_environment(enum command command, struct options *out, struct e
     return true;
 }
 
-static bool set_from_json(const struct option *o, const struct json *v, struct arena *arena, struct options *out,
-                          const char *where, struct error *err)
+static bool set_scalar(const struct option *o, const struct json *v, struct arena *arena, struct options *out,
+                       const char *where, struct error *err)
 {
-    if (json_type(v) == JSON_ARRAY && o->kind == OPTION_LIST) {
-        for (size_t i = 0; i < json_len(v); i++) {
-            if (!set_from_json(o, json_at(v, i), arena, out, where, err)) {
-                return false;
-            }
-        }
-        return true;
-    }
     struct str text = json_type(v) == JSON_STRING ? json_str(v)
                       : json_type(v) == JSON_BOOL ? str_of(json_bool(v) ? "on" : "off")
                                                   : json_number_text(v);
@@ -281,23 +278,38 @@ static bool set_from_json(const struct option *o, const struct json *v, struct a
         return error_set(err, ERR_INVALID, "%s: expected a string, a number or a boolean, but got %s.", where,
                          json_type_name(json_type(v)));
     }
+    if (text.len && memchr(text.ptr, '\0', text.len)) {
+        return error_set(err, ERR_INVALID, "%s: a NUL character is not possible.", where);
+    }
     const char *copy = arena_strdup(arena, text);
     return copy ? set_value(o, copy, out, where, err) : arena_full(arena, "the configuration", err);
 }
 
-/* Keys that belong to another command are fine: one file may serve all. */
-static bool read_config(enum command command, const char *path, struct arena *arena, struct options *out,
-                        struct error *err)
+static bool set_from_json(const struct option *o, const struct json *v, struct arena *arena, struct options *out,
+                          const char *where, struct error *err)
 {
-    struct buf text = {0};
-    struct json *root = NULL;
-    bool ok = file_read(path, MIB(1), &text, err) && (root = json_parse(buf_view(&text), 0, err));
+    if (json_type(v) != JSON_ARRAY || o->kind != OPTION_LIST) {
+        return set_scalar(o, v, arena, out, where, err);
+    }
+    for (size_t i = 0; i < json_len(v); i++) {
+        if (!set_scalar(o, json_at(v, i), arena, out, where, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool options_read_config(enum command command, struct str text, struct arena *arena, struct options *out,
+                         struct error *err)
+{
+    struct json *root = json_parse(text, 0, err);
+    bool ok = root != NULL;
     if (ok && json_type(root) != JSON_OBJECT) {
         ok = error_set(err, ERR_INVALID, "an object is expected.");
     }
     for (struct json_iter it = json_members(root); ok && json_next(&it);) {
         char where[160];
-        snprintf(where, sizeof where, "line %d, '%.60s'", json_line_of(buf_view(&text), it.key.ptr), it.key.ptr);
+        snprintf(where, sizeof where, "line %d, '%.60s'", json_line_of(text, it.key.ptr), it.key.ptr);
         const struct option *o = find(it.key, COMMAND_ALL & ~COMMAND_ENGINE);
         if (!o) {
             ok = error_set(err, ERR_INVALID, "%s: no such option.", where);
@@ -306,6 +318,14 @@ static bool read_config(enum command command, const char *path, struct arena *ar
         }
     }
     json_free(root);
+    return ok;
+}
+
+static bool read_config(enum command command, const char *path, struct arena *arena, struct options *out,
+                        struct error *err)
+{
+    struct buf text = {0};
+    bool ok = file_read(path, MIB(1), &text, err) && options_read_config(command, buf_view(&text), arena, out, err);
     buf_release(&text);
     return ok || error_wrap(err, "config file '%s'", path);
 }
@@ -329,6 +349,9 @@ static bool read_flag(enum command command, int argc, char **argv, int *i, struc
     char where[80];
     const char *value = equals == STR_NPOS ? NULL : word.ptr + equals + 1;
     flag_name(o->name, where, sizeof where);
+    if (negated && value) {
+        return error_set(err, ERR_INVALID, "--no-%s takes no value.", where + 2);
+    }
     if (!value && o->kind == OPTION_BOOL) {
         bool explicit = *i + 1 < argc && (strcmp(argv[*i + 1], "on") == 0 || strcmp(argv[*i + 1], "off") == 0);
         value = negated ? "off" : explicit ? argv[++*i] : "on";
@@ -342,14 +365,21 @@ static bool read_flag(enum command command, int argc, char **argv, int *i, struc
 
 static bool read_words(enum command command, int argc, char **argv, struct options *out, struct error *err)
 {
+    bool flags = true; /* until "--" */
     for (int i = 0; i < argc; i++) {
-        if (str_starts(str_of(argv[i]), STR("--")) && argv[i][2]) {
+        if (flags && strcmp(argv[i], "--") == 0) {
+            flags = false;
+        } else if (flags && str_starts(str_of(argv[i]), STR("--"))) {
             if (!read_flag(command, argc, argv, &i, out, err)) {
                 return false;
             }
-        } else if (!out->model) {
+        } else if (!out->model && command != COMMAND_LIST) {
             out->model = argv[i];
-        } else if (out->arguments.n < OPTIONS_MAX_LIST) {
+        } else if (command != COMMAND_RUN) {
+            return error_set(err, ERR_INVALID, "unexpected argument '%.80s'.", argv[i]);
+        } else if (out->arguments.n == OPTIONS_MAX_LIST) {
+            return error_set(err, ERR_INVALID, "a prompt of more than %d words must be quoted.", OPTIONS_MAX_LIST);
+        } else {
             out->arguments.items[out->arguments.n++] = argv[i];
         }
     }
@@ -359,7 +389,7 @@ static bool read_words(enum command command, int argc, char **argv, struct optio
 /* A list given on the command line replaces the one of the config file or the environment. */
 static void clear_lists_given(int argc, char **argv, struct options *out, enum command command)
 {
-    for (int i = 0; i < argc; i++) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
         struct str word = str_of(argv[i]);
         if (!str_starts(word, STR("--"))) {
             continue;

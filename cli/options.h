@@ -1,7 +1,6 @@
 /* Options of all commands, from flags, environment and a JSON config file, through one table; --help and
  * docs/OPTIONS.md are made from it. Flags win over the environment (TANDEM_KV_MEMORY for --kv-memory), the environment
- * over the config file
- * ("kv-memory"). */
+ * over the config file ("kv-memory"). */
 #ifndef TANDEM_CLI_OPTIONS_H
 #define TANDEM_CLI_OPTIONS_H
 
@@ -56,10 +55,15 @@ struct options {
     struct option_list arguments; /* behind the model */
 };
 
-/* Parses the words behind the command. Strings live in argv, the environment or the arena. INVALID names the flag, the
- * variable or the config file's line. */
+/* Parses the words behind the command; "--" ends the flags. A list in one source replaces that of a weaker one. Strings
+ * live in argv, the environment or the arena. INVALID names the flag, the variable or the config file's line. */
 NODISCARD bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
                              struct error *err);
+
+/* The text of a config file over what is in *out; options_parse does it for --config. Keys that belong to another
+ * command are fine: one file may serve all. Strings are copied into the arena. */
+NODISCARD bool options_read_config(enum command command, struct str text, struct arena *arena, struct options *out,
+                                   struct error *err);
 
 void options_help(enum command command, struct buf *out); /* its options, for --help */
 void options_docs(struct buf *out);                       /* docs/OPTIONS.md */

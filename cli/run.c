@@ -68,7 +68,6 @@ static void on_sigint(uv_signal_t *handle, int number)
     r->interrupted = true;
     if (r->generation) {
         generation_cancel(r->generation);
-        on_ready(r);
     } else {
         loop_stop(r->loop);
     }

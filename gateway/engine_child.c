@@ -22,7 +22,7 @@
 
 #define CHILD_SOCKET_FD     3
 #define CHILD_POOL_FD       4
-#define CHILD_MAX_ARGUMENTS 64
+#define CHILD_MAX_ARGUMENTS 128
 #define CHILD_IN_BUFFER     (4 * LIMIT_FRAME)
 #define CHILD_OUT_QUEUE     MIB(256) /* bytes the engine has not read */
 #define CHILD_GRACE_MS      3000     /* between the end of its socket and SIGKILL */
@@ -32,6 +32,7 @@
 
 struct waiting_job {
     struct job *job; /* owned */
+    size_t size;     /* of its frames, or a little less */
     struct waiting_job *next;
 };
 
@@ -61,12 +62,14 @@ struct engine_child {
     struct event_inbox inbox;
     struct engine_event lost;
     bool lost_pending;
-    bool fatal; /* it said itself that it cannot start */
+    bool fatal;    /* it said itself that it cannot start */
+    bool given_up; /* what it still says is not read */
 
     struct waiting_job *waiting, *waiting_tail;
     uint32_t n_waiting;
-    struct loop_timer *timer; /* backoff, then grace */
-    bool closing;
+    size_t waiting_size;
+    struct loop_timer *timer; /* while something of an incarnation is left: grace; else backoff */
+    bool closing, finish_deferred;
     void (*on_closed)(void *arg);
     void *on_closed_arg;
 };
@@ -150,8 +153,24 @@ static bool send_job(struct engine_child *c, const struct job *job, struct error
 
 /* ---- jobs that wait for the engine ---- */
 
+static size_t job_size(const struct job *job)
+{
+    size_t n_ids = (size_t)job->n_prompt + job->n_stop_ids + job->n_dry_breakers;
+    for (uint32_t i = 0; job->accepted && i < job->n_choices; i++) {
+        n_ids += job->accepted[i].n;
+    }
+    return sizeof *job + n_ids * sizeof(int32_t) + job->n_bias * sizeof *job->bias + job->constraint_size;
+}
+
+/* Half of what may be queued for an engine: the rest is for what comes right after its HELLO. */
 static bool push_waiting(struct engine_child *c, const struct job *job, struct error *err)
 {
+    size_t size = job_size(job);
+    if (size > CHILD_OUT_QUEUE / 2 - c->waiting_size) {
+        return error_set(err, ERR_OVERLOADED,
+                         "the model is loading and the requests that wait for it hold %zu bytes. Try again later.",
+                         c->waiting_size);
+    }
     if (c->n_waiting >= c->options.max_waiting) {
         return error_set(err, ERR_OVERLOADED,
                          "the model is loading and %u requests wait for it already. Try again later.", c->n_waiting);
@@ -168,6 +187,8 @@ static bool push_waiting(struct engine_child *c, const struct job *job, struct e
     }
     c->waiting_tail = w;
     c->n_waiting++;
+    w->size = size;
+    c->waiting_size += size;
     return true;
 }
 
@@ -178,6 +199,7 @@ static struct waiting_job *pop_waiting(struct engine_child *c)
         c->waiting = w->next;
         c->waiting_tail = c->waiting ? c->waiting_tail : NULL;
         c->n_waiting--;
+        c->waiting_size -= w->size;
     }
     return w;
 }
@@ -252,6 +274,7 @@ static void port_cancel(struct engine_port *p, uint64_t job, uint32_t choice)
             *at = w->next;
             c->waiting_tail = c->waiting_tail == w ? previous : c->waiting_tail;
             c->n_waiting--;
+            c->waiting_size -= w->size;
             free_waiting(w);
             return;
         }
@@ -288,6 +311,7 @@ static void kill_process(struct engine_child *c)
 /* The engine cannot be trusted any more: its process ends, and the exit does the rest. */
 static void give_up(struct engine_child *c, const struct error *why)
 {
+    c->given_up = true;
     if (!c->failure.msg[0]) {
         c->failure = *why;
     }
@@ -324,6 +348,7 @@ static bool take_frame(struct engine_child *c, const struct frame *f, struct err
         return frame_get_loading(f, &c->load_fraction, err);
     case FRAME_FATAL:
         c->fatal = true;
+        loop_timer_start(c->timer, CHILD_GRACE_MS, 0); /* it exits by itself, or on_timer makes it */
         return frame_get_fatal(f, &c->failure, err);
     case FRAME_EVENTS:
         if (!event_inbox_load(&c->inbox, f, err)) {
@@ -337,6 +362,7 @@ static bool take_frame(struct engine_child *c, const struct frame *f, struct err
     }
 }
 
+/* Decodes the whole frames in c->in; nothing any more once the engine is given up. */
 static void take_bytes(struct engine_child *c)
 {
     struct error err = {0};
@@ -383,6 +409,9 @@ static void close_socket(struct engine_child *c)
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes)
 {
     struct engine_child *c = stream->data;
+    if (n > 0 && c->given_up) {
+        return;
+    }
     if (n > 0) {
         buf_append_bytes(&c->in, bytes->base, (size_t)n);
         struct error err = {0};
@@ -427,9 +456,12 @@ static void on_exit_process(uv_process_t *process, int64_t status, int signal)
     c->process_exited = true;
     describe_exit(c, status, signal);
     uv_close((uv_handle_t *)process, on_process_closed);
-    /* Bytes it wrote before it ended are still in the socket; on_read sees its end after them. */
+    /* Bytes it wrote before it ended are still in the socket; on_read sees its end after them. Should somebody else
+     * hold the other end open, on_timer closes ours. */
     if (c->closing) {
         close_socket(c);
+    } else {
+        loop_timer_start(c->timer, CHILD_GRACE_MS, 0);
     }
 }
 
@@ -459,19 +491,19 @@ static bool too_many_losses(struct engine_child *c, int64_t now)
 static void on_timer(void *arg)
 {
     struct engine_child *c = arg;
+    if (c->process_exited) {
+        close_socket(c);
+    }
     if (c->process_alive || c->socket_open) {
         kill_process(c);
-    } else {
+    } else if (!c->closing) {
         start(c);
     }
 }
 
 static void announce_loss(struct engine_child *c)
 {
-    event_inbox_release(&c->inbox);
-    struct error err = {0};
-    if (!event_inbox_init(&c->inbox, &err)) {
-        LOG_ERROR("no memory for events", "model=%s", c->options.name);
+    while (event_inbox_next(&c->inbox)) { /* what nobody took is lost too */
     }
     c->lost = (struct engine_event){.kind = ENGINE_LOST};
     error_set(&c->lost.error, ERR_ENGINE_LOST,
@@ -482,12 +514,12 @@ static void announce_loss(struct engine_child *c)
 /* The last of process and socket is gone. */
 static void finish_incarnation(struct engine_child *c)
 {
-    if (c->process_alive || c->socket_open) {
+    if (c->process_alive || c->socket_open || c->finish_deferred) {
         return;
     }
     loop_timer_stop(c->timer);
     if (c->closing) {
-        c->on_closed(c->on_closed_arg);
+        c->on_closed(c->on_closed_arg); /* may free c */
         return;
     }
     int64_t now = clock_ms();
@@ -500,21 +532,20 @@ static void finish_incarnation(struct engine_child *c)
     LOG_ERROR("engine lost", "model=%s epoch=%u error=\"%s\"", c->options.name, c->epoch, c->failure.msg);
     bool failed = c->fatal || too_many_losses(c, now);
     int64_t delay = failed ? c->options.gateway->restart_retry_ms : backoff_ms(c);
-    if (failed) {
-        drop_waiting(c); /* their generations hear of it with the loss below */
+    if (failed || was_ready) { /* else nothing was in flight: what waits here goes to the next one */
+        drop_waiting(c);       /* their generations hear of it with the loss */
+        announce_loss(c);
     }
-    announce_loss(c);
-    if (!failed && !was_ready) {
-        c->lost_pending = false; /* nothing was in flight: what waits here goes to the next one */
-    }
+    loop_timer_start(c->timer, delay, 0); /* before the callbacks: one of them may close the child */
     set_state(c, failed ? MODEL_FAILED : MODEL_RESTARTING);
     wake(c);
-    loop_timer_start(c->timer, delay, 0);
 }
 
 static void finish_deferred(void *arg)
 {
-    finish_incarnation(arg);
+    struct engine_child *c = arg;
+    c->finish_deferred = false;
+    finish_incarnation(c);
 }
 
 /* A close-on-exec socket pair; the child's end is passed on explicitly. */
@@ -585,7 +616,7 @@ static void start(void *arg)
     int child_end = -1;
     c->epoch++;
     c->failure = (struct error){0};
-    c->fatal = c->process_exited = false;
+    c->fatal = c->given_up = c->process_exited = false;
     c->load_fraction = 0;
     set_state(c, MODEL_LOADING);
     bool ok = make_socket(c, &child_end, &err) && spawn(c, child_end, &err);
@@ -600,6 +631,7 @@ static void start(void *arg)
     c->failure = err;
     close_socket(c);
     if (!c->socket_open && !c->process_alive) {
+        c->finish_deferred = true;
         loop_defer(c->options.gateway->loop, finish_deferred, c);
     }
 }
@@ -675,7 +707,10 @@ void engine_child_close(struct engine_child *c, void (*on_closed)(void *arg), vo
     c->on_closed_arg = arg;
     loop_timer_stop(c->timer);
     if (!c->process_alive && !c->socket_open) {
-        loop_defer(c->options.gateway->loop, on_closed, arg);
+        if (!c->finish_deferred) {
+            c->finish_deferred = true;
+            loop_defer(c->options.gateway->loop, finish_deferred, c);
+        }
         return;
     }
     close_socket(c); /* the engine ends when its socket does */

@@ -183,15 +183,20 @@ static bool plan_pool(const struct served_model *m, size_t *pool_size, struct er
 }
 
 struct arguments {
-    const char *items[64];
+    const char *items[128];
     int n;
+    bool full;
     char numbers[8][24];
     int n_numbers;
 };
 
 static void add(struct arguments *a, const char *flag, const char *value)
 {
-    if (value && a->n + 2 <= (int)ARRAY_LEN(a->items)) {
+    if (!value) {
+        return;
+    }
+    a->full = a->full || a->n + 2 > (int)ARRAY_LEN(a->items);
+    if (!a->full) {
         a->items[a->n++] = flag;
         a->items[a->n++] = value;
     }
@@ -234,6 +239,10 @@ static bool make_child(struct served_model *m, struct error *err)
     for (int i = 0; i < o->n_overrides; i++) {
         add(&a, "--override-kv", o->overrides[i]);
     }
+    if (a.full) {
+        return error_set(err, ERR_INVALID, "too many options for an engine: it takes at most %d.",
+                         (int)ARRAY_LEN(a.items) / 2);
+    }
     options.arguments = a.items;
     options.n_arguments = a.n;
     return plan_pool(m, &options.pool_size, err) && (m->child = engine_child_create(&options, err));
@@ -249,7 +258,7 @@ static bool make_pipeline(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
     uint32_t n_context = (uint32_t)m->config.n_context;
-    m->metrics_index = metrics_add_model(m->gateway->metrics, m->names[0]);
+    m->metrics_index = metrics_add_model(m->gateway->metrics, served_model_name(m));
     struct pipeline_options options = {
         .tokenizer = m->tokenizer,
         .chat = m->chat,

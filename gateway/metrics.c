@@ -177,10 +177,10 @@ static void head(struct buf *out, const char *name, const char *kind, const char
 static void label_value(struct buf *out, const char *value)
 {
     for (; *value; value++) {
-        if (*value == '"' || *value == '\\') {
+        if (*value == '"' || *value == '\\' || *value == '\n') {
             buf_putc(out, '\\');
         }
-        buf_putc(out, *value == '\n' ? ' ' : *value);
+        buf_putc(out, *value == '\n' ? 'n' : *value);
     }
 }
 
@@ -216,8 +216,19 @@ static void write_histogram(const struct metrics *m, struct buf *out, const char
     }
 }
 
-/* Buckets of powers of two, counted by the engine. */
-static void write_rows(const struct metrics *m, struct buf *out, const char *name, const char *help, size_t offset)
+static uint64_t all_rows(const struct engine_stats *s)
+{
+    return s->rows_decode + s->rows_prefill;
+}
+
+static uint64_t sampled_rows(const struct engine_stats *s)
+{
+    return s->generated_tokens;
+}
+
+/* Buckets of powers of two, counted by the engine, like the sum of what they count. */
+static void write_rows(const struct metrics *m, struct buf *out, const char *name, const char *help, size_t offset,
+                       uint64_t (*sum)(const struct engine_stats *s))
 {
     head(out, name, "histogram", help);
     for (int k = 0; k < m->n_models; k++) {
@@ -234,7 +245,9 @@ static void write_rows(const struct metrics *m, struct buf *out, const char *nam
                 buf_printf(out, "\",le=\"+Inf\"} %llu\n", (unsigned long long)seen);
             }
         }
-        buf_printf(out, "%s_count{model=\"", name);
+        buf_printf(out, "%s_sum{model=\"", name);
+        label_value(out, model->name);
+        buf_printf(out, "\"} %llu\n%s_count{model=\"", (unsigned long long)sum(&model->stats), name);
         label_value(out, model->name);
         buf_printf(out, "\"} %llu\n", (unsigned long long)seen);
     }
@@ -295,6 +308,7 @@ static void write_engine_series(const struct metrics *m, struct buf *out, const 
 
 static void write_process(const struct metrics *m, struct buf *out)
 {
+    int n_descriptors = sys_open_descriptors();
     head(out, "tandem_model_ready", "gauge", "1 when the model's engine answers.");
     for (int k = 0; k < m->n_models; k++) {
         sample(out, "tandem_model_ready", &m->models[k], m->models[k].now.ready);
@@ -311,7 +325,8 @@ static void write_process(const struct metrics *m, struct buf *out)
         {"tandem_http_parse_errors_total", "counter", "Requests refused by the HTTP parser.", m->http.parse_errors},
         {"tandem_http_timeouts_total", "counter", "Connections closed by a time-out.", m->http.timeouts},
         {"process_resident_memory_bytes", "gauge", "Resident memory of the gateway.", sys_memory_resident()},
-        {"process_open_fds", "gauge", "Open descriptors of the gateway.", (uint64_t)sys_open_descriptors()},
+        {"process_open_fds", "gauge", "Open descriptors of the gateway.",
+         n_descriptors < 0 ? 0 : (uint64_t)n_descriptors},
     };
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
         head(out, plain[i].name, plain[i].kind, plain[i].help);
@@ -326,9 +341,10 @@ void metrics_write(const struct metrics *m, struct buf *out)
     write_histogram(m, out, "tandem_time_to_first_token_seconds", "From acceptance to the first token.", OF(ttft));
     write_histogram(m, out, "tandem_inter_token_seconds", "Between tokens of one request.", OF(inter_token));
     write_histogram(m, out, "tandem_request_seconds", "From acceptance to the end.", OF(e2e));
-    write_rows(m, out, "tandem_rows_per_step", "Rows of a forward pass.", offsetof(struct engine_stats, rows_per_step));
+    write_rows(m, out, "tandem_rows_per_step", "Rows of a forward pass.", offsetof(struct engine_stats, rows_per_step),
+               all_rows);
     write_rows(m, out, "tandem_sampled_rows_per_step", "Sequences that got a token in a step.",
-               offsetof(struct engine_stats, seqs_per_step));
+               offsetof(struct engine_stats, seqs_per_step), sampled_rows);
 #define X(name, help) write_engine_series(m, out, #name, help ".", offsetof(struct engine_stats, name));
     ENGINE_STATS_TABLE(X)
 #undef X

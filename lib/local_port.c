@@ -117,10 +117,12 @@ struct local_port *local_port_create(struct loop *loop, struct engine *engine, s
 {
     struct local_port *p = calloc(1, sizeof *p);
     if (!p) {
+        engine_free(engine);
         error_set(err, ERR_NO_MEMORY, "no memory for an engine in this process.");
         return NULL;
     }
     p->port.ops = &ops;
+    p->engine = engine;
     p->queue = queue_create(sizeof(struct local_frames), LOCAL_QUEUE);
     p->signal = loop_signal_create(loop, on_signal, p);
     bool ok = p->queue && p->signal;
@@ -131,7 +133,6 @@ struct local_port *local_port_create(struct loop *loop, struct engine *engine, s
         local_port_free(p);
         return NULL;
     }
-    p->engine = engine;
     return p;
 }
 

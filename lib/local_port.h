@@ -9,7 +9,7 @@
 
 struct local_port;
 
-/* Takes the engine over: started here, freed with the port. Loop's thread. */
+/* Takes the engine over: started here, freed with the port, or at once when it fails. Loop's thread. */
 NODISCARD struct local_port *local_port_create(struct loop *loop, struct engine *engine, struct error *err);
 void local_port_free(struct local_port *p); /* NULL is fine; no generation may be left */
 struct engine_port *local_port_port(struct local_port *p);

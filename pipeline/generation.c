@@ -268,6 +268,7 @@ void generation_cancel(struct generation *g)
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         g->prompts[i].n_running = 0;
     }
+    generation__notify(g); /* no engine event will; it may free g */
 }
 
 bool generation_failed(const struct generation *g, struct error *err)

@@ -78,7 +78,8 @@ int64_t generation_next_due(const struct generation *g, int64_t now_ms);
 /* Has it failed? Then *err says why. The ERROR event is still to be taken. */
 bool generation_failed(const struct generation *g, struct error *err);
 
-void generation_cancel(struct generation *g); /* FINISH_CANCELLED for what runs, then DONE */
+/* FINISH_CANCELLED for what runs, then DONE. Calls on_ready, which may take them and free g. */
+void generation_cancel(struct generation *g);
 void generation_free(struct generation *g);
 
 /* ---- for status and registries ---- */

@@ -5,8 +5,8 @@
 #include <float.h>
 #include <math.h>
 
-typedef float f32x2 __attribute__((vector_size(8)));
 typedef float f32x4 __attribute__((vector_size(16)));
+typedef double f64x4 __attribute__((vector_size(32)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
 
 static f32x4 load4(const float *p)
@@ -16,11 +16,17 @@ static f32x4 load4(const float *p)
     return v;
 }
 
-static f64x2 load2_f64(const float *p)
+/* Four values as two pairs. */
+struct pairs {
+    f64x2 low, high;
+};
+
+static struct pairs load4_f64(const float *p)
 {
-    f32x2 v;
-    memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, f64x2);
+    f64x4 wide = __builtin_convertvector(load4(p), f64x4);
+    struct pairs out;
+    memcpy(&out, &wide, sizeof out);
+    return out;
 }
 
 static f32x4 max4(f32x4 a, f32x4 b)
@@ -98,8 +104,11 @@ int64_t cpu_sampler__total(const struct logits *l, const struct scale *s, float 
         if (l->block_max[b] < low || scale_of(s, l->block_max[b]) < -CPU_WEIGHT_DEPTH)
             continue;
         const float *x = block_of(l, b, low, buffer);
-        for (int i = 0; i < SCAN_BLOCK; i += 2)
-            sum += cpu_weight2((load2_f64(x + i) - max) * factor);
+        for (int i = 0; i < SCAN_BLOCK; i += 4) {
+            struct pairs v = load4_f64(x + i);
+            sum += cpu_weight2((v.low - max) * factor);
+            sum += cpu_weight2((v.high - max) * factor);
+        }
     }
     return sum[0] + sum[1];
 }
@@ -129,36 +138,41 @@ int32_t cpu_sampler__rank(const struct logits *l, int32_t id)
     return 1 + count_above(l->x, id, v, true) + count_above(l->x + id, l->n - id, v, false);
 }
 
-/* Sums of what f64x2 gives for each pair: the finite values, how many, and squared differences from mean. */
-struct sums {
-    double value, count, square;
+/* Of the finite values: their sum, how many, the sum of squared differences from a centre. */
+struct moments {
+    f64x2 value, count, square;
 };
 
-static struct sums sum_finite(const struct logits *l, double mean)
+static void add_finite(struct moments *m, f64x2 v, double centre)
 {
-    const f64x2 centre = {mean, mean}, least = {-DBL_MAX, -DBL_MAX}, one = {1.0, 1.0};
-    f64x2 value[2] = {{0, 0}, {0, 0}}, count[2] = {{0, 0}, {0, 0}}, square[2] = {{0, 0}, {0, 0}};
+    const f64x2 least = {-DBL_MAX, -DBL_MAX}, one = {1.0, 1.0};
+    i64x2 finite = v >= least;
+    f64x2 off = v - centre;
+    m->value += (f64x2)((i64x2)v & finite);
+    m->count += (f64x2)((i64x2)one & finite);
+    m->square += (f64x2)((i64x2)(off * off) & finite);
+}
+
+static struct moments sum_finite(const struct logits *l, double centre)
+{
+    struct moments low = {{0, 0}, {0, 0}, {0, 0}}, high = low;
     float buffer[SCAN_BLOCK];
     for (int b = 0; b < l->n_blocks; b++) {
         const float *x = block_of(l, b, -INFINITY, buffer);
-        for (int i = 0; i < SCAN_BLOCK; i += 2) {
-            f64x2 v = load2_f64(x + i);
-            i64x2 finite = v >= least;
-            int half = (i >> 1) & 1;
-            f64x2 off = v - centre;
-            value[half] += (f64x2)((i64x2)v & finite);
-            count[half] += (f64x2)((i64x2)one & finite);
-            square[half] += (f64x2)((i64x2)(off * off) & finite);
+        for (int i = 0; i < SCAN_BLOCK; i += 4) {
+            struct pairs v = load4_f64(x + i);
+            add_finite(&low, v.low, centre);
+            add_finite(&high, v.high, centre);
         }
     }
-    f64x2 v = value[0] + value[1], c = count[0] + count[1], q = square[0] + square[1];
-    return (struct sums){v[0] + v[1], c[0] + c[1], q[0] + q[1]};
+    return (struct moments){low.value + high.value, low.count + high.count, low.square + high.square};
 }
 
 void cpu_sampler__moments(const struct logits *l, double *mean, double *deviation)
 {
-    struct sums first = sum_finite(l, 0.0);
-    *mean = first.value / first.count;
-    struct sums second = sum_finite(l, *mean);
-    *deviation = sqrt(second.square / second.count); /* correctly rounded everywhere, unlike the rest of libm */
+    struct moments m = sum_finite(l, 0.0);
+    double n = m.count[0] + m.count[1];
+    *mean = (m.value[0] + m.value[1]) / n;
+    m = sum_finite(l, *mean);
+    *deviation = sqrt((m.square[0] + m.square[1]) / n); /* correctly rounded everywhere, unlike the rest of libm */
 }

@@ -158,7 +158,7 @@ static void extend(struct selection *s, double depth)
 /* Gathers until the sum reaches need <= total. */
 static void cover(struct selection *s, int64_t need)
 {
-    for (double depth = 2.0; s->sum < need; depth += depth < 12.0 ? 1.5 : depth)
+    for (double depth = 3.0; s->sum < need; depth *= 1.5)
         extend(s, depth);
 }
 

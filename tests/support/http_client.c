@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CLIENT_WAIT_S 5
+#define CLIENT_WAIT_S 20
 
 static void open_socket(struct http_client *c, int family)
 {

@@ -1,5 +1,5 @@
 /* A client of raw sockets for tests of the HTTP server: sends exactly the bytes given and reads replies strictly. Every
- * wait ends after 5 seconds with a failed assertion. */
+ * wait ends after 20 seconds with a failed assertion. */
 #ifndef TANDEM_TESTS_HTTP_CLIENT_H
 #define TANDEM_TESTS_HTTP_CLIENT_H
 

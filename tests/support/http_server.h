@@ -38,7 +38,7 @@ void server_join(struct fixture *f);
 void server_stop(struct fixture *f); /* closes the server; aborts when it leaves a handle in the loop */
 void server_command(struct fixture *f, enum command what); /* on the loop's thread; updates timeouts and connections */
 
-bool count_reaches(atomic_int *value, int n); /* within 5 seconds */
+bool count_reaches(atomic_int *value, int n); /* within 20 seconds */
 bool server_connections_become(struct fixture *f, int n);
 
 void client_send_text(struct http_client *c, const char *text);

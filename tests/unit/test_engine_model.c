@@ -123,10 +123,22 @@ static void run_together(const struct engine_options *o, const struct workload *
     engine_run_close(r);
 }
 
+static size_t pool_for(const char *path, uint32_t n_tokens)
+{
+    struct error err = {0};
+    struct decoder_config config;
+    struct model_file *file = model_file_open(path, &err);
+    assert_non_null(file);
+    assert_true(decoder_config_read(file, &config, &err));
+    model_file_close(file);
+    return engine_kv_bytes(&config, KV_F16, 64, n_tokens);
+}
+
 struct variant {
     const char *name;
     int n_threads;
-    uint32_t chunk, max_batch_tokens, max_context; /* max_context: the pool holds little more than one */
+    uint32_t chunk, max_batch_tokens;
+    bool small_pool; /* holds little more than one sequence */
     bool no_cache;
 };
 
@@ -140,15 +152,15 @@ static void check_variant(const struct engine_options *options, const struct var
     o.prefill_chunk = v->chunk;
     o.max_batch_tokens = v->max_batch_tokens;
     o.prefix_cache = !v->no_cache;
-    if (v->max_context) { /* the length fits by choosing it: what the engine says it has is what the pool holds */
-        o.pool_size = o.pool_size / 16;
+    if (v->small_pool) {
+        o.pool_size = pool_for(o.model_path, 256);
     }
     run_together(&o, w, &r, &stats);
     print_message("  %s: %llu steps, %llu mixed, %llu cached, %llu preempted\n", v->name,
                   (unsigned long long)stats.steps, (unsigned long long)stats.steps_mixed,
                   (unsigned long long)stats.cached_tokens, (unsigned long long)stats.preemptions);
     assert_same(w, r.log, alone, v->name);
-    assert_true(v->max_context == 0 || stats.preemptions > 0);
+    assert_true(!v->small_pool || stats.preemptions > 0);
     assert_true(v->no_cache || stats.cached_tokens > 0);
     assert_true(stats.steps_mixed > 0);
     engine_run_release(&r);
@@ -157,9 +169,9 @@ static void check_variant(const struct engine_options *options, const struct var
 static void check_invariance(const struct engine_options *options, const struct workload *w)
 {
     static const struct variant variants[] = {
-        {"together", 1, 0, 256, 0, false},    {"two threads", 2, 0, 64, 0, false},
-        {"chunks of 7", 1, 7, 256, 0, false}, {"chunks without cache", 2, 7, 40, 0, true},
-        {"preempted", 1, 0, 256, 1, false},
+        {"together", 1, 0, 256, false, false},    {"two threads", 2, 0, 64, false, false},
+        {"chunks of 7", 1, 7, 256, false, false}, {"chunks without cache", 2, 7, 40, false, true},
+        {"preempted", 1, 0, 64, true, false},
     };
     struct engine_run alone;
     run_alone(options, w, &alone);
@@ -200,17 +212,6 @@ static void check_resume(const struct engine_options *options, const struct work
     }
     engine_run_release(&alone);
     engine_run_release(&resumed);
-}
-
-static size_t pool_for(const char *path, uint32_t n_tokens)
-{
-    struct error err = {0};
-    struct decoder_config config;
-    struct model_file *file = model_file_open(path, &err);
-    assert_non_null(file);
-    assert_true(decoder_config_read(file, &config, &err));
-    model_file_close(file);
-    return engine_kv_bytes(&config, KV_F16, 64, n_tokens);
 }
 
 static struct engine_options options_for(const char *path, uint32_t n_tokens)

@@ -3,12 +3,13 @@
 #include "pipeline/generation.h"
 #include "tests/support/random_model.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #define EOS 256
 

@@ -1,10 +1,11 @@
 #include "pipeline/stop_strings.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <cmocka.h>
 
 struct outcome {
     bool found;
