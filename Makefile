@@ -23,8 +23,8 @@ serve: build ## bring the default model and serve it on 127.0.0.1:8000
 test: deps test-deps models ## build everything and run all tests
 	@tools/run_tests.py --build $(BUILD) --jobs $(JOBS) --venv $(VENV)
 
-unit: deps ## only the C unit tests
-	@test -f $(BUILD)/build.ninja || cmake --preset release
+unit: test-deps ## only the C unit tests
+	@cmake --preset release >/dev/null
 	@ninja -C $(BUILD) -j $(JOBS) && ctest --test-dir $(BUILD) --output-on-failure -j 2
 
 e2e: build test-deps models ## only the end-to-end tests, with the official clients

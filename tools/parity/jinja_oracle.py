@@ -3,13 +3,17 @@
     env = environment(now=0)
     kind, text = render(env, "{{ x }}", {"x": 1})      # ("ok", "1"), ("raise", message) or ("error", "TypeError: ...")
 """
+import copy
 import datetime
 import json
+import warnings
 
 import jinja2
 import jinja2.ext
 import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+warnings.simplefilter("ignore", SyntaxWarning)  # of the Python code that jinja2 makes of odd templates
 
 
 class Generation(jinja2.ext.Extension):
@@ -77,7 +81,8 @@ def environment(now=0):
 
 def render(env, template, context):
     try:
-        return "ok", env.from_string(template).render(**context)
+        # copied: some filters change lists in spite of the sandbox
+        return "ok", env.from_string(template).render(**copy.deepcopy(context))
     except Raised as e:
         return "raise", str(e)
     except RecursionError:
