@@ -1,6 +1,8 @@
 /* /tokenize, /detokenize, /apply-template: what the model reads, through the same code as requests. */
 #include "api/api_internal.h"
 
+#include "base/utf8.h"
+
 #define AT(member) offsetof(struct text_request, member)
 
 struct text_request {
@@ -144,6 +146,20 @@ bool api__decode_tokenize(struct call *c, struct error *err)
     return r->messages || r->has_content || missing(err, "content");
 }
 
+/* As llama.cpp has it: a piece that is no whole UTF-8 is an array of bytes. */
+static void put_piece(struct json_writer *w, struct str piece)
+{
+    if (utf8_valid(piece)) {
+        json_put_str(w, piece);
+        return;
+    }
+    json_begin_array(w);
+    for (size_t i = 0; i < piece.len; i++) {
+        json_put_int(w, (uint8_t)piece.ptr[i]);
+    }
+    json_end_array(w);
+}
+
 static void put_tokens(struct buf *out, const struct tokenizer *t, const struct token_list *list, bool with_pieces)
 {
     struct json_writer w = json_writer(out);
@@ -159,7 +175,7 @@ static void put_tokens(struct buf *out, const struct tokenizer *t, const struct 
         json_key(&w, "id");
         json_put_int(&w, list->ids[i]);
         json_key(&w, "piece");
-        json_put_str(&w, tokenizer_bytes(t, list->ids[i]));
+        put_piece(&w, tokenizer_bytes(t, list->ids[i]));
         json_end_object(&w);
     }
     json_end_array(&w);

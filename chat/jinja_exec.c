@@ -408,6 +408,13 @@ static bool print(struct render *r, const struct jval *v)
     return jinja__to_str(r, v, &text) && jinja__emit(r, text.s);
 }
 
+/* What a filter or call block gives goes out as it is: it has to be a string. */
+static bool print_string(struct render *r, const struct jval *v)
+{
+    return v->type == J_STRING ? jinja__emit(r, v->s)
+                               : jinja__fail(r, "expected str instance, %s found", jinja__type_name(v));
+}
+
 static enum flow exec_print(struct render *r, const struct node *n, struct scope *scope)
 {
     struct jval v;
@@ -469,7 +476,7 @@ static enum flow exec_filter_block(struct render *r, const struct node *n, struc
     if (flow != FLOW_NORMAL) {
         return flow;
     }
-    return flow_of(filter_text(r, n->b, scope, &text) && print(r, &text));
+    return flow_of(filter_text(r, n->b, scope, &text) && print_string(r, &text));
 }
 
 static bool make_macro(struct render *r, const struct macro_node *m, struct scope *scope, struct jval *out)

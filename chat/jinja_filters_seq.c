@@ -418,12 +418,9 @@ FILTER(f_reverse)
 
 FILTER(f_items)
 {
-    struct jiterator it = {.kind = IT_EMPTY, .source = *self, .view = J_ITEMS};
+    struct jiterator it = {
+        .kind = self->type == J_UNDEFINED ? IT_EMPTY : IT_PAIRS, .source = *self, .view = J_ITEMS};
     UNUSED;
-    if (self->type != J_UNDEFINED && self->type != J_DICT) {
-        return jinja__fail(r, "Can only get item pairs from a mapping.");
-    }
-    it.kind = self->type == J_DICT ? IT_DICT : IT_EMPTY;
     return iterator_value(r, &it, out);
 }
 
@@ -432,7 +429,8 @@ FILTER(f_unique)
     struct jiterator it = {.kind = IT_UNIQUE, .path = arg[1], .negate = !jinja__arg_bool(&arg[0], false)};
     (void)raw;
     it.seen = jinja__dict(r, 0);
-    return it.seen && jinja__iter(r, self, &it.inner) && iterator_value(r, &it, out);
+    it.source = *self;
+    return it.seen && iterator_value(r, &it, out);
 }
 
 static struct jval fill_of(const struct jval *arg)
@@ -453,13 +451,13 @@ FILTER(f_batch)
     }
     it.n = n < 0 ? SIZE_MAX : (size_t)n;
     it.fallback = n < 0 ? (struct jval){.type = J_ABSENT} : it.fallback;
-    return jinja__iter(r, self, &it.inner) && iterator_value(r, &it, out);
+    it.source = *self;
+    return iterator_value(r, &it, out);
 }
 
 FILTER(f_slice)
 {
-    struct jiterator it = {.kind = IT_SLICE, .fallback = fill_of(&arg[1])};
-    struct jlist_builder b = {0};
+    struct jiterator it = {.kind = IT_SLICE, .source = *self, .fallback = fill_of(&arg[1])};
     int64_t n;
     (void)raw;
     if (!jinja__arg_int(r, &arg[0], 0, &n)) {
@@ -469,7 +467,7 @@ FILTER(f_slice)
         return jinja__fail(r, "integer division or modulo by zero");
     }
     it.n = n < 0 ? 0 : (size_t)n;
-    return jinja__collect(r, self, &b) && jinja__list(r, &b, J_LIST, &it.source) && iterator_value(r, &it, out);
+    return iterator_value(r, &it, out);
 }
 
 /* The arguments behind the first `n` positional ones. */
@@ -504,7 +502,8 @@ FILTER(f_map)
     } else {
         return jinja__fail(r, "map requires a filter argument");
     }
-    return jinja__iter(r, self, &it.inner) && iterator_value(r, &it, out);
+    it.source = *self;
+    return iterator_value(r, &it, out);
 }
 
 static bool select(struct render *r, const struct jval *self, const struct jargs *raw, struct jiterator it,
@@ -525,7 +524,8 @@ static bool select(struct render *r, const struct jval *self, const struct jargs
         it.name = raw->positional[used];
         it.args = skip_args(raw, used + 1);
     }
-    return jinja__iter(r, self, &it.inner) && iterator_value(r, &it, out);
+    it.source = *self;
+    return iterator_value(r, &it, out);
 }
 
 FILTER(f_select)

@@ -254,6 +254,7 @@ enum jiterator_kind {
     IT_RANGE,
     IT_DICT,
     IT_REVERSED,
+    IT_PAIRS, /* the items filter: fails at its first item when the source is no mapping */
     IT_MAP,
     IT_SELECT,
     IT_UNIQUE,
@@ -266,7 +267,7 @@ struct jiterator {
     enum jiterator_kind kind;
     enum jview_kind view; /* IT_DICT */
     struct jval source;   /* what is iterated over, or J_ABSENT */
-    struct jiterator *inner;
+    struct jiterator *inner; /* over the source; NULL before the first item */
     size_t at, n;
     bool negate, by_attribute; /* IT_SELECT */
     bool reverse;              /* IT_DICT, IT_RANGE, IT_CHARS */

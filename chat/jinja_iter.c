@@ -229,9 +229,27 @@ static bool next_slice(struct render *r, struct jiterator *it, struct jval *out,
     return jinja__list(r, &b, J_LIST, out);
 }
 
+/* Like a generator, an iterator looks at its source only when the first item is wanted. */
+static bool start_lazy(struct render *r, struct jiterator *it)
+{
+    struct jlist_builder b = {0};
+    if (it->kind == IT_PAIRS && it->source.type != J_DICT) {
+        return jinja__fail(r, "Can only get item pairs from a mapping.");
+    }
+    if (it->kind == IT_SLICE && (!jinja__collect(r, &it->source, &b) || !jinja__list(r, &b, J_LIST, &it->source))) {
+        return false;
+    }
+    return jinja__iter(r, &it->source, &it->inner);
+}
+
 static bool next_lazy(struct render *r, struct jiterator *it, struct jval *out, bool *done)
 {
+    if (!it->inner && !start_lazy(r, it)) {
+        return false;
+    }
     switch (it->kind) {
+    case IT_PAIRS:
+        return next_pair(r, it, out, done);
     case IT_MAP:
         return next_mapped(r, it, out, done);
     case IT_SELECT:

@@ -158,7 +158,20 @@ static void put_range(struct buf *b, const struct jrange *range)
     buf_putc(b, ')');
 }
 
-/* What has neither digits nor items. Python prints addresses for some of these; they are left out. */
+static void put_iterator(struct buf *b, const struct jiterator *it)
+{
+    static const char *const names[] = {[IT_PAIRS] = "generator object do_items",
+                                        [IT_MAP] = "generator object sync_do_map",
+                                        [IT_SELECT] = "generator object select_or_reject",
+                                        [IT_UNIQUE] = "generator object sync_do_unique",
+                                        [IT_BATCH] = "generator object do_batch",
+                                        [IT_SLICE] = "generator object sync_do_slice",
+                                        [IT_REVERSED] = "list_reverseiterator object"};
+    const char *name = it->kind < ARRAY_LEN(names) ? names[it->kind] : NULL;
+    buf_printf(b, "<%s at 0x7f0000000000>", name ? name : "iterator object");
+}
+
+/* What has neither digits nor items. Python prints addresses for some of these; a fixed one, or none, stands for them. */
 static bool put_object(struct render *r, const struct jval *v, int depth)
 {
     struct buf *b = &r->scratch;
@@ -183,6 +196,9 @@ static bool put_object(struct render *r, const struct jval *v, int depth)
             return false;
         }
         buf_printf(b, "<LoopContext %lld/%lld>", (long long)v->loop->index0 + 1, (long long)length);
+        break;
+    case J_ITERATOR:
+        put_iterator(b, v->iterator);
         break;
     case J_FUNCTION:
         buf_printf(b, "<function %s>", v->function->name);

@@ -105,10 +105,14 @@ bool choice_accept(struct choice *c, const struct engine_event *event, int64_t n
     return buf_ok(&c->text, "the text of an answer", err);
 }
 
+/* An answer that is cut off may end inside a character, which then does not show. Bytes that a complete answer leaves
+ * without their rest are what the model said. */
 void choice_finish(struct choice *c, enum finish_reason reason)
 {
     c->finish = reason;
-    detokenizer_finish(&c->detokenizer, &c->text);
+    if (reason == FINISH_STOP) {
+        detokenizer_finish(&c->detokenizer, &c->text);
+    }
     if (c->n_tokens) {
         c->tokens[c->n_tokens - 1].text_end = (uint32_t)c->text.len;
     }

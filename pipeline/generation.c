@@ -525,7 +525,7 @@ static bool flush_due(const struct generation *g, const struct choice *c, int64_
 {
     const struct gen_request *r = g->request;
     bool by_tokens = r->interval_tokens > 1, by_time = r->interval_ms > 0;
-    if (c->finish != FINISH_NONE || c->released_tokens == 0 || (!by_tokens && !by_time)) {
+    if (g->failed || c->finish != FINISH_NONE || c->released_tokens == 0 || (!by_tokens && !by_time)) {
         return true;
     }
     return (by_tokens && choice_pending_tokens(c) >= (size_t)r->interval_tokens) ||
@@ -656,9 +656,6 @@ bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *eve
     count_usage(g, &event->usage);
     if (g->ended) {
         return false;
-    }
-    if (g->failed) {
-        return next_end(g, event);
     }
     if (next_progress(g, event)) {
         return true;

@@ -28,8 +28,10 @@ import jinja_random
 import jinja_snippets
 
 NOW = 1700000000
-# What the engine refuses by design: integers beyond 64 bits, complex numbers, what prints an address.
-BY_DESIGN = ("more than 64 bits", "complex numbers", "is not supported", "more memory than", "more steps than", "has more than")
+# What the engine refuses by design: integers beyond 64 bits, complex numbers, slices of what has none (jinja2 computes
+# expressions of constants at compile time by other rules), what takes more than the budget.
+BY_DESIGN = (
+    "subscriptable by a slice", "more than 64 bits", "complex numbers", "is not supported", "more memory than", "more steps than", "has more than")
 shown = 0
 
 
@@ -47,7 +49,7 @@ def agrees(expected, got):
     if "error" in got and any(reason in got["error"] for reason in BY_DESIGN):
         return None
     if kind == "ok":
-        if re.search(r" at 0x[0-9a-f]+", text) or "<jinja2" in text or "<class" in text or "<function" in text:
+        if re.search(r" at 0x[0-9a-f]+", text, re.I) or "<jinja2" in text or "<class" in text or "<function" in text:
             return None if "text" in got else False
         return got.get("text") == text
     if "text" in got:

@@ -142,7 +142,7 @@ static void misbehave(struct fake *f)
         clock_sleep_ms(STAY_MS);
     } else if (is(f, "lend")) {
         if (fork() == 0) {
-            clock_sleep_ms(8000);
+            clock_sleep_ms(5000); /* longer than the gateway waits */
         }
         _exit(0);
     }

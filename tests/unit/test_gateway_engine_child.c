@@ -56,6 +56,9 @@ static void on_state(void *arg)
     if (f->child && f->n_states < MAX_STATES) {
         f->states[f->n_states++] = engine_child_state(f->child);
     }
+    if (f->child && f->until && f->until(f)) { /* a restart may follow at once */
+        loop_stop(f->loop);
+    }
 }
 
 static void on_wake(void *arg)
@@ -92,6 +95,7 @@ static bool run_until(struct fixture *f, bool (*until)(struct fixture *f), int64
     loop_timer_start(timer, 0, 2);
     loop_run(f->loop);
     loop_timer_free(timer);
+    f->until = NULL;
     return until(f);
 }
 
@@ -265,6 +269,13 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
+    if (f->child) { /* a test has failed */
+        engine_child_close(f->child, on_closed, f);
+        while (!is_closed(f)) {
+            loop_run(f->loop);
+        }
+        engine_child_free(f->child);
+    }
     loop_free(f->loop);
     free(f);
     return n_descriptors >= 0 && sys_open_descriptors() != n_descriptors;
