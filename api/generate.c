@@ -3,142 +3,14 @@
 #include "base/clock.h"
 #include "http/sse.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define STREAM_BEGIN_MS 500 /* a stream without an event begins after this, so that proxies and clients see it live */
 #define PULL_SIZE       KIB(64) /* enough to fill a socket; the rest stays tokens */
 
-/* ---- shared pieces of bodies ---- */
-
 const struct gen_request *reply_request(const struct gen_reply *r)
 {
     return generation_request(r->generation);
-}
-
-const char *reply_model(const struct gen_reply *r)
-{
-    const struct gen_request *request = reply_request(r);
-    bool named = request->model.len && !str_eq(request->model, STR("default"));
-    return named ? request->model.ptr : served_model_name(r->call->model);
-}
-
-void reply_head(const struct gen_reply *r, struct json_writer *w, const char *object)
-{
-    const struct engine_info *info = served_model_info(r->call->model);
-    char fingerprint[32];
-    snprintf(fingerprint, sizeof fingerprint, "fp_%s", info ? info->fingerprint : "");
-    json_key(w, "id");
-    json_put_cstr(w, reply_request(r)->id);
-    json_key(w, "object");
-    json_put_cstr(w, object);
-    json_key(w, "created");
-    json_put_int(w, reply_request(r)->created_s);
-    json_key(w, "model");
-    json_put_cstr(w, reply_model(r));
-    json_key(w, "system_fingerprint");
-    json_put_cstr(w, fingerprint);
-}
-
-void reply_usage(const struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage)
-{
-    const struct gen_request *request = reply_request(r);
-    int64_t n_truncated = 0;
-    for (size_t i = 0; i < request->n_jobs; i++) {
-        n_truncated += request->n_truncated[i];
-    }
-    json_begin_object(w);
-    json_key(w, "prompt_tokens");
-    json_put_uint(w, usage->prompt_tokens);
-    json_key(w, "completion_tokens");
-    json_put_uint(w, usage->completion_tokens);
-    json_key(w, "total_tokens");
-    json_put_uint(w, usage->prompt_tokens + usage->completion_tokens);
-    json_key(w, "prompt_tokens_details");
-    json_begin_object(w);
-    json_key(w, "cached_tokens");
-    json_put_uint(w, usage->cached_tokens);
-    if (request->truncate_prompt_tokens) {
-        json_key(w, "truncated_tokens");
-        json_put_int(w, n_truncated);
-    }
-    json_end_object(w);
-    json_end_object(w);
-}
-
-void reply_finish(struct json_writer *w, enum finish_reason finish, struct str stop, int32_t stop_id)
-{
-    json_key(w, "finish_reason");
-    json_put_cstr(w, finish == FINISH_NONE ? NULL : finish_reason_name(finish));
-    if (finish == FINISH_NONE) {
-        return;
-    }
-    json_key(w, "stop_reason");
-    if (stop.len) {
-        json_put_str(w, stop);
-    } else if (finish == FINISH_STOP && stop_id >= 0) {
-        json_put_int(w, stop_id);
-    } else {
-        json_put_null(w);
-    }
-}
-
-void reply_progress(struct json_writer *w, const struct gen_event *e)
-{
-    json_key(w, "prompt_progress");
-    json_begin_object(w);
-    json_key(w, "total");
-    json_put_uint(w, e->n_total);
-    json_key(w, "cache");
-    json_put_uint(w, e->n_cached);
-    json_key(w, "processed");
-    json_put_uint(w, e->n_done);
-    json_end_object(w);
-}
-
-static void put_prompt_entry(struct json_writer *w, int32_t id, float logprob, int32_t rank, struct str bytes)
-{
-    char key[16];
-    snprintf(key, sizeof key, "%d", id);
-    json_key(w, key);
-    json_begin_object(w);
-    json_key(w, "logprob");
-    json_put_double(w, (double)logprob);
-    json_key(w, "rank");
-    json_put_int(w, rank);
-    json_key(w, "decoded_token");
-    json_put_str(w, bytes);
-    json_end_object(w);
-}
-
-void reply_prompt_logprobs(struct buf *out, const struct gen_event *e)
-{
-    struct json_writer w = json_writer(out);
-    json_begin_array(&w);
-    for (size_t i = 0; i < e->n_tokens; i++) {
-        const struct gen_token *t = &e->tokens[i];
-        if (isnan(t->logprob)) {
-            json_put_null(&w);
-            continue;
-        }
-        json_begin_object(&w);
-        put_prompt_entry(&w, t->id, t->logprob, t->rank, t->bytes);
-        for (uint32_t k = 0; k < t->n_top; k++) {
-            if (t->top[k].id != t->id) {
-                put_prompt_entry(&w, t->top[k].id, t->top[k].logprob, (int32_t)k + 1, t->top[k].bytes);
-            }
-        }
-        json_end_object(&w);
-    }
-    json_end_array(&w);
-}
-
-void reply_token_ids(struct buf *out, const struct gen_token *tokens, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        buf_printf(out, "%s%d", out->len ? "," : "", tokens[i].id);
-    }
 }
 
 /* ---- life of a reply ---- */

@@ -42,16 +42,6 @@ struct gen_encoder {
 };
 extern const struct gen_encoder api__chat_encoder, api__completion_encoder;
 
-/* ---- what encoders share ---- */
 const struct gen_request *reply_request(const struct gen_reply *r);
-const char *reply_model(const struct gen_reply *r);
-/* id, object, created, model, system_fingerprint into an open object. */
-void reply_head(const struct gen_reply *r, struct json_writer *w, const char *object);
-void reply_usage(const struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage);
-void reply_finish(struct json_writer *w, enum finish_reason finish, struct str stop,
-                  int32_t stop_id);                                     /* finish_reason, stop_reason */
-void reply_prompt_logprobs(struct buf *out, const struct gen_event *e); /* vLLM's shape */
-void reply_token_ids(struct buf *out, const struct gen_token *tokens, size_t n);
-void reply_progress(struct json_writer *w, const struct gen_event *e); /* "prompt_progress", llama.cpp's shape */
 
 #endif

@@ -1,6 +1,8 @@
 /* Events to OpenAI's chat completion objects and chunks. */
-#include "api/generate.h"
-#include "http/sse.h"
+#include "api/openai_objects.h"
+
+#define OBJECT       "chat.completion"
+#define CHUNK_OBJECT "chat.completion.chunk"
 
 static void put_bytes(struct json_writer *w, struct str bytes)
 {
@@ -22,9 +24,10 @@ static void put_token(struct json_writer *w, struct str bytes, float logprob)
 }
 
 /* Items of logprobs.content. */
-static void put_logprobs(struct buf *out, const struct gen_event *e)
+static void put_logprobs(const struct gen_reply *r, struct buf *out, const struct gen_event *e)
 {
-    for (size_t i = 0; i < e->n_tokens; i++) {
+    size_t n = reply_request(r)->logprobs ? e->n_tokens : 0;
+    for (size_t i = 0; i < n; i++) {
         const struct gen_token *t = &e->tokens[i];
         struct json_writer w = {.out = out, .need_comma = out->len > 0};
         json_begin_object(&w);
@@ -58,14 +61,6 @@ static void put_logprobs_field(const struct gen_reply *r, struct json_writer *w,
     json_end_object(w);
 }
 
-static void put_raw_array(struct json_writer *w, const char *key, const struct buf *items)
-{
-    json_key(w, key);
-    json_begin_array(w);
-    buf_append(w->out, buf_view(items));
-    json_end_array(w);
-}
-
 /* ---- one body ---- */
 
 static void gather(struct gen_reply *r, const struct gen_event *e)
@@ -76,18 +71,11 @@ static void gather(struct gen_reply *r, const struct gen_event *e)
         reply_prompt_logprobs(&c->prompt_logprobs, e);
         break;
     case GEN_DELTA:
-        buf_append(&c->text, e->text);
-        put_logprobs(&c->logprobs, e);
-        reply_token_ids(&c->ids, e->tokens, e->n_tokens);
-        for (size_t i = 0; i < e->n_tokens; i++) {
-            buf_printf(&c->digests, "%s\"%016llx\"", c->digests.len ? "," : "",
-                       (unsigned long long)e->tokens[i].digest);
-        }
+        reply_gather_delta(c, e);
+        put_logprobs(r, &c->logprobs, e);
         break;
     case GEN_FINISH:
-        c->finish = e->finish;
-        c->stop = e->stop;
-        c->stop_id = e->stop_id;
+        reply_gather_finish(c, e);
         break;
     default:
         break;
@@ -96,7 +84,6 @@ static void gather(struct gen_reply *r, const struct gen_event *e)
 
 static void put_choice(struct gen_reply *r, struct json_writer *w, size_t index)
 {
-    const struct gen_request *request = reply_request(r);
     struct reply_choice *c = &r->choices[index];
     json_begin_object(w);
     json_key(w, "index");
@@ -111,29 +98,16 @@ static void put_choice(struct gen_reply *r, struct json_writer *w, size_t index)
     json_put_null(w);
     json_end_object(w);
     put_logprobs_field(r, w, &c->logprobs);
-    reply_finish(w, c->finish, c->stop, c->stop_id);
-    if (request->return_token_ids) {
-        put_raw_array(w, "token_ids", &c->ids);
-    }
-    if (request->digest) {
-        put_raw_array(w, "tandem_digests", &c->digests);
-    }
-    json_end_object(w);
+    reply_end_choice(r, w, c);
 }
 
 static void body(struct gen_reply *r, struct buf *out)
 {
-    struct json_writer w = json_writer(out);
-    json_begin_object(&w);
-    reply_head(r, &w, "chat.completion");
-    json_key(&w, "choices");
-    json_begin_array(&w);
+    struct json_writer w = reply_begin(r, out, OBJECT);
     for (size_t i = 0; i < r->n_choices; i++) {
         put_choice(r, &w, i);
     }
-    json_end_array(&w);
-    json_key(&w, "usage");
-    reply_usage(r, &w, &r->usage);
+    reply_end_choices(r, &w);
     if (reply_request(r)->prompt_logprobs) {
         json_key(&w, "prompt_logprobs");
         json_put_raw(&w, buf_view(&r->choices[0].prompt_logprobs));
@@ -142,38 +116,6 @@ static void body(struct gen_reply *r, struct buf *out)
 }
 
 /* ---- chunks ---- */
-
-static struct json_writer begin_chunk(struct gen_reply *r)
-{
-    buf_clear(&r->chunk);
-    struct json_writer w = json_writer(&r->chunk);
-    json_begin_object(&w);
-    reply_head(r, &w, "chat.completion.chunk");
-    json_key(&w, "choices");
-    json_begin_array(&w);
-    return w;
-}
-
-static void end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage, struct buf *out)
-{
-    const struct gen_request *request = reply_request(r);
-    json_end_array(w);
-    if (usage || request->include_usage) {
-        json_key(w, "usage");
-        if (usage) {
-            reply_usage(r, w, usage);
-        } else {
-            json_put_null(w);
-        }
-    }
-    json_end_object(w);
-    sse_data(out, buf_view(&r->chunk));
-}
-
-static const struct gen_usage *running_usage(const struct gen_reply *r, const struct gen_event *e)
-{
-    return reply_request(r)->continuous_usage ? &e->usage : NULL;
-}
 
 static void begin_choice(struct json_writer *w, uint32_t index)
 {
@@ -184,14 +126,15 @@ static void begin_choice(struct json_writer *w, uint32_t index)
     json_begin_object(w);
 }
 
-static void send_role(struct gen_reply *r, uint32_t index, const struct gen_event *e, struct buf *out)
+/* The first chunk of a choice: its role, no text yet. */
+static void send_role(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
-    if (r->choices[index].started) {
+    if (r->choices[e->index].started) {
         return;
     }
-    r->choices[index].started = true;
-    struct json_writer w = begin_chunk(r);
-    begin_choice(&w, index);
+    r->choices[e->index].started = true;
+    struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT);
+    begin_choice(&w, e->index);
     json_key(&w, "role");
     json_put_cstr(&w, "assistant");
     json_key(&w, "content");
@@ -199,77 +142,55 @@ static void send_role(struct gen_reply *r, uint32_t index, const struct gen_even
     json_end_object(&w);
     json_key(&w, "logprobs");
     json_put_null(&w);
-    reply_finish(&w, FINISH_NONE, STR(""), -1);
+    json_key(&w, "finish_reason");
+    json_put_null(&w);
     json_end_object(&w);
-    end_chunk(r, &w, running_usage(r, e), out);
+    reply_end_chunk(r, &w, e, out);
 }
 
 static void send_delta(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
-    struct buf items;
-    buf_init(&items, LIMIT_HTTP_REPLY);
-    if (reply_request(r)->logprobs) {
-        put_logprobs(&items, e);
-    }
-    struct json_writer w = begin_chunk(r);
+    struct buf *items = &r->choices[e->index].logprobs;
+    struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT);
     begin_choice(&w, e->index);
     json_key(&w, "content");
     json_put_str(&w, e->text);
     json_end_object(&w);
-    put_logprobs_field(r, &w, &items);
-    reply_finish(&w, FINISH_NONE, STR(""), -1);
-    if (reply_request(r)->return_token_ids) {
-        buf_clear(&items);
-        reply_token_ids(&items, e->tokens, e->n_tokens);
-        put_raw_array(&w, "token_ids", &items);
-    }
-    json_end_object(&w);
-    end_chunk(r, &w, running_usage(r, e), out);
-    buf_release(&items);
+    buf_clear(items);
+    put_logprobs(r, items, e);
+    put_logprobs_field(r, &w, items);
+    reply_end_chunk_choice(r, &w, e);
+    reply_end_chunk(r, &w, e, out);
 }
 
 static void send_finish(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
-    struct json_writer w = begin_chunk(r);
+    struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT);
     begin_choice(&w, e->index);
     json_end_object(&w);
     json_key(&w, "logprobs");
     json_put_null(&w);
-    reply_finish(&w, e->finish, e->stop, e->stop_id);
-    json_end_object(&w);
-    end_chunk(r, &w, running_usage(r, e), out);
-}
-
-static void send_progress(struct gen_reply *r, const struct gen_event *e, struct buf *out)
-{
-    struct json_writer w = begin_chunk(r);
-    json_end_array(&w);
-    reply_progress(&w, e);
-    json_end_object(&w);
-    sse_data(out, buf_view(&r->chunk));
+    reply_end_chunk_choice(r, &w, e);
+    reply_end_chunk(r, &w, e, out);
 }
 
 static void stream_event(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
-    struct json_writer w;
     switch (e->kind) {
     case GEN_PROGRESS:
-        send_role(r, e->index, e, out);
-        send_progress(r, e, out);
+        send_role(r, e, out);
+        reply_progress_chunk(r, CHUNK_OBJECT, e, out);
         break;
     case GEN_DELTA:
-        send_role(r, e->index, e, out);
+        send_role(r, e, out);
         send_delta(r, e, out);
         break;
     case GEN_FINISH:
-        send_role(r, e->index, e, out);
+        send_role(r, e, out);
         send_finish(r, e, out);
         break;
     case GEN_DONE:
-        if (reply_request(r)->include_usage) {
-            w = begin_chunk(r);
-            end_chunk(r, &w, &e->usage, out);
-        }
+        reply_usage_chunk(r, CHUNK_OBJECT, e, out);
         break;
     default:
         break;

@@ -1,8 +1,9 @@
 /* Events to OpenAI's text completion objects and chunks; /infill answers in the same shape. */
-#include "api/generate.h"
-#include "http/sse.h"
+#include "api/openai_objects.h"
 
 #include <math.h>
+
+#define OBJECT "text_completion"
 
 enum { COLUMN_TOKENS, COLUMN_LOGPROBS, COLUMN_TOP, COLUMN_OFFSETS, N_COLUMNS };
 static const char *const column_names[N_COLUMNS] = {"tokens", "token_logprobs", "top_logprobs", "text_offset"};
@@ -69,14 +70,6 @@ static void put_logprobs_field(const struct gen_reply *r, struct json_writer *w,
     json_end_object(w);
 }
 
-static void put_raw_array(struct json_writer *w, const char *key, const struct buf *items)
-{
-    json_key(w, key);
-    json_begin_array(w);
-    buf_append(w->out, buf_view(items));
-    json_end_array(w);
-}
-
 /* ---- one body ---- */
 
 static void gather_prompt(struct gen_reply *r, const struct gen_event *e)
@@ -101,21 +94,13 @@ static void gather(struct gen_reply *r, const struct gen_event *e)
         gather_prompt(r, e);
         break;
     case GEN_DELTA:
-        buf_append(&c->text, e->text);
-        if (e->echo) {
-            break; /* its logprobs came with the prompt's */
-        }
-        put_columns(c->columns, e, e->echo_chars);
-        reply_token_ids(&c->ids, e->tokens, e->n_tokens);
-        for (size_t i = 0; i < e->n_tokens; i++) {
-            buf_printf(&c->digests, "%s\"%016llx\"", c->digests.len ? "," : "",
-                       (unsigned long long)e->tokens[i].digest);
+        reply_gather_delta(c, e);
+        if (!e->echo) { /* else its logprobs came with the prompt's */
+            put_columns(c->columns, e, e->echo_chars);
         }
         break;
     case GEN_FINISH:
-        c->finish = e->finish;
-        c->stop = e->stop;
-        c->stop_id = e->stop_id;
+        reply_gather_finish(c, e);
         break;
     default:
         break;
@@ -124,7 +109,6 @@ static void gather(struct gen_reply *r, const struct gen_event *e)
 
 static void put_choice(struct gen_reply *r, struct json_writer *w, size_t index)
 {
-    const struct gen_request *request = reply_request(r);
     struct reply_choice *c = &r->choices[index];
     json_begin_object(w);
     json_key(w, "index");
@@ -132,63 +116,24 @@ static void put_choice(struct gen_reply *r, struct json_writer *w, size_t index)
     json_key(w, "text");
     json_put_str(w, buf_view(&c->text));
     put_logprobs_field(r, w, c->columns);
-    reply_finish(w, c->finish, c->stop, c->stop_id);
-    if (request->prompt_logprobs) {
+    if (reply_request(r)->prompt_logprobs) {
         json_key(w, "prompt_logprobs");
         json_put_raw(w, buf_view(&c->prompt_logprobs));
     }
-    if (request->return_token_ids) {
-        put_raw_array(w, "token_ids", &c->ids);
-    }
-    if (request->digest) {
-        put_raw_array(w, "tandem_digests", &c->digests);
-    }
-    json_end_object(w);
+    reply_end_choice(r, w, c);
 }
 
 static void body(struct gen_reply *r, struct buf *out)
 {
-    struct json_writer w = json_writer(out);
-    json_begin_object(&w);
-    reply_head(r, &w, "text_completion");
-    json_key(&w, "choices");
-    json_begin_array(&w);
+    struct json_writer w = reply_begin(r, out, OBJECT);
     for (size_t i = 0; i < r->n_choices; i++) {
         put_choice(r, &w, i);
     }
-    json_end_array(&w);
-    json_key(&w, "usage");
-    reply_usage(r, &w, &r->usage);
+    reply_end_choices(r, &w);
     json_end_object(&w);
 }
 
 /* ---- chunks ---- */
-
-static struct json_writer begin_chunk(struct gen_reply *r)
-{
-    buf_clear(&r->chunk);
-    struct json_writer w = json_writer(&r->chunk);
-    json_begin_object(&w);
-    reply_head(r, &w, "text_completion");
-    json_key(&w, "choices");
-    json_begin_array(&w);
-    return w;
-}
-
-static void end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage, struct buf *out)
-{
-    json_end_array(w);
-    if (usage || reply_request(r)->include_usage) {
-        json_key(w, "usage");
-        if (usage) {
-            reply_usage(r, w, usage);
-        } else {
-            json_put_null(w);
-        }
-    }
-    json_end_object(w);
-    sse_data(out, buf_view(&r->chunk));
-}
 
 /* The logprobs of an echoed prompt go out with the first text of each of its choices. */
 static void keep_prompt_columns(struct gen_reply *r, const struct gen_event *e)
@@ -201,7 +146,7 @@ static void keep_prompt_columns(struct gen_reply *r, const struct gen_event *e)
 static void send_text(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
     struct reply_choice *c = &r->choices[e->index];
-    struct json_writer w = begin_chunk(r);
+    struct json_writer w = reply_begin_chunk(r, OBJECT);
     if (!e->echo) {
         put_columns(c->columns, e, e->echo_chars);
     }
@@ -211,14 +156,8 @@ static void send_text(struct gen_reply *r, const struct gen_event *e, struct buf
     json_key(&w, "text");
     json_put_str(&w, e->text);
     put_logprobs_field(r, &w, c->columns);
-    reply_finish(&w, e->kind == GEN_FINISH ? e->finish : FINISH_NONE, e->stop, e->stop_id);
-    if (reply_request(r)->return_token_ids) {
-        buf_clear(&c->ids);
-        reply_token_ids(&c->ids, e->tokens, e->n_tokens);
-        put_raw_array(&w, "token_ids", &c->ids);
-    }
-    json_end_object(&w);
-    end_chunk(r, &w, reply_request(r)->continuous_usage ? &e->usage : NULL, out);
+    reply_end_chunk_choice(r, &w, e);
+    reply_end_chunk(r, &w, e, out);
     for (int i = 0; i < N_COLUMNS; i++) {
         buf_clear(&c->columns[i]);
     }
@@ -226,14 +165,9 @@ static void send_text(struct gen_reply *r, const struct gen_event *e, struct buf
 
 static void stream_event(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
-    struct json_writer w;
     switch (e->kind) {
     case GEN_PROGRESS:
-        w = begin_chunk(r);
-        json_end_array(&w);
-        reply_progress(&w, e);
-        json_end_object(&w);
-        sse_data(out, buf_view(&r->chunk));
+        reply_progress_chunk(r, OBJECT, e, out);
         break;
     case GEN_PROMPT_LOGPROBS:
         keep_prompt_columns(r, e);
@@ -243,10 +177,7 @@ static void stream_event(struct gen_reply *r, const struct gen_event *e, struct 
         send_text(r, e, out);
         break;
     case GEN_DONE:
-        if (reply_request(r)->include_usage) {
-            w = begin_chunk(r);
-            end_chunk(r, &w, &e->usage, out);
-        }
+        reply_usage_chunk(r, OBJECT, e, out);
         break;
     default:
         break;

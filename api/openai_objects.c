@@ -1,0 +1,250 @@
+/* The parts that OpenAI's chat and text completion objects share. */
+#include "api/openai_objects.h"
+
+#include "http/sse.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const char *model_of(const struct gen_reply *r)
+{
+    const struct gen_request *request = reply_request(r);
+    bool named = request->model.len && !str_eq(request->model, STR("default"));
+    return named ? request->model.ptr : served_model_name(r->call->model);
+}
+
+static void put_head(const struct gen_reply *r, struct json_writer *w, const char *object)
+{
+    const struct engine_info *info = served_model_info(r->call->model);
+    char fingerprint[32];
+    snprintf(fingerprint, sizeof fingerprint, "fp_%s", info ? info->fingerprint : "");
+    json_key(w, "id");
+    json_put_cstr(w, reply_request(r)->id);
+    json_key(w, "object");
+    json_put_cstr(w, object);
+    json_key(w, "created");
+    json_put_int(w, reply_request(r)->created_s);
+    json_key(w, "model");
+    json_put_cstr(w, model_of(r));
+    json_key(w, "system_fingerprint");
+    json_put_cstr(w, fingerprint);
+}
+
+static void put_usage(const struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage)
+{
+    const struct gen_request *request = reply_request(r);
+    int64_t n_truncated = 0;
+    for (size_t i = 0; i < request->n_jobs; i++) {
+        n_truncated += request->n_truncated[i];
+    }
+    json_begin_object(w);
+    json_key(w, "prompt_tokens");
+    json_put_uint(w, usage->prompt_tokens);
+    json_key(w, "completion_tokens");
+    json_put_uint(w, usage->completion_tokens);
+    json_key(w, "total_tokens");
+    json_put_uint(w, usage->prompt_tokens + usage->completion_tokens);
+    json_key(w, "prompt_tokens_details");
+    json_begin_object(w);
+    json_key(w, "cached_tokens");
+    json_put_uint(w, usage->cached_tokens);
+    if (request->truncate_prompt_tokens) {
+        json_key(w, "truncated_tokens");
+        json_put_int(w, n_truncated);
+    }
+    json_end_object(w);
+    json_end_object(w);
+}
+
+static void put_finish(struct json_writer *w, enum finish_reason finish, struct str stop, int32_t stop_id)
+{
+    json_key(w, "finish_reason");
+    json_put_cstr(w, finish == FINISH_NONE ? NULL : finish_reason_name(finish));
+    if (finish == FINISH_NONE) {
+        return;
+    }
+    json_key(w, "stop_reason");
+    if (stop.len) {
+        json_put_str(w, stop);
+    } else if (finish == FINISH_STOP && stop_id >= 0) {
+        json_put_int(w, stop_id);
+    } else {
+        json_put_null(w);
+    }
+}
+
+static void put_progress(struct json_writer *w, const struct gen_event *e)
+{
+    json_key(w, "prompt_progress");
+    json_begin_object(w);
+    json_key(w, "total");
+    json_put_uint(w, e->n_total);
+    json_key(w, "cache");
+    json_put_uint(w, e->n_cached);
+    json_key(w, "processed");
+    json_put_uint(w, e->n_done);
+    json_end_object(w);
+}
+
+static void put_prompt_entry(struct json_writer *w, int32_t id, float logprob, int32_t rank, struct str bytes)
+{
+    char key[16];
+    snprintf(key, sizeof key, "%d", id);
+    json_key(w, key);
+    json_begin_object(w);
+    json_key(w, "logprob");
+    json_put_double(w, (double)logprob);
+    json_key(w, "rank");
+    json_put_int(w, rank);
+    json_key(w, "decoded_token");
+    json_put_str(w, bytes);
+    json_end_object(w);
+}
+
+void reply_prompt_logprobs(struct buf *out, const struct gen_event *e)
+{
+    struct json_writer w = json_writer(out);
+    json_begin_array(&w);
+    for (size_t i = 0; i < e->n_tokens; i++) {
+        const struct gen_token *t = &e->tokens[i];
+        if (isnan(t->logprob)) {
+            json_put_null(&w);
+            continue;
+        }
+        json_begin_object(&w);
+        put_prompt_entry(&w, t->id, t->logprob, t->rank, t->bytes);
+        for (uint32_t k = 0; k < t->n_top; k++) {
+            if (t->top[k].id != t->id) {
+                put_prompt_entry(&w, t->top[k].id, t->top[k].logprob, (int32_t)k + 1, t->top[k].bytes);
+            }
+        }
+        json_end_object(&w);
+    }
+    json_end_array(&w);
+}
+
+static void put_token_ids(struct buf *out, const struct gen_token *tokens, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        buf_printf(out, "%s%d", out->len ? "," : "", tokens[i].id);
+    }
+}
+
+/* ---- choices ---- */
+
+static void put_digests(struct buf *out, const struct gen_token *tokens, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        buf_printf(out, "%s\"%016llx\"", out->len ? "," : "", (unsigned long long)tokens[i].digest);
+    }
+}
+
+void reply_gather_delta(struct reply_choice *c, const struct gen_event *e)
+{
+    buf_append(&c->text, e->text);
+    if (!e->echo) {
+        put_token_ids(&c->ids, e->tokens, e->n_tokens);
+        put_digests(&c->digests, e->tokens, e->n_tokens);
+    }
+}
+
+void reply_gather_finish(struct reply_choice *c, const struct gen_event *e)
+{
+    c->finish = e->finish;
+    c->stop = e->stop;
+    c->stop_id = e->stop_id;
+}
+
+void reply_array(struct json_writer *w, const char *key, const struct buf *items)
+{
+    json_key(w, key);
+    json_begin_array(w);
+    buf_append(w->out, buf_view(items));
+    json_end_array(w);
+}
+
+void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const struct reply_choice *c)
+{
+    put_finish(w, c->finish, c->stop, c->stop_id);
+    if (reply_request(r)->return_token_ids) {
+        reply_array(w, "token_ids", &c->ids);
+    }
+    if (reply_request(r)->digest) {
+        reply_array(w, "tandem_digests", &c->digests);
+    }
+    json_end_object(w);
+}
+
+void reply_end_chunk_choice(struct gen_reply *r, struct json_writer *w, const struct gen_event *e)
+{
+    put_finish(w, e->kind == GEN_FINISH ? e->finish : FINISH_NONE, e->stop, e->stop_id);
+    if (reply_request(r)->return_token_ids && e->n_tokens) {
+        struct buf *ids = &r->choices[e->index].ids;
+        buf_clear(ids);
+        put_token_ids(ids, e->tokens, e->n_tokens);
+        reply_array(w, "token_ids", ids);
+    }
+    json_end_object(w);
+}
+
+/* ---- bodies and chunks ---- */
+
+struct json_writer reply_begin(const struct gen_reply *r, struct buf *out, const char *object)
+{
+    struct json_writer w = json_writer(out);
+    json_begin_object(&w);
+    put_head(r, &w, object);
+    json_key(&w, "choices");
+    json_begin_array(&w);
+    return w;
+}
+
+void reply_end_choices(const struct gen_reply *r, struct json_writer *w)
+{
+    json_end_array(w);
+    json_key(w, "usage");
+    put_usage(r, w, &r->usage);
+}
+
+struct json_writer reply_begin_chunk(struct gen_reply *r, const char *object)
+{
+    buf_clear(&r->chunk);
+    return reply_begin(r, &r->chunk, object);
+}
+
+static void end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage, struct buf *out)
+{
+    json_end_array(w);
+    if (usage || reply_request(r)->include_usage) {
+        json_key(w, "usage");
+        if (usage) {
+            put_usage(r, w, usage);
+        } else {
+            json_put_null(w);
+        }
+    }
+    json_end_object(w);
+    sse_data(out, buf_view(&r->chunk));
+}
+
+void reply_end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_event *e, struct buf *out)
+{
+    end_chunk(r, w, reply_request(r)->continuous_usage ? &e->usage : NULL, out);
+}
+
+void reply_usage_chunk(struct gen_reply *r, const char *object, const struct gen_event *e, struct buf *out)
+{
+    if (reply_request(r)->include_usage) {
+        struct json_writer w = reply_begin_chunk(r, object);
+        end_chunk(r, &w, &e->usage, out);
+    }
+}
+
+void reply_progress_chunk(struct gen_reply *r, const char *object, const struct gen_event *e, struct buf *out)
+{
+    struct json_writer w = reply_begin_chunk(r, object);
+    json_end_array(&w);
+    put_progress(&w, e);
+    json_end_object(&w);
+    sse_data(out, buf_view(&r->chunk));
+}

@@ -1,0 +1,33 @@
+/* The parts that OpenAI's chat and text completion objects share: heads, usage, the ends of choices, whole chunks. The
+ * writer of a chunk writes to r->chunk. */
+#ifndef TANDEM_API_OPENAI_OBJECTS_H
+#define TANDEM_API_OPENAI_OBJECTS_H
+
+#include "api/generate.h"
+
+/* An object opened up to its array of choices: id, object, created, model, system_fingerprint, choices. */
+struct json_writer reply_begin(const struct gen_reply *r, struct buf *out, const char *object);
+/* Closes the choices of a body and adds its usage; the object stays open. */
+void reply_end_choices(const struct gen_reply *r, struct json_writer *w);
+
+struct json_writer reply_begin_chunk(struct gen_reply *r, const char *object);
+/* Closes a chunk, with the usage so far or null where the request wants either, and sends it. */
+void reply_end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_event *e, struct buf *out);
+/* The last chunk: no choices, the whole usage; nothing unless the request wants it. */
+void reply_usage_chunk(struct gen_reply *r, const char *object, const struct gen_event *e, struct buf *out);
+/* No choices, "prompt_progress" in llama.cpp's shape. */
+void reply_progress_chunk(struct gen_reply *r, const char *object, const struct gen_event *e, struct buf *out);
+
+/* What a choice gathers, whatever the object: text, token ids and digests; how it ended. */
+void reply_gather_delta(struct reply_choice *c, const struct gen_event *e);
+void reply_gather_finish(struct reply_choice *c, const struct gen_event *e);
+/* The last members of a choice (finish_reason, stop_reason, token_ids, tandem_digests) and its closing brace. */
+void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const struct reply_choice *c);
+void reply_end_chunk_choice(struct gen_reply *r, struct json_writer *w, const struct gen_event *e);
+
+/* "key": [items] */
+void reply_array(struct json_writer *w, const char *key, const struct buf *items);
+/* The JSON array of a prompt's logprobs, in vLLM's shape. */
+void reply_prompt_logprobs(struct buf *out, const struct gen_event *e);
+
+#endif
