@@ -293,16 +293,36 @@ static void write_finished(const struct metrics *m, struct buf *out)
     }
 }
 
+/* The engine counts in its own units; Prometheus wants base units in the name. */
+static const struct unit {
+    const char *ending, *name;
+    double scale;
+} units[] = {{"_ns", "_seconds", 1e-9}, {"_size", "_bytes", 1}, {"", "", 1}};
+
+static const struct unit *unit_of(struct str field)
+{
+    const struct unit *u = units;
+    while (!str_ends(field, str_of(u->ending))) {
+        u++;
+    }
+    return u;
+}
+
 static void write_engine_series(const struct metrics *m, struct buf *out, const char *field, const char *help,
                                 size_t offset)
 {
     char name[96], key[64];
+    const struct unit *unit = unit_of(str_of(field));
     snprintf(key, sizeof key, " %s ", field);
     bool gauge = strstr(ENGINE_GAUGES, key) != NULL;
-    snprintf(name, sizeof name, "tandem_engine_%s%s", field, gauge ? "" : "_total");
+    snprintf(name, sizeof name, "tandem_engine_%.*s%s%s", (int)(strlen(field) - strlen(unit->ending)), field,
+             unit->name, gauge ? "" : "_total");
     head(out, name, gauge ? "gauge" : "counter", help);
     for (int k = 0; k < m->n_models; k++) {
-        sample(out, name, &m->models[k], *(const uint64_t *)((const char *)&m->models[k].stats + offset));
+        double value = (double)*(const uint64_t *)((const char *)&m->models[k].stats + offset);
+        buf_printf(out, "%s{model=\"", name);
+        label_value(out, m->models[k].name);
+        buf_printf(out, "\"} %.15g\n", value * unit->scale);
     }
 }
 
