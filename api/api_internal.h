@@ -21,6 +21,8 @@ struct app {
     struct http_server *server;
     size_t n_calls; /* not freed yet: a worker may still read one whose client is gone */
     bool server_closed;
+    struct loop_timer *close_timer; /* while closing waits for last bytes */
+    int64_t close_until_ms;
     void (*on_closed)(void *arg);
     void *on_closed_arg;
 };

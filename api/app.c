@@ -1,6 +1,7 @@
 /* Routing, the life of a call, error replies. */
 #include "api/api_internal.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -8,6 +9,8 @@
 
 #define CALL_REPLY_MAX   LIMIT_HTTP_REPLY
 #define CALL_IGNORED_MAX KIB(2)
+#define CLOSE_FLUSH_MS   2000 /* for last words to clients that take them */
+#define CLOSE_POLL_MS    10
 
 struct app_options app_options_default(void)
 {
@@ -340,9 +343,26 @@ static void closed(void *arg)
     finish_close(a);
 }
 
+/* A connection ends by itself behind its last reply once the server has stopped accepting. */
+static void close_when_flushed(void *arg)
+{
+    struct app *a = arg;
+    if (http_server_connections(a->server) == 0 || clock_ms() >= a->close_until_ms) {
+        loop_timer_free(a->close_timer);
+        http_server_close(a->server, closed, a);
+    }
+}
+
 void app_close(struct app *a, void (*on_closed)(void *arg), void *arg)
 {
     a->on_closed = on_closed;
     a->on_closed_arg = arg;
-    http_server_close(a->server, closed, a);
+    http_server_stop_accepting(a->server);
+    a->close_until_ms = clock_ms() + CLOSE_FLUSH_MS;
+    a->close_timer = loop_timer_create(a->loop, close_when_flushed, a);
+    if (a->close_timer) {
+        loop_timer_start(a->close_timer, 0, CLOSE_POLL_MS);
+    } else {
+        http_server_close(a->server, closed, a);
+    }
 }

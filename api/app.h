@@ -25,8 +25,8 @@ struct app_options app_options_default(void);
 NODISCARD struct app *app_create(const struct app_options *options, struct error *err);
 int app_port(const struct app *a, int listener); /* the bound TCP port */
 void app_stop_accepting(struct app *a);
-/* Ends every connection; on_closed runs from the loop once no worker prepares a request any more; the app is freed
- * before it. */
+/* Ends every connection, after a moment in which they may send what is on its way; on_closed runs from the loop once no
+ * worker prepares a request any more; the app is freed before it. */
 void app_close(struct app *a, void (*on_closed)(void *arg), void *arg);
 
 /* docs/API.md, from the tables of routes and fields. */

@@ -369,7 +369,7 @@ const struct field api__common_fields[] = {
      "seconds until the request fails with 504"},
     {"service_tier", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"default\"", NULL, "only one tier"},
     {"tandem_digest", FIELD_BOOL, AT(digest), 0, 0, NULL, NULL, NULL,
-     "test builds: digest of each sampled row's logits; not with stream"},
+     "test builds: digest of each sampled row's logits"},
     {0},
 };
 
@@ -450,9 +450,6 @@ static bool check_request(struct call *c, struct error *err)
     }
     if (r->return_progress && !r->stream) {
         return conflict(err, "return_progress", "'return_progress' is only allowed together with 'stream': true.");
-    }
-    if (r->digest && r->stream) {
-        return conflict(err, "tandem_digest", "'tandem_digest' is not available together with 'stream': true.");
     }
     if (r->best_of && r->best_of < r->n) {
         return conflict(err, "best_of", "'best_of' must not be less than 'n'.");

@@ -178,11 +178,16 @@ void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const st
 void reply_end_chunk_choice(struct gen_reply *r, struct json_writer *w, const struct gen_event *e)
 {
     put_finish(w, e->kind == GEN_FINISH ? e->finish : FINISH_NONE, e->stop, e->stop_id);
+    struct reply_choice *c = &r->choices[e->index];
     if (reply_request(r)->return_token_ids && e->n_tokens) {
-        struct buf *ids = &r->choices[e->index].ids;
-        buf_clear(ids);
-        put_token_ids(ids, e->tokens, e->n_tokens);
-        reply_array(w, "token_ids", ids);
+        buf_clear(&c->ids);
+        put_token_ids(&c->ids, e->tokens, e->n_tokens);
+        reply_array(w, "token_ids", &c->ids);
+    }
+    if (reply_request(r)->digest && e->n_tokens) {
+        buf_clear(&c->digests);
+        put_digests(&c->digests, e->tokens, e->n_tokens);
+        reply_array(w, "tandem_digests", &c->digests);
     }
     json_end_object(w);
 }

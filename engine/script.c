@@ -132,6 +132,10 @@ static bool read_rule(const struct script *s, const struct json *v, struct rule 
 static bool read_rules(struct script *s, struct error *err)
 {
     const struct json *rules = json_get(s->root, "rules"), *fallback = json_get(s->root, "default");
+    if (rules && json_type(rules) != JSON_ARRAY) {
+        return error_set(err, ERR_INVALID, "'rules' of the script must be an array, not %s.",
+                         json_type_name(json_type(rules)));
+    }
     s->n_rules = json_len(rules);
     s->rules = calloc(s->n_rules + 1, sizeof *s->rules);
     if (!s->rules) {

@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "base/sys_file.h"
 #include "base/sys_proc.h"
+#include "gateway/waiting_jobs.h"
 #include "pipeline/event_inbox.h"
 
 #include <errno.h>
@@ -29,12 +30,6 @@
 #define CHILD_READ_SIZE     KIB(256)
 #define CHILD_HEALTHY_MS    60000 /* ready so long: the next loss starts with the shortest backoff again */
 #define CHILD_MAX_LOSSES    64    /* remembered for the restart limit */
-
-struct waiting_job {
-    struct job *job; /* owned */
-    size_t size;     /* of its frames, or a little less */
-    struct waiting_job *next;
-};
 
 struct engine_child {
     struct engine_port port; /* first: the port is the child */
@@ -65,10 +60,10 @@ struct engine_child {
     bool fatal;    /* it said itself that it cannot start */
     bool given_up; /* what it still says is not read */
 
-    struct waiting_job *waiting, *waiting_tail;
-    uint32_t n_waiting;
-    size_t waiting_size;
-    struct loop_timer *timer; /* while something of an incarnation is left: grace; else backoff */
+    struct waiting_jobs waiting;
+    struct engine_event late;          /* of a job whose time was over before an engine had it */
+    struct loop_timer *deadline_timer; /* of the jobs that wait */
+    struct loop_timer *timer;          /* while something of an incarnation is left: grace; else backoff */
     bool closing, finish_deferred;
     void (*on_closed)(void *arg);
     void *on_closed_arg;
@@ -153,80 +148,63 @@ static bool send_job(struct engine_child *c, const struct job *job, struct error
 
 /* ---- jobs that wait for the engine ---- */
 
-static size_t job_size(const struct job *job)
+/* The time of those that wait runs: wakes the port when the first of them is late. */
+static void watch_deadlines(struct engine_child *c)
 {
-    size_t n_ids = (size_t)job->n_prompt + job->n_stop_ids + job->n_dry_breakers;
-    for (uint32_t i = 0; job->accepted && i < job->n_choices; i++) {
-        n_ids += job->accepted[i].n;
+    int64_t at = waiting_jobs_deadline(&c->waiting), now = clock_ms();
+    if (at != INT64_MAX) {
+        loop_timer_start(c->deadline_timer, at > now ? at - now : 0, 0);
     }
-    return sizeof *job + n_ids * sizeof(int32_t) + job->n_bias * sizeof *job->bias + job->constraint_size;
 }
 
 /* Half of what may be queued for an engine: the rest is for what comes right after its HELLO. */
 static bool push_waiting(struct engine_child *c, const struct job *job, struct error *err)
 {
-    size_t size = job_size(job);
-    if (size > CHILD_OUT_QUEUE / 2 - c->waiting_size) {
+    if (waiting_jobs_size_of(job) > CHILD_OUT_QUEUE / 2 - c->waiting.size) {
         return error_set(err, ERR_OVERLOADED,
                          "the model is loading and the requests that wait for it hold %zu bytes. Try again later.",
-                         c->waiting_size);
+                         c->waiting.size);
     }
-    if (c->n_waiting >= c->options.max_waiting) {
+    if (c->waiting.n >= c->options.max_waiting) {
         return error_set(err, ERR_OVERLOADED,
-                         "the model is loading and %u requests wait for it already. Try again later.", c->n_waiting);
+                         "the model is loading and %u requests wait for it already. Try again later.", c->waiting.n);
     }
-    struct waiting_job *w = calloc(1, sizeof *w);
-    if (!w || !(w->job = job_copy(job))) {
-        free(w);
-        return error_set(err, ERR_NO_MEMORY, "no memory to keep a request while the model loads.");
+    if (!waiting_jobs_push(&c->waiting, job, clock_ms(), err)) {
+        return false;
     }
-    if (c->waiting_tail) {
-        c->waiting_tail->next = w;
-    } else {
-        c->waiting = w;
-    }
-    c->waiting_tail = w;
-    c->n_waiting++;
-    w->size = size;
-    c->waiting_size += size;
+    watch_deadlines(c);
     return true;
 }
 
-static struct waiting_job *pop_waiting(struct engine_child *c)
+static const struct engine_event *late_event(struct engine_child *c)
 {
-    struct waiting_job *w = c->waiting;
-    if (w) {
-        c->waiting = w->next;
-        c->waiting_tail = c->waiting ? c->waiting_tail : NULL;
-        c->n_waiting--;
-        c->waiting_size -= w->size;
+    struct job *job = waiting_jobs_expire(&c->waiting, clock_ms());
+    if (!job) {
+        return NULL;
     }
-    return w;
+    c->late = (struct engine_event){.kind = ENGINE_FAILED, .job = job->id, .stop_id = -1};
+    error_set(&c->late.error, ERR_DEADLINE, "The request waited %u ms for the model to load, which is all its time.",
+              job->timeout_ms);
+    free(job);
+    return &c->late;
 }
 
-static void free_waiting(struct waiting_job *w)
+static void on_deadline(void *arg)
 {
-    free(w->job);
-    free(w);
-}
-
-static void drop_waiting(struct engine_child *c)
-{
-    struct waiting_job *w;
-    while ((w = pop_waiting(c))) {
-        free_waiting(w);
-    }
+    struct engine_child *c = arg;
+    wake(c);
+    watch_deadlines(c);
 }
 
 /* What was accepted while the engine loaded is sent in the order it came. When that fails the whole incarnation is
  * given up: the jobs get its ENGINE_LOST. */
 static bool send_waiting(struct engine_child *c, struct error *err)
 {
-    struct waiting_job *w;
+    struct job *job;
     bool ok = true;
-    while (ok && (w = pop_waiting(c))) {
-        ok = send_job(c, w->job, err);
-        free_waiting(w);
+    while (ok && (job = waiting_jobs_pop(&c->waiting, clock_ms()))) {
+        ok = send_job(c, job, err);
+        free(job);
     }
     return ok;
 }
@@ -267,17 +245,8 @@ static void port_cancel(struct engine_port *p, uint64_t job, uint32_t choice)
         }
         return;
     }
-    struct waiting_job **at = &c->waiting, *previous = NULL;
-    for (; *at && choice == WIRE_ALL_CHOICES; previous = *at, at = &(*at)->next) {
-        if ((*at)->job->id == job) {
-            struct waiting_job *w = *at;
-            *at = w->next;
-            c->waiting_tail = c->waiting_tail == w ? previous : c->waiting_tail;
-            c->n_waiting--;
-            c->waiting_size -= w->size;
-            free_waiting(w);
-            return;
-        }
+    if (choice == WIRE_ALL_CHOICES) {
+        waiting_jobs_remove(&c->waiting, job);
     }
 }
 
@@ -289,7 +258,7 @@ static const struct engine_event *port_next(struct engine_port *p)
         c->lost_pending = false;
         event = &c->lost;
     }
-    return event;
+    return event ? event : late_event(c);
 }
 
 static const struct engine_info *port_info(const struct engine_port *p)
@@ -532,8 +501,8 @@ static void finish_incarnation(struct engine_child *c)
     LOG_ERROR("engine lost", "model=%s epoch=%u error=\"%s\"", c->options.name, c->epoch, c->failure.msg);
     bool failed = c->fatal || too_many_losses(c, now);
     int64_t delay = failed ? c->options.gateway->restart_retry_ms : backoff_ms(c);
-    if (failed || was_ready) { /* else nothing was in flight: what waits here goes to the next one */
-        drop_waiting(c);       /* their generations hear of it with the loss */
+    if (failed || was_ready) {           /* else nothing was in flight: what waits here goes to the next one */
+        waiting_jobs_clear(&c->waiting); /* their generations hear of it with the loss */
         announce_loss(c);
     }
     loop_timer_start(c->timer, delay, 0); /* before the callbacks: one of them may close the child */
@@ -666,7 +635,8 @@ struct engine_child *engine_child_create(const struct engine_child_options *opti
     buf_init(&c->in, CHILD_IN_BUFFER);
     c->read_buffer = malloc(CHILD_READ_SIZE);
     c->timer = loop_timer_create(options->gateway->loop, on_timer, c);
-    bool ok = c->read_buffer && c->timer;
+    c->deadline_timer = loop_timer_create(options->gateway->loop, on_deadline, c);
+    bool ok = c->read_buffer && c->timer && c->deadline_timer;
     if (!ok) {
         error_set(err, ERR_NO_MEMORY, "no memory for an engine.");
     }
@@ -683,13 +653,14 @@ void engine_child_free(struct engine_child *c)
     if (!c) {
         return;
     }
-    drop_waiting(c);
+    waiting_jobs_clear(&c->waiting);
     event_inbox_release(&c->inbox);
     shm_release(&c->pool);
     for (int i = 0; i < c->options.n_arguments && i < CHILD_MAX_ARGUMENTS; i++) {
         free(c->arguments[i]);
     }
     loop_timer_free(c->timer);
+    loop_timer_free(c->deadline_timer);
     buf_release(&c->in);
     free(c->read_buffer);
     free(c);

@@ -313,7 +313,7 @@ static void on_child_state(void *arg)
     int restarts = m->child ? engine_child_restarts(m->child) : 0;
     if (restarts > m->seen_restarts) {
         m->seen_restarts = restarts;
-        m->stats.running = m->stats.waiting = 0;
+        m->stats.running = m->stats.waiting = m->stats.pages_referenced = m->stats.pages_cached = 0;
         metrics_engine_restart(m->gateway->metrics, m->metrics_index);
     }
     if (m->child && m->gateway->options.on_state) {
@@ -329,6 +329,16 @@ static void stop_drain(struct gateway *g)
     g->drain_timer = NULL;
 }
 
+/* An end without a word would look like a complete answer. */
+static void fail_running(struct gateway *g)
+{
+    struct error why = {0};
+    error_set(&why, ERR_UNAVAILABLE, "The server is shutting down and this request took too long.");
+    for (size_t i = 0; i < g->n_models; i++) {
+        pipeline_fail_all(g->models[i]->pipeline, &why);
+    }
+}
+
 static void poll_drain(void *arg)
 {
     struct gateway *g = arg;
@@ -339,6 +349,7 @@ static void poll_drain(void *arg)
     if (running == 0 || clock_ms() >= g->drain_until_ms) {
         if (running) {
             LOG_WARN("drain time is over", "running=%zu", running);
+            fail_running(g);
         }
         stop_drain(g);
         g->on_drained(g->on_drained_arg);

@@ -52,7 +52,8 @@ NODISCARD struct gateway *gateway_create(const struct gateway_options *options, 
 /* Reads the model's metadata, makes tokenizer, template, pool and pipeline, and starts the engine. */
 NODISCARD bool gateway_add_model(struct gateway *g, const struct served_model_options *options, struct error *err);
 
-/* Nothing new is accepted (gateway_accepting is false); on_drained when no generation is left or the time is over. */
+/* Nothing new is accepted (gateway_accepting is false); on_drained when no generation is left or the time is over: then
+ * those that still run have been given an UNAVAILABLE error. */
 void gateway_drain(struct gateway *g, int64_t timeout_ms, void (*on_drained)(void *arg), void *arg);
 bool gateway_accepting(const struct gateway *g);
 /* Ends the engines; on_closed when all are gone; the gateway is freed after it. */

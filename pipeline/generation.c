@@ -431,7 +431,7 @@ static void order_choices(struct generation *g, size_t prompt)
 
 static bool wants_tokens(const struct generation *g)
 {
-    return g->request->logprobs || g->request->return_token_ids;
+    return g->request->logprobs || g->request->return_token_ids || g->request->digest;
 }
 
 static bool reserve_scratch(struct generation *g, size_t n_tokens, size_t n_tops)

@@ -146,6 +146,11 @@ static void lose_all(struct pipeline *p, const struct engine_event *event)
     }
 }
 
+void pipeline_fail_all(struct pipeline *p, const struct error *why)
+{
+    lose_all(p, &(struct engine_event){.kind = ENGINE_LOST, .error = *why});
+}
+
 static void route_event(struct pipeline *p, const struct engine_event *event)
 {
     if (event->kind == ENGINE_STATS) {

@@ -61,5 +61,7 @@ struct generation;
 void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation *g), void *arg);
 struct generation *pipeline_find(struct pipeline *p, struct str public_id); /* NULL: none */
 size_t pipeline_n_running(const struct pipeline *p);
+/* Ends every generation that has not finished with this error. Their jobs are not cancelled: the engine is to end. */
+void pipeline_fail_all(struct pipeline *p, const struct error *why);
 
 #endif

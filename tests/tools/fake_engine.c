@@ -158,6 +158,24 @@ static const char *argument(int argc, char **argv, const char *name)
     return "";
 }
 
+static int run(struct fake *f)
+{
+    if (is(f, "exit")) {
+        return 7;
+    }
+    if (is(f, "fatal") || is(f, "fatal-stay")) {
+        say_fatal(f);
+        clock_sleep_ms(is(f, "fatal") ? 0 : STAY_MS);
+        return 3;
+    }
+    clock_sleep_ms(is(f, "slow") ? 300 : 0);
+    f->epoch += is(f, "other-epoch");
+    say_ready(f);
+    misbehave(f);
+    serve(f);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct fake f = {.mode = argument(argc, argv, "--mode"), .arena = arena_create(MIB(16))};
@@ -166,22 +184,10 @@ int main(int argc, char **argv)
     buf_init(&f.in, MIB(64));
     buf_init(&f.out, MIB(64));
     sys_ignore_sigpipe();
-    if (is(&f, "exit")) {
-        return 7;
-    }
-    if (is(&f, "fatal") || is(&f, "fatal-stay")) {
-        say_fatal(&f);
-        clock_sleep_ms(is(&f, "fatal") ? 0 : STAY_MS);
-        return 3;
-    }
-    clock_sleep_ms(is(&f, "slow") ? 300 : 0);
-    f.epoch += is(&f, "other-epoch");
-    say_ready(&f);
-    misbehave(&f);
-    serve(&f);
+    int status = run(&f);
     job_assembly_free(f.parts);
     arena_free(f.arena);
     buf_release(&f.in);
     buf_release(&f.out);
-    return 0;
+    return status;
 }

@@ -63,7 +63,7 @@ static void answer(struct str line, bool caps)
     buf_init(&out, MAX_LINE);
     buf_init(&reply, 8 * MAX_LINE);
     struct json *job = json_parse(line, 300, &err);
-    bool ok = job && (caps                     ? print_caps(job, &out, &err)
+    bool ok = job && (caps                    ? print_caps(job, &out, &err)
                       : json_get(job, "chat") ? render_chat(job, &out, &err)
                                               : render_plain(job, &out, &err));
     struct json_writer w = json_writer(&reply);

@@ -81,11 +81,11 @@ static void sampling_bounds_are_inclusive(void **state)
     struct error err = {0};
 #define X(name, type, fallback, min, max, help)             \
     {                                                       \
-        struct job at = valid_job();                         \
-        at.sampling.name = (type)(min);                      \
-        assert_true(job_check(&at, &err));                   \
-        at.sampling.name = (type)(max);                      \
-        assert_true(job_check(&at, &err));                   \
+        struct job at = valid_job();                        \
+        at.sampling.name = (type)(min);                     \
+        assert_true(job_check(&at, &err));                  \
+        at.sampling.name = (type)(max);                     \
+        assert_true(job_check(&at, &err));                  \
         REFUSE(#name, j.sampling.name = (type)((max) + 1)); \
         REFUSE(#name, j.sampling.name = (type)((min)-1));   \
     }

@@ -1,0 +1,29 @@
+/* Jobs that wait for an engine to be ready, in the order they came: copies of their own, each with the time at which it
+ * must have ended. What has waited so long is given out by waiting_jobs_expire, and a job that is taken out has only
+ * the rest of its time left. The loop's thread; zero-initialised is empty. */
+#ifndef TANDEM_GATEWAY_WAITING_JOBS_H
+#define TANDEM_GATEWAY_WAITING_JOBS_H
+
+#include "wire/job.h"
+
+struct waiting_job;
+
+struct waiting_jobs {
+    struct waiting_job *first, *last;
+    uint32_t n;
+    size_t size; /* of the jobs' frames, or a little less */
+};
+
+/* Bytes that the job would add to size. */
+size_t waiting_jobs_size_of(const struct job *job);
+/* Copies the job to the end; NO_MEMORY. */
+NODISCARD bool waiting_jobs_push(struct waiting_jobs *w, const struct job *job, int64_t now_ms, struct error *err);
+/* The first one, free() it; NULL: none is left. Its timeout_ms is what is left of it, at least 1. */
+struct job *waiting_jobs_pop(struct waiting_jobs *w, int64_t now_ms);
+void waiting_jobs_remove(struct waiting_jobs *w, uint64_t id); /* of a job that does not wait here: nothing */
+/* Takes out one whose time is over, free() it; NULL: none. */
+struct job *waiting_jobs_expire(struct waiting_jobs *w, int64_t now_ms);
+int64_t waiting_jobs_deadline(const struct waiting_jobs *w); /* the earliest, monotonic ms; INT64_MAX: none */
+void waiting_jobs_clear(struct waiting_jobs *w);
+
+#endif

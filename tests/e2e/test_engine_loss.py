@@ -1,0 +1,353 @@
+"""What clients see when a process dies: the engine under its streams, at its start, again and again; the gateway by
+SIGTERM and by SIGKILL. No process is left behind."""
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+
+import httpx
+import psutil
+import pytest
+
+from harness import (PATIENCE, Server, chunk_text, chunks, failing_server, make_model, metric, parse_events,
+                     stream_text, tiny_config, together)
+from script_rules import PLAIN
+
+LIMIT = 5  # losses within a minute after which an engine counts as failed (gateway/gateway.c)
+
+
+def chat(content, **fields):
+    return {"messages": [{"role": "user", "content": content}], **fields}
+
+
+def gone(pid):
+    """A process that nobody has waited for yet is gone too: it does nothing any more."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_gone(pid, what, timeout=10):
+    deadline = time.monotonic() + timeout * PATIENCE
+    while not gone(pid):
+        assert time.monotonic() < deadline, f"{what} (process {pid}) is still there after {timeout * PATIENCE} s"
+        time.sleep(0.01)
+
+
+def kill(server):
+    """kill -9 of the engine; returns when the gateway has noticed."""
+    engine = server.engine()
+    os.kill(engine["pid"], signal.SIGKILL)
+    server.wait_for(lambda: server.engine()["restarts"] > engine["restarts"], "the loss is noticed")
+
+
+@contextlib.contextmanager
+def held_in_loading(server):
+    """Kills the engine and stops the next one while it loads, for as long as the body takes."""
+    for _ in range(LIMIT - 1):
+        kill(server)
+        pid = server.wait_for(lambda: server.engine()["pid"], "the next engine")
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.05)
+        if server.model_status()["state"] == "loading":
+            break
+        os.kill(pid, signal.SIGCONT)  # it was quicker
+    else:
+        pytest.skip("skip: engines load faster than they can be stopped here")
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def restarts(server):
+    return metric(server.metrics(), "tandem_engine_restarts_total")
+
+
+def assert_engine_lost(error):
+    assert error["code"] == "engine_lost" and error["type"] == "server_error", error
+    assert "signal 9" in error["message"] and "again" in error["message"], error
+
+
+# ---- under its streams ----
+
+def stream_until_error(server, body, seen):
+    """All events; counts those with text in seen."""
+    events = []
+    for event in server.stream("/v1/chat/completions", body):
+        events.append(event)
+        if event[0] == "data" and "error" not in event[1] and chunk_text(event[1]):
+            seen.release()
+    return events
+
+
+def test_every_running_request_hears_of_it(new_scripted):
+    """Streams get an error event and their end; who has got nothing yet gets a 503 that says when to come again."""
+    n_streams, n_bodies = 8, 3
+    with new_scripted() as server:
+        seen = threading.Semaphore(0)
+        first = server.engine()["pid"]
+
+        def kill_when_all_run():
+            for _ in range(3 * n_streams):
+                assert seen.acquire(timeout=20 * PATIENCE), "the streams do not run"
+            server.wait_for(lambda: len(server.model_status()["requests"]) == n_streams + n_bodies + 1, "all run")
+            kill(server)
+
+        results = together([
+            *[lambda: stream_until_error(server, chat("KEY-SLOW", max_tokens=3000), seen)] * n_streams,
+            *[lambda: server.post("/v1/chat/completions", chat("KEY-SLOW", max_tokens=3000))] * n_bodies,
+            lambda: server.post("/v1/completions", {"prompt": "KEY-SLOW", "n": 4, "max_tokens": 3000}),
+            kill_when_all_run])
+        for events in results[:n_streams]:
+            errors = [c["error"] for c in chunks(events) if "error" in c]
+            assert len(errors) == 1 and "error" in chunks(events)[-1] and events[-1] == ("done", None)
+            assert_engine_lost(errors[0])
+            text = stream_text(events)
+            assert text and ("tick tock " * 3000).startswith(text)
+        for reply in results[n_streams:-1]:
+            assert reply.status_code == 503 and int(reply.headers["retry-after"]) >= 1
+            assert_engine_lost(reply.json()["error"])
+
+        server.wait_ready(30)
+        assert server.engine()["pid"] not in (0, first) and gone(first)
+        assert server.engine()["restarts"] == restarts(server) == 1
+        assert metric(server.metrics(), "tandem_requests_finished_total", reason="error") == n_streams + n_bodies + 1
+        server.wait_idle()  # also before the new engine has said anything
+        assert stream_text(server.stream("/v1/chat/completions", chat("KEY-PLAIN"))) == PLAIN
+        server.wait_idle()
+
+
+def test_an_engine_that_aborts(new_scripted):
+    """The same by the engine's own fault; what was sent before stays sent."""
+    with new_scripted() as server:
+        events = server.stream_all("/v1/chat/completions", chat("KEY-CRASH"))
+        assert chunks(events)[-1]["error"]["code"] == "engine_lost" and events[-1] == ("done", None)
+        assert "Some words, then".startswith(stream_text(events))
+        server.wait_ready(30)
+        assert restarts(server) == 1
+        assert server.chat("KEY-PLAIN")["choices"][0]["message"]["content"] == PLAIN
+
+
+def test_a_new_engine_gives_the_same_answers(tiny_path):
+    body = {"prompt": "Once upon a time", "max_tokens": 60, "seed": 11, "ignore_eos": True}
+    with Server(tiny_path, "--threads", 1, "--kv-memory", "64M") as server:
+        before = server.complete(**body)
+        server.kill_engine()
+        after = server.complete(**body)
+        assert after["choices"] == before["choices"]
+        assert after["system_fingerprint"] == before["system_fingerprint"]
+
+
+def test_other_servers_are_not_harmed(new_scripted):
+    with new_scripted() as one, new_scripted() as other:
+        seen = threading.Semaphore(0)
+
+        def kill_it():
+            assert seen.acquire(timeout=20 * PATIENCE)
+            kill(one)
+        lost, text, _ = together([
+            lambda: stream_until_error(one, chat("KEY-SLOW", max_tokens=3000), seen),
+            lambda: stream_text(other.stream("/v1/chat/completions", chat("KEY-SLOW", max_tokens=100))),
+            kill_it])
+        assert chunks(lost)[-1]["error"]["code"] == "engine_lost"
+        assert text == ("tick tock " * 100)[:len(text)] and len(text) > 100
+        assert other.engine()["restarts"] == 0
+
+
+# ---- while it starts again ----
+
+def test_requests_wait_for_the_next_engine(new_scripted):
+    """They wait, and succeed; one that leaves is forgotten, one whose time is over gets a 504, too many get a 429."""
+    with new_scripted("--max-waiting", 8) as server:
+        with held_in_loading(server) as pid:
+            reply = server.http.get("/ready")
+            assert reply.status_code == 503 and "loading" in reply.json()["error"]["message"]
+            assert server.http.get("/health").status_code == 200
+            assert metric(server.metrics(), "tandem_model_ready") == 0
+
+            results = []
+            waiting = threading.Thread(target=lambda: results.extend(together(
+                [lambda: server.stream_all("/v1/chat/completions", chat("KEY-PACED"))] * 4
+                + [lambda: server.chat("KEY-PLAIN")["choices"][0]["message"]["content"]] * 3)))
+            waiting.start()
+            server.wait_for(lambda: len(server.model_status()["requests"]) == 7, "they wait")
+            assert {r["phase"] for r in server.model_status()["requests"]} == {"queued"}
+
+            reply = server.post("/v1/completions", {"prompt": "KEY-PLAIN", "timeout": 0.2})
+            assert reply.status_code == 504 and reply.json()["error"]["code"] == "deadline_exceeded"
+            with pytest.raises(httpx.TimeoutException), server.new_http() as impatient:
+                impatient.post("/v1/completions", json={"prompt": "KEY-PLAIN"}, timeout=0.3)
+            server.wait_for(lambda: len(server.model_status()["requests"]) == 7, "the one that left is forgotten")
+
+            with server.new_http() as other, other.stream("POST", "/v1/completions", json={
+                    "prompt": "KEY-PLAIN", "stream": True}) as eighth:
+                assert eighth.status_code == 200
+                reply = server.post("/v1/completions", {"prompt": "KEY-PLAIN"})
+                assert reply.status_code == 429 and reply.json()["error"]["code"] == "server_overloaded"
+                assert "loading" in reply.json()["error"]["message"] and reply.headers["retry-after"]
+            assert server.engine()["pid"] == pid, "the engine that was stopped is still the one"
+        waiting.join()
+        assert [stream_text(events) for events in results[:4]] == [PLAIN] * 4
+        assert results[4:] == [PLAIN] * 3
+        server.wait_ready(30)
+        server.wait_idle()
+
+
+def test_loss_while_loading_keeps_those_who_wait(new_scripted):
+    """Nothing of theirs was in the engine that died: they wait for the next."""
+    with new_scripted() as server:
+        with held_in_loading(server) as pid:
+            results = []
+            waiting = threading.Thread(target=lambda: results.extend(
+                together([lambda: server.chat("KEY-PLAIN")["choices"][0]["message"]["content"]] * 4)))
+            waiting.start()
+            server.wait_for(lambda: len(server.model_status()["requests"]) == 4, "they wait")
+            os.kill(pid, signal.SIGKILL)
+            wait_gone(pid, "the killed engine")
+            server.wait_for(lambda: server.engine()["pid"] != pid, "the loss is noticed")
+        waiting.join()
+        assert results == [PLAIN] * 4
+
+
+def test_killed_again_and_again(new_scripted):
+    """It comes back, waiting longer each time; after too many losses within a minute the model counts as failed, and
+    requests are refused at once."""
+    with new_scripted() as server:
+        states = set()
+        for n in range(1, LIMIT + 2):
+            server.wait_ready(30)
+            kill(server)
+            states.add(server.model_status()["state"])
+            assert server.http.get("/health").status_code == 200
+            assert restarts(server) == server.engine()["restarts"] == n
+        assert states >= {"restarting", "failed"} and server.model_status()["state"] == "failed"
+        reply = server.http.get("/ready")
+        assert reply.status_code == 503 and "failed" in reply.json()["error"]["message"]
+        assert reply.headers["retry-after"]
+        for stream in (False, True):
+            reply = server.post("/v1/chat/completions", chat("KEY-PLAIN", stream=stream))
+            assert reply.status_code == 503 and reply.json()["error"]["code"] == "service_unavailable"
+            assert "signal 9" in reply.json()["error"]["message"] and reply.headers["retry-after"]
+        assert server.engine()["pid"] == 0 and server.tokens("it still tokenizes")
+
+
+# ---- the gateway's end ----
+
+def test_sigterm_lets_running_requests_finish(new_scripted):
+    with new_scripted() as server:
+        pid, seen = server.engine()["pid"], threading.Semaphore(0)
+        idle = server.new_http()
+        assert idle.get("/health").status_code == 200  # leaves an open connection
+
+        def terminate():
+            assert seen.acquire(timeout=20 * PATIENCE)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            try:  # on the connection of before: refused in words, or closed
+                reply = idle.post("/v1/chat/completions", json=chat("KEY-PLAIN"))
+                assert reply.status_code == 503 and "shutting down" in reply.text
+            except httpx.TransportError:
+                pass
+
+        events, body, _ = together([
+            lambda: stream_until_error(server, chat("KEY-SLOW", max_tokens=150), seen),
+            lambda: server.chat("KEY-SLOW", max_tokens=120),
+            terminate])
+        assert chunks(events)[-1]["choices"][0]["finish_reason"] == "length" and events[-1] == ("done", None)
+        assert body["usage"]["completion_tokens"] == 120
+        idle.close()
+        assert server.process.wait(timeout=30 * PATIENCE) == 0
+        wait_gone(pid, "the engine")
+
+
+def test_sigterm_ends_those_who_take_too_long(new_scripted):
+    """They hear of it: an end without a word would look like a complete answer."""
+    with new_scripted("--drain-timeout-ms", 300) as server:
+        pid, seen = server.engine()["pid"], threading.Semaphore(0)
+
+        def terminate():
+            assert seen.acquire(timeout=20 * PATIENCE)
+            server.process.send_signal(signal.SIGTERM)
+        events, reply, _ = together([
+            lambda: stream_until_error(server, chat("KEY-SLOW", max_tokens=3000), seen),
+            lambda: server.post("/v1/chat/completions", chat("KEY-SLOW", max_tokens=3000)),
+            terminate])
+        assert "error" in chunks(events)[-1] and events[-1] == ("done", None), events[-3:]
+        for error in (chunks(events)[-1]["error"], reply.json()["error"]):
+            assert error["code"] == "service_unavailable" and "shutting down" in error["message"]
+        assert reply.status_code == 503
+        assert server.process.wait(timeout=30 * PATIENCE) == 0
+        wait_gone(pid, "the engine")
+
+
+def test_second_sigterm_leaves_at_once(new_scripted):
+    with new_scripted() as server:
+        server.expect_exit(128 + signal.SIGTERM)
+        pid = server.engine()["pid"]
+        with server.http.stream("POST", "/v1/completions", json={"prompt": "KEY-SLOW", "max_tokens": 3000,
+                                                                 "stream": True}) as reply:
+            assert reply.status_code == 200
+            server.process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + 20 * PATIENCE
+            while "stopping" not in server.log():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(timeout=10 * PATIENCE)
+        wait_gone(pid, "the engine")
+
+
+@pytest.mark.parametrize("content", ["KEY-SLOW", "KEY-FAST", None])
+def test_engine_ends_with_a_killed_gateway(new_scripted, content):
+    with new_scripted() as server:
+        server.expect_exit(-signal.SIGKILL)
+        pid = server.engine()["pid"]
+        if content:
+            with server.http.stream("POST", "/v1/completions", json={"prompt": content, "max_tokens": 3000, "n": 8,
+                                                                     "stream": True}) as reply:
+                next(parse_events(reply.iter_bytes()))
+                server.process.kill()
+                server.process.wait()
+        else:
+            server.process.kill()
+            server.process.wait()
+        wait_gone(pid, "the engine")
+
+
+# ---- engines that cannot start ----
+
+@pytest.mark.parametrize("share", [0, 0.0001, 0.02, 0.5, 0.999])
+def test_truncated_file(tiny_path, tmp_path, share):
+    cut = tmp_path / "cut.gguf"
+    data = tiny_path.read_bytes()
+    cut.write_bytes(data[:int(len(data) * share)])
+    with failing_server(cut) as (code, output):
+        assert code == 65, output
+        assert "cut.gguf" in output and re.search(r"cut off|the file has|empty|GGUF", output), output
+
+
+def test_model_without_a_tensor(smollm_path, tmp_path):
+    """Only the engine reads the tensors. It says what is missing; the server does not try again and again."""
+    config = tiny_config()
+    config["tensors"] = [t for t in config["tensors"] if t["name"] != "blk.1.ffn_down.weight"]
+    path = make_model(config, tmp_path / "hole.gguf", smollm_path)
+    with failing_server(path) as (code, output):
+        assert code == 65, output
+        assert "blk.1.ffn_down.weight" in output and output.count("engine started") == 1
+
+
+def test_script_that_is_none(tiny_path, tmp_path):
+    path = tmp_path / "script.json"
+    path.write_text('{"rules": 7}')
+    with failing_server(tiny_path, "--script", path) as (code, output):
+        assert code != 0 and str(path) in output and "rules" in output, output
+
+
+def test_file_that_is_none(tmp_path):
+    with failing_server(tmp_path / "nothing.gguf") as (code, output):
+        assert code == 66 and "nothing.gguf" in output, output
