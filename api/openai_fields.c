@@ -442,6 +442,10 @@ static bool conflict(struct error *err, const char *param, const char *why)
 static bool check_request(struct call *c, struct error *err)
 {
     struct gen_request *r = &c->request;
+    if (r->truncate_prompt_tokens == 0 && !json_is_null(json_get(c->body, "truncate_prompt_tokens"))) {
+        return conflict(err, "truncate_prompt_tokens",
+                        "Invalid value for 'truncate_prompt_tokens': expected -1 or at least 1, but got 0.");
+    }
     if (r->has_stream_options && !r->stream) {
         return conflict(err, "stream_options", "'stream_options' is only allowed together with 'stream': true.");
     }

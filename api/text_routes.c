@@ -225,7 +225,8 @@ bool api__work_detokenize(struct call *c, struct error *err)
     for (size_t i = 0; i < n; i++) {
         int64_t id = json_int(json_at(r->tokens, i));
         if (id < 0 || id >= tokenizer_n_vocab(t)) {
-            return error_set_param(err, ERR_INVALID, "tokens", "token id %lld is outside the vocabulary of %d tokens.",
+            return error_set_param(err, ERR_INVALID, "tokens",
+                                   "Invalid value for 'tokens': token id %lld is outside the vocabulary of %d tokens.",
                                    (long long)id, tokenizer_n_vocab(t));
         }
         ids[i] = (int32_t)id;

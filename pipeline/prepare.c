@@ -39,18 +39,21 @@ static bool add_id(struct preparing *w, int32_t id)
            (w->tokens.ids[w->tokens.n++] = id, true);
 }
 
-static bool add_ids(struct preparing *w, const int32_t *ids, size_t n, size_t prompt)
+static bool check_id(struct preparing *w, const char *param, int32_t id)
 {
     int32_t n_vocab = tokenizer_n_vocab(tokenizer_of(w));
+    return (id >= 0 && id < n_vocab) ||
+           error_set_param(w->err, ERR_INVALID, param,
+                           "Invalid value for '%s': token id %d is outside the vocabulary of %d tokens (0 to %d).",
+                           param, id, n_vocab, n_vocab - 1);
+}
+
+static bool add_ids(struct preparing *w, const int32_t *ids, size_t n, size_t prompt)
+{
+    char param[64];
+    snprintf(param, sizeof param, w->r->n_prompts > 1 ? "prompt[%zu]" : "prompt", prompt);
     for (size_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || ids[i] >= n_vocab) {
-            char param[64];
-            snprintf(param, sizeof param, w->r->n_prompts > 1 ? "prompt[%zu]" : "prompt", prompt);
-            return error_set_param(w->err, ERR_INVALID, param,
-                                   "token id %d is outside the vocabulary of %d tokens (0 to %d).", ids[i], n_vocab,
-                                   n_vocab - 1);
-        }
-        if (!add_id(w, ids[i])) {
+        if (!check_id(w, param, ids[i]) || !add_id(w, ids[i])) {
             return false;
         }
     }
@@ -230,19 +233,14 @@ static bool resolve_max_tokens(struct preparing *w, uint32_t n_context, uint32_t
 static bool check_vocabulary_ids(struct preparing *w)
 {
     const struct gen_request *r = w->r;
-    int32_t n_vocab = tokenizer_n_vocab(tokenizer_of(w));
     for (size_t i = 0; i < r->n_bias; i++) {
-        if (r->bias[i].id < 0 || r->bias[i].id >= n_vocab) {
-            return error_set_param(w->err, ERR_INVALID, "logit_bias",
-                                   "token id %d is outside the vocabulary of %d tokens (0 to %d).", r->bias[i].id,
-                                   n_vocab, n_vocab - 1);
+        if (!check_id(w, "logit_bias", r->bias[i].id)) {
+            return false;
         }
     }
     for (size_t i = 0; i < r->n_stop_ids; i++) {
-        if (r->stop_ids[i] < 0 || r->stop_ids[i] >= n_vocab) {
-            return error_set_param(w->err, ERR_INVALID, "stop_token_ids",
-                                   "token id %d is outside the vocabulary of %d tokens (0 to %d).", r->stop_ids[i],
-                                   n_vocab, n_vocab - 1);
+        if (!check_id(w, "stop_token_ids", r->stop_ids[i])) {
+            return false;
         }
     }
     return true;
