@@ -274,9 +274,11 @@ static bool set_scalar(const struct option *o, const struct json *v, struct aren
     struct str text = json_type(v) == JSON_STRING ? json_str(v)
                       : json_type(v) == JSON_BOOL ? str_of(json_bool(v) ? "on" : "off")
                                                   : json_number_text(v);
-    if (json_type(v) == JSON_OBJECT || json_type(v) == JSON_ARRAY || json_type(v) == JSON_NULL) {
-        return error_set(err, ERR_INVALID, "%s: expected a string, a number or a boolean, but got %s.", where,
-                         json_type_name(json_type(v)));
+    bool is_text = o->kind == OPTION_STR || o->kind == OPTION_LIST;
+    if (json_type(v) == JSON_OBJECT || json_type(v) == JSON_ARRAY || json_type(v) == JSON_NULL ||
+        (is_text && json_type(v) != JSON_STRING)) {
+        return error_set(err, ERR_INVALID, "%s: expected %s, but got %s.", where,
+                         is_text ? "a string" : "a string, a number or a boolean", json_type_name(json_type(v)));
     }
     if (text.len && memchr(text.ptr, '\0', text.len)) {
         return error_set(err, ERR_INVALID, "%s: a NUL character is not possible.", where);
