@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 JOBS  ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV  := $(BUILD)/venv
 
-.PHONY: all build serve test unit e2e check format asan tsan fuzz fuzz-all bench oracle docs soak models deps test-deps clean help
+.PHONY: all build serve test unit e2e check cross-check format asan tsan fuzz fuzz-all bench oracle docs soak models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -34,6 +34,11 @@ e2e: build test-deps models ## only the end-to-end tests, with the official clie
 check: build test-deps ## include rules, banned functions, sizes, complexity, globals, formatting, stale docs
 	@ninja -C $(BUILD) -j $(JOBS)
 	@$(VENV)/bin/python tools/check/check.py --build $(BUILD)
+
+cross-check: build ## compile everything for the other platforms (Linux and macOS on arm64)
+	@test -x $(BUILD)/cross/venv/bin/python || python3 -m venv $(BUILD)/cross/venv
+	@$(BUILD)/cross/venv/bin/pip install -q --disable-pip-version-check ziglang==0.13.0.post1
+	@tools/cross_check.py --build $(BUILD) --zig $(BUILD)/cross/venv/bin/python
 
 format: ## reformat all C sources
 	@git ls-files '*.c' '*.h' | grep -v -E 'text/unicode_table' | xargs clang-format -i
