@@ -186,8 +186,10 @@ static void quantizers_stay_close(void **state)
         dtype_to_f32(cases[c].type, blocks, 512, y);
         free(blocks);
         double worst = 0;
-        for (int i = 0; i < 512; i++)
-            worst = fmax(worst, fabs((double)x[i] - (double)y[i]) / 0.75);
+        for (int i = 0; i < 512; i++) { /* not fmax: gcc 12 for arm64 fails to vectorize it, with an internal error */
+            double error = fabs((double)x[i] - (double)y[i]) / 0.75;
+            worst = error <= worst ? worst : error;
+        }
         if (worst > cases[c].bound)
             fail_msg("%s: error %g beyond %g", dtype_info(cases[c].type)->name, worst, cases[c].bound);
     }
