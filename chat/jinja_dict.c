@@ -102,7 +102,7 @@ static bool find_pair(struct render *r, const struct jdict *d, const struct jval
 
 bool jinja__dict_find(struct render *r, const struct jdict *d, const struct jval *key, const struct jval **out)
 {
-    uint64_t hash;
+    uint64_t hash = 0;
     struct jpair *p;
     if (!jinja__hash(r, key, 0, &hash) || !find_pair(r, d, key, hash, &p)) {
         return false;
@@ -157,7 +157,7 @@ static bool grow(struct render *r, struct jdict *d)
 
 bool jinja__dict_put(struct render *r, struct jdict *d, const struct jval *key, const struct jval *value)
 {
-    uint64_t hash;
+    uint64_t hash = 0;
     struct jpair *p;
     if (!jinja__hash(r, key, 0, &hash) || !find_pair(r, d, key, hash, &p)) {
         return false;

@@ -56,7 +56,7 @@ bool jinja__charge_bytes(struct render *r, size_t bytes)
 
 bool jinja__charge_search(struct render *r, struct str in, struct str what)
 {
-    return jinja__charge(r, in.len / 32 + in.len / 32 * (what.len / 64));
+    return jinja__charge(r, in.len / 16 + in.len / 32 * (what.len / 16));
 }
 
 void *jinja__alloc(struct render *r, size_t n, size_t size)

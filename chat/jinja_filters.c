@@ -267,6 +267,7 @@ FILTER(f_format)
 
 static void put_quoted_url(struct buf *b, struct str s, bool query)
 {
+    static const char hex[] = "0123456789ABCDEF";
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
         bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
@@ -274,7 +275,9 @@ static void put_quoted_url(struct buf *b, struct str s, bool query)
         if (plain || (c == ' ' && query)) {
             buf_putc(b, plain ? (char)c : '+');
         } else {
-            buf_printf(b, "%%%02X", c);
+            buf_putc(b, '%');
+            buf_putc(b, hex[c >> 4]);
+            buf_putc(b, hex[c & 15]);
         }
     }
 }
@@ -290,7 +293,7 @@ static bool put_url_pair(struct render *r, const struct jval *pair)
         return jinja__fail(r, "urlencode takes pairs of names and values.");
     }
     for (int i = 0; i < 2; i++) {
-        if (!jinja__to_str(r, &b.items[i], &text)) {
+        if (!jinja__to_str(r, &b.items[i], &text) || !jinja__charge_bytes(r, 8 * text.s.len)) {
             return false;
         }
         put_quoted_url(jinja__text(r), text.s, true);
@@ -310,7 +313,7 @@ FILTER(f_urlencode)
         }
         size_t mark = jinja__text_begin(r);
         put_quoted_url(jinja__text(r), text.s, false);
-        return jinja__text_end(r, mark, out);
+        return jinja__charge_bytes(r, 8 * text.s.len) && jinja__text_end(r, mark, out);
     }
     if (self->type == J_DICT) {
         struct jview *view = jinja__alloc(r, 1, sizeof *view);
@@ -336,7 +339,7 @@ FILTER(f_urlencode)
 static bool bad_attribute(struct str name)
 {
     for (size_t i = 0; i < name.len; i++) {
-        if (strchr(" \t\n\r\f\v/>=", name.ptr[i])) {
+        if (name.ptr[i] && strchr(" \t\n\r\f\v/>=", name.ptr[i])) {
             return true;
         }
     }
@@ -392,25 +395,33 @@ static void put_without_tags(struct buf *b, struct str s)
     }
 }
 
-/* A character reference at s: its length and character, or 0. Named ones: only those of XML, and nbsp. */
-static size_t reference(struct str s, uint32_t *c)
+/* What the number of a character reference stands for in HTML: Windows-1252 for the C1 controls, nothing (0) for what
+ * is no character. */
+static uint32_t referred(uint32_t number)
 {
-    static const struct {
-        const char *name;
-        uint32_t c;
-    } names[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}, {"&nbsp;", 0xA0}};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (str_starts(s, str_of(names[i].name))) {
-            *c = names[i].c;
-            return strlen(names[i].name);
-        }
+    static const uint16_t c1[32] = {0x20AC, 0x81,   0x201A, 0x192,  0x201E, 0x2026, 0x2020, 0x2021,
+                                    0x2C6,  0x2030, 0x160,  0x2039, 0x152,  0x8D,   0x17D,  0x8F,
+                                    0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+                                    0x2DC,  0x2122, 0x161,  0x203A, 0x153,  0x9D,   0x17E,  0x178};
+    const uint32_t replacement = 0xFFFD;
+    if (number == 0 || number > 0x10FFFF || (number >= 0xD800 && number < 0xE000)) {
+        return replacement;
     }
+    if (number >= 0x80 && number < 0xA0) {
+        return c1[number - 0x80];
+    }
+    bool control = (number < 0x20 && !strchr("\t\n\f\r", (int)number)) || number == 0x7F;
+    bool none = (number >= 0xFDD0 && number <= 0xFDEF) || (number & 0xFFFE) == 0xFFFE;
+    return control || none ? 0 : number;
+}
+
+/* "&#65;" or "&#x41;", the semicolon may be missing. */
+static size_t numeric_reference(struct str s, uint32_t *c)
+{
     bool hex = str_starts(s, STR("&#x")) || str_starts(s, STR("&#X"));
     size_t i = hex ? 3 : 2, start = i;
-    if (!str_starts(s, STR("&#"))) {
-        return 0;
-    }
-    for (*c = 0; i < s.len && i - start < 7; i++) {
+    uint32_t number = 0;
+    for (; i < s.len; i++) {
         char d = s.ptr[i];
         int digit = d >= '0' && d <= '9'                        ? d - '0'
                     : hex && (d | 32) >= 'a' && (d | 32) <= 'f' ? (d | 32) - 'a' + 10
@@ -418,17 +429,53 @@ static size_t reference(struct str s, uint32_t *c)
         if (digit < 0) {
             break;
         }
-        *c = *c * (hex ? 16 : 10) + (uint32_t)digit;
+        number = number > 0x10FFFF ? number : number * (hex ? 16 : 10) + (uint32_t)digit;
     }
-    char utf8[4];
-    return i > start && i < s.len && s.ptr[i] == ';' && *c && utf8_encode(*c, utf8) ? i + 1 : 0;
+    *c = referred(number);
+    return i == start ? 0 : i + (i < s.len && s.ptr[i] == ';');
+}
+
+/* A character reference at s: its length and character (0: none), or 0. Of the names only those of XML, and nbsp. */
+static size_t reference(struct str s, uint32_t *c)
+{
+    static const struct {
+        const char *name;
+        uint32_t c;
+    } names[] = {{"&apos;", '\''}, {"&amp", '&'}, {"&lt", '<'}, {"&gt", '>'}, {"&quot", '"'},
+                 {"&nbsp", 0xA0},  {"&AMP", '&'}, {"&LT", '<'}, {"&GT", '>'}, {"&QUOT", '"'}};
+    if (str_starts(s, STR("&#"))) {
+        return numeric_reference(s, c);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        size_t n = strlen(names[i].name);
+        if (str_starts(s, str_of(names[i].name))) {
+            *c = names[i].c;
+            return n + (i > 0 && n < s.len && s.ptr[n] == ';');
+        }
+    }
+    return 0;
+}
+
+static void put_unescaped(struct buf *b, struct str s)
+{
+    for (size_t i = 0, n; i < s.len; i += n) {
+        uint32_t c = 0;
+        char utf8[4];
+        n = s.ptr[i] == '&' ? reference(str_slice(s, i, s.len), &c) : 0;
+        if (!n) {
+            n = 1;
+            buf_putc(b, s.ptr[i]);
+        } else if (c) {
+            buf_append_bytes(b, utf8, utf8_encode(c, utf8));
+        }
+    }
 }
 
 FILTER(f_striptags)
 {
     struct jval text, plain, words;
     UNUSED;
-    if (!jinja__to_str(r, self, &text)) {
+    if (!jinja__to_str(r, self, &text) || !jinja__charge_bytes(r, 4 * text.s.len)) {
         return false;
     }
     size_t mark = jinja__text_begin(r);
@@ -437,15 +484,8 @@ FILTER(f_striptags)
         return false;
     }
     for (size_t i = 0; i < words.list->n; i++) {
-        struct str word = words.list->items[i].s;
         buf_puts(jinja__text(r), i ? " " : "");
-        for (size_t k = 0; k < word.len;) {
-            uint32_t c;
-            char utf8[4];
-            size_t n = word.ptr[k] == '&' ? reference(str_slice(word, k, word.len), &c) : 0;
-            buf_append_bytes(jinja__text(r), n ? utf8 : word.ptr + k, n ? utf8_encode(c, utf8) : 1);
-            k += n ? n : 1;
-        }
+        put_unescaped(jinja__text(r), words.list->items[i].s);
     }
     return jinja__text_end(r, mark, out);
 }
@@ -463,7 +503,7 @@ FILTER(f_abs)
         return jinja__fail(r, "bad operand type for abs(): '%s'", jinja__type_name(self));
     }
     *out = jval_int(jval_to_int(self));
-    return self->i >= 0 || jinja__negate(r, true, self, out);
+    return out->i >= 0 || jinja__negate(r, true, self, out);
 }
 
 /* Digits of a number as Python writes them, underscores between digits removed; false when there is more than that. */
@@ -556,12 +596,10 @@ static bool float_to_int(struct render *r, double f, struct jval *out)
 FILTER(f_int)
 {
     struct jval fallback = arg[0].type == J_ABSENT ? jval_int(0) : arg[0];
-    int64_t base, i = 0;
+    const int64_t no_base = 1; /* one that no number has: then only the reading as a float is left */
+    int64_t base = arg[1].type == J_ABSENT ? 10 : jval_is_int(&arg[1]) ? jval_to_int(&arg[1]) : no_base, i = 0;
     double f;
     (void)raw;
-    if (!jinja__arg_int(r, &arg[1], 10, &base)) {
-        return false;
-    }
     if (jval_is_int(self)) {
         *out = jval_int(jval_to_int(self));
         return true;
@@ -574,6 +612,9 @@ FILTER(f_int)
     }
     if (self->type == J_STRING) {
         enum parsed parsed = parse_int(self->s, base, &i);
+        if (!jinja__charge_bytes(r, 8 * self->s.len)) {
+            return false;
+        }
         if (parsed == TOO_BIG) {
             return jinja__fail(r, "integer overflow: the result has more than 64 bits.");
         }
@@ -595,6 +636,9 @@ FILTER(f_float)
     (void)raw;
     if (self->type == J_UNDEFINED) {
         return jinja__fail_undefined(r, self);
+    }
+    if (self->type == J_STRING && !jinja__charge_bytes(r, 8 * self->s.len)) {
+        return false;
     }
     if (jval_is_number(self)) {
         *out = jval_float(jval_to_float(self));
@@ -652,24 +696,27 @@ FILTER(f_round)
     struct str method;
     struct jval ten = jval_int(10), factor, scaled;
     (void)raw;
-    if (!jinja__arg_int(r, &arg[0], 0, &precision) || !jinja__arg_str(r, &arg[1], STR("common"), &method)) {
+    if (!jinja__arg_str(r, &arg[1], STR("common"), &method)) {
         return false;
     }
-    bool ceiling = str_eq(method, STR("ceil"));
-    if (!ceiling && !str_eq(method, STR("floor")) && !str_eq(method, STR("common"))) {
+    bool ceiling = str_eq(method, STR("ceil")), common = str_eq(method, STR("common"));
+    if (!ceiling && !common && !str_eq(method, STR("floor"))) {
         return jinja__fail(r, "method must be common, ceil or floor");
     }
     if (!jval_is_number(self)) {
         return jinja__fail(r, "type %s doesn't define __round__ method", jinja__type_name(self));
     }
-    if (str_eq(method, STR("common"))) {
+    if (common) {
+        if (!jinja__arg_int(r, &arg[0], 0, &precision)) {
+            return false;
+        }
         if (jval_is_int(self)) {
             return round_int(r, jval_to_int(self), precision, out);
         }
         *out = jval_float(round_float(self->f, precision));
         return true;
     }
-    struct jval exponent = jval_int(precision);
+    struct jval exponent = arg[0].type == J_ABSENT ? jval_int(0) : arg[0];
     if (!jinja__arith(r, OP_POW, &ten, &exponent, &factor) || !jinja__arith(r, OP_MUL, self, &factor, &scaled)) {
         return false;
     }
@@ -685,7 +732,7 @@ FILTER(f_filesizeformat)
     double base = binary ? 1024 : 1000, bytes, unit = base;
     char text[64];
     size_t i = 0;
-    struct jval number;
+    struct jval number = jval_int(0);
     if (jval_is_number(self)) {
         bytes = jval_to_float(self);
     } else if (self->type != J_STRING || !parse_float(self->s, &bytes)) {

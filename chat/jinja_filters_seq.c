@@ -319,6 +319,7 @@ static bool reversed(struct render *r, const struct jval *v, struct jval *out)
             return false;
         }
         for (size_t i = b.n; i-- > 0;) {
+            b.items[i].markup = v->markup; /* read by index, which keeps the mark */
             if (!jinja__push(r, &back, &b.items[i])) {
                 return false;
             }
@@ -418,8 +419,7 @@ FILTER(f_reverse)
 
 FILTER(f_items)
 {
-    struct jiterator it = {
-        .kind = self->type == J_UNDEFINED ? IT_EMPTY : IT_PAIRS, .source = *self, .view = J_ITEMS};
+    struct jiterator it = {.kind = self->type == J_UNDEFINED ? IT_EMPTY : IT_PAIRS, .source = *self, .view = J_ITEMS};
     UNUSED;
     return iterator_value(r, &it, out);
 }
@@ -441,9 +441,9 @@ static struct jval fill_of(const struct jval *arg)
 FILTER(f_batch)
 {
     struct jiterator it = {.kind = IT_BATCH, .fallback = fill_of(&arg[1])};
-    int64_t n;
+    int64_t n = -1; /* a count that is no number is never reached */
     (void)raw;
-    if (!jinja__arg_int(r, &arg[0], 0, &n)) {
+    if ((jval_is_number(&arg[0]) || it.fallback.type != J_ABSENT) && !jinja__arg_int(r, &arg[0], 0, &n)) {
         return false;
     }
     if (n == 0) {

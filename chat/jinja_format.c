@@ -3,162 +3,8 @@
 #include "chat/jinja_internal.h"
 
 #include <math.h>
-#include <stdio.h>
 
-#define MAX_WIDTH     ((int64_t)1 << 24)
-#define MAX_PRECISION 100
-
-/* ---- numbers ---- */
-
-struct number_text {
-    char sign;
-    const char *prefix;
-    char digits[512]; /* a double has at most 309 digits before the point, MAX_PRECISION after it */
-    size_t n, n_whole;
-};
-
-static void fill_with(struct buf *b, uint32_t c, int64_t n)
-{
-    char utf8[4];
-    size_t size = utf8_encode(c, utf8);
-    for (int64_t i = 0; i < n; i++) {
-        buf_append_bytes(b, utf8, size);
-    }
-}
-
-bool jinja__pad(struct render *r, struct str text, const struct jspec *spec, char default_align)
-{
-    int64_t missing = spec->width - (int64_t)jinja__n_chars(text);
-    char align = spec->align ? spec->align : default_align;
-    missing = missing < 0 ? 0 : missing;
-    int64_t left = align == '<' ? 0 : align == '^' ? missing / 2 : missing;
-    fill_with(jinja__text(r), spec->fill, left);
-    buf_append(jinja__text(r), text);
-    fill_with(jinja__text(r), spec->fill, missing - left);
-    return jinja__charge_bytes(r, (size_t)missing + text.len);
-}
-
-static void put_grouped(struct buf *b, const struct number_text *t, const struct jspec *spec)
-{
-    size_t group = spec->grouping == '_' && strchr("box", spec->type | 32) && spec->type ? 4 : 3;
-    for (size_t i = 0; i < t->n; i++) {
-        if (spec->grouping && i && i < t->n_whole && (t->n_whole - i) % group == 0) {
-            buf_putc(b, spec->grouping);
-        }
-        buf_putc(b, t->digits[i]);
-    }
-}
-
-static bool put_number(struct render *r, const struct number_text *t, const struct jspec *spec)
-{
-    char sign[4];
-    size_t mark = jinja__text_begin(r);
-    struct jspec s = *spec;
-    struct jval text;
-    struct buf *b = jinja__text(r);
-    snprintf(sign, sizeof sign, "%s%s", t->sign ? (char[2]){t->sign, '\0'} : "", t->prefix);
-    if (s.zero && !s.align) {
-        s.fill = '0';
-        s.align = '=';
-    }
-    if (s.align == '=') {
-        put_grouped(b, t, &s);
-        if (!jinja__text_end(r, mark, &text)) {
-            return false;
-        }
-        buf_puts(jinja__text(r), sign);
-        s.width -= (int64_t)strlen(sign);
-        s.align = '>';
-        return jinja__pad(r, text.s, &s, '>');
-    }
-    buf_puts(b, sign);
-    put_grouped(b, t, &s);
-    return jinja__text_end(r, mark, &text) && jinja__pad(r, text.s, &s, '>');
-}
-
-static char sign_of(bool negative, const struct jspec *spec)
-{
-    return negative ? '-' : spec->sign == '+' || spec->sign == ' ' ? spec->sign : '\0';
-}
-
-static bool format_int(struct render *r, int64_t v, const struct jspec *spec)
-{
-    struct number_text t = {.sign = sign_of(v < 0, spec), .prefix = ""};
-    uint64_t left = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-    char kind = (char)(spec->type | 32), reversed[80];
-    unsigned base = kind == 'x' ? 16 : kind == 'o' ? 8 : kind == 'b' ? 2 : 10;
-    const char *names = spec->type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
-    size_t n = 0;
-    do {
-        reversed[n++] = names[left % base];
-        left /= base;
-    } while (left);
-    size_t zeros = spec->precision > (int64_t)n ? (size_t)spec->precision - n : 0;
-    memset(t.digits, '0', zeros);
-    for (size_t i = 0; i < n; i++) {
-        t.digits[zeros + i] = reversed[n - 1 - i];
-    }
-    t.n = t.n_whole = zeros + n;
-    if (spec->alternate && base != 10) {
-        t.prefix = spec->type == 'X' ? "0X" : base == 16 ? "0x" : base == 8 ? "0o" : "0b";
-    }
-    return put_number(r, &t, spec);
-}
-
-static void float_digits(struct number_text *t, double v, const struct jspec *spec)
-{
-    char text[JINJA_FLOAT_SIZE];
-    int precision = spec->precision < 0 ? 6 : (int)spec->precision;
-    char type = spec->type;
-    if (!type && spec->precision < 0) {
-        snprintf(t->digits, sizeof t->digits, STR_FMT, STR_ARG(jinja__float_text(v, text)));
-    } else if (type == 'e' || type == 'E') {
-        snprintf(t->digits, sizeof t->digits, type == 'e' ? "%.*e" : "%.*E", precision, v);
-    } else if (type == 'f' || type == 'F' || type == '%') {
-        snprintf(t->digits, sizeof t->digits, type == 'F' ? "%.*F%s" : "%.*f%s", precision, v, type == '%' ? "%" : "");
-    } else {
-        precision = precision ? precision : 1;
-        snprintf(t->digits, sizeof t->digits,
-                 type == 'G'       ? spec->alternate ? "%#.*G" : "%.*G"
-                 : spec->alternate ? "%#.*g"
-                                   : "%.*g",
-                 precision, v);
-        if (!type && !strpbrk(t->digits, ".en")) {
-            size_t n = strlen(t->digits);
-            memcpy(t->digits + n, ".0", sizeof ".0");
-        }
-    }
-}
-
-static bool format_float(struct render *r, double v, const struct jspec *spec)
-{
-    struct number_text t = {.sign = sign_of(signbit(v) && v == v, spec), .prefix = ""};
-    v = spec->type == '%' ? fabs(v) * 100 : fabs(v);
-    float_digits(&t, v, spec);
-    t.n = strlen(t.digits);
-    while (t.n_whole < t.n && t.digits[t.n_whole] >= '0' && t.digits[t.n_whole] <= '9') {
-        t.n_whole++;
-    }
-    return put_number(r, &t, spec);
-}
-
-bool jinja__format_number(struct render *r, const struct jval *v, const struct jspec *spec)
-{
-    char utf8[4];
-    bool as_int = !spec->type || strchr("dboxXn", spec->type);
-    if (spec->type == 'c') {
-        int64_t c = jval_is_int(v) ? jval_to_int(v) : -1;
-        size_t n = c >= 0 && c <= 0x10FFFF ? utf8_encode((uint32_t)c, utf8) : 0;
-        return n ? jinja__pad(r, (struct str){utf8, n}, spec, '<') : jinja__fail(r, "%%c arg not in range(0x110000)");
-    }
-    if (jval_is_int(v) && as_int) {
-        return format_int(r, jval_to_int(v), spec);
-    }
-    if (spec->type && !strchr("eEfFgGn%", spec->type)) {
-        return jinja__fail(r, "Unknown format code '%c' for object of type '%s'", spec->type, jinja__type_name(v));
-    }
-    return format_float(r, jval_to_float(v), spec);
-}
+#define MAX_WIDTH ((int64_t)1 << 24)
 
 /* ---- the % operator ---- */
 
@@ -175,8 +21,9 @@ struct percent {
 static bool next_value(struct percent *p, struct jval *out)
 {
     size_t n = p->is_tuple ? p->values->list->n : 1;
-    if (p->named) {
+    if (p->named) { /* once: a width of "*" takes it, too */
         *out = *p->named;
+        p->named = NULL;
         return true;
     }
     if (p->used >= n || p->used_mapping) {
@@ -258,9 +105,7 @@ static bool read_conversion(struct percent *p, struct jspec *spec)
         }
         spec->precision = negative ? 0 : spec->precision;
     }
-    while (at_char(p) && strchr("hlL", at_char(p))) {
-        p->at++;
-    }
+    p->at += at_char(p) && strchr("hlL", at_char(p)); /* one length modifier, without effect */
     spec->type = at_char(p);
     p->at++;
     return spec->type || jinja__fail(p->r, "incomplete format");
@@ -298,7 +143,7 @@ static bool put_number_value(struct percent *p, const struct jval *v, struct jsp
         }
         number = jval_int((int64_t)v->f);
     }
-    if (spec->precision > MAX_PRECISION) {
+    if (spec->precision > JINJA_MAX_PRECISION) {
         return jinja__fail(p->r, "precision too big");
     }
     spec->type = spec->type == 'i' || spec->type == 'u' ? 'd' : spec->type;
@@ -312,14 +157,12 @@ static bool put_conversion(struct percent *p)
 {
     struct jspec spec;
     struct jval v;
-    if (!read_conversion(p, &spec)) {
-        return false;
-    }
-    if (spec.type == '%') {
+    if (at_char(p) == '%') {
         buf_putc(jinja__text(p->r), '%');
+        p->at++;
         return true;
     }
-    if (!next_value(p, &v)) {
+    if (!read_conversion(p, &spec) || !next_value(p, &v)) {
         return false;
     }
     if (spec.type == 's' || spec.type == 'r') {
@@ -377,43 +220,53 @@ struct formatter {
     bool escape;  /* the format is marked as HTML */
 };
 
-static bool parse_spec(struct render *r, struct str s, struct jspec *spec)
+/* Reads the digits at *at; what is above MAX_WIDTH stays above it. */
+static int64_t spec_digits(struct str s, size_t *at)
+{
+    int64_t v = 0;
+    for (; *at < s.len && s.ptr[*at] >= '0' && s.ptr[*at] <= '9'; ++*at) {
+        v = v > MAX_WIDTH ? v : v * 10 + (s.ptr[*at] - '0');
+    }
+    return v;
+}
+
+/* The character at *at when it is one of `set`, which is then passed; else NUL. */
+static char spec_char(struct str s, size_t *at, const char *set)
+{
+    bool there = *at < s.len && s.ptr[*at] && strchr(set, s.ptr[*at]);
+    return there ? s.ptr[(*at)++] : '\0';
+}
+
+/* "[[fill]align]" */
+static void spec_align(struct str s, size_t *at, struct jspec *spec)
 {
     uint32_t c = 0;
-    size_t n = s.len ? utf8_decode(s, &c) : 0, i = 0;
-    *spec = (struct jspec){.fill = ' ', .precision = -1};
-    bool fill_given = n && n < s.len && strchr("<>=^", s.ptr[n]);
-    if (fill_given) {
+    size_t n = s.len ? utf8_decode(s, &c) : 0;
+    spec->align = spec_char(s, &n, "<>=^");
+    if (spec->align) {
         spec->fill = c;
-        spec->align = s.ptr[n];
-        i = n + 1;
-    } else if (s.len && strchr("<>=^", s.ptr[0])) {
-        spec->align = s.ptr[0];
-        i = 1;
+        *at = n;
+    } else {
+        spec->align = spec_char(s, at, "<>=^");
     }
-    if (i < s.len && strchr("+- ", s.ptr[i])) {
-        spec->sign = s.ptr[i++];
-    }
-    if (i < s.len && s.ptr[i] == '#') {
-        spec->alternate = true;
-        i++;
-    }
-    if (i < s.len && s.ptr[i] == '0') {
-        spec->zero = true;
-        spec->fill = fill_given ? spec->fill : '0';
-        i++;
-    }
-    for (; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++) {
-        spec->width = spec->width > MAX_WIDTH ? spec->width : spec->width * 10 + (s.ptr[i] - '0');
-    }
-    if (i < s.len && (s.ptr[i] == ',' || s.ptr[i] == '_')) {
-        spec->grouping = s.ptr[i++];
-    }
-    if (i < s.len && s.ptr[i] == '.') {
-        size_t start = ++i;
-        for (spec->precision = 0; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++) {
-            spec->precision = spec->precision > MAX_WIDTH ? spec->precision : spec->precision * 10 + (s.ptr[i] - '0');
-        }
+}
+
+/* "[[fill]align][sign][#][0][width][grouping][.precision][type]" */
+static bool parse_spec(struct render *r, struct str s, struct jspec *spec)
+{
+    size_t i = 0;
+    *spec = (struct jspec){.fill = ' ', .precision = -1};
+    spec_align(s, &i, spec);
+    bool fill_given = i > 1;
+    spec->sign = spec_char(s, &i, "+- ");
+    spec->alternate = spec_char(s, &i, "#") != '\0';
+    spec->zero = spec_char(s, &i, "0") != '\0';
+    spec->fill = spec->zero && !fill_given ? '0' : spec->fill;
+    spec->width = spec_digits(s, &i);
+    spec->grouping = spec_char(s, &i, ",_");
+    if (spec_char(s, &i, ".")) {
+        size_t start = i;
+        spec->precision = spec_digits(s, &i);
         if (i == start) {
             return jinja__fail(r, "Format specifier missing precision");
         }
@@ -455,10 +308,13 @@ static bool format_value(struct render *r, const struct jval *v, struct str text
         return format_string(r, v->s, &spec);
     }
     bool as_int = jval_is_int(v) && (!spec.type || strchr("dbcoxXn", spec.type));
+    if (spec.grouping && spec.type && !strchr(spec.grouping == '_' ? "deEfFgG%boxX" : "deEfFgG%", spec.type)) {
+        return jinja__fail(r, "Cannot specify '%c' with '%c'.", spec.grouping, spec.type);
+    }
     if (as_int && spec.precision >= 0) {
         return jinja__fail(r, "Precision not allowed in integer format specifier");
     }
-    if (spec.precision > MAX_PRECISION) {
+    if (spec.precision > JINJA_MAX_PRECISION) {
         return jinja__fail(r, "precision too big");
     }
     return jinja__format_number(r, v, &spec);
@@ -528,56 +384,72 @@ static bool field_value(struct formatter *f, struct str name, struct jval *out)
 
 static bool format_into(struct formatter *f, struct str s, int depth);
 
+struct field { /* "name!conversion:spec" */
+    struct str name, spec;
+    char conversion; /* NUL: none */
+};
+
+static bool split_field(struct render *r, struct str s, struct field *out)
+{
+    size_t end = 0;
+    bool bracket = false;
+    while (end < s.len && (bracket || (s.ptr[end] != ':' && s.ptr[end] != '!'))) {
+        bracket = s.ptr[end] == '[' || (bracket && s.ptr[end] != ']');
+        end++;
+    }
+    *out = (struct field){.name = str_slice(s, 0, end)};
+    if (end < s.len && s.ptr[end] == '!') {
+        out->conversion = end + 1 < s.len ? s.ptr[end + 1] : '?';
+        end += 2;
+        if (end < s.len && s.ptr[end] != ':') {
+            return jinja__fail(r, "expected ':' after conversion specifier");
+        }
+    }
+    out->spec = str_slice(s, end + 1, s.len);
+    return true;
+}
+
+/* "!s" and "!r" */
+static bool convert(struct render *r, char conversion, struct jval *v)
+{
+    size_t mark = jinja__text_begin(r);
+    if (conversion != 's' && conversion != 'r') {
+        return jinja__fail(r, "Unknown conversion specifier '%c'", conversion);
+    }
+    bool ok = conversion == 'r' ? jinja__put_repr(r, v, 0) : jinja__put_str(r, v);
+    return ok && jinja__text_end(r, mark, v);
+}
+
+/* A value into a format that is marked as HTML. */
+static bool format_escaped(struct render *r, const struct jval *v, struct str spec)
+{
+    struct jval text, escaped;
+    size_t mark = jinja__text_begin(r);
+    if (!format_value(r, v, spec) || !jinja__text_end(r, mark, &text)) {
+        return false;
+    }
+    text.markup = v->type == J_STRING && v->markup;
+    if (!jinja__escape(r, &text, &escaped)) {
+        return false;
+    }
+    buf_append(jinja__text(r), escaped.s);
+    return true;
+}
+
 /* One field: s is what stands between the braces. */
 static bool format_field(struct formatter *f, struct str s, int depth)
 {
-    size_t end = 0, bracket = 0;
-    while (end < s.len && (bracket || (s.ptr[end] != ':' && s.ptr[end] != '!'))) {
-        bracket = s.ptr[end] == '[' ? 1 : s.ptr[end] == ']' ? 0 : bracket;
-        end++;
-    }
-    struct str name = str_slice(s, 0, end), spec_source = {NULL, 0};
-    char conversion = '\0';
-    struct jval v, text, spec = jval_str(STR(""));
-    if (end < s.len && s.ptr[end] == '!') {
-        conversion = end + 1 < s.len ? s.ptr[end + 1] : '?';
-        end += 2;
-        if (end < s.len && s.ptr[end] != ':') {
-            return jinja__fail(f->r, "expected ':' after conversion specifier");
-        }
-    }
-    if (end < s.len) {
-        spec_source = str_slice(s, end + 1, s.len);
-    }
-    if (!field_value(f, name, &v)) {
+    struct field field;
+    struct jval v, spec = jval_str(STR(""));
+    if (!split_field(f->r, s, &field) || !field_value(f, field.name, &v) ||
+        (field.conversion && !convert(f->r, field.conversion, &v))) {
         return false;
     }
     size_t mark = jinja__text_begin(f->r);
-    if (conversion) {
-        if (conversion != 's' && conversion != 'r') {
-            return jinja__fail(f->r, "Unknown conversion specifier '%c'", conversion);
-        }
-        bool ok = conversion == 'r' ? jinja__put_repr(f->r, &v, 0) : jinja__put_str(f->r, &v);
-        if (!ok || !jinja__text_end(f->r, mark, &v)) {
-            return false;
-        }
-    }
-    if (spec_source.len && (!format_into(f, spec_source, depth + 1) || !jinja__text_end(f->r, mark, &spec))) {
+    if (field.spec.len && (!format_into(f, field.spec, depth + 1) || !jinja__text_end(f->r, mark, &spec))) {
         return false;
     }
-    if (!f->escape) {
-        return format_value(f->r, &v, spec.s);
-    }
-    bool markup = v.type == J_STRING && v.markup;
-    if (!format_value(f->r, &v, spec.s) || !jinja__text_end(f->r, mark, &text)) {
-        return false;
-    }
-    text.markup = markup;
-    if (!jinja__escape(f->r, &text, &v)) {
-        return false;
-    }
-    buf_append(jinja__text(f->r), v.s);
-    return true;
+    return f->escape ? format_escaped(f->r, &v, spec.s) : format_value(f->r, &v, spec.s);
 }
 
 /* Where the field that begins behind the brace at `at` ends: the index of its closing brace, or STR_NPOS. */

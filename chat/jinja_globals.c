@@ -156,27 +156,32 @@ static bool fn_raise_exception(struct render *r, const struct jval *self, const 
     if (!jinja__to_str(r, &arg[0], &text)) {
         return false;
     }
+    if (text.s.len == 0 || text.s.ptr[0] == '\0') {
+        return jinja__fail(r, "raise_exception was called without a message.");
+    }
     return error_set(r->err, ERR_INVALID, STR_FMT, STR_ARG(text.s));
 }
 
-/* "%f" is Python's alone: microseconds, which the clock given does not have. */
+/* "%f" is Python's alone: microseconds, which the clock given does not have. A full stop is put behind the format, so
+ * that strftime gives 0 only where its result has no room. */
 static bool expand_format(struct render *r, struct str format, char *out, size_t size)
 {
     size_t n = 0;
-    for (size_t i = 0; i < format.len; i++) {
-        bool percent = format.ptr[i] == '%' && i + 1 < format.len;
+    for (size_t i = 0; i < format.len && format.ptr[i]; i++) { /* it ends with a NUL, as in C */
+        bool percent = format.ptr[i] == '%' && i + 1 < format.len && format.ptr[i + 1];
         struct str piece = str_slice(format, i, i + (percent ? 2 : 1));
         if (percent && piece.ptr[1] == 'f') {
             piece = STR("000000");
         }
         i += percent;
-        if (piece.len >= size - n) {
+        if (piece.len + 1 >= size - n) {
             return jinja__fail(r, "the format of strftime_now is too long.");
         }
         memcpy(out + n, piece.ptr, piece.len);
         n += piece.len;
     }
-    out[n] = '\0';
+    out[n] = '.';
+    out[n + 1] = '\0';
     return true;
 }
 
@@ -196,7 +201,8 @@ static bool fn_strftime_now(struct render *r, const struct jval *self, const str
         return jinja__fail(r, "the time is out of range.");
     }
     size_t n = strftime(text, sizeof text, expanded, &now);
-    return jinja__copy_string(r, (struct str){text, n}, out);
+    return n ? jinja__copy_string(r, (struct str){text, n - 1}, out)
+             : jinja__fail(r, "what strftime_now gives is too long.");
 }
 
 const struct jbuiltin *jinja__find_in(const struct jbuiltin *table, struct str name)

@@ -175,6 +175,7 @@ struct node {
 struct jname {
     struct str text;
     const struct jbuiltin *global; /* function of that name or NULL */
+    bool is_block;                 /* a block has this name */
 };
 
 struct jinja_template {
@@ -265,8 +266,8 @@ enum jiterator_kind {
 
 struct jiterator {
     enum jiterator_kind kind;
-    enum jview_kind view; /* IT_DICT */
-    struct jval source;   /* what is iterated over, or J_ABSENT */
+    enum jview_kind view;    /* IT_DICT */
+    struct jval source;      /* what is iterated over, or J_ABSENT */
     struct jiterator *inner; /* over the source; NULL before the first item */
     size_t at, n;
     bool negate, by_attribute; /* IT_SELECT */

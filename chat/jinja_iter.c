@@ -55,8 +55,7 @@ static bool next_char(struct jiterator *it, struct jval *out)
         return false;
     }
     size_t n = jinja__offset(str_slice(s, it->at, s.len), 1);
-    *out = jval_str(str_slice(s, it->at, it->at + n));
-    out->markup = it->source.markup;
+    *out = jval_str(str_slice(s, it->at, it->at + n)); /* not marked as HTML, even where the string is */
     it->at += n;
     return true;
 }

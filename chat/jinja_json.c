@@ -231,7 +231,8 @@ static bool dump(const struct dumper *d, const struct jval *v, int depth)
     if (depth > JINJA_MAX_VALUE_DEPTH) {
         return jinja__fail(d->r, "a value is nested deeper than %d levels.", JINJA_MAX_VALUE_DEPTH);
     }
-    if (!jinja__charge(d->r, 1 + (d->pretty ? (uint64_t)depth : 0))) {
+    uint64_t extra = (d->pretty ? (uint64_t)depth : 0) + (v->type == J_FLOAT ? JINJA_FLOAT_STEPS : 0);
+    if (!jinja__charge(d->r, 1 + extra)) {
         return false;
     }
     switch (v->type) {

@@ -155,7 +155,7 @@ static bool lex_raw(struct lexer *l)
             return ok;
         }
     }
-    return lex_fail(l, "Missing end of raw directive");
+    return l->at == l->source.len || lex_fail(l, "Missing end of raw directive"); /* at the very end jinja2 takes it */
 }
 
 static bool lex_comment(struct lexer *l)
@@ -167,7 +167,7 @@ static bool lex_comment(struct lexer *l)
             return true;
         }
     }
-    return lex_fail(l, "Missing end of comment tag");
+    return l->at == l->source.len || lex_fail(l, "Missing end of comment tag");
 }
 
 static size_t name_length(struct str s)
@@ -380,7 +380,7 @@ static bool lex_string(struct lexer *l, bool *matched)
     if (!*matched) {
         return true;
     }
-    struct str text;
+    struct str text = {NULL, 0};
     if (!unescape(l, str_slice(l->source, l->at + 1, end), &text) || !add(l, T_STRING, text)) {
         return false;
     }

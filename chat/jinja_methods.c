@@ -47,6 +47,12 @@ METHOD(str_lower)
     return map_case(r, self, CASE_LOWER, out);
 }
 
+METHOD(str_casefold)
+{
+    UNUSED;
+    return map_case(r, self, CASE_FOLD, out);
+}
+
 METHOD(str_title)
 {
     UNUSED;
@@ -78,7 +84,8 @@ static bool strip(struct render *r, const struct jval *self, const struct jval *
     }
     *out = jval_str(jinja__strip(self->s, set, sides & 1, sides & 2));
     out->markup = self->markup;
-    return jinja__charge_bytes(r, self->s.len - out->s.len);
+    size_t taken = self->s.len - out->s.len;
+    return jinja__charge(r, taken / 8 + taken / 32 * set.len);
 }
 
 METHOD(str_strip)
@@ -404,7 +411,8 @@ static size_t line_end(struct str s)
 {
     static const char *const ends[] = {"\r\n", "\n",   "\r",       "\v",           "\f",          "\x1c",
                                        "\x1d", "\x1e", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xa9"};
-    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+    bool may = s.ptr[0] == '\xc2' || s.ptr[0] == '\xe2' || (unsigned char)s.ptr[0] < 0x20; /* the common case is not */
+    for (size_t i = 0; may && i < ARRAY_LEN(ends); i++) {
         if (str_starts(s, str_of(ends[i]))) {
             return strlen(ends[i]);
         }
@@ -598,6 +606,50 @@ METHOD(str_zfill)
            same_kind(jinja__concat(r, str_slice(self->s, 0, sign), padded.s, out), self, out);
 }
 
+/* Appends what the table says of a character: another one by its number, a string, or nothing. */
+static bool put_translated(struct render *r, const struct jdict *table, struct str c, uint32_t code)
+{
+    struct jval key = jval_int(code);
+    const struct jval *to;
+    char utf8[4];
+    if (!jinja__dict_find(r, table, &key, &to)) {
+        return false;
+    }
+    if (!to || to->type == J_STRING) {
+        buf_append(jinja__text(r), to ? to->s : c);
+        return true;
+    }
+    if (to->type == J_NONE) {
+        return true;
+    }
+    if (!jval_is_int(to)) {
+        return jinja__fail(r, "character mapping must return integer, None or str");
+    }
+    int64_t i = jval_to_int(to);
+    if (i < 0 || i > 0x10FFFF || (i >= 0xD800 && i < 0xE000)) {
+        return jinja__fail(r, "character mapping must be in range(0x110000)");
+    }
+    buf_append_bytes(jinja__text(r), utf8, utf8_encode((uint32_t)i, utf8));
+    return true;
+}
+
+METHOD(str_translate)
+{
+    size_t mark = jinja__text_begin(r);
+    (void)raw;
+    if (arg[0].type != J_DICT) {
+        return jinja__fail(r, "a translation table of type '%s' is not supported.", jinja__type_name(&arg[0]));
+    }
+    for (size_t i = 0, n; i < self->s.len; i += n) {
+        uint32_t c;
+        n = utf8_decode(str_slice(self->s, i, self->s.len), &c);
+        if (!jinja__charge(r, 1) || !put_translated(r, arg[0].dict, str_slice(self->s, i, i + n), c)) {
+            return false;
+        }
+    }
+    return same_kind(jinja__text_end(r, mark, out), self, out);
+}
+
 METHOD(str_expandtabs)
 {
     int64_t size, column = 0;
@@ -633,7 +685,7 @@ METHOD(str_format_method)
     {                                                      \
         UNUSED;                                            \
         *out = jval_bool(jinja__all_chars(self->s, test)); \
-        return jinja__charge_bytes(r, self->s.len);        \
+        return jinja__charge_bytes(r, 4 * self->s.len);    \
     }
 KIND(str_isdigit, CHAR_DIGIT)
 KIND(str_isdecimal, CHAR_DECIMAL)
@@ -838,7 +890,7 @@ METHOD(int_bit_length)
 static const struct jbuiltin str_methods[] = {
     {"upper", "/", str_upper},
     {"lower", "/", str_lower},
-    {"casefold", "/", str_lower},
+    {"casefold", "/", str_casefold},
     {"title", "/", str_title},
     {"capitalize", "/", str_capitalize},
     {"swapcase", "/", str_swapcase},
@@ -864,6 +916,7 @@ static const struct jbuiltin str_methods[] = {
     {"center", "/ width fillchar?", str_center},
     {"ljust", "/ width fillchar?", str_ljust},
     {"rjust", "/ width fillchar?", str_rjust},
+    {"translate", "/ table", str_translate},
     {"zfill", "/ width", str_zfill},
     {"expandtabs", "tabsize?", str_expandtabs},
     {"format", "*", str_format_method},
@@ -930,7 +983,8 @@ static const struct jbuiltin float_methods[] = {
 static const struct jbuiltin int_methods[] = {
     {"bit_length", "/", int_bit_length}, {"conjugate", "/", copy_self}, {NULL, NULL, NULL}};
 
-static const struct jbuiltin dict_class_methods[] = {{"fromkeys", "/ iterable value?", dict_fromkeys}, {NULL, NULL, NULL}};
+static const struct jbuiltin dict_class_methods[] = {{"fromkeys", "/ iterable value?", dict_fromkeys},
+                                                     {NULL, NULL, NULL}};
 
 const struct jbuiltin *jinja__find_method(const struct jval *v, struct str name)
 {

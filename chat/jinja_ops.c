@@ -212,11 +212,14 @@ static bool repeat_string(struct render *r, const struct jval *s, size_t times, 
                          r->max_output);
     }
     size_t len = s->s.len * times;
-    char *text = jinja__alloc(r, len + 1, 1);
-    if (!text || !jinja__charge_bytes(r, len)) {
+    char *text = jinja__charge(r, len / 32 + (s->s.len > 1 ? times / 8 : 0)) ? jinja__alloc(r, len + 1, 1) : NULL;
+    if (!text) {
         return false;
     }
-    for (size_t i = 0; i < len; i += s->s.len) {
+    if (s->s.len == 1) {
+        memset(text, s->s.ptr[0], len);
+    }
+    for (size_t i = 0; s->s.len > 1 && i < len; i += s->s.len) {
         memcpy(text + i, s->s.ptr, s->s.len);
     }
     *out = jval_str((struct str){text, len});
@@ -230,8 +233,8 @@ static bool repeat_list(struct render *r, const struct jval *v, size_t times, st
     if (__builtin_mul_overflow(v->list->n, times, &n)) {
         return error_set(r->err, ERR_TOO_LARGE, "template line %u: the list is too long.", r->line);
     }
-    struct jlist_builder items = {.items = jinja__alloc(r, n ? n : 1, sizeof *items.items), .n = n};
-    if (!items.items || !jinja__charge(r, n)) {
+    struct jlist_builder items = {.n = n};
+    if (!jinja__charge(r, n) || !(items.items = jinja__alloc(r, n ? n : 1, sizeof *items.items))) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {
@@ -299,6 +302,7 @@ bool jinja__negate(struct render *r, bool minus, const struct jval *v, struct jv
 bool jinja__compare(struct render *r, enum jop op, const struct jval *a, const struct jval *b, bool *out)
 {
     bool ok, nan = (a->type == J_FLOAT && a->f != a->f) || (b->type == J_FLOAT && b->f != b->f);
+    *out = false;
     switch (op) {
     case OP_EQ:
     case OP_NE:

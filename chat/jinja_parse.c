@@ -135,7 +135,7 @@ static bool expect_name(struct parser *p, const char *name)
 bool jinja__parse_name(struct parser *p, uint32_t *id, struct str *text)
 {
     static const char *const constants[] = {"true", "false", "none", "True", "False", "None"};
-    struct token t;
+    struct token t = {0};
     if (!jinja__expect(p, T_NAME, &t)) {
         return false;
     }
@@ -464,10 +464,16 @@ static struct node *parse_with(struct parser *p)
 static struct node *parse_block(struct parser *p)
 {
     struct node *n = body_node(p, S_BLOCK, p->at++->line);
-    struct token name;
-    if (!n || !jinja__expect(p, T_NAME, &name)) {
+    struct token name = {0};
+    uint32_t id;
+    if (!n || !jinja__expect(p, T_NAME, &name) || !jinja__intern(p->names, name.text, &id, p->err)) {
         return NULL;
     }
+    if (p->names->items[id].is_block) {
+        jinja__syntax(p, name.line, "block '" STR_FMT "' defined twice", STR_ARG(name.text));
+        return NULL;
+    }
+    p->names->items[id].is_block = true;
     jinja__skip_name(p, "scoped");
     jinja__skip_name(p, "required");
     if (!parse_whole_body(p, "endblock", n->bodies)) {

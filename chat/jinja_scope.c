@@ -53,7 +53,7 @@ bool jinja__intern(struct jnames *names, struct str text, uint32_t *id, struct e
     }
     names->slots[at] = (uint32_t)names->n + 1;
     *id = (uint32_t)names->n;
-    names->items[names->n++] = (struct jname){text, jinja__find_global(text)};
+    names->items[names->n++] = (struct jname){.text = text, .global = jinja__find_global(text)};
     return true;
 }
 

@@ -47,8 +47,8 @@ struct str jinja__float_text(double v, char out[JINJA_FLOAT_SIZE])
     }
     char *e = strchr(digits, 'e');
     long exponent = strtol(e + 1, NULL, 10);
-    char *end = e;
-    while (end[-1] == '0') {
+    char *end = e, *first = digits + (digits[0] == '-');
+    while (end - 1 > first && end[-1] == '0') { /* a zero keeps its only digit */
         end--;
     }
     end -= end[-1] == '.';
@@ -160,18 +160,18 @@ static void put_range(struct buf *b, const struct jrange *range)
 
 static void put_iterator(struct buf *b, const struct jiterator *it)
 {
-    static const char *const names[] = {[IT_PAIRS] = "generator object do_items",
-                                        [IT_MAP] = "generator object sync_do_map",
-                                        [IT_SELECT] = "generator object select_or_reject",
-                                        [IT_UNIQUE] = "generator object sync_do_unique",
-                                        [IT_BATCH] = "generator object do_batch",
-                                        [IT_SLICE] = "generator object sync_do_slice",
-                                        [IT_REVERSED] = "list_reverseiterator object"};
+    static const char *const names[] = {
+        [IT_EMPTY] = "generator object sync_do_map", /* mostly */
+        [IT_PAIRS] = "generator object do_items",          [IT_MAP] = "generator object sync_do_map",
+        [IT_SELECT] = "generator object select_or_reject", [IT_UNIQUE] = "generator object sync_do_unique",
+        [IT_BATCH] = "generator object do_batch",          [IT_SLICE] = "generator object sync_do_slice",
+        [IT_REVERSED] = "list_reverseiterator object"};
     const char *name = it->kind < ARRAY_LEN(names) ? names[it->kind] : NULL;
     buf_printf(b, "<%s at 0x7f0000000000>", name ? name : "iterator object");
 }
 
-/* What has neither digits nor items. Python prints addresses for some of these; a fixed one, or none, stands for them. */
+/* What has neither digits nor items. Python prints addresses for some of these; a fixed one, or none, stands for them.
+ */
 static bool put_object(struct render *r, const struct jval *v, int depth)
 {
     struct buf *b = &r->scratch;
@@ -240,7 +240,7 @@ bool jinja__put_repr(struct render *r, const struct jval *v, int depth)
         return true;
     case J_FLOAT:
         buf_append(b, jinja__float_text(v->f, number));
-        return true;
+        return jinja__charge(r, JINJA_FLOAT_STEPS);
     case J_STRING:
         buf_puts(b, v->markup ? "Markup(" : "");
         put_string_repr(b, v->s);

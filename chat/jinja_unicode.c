@@ -75,23 +75,55 @@ static void put_char(struct buf *out, uint32_t c)
     buf_append_bytes(out, utf8, utf8_encode(c, utf8));
 }
 
-static void put_mapped(struct buf *out, uint32_t c, enum jcase to)
+/* The characters that c becomes; how many. */
+static int map_char(uint32_t c, enum jcase to, uint32_t out[3])
 {
-    if (c < 0x80) {
-        bool changes = to == CASE_LOWER ? c >= 'A' && c <= 'Z' : c >= 'a' && c <= 'z';
-        buf_putc(out, (char)(changes ? c ^ 0x20 : c));
-        return;
-    }
-    const struct case_special *special = find_special(c);
+    int n = 0;
+    const struct case_special *special = c < 0x80 ? NULL : find_special(c);
     if (special) {
         const uint32_t *mapped = to == CASE_LOWER ? special->lower : to == CASE_UPPER ? special->upper : special->title;
-        for (int i = 0; i < 3 && mapped[i]; i++) {
-            put_char(out, mapped[i]);
+        for (; n < 3 && mapped[n]; n++) {
+            out[n] = mapped[n];
         }
+        return n;
+    }
+    if (c < 0x80) {
+        bool changes = to == CASE_LOWER ? c >= 'A' && c <= 'Z' : c >= 'a' && c <= 'z';
+        out[0] = changes ? c ^ 0x20 : c;
+    } else {
+        out[0] = to == CASE_LOWER ? map_run(jinja__to_lower, jinja__n_to_lower, c)
+                                  : map_run(jinja__to_upper, jinja__n_to_upper, c);
+    }
+    return 1;
+}
+
+static void put_mapped(struct buf *out, uint32_t c, enum jcase to)
+{
+    uint32_t mapped[3];
+    int n = map_char(c, to, mapped);
+    for (int i = 0; i < n; i++) {
+        put_char(out, mapped[i]);
+    }
+}
+
+/* Lower case of the upper case of the lower case is what Unicode's CaseFolding.txt says, but for the dotless i, which
+ * stays, and Cherokee, which folds to upper case. */
+static void put_folded(struct buf *out, uint32_t c)
+{
+    const uint32_t dotless_i = 0x131;
+    bool cherokee = (c >= 0x13A0 && c <= 0x13FF) || (c >= 0xAB70 && c <= 0xABBF);
+    uint32_t lower[3], upper[3];
+    if (c == dotless_i || cherokee) {
+        put_mapped(out, c, c == dotless_i ? CASE_LOWER : CASE_UPPER);
         return;
     }
-    put_char(out, to == CASE_LOWER ? map_run(jinja__to_lower, jinja__n_to_lower, c)
-                                   : map_run(jinja__to_upper, jinja__n_to_upper, c));
+    int n_lower = map_char(c, CASE_LOWER, lower);
+    for (int i = 0; i < n_lower; i++) {
+        int n_upper = map_char(lower[i], CASE_UPPER, upper);
+        for (int k = 0; k < n_upper; k++) {
+            put_mapped(out, upper[k], CASE_LOWER);
+        }
+    }
 }
 
 /* Characters that final sigma looks through: marks, modifiers and some punctuation. */
@@ -143,6 +175,10 @@ void jinja__put_case(struct buf *out, struct str s, enum jcase to)
         uint32_t c;
         n = utf8_decode(str_slice(s, i, s.len), &c);
         enum jcase as = to;
+        if (to == CASE_FOLD) {
+            put_folded(out, c);
+            continue;
+        }
         if (to == CASE_TITLE || to == CASE_CAPITALIZE) {
             as = inside ? CASE_LOWER : CASE_TITLE;
             inside = to == CASE_CAPITALIZE || is_cased(c);

@@ -5,10 +5,10 @@
 
 #include "base/buf.h"
 
-enum jcase { CASE_UPPER, CASE_LOWER, CASE_TITLE, CASE_CAPITALIZE, CASE_SWAP };
+enum jcase { CASE_UPPER, CASE_LOWER, CASE_TITLE, CASE_CAPITALIZE, CASE_SWAP, CASE_FOLD };
 
-/* Appends s (valid UTF-8) in another case, as str.upper(), .lower(), .title(), .capitalize() and .swapcase() give it.
- */
+/* Appends s (valid UTF-8) in another case, as str.upper(), .lower(), .title(), .capitalize(), .swapcase() and
+ * .casefold() give it. */
 void jinja__put_case(struct buf *out, struct str s, enum jcase to);
 
 /* What str.isdigit() and the like ask. All but ASCII and PRINTABLE are false for the empty string. */

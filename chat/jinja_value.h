@@ -236,8 +236,9 @@ NODISCARD bool jinja__put_str(struct render *r, const struct jval *v);          
 NODISCARD bool jinja__put_repr(struct render *r, const struct jval *v, int depth);      /* appends repr(v) */
 NODISCARD bool jinja__to_str(struct render *r, const struct jval *v, struct jval *out); /* a J_STRING */
 NODISCARD bool jinja__concat(struct render *r, struct str a, struct str b, struct jval *out);
-#define JINJA_FLOAT_SIZE 32
-struct str jinja__float_text(double v, char out[JINJA_FLOAT_SIZE]);                     /* repr() of a float */
+#define JINJA_FLOAT_SIZE  32
+#define JINJA_FLOAT_STEPS 16                                        /* what writing a number with exact digits costs */
+struct str jinja__float_text(double v, char out[JINJA_FLOAT_SIZE]); /* repr() of a float */
 NODISCARD bool jinja__escape(struct render *r, const struct jval *v, struct jval *out); /* markupsafe.escape */
 NODISCARD bool jinja__tojson(struct render *r, const struct jval *self, const struct jval *arg, const struct jargs *raw,
                              struct jval *out);
@@ -248,7 +249,7 @@ size_t jinja__offset(struct str s, size_t chars); /* bytes of the first `chars` 
 bool jinja__is_space(uint32_t c);                 /* str.isspace(), and \s */
 struct str jinja__strip(struct str s, struct str chars, bool left, bool right); /* chars.ptr NULL: white space */
 
-/* ---- operators (jinja_ops.c, jinja_format.c) ---- */
+/* ---- operators (jinja_ops.c, jinja_format.c, jinja_format_number.c) ---- */
 enum jop {
     OP_ADD,
     OP_SUB,
@@ -273,12 +274,14 @@ NODISCARD bool jinja__negate(struct render *r, bool minus, const struct jval *v,
 NODISCARD bool jinja__percent(struct render *r, const struct jval *format, const struct jval *values, struct jval *out);
 NODISCARD bool jinja__str_format(struct render *r, const struct jval *format, const struct jargs *args,
                                  struct jval *out);
+#define JINJA_MAX_PRECISION 100
 struct jspec { /* a format specification of str.format, or a conversion of the % operator */
     uint32_t fill;
     char align, sign, grouping, type;
     bool alternate, zero;
     int64_t width, precision; /* precision -1: none */
 };
+/* spec->precision is JINJA_MAX_PRECISION at most. */
 NODISCARD bool jinja__format_number(struct render *r, const struct jval *v, const struct jspec *spec);
 bool jinja__pad(struct render *r, struct str text, const struct jspec *spec, char default_align);
 

@@ -76,9 +76,13 @@ static size_t word_end(const struct wrapper *w, size_t from)
     }
 }
 
+/* The chunk that begins at `from`; empty at the end of the text. */
 static struct chunk next_chunk(const struct wrapper *w, size_t from)
 {
     size_t end = from;
+    if (from >= w->n) {
+        return (struct chunk){w->n, w->n};
+    }
     while (end < w->n && is_blank(w->c[end])) {
         end++;
     }
@@ -119,40 +123,38 @@ static bool push_line(struct wrapper *w, size_t from, size_t to)
     return jinja__push(w->r, &w->lines, &line);
 }
 
+/* Takes the chunks of one line, *c being the first and then the one behind it. The line ends at *end, without a blank
+ * chunk at its end. What is left of a chunk that was cut stays one chunk. */
+static void take_line(const struct wrapper *w, struct chunk *c, size_t *end)
+{
+    size_t start = c->from, last = start; /* last: where the last chunk of the line begins */
+    while (c->from < w->n && c->to - start <= w->width) {
+        last = c->from;
+        *c = next_chunk(w, c->to);
+    }
+    *end = c->from;
+    if (c->from < w->n && c->to - c->from > w->width && (w->break_long || c->from == start)) {
+        last = c->from;
+        *end = w->break_long ? cut_long(w, *c, w->width - (c->from - start)) : c->to;
+        *c = *end < c->to ? (struct chunk){*end, c->to} : next_chunk(w, *end);
+    }
+    if (*end > last && chunk_blank(w, (struct chunk){last, *end})) {
+        *end = last;
+    }
+}
+
 /* Chunks that follow each other are one stretch of the text, so a line is a pair of positions. */
 static bool wrap_line(struct wrapper *w)
 {
-    size_t at = 0, first = w->lines.n;
-    while (at < w->n) {
-        struct chunk c = next_chunk(w, at);
+    size_t first = w->lines.n, end;
+    struct chunk c = next_chunk(w, 0);
+    while (c.from < w->n) {
         if (w->lines.n > first && chunk_blank(w, c)) {
-            at = c.to;
-            if (at == w->n) {
-                break;
-            }
-            c = next_chunk(w, at);
+            c = next_chunk(w, c.to);
         }
-        size_t start = at, end = at, last = at; /* last: where the last chunk of the line begins */
-        while (end < w->n && c.to - start <= w->width) {
-            last = end;
-            end = c.to;
-            if (end < w->n) {
-                c = next_chunk(w, end);
-            }
-        }
-        at = end;
-        if (end < w->n && c.to - c.from > w->width && (w->break_long || end == start)) {
-            last = end;
-            end = w->break_long ? cut_long(w, c, w->width - (end - start)) : c.to;
-            at = end;
-        }
-        if (end > last && chunk_blank(w, (struct chunk){last, end})) {
-            end = last;
-        }
-        if (end > start && !push_line(w, start, end)) {
-            return false;
-        }
-        if (!jinja__charge(w->r, 1)) {
+        size_t start = c.from;
+        take_line(w, &c, &end);
+        if ((end > start && !push_line(w, start, end)) || !jinja__charge(w->r, 1)) {
             return false;
         }
     }
