@@ -16,12 +16,23 @@ bool field_type_error(struct error *err, const char *name, const char *expected,
                            expected, article_type(got));
 }
 
+/* A bound of an integer field; (double)INT64_MAX is one more than INT64_MAX. */
+static int64_t whole_bound(double bound)
+{
+    return bound >= 0x1p63 ? INT64_MAX : (int64_t)bound;
+}
+
 static bool range_error(struct error *err, const struct field *f, const struct json *v)
 {
     struct str text = str_slice(json_number_text(v), 0, 40);
+    if (f->kind == FIELD_FLOAT || f->kind == FIELD_SECONDS) {
+        return error_set_param(err, ERR_INVALID, f->name,
+                               "Invalid value for '%s': expected a value from %.10g to %.10g, but got " STR_FMT ".",
+                               f->name, f->min, f->max, STR_ARG(text));
+    }
     return error_set_param(err, ERR_INVALID, f->name,
-                           "Invalid value for '%s': expected a value from %.10g to %.10g, but got " STR_FMT ".",
-                           f->name, f->min, f->max, STR_ARG(text));
+                           "Invalid value for '%s': expected a value from %lld to %lld, but got " STR_FMT ".", f->name,
+                           (long long)whole_bound(f->min), (long long)whole_bound(f->max), STR_ARG(text));
 }
 
 static void *slot(const struct decoding *d, const struct field *f)
@@ -29,14 +40,19 @@ static void *slot(const struct decoding *d, const struct field *f)
     return (char *)d->target + f->offset;
 }
 
+/* 7, and 7.0 or 7e2 too. */
+static bool is_whole(const struct json *v)
+{
+    return json_type(v) == JSON_INT || (json_type(v) == JSON_DOUBLE && json_double(v) == floor(json_double(v)));
+}
+
 static bool decode_int(struct decoding *d, const struct field *f, const struct json *v, struct error *err)
 {
-    double number = json_double(v);
-    bool whole = json_type(v) == JSON_INT || (json_type(v) == JSON_DOUBLE && number == floor(number));
-    if (!whole || (json_type(v) != JSON_INT && json_type(v) != JSON_DOUBLE)) {
+    if (!is_whole(v)) {
         return field_type_error(err, f->name, "an integer", v);
     }
-    if (json_type(v) == JSON_DOUBLE && fabs(number) >= 9e15) {
+    double number = json_double(v);
+    if (json_type(v) == JSON_DOUBLE && !(number > -0x1p63 && number < 0x1p63)) {
         return range_error(err, f, v);
     }
     int64_t value = json_type(v) == JSON_INT ? json_int(v) : (int64_t)number;
@@ -53,6 +69,13 @@ static bool decode_int(struct decoding *d, const struct field *f, const struct j
     return true;
 }
 
+/* The nearest, but nothing above 0 becomes 0, which stands for no limit. */
+static int64_t milliseconds(double seconds)
+{
+    int64_t ms = llround(seconds * 1000);
+    return ms == 0 && seconds > 0 ? 1 : ms;
+}
+
 static bool decode_number(struct decoding *d, const struct field *f, const struct json *v, struct error *err)
 {
     double value = json_double(v);
@@ -63,7 +86,7 @@ static bool decode_number(struct decoding *d, const struct field *f, const struc
         return range_error(err, f, v);
     }
     if (f->kind == FIELD_SECONDS) {
-        *(int64_t *)slot(d, f) = (int64_t)ceil(value * 1000);
+        *(int64_t *)slot(d, f) = milliseconds(value);
     } else {
         *(float *)slot(d, f) = (float)value;
     }

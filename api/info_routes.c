@@ -254,14 +254,15 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
                                         .stats = served_model_stats(m)};
         metrics_set_model(metrics, served_model_metrics(m), &now);
     }
-    metrics_set_http(metrics,
-                     &(struct metrics_http_now){.connections_open = (uint64_t)http_server_connections(a->server),
-                                                .connections = http.connections,
-                                                .requests = http.requests,
-                                                .bytes_in = http.bytes_in,
-                                                .bytes_out = http.bytes_out,
-                                                .parse_errors = http.parse_errors,
-                                                .timeouts = http.timeouts});
+    struct metrics_http_now http_now = {.connections_open = (uint64_t)http_server_connections(a->server),
+                                        .connections = http.connections,
+                                        .requests = http.requests,
+                                        .bytes_in = http.bytes_in,
+                                        .bytes_out = http.bytes_out,
+                                        .parse_errors = http.parse_errors,
+                                        .timeouts = http.timeouts};
+    memcpy(http_now.replies, http.replies, sizeof http_now.replies);
+    metrics_set_http(metrics, &http_now);
     buf_init(&out, INFO_MAX);
     metrics_write(metrics, &out);
     http_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out));

@@ -15,6 +15,19 @@ static bool known_role(struct str role)
     return false;
 }
 
+/* A member that is a string. where: "messages[0]", or what lies in it. */
+static bool check_string(const struct json *object, const char *where, const char *member, bool required,
+                         struct error *err)
+{
+    char param[128];
+    const struct json *v = json_get(object, member);
+    snprintf(param, sizeof param, "%s.%s", where, member);
+    if (json_is_null(v)) {
+        return !required || error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s'.", param);
+    }
+    return json_type(v) == JSON_STRING || field_type_error(err, param, "a string", v);
+}
+
 static bool check_part(const struct json *part, size_t message, size_t index, struct error *err)
 {
     char param[64];
@@ -22,14 +35,12 @@ static bool check_part(const struct json *part, size_t message, size_t index, st
     if (json_type(part) != JSON_OBJECT) {
         return field_type_error(err, param, "an object", part);
     }
-    const struct json *type = json_get(part, "type");
-    if (json_type(type) != JSON_STRING) {
-        return error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s.type'.", param);
+    if (!check_string(part, param, "type", true, err)) {
+        return false;
     }
+    const struct json *type = json_get(part, "type");
     if (str_eq(json_str(type), STR("text")) || str_eq(json_str(type), STR("refusal"))) {
-        const char *member = str_eq(json_str(type), STR("text")) ? "text" : "refusal";
-        return json_type(json_get(part, member)) == JSON_STRING ||
-               error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s.%s'.", param, member);
+        return check_string(part, param, json_str(type).ptr, true, err); /* it lies in a member of that name */
     }
     return error_set_param(err, ERR_UNSUPPORTED, param,
                            "This model reads text only; a content part of type '%.40s' is not supported.",
@@ -86,21 +97,20 @@ static bool check_message(const struct json *message, size_t index, struct error
     if (json_type(message) != JSON_OBJECT) {
         return field_type_error(err, param, "an object", message);
     }
-    snprintf(param, sizeof param, "messages[%zu].role", index);
-    const struct json *role = json_get(message, "role");
-    if (json_type(role) != JSON_STRING) {
-        return json_is_null(role) ? error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s'.", param)
-                                  : field_type_error(err, param, "a string", role);
+    if (!check_string(message, param, "role", true, err) || !check_string(message, param, "name", false, err) ||
+        !check_string(message, param, "tool_call_id", false, err)) {
+        return false;
     }
+    const struct json *role = json_get(message, "role");
     if (!known_role(json_str(role))) {
+        snprintf(param, sizeof param, "messages[%zu].role", index);
         return error_set_param(err, ERR_INVALID, param,
                                "Invalid value for '%s': '%.40s' is none of system, developer, user, assistant, tool.",
                                param, json_str(role).ptr);
     }
     bool assistant = str_eq(json_str(role), STR("assistant"));
     const struct json *calls = json_get(message, "tool_calls");
-    return check_content(message, index, assistant && !json_is_null(calls), err) &&
-           (!assistant || check_tool_calls(calls, index, err));
+    return check_content(message, index, assistant && !json_is_null(calls), err) && check_tool_calls(calls, index, err);
 }
 
 bool api__check_messages(const struct json *messages, struct error *err)

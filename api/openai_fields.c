@@ -223,34 +223,6 @@ static bool parse_tools(struct decoding *d, const struct json *v, const char *na
                            "Unsupported value for '%s': this server does not support tools yet.", name);
 }
 
-static bool parse_count(struct decoding *d, const struct json *v, const char *name, int64_t max, uint32_t *out,
-                        struct error *err)
-{
-    (void)d;
-    if (json_type(v) != JSON_INT) {
-        return field_type_error(err, name, "an integer", v);
-    }
-    if (json_int(v) < 0 || json_int(v) > max) {
-        return error_set_param(err, ERR_INVALID, name,
-                               "Invalid value for '%s': expected a value from 0 to %lld, but got %lld.", name,
-                               (long long)max, (long long)json_int(v));
-    }
-    *out = (uint32_t)json_int(v);
-    return true;
-}
-
-static bool parse_completion_logprobs(struct decoding *d, const struct json *v, const char *name, struct error *err)
-{
-    request_of(d)->logprobs = true;
-    return parse_count(d, v, name, LIMIT_TOP_LOGPROBS, &request_of(d)->n_top, err);
-}
-
-static bool parse_prompt_logprobs(struct decoding *d, const struct json *v, const char *name, struct error *err)
-{
-    request_of(d)->prompt_logprobs = true;
-    return parse_count(d, v, name, LIMIT_TOP_LOGPROBS, &request_of(d)->n_prompt_top, err);
-}
-
 static bool add_prompt_ids(struct decoding *d, const struct json *v, const char *name, struct gen_prompt *p,
                            struct error *err)
 {
@@ -330,12 +302,12 @@ const struct field api__common_fields[] = {
     {#name, KIND_##type, SAMPLING_AT(name), low, high, NULL, NULL, NULL, what},
     SAMPLING_TABLE(X)
 #undef X
-        {"dry_sequence_breakers", FIELD_CUSTOM, 0, 0, 0, parse_dry_breakers, NULL, "array of strings",
+        {"dry_sequence_breakers", FIELD_CUSTOM, 0, 0, 0, parse_dry_breakers, NULL, "string or array of strings",
          "strings across which DRY does not look"},
     {"min_tokens", FIELD_U32, AT(min_tokens), 0, LIMIT_CONTEXT, NULL, NULL, NULL,
      "no end of text and no stop before so many tokens"},
     {"logit_bias", FIELD_CUSTOM, 0, 0, 0, parse_logit_bias, NULL, "object", "token id to a bias from -100 to 100"},
-    {"prompt_logprobs", FIELD_CUSTOM, 0, 0, 0, parse_prompt_logprobs, NULL, "integer 0 to 20",
+    {"prompt_logprobs", FIELD_U32, AT(n_prompt_top), 0, LIMIT_TOP_LOGPROBS, NULL, NULL, NULL,
      "logprobs of the prompt's tokens, with so many alternatives; not with stream"},
     {"n", FIELD_U32, AT(n), 1, LIMIT_CHOICES, NULL, NULL, NULL, "choices per prompt"},
     {"seed", FIELD_CUSTOM, 0, 0, 0, parse_seed, NULL, "integer", "equal seeds and fingerprints give equal answers"},
@@ -409,8 +381,7 @@ const struct field api__completion_fields[] = {
      "text after the completion; needs fill-in-the-middle tokens"},
     {"max_tokens", FIELD_I64, AT(max_tokens), 0, LIMIT_CONTEXT, NULL, NULL, NULL,
      "tokens of the answer; 16 by default; 0 with echo"},
-    {"logprobs", FIELD_CUSTOM, 0, 0, 0, parse_completion_logprobs, NULL, "integer 0 to 20",
-     "logprobs, with so many alternatives"},
+    {"logprobs", FIELD_U32, AT(n_top), 0, LIMIT_TOP_LOGPROBS, NULL, NULL, NULL, "logprobs, with so many alternatives"},
     {"echo", FIELD_BOOL, AT(echo), 0, 0, NULL, NULL, NULL, "the prompt comes first in the text"},
     {"best_of", FIELD_U32, AT(best_of), 1, LIMIT_CHOICES, NULL, NULL, NULL,
      "generate so many and give the n best; not with stream"},
@@ -427,8 +398,7 @@ const struct field api__infill_fields[] = {
     {"n_predict", FIELD_I64, AT(max_tokens), -1, LIMIT_CONTEXT, NULL, NULL, NULL,
      "tokens of the answer; -1: as many as fit"},
     {"max_tokens", FIELD_I64, AT(max_tokens), 1, LIMIT_CONTEXT, NULL, NULL, NULL, "the same"},
-    {"logprobs", FIELD_CUSTOM, 0, 0, 0, parse_completion_logprobs, NULL, "integer 0 to 20",
-     "logprobs, with so many alternatives"},
+    {"logprobs", FIELD_U32, AT(n_top), 0, LIMIT_TOP_LOGPROBS, NULL, NULL, NULL, "logprobs, with so many alternatives"},
     {0},
 };
 
@@ -439,10 +409,15 @@ static bool conflict(struct error *err, const char *param, const char *why)
     return error_set_param(err, ERR_INVALID, param, "%s", why);
 }
 
+static bool given(const struct call *c, const char *name)
+{
+    return !json_is_null(json_get(c->body, name));
+}
+
 static bool check_request(struct call *c, struct error *err)
 {
     struct gen_request *r = &c->request;
-    if (r->truncate_prompt_tokens == 0 && !json_is_null(json_get(c->body, "truncate_prompt_tokens"))) {
+    if (r->truncate_prompt_tokens == 0 && given(c, "truncate_prompt_tokens")) {
         return conflict(err, "truncate_prompt_tokens",
                         "Invalid value for 'truncate_prompt_tokens': expected -1 or at least 1, but got 0.");
     }
@@ -476,7 +451,14 @@ static bool decode(struct call *c, enum gen_input input, const struct field *own
     c->request.interval_tokens = o->stream_interval_tokens;
     snprintf(c->request.id, sizeof c->request.id, "%s-%016llx%08x", id_prefix, (unsigned long long)rng_entropy64(),
              (unsigned)rng_entropy64());
-    return fields_decode(&d, c->body, tables, 2, err) && check_request(c, err);
+    if (!fields_decode(&d, c->body, tables, 2, err)) {
+        return false;
+    }
+    c->request.prompt_logprobs = given(c, "prompt_logprobs"); /* 0 alternatives is a wish too */
+    if (input != GEN_CHAT) {
+        c->request.logprobs = given(c, "logprobs");
+    }
+    return check_request(c, err);
 }
 
 bool api__decode_chat(struct call *c, struct error *err)

@@ -18,6 +18,9 @@ static bool parse_content(struct decoding *d, const struct json *v, const char *
     if (json_type(v) != JSON_STRING) {
         return field_type_error(err, name, "a string", v);
     }
+    if (r->has_content) {
+        return error_set_param(err, ERR_INVALID, name, "'content' and 'prompt' are the same field; give only one.");
+    }
     r->content = json_str(v);
     r->has_content = true;
     return true;
@@ -143,6 +146,10 @@ bool api__decode_tokenize(struct call *c, struct error *err)
         return false;
     }
     const struct text_request *r = c->extra;
+    if (r->messages && r->has_content) {
+        return error_set_param(err, ERR_INVALID, "messages",
+                               "'messages' is not available together with 'content' or 'prompt'.");
+    }
     return r->messages || r->has_content || missing(err, "content");
 }
 

@@ -25,8 +25,6 @@
 #define CHILD_POOL_FD       4
 #define CHILD_MAX_ARGUMENTS 128
 #define CHILD_IN_BUFFER     (4 * LIMIT_FRAME)
-#define CHILD_OUT_QUEUE     MIB(256) /* bytes the engine has not read */
-#define CHILD_GRACE_MS      3000     /* between the end of its socket and SIGKILL */
 #define CHILD_READ_SIZE     KIB(256)
 #define CHILD_HEALTHY_MS    60000 /* ready so long: the next loss starts with the shortest backoff again */
 #define CHILD_MAX_LOSSES    64    /* remembered for the restart limit */
@@ -109,7 +107,7 @@ static bool send_frames(struct engine_child *c, struct buf *frames, struct error
     if (!buf_ok(frames, "frames to the engine", err)) {
         goto out;
     }
-    if (uv_stream_get_write_queue_size((uv_stream_t *)&c->socket) + frames->len > CHILD_OUT_QUEUE) {
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&c->socket) + frames->len > c->options.max_unread) {
         error_set(err, ERR_OVERLOADED, "the engine does not keep up with the requests sent to it. Try again later.");
         goto out;
     }
@@ -138,7 +136,7 @@ out:
 static bool send_job(struct engine_child *c, const struct job *job, struct error *err)
 {
     struct buf frames;
-    buf_init(&frames, CHILD_OUT_QUEUE);
+    buf_init(&frames, c->options.max_unread);
     if (!frame_put_job(&frames, c->epoch, job, err)) {
         buf_release(&frames);
         return false;
@@ -153,14 +151,15 @@ static void watch_deadlines(struct engine_child *c)
 {
     int64_t at = waiting_jobs_deadline(&c->waiting), now = clock_ms();
     if (at != INT64_MAX) {
-        loop_timer_start(c->deadline_timer, at > now ? at - now : 0, 0);
+        /* Never at once: what nobody has taken yet must not keep the loop in its timers. */
+        loop_timer_start(c->deadline_timer, at > now ? at - now : 1, 0);
     }
 }
 
 /* Half of what may be queued for an engine: the rest is for what comes right after its HELLO. */
 static bool push_waiting(struct engine_child *c, const struct job *job, struct error *err)
 {
-    if (waiting_jobs_size_of(job) > CHILD_OUT_QUEUE / 2 - c->waiting.size) {
+    if (waiting_jobs_size_of(job) > c->options.max_unread / 2 - c->waiting.size) {
         return error_set(err, ERR_OVERLOADED,
                          "the model is loading and the requests that wait for it hold %zu bytes. Try again later.",
                          c->waiting.size);
@@ -272,9 +271,20 @@ static const struct engine_port_ops port_ops = {port_submit, port_cancel, port_n
 
 static void kill_process(struct engine_child *c)
 {
-    if (c->process_alive && !c->process_exited) {
-        uv_process_kill(&c->process, SIGKILL);
+    if (!c->process_alive || c->process_exited) {
+        return;
     }
+    int rc = uv_process_kill(&c->process, SIGKILL);
+    if (rc != 0) {
+        LOG_ERROR("engine cannot be killed", "model=%s pid=%d error=\"%s\"", c->options.name, engine_child_pid(c),
+                  uv_strerror(rc));
+    }
+}
+
+/* The time in which what is left of an incarnation may end by itself; then on_timer ends it. */
+static void start_grace(struct engine_child *c)
+{
+    loop_timer_start(c->timer, c->options.gateway->engine_grace_ms, 0);
 }
 
 /* The engine cannot be trusted any more: its process ends, and the exit does the rest. */
@@ -317,7 +327,7 @@ static bool take_frame(struct engine_child *c, const struct frame *f, struct err
         return frame_get_loading(f, &c->load_fraction, err);
     case FRAME_FATAL:
         c->fatal = true;
-        loop_timer_start(c->timer, CHILD_GRACE_MS, 0); /* it exits by itself, or on_timer makes it */
+        start_grace(c); /* it exits by itself, or on_timer makes it */
         return frame_get_fatal(f, &c->failure, err);
     case FRAME_EVENTS:
         if (!event_inbox_load(&c->inbox, f, err)) {
@@ -392,7 +402,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes)
     } else if (n < 0) {
         close_socket(c);
         if (!c->process_exited && !c->closing) {
-            loop_timer_start(c->timer, CHILD_GRACE_MS, 0); /* on_timer kills what does not exit by itself */
+            start_grace(c); /* on_timer kills what does not exit by itself */
         }
     }
 }
@@ -430,7 +440,7 @@ static void on_exit_process(uv_process_t *process, int64_t status, int signal)
     if (c->closing) {
         close_socket(c);
     } else {
-        loop_timer_start(c->timer, CHILD_GRACE_MS, 0);
+        start_grace(c);
     }
 }
 
@@ -465,6 +475,7 @@ static void on_timer(void *arg)
     }
     if (c->process_alive || c->socket_open) {
         kill_process(c);
+        start_grace(c); /* and again, should anything still be left then */
     } else if (!c->closing) {
         start(c);
     }
@@ -630,6 +641,7 @@ struct engine_child *engine_child_create(const struct engine_child_options *opti
     }
     c->port.ops = &port_ops;
     c->options = *options;
+    c->options.max_unread = options->max_unread ? options->max_unread : ENGINE_CHILD_MAX_UNREAD;
     c->state = MODEL_LOADING;
     c->pool.fd = -1;
     buf_init(&c->in, CHILD_IN_BUFFER);
@@ -685,7 +697,7 @@ void engine_child_close(struct engine_child *c, void (*on_closed)(void *arg), vo
         return;
     }
     close_socket(c); /* the engine ends when its socket does */
-    loop_timer_start(c->timer, CHILD_GRACE_MS, 0);
+    start_grace(c);
 }
 
 struct engine_port *engine_child_port(struct engine_child *c)

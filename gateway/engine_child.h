@@ -8,6 +8,7 @@
 #ifndef TANDEM_GATEWAY_ENGINE_CHILD_H
 #define TANDEM_GATEWAY_ENGINE_CHILD_H
 
+#include "base/limits.h"
 #include "base/loop.h"
 #include "base/sys_shm.h"
 #include "gateway/gateway.h"
@@ -15,13 +16,16 @@
 
 struct engine_child;
 
+#define ENGINE_CHILD_MAX_UNREAD MIB(256)
+
 struct engine_child_options {
     const struct gateway_options *gateway; /* loop, program, restart policy; outlives the child */
     const char *const *arguments;          /* [n_arguments] of `tandem engine` for this model; copied */
     int n_arguments;
     const char *name; /* for the log; outlives the child */
     size_t pool_size;
-    uint32_t max_waiting;        /* jobs that may wait while it loads */
+    size_t max_unread;           /* bytes sent that it has not read; 0: ENGINE_CHILD_MAX_UNREAD */
+    uint32_t max_waiting;        /* jobs that may wait while it loads, in at most half of max_unread */
     void (*on_state)(void *arg); /* state, info or failure changed */
     void *on_state_arg;
 };

@@ -64,6 +64,7 @@ struct gateway_options gateway_options_default(void)
         .restart_limit = 5,
         .restart_window_ms = 60000,
         .restart_retry_ms = 30000,
+        .engine_grace_ms = 3000,
     };
 }
 

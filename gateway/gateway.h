@@ -22,6 +22,7 @@ struct gateway_options {
     int restart_limit; /* failures within restart_window_ms after which the engine counts as failed ... */
     int64_t restart_window_ms;
     int64_t restart_retry_ms; /* ... and is tried again after this */
+    int64_t engine_grace_ms;  /* for an engine to exit by itself, before SIGKILL */
     /* A model's state has changed; may be NULL. */
     void (*on_state)(void *arg, struct served_model *m);
     void *on_state_arg;

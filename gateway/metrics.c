@@ -293,11 +293,11 @@ static void write_finished(const struct metrics *m, struct buf *out)
     }
 }
 
-/* The engine counts in its own units; Prometheus wants base units in the name. */
+/* The engine counts in its own units; Prometheus wants base units in the name, and _total for counters alone. */
 static const struct unit {
     const char *ending, *name;
     double scale;
-} units[] = {{"_ns", "_seconds", 1e-9}, {"_size", "_bytes", 1}, {"", "", 1}};
+} units[] = {{"_ns", "_seconds", 1e-9}, {"_size", "_bytes", 1}, {"_total", "", 1}, {"", "", 1}};
 
 static const struct unit *unit_of(struct str field)
 {
@@ -319,10 +319,14 @@ static void write_engine_series(const struct metrics *m, struct buf *out, const 
              unit->name, gauge ? "" : "_total");
     head(out, name, gauge ? "gauge" : "counter", help);
     for (int k = 0; k < m->n_models; k++) {
-        double value = (double)*(const uint64_t *)((const char *)&m->models[k].stats + offset);
+        uint64_t value = *(const uint64_t *)((const char *)&m->models[k].stats + offset);
+        if (unit->scale == 1) { /* every digit */
+            sample(out, name, &m->models[k], value);
+            continue;
+        }
         buf_printf(out, "%s{model=\"", name);
         label_value(out, m->models[k].name);
-        buf_printf(out, "\"} %.15g\n", value * unit->scale);
+        buf_printf(out, "\"} %.15g\n", (double)value * unit->scale);
     }
 }
 
@@ -354,6 +358,15 @@ static void write_process(const struct metrics *m, struct buf *out)
     }
 }
 
+static void write_replies(const struct metrics *m, struct buf *out)
+{
+    head(out, "tandem_http_replies_total", "counter", "HTTP replies, by the first digit of their status.");
+    for (int digit = 2; digit <= 5; digit++) {
+        buf_printf(out, "tandem_http_replies_total{status=\"%dxx\"} %llu\n", digit,
+                   (unsigned long long)m->http.replies[digit]);
+    }
+}
+
 void metrics_write(const struct metrics *m, struct buf *out)
 {
     write_series(m, out);
@@ -368,5 +381,6 @@ void metrics_write(const struct metrics *m, struct buf *out)
 #define X(name, help) write_engine_series(m, out, #name, help ".", offsetof(struct engine_stats, name));
     ENGINE_STATS_TABLE(X)
 #undef X
+    write_replies(m, out);
     write_process(m, out);
 }

@@ -109,6 +109,7 @@ static bool has_no_body(int status)
 static void put_head(struct connection *c, const struct http_exchange *x, const struct reply_head *h)
 {
     struct buf *out = &c->out;
+    c->server->stats.replies[h->status / 100 % 10]++;
     c->close_after |= c->server->stopping || h->framing == FRAMING_CLOSE || !x || !x->parser.request.keep_alive;
     buf_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", h->status, http_status_text(h->status), server__date(c->server));
     if (h->content_type) {

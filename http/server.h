@@ -71,6 +71,7 @@ void http_server_close(struct http_server *s, void (*on_closed)(void *arg), void
 
 struct http_server_stats { /* since the start; requests: handed to the handler; timeouts: 408 and stalled readers */
     uint64_t connections, requests, bytes_in, bytes_out, parse_errors, timeouts;
+    uint64_t replies[10]; /* begun, by the first digit of their status; interim ones (100) not */
 };
 struct http_server_stats http_server_stats(const struct http_server *s);
 

@@ -1,4 +1,6 @@
 """Bad requests: each with its status, type, parameter, code and message; and a server that goes on as if nothing had been."""
+import asyncio
+import functools
 import json
 import re
 import socket
@@ -6,7 +8,7 @@ import socket
 import openai
 import pytest
 
-from harness import Server, metric
+from harness import ROOT, Server, metric
 
 CHAT, COMPLETIONS, INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -51,9 +53,16 @@ INVALID_REQUESTS = [
     (messages({"role": "user", "content": None}), "messages[0].content", r"Missing required parameter"),
     (messages({"role": "user", "content": 5}), "messages[0].content", r"a string or an array of content parts"),
     (messages({"role": "user", "content": [5]}), "messages[0].content[0]", r"expected an object, but got an integer"),
-    (messages({"role": "user", "content": [{"text": "hi"}]}), "messages[0].content[0]", r"content\[0\]\.type"),
-    (messages({"role": "user", "content": [{"type": "text"}]}), "messages[0].content[0]", r"content\[0\]\.text"),
+    (messages({"role": "user", "content": [{"text": "hi"}]}), "messages[0].content[0].type", r"Missing .*content\[0\]\.type"),
+    (messages({"role": "user", "content": [{"type": 5}]}), "messages[0].content[0].type", r"a string, but got an integer"),
+    (messages({"role": "user", "content": [{"type": "text"}]}), "messages[0].content[0].text", r"Missing .*content\[0\]\.text"),
+    (messages({"role": "user", "content": [{"type": "text", "text": []}]}), "messages[0].content[0].text", r"but got an array"),
+    (messages({"role": "user", "content": "hi", "name": 5}), "messages[0].name", r"expected a string, but got an integer"),
+    (messages({"role": "tool", "content": "hi", "tool_call_id": {}}), "messages[0].tool_call_id", r"but got an object"),
+    (messages({"role": "user", "content": "hi", "tool_calls": 5}), "messages[0].tool_calls", r"expected an array"),
     (messages({"role": "assistant", "tool_calls": 1}), "messages[0].tool_calls", r"expected an array"),
+    (messages({"role": "a" + "é" * 30, "content": "hi"}), "messages[0].role", r"'aé{19}\?' is none of"),
+    (messages(*HELLO * 4097), "messages", r"1 to 4096 messages are allowed, but got 4097"),
     (messages({"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}), "messages[0].tool_calls",
      r"needs the strings 'name' and 'arguments'"),
     (messages({"role": "assistant"}), "messages[0].content", r"Missing required parameter"),
@@ -66,6 +75,11 @@ INVALID_REQUESTS = [
     (complete(prompt=[[1], [-1]]), "prompt", r"-1 is no token id"),
     (complete(prompt=[N_VOCAB]), "prompt", rf"{N_VOCAB} is outside the vocabulary of {N_VOCAB} tokens"),
     (complete(prompt=["a"] * 300), "prompt", r"1 to \d+ prompts are allowed, but got 300"),
+    (complete(prompt={"text": "a"}), "prompt", r"but got an object"),
+    (complete(prompt=[1.5]), "prompt", r"but got a number"),
+    (complete(prompt=[[["a"]]]), "prompt", r"expected an array of token ids, but got an array"),
+    (complete(prompt=[[1], [N_VOCAB]]), "prompt[1]", rf"'prompt\[1\]': token id {N_VOCAB} is outside"),
+    (complete(prompt=[2**31]), "prompt", r"2147483648 is no token id"),
     # Lengths.
     (chat(max_tokens=0), "max_tokens", r"from 1 to \d+, but got 0"),
     (chat(max_tokens=-5), "max_tokens", r"from 1 to \d+, but got -5"),
@@ -74,6 +88,8 @@ INVALID_REQUESTS = [
     (chat(max_completion_tokens=0), "max_completion_tokens", r"from 1 to"),
     (chat(max_tokens=10**12), "max_tokens", r"from 1 to \d+, but got 1000000000000"),
     (complete(max_tokens=0), "max_tokens", r"only together with 'echo'"),
+    (complete(max_tokens=10**30), "max_tokens", r"from 0 to \d+, but got 10{30}"),
+    (complete(max_tokens=True), "max_tokens", r"expected an integer, but got a boolean"),
     (chat(min_tokens=-1), "min_tokens", r"from 0 to"),
     (chat(min_tokens=5, max_tokens=4), "min_tokens", r"'min_tokens' is 5, more than the 4 tokens"),
     (chat(truncate_prompt_tokens=-2), "truncate_prompt_tokens", r"from -1 to"),
@@ -104,23 +120,32 @@ INVALID_REQUESTS = [
     (chat(seed=1.5), "seed", r"an integer of 64 bits"),
     (chat(seed="7"), "seed", r"an integer of 64 bits"),
     (chat(seed=2**64), "seed", r"an integer of 64 bits"),
+    (chat(seed=2**63), "seed", r"an integer of 64 bits"),
+    (chat(seed=-2**63 - 1), "seed", r"an integer of 64 bits"),
     (chat(logit_bias=[1]), "logit_bias", r"an object of token ids and biases"),
     (chat(logit_bias={"word": 1}), "logit_bias", r"'word' is no token id"),
     (chat(logit_bias={"5": 101}), "logit_bias", r"token 5: expected a number from -100 to 100"),
     (chat(logit_bias={"5": "much"}), "logit_bias", r"token 5: expected a number from -100 to 100"),
     (chat(logit_bias={str(N_VOCAB): 1}), "logit_bias", rf"{N_VOCAB} is outside the vocabulary"),
+    (chat(logit_bias={"-1": 1}), "logit_bias", r"'-1' is no token id"),
+    (chat(logit_bias={"": 1}), "logit_bias", r"'' is no token id"),
+    (chat(logit_bias={str(i): 1 for i in range(1025)}), "logit_bias", r"at most 1024 tokens are allowed, but got 1025"),
     # Ends.
     (chat(stop=5), "stop", r"a string or an array of strings"),
     (chat(stop=""), "stop", r"1 to \d+ bytes is expected, but got 0"),
+    (chat(stop=["a", ""]), "stop", r"1 to \d+ bytes is expected, but got 0"),
+    (chat(stop="é" * 129), "stop", r"1 to 256 bytes is expected, but got 258"),
     (chat(stop=["a"] * 17), "stop", r"at most 16 strings are allowed, but got 17"),
     (chat(stop=["a", None]), "stop", r"an array of strings, but got null"),
     (chat(stop_token_ids="a"), "stop_token_ids", r"an array of token ids"),
     (chat(stop_token_ids=[-1]), "stop_token_ids", r"-1 is no token id"),
+    (chat(stop_token_ids=[N_VOCAB]), "stop_token_ids", rf"{N_VOCAB} is outside the vocabulary"),
     (chat(stop_token_ids=[1] * 65), "stop_token_ids", r"at most 64 token ids are allowed, but got 65"),
     (chat(ignore_eos="yes"), "ignore_eos", r"expected a boolean, but got a string"),
     # Choices and logprobs.
     (chat(n=0), "n", r"from 1 to \d+, but got 0"),
     (chat(n=10**6), "n", r"from 1 to \d+, but got 1000000"),
+    (complete(best_of=65), "best_of", r"from 1 to 64, but got 65"),
     (complete(n=4, best_of=2), "best_of", r"must not be less than 'n'"),
     (complete(best_of=2, stream=True), "best_of", r"not available together with 'stream'"),
     (chat(logprobs=5), "logprobs", r"expected a boolean, but got an integer"),
@@ -140,13 +165,17 @@ INVALID_REQUESTS = [
     (chat(return_progress=True), "return_progress", r"only allowed together with 'stream': true"),
     # Templates.
     (chat(chat_template_kwargs=[]), "chat_template_kwargs", r"expected an object"),
+    (chat(chat_template_kwargs={"messages": []}), "chat_template_kwargs", r"may not set 'messages'"),
     (chat(add_generation_prompt=1), "add_generation_prompt", r"expected a boolean"),
     (chat(continue_final_message=True, add_generation_prompt=True), "continue_final_message", r"cannot both be true"),
     # The rest.
     (chat(model=5), "model", r"expected a string, but got an integer"),
     (chat(model="x" * 600), "model", r"at most 512 bytes, but got 600"),
     (chat(user=5), "user", r"expected a string"),
+    (chat(safety_identifier=5), "safety_identifier", r"expected a string"),
+    (chat(prompt_cache_key=[]), "prompt_cache_key", r"expected a string"),
     (chat(metadata={"a": 1}), "metadata", r"an object of strings, but got an integer"),
+    (chat(metadata="a"), "metadata", r"an object of strings, but got a string"),
     (chat(priority=2 * 10**6), "priority", r"from -1000000 to 1000000"),
     (chat(timeout=0), "timeout", r"from 0\.001 to 86400"),
     (complete(suffix=5), "suffix", r"expected a string"),
@@ -156,10 +185,13 @@ INVALID_REQUESTS = [
     ((INFILL, {"input_prefix": "a", "input_extra": [{"text": "b"}]}), "input_extra", r"'filename' and 'text'"),
     (tokenize(), "content", r"Missing required parameter: 'content'"),
     (tokenize(content=5), "content", r"expected a string"),
+    (tokenize(content="a", prompt="b"), "prompt", r"'content' and 'prompt' are the same field"),
+    (tokenize(content="a", messages=HELLO), "messages", r"'messages' is not available together with 'content'"),
     (tokenize(messages=[{"role": "x", "content": ""}]), "messages[0].role", r"'x' is none of"),
     (("/detokenize", {}), "tokens", r"Missing required parameter: 'tokens'"),
     (("/detokenize", {"tokens": ["a"]}), "tokens", r"an array of token ids, but got a string"),
     (("/detokenize", {"tokens": [-1]}), "tokens", r"-1 is outside the vocabulary"),
+    (("/detokenize", {"tokens": [2**40]}), "tokens", r"1099511627776 is outside the vocabulary"),
     (("/detokenize", {"tokens": [N_VOCAB]}), "tokens", rf"{N_VOCAB} is outside the vocabulary of {N_VOCAB} tokens"),
     (("/apply-template", {}), "messages", r"Missing required parameter: 'messages'"),
     (("/apply-template", {"messages": 5}), "messages", r"an array of messages"),
@@ -168,8 +200,19 @@ INVALID_REQUESTS = [
 # The same with a code of their own: (request, status, type, param, code, message).
 OTHER_REQUESTS = [
     (chat(tools=[{"type": "function", "function": {"name": "f"}}]), 400, INVALID, "tools", "unsupported_value", r"tools"),
+    (chat(functions=[{"name": "f"}]), 400, INVALID, "functions", "unsupported_value", r"does not support tools yet"),
+    (chat(function_call={"name": "f"}), 400, INVALID, "function_call", "unsupported_value", r"\"auto\" \"none\""),
     (chat(tool_choice="required"), 400, INVALID, "tool_choice", "unsupported_value", r"only the default: \"auto\""),
     (chat(response_format={"type": "json_object"}), 400, INVALID, "response_format", "unsupported_value", r"text"),
+    (chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}), 400, INVALID,
+     "response_format", "unsupported_value", r"only the default: {\"type\":\"text\"}"),
+    (chat(prediction={"type": "content", "content": "a"}), 400, INVALID, "prediction", "unsupported_value", r"only null"),
+    (chat(web_search_options={}), 400, INVALID, "web_search_options", "unsupported_value", r"only null"),
+    (chat(verbosity="high"), 400, INVALID, "verbosity", "unsupported_value", r"\"medium\""),
+    (chat(stream=True, stream_options={"include_obfuscation": True}), 400, INVALID,
+     "stream_options.include_obfuscation", "unsupported_value", r"only the default: false"),
+    (complete(suffix="end"), 400, INVALID, "suffix", "unsupported_value", r"no fill-in-the-middle tokens"),
+    ((INFILL, {"input_prefix": "a"}), 400, INVALID, "input_prefix", "unsupported_value", r"no fill-in-the-middle tokens"),
     (chat(modalities=["text", "audio"]), 400, INVALID, "modalities", "unsupported_value", r"\[\"text\"\]"),
     (chat(audio={"voice": "alloy"}), 400, INVALID, "audio", "unsupported_value", r"only null"),
     (chat(reasoning_effort="high"), 400, INVALID, "reasoning_effort", "unsupported_value", r"none"),
@@ -180,16 +223,25 @@ OTHER_REQUESTS = [
     (messages({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}), 400, INVALID,
      "messages[0].content[0]", "unsupported_value", r"'input_audio' is not supported"),
     (complete(prompt=too_long(5000)), 400, INVALID, "prompt", "context_length_exceeded", r"5000.*4096|4096.*5000"),
+    (complete(prompt=too_long(4093)), 400, INVALID, "prompt", "context_length_exceeded",
+     r"4096 tokens.*4097 tokens \(4093 in the prompt, 4 in the completion\)"),
+    (complete(prompt=[[5], too_long(4096)]), 400, INVALID, "prompt", "context_length_exceeded", r"4096 in the prompt"),
     (chat(messages=[{"role": "user", "content": "word " * 6000}]), 400, INVALID, "messages", "context_length_exceeded",
      r"4096"),
     (chat(max_tokens=5000), 400, INVALID, "messages", "context_length_exceeded", r"4096"),
     (chat(model="gpt-9"), 404, INVALID, "model", "model_not_found", r"'gpt-9' does not exist"),
     (complete(model="tiny2"), 404, INVALID, "model", "model_not_found", r"GET /v1/models lists"),
     (tokenize(content="a", model="x"), 404, INVALID, "model", "model_not_found", r"'x' does not exist"),
+    (chat(model="a" + "é" * 60), 404, INVALID, "model", "model_not_found", r"'aé{49}\?' does not exist"),
+    (("/detokenize", {"tokens": [], "model": "x"}), 404, INVALID, "model", "model_not_found", r"'x' does not exist"),
+    (("/apply-template", {"messages": HELLO, "model": "x"}), 404, INVALID, "model", "model_not_found", r"'x' does not exist"),
     (("/v1/chat/completion", {}), 404, "not_found_error", None, None, r"Unknown route: POST /v1/chat/completion"),
     (("/", {}), 404, "not_found_error", None, None, r"Unknown route: POST /"),
     (("/v1/models", {}), 405, INVALID, None, "method_not_allowed", r"'POST' is not allowed for /v1/models; allowed: GET"),
     (("/v1/requests/chatcmpl-none/cancel", {}), 404, "not_found_error", None, None, r"chatcmpl-none"),
+    (("/v1/requests/chatcmpl-none", {}), 404, "not_found_error", None, None, r"Unknown route"),
+    (("/v1/models/tiny", {}), 405, INVALID, None, "method_not_allowed", r"'POST' is not allowed for /v1/models/tiny"),
+    (("/health", {}), 405, INVALID, None, "method_not_allowed", r"allowed: GET"),
 ]
 
 TABLE = [(*r, 400, INVALID, param, None, message) for r, param, message in INVALID_REQUESTS]
@@ -207,9 +259,29 @@ def check(reply, status, kind, param, code, message):
         assert param.split(".")[-1] in error["message"], "the message names the field"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unharmed(tiny):
+    """After everything below: no page is referenced, no descriptor is left open, and no job has failed."""
+    tiny.complete(max_tokens=2)
+    tiny.wait_idle()
+    gateway, engine = tiny.descriptors()
+    restarts, failed = tiny.engine()["restarts"], metric(tiny.metrics(), "tandem_engine_jobs_failed_total")
+    yield
+    assert tiny.complete(max_tokens=3)["usage"]["completion_tokens"] == 3
+    tiny.wait_idle()
+    assert metric(tiny.metrics(), "tandem_engine_jobs_failed_total") == failed
+    assert tiny.engine()["restarts"] == restarts
+    tiny.wait_for(lambda: tiny.descriptors()[0] <= gateway + 2 and tiny.descriptors()[1] <= engine,
+                  f"descriptors as before ({gateway}, {engine})")
+
+
 def test_the_table_is_long_enough():
     assert len(TABLE) >= 60
     assert len({json.dumps(row[:2]) for row in TABLE}) == len(TABLE), "an entry comes twice"
+
+
+def test_the_table_covers_all_routes_with_a_body():
+    assert {path for path, fields in documented().items() if fields} <= {row[0] for row in TABLE}
 
 
 @pytest.mark.parametrize("entry", TABLE, ids=lambda entry: f"{entry[0]}-{entry[4]}-{json.dumps(entry[1])[:60]}")
@@ -218,20 +290,132 @@ def test_bad_request(tiny, entry):
     check(tiny.post(path, body), *expected)
 
 
-def test_the_server_goes_on(tiny):
-    assert tiny.complete(max_tokens=3)["usage"]["completion_tokens"] == 3
-    tiny.wait_idle()
-    assert metric(tiny.metrics(), "tandem_engine_jobs_failed_total") == 0
-    assert tiny.engine()["restarts"] == 0
+def test_replies_are_counted(tiny):
+    def counts():
+        values = tiny.metrics()
+        return [metric(values, "tandem_http_replies_total", status=status) for status in ("2xx", "4xx", "5xx")]
+    before = counts()
+    for path, body, *_ in TABLE[::10]:
+        tiny.post(path, body)
+    tiny.tokens("abc")
+    assert [b - a for a, b in zip(before, counts())] == [2, len(TABLE[::10]), 0]  # one of the good ones was /metrics
+
+
+def test_the_last_token_that_fits(tiny):
+    """What the context holds exactly is accepted, and more too where the request says what to leave out."""
+    assert tiny.complete(too_long(4092), max_tokens=4)["usage"]["total_tokens"] == 4096
+    usage = tiny.complete(too_long(5000), max_tokens=4, truncate_prompt_tokens=-1)["usage"]
+    assert usage["prompt_tokens"] == 4092
+
+
+# ---- every field that the documents name ----
+
+@functools.cache
+def documented():
+    """{path: {field: its type}} of the routes with a body."""
+    routes, shared, fields = {}, {}, None
+    for line in (ROOT / "docs" / "API.md").read_text().splitlines():
+        if route := re.fullmatch(r"## (\w+) (/\S+)", line):
+            fields = routes.setdefault(route[2], {})
+        elif line == "## Fields of every generation":
+            fields = shared
+        elif row := re.match(r"\| `(\w+)` \| ([^|]*) \|", line):
+            fields[row[1]] = row[2]
+    for path in (CHAT, COMPLETIONS, INFILL):
+        routes[path] |= {name: kind for name, kind in shared.items() if name not in routes[path]}
+    return routes
+
+
+BODIES = {CHAT: {"messages": HELLO}, COMPLETIONS: {"prompt": "a"}, INFILL: {"input_prefix": "a"},
+          "/tokenize": {}, "/detokenize": {"tokens": []}, "/apply-template": {"messages": HELLO}}
+DOCUMENTED = [(path, name, kind) for path, fields in documented().items() for name, kind in fields.items()]
+OF_A_TYPE = {"boolean": True, "integer": 5, "number": 5, "string": "x", "array": [[{}]], "object": {"a": 5}}
+
+
+def is_wrong(path, name, kind, value_type):
+    """Is OF_A_TYPE[value_type] no good for the field? The values of enumerations are all wrong."""
+    if kind.startswith("only"):
+        return not (name == "parallel_tool_calls" and value_type == "boolean")
+    if value_type == "array":
+        return not (name == "tools" and path in ("/tokenize", "/apply-template"))  # a template may want any shape
+    good = re.findall("boolean|integer|number|string|object", re.sub(r"array of \w+|object of strings", "", kind))
+    if "integer" in good or "number" in good:
+        good += ["integer", "number"]  # 5 is both
+    return value_type not in good
+
+
+def test_the_documents_are_read():
+    assert {path for path, fields in documented().items() if fields} == set(BODIES)
+    assert len(DOCUMENTED) > 150
+    assert {kind.split()[0].strip(",") for _, _, kind in DOCUMENTED} == {
+        "array", "boolean", "integer", "number", "object", "only", "string"}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_wrong_types_of_every_field(tiny, path):
+    for name, kind in documented()[path].items():
+        for value_type, value in OF_A_TYPE.items():
+            if not is_wrong(path, name, kind, value_type):
+                continue
+            reply = tiny.post(path, {**BODIES[path], name: value})
+            case = f"{path} {name}: {value}: {reply.status_code} {reply.text[:300]}"
+            assert reply.status_code == 400, case
+            error = reply.json()["error"]
+            assert re.fullmatch(re.escape(name) + r"(\[0\]|\.a)?", error["param"] or ""), case
+            assert f"'{error['param']}'" in error["message"] and error["type"] == INVALID, case
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_bounds_of_every_number(tiny, path):
+    for name, kind in documented()[path].items():
+        bounds = re.fullmatch(r"(integer|number),? (\S+) to (\S+)", kind)
+        if not bounds:
+            continue
+        low, high = float(bounds[2]), float(bounds[3])
+        step = 1 if bounds[1] == "integer" else (high - low) / 1000
+        for value in (low - step, high + step, -1e300, 1e300):
+            reply = tiny.post(path, {**BODIES[path], name: int(value) if step == 1 and abs(value) < 1e18 else value})
+            case = f"{path} {name}: {value}: {reply.status_code} {reply.text[:300]}"
+            assert reply.status_code == 400, case
+            assert reply.json()["error"]["param"] == name, case
+            said = re.search(r"from (\S+) to (\S+),", reply.json()["error"]["message"])
+            assert said and (float(said[1]), float(said[2])) == (low, high), case
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_null_is_as_if_absent(tiny, path):
+    body = {"content": "a"} if path == "/tokenize" else BODIES[path]
+    short = {"max_tokens": 2} if path in (CHAT, COMPLETIONS) else {}
+    absent = tiny.post(path, {**body, **short})
+    given = tiny.post(path, {**dict.fromkeys(documented()[path]), **body, **short})
+    assert given.status_code == absent.status_code == (400 if path == INFILL else 200), given.text
+    assert "x-tandem-ignored-fields" not in given.headers
 
 
 # ---- bodies that are no JSON ----
 
-BAD_JSON = [
-    (b"", r"line 1, column 1: "), (b"{", r"line 1, column 2: "), (b'{"messages": [}', r"column 15: "), (b"{'a': 1}", r"column 2: "),
-    (b'{"a": 1, "a": 2}', r"key 'a'|'a'.*twice"), (b'{"prompt": "\xff"}', r"UTF-8"), (b'{"prompt": "\\ud800"}', r"surrogate|UTF|escape"),
-    (b'{"prompt": NaN}', r"N|value|unexpected"), (b'{"prompt": 01}', r"number|unexpected|0"), (b"{} x", r"column 4: nothing may follow"),
-    (b"[" * 2000 + b"]" * 2000, r"deep|nest|level"),
+BAD_JSON = [  # what is sent, and where the fault lies
+    (b"", r"line 1, column 1: the text ends"),
+    (b"  ", r"column 3: the text ends"),
+    (b"{", r"line 1, column 2: a key in double quotes"),
+    (b"{'a': 1}", r"column 2: a key in double quotes"),
+    (b'{"messages": [}', r"column 15: a value is expected"),
+    (b'{"prompt": "a",}', r"column 16: a key in double quotes"),
+    (b'{"prompt": "a"', r"column 15: ',' or '}' is expected"),
+    (b'\n\n {"prompt":\n "a" "b"}', r"line 4, column 6: ',' or '}' is expected"),
+    (b"{} x", r"column 4: nothing may follow"),
+    (b'\xef\xbb\xbf{"prompt": "a"}', r"column 1: a value is expected"),
+    (b'{"a": 1, "a": 2}', r"column 13: duplicate key 'a'"),
+    (b'{"a": 1, "\\u0061": 2}', r"column 18: duplicate key 'a'"),
+    (b'{"logit_bias": {"5": 1, "5": 2}}', r"column 28: duplicate key '5'"),
+    (b'{"prompt": "\xff"}', r"not valid UTF-8"),
+    (b'{"prompt": "\\ud800"}', r"column 19: a lone high surrogate"),
+    (b'{"prompt": "a\nb"}', r"column 14: a control character"),
+    (b'{"a\\u0000": 1}', r"column 11: .*U\+0000"),
+    (b'{"prompt": NaN}', r"column 12: a value is expected"),
+    (b'{"prompt": 01}', r"column 13: a number may not begin with 0"),
+    (b'{"temperature": 1e400}', r"column 22: .*beyond the range"),
+    (b"[" * 2000 + b"]" * 2000, r"column 33: .*nested deeper than 32 levels"),
 ]
 
 
@@ -256,7 +440,7 @@ def test_json_with_parameters_passes(tiny):
 def test_body_beyond_the_limit(tiny_path):
     with Server(tiny_path, "--kv-memory", "64M", "--max-body", "64K") as server:
         reply = server.post(COMPLETIONS, {"prompt": "a" * 70000})
-        check(reply, 413, INVALID, None, "request_too_large", r"65536|64")
+        check(reply, 413, INVALID, None, "request_too_large", r"at most 65536 bytes")
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:  # what is announced is refused unread
             s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                       b"Content-Length: 9999999999\r\n\r\n")
@@ -267,10 +451,78 @@ def test_body_beyond_the_limit(tiny_path):
 def test_strict_fields(tiny_path):
     with Server(tiny_path, "--kv-memory", "64M", "--strict-fields") as server:
         check(server.post(*complete(temprature=1)), 400, INVALID, "temprature", "unknown_parameter", r"'temprature'")
+        check(server.post(*chat(echo=True)), 400, INVALID, "echo", "unknown_parameter", r"'echo'")
+        check(server.post(*chat(best_of=2)), 400, INVALID, "best_of", "unknown_parameter", r"'best_of'")
+        check(server.post(*chat(stream=True, stream_options={"usage": True})), 400, INVALID, "stream_options.usage",
+              "unknown_parameter", r"'usage'")
         assert server.complete(max_tokens=2)
 
 
+def test_unknown_fields_are_named(tiny):
+    """Fields of the other route are unknown too."""
+    reply = tiny.post(*chat(echo=True, best_of=2, **{"näme, x": 1}))
+    assert reply.status_code == 200
+    assert reply.headers["x-tandem-ignored-fields"] == "echo, best_of, n??me??x"
+
+
+# ---- requests without a body ----
+
+@pytest.mark.parametrize(("method", "path", "status", "kind", "param", "code", "message"), [
+    ("GET", "/v1/models/nothing", 404, INVALID, "model", "model_not_found", r"'nothing' does not exist; GET /v1/models"),
+    ("GET", "/v1/models/a%2Fb", 404, INVALID, "model", "model_not_found", r"'a/b' does not exist"),
+    ("GET", "/v1/models/", 404, "not_found_error", None, None, r"Unknown route: GET /v1/models/"),
+    ("GET", "/V1/models", 404, "not_found_error", None, None, r"Unknown route: GET /V1/models"),
+    ("GET", CHAT, 405, INVALID, None, "method_not_allowed", r"'GET' is not allowed for /v1/chat/completions; allowed: POST"),
+    ("DELETE", "/v1/models/x", 405, INVALID, None, "method_not_allowed", r"allowed: GET"),
+    ("GET", "/v1/cache", 405, INVALID, None, "method_not_allowed", r"allowed: DELETE"),
+    ("POST", COMPLETIONS, 400, INVALID, None, None, r"line 1, column 1: the text ends"),
+    ("POST", "/v1/requests//cancel", 404, "not_found_error", None, None, r"Unknown route"),
+])
+def test_bad_request_without_a_body(tiny, method, path, status, kind, param, code, message):
+    reply = tiny.http.request(method, path)
+    check(reply, status, kind, param, code, message)
+    assert ("allow" in reply.headers) == (status == 405)
+
+
 # ---- as the official client shows them ----
+
+EXCEPTIONS = {400: openai.BadRequestError, 404: openai.NotFoundError, 405: openai.APIStatusError}
+
+
+def test_the_whole_table_with_the_client(tiny):
+    with tiny.openai() as client:
+        client = client.with_options(base_url=tiny.url)
+        for path, body, status, kind, param, code, message in TABLE:
+            with pytest.raises(EXCEPTIONS[status]) as raised:
+                client.post(path, body=body, cast_to=object)
+            error = raised.value
+            case = f"{path} {json.dumps(body)[:300]}: {error}"
+            assert (error.status_code, error.type, error.param, error.code) == (status, kind, param, code), case
+            assert re.search(message, error.body["message"]), case
+
+
+def test_exceptions_of_other_resources(tiny):
+    with tiny.openai() as client:
+        with pytest.raises(openai.NotFoundError) as raised:
+            client.models.retrieve("nothing")
+        assert (raised.value.param, raised.value.code) == ("model", "model_not_found")
+        with pytest.raises(openai.BadRequestError) as raised:
+            client.completions.create(model="default", prompt="a", logprobs=21)
+        assert raised.value.param == "logprobs" and "from 0 to 20" in raised.value.message
+        with pytest.raises(openai.NotFoundError):
+            client.embeddings.create(model="default", input="a")
+
+
+def test_exceptions_of_the_async_client(tiny):
+    async def ask():
+        async with tiny.openai_async() as client:
+            with pytest.raises(openai.BadRequestError) as raised:
+                await client.chat.completions.create(model="default", messages=HELLO, top_p=2, stream=True)
+            assert (raised.value.param, raised.value.type) == ("top_p", INVALID)
+            with pytest.raises(openai.NotFoundError):
+                await client.chat.completions.create(model="gpt-9", messages=HELLO)
+    asyncio.run(ask())
+
 
 @pytest.mark.parametrize(("fields", "exception", "param", "code"), [
     ({"temperature": -1}, openai.BadRequestError, "temperature", None),

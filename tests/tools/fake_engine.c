@@ -142,7 +142,7 @@ static void misbehave(struct fake *f)
         clock_sleep_ms(STAY_MS);
     } else if (is(f, "lend")) {
         if (fork() == 0) {
-            clock_sleep_ms(5000); /* longer than the gateway waits */
+            clock_sleep_ms(2000); /* longer than the gateway waits in the tests */
         }
         _exit(0);
     }
@@ -176,6 +176,25 @@ static int run(struct fake *f)
     return 0;
 }
 
+/* The exit status. */
+static int play(struct fake *f)
+{
+    if (is(f, "exit")) {
+        return 7;
+    }
+    if (is(f, "fatal") || is(f, "fatal-stay")) {
+        say_fatal(f);
+        clock_sleep_ms(is(f, "fatal") ? 0 : STAY_MS);
+        return 3;
+    }
+    clock_sleep_ms(is(f, "slow") ? 300 : 0);
+    f->epoch += is(f, "other-epoch");
+    say_ready(f);
+    misbehave(f);
+    serve(f);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct fake f = {.mode = argument(argc, argv, "--mode"), .arena = arena_create(MIB(16))};
@@ -184,7 +203,7 @@ int main(int argc, char **argv)
     buf_init(&f.in, MIB(64));
     buf_init(&f.out, MIB(64));
     sys_ignore_sigpipe();
-    int status = run(&f);
+    int status = play(&f);
     job_assembly_free(f.parts);
     arena_free(f.arena);
     buf_release(&f.in);

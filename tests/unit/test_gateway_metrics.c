@@ -1,0 +1,509 @@
+/* The text of /metrics against the rules of Prometheus' text format 0.0.4, read by a small strict parser: HELP and TYPE
+ * once before the samples of each name, labels quoted, no series twice, histograms that add up. And what the observer
+ * and the engine's statistics put into it. */
+#include "gateway/metrics.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MAX_FAMILIES 128
+#define MAX_SAMPLES  2048
+#define MAX_LABELS   3
+
+struct family {
+    char name[96], type[16];
+    bool has_samples;
+};
+
+struct sample {
+    char name[112];
+    struct {
+        char name[32], value[96]; /* unescaped */
+    } labels[MAX_LABELS];
+    int n_labels;
+    double value;
+};
+
+struct page {
+    struct metrics *metrics;
+    struct buf text;
+    struct family families[MAX_FAMILIES];
+    struct sample samples[MAX_SAMPLES];
+    int n_families, n_samples;
+};
+
+/* ---- parser ---- */
+
+static bool is_name(const char *s)
+{
+    if (!*s || isdigit((unsigned char)*s)) {
+        return false;
+    }
+    for (; *s; s++) {
+        if (!isalnum((unsigned char)*s) && *s != '_' && *s != ':') {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void copy(char *out, size_t size, const char *text)
+{
+    assert_true(strlen(text) < size);
+    memcpy(out, text, strlen(text) + 1);
+}
+
+static void take_help(struct page *p, char *line)
+{
+    char *name = line + strlen("# HELP "), *help = strchr(name, ' ');
+    assert_non_null(help);
+    *help++ = '\0';
+    assert_true(is_name(name));
+    assert_true(strlen(help) > 3);
+    assert_int_equal(help[strlen(help) - 1], '.');
+    for (int i = 0; i < p->n_families; i++) {
+        assert_string_not_equal(p->families[i].name, name);
+    }
+    assert_true(p->n_families < MAX_FAMILIES);
+    copy(p->families[p->n_families++].name, sizeof p->families[0].name, name);
+}
+
+static void take_type(struct page *p, char *line)
+{
+    char *name = line + strlen("# TYPE "), *type = strchr(name, ' ');
+    assert_non_null(type);
+    *type++ = '\0';
+    assert_true(p->n_families > 0);
+    struct family *f = &p->families[p->n_families - 1];
+    assert_string_equal(f->name, name); /* right behind its HELP */
+    assert_string_equal(f->type, "");
+    assert_true(strcmp(type, "counter") == 0 || strcmp(type, "gauge") == 0 || strcmp(type, "histogram") == 0);
+    copy(f->type, sizeof f->type, type);
+}
+
+/* name="value" at *at; steps over it. */
+static void take_label(struct sample *s, char **at)
+{
+    char *equals = strchr(*at, '='), *out;
+    assert_non_null(equals);
+    assert_int_equal(equals[1], '"');
+    *equals = '\0';
+    assert_true(is_name(*at));
+    assert_true(s->n_labels < MAX_LABELS);
+    copy(s->labels[s->n_labels].name, sizeof s->labels[0].name, *at);
+    out = s->labels[s->n_labels++].value;
+    char *c = equals + 2, *out_end = out + sizeof s->labels[0].value - 1;
+    for (; *c != '"'; c++) {
+        assert_int_not_equal(*c, '\0');
+        assert_true(out < out_end);
+        if (*c == '\\') {
+            c++;
+            assert_non_null(strchr("\\\"n", *c));
+            *out++ = (char)(*c == 'n' ? '\n' : *c);
+        } else {
+            *out++ = *c;
+        }
+    }
+    *out = '\0';
+    *at = c + 1;
+}
+
+/* Belongs `name` to the family: itself, or a histogram's parts? */
+static bool is_of_family(const struct family *f, const char *name)
+{
+    size_t n = strlen(f->name);
+    if (strcmp(f->type, "histogram") != 0) {
+        return strcmp(f->name, name) == 0;
+    }
+    return strncmp(f->name, name, n) == 0 &&
+           (strcmp(name + n, "_bucket") == 0 || strcmp(name + n, "_sum") == 0 || strcmp(name + n, "_count") == 0);
+}
+
+static void take_sample(struct page *p, char *line)
+{
+    assert_true(p->n_samples < MAX_SAMPLES && p->n_families > 0);
+    struct sample *s = &p->samples[p->n_samples++];
+    char *at = line + strcspn(line, "{ "), *end;
+    bool labelled = *at == '{';
+    *at++ = '\0';
+    assert_true(is_name(line));
+    copy(s->name, sizeof s->name, line);
+    while (labelled) {
+        take_label(s, &at);
+        labelled = *at == ',';
+        assert_true(labelled || at[0] == '}');
+        assert_true(labelled || at[1] == ' ');
+        at += labelled ? 1 : 2;
+    }
+    s->value = strtod(at, &end);
+    assert_true(end > at && *end == '\0' && isfinite(s->value));
+    struct family *f = &p->families[p->n_families - 1];
+    if (!is_of_family(f, s->name)) {
+        fail_msg("%s stands under %s", s->name, f->name);
+    }
+    f->has_samples = true;
+}
+
+static bool same_series(const struct sample *a, const struct sample *b)
+{
+    bool same = strcmp(a->name, b->name) == 0 && a->n_labels == b->n_labels;
+    for (int i = 0; same && i < a->n_labels; i++) {
+        same = strcmp(a->labels[i].name, b->labels[i].name) == 0 && strcmp(a->labels[i].value, b->labels[i].value) == 0;
+    }
+    return same;
+}
+
+static void parse(struct page *p)
+{
+    struct error err = {0};
+    char line[1024];
+    buf_clear(&p->text);
+    metrics_write(p->metrics, &p->text);
+    assert_true(buf_ok(&p->text, "metrics", &err));
+    struct str rest = buf_view(&p->text), part;
+    assert_true(str_ends(rest, STR("\n")));
+    rest.len--;
+    p->n_families = p->n_samples = 0;
+    memset(p->families, 0, sizeof p->families);
+    memset(p->samples, 0, sizeof p->samples);
+    while (str_split(&rest, '\n', &part)) {
+        assert_true(part.len > 0 && part.len < sizeof line);
+        snprintf(line, sizeof line, STR_FMT, STR_ARG(part));
+        if (strncmp(line, "# HELP ", 7) == 0) {
+            take_help(p, line);
+        } else if (line[0] == '#') {
+            assert_int_equal(strncmp(line, "# TYPE ", 7), 0);
+            take_type(p, line);
+        } else {
+            take_sample(p, line);
+        }
+    }
+    for (int i = 0; i < p->n_samples; i++) {
+        for (int j = 0; j < i; j++) {
+            assert_false(same_series(&p->samples[i], &p->samples[j]));
+        }
+    }
+}
+
+static const char *label(const struct sample *s, const char *name)
+{
+    for (int i = 0; i < s->n_labels; i++) {
+        if (strcmp(s->labels[i].name, name) == 0) {
+            return s->labels[i].value;
+        }
+    }
+    return "";
+}
+
+/* Of the series of this name with model (NULL: any) and the one label more (NULL: none). */
+static double value_of(const struct page *p, const char *name, const char *model, const char *key, const char *value)
+{
+    for (int i = 0; i < p->n_samples; i++) {
+        const struct sample *s = &p->samples[i];
+        if (strcmp(s->name, name) == 0 && (!model || strcmp(label(s, "model"), model) == 0) &&
+            (!key || strcmp(label(s, key), value) == 0)) {
+            return s->value;
+        }
+    }
+    fail_msg("there is no %s of %s", name, model ? model : "all");
+    return -1;
+}
+
+static const char *type_of(const struct page *p, const char *family)
+{
+    for (int i = 0; i < p->n_families; i++) {
+        if (strcmp(p->families[i].name, family) == 0) {
+            return p->families[i].type;
+        }
+    }
+    fail_msg("there is no %s", family);
+    return "";
+}
+
+/* ---- fixture ---- */
+
+static int setup(void **state)
+{
+    struct page *p = calloc(1, sizeof *p);
+    buf_init(&p->text, 1 << 20);
+    p->metrics = metrics_create();
+    *state = p;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct page *p = *state;
+    metrics_free(p->metrics);
+    buf_release(&p->text);
+    free(p);
+    return 0;
+}
+
+static void check_histogram(const struct page *p, const char *family, const char *model)
+{
+    char bucket[112], name[112];
+    double last_bound = -1, last_count = 0;
+    bool ended = false;
+    snprintf(bucket, sizeof bucket, "%s_bucket", family);
+    for (int i = 0; i < p->n_samples; i++) {
+        const struct sample *s = &p->samples[i];
+        if (strcmp(s->name, bucket) != 0 || strcmp(label(s, "model"), model) != 0) {
+            continue;
+        }
+        assert_false(ended); /* +Inf is the last */
+        ended = strcmp(label(s, "le"), "+Inf") == 0;
+        double bound = ended ? INFINITY : strtod(label(s, "le"), NULL);
+        assert_true(bound > last_bound);
+        assert_true(s->value >= last_count);
+        last_bound = bound;
+        last_count = s->value;
+    }
+    assert_true(ended);
+    snprintf(name, sizeof name, "%s_count", family);
+    assert_true(value_of(p, name, model, NULL, NULL) == last_count);
+    snprintf(name, sizeof name, "%s_sum", family);
+    assert_true(value_of(p, name, model, NULL, NULL) >= 0);
+}
+
+static const struct engine_stats stats = {.steps = 10,
+                                          .rows_decode = 30,
+                                          .rows_prefill = 70,
+                                          .generated_tokens = 25,
+                                          .step_ns = 1500000000,
+                                          .running = 3,
+                                          .pages_total = 40,
+                                          .kv_size = 1 << 20,
+                                          .rows_per_step = {1, 2, 0, 3, [15] = 4},
+                                          .seqs_per_step = {5, 5}};
+
+static void set_model(struct page *p, int model, const struct engine_stats *s)
+{
+    struct metrics_model_now now = {.requests = 2, .ready = true, .stats = s};
+    metrics_set_model(p->metrics, model, &now);
+}
+
+/* ---- tests ---- */
+
+static void without_a_model_it_is_well_formed(void **state)
+{
+    struct page *p = *state;
+    parse(p);
+    assert_true(p->n_families > 20);
+    assert_string_equal(type_of(p, "process_open_fds"), "gauge");
+    assert_true(value_of(p, "process_resident_memory_bytes", NULL, NULL, NULL) > 100000);
+}
+
+static void every_family_has_help_type_and_samples(void **state)
+{
+    struct page *p = *state;
+    set_model(p, metrics_add_model(p->metrics, "m"), &stats);
+    parse(p);
+    for (int i = 0; i < p->n_families; i++) {
+        const struct family *f = &p->families[i];
+        bool total = str_ends(str_of(f->name), STR("_total"));
+        if (!f->has_samples || !f->type[0] || total != (strcmp(f->type, "counter") == 0)) {
+            fail_msg("%s: type '%s', samples %d", f->name, f->type, f->has_samples);
+        }
+    }
+}
+
+static void every_histogram_adds_up(void **state)
+{
+    struct page *p = *state;
+    int a = metrics_add_model(p->metrics, "a"), b = metrics_add_model(p->metrics, "b"), n_histograms = 0;
+    struct pipeline_observer o = metrics_observer(p->metrics, a);
+    set_model(p, a, &stats);
+    set_model(p, b, &(struct engine_stats){0});
+    for (int64_t us = 1; us < 1000000000; us = us * 3 + 1) {
+        o.first_token(o.arg, NULL, us);
+        o.inter_token(o.arg, NULL, us, 2);
+        o.finished(o.arg, NULL, FINISH_STOP, NULL, 1, 1, us);
+    }
+    parse(p);
+    for (int i = 0; i < p->n_families; i++) {
+        if (strcmp(p->families[i].type, "histogram") == 0) {
+            check_histogram(p, p->families[i].name, "a");
+            check_histogram(p, p->families[i].name, "b");
+            n_histograms++;
+        }
+    }
+    assert_int_equal(n_histograms, 5);
+}
+
+static void values_fall_into_their_buckets(void **state)
+{
+    struct page *p = *state;
+    int m = metrics_add_model(p->metrics, "m");
+    struct pipeline_observer o = metrics_observer(p->metrics, m);
+    static const char name[] = "tandem_time_to_first_token_seconds_bucket";
+    set_model(p, m, &stats);
+    o.first_token(o.arg, NULL, 5000); /* exactly a bound: in its bucket */
+    o.first_token(o.arg, NULL, 5001);
+    o.first_token(o.arg, NULL, 90000000); /* beyond all */
+    o.inter_token(o.arg, NULL, 40000, 4);
+    parse(p);
+    assert_true(value_of(p, name, "m", "le", "0.005") == 1);
+    assert_true(value_of(p, name, "m", "le", "0.01") == 2);
+    assert_true(value_of(p, name, "m", "le", "80") == 2);
+    assert_true(value_of(p, name, "m", "le", "+Inf") == 3);
+    assert_float_equal(value_of(p, "tandem_time_to_first_token_seconds_sum", "m", NULL, NULL), 90.010001, 1e-6);
+    assert_true(value_of(p, "tandem_inter_token_seconds_bucket", "m", "le", "0.005") == 0);
+    assert_true(value_of(p, "tandem_inter_token_seconds_bucket", "m", "le", "0.01") == 4); /* 4 tokens, 10 ms each */
+    assert_float_equal(value_of(p, "tandem_inter_token_seconds_sum", "m", NULL, NULL), 0.04, 1e-9);
+}
+
+static void statistics_of_the_engine_are_in_base_units(void **state)
+{
+    struct page *p = *state;
+    set_model(p, metrics_add_model(p->metrics, "m"), &stats);
+    parse(p);
+    assert_true(value_of(p, "tandem_engine_steps_total", "m", NULL, NULL) == 10);
+    assert_float_equal(value_of(p, "tandem_engine_step_seconds_total", "m", NULL, NULL), 1.5, 1e-9);
+    assert_true(value_of(p, "tandem_engine_kv_bytes", "m", NULL, NULL) == 1 << 20);
+    assert_true(value_of(p, "tandem_engine_pages", "m", NULL, NULL) == 40);
+    assert_string_equal(type_of(p, "tandem_engine_pages"), "gauge");
+    assert_true(value_of(p, "tandem_engine_running", "m", NULL, NULL) == 3);
+    assert_string_equal(type_of(p, "tandem_engine_running"), "gauge");
+    assert_string_equal(type_of(p, "tandem_engine_step_seconds_total"), "counter");
+    assert_true(value_of(p, "tandem_rows_per_step_bucket", "m", "le", "1") == 1);
+    assert_true(value_of(p, "tandem_rows_per_step_bucket", "m", "le", "2") == 3);
+    assert_true(value_of(p, "tandem_rows_per_step_bucket", "m", "le", "8") == 6);
+    assert_true(value_of(p, "tandem_rows_per_step_count", "m", NULL, NULL) == 10);
+    assert_true(value_of(p, "tandem_rows_per_step_sum", "m", NULL, NULL) == 100);
+    assert_true(value_of(p, "tandem_model_ready", "m", NULL, NULL) == 1);
+    assert_true(value_of(p, "tandem_requests_in_progress", "m", NULL, NULL) == 2);
+}
+
+static void large_counters_keep_their_digits(void **state)
+{
+    struct page *p = *state;
+    struct engine_stats s = {.generated_tokens = 123456789012345, .rows_prefill = 9007199254740991};
+    set_model(p, metrics_add_model(p->metrics, "m"), &s);
+    parse(p);
+    assert_true(value_of(p, "tandem_engine_generated_tokens_total", "m", NULL, NULL) == 123456789012345.0);
+    assert_true(value_of(p, "tandem_engine_rows_prefill_total", "m", NULL, NULL) == 9007199254740991.0);
+}
+
+static void requests_are_counted_by_how_they_end(void **state)
+{
+    struct page *p = *state;
+    int m = metrics_add_model(p->metrics, "m");
+    struct pipeline_observer o = metrics_observer(p->metrics, m);
+    struct error err = {.code = ERR_DEADLINE};
+    set_model(p, m, &stats);
+    for (int i = 0; i < 5; i++) {
+        o.started(o.arg, NULL);
+    }
+    o.finished(o.arg, NULL, FINISH_STOP, NULL, 10, 3, 1000);
+    o.finished(o.arg, NULL, FINISH_STOP, NULL, 10, 3, 1000);
+    o.finished(o.arg, NULL, FINISH_CANCELLED, NULL, 5, 1, 1000);
+    o.finished(o.arg, NULL, FINISH_ERROR, &err, 5, 0, 1000);
+    metrics_engine_restart(p->metrics, m);
+    parse(p);
+    static const char name[] = "tandem_requests_finished_total";
+    assert_true(value_of(p, "tandem_requests_total", "m", NULL, NULL) == 5);
+    assert_true(value_of(p, name, "m", "reason", finish_reason_name(FINISH_STOP)) == 2);
+    assert_true(value_of(p, name, "m", "reason", finish_reason_name(FINISH_LENGTH)) == 0);
+    assert_true(value_of(p, name, "m", "reason", finish_reason_name(FINISH_CANCELLED)) == 1);
+    assert_true(value_of(p, name, "m", "reason", finish_reason_name(FINISH_ERROR)) == 1);
+    assert_true(value_of(p, "tandem_prompt_tokens_total", "m", NULL, NULL) == 30);
+    assert_true(value_of(p, "tandem_generated_tokens_total", "m", NULL, NULL) == 7);
+    assert_true(value_of(p, "tandem_engine_restarts_total", "m", NULL, NULL) == 1);
+}
+
+static void labels_are_escaped(void **state)
+{
+    struct page *p = *state;
+    static const char name[] = "a\"b\\c\nd,e}f \xC3\xBC";
+    set_model(p, metrics_add_model(p->metrics, name), &stats);
+    parse(p); /* a break in the line or a quote would show here */
+    assert_true(value_of(p, "tandem_requests_in_progress", name, NULL, NULL) == 2);
+    assert_true(str_find(buf_view(&p->text), STR("{model=\"a\\\"b\\\\c\\nd,e}f \xC3\xBC\"}")) != STR_NPOS);
+}
+
+static void models_have_their_own_series(void **state)
+{
+    struct page *p = *state;
+    int a = metrics_add_model(p->metrics, "a"), b = metrics_add_model(p->metrics, "b");
+    struct pipeline_observer of_a = metrics_observer(p->metrics, a), of_b = metrics_observer(p->metrics, b);
+    assert_int_not_equal(a, b);
+    of_a.started(of_a.arg, NULL);
+    of_b.started(of_b.arg, NULL);
+    of_b.started(of_b.arg, NULL);
+    parse(p);
+    assert_true(value_of(p, "tandem_requests_total", "a", NULL, NULL) == 1);
+    assert_true(value_of(p, "tandem_requests_total", "b", NULL, NULL) == 2);
+}
+
+static void the_http_server_is_counted(void **state)
+{
+    struct page *p = *state;
+    struct metrics_http_now now = {.connections_open = 1,
+                                   .connections = 2,
+                                   .requests = 3,
+                                   .bytes_in = 4,
+                                   .bytes_out = 5000000000,
+                                   .parse_errors = 6,
+                                   .timeouts = 7};
+    metrics_set_http(p->metrics, &now);
+    parse(p);
+    assert_true(value_of(p, "tandem_http_connections_open", NULL, NULL, NULL) == 1);
+    assert_true(value_of(p, "tandem_http_connections_total", NULL, NULL, NULL) == 2);
+    assert_true(value_of(p, "tandem_http_requests_total", NULL, NULL, NULL) == 3);
+    assert_true(value_of(p, "tandem_http_received_bytes_total", NULL, NULL, NULL) == 4);
+    assert_true(value_of(p, "tandem_http_sent_bytes_total", NULL, NULL, NULL) == 5e9);
+    assert_true(value_of(p, "tandem_http_parse_errors_total", NULL, NULL, NULL) == 6);
+    assert_true(value_of(p, "tandem_http_timeouts_total", NULL, NULL, NULL) == 7);
+}
+
+static void percentiles_lie_in_their_buckets(void **state)
+{
+    struct page *p = *state;
+    int m = metrics_add_model(p->metrics, "m");
+    struct pipeline_observer o = metrics_observer(p->metrics, m);
+    struct metrics_latency l = metrics_ttft(p->metrics, m);
+    assert_true(l.p50 == -1 && l.p95 == -1 && l.p99 == -1);
+    for (int i = 0; i < 90; i++) {
+        o.first_token(o.arg, NULL, 15000);
+    }
+    for (int i = 0; i < 8; i++) {
+        o.first_token(o.arg, NULL, 300000);
+    }
+    o.first_token(o.arg, NULL, 200000000);
+    o.first_token(o.arg, NULL, 200000000);
+    l = metrics_ttft(p->metrics, m);
+    assert_in_range(l.p50, 10000, 20000);
+    assert_in_range(l.p95, 250000, 500000);
+    assert_int_equal(l.p99, 80000000); /* beyond the last bound: the bound */
+    assert_int_equal(metrics_inter_token(p->metrics, m).p50, -1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(without_a_model_it_is_well_formed),
+        TEST(every_family_has_help_type_and_samples),
+        TEST(every_histogram_adds_up),
+        TEST(values_fall_into_their_buckets),
+        TEST(statistics_of_the_engine_are_in_base_units),
+        TEST(large_counters_keep_their_digits),
+        TEST(requests_are_counted_by_how_they_end),
+        TEST(labels_are_escaped),
+        TEST(models_have_their_own_series),
+        TEST(the_http_server_is_counted),
+        TEST(percentiles_lie_in_their_buckets),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
