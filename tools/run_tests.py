@@ -86,7 +86,7 @@ def house_rules(arguments, tally):
 def end_to_end(arguments, tally):
     headline("end to end")
     env = {**os.environ, "TANDEM": str(arguments.build / "tandem"), "TANDEM_BUILD": str(arguments.build)}
-    command = [arguments.python, "-m", "pytest", "-q", "-x" if arguments.fail_fast else "-q", "tests/e2e",
+    command = [arguments.python, "-m", "pytest", "-q", *(["-x"] if arguments.fail_fast else []), "tests/e2e",
                "-p", "no:cacheprovider"]
     done = run(command, env=env, capture_output=True)
     print(done.stdout.strip()[-12000:] if done.returncode else done.stdout.strip().split("\n")[-1], flush=True)
