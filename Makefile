@@ -36,6 +36,7 @@ check: build test-deps ## include rules, banned functions, sizes, complexity, gl
 	@$(VENV)/bin/python tools/check/check.py --build $(BUILD)
 
 cross-check: build ## compile everything for the other platforms (Linux and macOS on arm64)
+	@tools/install_deps.sh test
 	@test -x $(BUILD)/cross/venv/bin/python || python3 -m venv $(BUILD)/cross/venv
 	@$(BUILD)/cross/venv/bin/pip install -q --disable-pip-version-check ziglang==0.13.0.post1
 	@tools/cross_check.py --build $(BUILD) --zig $(BUILD)/cross/venv/bin/python

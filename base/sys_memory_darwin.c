@@ -2,6 +2,7 @@
 
 #include <libproc.h>
 #include <mach/mach.h>
+#include <stdlib.h>
 #include <sys/sysctl.h>
 #include <unistd.h>
 
@@ -12,10 +13,12 @@ struct sys_memory sys_memory(void)
     sysctlbyname("hw.memsize", &m.total, &size, NULL, 0);
     vm_statistics64_data_t vm;
     mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
-    if (host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t)&vm, &count) == KERN_SUCCESS) {
+    mach_port_t host = mach_host_self();
+    if (host_statistics64(host, HOST_VM_INFO64, (host_info64_t)&vm, &count) == KERN_SUCCESS) {
         uint64_t pages = (uint64_t)vm.free_count + vm.inactive_count + vm.purgeable_count;
         m.available = pages * (uint64_t)sysconf(_SC_PAGESIZE);
     }
+    mach_port_deallocate(mach_task_self(), host); /* each mach_host_self counts one reference more */
     return m;
 }
 
@@ -31,6 +34,9 @@ uint64_t sys_memory_resident(void)
 
 int sys_open_descriptors(void)
 {
-    int size = proc_pidinfo(getpid(), PROC_PIDLISTFDS, 0, NULL, 0);
-    return size < 0 ? -1 : size / (int)PROC_PIDLISTFD_SIZE;
+    int room = proc_pidinfo(getpid(), PROC_PIDLISTFDS, 0, NULL, 0); /* the size of the table and some: no count yet */
+    void *list = room > 0 ? malloc((size_t)room) : NULL;
+    int size = list ? proc_pidinfo(getpid(), PROC_PIDLISTFDS, 0, list, room) : -1;
+    free(list);
+    return size <= 0 ? -1 : size / (int)PROC_PIDLISTFD_SIZE; /* libproc says 0 when it fails */
 }

@@ -23,13 +23,15 @@ bool shm_create(size_t size, const char *what, struct shm *out, struct error *er
     return shm_attach(fd, size, out, err);
 }
 
-/* Whole pages go back to the system; what remains of the range at its ends is overwritten. */
+/* Whole pages go back to the system; what remains of the range at its ends is overwritten. Through the descriptor and
+ * not by madvise: user-mode emulators drop advice and report success. */
 void shm_discard(struct shm *s, size_t offset, size_t size)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t from = (offset + page - 1) / page * page, to = (offset + size) / page * page;
     char *data = s->data;
-    if (from >= to || madvise(data + from, to - from, MADV_REMOVE) != 0) {
+    if (from >= to ||
+        fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) != 0) {
         memset(data + offset, 0, size);
         return;
     }

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Compiles every product source for the other platforms with zig's C compiler; nothing is linked or run.
+"""Compiles every source and test for the other platforms with zig's C compiler; nothing is run.
 
     cross_check.py [--build build] [--zig PYTHON]
 
 The libraries' headers are this machine's (they say the same on every platform; libuv's include its own parts for each
-system). PYTHON has the package ziglang (`make cross-check` brings it). Exit status 1 when a file does not compile.
+system). For macOS the product is linked too, without those libraries: what is missing besides them has no implementation
+there. PYTHON has the package ziglang (`make cross-check` brings it). Exit status 1 when something fails.
 """
 import argparse
 import concurrent.futures
@@ -16,14 +17,16 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = "base http wire tensor text chat backend backend/cpu model engine pipeline gateway lib api cli".split()
+TESTS = "tests/support tests/tools tests/unit tests/fuzz".split()
 TARGETS = {  # what CMakeLists.txt leaves out for each
     "aarch64-linux-gnu": r"_darwin\.c$|_(avx2|avx512|x86_64)\.c$",
     "aarch64-macos": r"_linux\.c$|_(avx2|avx512|x86_64)\.c$",
 }
-HEADERS = ["uv.h", "uv", "json-c", "openssl", "xxhash.h", "utf8proc.h"]
+HEADERS = ["uv.h", "uv", "json-c", "openssl", "xxhash.h", "utf8proc.h", "cmocka.h"]
+THEIRS = r"_(uv_|json_|EVP_|CRYPTO_|XXH|utf8proc_)"  # symbols of those libraries
 FLAGS = ("-std=c11 -c -O1 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith "
          "-Wwrite-strings -Werror -fno-strict-aliasing -ffp-contract=off -D_POSIX_C_SOURCE=200809L -DTANDEM_TEST_HOOKS=1 "
-         "-DTANDEM_VERSION=\"0\"").split()
+         "-DTANDEM_VERSION=\"0\" -DTEST_DATA_DIR=\"\"").split()
 
 
 def link_headers(folder):
@@ -42,12 +45,24 @@ def link_headers(folder):
             target.symlink_to(sources[0])
 
 
+def object_of(target, source, build):
+    return build / "cross" / f"{target}-{'-'.join(source.relative_to(ROOT).parts)}.o"
+
+
 def compile_one(zig, target, source, include, build):
     system = ["-D_DARWIN_C_SOURCE"] if "macos" in target else ["-D_DEFAULT_SOURCE"]
     command = [zig, "-m", "ziglang", "cc", "-target", target, *FLAGS, *system, f"-I{ROOT}", f"-isystem{include}",
-               f"-I{build / 'generated'}", str(source), "-o", str(build / "cross" / f"{target}-{source.name}.o")]
+               f"-I{build / 'generated'}", str(source), "-o", str(object_of(target, source, build))]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.returncode == 0, done.stderr
+
+
+def missing_functions(zig, target, sources, build):
+    objects = [str(object_of(target, source, build)) for source in sources]
+    done = subprocess.run([zig, "-m", "ziglang", "cc", "-target", target, *objects, "-o", str(build / "cross" / "linked")],
+                          capture_output=True, text=True)
+    missing = re.findall(r"undefined symbol: (\S+)", done.stderr)
+    return [s for s in missing if not re.match(THEIRS, s)] if missing else [done.stderr.strip()[:3000]]
 
 
 def main():
@@ -61,7 +76,7 @@ def main():
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for target, left_out in TARGETS.items():
-            sources = [s for f in FOLDERS for s in sorted((ROOT / f).glob("*.c"))
+            sources = [s for f in FOLDERS + TESTS for s in sorted((ROOT / f).glob("*.c"))
                        if not re.search(left_out, s.name) and s.name != "test_hooks_off.c"]
             results = pool.map(lambda s: compile_one(arguments.zig, target, s, include, build), sources)
             bad = [(s, text) for s, (ok, text) in zip(sources, results) if not ok]
@@ -69,6 +84,11 @@ def main():
                 print(f"{source.relative_to(ROOT)}: {text.strip()[:3000]}")
             print(f"{target}: {len(sources) - len(bad)} of {len(sources)} files compile", flush=True)
             failed += len(bad)
+            if "macos" in target and not bad:
+                product = [s for s in sources if "tests" not in s.relative_to(ROOT).parts]
+                missing = missing_functions(arguments.zig, target, product, build)
+                print(f"{target}: {len(missing)} functions without an implementation", *missing)
+                failed += len(missing)
     sys.exit(1 if failed else 0)
 
 

@@ -158,24 +158,6 @@ static const char *argument(int argc, char **argv, const char *name)
     return "";
 }
 
-static int run(struct fake *f)
-{
-    if (is(f, "exit")) {
-        return 7;
-    }
-    if (is(f, "fatal") || is(f, "fatal-stay")) {
-        say_fatal(f);
-        clock_sleep_ms(is(f, "fatal") ? 0 : STAY_MS);
-        return 3;
-    }
-    clock_sleep_ms(is(f, "slow") ? 300 : 0);
-    f->epoch += is(f, "other-epoch");
-    say_ready(f);
-    misbehave(f);
-    serve(f);
-    return 0;
-}
-
 /* The exit status. */
 static int play(struct fake *f)
 {

@@ -70,8 +70,9 @@ static void ask(struct bench *b, uint64_t id, const char *prompt, uint32_t n_cho
     for (uint32_t i = 0; i < job.n_prompt; i++) {
         ids[i] = (uint8_t)prompt[i];
     }
+    uint32_t n_ended = atomic_load(&b->run.log->n_jobs_ended); /* before: it may end at once */
     engine_run_submit(&b->run, &job);
-    engine_run_wait(&b->run, atomic_load(&b->run.log->n_jobs_ended) + 1);
+    engine_run_wait(&b->run, n_ended + 1);
 }
 
 static void assert_text(const struct bench *b, uint64_t id, uint32_t choice, const char *text,
