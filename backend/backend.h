@@ -29,7 +29,8 @@ struct weight; /* a resident parameter in the backend's own layout: matrix [n_ou
 
 /* ---- parameters ---- */
 
-/* The matrices of one parameter, stacked along n_out when there are several (same n_in). Resident size stays within 5%
+/* The matrices of one parameter, stacked along n_out when there are several (same n_in); tensors of three axes count as
+ * matrices stacked already. Resident size stays within 5%
  * of the file's; the view's memory may be used in place, so it must live as long as the weight. bias-like and norm
  * vectors are matrices of one row. FORMAT or UNSUPPORTED names the tensor. */
 struct weight_info {
@@ -110,6 +111,21 @@ struct attention_params {
 
 enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_RELU2 };
 
+/* A mixture of gated MLPs. Each row takes the n_used experts with the largest router logits (the lower expert wins
+ * ties), weighted by the softmax over all experts; with norm_weights the weights of those taken are divided by their
+ * sum. out = scale * sum of weight * mlp_gated(x), experts added in the order of their numbers. */
+struct moe_params {
+    int n_experts, n_used;
+    bool norm_weights;
+    float scale; /* 1: none */
+    enum activation act;
+};
+/* Experts are stacked along n_out: gate and up [n_experts * n_ff, n_in], down [n_experts * n_in, n_ff]. */
+struct moe_weights {
+    struct weight *router; /* [n_experts, n_in] */
+    struct weight *gate, *up, *down;
+};
+
 /* ---- sampling ----
  * Order: raw logits -> repetition -> DRY -> presence, frequency -> bias -> mask, min_tokens -> top-n-sigma ->
  * temperature (0: argmax, lowest id wins ties) -> top-k -> typical -> top-p -> min-p -> XTC -> one uniform by inverse
@@ -170,6 +186,12 @@ struct sample_result {
 
 struct backend_ops {
     const char *name; /* "cpu" */
+    /* step_end only enqueues; read_* wait. The engine may then begin the next step before it reads this one. */
+    bool lazy;
+    /* A page is written into and read for one sequence at a time: sequences that share a prefix need copies of its
+     * pages (kv_copy_page), also those that the cache holds. For backends whose attention wants each sequence's K and V
+     * in one piece. */
+    bool kv_private;
     const char *(*describe)(
         const struct backend *be); /* "cpu avx512-vnni, 2 threads": kernel set; part of the fingerprint */
     void (*free)(struct backend *be);
@@ -188,6 +210,8 @@ struct backend_ops {
                     size_t pool_size, struct error *err);
     void (*kv_copy_page)(struct backend *be, int group, uint32_t src, uint32_t dst,
                          int n_tokens); /* the first n_tokens positions */
+    /* Nobody needs the page's contents any more: it is neither referenced nor cached. NULL where that frees nothing. */
+    void (*kv_free_page)(struct backend *be, int group, uint32_t page);
 
     bool (*step_begin)(struct backend *be, const struct batch *batch,
                        struct error *err);                   /* batch lives until step_end */
@@ -216,8 +240,10 @@ struct backend_ops {
                                 struct weight *down, enum activation act);
     struct tensor *(*mlp)(struct backend *be, struct tensor *x, struct weight *up, struct weight *up_bias,
                           struct weight *down, struct weight *down_bias, enum activation act);
-    struct tensor *(*sample)(struct backend *be, struct tensor *logits, const struct sample_row *rows,
-                             int n); /* ids [n] */
+    struct tensor *(*moe)(struct backend *be, struct tensor *x, const struct moe_weights *w,
+                          const struct moe_params *p);
+    /* ids [n]. rows and what they point to live until the samples are read. */
+    struct tensor *(*sample)(struct backend *be, struct tensor *logits, const struct sample_row *rows, int n);
 
     bool (*read_f32)(struct backend *be, struct tensor *t, float *dst, size_t n, struct error *err); /* [rows, cols] */
     bool (*read_samples)(struct backend *be, struct tensor *ids, struct sample_result *results,
@@ -241,6 +267,26 @@ NODISCARD struct backend *cpu_backend_create(const struct cpu_backend_options *o
 NODISCARD bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *err);
 NODISCARD bool kv_type_parse(const char *name, enum kv_type *out, struct error *err);
 size_t kv_type_size(enum kv_type type); /* bytes of one element */
+
+/* ---- the mlx backend ---- */
+
+/* Where MLX computes, and in what type activations and K and V are. AUTO: the first GPU, else the CPU; f32 on the CPU,
+ * the weights' own type on a GPU. */
+enum mlx_device { MLX_DEVICE_AUTO, MLX_DEVICE_CPU, MLX_DEVICE_GPU };
+enum mlx_type { MLX_TYPE_AUTO, MLX_TYPE_F32, MLX_TYPE_F16, MLX_TYPE_BF16 };
+
+struct mlx_backend_options {
+    enum mlx_device device;
+    enum mlx_type type;
+    size_t memory_limit; /* bytes that MLX may hold; 0: the device's recommended working set, or none */
+    size_t cache_limit;  /* bytes of freed buffers it keeps; 0: a share of the former */
+};
+
+/* Loads the shared object that holds the backend, beside the program or in ../lib/tandem. UNSUPPORTED says what is
+ * missing: the object, MLX's library, or a library of another version than the one it was built for. */
+NODISCARD struct backend *mlx_backend_create(const struct mlx_backend_options *options, struct error *err);
+bool mlx_backend_available(struct error *why); /* false and why not; loads the library, no device is opened */
+const char *mlx_backend_version(void);         /* of the library found, "0.32.4", or NULL */
 
 /* ---- short names for models ---- */
 static inline struct tensor *op_embed(struct backend *be, struct weight *table, float scale)

@@ -33,7 +33,7 @@ const struct dtype_info *dtype_info(enum dtype type)
 bool dtype_from_gguf(uint32_t gguf_id, enum dtype *out, struct error *err)
 {
     for (int i = 0; i < DTYPE_COUNT; i++) {
-        if ((uint32_t)infos[i].gguf_id == gguf_id) {
+        if (infos[i].gguf_id >= 0 && (uint32_t)infos[i].gguf_id == gguf_id) {
             *out = (enum dtype)i;
             return true;
         }
@@ -60,7 +60,7 @@ bool dtype_size(enum dtype type, uint64_t n, size_t *size)
 {
     const struct dtype_info *info = dtype_info(type);
     uint64_t block_len = (uint64_t)info->block_len, block_size = (uint64_t)info->block_size;
-    if (n % block_len != 0)
+    if (n % block_len != 0 || block_size == 0)
         return false;
     uint64_t n_blocks = n / block_len;
     if (n_blocks > SIZE_MAX / block_size)
@@ -110,6 +110,17 @@ uint16_t f32_to_f16(float f)
     }
     magnitude += 0x0fff + ((magnitude >> 13) & 1);
     return (uint16_t)(sign | ((magnitude - (112u << 23)) >> 13));
+}
+
+float f8_e4m3_to_f32(uint8_t b)
+{
+    uint32_t sign = (uint32_t)(b & 0x80) << 24;
+    uint32_t magnitude = b & 0x7f;
+    if (magnitude == 0x7f)
+        return float_of_bits(sign | 0x7fc00000);
+    if (magnitude < 8) /* zero or subnormal: a multiple of 2^-9 */
+        return float_of_bits(sign | bits_of_float((float)magnitude * 0x1p-9f));
+    return float_of_bits(sign | ((magnitude << 20) + (120u << 23))); /* exponent bias 7 becomes 127 */
 }
 
 float bf16_to_f32(uint16_t h)

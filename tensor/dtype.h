@@ -8,7 +8,8 @@
 
 #include <stddef.h>
 
-/* X(name, GGUF type id, elements of a block, bytes of a block) */
+/* X(name, GGUF type id or -1, elements of a block, bytes of a block). Types without an id come from safetensors files
+ * only. GROUPED stands for codes with scales beside them (tensor/grouped.h): its bits are the tensor's own. */
 #define DTYPE_TABLE(X)      \
     X(F32, 0, 1, 4)         \
     X(F16, 1, 1, 2)         \
@@ -31,7 +32,14 @@
     X(I64, 27, 1, 8)        \
     X(F64, 28, 1, 8)        \
     X(BF16, 30, 1, 2)       \
-    X(MXFP4, 39, 32, 17)
+    X(MXFP4, 39, 32, 17)    \
+    X(U8, -1, 1, 1)         \
+    X(U16, -1, 1, 2)        \
+    X(U32, -1, 1, 4)        \
+    X(U64, -1, 1, 8)        \
+    X(BOOL, -1, 1, 1)       \
+    X(F8_E4M3, -1, 1, 1)    \
+    X(GROUPED, -1, 1, 0)
 
 enum dtype {
 #define X(name, id, block_len, block_size) DTYPE_##name,
@@ -70,9 +78,10 @@ void dtype_to_f32(enum dtype type, const void *src, size_t n, float *dst);
  * which it does not write. */
 NODISCARD bool dtype_from_f32(enum dtype type, const float *src, size_t n, void *dst);
 
-float f16_to_f32(uint16_t h);  /* exact; a signalling NaN becomes quiet, as the hardware's conversions make it */
-uint16_t f32_to_f16(float f);  /* round to nearest even; overflow to infinity; NaNs become quiet */
-float bf16_to_f32(uint16_t h); /* exact, all bits kept */
-uint16_t f32_to_bf16(float f); /* round to nearest even; NaNs become quiet */
+float f8_e4m3_to_f32(uint8_t b); /* exact; OCP FP8 E4M3: no infinities, 0x7F and 0xFF are NaN */
+float f16_to_f32(uint16_t h);    /* exact; a signalling NaN becomes quiet, as the hardware's conversions make it */
+uint16_t f32_to_f16(float f);    /* round to nearest even; overflow to infinity; NaNs become quiet */
+float bf16_to_f32(uint16_t h);   /* exact, all bits kept */
+uint16_t f32_to_bf16(float f);   /* round to nearest even; NaNs become quiet */
 
 #endif

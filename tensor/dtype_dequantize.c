@@ -234,14 +234,48 @@ static void f64_block(const uint8_t *block, float *dst)
     *dst = (float)v;
 }
 
+static void u8_block(const uint8_t *block, float *dst)
+{
+    *dst = (float)*block;
+}
+
+static void u16_block(const uint8_t *block, float *dst)
+{
+    *dst = (float)dtype__load_u16(block);
+}
+
+static void u32_block(const uint8_t *block, float *dst)
+{
+    *dst = (float)dtype__load_u32(block);
+}
+
+static void u64_block(const uint8_t *block, float *dst)
+{
+    uint64_t v;
+    memcpy(&v, block, sizeof(v));
+    *dst = (float)v;
+}
+
+static void bool_block(const uint8_t *block, float *dst)
+{
+    *dst = *block != 0;
+}
+
+static void f8_e4m3_block(const uint8_t *block, float *dst)
+{
+    *dst = f8_e4m3_to_f32(*block);
+}
+
 static block_fn *const block_fns[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = q4_0_block,     [DTYPE_Q4_1] = q4_1_block, [DTYPE_Q5_0] = q5_0_block,
-    [DTYPE_Q5_1] = q5_1_block,     [DTYPE_Q8_0] = q8_0_block, [DTYPE_Q2_K] = q2_k_block,
-    [DTYPE_Q3_K] = q3_k_block,     [DTYPE_Q4_K] = q4_k_block, [DTYPE_Q5_K] = q5_k_block,
-    [DTYPE_Q6_K] = q6_k_block,     [DTYPE_Q8_K] = q8_k_block, [DTYPE_IQ4_NL] = iq4_nl_block,
-    [DTYPE_IQ4_XS] = iq4_xs_block, [DTYPE_I8] = i8_block,     [DTYPE_I16] = i16_block,
-    [DTYPE_I32] = i32_block,       [DTYPE_I64] = i64_block,   [DTYPE_F64] = f64_block,
-    [DTYPE_MXFP4] = mxfp4_block,
+    [DTYPE_Q4_0] = q4_0_block,       [DTYPE_Q4_1] = q4_1_block, [DTYPE_Q5_0] = q5_0_block,
+    [DTYPE_Q5_1] = q5_1_block,       [DTYPE_Q8_0] = q8_0_block, [DTYPE_Q2_K] = q2_k_block,
+    [DTYPE_Q3_K] = q3_k_block,       [DTYPE_Q4_K] = q4_k_block, [DTYPE_Q5_K] = q5_k_block,
+    [DTYPE_Q6_K] = q6_k_block,       [DTYPE_Q8_K] = q8_k_block, [DTYPE_IQ4_NL] = iq4_nl_block,
+    [DTYPE_IQ4_XS] = iq4_xs_block,   [DTYPE_I8] = i8_block,     [DTYPE_I16] = i16_block,
+    [DTYPE_I32] = i32_block,         [DTYPE_I64] = i64_block,   [DTYPE_F64] = f64_block,
+    [DTYPE_MXFP4] = mxfp4_block,     [DTYPE_U8] = u8_block,     [DTYPE_U16] = u16_block,
+    [DTYPE_U32] = u32_block,         [DTYPE_U64] = u64_block,   [DTYPE_BOOL] = bool_block,
+    [DTYPE_F8_E4M3] = f8_e4m3_block,
 };
 
 static void f16_run(const uint8_t *src, size_t n, float *dst)

@@ -511,7 +511,12 @@ static void op_of_the_backend(void **state)
     struct cpu_backend_options o = {.kernels = CPU_KERNELS_REFERENCE, .n_threads = 2, .spin_us = 0};
     struct backend *be = cpu_backend_create(&o, &err);
     assert_non_null(be);
-    struct tensor_view view = {STR("logits"), DTYPE_F32, 2, {ROWS, VOCAB, 1, 1}, values, sizeof values};
+    struct tensor_view view = {.name = STR("logits"),
+                               .type = DTYPE_F32,
+                               .n_dims = 2,
+                               .shape = {ROWS, VOCAB, 1, 1},
+                               .data = values,
+                               .size = sizeof values};
     const struct tensor_view *views[] = {&view};
     struct weight *table = be->ops->weight_create(be, views, 1, &err);
     assert_non_null(table);
