@@ -35,13 +35,19 @@ static bool bind_pages(struct model_driver *d, struct error *err)
     return ops->kv_bind(d->be, d->groups, d->n_groups, d->pool, pool_size, err);
 }
 
+static struct backend *create_backend(const struct model_driver_options *o, struct error *err)
+{
+    struct cpu_backend_options cpu = {.kernels = o->kernels, .n_threads = o->n_threads, .spin_us = -1};
+    struct mlx_backend_options mlx = {.device = MLX_DEVICE_CPU, .type = MLX_TYPE_F32};
+    return o->mlx ? mlx_backend_create(&mlx, err) : cpu_backend_create(&cpu, err);
+}
+
 bool model_driver_open(struct model_driver *d, const struct model_driver_options *o, struct error *err)
 {
     uint8_t layer_group[MODEL_MAX_LAYERS];
     uint16_t layer_index[MODEL_MAX_LAYERS];
-    struct cpu_backend_options backend = {.kernels = o->kernels, .n_threads = o->n_threads, .spin_us = -1};
     *d = (struct model_driver){.n_seqs = o->n_seqs};
-    d->be = cpu_backend_create(&backend, err);
+    d->be = create_backend(o, err);
     if (!d->be)
         return false;
     if (o->config)

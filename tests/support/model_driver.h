@@ -16,6 +16,7 @@
 struct model_driver_options {
     const struct model_file *file;       /* lives as long as the driver */
     const struct decoder_config *config; /* NULL: as the file says */
+    bool mlx; /* the mlx backend on its CPU device, activations in f32; kernels and n_threads are not used */
     enum cpu_kernels kernels;
     enum kv_type kv_type;
     int n_threads; /* 0: all */

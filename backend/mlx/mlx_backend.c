@@ -1,0 +1,339 @@
+/* Creation, the ops table, steps, and the ops that are one call of the shim. */
+#include "backend/mlx/mlx_internal.h"
+#include "backend/mlx/mlx_plugin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP_ARENA        ((size_t)64 << 20)
+#define CLEAR_CACHE_EVERY 256 /* steps: shapes of past prefills leave buffers that nothing fits again */
+
+enum mlx_dtype mlx__activations(const struct mlx_backend *be)
+{
+    return be->type == MLX_TYPE_F16 ? MLX_F16 : be->type == MLX_TYPE_BF16 ? MLX_BF16 : MLX_F32;
+}
+
+struct tensor *mlx__tensor(struct mlx_backend *be, struct mlx_array *a, int n_rows, int n_cols)
+{
+    struct tensor *t = a ? arena_alloc(be->tensors, sizeof *t) : NULL;
+    if (a && !t)
+        mlx_fail(be->m, ERR_NO_MEMORY, "there is no memory for the step's tensors");
+    if (t)
+        *t = (struct tensor){.a = a, .n_rows = n_rows, .n_cols = n_cols};
+    return t;
+}
+
+/* ---- steps ---- */
+
+static bool step_begin(struct backend *base, const struct batch *batch, struct error *err)
+{
+    struct mlx_backend *be = mlx__of(base);
+    mlx_reset(be->m);
+    arena_clear(be->tensors);
+    be->attended = NULL;
+    if (!mlx_take_error(be->m, err) || !mlx__kv_prepare(be, batch, err))
+        return false;
+    be->offsets = mlx_copy(be->m, batch->positions, (struct mlx_shape){1, {batch->n_rows}}, MLX_I32);
+    be->batch = batch;
+    be->step++;
+    return true;
+}
+
+/* What the step has to leave behind: its samples, and the pages that it wrote, which the last attention hangs on. */
+static bool step_end(struct backend *base, struct error *err)
+{
+    struct mlx_backend *be = mlx__of(base);
+    struct mlx_samples *s = &be->samples[be->step & 1];
+    struct mlx_array *outputs[3], *attended = mlx_hold(be->m, be->attended);
+    size_t n = 0;
+    if (be->samples_step == be->step && s->ids)
+        outputs[n++] = s->ids;
+    if (be->samples_step == be->step && s->lse)
+        outputs[n++] = s->lse;
+    if (attended)
+        outputs[n++] = attended;
+    mlx_reset(be->m);
+    be->batch = NULL;
+    if (mlx_ok(be->m))
+        (void)mlx_eval_async(be->m, outputs, n);
+    mlx_drop(attended);
+    if (be->step % CLEAR_CACHE_EVERY == 0)
+        mlx_clear_cache();
+    return mlx_take_error(be->m, err);
+}
+
+static void keep(struct backend *base, struct tensor *x)
+{
+    (void)base;
+    (void)x;
+}
+
+static bool read_f32(struct backend *base, struct tensor *t, float *dst, size_t n, struct error *err)
+{
+    struct mlx_backend *be = mlx__of(base);
+    if (!t || !t->a)
+        return mlx_take_error(be->m, err) && error_set(err, ERR_INTERNAL, "The step has no such values to read.");
+    (void)mlx_read_f32(be->m, t->a, dst, n);
+    return mlx_take_error(be->m, err);
+}
+
+/* ---- ops ---- */
+
+static struct mlx_array *batch_ids(struct mlx_backend *be)
+{
+    const struct batch *b = be->batch;
+    struct mlx_shape shape = {1, {b->n_rows}};
+    struct mlx_array *ids = mlx_copy(be->m, b->ids, shape, MLX_I32);
+    if (!b->prev_row || !b->prev_ids)
+        return ids;
+    return mlx_choose_ids(be->m, ids, mlx_copy(be->m, b->prev_row, shape, MLX_I32), b->prev_ids->a);
+}
+
+static struct tensor *embed(struct backend *base, struct weight *table, float scale)
+{
+    struct mlx_backend *be = mlx__of(base);
+    struct mlx_array *x = mlx_embed(be->m, &table->matrix, batch_ids(be), mlx__activations(be));
+    if (scale != 1)
+        x = mlx_scale(be->m, x, scale);
+    return mlx__tensor(be, x, be->batch->n_rows, (int)table->info.n_in);
+}
+
+static struct tensor *rows(struct backend *base, struct tensor *x)
+{
+    struct mlx_backend *be = mlx__of(base);
+    const struct batch *b = be->batch;
+    if (!x || b->n_out == 0)
+        return NULL;
+    if (b->n_out == b->n_rows)
+        return x;
+    struct mlx_array *at = mlx_copy(be->m, b->out_rows, (struct mlx_shape){1, {b->n_out}}, MLX_I32);
+    return mlx__tensor(be, mlx_take(be->m, x->a, at, 0), b->n_out, x->n_cols);
+}
+
+static struct tensor *linear_one(struct mlx_backend *be, struct tensor *x, const struct weight *w,
+                                 const struct weight *bias)
+{
+    return x ? mlx__tensor(be, mlx_linear(be->m, x->a, &w->matrix, mlx__vector(bias)), x->n_rows, (int)w->info.n_out)
+             : NULL;
+}
+
+static void linear(struct backend *base, struct tensor *x, int n, struct weight *const *weights,
+                   struct weight *const *biases, struct tensor **outs)
+{
+    for (int i = 0; i < n; i++)
+        outs[i] = linear_one(mlx__of(base), x, weights[i], biases ? biases[i] : NULL);
+}
+
+/* The norm's weights with the offset added, made once. */
+static struct mlx_array *norm_weight(struct mlx_backend *be, struct weight *w, float offset)
+{
+    if (!w || offset == 0)
+        return mlx__vector(w);
+    if (!w->raised || w->raised_by != offset) {
+        float one = offset;
+        struct mlx_array *by =
+            mlx_cast(be->m, mlx_copy(be->m, &one, (struct mlx_shape){1, {1}}, MLX_F32), mlx__activations(be));
+        mlx_drop(w->raised);
+        w->raised = mlx_hold(be->m, mlx_add(be->m, w->vector, by));
+        w->raised_by = offset;
+    }
+    return w->raised;
+}
+
+static struct tensor *norm(struct backend *base, struct tensor *x, struct weight *weight, struct weight *bias,
+                           const struct norm_params *p)
+{
+    struct mlx_backend *be = mlx__of(base);
+    if (!x)
+        return NULL;
+    struct mlx_array *a = x->a;
+    if (p->n_groups > 1)
+        a = mlx_reshape(be->m, a, (struct mlx_shape){3, {x->n_rows, p->n_groups, x->n_cols / p->n_groups}});
+    a = mlx_norm(be->m, a, norm_weight(be, weight, p->weight_offset), mlx__vector(bias), p);
+    if (p->n_groups > 1)
+        a = mlx_reshape(be->m, a, (struct mlx_shape){2, {x->n_rows, x->n_cols}});
+    return mlx__tensor(be, a, x->n_rows, x->n_cols);
+}
+
+static struct tensor *add(struct backend *base, struct tensor *a, struct tensor *b)
+{
+    struct mlx_backend *be = mlx__of(base);
+    return a && b ? mlx__tensor(be, mlx_add(be->m, a->a, b->a), a->n_rows, a->n_cols) : NULL;
+}
+
+static struct tensor *scale(struct backend *base, struct tensor *x, float factor)
+{
+    struct mlx_backend *be = mlx__of(base);
+    return x ? mlx__tensor(be, mlx_scale(be->m, x->a, factor), x->n_rows, x->n_cols) : NULL;
+}
+
+static struct tensor *softcap(struct backend *base, struct tensor *x, float cap)
+{
+    struct mlx_backend *be = mlx__of(base);
+    return x ? mlx__tensor(be, mlx_softcap(be->m, x->a, cap), x->n_rows, x->n_cols) : NULL;
+}
+
+static struct tensor *mlp_gated(struct backend *base, struct tensor *x, struct weight *gate, struct weight *up,
+                                struct weight *down, enum activation act)
+{
+    struct mlx_backend *be = mlx__of(base);
+    if (!x)
+        return NULL;
+    struct mlx_array *g = mlx_activate(be->m, mlx_linear(be->m, x->a, &gate->matrix, NULL), act);
+    struct mlx_array *h = mlx_multiply(be->m, g, mlx_linear(be->m, x->a, &up->matrix, NULL));
+    return mlx__tensor(be, mlx_linear(be->m, h, &down->matrix, NULL), x->n_rows, (int)down->info.n_out);
+}
+
+static struct tensor *mlp(struct backend *base, struct tensor *x, struct weight *up, struct weight *up_bias,
+                          struct weight *down, struct weight *down_bias, enum activation act)
+{
+    struct mlx_backend *be = mlx__of(base);
+    if (!x)
+        return NULL;
+    struct mlx_array *h = mlx_activate(be->m, mlx_linear(be->m, x->a, &up->matrix, mlx__vector(up_bias)), act);
+    return mlx__tensor(be, mlx_linear(be->m, h, &down->matrix, mlx__vector(down_bias)), x->n_rows,
+                       (int)down->info.n_out);
+}
+
+/* Stacked experts [e n, k] as [e, n, k]. */
+static struct mlx_matrix experts_of(struct mlx_backend *be, const struct weight *w, int n_experts)
+{
+    struct mlx_matrix m = w->matrix;
+    struct mlx_array **parts[] = {&m.w, &m.scales, &m.biases};
+    for (int i = 0; i < 3; i++) {
+        if (*parts[i])
+            *parts[i] =
+                mlx_reshape(be->m, *parts[i],
+                            (struct mlx_shape){3, {n_experts, (int)w->info.n_out / n_experts, mlx_dim(*parts[i], -1)}});
+    }
+    return m;
+}
+
+static struct tensor *moe(struct backend *base, struct tensor *x, const struct moe_weights *w,
+                          const struct moe_params *p)
+{
+    struct mlx_backend *be = mlx__of(base);
+    if (!x)
+        return NULL;
+    struct mlx_matrix gate = experts_of(be, w->gate, p->n_experts), up = experts_of(be, w->up, p->n_experts);
+    struct mlx_matrix down = experts_of(be, w->down, p->n_experts);
+    struct mlx_routes r = mlx_route(be->m, mlx_linear(be->m, x->a, &w->router->matrix, NULL), p);
+    struct mlx_array *g = mlx_activate(be->m, mlx_expert_linear(be->m, x->a, &gate, r.experts), p->act);
+    struct mlx_array *h = mlx_multiply(be->m, g, mlx_expert_linear(be->m, x->a, &up, r.experts));
+    struct mlx_array *y = mlx_expert_linear(be->m, h, &down, r.experts);
+    return mlx__tensor(be, mlx_mix(be->m, y, r.weights, p->scale), x->n_rows, x->n_cols);
+}
+
+/* ---- life ---- */
+
+static const char *describe(const struct backend *base)
+{
+    return ((const struct mlx_backend *)base)->description;
+}
+
+static void backend_free(struct backend *base)
+{
+    struct mlx_backend *be = mlx__of(base);
+    if (!be)
+        return;
+    mlx_reset(be->m);
+    mlx__kv_release(be);
+    mlx__samples_release(&be->samples[0]);
+    mlx__samples_release(&be->samples[1]);
+    for (int i = 0; i < be->n_angles; i++)
+        mlx_drop(be->angles[i].wavelengths);
+    free(be->slabs);
+    free(be->masks);
+    arena_free(be->tensors);
+    mlx_close(be->m);
+    free(be);
+}
+
+static const struct backend_ops mlx_ops = {
+    .name = "mlx",
+    .lazy = true,
+    .kv_private = true,
+    .describe = describe,
+    .free = backend_free,
+    .weight_create = mlx__weight_create,
+    .weight_free = mlx__weight_free,
+    .weight_info = mlx__weight_info,
+    .kv_page_tokens = mlx__kv_page_tokens,
+    .kv_page_size = mlx__kv_page_size,
+    .kv_bind = mlx__kv_bind,
+    .kv_copy_page = mlx__kv_copy_page,
+    .kv_free_page = mlx__kv_free_page,
+    .step_begin = step_begin,
+    .step_end = step_end,
+    .keep = keep,
+    .embed = embed,
+    .rows = rows,
+    .linear = linear,
+    .norm = norm,
+    .add = add,
+    .scale = scale,
+    .softcap = softcap,
+    .rope = mlx__rope,
+    .kv_write = mlx__kv_write,
+    .attention = mlx__attention,
+    .mlp_gated = mlp_gated,
+    .mlp = mlp,
+    .moe = moe,
+    .sample = mlx__sample,
+    .read_f32 = read_f32,
+    .read_samples = mlx__read_samples,
+};
+
+/* A sixteenth of what MLX may hold stays in its cache of freed buffers; all of a working set is wired. */
+static bool set_limits(struct mlx_backend *be, struct error *err)
+{
+    size_t working_set = mlx_working_set(be->m);
+    size_t memory = be->options.memory_limit ? be->options.memory_limit : working_set;
+    struct mlx_limits limits = {.memory = memory, .wired = memory < working_set ? memory : working_set};
+    limits.cache = be->options.cache_limit ? be->options.cache_limit : memory ? memory / 16 : (size_t)256 << 20;
+    return mlx_set_limits(be->m, &limits, err);
+}
+
+static struct mlx_backend *create(const struct mlx_backend_options *options, struct error *err)
+{
+    struct mlx_backend *be = calloc(1, sizeof *be);
+    struct arena *tensors = arena_create(STEP_ARENA);
+    if (!be || !tensors) {
+        error_set(err, ERR_NO_MEMORY, "There is no memory for the mlx backend.");
+        arena_free(tensors);
+        free(be);
+        return NULL;
+    }
+    *be = (struct mlx_backend){.base = {&mlx_ops}, .options = *options, .type = options->type, .tensors = tensors};
+    be->m = mlx_open(options->device, err);
+    if (be->m && set_limits(be, err))
+        return be;
+    mlx_close(be->m);
+    arena_free(tensors);
+    free(be);
+    return NULL;
+}
+
+bool mlx_plugin_check(size_t ops_size, struct error *err)
+{
+    if (ops_size != sizeof(struct backend_ops))
+        return error_set(err, ERR_UNSUPPORTED, "The shared object is of another build of Tandem.");
+    return mlx_same_version(err);
+}
+
+struct backend *mlx_plugin_create(const struct mlx_backend_options *options, struct error *err)
+{
+    struct mlx_backend *be = create(options, err);
+    if (!be)
+        return NULL;
+    if (be->type == MLX_TYPE_AUTO && !mlx_on_gpu(be->m))
+        be->type = MLX_TYPE_F32; /* the CPU's 16-bit products are sums in 16 bits */
+    snprintf(be->description, sizeof be->description, "mlx %s %s", mlx_loaded(), mlx_device_name(be->m));
+    return &be->base;
+}
+
+const char *mlx_plugin_version(void)
+{
+    return mlx_loaded();
+}

@@ -1,0 +1,141 @@
+/* What the files of the mlx backend share: the backend, its tensors, weights, and slabs of KV. All C above mlx_shim.h.
+ *
+ * A step builds MLX's graph; step_end drops the step's handles and enqueues the graph once. Values of a step are
+ * [rows, cols] in the activations' type. Legend: t row of the batch (token), h head, d width of a head. */
+#ifndef TANDEM_BACKEND_MLX_MLX_INTERNAL_H
+#define TANDEM_BACKEND_MLX_MLX_INTERNAL_H
+
+#include "backend/mlx/mlx_plan.h"
+#include "backend/mlx/mlx_shim.h"
+#include "base/arena.h"
+
+/* Positions of a page: what MLX's fused attention likes to read at once, and the step by which mlx-lm grows its cache.
+ */
+#define MLX_PAGE_TOKENS 256
+
+struct tensor {
+    struct mlx_array *a; /* NULL for samples */
+    int n_rows, n_cols;
+    struct mlx_samples *samples; /* of op_sample, else NULL */
+};
+
+/* Samples of one step; held until the end of the following step. Rows that the graph can sample are lazy; the others
+ * are computed on the host from their logits by the cpu backend's sampler. */
+struct mlx_samples {
+    struct tensor handle;
+    struct mlx_array *ids, *lse; /* i32 [n], f32 [n] (finite or not); NULL when all rows are the host's */
+    int n;
+    bool *on_host;                 /* [n] */
+    struct sample_result *results; /* [n] of the host's rows */
+    int cap;
+};
+
+struct weight {
+    struct weight_info info;
+    struct mlx_matrix matrix; /* w NULL: a vector */
+    struct mlx_array *vector; /* [n] */
+    struct mlx_array *raised; /* vector + raised_by, made when a norm first wants it */
+    float raised_by;
+    char layout[96];
+};
+
+/* ---- KV ----
+ *
+ * A slab holds consecutive blocks of one sequence in one group, for all layers of the group, in one piece, so that
+ * attention reads it as it lies:
+ *
+ *     slab      | block first | first + 1 | ... | room |        [1, kv heads, cap * 256, d] for K, for V, each layer
+ *     pages        17            4           -                   pages[i]: the page that block is accounted as
+ *
+ * A step wants the blocks of each sequence in one slab with room for its rows; where they are not (a hit's pages were
+ * copied from another sequence, or there is no room) a new slab is put together and takes over the pages. */
+struct slab {
+    int group, first_block, n_blocks, cap_blocks, n_live;
+    uint32_t *pages;           /* [cap_blocks]; KV_PAGE_NONE: freed */
+    struct mlx_array **k, **v; /* [n_layers] held */
+};
+
+struct page_home {
+    struct slab *slab; /* NULL: nothing is known of the page */
+    int at;            /* block within the slab */
+};
+
+struct mlx_kv_group {
+    struct kv_group_spec spec;
+    enum mlx_dtype type;
+    struct page_home *homes; /* [n_pages] */
+    size_t n_pages;
+};
+
+struct rope_angles {
+    const float *inv_freq;
+    struct mlx_array *wavelengths; /* [rot_dim / 2] held */
+};
+#define MLX_MAX_ANGLES 4
+
+struct mlx_backend {
+    struct backend base;
+    struct mlx_context *m;
+    struct mlx_backend_options options;
+    enum mlx_type type; /* of activations; AUTO until the first matrix is there */
+    char description[160];
+
+    struct mlx_kv_group groups[KV_MAX_GROUPS];
+    int n_groups;
+    struct rope_angles angles[MLX_MAX_ANGLES];
+    int n_angles;
+
+    /* The running step. */
+    const struct batch *batch; /* NULL: none */
+    struct arena *tensors;     /* struct tensor of the step */
+    struct slab **slabs;       /* [n_seqs * n_groups] of the batch */
+    size_t slabs_cap;
+    struct mlx_array **masks; /* [n_seqs * n_groups] made when first wanted */
+    size_t masks_cap;
+    struct mlx_array *offsets;     /* i32 [n_rows]: positions */
+    struct mlx_array *attended;    /* output of the last attention: all pages written hang on it */
+    struct mlx_samples samples[2]; /* alternate from step to step */
+    unsigned step;
+    unsigned samples_step; /* the last one that sampled */
+};
+
+static inline struct mlx_backend *mlx__of(struct backend *be)
+{
+    return (struct mlx_backend *)be; /* base is the first member */
+}
+
+enum mlx_dtype mlx__activations(const struct mlx_backend *be);
+
+/* A tensor of the step; NULL for NULL. */
+struct tensor *mlx__tensor(struct mlx_backend *be, struct mlx_array *a, int n_rows, int n_cols);
+
+/* mlx_weight.c */
+struct weight *mlx__weight_create(struct backend *be, const struct tensor_view *const *views, int n_views,
+                                  struct error *err);
+void mlx__weight_free(struct backend *be, struct weight *w);
+struct weight_info mlx__weight_info(const struct weight *w);
+struct mlx_array *mlx__vector(const struct weight *w); /* NULL for NULL */
+
+/* mlx_kv.c */
+int mlx__kv_page_tokens(const struct backend *be);
+size_t mlx__kv_page_size(const struct backend *be, const struct kv_group_spec *spec);
+bool mlx__kv_bind(struct backend *be, const struct kv_group_spec *groups, int n_groups, uint8_t *pool, size_t pool_size,
+                  struct error *err);
+void mlx__kv_copy_page(struct backend *be, int group, uint32_t src, uint32_t dst, int n_tokens);
+void mlx__kv_free_page(struct backend *be, int group, uint32_t page);
+void mlx__kv_release(struct mlx_backend *be);
+/* Every sequence of the batch has its blocks in one slab (be->slabs) with room for its rows. */
+NODISCARD bool mlx__kv_prepare(struct mlx_backend *be, const struct batch *batch, struct error *err);
+
+/* mlx_attention.c */
+void mlx__kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v);
+struct tensor *mlx__attention(struct backend *be, int group, int layer, struct tensor *q,
+                              const struct attention_params *p);
+struct tensor *mlx__rope(struct backend *be, struct tensor *x, const struct rope_params *p);
+
+/* mlx_sample.c */
+struct tensor *mlx__sample(struct backend *be, struct tensor *logits, const struct sample_row *rows, int n);
+bool mlx__read_samples(struct backend *be, struct tensor *ids, struct sample_result *results, struct error *err);
+void mlx__samples_release(struct mlx_samples *s);
+
+#endif

@@ -1,0 +1,86 @@
+/* Finds and loads the shared object that holds the mlx backend. Part of the program; the object holds the rest of this
+ * folder. */
+#include "backend/mlx/mlx_plugin.h"
+
+#include "base/sys_file.h"
+#include "base/sys_library.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#define OBJECT "tandem_mlx.so"
+
+static const char *const places[] = {"", "../lib/tandem/"}; /* from the program's folder: built, installed */
+
+struct plugin {
+    bool (*check)(size_t ops_size, struct error *err);
+    struct backend *(*create)(const struct mlx_backend_options *options, struct error *err);
+    const char *(*version)(void);
+};
+
+static void *open_object(struct error *err)
+{
+    char self[PATH_MAX], path[PATH_MAX + 32];
+    if (!sys_self_path(self, sizeof self))
+        self[0] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash)
+        slash[1] = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        struct error why = {0};
+        snprintf(path, sizeof path, "%s%s" OBJECT, self, places[i]);
+        void *library = sys_library_open(path, &why);
+        if (library)
+            return library;
+        if (why.code != ERR_NOT_FOUND) {
+            *err = why;
+            return NULL;
+        }
+    }
+    error_set(err, ERR_UNSUPPORTED,
+              "This Tandem was built without the mlx backend (" OBJECT " is not beside the program). `make mlx` brings "
+              "MLX and builds it.");
+    return NULL;
+}
+
+static bool load(struct plugin *p, struct error *err)
+{
+    void *library = open_object(err);
+    if (!library)
+        return error_wrap(err, "backend mlx");
+    void *check = sys_library_symbol(library, "mlx_plugin_check");
+    void *create = sys_library_symbol(library, "mlx_plugin_create");
+    void *version = sys_library_symbol(library, "mlx_plugin_version");
+    if (!check || !create || !version)
+        return error_set(err, ERR_UNSUPPORTED, "backend mlx: " OBJECT " is not of this program.");
+    /* POSIX lets a pointer to an object hold one to a function; ISO C has no cast for it. */
+    memcpy(&p->check, &check, sizeof check);
+    memcpy(&p->create, &create, sizeof create);
+    memcpy(&p->version, &version, sizeof version);
+    return p->check(sizeof(struct backend_ops), err) || error_wrap(err, "backend mlx");
+}
+
+struct backend *mlx_backend_create(const struct mlx_backend_options *options, struct error *err)
+{
+    struct plugin p;
+    if (!load(&p, err))
+        return NULL;
+    struct backend *be = p.create(options, err);
+    if (!be)
+        error_wrap(err, "backend mlx");
+    return be;
+}
+
+bool mlx_backend_available(struct error *why)
+{
+    struct plugin p;
+    return load(&p, why);
+}
+
+const char *mlx_backend_version(void)
+{
+    struct plugin p;
+    struct error err = {0};
+    return load(&p, &err) ? p.version() : NULL;
+}

@@ -1,0 +1,688 @@
+/* See mlx_shim.h. Every call is one guarded expression over mlx::core; what throws is remembered and answered by NULL.
+ */
+#include "backend/mlx/mlx_shim.h"
+
+#include <mlx/backend/metal/metal.h>
+#include <mlx/fast.h>
+#include <mlx/mlx.h>
+#include <mlx/version.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <deque>
+#include <limits>
+#include <new>
+#include <string>
+#include <unistd.h>
+
+namespace mx = mlx::core;
+using mx::array;
+using mx::Shape;
+
+struct mlx_context {
+    mx::Stream stream;
+    std::string device_name;
+    size_t working_set;
+    std::deque<array> pool; /* addresses of its elements stay */
+    struct error failure;   /* code 0: none */
+    uint64_t eval_ns;
+};
+
+namespace
+{
+
+array &of(struct mlx_array *a)
+{
+    return *reinterpret_cast<array *>(a);
+}
+const array &of(const struct mlx_array *a)
+{
+    return *reinterpret_cast<const array *>(a);
+}
+struct mlx_array *handle(array *a)
+{
+    return reinterpret_cast<struct mlx_array *>(a);
+}
+
+std::optional<array> maybe(struct mlx_array *a)
+{
+    return a ? std::optional<array>(of(a)) : std::nullopt;
+}
+
+void fail(struct mlx_context *m, enum error_code code, const char *what)
+{
+    if (m->failure.code == 0)
+        error_set(&m->failure, code, "MLX: %s", what);
+}
+
+/* MLX reports memory that it cannot have as a runtime_error. */
+enum error_code code_of(const std::exception &e)
+{
+    return std::strstr(e.what(), "allocate") || std::strstr(e.what(), "out of memory") ? ERR_NO_MEMORY : ERR_INTERNAL;
+}
+
+template <typename F> bool guard(struct mlx_context *m, F f)
+{
+    try {
+        f();
+        return true;
+    } catch (const std::bad_alloc &) {
+        fail(m, ERR_NO_MEMORY, "there is no memory for the graph");
+    } catch (const std::exception &e) {
+        fail(m, code_of(e), e.what());
+    }
+    return false;
+}
+
+/* The node that f makes, in the pool. */
+template <typename F> struct mlx_array *node(struct mlx_context *m, F f)
+{
+    struct mlx_array *out = nullptr;
+    guard(m, [&] { out = handle(&m->pool.emplace_back(f())); });
+    return out;
+}
+
+mx::Dtype dtype_of(enum mlx_dtype type)
+{
+    static const mx::Dtype types[] = {mx::float32, mx::float16, mx::bfloat16, mx::uint32,
+                                      mx::int32,   mx::uint8,   mx::bool_};
+    return types[type];
+}
+
+Shape shape_of(const struct mlx_shape &s)
+{
+    return Shape(s.dim, s.dim + s.n);
+}
+
+array scalar(float x, const array &like)
+{
+    return array(x, like.dtype());
+}
+
+template <typename F> bool timed(struct mlx_context *m, F f)
+{
+    auto start = std::chrono::steady_clock::now();
+    bool ok = guard(m, f);
+    m->eval_ns +=
+        (uint64_t)std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
+            .count();
+    return ok;
+}
+
+} // namespace
+
+/* ---- the library and its device ---- */
+
+#define TEXT_(x) #x
+#define TEXT(x)  TEXT_(x)
+
+const char *mlx_built_for(void)
+{
+    return TEXT(MLX_VERSION_MAJOR) "." TEXT(MLX_VERSION_MINOR) "." TEXT(MLX_VERSION_PATCH);
+}
+
+const char *mlx_loaded(void)
+{
+    return mx::version();
+}
+
+/* Patch releases change the library's layout without changing its name. */
+bool mlx_same_version(struct error *err)
+{
+    return std::strcmp(mlx_built_for(), mx::version()) == 0 ||
+           error_set(err, ERR_UNSUPPORTED, "It was built for MLX %s, and the library found is %s. Build it again.",
+                     mlx_built_for(), mx::version());
+}
+
+static size_t number(const mx::Device &device, const char *key)
+{
+    const auto &info = mx::device_info(device);
+    auto found = info.find(key);
+    return found != info.end() && std::holds_alternative<size_t>(found->second) ? std::get<size_t>(found->second) : 0;
+}
+
+static std::string name_of(const mx::Device &device)
+{
+    const auto &info = mx::device_info(device);
+    auto found = info.find("device_name");
+    if (found != info.end() && std::holds_alternative<std::string>(found->second))
+        return std::get<std::string>(found->second);
+    return device.type == mx::Device::gpu ? "gpu" : "cpu";
+}
+
+struct mlx_context *mlx_open(enum mlx_device wanted, struct error *err)
+{
+    try {
+        if (!mlx_same_version(err))
+            return nullptr;
+        bool gpu = mx::is_available(mx::Device(mx::Device::gpu));
+        if (wanted == MLX_DEVICE_GPU && !gpu) {
+            error_set(err, ERR_UNSUPPORTED, "MLX finds no GPU here.");
+            return nullptr;
+        }
+        mx::disable_compile(); /* fused kernels would want a compiler at run time */
+        mx::Device device(gpu && wanted != MLX_DEVICE_CPU ? mx::Device::gpu : mx::Device::cpu);
+        mx::set_default_device(device);
+        /* Weights are made on the thread that loads, steps on the engine's. */
+        return new mlx_context{mx::new_thread_unsafe_stream(device),
+                               name_of(device),
+                               number(device, "max_recommended_working_set_size"),
+                               {},
+                               {},
+                               0};
+    } catch (const std::exception &e) {
+        error_set(err, code_of(e), "MLX could not be started: %s", e.what());
+        return nullptr;
+    }
+}
+
+void mlx_close(struct mlx_context *m)
+{
+    if (!m)
+        return;
+    guard(m, [&] { mx::synchronize(m->stream); });
+    delete m;
+}
+
+bool mlx_on_gpu(const struct mlx_context *m)
+{
+    return m->stream.device.type == mx::Device::gpu;
+}
+const char *mlx_device_name(const struct mlx_context *m)
+{
+    return m->device_name.c_str();
+}
+size_t mlx_working_set(const struct mlx_context *m)
+{
+    return m->working_set;
+}
+
+bool mlx_set_limits(struct mlx_context *m, const struct mlx_limits *limits, struct error *err)
+{
+    guard(m, [&] {
+        if (limits->memory)
+            mx::set_memory_limit(limits->memory);
+        mx::set_cache_limit(limits->cache);
+        if (limits->wired)
+            mx::set_wired_limit(limits->wired);
+    });
+    return mlx_take_error(m, err);
+}
+
+size_t mlx_active_memory(void)
+{
+    return mx::get_active_memory();
+}
+void mlx_clear_cache(void)
+{
+    mx::clear_cache();
+}
+
+/* ---- handles, failures, evaluation ---- */
+
+struct mlx_array *mlx_hold(struct mlx_context *m, struct mlx_array *a)
+{
+    struct mlx_array *out = nullptr;
+    if (a)
+        guard(m, [&] { out = handle(new array(of(a))); });
+    return out;
+}
+
+void mlx_drop(struct mlx_array *held)
+{
+    delete reinterpret_cast<array *>(held);
+}
+void mlx_reset(struct mlx_context *m)
+{
+    m->pool.clear();
+}
+void mlx_fail(struct mlx_context *m, enum error_code code, const char *what)
+{
+    fail(m, code, what);
+}
+bool mlx_ok(const struct mlx_context *m)
+{
+    return m->failure.code == 0;
+}
+
+bool mlx_take_error(struct mlx_context *m, struct error *err)
+{
+    if (m->failure.code == 0)
+        return true;
+    *err = m->failure;
+    m->failure = {};
+    return false;
+}
+
+static std::vector<array> outputs_of(struct mlx_array *const *arrays, size_t n)
+{
+    std::vector<array> outputs;
+    for (size_t i = 0; i < n; i++)
+        outputs.push_back(of(arrays[i]));
+    return outputs;
+}
+
+bool mlx_eval_async(struct mlx_context *m, struct mlx_array *const *arrays, size_t n)
+{
+    return timed(m, [&] { mx::async_eval(outputs_of(arrays, n)); });
+}
+
+bool mlx_eval(struct mlx_context *m, struct mlx_array *const *arrays, size_t n)
+{
+    return timed(m, [&] { mx::eval(outputs_of(arrays, n)); });
+}
+
+template <typename T> static bool read(struct mlx_context *m, struct mlx_array *a, mx::Dtype type, T *dst, size_t n)
+{
+    if (!a)
+        return false;
+    return timed(m, [&] {
+        array value = mx::contiguous(mx::astype(of(a), type, m->stream), false, m->stream);
+        value.eval();
+        if (value.size() != n)
+            throw std::runtime_error("a read of another number of values than there are");
+        std::memcpy(dst, value.data<T>(), n * sizeof(T));
+    });
+}
+
+bool mlx_read_f32(struct mlx_context *m, struct mlx_array *a, float *dst, size_t n)
+{
+    return read(m, a, mx::float32, dst, n);
+}
+bool mlx_read_i32(struct mlx_context *m, struct mlx_array *a, int32_t *dst, size_t n)
+{
+    return read(m, a, mx::int32, dst, n);
+}
+uint64_t mlx_eval_ns(const struct mlx_context *m)
+{
+    return m->eval_ns;
+}
+
+/* ---- values ---- */
+
+/* Metal takes whole pages in place: the array begins at the page's start and the tensor is a slice of it. */
+static array map_pages(struct mlx_context *m, const void *data, const Shape &shape, mx::Dtype type, size_t n)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data, begin = at & ~(page - 1);
+    int skip = (int)((at - begin) / type.size());
+    array whole((void *)begin, Shape{(int)(n + (size_t)skip)}, type, [](void *) {});
+    return mx::reshape(mx::slice(whole, {skip}, {(int)(n + (size_t)skip)}, {1}, m->stream), shape, m->stream);
+}
+
+struct mlx_array *mlx_map(struct mlx_context *m, const void *data, struct mlx_shape shape, enum mlx_dtype type)
+{
+    size_t n = 1, size = dtype_of(type).size();
+    for (int i = 0; i < shape.n; i++)
+        n *= (size_t)shape.dim[i];
+    if (!mx::metal::is_available() || (uintptr_t)data % size != 0 ||
+        n > (size_t)std::numeric_limits<int>::max() - 65536)
+        return mlx_copy(m, data, shape, type);
+    return node(m, [&] { return map_pages(m, data, shape_of(shape), dtype_of(type), n); });
+}
+
+struct mlx_array *mlx_copy(struct mlx_context *m, const void *data, struct mlx_shape shape, enum mlx_dtype type)
+{
+    return node(m, [&] {
+        size_t n = dtype_of(type).size();
+        for (int i = 0; i < shape.n; i++)
+            n *= (size_t)shape.dim[i];
+        mx::allocator::Data memory = mx::allocator::malloc(n);
+        std::memcpy(memory.buffer().raw_ptr(), data, n);
+        return array(std::move(memory), shape_of(shape), dtype_of(type));
+    });
+}
+
+struct mlx_array *mlx_zeros(struct mlx_context *m, struct mlx_shape shape, enum mlx_dtype type)
+{
+    return node(m, [&] { return mx::zeros(shape_of(shape), dtype_of(type), m->stream); });
+}
+
+struct mlx_array *mlx_cast(struct mlx_context *m, struct mlx_array *a, enum mlx_dtype type)
+{
+    return a ? node(m, [&] { return mx::astype(of(a), dtype_of(type), m->stream); }) : nullptr;
+}
+
+int mlx_dim(const struct mlx_array *a, int axis)
+{
+    return of(a).shape(axis);
+}
+
+size_t mlx_size(const struct mlx_array *a)
+{
+    return of(a).nbytes();
+}
+
+/* ---- shapes ---- */
+
+struct mlx_array *mlx_reshape(struct mlx_context *m, struct mlx_array *a, struct mlx_shape shape)
+{
+    return a ? node(m, [&] { return mx::reshape(of(a), shape_of(shape), m->stream); }) : nullptr;
+}
+
+struct mlx_array *mlx_swap_axes(struct mlx_context *m, struct mlx_array *a, int i, int j)
+{
+    return a ? node(m, [&] { return mx::swapaxes(of(a), i, j, m->stream); }) : nullptr;
+}
+
+struct mlx_array *mlx_slice(struct mlx_context *m, struct mlx_array *a, int axis, int begin, int end)
+{
+    if (!a)
+        return nullptr;
+    return node(m, [&] {
+        Shape start(of(a).ndim(), 0), stop = of(a).shape();
+        start[(size_t)axis] = begin;
+        stop[(size_t)axis] = end;
+        return mx::slice(of(a), std::move(start), std::move(stop), m->stream);
+    });
+}
+
+struct mlx_array *mlx_concat(struct mlx_context *m, struct mlx_array *const *arrays, int n, int axis)
+{
+    for (int i = 0; i < n; i++) {
+        if (!arrays[i])
+            return nullptr;
+    }
+    return node(m, [&] {
+        std::vector<array> parts;
+        for (int i = 0; i < n; i++)
+            parts.push_back(of(arrays[i]));
+        return mx::concatenate(std::move(parts), axis, m->stream);
+    });
+}
+
+struct mlx_array *mlx_contiguous(struct mlx_context *m, struct mlx_array *a)
+{
+    return a ? node(m, [&] { return mx::contiguous(of(a), false, m->stream); }) : nullptr;
+}
+
+bool mlx_update(struct mlx_context *m, struct mlx_array *held, struct mlx_array *update, int axis, int begin)
+{
+    if (!held || !update)
+        return false;
+    return guard(m, [&] {
+        array &a = of(held);
+        Shape start(a.ndim(), 0), stop = a.shape();
+        start[(size_t)axis] = begin;
+        stop[(size_t)axis] = begin + of(update).shape(axis);
+        a = mx::slice_update(a, of(update), std::move(start), std::move(stop), m->stream);
+    });
+}
+
+struct mlx_array *mlx_take(struct mlx_context *m, struct mlx_array *a, struct mlx_array *indices, int axis)
+{
+    return a && indices ? node(m, [&] { return mx::take(of(a), of(indices), axis, m->stream); }) : nullptr;
+}
+
+struct mlx_array *mlx_choose_ids(struct mlx_context *m, struct mlx_array *ids, struct mlx_array *from,
+                                 struct mlx_array *prev)
+{
+    if (!ids || !from || !prev)
+        return nullptr;
+    return node(m, [&] {
+        array zero(0);
+        array taken = mx::take(of(prev), mx::maximum(of(from), zero, m->stream), 0, m->stream);
+        return mx::where(mx::less(of(from), zero, m->stream), of(ids), taken, m->stream);
+    });
+}
+
+/* ---- weights ---- */
+
+struct mlx_array *mlx_linear(struct mlx_context *m, struct mlx_array *x, const struct mlx_matrix *w,
+                             struct mlx_array *bias)
+{
+    if (!x)
+        return nullptr;
+    return node(m, [&] {
+        array y = w->scales ? mx::quantized_matmul(of(x), of(w->w), of(w->scales), maybe(w->biases), true,
+                                                   w->group_size, w->bits, group_mode_name(w->mode), m->stream)
+                            : mx::matmul(of(x), mx::swapaxes(of(w->w), 0, 1, m->stream), m->stream);
+        return bias ? mx::add(y, of(bias), m->stream) : y;
+    });
+}
+
+struct mlx_array *mlx_embed(struct mlx_context *m, const struct mlx_matrix *table, struct mlx_array *ids,
+                            enum mlx_dtype type)
+{
+    if (!ids)
+        return nullptr;
+    return node(m, [&] {
+        auto rows = [&](struct mlx_array *a) { return mx::take(of(a), of(ids), 0, m->stream); };
+        if (!table->scales)
+            return mx::astype(rows(table->w), dtype_of(type), m->stream);
+        std::optional<array> biases;
+        if (table->biases)
+            biases = rows(table->biases);
+        return mx::dequantize(rows(table->w), rows(table->scales), biases, table->group_size, table->bits,
+                              group_mode_name(table->mode), std::nullopt, dtype_of(type), m->stream);
+    });
+}
+
+struct mlx_array *mlx_expert_linear(struct mlx_context *m, struct mlx_array *x, const struct mlx_matrix *w,
+                                    struct mlx_array *experts)
+{
+    if (!x || !experts)
+        return nullptr;
+    return node(m, [&] {
+        int b = of(experts).shape(0), e = of(experts).shape(1), k = of(x).shape(-1);
+        /* a row for all its experts, or one for each */
+        array rows = mx::reshape(of(x), Shape{b, of(x).ndim() == 2 ? 1 : e, 1, k}, m->stream);
+        array y = w->scales
+                      ? mx::gather_qmm(rows, of(w->w), of(w->scales), maybe(w->biases), std::nullopt, of(experts), true,
+                                       w->group_size, w->bits, group_mode_name(w->mode), std::nullopt, false, m->stream)
+                      : mx::gather_mm(rows, mx::swapaxes(of(w->w), 1, 2, m->stream), std::nullopt, of(experts), false,
+                                      m->stream);
+        return mx::reshape(y, Shape{b, e, y.shape(-1)}, m->stream);
+    });
+}
+
+/* ---- ops ---- */
+
+struct mlx_array *mlx_add(struct mlx_context *m, struct mlx_array *a, struct mlx_array *b)
+{
+    return a && b ? node(m, [&] { return mx::add(of(a), of(b), m->stream); }) : nullptr;
+}
+
+struct mlx_array *mlx_multiply(struct mlx_context *m, struct mlx_array *a, struct mlx_array *b)
+{
+    return a && b ? node(m, [&] { return mx::multiply(of(a), of(b), m->stream); }) : nullptr;
+}
+
+struct mlx_array *mlx_scale(struct mlx_context *m, struct mlx_array *a, float factor)
+{
+    return a ? node(m, [&] { return mx::multiply(of(a), scalar(factor, of(a)), m->stream); }) : nullptr;
+}
+
+static array softcap(const array &a, float cap, mx::Stream s)
+{
+    array c = scalar(cap, a);
+    return mx::multiply(mx::tanh(mx::divide(a, c, s), s), c, s);
+}
+
+struct mlx_array *mlx_softcap(struct mlx_context *m, struct mlx_array *a, float cap)
+{
+    return a ? node(m, [&] { return softcap(of(a), cap, m->stream); }) : nullptr;
+}
+
+static array gelu(const array &a, mx::Stream s)
+{
+    array half = scalar(0.5f, a), one = scalar(1, a), root = scalar((float)M_SQRT1_2, a);
+    return mx::multiply(mx::multiply(a, half, s), mx::add(one, mx::erf(mx::multiply(a, root, s), s), s), s);
+}
+
+static array gelu_tanh(const array &a, mx::Stream s)
+{
+    array half = scalar(0.5f, a), one = scalar(1, a), cubic = scalar(0.044715f, a), root = scalar(0.7978845608f, a);
+    array cube = mx::multiply(mx::multiply(mx::square(a, s), a, s), cubic, s);
+    array inner = mx::tanh(mx::multiply(mx::add(a, cube, s), root, s), s);
+    return mx::multiply(mx::multiply(a, half, s), mx::add(one, inner, s), s);
+}
+
+static array activate(const array &a, enum activation act, mx::Stream s)
+{
+    switch (act) {
+    case ACT_SILU:
+        return mx::multiply(a, mx::sigmoid(a, s), s);
+    case ACT_GELU:
+        return gelu(a, s);
+    case ACT_GELU_TANH:
+        return gelu_tanh(a, s);
+    case ACT_RELU:
+        return mx::maximum(a, scalar(0, a), s);
+    case ACT_RELU2:
+        return mx::square(mx::maximum(a, scalar(0, a), s), s);
+    }
+    throw std::runtime_error("an activation that is not known");
+}
+
+struct mlx_array *mlx_activate(struct mlx_context *m, struct mlx_array *a, enum activation act)
+{
+    return a ? node(m, [&] { return activate(of(a), act, m->stream); }) : nullptr;
+}
+
+struct mlx_array *mlx_norm(struct mlx_context *m, struct mlx_array *a, struct mlx_array *weight, struct mlx_array *bias,
+                           const struct norm_params *p)
+{
+    if (!a)
+        return nullptr;
+    return node(m, [&] {
+        return p->kind == NORM_RMS ? mx::fast::rms_norm(of(a), maybe(weight), p->eps, m->stream)
+                                   : mx::fast::layer_norm(of(a), maybe(weight), maybe(bias), p->eps, m->stream);
+    });
+}
+
+struct mlx_array *mlx_rope(struct mlx_context *m, struct mlx_array *x, const struct rope_params *p,
+                           struct mlx_array *offsets, struct mlx_array *wavelengths)
+{
+    if (!x || !offsets || !wavelengths)
+        return nullptr;
+    return node(m, [&] {
+        array y = mx::fast::rope(of(x), p->rot_dim, p->kind == ROPE_NORM, std::nullopt, 1, of(offsets), of(wavelengths),
+                                 m->stream);
+        if (p->attn_factor == 1)
+            return y;
+        if (p->rot_dim == p->head_dim)
+            return mx::multiply(y, scalar(p->attn_factor, y), m->stream);
+        auto parts = mx::split(y, Shape{p->rot_dim}, -1, m->stream);
+        return mx::concatenate({mx::multiply(parts[0], scalar(p->attn_factor, y), m->stream), parts[1]}, -1, m->stream);
+    });
+}
+
+/* What the fused kernel has no parameter for. */
+static array attend_capped(const struct mlx_attention *a, mx::Stream s)
+{
+    const array &q = of(a->q), &k = of(a->k), &v = of(a->v);
+    int kv = k.shape(1), t = q.shape(2), h = q.shape(1);
+    array grouped = mx::reshape(q, Shape{1, kv, h / kv, t, q.shape(3)}, s);
+    array keys = mx::expand_dims(mx::swapaxes(k, 2, 3, s), 2, s);
+    array scores = mx::matmul(mx::multiply(grouped, scalar(a->scale, q), s), keys, s);
+    scores = softcap(scores, a->softcap, s);
+    if (a->mask)
+        scores = mx::where(of(a->mask), scores, scalar(-std::numeric_limits<float>::infinity(), scores), s);
+    array out = mx::matmul(mx::softmax(scores, std::vector<int>{-1}, true, s), mx::expand_dims(v, 2, s), s);
+    return mx::reshape(out, Shape{1, h, t, v.shape(3)}, s);
+}
+
+struct mlx_array *mlx_attend(struct mlx_context *m, const struct mlx_attention *a)
+{
+    if (!a->q || !a->k || !a->v)
+        return nullptr;
+    return node(m, [&] {
+        if (a->softcap != 0)
+            return attend_capped(a, m->stream);
+        return mx::fast::scaled_dot_product_attention(of(a->q), of(a->k), of(a->v), a->scale, a->causal ? "causal" : "",
+                                                      maybe(a->mask), maybe(a->sinks), false, m->stream);
+    });
+}
+
+struct mlx_array *mlx_window_mask(struct mlx_context *m, int start, int n, int first, int n_keys, int window)
+{
+    return node(m, [&] {
+        array query = mx::reshape(mx::arange(start, start + n, m->stream), Shape{n, 1}, m->stream);
+        array key = mx::reshape(mx::arange(first, first + n_keys, m->stream), Shape{1, n_keys}, m->stream);
+        array seen = mx::less_equal(key, query, m->stream);
+        if (window == 0)
+            return seen;
+        array near = mx::greater(key, mx::subtract(query, array(window), m->stream), m->stream);
+        return mx::logical_and(seen, near, m->stream);
+    });
+}
+
+/* Stable, so that the lower number comes first among equals. */
+static array descending(const array &a, mx::Stream s)
+{
+    return mx::argsort(mx::negative(a, s), -1, s);
+}
+
+struct mlx_routes mlx_route(struct mlx_context *m, struct mlx_array *logits, const struct moe_params *p)
+{
+    struct mlx_routes r = {nullptr, nullptr};
+    if (!logits)
+        return r;
+    guard(m, [&] {
+        array l = mx::astype(of(logits), mx::float32, m->stream);
+        array order = descending(l, m->stream);
+        array experts = mx::slice(order, Shape{0, 0}, Shape{l.shape(0), p->n_used}, m->stream);
+        array w = mx::take_along_axis(mx::softmax(l, std::vector<int>{-1}, true, m->stream), experts, -1, m->stream);
+        if (p->norm_weights)
+            w = mx::divide(w, mx::sum(w, -1, true, m->stream), m->stream);
+        r.experts = handle(&m->pool.emplace_back(std::move(experts)));
+        r.weights = handle(&m->pool.emplace_back(std::move(w)));
+    });
+    return r;
+}
+
+struct mlx_array *mlx_mix(struct mlx_context *m, struct mlx_array *y, struct mlx_array *weights, float scale)
+{
+    if (!y || !weights)
+        return nullptr;
+    return node(m, [&] {
+        array w = mx::expand_dims(mx::astype(of(weights), of(y).dtype(), m->stream), -1, m->stream);
+        array sum = mx::sum(mx::multiply(of(y), w, m->stream), -2, false, m->stream);
+        return scale == 1 ? sum : mx::multiply(sum, scalar(scale, sum), m->stream);
+    });
+}
+
+/* ---- sampling ---- */
+
+struct mlx_array *mlx_argmax(struct mlx_context *m, struct mlx_array *logits)
+{
+    if (!logits)
+        return nullptr;
+    return node(m, [&] { return mx::astype(mx::argmax(of(logits), -1, false, m->stream), mx::int32, m->stream); });
+}
+
+/* Every filter keeps a prefix of the descending order: top-k by place, top-p by the sum before it, min-p by the share
+ * of the first. */
+static array draw(const array &logits, const struct mlx_sampling *p, mx::Stream s)
+{
+    auto column = [&](struct mlx_array *a) { return mx::expand_dims(of(a), -1, s); };
+    int n = logits.shape(-1);
+    array order = descending(logits, s);
+    array sorted = mx::divide(mx::take_along_axis(logits, order, -1, s), column(p->temperature), s);
+    array in_k = mx::less(mx::reshape(mx::arange(0, n, s), Shape{1, n}, s), column(p->top_k), s);
+    sorted = mx::where(in_k, sorted, array(-std::numeric_limits<float>::infinity()), s);
+    array share = mx::softmax(sorted, std::vector<int>{-1}, true, s);
+    array before = mx::cumsum(share, -1, false, false, s);
+    array first = mx::slice(share, Shape{0, 0}, Shape{share.shape(0), 1}, s);
+    array kept = mx::logical_and(in_k, mx::less(before, column(p->top_p), s), s);
+    kept = mx::logical_and(kept, mx::greater_equal(share, mx::multiply(first, column(p->min_p), s), s), s);
+    share = mx::where(kept, share, array(0.0f), s);
+    array sums = mx::cumsum(share, -1, false, true, s);
+    array total = mx::slice(sums, Shape{0, n - 1}, Shape{sums.shape(0), n}, s);
+    array passed = mx::less_equal(sums, mx::multiply(column(p->uniform), total, s), s);
+    array at = mx::sum(mx::astype(passed, mx::int32, s), -1, true, s);
+    array last = mx::subtract(mx::sum(mx::astype(kept, mx::int32, s), -1, true, s), array(1), s);
+    at = mx::maximum(mx::minimum(at, last, s), array(0), s);
+    return mx::squeeze(mx::astype(mx::take_along_axis(order, at, -1, s), mx::int32, s), -1, s);
+}
+
+struct mlx_array *mlx_sample(struct mlx_context *m, struct mlx_array *logits, const struct mlx_sampling *p)
+{
+    return logits ? node(m, [&] { return draw(of(logits), p, m->stream); }) : nullptr;
+}
+
+struct mlx_array *mlx_logsumexp(struct mlx_context *m, struct mlx_array *logits)
+{
+    return logits ? node(m, [&] { return mx::logsumexp(of(logits), -1, false, m->stream); }) : nullptr;
+}
