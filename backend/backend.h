@@ -288,6 +288,24 @@ NODISCARD struct backend *mlx_backend_create(const struct mlx_backend_options *o
 bool mlx_backend_available(struct error *why); /* false and why not; loads the library, no device is opened */
 const char *mlx_backend_version(void);         /* of the library found, "0.32.4", or NULL */
 
+/* ---- either ---- */
+
+/* AUTO: mlx where its object is there and finds a GPU, else cpu. */
+enum backend_kind { BACKEND_AUTO, BACKEND_CPU, BACKEND_MLX };
+
+struct backend_options {
+    enum backend_kind kind;
+    struct cpu_backend_options cpu;
+    struct mlx_backend_options mlx;
+};
+NODISCARD struct backend *backend_create(const struct backend_options *options, struct error *err);
+
+/* The words of the command line; INVALID lists them. NULL: the fields stay as they are. */
+struct backend_words {
+    const char *backend, *cpu_kernels, *mlx_device, *mlx_type;
+};
+NODISCARD bool backend_options_parse(const struct backend_words *words, struct backend_options *out, struct error *err);
+
 /* ---- short names for models ---- */
 static inline struct tensor *op_embed(struct backend *be, struct weight *table, float scale)
 {

@@ -16,14 +16,15 @@ int command_engine(const struct options *o)
         error_set(&err, ERR_INVALID, "`tandem engine` is started by `tandem serve`; it needs --socket-fd and --model.");
         return command_fail(&err);
     }
-    if (!cpu_kernels_parse(o->cpu_kernels, &e->cpu.kernels, &err) || !kv_type_parse(o->kv_type, &e->kv_type, &err)) {
+    struct backend_words words = options_backend(o);
+    if (!backend_options_parse(&words, &e->backend, &err) || !kv_type_parse(o->kv_type, &e->kv_type, &err)) {
         return command_fail(&err);
     }
     e->model_path = o->model;
     e->overrides = o->overrides.items;
     e->n_overrides = o->overrides.n;
     e->rope_scaling = o->rope_scaling;
-    e->cpu.n_threads = (int)o->threads;
+    e->backend.cpu.n_threads = (int)o->threads;
     e->pool_size = (size_t)o->pool_size;
     e->max_context = (uint32_t)o->max_context;
     e->max_batch_tokens = (uint32_t)o->max_batch_tokens;

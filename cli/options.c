@@ -84,6 +84,12 @@ static const struct option table[] = {
     {"kv-type", OPTION_STR, S | R | I | E, AT(kv_type), 0, 0, "f16", "TYPE", "f32 or f16"},
     {"prefix-cache", OPTION_BOOL, S | E, AT(prefix_cache), 0, 0, "on", NULL, "reuse KV pages of equal prefixes"},
     {"threads", OPTION_INT, S | R | E, AT(threads), 0, 256, "0", "N", "kernel threads; 0: as many as may be used"},
+    {"backend", OPTION_STR, S | R | E, AT(backend), 0, 0, "auto", "NAME",
+     "auto, cpu or mlx; auto: mlx where it finds a GPU"},
+    {"mlx-device", OPTION_STR, S | R | E, AT(mlx_device), 0, 0, "auto", "DEVICE",
+     "of the mlx backend: auto, cpu or gpu"},
+    {"mlx-type", OPTION_STR, S | R | E, AT(mlx_type), 0, 0, "auto", "TYPE",
+     "its activations: auto, f32, f16 or bf16; auto: the model's on a GPU, f32 on a CPU"},
     {"cpu-kernels", OPTION_STR, S | R | E, AT(cpu_kernels), 0, 0, "auto", "SET", "auto, reference, avx2 or avx512"},
     {"script", OPTION_STR, S | E, AT(script), 0, 0, NULL, "FILE",
      "test builds: tokens from a script instead of the model"},
@@ -422,6 +428,12 @@ bool options_parse(enum command command, int argc, char **argv, struct arena *ar
 }
 
 /* ---- help ---- */
+
+struct backend_words options_backend(const struct options *o)
+{
+    return (struct backend_words){
+        .backend = o->backend, .cpu_kernels = o->cpu_kernels, .mlx_device = o->mlx_device, .mlx_type = o->mlx_type};
+}
 
 void options_help(enum command command, struct buf *out)
 {

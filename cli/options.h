@@ -4,6 +4,7 @@
 #ifndef TANDEM_CLI_OPTIONS_H
 #define TANDEM_CLI_OPTIONS_H
 
+#include "backend/backend.h"
 #include "base/arena.h"
 #include "base/buf.h"
 #include "wire/job.h"
@@ -30,7 +31,7 @@ struct options {
     const char *model;        /* the first argument; for the engine --model */
     struct option_list names; /* --served-model-name */
     struct option_list overrides;
-    const char *chat_template, *rope_scaling, *cpu_kernels, *kv_type, *script;
+    const char *chat_template, *rope_scaling, *backend, *cpu_kernels, *mlx_device, *mlx_type, *kv_type, *script;
     uint64_t kv_memory;
     int64_t threads, max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache;
@@ -64,6 +65,8 @@ NODISCARD bool options_parse(enum command command, int argc, char **argv, struct
  * command are fine: one file may serve all. Strings are copied into the arena. */
 NODISCARD bool options_read_config(enum command command, struct str text, struct arena *arena, struct options *out,
                                    struct error *err);
+
+struct backend_words options_backend(const struct options *o); /* views of its strings */
 
 void options_help(enum command command, struct buf *out); /* its options, for --help */
 void options_docs(struct buf *out);                       /* docs/OPTIONS.md */

@@ -242,14 +242,15 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     const struct options *o = r->options;
     struct engine_options e = engine_options_default();
     uint64_t quarter = sys_memory().available / 4;
-    if (!cpu_kernels_parse(o->cpu_kernels, &e.cpu.kernels, err) || !kv_type_parse(o->kv_type, &e.kv_type, err)) {
+    struct backend_words words = options_backend(o);
+    if (!backend_options_parse(&words, &e.backend, err) || !kv_type_parse(o->kv_type, &e.kv_type, err)) {
         return false;
     }
     e.model_path = path;
     e.overrides = o->overrides.items;
     e.n_overrides = o->overrides.n;
     e.rope_scaling = o->rope_scaling;
-    e.cpu.n_threads = (int)o->threads;
+    e.backend.cpu.n_threads = (int)o->threads;
     e.pool_size = (size_t)(o->kv_memory ? o->kv_memory : quarter < RUN_KV_DEFAULT ? quarter : RUN_KV_DEFAULT);
     e.max_context = (uint32_t)o->max_context;
     e.max_batch_tokens = (uint32_t)o->max_batch_tokens;

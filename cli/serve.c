@@ -120,7 +120,7 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .overrides = o->overrides.items,
         .n_overrides = o->overrides.n,
         .rope_scaling = o->rope_scaling,
-        .cpu_kernels = o->cpu_kernels,
+        .backend = options_backend(o),
         .kv_type = o->kv_type,
         .n_threads = (int)o->threads,
         .kv_memory = o->kv_memory,

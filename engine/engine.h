@@ -22,7 +22,7 @@ struct engine_options {
     const char *const *overrides; /* [n_overrides] --override-kv */
     int n_overrides;
     const char *rope_scaling; /* NULL: what the model says */
-    struct cpu_backend_options cpu;
+    struct backend_options backend;
     enum kv_type kv_type;      /* default KV_F16 */
     uint8_t *pool;             /* KV memory that somebody else owns (the gateway); NULL: the engine takes its own */
     size_t pool_size;          /* bytes of KV; at least one sequence of max_context or of ENGINE_MIN_CONTEXT must fit */

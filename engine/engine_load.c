@@ -28,7 +28,8 @@ struct loaded {
 
 struct engine_options engine_options_default(void)
 {
-    return (struct engine_options){.cpu = {.spin_us = -1}, .kv_type = KV_F16, .prefix_cache = true, .build = ""};
+    return (struct engine_options){
+        .backend = {.cpu = {.spin_us = -1}}, .kv_type = KV_F16, .prefix_cache = true, .build = ""};
 }
 
 static void release(void *resources)
@@ -76,7 +77,7 @@ static bool load_model(struct loaded *l, const struct engine_options *o, struct 
     for (int g = 0; g < l->n_groups; g++) {
         l->groups[g].base = 0; /* all groups count their pages from the pool's start: see kv.h */
     }
-    l->be = cpu_backend_create(&o->cpu, err);
+    l->be = backend_create(&o->backend, err);
     if (!l->be) {
         return false;
     }

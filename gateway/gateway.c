@@ -224,7 +224,10 @@ static bool make_child(struct served_model *m, struct error *err)
                                            .on_state = on_child_state,
                                            .on_state_arg = m};
     add(&a, "--model", o->model_path);
-    add(&a, "--cpu-kernels", o->cpu_kernels);
+    add(&a, "--backend", o->backend.backend);
+    add(&a, "--cpu-kernels", o->backend.cpu_kernels);
+    add(&a, "--mlx-device", o->backend.mlx_device);
+    add(&a, "--mlx-type", o->backend.mlx_type);
     add(&a, "--kv-type", o->kv_type);
     add(&a, "--rope-scaling", o->rope_scaling);
     add(&a, "--script", o->script_path);

@@ -38,9 +38,10 @@ struct served_model_options {
     const char *const *overrides;
     int n_overrides;
     const char *rope_scaling;
-    const char *cpu_kernels, *kv_type; /* as given on the command line: "auto", "f16" */
-    int n_threads;                     /* 0: as many as usable */
-    uint64_t kv_memory;                /* bytes; 0: 25% of what the system or cgroup leaves after the weights */
+    struct backend_words backend; /* as given on the command line */
+    const char *kv_type;          /* likewise: "f16" */
+    int n_threads;                /* 0: as many as usable */
+    uint64_t kv_memory;           /* bytes; 0: 25% of what the system or cgroup leaves after the weights */
     uint32_t max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache;
     const char *script_path;

@@ -148,7 +148,7 @@ static void check_variant(const struct engine_options *options, const struct var
     struct engine_options o = *options;
     struct engine_run r;
     struct engine_stats stats;
-    o.cpu.n_threads = v->n_threads;
+    o.backend.cpu.n_threads = v->n_threads;
     o.prefill_chunk = v->chunk;
     o.max_batch_tokens = v->max_batch_tokens;
     o.prefix_cache = !v->no_cache;
@@ -220,7 +220,7 @@ static struct engine_options options_for(const char *path, uint32_t n_tokens)
     o.model_path = path;
     o.max_context = 384;
     o.pool_size = pool_for(path, n_tokens);
-    o.cpu.n_threads = 1;
+    o.backend.cpu.n_threads = 1;
     return o;
 }
 
@@ -297,7 +297,7 @@ static void what_it_says_of_itself(void **state)
     assert_true(info->weights_size > 0 && info->n_params > 0 && info->kv_size == o.pool_size);
     engine_free(e);
 
-    o.cpu.n_threads = 2; /* no bits depend on it */
+    o.backend.cpu.n_threads = 2; /* no bits depend on it */
     e = engine_create(&o, &err);
     assert_string_equal(engine_info(e)->fingerprint, fingerprint);
     engine_free(e);

@@ -63,7 +63,7 @@ static void open_bench(struct bench *b, size_t pool_size)
         o.engine.model_path = b->model;
         o.engine.script_path = b->script;
         o.engine.pool_size = pool_size;
-        o.engine.cpu.n_threads = 1;
+        o.engine.backend.cpu.n_threads = 1;
         _exit(engine_process_run(&o));
     }
     close(ends[1]);

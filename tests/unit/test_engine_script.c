@@ -29,7 +29,7 @@ static bool open_engine(struct bench *b, const char *script, struct error *err)
     o.model_path = b->model;
     o.script_path = b->script;
     o.pool_size = 1 << 22;
-    o.cpu.n_threads = 1;
+    o.backend.cpu.n_threads = 1;
     struct engine *engine = engine_create(&o, err);
     if (engine) {
         engine_run_start(&b->run, engine);

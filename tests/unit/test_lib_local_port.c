@@ -181,7 +181,7 @@ static int setup(void **state)
     f->options = engine_options_default();
     f->options.model_path = f->model;
     f->options.pool_size = 1 << 22;
-    f->options.cpu.n_threads = 1;
+    f->options.backend.cpu.n_threads = 1;
     f->loop = loop_create(1, &err);
     assert_non_null(f->loop);
     f->timer = loop_timer_create(f->loop, on_timer, f);
