@@ -24,6 +24,13 @@ struct tensor *mlx__tensor(struct mlx_backend *be, struct mlx_array *a, int n_ro
     return t;
 }
 
+struct mlx_array *mlx__flat(struct mlx_backend *be, struct tensor *t)
+{
+    if (!t || t->head_dim == 0)
+        return t ? t->a : NULL;
+    return mlx_reshape(be->m, t->a, (struct mlx_shape){2, {t->n_rows, t->n_cols}});
+}
+
 /* ---- steps ---- */
 
 static bool step_begin(struct backend *base, const struct batch *batch, struct error *err)
@@ -32,6 +39,7 @@ static bool step_begin(struct backend *base, const struct batch *batch, struct e
     mlx_reset(be->m);
     arena_clear(be->tensors);
     be->attended = NULL;
+    be->n_tables = 0;
     if (!mlx_take_error(be->m, err) || !mlx__kv_prepare(be, batch, err))
         return false;
     be->offsets = mlx_copy(be->m, batch->positions, (struct mlx_shape){1, {batch->n_rows}}, MLX_I32);
@@ -74,7 +82,7 @@ static bool read_f32(struct backend *base, struct tensor *t, float *dst, size_t 
     struct mlx_backend *be = mlx__of(base);
     if (!t || !t->a)
         return mlx_take_error(be->m, err) && error_set(err, ERR_INTERNAL, "The step has no such values to read.");
-    (void)mlx_read_f32(be->m, t->a, dst, n);
+    (void)mlx_read_f32(be->m, mlx__flat(be, t), dst, n);
     return mlx_take_error(be->m, err);
 }
 
@@ -108,13 +116,14 @@ static struct tensor *rows(struct backend *base, struct tensor *x)
     if (b->n_out == b->n_rows)
         return x;
     struct mlx_array *at = mlx_copy(be->m, b->out_rows, (struct mlx_shape){1, {b->n_out}}, MLX_I32);
-    return mlx__tensor(be, mlx_take(be->m, x->a, at, 0), b->n_out, x->n_cols);
+    return mlx__tensor(be, mlx_take(be->m, mlx__flat(be, x), at, 0), b->n_out, x->n_cols);
 }
 
 static struct tensor *linear_one(struct mlx_backend *be, struct tensor *x, const struct weight *w,
                                  const struct weight *bias)
 {
-    return x ? mlx__tensor(be, mlx_linear(be->m, x->a, &w->matrix, mlx__vector(bias)), x->n_rows, (int)w->info.n_out)
+    return x ? mlx__tensor(be, mlx_linear(be->m, mlx__flat(be, x), &w->matrix, mlx__vector(bias)), x->n_rows,
+                           (int)w->info.n_out)
              : NULL;
 }
 
@@ -147,31 +156,33 @@ static struct tensor *norm(struct backend *base, struct tensor *x, struct weight
     struct mlx_backend *be = mlx__of(base);
     if (!x)
         return NULL;
-    struct mlx_array *a = x->a;
-    if (p->n_groups > 1)
-        a = mlx_reshape(be->m, a, (struct mlx_shape){3, {x->n_rows, p->n_groups, x->n_cols / p->n_groups}});
+    int head_dim = p->n_groups > 1 ? x->n_cols / p->n_groups : 0;
+    struct mlx_array *a = mlx__flat(be, x);
+    if (head_dim)
+        a = mlx_reshape(be->m, a, (struct mlx_shape){2, {x->n_rows * p->n_groups, head_dim}});
     a = mlx_norm(be->m, a, norm_weight(be, weight, p->weight_offset), mlx__vector(bias), p);
-    if (p->n_groups > 1)
-        a = mlx_reshape(be->m, a, (struct mlx_shape){2, {x->n_rows, x->n_cols}});
-    return mlx__tensor(be, a, x->n_rows, x->n_cols);
+    struct tensor *t = mlx__tensor(be, a, x->n_rows, x->n_cols);
+    if (t)
+        t->head_dim = head_dim;
+    return t;
 }
 
 static struct tensor *add(struct backend *base, struct tensor *a, struct tensor *b)
 {
     struct mlx_backend *be = mlx__of(base);
-    return a && b ? mlx__tensor(be, mlx_add(be->m, a->a, b->a), a->n_rows, a->n_cols) : NULL;
+    return a && b ? mlx__tensor(be, mlx_add(be->m, mlx__flat(be, a), mlx__flat(be, b)), a->n_rows, a->n_cols) : NULL;
 }
 
 static struct tensor *scale(struct backend *base, struct tensor *x, float factor)
 {
     struct mlx_backend *be = mlx__of(base);
-    return x ? mlx__tensor(be, mlx_scale(be->m, x->a, factor), x->n_rows, x->n_cols) : NULL;
+    return x ? mlx__tensor(be, mlx_scale(be->m, mlx__flat(be, x), factor), x->n_rows, x->n_cols) : NULL;
 }
 
 static struct tensor *softcap(struct backend *base, struct tensor *x, float cap)
 {
     struct mlx_backend *be = mlx__of(base);
-    return x ? mlx__tensor(be, mlx_softcap(be->m, x->a, cap), x->n_rows, x->n_cols) : NULL;
+    return x ? mlx__tensor(be, mlx_softcap(be->m, mlx__flat(be, x), cap), x->n_rows, x->n_cols) : NULL;
 }
 
 static struct tensor *mlp_gated(struct backend *base, struct tensor *x, struct weight *gate, struct weight *up,
@@ -180,8 +191,8 @@ static struct tensor *mlp_gated(struct backend *base, struct tensor *x, struct w
     struct mlx_backend *be = mlx__of(base);
     if (!x)
         return NULL;
-    struct mlx_array *g = mlx_activate(be->m, mlx_linear(be->m, x->a, &gate->matrix, NULL), act);
-    struct mlx_array *h = mlx_multiply(be->m, g, mlx_linear(be->m, x->a, &up->matrix, NULL));
+    struct mlx_array *g = mlx_activate(be->m, mlx_linear(be->m, mlx__flat(be, x), &gate->matrix, NULL), act);
+    struct mlx_array *h = mlx_multiply(be->m, g, mlx_linear(be->m, mlx__flat(be, x), &up->matrix, NULL));
     return mlx__tensor(be, mlx_linear(be->m, h, &down->matrix, NULL), x->n_rows, (int)down->info.n_out);
 }
 
@@ -191,22 +202,26 @@ static struct tensor *mlp(struct backend *base, struct tensor *x, struct weight 
     struct mlx_backend *be = mlx__of(base);
     if (!x)
         return NULL;
-    struct mlx_array *h = mlx_activate(be->m, mlx_linear(be->m, x->a, &up->matrix, mlx__vector(up_bias)), act);
+    struct mlx_array *h =
+        mlx_activate(be->m, mlx_linear(be->m, mlx__flat(be, x), &up->matrix, mlx__vector(up_bias)), act);
     return mlx__tensor(be, mlx_linear(be->m, h, &down->matrix, mlx__vector(down_bias)), x->n_rows,
                        (int)down->info.n_out);
 }
 
-/* Stacked experts [e n, k] as [e, n, k]. */
+/* Stacked experts: codes and scales [e n, k] as [e, n, k]; dense ones, which are held as [k, e n], as [e, k, n]. */
 static struct mlx_matrix experts_of(struct mlx_backend *be, const struct weight *w, int n_experts)
 {
     struct mlx_matrix m = w->matrix;
     struct mlx_array **parts[] = {&m.w, &m.scales, &m.biases};
+    int n = (int)w->info.n_out / n_experts;
+    if (!m.scales)
+        m.w = mlx_swap_axes(be->m, m.w, 0, 1);
     for (int i = 0; i < 3; i++) {
         if (*parts[i])
-            *parts[i] =
-                mlx_reshape(be->m, *parts[i],
-                            (struct mlx_shape){3, {n_experts, (int)w->info.n_out / n_experts, mlx_dim(*parts[i], -1)}});
+            *parts[i] = mlx_reshape(be->m, *parts[i], (struct mlx_shape){3, {n_experts, n, mlx_dim(*parts[i], -1)}});
     }
+    if (!m.scales)
+        m.w = mlx_swap_axes(be->m, m.w, 1, 2);
     return m;
 }
 
@@ -218,9 +233,9 @@ static struct tensor *moe(struct backend *base, struct tensor *x, const struct m
         return NULL;
     struct mlx_matrix gate = experts_of(be, w->gate, p->n_experts), up = experts_of(be, w->up, p->n_experts);
     struct mlx_matrix down = experts_of(be, w->down, p->n_experts);
-    struct mlx_routes r = mlx_route(be->m, mlx_linear(be->m, x->a, &w->router->matrix, NULL), p);
-    struct mlx_array *g = mlx_activate(be->m, mlx_expert_linear(be->m, x->a, &gate, r.experts), p->act);
-    struct mlx_array *h = mlx_multiply(be->m, g, mlx_expert_linear(be->m, x->a, &up, r.experts));
+    struct mlx_routes r = mlx_route(be->m, mlx_linear(be->m, mlx__flat(be, x), &w->router->matrix, NULL), p);
+    struct mlx_array *g = mlx_activate(be->m, mlx_expert_linear(be->m, mlx__flat(be, x), &gate, r.experts), p->act);
+    struct mlx_array *h = mlx_multiply(be->m, g, mlx_expert_linear(be->m, mlx__flat(be, x), &up, r.experts));
     struct mlx_array *y = mlx_expert_linear(be->m, h, &down, r.experts);
     return mlx__tensor(be, mlx_mix(be->m, y, r.weights, p->scale), x->n_rows, x->n_cols);
 }
@@ -241,8 +256,11 @@ static void backend_free(struct backend *base)
     mlx__kv_release(be);
     mlx__samples_release(&be->samples[0]);
     mlx__samples_release(&be->samples[1]);
-    for (int i = 0; i < be->n_angles; i++)
+    for (int i = 0; i < be->n_angles; i++) {
         mlx_drop(be->angles[i].wavelengths);
+        mlx_drop(be->angles[i].partner);
+    }
+    free(be->parts);
     free(be->slabs);
     free(be->masks);
     arena_free(be->tensors);

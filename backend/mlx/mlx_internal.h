@@ -14,8 +14,9 @@
 #define MLX_PAGE_TOKENS 256
 
 struct tensor {
-    struct mlx_array *a; /* NULL for samples */
+    struct mlx_array *a; /* [n_rows, n_cols], or by heads [n_rows * n_cols / head_dim, head_dim] */
     int n_rows, n_cols;
+    int head_dim;                /* 0: not by heads */
     struct mlx_samples *samples; /* of op_sample, else NULL */
 };
 
@@ -67,11 +68,20 @@ struct mlx_kv_group {
     size_t n_pages;
 };
 
+/* One RoPE of the model. */
 struct rope_angles {
     const float *inv_freq;
-    struct mlx_array *wavelengths; /* [rot_dim / 2] held */
+    struct mlx_array *wavelengths, *partner; /* held; see struct mlx_angles */
 };
 #define MLX_MAX_ANGLES 4
+
+/* cos and sin of the step's rows for n_heads heads. */
+struct rope_table {
+    const float *inv_freq;
+    int n_heads;
+    struct mlx_array *cos, *sin;
+};
+#define MLX_MAX_TABLES (2 * MLX_MAX_ANGLES)
 
 struct mlx_backend {
     struct backend base;
@@ -84,6 +94,8 @@ struct mlx_backend {
     int n_groups;
     struct rope_angles angles[MLX_MAX_ANGLES];
     int n_angles;
+    struct rope_table tables[MLX_MAX_TABLES]; /* of the running step */
+    int n_tables;
 
     /* The running step. */
     const struct batch *batch; /* NULL: none */
@@ -92,6 +104,8 @@ struct mlx_backend {
     size_t slabs_cap;
     struct mlx_array **masks; /* [n_seqs * n_groups] made when first wanted */
     size_t masks_cap;
+    struct mlx_array **parts; /* [n_seqs] scratch of an op */
+    size_t parts_cap;
     struct mlx_array *offsets;     /* i32 [n_rows]: positions */
     struct mlx_array *attended;    /* output of the last attention: all pages written hang on it */
     struct mlx_samples samples[2]; /* alternate from step to step */
@@ -106,6 +120,8 @@ static inline struct mlx_backend *mlx__of(struct backend *be)
 
 enum mlx_dtype mlx__activations(const struct mlx_backend *be);
 
+/* The tensor as [n_rows, n_cols]; NULL for NULL. */
+struct mlx_array *mlx__flat(struct mlx_backend *be, struct tensor *t);
 /* A tensor of the step; NULL for NULL. */
 struct tensor *mlx__tensor(struct mlx_backend *be, struct mlx_array *a, int n_rows, int n_cols);
 

@@ -262,7 +262,9 @@ bool mlx__kv_prepare(struct mlx_backend *be, const struct batch *batch, struct e
 {
     size_t n = (size_t)batch->n_seqs * (size_t)be->n_groups;
     if (!array_reserve(&be->slabs, &be->slabs_cap, n + 1, MAX_BATCH_SLABS, "sequences of a step", err) ||
-        !array_reserve(&be->masks, &be->masks_cap, n + 1, MAX_BATCH_SLABS, "sequences of a step", err))
+        !array_reserve(&be->masks, &be->masks_cap, n + 1, MAX_BATCH_SLABS, "sequences of a step", err) ||
+        !array_reserve(&be->parts, &be->parts_cap, (size_t)batch->n_seqs + 1, MAX_BATCH_SLABS, "sequences of a step",
+                       err))
         return false;
     memset(be->masks, 0, n * sizeof *be->masks);
     for (int i = 0; i < batch->n_seqs; i++) {

@@ -377,6 +377,15 @@ struct mlx_array *mlx_slice(struct mlx_context *m, struct mlx_array *a, int axis
     });
 }
 
+bool mlx_split(struct mlx_context *m, struct mlx_array *a, int n, struct mlx_array **out)
+{
+    return a && guard(m, [&] {
+               std::vector<array> parts = mx::split(of(a), n, 0, m->stream);
+               for (int i = 0; i < n; i++)
+                   out[i] = handle(&m->pool.emplace_back(std::move(parts[(size_t)i])));
+           });
+}
+
 struct mlx_array *mlx_concat(struct mlx_context *m, struct mlx_array *const *arrays, int n, int axis)
 {
     for (int i = 0; i < n; i++) {
@@ -436,7 +445,7 @@ struct mlx_array *mlx_linear(struct mlx_context *m, struct mlx_array *x, const s
     return node(m, [&] {
         array y = w->scales ? mx::quantized_matmul(of(x), of(w->w), of(w->scales), maybe(w->biases), true,
                                                    w->group_size, w->bits, group_mode_name(w->mode), m->stream)
-                            : mx::matmul(of(x), mx::swapaxes(of(w->w), 0, 1, m->stream), m->stream);
+                            : mx::matmul(of(x), of(w->w), m->stream);
         return bias ? mx::add(y, of(bias), m->stream) : y;
     });
 }
@@ -449,7 +458,8 @@ struct mlx_array *mlx_embed(struct mlx_context *m, const struct mlx_matrix *tabl
     return node(m, [&] {
         auto rows = [&](struct mlx_array *a) { return mx::take(of(a), of(ids), 0, m->stream); };
         if (!table->scales)
-            return mx::astype(rows(table->w), dtype_of(type), m->stream);
+            return mx::astype(mx::take(mx::swapaxes(of(table->w), 0, 1, m->stream), of(ids), 0, m->stream),
+                              dtype_of(type), m->stream);
         std::optional<array> biases;
         if (table->biases)
             biases = rows(table->biases);
@@ -470,8 +480,7 @@ struct mlx_array *mlx_expert_linear(struct mlx_context *m, struct mlx_array *x, 
         array y = w->scales
                       ? mx::gather_qmm(rows, of(w->w), of(w->scales), maybe(w->biases), std::nullopt, of(experts), true,
                                        w->group_size, w->bits, group_mode_name(w->mode), std::nullopt, false, m->stream)
-                      : mx::gather_mm(rows, mx::swapaxes(of(w->w), 1, 2, m->stream), std::nullopt, of(experts), false,
-                                      m->stream);
+                      : mx::gather_mm(rows, of(w->w), std::nullopt, of(experts), false, m->stream);
         return mx::reshape(y, Shape{b, e, y.shape(-1)}, m->stream);
     });
 }
@@ -540,31 +549,54 @@ struct mlx_array *mlx_activate(struct mlx_context *m, struct mlx_array *a, enum 
     return a ? node(m, [&] { return activate(of(a), act, m->stream); }) : nullptr;
 }
 
+/* What fast::rms_norm is on a CPU, with fewer nodes. */
+static array rms_norm(const array &a, const array &weight, float eps, mx::Stream s)
+{
+    array sums = mx::sum(mx::square(a, s), -1, true, s);
+    float n = (float)a.shape(-1); /* x / sqrt(sum / n + eps) = x sqrt(n) / sqrt(sum + n eps) */
+    array factor = mx::rsqrt(mx::add(sums, scalar(n * eps, a), s), s);
+    return mx::multiply(mx::multiply(a, mx::multiply(factor, scalar(std::sqrt(n), a), s), s), weight, s);
+}
+
 struct mlx_array *mlx_norm(struct mlx_context *m, struct mlx_array *a, struct mlx_array *weight, struct mlx_array *bias,
                            const struct norm_params *p)
 {
     if (!a)
         return nullptr;
     return node(m, [&] {
-        return p->kind == NORM_RMS ? mx::fast::rms_norm(of(a), maybe(weight), p->eps, m->stream)
-                                   : mx::fast::layer_norm(of(a), maybe(weight), maybe(bias), p->eps, m->stream);
+        if (p->kind == NORM_LAYER)
+            return mx::fast::layer_norm(of(a), maybe(weight), maybe(bias), p->eps, m->stream);
+        bool small = weight && !mlx_on_gpu(m) && of(a).dtype() == mx::float32;
+        return small ? rms_norm(of(a), of(weight), p->eps, m->stream)
+                     : mx::fast::rms_norm(of(a), maybe(weight), p->eps, m->stream);
     });
 }
 
 struct mlx_array *mlx_rope(struct mlx_context *m, struct mlx_array *x, const struct rope_params *p,
-                           struct mlx_array *offsets, struct mlx_array *wavelengths)
+                           const struct mlx_angles *a)
 {
-    if (!x || !offsets || !wavelengths)
+    if (!x || !a->wavelengths || !a->offsets)
         return nullptr;
     return node(m, [&] {
-        array y = mx::fast::rope(of(x), p->rot_dim, p->kind == ROPE_NORM, std::nullopt, 1, of(offsets), of(wavelengths),
-                                 m->stream);
+        array y = mx::fast::rope(of(x), p->rot_dim, p->kind == ROPE_NORM, std::nullopt, 1, of(a->offsets),
+                                 of(a->wavelengths), m->stream);
         if (p->attn_factor == 1)
             return y;
         if (p->rot_dim == p->head_dim)
             return mx::multiply(y, scalar(p->attn_factor, y), m->stream);
         auto parts = mx::split(y, Shape{p->rot_dim}, -1, m->stream);
         return mx::concatenate({mx::multiply(parts[0], scalar(p->attn_factor, y), m->stream), parts[1]}, -1, m->stream);
+    });
+}
+
+struct mlx_array *mlx_rotate(struct mlx_context *m, struct mlx_array *x, const struct mlx_angles *a)
+{
+    if (!x || !a->cos || !a->sin || !a->partner)
+        return nullptr;
+    return node(m, [&] {
+        array partners = mx::matmul(of(x), of(a->partner), m->stream);
+        return mx::add(mx::multiply(of(x), of(a->cos), m->stream), mx::multiply(partners, of(a->sin), m->stream),
+                       m->stream);
     });
 }
 
@@ -605,6 +637,16 @@ struct mlx_array *mlx_window_mask(struct mlx_context *m, int start, int n, int f
             return seen;
         array near = mx::greater(key, mx::subtract(query, array(window), m->stream), m->stream);
         return mx::logical_and(seen, near, m->stream);
+    });
+}
+
+struct mlx_array *mlx_attend_one(struct mlx_context *m, struct mlx_array *q, struct mlx_array *k, struct mlx_array *v)
+{
+    if (!q || !k || !v)
+        return nullptr;
+    return node(m, [&] {
+        array scores = mx::matmul(of(q), mx::swapaxes(of(k), 2, 3, m->stream), m->stream);
+        return mx::matmul(mx::softmax(scores, std::vector<int>{-1}, true, m->stream), of(v), m->stream);
     });
 }
 

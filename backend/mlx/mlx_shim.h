@@ -84,6 +84,7 @@ size_t mlx_size(const struct mlx_array *a);       /* bytes */
 struct mlx_array *mlx_reshape(struct mlx_context *m, struct mlx_array *a, struct mlx_shape shape);
 struct mlx_array *mlx_swap_axes(struct mlx_context *m, struct mlx_array *a, int i, int j);
 struct mlx_array *mlx_slice(struct mlx_context *m, struct mlx_array *a, int axis, int begin, int end);
+bool mlx_split(struct mlx_context *m, struct mlx_array *a, int n, struct mlx_array **out); /* axis 0 into n parts */
 struct mlx_array *mlx_concat(struct mlx_context *m, struct mlx_array *const *arrays, int n, int axis);
 struct mlx_array *mlx_contiguous(struct mlx_context *m, struct mlx_array *a);
 /* *held becomes itself with [begin, begin + length of update) of an axis replaced; in place when nobody else holds it.
@@ -97,7 +98,7 @@ struct mlx_array *mlx_choose_ids(struct mlx_context *m, struct mlx_array *ids, s
 /* ---- weights ---- */
 
 struct mlx_matrix {                        /* [n, k], or experts [e, n, k] */
-    struct mlx_array *w, *scales, *biases; /* scales NULL: dense */
+    struct mlx_array *w, *scales, *biases; /* scales NULL: dense, and then w [k, n] or [e, k, n]: transposed */
     int bits, group_size;
     enum group_mode mode;
 };
@@ -118,9 +119,15 @@ struct mlx_array *mlx_softcap(struct mlx_context *m, struct mlx_array *a, float 
 struct mlx_array *mlx_activate(struct mlx_context *m, struct mlx_array *a, enum activation act);
 struct mlx_array *mlx_norm(struct mlx_context *m, struct mlx_array *a, struct mlx_array *weight, struct mlx_array *bias,
                            const struct norm_params *p); /* over the last axis; n_groups and offset are the caller's */
-/* x [b, h, 1, d] at offsets [b]; wavelengths [rot_dim / 2]: 1 / inv_freq. */
+struct mlx_angles {
+    struct mlx_array *offsets, *wavelengths; /* i32 [b] positions; [rot_dim / 2]: 1 / inv_freq */
+    struct mlx_array *cos, *sin, *partner;   /* [b h, d] each; [d, d]: moves each element's partner to its place */
+};
+/* x [b, h, 1, d], by the fused kernel: a GPU's way. */
 struct mlx_array *mlx_rope(struct mlx_context *m, struct mlx_array *x, const struct rope_params *p,
-                           struct mlx_array *offsets, struct mlx_array *wavelengths);
+                           const struct mlx_angles *a);
+/* x [b h, d]: x cos + partner(x) sin. On a CPU the fused op is a graph of thirty nodes. */
+struct mlx_array *mlx_rotate(struct mlx_context *m, struct mlx_array *x, const struct mlx_angles *a);
 
 struct mlx_attention {
     struct mlx_array *q, *k, *v; /* [1, h, t, d], [1, kv, t', d], [1, kv, t', d_v] */
@@ -130,6 +137,8 @@ struct mlx_attention {
     struct mlx_array *sinks; /* [h] or NULL */
 };
 struct mlx_array *mlx_attend(struct mlx_context *m, const struct mlx_attention *a); /* [1, h, t, d_v] */
+/* One query that sees all keys: q [1, kv, h / kv, d], scaled; k, v as above. [1, kv, h / kv, d_v] */
+struct mlx_array *mlx_attend_one(struct mlx_context *m, struct mlx_array *q, struct mlx_array *k, struct mlx_array *v);
 
 /* [n, n_keys]: query i, at position start + i, sees keys at positions first + j up to its own, `window` of them (0:
  * all).

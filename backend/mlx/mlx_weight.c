@@ -221,7 +221,10 @@ static void stack_matrices(struct mlx_backend *be, struct weight *w, const struc
         s->biases[i] = part.biases;
         w->info.n_out += (size_t)t.shape[0];
     }
-    w->matrix = (struct mlx_matrix){.w = mlx_hold(be->m, join(be, s->w, n)),
+    struct mlx_array *whole = join(be, s->w, n);
+    if (!s->scales[0])
+        whole = mlx_swap_axes(be->m, whole, 0, 1); /* a view: memory stays [n_out, n_in] */
+    w->matrix = (struct mlx_matrix){.w = mlx_hold(be->m, whole),
                                     .scales = mlx_hold(be->m, join(be, s->scales, n)),
                                     .biases = mlx_hold(be->m, join(be, s->biases, n)),
                                     .bits = plan.quant.bits,
