@@ -96,6 +96,11 @@ static struct json_object *build(struct str text, int depth, const struct json_s
 
 struct json *json_parse(struct str text, int max_depth, struct error *err)
 {
+    return json_parse_bounded(text, max_depth, SIZE_MAX, err);
+}
+
+struct json *json_parse_bounded(struct str text, int max_depth, size_t max_values, struct error *err)
+{
     int depth = max_depth ? max_depth : JSON_DEFAULT_DEPTH;
     if (text.len > JSON_MAX_SIZE) {
         error_set(err, ERR_TOO_LARGE, "the JSON has %zu bytes, more than %d.", text.len, JSON_MAX_SIZE);
@@ -107,7 +112,7 @@ struct json *json_parse(struct str text, int max_depth, struct error *err)
     }
     struct json_scan scan;
     struct json_object *root = NULL;
-    if (json_scan(text, depth, &scan, err)) {
+    if (json_scan(text, depth, max_values, &scan, err)) {
         text = scan.rewritten.len ? buf_view(&scan.rewritten) : text;
         root = str_eq(str_trim(text), STR("null")) ? null_root() : build(text, depth, &scan);
         if (!root) { /* the scan has accepted the text: nothing else is left that could fail */

@@ -15,6 +15,9 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_INT, JSON_DOUBLE, JSON_STRING, JSON_
 /* Parses the whole text. max_depth 0 means JSON_DEFAULT_DEPTH. INVALID with line and column on failure. Free the root
  * with json_free. */
 NODISCARD struct json *json_parse(struct str text, int max_depth, struct error *err);
+/* The same for files, whose trees may be many times larger than their text ("[[],[],..."): refuses more than max_values
+ * values before any of the tree is built. */
+NODISCARD struct json *json_parse_bounded(struct str text, int max_depth, size_t max_values, struct error *err);
 void json_free(struct json *root); /* NULL is fine; only roots from json_parse and json_new_*() */
 
 enum json_type json_type(const struct json *v); /* JSON_NULL for NULL */

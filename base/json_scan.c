@@ -20,6 +20,7 @@ struct scan {
     struct str text;
     size_t at;
     int max_depth, depth;
+    size_t max_values;
     uint8_t stack[SCAN_MAX_DEPTH]; /* enum container */
     uint64_t object_id[SCAN_MAX_DEPTH];
     uint64_t n_objects;
@@ -352,7 +353,9 @@ static bool value(struct scan *s, bool *opened)
 {
     *opened = false;
     skip_blanks(s);
-    s->n_values++;
+    if (s->n_values++ == s->max_values) {
+        return fail(s, "it has too many values");
+    }
     int c = peek(s);
     if (c == '"') {
         return string(s, NULL);
@@ -420,9 +423,9 @@ static bool scan(struct scan *s)
     return buf_ok(&s->out->rewritten, "rewritten JSON", s->err);
 }
 
-bool json_scan(struct str text, int max_depth, struct json_scan *out, struct error *err)
+bool json_scan(struct str text, int max_depth, size_t max_values, struct json_scan *out, struct error *err)
 {
-    struct scan s = {.text = text, .out = out, .err = err};
+    struct scan s = {.text = text, .max_values = max_values, .out = out, .err = err};
     s.max_depth = max_depth < SCAN_MAX_DEPTH ? max_depth : SCAN_MAX_DEPTH;
     s.salt = (uint64_t)(uintptr_t)&s ^ xxh3(text.ptr ? text.ptr : "", text.len, 0);
     buf_init(&s.key, text.len + 1);

@@ -17,10 +17,10 @@ struct json_scan {
 
 #define JSON_WIDE_MARK "e0"
 
-/* Refuses depth beyond max_depth, duplicate keys (compared after unescaping), lone surrogates and control characters in
- * strings, literals that are not JSON's, numbers beyond a double's range, and anything behind the value. INVALID with
- * line and column. *out is initialised in any case: json_scan_release. */
-NODISCARD bool json_scan(struct str text, int max_depth, struct json_scan *out, struct error *err);
+/* Refuses depth beyond max_depth, more than max_values values, duplicate keys (compared after unescaping), lone
+ * surrogates and control characters in strings, literals that are not JSON's, numbers beyond a double's range, and
+ * anything behind the value. INVALID with line and column. *out is initialised in any case: json_scan_release. */
+NODISCARD bool json_scan(struct str text, int max_depth, size_t max_values, struct json_scan *out, struct error *err);
 void json_scan_release(struct json_scan *scan);
 
 #endif

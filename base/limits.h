@@ -29,16 +29,24 @@
 #define LIMIT_REQUEST_ARENA MIB(256)
 
 /* models */
-#define LIMIT_GGUF_KEYS      65536
-#define LIMIT_GGUF_TENSORS   65536
-#define LIMIT_GGUF_DIMS      4
-#define LIMIT_GGUF_SHARDS    1024
-#define LIMIT_GGUF_KEY       65535    /* bytes of a metadata key */
-#define LIMIT_GGUF_NAME      255      /* bytes of a tensor name */
-#define LIMIT_GGUF_INDEX     MIB(256) /* what the reader builds in memory for one model */
-#define LIMIT_GGUF_OVERRIDES 64       /* --override-kv */
-#define LIMIT_VOCAB          (1u << 20)
-#define LIMIT_CONTEXT        (1u << 22)
+#define LIMIT_GGUF_KEYS        65536
+#define LIMIT_GGUF_TENSORS     65536
+#define LIMIT_GGUF_DIMS        4
+#define LIMIT_GGUF_SHARDS      1024
+#define LIMIT_GGUF_KEY         65535      /* bytes of a metadata key */
+#define LIMIT_GGUF_NAME        255        /* bytes of a tensor name */
+#define LIMIT_GGUF_INDEX       MIB(256)   /* what the reader builds in memory for one model */
+#define LIMIT_GGUF_OVERRIDES   64         /* --override-kv */
+#define LIMIT_FOLDER_TENSORS   131072     /* of a model folder; experts come one by one */
+#define LIMIT_FOLDER_KEYS      262144     /* metadata keys from all JSON files of a folder together */
+#define LIMIT_FOLDER_JSON      MIB(32)    /* bytes of one JSON file that becomes metadata, or of a template */
+#define LIMIT_FOLDER_INDEX     MIB(64)    /* bytes of model.safetensors.index.json */
+#define LIMIT_FOLDER_DOCUMENT  MIB(512)   /* bytes of a file that is only a document: tokenizer.json */
+#define LIMIT_FOLDER_VALUES    (1u << 20) /* JSON values of one such file */
+#define LIMIT_FOLDER_TEMPLATES 64         /* files in additional_chat_templates */
+#define LIMIT_SAFETENSORS_HEAD 100000000  /* bytes of a header; the limit of the reference implementation */
+#define LIMIT_VOCAB            (1u << 20)
+#define LIMIT_CONTEXT          (1u << 22)
 
 /* wire */
 #define LIMIT_FRAME MIB(16)

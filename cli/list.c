@@ -15,7 +15,10 @@
 #define LIST_OUT_MAX        ((size_t)64 << 20)
 #define INSPECT_PAGE_TOKENS 32 /* what the cpu backend uses; only rounds */
 
+#define MAX_TYPES 64 /* all plain ones, and a dozen ways of grouping */
+
 struct type_count {
+    char name[48]; /* as tensor_type_name has it */
     size_t n_tensors;
     uint64_t size;
 };
@@ -24,12 +27,58 @@ struct model_facts {
     struct model_file *file;
     struct str name, arch;
     uint64_t n_params, size;
-    struct type_count types[DTYPE_COUNT];
-    enum dtype main_type; /* the one with most bytes */
-    bool has_config;      /* config is valid */
+    struct type_count types[MAX_TYPES]; /* [n_types] */
+    int n_types;
+    int main_type;   /* the one with most bytes */
+    bool has_config; /* config is valid */
     struct decoder_config config;
     struct error why_not; /* when not */
 };
+
+/* With the scales and biases of a grouped tensor. */
+static uint64_t tensor_size(const struct tensor_view *t)
+{
+    const struct group_quant *q = &t->quant;
+    uint64_t n_groups = 1;
+    if (t->type != DTYPE_GROUPED) {
+        return t->size;
+    }
+    for (int i = 0; i < t->n_dims; i++) {
+        n_groups *= t->shape[i];
+    }
+    n_groups /= (uint64_t)q->group_size;
+    return t->size + n_groups * (uint64_t)dtype_info(q->scale_type)->block_size * (q->biases ? 2 : 1);
+}
+
+/* A type beyond MAX_TYPES counts with the last. */
+static void count_type(struct model_facts *f, const struct tensor_view *t)
+{
+    char name[48];
+    int i = 0;
+    tensor_type_name(t, name, sizeof name);
+    while (i < f->n_types && strcmp(f->types[i].name, name) != 0) {
+        i++;
+    }
+    i = i == MAX_TYPES ? MAX_TYPES - 1 : i;
+    if (i == f->n_types) {
+        memcpy(f->types[f->n_types++].name, name, sizeof name);
+    }
+    f->types[i].n_tensors++;
+    f->types[i].size += tensor_size(t);
+    f->main_type = f->types[i].size > f->types[f->main_type].size ? i : f->main_type;
+}
+
+static struct str base_name(const char *path)
+{
+    struct str name = str_of(path);
+    while (name.len > 1 && name.ptr[name.len - 1] == '/') {
+        name.len--;
+    }
+    for (size_t slash; (slash = str_find_char(name, '/')) != STR_NPOS && slash + 1 < name.len;) {
+        name = str_slice(name, slash + 1, name.len);
+    }
+    return name;
+}
 
 static bool read_facts(const char *path, const struct options *o, struct model_facts *f, struct error *err)
 {
@@ -42,17 +91,13 @@ static bool read_facts(const char *path, const struct options *o, struct model_f
             return false;
         }
     }
-    f->name = meta_str_or(f->file, "general.name", STR(""));
-    f->arch = meta_str_or(f->file, "general.architecture", STR("unknown"));
+    bool is_folder = model_file_is_folder(f->file);
+    f->name = meta_str_or(f->file, "general.name", is_folder ? base_name(path) : STR(""));
+    f->arch = meta_str_or(f->file, is_folder ? "config.model_type" : "general.architecture", STR("unknown"));
     f->n_params = model_n_params(f->file);
     f->size = model_file_size(f->file);
     for (size_t i = 0; i < model_file_n_tensors(f->file); i++) {
-        const struct tensor_view *t = model_file_tensor_at(f->file, i);
-        f->types[t->type].n_tensors++;
-        f->types[t->type].size += t->size;
-    }
-    for (int i = 0; i < DTYPE_COUNT; i++) {
-        f->main_type = f->types[i].size > f->types[f->main_type].size ? (enum dtype)i : f->main_type;
+        count_type(f, model_file_tensor_at(f->file, i));
     }
     f->has_config = decoder_config_read(f->file, &f->config, &f->why_not) &&
                     (!o->rope_scaling || decoder_config_rope_scaling(&f->config, o->rope_scaling, &f->why_not));
@@ -93,7 +138,7 @@ static void list_model(void *arg, const char *path, const char *file)
             json_key(&l->w, "architecture");
             json_put_str(&l->w, f.arch);
             json_key(&l->w, "type");
-            json_put_cstr(&l->w, dtype_info(f.main_type)->name);
+            json_put_cstr(&l->w, f.types[f.main_type].name);
             json_key(&l->w, "size");
             json_put_uint(&l->w, f.size);
             json_key(&l->w, "parameters");
@@ -104,7 +149,7 @@ static void list_model(void *arg, const char *path, const char *file)
         }
         json_end_object(&l->w);
     } else if (ok) {
-        buf_printf(&l->out, "%-48s " STR_FMT "  %-6s %8.0f MiB\n", file, STR_ARG(f.arch), dtype_info(f.main_type)->name,
+        buf_printf(&l->out, "%-48s " STR_FMT "  %-6s %8.0f MiB\n", file, STR_ARG(f.arch), f.types[f.main_type].name,
                    mib(f.size));
     } else {
         buf_printf(&l->out, "%-48s unreadable: %s\n", file, err.msg);
@@ -178,11 +223,9 @@ static void inspect_json(const struct model_facts *f, const char *path, enum kv_
     json_put_uint(&w, f->size);
     json_key(&w, "tensors");
     json_begin_object(&w);
-    for (int i = 0; i < DTYPE_COUNT; i++) {
-        if (f->types[i].n_tensors) {
-            json_key(&w, dtype_info((enum dtype)i)->name);
-            json_put_uint(&w, f->types[i].n_tensors);
-        }
+    for (int i = 0; i < f->n_types; i++) {
+        json_key(&w, f->types[i].name);
+        json_put_uint(&w, f->types[i].n_tensors);
     }
     json_end_object(&w);
     json_key(&w, "servable");
@@ -220,16 +263,17 @@ static void inspect_json(const struct model_facts *f, const char *path, enum kv_
 static void inspect_text(const struct model_facts *f, const char *path, enum kv_type type, struct buf *out)
 {
     uint64_t available = sys_memory().available;
-    buf_printf(out,
-               "%s\n  name          " STR_FMT "\n  architecture  " STR_FMT
-               "\n  parameters    %.1f M\n  file          %.0f MiB, GGUF v%d\n  tensors      ",
-               path, STR_ARG(f->name), STR_ARG(f->arch), (double)f->n_params / 1e6, mib(f->size),
-               model_file_version(f->file));
-    for (int i = 0; i < DTYPE_COUNT; i++) {
-        if (f->types[i].n_tensors) {
-            buf_printf(out, " %zu %s (%.0f MiB)", f->types[i].n_tensors, dtype_info((enum dtype)i)->name,
-                       mib(f->types[i].size));
-        }
+    buf_printf(out, "%s\n  name          " STR_FMT "\n  architecture  " STR_FMT "\n  parameters    %.1f M\n", path,
+               STR_ARG(f->name), STR_ARG(f->arch), (double)f->n_params / 1e6);
+    if (model_file_is_folder(f->file)) {
+        buf_printf(out, "  folder        %.0f MiB of safetensors\n  tensors      ", mib(f->size));
+    } else {
+        buf_printf(out, "  file          %.0f MiB, GGUF v%d\n  tensors      ", mib(f->size),
+                   model_file_version(f->file));
+    }
+    for (int i = 0; i < f->n_types; i++) {
+        buf_printf(out, "%s %zu %s (%.0f MiB)", i ? "," : "", f->types[i].n_tensors, f->types[i].name,
+                   mib(f->types[i].size));
     }
     buf_putc(out, '\n');
     if (!f->has_config) {

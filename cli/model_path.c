@@ -46,9 +46,18 @@ static bool is_later_shard(struct str name)
     return !str_starts(tail, STR("-00001-"));
 }
 
-static bool is_model(struct str name)
+/* Whether PATH, or PATH/name, is a folder with a model in it. */
+static bool is_model_folder(const char *path, const char *name)
 {
-    return str_ends(name, STR(".gguf")) && name.ptr[0] != '.' && !is_later_shard(name);
+    char config[2 * MODEL_PATH_MAX];
+    int n = snprintf(config, sizeof config, "%s/%s/config.json", path, name);
+    return n > 0 && (size_t)n < sizeof config && file_exists(config);
+}
+
+static bool is_model(const char *folder, struct str name)
+{
+    bool file = str_ends(name, STR(".gguf")) && !is_later_shard(name);
+    return name.ptr[0] != '.' && (file || is_model_folder(folder, name.ptr));
 }
 
 static int compare(const void *a, const void *b)
@@ -84,7 +93,7 @@ static bool find_names(const char *folder, struct str prefix, struct names *out,
     bool ok = true;
     for (struct dirent *entry; dir && ok && (entry = readdir(dir));) {
         struct str name = str_of(entry->d_name);
-        if (is_model(name) && str_starts(name, prefix)) {
+        if (str_starts(name, prefix) && is_model(folder, name)) {
             ok = add_name(out, entry->d_name, err);
         }
     }
@@ -126,13 +135,29 @@ static bool choose(const char *model, struct str prefix, const char *folder, con
     return n < MODEL_PATH_MAX || error_set(err, ERR_INVALID, "the path of '%.80s' is too long.", model);
 }
 
+/* As given, but of a folder without '/' at the end: the model is named after what follows the last one. */
+static bool take_path(const char *model, char out[MODEL_PATH_MAX], struct error *err)
+{
+    size_t len = strlen(model);
+    while (len > 1 && model[len - 1] == '/') {
+        len--;
+    }
+    if (len >= MODEL_PATH_MAX) {
+        return error_set(err, ERR_INVALID, "the path is too long.");
+    }
+    snprintf(out, MODEL_PATH_MAX, "%.*s", (int)len, model);
+    return true;
+}
+
 bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct error *err)
 {
     char folder[MODEL_PATH_MAX], prefix[256];
     struct names found = {0};
-    if (file_exists(model)) {
-        return snprintf(out, MODEL_PATH_MAX, "%s", model) < MODEL_PATH_MAX ||
-               error_set(err, ERR_INVALID, "the path is too long.");
+    if (file_exists(model) || (model[0] && is_model_folder(model, "."))) {
+        return take_path(model, out, err);
+    }
+    if (strchr(model, '/') && dir_exists(model)) {
+        return error_set(err, ERR_NOT_FOUND, "the folder '%.160s' is no model: it holds no config.json.", model);
     }
     if (!model[0] || strchr(model, '/') || strlen(model) >= sizeof prefix) {
         return error_set(err, ERR_NOT_FOUND, "there is no file '%.160s'.", model);

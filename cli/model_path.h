@@ -1,5 +1,5 @@
-/* From what the user names to a file: a path, or a name such as smollm2:135m for a file in the models folder
- * ($TANDEM_MODELS, or "models" in the cache folder). */
+/* From what the user names to a model, which is a .gguf file or a folder with a config.json: a path, or a name such as
+ * smollm2:135m for a file or folder in the models folder ($TANDEM_MODELS, or "models" in the cache folder). */
 #ifndef TANDEM_CLI_MODEL_PATH_H
 #define TANDEM_CLI_MODEL_PATH_H
 
@@ -11,12 +11,12 @@
 
 bool models_folder(char *out, size_t size); /* false when there is no home */
 
-/* A name matches the files that begin with it, ':' read as '-': "smollm2:135m" finds smollm2-135m-instruct-q4_1.gguf.
+/* A name matches the models that begin with it, ':' read as '-': "smollm2:135m" finds smollm2-135m-instruct-q4_1.gguf.
  * The only match is taken, or among several the one whose whole name was given (".gguf" may be left out); else several
  * are an error that names the first two. A path, which is anything with a '/', is never looked up. */
 NODISCARD bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct error *err);
 
-/* Calls each(arg, file name) for every .gguf in the models folder (of split files the first), sorted. */
+/* Calls each(arg, path, file name) for every model in the models folder (of split files the first), sorted. */
 NODISCARD bool models_each(void (*each)(void *arg, const char *path, const char *file), void *arg, struct error *err);
 
 #endif

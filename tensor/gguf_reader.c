@@ -102,7 +102,7 @@ static bool check_item(const struct cursor *c, uint32_t type, const uint8_t *p)
     return true;
 }
 
-static bool read_strings(struct cursor *c, struct arena *arena, uint64_t n, struct gguf_array *array)
+static bool read_strings(struct cursor *c, struct arena *arena, uint64_t n, struct meta_items *array)
 {
     if (n > (c->size - c->pos) / sizeof(uint64_t))
         return error_set(c->err, ERR_FORMAT, "The file is cut off: %s has %llu strings, but only %zu bytes are left.",
@@ -118,7 +118,7 @@ static bool read_strings(struct cursor *c, struct arena *arena, uint64_t n, stru
     return true;
 }
 
-static bool read_packed(struct cursor *c, uint64_t n, struct gguf_array *array)
+static bool read_packed(struct cursor *c, uint64_t n, struct meta_items *array)
 {
     size_t item_size = type_size(array->type);
     if (n > (c->size - c->pos) / item_size)
@@ -147,7 +147,7 @@ static bool read_array(struct cursor *c, struct arena *arena, struct meta_value 
         return error_set(c->err, ERR_FORMAT, "The item type %u of %s is unknown.", (unsigned)type, c->where);
     if (item_type == META_ARRAY)
         return error_set(c->err, ERR_UNSUPPORTED, "An array of arrays in %s is not supported.", c->where);
-    struct gguf_array *array = arena_alloc(arena, sizeof(*array));
+    struct meta_items *array = arena_alloc(arena, sizeof(*array));
     if (!array)
         return arena_full(arena, "index of a model file", c->err);
     array->type = (enum gguf_type)type;
@@ -263,15 +263,6 @@ static bool read_meta(struct cursor *c, struct arena *arena, uint64_t n, struct 
 
 /* ---- tensors ---- */
 
-static bool name_valid(struct str name)
-{
-    for (size_t i = 0; i < name.len; i++) {
-        if ((unsigned char)name.ptr[i] < ' ' || name.ptr[i] == 0x7f)
-            return false;
-    }
-    return name.len > 0 && utf8_valid(name);
-}
-
 static bool read_shape(struct cursor *c, struct tensor_view *t, uint64_t *n_elements)
 {
     uint32_t n_dims = 0;
@@ -300,7 +291,7 @@ static bool read_tensor(struct cursor *c, size_t number, struct tensor_view *t, 
     snprintf(c->where, sizeof(c->where), "The tensor number %zu", number);
     if (!take_str(c, LIMIT_GGUF_NAME, &t->name))
         return false;
-    if (!name_valid(t->name))
+    if (!tensor__name_valid(t->name))
         return error_set(c->err, ERR_FORMAT, "%s has a name that is empty or not printable UTF-8.", c->where);
     struct str shown = str_slice(t->name, 0, utf8_cut(t->name, 96));
     snprintf(c->where, sizeof(c->where), "The tensor '" STR_FMT "'", STR_ARG(shown));
@@ -320,43 +311,6 @@ static bool read_tensor(struct cursor *c, size_t number, struct tensor_view *t, 
     return true;
 }
 
-struct span {
-    uint64_t offset;
-    size_t index;
-};
-
-static int compare_spans(const void *a, const void *b)
-{
-    const struct span *x = a, *y = b;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
-/* Sets the data pointers: every tensor inside the data section, aligned, none over another. Sorts spans. */
-static bool place_tensors(struct gguf_file *file, struct span *spans, uint64_t alignment, struct error *err)
-{
-    const uint8_t *data = file->data + file->data_offset;
-    uint64_t data_size = file->size - file->data_offset, end = 0;
-    qsort(spans, file->n_tensors, sizeof(*spans), compare_spans);
-    for (size_t i = 0; i < file->n_tensors; i++) {
-        struct tensor_view *t = &file->tensors[spans[i].index];
-        struct str name = str_slice(t->name, 0, utf8_cut(t->name, 96));
-        uint64_t offset = spans[i].offset;
-        if (offset % alignment != 0)
-            return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' is at offset %llu, not a multiple of %llu.",
-                             STR_ARG(name), (unsigned long long)offset, (unsigned long long)alignment);
-        if (offset > data_size || t->size > data_size - offset)
-            return error_set(err, ERR_FORMAT,
-                             "The tensor '" STR_FMT
-                             "' needs %zu bytes at offset %llu, but the file has %llu bytes of data.",
-                             STR_ARG(name), t->size, (unsigned long long)offset, (unsigned long long)data_size);
-        if (offset < end)
-            return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' overlaps another.", STR_ARG(name));
-        t->data = data + offset;
-        end = offset + t->size;
-    }
-    return true;
-}
-
 /* A power of two, as the padding arithmetic needs. */
 static bool read_alignment(const struct meta_table *meta, uint64_t *out, struct error *err)
 {
@@ -370,30 +324,30 @@ static bool read_alignment(const struct meta_table *meta, uint64_t *out, struct 
     return true;
 }
 
-static bool read_tensors(struct cursor *c, struct arena *arena, uint64_t n, struct gguf_file *file)
+static bool read_tensors(struct cursor *c, struct arena *arena, uint64_t n, struct model_shard *shard)
 {
     if (n > LIMIT_GGUF_TENSORS || n > (c->size - c->pos) / MIN_TENSOR_SIZE)
         return error_set(c->err, ERR_FORMAT,
                          "%llu tensors are more than the %zu bytes left, or the maximum of %d, allow.",
                          (unsigned long long)n, c->size - c->pos, LIMIT_GGUF_TENSORS);
     uint64_t alignment = GGUF_DEFAULT_ALIGNMENT;
-    if (!read_alignment(&file->meta, &alignment, c->err))
+    if (!read_alignment(&shard->meta, &alignment, c->err))
         return false;
-    file->n_tensors = (size_t)n;
-    file->tensors = arena_alloc_array(arena, file->n_tensors + 1, sizeof(*file->tensors));
-    struct span *spans = arena_alloc_array(arena, file->n_tensors + 1, sizeof(*spans));
-    if (!file->tensors || !spans)
+    shard->n_tensors = (size_t)n;
+    shard->tensors = arena_alloc_array(arena, shard->n_tensors + 1, sizeof(*shard->tensors));
+    struct tensor_span *spans = arena_alloc_array(arena, shard->n_tensors + 1, sizeof(*spans));
+    if (!shard->tensors || !spans)
         return arena_full(arena, "index of a model file", c->err);
-    for (size_t i = 0; i < file->n_tensors; i++) {
+    for (size_t i = 0; i < shard->n_tensors; i++) {
         spans[i].index = i;
-        if (!read_tensor(c, i, &file->tensors[i], &spans[i].offset))
+        if (!read_tensor(c, i, &shard->tensors[i], &spans[i].offset))
             return false;
     }
     uint64_t padding = (alignment - c->pos % alignment) % alignment;
     if (n == 0 || padding > c->size - c->pos)
-        padding = c->size - c->pos; /* then there is no data at all, and place_tensors says so */
-    file->data_offset = c->pos + (size_t)padding;
-    return place_tensors(file, spans, alignment, c->err);
+        padding = c->size - c->pos; /* then there is no data at all, and tensor__place says so */
+    shard->data_offset = c->pos + (size_t)padding;
+    return tensor__place(shard, spans, alignment, c->err);
 }
 
 /* ---- header ---- */
@@ -418,10 +372,10 @@ static bool read_header(struct cursor *c, uint32_t *version, uint64_t *n_tensors
     return take_u64(c, n_tensors) && take_u64(c, n_keys);
 }
 
-bool gguf_read(struct gguf_file *file, struct arena *arena, struct error *err)
+bool gguf_read(struct model_shard *shard, struct arena *arena, struct error *err)
 {
-    struct cursor c = {.data = file->data, .size = file->size, .err = err};
+    struct cursor c = {.data = shard->data, .size = shard->size, .err = err};
     uint64_t n_tensors = 0, n_keys = 0;
-    return read_header(&c, &file->version, &n_tensors, &n_keys) && read_meta(&c, arena, n_keys, &file->meta) &&
-           read_tensors(&c, arena, n_tensors, file);
+    return read_header(&c, &shard->version, &n_tensors, &n_keys) && read_meta(&c, arena, n_keys, &shard->meta) &&
+           read_tensors(&c, arena, n_tensors, shard);
 }

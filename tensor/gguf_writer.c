@@ -1,14 +1,11 @@
 #include "tensor/gguf_writer.h"
 
 #include "tensor/model_file_internal.h"
+#include "tensor/tensor_sink.h"
 
 #include "base/array.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-
-#define FILL_SIZE KIB(256) /* bytes asked of a fill callback at once, or one row when that is more */
 
 struct pending_tensor {
     struct gguf_tensor spec; /* spec.name is owned */
@@ -139,7 +136,7 @@ void gguf_put_str_array(struct gguf_writer *w, const char *key, const struct str
 void gguf_put_value(struct gguf_writer *w, struct str key, const struct meta_value *v)
 {
     enum gguf_type type = (enum gguf_type)v->source_type;
-    const struct gguf_array *array = v->items;
+    const struct meta_items *array = v->items;
     switch (v->type) {
     case META_INT:
         put_int(w, key, type, v->i);
@@ -177,23 +174,13 @@ static uint64_t padding(uint64_t pos, uint64_t alignment)
     return (alignment - pos % alignment) % alignment;
 }
 
-static bool tensor_size(const struct gguf_tensor *t, size_t *size, struct error *err)
-{
-    uint64_t n = 1;
-    bool ok = t->n_dims >= 1 && t->n_dims <= TENSOR_MAX_DIMS;
-    for (int i = 0; ok && i < t->n_dims; i++) {
-        ok = t->shape[i] > 0 && t->shape[i] <= (uint64_t)INT64_MAX / n;
-        n *= t->shape[i];
-    }
-    ok = ok && t->shape[t->n_dims - 1] % (uint64_t)dtype_info(t->type)->block_len == 0 && dtype_size(t->type, n, size);
-    return ok || error_set(err, ERR_INVALID, "The shape of the tensor '%.96s' does not suit the type %s.", t->name,
-                           dtype_info(t->type)->name);
-}
-
 static bool add_tensor(struct gguf_writer *w, const struct gguf_tensor *tensor, struct error *err)
 {
     struct pending_tensor pending = {.spec = *tensor, .offset = w->data_size};
-    if (!tensor_size(tensor, &pending.size, err) ||
+    if (dtype_info(tensor->type)->gguf_id < 0)
+        return error_set(err, ERR_INVALID, "The type %s of the tensor '%.96s' does not exist in GGUF files.",
+                         dtype_info(tensor->type)->name, tensor->name);
+    if (!tensor_sink__size(tensor, &pending.size, err) ||
         !array_reserve(&w->tensors, &w->cap, w->n_tensors + 1, LIMIT_GGUF_TENSORS, "tensors", err))
         return false;
     uint64_t pad = padding(pending.size, w->alignment);
@@ -215,53 +202,6 @@ void gguf_add_tensor(struct gguf_writer *w, const struct gguf_tensor *tensor)
 
 /* ---- output ---- */
 
-struct sink { /* a file or a buffer */
-    FILE *file;
-    struct buf *buf;
-    const char *name;
-    struct error *err;
-};
-
-static bool sink_write(struct sink *s, const void *data, size_t size)
-{
-    if (s->buf) {
-        buf_append_bytes(s->buf, data, size);
-        return buf_ok(s->buf, "GGUF data", s->err);
-    }
-    if (size > 0 && fwrite(data, 1, size, s->file) != size)
-        return error_set(s->err, ERR_IO, "Writing '%.120s' failed: %s.", s->name, strerror(errno));
-    return true;
-}
-
-static bool sink_pad(struct sink *s, uint64_t n)
-{
-    static const uint8_t zeros[4096];
-    for (; n > sizeof(zeros); n -= sizeof(zeros)) {
-        if (!sink_write(s, zeros, sizeof(zeros)))
-            return false;
-    }
-    return sink_write(s, zeros, (size_t)n);
-}
-
-static bool write_filled(const struct pending_tensor *t, struct sink *s)
-{
-    uint64_t row_len = t->spec.shape[t->spec.n_dims - 1], n_rows = 1;
-    for (int i = 0; i + 1 < t->spec.n_dims; i++)
-        n_rows *= t->spec.shape[i];
-    size_t row_size = (size_t)(t->size / n_rows);
-    uint64_t at_once = row_size < FILL_SIZE ? FILL_SIZE / row_size : 1;
-    void *rows = row_len > 0 ? malloc((size_t)at_once * row_size) : NULL;
-    if (!rows)
-        return error_set(s->err, ERR_NO_MEMORY, "There is no memory for a tensor's rows.");
-    bool ok = true;
-    for (uint64_t first = 0; ok && first < n_rows; first += at_once) {
-        uint64_t n = n_rows - first < at_once ? n_rows - first : at_once;
-        ok = t->spec.fill(t->spec.user, first, n, rows, s->err) && sink_write(s, rows, (size_t)n * row_size);
-    }
-    free(rows);
-    return ok;
-}
-
 static void append_directory(const struct gguf_writer *w, struct buf *out)
 {
     for (size_t i = 0; i < w->n_tensors; i++) {
@@ -275,7 +215,7 @@ static void append_directory(const struct gguf_writer *w, struct buf *out)
     }
 }
 
-static bool write_head(const struct gguf_writer *w, struct sink *s)
+static bool write_head(const struct gguf_writer *w, struct tensor_sink *s)
 {
     struct buf head;
     buf_init(&head, LIMIT_GGUF_INDEX);
@@ -286,13 +226,14 @@ static bool write_head(const struct gguf_writer *w, struct sink *s)
     buf_append(&head, buf_view(&w->meta));
     append_directory(w, &head);
     bool ok = buf_ok(&w->meta, "metadata", s->err) && buf_ok(&head, "metadata and tensor directory", s->err) &&
-              sink_write(s, head.data, head.len) && sink_pad(s, padding(head.len, w->alignment));
+              tensor_sink__write(s, head.data, head.len) && tensor_sink__pad(s, padding(head.len, w->alignment));
     buf_release(&head);
     return ok;
 }
 
-static bool write_all(const struct gguf_writer *w, struct sink *s)
+static bool write_all(const void *writer, struct tensor_sink *s)
 {
+    const struct gguf_writer *w = writer;
     if (w->err.code != ERR_NONE) {
         *s->err = w->err;
         return false;
@@ -301,9 +242,7 @@ static bool write_all(const struct gguf_writer *w, struct sink *s)
         return false;
     for (size_t i = 0; i < w->n_tensors; i++) {
         const struct pending_tensor *t = &w->tensors[i];
-        if (t->spec.data ? !sink_write(s, t->spec.data, t->size) : !write_filled(t, s))
-            return false;
-        if (!sink_pad(s, padding(t->size, w->alignment)))
+        if (!tensor_sink__tensor(s, &t->spec, t->size) || !tensor_sink__pad(s, padding(t->size, w->alignment)))
             return false;
     }
     return true;
@@ -311,33 +250,11 @@ static bool write_all(const struct gguf_writer *w, struct sink *s)
 
 bool gguf_write_buf(struct gguf_writer *w, struct buf *out, struct error *err)
 {
-    struct sink s = {.buf = out, .err = err};
+    struct tensor_sink s = {.buf = out, .err = err};
     return write_all(w, &s);
 }
 
 bool gguf_write_file(struct gguf_writer *w, const char *path, struct error *err)
 {
-    struct buf part;
-    buf_init(&part, KIB(64));
-    buf_printf(&part, "%s.part", path);
-    bool ok = false;
-    FILE *file = NULL;
-    if (!buf_ok(&part, "path", err))
-        goto out;
-    file = fopen(part.data, "wb");
-    if (!file) {
-        error_set(err, ERR_IO, "'%.120s' cannot be written: %s.", part.data, strerror(errno));
-        goto out;
-    }
-    struct sink s = {.file = file, .name = path, .err = err};
-    ok = write_all(w, &s);
-    if (fclose(file) != 0 && ok)
-        ok = error_set(err, ERR_IO, "Writing '%.120s' failed: %s.", path, strerror(errno));
-    if (ok && rename(part.data, path) != 0)
-        ok = error_set(err, ERR_IO, "'%.120s' cannot be renamed to its name: %s.", part.data, strerror(errno));
-    if (!ok)
-        remove(part.data);
-out:
-    buf_release(&part);
-    return ok;
+    return tensor_sink__file(path, write_all, w, err);
 }

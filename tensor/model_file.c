@@ -1,5 +1,6 @@
 /* A model as one view: opening (also of split files), tensors by name, digest. */
 #include "tensor/model_file_internal.h"
+#include "tensor/model_folder.h"
 
 #include "base/array.h"
 #include "base/hash.h"
@@ -62,7 +63,7 @@ static bool wrap_path(const char *path, struct error *err)
     return error_wrap(err, "model file '" STR_FMT "'", STR_ARG(str_slice(name, 0, utf8_cut(name, 80))));
 }
 
-static struct model_file *create(const char *path, size_t n_shards, struct error *err)
+struct model_file *model_file__create(const char *path, size_t n_shards, size_t n_documents, struct error *err)
 {
     struct arena *arena = arena_create(LIMIT_GGUF_INDEX);
     struct model_file *f = arena ? arena_alloc(arena, sizeof(*f)) : NULL;
@@ -70,13 +71,14 @@ static struct model_file *create(const char *path, size_t n_shards, struct error
         f->arena = arena;
         f->path = arena_strdup(arena, str_of(path));
         f->shards = arena_alloc_array(arena, n_shards, sizeof(*f->shards));
+        f->documents = arena_alloc_array(arena, n_documents, sizeof(*f->documents));
     }
-    if (!f || !f->path || !f->shards) {
+    if (!f || !f->path || !f->shards || !f->documents) {
         error_set(err, ERR_NO_MEMORY, "There is no memory to open a model file.");
         arena_free(arena);
         return NULL;
     }
-    f->meta = &f->shards[0].gguf.meta;
+    f->meta = &f->shards[0].meta;
     return f;
 }
 
@@ -86,30 +88,29 @@ static bool open_shard(struct model_file *f, const char *path, struct error *err
     if (!mapped_file_open(path, &shard->map, err))
         return false;
     f->n_shards++;
-    shard->gguf.data = shard->map.data;
-    shard->gguf.size = shard->map.size;
-    if (!gguf_read(&shard->gguf, f->arena, err))
+    shard->data = shard->map.data;
+    shard->size = shard->map.size;
+    if (!gguf_read(shard, f->arena, err))
         return wrap_path(path, err);
     return true;
 }
 
-/* All shards' tensors as one list, with their index. */
-static bool join_tensors(struct model_file *f, struct error *err)
+bool model_file__join(struct model_file *f, size_t max, struct error *err)
 {
     for (size_t i = 0; i < f->n_shards; i++)
-        f->n_tensors += f->shards[i].gguf.n_tensors; /* bounded: each has its tensors in the arena */
-    if (f->n_tensors > LIMIT_GGUF_TENSORS)
-        return error_set(err, ERR_FORMAT, "The shards together have %zu tensors, more than the maximum of %d.",
-                         f->n_tensors, LIMIT_GGUF_TENSORS);
-    f->tensors = f->shards[0].gguf.tensors;
+        f->n_tensors += f->shards[i].n_tensors; /* bounded: each has its tensors in the arena */
+    if (f->n_tensors > max)
+        return error_set(err, ERR_FORMAT, "The shards together have %zu tensors, more than the maximum of %zu.",
+                         f->n_tensors, max);
+    f->tensors = f->shards[0].tensors;
     if (f->n_shards > 1)
         f->tensors = arena_alloc_array(f->arena, f->n_tensors + 1, sizeof(*f->tensors));
     if (!f->tensors || !name_index_init(&f->names, f->arena, f->n_tensors))
         return arena_full(f->arena, "index of a model file", err);
     size_t n = 0;
     for (size_t i = 0; i < f->n_shards; i++) {
-        for (size_t j = 0; j < f->shards[i].gguf.n_tensors; j++, n++) {
-            f->tensors[n] = f->shards[i].gguf.tensors[j];
+        for (size_t j = 0; j < f->shards[i].n_tensors; j++, n++) {
+            f->tensors[n] = f->shards[i].tensors[j];
             if (!name_index_add(&f->names, f->tensors[n].name, n))
                 return error_set(err, ERR_FORMAT, "The model has the tensor '" STR_FMT "' twice.",
                                  STR_ARG(f->tensors[n].name));
@@ -121,7 +122,7 @@ static bool join_tensors(struct model_file *f, struct error *err)
 /* split.count, split.no and split.tensors.count of one shard against what was opened. */
 static bool check_shard(const struct model_file *f, size_t i, struct error *err)
 {
-    const struct meta_table *meta = &f->shards[i].gguf.meta;
+    const struct meta_table *meta = &f->shards[i].meta;
     int64_t count = 0, no = 0, n_tensors = 0;
     if (!meta__int_or(meta, GGUF_KEY_SPLIT_COUNT, 0, INT64_MAX, 0, &count, err) ||
         !meta__int_or(meta, GGUF_KEY_SPLIT_NO, 0, INT64_MAX, 0, &no, err) ||
@@ -146,7 +147,7 @@ static bool check_shard(const struct model_file *f, size_t i, struct error *err)
 
 static bool finish_open(struct model_file *f, struct error *err)
 {
-    if (!join_tensors(f, err))
+    if (!model_file__join(f, LIMIT_GGUF_TENSORS, err))
         return false;
     for (size_t i = 0; i < f->n_shards; i++) {
         if (!check_shard(f, i, err))
@@ -173,13 +174,15 @@ static bool check_split_name(const struct split_name *name, const char *path, st
 
 struct model_file *model_file_open(const char *path, struct error *err)
 {
+    if (dir_exists(path))
+        return model_folder_open(path, err);
     struct split_name name = {.count = 1};
     bool split = parse_split_name(str_of(path), &name);
     if (!split)
         name.count = 1;
     else if (!check_split_name(&name, path, err))
         return NULL;
-    struct model_file *f = create(path, (size_t)name.count, err);
+    struct model_file *f = model_file__create(path, (size_t)name.count, 0, err);
     if (!f)
         return NULL;
     bool ok = true;
@@ -198,13 +201,13 @@ struct model_file *model_file_open(const char *path, struct error *err)
 
 struct model_file *model_file_open_memory(const void *data, size_t size, struct error *err)
 {
-    struct model_file *f = create("(memory)", 1, err);
+    struct model_file *f = model_file__create("(memory)", 1, 0, err);
     if (!f)
         return NULL;
     f->n_shards = 1;
-    f->shards[0].gguf.data = data;
-    f->shards[0].gguf.size = size;
-    if (!gguf_read(&f->shards[0].gguf, f->arena, err) || !finish_open(f, err)) {
+    f->shards[0].data = data;
+    f->shards[0].size = size;
+    if (!gguf_read(&f->shards[0], f->arena, err) || !finish_open(f, err)) {
         model_file_close(f);
         return NULL;
     }
@@ -217,6 +220,8 @@ void model_file_close(struct model_file *f)
         return;
     for (size_t i = 0; i < f->n_shards; i++)
         mapped_file_close(&f->shards[i].map);
+    for (size_t i = 0; i < f->n_documents; i++)
+        mapped_file_close(&f->documents[i].map);
     arena_free(f->arena);
 }
 
@@ -225,16 +230,30 @@ const char *model_file_path(const struct model_file *f)
     return f->path;
 }
 
+bool model_file_is_folder(const struct model_file *f)
+{
+    return f->is_folder;
+}
+
+struct str model_file_document(const struct model_file *f, const char *name)
+{
+    for (size_t i = 0; i < f->n_documents; i++) {
+        if (str_eq(f->documents[i].name, str_of(name)))
+            return f->documents[i].text;
+    }
+    return STR("");
+}
+
 int model_file_version(const struct model_file *f)
 {
-    return (int)f->shards[0].gguf.version;
+    return (int)f->shards[0].version;
 }
 
 size_t model_file_size(const struct model_file *f)
 {
     size_t size = 0;
     for (size_t i = 0; i < f->n_shards; i++)
-        size += f->shards[i].gguf.size;
+        size += f->shards[i].size;
     return size;
 }
 
@@ -304,18 +323,35 @@ static void digest_tensor(struct sha256_ctx *ctx, const struct tensor_view *t)
         sha256_update(ctx, data + i * step, DIGEST_SAMPLE_SIZE);
 }
 
+static void digest_size(struct sha256_ctx *ctx, uint64_t size)
+{
+    sha256_update(ctx, &size, sizeof(size));
+}
+
+static void digest_text(struct sha256_ctx *ctx, struct str text)
+{
+    digest_size(ctx, text.len);
+    if (text.len > 0)
+        sha256_update(ctx, text.ptr, text.len);
+}
+
 void model_file_digest(const struct model_file *f, uint8_t out[32])
 {
     struct sha256_ctx *ctx = sha256_create();
     sha256_start(ctx);
     for (size_t i = 0; i < f->n_shards; i++) {
-        const struct gguf_file *gguf = &f->shards[i].gguf;
-        uint64_t size = gguf->size;
-        sha256_update(ctx, &size, sizeof(size));
-        sha256_update(ctx, gguf->data, gguf->data_offset);
+        const struct model_shard *shard = &f->shards[i];
+        digest_size(ctx, shard->size);
+        sha256_update(ctx, shard->data, shard->data_offset);
     }
-    for (size_t i = 0; i < f->n_tensors; i++)
-        digest_tensor(ctx, &f->tensors[i]);
+    for (size_t i = 0; i < f->n_documents; i++) {
+        digest_text(ctx, f->documents[i].name);
+        digest_text(ctx, f->documents[i].text);
+    }
+    for (size_t i = 0; i < f->n_shards; i++) { /* not f->tensors: scales have become part of others there */
+        for (size_t j = 0; j < f->shards[i].n_tensors; j++)
+            digest_tensor(ctx, &f->shards[i].tensors[j]);
+    }
     for (size_t i = 0; i < f->n_overrides; i++)
         sha256_update(ctx, f->overrides[i].ptr, f->overrides[i].len + 1); /* with its NUL: a separator */
     struct sha256 digest = sha256_finish(ctx);

@@ -1,4 +1,5 @@
-/* Shared by model_file.c (what a model is), model_meta.c (its metadata) and gguf_reader.c (one GGUF file). */
+/* Shared by what makes a model of files: model_file.c (what a model is), model_meta.c (its metadata), gguf_reader.c and
+ * safetensors_reader.c (one file each), model_folder*.c (a folder of files). */
 #ifndef TANDEM_TENSOR_MODEL_FILE_INTERNAL_H
 #define TANDEM_TENSOR_MODEL_FILE_INTERNAL_H
 
@@ -20,50 +21,75 @@ struct meta_table {
     struct name_index index;
 };
 
-/* What meta_value.items points to. */
-struct gguf_array {
+/* What meta_value.items points to, whatever the container. */
+struct meta_items {
     enum gguf_type type;    /* of the items */
     const uint8_t *data;    /* packed items, any alignment; not of strings */
     const struct str *strs; /* strings only: [n] */
 };
 
-/* One file: everything points into data or the arena. */
-struct gguf_file {
-    const uint8_t *data;
+/* One file with tensors: everything points into data or the arena. */
+struct model_shard {
+    struct mapped_file map; /* zero when opened over memory */
+    const uint8_t *data;    /* [size] */
     size_t size;
-    size_t data_offset; /* of the tensor data; what is before it is header, metadata and tensor directory */
-    uint32_t version;
-    struct meta_table meta;
-    struct tensor_view *tensors; /* [n_tensors] in directory order */
+    size_t data_offset;          /* of the tensor data; what is before it is header, metadata and tensor directory */
+    struct tensor_view *tensors; /* [n_tensors] in file order */
     size_t n_tensors;
+    uint32_t version;       /* of GGUF; else 0 */
+    struct meta_table meta; /* of GGUF; else empty */
 };
 
-/* Reads header, metadata and tensor directory of file->data (data and size set by the caller) and checks all of it;
- * touches no tensor data. */
-NODISCARD bool gguf_read(struct gguf_file *file, struct arena *arena, struct error *err);
+/* Read header, metadata and tensor directory of shard->data (data and size set by the caller) and check all of it;
+ * touch no tensor data. gguf_read: GGUF_KEY_* of the shard itself are the caller's to check. */
+NODISCARD bool gguf_read(struct model_shard *shard, struct arena *arena, struct error *err);
+NODISCARD bool safetensors_read(struct model_shard *shard, struct arena *arena, struct error *err);
 
 /* Values of packed array items: p has gguf__type_size bytes at any address. Integer and float types respectively. */
 int64_t gguf__int(enum gguf_type type, const uint8_t *p);
 double gguf__float(enum gguf_type type, const uint8_t *p);
 size_t gguf__type_size(enum gguf_type type); /* 0 for strings and arrays */
 
-struct model_shard {
+struct model_document { /* a file of a folder that holds no tensors */
+    struct str name;
+    struct str text;
     struct mapped_file map; /* zero when opened over memory */
-    struct gguf_file gguf;
 };
 
 struct model_file {
     struct arena *arena;
     char *path;
+    bool is_folder;
     struct model_shard *shards; /* [n_shards] */
     size_t n_shards;
-    struct meta_table *meta;     /* the first shard's */
+    struct model_document *documents; /* [n_documents]; none of a GGUF file */
+    size_t n_documents;
+    struct meta_table *meta;     /* the first shard's, or the folder's */
     struct tensor_view *tensors; /* [n_tensors] of all shards, in order */
     size_t n_tensors;
     struct name_index names;
     struct str overrides[LIMIT_GGUF_OVERRIDES]; /* as given; part of the digest */
     size_t n_overrides;
 };
+
+/* An empty model with room for n_shards shards and n_documents documents, all zero. NULL when memory fails. */
+NODISCARD struct model_file *model_file__create(const char *path, size_t n_shards, size_t n_documents,
+                                                struct error *err);
+
+/* All shards' tensors as one list, with their index. At most max tensors, no name twice. */
+NODISCARD bool model_file__join(struct model_file *f, size_t max, struct error *err);
+
+/* Names are printable, valid UTF-8 of at most LIMIT_GGUF_NAME bytes. */
+bool tensor__name_valid(struct str name);
+
+/* Sorts spans by offset and sets the data pointers: every tensor inside the data section, at a multiple of alignment,
+ * none over another. */
+struct tensor_span {
+    uint64_t offset; /* in the data section */
+    size_t index;    /* of the tensor */
+};
+NODISCARD bool tensor__place(struct model_shard *shard, struct tensor_span *spans, uint64_t alignment,
+                             struct error *err);
 
 /* NULL when absent. */
 const struct meta_value *meta__find(const struct meta_table *table, struct str key);

@@ -129,14 +129,14 @@ struct str meta_str_or(const struct model_file *f, const char *key, struct str f
 
 /* ---- arrays ---- */
 
-static const struct gguf_array *array_of(const struct meta_value *v, enum meta_type item_type)
+static const struct meta_items *array_of(const struct meta_value *v, enum meta_type item_type)
 {
     return v->type == META_ARRAY && v->item_type == item_type ? v->items : NULL;
 }
 
 bool meta_array_int(const struct meta_value *v, size_t i, int64_t *out)
 {
-    const struct gguf_array *a = array_of(v, META_INT);
+    const struct meta_items *a = array_of(v, META_INT);
     if (!a)
         return false;
     *out = gguf__int(a->type, a->data + i * gguf__type_size(a->type));
@@ -145,7 +145,7 @@ bool meta_array_int(const struct meta_value *v, size_t i, int64_t *out)
 
 bool meta_array_float(const struct meta_value *v, size_t i, double *out)
 {
-    const struct gguf_array *a = array_of(v, META_FLOAT);
+    const struct meta_items *a = array_of(v, META_FLOAT);
     if (!a)
         return false;
     *out = gguf__float(a->type, a->data + i * gguf__type_size(a->type));
@@ -154,7 +154,7 @@ bool meta_array_float(const struct meta_value *v, size_t i, double *out)
 
 bool meta_array_bool(const struct meta_value *v, size_t i, bool *out)
 {
-    const struct gguf_array *a = array_of(v, META_BOOL);
+    const struct meta_items *a = array_of(v, META_BOOL);
     if (!a)
         return false;
     *out = a->data[i] != 0;
@@ -163,7 +163,7 @@ bool meta_array_bool(const struct meta_value *v, size_t i, bool *out)
 
 bool meta_array_str(const struct meta_value *v, size_t i, struct str *out)
 {
-    const struct gguf_array *a = array_of(v, META_STRING);
+    const struct meta_items *a = array_of(v, META_STRING);
     if (!a)
         return false;
     *out = a->strs[i];
@@ -202,7 +202,9 @@ static bool put_override(struct model_file *f, struct str key, const struct meta
     size_t i;
     if (name_index_find(&table->index, key, &i)) {
         enum meta_type old = table->entries[i].value.type;
-        bool number = old == META_FLOAT && value->type == META_INT; /* "10000" for a float is meant as one */
+        /* "10000" for a float is meant as one; JSON has both kinds of number where a float is meant. */
+        bool number = (old == META_FLOAT && value->type == META_INT) ||
+                      (f->is_folder && old == META_INT && value->type == META_FLOAT);
         if (old != value->type && !number)
             return error_set(err, ERR_INVALID, "The override of '" STR_FMT "' gives %s, but the model has %s there.",
                              STR_ARG(str_slice(key, 0, 96)), type_name(value->type), type_name(old));
@@ -231,7 +233,8 @@ bool model_file_override(struct model_file *f, const char *spec, struct error *e
         !parse_override(str_slice(rest, 0, colon), str_slice(rest, colon + 1, rest.len), &value))
         return error_set(err, ERR_INVALID,
                          "The override '%.96s' is not KEY=TYPE:VALUE with a TYPE of int, float, bool or str.", spec);
-    if (str_eq(key, STR(GGUF_KEY_ALIGNMENT)) || str_starts(key, STR("split.")))
+    if (str_eq(key, STR(GGUF_KEY_ALIGNMENT)) || str_starts(key, STR("split.")) ||
+        str_starts(key, STR("config.quantization")))
         return error_set(err, ERR_INVALID,
                          "The metadata key '" STR_FMT "' describes the file and cannot be overridden.",
                          STR_ARG(str_slice(key, 0, 96)));

@@ -8,14 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_lazy(const struct sample_row *r)
+/* On a CPU, sorting a large vocabulary in the graph costs more than it saves to go on without waiting. */
+#define CPU_SORT_MAX 8192
+
+static bool is_lazy(const struct mlx_backend *be, const struct sample_row *r, int n_vocab)
 {
+    bool may_sort = mlx_on_gpu(be->m) || n_vocab <= CPU_SORT_MAX;
     bool plain = r->score_id < 0 && !r->want_logprob && r->n_top == 0 && !r->want_digest && r->n_bias == 0 &&
                  r->n_banned == 0 && !r->mask;
     bool penalties =
         r->repetition_penalty != 1 || r->presence_penalty != 0 || r->frequency_penalty != 0 || r->dry_multiplier != 0;
     bool filters = r->typical_p != 1 || r->top_n_sigma > 0 || r->xtc_probability > 0;
-    return plain && !penalties && (r->temperature == 0 || !filters);
+    return plain && !penalties && (r->temperature == 0 || (may_sort && !filters));
 }
 
 static bool reserve(struct mlx_backend *be, struct mlx_samples *s, int n)
@@ -173,7 +177,7 @@ struct tensor *mlx__sample(struct backend *base, struct tensor *logits, const st
     s->n = n;
     be->samples_step = be->step;
     for (int i = 0; i < n; i++)
-        n_host += s->on_host[i] = !is_lazy(&rows[i]);
+        n_host += s->on_host[i] = !is_lazy(be, &rows[i], logits->n_cols);
     struct mlx_array *x = gather(be, logits, rows, n), *ids = NULL;
     if (!x || (n_host && !sample_on_host(be, x, rows, s)))
         return NULL;

@@ -4,7 +4,7 @@ import json
 import pytest
 
 import script_rules
-from harness import QWEN, SMOLLM, TANDEM, Server, make_model, missing, real_model, tiny_config
+from harness import BACKEND, QWEN, SMOLLM, TANDEM, Server, make_model, missing, real_model, tiny_config
 
 
 def pytest_sessionstart(session):
@@ -17,10 +17,18 @@ def smollm_path():
     return real_model(SMOLLM)
 
 
+def small_stand_in(tiny_path, smollm_path):
+    """The small random model under the real one's name."""
+    link = tiny_path.parent / "as" / smollm_path.name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tiny_path)
+    return link
+
+
 @pytest.fixture(scope="session")
-def smollm(smollm_path):
+def smollm(smollm_path, tiny_path):
     """The real model. Its sequences are short and many."""
-    with Server(smollm_path, "--threads", 2, "--kv-memory", "512M", "--max-context", 2048,
+    with Server(smollm_path if BACKEND == "cpu" else small_stand_in(tiny_path, smollm_path), "--threads", 2, "--kv-memory", "512M", "--max-context", 2048,
                 "--served-model-name", "smol", "--served-model-name", "gpt-*") as server:
         yield server
 

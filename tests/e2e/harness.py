@@ -23,6 +23,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TANDEM = pathlib.Path(os.environ.get("TANDEM", ROOT / "build" / "tandem")).absolute()
 BUILD = pathlib.Path(os.environ.get("TANDEM_BUILD", TANDEM.parent)).absolute()
 
+# With TANDEM_TEST_BACKEND=mlx every server runs on that backend; what then lives on the real model by default runs on
+# the small random one, since MLX on a plain CPU is there to be correct.
+BACKEND = os.environ.get("TANDEM_TEST_BACKEND", "cpu")
+
 SMOLLM = "smollm2-135m-instruct-q4_1.gguf"
 QWEN = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 
@@ -102,7 +106,7 @@ class Server:
 
     def __init__(self, model, *options, env=None, listen=None, ready_timeout=60):
         self.arguments = [str(TANDEM), "serve", str(model), *(["--listen", listen] if listen else ["--port", "0"]),
-                          *map(str, options)]
+                          "--backend", BACKEND, *map(str, options)]
         self.environment = {**os.environ, **(env or {})}
         self.listen = listen
         self.ready_timeout = ready_timeout * PATIENCE

@@ -93,14 +93,14 @@ def default_models():
 def main():
     root = pathlib.Path(__file__).resolve().parents[2]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default=str(root / "build"), help="folder of gguf_probe")
+    parser.add_argument("--build", default=str(root / "build"), help="folder of model_probe")
     parser.add_argument("models", nargs="*")
     args = parser.parse_args()
     models = args.models or default_models()
     if not models:
         print("skip: no model is there (set TANDEM_MODELS to their folder)")
         sys.exit(77)
-    results = [check(str(pathlib.Path(args.build) / 'gguf_probe'), path) for path in models]
+    results = [check(str(pathlib.Path(args.build) / 'model_probe'), path) for path in models]
     sys.exit(0 if all(results) else 1)
 
 

@@ -1,14 +1,18 @@
-/* gguf_probe FILE.gguf: what the reader sees, one line per fact, for tests/parity/check_gguf.py.
+/* model_probe FILE.gguf|FOLDER [OUT.safetensors]: what the reader sees, one line per fact, for
+ * tests/parity/check_gguf.py and check_safetensors.py; with a second name, also writes all tensors there.
  *
  *     open VERSION N_META N_TENSORS MILLISECONDS
  *     meta KEY int|float|bool VALUE
  *     meta KEY str LENGTH SHA256
  *     meta KEY array ITEM_TYPE N SHA256      items as i64, f64, one byte, or u64 length and bytes
  *     tensor NAME DTYPE SHAPE(outermost first, by commas) SHA256(packed) SHA256(f32)
+ *
+ * A grouped tensor's DTYPE is MODE:BITS:GROUP_SIZE:SCALE_TYPE.
  */
 #include "base/clock.h"
 #include "base/hash.h"
 #include "tensor/model_file.h"
+#include "tensor/safetensors_writer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,10 +73,37 @@ static void print_meta(struct sha256_ctx *ctx, struct str key, const struct meta
     putchar('\n');
 }
 
+static void print_type(const struct tensor_view *t)
+{
+    const struct group_quant *q = &t->quant;
+    if (t->type == DTYPE_GROUPED)
+        printf("%s:%d:%d:%s", group_mode_name(q->mode), q->bits, q->group_size, dtype_info(q->scale_type)->name);
+    else
+        fputs(dtype_info(t->type)->name, stdout);
+}
+
+static bool print_values(struct sha256_ctx *ctx, const struct tensor_view *t)
+{
+    struct tensor_view matrix = tensor_as_matrix(t);
+    size_t row_len = (size_t)matrix.shape[1];
+    float *row = malloc(row_len * sizeof(*row));
+    if (!row)
+        return false;
+    sha256_start(ctx);
+    for (uint64_t i = 0; i < matrix.shape[0]; i++) {
+        tensor_row_to_f32(&matrix, i, row);
+        sha256_update(ctx, row, row_len * sizeof(*row));
+    }
+    free(row);
+    print_digest(ctx);
+    return true;
+}
+
 static bool print_tensor(struct sha256_ctx *ctx, const struct tensor_view *t)
 {
-    const struct dtype_info *info = dtype_info(t->type);
-    printf("tensor " STR_FMT " %s ", STR_ARG(t->name), info->name);
+    printf("tensor " STR_FMT " ", STR_ARG(t->name));
+    print_type(t);
+    putchar(' ');
     for (int i = 0; i < t->n_dims; i++)
         printf("%s%llu", i ? "," : "", (unsigned long long)t->shape[i]);
     putchar(' ');
@@ -80,27 +111,36 @@ static bool print_tensor(struct sha256_ctx *ctx, const struct tensor_view *t)
     sha256_update(ctx, t->data, t->size);
     print_digest(ctx);
     putchar(' ');
-    size_t row_len = (size_t)t->shape[t->n_dims - 1];
-    size_t row_size = row_len / (size_t)info->block_len * (size_t)info->block_size;
-    float *row = malloc(row_len * sizeof(*row));
-    if (!row)
-        return false;
-    sha256_start(ctx);
-    for (size_t at = 0; at < t->size; at += row_size) {
-        dtype_to_f32(t->type, (const uint8_t *)t->data + at, row_len, row);
-        sha256_update(ctx, row, row_len * sizeof(*row));
-    }
-    free(row);
-    print_digest(ctx);
+    bool ok = print_values(ctx, t);
     putchar('\n');
-    return true;
+    return ok;
+}
+
+static bool write_copy(const struct model_file *f, const char *path, struct error *err)
+{
+    struct safetensors_writer *w = safetensors_writer_create();
+    if (!w)
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for a writer.");
+    safetensors_put_metadata(w, "format", "pt");
+    for (size_t i = 0; i < model_file_n_tensors(f); i++) {
+        const struct tensor_view *t = model_file_tensor_at(f, i);
+        struct gguf_tensor copy = {.type = t->type, .n_dims = t->n_dims, .data = t->data};
+        char name[256];
+        snprintf(name, sizeof(name), STR_FMT, STR_ARG(t->name));
+        copy.name = name;
+        memcpy(copy.shape, t->shape, sizeof(copy.shape));
+        safetensors_add_tensor(w, &copy);
+    }
+    bool ok = safetensors_write_file(w, path, err);
+    safetensors_writer_free(w);
+    return ok;
 }
 
 int main(int argc, char **argv)
 {
     struct error err = {0};
-    if (argc != 2) {
-        fprintf(stderr, "usage: gguf_probe FILE.gguf\n");
+    if (argc != 2 && argc != 3) {
+        fprintf(stderr, "usage: model_probe FILE.gguf|FOLDER [OUT.safetensors]\n");
         return 2;
     }
     int64_t start = clock_ns();
@@ -120,6 +160,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; ok && i < model_file_n_tensors(f); i++)
         ok = print_tensor(ctx, model_file_tensor_at(f, i));
     sha256_free(ctx);
+    if (ok && argc == 3 && !write_copy(f, argv[2], &err)) {
+        fprintf(stderr, "%s\n", err.msg);
+        ok = false;
+    }
     model_file_close(f);
     return ok ? 0 : 1;
 }

@@ -100,7 +100,7 @@ static bool scan_once(const char *text, long n)
     struct json_scan scan;
     n_allocations = 0;
     fail_at = n;
-    bool ok = json_scan(str_of(text), 32, &scan, &err);
+    bool ok = json_scan(str_of(text), 32, SIZE_MAX, &scan, &err);
     fail_at = -1;
     bool all_done = n_allocations <= n;
     assert_true(ok == all_done);

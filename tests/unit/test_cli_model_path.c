@@ -85,6 +85,15 @@ static void must_fail(struct fixture *f, const char *model, enum error_code code
     }
 }
 
+static void list(void *arg, const char *path, const char *file)
+{
+    struct fixture *f = arg;
+    char *expected = temp_dir_file(&f->dir, file);
+    assert_string_equal(path, expected);
+    free(expected);
+    buf_printf(&f->listed, "%s ", file);
+}
+
 /* ---- names ---- */
 
 static void a_name_finds_the_file_that_begins_with_it(void **state)
@@ -182,6 +191,45 @@ static void long_names_are_refused(void **state)
     must_fail(f, name, ERR_NOT_FOUND, "/aaa");
 }
 
+/* ---- model folders ---- */
+
+static void make_model_folder(const struct fixture *f, const char *name, const char *file, char *path, size_t size)
+{
+    struct error err = {0};
+    char inside[MODEL_PATH_MAX];
+    snprintf(path, size, "%s/%s", f->dir.path, name);
+    snprintf(inside, sizeof inside, "%s/%s", path, file);
+    assert_true(dir_make(path, &err));
+    assert_true(file_write_atomic(inside, STR("{}"), &err));
+}
+
+static void remove_model_folder(const char *path, const char *file)
+{
+    char inside[MODEL_PATH_MAX];
+    snprintf(inside, sizeof inside, "%s/%s", path, file);
+    assert_int_equal(unlink(inside), 0);
+    assert_int_equal(rmdir(path), 0);
+}
+
+static void a_folder_with_a_config_is_a_model(void **state)
+{
+    struct fixture *f = *state;
+    char model[512], other[512], slash[600];
+    make_model_folder(f, "tiny-llama-4bit", "config.json", model, sizeof model);
+    make_model_folder(f, "tiny-notes", "notes.txt", other, sizeof other);
+    must_be(f, "tiny:llama", "tiny-llama-4bit");
+    must_be(f, "tiny", "tiny-llama-4bit"); /* the other is none */
+    must_be(f, model, "tiny-llama-4bit");
+    snprintf(slash, sizeof slash, "%s//", model);
+    must_be(f, slash, "tiny-llama-4bit"); /* named after what is before it */
+    must_fail(f, other, ERR_NOT_FOUND, "no config.json");
+    assert_true(models_each(list, f, &f->err));
+    assert_non_null(strstr(f->listed.data, " tiny-llama-4bit "));
+    assert_null(strstr(f->listed.data, "tiny-notes"));
+    remove_model_folder(model, "config.json");
+    remove_model_folder(other, "notes.txt");
+}
+
 /* ---- the folder ---- */
 
 static void the_folder_comes_from_the_environment(void **state)
@@ -217,15 +265,6 @@ static void the_folder_comes_from_the_environment(void **state)
     free(cache_before);
 }
 
-static void list(void *arg, const char *path, const char *file)
-{
-    struct fixture *f = arg;
-    char *expected = temp_dir_file(&f->dir, file);
-    assert_string_equal(path, expected);
-    free(expected);
-    buf_printf(&f->listed, "%s ", file);
-}
-
 static void all_models_are_listed_sorted(void **state)
 {
     struct fixture *f = *state;
@@ -254,7 +293,7 @@ int main(void)
         TEST(of_a_split_file_the_first_part_is_taken),   TEST(a_path_is_taken_as_it_is),
         TEST(a_file_in_the_working_folder_comes_first),  TEST(long_names_are_refused),
         TEST(the_folder_comes_from_the_environment),     TEST(all_models_are_listed_sorted),
-        TEST(a_missing_folder_holds_no_models),
+        TEST(a_missing_folder_holds_no_models),          TEST(a_folder_with_a_config_is_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,6 +141,10 @@ static void integers_convert_by_value(void **state)
     const int32_t i32[] = {INT32_MIN, 16777217};
     const int64_t i64[] = {INT64_MIN, 3};
     const double f64[] = {1e300, 0.1};
+    const uint8_t u8[] = {255, 128}, flags[] = {1, 0};
+    const uint16_t u16[] = {65535, 32768};
+    const uint32_t u32[] = {UINT32_MAX, 16777217};
+    const uint64_t u64[] = {UINT64_MAX, 3};
     float out[2];
     dtype_to_f32(DTYPE_I8, i8, 2, out);
     assert_true(out[0] == -128.0f && out[1] == 127.0f);
@@ -152,9 +156,52 @@ static void integers_convert_by_value(void **state)
     assert_true(out[0] == -0x1p63f && out[1] == 3.0f);
     dtype_to_f32(DTYPE_F64, f64, 2, out);
     assert_true(isinf(out[0]) && out[1] == 0.1f);
+    dtype_to_f32(DTYPE_U8, u8, 2, out);
+    assert_true(out[0] == 255.0f && out[1] == 128.0f);
+    dtype_to_f32(DTYPE_U16, u16, 2, out);
+    assert_true(out[0] == 65535.0f && out[1] == 32768.0f);
+    dtype_to_f32(DTYPE_U32, u32, 2, out);
+    assert_true(out[0] == 0x1p32f && out[1] == 16777216.0f);
+    dtype_to_f32(DTYPE_U64, u64, 2, out);
+    assert_true(out[0] == 0x1p64f && out[1] == 3.0f);
+    dtype_to_f32(DTYPE_BOOL, flags, 2, out);
+    assert_true(out[0] == 1.0f && out[1] == 0.0f);
+}
+
+static void what_is_not_written_is_said(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DTYPE_I8,  DTYPE_I16, DTYPE_I32, DTYPE_I64,  DTYPE_F64,     DTYPE_U8,
+                                       DTYPE_U16, DTYPE_U32, DTYPE_U64, DTYPE_BOOL, DTYPE_F8_E4M3, DTYPE_GROUPED};
+    const float in[2] = {1, 2};
     uint8_t sink[16];
-    assert_false(dtype_from_f32(DTYPE_I8, out, 2, sink));
-    assert_false(dtype_from_f32(DTYPE_F64, out, 2, sink));
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        assert_false(dtype_from_f32(types[i], in, 2, sink));
+}
+
+/* OCP 8-bit floating point, E4M3: all 256 of them by the formula; two NaNs, no infinities. */
+static void f8_converts_exactly(void **state)
+{
+    (void)state;
+    uint8_t all[256];
+    float out[256];
+    for (int b = 0; b < 256; b++)
+        all[b] = (uint8_t)b;
+    dtype_to_f32(DTYPE_F8_E4M3, all, 256, out);
+    for (int b = 0; b < 256; b++) {
+        int exponent = b >> 3 & 15, mantissa = b & 7;
+        float sign = b & 0x80 ? -1.0f : 1.0f;
+        float expected = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
+        if ((b & 0x7f) == 0x7f)
+            assert_true(isnan(out[b]));
+        else
+            assert_int_equal(bits_of(out[b]), bits_of(sign * expected));
+        assert_true(isnan(out[b]) == isnan(f8_e4m3_to_f32((uint8_t)b)));
+        if (!isnan(out[b]))
+            assert_int_equal(bits_of(f8_e4m3_to_f32((uint8_t)b)), bits_of(out[b]));
+    }
+    assert_true(out[0x7e] == 448.0f && out[0x38] == 1.0f && out[1] == 0x1p-9f && out[0xc0] == -2.0f);
+    assert_true(signbit(out[0x80]) && out[0x80] == 0);
 }
 
 /* Largest error of a quantized value, in units of the group's largest magnitude: half a step of the grid, and a little
@@ -236,6 +283,7 @@ static void sizes_are_checked(void **state)
     size_t size = 7;
     assert_true(dtype_size(DTYPE_Q4_K, 512, &size));
     assert_int_equal(size, 288);
+    assert_false(dtype_size(DTYPE_GROUPED, 512, &size)); /* its bits are the tensor's own */
     assert_false(dtype_size(DTYPE_Q4_K, 500, &size));
     assert_false(dtype_size(DTYPE_F32, UINT64_MAX / 2, &size));
     assert_false(dtype_size(DTYPE_I64, (UINT64_MAX >> 3) + 1, &size));
@@ -264,13 +312,17 @@ static void type_numbers(void **state)
                    {42, "42"},
                    {UINT32_MAX, "4294967295"}};
     enum dtype type;
+    int n_without = 0;
     for (int i = 0; i < DTYPE_COUNT; i++) {
         struct error err = {0};
-        assert_true(dtype_from_gguf((uint32_t)dtype_info((enum dtype)i)->gguf_id, &type, &err));
-        assert_int_equal(type, i);
+        int id = dtype_info((enum dtype)i)->gguf_id;
+        n_without += id < 0;
+        assert_true(id < 0 || dtype_from_gguf((uint32_t)id, &type, &err));
+        assert_true(id < 0 || (int)type == i);
         assert_true(dtype_from_name(dtype_info((enum dtype)i)->name, &type));
         assert_int_equal(type, i);
     }
+    assert_int_equal(n_without, DTYPE_COUNT - DTYPE_U8); /* those of safetensors files */
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         struct error err = {0};
         assert_false(dtype_from_gguf(refused[i].id, &type, &err));
@@ -287,6 +339,8 @@ int main(void)
         cmocka_unit_test(halves_convert_exactly),
         cmocka_unit_test(halves_round_to_nearest_even),
         cmocka_unit_test(integers_convert_by_value),
+        cmocka_unit_test(what_is_not_written_is_said),
+        cmocka_unit_test(f8_converts_exactly),
         cmocka_unit_test(quantizers_stay_close),
         cmocka_unit_test(quantizers_survive_odd_input),
         cmocka_unit_test(q8_k_sums_match),

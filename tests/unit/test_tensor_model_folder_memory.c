@@ -1,0 +1,133 @@
+/* Opening a folder with the n-th allocation failing, for every n: an error or the whole model, and nothing lost. The
+ * allocator is replaced for the whole program; what fails are the program's own allocations and not those that
+ * libraries make (json-c 0.16 crashes when the copy of a key fails). With sanitizers, which bring their own, it is
+ * skipped. */
+#define _GNU_SOURCE
+#include "tensor/model_folder.h"
+
+#include "base/limits.h"
+#include "tensor/safetensors_writer.h"
+
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#define CAN_FAIL 1
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+
+static long fail_at = -1, n_allocations;
+
+static bool fails_now(const void *caller)
+{
+    Dl_info of_caller, of_program;
+    return fail_at >= 0 && dladdr(caller, &of_caller) && dladdr((const void *)&n_allocations, &of_program) &&
+           of_caller.dli_fbase == of_program.dli_fbase && n_allocations++ == fail_at;
+}
+
+void *malloc(size_t size)
+{
+    return fails_now(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    return fails_now(__builtin_return_address(0)) ? NULL : __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t size)
+{
+    return fails_now(__builtin_return_address(0)) ? NULL : __libc_realloc(p, size);
+}
+#else
+#define CAN_FAIL 0
+static long fail_at, n_allocations;
+#endif
+
+static const uint8_t bytes[256];
+
+static struct buf shard(const char *module)
+{
+    struct error err = {0};
+    struct buf out;
+    char names[3][64];
+    struct safetensors_writer *w = safetensors_writer_create();
+    assert_non_null(w);
+    const char *const suffixes[] = {"weight", "scales", "biases"};
+    for (size_t i = 0; i < 3; i++)
+        snprintf(names[i], sizeof(names[i]), "%s.%s", module, suffixes[i]);
+    safetensors_add_tensor(w, &(struct gguf_tensor){names[0], DTYPE_U32, 2, {2, 16}, bytes, NULL, NULL});
+    safetensors_add_tensor(w, &(struct gguf_tensor){names[1], DTYPE_F16, 2, {2, 2}, bytes, NULL, NULL});
+    safetensors_add_tensor(w, &(struct gguf_tensor){names[2], DTYPE_F16, 2, {2, 2}, bytes, NULL, NULL});
+    buf_init(&out, MIB(1));
+    assert_true(safetensors_write_buf(w, &out, &err));
+    safetensors_writer_free(w);
+    return out;
+}
+
+/* True when no allocation was left to fail. */
+static bool open_once(const struct model_folder_file *files, size_t n_files, long n)
+{
+    struct error err = {0};
+    n_allocations = 0;
+    fail_at = n;
+    struct model_file *f = model_folder_open_memory(files, n_files, &err);
+    fail_at = -1;
+    bool all_done = n_allocations <= n;
+    if (!f) {
+        assert_true(err.code == ERR_NO_MEMORY || err.code == ERR_TOO_LARGE);
+        assert_true(err.msg[0] && !all_done);
+        return false;
+    }
+    assert_int_equal(model_file_n_tensors(f), 2);
+    assert_int_equal(model_file_tensor(f, "b.weight")->type, DTYPE_GROUPED);
+    assert_int_equal(model_file_n_meta(f), 105);
+    model_file_close(f);
+    return all_done;
+}
+
+static void nth_allocation_fails(void **state)
+{
+    (void)state;
+    if (!CAN_FAIL)
+        skip();
+    struct buf a = shard("a"), b = shard("b"), config;
+    buf_init(&config, MIB(1));
+    buf_puts(&config, "{\"quantization\":{\"group_size\":64,\"bits\":4}");
+    for (int i = 0; i < 100; i++)
+        buf_printf(&config, ",\"a key of some length, number %d\":[%d,2.5]", i, i);
+    buf_puts(&config, "}");
+    const struct model_folder_file files[] = {
+        {"config.json", buf_view(&config)},
+        {"tokenizer_config.json", STR("{\"chat_template\":[{\"name\":\"default\",\"template\":\"D\"}]}")},
+        {"a.safetensors", buf_view(&a)},
+        {"b.safetensors", buf_view(&b)},
+        {"model.safetensors.index.json",
+         STR("{\"weight_map\":{\"a.weight\":\"a.safetensors\",\"a.scales\":\"a.safetensors\",\"a.biases\":\"a."
+             "safetensors\",\"b.weight\":\"b.safetensors\",\"b.scales\":\"b.safetensors\",\"b.biases\":\"b."
+             "safetensors\"}}")},
+    };
+    long n = 0;
+    while (!open_once(files, sizeof(files) / sizeof(files[0]), n))
+        n++;
+    assert_true(n > 15);
+    buf_release(&a);
+    buf_release(&b);
+    buf_release(&config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nth_allocation_fails)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
