@@ -67,10 +67,8 @@ static bool open_file(struct loaded *l, const struct engine_options *o, struct e
     return l->tokenizer != NULL;
 }
 
-static bool load_model(struct loaded *l, const struct engine_options *o, struct error *err)
+static bool open_backend(struct loaded *l, const struct engine_options *o, struct error *err)
 {
-    struct model_load_options options = {
-        .config = &l->decoder, .kv_type = o->kv_type, .progress = o->progress, .arg = o->progress_arg};
     uint8_t layer_group[MODEL_MAX_LAYERS];
     uint16_t layer_index[MODEL_MAX_LAYERS];
     l->n_groups = decoder_kv_groups(&l->decoder, o->kv_type, l->groups, layer_group, layer_index);
@@ -78,9 +76,16 @@ static bool load_model(struct loaded *l, const struct engine_options *o, struct 
         l->groups[g].base = 0; /* all groups count their pages from the pool's start: see kv.h */
     }
     l->be = backend_create(&o->backend, err);
-    if (!l->be) {
-        return false;
-    }
+    return l->be != NULL;
+}
+
+static bool load_model(struct loaded *l, const struct engine_options *o, uint32_t n_context, struct error *err)
+{
+    struct model_load_options options = {.config = &l->decoder,
+                                         .kv_type = o->kv_type,
+                                         .n_served = (int)n_context,
+                                         .progress = o->progress,
+                                         .arg = o->progress_arg};
     if (o->script_path) {
         return engine__test_hooks() ||
                error_set(err, ERR_UNSUPPORTED, "Scripts are run by test builds only; this is not one.");
@@ -94,12 +99,14 @@ static uint32_t or_default(uint32_t value, uint32_t fallback)
     return value ? value : fallback;
 }
 
-static struct sha256 root_of(const struct loaded *l, enum kv_type kv_type)
+/* Of what K and V depend on besides the tokens. */
+static struct sha256 root_of(const struct loaded *l, enum kv_type kv_type, uint32_t n_context)
 {
     struct sha256_ctx *ctx = sha256_create();
-    int32_t type = (int32_t)kv_type;
+    int32_t type = (int32_t)kv_type, long_angles = decoder_config_long_angles(&l->decoder, (int)n_context);
     sha256_update(ctx, l->digest, sizeof l->digest);
     sha256_update(ctx, &type, sizeof type);
+    sha256_update(ctx, &long_angles, sizeof long_angles);
     struct sha256 root = sha256_finish(ctx);
     sha256_free(ctx);
     return root;
@@ -118,7 +125,6 @@ static void configure(struct loaded *l, const struct engine_options *o, struct e
         .prefill_chunk = o->prefill_chunk,
         .prefix_cache = o->prefix_cache,
         .test_hooks = engine__test_hooks(),
-        .root = root_of(l, o->kv_type),
         .eog_ids = l->eog_ids,
         .n_eog_ids = (uint32_t)(n_eog < EOG_MAX ? n_eog : EOG_MAX),
     };
@@ -136,6 +142,7 @@ static bool choose_context(const struct loaded *l, const struct engine_options *
     uint32_t wanted = o->max_context && o->max_context < trained ? o->max_context : trained;
     uint32_t least = wanted < ENGINE_MIN_CONTEXT ? wanted : ENGINE_MIN_CONTEXT;
     c->n_context = engine__longest(c, wanted);
+    c->root = root_of(l, o->kv_type, c->n_context);
     return c->n_context >= least ||
            error_set(
                err, ERR_INVALID,
@@ -167,10 +174,11 @@ static struct str kernel_set(const struct backend *be)
     return str_slice(all, 0, str_find_char(all, ','));
 }
 
-static void fingerprint(const struct loaded *l, const struct engine_options *o, char out[17])
+static void fingerprint(const struct loaded *l, const struct engine_options *o, const struct engine_config *c,
+                        char out[17])
 {
     struct sha256_ctx *ctx = sha256_create();
-    struct sha256 root = root_of(l, o->kv_type);
+    struct sha256 root = c->root;
     struct str kernels = kernel_set(l->be);
     char hex[2 * SHA256_SIZE + 1];
     sha256_update(ctx, o->build, strlen(o->build) + 1);
@@ -198,7 +206,7 @@ static void describe(const struct loaded *l, const struct engine_options *o, con
     snprintf(info->arch, sizeof info->arch, "%s", l->decoder.arch);
     snprintf(info->backend, sizeof info->backend, "%s", l->be->ops->describe(l->be));
     memcpy(info->model_digest, l->digest, sizeof info->model_digest);
-    fingerprint(l, o, info->fingerprint);
+    fingerprint(l, o, c, info->fingerprint);
 }
 
 static struct executor *make_executor(const struct loaded *l, const struct engine_options *o, struct error *err)
@@ -220,11 +228,11 @@ struct engine *engine_create(const struct engine_options *options, struct error 
     l->pool.fd = -1;
     o.build = o.build ? o.build : "";
     parts.resources = l;
-    bool ok = open_file(l, &o, err) && load_model(l, &o, err);
+    bool ok = open_file(l, &o, err) && open_backend(l, &o, err);
     if (ok) {
         configure(l, &o, &parts.config);
-        ok = choose_context(l, &o, &parts.config, err) && bind_pool(l, &o, err) &&
-             (parts.executor = make_executor(l, &o, err));
+        ok = choose_context(l, &o, &parts.config, err) && load_model(l, &o, parts.config.n_context, err) &&
+             bind_pool(l, &o, err) && (parts.executor = make_executor(l, &o, err));
     }
     if (!ok) {
         release(l);

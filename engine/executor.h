@@ -28,10 +28,13 @@ struct executor_ops {
                  struct sample_result *results, struct error *err); /* [n_samples] */
     void (*copy_page)(struct executor *x, int group, uint32_t src, uint32_t dst, int n_tokens);
     void (*free)(struct executor *x);
+    void (*free_page)(struct executor *x, int group, uint32_t page); /* nobody needs it any more; may be NULL */
 };
 
 struct executor { /* first member of every implementation */
     const struct executor_ops *ops;
+    bool lazy;       /* step only enqueues: the next one may be enqueued before this one is read (backend.h) */
+    bool kv_private; /* pages are not shared between sequences: a hit copies them (backend.h) */
 };
 
 /* Runs `m` on `be`; owns neither. */

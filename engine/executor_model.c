@@ -35,12 +35,20 @@ static void copy_page(struct executor *x, int group, uint32_t src, uint32_t dst,
     m->be->ops->kv_copy_page(m->be, group, src, dst, n_tokens);
 }
 
+static void free_page(struct executor *x, int group, uint32_t page)
+{
+    struct model_executor *m = (struct model_executor *)x;
+    if (m->be->ops->kv_free_page) {
+        m->be->ops->kv_free_page(m->be, group, page);
+    }
+}
+
 static void free_executor(struct executor *x)
 {
     free(x);
 }
 
-static const struct executor_ops ops = {run_step, read_step, copy_page, free_executor};
+static const struct executor_ops ops = {run_step, read_step, copy_page, free_executor, free_page};
 
 struct executor *executor_model_create(struct backend *be, struct model *m, struct error *err)
 {
@@ -49,6 +57,6 @@ struct executor *executor_model_create(struct backend *be, struct model *m, stru
         error_set(err, ERR_NO_MEMORY, "There is no memory for the engine's executor.");
         return NULL;
     }
-    *x = (struct model_executor){.base = {&ops}, .be = be, .model = m};
+    *x = (struct model_executor){.base = {&ops, be->ops->lazy, be->ops->kv_private}, .be = be, .model = m};
     return &x->base;
 }

@@ -49,6 +49,8 @@ struct kv_pool {
     uint64_t bytes_evicted;
     void (*on_evict)(void *arg, int group, uint32_t owner);
     void *on_evict_arg;
+    void (*on_free)(void *arg, int group, uint32_t page); /* may be NULL */
+    void *on_free_arg;
 };
 
 /* ---- geometry ---- */
@@ -265,6 +267,9 @@ static void push_free(struct kv_pool *kv, struct kv_slab *s, uint32_t id)
 {
     struct kv_group *g = &kv->groups[s->group];
     uint32_t slab = (uint32_t)(s - kv->slabs);
+    if (kv->on_free) {
+        kv->on_free(kv->on_free_arg, s->group, id - g->first_id);
+    }
     kv->pages[id].next = s->free_head;
     s->free_head = id;
     if (s->n_free++ == 0) {
@@ -390,6 +395,12 @@ void kv_on_evict(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t o
 {
     kv->on_evict = fn;
     kv->on_evict_arg = arg;
+}
+
+void kv_on_free(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t page), void *arg)
+{
+    kv->on_free = fn;
+    kv->on_free_arg = arg;
 }
 
 void kv_evict_all(struct kv_pool *kv)

@@ -44,6 +44,8 @@ bool kv_is_cached(const struct kv_pool *kv, int group, uint32_t page);
 
 /* fn must uncache the page named (and may uncache others). Called by kv_alloc and kv_evict_all. */
 void kv_on_evict(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t owner), void *arg);
+/* fn is told of every page that nobody references and the cache does not know any more. */
+void kv_on_free(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t page), void *arg);
 void kv_evict_all(struct kv_pool *kv); /* every page that is cached and not referenced */
 
 /* Whether need[g] more pages of every group could be had at once, by evicting if need be. */

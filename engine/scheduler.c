@@ -7,12 +7,21 @@
 
 /* ---- creation ---- */
 
+static void page_freed(void *arg, int group, uint32_t page)
+{
+    struct scheduler *s = arg;
+    s->x->ops->free_page(s->x, group, page);
+}
+
 static bool create_pages(struct scheduler *s, struct error *err)
 {
     const struct engine_config *config = s->config;
     s->kv = kv_pool_create(&config->geometry, err);
     if (!s->kv) {
         return false;
+    }
+    if (s->x->ops->free_page) {
+        kv_on_free(s->kv, page_freed, s);
     }
     struct prefix_cache_options options = {.kv = s->kv, .n_groups = s->n_groups, .page_tokens = config->page_tokens};
     uint64_t n_nodes = config->max_sequences;

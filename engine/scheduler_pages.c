@@ -91,10 +91,31 @@ static void unexpect_rest(struct scheduler *s, struct sequence *q)
 
 /* ---- hits ---- */
 
+static bool copy_block(struct scheduler *s, struct sequence *q, uint32_t block);
+static void release_block(struct scheduler *s, struct sequence *q, uint32_t block, int n_groups);
+
+/* Where pages are private a hit becomes copies. The originals are referenced meanwhile, so that finding pages does not
+ * evict them. False: there are not enough pages, and the hit is given up. */
+static bool copy_hit(struct scheduler *s, struct sequence *q, uint32_t n_blocks)
+{
+    for (uint32_t i = 0; i < n_blocks; i++) {
+        if (!copy_block(s, q, i)) {
+            for (uint32_t k = n_blocks; k > 0; k--) {
+                release_block(s, q, k - 1, s->n_groups);
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
 void scheduler__take_hit(struct scheduler *s, struct sequence *q, uint32_t n_blocks)
 {
     uint32_t page_tokens = s->config->page_tokens;
     prefix_take(s->cache, q->keys, n_blocks, q->tables);
+    if (s->x->kv_private && !copy_hit(s, q, n_blocks)) {
+        n_blocks = 0;
+    }
     q->n_blocks = q->n_inserted = n_blocks;
     q->n_computed = n_blocks * page_tokens;
     for (int g = 0; g < s->n_groups; g++) {
@@ -116,6 +137,17 @@ static bool copy_page(struct scheduler *s, struct sequence *q, int group, uint32
     s->x->ops->copy_page(s->x, group, shared, own, (int)n_tokens);
     kv_release(s->kv, group, shared);
     q->tables[group][block] = own;
+    return true;
+}
+
+/* The block's pages become the sequence's own. False: no page left; those copied so far stay. */
+static bool copy_block(struct scheduler *s, struct sequence *q, uint32_t block)
+{
+    for (int g = 0; g < s->n_groups; g++) {
+        if (q->tables[g][block] != KV_PAGE_NONE && !copy_page(s, q, g, block, s->config->page_tokens)) {
+            return false;
+        }
+    }
     return true;
 }
 

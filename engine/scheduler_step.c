@@ -148,13 +148,14 @@ static void add_scores(struct scheduler *s, struct sequence *q, uint32_t first_r
 
 static bool can_fork(struct scheduler *s, const struct sequence *q, struct sequence *sibling)
 {
-    return sibling->state == SEQUENCE_WAITING && sequence_n_output(sibling) == 0 &&
+    return !s->x->kv_private && sibling->state == SEQUENCE_WAITING && sequence_n_output(sibling) == 0 &&
            s->n_running + s->n_forks < s->config->max_sequences && sequence_load(sibling) &&
            sequence_reserve_tokens(sibling, sibling->n_tokens + 1) &&
            sequence_reserve_blocks(sibling, q->n_blocks + 1, s->n_groups);
 }
 
-/* The choices that wait for this prompt sample from its last row too, each with its own random numbers. */
+/* The choices that wait for this prompt sample from its last row too, each with its own random numbers. Where pages are
+ * private they are admitted one by one instead, with a hit on what the first computed. */
 static void add_siblings(struct scheduler *s, struct sequence *q, int32_t logits_row)
 {
     struct request *r = q->request;

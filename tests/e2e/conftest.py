@@ -12,6 +12,17 @@ def pytest_sessionstart(session):
         raise pytest.UsageError(f"{TANDEM} does not exist: build it, or name it with $TANDEM")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "cpu_only(why): left out when the servers run on another backend")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items if BACKEND != "cpu" else []:
+        mark = item.get_closest_marker("cpu_only")
+        if mark:
+            item.add_marker(pytest.mark.skip(reason=f"on the cpu backend only: {mark.args[0]}"))
+
+
 @pytest.fixture(scope="session")
 def smollm_path():
     return real_model(SMOLLM)
@@ -34,8 +45,11 @@ def smollm(smollm_path, tiny_path):
 
 
 @pytest.fixture(scope="session")
-def qwen():
-    with Server(real_model(QWEN), "--threads", 2, "--kv-memory", "256M", "--max-context", 2048) as server:
+def qwen(tmp_path_factory):
+    model = real_model(QWEN)
+    if BACKEND != "cpu":
+        model = make_model(tiny_config(n_vocab=151936), tmp_path_factory.mktemp("models") / QWEN, model)
+    with Server(model, "--threads", 2, "--kv-memory", "256M", "--max-context", 2048) as server:
         yield server
 
 

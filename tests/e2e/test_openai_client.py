@@ -13,6 +13,7 @@ from ask import chat, chat_stream, complete, complete_stream, finish, ids, text,
 from harness import PATIENCE, ROOT, SMOLLM, TANDEM, together
 
 PROMPT = "Once upon a time"
+REAL_WORDS = pytest.mark.cpu_only("it looks at what the real model says, which takes minutes on MLX without a GPU")
 OTHER = "Dear Sir or Madam, I am writing to"
 GREEDY = {"temperature": 0, "max_tokens": 12}
 
@@ -540,6 +541,7 @@ def reply_content(reply):
 PREFIX, SUFFIX = "def add(a, b):\n    return ", "\n\nprint(add(1, 2))\n"
 
 
+@REAL_WORDS
 def test_suffix(qwen):
     answer = complete(qwen, PREFIX, suffix=SUFFIX, return_token_ids=True, **GREEDY)
     fim = [qwen.tokens(f"<|fim_{part}|>") for part in ("prefix", "suffix", "middle")]
@@ -550,6 +552,7 @@ def test_suffix(qwen):
     assert answer["usage"]["prompt_tokens"] == len(prompt)
 
 
+@REAL_WORDS
 def test_infill(qwen):
     body = {"input_prefix": PREFIX, "input_suffix": SUFFIX, "temperature": 0, "n_predict": 12}
     plain = qwen.ok("/infill", body)

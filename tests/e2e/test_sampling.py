@@ -10,6 +10,7 @@ import pytest
 from ask import complete, finish, ids, text, texts
 
 PROMPT = "Once upon a time"
+REAL_WORDS = pytest.mark.cpu_only("it looks at what the real model says, which takes minutes on MLX without a GPU")
 OUTPUT = {"max_tokens": 12, "return_token_ids": True}
 WATCHED = {"max_tokens": 12, "logprobs": 20}  # completions: the 20 best of each position
 
@@ -126,6 +127,7 @@ def test_top_n_sigma_narrows(smollm):
     assert mean(answer) > mean(wide) + 3, "top_n_sigma=1 must keep a hot sampler near the best tokens"
 
 
+@REAL_WORDS
 def test_xtc_excludes_top_choices(smollm):
     """With probability 1: whenever two or more tokens reach the threshold, only the least likely of them may stay."""
     threshold, excluded = 0.1, 0
@@ -185,6 +187,7 @@ def test_presence_penalty_ignores_the_prompt(smollm):
     assert len(first) == 1
 
 
+@REAL_WORDS
 def test_repetition_penalty_counts_the_prompt(smollm):
     plain = complete(smollm, REPETITIVE, temperature=0, **OUTPUT)
     assert text(plain).startswith(" la Femme"), f"the model is expected to go on, but says {text(plain)!r}"
@@ -201,6 +204,7 @@ def dry(smollm, **fields):
     return text(complete(smollm, DRY_PROMPT, temperature=0, max_tokens=4, **fields))
 
 
+@REAL_WORDS
 def test_dry_breaks_a_repetition(smollm):
     assert dry(smollm).startswith(" four")
     assert not dry(smollm, dry_multiplier=5, dry_base=2, dry_allowed_length=1).startswith(" four")
@@ -215,6 +219,7 @@ def test_dry_is_off(smollm, fields):
     assert dry(smollm, **{"dry_multiplier": 5, "dry_base": 2, "dry_allowed_length": 1, **fields}) == dry(smollm)
 
 
+@REAL_WORDS
 def test_dry_breaker_ends_a_repetition(smollm):
     """What stands before a breaker counts as no repetition: the token right behind it is free."""
     fields = {"dry_multiplier": 5, "dry_base": 2, "dry_allowed_length": 1}
@@ -222,6 +227,7 @@ def test_dry_breaker_ends_a_repetition(smollm):
     assert not dry(smollm, dry_sequence_breakers=[" seven"], **fields).startswith(" four")
 
 
+@REAL_WORDS
 def test_dry_base_grows(smollm):
     """A base of 1 does not grow with the length of the repetition; a small multiplier is then too weak."""
     weak = {"dry_multiplier": 0.05, "dry_allowed_length": 1}

@@ -10,6 +10,8 @@ from invariance import OPTIONS, ask, ask_alone, ask_together, assert_equal_answe
 WINDOW = 24
 
 # Prompts that end before, at and behind the border of the window and of pages; every answer crosses both.
+pytestmark = pytest.mark.cpu_only("other backends promise no bytes")
+
 PROMPTS = [1, 3, 8, 16, 22, 23, 24, 25, 31, 32, 33, 47, 48, 49, 56, 63, 64, 65, 80, 100, 127, 128, 150, 200]
 
 
