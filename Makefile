@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 JOBS  ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV  := $(BUILD)/venv
 
-.PHONY: all build serve test unit e2e check cross-check format asan tsan fuzz fuzz-all bench oracle docs soak models deps test-deps clean help
+.PHONY: all build serve test unit e2e check cross-check arm64-check format asan tsan fuzz fuzz-all bench oracle docs soak models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -40,6 +40,9 @@ cross-check: build ## compile everything for the other platforms (Linux and macO
 	@test -x $(BUILD)/cross/venv/bin/python || python3 -m venv $(BUILD)/cross/venv
 	@$(BUILD)/cross/venv/bin/pip install -q --disable-pip-version-check ziglang==0.13.0.post1
 	@tools/cross_check.py --build $(BUILD) --zig $(BUILD)/cross/venv/bin/python
+
+arm64-check: ## compile the tests of the arm64 kernels and run them under qemu (Debian, x86-64)
+	@tools/arm64_check.py --jobs $(JOBS) || test $$? -eq 77
 
 format: ## reformat all C sources
 	@git ls-files '*.c' '*.h' | grep -v -E 'text/unicode_table' | xargs clang-format -i

@@ -245,9 +245,13 @@ struct backend_ops {
     /* ids [n]. rows and what they point to live until the samples are read. */
     struct tensor *(*sample)(struct backend *be, struct tensor *logits, const struct sample_row *rows, int n);
 
-    bool (*read_f32)(struct backend *be, struct tensor *t, float *dst, size_t n, struct error *err); /* [rows, cols] */
+    /* Before step_end. [rows, cols] */
+    bool (*read_f32)(struct backend *be, struct tensor *t, float *dst, size_t n, struct error *err);
     bool (*read_samples)(struct backend *be, struct tensor *ids, struct sample_result *results,
                          struct error *err); /* [n] */
+    /* Time spent in evaluation and in waiting for it since creation; the rest of a step is the host's. NULL of backends
+     * that are not lazy: all of their time is evaluation. */
+    uint64_t (*eval_ns)(const struct backend *be);
 };
 
 struct backend { /* first member of every implementation */
@@ -256,7 +260,16 @@ struct backend { /* first member of every implementation */
 
 /* ---- the cpu backend ---- */
 
-enum cpu_kernels { CPU_KERNELS_AUTO, CPU_KERNELS_REFERENCE, CPU_KERNELS_AVX2, CPU_KERNELS_AVX512, CPU_KERNELS_COUNT };
+/* AVX2 and AVX512 are of x86-64; NEON (with SDOT) and I8MM (SMMLA too) of arm64. */
+enum cpu_kernels {
+    CPU_KERNELS_AUTO,
+    CPU_KERNELS_REFERENCE,
+    CPU_KERNELS_AVX2,
+    CPU_KERNELS_AVX512,
+    CPU_KERNELS_NEON,
+    CPU_KERNELS_I8MM,
+    CPU_KERNELS_COUNT
+};
 
 struct cpu_backend_options {
     enum cpu_kernels kernels; /* AUTO: the best this processor has; another that it lacks: UNSUPPORTED */

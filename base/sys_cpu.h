@@ -8,7 +8,7 @@
 struct cpu_features { /* usable: the operating system saves the registers too */
     bool avx2, fma, f16c;
     bool avx512f, avx512bw, avx512dq, avx512vl, avx512vnni, avx_vnni, avx512bf16;
-    bool neon_dotprod, neon_i8mm, neon_fp16;
+    bool neon_dotprod, neon_i8mm, neon_fp16, neon_bf16;
 };
 
 struct cpu_features sys_cpu_features(void);

@@ -18,6 +18,7 @@ struct cpu_features sys_cpu_features(void)
         .neon_dotprod = has("hw.optional.arm.FEAT_DotProd"),
         .neon_i8mm = has("hw.optional.arm.FEAT_I8MM"),
         .neon_fp16 = has("hw.optional.arm.FEAT_FP16"),
+        .neon_bf16 = has("hw.optional.arm.FEAT_BF16"),
     };
 }
 
@@ -36,6 +37,7 @@ const char *sys_cpu_name(char *out, size_t size)
 #define HWCAP_ASIMDHP_BIT (1ul << 10)
 #define HWCAP_ASIMDDP_BIT (1ul << 20)
 #define HWCAP2_I8MM_BIT   (1ul << 13)
+#define HWCAP2_BF16_BIT   (1ul << 14)
 
 struct cpu_features sys_cpu_features(void)
 {
@@ -44,6 +46,7 @@ struct cpu_features sys_cpu_features(void)
         .neon_dotprod = (caps & HWCAP_ASIMDDP_BIT) != 0,
         .neon_i8mm = (caps2 & HWCAP2_I8MM_BIT) != 0,
         .neon_fp16 = (caps & HWCAP_ASIMDHP_BIT) != 0,
+        .neon_bf16 = (caps2 & HWCAP2_BF16_BIT) != 0,
     };
 }
 

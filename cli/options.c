@@ -90,7 +90,8 @@ static const struct option table[] = {
      "of the mlx backend: auto, cpu or gpu"},
     {"mlx-type", OPTION_STR, S | R | E, AT(mlx_type), 0, 0, "auto", "TYPE",
      "its activations: auto, f32, f16 or bf16; auto: the model's on a GPU, f32 on a CPU"},
-    {"cpu-kernels", OPTION_STR, S | R | E, AT(cpu_kernels), 0, 0, "auto", "SET", "auto, reference, avx2 or avx512"},
+    {"cpu-kernels", OPTION_STR, S | R | E, AT(cpu_kernels), 0, 0, "auto", "SET",
+     "auto, reference; x86-64: avx2, avx512; arm64: neon, i8mm"},
     {"script", OPTION_STR, S | E, AT(script), 0, 0, NULL, "FILE",
      "test builds: tokens from a script instead of the model"},
 

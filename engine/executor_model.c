@@ -8,6 +8,13 @@ struct model_executor {
     struct model *model;
 };
 
+static void note_time(struct model_executor *m)
+{
+    if (m->be->ops->eval_ns) {
+        m->base.eval_ns = m->be->ops->eval_ns(m->be);
+    }
+}
+
 static bool run_step(struct executor *x, const struct executor_step *step, struct tensor **ids, struct error *err)
 {
     struct model_executor *m = (struct model_executor *)x;
@@ -19,14 +26,18 @@ static bool run_step(struct executor *x, const struct executor_step *step, struc
     if (step->n_samples > 0) {
         *ids = m->be->ops->sample(m->be, logits, step->rows, step->n_samples);
     }
-    return m->be->ops->step_end(m->be, err);
+    bool ok = m->be->ops->step_end(m->be, err);
+    note_time(m);
+    return ok;
 }
 
 static bool read_step(struct executor *x, const struct executor_step *step, struct tensor *ids,
                       struct sample_result *results, struct error *err)
 {
     struct model_executor *m = (struct model_executor *)x;
-    return step->n_samples == 0 || m->be->ops->read_samples(m->be, ids, results, err);
+    bool ok = step->n_samples == 0 || m->be->ops->read_samples(m->be, ids, results, err);
+    note_time(m);
+    return ok;
 }
 
 static void copy_page(struct executor *x, int group, uint32_t src, uint32_t dst, int n_tokens)
@@ -57,6 +68,7 @@ struct executor *executor_model_create(struct backend *be, struct model *m, stru
         error_set(err, ERR_NO_MEMORY, "There is no memory for the engine's executor.");
         return NULL;
     }
-    *x = (struct model_executor){.base = {&ops, be->ops->lazy, be->ops->kv_private}, .be = be, .model = m};
+    *x = (struct model_executor){
+        .base = {.ops = &ops, .lazy = be->ops->lazy, .kv_private = be->ops->kv_private}, .be = be, .model = m};
     return &x->base;
 }

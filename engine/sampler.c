@@ -36,11 +36,11 @@ static void set_parameters(struct sample_row *row, const struct sampling *s)
     row->dry_range = s->dry_penalty_last_n;
 }
 
-struct sample_row sampler_row(const struct sequence *q, uint32_t choice, int32_t logits_row)
+/* Output token number n_output; what is known of the history are q's tokens. */
+static struct sample_row row_of(const struct sequence *q, uint32_t choice, int32_t logits_row, uint32_t n_output)
 {
     const struct request *r = q->request;
     const struct job *job = r->job;
-    uint32_t n_output = sequence_n_output(q);
     bool below_min = n_output < job->min_tokens;
     struct sample_row row = neutral_row(logits_row);
     set_parameters(&row, &job->sampling);
@@ -51,7 +51,7 @@ struct sample_row sampler_row(const struct sequence *q, uint32_t choice, int32_t
     row.n_dry_breakers = (int32_t)job->n_dry_breakers;
     row.history = q->tokens;
     row.n_prompt = (int32_t)job->n_prompt;
-    row.n_output = (int32_t)n_output;
+    row.n_output = (int32_t)sequence_n_output(q);
     row.bias = r->bias;
     row.n_bias = (int32_t)r->n_bias;
     row.banned = r->banned;
@@ -60,6 +60,16 @@ struct sample_row sampler_row(const struct sequence *q, uint32_t choice, int32_t
     row.uniform = rng_uniform(job->seed, n_output, choice, job->prompt_index, RNG_SAMPLE);
     row.xtc_uniform = rng_uniform(job->seed, n_output, choice, job->prompt_index, RNG_XTC);
     return row;
+}
+
+struct sample_row sampler_row(const struct sequence *q, uint32_t choice, int32_t logits_row)
+{
+    return row_of(q, choice, logits_row, sequence_n_output(q));
+}
+
+struct sample_row sampler_row_after(const struct sequence *q, uint32_t choice, int32_t logits_row)
+{
+    return row_of(q, choice, logits_row, sequence_n_output(q) + 1);
 }
 
 struct sample_row sampler_score_row(const struct sequence *q, uint32_t index, int32_t logits_row)

@@ -8,6 +8,9 @@
  * tokens, which are the same prompt). Pointers of the row live as long as q's tokens stay unchanged. */
 struct sample_row sampler_row(const struct sequence *q, uint32_t choice, int32_t logits_row);
 
+/* The token after that one, which is not known yet: for rows that do not look at it. */
+struct sample_row sampler_row_after(const struct sequence *q, uint32_t choice, int32_t logits_row);
+
 /* The logprob of prompt token `index` from the row of the position before it. */
 struct sample_row sampler_score_row(const struct sequence *q, uint32_t index, int32_t logits_row);
 

@@ -34,23 +34,46 @@ static bool create_pages(struct scheduler *s, struct error *err)
     return s->cache != NULL;
 }
 
+static bool create_flight(struct scheduler *s, struct flight *f)
+{
+    size_t n_seqs = s->config->max_sequences, n_rows = s->config->max_batch_tokens;
+    f->members = calloc(n_seqs, sizeof(struct sequence *));
+    f->seqs = calloc(n_seqs, sizeof *f->seqs);
+    f->ids = calloc(n_rows, sizeof *f->ids);
+    f->positions = calloc(n_rows, sizeof *f->positions);
+    f->prev_row = calloc(n_rows, sizeof *f->prev_row);
+    f->out_rows = calloc(s->max_samples, sizeof *f->out_rows);
+    f->rows = calloc(s->max_samples, sizeof *f->rows);
+    f->owners = calloc(s->max_samples, sizeof *f->owners);
+    f->targets = calloc(s->max_samples, sizeof(struct sequence *));
+    f->results = calloc(s->max_samples, sizeof *f->results);
+    return f->members && f->seqs && f->ids && f->positions && f->prev_row && f->out_rows && f->rows && f->owners &&
+           f->targets && f->results;
+}
+
+static void release_flight(struct flight *f)
+{
+    free(f->members);
+    free(f->seqs);
+    free(f->ids);
+    free(f->positions);
+    free(f->prev_row);
+    free(f->out_rows);
+    free(f->rows);
+    free(f->owners);
+    free(f->targets);
+    free(f->results);
+}
+
 static bool create_arrays(struct scheduler *s, struct error *err)
 {
     size_t n_seqs = s->config->max_sequences, n_rows = s->config->max_batch_tokens;
     s->max_samples = (uint32_t)(n_seqs + n_rows);
     s->running = calloc(n_seqs, sizeof(struct sequence *));
     s->prefills = calloc(n_seqs, sizeof(struct sequence *));
-    s->members = calloc(n_seqs, sizeof(struct sequence *));
-    s->seqs = calloc(n_seqs, sizeof *s->seqs);
-    s->ids = calloc(n_rows, sizeof *s->ids);
-    s->positions = calloc(n_rows, sizeof *s->positions);
-    s->out_rows = calloc(s->max_samples, sizeof *s->out_rows);
-    s->rows = calloc(s->max_samples, sizeof *s->rows);
-    s->owners = calloc(s->max_samples, sizeof *s->owners);
-    s->targets = calloc(s->max_samples, sizeof(struct sequence *));
-    s->results = calloc(s->max_samples, sizeof *s->results);
-    bool ok = s->running && s->prefills && s->members && s->seqs && s->ids && s->positions && s->out_rows && s->rows &&
-              s->owners && s->targets && s->results;
+    s->f = &s->flights[0];
+    bool ok = s->running && s->prefills && create_flight(s, &s->flights[0]) &&
+              (!s->x->lazy || create_flight(s, &s->flights[1]));
     return ok ||
            error_set(err, ERR_NO_MEMORY, "There is no memory for steps of %zu rows and %zu sequences.", n_rows, n_seqs);
 }
@@ -94,15 +117,8 @@ void scheduler_free(struct scheduler *s)
     events_release(&s->events);
     free(s->running);
     free(s->prefills);
-    free(s->members);
-    free(s->seqs);
-    free(s->ids);
-    free(s->positions);
-    free(s->out_rows);
-    free(s->rows);
-    free(s->owners);
-    free(s->targets);
-    free(s->results);
+    release_flight(&s->flights[0]);
+    release_flight(&s->flights[1]);
     free(s);
 }
 

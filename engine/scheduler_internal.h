@@ -4,6 +4,7 @@
  *     scheduler_pages.c  pages of a sequence: hits, growth, copy-on-write, windows, preemption
  *     scheduler_admit.c  who starts
  *     scheduler_step.c   rows of a step, the batch, and what comes out of it
+ *     scheduler_ahead.c  the next step before this one is read, where the executor is lazy
  *     scheduler_check.c  recount for tests */
 #ifndef TANDEM_ENGINE_SCHEDULER_INTERNAL_H
 #define TANDEM_ENGINE_SCHEDULER_INTERNAL_H
@@ -13,6 +14,21 @@
 
 /* Rows of one scored prompt in a step: each of them has logits, 256 MiB of them with a vocabulary of 1 M. */
 #define SCORE_ROWS 64
+
+/* One step: what was planned, and who gets what comes out of it. */
+struct flight {
+    struct batch batch;
+    int32_t *ids, *positions, *prev_row; /* [max_batch_tokens] */
+    int32_t *out_rows;                   /* [max_samples] */
+    struct batch_seq *seqs;              /* [max_sequences] */
+    struct sequence **members;           /* [batch.n_seqs] */
+    struct sample_row *rows;             /* [n_samples] of [max_samples] */
+    struct executor_owner *owners;
+    struct sequence **targets; /* whose token it is; NULL: a prompt's logprob */
+    struct sample_result *results;
+    uint32_t n_samples, n_forks, n_decodes;
+    struct tensor *sampled; /* handle of the samples, once enqueued */
+};
 
 struct scheduler {
     const struct engine_config *config;
@@ -39,18 +55,11 @@ struct scheduler {
     uint32_t n_running;
     uint32_t decode_turn; /* where decoding goes on when not all fit into a step */
 
-    /* The step that is being made. */
     struct sequence **prefills; /* [max_sequences] scratch */
-    struct batch batch;
-    int32_t *ids, *positions;  /* [max_batch_tokens] */
-    int32_t *out_rows;         /* [max_samples] */
-    struct batch_seq *seqs;    /* [max_sequences] */
-    struct sequence **members; /* [batch.n_seqs] */
-    struct sample_row *rows;   /* [n_samples] of [max_samples] */
-    struct executor_owner *owners;
-    struct sequence **targets; /* whose token it is; NULL: a prompt's logprob */
-    struct sample_result *results;
-    uint32_t n_samples, max_samples, n_forks, n_decodes;
+    uint32_t max_samples;
+    struct flight flights[2]; /* the second for running ahead */
+    struct flight *f;         /* the step that is being made or settled */
+    struct flight *ahead;     /* enqueued, to be settled by the next call of scheduler_step; NULL: none */
 };
 
 /* ---- scheduler.c ---- */
@@ -75,11 +84,22 @@ void scheduler__add_need(const struct scheduler *s, const struct sequence *q, ui
                          uint32_t need[KV_MAX_GROUPS]);
 /* Pages for its planned rows, taking them from others if need be. False: it is not running any more. */
 bool scheduler__prepare(struct scheduler *s, struct sequence *q);
+/* Pages and memory for the row after its planned one, without taking any from others; the token is not known yet. */
+bool scheduler__prepare_after(struct scheduler *s, struct sequence *q);
 void scheduler__preempt(struct scheduler *s, struct sequence *q);
 void scheduler__share_pages(struct scheduler *s, const struct sequence *from, struct sequence *to);
 void scheduler__offer_blocks(struct scheduler *s, struct sequence *q); /* computed ones, to the prefix cache */
 void scheduler__forget_blocks(struct scheduler *s, struct sequence *q);
 void scheduler__expect_blocks(struct scheduler *s, struct sequence *q);
+
+/* ---- scheduler_ahead.c ---- */
+/* Enqueues the step after s->f, which is enqueued and not read. NULL: it is not to be, or cannot be. */
+struct flight *scheduler__run_ahead(struct scheduler *s);
+/* The plans of its members as they were when it was made; members that ended meanwhile keep none. */
+void scheduler__recall_plans(struct scheduler *s);
+
+/* ---- scheduler_step.c ---- */
+NODISCARD bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error *err);
 
 /* ---- scheduler_admit.c ---- */
 void scheduler__admit(struct scheduler *s);

@@ -297,6 +297,20 @@ bool scheduler__prepare(struct scheduler *s, struct sequence *q)
     return true;
 }
 
+bool scheduler__prepare_after(struct scheduler *s, struct sequence *q)
+{
+    uint32_t n_blocks = blocks_of(s, q->n_tokens + 1);
+    if (!sequence_reserve_tokens(q, q->n_tokens + 2) || !sequence_reserve_blocks(q, n_blocks + 1, s->n_groups)) {
+        return false;
+    }
+    while (q->n_blocks < n_blocks) {
+        if (!append_block(s, q)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void scheduler__share_pages(struct scheduler *s, const struct sequence *from, struct sequence *to)
 {
     for (uint32_t i = 0; i < from->n_blocks; i++) {

@@ -3,7 +3,12 @@
  *
  *     rows      | decode a | decode b | prefill c ........... | prefill d ... |
  *     out_rows    0          1          (scores of c's prompt)                2     rows with logits
- *     samples     a's        b's        c's scores              d's, d's siblings'  -> results, in this order */
+ *     samples     a's        b's        c's scores              d's, d's siblings'  -> results, in this order
+ *
+ * A lazy executor is asked for the step after before this one is read (scheduler_ahead.c):
+ *
+ *     eager   plan t | step t | read t | settle t | plan t+1 | step t+1 | ...
+ *     lazy    plan t | step t | step t+1 | read t | settle t | step t+2 | read t+1 | settle t+1 | ... */
 #include "engine/scheduler_internal.h"
 
 #include "base/clock.h"
@@ -121,15 +126,15 @@ static void find_pages(struct scheduler *s)
 
 static void add_sample(struct scheduler *s, struct sequence *owner, struct sequence *target, struct sample_row row)
 {
-    s->rows[s->n_samples] = row;
-    s->owners[s->n_samples] = (struct executor_owner){owner->request->job->id, owner->choice};
-    s->targets[s->n_samples++] = target;
+    s->f->rows[s->f->n_samples] = row;
+    s->f->owners[s->f->n_samples] = (struct executor_owner){owner->request->job->id, owner->choice};
+    s->f->targets[s->f->n_samples++] = target;
 }
 
 static int32_t add_out_row(struct scheduler *s, uint32_t row)
 {
-    s->out_rows[s->batch.n_out] = (int32_t)row;
-    return s->batch.n_out++;
+    s->f->out_rows[s->f->batch.n_out] = (int32_t)row;
+    return s->f->batch.n_out++;
 }
 
 /* Position p scores prompt token p + 1. */
@@ -149,7 +154,7 @@ static void add_scores(struct scheduler *s, struct sequence *q, uint32_t first_r
 static bool can_fork(struct scheduler *s, const struct sequence *q, struct sequence *sibling)
 {
     return !s->x->kv_private && sibling->state == SEQUENCE_WAITING && sequence_n_output(sibling) == 0 &&
-           s->n_running + s->n_forks < s->config->max_sequences && sequence_load(sibling) &&
+           s->n_running + s->f->n_forks < s->config->max_sequences && sequence_load(sibling) &&
            sequence_reserve_tokens(sibling, sibling->n_tokens + 1) &&
            sequence_reserve_blocks(sibling, q->n_blocks + 1, s->n_groups);
 }
@@ -163,7 +168,7 @@ static void add_siblings(struct scheduler *s, struct sequence *q, int32_t logits
         struct sequence *sibling = &r->sequences[i];
         if (can_fork(s, q, sibling)) {
             sibling->plan.forked = true;
-            s->n_forks++;
+            s->f->n_forks++;
             add_sample(s, sibling, sibling, sampler_row(q, i, logits_row));
         }
     }
@@ -171,9 +176,9 @@ static void add_siblings(struct scheduler *s, struct sequence *q, int32_t logits
 
 static void add_member(struct scheduler *s, struct sequence *q)
 {
-    struct batch *b = &s->batch;
+    struct batch *b = &s->f->batch;
     uint32_t first_row = (uint32_t)b->n_rows;
-    struct batch_seq *seq = &s->seqs[b->n_seqs];
+    struct batch_seq *seq = &s->f->seqs[b->n_seqs];
     *seq = (struct batch_seq){.first_row = b->n_rows,
                               .n_rows = (int32_t)q->plan.rows,
                               .start = (int32_t)q->n_computed,
@@ -182,11 +187,11 @@ static void add_member(struct scheduler *s, struct sequence *q)
         seq->pages[g] = q->tables[g];
     }
     for (uint32_t i = 0; i < q->plan.rows; i++) {
-        s->ids[b->n_rows] = q->tokens[q->n_computed + i];
-        s->positions[b->n_rows++] = (int32_t)(q->n_computed + i);
+        s->f->ids[b->n_rows] = q->tokens[q->n_computed + i];
+        s->f->positions[b->n_rows++] = (int32_t)(q->n_computed + i);
     }
-    s->members[b->n_seqs++] = q;
-    q->plan.first_sample = s->n_samples;
+    s->f->members[b->n_seqs++] = q;
+    q->plan.first_sample = s->f->n_samples;
     q->plan.n_scores = 0;
     q->plan.samples = q->n_computed + q->plan.rows == q->n_tokens && q->request->job->max_tokens > 0;
     if (q->scores) {
@@ -201,8 +206,9 @@ static void add_member(struct scheduler *s, struct sequence *q)
 
 static void build_batch(struct scheduler *s)
 {
-    s->n_samples = s->n_forks = 0;
-    s->batch = (struct batch){.ids = s->ids, .positions = s->positions, .seqs = s->seqs, .out_rows = s->out_rows};
+    s->f->n_samples = s->f->n_forks = 0;
+    s->f->batch =
+        (struct batch){.ids = s->f->ids, .positions = s->f->positions, .seqs = s->f->seqs, .out_rows = s->f->out_rows};
     for (int decodes = 1; decodes >= 0; decodes--) {
         for (uint32_t i = 0; i < s->n_running; i++) {
             struct sequence *q = s->running[i];
@@ -210,7 +216,7 @@ static void build_batch(struct scheduler *s)
                 add_member(s, q);
             }
         }
-        s->n_decodes = decodes ? (uint32_t)s->batch.n_rows : s->n_decodes;
+        s->f->n_decodes = decodes ? (uint32_t)s->f->batch.n_rows : s->f->n_decodes;
     }
 }
 
@@ -248,7 +254,7 @@ static void emit_scores(struct scheduler *s, struct sequence *q)
     struct sample_result none = {.id = r->job->prompt[0]};
     const struct token_logprob *logprobs = first ? events_logprob(&s->events, &none, false) : NULL;
     for (uint32_t i = 0; i < q->plan.n_scores; i++) {
-        const struct token_logprob *l = events_logprob(&s->events, &s->results[q->plan.first_sample + i], true);
+        const struct token_logprob *l = events_logprob(&s->events, &s->f->results[q->plan.first_sample + i], true);
         logprobs = logprobs ? logprobs : l;
     }
     e->index = r->n_scored;
@@ -273,8 +279,8 @@ static void emit_progress(struct scheduler *s, struct sequence *q)
 static uint32_t n_results(const struct scheduler *s, const struct sequence *q)
 {
     uint32_t n = q->plan.n_scores;
-    while (q->plan.first_sample + n < s->n_samples) {
-        const struct sequence *target = s->targets[q->plan.first_sample + n];
+    while (q->plan.first_sample + n < s->f->n_samples) {
+        const struct sequence *target = s->f->targets[q->plan.first_sample + n];
         if (!q->plan.samples || !target || (target != q && !(target->request == q->request && target->plan.forked))) {
             break;
         }
@@ -286,7 +292,7 @@ static uint32_t n_results(const struct scheduler *s, const struct sequence *q)
 static bool all_finite(const struct scheduler *s, const struct sequence *q, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        if (!s->results[q->plan.first_sample + i].finite) {
+        if (!s->f->results[q->plan.first_sample + i].finite) {
             return false;
         }
     }
@@ -326,8 +332,8 @@ static void finish_scored(struct scheduler *s, struct request *r)
 static void settle_member(struct scheduler *s, struct sequence *q, uint32_t n)
 {
     struct request *r = q->request;
-    struct sequence *const *targets = &s->targets[q->plan.first_sample];
-    const struct sample_result *results = &s->results[q->plan.first_sample];
+    struct sequence *const *targets = &s->f->targets[q->plan.first_sample];
+    const struct sample_result *results = &s->f->results[q->plan.first_sample];
     uint32_t n_scores = q->plan.n_scores;
     bool samples = q->plan.samples;
     q->n_computed += q->plan.rows;
@@ -359,8 +365,8 @@ static void settle_member(struct scheduler *s, struct sequence *q, uint32_t n)
 /* A request may end while its other members are still to come: they are DONE then, and freed after the step. */
 static void settle(struct scheduler *s)
 {
-    for (int i = 0; i < s->batch.n_seqs; i++) {
-        struct sequence *q = s->members[i];
+    for (int i = 0; i < s->f->batch.n_seqs; i++) {
+        struct sequence *q = s->f->members[i];
         if (q->state != SEQUENCE_RUNNING) {
             continue;
         }
@@ -375,9 +381,9 @@ static void settle(struct scheduler *s)
 
 static void drop_forks(struct scheduler *s)
 {
-    for (uint32_t i = 0; i < s->n_samples; i++) {
-        if (s->targets[i]) {
-            s->targets[i]->plan.forked = false;
+    for (uint32_t i = 0; i < s->f->n_samples; i++) {
+        if (s->f->targets[i]) {
+            s->f->targets[i]->plan.forked = false;
         }
     }
 }
@@ -391,9 +397,9 @@ static void step_failed(struct scheduler *s, const struct error *error)
         scheduler__preempt(s, s->running[s->n_running - 1]);
         return;
     }
-    for (int i = 0; i < s->batch.n_seqs; i++) {
-        if (s->members[i]->state == SEQUENCE_RUNNING) {
-            scheduler__fail(s, s->members[i]->request, error);
+    for (int i = 0; i < s->f->batch.n_seqs; i++) {
+        if (s->f->members[i]->state == SEQUENCE_RUNNING) {
+            scheduler__fail(s, s->f->members[i]->request, error);
         }
     }
 }
@@ -411,9 +417,9 @@ static int bucket_of(uint32_t n)
 
 static void count_step(struct scheduler *s, int64_t step_ns, int64_t executor_ns)
 {
-    uint32_t n_decode = s->n_decodes, n_seqs = 0, n_rows = (uint32_t)s->batch.n_rows;
-    for (uint32_t i = 0; i < s->n_samples; i++) {
-        n_seqs += s->targets[i] != NULL;
+    uint32_t n_decode = s->f->n_decodes, n_seqs = 0, n_rows = (uint32_t)s->f->batch.n_rows;
+    for (uint32_t i = 0; i < s->f->n_samples; i++) {
+        n_seqs += s->f->targets[i] != NULL;
     }
     s->stats.steps++;
     s->stats.rows_decode += n_decode;
@@ -425,21 +431,57 @@ static void count_step(struct scheduler *s, int64_t step_ns, int64_t executor_ns
     s->stats.host_ns += (uint64_t)(step_ns - executor_ns);
 }
 
-static void execute(struct scheduler *s, int64_t start_ns)
+bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error *err)
 {
-    struct error err = {0};
-    struct tensor *ids = NULL;
     struct executor_step step = {
-        .batch = &s->batch, .rows = s->rows, .owners = s->owners, .n_samples = (int)s->n_samples};
-    int64_t before = clock_ns();
-    bool ok = s->x->ops->step(s->x, &step, &ids, &err) && s->x->ops->read(s->x, &step, ids, s->results, &err);
-    int64_t after = clock_ns();
+        .batch = &f->batch, .rows = f->rows, .owners = f->owners, .n_samples = (int)f->n_samples};
+    f->sampled = NULL;
+    bool ok = s->x->ops->step(s->x, &step, &f->sampled, err);
     if (s->step_word) {
         atomic_fetch_add_explicit((_Atomic uint64_t *)s->step_word, 1, memory_order_relaxed);
+    }
+    return ok;
+}
+
+static bool read_step(struct scheduler *s, struct flight *f, struct error *err)
+{
+    struct executor_step step = {
+        .batch = &f->batch, .rows = f->rows, .owners = f->owners, .n_samples = (int)f->n_samples};
+    return s->x->ops->read(s->x, &step, f->sampled, f->results, err);
+}
+
+/* Time that the executor took for itself: all of its calls, or what a lazy one says that it waited. */
+static int64_t executor_time(const struct scheduler *s, int64_t now_ns)
+{
+    return s->x->lazy ? (int64_t)s->x->eval_ns : now_ns;
+}
+
+/* What was enqueued behind a step that failed came from its numbers. */
+static void drop_ahead(struct scheduler *s)
+{
+    struct error ignored = {0};
+    if (s->ahead) {
+        (void)read_step(s, s->ahead, &ignored);
+        s->ahead = NULL;
+    }
+}
+
+/* s->f, planned or enqueued already, to its end. */
+static void execute(struct scheduler *s, int64_t start_ns, bool enqueued)
+{
+    struct error err = {0};
+    int64_t before = executor_time(s, clock_ns());
+    bool ok = enqueued || scheduler__enqueue_step(s, s->f, &err);
+    s->ahead = ok ? scheduler__run_ahead(s) : NULL;
+    ok = ok && read_step(s, s->f, &err);
+    int64_t after = executor_time(s, clock_ns());
+    if (enqueued) {
+        scheduler__recall_plans(s);
     }
     if (ok) {
         settle(s);
     } else {
+        drop_ahead(s);
         step_failed(s, &err);
     }
     count_step(s, clock_ns() - start_ns, after - before);
@@ -454,22 +496,37 @@ static void reap(struct scheduler *s)
     }
 }
 
-bool scheduler_step(struct scheduler *s)
+/* What was enqueued ahead, or a new plan. False: there is nothing to do. */
+static bool next_flight(struct scheduler *s, bool *enqueued)
 {
-    int64_t start_ns = clock_ns();
-    scheduler__expire(s, start_ns);
+    *enqueued = s->ahead != NULL;
+    if (*enqueued) {
+        s->f = s->ahead;
+        s->ahead = NULL;
+        return true;
+    }
     scheduler__admit(s);
     choose_rows(s);
     find_pages(s);
     build_batch(s);
-    bool ran = s->batch.n_rows > 0;
+    return s->f->batch.n_rows > 0;
+}
+
+bool scheduler_step(struct scheduler *s)
+{
+    int64_t start_ns = clock_ns();
+    bool enqueued;
+    scheduler__expire(s, start_ns);
+    bool ran = next_flight(s, &enqueued);
     if (ran) {
-        execute(s, start_ns);
+        execute(s, start_ns, enqueued);
     }
     if (ran && start_ns - s->stats_sent_ns >= STATS_EVERY_NS) {
         scheduler_emit_stats(s);
     }
     events_flush(&s->events);
-    reap(s);
+    if (!s->ahead) { /* else it may name those that ended */
+        reap(s);
+    }
     return ran;
 }

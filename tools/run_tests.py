@@ -2,8 +2,10 @@
 """Builds one configuration and runs its tests, then prints `N passed, N failed, N skipped`.
 
 Suites: the C unit tests and the replayed fuzz corpora (ctest), the live comparisons with reference implementations
-(tests/parity/check_*.py), the house rules (tools/check), the end-to-end tests (pytest in tests/e2e). With
---suite sanitizer the comparisons and rules, which say nothing more under a sanitizer, are left out.
+(tests/parity/check_*.py), the house rules (tools/check), the arm64 kernels under qemu (tools/arm64_check.py), the
+end-to-end tests (pytest in tests/e2e). With --suite sanitizer the comparisons, the rules and arm64, which say nothing more
+under a sanitizer, are left out. Where the environment has CI set, what the arm64 kernels need is installed; elsewhere they
+are skipped without it.
 """
 import argparse
 import os
@@ -83,6 +85,16 @@ def house_rules(arguments, tally):
     tally.add("make check", int(match.group(1)) if match else 0, int(match.group(2)) if match else 1)
 
 
+def arm64_kernels(arguments, tally):
+    headline("arm64 kernels under qemu")
+    command = [sys.executable, ROOT / "tools" / "arm64_check.py", "--build", arguments.build / "arm64", "--jobs", arguments.jobs]
+    done = run(command + ([] if os.environ.get("CI") else ["--installed"]), capture_output=True)
+    print(done.stdout.strip()[-8000:], done.stderr[-2000:], flush=True)
+    match = re.search(r"^arm64: (\d+) passed, (\d+) failed", done.stdout, flags=re.M)
+    passed, failed = (int(n) for n in match.groups()) if match else (0, int(done.returncode != SKIPPED))
+    tally.add("arm64 kernels", passed, failed, int(done.returncode == SKIPPED))
+
+
 def end_to_end(arguments, tally):
     headline("end to end")
     env = {**os.environ, "TANDEM": str(arguments.build / "tandem"), "TANDEM_BUILD": str(arguments.build)}
@@ -117,6 +129,7 @@ def main():
     if arguments.suite == "all":
         comparisons(arguments, tally)
         house_rules(arguments, tally)
+        arm64_kernels(arguments, tally)
     end_to_end(arguments, tally)
     print(f"took {(time.monotonic() - began) / 60:.1f} minutes")
     for name in tally.failures:

@@ -139,6 +139,7 @@ struct token_top {
 #define ENGINE_STATS_TABLE(X)                                                           \
     X(steps, "forward passes")                                                          \
     X(steps_mixed, "forward passes that held prefill and decode rows")                  \
+    X(steps_ahead, "forward passes enqueued before the one before them was read")       \
     X(rows_decode, "decode rows computed")                                              \
     X(rows_prefill, "prompt rows computed")                                             \
     X(prompt_tokens, "prompt tokens of admitted jobs")                                  \

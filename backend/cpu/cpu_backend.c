@@ -10,10 +10,8 @@
 /* ---- names ---- */
 
 static const char *const kernels_names[CPU_KERNELS_COUNT] = {
-    [CPU_KERNELS_AUTO] = "auto",
-    [CPU_KERNELS_REFERENCE] = "reference",
-    [CPU_KERNELS_AVX2] = "avx2",
-    [CPU_KERNELS_AVX512] = "avx512",
+    [CPU_KERNELS_AUTO] = "auto",     [CPU_KERNELS_REFERENCE] = "reference", [CPU_KERNELS_AVX2] = "avx2",
+    [CPU_KERNELS_AVX512] = "avx512", [CPU_KERNELS_NEON] = "neon",           [CPU_KERNELS_I8MM] = "i8mm",
 };
 
 bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *err)
@@ -24,7 +22,7 @@ bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *er
             return true;
         }
     }
-    return error_set(err, ERR_INVALID, "'%.40s' is no kernel set: auto, reference, avx2 or avx512.", name);
+    return error_set(err, ERR_INVALID, "'%.40s' is no kernel set: auto, reference, avx2, avx512, neon or i8mm.", name);
 }
 
 static const char *const kv_type_names[KV_TYPE_COUNT] = {[KV_F32] = "f32", [KV_F16] = "f16"};
@@ -148,12 +146,17 @@ static const struct backend_ops cpu_ops = {
 static const struct cpu_kernel_table *choose_kernels(enum cpu_kernels wanted, struct error *err)
 {
     struct cpu_features features = sys_cpu_features();
+    char here[64] = "";
     for (int i = 0; cpu__tables[i]; i++) {
         const struct cpu_kernel_table *t = cpu__tables[i];
         if ((wanted == CPU_KERNELS_AUTO || t->kind == wanted) && t->usable(&features))
             return t;
+        size_t n = strlen(here);
+        if (t->usable(&features))
+            snprintf(here + n, sizeof(here) - n, "%s%s", n > 0 ? ", " : "", kernels_names[t->kind]);
     }
-    error_set(err, ERR_UNSUPPORTED, "This processor cannot run the kernel set '%s'.", kernels_names[wanted]);
+    error_set(err, ERR_UNSUPPORTED, "This processor cannot run the kernel set '%s'; it has: %s.", kernels_names[wanted],
+              here);
     return NULL;
 }
 

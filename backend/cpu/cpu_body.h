@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define INLINE  static inline __attribute__((always_inline)) /* constants become code: one function per tile shape */
-#define UNROLL  _Pragma("GCC unroll 16")                     /* arrays of vectors become registers */
+#define UNROLL  _Pragma(TANDEM_UNROLL)                       /* fully: arrays of vectors become registers */
 #define ALIGNED __attribute__((aligned(64)))
 
 /* Scale of a group from the bits of its largest magnitude; false when *out is finished: all zero, or not finite. */

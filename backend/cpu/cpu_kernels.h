@@ -92,5 +92,7 @@ extern const struct cpu_kernel_table *const cpu__tables[];
 extern const struct cpu_kernel_table cpu__reference_table;
 extern const struct cpu_kernel_table cpu__avx2_table;
 extern const struct cpu_kernel_table cpu__avx512_table;
+extern const struct cpu_kernel_table cpu__neon_table;
+extern const struct cpu_kernel_table cpu__neon_i8mm_table;
 
 #endif

@@ -8,6 +8,7 @@
 #define VL         8
 #define PANELS     2
 #define TOKENS     4
+#define MULTIPLY   multiply
 #define WIDE_SHIFT 0
 
 typedef __m256 vf;
@@ -218,8 +219,14 @@ INLINE vi code_ready(vi w, int is_signed)
     return w;
 }
 
-INLINE void dot_step(vi *acc, vi *part, vi w, vi a, const int is_signed, const bool first, const bool last)
+INLINE vi act_chunk(const int8_t *q, int c)
 {
+    return vi_splat32(q + 4 * c);
+}
+
+INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, const int is_signed, const bool first, const bool last)
+{
+    (void)c;
     vi products =
         is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)) : _mm256_maddubs_epi16(w, a);
     *part = first ? products : _mm256_add_epi16(*part, products);
@@ -227,6 +234,7 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, const int is_signed, const b
         *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(*part, _mm256_set1_epi16(1)));
 }
 
+#include "backend/cpu/cpu_codes_body.h"
 #include "backend/cpu/cpu_packed_body.h"
 
 #define ATTEND_QUERIES 2

@@ -8,6 +8,7 @@
 #define VL         16
 #define PANELS     2
 #define TOKENS     6
+#define MULTIPLY   multiply
 #define WIDE_SHIFT 7
 
 typedef __m512 vf;
@@ -219,8 +220,14 @@ INLINE vi code_ready(vi w, const int is_signed)
     return is_signed ? _mm512_xor_si512(w, _mm512_set1_epi8((char)0x80)) : w;
 }
 
-INLINE void dot_step(vi *acc, vi *part, vi w, vi a, const int is_signed, const bool first, const bool last)
+INLINE vi act_chunk(const int8_t *q, int c)
 {
+    return vi_splat32(q + 4 * c);
+}
+
+INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, const int is_signed, const bool first, const bool last)
+{
+    (void)c;
     (void)part;
     (void)is_signed;
     (void)first;
@@ -228,6 +235,7 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, const int is_signed, const b
     *acc = _mm512_dpbusd_epi32(*acc, w, a);
 }
 
+#include "backend/cpu/cpu_codes_body.h"
 #include "backend/cpu/cpu_packed_body.h"
 
 #define ATTEND_QUERIES 4

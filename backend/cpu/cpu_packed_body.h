@@ -1,57 +1,18 @@
 /* Products with packed weights, for any vector width: the body of the files that define an instruction set's primitives
- * (cpu_kernels_avx2.c, cpu_kernels_avx512.c) and then include this once. Not a header of its own.
+ * and include cpu_codes_body.h, and then this once. Not a header of its own.
  *
  * A tile is PANELS panels (each VL rows, cpu_pack.h) by up to TOKENS tokens. A vector of codes is decoded once and
- * multiplied with a chunk of each token, 4 columns at a time; PANELS x TOKENS accumulators keep the multipliers busy.
- * Each (row, token) goes through the same steps whatever else is in the tile: a = sum of codes times q of a group (or
- * half a group), exact in integers f = f + (a * scale) * d          f = f + offset * (sum of the group's activations)
+ * multiplied with a chunk of each token; PANELS x TOKENS accumulators keep the multipliers busy. Each (row, token) goes
+ * through the same steps whatever else is in the tile:
+ *     a = sum of codes times q of a group (or half a group), exact in integers, in any order
+ *     f = f + (a * scale) * d          f = f + offset * (sum of the group's activations)
  *
- * Primitives expected:
- *     VL, vf, vi                       lanes (= rows of a panel); vectors of VL floats, of 4 VL bytes
- *     PANELS, TOKENS                   of the largest tile
- *     vf_zero vf_fma vf_splat vf_store vf_load vf_of_i32(vi)   vf_load_f16 vf_load_u8 vf_load_i8: VL of them as floats
- *     vi_load vi_and vi_or vi_splat32 vi_splat8 vi_srl16 vi_sll16 (by bits, in 16-bit lanes; or more) vi_load_u8: as
- * int32 vi_table(p)                      16 bytes, repeated in each 128-bit lane; vi_lookup(table, indexes below 16)
- *     dot_step(&acc, &part, w, a, kind, first, last): acc += w . a, by way of part between first and last
- *     WIDE_SHIFT                       how codes of 8 bits become what dot_step wants: see enum code_kind */
-
-/* Codes as dot_step takes them. */
-enum code_kind {
-    CODE_UNSIGNED, /* code + offset, unsigned and at most 63 */
-    CODE_SIGNED,   /* 8 bits; dot_step multiplies (code + 128) where WIDE_SHIFT is 7, the code itself where it is 0 */
-};
-
-struct code_spec {
-    int low, high; /* bits */
-    enum code_kind kind;
-    int shift;           /* offset is 1 << shift; 0: none */
-    const int8_t *table; /* of CODE_SIGNED, or, with the offset added, of CODE_UNSIGNED; NULL: none */
-    enum pack_scales scales;
-    int run; /* chunks whose products may be summed in 16 bits */
-};
-
-#define VECTOR_SIZE (4 * VL)
-
-INLINE vi decode(const struct code_spec s, const uint8_t *codes, vi table, const int c)
-{
-    vi x;
-    if (s.low == 8)
-        x = vi_load(codes + c * VECTOR_SIZE);
-    else if (s.low == 4)
-        x = vi_and(vi_srl16(vi_load(codes + c / 2 * VECTOR_SIZE), c % 2 * 4), vi_splat8(15));
-    else
-        x = vi_and(vi_srl16(vi_load(codes + c / 4 * VECTOR_SIZE), c % 4 * 2), vi_splat8(3));
-    if (s.high == 1) {
-        vi h = vi_load(codes + s.low * VECTOR_SIZE);
-        h = c > s.low ? vi_srl16(h, c - s.low) : vi_sll16(h, s.low - c);
-        x = vi_or(x, vi_and(h, vi_splat8(1 << s.low)));
-    } else if (s.high == 2) {
-        vi h = vi_load(codes + (s.low + c / 4) * VECTOR_SIZE);
-        h = c % 4 == 3 ? vi_srl16(h, 2) : vi_sll16(h, 4 - c % 4 * 2);
-        x = vi_or(x, vi_and(h, vi_splat8(0x30)));
-    }
-    return s.table ? vi_lookup(table, x) : x;
-}
+ * Primitives expected besides those of the codes:
+ *     vf, vf_zero vf_fma vf_splat vf_store vf_load: a vector of VL floats, with the operators of C
+ *     vf_load_f16 vf_load_u8 vf_load_i8: VL of them as floats; vf_of_i32(vi)
+ *     vi_zero vi_splat32 vi_sll32
+ *     WIDE_SHIFT: how codes of 8 bits become what is multiplied, see enum code_kind
+ *     MULTIPLY: the function for the products of chunks, multiply of cpu_codes_body.h or one like it */
 
 /* ---- scales ---- */
 
@@ -59,11 +20,6 @@ INLINE vi decode(const struct code_spec s, const uint8_t *codes, vi table, const
 struct panel_scales {
     vf scale[2], offset[2];
 };
-
-INLINE int halves(const struct code_spec s)
-{
-    return s.scales == PACK_K16 || s.scales == PACK_K16_MIN ? 2 : 1;
-}
 
 INLINE bool has_offsets(const struct code_spec s)
 {
@@ -167,7 +123,7 @@ INLINE void run_chunks(const struct code_spec s, const uint8_t *const *codes, vi
 {
     const int n_chunks = 8 / halves(s), begin = half * n_chunks;
     const int shift = s.kind == CODE_SIGNED ? WIDE_SHIFT : s.shift;
-    vi acc[PANELS][TOKENS], part[PANELS][TOKENS];
+    vi acc[PANELS][TOKENS];
     UNROLL for (int t = 0; t < n_tokens; t++)
     {
         vi start = vi_zero();
@@ -175,18 +131,7 @@ INLINE void run_chunks(const struct code_spec s, const uint8_t *const *codes, vi
             start = vi_sll32(vi_splat32(halves(s) == 2 ? &x[t]->minus_q16[half] : &x[t]->minus_q), shift);
         UNROLL for (int p = 0; p < n_panels; p++) acc[p][t] = start;
     }
-    UNROLL for (int c = begin; c < begin + n_chunks; c++)
-    {
-        vi w[PANELS];
-        UNROLL for (int p = 0; p < n_panels; p++) w[p] = code_ready(decode(s, codes[p], table, c), s.kind);
-        UNROLL for (int t = 0; t < n_tokens; t++)
-        {
-            vi a = vi_splat32(x[t]->q + 4 * c);
-            UNROLL for (int p = 0; p < n_panels; p++)
-                dot_step(&acc[p][t], &part[p][t], w[p], a, s.kind, c % s.run == 0 || c == begin,
-                         c % s.run == s.run - 1 || c == begin + n_chunks - 1);
-        }
-    }
+    MULTIPLY(s, codes, table, x, begin, n_chunks, n_panels, n_tokens, acc);
     UNROLL for (int t = 0; t < n_tokens; t++)
     {
         vf d = vf_splat(&x[t]->d), sum = vf_splat(halves(s) == 2 ? &x[t]->sum16[half] : &x[t]->sum);

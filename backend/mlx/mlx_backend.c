@@ -268,6 +268,11 @@ static void backend_free(struct backend *base)
     free(be);
 }
 
+static uint64_t eval_ns(const struct backend *base)
+{
+    return mlx_eval_ns(((const struct mlx_backend *)base)->m);
+}
+
 static const struct backend_ops mlx_ops = {
     .name = "mlx",
     .lazy = true,
@@ -301,6 +306,7 @@ static const struct backend_ops mlx_ops = {
     .sample = mlx__sample,
     .read_f32 = read_f32,
     .read_samples = mlx__read_samples,
+    .eval_ns = eval_ns,
 };
 
 /* A sixteenth of what MLX may hold stays in its cache of freed buffers; all of a working set is wired. */

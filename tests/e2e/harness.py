@@ -38,7 +38,7 @@ def sanitizer():
 
 
 SANITIZER = sanitizer()
-PATIENCE = 8 if SANITIZER else 1  # factor of every time-out
+PATIENCE = 8 if SANITIZER else 4 if BACKEND != "cpu" else 1  # factor of every time-out
 
 
 # ---- models ----

@@ -15,6 +15,8 @@ import pytest
 from ask import chat, text
 from harness import PATIENCE, ROOT, SMOLLM, TANDEM, Server, models_folder
 
+DEFAULT_BACKEND = pytest.mark.cpu_only("it compares with the program's default backend")
+
 COMMANDS = ["serve", "run", "inspect", "list"]
 USAGE, MISSING, BAD_FILE = 2, 66, 65
 
@@ -131,6 +133,7 @@ def test_files_that_are_no_models(tmp_path, smollm_path):
 
 # ---- run ----
 
+@DEFAULT_BACKEND
 def test_run_answers_on_stdout(smollm, smollm_path):
     arguments = ["run", smollm_path, "Name three colors.", "--temperature", "0", "--max-tokens", "12", "--threads", "2"]
     out = works(*arguments)
@@ -138,6 +141,7 @@ def test_run_answers_on_stdout(smollm, smollm_path):
     assert works("run", smollm_path, *arguments[3:], stdin="Name three colors.") == out, "the prompt may come from a pipe"
 
 
+@DEFAULT_BACKEND
 def test_run_raw_and_seed(smollm, smollm_path):
     arguments = ["run", smollm_path, "Once upon", "a time", "--raw", "--max-tokens", "8", "--seed", "5"]
     out = works(*arguments)

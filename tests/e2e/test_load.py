@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import PATIENCE, SANITIZER, Server, chunks, parse_events, stream_text, together
+from harness import BACKEND, PATIENCE, SANITIZER, Server, chunks, parse_events, stream_text, together
 from script_rules import PLAIN
 
 N_STREAMS, N_LEAVERS = 64, 16
@@ -175,7 +175,10 @@ def test_nothing_leaks_over_1000_requests(tiny_path):
         assert server.stats()["pages_referenced"] == 0 and server.stats()["pages_total"] == pages
         if not SANITIZER:  # a sanitizer keeps freed memory, to find its uses
             growth = [after - before for before, after in zip(resident, resident_after, strict=True)]
-            assert max(growth) < 8 * MIB, f"gateway and engine have grown by {growth} bytes"
+            stats = server.stats()
+            # On MLX cached pages are memory of the engine's own; the cpu backend's lie in the pool.
+            cached = stats["pages_cached"] * stats["kv_size"] // pages if BACKEND != "cpu" else 0
+            assert max(growth) < 8 * MIB + cached, f"gateway and engine have grown by {growth} bytes"
         assert server.metrics()[("tandem_http_parse_errors_total", frozenset())] == 0
 
 

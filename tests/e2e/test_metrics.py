@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from harness import Server, buckets, chunks, metric
+from harness import BACKEND, Server, buckets, chunks, metric
 
 HISTOGRAMS = ["tandem_time_to_first_token_seconds", "tandem_inter_token_seconds", "tandem_request_seconds",
               "tandem_rows_per_step", "tandem_sampled_rows_per_step"]
@@ -124,7 +124,7 @@ def test_status(server):
     assert 0 < status["memory"]["gateway_resident"] < status["memory"]["system_total"]
     model = status["models"][0]
     assert model["model"] == 'na"me\\x' and model["state"] == "ready" and model["failure"] is None
-    assert model["engine"]["pid"] and model["engine"]["backend"].startswith("cpu ")
+    assert model["engine"]["pid"] and model["engine"]["backend"].startswith(f"{BACKEND} ")
     assert model["engine"]["stats"]["pages_total"] > 0
     assert model["ttft"]["p50_ms"] <= model["ttft"]["p95_ms"] <= model["ttft"]["p99_ms"]
 

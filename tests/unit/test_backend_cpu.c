@@ -1,5 +1,5 @@
 /* The cpu backend through its interface: ops against sums in f64, and batch invariance bit for bit: a row alone and
- * among others, 1 thread and 3, prefill whole and in chunks, other pages. */
+ * among others, 1 thread and 3, prefill whole and in chunks, other pages. A pattern as argument chooses tests. */
 #include "backend/backend.h"
 #include "base/array.h"
 #include "base/sys_cpu.h"
@@ -172,15 +172,28 @@ struct attention_data {
     const struct attention_case *c;
     int n;
     float *q, *k, *v, *sinks;
+    double *stored_k, *stored_v; /* as the cache keeps them */
 };
 
-static struct attention_data make_attention(const struct attention_case *c, int n)
+static double *as_stored(enum kv_type type, const float *x, size_t n)
+{
+    double *out = malloc(n * sizeof(double));
+    assert_non_null(out);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (double)(type == KV_F16 ? f16_to_f32(f32_to_f16(x[i])) : x[i]);
+    return out;
+}
+
+static struct attention_data make_attention(const struct attention_case *c, enum kv_type type, int n)
 {
     struct attention_data a = {.c = c, .n = n};
     a.q = random_floats((size_t)(n * c->n_heads * c->k_dim), 2);
-    a.k = random_floats((size_t)(n * c->n_kv_heads * c->k_dim), 2);
-    a.v = random_floats((size_t)(n * c->n_kv_heads * c->v_dim), 2);
+    size_t k_size = (size_t)(n * c->n_kv_heads * c->k_dim), v_size = (size_t)(n * c->n_kv_heads * c->v_dim);
+    a.k = random_floats(k_size, 2);
+    a.v = random_floats(v_size, 2);
     a.sinks = random_floats((size_t)c->n_heads, 2);
+    a.stored_k = as_stored(type, a.k, k_size);
+    a.stored_v = as_stored(type, a.v, v_size);
     return a;
 }
 
@@ -190,11 +203,8 @@ static void free_attention(struct attention_data *a)
     free(a->k);
     free(a->v);
     free(a->sinks);
-}
-
-static double stored(enum kv_type type, float x)
-{
-    return (double)(type == KV_F16 ? f16_to_f32(f32_to_f16(x)) : x);
+    free(a->stored_k);
+    free(a->stored_v);
 }
 
 static bool sees(const struct attention_case *c, int position, int key)
@@ -205,16 +215,16 @@ static bool sees(const struct attention_case *c, int position, int key)
 }
 
 /* One head of one position, in f64. */
-static void exact_attention(const struct attention_data *a, enum kv_type type, int t, int head, double *out)
+static void exact_attention(const struct attention_data *a, int t, int head, double *out)
 {
     const struct attention_case *c = a->c;
     int kv = head / (c->n_heads / c->n_kv_heads);
     double s[POSITIONS], top = c->sinks ? (double)a->sinks[head] : -INFINITY, total = 0;
     for (int j = 0; j < a->n; j++) {
         double dot = 0;
-        for (int d = 0; d < c->k_dim; d++)
+        for (int d = 0; d < c->k_dim && sees(c, t, j); d++)
             dot += (double)a->q[(t * c->n_heads + head) * c->k_dim + d] *
-                   stored(type, a->k[(j * c->n_kv_heads + kv) * c->k_dim + d]);
+                   a->stored_k[(j * c->n_kv_heads + kv) * c->k_dim + d];
         dot *= 1 / sqrt((double)c->k_dim);
         s[j] = c->softcap > 0 ? (double)c->softcap * tanh(dot / (double)c->softcap) : dot;
         if (sees(c, t, j) && s[j] > top)
@@ -226,8 +236,8 @@ static void exact_attention(const struct attention_data *a, enum kv_type type, i
     for (int j = 0; j < a->n; j++) {
         double p = sees(c, t, j) ? exp(s[j] - top) : 0;
         total += p;
-        for (int d = 0; d < c->v_dim; d++)
-            out[d] += p * stored(type, a->v[(j * c->n_kv_heads + kv) * c->v_dim + d]);
+        for (int d = 0; d < c->v_dim && p > 0; d++)
+            out[d] += p * a->stored_v[(j * c->n_kv_heads + kv) * c->v_dim + d];
     }
     for (int d = 0; d < c->v_dim; d++)
         out[d] /= total;
@@ -293,12 +303,12 @@ static void check_attention_case(enum cpu_kernels kernels, const struct attentio
         return;
     static const int lengths[] = {1, 5, 31, 32, 33, 70, 100};
     for (size_t l = 0; l < ARRAY_LEN(lengths); l++) {
-        struct attention_data a = make_attention(c, lengths[l]);
+        struct attention_data a = make_attention(c, type, lengths[l]);
         float *out = run_attention(be, &a, type, a.n, false);
         double wanted[256];
         for (int t = 0; t < a.n; t++) {
             for (int h = 0; h < c->n_heads; h++) {
-                exact_attention(&a, type, t, h, wanted);
+                exact_attention(&a, t, h, wanted);
                 for (int d = 0; d < c->v_dim; d++) {
                     double got = (double)out[(t * c->n_heads + h) * c->v_dim + d];
                     if (!(fabs(got - wanted[d]) < 2e-5))
@@ -348,6 +358,18 @@ static void test_attention_avx512(void **state)
 {
     (void)state;
     check_attention(CPU_KERNELS_AVX512);
+}
+
+static void test_attention_neon(void **state)
+{
+    (void)state;
+    check_attention(CPU_KERNELS_NEON);
+}
+
+static void test_attention_i8mm(void **state)
+{
+    (void)state;
+    check_attention(CPU_KERNELS_I8MM);
 }
 
 /* ---- a layer: everything but attention ---- */
@@ -470,10 +492,22 @@ static void test_layer_avx512(void **state)
     check_layers(CPU_KERNELS_AVX512);
 }
 
+static void test_layer_neon(void **state)
+{
+    (void)state;
+    check_layers(CPU_KERNELS_NEON);
+}
+
+static void test_layer_i8mm(void **state)
+{
+    (void)state;
+    check_layers(CPU_KERNELS_I8MM);
+}
+
 /* The fast kernels against the reference: int8 activations cost about a percent. */
 static void test_kernels_agree(void **state)
 {
-    static const enum cpu_kernels fast[] = {CPU_KERNELS_AVX2, CPU_KERNELS_AVX512};
+    static const enum cpu_kernels fast[] = {CPU_KERNELS_AVX2, CPU_KERNELS_AVX512, CPU_KERNELS_NEON, CPU_KERNELS_I8MM};
     int n = 8, size = n * LAYER_COLS;
     float *a = malloc((size_t)size * sizeof(float)), *b = malloc((size_t)size * sizeof(float));
     (void)state;
@@ -499,6 +533,34 @@ static void test_kernels_agree(void **state)
     }
     free(a);
     free(b);
+}
+
+/* Every name is known everywhere; a set of another processor is refused, and what there is named. */
+static void test_kernel_sets(void **state)
+{
+    static const char *const names[] = {"auto", "reference", "avx2", "avx512", "neon", "i8mm"};
+    int n_refused = 0;
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct cpu_backend_options o = {.n_threads = 1};
+        struct error err = {0};
+        assert_true(cpu_kernels_parse(names[i], &o.kernels, &err));
+        struct backend *be = cpu_backend_create(&o, &err);
+        if (be) {
+            be->ops->free(be);
+            continue;
+        }
+        n_refused++;
+        assert_true(i >= 2);
+        assert_int_equal(err.code, ERR_UNSUPPORTED);
+        assert_non_null(strstr(err.msg, names[i]));
+        assert_non_null(strstr(err.msg, "reference"));
+    }
+    assert_true(n_refused >= 2);
+    struct error err = {0};
+    enum cpu_kernels none;
+    assert_false(cpu_kernels_parse("sse", &none, &err));
+    assert_int_equal(err.code, ERR_INVALID);
 }
 
 /* ---- rope, embedding, rows ---- */
@@ -533,7 +595,8 @@ static void test_rope_angles(void **state)
 
 static void test_embedding_is_exact(void **state)
 {
-    static const enum cpu_kernels kinds[] = {CPU_KERNELS_REFERENCE, CPU_KERNELS_AVX2, CPU_KERNELS_AVX512};
+    static const enum cpu_kernels kinds[] = {CPU_KERNELS_REFERENCE, CPU_KERNELS_AVX2, CPU_KERNELS_AVX512,
+                                             CPU_KERNELS_NEON, CPU_KERNELS_I8MM};
     float out[POSITIONS * 256], wanted[POSITIONS * 256];
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
@@ -716,16 +779,21 @@ static void test_bad_weights_are_refused(void **state)
     be->ops->free(be);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention_reference),
         cmocka_unit_test(test_attention_avx2),
         cmocka_unit_test(test_attention_avx512),
+        cmocka_unit_test(test_attention_neon),
+        cmocka_unit_test(test_attention_i8mm),
         cmocka_unit_test(test_layer_reference),
         cmocka_unit_test(test_layer_avx2),
         cmocka_unit_test(test_layer_avx512),
+        cmocka_unit_test(test_layer_neon),
+        cmocka_unit_test(test_layer_i8mm),
         cmocka_unit_test(test_kernels_agree),
+        cmocka_unit_test(test_kernel_sets),
         cmocka_unit_test(test_rope_angles),
         cmocka_unit_test(test_embedding_is_exact),
         cmocka_unit_test(test_rows),
@@ -735,5 +803,7 @@ int main(void)
         cmocka_unit_test(test_failed_step),
         cmocka_unit_test(test_bad_weights_are_refused),
     };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -257,14 +257,13 @@ static void test_all_types_have_products(void **state)
 
 static void test_panels_keep_values(void **state)
 {
-    static const int widths[] = {8, 16};
-    static const struct cpu_kernel_table table8 = {.pack_rows = 8}, table16 = {.pack_rows = 16};
+    static const struct cpu_kernel_table tables[] = {{.pack_rows = 4}, {.pack_rows = 8}, {.pack_rows = 16}};
     (void)state;
     for (int type = 0; type < DTYPE_COUNT; type++) {
         const struct pack_format *f = pack_format((enum dtype)type);
-        for (size_t i = 0; f && i < ARRAY_LEN(widths); i++) {
-            int rows = widths[i], n_in = 512;
-            struct matrix m = make_matrix(i == 0 ? &table8 : &table16, (enum dtype)type, 21, n_in, -1);
+        for (size_t i = 0; f && i < ARRAY_LEN(tables); i++) {
+            int rows = tables[i].pack_rows, n_in = 512;
+            struct matrix m = make_matrix(&tables[i], (enum dtype)type, 21, n_in, -1);
             size_t panel = pack_panel_size(f, rows, n_in);
             float *row = buffer((size_t)n_in * sizeof(float));
             for (size_t r = 0; r < m.n_out; r++) {

@@ -59,7 +59,7 @@ def hexed(values, dtype):
 
 def load_random(spec):
     config = spec.hf_config()
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     state = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in spec.state_dict().items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected and set(missing) <= ({"lm_head.weight"} if spec.tied else set()), (missing, unexpected)
@@ -129,6 +129,7 @@ def logits_at(model, ids, positions):
     hidden = model.model(torch.tensor([ids]), use_cache=False).last_hidden_state[0, positions]
     logits = model.lm_head(hidden)
     cap = getattr(model.config, "final_logit_softcapping", None)
+    logits = logits / getattr(model.config, "logits_scaling", 1)  # Granite
     return (torch.tanh(logits / cap) * cap if cap else logits).double().numpy()
 
 
@@ -170,7 +171,7 @@ def vector_lines(model, name, text, prompts, n_greedy, decode=None):
 
 def decisive_prompts(model, spec):
     """One shorter and one longer than the windows, whose greedy text has no close call: random logits have many."""
-    for length in (16, 64):
+    for length in spec.prompts:
         for i in range(100):
             prompt = spec.ids("prompt %d of %d" % (i, length), length)
             if min(greedy(model, prompt, 64)[1]) > 0.02:
@@ -181,7 +182,7 @@ def decisive_prompts(model, spec):
 def random_vectors(spec):
     model = load_random(spec)
     lines = ["model " + spec.name]
-    if spec.rope.get("rope_type") == "llama3":
+    if spec.more.get("rope_scaling", {}).get("rope_type") == "llama3":
         lines += ["rope_scaling llama3:8", "rope_freqs " + hexed(rope_freqs(spec), "<f4")]
     return lines + vector_lines(model, spec.name, spec.ids("text", spec.n_text), decisive_prompts(model, spec), 64)
 
@@ -249,7 +250,7 @@ def main():
     wanted = lambda name: not arguments.names or name in arguments.names
     stale = []
     for spec in filter(lambda s: wanted(s.name), MODELS):
-        finish(OUT / (spec.name + ".json"), json.dumps(spec.description(), indent=1) + "\n", arguments.check, stale)
+        finish(OUT / (spec.name + ".json"), spec.description_text(), arguments.check, stale)
         finish(OUT / (spec.name + ".vec"), header + "\n".join(random_vectors(spec)) + "\n", arguments.check, stale)
     for name, file in REAL.items():
         path = arguments.models / file

@@ -1,13 +1,16 @@
-"""The small random models of the parity tests: for each, a description for tests/support/random_model.h and the same
-model as a configuration and a state dict of `transformers`.
+"""The small random models of the parity tests: for each, a description for tests/support/random_model.h and
+random_folder.h, and the same model as a configuration and a state dict of `transformers`.
 
 The weights are large enough that the logits spread (standard deviation of at least 2) and attention is peaked, and the
-epsilons and caps lie where they matter, so that a wrong field of the configuration shows.
+epsilons and caps lie where they matter, so that a wrong field of the configuration shows. The configuration is a
+config.json as the Hub has it: what `transformers` makes of it is the truth.
 """
+import json
+
 import numpy as np
 import random_model
 
-# part of a layer: (name in GGUF, name in transformers)
+# part of a layer: (name in GGUF, name in a folder)
 ATTENTION = [
     ("attn_norm.weight", "input_layernorm.weight"),
     ("attn_q.weight", "self_attn.q_proj.weight"),
@@ -20,12 +23,20 @@ MLP = [
     ("ffn_up.weight", "mlp.up_proj.weight"),
     ("ffn_down.weight", "mlp.down_proj.weight"),
 ]
+FUSED = [  # Phi-3
+    ("attn_norm.weight", "input_layernorm.weight"),
+    ("attn_qkv.weight", "self_attn.qkv_proj.weight"),
+    ("attn_output.weight", "self_attn.o_proj.weight"),
+    ("ffn_up.weight", "mlp.gate_up_proj.weight"),
+    ("ffn_down.weight", "mlp.down_proj.weight"),
+]
 NORM = [("ffn_norm.weight", "post_attention_layernorm.weight")]
 POST_NORMS = [
     ("post_attention_norm.weight", "post_attention_layernorm.weight"),
     ("ffn_norm.weight", "pre_feedforward_layernorm.weight"),
     ("post_ffw_norm.weight", "post_feedforward_layernorm.weight"),
 ]
+POST_NORMS_ALONE = [POST_NORMS[0], POST_NORMS[2]]
 QK_NORM = [("attn_q_norm.weight", "self_attn.q_norm.weight"), ("attn_k_norm.weight", "self_attn.k_norm.weight")]
 QKV_BIAS = [(f"attn_{p}.bias", f"self_attn.{p}_proj.bias") for p in "qkv"]
 OUT_BIAS = [("attn_output.bias", "self_attn.o_proj.bias")]
@@ -37,43 +48,129 @@ SCALES = {
     "post_attention_norm.weight": (0.2, 1), "post_ffw_norm.weight": (0.2, 1),
     "attn_q_norm.weight": (0.2, 1.5), "attn_k_norm.weight": (0.2, 1.5),
     "attn_q.weight": (0.25, 0), "attn_k.weight": (0.25, 0), "attn_v.weight": (0.2, 0), "attn_output.weight": (0.15, 0),
+    "attn_qkv.weight": (0.25, 0),
     "ffn_gate.weight": (0.2, 0), "ffn_up.weight": (0.15, 0), "ffn_down.weight": (0.15, 0),
+    "ffn_gate_inp.weight": (0.3, 0), "ffn_gate_exps.weight": (0.2, 0), "ffn_up_exps.weight": (0.2, 0),
+    "ffn_down_exps.weight": (0.2, 0),
     "attn_q.bias": (0.7, 0), "attn_k.bias": (0.7, 0), "attn_v.bias": (0.5, 0), "attn_output.bias": (0.5, 0),
 }
 
 
-class RandomModel:
-    """n_*: shapes; layer: pairs of names; scaling: GGUF keys and the parameters of transformers for RoPE."""
+# the experts of one layer by layout: (name in a folder, names in GGUF); "*" stands for the expert's number
+HF_EXPERTS = {
+    "each": [("mlp.gate.weight", ["inp"]), ("mlp.experts.*.gate_proj.weight", ["gate"]),
+             ("mlp.experts.*.up_proj.weight", ["up"]), ("mlp.experts.*.down_proj.weight", ["down"])],
+    "fused": [("mlp.gate.weight", ["inp"]), ("mlp.experts.gate_up_proj", ["gate", "up"]),
+              ("mlp.experts.down_proj", ["down"])],
+    "switch": [("mlp.gate.weight", ["inp"]), ("mlp.switch_mlp.gate_proj.weight", ["gate"]),
+               ("mlp.switch_mlp.up_proj.weight", ["up"]), ("mlp.switch_mlp.down_proj.weight", ["down"])],
+}
+MIXTRAL_EXPERTS = {
+    "each": [("block_sparse_moe.gate.weight", ["inp"]), ("block_sparse_moe.experts.*.w1.weight", ["gate"]),
+             ("block_sparse_moe.experts.*.w3.weight", ["up"]), ("block_sparse_moe.experts.*.w2.weight", ["down"])],
+    "fused": HF_EXPERTS["fused"],
+    "switch": [(n.replace("mlp.", "block_sparse_moe.", 1), parts) for n, parts in HF_EXPERTS["switch"]],
+}
+EXPERT_NAMES = {"inp": "ffn_gate_inp.weight", "gate": "ffn_gate_exps.weight", "up": "ffn_up_exps.weight",
+                "down": "ffn_down_exps.weight"}
 
-    def __init__(self, name, arch, seed, layer, n_layers=4, n_embd=64, n_heads=4, n_kv=2, head=16, n_ff=96, vocab=320,
-                 eps=0.02, context=512, base=10000.0, tied=False, scales=None, meta=None, rope=None, spec=None, n_text=160,
-                 extra=None):
-        self.name, self.arch, self.seed, self.layer = name, arch, seed, layer
+# families by their model_type: general.architecture, class, families whose converter permutes Q and K
+GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "qwen3_moe": "qwen3moe"}
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2", "qwen3": "Qwen3",
+           "qwen3_moe": "Qwen3Moe", "gemma2": "Gemma2", "gemma3_text": "Gemma3", "smollm3": "SmolLM3", "phi3": "Phi3",
+           "granite": "Granite", "olmo2": "Olmo2"}
+PERMUTED = ("llama", "smollm3", "granite")
+
+
+class RandomModel:
+    """n_*: shapes; layer: pairs of names; meta: further GGUF keys; config: further members of config.json, which also
+    take the place of those that all have (None: left out); values: tensors of GGUF alone; experts: (number, layouts,
+    dense layers)."""
+
+    def __init__(self, name, model_type, seed, layer, n_layers=4, n_embd=64, n_heads=4, n_kv=2, head=16, n_ff=96,
+                 vocab=320, eps=0.02, context=512, base=10000.0, tied=False, scales=None, meta=None, config=None,
+                 n_text=160, values=None, experts=(0, {}, ()), prompts=(16, 64)):
+        self.name, self.model_type, self.seed, self.layer = name, model_type, seed, layer
+        self.arch = GGUF.get(model_type, model_type)
         self.n_layers, self.n_embd, self.n_heads, self.n_kv, self.head = n_layers, n_embd, n_heads, n_kv, head
         self.n_ff, self.vocab, self.eps, self.context, self.base, self.tied = n_ff, vocab, eps, context, base, tied
         self.scales = dict(SCALES, **(scales or {}))
-        self.meta, self.rope, self.spec = meta or {}, rope or {"rope_type": "default"}, spec
-        self.n_text, self.extra = n_text, extra or {}
+        self.meta, self.more, self.values = meta or {}, config or {}, values or {}
+        self.n_text, self.prompts = n_text, prompts
+        self.n_experts, self.layouts, self.dense = experts
 
-    def shape(self, name):
+    def shape(self, kind):
         q, kv = self.n_heads * self.head, self.n_kv * self.head
-        e, f = self.n_embd, self.n_ff
+        e, f, x = self.n_embd, self.n_ff, self.n_experts
+        fused = self.layer[:len(FUSED)] == FUSED
+        rows = self.model_type == "olmo2"
         return {
             "token_embd.weight": (self.vocab, e), "output.weight": (self.vocab, e), "attn_q.weight": (q, e),
-            "attn_k.weight": (kv, e), "attn_v.weight": (kv, e), "attn_output.weight": (e, q), "ffn_gate.weight": (f, e),
-            "ffn_up.weight": (f, e), "ffn_down.weight": (e, f), "attn_q.bias": (q,), "attn_k.bias": (kv,),
-            "attn_v.bias": (kv,), "attn_q_norm.weight": (self.head,), "attn_k_norm.weight": (self.head,),
-        }.get(name, (e,))
+            "attn_k.weight": (kv, e), "attn_v.weight": (kv, e), "attn_qkv.weight": (q + 2 * kv, e),
+            "attn_output.weight": (e, q), "ffn_gate.weight": (f, e), "ffn_up.weight": (2 * f if fused else f, e),
+            "ffn_down.weight": (e, f), "attn_q.bias": (q,), "attn_k.bias": (kv,), "attn_v.bias": (kv,),
+            "attn_q_norm.weight": (q if rows else self.head,), "attn_k_norm.weight": (kv if rows else self.head,),
+            "ffn_gate_inp.weight": (x, e), "ffn_gate_exps.weight": (x, f, e), "ffn_up_exps.weight": (x, f, e),
+            "ffn_down_exps.weight": (x, e, f),
+        }.get(kind, (e,))
 
-    def names(self):
-        """(name in GGUF, kind, name in transformers) of all tensors."""
-        yield "token_embd.weight", "token_embd.weight", "model.embed_tokens.weight"
-        yield "output_norm.weight", "output_norm.weight", "model.norm.weight"
-        if not self.tied:
-            yield "output.weight", "output.weight", "lm_head.weight"
+    def has_experts(self, layer):
+        return self.n_experts > 0 and layer not in self.dense
+
+    def layer_pairs(self, i):
+        fused = self.layer[:len(FUSED)] == FUSED
+        return self.layer + ([] if self.has_experts(i) or fused else MLP)
+
+    def gguf_tensors(self):
+        """(name, kind) of all tensors."""
+        for name in ["token_embd.weight", "output_norm.weight"] + ([] if self.tied else ["output.weight"]):
+            yield name, name
         for i in range(self.n_layers):
-            for ours, theirs in self.layer:
-                yield f"blk.{i}.{ours}", ours, f"model.layers.{i}.{theirs}"
+            kinds = [ours for ours, _ in self.layer_pairs(i)]
+            for kind in kinds + (list(EXPERT_NAMES.values()) if self.has_experts(i) else []):
+                yield f"blk.{i}.{kind}", kind
+
+    def folder_tensor(self, name, kinds, prefix=""):
+        """As tests/support/random_folder.h describes it."""
+        tensor = {"name": name, "parts": [prefix + k for k in kinds]}
+        if self.arch in PERMUTED and kinds[0].startswith(("attn_q.", "attn_k.")):
+            tensor["unpermute"] = self.n_heads if kinds[0].startswith("attn_q.") else self.n_kv
+        if self.arch.startswith("gemma") and kinds[0].endswith("norm.weight"):
+            tensor["minus"] = 1
+        return tensor
+
+    def folder_tensors(self):
+        """All but those of experts."""
+        tensors = [self.folder_tensor("model.embed_tokens.weight", ["token_embd.weight"]),
+                   self.folder_tensor("model.norm.weight", ["output_norm.weight"])]
+        if not self.tied:
+            tensors.append(self.folder_tensor("lm_head.weight", ["output.weight"]))
+        for i in range(self.n_layers):
+            tensors += [self.folder_tensor(f"model.layers.{i}.{theirs}", [ours], f"blk.{i}.")
+                        for ours, theirs in self.layer_pairs(i)]
+        return tensors
+
+    def expert_tensors(self, layout):
+        tensors = []
+        for i in filter(self.has_experts, range(self.n_layers)):
+            for name, parts in self.layouts[layout]:
+                tensor = self.folder_tensor(f"model.layers.{i}.{name}", [EXPERT_NAMES[p] for p in parts], f"blk.{i}.")
+                each = [dict(tensor, name=tensor["name"].replace("*", str(x)), expert=x) for x in range(self.n_experts)]
+                tensors += each if "*" in name else [tensor]
+        return tensors
+
+    def config(self):
+        """config.json; floats that GGUF keeps in f32 are those here too."""
+        f32 = lambda v: float(np.float32(v))
+        config = {
+            "architectures": [CLASSES[self.model_type] + "ForCausalLM"], "model_type": self.model_type,
+            "vocab_size": self.vocab, "hidden_size": self.n_embd, "intermediate_size": self.n_ff,
+            "num_hidden_layers": self.n_layers, "num_attention_heads": self.n_heads, "num_key_value_heads": self.n_kv,
+            "head_dim": self.head, "rms_norm_eps": f32(self.eps), "max_position_embeddings": self.context,
+            "rope_theta": self.base, "tie_word_embeddings": self.tied, "bos_token_id": 256, "eos_token_id": 256,
+            "pad_token_id": None, "torch_dtype": "float32"}
+        config.update(self.more)
+        return {k: v for k, v in config.items() if v is not None or k == "pad_token_id"}
 
     def description(self):
         a = self.arch
@@ -92,40 +189,55 @@ class RandomModel:
         }
         meta.update({f"{a}.{k}": v for k, v in self.meta.items()})
         tensors = []
-        for name, kind, _ in self.names():
+        for name, kind in self.gguf_tensors():
             std, offset = self.scales[kind]
             tensors.append({"name": name, "shape": list(self.shape(kind)), "std": std, "offset": offset})
-        return {"seed": self.seed, "vocab_size": self.vocab, "metadata": meta, "tensors": tensors}
+        tensors += [{"name": name, "shape": [len(v)], "values": v} for name, v in self.values.items()]
+        folder = {"config": self.config(), "tensors": self.folder_tensors()}
+        folder.update({layout: self.expert_tensors(layout) for layout in self.layouts})
+        return {"seed": self.seed, "vocab_size": self.vocab, "metadata": meta, "tensors": tensors, "folder": folder}
+
+    def description_text(self):
+        """JSON, a line for each tensor and key."""
+        def lines(v, depth):
+            if depth == 0 or not isinstance(v, (dict, list)) or not v:
+                return json.dumps(v)
+            items = [json.dumps(k) + ": " + lines(x, depth - 1) for k, x in v.items()] if isinstance(v, dict) else \
+                    [lines(x, depth - 1) for x in v]
+            ends = "{}" if isinstance(v, dict) else "[]"
+            return ends[0] + "\n" + ",\n".join(items) + "\n" + ends[1]
+
+        d = self.description()
+        parts = [json.dumps(k) + ": " + lines(v, 2 if k == "folder" else 1) for k, v in d.items()]
+        return "{\n" + ",\n".join(parts) + "\n}\n"
+
+    def weights(self, tensor):
+        """The values of a folder's tensor."""
+        kinds = dict(self.gguf_tensors())
+        parts = []
+        for name in tensor["parts"]:
+            std, offset = self.scales[kinds[name]]
+            parts.append(random_model.weights(self.seed, name, self.shape(kinds[name]), std, offset))
+        w = np.concatenate(parts, axis=-2) if len(parts) > 1 else parts[0]
+        w = w[tensor["expert"]] if "expert" in tensor else w
+        if "unpermute" in tensor:
+            w = unpermute(w, tensor["unpermute"])
+        return w - np.float32(tensor["minus"]) if "minus" in tensor else w  # exact; transformers adds it again
 
     def state_dict(self):
         """float32 arrays under the names of transformers."""
-        state = {}
-        for name, kind, theirs in self.names():
-            std, offset = self.scales[kind]
-            w = random_model.weights(self.seed, name, self.shape(kind), std, offset)
-            if self.arch == "llama" and kind.startswith(("attn_q.", "attn_k.")):
-                w = unpermute(w, self.n_heads if kind.startswith("attn_q.") else self.n_kv)
-            if self.arch.startswith("gemma") and kind.endswith("norm.weight"):
-                w = w - np.float32(1)  # exact; transformers adds it again
-            state[theirs] = w
-        return state
+        tensors = self.folder_tensors() + (self.expert_tensors("fused") if self.n_experts else [])
+        return {t["name"]: self.weights(t) for t in tensors}
 
     def ids(self, name, n):
         u = random_model.values(self.seed, name, 0, n, std=1 / 1.7320508075688772, offset=1)
         return (np.clip(u.astype(np.float64) / 2, 0, 1 - 1e-9) * self.vocab).astype(np.int64)
 
     def hf_config(self):
-        import transformers as t
+        import transformers
 
-        classes = {"llama": t.LlamaConfig, "qwen2": t.Qwen2Config, "qwen3": t.Qwen3Config, "gemma2": t.Gemma2Config,
-                   "gemma3": t.Gemma3TextConfig}
-        rope = self.rope if "full_attention" in self.rope else dict(self.rope, rope_theta=self.base)
-        return classes[self.arch](
-            vocab_size=self.vocab, hidden_size=self.n_embd, intermediate_size=self.n_ff,
-            num_hidden_layers=self.n_layers, num_attention_heads=self.n_heads, num_key_value_heads=self.n_kv,
-            head_dim=self.head, rms_norm_eps=float(np.float32(self.eps)), max_position_embeddings=self.context,
-            tie_word_embeddings=self.tied, rope_parameters=rope, pad_token_id=None, bos_token_id=None, eos_token_id=None,
-            attn_implementation="eager", **self.extra)
+        config = self.config()
+        return transformers.AutoConfig.for_model(config.pop("model_type"), **config)
 
 
 def unpermute(w, n_heads):
@@ -137,38 +249,91 @@ def unpermute(w, n_heads):
 # the MLP outweighs the rest, so that two kinds of GELU, 5e-4 apart at most, can be told apart
 GEMMA_SCALES = {"token_embd.weight": (0.35, 0), "ffn_gate.weight": (0.3, 0), "post_ffw_norm.weight": (0.3, 3)}
 
+LONG, SHORT = [1.1 + 0.35 * i for i in range(12)], [1.0 + 0.05 * i for i in range(12)]
+PHI3 = dict(n_embd=64, n_heads=2, n_kv=1, head=32)
+PHI3_CONFIG = {"head_dim": None, "sliding_window": 48, "partial_rotary_factor": 0.75,
+               "rope_scaling": {"type": "longrope", "long_factor": LONG, "short_factor": SHORT}}
+PHI3_VALUES = {"rope_factors_long.weight": LONG, "rope_factors_short.weight": SHORT}
+
+
+def phi3_meta(original, context):
+    factor = float(np.sqrt(1 + np.log(context / original) / np.log(original)))
+    return {"rope.dimension_count": ["u32", 24], "attention.sliding_window": ["u32", 48],
+            "rope.scaling.original_context_length": ["u32", original], "rope.scaling.attn_factor": ["f32", factor]}
+
+
+def experts_meta(n, used, n_ff, **more):
+    return {"expert_count": ["u32", n], "expert_used_count": ["u32", used],
+            "expert_feed_forward_length": ["u32", n_ff], **more}
+
+
 MODELS = [
-    RandomModel("llama-plain", "llama", 11, ATTENTION + OUT_BIAS + QKV_BIAS + NORM + MLP, head=16,
-                extra=dict(attention_bias=True)),
-    RandomModel("llama-linear", "llama", 12, ATTENTION + NORM + MLP, context=256,
+    RandomModel("llama-plain", "llama", 11, ATTENTION + OUT_BIAS + QKV_BIAS + NORM, head=16,
+                config={"attention_bias": True}),
+    RandomModel("llama-linear", "llama", 12, ATTENTION + NORM, context=256,
                 meta={"rope.scaling.type": ["str", "linear"], "rope.scaling.factor": ["f32", 4.0]},
-                rope={"rope_type": "linear", "factor": 4.0}),
-    RandomModel("llama-llama3", "llama", 13, ATTENTION + NORM + MLP, head=32, context=512, base=500000.0,
-                rope={"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                      "original_max_position_embeddings": 64}),
-    RandomModel("llama-yarn", "llama", 14, ATTENTION + NORM + MLP, head=32, context=256,
+                config={"rope_scaling": {"type": "linear", "factor": 4.0}}),
+    RandomModel("llama-llama3", "llama", 13, ATTENTION + NORM, head=32, context=512, base=500000.0,
+                config={"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                                         "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}),
+    RandomModel("llama-yarn", "llama", 14, ATTENTION + NORM, head=32, context=256,
                 meta={"rope.scaling.type": ["str", "yarn"], "rope.scaling.factor": ["f32", 4.0],
                       "rope.scaling.original_context_length": ["u32", 64]},
-                rope={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}),
-    RandomModel("qwen2-tied", "qwen2", 21, ATTENTION + QKV_BIAS + NORM + MLP, tied=True, base=1000000.0),
-    RandomModel("qwen2-yarn", "qwen2", 22, ATTENTION + QKV_BIAS + NORM + MLP, head=32, context=256, base=1000000.0,
+                config={"rope_theta": None,
+                        "rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0,
+                                            "original_max_position_embeddings": 64}}),
+    RandomModel("mistral", "mistral", 15, ATTENTION + NORM, meta={"attention.sliding_window": ["u32", 24]},
+                config={"sliding_window": 24, "head_dim": None}),
+    RandomModel("qwen2-tied", "qwen2", 21, ATTENTION + QKV_BIAS + NORM, tied=True, base=1000000.0,
+                config={"sliding_window": 24, "use_sliding_window": False}),
+    RandomModel("qwen2-yarn", "qwen2", 22, ATTENTION + QKV_BIAS + NORM, head=32, context=256, base=1000000.0,
                 meta={"rope.scaling.type": ["str", "yarn"], "rope.scaling.factor": ["f32", 4.0],
                       "rope.scaling.original_context_length": ["u32", 64],
                       "rope.scaling.yarn_attn_factor": ["f32", 1.25],
                       "rope.scaling.yarn_beta_fast": ["f32", 8.0], "rope.scaling.yarn_beta_slow": ["f32", 2.0]},
-                rope={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
-                      "attention_factor": 1.25, "beta_fast": 8.0, "beta_slow": 2.0}),
-    RandomModel("qwen3", "qwen3", 31, ATTENTION + QK_NORM + NORM + MLP, head=32, base=1000000.0),
-    RandomModel("gemma2", "gemma2", 41, ATTENTION + POST_NORMS + MLP, n_layers=6, tied=True, scales=GEMMA_SCALES, eps=0.05,
+                config={"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
+                                         "attention_factor": 1.25, "beta_fast": 8.0, "beta_slow": 2.0}}),
+    RandomModel("qwen2-window", "qwen2", 23, ATTENTION + QKV_BIAS + NORM, n_layers=5,
+                meta={"attention.sliding_window": ["u32", 24],
+                      "attention.sliding_window_pattern": ["bool[]", [False, False, True, True, True]]},
+                config={"sliding_window": 24, "use_sliding_window": True, "max_window_layers": 2}),
+    RandomModel("qwen3", "qwen3", 31, ATTENTION + QK_NORM + NORM, head=32, base=1000000.0),
+    RandomModel("qwen3moe", "qwen3_moe", 32, ATTENTION + QK_NORM + NORM, head=32, base=1000000.0, n_ff=64,
+                experts=(8, HF_EXPERTS, ()), meta=experts_meta(8, 3, 64),
+                config={"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 64,
+                        "intermediate_size": 160, "norm_topk_prob": True, "mlp_only_layers": []}),
+    RandomModel("qwen3moe-dense", "qwen3_moe", 33, ATTENTION + QK_NORM + NORM, n_layers=5, head=32, n_ff=64,
+                experts=(6, HF_EXPERTS, (0, 2, 3, 4)), scales={"ffn_down_exps.weight": (1.0, 0)},
+                meta=experts_meta(6, 2, 64, expert_weights_norm=["bool", False]),
+                config={"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+                        "norm_topk_prob": False, "decoder_sparse_step": 2, "mlp_only_layers": [3]}),
+    RandomModel("mixtral", "mixtral", 34, ATTENTION + NORM, base=1000000.0, n_ff=64, experts=(4, MIXTRAL_EXPERTS, ()),
+                meta={"expert_count": ["u32", 4], "expert_used_count": ["u32", 2]},
+                config={"num_local_experts": 4, "num_experts_per_tok": 2}),
+    RandomModel("gemma2", "gemma2", 41, ATTENTION + POST_NORMS, n_layers=6, tied=True, scales=GEMMA_SCALES, eps=0.05,
                 meta={"attention.sliding_window": ["u32", 24], "attn_logit_softcapping": ["f32", 5.0],
                       "final_logit_softcapping": ["f32", 8.0]},
-                extra=dict(sliding_window=24, query_pre_attn_scalar=16, attn_logit_softcapping=5.0,
-                           final_logit_softcapping=8.0)),
-    RandomModel("gemma3", "gemma3", 51, ATTENTION + QK_NORM + POST_NORMS + MLP, n_layers=7, tied=True,
+                config={"sliding_window": 24, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0,
+                        "final_logit_softcapping": 8.0, "hidden_activation": "gelu_pytorch_tanh",
+                        "tie_word_embeddings": None}),
+    RandomModel("gemma3", "gemma3_text", 51, ATTENTION + QK_NORM + POST_NORMS, n_layers=7, tied=True,
                 scales=GEMMA_SCALES, eps=0.05, base=1000000.0, n_text=200,
                 meta={"attention.sliding_window": ["u32", 24], "rope.scaling.type": ["str", "linear"],
                       "rope.scaling.factor": ["f32", 8.0]},
-                rope={"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
-                      "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}},
-                extra=dict(sliding_window=24, query_pre_attn_scalar=16)),
+                config={"sliding_window": 24, "query_pre_attn_scalar": 16, "tie_word_embeddings": None,
+                        "rope_local_base_freq": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}),
+    RandomModel("smollm3", "smollm3", 61, ATTENTION + NORM, n_layers=5, tied=True, base=5000000.0,
+                config={"head_dim": None, "no_rope_layers": [1, 1, 1, 0, 1], "use_sliding_window": False,
+                        "sliding_window": None}),
+    RandomModel("phi3-long", "phi3", 71, FUSED + NORM, context=256, **PHI3, meta=phi3_meta(64, 256), values=PHI3_VALUES,
+                config={**PHI3_CONFIG, "original_max_position_embeddings": 64}, prompts=(72, 80)),
+    RandomModel("phi3-short", "phi3", 72, FUSED + NORM, context=1024, **PHI3, meta=phi3_meta(256, 1024),
+                values=PHI3_VALUES, config={**PHI3_CONFIG, "original_max_position_embeddings": 256}),
+    RandomModel("granite", "granite", 81, ATTENTION + NORM, scales={"token_embd.weight": (0.1, 0)},
+                meta={"attention.scale": ["f32", 0.15625], "embedding_scale": ["f32", 6.0],
+                      "residual_scale": ["f32", 0.625], "logit_scale": ["f32", 1.25]},
+                config={"head_dim": None, "attention_multiplier": 0.15625, "embedding_multiplier": 6.0,
+                        "residual_multiplier": 0.625, "logits_scaling": 1.25}),
+    RandomModel("olmo2", "olmo2", 91, ATTENTION[1:] + QK_NORM + POST_NORMS_ALONE, base=500000.0,
+                config={"head_dim": None}),
 ]

@@ -1,0 +1,32 @@
+/* The table for arm64 with SDOT. */
+#include "backend/cpu/cpu_neon_body.h"
+
+#define MULTIPLY multiply
+
+#include "backend/cpu/cpu_codes_body.h"
+#include "backend/cpu/cpu_packed_body.h"
+#include "backend/cpu/cpu_vector_body.h"
+
+static bool usable(const struct cpu_features *cpu)
+{
+    return cpu->neon_dotprod;
+}
+
+const struct cpu_kernel_table cpu__neon_table = {
+    .name = "neon-dotprod",
+    .kind = CPU_KERNELS_NEON,
+    .usable = usable,
+    .pack_rows = VL,
+    .row_step = VL,
+    .linear = {[DTYPE_F32] = linear_f32, [DTYPE_F16] = linear_f16, [DTYPE_BF16] = linear_bf16, PACKED_TABLE},
+    .quantize = quantize,
+    .norm = norm,
+    .add = add,
+    .scale = scale,
+    .softcap = softcap,
+    .activate = activate,
+    .activate_mul = activate_mul,
+    .rope = rope,
+    .attention = attention,
+    .kv_store = kv_store,
+};
