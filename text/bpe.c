@@ -61,7 +61,8 @@ static bool find_pretokenizer(struct bpe *b, const struct model_file *file, stru
     if (!b->pre)
         return error_set(err, ERR_UNSUPPORTED, "the pre-tokenizer '" STR_FMT "' is not supported",
                          STR_ARG(str_slice(name, 0, 80)));
-    return true;
+    return meta_bool_or(file, "tokenizer.json.nfc", b->pre->nfc, &b->nfc, err) &&
+           meta_bool_or(file, "tokenizer.json.ignore_merges", b->pre->ignore_merges, &b->ignore_merges, err);
 }
 
 bool bpe__init(struct bpe *b, const struct vocab *v, const struct model_file *file, struct arena *arena,
@@ -121,7 +122,7 @@ static int32_t whole_token(const struct bpe *b, struct str word, struct buf *spe
 static bool encode_word(const struct bpe *b, struct str word, struct encode_state *state, struct error *err)
 {
     struct merge_scratch *merge = &state->merge;
-    if (b->pre->ignore_merges) {
+    if (b->ignore_merges) {
         int32_t id = whole_token(b, word, &state->piece);
         if (id >= 0)
             return tokenizer__push(state->out, id, err);
@@ -145,7 +146,7 @@ static bool encode_word(const struct bpe *b, struct str word, struct encode_stat
 bool bpe__encode(const struct bpe *b, struct str text, struct encode_state *state, struct error *err)
 {
     struct str word;
-    if (b->pre->nfc && unicode_nfc_needed(text)) {
+    if (b->nfc && unicode_nfc_needed(text)) {
         buf_clear(&state->normalized);
         unicode_nfc(text, &state->normalized);
         if (!buf_ok(&state->normalized, "normalized text", err))

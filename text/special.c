@@ -204,6 +204,16 @@ static bool has_eog(const struct tokenizer *t, const char *name)
     return id >= 0 && tokenizer_is_eog(t, id);
 }
 
+/* Ids that generation_config.json and config.json of a folder name. */
+static void load_end_ids(struct tokenizer *t, const struct model_file *file)
+{
+    struct meta_value ids = meta_get(file, "tokenizer.json.end_ids");
+    int64_t id;
+    for (size_t i = 0; ids.type == META_ARRAY && i < ids.n; i++)
+        if (meta_array_int(&ids, i, &id) && id < (int64_t)t->vocab.n)
+            add_eog(t, (int32_t)id);
+}
+
 static void load_eog(struct tokenizer *t)
 {
     const struct special_tokens *s = &t->special;
@@ -228,5 +238,6 @@ bool special__load(struct tokenizer *t, const struct model_file *file, struct er
     if (!load_ids(t, file, err) || !load_flags(t, file, err))
         return false;
     load_eog(t);
+    load_end_ids(t, file);
     return true;
 }

@@ -32,9 +32,9 @@ static bool pair_score(const void *model, struct str word, const struct symbol *
 {
     const struct vocab *v = ((const struct spm *)model)->vocab;
     *id = find_mergeable(v, (struct str){word.ptr + l->at, r->at + r->len - l->at});
-    if (*id < 0)
+    if (*id < 0 || v->scores[*id] <= VOCAB_UNREACHABLE)
         return false;
-    *key = key_of_score(v->scores[*id]);
+    *key = key_of_score((float)v->scores[*id]);
     return true;
 }
 
@@ -43,7 +43,7 @@ bool spm__init(struct spm *s, const struct vocab *v, const struct model_file *fi
     *s = (struct spm){.vocab = v, .unk = -1, .all_bytes = true};
     if (!v->scores)
         return error_set(err, ERR_FORMAT, "a SentencePiece vocabulary needs tokenizer.ggml.scores");
-    if (!meta_bool_or(file, "tokenizer.ggml.add_space_prefix", true, &s->add_space_prefix, err))
+    if (!space_prefix__init(&s->prefix, file, err))
         return false;
     for (int byte = 0; byte < 256; byte++) {
         s->byte_id[byte] = vocab_byte_id(v, (uint8_t)byte);
@@ -111,7 +111,7 @@ bool spm__encode(const struct spm *s, struct str text, struct encode_state *stat
 {
     struct buf *escaped = &state->normalized;
     buf_clear(escaped);
-    if (text.len && s->add_space_prefix)
+    if (text.len && s->prefix.on)
         buf_puts(escaped, SPACE_SYMBOL);
     for (size_t at = 0; at < text.len;) {
         size_t blank = str_find_char(str_slice(text, at, text.len), ' ');
@@ -123,7 +123,7 @@ bool spm__encode(const struct spm *s, struct str text, struct encode_state *stat
     }
     if (!buf_ok(escaped, "text", err))
         return false;
-    struct str whole = buf_view(escaped);
+    struct str whole = space_prefix__cut(&s->prefix, buf_view(escaped), state->inner);
     if (!s->by_word)
         return encode_word(s, whole, state, err);
     for (size_t at = 0; at < whole.len;)

@@ -4,6 +4,7 @@
 #include "base/utf8.h"
 #include "text/detokenizer.h"
 #include "text/tokenizer_internal.h"
+#include "text/tokenizer_json.h"
 #include "text/unicode.h"
 
 #include <stdlib.h>
@@ -68,8 +69,32 @@ static bool index_added(struct tokenizer *t, struct error *err)
     return ok;
 }
 
+/* A folder's tokenizer.json in the words of GGUF; the tokenizer keeps nothing of it. */
+static struct tokenizer *from_folder(const struct model_file *folder, struct error *err)
+{
+    struct str json = model_file_document(folder, "tokenizer.json");
+    struct tokenizer *t = NULL;
+    struct model_file *translated = NULL;
+    struct buf bytes;
+    if (json.len == 0) {
+        error_set(err, ERR_UNSUPPORTED,
+                  "The folder has no tokenizer.json; other kinds of tokenizer files are not read.");
+        return NULL;
+    }
+    buf_init(&bytes, tokenizer_json_max(json.len));
+    if (tokenizer_json_translate(json, folder, &bytes, err))
+        translated = model_file_open_memory(bytes.data, bytes.len, err);
+    if (translated)
+        t = tokenizer_from_model_file(translated, err);
+    model_file_close(translated);
+    buf_release(&bytes);
+    return t;
+}
+
 struct tokenizer *tokenizer_from_model_file(const struct model_file *file, struct error *err)
 {
+    if (model_file_is_folder(file))
+        return from_folder(file, err);
     struct arena *arena = arena_create(TOKENIZER_ARENA);
     struct tokenizer *t = arena ? arena_alloc(arena, sizeof *t) : NULL;
     if (!t) {
@@ -172,6 +197,20 @@ struct str tokenizer__next_word(struct str text, size_t *at)
     return str_slice(text, start, *at);
 }
 
+bool space_prefix__init(struct space_prefix *p, const struct model_file *file, struct error *err)
+{
+    return meta_bool_or(file, "tokenizer.ggml.add_space_prefix", true, &p->on, err) &&
+           meta_bool_or(file, "tokenizer.json.prefix_first_only", false, &p->first_only, err) &&
+           meta_bool_or(file, "tokenizer.json.prefix_unless_space", false, &p->unless_space, err);
+}
+
+struct str space_prefix__cut(const struct space_prefix *p, struct str normalized, bool inner)
+{
+    struct str rest = str_slice(normalized, sizeof SPACE_SYMBOL - 1, normalized.len);
+    bool unwanted = (p->first_only && inner) || (p->unless_space && str_starts(rest, STR(SPACE_SYMBOL)));
+    return p->on && unwanted ? rest : normalized;
+}
+
 /* ---- encoding ---- */
 
 static bool encode_fragment(const struct tokenizer *t, struct str text, struct encode_state *state, struct error *err)
@@ -203,6 +242,7 @@ static bool encode_text(const struct tokenizer *t, struct str text, bool parse_s
             if (!encode_fragment(t, str_slice(text, from, at), state, err) || !tokenizer__push(state->out, id, err))
                 return false;
             from = at + len;
+            state->inner = true;
         }
         at += len;
     }
@@ -318,8 +358,7 @@ const char *tokenizer_pre_name(const struct tokenizer *t)
 
 bool tokenizer__drops_first_space(const struct tokenizer *t)
 {
-    return (t->model == MODEL_SPM && t->spm.add_space_prefix) ||
-           (t->model == MODEL_UNIGRAM && t->unigram.add_space_prefix);
+    return (t->model == MODEL_SPM && t->spm.prefix.on) || (t->model == MODEL_UNIGRAM && t->unigram.prefix.on);
 }
 
 void tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct buf *out)

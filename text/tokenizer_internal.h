@@ -27,6 +27,7 @@ struct word_slot {
 struct encode_state {
     struct token_list *out;
     size_t start; /* ids of out that were there before the fragment */
+    bool inner;   /* the fragment is behind an added token */
     struct merge_scratch merge;
     struct word_slot *cache; /* [WORD_CACHE_SLOTS], or NULL for short texts */
     struct buf normalized, piece;
@@ -55,16 +56,27 @@ struct bpe {
     const struct pretokenizer *pre;
     struct bpe_slot *slots; /* [slot_mask + 1], open addressing */
     size_t slot_mask;
+    bool nfc, ignore_merges;
     uint64_t factor;      /* of the hash: odd, drawn anew each time, so that no file can be made to collide */
     int32_t byte_id[256]; /* -1: the byte has no token and is dropped */
 };
+
+/* The space that SentencePiece models put before a text. */
+struct space_prefix {
+    bool on;
+    bool first_only;   /* not behind added tokens */
+    bool unless_space; /* not before a text that begins with a space itself */
+};
+NODISCARD bool space_prefix__init(struct space_prefix *p, const struct model_file *file, struct error *err);
+/* Normalized text, which begins with the prefix when that is on, without it where it is not wanted. */
+struct str space_prefix__cut(const struct space_prefix *p, struct str normalized, bool inner);
 
 struct spm {
     const struct vocab *vocab;
     int32_t unk;
     int32_t byte_id[256]; /* -1: none */
     bool all_bytes;       /* every byte has a token */
-    bool add_space_prefix;
+    struct space_prefix prefix;
     bool by_word; /* no piece reaches from one word into the next, so that words merge on their own */
 };
 
@@ -80,7 +92,8 @@ struct unigram {
     struct charsmap charsmap;
     int32_t unk;
     double unk_score;
-    bool add_space_prefix, remove_extra_spaces;
+    struct space_prefix prefix;
+    bool remove_extra_spaces;
     bool by_word;
 };
 

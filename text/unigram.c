@@ -46,7 +46,7 @@ bool unigram__init(struct unigram *u, const struct vocab *v, const struct model_
     *u = (struct unigram){.vocab = v, .unk = -1};
     if (!v->scores)
         return error_set(err, ERR_FORMAT, "a Unigram vocabulary needs tokenizer.ggml.scores");
-    if (!meta_bool_or(file, "tokenizer.ggml.add_space_prefix", true, &u->add_space_prefix, err) ||
+    if (!space_prefix__init(&u->prefix, file, err) ||
         !meta_bool_or(file, "tokenizer.ggml.remove_extra_whitespaces", false, &u->remove_extra_spaces, err) ||
         !charsmap__init(&u->charsmap, file, arena, err))
         return false;
@@ -135,7 +135,7 @@ static void search(const struct unigram *u, struct str word, struct best *best)
             int32_t id = u->pieces.nodes[node].id;
             if (id < 0)
                 continue;
-            double score = v->kinds[id] == TOKEN_USER_DEFINED ? 0.0 : (double)v->scores[id];
+            double score = v->kinds[id] == TOKEN_USER_DEFINED ? 0.0 : v->scores[id];
             offer(&best[end], best[at].score + score, at, id);
             covered = covered || end == at + len;
         }
@@ -185,9 +185,9 @@ static bool encode_word(const struct unigram *u, struct str word, struct encode_
 
 bool unigram__encode(const struct unigram *u, struct str text, struct encode_state *state, struct error *err)
 {
-    if (!normalize(u, text, u->add_space_prefix, &state->normalized, err))
+    if (!normalize(u, text, u->prefix.on, &state->normalized, err))
         return false;
-    struct str whole = buf_view(&state->normalized);
+    struct str whole = space_prefix__cut(&u->prefix, buf_view(&state->normalized), state->inner);
     if (whole.len >= UINT32_MAX)
         return error_set(err, ERR_TOO_LARGE, "the normalized text has more than 4 GiB");
     for (size_t at = 0; at < whole.len;) {

@@ -185,7 +185,7 @@ static bool load_scores(struct vocab *v, const struct model_file *file, struct a
         }
         if (!isfinite(score) || fabs(score) > 1e30)
             return error_set(err, ERR_FORMAT, "the score of token %zu is not finite", i);
-        v->scores[i] = (float)score + 0.0f; /* no negative zero: scores are ordered by their bits */
+        v->scores[i] = score + 0.0; /* no negative zero: scores are ordered by their bits */
     }
     return true;
 }

@@ -9,6 +9,9 @@
 /* Longest piece that is matched against text byte by byte (added tokens, Unigram): bounds the work per byte of text. */
 #define VOCAB_MAX_MATCHED_PIECE 1024
 
+/* Score of a piece that no merge makes: it stands for itself only where it is one character or an added token. */
+#define VOCAB_UNREACHABLE (-1e29)
+
 enum vocab_style {
     VOCAB_BYTE_LEVEL,    /* pieces spell bytes as GPT-2's letters */
     VOCAB_SENTENCEPIECE, /* U+2581 is a space; <0xNN> of kind BYTE is a byte */
@@ -25,7 +28,7 @@ struct vocab {
     char *pieces, *texts;         /* all pieces, and all texts, one behind another */
     uint32_t *piece_at, *text_at; /* [n + 1] offsets */
     uint8_t *kinds;               /* [n] enum token_kind */
-    float *scores;                /* [n] finite; NULL when the file has none */
+    double *scores;               /* [n] finite; NULL when the file has none */
     struct vocab_slot *slots;     /* [slot_mask + 1] open addressing, at most half full */
     size_t slot_mask;
     uint64_t seed; /* of the hash: drawn anew each time, so that no file can be made to collide */
