@@ -307,7 +307,8 @@ static void free_script(struct executor *x)
     free(s);
 }
 
-static const struct executor_ops ops = {run_step, read_step, copy_page, free_script};
+static const struct executor_ops ops = {
+    .step = run_step, .read = read_step, .copy_page = copy_page, .free = free_script};
 
 struct executor *script_executor_create(const char *path, const struct tokenizer *tokenizer, struct error *err)
 {

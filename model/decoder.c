@@ -7,9 +7,9 @@
  *     logits = softcap(output(norm(x)) * logit_scale)              [n_out, n_vocab]
  *
  * Ops given NULL return NULL, so nothing is checked on the way; step_end reports the first failure. */
+#include "model/config_internal.h"
 #include "model/model_internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 struct model {
@@ -24,47 +24,28 @@ struct model {
 
 /* ---- loading ---- */
 
-static bool check_config(const struct decoder_config *c, struct error *err)
+static bool check_config(const struct decoder_config *c, const struct backend *be, struct error *err)
 {
     if (c->mlp_gated && c->mlp_bias)
         return error_set(err, ERR_UNSUPPORTED, "Biases of a gated MLP are not supported.");
+    if (c->n_experts > 0 && !be->ops->moe)
+        return error_set(err, ERR_UNSUPPORTED, "The %s backend has no mixtures of experts.", be->ops->name);
     return true;
 }
 
-/* The divisors of the angles: as many as pairs rotate, each finite and positive. */
-static bool find_freq_factors(const struct model *m, const struct weight_names *names, const struct model_file *file,
-                              const struct tensor_view **out, struct error *err)
-{
-    int n = m->config.rot_dim / 2;
-    if (!m->config.rope_freq_factors)
-        return true;
-    const struct tensor_view *t = model_file_tensor(file, names->rope_freqs);
-    if (!t || t->n_dims != 1 || t->shape[0] != (uint64_t)n || dtype_info(t->type)->quantized)
-        return error_set(err, ERR_FORMAT, "The tensor %s has to be a vector of %d plain numbers.", names->rope_freqs,
-                         n);
-    dtype_to_f32(t->type, t->data, (size_t)n, m->inv_freq[0]);
-    for (int i = 0; i < n; i++) {
-        if (!isfinite(m->inv_freq[0][i]) || m->inv_freq[0][i] <= 0)
-            return error_set(err, ERR_FORMAT, "Entry %d of the tensor %s is not a positive number.", i,
-                             names->rope_freqs);
-    }
-    *out = t;
-    return true;
-}
-
-static bool make_rope(struct model *m, const struct weight_names *names, const struct model_file *file,
-                      struct error *err)
+static bool make_rope(struct model *m, const struct model_file *file, int n_served, struct error *err)
 {
     const struct decoder_config *c = &m->config;
-    const struct tensor_view *factors = NULL;
+    int n_divisors;
     for (int i = 0; i < 2; i++) {
         m->inv_freq[i] = calloc((size_t)c->rot_dim / 2, sizeof(float));
         if (!m->inv_freq[i])
             return error_set(err, ERR_NO_MEMORY, "There is no memory for %d RoPE angles.", c->rot_dim / 2);
     }
-    if (!find_freq_factors(m, names, file, &factors, err))
+    float *global = m->inv_freq[0];
+    if (!rope_divisors(c, file, n_served, global, &n_divisors, err))
         return false;
-    m->rope_attn_factor[0] = rope_inv_freq(&c->rope, c->rot_dim, c->n_context, factors, m->inv_freq[0]);
+    m->rope_attn_factor[0] = rope_inv_freq(&c->rope, c->rot_dim, c->n_context, n_divisors ? global : NULL, global);
     if (c->has_rope_local)
         m->rope_attn_factor[1] = rope_inv_freq(&c->rope_local, c->rot_dim, c->n_context, NULL, m->inv_freq[1]);
     return true;
@@ -82,9 +63,10 @@ struct model *model_load(struct backend *be, const struct model_file *file, cons
     }
     m->be = be;
     m->config = *options->config;
+    struct weight_names names = weight_names_of(family, file);
     decoder_kv_groups(&m->config, options->kv_type, groups, m->layer_group, m->layer_index);
-    if (check_config(&m->config, err) && weights__check_names(&m->config, family->names, file, err) &&
-        make_rope(m, family->names, file, err) && weights__load(&m->weights, be, family->names, file, options, err))
+    if (check_config(&m->config, be, err) && weights__check_names(&m->config, &names, file, err) &&
+        make_rope(m, file, options->n_served, err) && weights__load(&m->weights, be, &names, file, options, err))
         return m;
     model_free(m);
     return NULL;
@@ -143,6 +125,8 @@ static struct tensor *norm(const struct layer *l, struct tensor *x, enum model_p
 
 static struct tensor *rope(const struct layer *l, struct tensor *x, int n_heads)
 {
+    if (l->c->layer_nope[l->number])
+        return x;
     int local = l->c->has_rope_local && l->c->layer_windowed[l->number];
     struct rope_params p = {.kind = l->c->rope_kind,
                             .n_heads = n_heads,
@@ -161,8 +145,8 @@ static struct tensor *project(const struct layer *l, struct tensor *h)
     struct tensor *qkv[3] = {NULL, NULL, NULL};
     l->be->ops->linear(l->be, h, 3, weights, biases, qkv);
     if (l->c->qk_norm) {
-        qkv[0] = norm(l, qkv[0], PART_Q_NORM, l->c->n_heads);
-        qkv[1] = norm(l, qkv[1], PART_K_NORM, l->c->n_kv_heads);
+        qkv[0] = norm(l, qkv[0], PART_Q_NORM, l->c->qk_norm_row ? 1 : l->c->n_heads);
+        qkv[1] = norm(l, qkv[1], PART_K_NORM, l->c->qk_norm_row ? 1 : l->c->n_kv_heads);
     }
     qkv[0] = rope(l, qkv[0], l->c->n_heads);
     qkv[1] = rope(l, qkv[1], l->c->n_kv_heads);
@@ -194,10 +178,23 @@ static struct tensor *add_branch(const struct layer *l, struct tensor *x, struct
     return op_add(l->be, x, branch);
 }
 
+static struct tensor *mixture(const struct layer *l, struct tensor *h)
+{
+    struct moe_weights w = {l->w[PART_ROUTER], l->w[PART_EXPERT_GATE], l->w[PART_EXPERT_UP], l->w[PART_EXPERT_DOWN]};
+    struct moe_params p = {.n_experts = l->c->n_experts,
+                           .n_used = l->c->n_experts_used,
+                           .norm_weights = l->c->expert_norm_weights,
+                           .scale = l->c->expert_scale,
+                           .act = l->c->act};
+    return l->be->ops->moe(l->be, h, &w, &p);
+}
+
 static struct tensor *mlp(const struct layer *l, struct tensor *h)
 {
     const struct backend_ops *ops = l->be->ops;
     struct weight *const *w = l->w;
+    if (l->c->layer_experts[l->number])
+        return mixture(l, h);
     if (l->c->mlp_gated)
         return ops->mlp_gated(l->be, h, w[PART_GATE], w[PART_UP], w[PART_DOWN], l->c->act);
     return ops->mlp(l->be, h, w[PART_UP], w[PART_UP_BIAS], w[PART_DOWN], w[PART_DOWN_BIAS], l->c->act);

@@ -1,84 +1,135 @@
-/* The families. Names are those that GGUF standardizes for all of them. Where a checkpoint differs from its GGUF file,
- * the converter has done it already: norm weights of Gemma have their 1 added, rows of Q and K of arch llama are
- * permuted so that RoPE rotates neighbours. */
+/* The families. Where a checkpoint differs from its GGUF file, the converter has done it: norm weights of Gemma have
+ * their 1 added, rows of Q and K of arch llama and its kin are permuted so that RoPE rotates neighbours. Mistral and
+ * Mixtral are arch llama there. */
 #include "model/family.h"
 
 #include "base/array.h"
 
-#include <stdio.h>
+#define ROWS(array)             \
+    {                           \
+        array, ARRAY_LEN(array) \
+    }
 
-static const char *const unused_tensors[] = {
-    "rope_freqs.weight",          /* read apart from the weights, see decoder_config.rope_freq_factors */
-    "blk.*.rope_freqs.weight",    /* older files repeat it in each layer */
-    "blk.*.attn_rot_embd.weight", /* inverse frequencies of old conversions, equal to the computed ones */
-    "blk.*.attn.rotary_emb.inv_freq",
-    NULL,
+/* ---- names of their own ---- */
+
+static const struct weight_row pre_norm_rows[] = {
+    {"post_attention_layernorm.weight", {PART_MLP_NORM}},
 };
 
-static const struct weight_names gguf_names = {
-    .layer_prefix = "blk.",
-    .part =
-        {
-            [PART_EMBD] = "token_embd.weight",
-            [PART_OUTPUT_NORM] = "output_norm.weight",
-            [PART_OUTPUT] = "output.weight",
-            [PART_ATTN_NORM] = "attn_norm.weight",
-            [PART_Q] = "attn_q.weight",
-            [PART_K] = "attn_k.weight",
-            [PART_V] = "attn_v.weight",
-            [PART_Q_BIAS] = "attn_q.bias",
-            [PART_K_BIAS] = "attn_k.bias",
-            [PART_V_BIAS] = "attn_v.bias",
-            [PART_Q_NORM] = "attn_q_norm.weight",
-            [PART_K_NORM] = "attn_k_norm.weight",
-            [PART_ATTN_OUT] = "attn_output.weight",
-            [PART_ATTN_OUT_BIAS] = "attn_output.bias",
-            [PART_ATTN_POST_NORM] = "post_attention_norm.weight",
-            [PART_MLP_NORM] = "ffn_norm.weight",
-            [PART_GATE] = "ffn_gate.weight",
-            [PART_UP] = "ffn_up.weight",
-            [PART_UP_BIAS] = "ffn_up.bias",
-            [PART_DOWN] = "ffn_down.weight",
-            [PART_DOWN_BIAS] = "ffn_down.bias",
-            [PART_MLP_POST_NORM] = "post_ffw_norm.weight",
-        },
-    .rope_freqs = "rope_freqs.weight",
-    .unused = unused_tensors,
+static const struct weight_row sandwich_rows[] = {
+    {"post_attention_layernorm.weight", {PART_ATTN_POST_NORM}},
+    {"pre_feedforward_layernorm.weight", {PART_MLP_NORM}},
+    {"post_feedforward_layernorm.weight", {PART_MLP_POST_NORM}},
 };
+
+static const struct weight_row post_norm_rows[] = {
+    {"post_attention_layernorm.weight", {PART_ATTN_POST_NORM}},
+    {"post_feedforward_layernorm.weight", {PART_MLP_POST_NORM}},
+};
+
+static const struct weight_row phi3_gguf_rows[] = {
+    {"ffn_up.weight", {PART_GATE, PART_UP}},
+};
+
+/* ---- families ---- */
 
 static const struct decoder_family families[] = {
     {
-        /* Llama 1 to 3, SmolLM, Mistral, and what else is converted as Llama */
-        .arch = "llama",
-        .names = &gguf_names,
+        /* Llama 1 to 3, SmolLM, and what else is converted as Llama */
+        .name = "llama",
+        .gguf = "llama",
+        .model_types = {"llama"},
+        .hf_class = "Llama",
+        .folder_rows = ROWS(pre_norm_rows),
         .rope_kind = ROPE_NORM,
         .rope_base = 10000,
         .pre_norm = true,
         .mlp_gated = true,
         .act = ACT_SILU,
+        .experts = true, /* Mixtral in GGUF */
+        .folder = {.norm_eps = 1e-6},
     },
     {
-        .arch = "qwen2",
-        .names = &gguf_names,
-        .rope_kind = ROPE_NEOX,
+        .name = "mistral",
+        .model_types = {"mistral"},
+        .hf_class = "Mistral",
+        .folder_rows = ROWS(pre_norm_rows),
         .rope_base = 10000,
         .pre_norm = true,
         .mlp_gated = true,
         .act = ACT_SILU,
+        .window_rule = WINDOW_ALL,
+        .folder = {.norm_eps = 1e-6},
     },
     {
-        .arch = "qwen3",
-        .names = &gguf_names,
+        .name = "mixtral",
+        .model_types = {"mixtral"},
+        .hf_class = "Mixtral",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_base = 1000000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .window_rule = WINDOW_ALL,
+        .experts = true,
+        .folder = {.norm_eps = 1e-5},
+    },
+    {
+        .name = "qwen2",
+        .gguf = "qwen2",
+        .model_types = {"qwen2"},
+        .hf_class = "Qwen2",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .qkv_bias = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .window_rule = WINDOW_FROM,
+        .window_optional = true,
+        .folder = {.norm_eps = 1e-6},
+    },
+    {
+        .name = "qwen3",
+        .gguf = "qwen3",
+        .model_types = {"qwen3"},
+        .hf_class = "Qwen3",
+        .folder_rows = ROWS(pre_norm_rows),
         .rope_kind = ROPE_NEOX,
         .rope_base = 10000,
         .pre_norm = true,
         .qk_norm = true,
         .mlp_gated = true,
         .act = ACT_SILU,
+        .window_rule = WINDOW_FROM,
+        .window_optional = true,
+        .folder = {.norm_eps = 1e-6, .k_dim = 128},
     },
     {
-        .arch = "gemma2",
-        .names = &gguf_names,
+        .name = "qwen3moe",
+        .gguf = "qwen3moe",
+        .model_types = {"qwen3_moe"},
+        .hf_class = "Qwen3Moe",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .qk_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .window_rule = WINDOW_ALL,
+        .window_optional = true,
+        .experts = true,
+        .experts_norm_asked = true,
+        .folder = {.norm_eps = 1e-6},
+    },
+    {
+        .name = "gemma2",
+        .gguf = "gemma2",
+        .model_types = {"gemma2"},
+        .hf_class = "Gemma2",
+        .folder_rows = ROWS(sandwich_rows),
         .rope_kind = ROPE_NEOX,
         .rope_base = 10000,
         .pre_norm = true,
@@ -86,15 +137,22 @@ static const struct decoder_family families[] = {
         .mlp_gated = true,
         .act = ACT_GELU_TANH,
         .embd_scale_sqrt = true,
+        .tied = true,
         .window = 4096,
         .window_period = 2,
+        .window_rule = WINDOW_PERIOD,
         .attn_softcap = 50,
         .final_softcap = 30,
         .attn_scale_embd_layers = 46, /* 27B: query_pre_attn_scalar is 144 */
+        .folder_norm_offset = 1,
+        .folder = {.n_heads = 8, .n_kv_heads = 4, .k_dim = 256, .n_context = 8192, .norm_eps = 1e-6, .q_scalar = 256},
     },
     {
-        .arch = "gemma3",
-        .names = &gguf_names,
+        .name = "gemma3",
+        .gguf = "gemma3",
+        .model_types = {"gemma3_text", "gemma3"},
+        .hf_class = "Gemma3",
+        .folder_rows = ROWS(sandwich_rows),
         .rope_kind = ROPE_NEOX,
         .rope_base = 1000000,
         .rope_local_base = 10000,
@@ -104,8 +162,93 @@ static const struct decoder_family families[] = {
         .mlp_gated = true,
         .act = ACT_GELU_TANH,
         .embd_scale_sqrt = true,
+        .tied = true,
         .window_period = 6,
+        .window_rule = WINDOW_PERIOD,
         .attn_scale_embd_layers = 62, /* 27B: query_pre_attn_scalar is 168 */
+        .folder_norm_offset = 1,
+        .folder = {.n_heads = 8, .n_kv_heads = 4, .k_dim = 256, .n_context = 131072, .norm_eps = 1e-6, .q_scalar = 256},
+    },
+    {
+        .name = "smollm3",
+        .gguf = "smollm3",
+        .model_types = {"smollm3"},
+        .hf_class = "SmolLM3",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NORM,
+        .rope_base = 10000,
+        .nope_period = 4,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .tied = true,
+        .window_rule = WINDOW_NOPE,
+        .window_optional = true,
+        .folder = {.norm_eps = 1e-6},
+    },
+    {
+        /* Phi-3 and Phi-4 */
+        .name = "phi3",
+        .gguf = "phi3",
+        .model_types = {"phi3"},
+        .hf_class = "Phi3",
+        .gguf_rows = ROWS(phi3_gguf_rows),
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .window_rule = WINDOW_ALL,
+        .folder = {.norm_eps = 1e-5},
+    },
+    {
+        .name = "granite",
+        .gguf = "granite",
+        .model_types = {"granite"},
+        .hf_class = "Granite",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NORM,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .multipliers = true,
+        .folder = {.norm_eps = 1e-6},
+    },
+    {
+        .name = "olmo2",
+        .gguf = "olmo2",
+        .model_types = {"olmo2"},
+        .hf_class = "Olmo2",
+        .folder_rows = ROWS(post_norm_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .rope_local_base = 500000, /* OLMo 3 in GGUF: only there are windows, which leave YaRN to the other layers */
+        .post_norm = true,
+        .qk_norm = true,
+        .qk_norm_row = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .window_period = 4,
+        .folder = {.norm_eps = 1e-5},
+    },
+    {
+        .name = "olmo3",
+        .model_types = {"olmo3"},
+        .hf_class = "Olmo3",
+        .folder_rows = ROWS(post_norm_rows),
+        .rope_base = 500000,
+        .rope_local_base = 500000,
+        .post_norm = true,
+        .qk_norm = true,
+        .qk_norm_row = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .window = 4096,
+        .window_period = 4,
+        .window_rule = WINDOW_PERIOD,
+        .folder = {.norm_eps = 1e-5},
     },
 };
 
@@ -116,52 +259,55 @@ size_t decoder_n_families(void)
 
 const char *decoder_family_name(size_t i)
 {
-    return families[i].arch;
+    return families[i].name;
 }
 
-const struct decoder_family *decoder_family_find(struct str arch)
+const struct decoder_family *decoder_family_at(size_t i)
+{
+    return &families[i];
+}
+
+static bool named(const char *name, struct str s)
+{
+    return name && str_eq(s, str_of(name));
+}
+
+const struct decoder_family *decoder_family_find(struct str name)
 {
     for (size_t i = 0; i < ARRAY_LEN(families); i++) {
-        if (str_eq(arch, str_of(families[i].arch)))
+        if (named(families[i].name, name))
             return &families[i];
     }
     return NULL;
 }
 
-const char *weight_name(const struct weight_names *names, enum model_part part, int layer, char *buf, size_t size)
+const struct decoder_family *decoder_family_gguf(struct str arch)
 {
-    if (part < PART_FIRST_OF_LAYER)
-        snprintf(buf, size, "%s", names->part[part]);
-    else
-        snprintf(buf, size, "%s%d.%s", names->layer_prefix, layer, names->part[part]);
-    return buf;
-}
-
-static bool find_part(const struct weight_names *names, struct str name, int from, int to, enum model_part *part)
-{
-    for (int p = from; p < to; p++) {
-        if (names->part[p] && str_eq(name, str_of(names->part[p]))) {
-            *part = (enum model_part)p;
-            return true;
-        }
+    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+        if (named(families[i].gguf, arch))
+            return &families[i];
     }
-    return false;
+    return NULL;
 }
 
-bool weight_name_parse(const struct weight_names *names, struct str name, enum model_part *part, int *layer)
+const struct decoder_family *decoder_family_type(struct str type)
 {
-    struct str rest, number;
-    uint64_t n;
-    *layer = -1;
-    if (find_part(names, name, 0, PART_FIRST_OF_LAYER, part))
-        return true;
-    if (!str_starts(name, str_of(names->layer_prefix)))
-        return false;
-    rest = str_slice(name, strlen(names->layer_prefix), name.len);
-    if (!str_split(&rest, '.', &number) || !str_to_u64(number, &n) || n >= MODEL_MAX_LAYERS)
-        return false;
-    if (number.len > 1 && number.ptr[0] == '0')
-        return false; /* "blk.00." is not the name that is looked up */
-    *layer = (int)n;
-    return find_part(names, rest, PART_FIRST_OF_LAYER, PART_COUNT, part);
+    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+        if (named(families[i].model_types[0], type) || named(families[i].model_types[1], type))
+            return &families[i];
+    }
+    return NULL;
+}
+
+const struct decoder_family *decoder_family_class(struct str hf_class)
+{
+    const struct str suffix = STR("ForCausalLM");
+    if (!str_ends(hf_class, suffix))
+        return NULL;
+    hf_class.len -= suffix.len;
+    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+        if (named(families[i].hf_class, hf_class))
+            return &families[i];
+    }
+    return NULL;
 }

@@ -1,6 +1,6 @@
-/* Families of decoder models: one row each, that says how metadata and tensor names map onto struct decoder_config.
- * Adding a family is adding a row to families.c (and, where its tensors are named otherwise, a struct weight_names).
- * Constant data; any thread. */
+/* Families of decoder models: one row each, that says how metadata and tensor names of both containers map onto struct
+ * decoder_config. Adding a family is adding a row to families.c and, where its tensors are named as no other family's,
+ * rows of names. Constant data; any thread. */
 #ifndef TANDEM_MODEL_FAMILY_H
 #define TANDEM_MODEL_FAMILY_H
 
@@ -8,6 +8,7 @@
 
 /* The parameters of a decoder. Which of them a model has follows from its configuration (weights.c). */
 enum model_part {
+    PART_NONE,
     PART_EMBD,
     PART_OUTPUT_NORM,
     PART_OUTPUT,
@@ -31,40 +32,105 @@ enum model_part {
     PART_DOWN,
     PART_DOWN_BIAS,
     PART_MLP_POST_NORM,
+    PART_ROUTER,
+    PART_EXPERT_GATE, /* of all experts, stacked */
+    PART_EXPERT_UP,
+    PART_EXPERT_DOWN,
     PART_COUNT
 };
 
-/* How a container names the parts: layer parts are layer_prefix, the layer's number, a dot and the part's name. */
+/* ---- names of tensors (names.c) ---- */
+
+/* What a tensor of one name holds: a part, or several parts' rows one after the other. Experts are a third axis, the
+ * outermost; or "*" in the name stands for an expert's number, and there is one tensor for each. */
+struct weight_row {
+    const char *name;         /* of parts outside layers: the whole name; else what follows the layer's number */
+    enum model_part parts[3]; /* PART_NONE at the end */
+};
+
+struct weight_rows {
+    const struct weight_row *rows; /* [n] */
+    size_t n;
+};
+
+/* How one file names its tensors. A part may have several names; a file has it under one of them. */
 struct weight_names {
-    const char *layer_prefix;
-    const char *part[PART_COUNT];
-    const char *rope_freqs;    /* divisors of the RoPE angles; optional */
-    const char *const *unused; /* patterns of tensors that may be there and are not needed; NULL at the end */
+    const char *prefix;         /* before the names outside layers and before layer_prefix: "model." */
+    const char *head_prefix;    /* in its place before the output head: "" */
+    const char *layer_prefix;   /* "blk.", "layers." */
+    struct weight_rows sets[2]; /* the family's own, which come first; the container's */
+    const char *const *unused;  /* patterns of tensors that may be there and are not needed; NULL at the end */
+};
+
+struct decoder_family;
+struct weight_names weight_names_of(const struct decoder_family *family, const struct model_file *file);
+
+/* The i-th name's row of a part; NULL behind the last. */
+const struct weight_row *weight_row(const struct weight_names *names, enum model_part part, size_t i);
+
+/* Name of the tensor of a row, cut to fit; layer and expert are ignored where the name has none. Returns buf. */
+const char *weight_name(const struct weight_names *names, const struct weight_row *row, int layer, int expert,
+                        char *buf, size_t size);
+
+/* The row under whose name the file has a part (that of its first expert); NULL when it has none. */
+const struct weight_row *weight_find(const struct weight_names *names, const struct model_file *file,
+                                     enum model_part part, int layer);
+bool weight_row_per_expert(const struct weight_row *row);
+
+/* The row, layer (-1 outside layers) and expert (-1 for none) that a tensor's name means; NULL when it names none. */
+const struct weight_row *weight_name_parse(const struct weight_names *names, struct str name, int *layer, int *expert);
+
+/* ---- families ---- */
+
+/* Which layers have the window, in a folder; GGUF: a period, or a flag per layer. */
+enum window_rule {
+    WINDOW_NONE,
+    WINDOW_ALL,    /* every layer */
+    WINDOW_PERIOD, /* all but the last layer of each period */
+    WINDOW_FROM,   /* layers from max_window_layers on */
+    WINDOW_NOPE    /* layers without RoPE */
+};
+
+struct folder_defaults { /* of keys that config.json may lack, as the classes of transformers have them; 0: required or
+                            derived */
+    int n_heads, n_kv_heads, k_dim, n_context;
+    double norm_eps, q_scalar; /* q_scalar: query_pre_attn_scalar, q.k is divided by its root */
 };
 
 struct decoder_family {
-    const char *arch; /* general.architecture, and the prefix of its keys */
-    const struct weight_names *names;
-    enum rope_kind rope_kind;
-    double rope_base;       /* when the file has none */
+    const char *name;
+    const char *gguf;           /* general.architecture, and the prefix of its keys; NULL: files say another family's */
+    const char *model_types[2]; /* of config.json; NULL: none */
+    const char *hf_class;       /* of architectures where model_type is missing: "Llama" of "LlamaForCausalLM" */
+    struct weight_rows gguf_rows, folder_rows; /* names of its own */
+    enum rope_kind rope_kind;                  /* in GGUF; folders rotate halves */
+    double rope_base;                          /* when the file has none */
     double rope_local_base; /* of windowed layers when the file has none; 0: they rotate like the others */
-    bool pre_norm, post_norm, qk_norm;
+    int nope_period;        /* the last layer of each rotates nothing; 0: all rotate */
+    bool pre_norm, post_norm, qk_norm, qk_norm_row;
+    bool qkv_bias; /* in folders, where attention_bias is not asked; GGUF: as the tensors are */
     bool mlp_gated;
     enum activation act;
-    bool embd_scale_sqrt;              /* the embedding is multiplied by sqrt(n_embd) */
-    int window, window_period;         /* when the file has none: the last layer of each period sees all, the others the
-                                          window; period 0: every layer has the window */
+    bool embd_scale_sqrt;      /* the embedding is multiplied by sqrt(n_embd) */
+    bool multipliers;          /* Granite's scales of embedding, residuals, attention and logits are read */
+    bool tied;                 /* in folders, when the file does not say */
+    int window, window_period; /* when the file has none: the last layer of each period sees all, the others the
+                                  window; period 0: every layer has the window */
+    enum window_rule window_rule;
+    bool window_optional;              /* use_sliding_window has to be true */
     float attn_softcap, final_softcap; /* when the file has none */
     int attn_scale_embd_layers;        /* the size with this many layers scales q.k by 1 / sqrt(n_embd / n_heads), the
                                           others by 1 / sqrt(k_dim); GGUF has no key for it */
+    float folder_norm_offset;          /* norm weights lack it in folders, see norm_params.weight_offset */
+    bool experts;                      /* may be a mixture */
+    bool experts_norm_asked;           /* in folders norm_topk_prob says; else weights of experts are normed */
+    struct folder_defaults folder;
 };
 
-const struct decoder_family *decoder_family_find(struct str arch); /* NULL when unknown */
-
-/* Name of a part, cut to fit the buffer; layer is ignored for parts outside layers. Returns buf. */
-const char *weight_name(const struct weight_names *names, enum model_part part, int layer, char *buf, size_t size);
-
-/* The part and layer (-1 outside layers) that a tensor's name means; false when it names none. */
-bool weight_name_parse(const struct weight_names *names, struct str name, enum model_part *part, int *layer);
+const struct decoder_family *decoder_family_at(size_t i);               /* i < decoder_n_families() */
+const struct decoder_family *decoder_family_find(struct str name);      /* by its name; NULL when unknown */
+const struct decoder_family *decoder_family_gguf(struct str arch);      /* by general.architecture */
+const struct decoder_family *decoder_family_type(struct str type);      /* by model_type */
+const struct decoder_family *decoder_family_class(struct str hf_class); /* by an entry of architectures */
 
 #endif

@@ -1,6 +1,7 @@
 /* Decoder language models: configuration from metadata, weights into a backend, the forward pass of a ragged batch.
  * One decoder implementation, driven by struct decoder_config; a family is one row of a table that maps names and
- * metadata onto it (model/families.c). Not here: KV pages (the caller's, engine/kv), sampling (a backend op), tokens.
+ * metadata of both containers, GGUF files and folders, onto it (model/families.c). Not here: KV pages (the caller's,
+ * engine/kv), sampling (a backend op), tokens.
  *
  *     struct decoder_config config;
  *     if (!decoder_config_read(file, &config, err)) ...
@@ -16,18 +17,26 @@
 
 #include "backend/backend.h"
 
-#define MODEL_MAX_LAYERS 512
+#define MODEL_MAX_LAYERS  512
+#define MODEL_MAX_EXPERTS 1024
 
 /* LINEAR: Chen et al., "Extending context window ... via positional interpolation", 2023. LLAMA3: Llama 3.1's
- * smoothing between two wavelengths. YARN: Peng et al., "YaRN", 2023. All computed as transformers does. */
-enum rope_scaling_kind { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_LLAMA3, ROPE_SCALING_YARN };
+ * smoothing between two wavelengths. YARN: Peng et al., "YaRN", 2023. LONGROPE: Ding et al., "LongRoPE", 2024, whose
+ * two sets of divisors come with the model. All computed as transformers does. */
+enum rope_scaling_kind {
+    ROPE_SCALING_NONE,
+    ROPE_SCALING_LINEAR,
+    ROPE_SCALING_LLAMA3,
+    ROPE_SCALING_YARN,
+    ROPE_SCALING_LONGROPE
+};
 struct rope_scaling {
     enum rope_scaling_kind kind;
-    double factor;                            /* > 0: how much longer the context became */
-    int original_context;                     /* llama3, yarn: trained positions; 0: the model's n_context */
+    double factor;                            /* > 0: how much longer the context became; not of longrope */
+    int original_context;                     /* not of linear: trained positions; 0: the model's n_context */
     double low_freq_factor, high_freq_factor; /* llama3 */
     double beta_fast, beta_slow, ext_factor; /* yarn: rotations where the ramp begins and ends; share of the ramp (1) */
-    double attn_factor;                      /* yarn: of cos and sin */
+    double attn_factor;                      /* yarn, longrope: of cos and sin */
 };
 
 struct rope_config { /* Gemma 3 has two: global and local layers */
@@ -37,18 +46,23 @@ struct rope_config { /* Gemma 3 has two: global and local layers */
 
 /* Everything the decoder does is chosen here; there is no test of the family's name elsewhere. */
 struct decoder_config {
-    const char *arch;                            /* "llama"; static storage */
+    const char *arch;                            /* the family's name, "llama"; static storage */
     int n_layers, n_embd, n_vocab, n_context;    /* n_context: positions that the model takes, scaling included */
     int n_heads, n_kv_heads, k_dim, v_dim, n_ff; /* k_dim, v_dim: per head; n_heads is a multiple of n_kv_heads */
+    int n_experts, n_experts_used, n_ff_expert;  /* 0: no mixture; used: per token; n_ff is of layers without */
+    uint8_t layer_experts[MODEL_MAX_LAYERS];     /* the layer's MLP is a mixture of experts */
+    bool expert_norm_weights;                    /* those of the experts used sum up to 1 */
+    float expert_scale;                          /* of the mixture's output; 1: none */
     enum norm_kind norm_kind;
     float norm_eps, norm_weight_offset;
-    bool pre_norm,
-        post_norm; /* norms before attention and MLP; norms of their outputs before the residual add (Gemma 2/3) */
-    bool qk_norm;  /* per head, before RoPE */
+    bool pre_norm, post_norm; /* norms before attention and MLP; norms of their outputs before the residual add */
+    bool qk_norm;             /* before RoPE */
+    bool qk_norm_row;         /* over all heads at once; else each by itself */
     bool qkv_bias, out_bias, mlp_bias;
     enum rope_kind rope_kind;
-    int rot_dim;                         /* even, at most k_dim */
-    struct rope_config rope, rope_local; /* local: layers with a window, where it differs */
+    int rot_dim;                          /* even, at most k_dim */
+    uint8_t layer_nope[MODEL_MAX_LAYERS]; /* the layer rotates nothing */
+    struct rope_config rope, rope_local;  /* local: layers with a window, where it differs */
     bool has_rope_local;
     bool rope_freq_factors; /* the file's rope_freqs.weight divides the angles of `rope` (Llama 3 scaling in GGUF) */
     float attn_scale;       /* of q.k */
@@ -62,17 +76,21 @@ struct decoder_config {
     bool tied_embeddings;              /* the output head is the embedding table */
 };
 
-/* Reads <arch>.* keys through the family's row, and from the tensor directory what GGUF has no key for (size of the
- * vocabulary, biases, tied embeddings). UNSUPPORTED lists the known architectures or names what this model needs and
- * Tandem lacks; FORMAT names the key. *out is undefined on failure. */
+/* Reads <arch>.* keys of GGUF or config.* of a folder through the family's row, and from the tensor directory what no
+ * key tells (size of the vocabulary, biases, tied embeddings). UNSUPPORTED lists the known architectures or names what
+ * this model needs and Tandem lacks; FORMAT names the key. *out is undefined on failure. */
 NODISCARD bool decoder_config_read(const struct model_file *file, struct decoder_config *out, struct error *err);
 
 /* --rope-scaling none|linear:F|llama3:F|yarn:F[:ORIGINAL_CONTEXT]: replaces what the file says (rope_freqs.weight too)
  * for the layers that its scaling covers, and sets n_context to F times the original context. INVALID otherwise. */
 NODISCARD bool decoder_config_rope_scaling(struct decoder_config *c, const char *spec, struct error *err);
 
+/* LongRoPE: whether serving n_served positions (0: n_context) takes the divisors of long texts, for all requests alike;
+ * transformers changes the angles of a text as it grows, which its cached K does not survive. False elsewhere. */
+bool decoder_config_long_angles(const struct decoder_config *c, int n_served);
+
 size_t decoder_n_families(void);
-const char *decoder_family_name(size_t i); /* architectures, for messages and docs; i < decoder_n_families() */
+const char *decoder_family_name(size_t i); /* for messages and docs; i < decoder_n_families() */
 
 /* The KV groups of a configuration; returns their number (<= KV_MAX_GROUPS). layer_group[i], layer_index[i]: where
  * layer i keeps its K and V (arrays of n_layers). */
@@ -80,16 +98,17 @@ int decoder_kv_groups(const struct decoder_config *c, enum kv_type type, struct 
                       uint8_t layer_group[MODEL_MAX_LAYERS], uint16_t layer_index[MODEL_MAX_LAYERS]);
 
 /* Angles per position of a rope configuration, scaling applied: out [rot_dim / 2]; returns the factor of cos and sin.
- * freq_factors: [rot_dim / 2] divisors or NULL. In f32 in the order of transformers, so that angles of far positions
+ * divisors: [rot_dim / 2], of the angles, or NULL. In f32 in the order of transformers, so that angles of far positions
  * agree with it. */
-float rope_inv_freq(const struct rope_config *rope, int rot_dim, int n_context, const struct tensor_view *freq_factors,
-                    float *out);
+float rope_inv_freq(const struct rope_config *rope, int rot_dim, int n_context, const float *divisors, float *out);
 
 struct model;
 
 struct model_load_options {
     const struct decoder_config *config; /* as read, possibly changed by options; copied */
     enum kv_type kv_type;
+    int n_served; /* positions a request may take, which choose between LongRoPE's two sets once and for all requests;
+                     0: config's n_context */
     void (*progress)(void *arg, float fraction); /* may be NULL; from the calling thread */
     void *arg;
 };

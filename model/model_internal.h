@@ -6,8 +6,8 @@
 
 /* A decoder's parameters by part; NULL where the configuration has none. */
 struct decoder_weights {
-    struct weight *global[PART_FIRST_OF_LAYER];
-    struct weight *(*layers)[PART_COUNT]; /* [n_layers][PART_COUNT] */
+    struct weight *global[PART_FIRST_OF_LAYER]; /* [PART_NONE] is NULL */
+    struct weight *(*layers)[PART_COUNT];       /* [n_layers][PART_COUNT] */
     size_t resident_size;
 };
 

@@ -57,30 +57,36 @@ static float yarn_freq(const struct rope_scaling *s, struct yarn_range range, fl
     return interpolated * (1 - keep) + extrapolated * keep;
 }
 
-float rope_inv_freq(const struct rope_config *rope, int rot_dim, int n_context, const struct tensor_view *freq_factors,
-                    float *out)
+static float scaled_freq(const struct rope_scaling *s, double original, struct yarn_range range, float pos_freq, int i)
+{
+    switch (s->kind) {
+    case ROPE_SCALING_LINEAR:
+        return 1 / pos_freq / (float)s->factor;
+    case ROPE_SCALING_LLAMA3:
+        return llama3_freq(s, original, 1 / pos_freq);
+    case ROPE_SCALING_YARN:
+        return yarn_freq(s, range, pos_freq, i);
+    default:
+        return 1 / pos_freq;
+    }
+}
+
+float rope_inv_freq(const struct rope_config *rope, int rot_dim, int n_context, const float *divisors, float *out)
 {
     const struct rope_scaling *s = &rope->scaling;
-    int n = rot_dim / 2;
     double original = s->original_context > 0 ? s->original_context : n_context;
     struct yarn_range range = {0};
     if (s->kind == ROPE_SCALING_YARN)
         range = yarn_range(rope, rot_dim, original);
-    if (freq_factors)
-        dtype_to_f32(freq_factors->type, freq_factors->data, (size_t)n, out);
-    for (int i = 0; i < n; i++) {
-        float divisor = freq_factors ? out[i] : 1;
+    for (int i = 0; i < rot_dim / 2; i++) {
         float pos_freq = position_freq(rope, rot_dim, i);
-        float inv = 1 / pos_freq;
-        if (s->kind == ROPE_SCALING_LINEAR)
-            inv /= (float)s->factor;
-        else if (s->kind == ROPE_SCALING_LLAMA3)
-            inv = llama3_freq(s, original, inv);
-        else if (s->kind == ROPE_SCALING_YARN)
-            inv = yarn_freq(s, range, pos_freq, i);
-        out[i] = inv / divisor;
+        float divisor = divisors ? divisors[i] : 1;
+        if (s->kind == ROPE_SCALING_LONGROPE)
+            out[i] = 1 / (divisor * pos_freq);
+        else
+            out[i] = scaled_freq(s, original, range, pos_freq, i) / divisor;
     }
-    return s->kind == ROPE_SCALING_YARN ? (float)s->attn_factor : 1;
+    return s->kind == ROPE_SCALING_YARN || s->kind == ROPE_SCALING_LONGROPE ? (float)s->attn_factor : 1;
 }
 
 /* ---- --rope-scaling ---- */

@@ -2,6 +2,7 @@
 #include "model/model_internal.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum dim {
@@ -13,27 +14,45 @@ enum dim {
     DIM_V,
     DIM_HEADS_V,
     DIM_FF,
-    DIM_HEAD
+    DIM_EXPERT_FF,
+    DIM_EXPERTS,
+    DIM_Q_NORM,
+    DIM_K_NORM
 };
 
+enum mlp_kind { ANY_LAYER, DENSE_LAYERS, EXPERT_LAYERS };
+
 struct part_row {
-    enum dim rows, cols; /* vectors have cols only */
-    bool conditional;    /* the part is there when the flag equals `when` */
-    size_t flag;         /* offset of a bool in struct decoder_config */
+    enum dim rows, cols; /* vectors have cols only; of one expert */
+    enum mlp_kind layers;
+    bool conditional; /* the part is there when the flag equals `when` */
+    size_t flag;      /* offset of a bool in struct decoder_config */
     bool when;
 };
 
-#define ALWAYS(rows, cols)          \
-    {                               \
-        rows, cols, false, 0, false \
+#define ALWAYS(rows, cols)                     \
+    {                                          \
+        rows, cols, ANY_LAYER, false, 0, false \
     }
-#define WHEN(field, rows, cols)                                        \
-    {                                                                  \
-        rows, cols, true, offsetof(struct decoder_config, field), true \
+#define WHEN(field, rows, cols)                                                   \
+    {                                                                             \
+        rows, cols, ANY_LAYER, true, offsetof(struct decoder_config, field), true \
     }
-#define UNLESS(field, rows, cols)                                       \
-    {                                                                   \
-        rows, cols, true, offsetof(struct decoder_config, field), false \
+#define UNLESS(field, rows, cols)                                                  \
+    {                                                                              \
+        rows, cols, ANY_LAYER, true, offsetof(struct decoder_config, field), false \
+    }
+#define DENSE(rows, cols)                         \
+    {                                             \
+        rows, cols, DENSE_LAYERS, false, 0, false \
+    }
+#define DENSE_WHEN(field, rows, cols)                                                \
+    {                                                                                \
+        rows, cols, DENSE_LAYERS, true, offsetof(struct decoder_config, field), true \
+    }
+#define EXPERTS(rows, cols)                        \
+    {                                              \
+        rows, cols, EXPERT_LAYERS, false, 0, false \
     }
 
 static const struct part_row part_table[PART_COUNT] = {
@@ -47,24 +66,37 @@ static const struct part_row part_table[PART_COUNT] = {
     [PART_Q_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_Q),
     [PART_K_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_K),
     [PART_V_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_V),
-    [PART_Q_NORM] = WHEN(qk_norm, DIM_NONE, DIM_HEAD),
-    [PART_K_NORM] = WHEN(qk_norm, DIM_NONE, DIM_HEAD),
+    [PART_Q_NORM] = WHEN(qk_norm, DIM_NONE, DIM_Q_NORM),
+    [PART_K_NORM] = WHEN(qk_norm, DIM_NONE, DIM_K_NORM),
     [PART_ATTN_OUT] = ALWAYS(DIM_EMBD, DIM_HEADS_V),
     [PART_ATTN_OUT_BIAS] = WHEN(out_bias, DIM_NONE, DIM_EMBD),
     [PART_ATTN_POST_NORM] = WHEN(post_norm, DIM_NONE, DIM_EMBD),
     [PART_MLP_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
-    [PART_GATE] = WHEN(mlp_gated, DIM_FF, DIM_EMBD),
-    [PART_UP] = ALWAYS(DIM_FF, DIM_EMBD),
-    [PART_UP_BIAS] = WHEN(mlp_bias, DIM_NONE, DIM_FF),
-    [PART_DOWN] = ALWAYS(DIM_EMBD, DIM_FF),
-    [PART_DOWN_BIAS] = WHEN(mlp_bias, DIM_NONE, DIM_EMBD),
+    [PART_GATE] = DENSE_WHEN(mlp_gated, DIM_FF, DIM_EMBD),
+    [PART_UP] = DENSE(DIM_FF, DIM_EMBD),
+    [PART_UP_BIAS] = DENSE_WHEN(mlp_bias, DIM_NONE, DIM_FF),
+    [PART_DOWN] = DENSE(DIM_EMBD, DIM_FF),
+    [PART_DOWN_BIAS] = DENSE_WHEN(mlp_bias, DIM_NONE, DIM_EMBD),
     [PART_MLP_POST_NORM] = WHEN(post_norm, DIM_NONE, DIM_EMBD),
+    [PART_ROUTER] = EXPERTS(DIM_EXPERTS, DIM_EMBD),
+    [PART_EXPERT_GATE] = EXPERTS(DIM_EXPERT_FF, DIM_EMBD),
+    [PART_EXPERT_UP] = EXPERTS(DIM_EXPERT_FF, DIM_EMBD),
+    [PART_EXPERT_DOWN] = EXPERTS(DIM_EMBD, DIM_EXPERT_FF),
 };
 
-static bool has_part(const struct decoder_config *c, enum model_part part)
+/* layer: of parts in layers. */
+static bool has_part(const struct decoder_config *c, enum model_part part, int layer)
 {
     const struct part_row *row = &part_table[part];
+    if (part == PART_NONE ||
+        (row->layers != ANY_LAYER && (row->layers == EXPERT_LAYERS) != (c->layer_experts[layer] != 0)))
+        return false;
     return !row->conditional || *(const bool *)((const char *)c + row->flag) == row->when;
+}
+
+static bool is_stacked(enum model_part part)
+{
+    return part == PART_EXPERT_GATE || part == PART_EXPERT_UP || part == PART_EXPERT_DOWN;
 }
 
 static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
@@ -86,8 +118,14 @@ static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
         return (uint64_t)c->n_heads * (uint64_t)c->v_dim;
     case DIM_FF:
         return (uint64_t)c->n_ff;
-    case DIM_HEAD:
-        return (uint64_t)c->k_dim;
+    case DIM_EXPERT_FF:
+        return (uint64_t)c->n_ff_expert;
+    case DIM_EXPERTS:
+        return (uint64_t)c->n_experts;
+    case DIM_Q_NORM:
+        return (uint64_t)c->k_dim * (c->qk_norm_row ? (uint64_t)c->n_heads : 1);
+    case DIM_K_NORM:
+        return (uint64_t)c->k_dim * (c->qk_norm_row ? (uint64_t)c->n_kv_heads : 1);
     }
     return 1;
 }
@@ -103,17 +141,27 @@ static bool unused_tensor(const struct weight_names *names, struct str name)
     return false;
 }
 
+/* The tensor is where one of its parts is looked for: not a second one of the same, not of a layer without the part. */
+static bool has_place(const struct decoder_config *c, const struct weight_names *names, const struct model_file *file,
+                      struct str name)
+{
+    int layer, expert;
+    const struct weight_row *row = weight_name_parse(names, name, &layer, &expert);
+    if (!row || layer >= c->n_layers || expert >= c->n_experts)
+        return false;
+    for (size_t i = 0; i < 3; i++) {
+        if (has_part(c, row->parts[i], layer) && weight_find(names, file, row->parts[i], layer) == row)
+            return true;
+    }
+    return false;
+}
+
 bool weights__check_names(const struct decoder_config *c, const struct weight_names *names,
                           const struct model_file *file, struct error *err)
 {
     for (size_t i = 0; i < model_file_n_tensors(file); i++) {
         struct str name = model_file_tensor_at(file, i)->name;
-        enum model_part part;
-        int layer;
-        bool known = weight_name_parse(names, name, &part, &layer);
-        if (known && layer < c->n_layers && has_part(c, part))
-            continue;
-        if (unused_tensor(names, name))
+        if (has_place(c, names, file, name) || unused_tensor(names, name))
             continue;
         return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' has no place in this %s model of %d layers.",
                          STR_ARG(str_slice(name, 0, 100)), c->arch, c->n_layers);
@@ -129,41 +177,116 @@ struct loader {
     const struct weight_names *names;
     const struct model_file *file;
     struct decoder_weights *weights;
+    struct tensor_view *views;         /* [max_views] of the part being loaded */
+    const struct tensor_view **places; /* [max_views] */
     struct error *err;
 };
 
-static bool check_shape(const struct loader *l, const struct tensor_view *t, enum model_part part)
+static bool wrong_shape(const struct loader *l, const struct tensor_view *t, const char *expected)
+{
+    return error_set(l->err, ERR_FORMAT,
+                     "The tensor " STR_FMT " has to be %s; it has %d axes, the first ones of %llu, %llu and %llu.",
+                     STR_ARG(t->name), expected, t->n_dims, (unsigned long long)t->shape[0],
+                     (unsigned long long)t->shape[1], (unsigned long long)t->shape[2]);
+}
+
+/* n_blocks: of a stack, or 0. */
+static bool check_shape(const struct loader *l, const struct tensor_view *t, uint64_t n_blocks, uint64_t rows,
+                        uint64_t cols, bool vector)
+{
+    unsigned long long b = n_blocks, r = rows, k = cols;
+    char expected[96];
+    if (vector) {
+        snprintf(expected, sizeof(expected), "a vector of %llu", r);
+        return (t->n_dims == 1 && t->shape[0] == rows) || wrong_shape(l, t, expected);
+    }
+    if (n_blocks == 0) {
+        snprintf(expected, sizeof(expected), "%llu by %llu", r, k);
+        return (t->n_dims == 2 && t->shape[0] == rows && t->shape[1] == cols) || wrong_shape(l, t, expected);
+    }
+    snprintf(expected, sizeof(expected), "%llu by %llu by %llu", b, r, k);
+    return (t->n_dims == 3 && t->shape[0] == n_blocks && t->shape[1] == rows && t->shape[2] == cols) ||
+           wrong_shape(l, t, expected);
+}
+
+/* Rows that a part takes of its tensor, or of each block of it. */
+static uint64_t rows_of(const struct loader *l, enum model_part part)
 {
     const struct part_row *row = &part_table[part];
-    uint64_t rows = dim_size(l->config, row->rows), cols = dim_size(l->config, row->cols);
-    int n_dims = row->rows == DIM_NONE ? 1 : 2;
-    bool ok = n_dims == 1 ? t->shape[0] == cols : t->shape[0] == rows && t->shape[1] == cols;
-    if (ok && t->n_dims == n_dims)
+    return dim_size(l->config, row->rows == DIM_NONE ? row->cols : row->rows);
+}
+
+struct place {         /* of a part within the tensors of its row */
+    uint64_t first, n; /* rows of each block */
+    uint64_t block;    /* rows that a block has */
+    bool whole;        /* the tensor is the part */
+};
+
+static struct place place_of(const struct loader *l, const struct weight_row *row, enum model_part part)
+{
+    struct place p = {.n = rows_of(l, part), .whole = row->parts[1] == PART_NONE};
+    for (size_t i = 0; i < 3 && row->parts[i] != PART_NONE; i++) {
+        if (row->parts[i] == part)
+            p.first = p.block;
+        p.block += rows_of(l, row->parts[i]);
+    }
+    return p;
+}
+
+/* The part's views of one tensor, appended at *n. n_blocks: of a stack, or 0. */
+static bool add_views(struct loader *l, const struct tensor_view *t, enum model_part part, const struct place *p,
+                      uint64_t n_blocks, int *n)
+{
+    const struct part_row *row = &part_table[part];
+    bool vector = row->rows == DIM_NONE;
+    if (!check_shape(l, t, n_blocks, p->block, dim_size(l->config, row->cols), vector))
+        return false;
+    if (p->whole) {
+        l->views[(*n)++] = *t;
         return true;
-    if (n_dims == 1)
-        return error_set(l->err, ERR_FORMAT,
-                         "The tensor " STR_FMT " has to be a vector of %llu; it has %d axes, the first of %llu.",
-                         STR_ARG(t->name), (unsigned long long)cols, t->n_dims, (unsigned long long)t->shape[0]);
-    return error_set(l->err, ERR_FORMAT,
-                     "The tensor " STR_FMT " has to be %llu by %llu; it has %d axes, the first two of %llu and %llu.",
-                     STR_ARG(t->name), (unsigned long long)rows, (unsigned long long)cols, t->n_dims,
-                     (unsigned long long)t->shape[0], (unsigned long long)t->shape[1]);
+    }
+    struct tensor_view matrix = vector ? *t : tensor_as_matrix(t);
+    for (uint64_t b = 0; b < (n_blocks ? n_blocks : 1); b++)
+        l->views[(*n)++] = tensor_rows(&matrix, b * p->block + p->first, p->n);
+    return true;
+}
+
+static bool gather(struct loader *l, const struct weight_row *row, enum model_part part, int layer, int *n)
+{
+    struct place place = place_of(l, row, part);
+    bool each = weight_row_per_expert(row);
+    uint64_t n_blocks = is_stacked(part) && !each ? (uint64_t)l->config->n_experts : 0;
+    *n = 0;
+    for (int e = 0; e < (each ? l->config->n_experts : 1); e++) {
+        char name[192];
+        weight_name(l->names, row, layer, e, name, sizeof(name));
+        const struct tensor_view *t = model_file_tensor(l->file, name);
+        if (!t)
+            return error_set(l->err, ERR_FORMAT, "The tensor %s is missing.", name);
+        if (!add_views(l, t, part, &place, n_blocks, n))
+            return false;
+    }
+    return true;
 }
 
 static bool load_part(struct loader *l, enum model_part part, int layer, struct weight **out)
 {
-    char name[128];
-    if (!has_part(l->config, part))
+    int n;
+    if (!has_part(l->config, part, layer))
         return true;
-    weight_name(l->names, part, layer, name, sizeof(name));
-    const struct tensor_view *t = model_file_tensor(l->file, name);
-    if (!t)
-        return error_set(l->err, ERR_FORMAT, "The tensor %s is missing.", name);
-    if (!check_shape(l, t, part))
+    const struct weight_row *row = weight_find(l->names, l->file, part, layer);
+    if (!row)
+        row = weight_row(l->names, part, 0); /* to be missed by that name */
+    if (!row)
+        return error_set(l->err, ERR_FORMAT, "A %s model has no such tensor as the configuration asks for.",
+                         l->config->arch);
+    if (!gather(l, row, part, layer, &n))
         return false;
-    *out = l->be->ops->weight_create(l->be, &t, 1, l->err);
+    for (int i = 0; i < n; i++)
+        l->places[i] = &l->views[i];
+    *out = l->be->ops->weight_create(l->be, l->places, n, l->err);
     if (!*out)
-        return error_wrap(l->err, "tensor %s", name);
+        return error_wrap(l->err, "tensor " STR_FMT, STR_ARG(l->views[0].name));
     l->weights->resident_size += l->be->ops->weight_info(*out).resident_size;
     return true;
 }
@@ -177,27 +300,40 @@ static bool load_layer(struct loader *l, int layer)
     return true;
 }
 
-bool weights__load(struct decoder_weights *w, struct backend *be, const struct weight_names *names,
-                   const struct model_file *file, const struct model_load_options *options, struct error *err)
+static bool load_all(struct loader *l, const struct model_load_options *options)
 {
     int n_layers = options->config->n_layers;
-    struct loader l = {be, options->config, names, file, w, err};
-    w->layers = calloc((size_t)n_layers, sizeof(*w->layers));
-    if (!w->layers)
-        return error_set(err, ERR_NO_MEMORY, "There is no memory for the weights of %d layers.", n_layers);
-    for (int p = 0; p < PART_FIRST_OF_LAYER; p++) {
-        if (!load_part(&l, (enum model_part)p, -1, &w->global[p]))
+    for (int p = PART_EMBD; p < PART_FIRST_OF_LAYER; p++) {
+        if (!load_part(l, (enum model_part)p, -1, &l->weights->global[p]))
             return false;
     }
     for (int i = 0; i < n_layers; i++) {
         if (options->progress)
             options->progress(options->arg, (float)(i + 1) / (float)(n_layers + 1));
-        if (!load_layer(&l, i))
+        if (!load_layer(l, i))
             return false;
     }
     if (options->progress)
         options->progress(options->arg, 1);
     return true;
+}
+
+bool weights__load(struct decoder_weights *w, struct backend *be, const struct weight_names *names,
+                   const struct model_file *file, const struct model_load_options *options, struct error *err)
+{
+    const struct decoder_config *c = options->config;
+    size_t max_views = c->n_experts > 0 ? (size_t)c->n_experts : 1;
+    struct loader l = {.be = be, .config = c, .names = names, .file = file, .weights = w, .err = err};
+    w->layers = calloc((size_t)c->n_layers, sizeof(*w->layers));
+    l.views = calloc(max_views, sizeof(*l.views));
+    l.places = calloc(max_views, sizeof(*l.places));
+    bool ok = w->layers && l.views && l.places;
+    if (!ok)
+        error_set(err, ERR_NO_MEMORY, "There is no memory for the weights of %d layers.", c->n_layers);
+    ok = ok && load_all(&l, options);
+    free(l.views);
+    free(l.places);
+    return ok;
 }
 
 static void free_weight(struct backend *be, struct weight *w)

@@ -40,6 +40,13 @@ static inline size_t grouped_row_size(int bits, uint64_t k)
     return (size_t)(k / 8) * (size_t)bits;
 }
 
+/* Bytes of scales and biases of a matrix [rows, k]. */
+static inline size_t group_scales_size(const struct group_quant *q, uint64_t rows, uint64_t k)
+{
+    size_t item = (size_t)dtype_info(q->scale_type)->block_size;
+    return (size_t)(rows * (k / (uint64_t)q->group_size)) * item * (q->biases ? 2 : 1);
+}
+
 /* Row `row` of codes [rows, k] to f32. */
 void grouped_row_to_f32(const struct group_quant *q, const void *codes, uint64_t row, uint64_t k, float *dst);
 

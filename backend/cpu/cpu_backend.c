@@ -138,6 +138,7 @@ static const struct backend_ops cpu_ops = {
     .attention = cpu__attention,
     .mlp_gated = cpu__mlp_gated,
     .mlp = cpu__mlp,
+    .moe = cpu__moe,
     .sample = cpu__sample,
     .read_f32 = read_f32,
     .read_samples = cpu__read_samples,

@@ -75,10 +75,11 @@ struct kv_group {
 
 /* ---- weights ---- */
 
-/* Rows of one type. */
+/* Rows of one type; one expert of a stack of experts. */
 struct weight_part {
     enum dtype type;
-    bool packed; /* data is panels (cpu_pack.h) of the table's pack_rows; else rows as in the file */
+    struct group_quant quant; /* of type GROUPED */
+    bool packed;              /* data is panels (cpu_pack.h) of the table's pack_rows; else rows as in the file */
     const uint8_t *data;
     void *owned; /* data when it is not the file's */
     size_t first_row, n_rows;
@@ -90,7 +91,7 @@ struct weight {
     int n_parts;
     float *vector; /* [n_in] of a weight of one row, else NULL */
     struct weight_info info;
-    char layout[64];
+    char layout[96];
 };
 
 /* ---- the backend ---- */
@@ -157,6 +158,18 @@ NODISCARD bool cpu__prepare_input(struct cpu_backend *be, struct tensor *x, int 
 bool cpu__takes_quantized(const struct cpu_backend *be, const struct weight_part *part);
 const float *cpu__vector(const struct weight *w); /* NULL for NULL */
 
+/* Types that no kernel takes as they are: their rows are decoded into scratch, some at a time, and multiplied as f32.
+ */
+bool cpu__is_decoded(enum dtype type);
+#define CPU_DECODED_ROWS 32 /* a multiple of every table's row_step */
+/* Floats of scratch that a tile of n_in columns needs. */
+static inline size_t cpu__tile_scratch(size_t n_in)
+{
+    return (CPU_DECODED_ROWS + 1) * n_in;
+}
+/* Computes a tile of rows of the part: tile->weights is its data. */
+void cpu__run_tile(const struct cpu_backend *be, const struct weight_part *part, const struct linear_tile *tile);
+
 /* How many weight rows and tokens a tile of a product has. */
 struct tile_shape {
     int rows, tokens;
@@ -176,6 +189,9 @@ struct tensor *cpu__mlp_gated(struct backend *be, struct tensor *x, struct weigh
                               struct weight *down, enum activation act);
 struct tensor *cpu__mlp(struct backend *be, struct tensor *x, struct weight *up, struct weight *up_bias,
                         struct weight *down, struct weight *down_bias, enum activation act);
+
+/* cpu_moe.c */
+struct tensor *cpu__moe(struct backend *be, struct tensor *x, const struct moe_weights *w, const struct moe_params *p);
 
 /* cpu_norm.c */
 struct tensor *cpu__norm(struct backend *be, struct tensor *x, struct weight *weight, struct weight *bias,

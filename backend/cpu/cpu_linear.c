@@ -70,6 +70,48 @@ struct tile_shape cpu__tile_shape(const struct cpu_backend *be, size_t n_out, si
     return shape;
 }
 
+/* ---- types that are decoded ---- */
+
+bool cpu__is_decoded(enum dtype type)
+{
+    return type == DTYPE_GROUPED || type == DTYPE_F8_E4M3;
+}
+
+static void decode_row(const struct weight_part *part, size_t row, size_t n_in, float *dst)
+{
+    if (part->type == DTYPE_GROUPED)
+        grouped_row_to_f32(&part->quant, part->data, row, n_in, dst);
+    else
+        dtype_to_f32(part->type, part->data + row * n_in, n_in, dst);
+}
+
+/* The same bits as if the whole weight were f32. */
+static void decoded_tile(const struct cpu_backend *be, const struct weight_part *part, const struct linear_tile *tile)
+{
+    size_t n_in = (size_t)tile->n_in;
+    struct linear_tile some = *tile;
+    some.type = DTYPE_F32;
+    some.weights = (const uint8_t *)tile->scratch;
+    some.first_row = 0;
+    some.scratch = tile->scratch + CPU_DECODED_ROWS * n_in;
+    for (int row = 0; row < tile->n_rows; row += CPU_DECODED_ROWS) {
+        some.n_rows = tile->n_rows - row < CPU_DECODED_ROWS ? tile->n_rows - row : CPU_DECODED_ROWS;
+        some.out = tile->out + row;
+        some.bias = tile->bias ? tile->bias + row : NULL;
+        for (int i = 0; i < some.n_rows; i++)
+            decode_row(part, (size_t)(tile->first_row + row + i), n_in, tile->scratch + (size_t)i * n_in);
+        be->kernels->linear[DTYPE_F32](&some);
+    }
+}
+
+void cpu__run_tile(const struct cpu_backend *be, const struct weight_part *part, const struct linear_tile *tile)
+{
+    if (cpu__is_decoded(part->type))
+        decoded_tile(be, part, tile);
+    else
+        be->kernels->linear[tile->type](tile);
+}
+
 /* One part of one weight. */
 struct product {
     const struct weight_part *part;
@@ -112,7 +154,7 @@ static void product_tile(void *arg, int index, int thread)
         .bias = p->bias ? p->bias + row : NULL,
         .scratch = cpu__thread_scratch(all->be, thread),
     };
-    all->be->kernels->linear[tile.type](&tile);
+    cpu__run_tile(all->be, p->part, &tile);
 }
 
 static size_t count_parts(int n, struct weight *const *weights, size_t *n_out)
@@ -163,7 +205,7 @@ void cpu__linear_into(struct cpu_backend *be, struct tensor *x, int n, struct we
     size_t n_out = 0, n_parts = count_parts(n, weights, &n_out);
     size_t mark = be->memory.used;
     struct products all = {.be = be, .x = x, .items = cpu__alloc(be, n_parts * sizeof(struct product))};
-    if (!all.items || x->n_rows == 0 || !cpu__scratch(be, (size_t)x->n_cols * sizeof(float)))
+    if (!all.items || x->n_rows == 0 || !cpu__scratch(be, cpu__tile_scratch((size_t)x->n_cols) * sizeof(float)))
         return;
     all.shape = cpu__tile_shape(be, n_out, (size_t)x->n_cols, x->n_rows);
     int n_tiles = 0;
@@ -215,7 +257,9 @@ static void unpack_row(const struct cpu_backend *be, const struct weight *w, siz
                         dst);
         return;
     }
-    if (dtype_size(p->type, w->n_in, &row_size))
+    if (cpu__is_decoded(p->type))
+        decode_row(p, local, w->n_in, dst);
+    else if (dtype_size(p->type, w->n_in, &row_size))
         dtype_to_f32(p->type, p->data + local * row_size, w->n_in, dst);
 }
 

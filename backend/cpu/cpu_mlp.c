@@ -35,7 +35,7 @@ static void gated_product(const struct gated_args *a, const struct weight *w, in
         .out_stride = (size_t)a->shape.rows,
         .scratch = scratch,
     };
-    a->be->kernels->linear[tile.type](&tile);
+    cpu__run_tile(a->be, part, &tile);
 }
 
 static void gated_tile(void *arg, int index, int thread)
@@ -64,7 +64,7 @@ static void gated_tile(void *arg, int index, int thread)
 static void run_gated(struct cpu_backend *be, struct gated_args *a)
 {
     a->shape = cpu__tile_shape(be, a->gate->n_out, a->gate->n_in, a->x->n_rows);
-    size_t floats = 2 * (size_t)a->shape.rows * (size_t)a->shape.tokens + (size_t)a->x->n_cols;
+    size_t floats = 2 * (size_t)a->shape.rows * (size_t)a->shape.tokens + cpu__tile_scratch((size_t)a->x->n_cols);
     if (!cpu__scratch(be, floats * sizeof(float)))
         return;
     a->n_row_tiles = ((int)a->gate->n_out + a->shape.rows - 1) / a->shape.rows;

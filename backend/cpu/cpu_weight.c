@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_PARTS 65536 /* matrices of a weight: experts */
+
 static size_t rows_of(const struct tensor_view *v)
 {
     return v->n_dims < 2 ? 1 : (size_t)v->shape[0];
@@ -22,9 +24,18 @@ static size_t cols_of(const struct tensor_view *v)
 
 static bool is_matrix_type(const struct cpu_backend *be, enum dtype type)
 {
-    return be->kernels->linear[type] != NULL;
+    return be->kernels->linear[type] != NULL || cpu__is_decoded(type);
 }
 
+static bool row_size_of(const struct tensor_view *v, size_t n_in, size_t *size)
+{
+    if (v->type != DTYPE_GROUPED)
+        return dtype_size(v->type, n_in, size);
+    *size = grouped_row_size(v->quant.bits, n_in);
+    return group_quant_valid(&v->quant) && n_in % (size_t)v->quant.group_size == 0;
+}
+
+/* v: a vector or a matrix */
 static bool check_view(const struct cpu_backend *be, const struct tensor_view *v, size_t n_in, struct error *err)
 {
     size_t row_size, size;
@@ -35,7 +46,7 @@ static bool check_view(const struct cpu_backend *be, const struct tensor_view *v
     if (cols_of(v) != n_in)
         return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' has %zu columns; %zu were expected.",
                          STR_ARG(v->name), cols_of(v), n_in);
-    if (!dtype_size(v->type, n_in, &row_size) || !size_mul(row_size, rows_of(v), &size) || size != v->size)
+    if (!row_size_of(v, n_in, &row_size) || !size_mul(row_size, rows_of(v), &size) || size != v->size)
         return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' has %zu bytes, which is not its shape's size.",
                          STR_ARG(v->name), v->size);
     if (rows_of(v) > 1 && !is_matrix_type(be, v->type))
@@ -92,16 +103,38 @@ static bool pack_part(struct cpu_backend *be, struct weight *w, struct weight_pa
     return true;
 }
 
+/* Kernels read numbers where they lie; tensors of safetensors may lie anywhere. */
+static bool lies_aligned(const struct tensor_view *v)
+{
+    const struct dtype_info *info = dtype_info(v->type);
+    return info->quantized || info->block_size < 2 || (uintptr_t)v->data % (size_t)info->block_size == 0;
+}
+
+static bool copy_part(struct weight *w, struct weight_part *part, size_t size, struct error *err)
+{
+    part->owned = aligned_alloc(CPU_ALIGN, (size + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN);
+    if (!part->owned)
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for a weight of %zu by %zu.", part->n_rows, w->n_in);
+    memcpy(part->owned, part->data, size);
+    part->data = part->owned;
+    return true;
+}
+
 static bool add_part(struct cpu_backend *be, struct weight *w, const struct tensor_view *v, struct error *err)
 {
     struct weight_part *part = &w->parts[w->n_parts++];
-    *part = (struct weight_part){.type = v->type, .data = v->data, .first_row = w->n_out, .n_rows = rows_of(v)};
+    *part = (struct weight_part){
+        .type = v->type, .quant = v->quant, .data = v->data, .first_row = w->n_out, .n_rows = rows_of(v)};
     w->n_out += part->n_rows;
     if (be->kernels->pack_rows > 0 && pack_format(v->type)) {
         be->has_quantized = true;
         return pack_part(be, w, part, err);
     }
     w->info.resident_size += v->size;
+    if (v->type == DTYPE_GROUPED)
+        w->info.resident_size += group_scales_size(&v->quant, rows_of(v), cols_of(v));
+    if (!lies_aligned(v))
+        return copy_part(w, part, v->size, err);
     w->info.mapped = true;
     return true;
 }
@@ -114,7 +147,7 @@ static bool make_vector(struct weight *w, const struct tensor_view *v, struct er
     w->vector = aligned_alloc(CPU_ALIGN, size);
     if (!w->vector)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for a vector of %zu.", w->n_in);
-    dtype_to_f32(v->type, v->data, w->n_in, w->vector);
+    tensor_row_to_f32(v, 0, w->vector);
     w->n_out = 1;
     w->n_parts = 1;
     w->parts[0] =
@@ -128,8 +161,10 @@ static bool make_vector(struct weight *w, const struct tensor_view *v, struct er
 static void describe(const struct cpu_backend *be, struct weight *w)
 {
     const struct weight_part *p = &w->parts[0];
-    const char *name = dtype_info(p->type)->name;
+    struct tensor_view type = {.type = p->type, .quant = p->quant};
+    char name[48];
     const char *more = w->n_parts > 1 ? " and others" : "";
+    tensor_type_name(&type, name, sizeof(name));
     if (w->vector)
         snprintf(w->layout, sizeof(w->layout), "f32 vector");
     else if (p->packed)
@@ -141,24 +176,55 @@ static void describe(const struct cpu_backend *be, struct weight *w)
     w->info.n_in = w->n_in;
 }
 
+static bool add_view(struct cpu_backend *be, struct weight *w, const struct tensor_view *v, struct error *err)
+{
+    if (!check_view(be, v, w->n_in, err))
+        return false;
+    if (!is_matrix_type(be, v->type))
+        return error_set(err, ERR_UNSUPPORTED, "The tensor '" STR_FMT "' is a matrix of type %s.", STR_ARG(v->name),
+                         dtype_info(v->type)->name);
+    return add_part(be, w, v, err) || error_wrap(err, "tensor '" STR_FMT "'", STR_ARG(v->name));
+}
+
+/* A stack of three axes becomes one part for each of its matrices. */
+static bool add_stack(struct cpu_backend *be, struct weight *w, const struct tensor_view *v, struct error *err)
+{
+    struct tensor_view all = tensor_as_matrix(v);
+    if (!check_view(be, &all, w->n_in, err))
+        return false;
+    for (uint64_t i = 0; i < v->shape[0]; i++) {
+        struct tensor_view one = tensor_rows(v, i, 1);
+        struct tensor_view matrix = tensor_as_matrix(&one);
+        if (!add_view(be, w, &matrix, err))
+            return false;
+    }
+    return true;
+}
+
 static bool build(struct cpu_backend *be, struct weight *w, const struct tensor_view *const *views, int n_views,
                   struct error *err)
 {
-    w->n_in = cols_of(views[0]);
+    w->n_in = (size_t)views[0]->shape[views[0]->n_dims - 1];
+    if (n_views == 1 && views[0]->n_dims < 3 && rows_of(views[0]) == 1)
+        return check_view(be, views[0], w->n_in, err) && make_vector(w, views[0], err);
     for (int i = 0; i < n_views; i++) {
-        if (!check_view(be, views[i], w->n_in, err))
+        if (!(views[i]->n_dims == 3 ? add_stack(be, w, views[i], err) : add_view(be, w, views[i], err)))
             return false;
     }
-    if (n_views == 1 && rows_of(views[0]) == 1)
-        return make_vector(w, views[0], err);
-    for (int i = 0; i < n_views; i++) {
-        if (!is_matrix_type(be, views[i]->type))
-            return error_set(err, ERR_UNSUPPORTED, "The tensor '" STR_FMT "' is a matrix of type %s.",
-                             STR_ARG(views[i]->name), dtype_info(views[i]->type)->name);
-        if (!add_part(be, w, views[i], err))
-            return error_wrap(err, "tensor '" STR_FMT "'", STR_ARG(views[i]->name));
-    }
     return true;
+}
+
+/* Parts that the views make; 0 when they are too many. */
+static size_t count_parts(const struct tensor_view *const *views, int n_views)
+{
+    size_t n = 0;
+    for (int i = 0; i < n_views; i++) {
+        uint64_t own = views[i]->n_dims == 3 ? views[i]->shape[0] : 1;
+        if (own > MAX_PARTS || n + own > MAX_PARTS)
+            return 0;
+        n += (size_t)own;
+    }
+    return n;
 }
 
 struct weight *cpu__weight_create(struct backend *base, const struct tensor_view *const *views, int n_views,
@@ -166,9 +232,10 @@ struct weight *cpu__weight_create(struct backend *base, const struct tensor_view
 {
     struct cpu_backend *be = cpu__of(base);
     struct weight *w = calloc(1, sizeof(*w));
-    struct weight_part *parts = n_views > 0 ? calloc((size_t)n_views, sizeof(*parts)) : NULL;
+    size_t n_parts = count_parts(views, n_views);
+    struct weight_part *parts = n_parts > 0 ? calloc(n_parts, sizeof(*parts)) : NULL;
     if (!w || !parts) {
-        error_set(err, n_views > 0 ? ERR_NO_MEMORY : ERR_INTERNAL, "There is no memory for a weight of %d tensors.",
+        error_set(err, n_parts > 0 ? ERR_NO_MEMORY : ERR_INTERNAL, "There is no memory for a weight of %d tensors.",
                   n_views);
         free(w);
         free(parts);

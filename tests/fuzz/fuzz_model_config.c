@@ -1,6 +1,7 @@
-/* Metadata to decoder configuration over arbitrary files: what is taken has to be within the bounds that the decoder
- * and the backends rely on. */
-#include "model/model.h"
+/* Metadata to decoder configuration over arbitrary GGUF files and, where the input begins as JSON does, over arbitrary
+ * config.json: what is taken has to be within the bounds that the decoder and the backends rely on. */
+#include "model/config_internal.h"
+#include "tensor/model_folder.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -21,22 +22,41 @@ static void check_shape(const struct decoder_config *c)
     require(c->k_dim >= 2 && c->v_dim >= 1 && c->rot_dim >= 2 && c->rot_dim % 2 == 0 && c->rot_dim <= c->k_dim);
     require((int64_t)c->n_heads * c->k_dim <= INT32_MAX && (int64_t)c->n_heads * c->v_dim <= INT32_MAX);
     require(c->n_context >= 1 && c->window >= 0);
+    require(c->n_experts >= 0 && c->n_experts <= MODEL_MAX_EXPERTS);
+    if (c->n_experts > 0) {
+        require(c->n_experts_used >= 1 && c->n_experts_used <= c->n_experts && c->n_ff_expert >= 1);
+        require((int64_t)c->n_experts * c->n_ff_expert <= INT32_MAX);
+        require((int64_t)c->n_experts * c->n_embd <= INT32_MAX);
+    }
 }
 
 static void check_numbers(const struct decoder_config *c)
 {
     require(isfinite(c->norm_eps) && c->norm_eps >= 0 && isfinite(c->attn_scale));
+    require(isfinite(c->embd_scale) && isfinite(c->residual_scale) && isfinite(c->logit_scale));
+    require(c->n_experts == 0 || (isfinite(c->expert_scale) && c->expert_scale > 0));
     require(isfinite(c->attn_softcap) && c->attn_softcap >= 0 && isfinite(c->final_softcap) && c->final_softcap >= 0);
 }
 
-static void check_angles(const struct decoder_config *c, const struct rope_config *rope)
+static void check_angles(const struct decoder_config *c, const struct rope_config *rope, const float *divisors)
 {
     float *out = malloc((size_t)c->rot_dim / 2 * sizeof(*out));
     require(out != NULL);
-    require(isfinite(rope_inv_freq(rope, c->rot_dim, c->n_context, NULL, out)));
+    require(isfinite(rope_inv_freq(rope, c->rot_dim, c->n_context, divisors, out)));
     for (int i = 0; i < c->rot_dim / 2; i++)
-        require(isfinite(out[i]) && out[i] >= 0);
+        require(out[i] >= 0 && (divisors || isfinite(out[i])));
     free(out);
+}
+
+static void check_global_angles(const struct decoder_config *c, const struct model_file *f)
+{
+    struct error err = {0};
+    float *divisors = malloc((size_t)c->rot_dim / 2 * sizeof(*divisors));
+    int n;
+    require(divisors != NULL);
+    if (rope_divisors(c, f, 0, divisors, &n, &err))
+        check_angles(c, &c->rope, n > 0 ? divisors : NULL);
+    free(divisors);
 }
 
 static void check_groups(const struct decoder_config *c)
@@ -51,23 +71,40 @@ static void check_groups(const struct decoder_config *c)
     require(layers == c->n_layers);
 }
 
+/* A folder with this config.json and an embedding of 320 rows. */
+static struct model_file *open_config(const uint8_t *data, size_t size, char weights[512])
+{
+    static const char header[] = "{\"model.embed_tokens.weight\":{\"dtype\":\"U8\",\"shape\":[320,1],"
+                                 "\"data_offsets\":[0,320]}}";
+    struct error err = {0};
+    uint64_t n = sizeof(header) - 1;
+    memset(weights, 0, 512);
+    memcpy(weights, &n, 8);
+    memcpy(weights + 8, header, n);
+    struct model_folder_file files[] = {{"config.json", {(const char *)data, size}},
+                                        {"model.safetensors", {weights, 8 + n + 320}}};
+    return model_folder_open_memory(files, 2, &err);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const specs[] = {"none", "linear:2", "llama3:8", "yarn:4:64"};
     struct error err = {0};
     struct decoder_config c;
-    struct model_file *f = model_file_open_memory(data, size, &err);
+    char weights[512];
+    bool json = size > 0 && data[0] == '{';
+    struct model_file *f = json ? open_config(data, size, weights) : model_file_open_memory(data, size, &err);
     if (!f)
         return 0;
     if (decoder_config_read(f, &c, &err)) {
         check_shape(&c);
         check_numbers(&c);
         check_groups(&c);
-        check_angles(&c, &c.rope);
+        check_global_angles(&c, f);
         if (c.has_rope_local)
-            check_angles(&c, &c.rope_local);
+            check_angles(&c, &c.rope_local, NULL);
         if (decoder_config_rope_scaling(&c, specs[size % 4], &err))
-            check_angles(&c, &c.rope);
+            check_angles(&c, &c.rope, NULL);
     }
     model_file_close(f);
     return 0;

@@ -125,7 +125,8 @@ static void nothing(struct executor *x)
     (void)x;
 }
 
-static const struct executor_ops toy_ops = {run_step, read_step, copy_page, nothing};
+static const struct executor_ops toy_ops = {
+    .step = run_step, .read = read_step, .copy_page = copy_page, .free = nothing};
 static const int32_t toy_eog[] = {0};
 
 struct engine_config toy_config(size_t pool_pages)

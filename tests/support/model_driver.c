@@ -54,7 +54,7 @@ bool model_driver_open(struct model_driver *d, const struct model_driver_options
         d->config = *o->config;
     else if (!decoder_config_read(o->file, &d->config, err))
         goto failed;
-    struct model_load_options load = {.config = &d->config, .kv_type = o->kv_type};
+    struct model_load_options load = {.config = &d->config, .kv_type = o->kv_type, .n_served = o->n_positions};
     d->model = model_load(d->be, o->file, &load, err);
     if (!d->model)
         goto failed;

@@ -159,6 +159,8 @@ void real_model_check_logits(const char *name)
     struct contender others[] = {
         {.name = "avx2 f16", .kernels = CPU_KERNELS_AVX2, .kv_type = KV_F16},
         {.name = "avx512 f16", .kernels = CPU_KERNELS_AVX512, .kv_type = KV_F16},
+        {.name = "neon f16", .kernels = CPU_KERNELS_NEON, .kv_type = KV_F16},
+        {.name = "i8mm f16", .kernels = CPU_KERNELS_I8MM, .kv_type = KV_F16},
     };
     set_up(&f, name);
     open_contender(&reference, &f);

@@ -13,6 +13,15 @@
 
 #include <cmocka.h>
 
+const char *model_vectors_random(size_t i)
+{
+    static const char *const names[MODEL_VECTORS_MAX_RANDOM] = {
+        "llama-plain", "llama-linear", "llama-llama3", "llama-yarn", "mistral",        "mixtral", "qwen2-tied",
+        "qwen2-yarn",  "qwen2-window", "qwen3",        "qwen3moe",   "qwen3moe-dense", "gemma2",  "gemma3",
+        "smollm3",     "phi3-long",    "phi3-short",   "granite",    "olmo2",          "olmo3"};
+    return i < MODEL_VECTORS_MAX_RANDOM ? names[i] : NULL;
+}
+
 /* ---- reading ---- */
 
 static void *items(const struct vector_file *f, size_t field, size_t item_size, size_t want, int *n)
@@ -114,15 +123,38 @@ void model_vectors_release(struct model_vectors *v)
     free(v->text);
 }
 
-struct model_file *model_vectors_file(const struct model_vectors *v, struct buf *bytes)
+static struct buf read_description(const struct model_vectors *v)
 {
     struct error err = {0};
     struct buf json;
     char path[512];
     snprintf(path, sizeof(path), "%s/parity/%s.json", TEST_DATA_DIR, v->name);
-    buf_init(bytes, MIB(64));
     if (!file_read(path, MIB(1), &json, &err))
         fail_msg("%s", err.msg);
+    return json;
+}
+
+struct model_file *model_vectors_folder(const struct model_vectors *v, const char *experts, bool wrapped,
+                                        struct random_folder **folder)
+{
+    struct error err = {0};
+    struct buf json = read_description(v);
+    struct random_folder_options o = {.type = DTYPE_F32, .layout = experts, .wrapped = wrapped};
+    size_t n = 0;
+    *folder = random_folder_create(buf_view(&json), &o, &err);
+    const struct model_folder_file *files = *folder ? random_folder_files(*folder, &n) : NULL;
+    struct model_file *file = files ? model_folder_open_memory(files, n, &err) : NULL;
+    buf_release(&json);
+    if (!file)
+        fail_msg("%s: %s", v->name, err.msg);
+    return file;
+}
+
+struct model_file *model_vectors_file(const struct model_vectors *v, struct buf *bytes)
+{
+    struct error err = {0};
+    struct buf json = read_description(v);
+    buf_init(bytes, MIB(64));
     struct random_model *m = random_model_create(buf_view(&json), NULL, &err);
     if (m && v->rope_freqs)
         gguf_add_tensor(random_model_writer(m), &(struct gguf_tensor){.name = "rope_freqs.weight",
@@ -135,7 +167,7 @@ struct model_file *model_vectors_file(const struct model_vectors *v, struct buf 
     buf_release(&json);
     struct model_file *file = ok ? model_file_open_memory(bytes->data, bytes->len, &err) : NULL;
     if (!file)
-        fail_msg("%s: %s", path, err.msg);
+        fail_msg("%s: %s", v->name, err.msg);
     return file;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "tests/support/model_driver.h"
+#include "tests/support/random_folder.h"
 
 #define MODEL_VECTORS_TOP     64
 #define MODEL_VECTORS_MAX_AT  64
@@ -35,11 +36,20 @@ struct model_vectors {
     struct greedy_text greedy[MODEL_VECTORS_PROMPTS];
 };
 
+#define MODEL_VECTORS_MAX_RANDOM 32
+/* Names of the random models: between them all families and all options. NULL behind the last. */
+const char *model_vectors_random(size_t i);
+
 void model_vectors_load(struct model_vectors *v, const char *name); /* without ".vec" */
 void model_vectors_release(struct model_vectors *v);
 
 /* The random model NAME.json as a file in memory; *bytes must outlive it. */
 struct model_file *model_vectors_file(const struct model_vectors *v, struct buf *bytes);
+
+/* The same as a folder: in memory too. experts: the layout of experts, or NULL; wrapped: see random_folder.h. *folder
+ * must outlive the file; random_folder_free. */
+struct model_file *model_vectors_folder(const struct model_vectors *v, const char *experts, bool wrapped,
+                                        struct random_folder **folder);
 
 /* The largest deviation of the stored logits and log-sum-exps, in standard deviations of the logits; infinite when a
  * number is not finite. The text is prefilled `chunk` tokens a step. */

@@ -42,6 +42,19 @@ struct filled_tensor {
     uint64_t row_len;
 };
 
+struct given_tensor { /* "values" in the description */
+    const float *values;
+    uint64_t row_len;
+};
+
+static bool copy_rows(void *user, uint64_t first, uint64_t n, void *dst, struct error *err)
+{
+    const struct given_tensor *t = user;
+    (void)err;
+    memcpy(dst, t->values + first * t->row_len, (size_t)(n * t->row_len) * sizeof(float));
+    return true;
+}
+
 static bool fill_rows(void *user, uint64_t first, uint64_t n, void *dst, struct error *err)
 {
     const struct filled_tensor *t = user;
@@ -276,6 +289,25 @@ static double number_or(const struct json *v, double fallback)
     return v ? json_double(v) : fallback;
 }
 
+/* A vector whose values the description has. */
+static bool add_given(struct random_model *m, const struct json *entry, struct error *err)
+{
+    const struct json *values = json_get(entry, "values");
+    size_t n = json_len(values);
+    struct given_tensor *t = arena_alloc(m->arena, sizeof(*t));
+    float *items = arena_alloc_array(m->arena, n + 1, sizeof(*items));
+    char *name = arena_strdup(m->arena, json_str(json_get(entry, "name")));
+    if (!t || !items || !name)
+        return arena_full(m->arena, "model description", err);
+    for (size_t i = 0; i < n; i++)
+        items[i] = (float)json_double(json_at(values, i));
+    *t = (struct given_tensor){items, n};
+    gguf_add_tensor(m->writer,
+                    &(struct gguf_tensor){
+                        .name = name, .type = DTYPE_F32, .n_dims = 1, .shape = {n}, .fill = copy_rows, .user = t});
+    return true;
+}
+
 static bool add_tensor(struct random_model *m, uint64_t seed, const struct json *entry, struct error *err)
 {
     struct filled_tensor *t = arena_alloc(m->arena, sizeof(*t));
@@ -305,7 +337,9 @@ static bool build(struct random_model *m, const struct json *root, const struct 
     if (!put_metadata(m, json_get(root, "metadata"), err) || !put_tokenizer(m, root, from, err))
         return false;
     for (size_t i = 0; i < json_len(tensors); i++) {
-        if (!add_tensor(m, seed ? (uint64_t)json_int(seed) : 0, json_at(tensors, i), err))
+        const struct json *entry = json_at(tensors, i);
+        if (json_get(entry, "values") ? !add_given(m, entry, err)
+                                      : !add_tensor(m, seed ? (uint64_t)json_int(seed) : 0, entry, err))
             return false;
     }
     return true;

@@ -14,7 +14,8 @@
  *      "vocab_size": 320}
  *
  * Types are those of GGUF (u8 i8 u16 i16 u32 i32 u64 i64 f32 f64 bool str), "[]" after one makes an array. Shapes are
- * outermost first. dtype defaults to F32, std to 1, offset to 0, seed to 0.
+ * outermost first. dtype defaults to F32, std to 1, offset to 0, seed to 0. "values": [...] instead of std and offset
+ * makes a vector of F32 of just these. A member "folder" is random_folder.h's.
  * The tokenizer's metadata is copied from another model when one is given; else, unless the metadata has a
  * tokenizer.ggml.model, it is a byte-level vocabulary without merges: ids 0-255 are the bytes, 256 <|endoftext|> (BOS
  * and EOS), 257 <|im_start|>, 258 <|im_end|>, 259 <|pad|>, then unused tokens up to vocab_size (default 260). */

@@ -1,4 +1,9 @@
-/* make_random_model [--tokenizer-from FILE.gguf] CONFIG.json OUT.gguf: see tests/support/random_model.h. */
+/* make_random_model [OPTION...] CONFIG.json OUT: see tests/support/random_model.h and random_folder.h. OUT is a .gguf
+ * file or, with any other name, a folder.
+ *     --tokenizer-from MODEL      a GGUF file, or a folder for a folder
+ *     --type F32|F16|BF16         of a folder's tensors; F32
+ *     --experts each|fused|switch of a folder's experts; each */
+#include "tests/support/random_folder.h"
 #include "tests/support/random_model.h"
 
 #include "base/limits.h"
@@ -7,39 +12,70 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool make(const char *config_path, const char *tokenizer_path, const char *out_path, struct error *err)
+struct arguments {
+    const char *tokenizer, *type, *experts, *config, *out;
+};
+
+static bool make_gguf(const struct arguments *a, struct str config, const struct model_file *from, struct error *err)
+{
+    struct random_model *model = random_model_create(config, from, err);
+    bool ok = model && gguf_write_file(random_model_writer(model), a->out, err);
+    random_model_free(model);
+    return ok;
+}
+
+static bool make_folder(const struct arguments *a, struct str config, const struct model_file *from, struct error *err)
+{
+    struct random_folder_options o = {.type = DTYPE_F32, .layout = a->experts, .tokenizer_from = from};
+    if (a->type && !dtype_from_name(a->type, &o.type))
+        return error_set(err, ERR_INVALID, "The type '%s' is unknown.", a->type);
+    struct random_folder *folder = random_folder_create(config, &o, err);
+    bool ok = folder && random_folder_write(folder, a->out, err);
+    random_folder_free(folder);
+    return ok;
+}
+
+static bool make(const struct arguments *a, struct error *err)
 {
     struct buf config;
     struct model_file *from = NULL;
-    struct random_model *model = NULL;
     bool ok = false;
-    if (!file_read(config_path, MIB(64), &config, err))
+    if (!file_read(a->config, MIB(64), &config, err))
         return false;
-    if (tokenizer_path && !(from = model_file_open(tokenizer_path, err)))
+    if (a->tokenizer && !(from = model_file_open(a->tokenizer, err)))
         goto out;
-    model = random_model_create(buf_view(&config), from, err);
-    ok = model && gguf_write_file(random_model_writer(model), out_path, err);
+    ok = str_ends(str_of(a->out), STR(".gguf")) ? make_gguf(a, buf_view(&config), from, err)
+                                                : make_folder(a, buf_view(&config), from, err);
 out:
-    random_model_free(model);
     model_file_close(from);
     buf_release(&config);
     return ok;
 }
 
+static const char **option(struct arguments *a, const char *name)
+{
+    if (strcmp(name, "--tokenizer-from") == 0)
+        return &a->tokenizer;
+    if (strcmp(name, "--type") == 0)
+        return &a->type;
+    return strcmp(name, "--experts") == 0 ? &a->experts : NULL;
+}
+
 int main(int argc, char **argv)
 {
-    const char *tokenizer = NULL;
+    struct arguments a = {0};
     struct error err = {0};
-    if (argc == 5 && strcmp(argv[1], "--tokenizer-from") == 0) {
-        tokenizer = argv[2];
-        argv += 2;
-        argc -= 2;
-    }
-    if (argc != 3) {
-        fprintf(stderr, "usage: make_random_model [--tokenizer-from FILE.gguf] CONFIG.json OUT.gguf\n");
+    int i = 1;
+    for (; i + 1 < argc && option(&a, argv[i]); i += 2)
+        *option(&a, argv[i]) = argv[i + 1];
+    if (argc - i != 2) {
+        fprintf(stderr, "usage: make_random_model [--tokenizer-from MODEL] [--type F32|F16|BF16] "
+                        "[--experts each|fused|switch] CONFIG.json OUT.gguf|FOLDER\n");
         return 2;
     }
-    if (!make(argv[1], tokenizer, argv[2], &err)) {
+    a.config = argv[i];
+    a.out = argv[i + 1];
+    if (!make(&a, &err)) {
         fprintf(stderr, "make_random_model: %s\n", err.msg);
         return error_info(err.code)->exit_status;
     }

@@ -224,7 +224,8 @@ static void hostile_values_are_refused(void **state)
         enum error_code code;
         const char *needle;
     } cases[] = {
-        {"general.architecture=str:mamba", ERR_UNSUPPORTED, "llama, qwen2, qwen3, gemma2, gemma3"},
+        {"general.architecture=str:mamba", ERR_UNSUPPORTED,
+         "llama, mistral, mixtral, qwen2, qwen3, qwen3moe, gemma2, gemma3, smollm3"},
         {"general.architecture=str:", ERR_UNSUPPORTED, "llama"},
         {"llama.block_count=int:0", ERR_FORMAT, "llama.block_count"},
         {"llama.block_count=int:513", ERR_FORMAT, "llama.block_count"},
@@ -250,7 +251,8 @@ static void hostile_values_are_refused(void **state)
         {"llama.attention.causal=bool:false", ERR_UNSUPPORTED, "causal"},
         {"llama.attention.sliding_window=int:-4", ERR_FORMAT, "llama.attention.sliding_window"},
         {"llama.context_length=int:0", ERR_FORMAT, "llama.context_length"},
-        {"llama.expert_count=int:8", ERR_UNSUPPORTED, "experts"},
+        {"llama.expert_count=int:8", ERR_FORMAT, "llama.expert_used_count"},
+        {"llama.expert_count=int:1025", ERR_UNSUPPORTED, "1025 experts"},
         {"llama.expert_count=int:-8", ERR_FORMAT, "llama.expert_count"},
         {"llama.rope.dimension_count=int:7", ERR_FORMAT, "odd"},
         {"llama.rope.dimension_count=int:0", ERR_FORMAT, "llama.rope.dimension_count"},
@@ -259,7 +261,10 @@ static void hostile_values_are_refused(void **state)
         {"llama.rope.freq_base=float:1", ERR_FORMAT, "llama.rope.freq_base"},
         {"llama.rope.freq_base=float:-10000", ERR_FORMAT, "llama.rope.freq_base"},
         {"llama.rope.freq_base_swa=float:0", ERR_FORMAT, "llama.rope.freq_base_swa"},
-        {"llama.rope.scaling.type=str:longrope", ERR_UNSUPPORTED, "longrope"},
+        {"llama.rope.scaling.type=str:longrope", ERR_FORMAT, "factors is missing"},
+        {"llama.rope.scaling.type=str:llama3", ERR_UNSUPPORTED, "llama3"},
+        {"llama.rope.scaling.type=str:dynamic", ERR_UNSUPPORTED, "dynamic"},
+        {"llama.rope.scaling.type=int:1", ERR_FORMAT, "llama.rope.scaling.type"},
         {"llama.rope.scaling.type=str:magic", ERR_UNSUPPORTED, "magic"},
         {"llama.rope.scaling.factor=float:-2", ERR_FORMAT, "llama.rope.scaling.factor"},
         {"llama.rope.scaling.factor=float:1e-300", ERR_FORMAT, "llama.rope.scaling.factor"},
@@ -415,11 +420,14 @@ static void angles(void **state)
     float divisors[32];
     for (int i = 0; i < 32; i++)
         divisors[i] = (float)(1 + i);
-    struct tensor_view view = {.type = DTYPE_F32, .n_dims = 1, .shape = {32, 1, 1, 1}, .data = divisors, .size = 128};
     rope.scaling = (struct rope_scaling){0};
-    assert_true(rope_inv_freq(&rope, 64, 4096, &view, scaled) == 1);
+    assert_true(rope_inv_freq(&rope, 64, 4096, divisors, scaled) == 1);
     for (int i = 0; i < 32; i++)
         assert_true(scaled[i] == plain[i] / divisors[i]);
+    rope.scaling = (struct rope_scaling){.kind = ROPE_SCALING_LONGROPE, .original_context = 512, .attn_factor = 1.25};
+    assert_true(rope_inv_freq(&rope, 64, 4096, divisors, scaled) == 1.25f);
+    for (int i = 0; i < 32; i++)
+        assert_near(scaled[i], plain[i] / divisors[i]);
 }
 
 /* ---- groups and names ---- */
@@ -448,14 +456,18 @@ static void kv_groups(void **state)
 static void names_of_weights(void **state)
 {
     (void)state;
-    const struct weight_names *names = decoder_family_find(STR("gemma3"))->names;
-    for (int p = 0; p < PART_COUNT; p++) {
-        char name[64];
-        enum model_part part = PART_COUNT;
-        int layer = 0, expected = p < PART_FIRST_OF_LAYER ? -1 : 17;
-        weight_name(names, (enum model_part)p, expected, name, sizeof(name));
-        assert_true(weight_name_parse(names, str_of(name), &part, &layer));
-        assert_true((int)part == p && layer == expected);
+    struct made m = finish(writer("gemma3"));
+    struct weight_names names = weight_names_of(decoder_family_find(STR("gemma3")), m.file);
+    for (int p = PART_EMBD; p < PART_COUNT; p++) {
+        const struct weight_row *row;
+        for (size_t i = 0; (row = weight_row(&names, (enum model_part)p, i)) != NULL; i++) {
+            char name[64];
+            int layer = 0, expert = 0, expected = p < PART_FIRST_OF_LAYER ? -1 : 17;
+            weight_name(&names, row, 17, 5, name, sizeof(name));
+            assert_ptr_equal(weight_name_parse(&names, str_of(name), &layer, &expert), row);
+            assert_true(layer == expected && expert == (weight_row_per_expert(row) ? 5 : -1));
+        }
+        assert_true(weight_row(&names, (enum model_part)p, 0) != NULL);
     }
     static const char *const bad[] = {"",
                                       "blk.",
@@ -466,15 +478,20 @@ static void names_of_weights(void **state)
                                       "blk.512.attn_q.weight",
                                       "blk.0.token_embd.weight",
                                       "attn_q.weight",
-                                      "blk.0.attn_q.weight.x"};
+                                      "blk.0.attn_q.weight.x",
+                                      "blk.0.ffn_up..weight",
+                                      "blk.0.ffn_up.00.weight",
+                                      "blk.0.ffn_up.-1.weight",
+                                      "blk.0.ffn_up.1024.weight",
+                                      "blk.0.ffn_up.*.weight"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        enum model_part part;
-        int layer;
-        if (weight_name_parse(names, str_of(bad[i]), &part, &layer))
+        int layer, expert;
+        if (weight_name_parse(&names, str_of(bad[i]), &layer, &expert))
             fail_msg("taken: %s", bad[i]);
     }
     for (size_t i = 0; i < decoder_n_families(); i++)
         assert_non_null(decoder_family_find(str_of(decoder_family_name(i))));
+    drop(&m);
 }
 
 int main(void)

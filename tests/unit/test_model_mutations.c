@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #define TOLERANCE 1e-3
+#define BY_OPTION "llama-llama3 by option"
 
 struct mutation {
     const char *field;
@@ -46,9 +47,52 @@ static bool is_yarn(const struct decoder_config *c)
     return c->rope.scaling.kind == ROPE_SCALING_YARN;
 }
 
+static bool is_longrope(const struct decoder_config *c)
+{
+    return c->rope.scaling.kind == ROPE_SCALING_LONGROPE;
+}
+
+static bool no_longrope(const struct decoder_config *c)
+{
+    return !is_longrope(c);
+}
+
+static bool has_factor(const struct decoder_config *c)
+{
+    return is_scaled(c) && !is_longrope(c);
+}
+
+static bool has_attn_factor(const struct decoder_config *c)
+{
+    return is_yarn(c) || is_longrope(c);
+}
+
+static bool has_qk_norm(const struct decoder_config *c)
+{
+    return c->qk_norm;
+}
+
+static bool has_experts(const struct decoder_config *c)
+{
+    return c->n_experts > 0;
+}
+
+static bool has_dense_layers(const struct decoder_config *c)
+{
+    int n = 0;
+    for (int i = 0; i < c->n_layers; i++)
+        n += !c->layer_experts[i];
+    return n > 0;
+}
+
 static bool has_original_context(const struct decoder_config *c)
 {
     return is_yarn(c) || is_llama3(c);
+}
+
+static bool looks_at_original(const struct decoder_config *c)
+{
+    return has_original_context(c) || is_longrope(c);
 }
 
 /* Only scaling without an original context of its own looks at it, and the engine. */
@@ -81,6 +125,7 @@ CHANGE(offset_norm, c->norm_weight_offset += 1)
 CHANGE(flip_pre_norm, c->pre_norm = !c->pre_norm)
 CHANGE(flip_post_norm, c->post_norm = !c->post_norm)
 CHANGE(flip_qk_norm, c->qk_norm = !c->qk_norm)
+CHANGE(flip_qk_norm_row, c->qk_norm_row = !c->qk_norm_row)
 CHANGE(flip_qkv_bias, c->qkv_bias = !c->qkv_bias)
 CHANGE(flip_out_bias, c->out_bias = !c->out_bias)
 CHANGE(flip_mlp_bias, c->mlp_bias = !c->mlp_bias)
@@ -115,6 +160,17 @@ CHANGE(flip_last_window, uint8_t *last = &c->layer_windowed[c->n_layers - 1]; *l
 CHANGE(other_activation, c->act = c->act == ACT_SILU ? ACT_GELU_TANH : ACT_SILU)
 CHANGE(other_gelu, c->act = c->act == ACT_GELU_TANH ? ACT_GELU : ACT_RELU)
 CHANGE(no_gate, c->mlp_gated = !c->mlp_gated)
+CHANGE(fewer_experts, c->n_experts--)
+CHANGE(no_experts, c->n_experts = 0; memset(c->layer_experts, 0, sizeof(c->layer_experts)))
+CHANGE(more_used, c->n_experts_used++)
+CHANGE(fewer_used, c->n_experts_used--)
+CHANGE(smaller_expert_ff, c->n_ff_expert /= 2)
+CHANGE(flip_expert_layer, c->layer_experts[1] = !c->layer_experts[1])
+CHANGE(flip_expert_norm, c->expert_norm_weights = !c->expert_norm_weights)
+CHANGE(other_expert_scale, c->expert_scale *= 1.02f)
+CHANGE(flip_first_nope, c->layer_nope[0] = !c->layer_nope[0])
+CHANGE(flip_fourth_nope, c->layer_nope[3] = !c->layer_nope[3])
+CHANGE(other_divisors, int *n = &c->rope.scaling.original_context; *n = *n > 200 ? 1 : 1 << 20)
 CHANGE(other_embd_scale, c->embd_scale *= 1.02f)
 CHANGE(other_residual_scale, c->residual_scale = 0.98f)
 CHANGE(other_logit_scale, c->logit_scale = 0.99f)
@@ -139,32 +195,44 @@ static const struct mutation mutations[] = {
     {"n_kv_heads", fewer_kv_heads, NULL},
     {"k_dim", smaller_k, NULL},
     {"v_dim", smaller_v, NULL},
-    {"n_ff", smaller_ff, NULL},
+    {"n_ff", smaller_ff, has_dense_layers},
+    {"n_experts", fewer_experts, has_experts},
+    {"n_experts 0", no_experts, has_experts},
+    {"n_experts_used + 1", more_used, has_experts},
+    {"n_experts_used - 1", fewer_used, has_experts},
+    {"n_ff_expert", smaller_expert_ff, has_experts},
+    {"layer_experts", flip_expert_layer, NULL},
+    {"expert_norm_weights", flip_expert_norm, has_experts},
+    {"expert_scale", other_expert_scale, has_experts},
     {"norm_kind", other_norm, NULL},
     {"norm_eps", double_eps, NULL},
     {"norm_weight_offset", offset_norm, NULL},
     {"pre_norm", flip_pre_norm, NULL},
     {"post_norm", flip_post_norm, NULL},
     {"qk_norm", flip_qk_norm, NULL},
+    {"qk_norm_row", flip_qk_norm_row, has_qk_norm},
     {"qkv_bias", flip_qkv_bias, NULL},
     {"out_bias", flip_out_bias, NULL},
     {"mlp_bias", flip_mlp_bias, NULL},
     {"rope_kind", other_pairs, NULL},
     {"rot_dim", half_rotation, NULL},
+    {"layer_nope, first", flip_first_nope, NULL},
+    {"layer_nope, fourth", flip_fourth_nope, NULL},
     {"rope.base", other_base, NULL},
     {"rope.scaling.kind", no_scaling, is_scaled},
-    {"rope.scaling.factor", other_factor, is_scaled},
+    {"rope.scaling.factor", other_factor, has_factor},
     {"rope.scaling.original_context", other_original, has_original_context},
+    {"rope.scaling.original_context, far", other_divisors, looks_at_original},
     {"rope.scaling.low_freq_factor", other_low, is_llama3},
     {"rope.scaling.high_freq_factor", other_high, is_llama3},
     {"rope.scaling.beta_fast", other_fast, is_yarn},
     {"rope.scaling.beta_slow", other_slow, is_yarn},
     {"rope.scaling.ext_factor", other_ext, is_yarn},
-    {"rope.scaling.attn_factor", other_attn_factor, is_yarn},
+    {"rope.scaling.attn_factor", other_attn_factor, has_attn_factor},
     {"rope_local.base", other_local_base, has_local_rope},
     {"rope_local.scaling", scaled_local, has_local_rope},
     {"has_rope_local", no_local_rope, has_local_rope},
-    {"rope_freq_factors", flip_factors, NULL},
+    {"rope_freq_factors", flip_factors, no_longrope},
     {"attn_scale", other_attn_scale, NULL},
     {"attn_softcap", other_attn_cap, NULL},
     {"attn_softcap 0", no_attn_cap, has_attn_cap},
@@ -178,7 +246,7 @@ static const struct mutation mutations[] = {
     {"layer_windowed, last", flip_last_window, NULL},
     {"act", other_activation, NULL},
     {"act, kind of GELU", other_gelu, NULL},
-    {"mlp_gated", no_gate, NULL},
+    {"mlp_gated", no_gate, has_dense_layers},
     {"embd_scale", other_embd_scale, NULL},
     {"residual_scale", other_residual_scale, NULL},
     {"logit_scale", other_logit_scale, NULL},
@@ -243,7 +311,7 @@ static void every_field_matters(void **state)
     struct error err = {0};
     struct counts n = {.least = REFUSED};
     const char *name = *state;
-    bool by_option = strcmp(name, "llama-llama3 by option") == 0;
+    bool by_option = strcmp(name, BY_OPTION) == 0;
     model_vectors_load(&v, by_option ? "llama-llama3" : name);
     struct model_file *file = model_vectors_file(&v, &bytes);
     if (!decoder_config_read(file, &right, &err))
@@ -265,16 +333,10 @@ static void every_field_matters(void **state)
 
 int main(void)
 {
-#define MUTATIONS(name)                                                             \
-    {                                                                               \
-        "every_field_matters: " name, every_field_matters, NULL, NULL, (void *)name \
-    }
-    const struct CMUnitTest tests[] = {
-        MUTATIONS("llama-plain"),  MUTATIONS("llama-linear"),
-        MUTATIONS("llama-llama3"), MUTATIONS("llama-yarn"),
-        MUTATIONS("qwen2-tied"),   MUTATIONS("qwen2-yarn"),
-        MUTATIONS("qwen3"),        MUTATIONS("gemma2"),
-        MUTATIONS("gemma3"),       MUTATIONS("llama-llama3 by option"),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    struct CMUnitTest tests[MODEL_VECTORS_MAX_RANDOM + 1];
+    size_t n = 0;
+    for (const char *name; (name = model_vectors_random(n)) != NULL; n++)
+        tests[n] = (struct CMUnitTest){name, every_field_matters, NULL, NULL, (void *)(uintptr_t)name};
+    tests[n++] = (struct CMUnitTest){"by option", every_field_matters, NULL, NULL, (void *)(uintptr_t)BY_OPTION};
+    return _cmocka_run_group_tests("mutations", tests, n, NULL, NULL);
 }

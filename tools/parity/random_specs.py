@@ -75,10 +75,10 @@ EXPERT_NAMES = {"inp": "ffn_gate_inp.weight", "gate": "ffn_gate_exps.weight", "u
                 "down": "ffn_down_exps.weight"}
 
 # families by their model_type: general.architecture, class, families whose converter permutes Q and K
-GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "qwen3_moe": "qwen3moe"}
+GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "olmo3": "olmo2"}
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2", "qwen3": "Qwen3",
            "qwen3_moe": "Qwen3Moe", "gemma2": "Gemma2", "gemma3_text": "Gemma3", "smollm3": "SmolLM3", "phi3": "Phi3",
-           "granite": "Granite", "olmo2": "Olmo2"}
+           "granite": "Granite", "olmo2": "Olmo2", "olmo3": "Olmo3"}
 PERMUTED = ("llama", "smollm3", "granite")
 
 
@@ -103,7 +103,7 @@ class RandomModel:
         q, kv = self.n_heads * self.head, self.n_kv * self.head
         e, f, x = self.n_embd, self.n_ff, self.n_experts
         fused = self.layer[:len(FUSED)] == FUSED
-        rows = self.model_type == "olmo2"
+        rows = self.arch == "olmo2"
         return {
             "token_embd.weight": (self.vocab, e), "output.weight": (self.vocab, e), "attn_q.weight": (q, e),
             "attn_k.weight": (kv, e), "attn_v.weight": (kv, e), "attn_qkv.weight": (q + 2 * kv, e),
@@ -336,4 +336,10 @@ MODELS = [
                         "residual_multiplier": 0.625, "logits_scaling": 1.25}),
     RandomModel("olmo2", "olmo2", 91, ATTENTION[1:] + QK_NORM + POST_NORMS_ALONE, base=500000.0,
                 config={"head_dim": None}),
+    RandomModel("olmo3", "olmo3", 92, ATTENTION[1:] + QK_NORM + POST_NORMS_ALONE, n_layers=5, head=32, context=256,
+                base=500000.0,
+                meta={"attention.sliding_window": ["u32", 24], "rope.scaling.type": ["str", "yarn"],
+                      "rope.scaling.factor": ["f32", 4.0], "rope.scaling.original_context_length": ["u32", 64]},
+                config={"sliding_window": 24,
+                        "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
 ]

@@ -1,0 +1,198 @@
+/* What a folder's config.json says in its own way. */
+#include "model/config_internal.h"
+
+#include "base/array.h"
+
+/* Multimodal models whose decoder is one of the families: it is configured by text_config, and runs without the rest.
+ */
+static const char *const wrappers[] = {"gemma3", "mistral3"};
+
+static bool is_wrapper(struct str type)
+{
+    for (size_t i = 0; i < ARRAY_LEN(wrappers); i++) {
+        if (str_eq(type, str_of(wrappers[i])))
+            return true;
+    }
+    return false;
+}
+
+static struct str first_class(const struct model_file *file)
+{
+    struct meta_value classes = meta_get(file, "config.architectures");
+    struct str name = STR("");
+    return classes.type == META_ARRAY && meta_array_str(&classes, 0, &name) ? name : STR("");
+}
+
+bool config_folder_family(struct config_reader *r)
+{
+    struct str root = meta_str_or(r->file, "config.model_type", STR(""));
+    struct str type = meta_str_or(r->file, "config.text_config.model_type", root);
+    r->nested = is_wrapper(root);
+    type = r->nested ? type : root;
+    r->family = type.len ? decoder_family_type(type) : decoder_family_class(first_class(r->file));
+    if (r->family)
+        return true;
+    return config__unknown(r->err, "model type", type.len ? type : first_class(r->file));
+}
+
+/* ---- layers by kind ---- */
+
+/* no_rope_layers has, against its name, 1 for layers that rotate. */
+static bool read_nope(struct config_reader *r, struct decoder_config *c)
+{
+    struct meta_value flags = config_get(r, KEY_ROPE_LAYERS);
+    int period;
+    if (r->family->nope_period == 0)
+        return true;
+    if (flags.type == META_NONE) {
+        if (!config_int_or(r, KEY_NOPE_PERIOD, 1, INT32_MAX, r->family->nope_period, &period))
+            return false;
+        for (int i = 0; i < c->n_layers; i++)
+            c->layer_nope[i] = i % period == period - 1;
+        return true;
+    }
+    if (flags.type != META_ARRAY || flags.n != (size_t)c->n_layers)
+        return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of %d numbers.", r->key, c->n_layers);
+    for (int i = 0; i < c->n_layers; i++) {
+        int64_t rotates;
+        if (!meta_array_int(&flags, (size_t)i, &rotates))
+            return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of integers.", r->key);
+        c->layer_nope[i] = rotates == 0;
+    }
+    return true;
+}
+
+static bool read_layer_types(struct config_reader *r, const struct meta_value *types, struct decoder_config *c)
+{
+    if (types->type != META_ARRAY || types->n != (size_t)c->n_layers)
+        return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of %d strings.", r->key, c->n_layers);
+    for (int i = 0; i < c->n_layers; i++) {
+        struct str type;
+        if (!meta_array_str(types, (size_t)i, &type))
+            return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of strings.", r->key);
+        c->layer_windowed[i] = str_eq(type, STR("sliding_attention"));
+        if (!c->layer_windowed[i] && !str_eq(type, STR("full_attention")))
+            return error_set(r->err, ERR_UNSUPPORTED, "Layers of the type '" STR_FMT "' (%s) are not supported.",
+                             STR_ARG(str_slice(type, 0, 40)), r->key);
+    }
+    return true;
+}
+
+static bool windowed(const struct config_reader *r, const struct decoder_config *c, int layer, int number)
+{
+    switch (r->family->window_rule) {
+    case WINDOW_NONE:
+        return false;
+    case WINDOW_ALL:
+        return true;
+    case WINDOW_PERIOD:
+        return layer % number < number - 1;
+    case WINDOW_FROM:
+        return layer >= number;
+    case WINDOW_NOPE:
+        return c->layer_nope[layer];
+    }
+    return false;
+}
+
+static bool read_windows(struct config_reader *r, struct decoder_config *c)
+{
+    const struct decoder_family *f = r->family;
+    bool used, by_type = f->window_rule != WINDOW_NONE && f->window_rule != WINDOW_ALL;
+    int number = 0;
+    if (!config_bool_or(r, KEY_WINDOW_USED, !f->window_optional, &used) ||
+        !config_int_or(r, KEY_WINDOW, 0, INT32_MAX, f->window, &c->window))
+        return false;
+    if (f->window_rule == WINDOW_NONE || (f->window_optional && !used))
+        c->window = 0;
+    if (c->window == 0)
+        return true;
+    struct meta_value types = config_get(r, KEY_LAYER_TYPES);
+    if (by_type && types.type != META_NONE)
+        return read_layer_types(r, &types, c);
+    if (f->window_rule == WINDOW_PERIOD &&
+        !config_int_or(r, KEY_WINDOW_PERIOD, 1, INT32_MAX, f->window_period, &number))
+        return false;
+    if (f->window_rule == WINDOW_FROM && !config_int_or(r, KEY_WINDOW_FROM, 0, INT32_MAX, 28, &number))
+        return false;
+    for (int i = 0; i < c->n_layers; i++)
+        c->layer_windowed[i] = windowed(r, c, i, number);
+    return true;
+}
+
+/* All layers but those that mlp_only_layers lists; of each decoder_sparse_step the last. */
+static bool read_expert_layers(struct config_reader *r, struct decoder_config *c)
+{
+    int step;
+    if (c->n_experts == 0)
+        return true;
+    if (!config_int_or(r, KEY_EXPERT_STEP, 1, INT32_MAX, 1, &step))
+        return false;
+    for (int i = 0; i < c->n_layers; i++)
+        c->layer_experts[i] = i % step == step - 1;
+    struct meta_value dense = config_get(r, KEY_DENSE_LAYERS);
+    if (dense.type == META_NONE)
+        return true;
+    for (size_t i = 0; i < dense.n; i++) {
+        int64_t layer;
+        if (!meta_array_int(&dense, i, &layer) || layer < 0 || layer >= c->n_layers)
+            return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of layers below %d.", r->key,
+                             c->n_layers);
+        c->layer_experts[layer] = false;
+    }
+    return dense.type == META_ARRAY || error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array.", r->key);
+}
+
+/* ---- the rest ---- */
+
+static bool read_activation(struct config_reader *r, struct decoder_config *c)
+{
+    static const struct {
+        const char *name;
+        enum activation act;
+    } acts[] = {
+        {"silu", ACT_SILU},          {"swish", ACT_SILU}, {"gelu", ACT_GELU},   {"gelu_pytorch_tanh", ACT_GELU_TANH},
+        {"gelu_new", ACT_GELU_TANH}, {"relu", ACT_RELU},  {"relu2", ACT_RELU2},
+    };
+    struct str name;
+    if (!config_str_or(r, KEY_ACT, STR(""), &name))
+        return false;
+    if (name.len == 0)
+        return true; /* the family's */
+    for (size_t i = 0; i < ARRAY_LEN(acts); i++) {
+        if (str_eq(name, str_of(acts[i].name))) {
+            c->act = acts[i].act;
+            return true;
+        }
+    }
+    return error_set(r->err, ERR_UNSUPPORTED, "The activation '" STR_FMT "' (%s) is not supported.",
+                     STR_ARG(str_slice(name, 0, 40)), r->key);
+}
+
+/* What is asked for has to be there; what is there is taken too. */
+static bool read_biases(struct config_reader *r, struct decoder_config *c)
+{
+    bool attn, mlp;
+    if (!config_bool_or(r, KEY_ATTN_BIAS, false, &attn) || !config_bool_or(r, KEY_MLP_BIAS, false, &mlp))
+        return false;
+    c->qkv_bias = c->qkv_bias || attn || r->family->qkv_bias;
+    c->out_bias = c->out_bias || (attn && !r->family->qkv_bias);
+    c->mlp_bias = c->mlp_bias || mlp;
+    return true;
+}
+
+/* Tied: as the file says; where it does not, as its family, and where there is no head. */
+static bool read_tied(struct config_reader *r, struct decoder_config *c)
+{
+    bool no_head = c->tied_embeddings;
+    if (config_has(r, KEY_TIED))
+        return config_bool_or(r, KEY_TIED, false, &c->tied_embeddings);
+    c->tied_embeddings = no_head || r->family->tied;
+    return true;
+}
+
+bool config_folder_options(struct config_reader *r, struct decoder_config *c)
+{
+    return read_activation(r, c) && read_nope(r, c) && read_windows(r, c) && read_expert_layers(r, c) &&
+           read_biases(r, c) && read_tied(r, c);
+}

@@ -1,0 +1,401 @@
+#include "tests/support/random_folder.h"
+
+#include "base/arena.h"
+#include "base/array.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/sys_file.h"
+#include "base/utf8.h"
+#include "tensor/safetensors_writer.h"
+#include "tests/support/random_model.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define MAX_PARTS 3
+#define MAX_FILES 8
+
+struct random_folder {
+    struct arena *arena;
+    const struct random_folder_options *options;
+    struct json *root;
+    uint64_t seed;
+    struct safetensors_writer *writer;
+    struct buf config, weights, tokenizer, tokenizer_config;
+    struct model_folder_file files[MAX_FILES];
+    size_t n_files;
+};
+
+/* ---- values ---- */
+
+struct part {
+    struct random_tensor random;
+    uint64_t n_rows; /* of a block */
+};
+
+struct folder_tensor {
+    enum dtype type;
+    struct part parts[MAX_PARTS];
+    int n_parts;
+    uint64_t row_len;    /* a vector has rows of 1 */
+    uint64_t block_rows; /* of all parts together */
+    uint64_t expert;     /* number of the first block */
+    uint64_t n_heads;    /* of "unpermute"; 0: rows stay where they are */
+    float minus;
+    bool vector;
+};
+
+/* The row of a part that becomes row i of the folder's. */
+static uint64_t source_row(const struct folder_tensor *t, const struct part *p, uint64_t i)
+{
+    if (t->n_heads == 0)
+        return i;
+    uint64_t dim = p->n_rows / t->n_heads, half = dim / 2, in_head = i % dim;
+    return i - in_head + 2 * (in_head % half) + in_head / half;
+}
+
+static void row_values(const struct folder_tensor *t, uint64_t row, float *out)
+{
+    uint64_t block = row / t->block_rows + t->expert, i = row % t->block_rows;
+    const struct part *p = t->parts;
+    while (i >= p->n_rows) {
+        i -= p->n_rows;
+        p++;
+    }
+    uint64_t first = (block * p->n_rows + source_row(t, p, i)) * t->row_len;
+    random_tensor_values(&p->random, first, (size_t)t->row_len, out);
+    for (uint64_t k = 0; k < t->row_len; k++)
+        out[k] -= t->minus;
+}
+
+static bool fill_rows(void *user, uint64_t first, uint64_t n, void *dst, struct error *err)
+{
+    const struct folder_tensor *t = user;
+    uint64_t rows_per_call = t->vector ? t->block_rows : 1; /* the writer counts a vector as one row */
+    size_t count = (size_t)(n * rows_per_call * t->row_len);
+    float *values = malloc(count * sizeof(*values));
+    if (!values)
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for random weights.");
+    for (uint64_t i = 0; i < n * rows_per_call; i++)
+        row_values(t, first * rows_per_call + i, values + i * t->row_len);
+    bool ok = dtype_from_f32(t->type, values, count, dst);
+    free(values);
+    return ok || error_set(err, ERR_UNSUPPORTED, "Tensors of type %s cannot be made.", dtype_info(t->type)->name);
+}
+
+/* ---- tensors ---- */
+
+static const struct json *find_entry(const struct random_folder *f, struct str name)
+{
+    const struct json *tensors = json_get(f->root, "tensors");
+    for (size_t i = 0; i < json_len(tensors); i++) {
+        if (str_eq(json_str(json_get(json_at(tensors, i), "name")), name))
+            return json_at(tensors, i);
+    }
+    return NULL;
+}
+
+static uint64_t axis(const struct json *shape, size_t i)
+{
+    return (uint64_t)json_int(json_at(shape, i));
+}
+
+static bool add_part(struct random_folder *f, struct folder_tensor *t, struct str name, struct gguf_tensor *out,
+                     struct error *err)
+{
+    const struct json *entry = find_entry(f, name), *shape = json_get(entry, "shape");
+    size_t n_dims = json_len(shape);
+    char *copy = arena_strdup(f->arena, name);
+    if (!entry || !copy || n_dims < 1 || n_dims > 3 || t->n_parts == MAX_PARTS)
+        return error_set(err, ERR_INVALID, "The part '" STR_FMT "' of a folder's tensor is not described.",
+                         STR_ARG(name));
+    struct part *p = &t->parts[t->n_parts++];
+    p->random = (struct random_tensor){f->seed, copy, json_double(json_get(entry, "std")),
+                                       json_double(json_get(entry, "offset"))};
+    t->vector = n_dims == 1;
+    t->row_len = t->vector ? 1 : axis(shape, n_dims - 1);
+    p->n_rows = axis(shape, t->vector ? 0 : n_dims - 2);
+    t->block_rows += p->n_rows;
+    out->n_dims = (int)n_dims;
+    for (size_t i = 0; i < n_dims; i++)
+        out->shape[i] = axis(shape, i);
+    return true;
+}
+
+static const char *tensor_name(const struct random_folder *f, struct str name)
+{
+    char full[LIMIT_GGUF_NAME + 32];
+    snprintf(full, sizeof(full), "%s" STR_FMT, f->options->wrapped ? "language_model." : "", STR_ARG(name));
+    return arena_strdup(f->arena, str_of(full));
+}
+
+static bool add_tensor(struct random_folder *f, const struct json *entry, struct error *err)
+{
+    const struct json *parts = json_get(entry, "parts"), *expert = json_get(entry, "expert");
+    struct folder_tensor *t = arena_alloc(f->arena, sizeof(*t));
+    struct gguf_tensor out = {.fill = fill_rows, .user = t};
+    if (!t || !(out.name = tensor_name(f, json_str(json_get(entry, "name")))))
+        return arena_full(f->arena, "model description", err);
+    for (size_t i = 0; i < json_len(parts); i++) {
+        if (!add_part(f, t, json_str(json_at(parts, i)), &out, err))
+            return false;
+    }
+    t->type = out.type = f->options->type;
+    t->expert = (uint64_t)json_int(expert);
+    t->n_heads = (uint64_t)json_int(json_get(entry, "unpermute"));
+    t->minus = (float)json_int(json_get(entry, "minus"));
+    if (t->n_parts == 0 || (expert && out.n_dims != 3))
+        return error_set(err, ERR_INVALID, "The folder's tensor '%s' is described wrongly.", out.name);
+    if (out.n_dims > 1)
+        out.shape[out.n_dims - 2] = t->block_rows;
+    if (expert) {
+        out.shape[0] = out.shape[1];
+        out.shape[1] = out.shape[2];
+        out.n_dims = 2;
+    }
+    safetensors_add_tensor(f->writer, &out);
+    return true;
+}
+
+static bool add_tensors(struct random_folder *f, const struct json *list, struct error *err)
+{
+    for (size_t i = 0; i < json_len(list); i++) {
+        if (!add_tensor(f, json_at(list, i), err))
+            return false;
+    }
+    return true;
+}
+
+static bool write_weights(struct random_folder *f, const struct json *folder, struct error *err)
+{
+    static const float zeros[4];
+    const char *layout = f->options->layout ? f->options->layout : "each";
+    f->writer = safetensors_writer_create();
+    if (!f->writer)
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for a random model.");
+    safetensors_put_metadata(f->writer, "format", "pt");
+    if (!add_tensors(f, json_get(folder, "tensors"), err) || !add_tensors(f, json_get(folder, layout), err))
+        return false;
+    if (f->options->wrapped)
+        safetensors_add_tensor(f->writer, &(struct gguf_tensor){.name = "vision_tower.vision_model.head.bias",
+                                                                .type = DTYPE_F32,
+                                                                .n_dims = 1,
+                                                                .shape = {4},
+                                                                .data = zeros});
+    return safetensors_write_buf(f->writer, &f->weights, err);
+}
+
+/* ---- JSON files ---- */
+
+static void write_config(struct random_folder *f, const struct json *config)
+{
+    struct json_writer w = json_writer(&f->config);
+    if (!f->options->wrapped) {
+        json_put_json(&w, config);
+        return;
+    }
+    json_begin_object(&w);
+    json_key(&w, "architectures");
+    json_begin_array(&w);
+    json_put_cstr(&w, "Gemma3ForConditionalGeneration");
+    json_end_array(&w);
+    json_key(&w, "model_type");
+    json_put_cstr(&w, "gemma3");
+    json_key(&w, "text_config");
+    json_put_json(&w, config);
+    json_end_object(&w);
+}
+
+static const char *const specials[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"};
+
+static bool add_file(struct random_folder *f, const char *name, struct str content, struct error *err)
+{
+    if (f->n_files == MAX_FILES)
+        return error_set(err, ERR_INTERNAL, "A random folder has too many files.");
+    f->files[f->n_files++] = (struct model_folder_file){name, content};
+    return true;
+}
+
+/* GPT-2 writes bytes as characters: printable Latin-1 as itself, the others from U+0100 on in order. */
+static void put_byte_token(struct json_writer *w, int byte, uint32_t *next)
+{
+    bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte != 173);
+    char text[5];
+    size_t len = utf8_encode(printable ? (uint32_t)byte : (*next)++, text);
+    text[len] = '\0';
+    json_key(w, text);
+    json_put_int(w, byte);
+}
+
+static void put_vocabulary(struct json_writer *w, int n)
+{
+    uint32_t next = 256;
+    json_key(w, "vocab");
+    json_begin_object(w);
+    for (int i = 0; i < n; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "<|unused_%d|>", i);
+        if (i < 256) {
+            put_byte_token(w, i, &next);
+        } else {
+            json_key(w, i < 260 ? specials[i - 256] : name);
+            json_put_int(w, i);
+        }
+    }
+    json_end_object(w);
+}
+
+static void put_added_tokens(struct json_writer *w)
+{
+    json_key(w, "added_tokens");
+    json_begin_array(w);
+    for (int i = 0; i < 4; i++) {
+        json_begin_object(w);
+        json_key(w, "id");
+        json_put_int(w, 256 + i);
+        json_key(w, "content");
+        json_put_cstr(w, specials[i]);
+        static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized"};
+        for (size_t k = 0; k < ARRAY_LEN(flags); k++) {
+            json_key(w, flags[k]);
+            json_put_bool(w, false);
+        }
+        json_key(w, "special");
+        json_put_bool(w, true);
+        json_end_object(w);
+    }
+    json_end_array(w);
+}
+
+static void put_byte_level(struct json_writer *w, const char *key)
+{
+    json_key(w, key);
+    json_put_raw(w,
+                 STR("{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}"));
+}
+
+static bool write_tokenizer(struct random_folder *f, struct error *err)
+{
+    const struct json *size = json_get(f->root, "vocab_size");
+    int n = size ? (int)json_int(size) : 260;
+    struct json_writer w = json_writer(&f->tokenizer);
+    json_begin_object(&w);
+    json_key(&w, "version");
+    json_put_cstr(&w, "1.0");
+    put_added_tokens(&w);
+    put_byte_level(&w, "pre_tokenizer");
+    put_byte_level(&w, "decoder");
+    json_key(&w, "model");
+    json_begin_object(&w);
+    json_key(&w, "type");
+    json_put_cstr(&w, "BPE");
+    put_vocabulary(&w, n);
+    json_key(&w, "merges");
+    json_put_raw(&w, STR("[]"));
+    json_end_object(&w);
+    json_end_object(&w);
+    buf_puts(
+        &f->tokenizer_config,
+        "{\"tokenizer_class\":\"PreTrainedTokenizerFast\",\"bos_token\":\"<|endoftext|>\",\"eos_token\":"
+        "\"<|endoftext|>\",\"pad_token\":\"<|pad|>\",\"add_bos_token\":false,\"chat_template\":\"{% for message in "
+        "messages %}{{ '<|im_start|>' + message['role'] + '\\\\n' + message['content'] + '<|im_end|>' + '\\\\n' "
+        "}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\\\n' }}{% endif %}\"}");
+    return buf_ok(&f->tokenizer, "tokenizer.json", err) &&
+           add_file(f, "tokenizer.json", buf_view(&f->tokenizer), err) &&
+           add_file(f, "tokenizer_config.json", buf_view(&f->tokenizer_config), err);
+}
+
+static bool copy_tokenizer(struct random_folder *f, const struct model_file *from, struct error *err)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                        "chat_template.jinja", "generation_config.json"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct str text = arena_str(f->arena, model_file_document(from, names[i]));
+        if (text.len > 0 && !add_file(f, names[i], text, err))
+            return false;
+    }
+    return true;
+}
+
+/* ---- all of it ---- */
+
+static bool build(struct random_folder *f, struct error *err)
+{
+    const struct json *folder = json_get(f->root, "folder");
+    if (!folder)
+        return error_set(err, ERR_INVALID, "The description has no folder.");
+    f->seed = (uint64_t)json_int(json_get(f->root, "seed"));
+    write_config(f, json_get(folder, "config"));
+    if (!write_weights(f, folder, err) || !buf_ok(&f->config, "config.json", err) ||
+        !add_file(f, "config.json", buf_view(&f->config), err) ||
+        !add_file(f, "model.safetensors", buf_view(&f->weights), err))
+        return false;
+    return f->options->tokenizer_from ? copy_tokenizer(f, f->options->tokenizer_from, err) : write_tokenizer(f, err);
+}
+
+struct random_folder *random_folder_create(struct str description, const struct random_folder_options *o,
+                                           struct error *err)
+{
+    struct random_folder *f = calloc(1, sizeof(*f));
+    if (!f) {
+        error_set(err, ERR_NO_MEMORY, "There is no memory for a random model.");
+        return NULL;
+    }
+    f->options = o;
+    buf_init(&f->config, MIB(1));
+    buf_init(&f->weights, GIB(2));
+    buf_init(&f->tokenizer, MIB(64));
+    buf_init(&f->tokenizer_config, MIB(1));
+    f->root = json_parse(description, 0, err);
+    f->arena = f->root ? arena_create(MIB(256)) : NULL;
+    if (f->root && !f->arena)
+        error_set(err, ERR_NO_MEMORY, "There is no memory for a random model.");
+    if (f->arena && build(f, err))
+        return f;
+    random_folder_free(f);
+    return NULL;
+}
+
+void random_folder_free(struct random_folder *f)
+{
+    if (!f)
+        return;
+    safetensors_writer_free(f->writer);
+    json_free(f->root);
+    arena_free(f->arena);
+    buf_release(&f->config);
+    buf_release(&f->weights);
+    buf_release(&f->tokenizer);
+    buf_release(&f->tokenizer_config);
+    free(f);
+}
+
+const struct model_folder_file *random_folder_files(const struct random_folder *f, size_t *n)
+{
+    *n = f->n_files;
+    return f->files;
+}
+
+static bool write_file(const char *folder, const struct model_folder_file *file, struct error *err)
+{
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/%s", folder, file->name);
+    FILE *out = fopen(path, "wb");
+    bool ok = out && fwrite(file->content.ptr, 1, file->content.len, out) == file->content.len;
+    ok = out && fclose(out) == 0 && ok;
+    return ok || error_set(err, ERR_IO, "'%s' cannot be written: %s.", path, strerror(errno));
+}
+
+bool random_folder_write(const struct random_folder *f, const char *path, struct error *err)
+{
+    if (mkdir(path, 0777) != 0 && errno != EEXIST)
+        return error_set(err, ERR_IO, "The folder '%s' cannot be made: %s.", path, strerror(errno));
+    for (size_t i = 0; i < f->n_files; i++) {
+        if (!write_file(path, &f->files[i], err))
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,40 @@
+/* The random models of random_model.h as model folders: config.json, model.safetensors, and a tokenizer, with the very
+ * values that the GGUF file has. The description has a member more:
+ *
+ *     "folder": {
+ *         "config": {"model_type": "llama", ...},
+ *         "tensors": [{"name": "model.layers.0.self_attn.q_proj.weight", "parts": ["blk.0.attn_q.weight"],
+ *                      "unpermute": 4}],
+ *         "each": [...], "fused": [...], "switch": [...]}
+ *
+ * A tensor is one of "tensors" of the description, or the rows of several one after the other (in each block, where
+ * there are three axes). "expert": only that block of each part, without the outermost axis. "unpermute": in each of so
+ * many heads, rows (0, 1), (2, 3) ... become (0, d/2), (1, d/2 + 1) ... "minus": taken off each value.
+ * "each", "fused" and "switch" are layouts of the tensors of experts: one of them is added, where there are any. */
+#ifndef TANDEM_TESTS_SUPPORT_RANDOM_FOLDER_H
+#define TANDEM_TESTS_SUPPORT_RANDOM_FOLDER_H
+
+#include "base/buf.h"
+#include "tensor/model_folder.h"
+
+struct random_folder_options {
+    enum dtype type;    /* F32, F16 or BF16, of all tensors */
+    const char *layout; /* of experts; NULL: "each" */
+    bool wrapped;       /* as the text model of a multimodal one: config.json's text_config, names with language_model.,
+                           a tensor of a vision tower */
+    const struct model_file *tokenizer_from; /* a folder; NULL: the byte-level tokenizer of random_model.h */
+};
+
+struct random_folder;
+
+NODISCARD struct random_folder *random_folder_create(struct str description, const struct random_folder_options *o,
+                                                     struct error *err);
+void random_folder_free(struct random_folder *f);
+
+/* For model_folder_open_memory; they live as long as f. */
+const struct model_folder_file *random_folder_files(const struct random_folder *f, size_t *n);
+
+/* Writes the files into a folder, which is made when it is not there. */
+NODISCARD bool random_folder_write(const struct random_folder *f, const char *path, struct error *err);
+
+#endif
