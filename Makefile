@@ -6,8 +6,10 @@ T     ?= tensor_gguf
 FUZZ_SECONDS ?= 60
 JOBS  ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV  := $(BUILD)/venv
+MLX_VERSION := 0.32.4
+MLX_WHEEL ?= mlx-cpu
 
-.PHONY: all build serve test unit e2e check cross-check arm64-check format asan tsan fuzz fuzz-all bench oracle docs soak models deps test-deps clean help
+.PHONY: all build mlx serve test unit e2e check cross-check arm64-check format asan tsan fuzz fuzz-all bench oracle docs soak models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -43,6 +45,12 @@ cross-check: build ## compile everything for the other platforms (Linux and macO
 
 arm64-check: ## compile the tests of the arm64 kernels and run them under qemu (Debian, x86-64)
 	@tools/arm64_check.py --jobs $(JOBS) || test $$? -eq 77
+
+mlx: build ## bring MLX and build the mlx backend; MLX_WHEEL=mlx-cuda-13 for NVIDIA
+	@tools/install_deps.sh mlx
+	@test "$$(uname)" = Darwin || { test -x build/mlx/bin/python || python3 -m venv build/mlx; }
+	@test "$$(uname)" = Darwin || build/mlx/bin/pip install -q --disable-pip-version-check mlx==$(MLX_VERSION) $(MLX_WHEEL)==$(MLX_VERSION)
+	@cmake --preset release -UMLX_DIR >/dev/null && ninja -C $(BUILD) -j $(JOBS) tandem && $(BUILD)/tandem version
 
 format: ## reformat all C sources
 	@git ls-files '*.c' '*.h' | grep -v -E 'text/unicode_table' | xargs clang-format -i

@@ -1,14 +1,15 @@
 #!/bin/sh
-# Installs missing system packages: `build` for the program, `test` for its tests, `arm64` for compiling and running tests for
-# arm64 on another processor (apt only). Quiet and quick when nothing is missing.
+# Installs missing system packages: `build` for the program, `test` for its tests, `mlx` for its mlx backend, `arm64` for
+# compiling and running tests for arm64 on another processor (apt only). Quiet and quick when nothing is missing.
 set -eu
 
 what="${1:-build}"
 
 build_apt="cmake ninja-build gcc libc6-dev pkg-config libuv1-dev libjson-c-dev libssl-dev libxxhash-dev libutf8proc-dev python3 python3-pip ca-certificates"
-test_apt="libcmocka-dev python3-venv clang-format binutils"
+test_apt="libcmocka-dev python3-venv clang-format binutils g++"
+mlx_apt="g++ python3-venv"
 arm64_apt="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
-build_brew="cmake ninja pkg-config libuv json-c openssl@3 xxhash utf8proc python@3"
+build_brew="cmake ninja pkg-config libuv json-c openssl@3 xxhash utf8proc python@3 mlx"
 test_brew="cmocka clang-format"
 
 as_root() {
@@ -46,10 +47,10 @@ with_brew() {
 
 if command -v apt-get >/dev/null 2>&1; then
     # shellcheck disable=SC2086
-    case "$what" in build) with_apt $build_apt ;; test) with_apt $build_apt $test_apt ;; arm64) with_apt $arm64_apt ;; esac
+    case "$what" in build) with_apt $build_apt ;; test) with_apt $build_apt $test_apt ;; arm64) with_apt $arm64_apt ;; mlx) with_apt $mlx_apt ;; esac
 elif command -v brew >/dev/null 2>&1; then
     # shellcheck disable=SC2086
-    case "$what" in build) with_brew $build_brew ;; test) with_brew $build_brew $test_brew ;; esac
+    case "$what" in build) with_brew $build_brew ;; test) with_brew $build_brew $test_brew ;; mlx) with_brew mlx ;; esac
 else
     for tool in cmake ninja pkg-config python3; do
         command -v "$tool" >/dev/null 2>&1 || { echo "install_deps: $tool is missing, and neither apt-get nor brew is here" >&2; exit 1; }

@@ -2,8 +2,9 @@
 """Builds one configuration and runs its tests, then prints `N passed, N failed, N skipped`.
 
 Suites: the C unit tests and the replayed fuzz corpora (ctest), the live comparisons with reference implementations
-(tests/parity/check_*.py), the house rules (tools/check), the arm64 kernels under qemu (tools/arm64_check.py), the
-end-to-end tests (pytest in tests/e2e). With --suite sanitizer the comparisons, the rules and arm64, which say nothing more
+(tests/parity/check_*.py), the house rules (tools/check), the arm64 kernels under qemu (tools/arm64_check.py), compiling for
+other systems (tools/cross_check.py), the end-to-end tests (pytest in tests/e2e), on the cpu backend and, where it was built,
+on mlx. With --suite sanitizer the comparisons, the rules and arm64, which say nothing more
 under a sanitizer, are left out. Where the environment has CI set, what the arm64 kernels need is installed; elsewhere they
 are skipped without it.
 """
@@ -17,6 +18,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SKIPPED = 77
+ZIGLANG = "ziglang==0.13.0.post1"
 
 
 class Tally:
@@ -95,9 +97,27 @@ def arm64_kernels(arguments, tally):
     tally.add("arm64 kernels", passed, failed, int(done.returncode == SKIPPED))
 
 
-def end_to_end(arguments, tally):
-    headline("end to end")
-    env = {**os.environ, "TANDEM": str(arguments.build / "tandem"), "TANDEM_BUILD": str(arguments.build)}
+def cross_check(arguments, tally):
+    headline("cross-check")
+    venv = arguments.build / "cross" / "venv"
+    if not (venv / "bin" / "python").exists():
+        run([sys.executable, "-m", "venv", venv], check=True)
+    run([venv / "bin" / "pip", "install", "-q", "--disable-pip-version-check", ZIGLANG], check=True)
+    done = run([sys.executable, ROOT / "tools" / "cross_check.py", "--build", arguments.build, "--zig", venv / "bin" / "python"],
+               capture_output=True)
+    print(done.stdout.strip()[-4000:], done.stderr[-2000:], flush=True)
+    match = re.search(r"^(\d+) passed, (\d+) failed", done.stdout, flags=re.M)
+    # files are many and small beside tests: each target counts once
+    tally.add("cross-check", 0 if done.returncode else 2, int(done.returncode != 0 or not match))
+
+
+def has_mlx(arguments):
+    return (arguments.build / "tandem_mlx.so").exists()
+
+
+def end_to_end(arguments, tally, backend="cpu"):
+    headline(f"end to end, {backend}")
+    env = {**os.environ, "TANDEM": str(arguments.build / "tandem"), "TANDEM_BUILD": str(arguments.build), "TANDEM_TEST_BACKEND": backend}
     command = [arguments.python, "-m", "pytest", "-q", *(["-x"] if arguments.fail_fast else []), "tests/e2e",
                "-p", "no:cacheprovider"]
     done = run(command, env=env, capture_output=True)
@@ -106,7 +126,7 @@ def end_to_end(arguments, tally):
         print(done.stderr[-2000:])
     counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
     failed = counts.get("failed", 0) + counts.get("error", 0)
-    tally.add("end to end", counts.get("passed", 0), failed or (1 if done.returncode not in (0,) else 0),
+    tally.add(f"end to end, {backend}", counts.get("passed", 0), failed or (1 if done.returncode not in (0,) else 0),
               counts.get("skipped", 0))
 
 
@@ -130,7 +150,13 @@ def main():
         comparisons(arguments, tally)
         house_rules(arguments, tally)
         arm64_kernels(arguments, tally)
+        cross_check(arguments, tally)
     end_to_end(arguments, tally)
+    if has_mlx(arguments):
+        end_to_end(arguments, tally, "mlx")
+    elif os.environ.get("CI") == "true":
+        print("failed: CI has to test the mlx backend, and it was not built")
+        tally.add("end to end, mlx", 0, 1)
     print(f"took {(time.monotonic() - began) / 60:.1f} minutes")
     for name in tally.failures:
         print(f"failed: {name}")
