@@ -25,17 +25,23 @@ static bool load_model(struct tokenizer *t, const struct model_file *file, struc
         t->model = MODEL_SPM;
     else if (str_eq(model, STR("t5")))
         t->model = MODEL_UNIGRAM;
+    else if (str_eq(model, STR("wordpiece")))
+        t->model = MODEL_WORDPIECE;
     else
         return error_set(err, ERR_UNSUPPORTED,
                          "the tokenizer model '" STR_FMT "' is not supported (gpt2, llama and t5 are)",
                          STR_ARG(str_slice(model, 0, 80)));
-    enum vocab_style style = t->model == MODEL_BPE ? VOCAB_BYTE_LEVEL : VOCAB_SENTENCEPIECE;
+    enum vocab_style style = t->model == MODEL_BPE         ? VOCAB_BYTE_LEVEL
+                             : t->model == MODEL_WORDPIECE ? VOCAB_WORDPIECE
+                                                           : VOCAB_SENTENCEPIECE;
     if (!vocab_load(&t->vocab, file, style, t->arena, err))
         return false;
     if (t->model == MODEL_BPE)
         return bpe__init(&t->bpe, &t->vocab, file, t->arena, err);
     if (t->model == MODEL_SPM)
         return spm__init(&t->spm, &t->vocab, file, err);
+    if (t->model == MODEL_WORDPIECE)
+        return wordpiece__init(&t->wordpiece, &t->vocab, file, t->arena, err);
     return unigram__init(&t->unigram, &t->vocab, file, t->arena, err);
 }
 
@@ -107,7 +113,7 @@ struct tokenizer *tokenizer_from_model_file(const struct model_file *file, struc
         arena_free(arena);
         return NULL;
     }
-    t->spm.unk = t->unigram.unk = t->special.unk;
+    t->spm.unk = t->unigram.unk = t->wordpiece.unk = t->special.unk;
     return t;
 }
 
@@ -222,6 +228,8 @@ static bool encode_fragment(const struct tokenizer *t, struct str text, struct e
         return bpe__encode(&t->bpe, text, state, err);
     if (t->model == MODEL_SPM)
         return spm__encode(&t->spm, text, state, err);
+    if (t->model == MODEL_WORDPIECE)
+        return wordpiece__encode(&t->wordpiece, text, state, err);
     return unigram__encode(&t->unigram, text, state, err);
 }
 
@@ -347,7 +355,8 @@ int32_t tokenizer_find(const struct tokenizer *t, struct str piece)
 
 const char *tokenizer_model_name(const struct tokenizer *t)
 {
-    static const char *const names[] = {[MODEL_BPE] = "gpt2", [MODEL_SPM] = "llama", [MODEL_UNIGRAM] = "t5"};
+    static const char *const names[] = {
+        [MODEL_BPE] = "gpt2", [MODEL_SPM] = "llama", [MODEL_UNIGRAM] = "t5", [MODEL_WORDPIECE] = "wordpiece"};
     return names[t->model];
 }
 
@@ -358,7 +367,8 @@ const char *tokenizer_pre_name(const struct tokenizer *t)
 
 bool tokenizer__drops_first_space(const struct tokenizer *t)
 {
-    return (t->model == MODEL_SPM && t->spm.prefix.on) || (t->model == MODEL_UNIGRAM && t->unigram.prefix.on);
+    return (t->model == MODEL_SPM && t->spm.prefix.on) || (t->model == MODEL_UNIGRAM && t->unigram.prefix.on) ||
+           t->model == MODEL_WORDPIECE;
 }
 
 void tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct buf *out)

@@ -97,7 +97,16 @@ struct unigram {
     bool by_word;
 };
 
-enum tokenizer_model { MODEL_BPE, MODEL_SPM, MODEL_UNIGRAM };
+struct wordpiece {
+    const struct vocab *vocab;
+    struct str prefix; /* of pieces that go on a word */
+    int32_t unk;
+    size_t max_chars; /* a longer word is unknown */
+    bool lowercase, strip_accents, clean_text, chinese_chars;
+};
+#define WORDPIECE_PREFIX_KEY "tokenizer.wordpiece.prefix"
+
+enum tokenizer_model { MODEL_BPE, MODEL_SPM, MODEL_UNIGRAM, MODEL_WORDPIECE };
 
 struct tokenizer {
     struct arena *arena;
@@ -106,6 +115,7 @@ struct tokenizer {
     struct bpe bpe;
     struct spm spm;
     struct unigram unigram;
+    struct wordpiece wordpiece;
     struct trie added; /* control, unknown and user-defined tokens */
     struct special_tokens special;
     int32_t eog[TOKENIZER_MAX_EOG];
@@ -118,6 +128,8 @@ NODISCARD bool bpe__init(struct bpe *b, const struct vocab *v, const struct mode
 NODISCARD bool spm__init(struct spm *s, const struct vocab *v, const struct model_file *file, struct error *err);
 NODISCARD bool unigram__init(struct unigram *u, const struct vocab *v, const struct model_file *file,
                              struct arena *arena, struct error *err);
+NODISCARD bool wordpiece__init(struct wordpiece *w, const struct vocab *v, const struct model_file *file,
+                               struct arena *arena, struct error *err);
 NODISCARD bool charsmap__init(struct charsmap *c, const struct model_file *file, struct arena *arena,
                               struct error *err);
 
@@ -126,6 +138,11 @@ NODISCARD bool charsmap__init(struct charsmap *c, const struct model_file *file,
 NODISCARD bool bpe__encode(const struct bpe *b, struct str text, struct encode_state *state, struct error *err);
 NODISCARD bool spm__encode(const struct spm *s, struct str text, struct encode_state *state, struct error *err);
 NODISCARD bool unigram__encode(const struct unigram *u, struct str text, struct encode_state *state, struct error *err);
+
+NODISCARD bool wordpiece__encode(const struct wordpiece *w, struct str text, struct encode_state *state,
+                                 struct error *err);
+/* What a piece stands for in running text, with the space before it; out: [piece.len + 1]. */
+size_t wordpiece__text(struct str piece, struct str prefix, char *out);
 
 /* The longest rule that text starts with at `at` (< text.len): its length and replacement; 0 when none applies. */
 size_t charsmap__match(const struct charsmap *c, struct str text, size_t at, struct str *replacement);

@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/rng.h"
 #include "base/utf8.h"
+#include "text/tokenizer_internal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -98,11 +99,13 @@ static bool byte_of_name(struct str piece, char *out) /* "<0x0A>" */
     return true;
 }
 
-/* out has room for piece.len bytes: no text is longer than its piece. */
-static size_t text_of_piece(const struct vocab *v, int32_t id, char *out)
+/* out has room for piece.len + 1 bytes: only word pieces are longer than their text, by a space. */
+static size_t text_of_piece(const struct vocab *v, int32_t id, struct str word_prefix, char *out)
 {
     struct str piece = vocab_piece(v, id);
     enum token_kind kind = (enum token_kind)v->kinds[id];
+    if (v->style == VOCAB_WORDPIECE)
+        return wordpiece__text(piece, word_prefix, out);
     if (kind == TOKEN_NORMAL || kind == TOKEN_UNUSED)
         return v->style == VOCAB_BYTE_LEVEL ? text_of_letters(piece, out) : text_of_sentencepiece(piece, out);
     if (kind == TOKEN_BYTE && byte_of_name(piece, out))
@@ -128,7 +131,7 @@ static bool load_pieces(struct vocab *v, const struct meta_value *tokens, struct
         v->max_piece = piece.len > v->max_piece ? piece.len : v->max_piece;
     }
     v->pieces = arena_alloc(arena, total + 1);
-    v->texts = arena_alloc(arena, total + 1);
+    v->texts = arena_alloc(arena, total + v->n + 1);
     v->piece_at = arena_alloc_array(arena, v->n + 1, sizeof *v->piece_at);
     v->text_at = arena_alloc_array(arena, v->n + 1, sizeof *v->text_at);
     if (!v->pieces || !v->texts || !v->piece_at || !v->text_at)
@@ -237,10 +240,11 @@ bool vocab_load(struct vocab *v, const struct model_file *file, enum vocab_style
     if (!load_pieces(v, &tokens, arena, err) || !load_kinds(v, file, arena, err) || !load_scores(v, file, arena, err) ||
         !index_pieces(v, arena, err))
         return false;
+    struct str word_prefix = meta_str_or(file, WORDPIECE_PREFIX_KEY, STR("##"));
     uint32_t at = 0;
     for (size_t i = 0; i < v->n; i++) {
         v->text_at[i] = at;
-        at += (uint32_t)text_of_piece(v, (int32_t)i, v->texts + at);
+        at += (uint32_t)text_of_piece(v, (int32_t)i, word_prefix, v->texts + at);
     }
     v->text_at[v->n] = at;
     return true;

@@ -15,6 +15,7 @@
 enum vocab_style {
     VOCAB_BYTE_LEVEL,    /* pieces spell bytes as GPT-2's letters */
     VOCAB_SENTENCEPIECE, /* U+2581 is a space; <0xNN> of kind BYTE is a byte */
+    VOCAB_WORDPIECE,     /* a space before each piece but those that go on a word and some punctuation */
 };
 
 struct vocab_slot {

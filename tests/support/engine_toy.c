@@ -149,7 +149,7 @@ struct engine_config toy_config(size_t pool_pages)
 
 void toy_init(struct toy *t, const struct engine_config *config)
 {
-    *t = (struct toy){.base = {&toy_ops}, .config = config};
+    *t = (struct toy){.base = {.ops = &toy_ops}, .config = config};
     for (int g = 0; g < config->geometry.n_groups; g++) {
         size_t n = config->geometry.pool_size / config->geometry.page_size[g] * config->page_tokens;
         t->kv[g] = calloc(n, sizeof(uint64_t));
