@@ -208,6 +208,7 @@ static bool score_by_merges(struct translation *t, struct error *err)
     const struct json *merges = json_get(t->model, "merges");
     struct piece_index index;
     struct buf both;
+    free(t->scores); /* of a vocabulary that is a list, as Unigram's */
     t->n_scores = t->n;
     t->scores = calloc(t->n + 1, sizeof *t->scores);
     buf_init(&both, MIB(1));
