@@ -309,13 +309,16 @@ static const struct backend_ops mlx_ops = {
     .eval_ns = eval_ns,
 };
 
+/* Freed buffers that MLX keeps for the next step, where nothing is known of the memory. */
+#define DEFAULT_CACHE ((size_t)32 << 20)
+
 /* A sixteenth of what MLX may hold stays in its cache of freed buffers; all of a working set is wired. */
 static bool set_limits(struct mlx_backend *be, struct error *err)
 {
     size_t working_set = mlx_working_set(be->m);
     size_t memory = be->options.memory_limit ? be->options.memory_limit : working_set;
     struct mlx_limits limits = {.memory = memory, .wired = memory < working_set ? memory : working_set};
-    limits.cache = be->options.cache_limit ? be->options.cache_limit : memory ? memory / 16 : (size_t)256 << 20;
+    limits.cache = be->options.cache_limit ? be->options.cache_limit : memory ? memory / 16 : DEFAULT_CACHE;
     return mlx_set_limits(be->m, &limits, err);
 }
 

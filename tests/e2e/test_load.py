@@ -176,8 +176,9 @@ def test_nothing_leaks_over_1000_requests(tiny_path):
         if not SANITIZER:  # a sanitizer keeps freed memory, to find its uses
             growth = [after - before for before, after in zip(resident, resident_after, strict=True)]
             stats = server.stats()
-            # On MLX cached pages are memory of the engine's own; the cpu backend's lie in the pool.
-            cached = stats["pages_cached"] * stats["kv_size"] // pages if BACKEND != "cpu" else 0
+            # On MLX cached pages are memory of the engine's own, where the cpu backend's lie in the pool, and MLX keeps
+            # up to 32 MiB of freed buffers.
+            cached = 48 * MIB + stats["pages_cached"] * stats["kv_size"] // pages if BACKEND != "cpu" else 0
             assert max(growth) < 8 * MIB + cached, f"gateway and engine have grown by {growth} bytes"
         assert server.metrics()[("tandem_http_parse_errors_total", frozenset())] == 0
 
