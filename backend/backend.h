@@ -277,6 +277,8 @@ struct cpu_backend_options {
     int spin_us;              /* see pool.h; -1: default */
 };
 NODISCARD struct backend *cpu_backend_create(const struct cpu_backend_options *options, struct error *err);
+/* What the backend makes of a tensor, for `tandem inspect`: "int8 panels", "in place". Static storage. */
+const char *cpu_layout_of(const struct tensor_view *t);
 NODISCARD bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *err);
 NODISCARD bool kv_type_parse(const char *name, enum kv_type *out, struct error *err);
 size_t kv_type_size(enum kv_type type); /* bytes of one element */
@@ -300,6 +302,8 @@ struct mlx_backend_options {
 NODISCARD struct backend *mlx_backend_create(const struct mlx_backend_options *options, struct error *err);
 bool mlx_backend_available(struct error *why); /* false and why not; loads the library, no device is opened */
 const char *mlx_backend_version(void);         /* of the library found, "0.32.4", or NULL */
+/* As cpu_layout_of, with activations of this type (not AUTO); the rule is in backend/mlx/mlx_plan.h. Returns buf. */
+const char *mlx_layout_of(const struct tensor_view *t, enum mlx_type type, char *buf, size_t size);
 
 /* ---- either ---- */
 

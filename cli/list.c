@@ -29,8 +29,9 @@ struct model_facts {
     uint64_t n_params, size;
     struct type_count types[MAX_TYPES]; /* [n_types] */
     int n_types;
-    int main_type;   /* the one with most bytes */
-    bool has_config; /* config is valid */
+    int main_type;     /* the one with most bytes */
+    bool list_tensors; /* --tensors */
+    bool has_config;   /* config is valid */
     struct decoder_config config;
     struct error why_not; /* when not */
 };
@@ -82,7 +83,7 @@ static struct str base_name(const char *path)
 
 static bool read_facts(const char *path, const struct options *o, struct model_facts *f, struct error *err)
 {
-    *f = (struct model_facts){.file = model_file_open(path, err)};
+    *f = (struct model_facts){.file = model_file_open(path, err), .list_tensors = o->tensors};
     if (!f->file) {
         return false;
     }
@@ -207,6 +208,67 @@ static uint32_t context_step(const struct model_facts *f, int i)
     return i < 4 && steps[i] < trained ? steps[i] : trained;
 }
 
+/* ---- inspect: tensors ---- */
+
+struct tensor_facts {
+    char type[48], shape[64], mlx_f32[96], mlx_f16[96];
+    const char *cpu;
+};
+
+static void read_tensor_facts(const struct tensor_view *t, struct tensor_facts *f)
+{
+    size_t len = 0;
+    f->shape[0] = '\0';
+    for (int i = 0; i < t->n_dims && len < sizeof f->shape; i++) {
+        len += (size_t)snprintf(f->shape + len, sizeof f->shape - len, i ? "x%llu" : "%llu",
+                                (unsigned long long)t->shape[i]);
+    }
+    tensor_type_name(t, f->type, sizeof f->type);
+    f->cpu = cpu_layout_of(t);
+    mlx_layout_of(t, MLX_TYPE_F32, f->mlx_f32, sizeof f->mlx_f32);
+    mlx_layout_of(t, MLX_TYPE_F16, f->mlx_f16, sizeof f->mlx_f16);
+}
+
+static void tensors_text(const struct model_facts *f, struct buf *out)
+{
+    buf_printf(out, "  %-44s %-14s %-32s %-26s %-48s %s\n", "tensor", "shape", "type", "cpu", "mlx, f32 activations",
+               "mlx, f16 activations");
+    for (size_t i = 0; i < model_file_n_tensors(f->file); i++) {
+        const struct tensor_view *t = model_file_tensor_at(f->file, i);
+        struct tensor_facts facts;
+        read_tensor_facts(t, &facts);
+        buf_printf(out, "  %-44.*s %-14s %-32s %-26s %-48s %s\n", (int)(t->name.len < 200 ? t->name.len : 200),
+                   t->name.ptr, facts.shape, facts.type, facts.cpu, facts.mlx_f32, facts.mlx_f16);
+    }
+}
+
+static void put_member(struct json_writer *w, const char *key, const char *value)
+{
+    json_key(w, key);
+    json_put_cstr(w, value);
+}
+
+static void tensors_json(const struct model_facts *f, struct json_writer *w)
+{
+    json_key(w, "layout");
+    json_begin_array(w);
+    for (size_t i = 0; i < model_file_n_tensors(f->file); i++) {
+        const struct tensor_view *t = model_file_tensor_at(f->file, i);
+        struct tensor_facts facts;
+        read_tensor_facts(t, &facts);
+        json_begin_object(w);
+        json_key(w, "name");
+        json_put_str(w, t->name);
+        put_member(w, "shape", facts.shape);
+        put_member(w, "type", facts.type);
+        put_member(w, "cpu", facts.cpu);
+        put_member(w, "mlx_f32", facts.mlx_f32);
+        put_member(w, "mlx_f16", facts.mlx_f16);
+        json_end_object(w);
+    }
+    json_end_array(w);
+}
+
 static void inspect_json(const struct model_facts *f, const char *path, enum kv_type type, struct buf *out)
 {
     struct json_writer w = json_writer(out);
@@ -228,6 +290,9 @@ static void inspect_json(const struct model_facts *f, const char *path, enum kv_
         json_put_uint(&w, f->types[i].n_tensors);
     }
     json_end_object(&w);
+    if (f->list_tensors) {
+        tensors_json(f, &w);
+    }
     json_key(&w, "servable");
     json_put_bool(&w, f->has_config);
     if (f->has_config) {
@@ -276,6 +341,9 @@ static void inspect_text(const struct model_facts *f, const char *path, enum kv_
                    mib(f->types[i].size));
     }
     buf_putc(out, '\n');
+    if (f->list_tensors) {
+        tensors_text(f, out);
+    }
     if (!f->has_config) {
         buf_printf(out, "  cannot be served: %s\n", f->why_not.msg);
         return;

@@ -104,6 +104,8 @@ static const struct option table[] = {
     {"seed", OPTION_INT, R, AT(seed), -1, 9e15, "-1", "N", "of the sampler; -1: random"},
     {"system", OPTION_STR, R, AT(system), 0, 0, NULL, "TEXT", "system message"},
     {"raw", OPTION_BOOL, R, AT(raw), 0, 0, "off", NULL, "complete the prompt as it is, without the chat template"},
+    {"tensors", OPTION_BOOL, I, AT(tensors), 0, 0, "off", NULL,
+     "list every tensor and what becomes of it on each backend"},
     {"json", OPTION_BOOL, I | L, AT(json), 0, 0, "off", NULL, "as JSON"},
 
     {"model", OPTION_STR, E, AT(model), 0, 0, NULL, "FILE", "model file"},

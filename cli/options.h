@@ -49,6 +49,7 @@ struct options {
     int64_t max_tokens, seed;
     const char *system;
     bool raw, json; /* run: no chat template; inspect, list: as JSON */
+    bool tensors;   /* inspect: each of them */
     /* engine */
     int64_t socket_fd, pool_fd, epoch;
     uint64_t pool_size;

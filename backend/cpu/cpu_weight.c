@@ -261,6 +261,15 @@ void cpu__weight_free(struct backend *base, struct weight *w)
     free(w);
 }
 
+const char *cpu_layout_of(const struct tensor_view *t)
+{
+    if (t->n_dims < 2)
+        return "f32 vector";
+    if (pack_format(t->type))
+        return "int8 panels, same codes";
+    return cpu__is_decoded(t->type) ? "in place, decoded to f32" : "in place";
+}
+
 struct weight_info cpu__weight_info(const struct weight *w)
 {
     return w->info;

@@ -10,6 +10,12 @@ const char *mlx_type_name(enum mlx_type type)
     return type_names[type];
 }
 
+const char *mlx_layout_of(const struct tensor_view *t, enum mlx_type type, char *buf, size_t size)
+{
+    struct mlx_plan plan = mlx_plan_of(t, type);
+    return mlx_plan_text(&plan, t, type, buf, size);
+}
+
 enum mlx_type mlx_plan_type(const struct tensor_view *t)
 {
     enum dtype type = t->type == DTYPE_GROUPED && t->quant.mode == GROUP_AFFINE ? t->quant.scale_type : t->type;

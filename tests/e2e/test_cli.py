@@ -303,3 +303,13 @@ def test_log_formats(tiny_path, format):
             assert {"time", "level"} <= set(json.loads(line)), line
         else:
             assert re.match(r"time=\S+ level=\w+ ", line), line
+
+
+def test_inspect_tensors(tiny_path, parity_model):
+    """What becomes of each tensor, on each backend."""
+    facts = json.loads(works("inspect", tiny_path, "--tensors", "--json"))["layout"]
+    embedding = next(t for t in facts if t["name"] == "token_embd.weight")
+    assert embedding["shape"] == "49152x64" and embedding["type"] == "F32"
+    assert embedding["cpu"] == "in place" and embedding["mlx_f32"].startswith("f32 in place")
+    assert embedding["mlx_f16"] == "f16, rounded"
+    assert "blk.1.ffn_down.weight" in works("inspect", parity_model("qwen3"), "--tensors")
