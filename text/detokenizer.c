@@ -65,15 +65,24 @@ static size_t complete_held(struct detokenizer *d, struct str bytes, struct buf 
     return taken;
 }
 
+static void clean_up_from(struct buf *out, size_t from)
+{
+    if (out->len > from)
+        buf_truncate(out, from + wordpiece__clean_up(out->data + from, out->len - from));
+}
+
 void detokenizer_feed(struct detokenizer *d, int32_t id, struct buf *out)
 {
     enum token_kind kind = tokenizer_kind(d->tokenizer, id);
     if (d->skip_special && (kind == TOKEN_CONTROL || kind == TOKEN_UNKNOWN))
         return;
-    struct str bytes = tokenizer_bytes(d->tokenizer, id);
+    /* The first word piece is as stored: no space before it, and a prefix that nothing precedes stays. */
+    bool first_piece = d->at_start && d->tokenizer->model == MODEL_WORDPIECE;
+    struct str bytes = first_piece ? tokenizer_piece(d->tokenizer, id) : tokenizer_bytes(d->tokenizer, id);
+    size_t before = out->len;
     if (!bytes.len)
         return;
-    if (d->at_start && bytes.ptr[0] == ' ')
+    if (d->at_start && !first_piece && bytes.ptr[0] == ' ')
         bytes = str_slice(bytes, 1, bytes.len);
     d->at_start = false;
     bytes = str_slice(bytes, complete_held(d, bytes, out), bytes.len);
@@ -81,6 +90,8 @@ void detokenizer_feed(struct detokenizer *d, int32_t id, struct buf *out)
         return;
     size_t whole = utf8_complete_prefix(bytes);
     put_bytes(str_slice(bytes, 0, whole), out);
+    if (first_piece)
+        clean_up_from(out, before);
     hold(d, str_slice(bytes, whole, bytes.len));
 }
 

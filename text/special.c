@@ -153,6 +153,8 @@ static int32_t default_id(const struct tokenizer *t, size_t role)
     for (size_t i = 0; roles[role].offset == offsetof(struct special_tokens, unk) && i < t->vocab.n; i++)
         if (t->vocab.kinds[i] == TOKEN_UNKNOWN)
             return (int32_t)i;
+    if (t->model == MODEL_WORDPIECE)
+        return -1;
     int id = t->model == MODEL_SPM ? roles[role].spm_default : roles[role].unigram_default;
     return id < (int64_t)t->vocab.n ? id : -1;
 }

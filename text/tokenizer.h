@@ -56,7 +56,7 @@ struct str tokenizer_bytes(const struct tokenizer *t, int32_t id);
 struct str tokenizer_piece(const struct tokenizer *t, int32_t id);   /* as stored in the vocabulary */
 int32_t tokenizer_find(const struct tokenizer *t, struct str piece); /* id of a stored piece, or -1 */
 
-const char *tokenizer_model_name(const struct tokenizer *t); /* "gpt2", "llama", "t5" */
+const char *tokenizer_model_name(const struct tokenizer *t); /* "gpt2", "llama", "t5", "wordpiece" */
 const char *tokenizer_pre_name(const struct tokenizer *t);   /* "smollm", "qwen2" ... */
 
 /* All ids to text at once (as `tokenizers` decode with skip_special_tokens): appends to out. */

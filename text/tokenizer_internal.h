@@ -98,8 +98,9 @@ struct unigram {
 };
 
 struct wordpiece {
-    const struct vocab *vocab;
-    struct str prefix; /* of pieces that go on a word */
+    struct trie pieces;
+    uint32_t inner_root; /* node of the prefix of pieces that go on a word */
+    bool has_inner;      /* there are such pieces */
     int32_t unk;
     size_t max_chars; /* a longer word is unknown */
     bool lowercase, strip_accents, clean_text, chinese_chars;
@@ -143,6 +144,8 @@ NODISCARD bool wordpiece__encode(const struct wordpiece *w, struct str text, str
                                  struct error *err);
 /* What a piece stands for in running text, with the space before it; out: [piece.len + 1]. */
 size_t wordpiece__text(struct str piece, struct str prefix, char *out);
+/* Takes the spaces before punctuation and the like out of text[0 .. n) in place; the new length. */
+size_t wordpiece__clean_up(char *text, size_t n);
 
 /* The longest rule that text starts with at `at` (< text.len): its length and replacement; 0 when none applies. */
 size_t charsmap__match(const struct charsmap *c, struct str text, size_t at, struct str *replacement);

@@ -141,6 +141,50 @@ void unicode_nfc(struct str text, struct buf *out)
     free(composer.sorted);
 }
 
+/* NFD changes and moves nothing but these. ASCII does neither; Hangul syllables with a trailing consonant are not
+ * marked, because NFC leaves them alone. */
+static bool in_nfd_run(struct str text, size_t at, size_t *len)
+{
+    unsigned cls = char_class(text, at, len);
+    bool ascii = (unsigned char)text.ptr[at] < 0x80;
+    bool hangul = *len == 3 && memcmp(text.ptr + at, "\xEA\xB0\x80", 3) >= 0 &&
+                  memcmp(text.ptr + at, "\xED\x9E\xA3", 3) <= 0; /* U+AC00 to U+D7A3 */
+    return !ascii && (hangul || cls & (UC_NFC_SPECIAL | UC_NFC_FIRST));
+}
+
+static void decompose_run(struct composer *c, struct str run, struct buf *out)
+{
+    if (!decompose(c, run) || !order_marks(c)) {
+        out->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        char bytes[4];
+        buf_append_bytes(out, bytes, utf8_encode((uint32_t)c->codes[i], bytes));
+    }
+}
+
+void unicode_nfd(struct str text, struct buf *out)
+{
+    struct composer composer = {0};
+    size_t copied = 0; /* everything before it is in out */
+    for (size_t i = 0; i < text.len;) {
+        size_t len = 1, start = i;
+        while (i < text.len && in_nfd_run(text, i, &len))
+            i += len;
+        if (i == start) {
+            i += len;
+            continue;
+        }
+        buf_append(out, str_slice(text, copied, start));
+        decompose_run(&composer, str_slice(text, start, i), out);
+        copied = i;
+    }
+    buf_append(out, str_slice(text, copied, text.len));
+    free(composer.codes);
+    free(composer.sorted);
+}
+
 void unicode_sanitize(struct str text, struct buf *out)
 {
     size_t copied = 0, i = 0;

@@ -1,5 +1,5 @@
 /* Character classes of Unicode, as the `tokenizers` package sees them (tools/gen_unicode.py generates the table and
- * says which of its parts follow which Unicode version), and NFC. Const data; any thread. */
+ * says which of its parts follow which Unicode version), NFC and NFD. Const data; any thread. */
 #ifndef TANDEM_TEXT_UNICODE_H
 #define TANDEM_TEXT_UNICODE_H
 
@@ -20,6 +20,8 @@
 #define UC_PUNCT       0x0800u /* what the Punctuation pre-tokenizer isolates */
 #define UC_NFC_SPECIAL 0x1000u /* NFC may change, move or compose it with what precedes */
 #define UC_NFC_FIRST   0x2000u /* NFC may compose it with what follows, or take it apart */
+#define UC_BERT_MARK   0x4000u /* what BertNormalizer strips as an accent */
+#define UC_BERT_DROP   0x8000u /* what BertNormalizer cleans away */
 #define UC_L           (UC_LU | UC_LL | UC_LT | UC_LM | UC_LO)
 
 #define UNICODE_BLOCK_SHIFT 7
@@ -37,6 +39,9 @@ bool unicode_nfc_needed(struct str text);
 
 /* Appends the NFC form of text (valid UTF-8) to out; failure shows in out. */
 void unicode_nfc(struct str text, struct buf *out);
+
+/* Appends the NFD form of text (valid UTF-8) to out, at most 3 times its bytes; failure shows in out. */
+void unicode_nfd(struct str text, struct buf *out);
 
 /* Appends text with each maximal invalid part replaced by U+FFFD, as Python's decode(errors="replace") does. */
 void unicode_sanitize(struct str text, struct buf *out);

@@ -40,6 +40,109 @@ static uint64_t compute_row(struct toy *t, const struct batch_seq *seq, int32_t 
     return state;
 }
 
+static bool is_banned(const struct sample_row *row, int32_t id)
+{
+    for (int32_t i = 0; i < row->n_banned; i++) {
+        if (row->banned[i] == id) {
+            return true;
+        }
+    }
+    return row->mask && !(row->mask[id / 32] >> (id % 32) & 1);
+}
+
+static void sample_row(struct toy *t, const struct executor_step *step, int i, struct sample_result *result)
+{
+    const struct sample_row *row = &step->rows[i];
+    uint64_t state = t->states[step->batch->out_rows[row->logits_row]], bits;
+    size_t n_history = (size_t)row->n_prompt + (size_t)row->n_output;
+    memcpy(&bits, &row->uniform, sizeof bits);
+    uint64_t h = mix(state, bits);
+    if (!t->blind) {
+        h = mix(mix(h, xxh3(row->history, n_history * 4, 0)), (uint64_t)row->n_output);
+    }
+    int32_t n_vocab = (int32_t)t->config->n_vocab, id = (int32_t)(h % (uint64_t)n_vocab);
+    while (is_banned(row, id)) {
+        id = (id + 1) % n_vocab;
+    }
+    *result = (struct sample_result){.id = row->score_id >= 0 ? row->score_id : id,
+                                     .logprob = -(float)(mix(state, 5) % 1000) / 100,
+                                     .rank = 1,
+                                     .finite = !t->bad_job || step->owners[i].job != t->bad_job,
+                                     .n_top = row->n_top,
+                                     .digest = row->want_digest ? state : 0};
+    for (int32_t k = 0; k < row->n_top; k++) {
+        result->top[k] = (struct top_logprob){k, -(float)k};
+    }
+}
+
+/* The token of a row: the batch's, or what the step before sampled, which nobody may have read yet. */
+static int32_t id_of(const struct toy *t, const struct batch *b, int32_t row)
+{
+    const struct toy_samples *prev = (const struct toy_samples *)(const void *)b->prev_ids;
+    if (!b->prev_row || b->prev_row[row] < 0) {
+        return b->ids[row];
+    }
+    if (!prev || prev->step + 1 != t->n_steps || b->prev_row[row] >= prev->n) {
+        fprintf(stderr, "toy: row %d takes its token from a step that is not the last\n", row);
+        abort();
+    }
+    return prev->results[b->prev_row[row]].id;
+}
+
+/* Where pages are private, no two sequences of a step may have one in common. */
+static void check_private(const struct toy *t, const struct batch *b)
+{
+    for (int g = 0; t->base.kv_private && g < t->config->geometry.n_groups; g++) {
+        for (int i = 0; i < b->n_seqs; i++) {
+            for (int32_t k = 0; k < b->seqs[i].n_pages; k++) {
+                for (int j = i + 1; j < b->n_seqs; j++) {
+                    for (int32_t m = 0; m < b->seqs[j].n_pages; m++) {
+                        uint32_t page = b->seqs[i].pages[g][k];
+                        if (page != KV_PAGE_NONE && page == b->seqs[j].pages[g][m]) {
+                            fprintf(stderr, "toy: page %u of group %d is shared\n", page, g);
+                            abort();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+static bool sample_all(struct toy *t, const struct executor_step *step, struct tensor **ids)
+{
+    struct toy_samples *s = &t->samples[t->n_steps & 1];
+    if (step->n_samples > s->cap) {
+        struct sample_result *results = realloc(s->results, (size_t)step->n_samples * sizeof *results);
+        if (!results) {
+            return false;
+        }
+        s->results = results;
+        s->cap = step->n_samples;
+    }
+    s->n = step->n_samples;
+    s->step = t->n_steps;
+    for (int i = 0; i < step->n_samples; i++) {
+        sample_row(t, step, i, &s->results[i]);
+    }
+    *ids = (struct tensor *)(void *)s;
+    return true;
+}
+
+static void compute_batch(struct toy *t, const struct batch *b)
+{
+    for (int i = 0; i < b->n_seqs; i++) {
+        const struct batch_seq *seq = &b->seqs[i];
+        for (int32_t k = 0; k < seq->n_rows; k++) {
+            int32_t row = seq->first_row + k;
+            if (b->positions[row] != seq->start + k) {
+                abort();
+            }
+            t->states[row] = compute_row(t, seq, id_of(t, b, row), b->positions[row]);
+        }
+    }
+}
+
 static bool run_step(struct executor *x, const struct executor_step *step, struct tensor **ids, struct error *err)
 {
     struct toy *t = (struct toy *)x;
@@ -57,55 +160,22 @@ static bool run_step(struct executor *x, const struct executor_step *step, struc
         t->fail_next = ERR_NONE;
         return false;
     }
-    for (int i = 0; i < b->n_seqs; i++) {
-        const struct batch_seq *seq = &b->seqs[i];
-        for (int32_t k = 0; k < seq->n_rows; k++) {
-            int32_t row = seq->first_row + k;
-            if (b->positions[row] != seq->start + k) {
-                abort();
-            }
-            t->states[row] = compute_row(t, seq, b->ids[row], b->positions[row]);
-        }
-    }
-    return true;
-}
-
-static bool is_banned(const struct sample_row *row, int32_t id)
-{
-    for (int32_t i = 0; i < row->n_banned; i++) {
-        if (row->banned[i] == id) {
-            return true;
-        }
-    }
-    return row->mask && !(row->mask[id / 32] >> (id % 32) & 1);
+    check_private(t, b);
+    compute_batch(t, b);
+    return sample_all(t, step, ids);
 }
 
 static bool read_step(struct executor *x, const struct executor_step *step, struct tensor *ids,
                       struct sample_result *results, struct error *err)
 {
     struct toy *t = (struct toy *)x;
-    (void)ids;
+    const struct toy_samples *s = (const struct toy_samples *)(const void *)ids;
     (void)err;
-    for (int i = 0; i < step->n_samples; i++) {
-        const struct sample_row *row = &step->rows[i];
-        uint64_t state = t->states[step->batch->out_rows[row->logits_row]], bits;
-        size_t n_history = (size_t)row->n_prompt + (size_t)row->n_output;
-        memcpy(&bits, &row->uniform, sizeof bits);
-        uint64_t h = mix(mix(mix(state, bits), xxh3(row->history, n_history * 4, 0)), (uint64_t)row->n_output);
-        int32_t n_vocab = (int32_t)t->config->n_vocab, id = (int32_t)(h % (uint64_t)n_vocab);
-        while (is_banned(row, id)) {
-            id = (id + 1) % n_vocab;
-        }
-        results[i] = (struct sample_result){.id = row->score_id >= 0 ? row->score_id : id,
-                                            .logprob = -(float)(mix(state, 5) % 1000) / 100,
-                                            .rank = 1,
-                                            .finite = !t->bad_job || step->owners[i].job != t->bad_job,
-                                            .n_top = row->n_top,
-                                            .digest = row->want_digest ? state : 0};
-        for (int32_t k = 0; k < row->n_top; k++) {
-            results[i].top[k] = (struct top_logprob){k, -(float)k};
-        }
+    if (!s || s->n != step->n_samples || s->step + 1 < t->n_steps) {
+        fprintf(stderr, "toy: samples are read that are gone\n");
+        abort();
     }
+    memcpy(results, s->results, (size_t)s->n * sizeof *results);
     return true;
 }
 
@@ -149,7 +219,14 @@ struct engine_config toy_config(size_t pool_pages)
 
 void toy_init(struct toy *t, const struct engine_config *config)
 {
-    *t = (struct toy){.base = {.ops = &toy_ops}, .config = config};
+    toy_init_mode(t, config, (struct toy_mode){0});
+}
+
+void toy_init_mode(struct toy *t, const struct engine_config *config, struct toy_mode mode)
+{
+    *t = (struct toy){.base = {.ops = &toy_ops, .lazy = mode.lazy, .kv_private = mode.kv_private},
+                      .blind = mode.blind,
+                      .config = config};
     for (int g = 0; g < config->geometry.n_groups; g++) {
         size_t n = config->geometry.pool_size / config->geometry.page_size[g] * config->page_tokens;
         t->kv[g] = calloc(n, sizeof(uint64_t));
@@ -163,6 +240,8 @@ void toy_release(struct toy *t)
         free(t->kv[g]);
     }
     free(t->states);
+    free(t->samples[0].results);
+    free(t->samples[1].results);
 }
 
 /* ---- log ---- */

@@ -8,8 +8,23 @@
 
 #include <stdatomic.h>
 
+/* How the toy behaves as an executor. A blind one does not look at the history when it samples, as rows that are
+ * sampled ahead of it cannot. */
+struct toy_mode {
+    bool lazy, kv_private, blind;
+};
+
+/* Samples of one step; the handle of a lazy toy's step. They live until the end of the step after. */
+struct toy_samples {
+    struct sample_result *results; /* [n] */
+    int n, cap;
+    uint64_t step;
+};
+
 struct toy {
     struct executor base;
+    bool blind;
+    struct toy_samples samples[2]; /* alternate from step to step */
     const struct engine_config *config;
     uint64_t *kv[KV_MAX_GROUPS]; /* [pages * page_tokens] */
     uint64_t *states;            /* [rows] of the step */
@@ -25,6 +40,7 @@ struct toy {
 /* Two groups, one of them with a window, unless changed: fill a config, then toy_init. */
 struct engine_config toy_config(size_t pool_pages); /* pages of the larger group */
 void toy_init(struct toy *t, const struct engine_config *config);
+void toy_init_mode(struct toy *t, const struct engine_config *config, struct toy_mode mode);
 void toy_release(struct toy *t);
 
 /* ---- log ---- */

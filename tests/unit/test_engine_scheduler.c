@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+static struct toy_mode mode; /* of the executors that the running test makes */
+
 struct bench {
     struct engine_config config;
     struct toy toy;
@@ -24,7 +26,7 @@ static void bench_init(struct bench *b, const struct engine_config *config)
 {
     struct error err = {0};
     *b = (struct bench){.config = *config};
-    toy_init(&b->toy, &b->config);
+    toy_init_mode(&b->toy, &b->config, mode);
     b->log = calloc(1, sizeof *b->log);
     b->s = scheduler_create(&b->config, &b->toy.base, &err);
     if (!b->s) {
@@ -119,6 +121,8 @@ static struct random_jobs *random_jobs(uint64_t seed, uint32_t n, uint32_t max_p
         job->flags = (below(seed, i, 10, 3) == 0 ? JOB_LOGPROBS : 0) | (below(seed, i, 11, 6) == 0 ? JOB_NO_CACHE : 0) |
                      (below(seed, i, 12, 5) == 0 ? JOB_PROMPT_LOGPROBS : 0) | JOB_DIGEST |
                      (below(seed, i, 13, 3) == 0 ? JOB_IGNORE_EOS : 0) | JOB_PROGRESS;
+        if (mode.lazy && i % 4) /* logprobs and digests want the host */
+            job->flags &= ~(uint32_t)(JOB_LOGPROBS | JOB_DIGEST);
     }
     return r;
 }
@@ -138,6 +142,8 @@ static struct toy_log *expected_of(const struct engine_config *config, const str
     alone.prefix_cache = false;
     alone.prefill_chunk = 0;
     alone.max_batch_tokens = 64;
+    struct toy_mode together_mode = mode;
+    mode.lazy = mode.kv_private = false; /* what is computed does not depend on it */
     for (uint32_t i = 0; i < jobs->n; i++) {
         struct bench b;
         bench_init(&b, &alone);
@@ -148,6 +154,7 @@ static struct toy_log *expected_of(const struct engine_config *config, const str
         memset(&b.log->jobs[id], 0, sizeof b.log->jobs[id]);
         bench_release(&b);
     }
+    mode = together_mode;
     return all;
 }
 
@@ -193,6 +200,7 @@ static void together(const struct engine_config *config, const struct random_job
 static void batch_invariance(void **state)
 {
     (void)state;
+    uint64_t n_ahead = 0;
     static const uint32_t chunks[] = {0, 1, 7};
     for (uint64_t seed = 1; seed <= 4; seed++) {
         struct engine_config config = toy_config(600);
@@ -210,6 +218,7 @@ static void batch_invariance(void **state)
             config.prefix_cache = false;
             together(&config, jobs, expected, &stats);
             assert_int_equal(stats.cached_tokens, 0);
+            n_ahead += stats.steps_ahead;
         }
         config.max_batch_tokens = 3; /* fewer rows than sequences */
         config.prefix_cache = true;
@@ -217,6 +226,7 @@ static void batch_invariance(void **state)
         log_free(expected);
         random_jobs_free(jobs);
     }
+    assert_int_equal(n_ahead > 0, mode.lazy);
 }
 
 static void preemption_is_exact(void **state)
@@ -342,7 +352,11 @@ static void whole_prompt_hits(void **state)
         assert_true(toy_same(&b.log->jobs[1], &b.log->jobs[2], 1));
         assert_int_equal(b.log->jobs[2].n_cached, n == 39 ? 36 : n == 40 ? 39 : 40);
         assert_int_equal(b.toy.n_rows - rows, n - b.log->jobs[2].n_cached + 4);
-        assert_int_equal(b.toy.n_copies - copies, n == 40 ? 2 : 0); /* one page of each group */
+        if (!mode.kv_private) {
+            assert_int_equal(b.toy.n_copies - copies, n == 40 ? 2 : 0); /* one page of each group */
+        } else {
+            assert_true(b.toy.n_copies - copies >= 9); /* all that a hit of 36 tokens sees */
+        }
         scheduler_clear_cache(b.s);
         check(&b);
         assert_int_equal(scheduler_stats(b.s)->pages_cached, 0);
@@ -743,6 +757,40 @@ static void nothing_leaks(void **state)
     random_jobs_free(jobs);
 }
 
+/* The same for executors that run ahead and those whose pages are private: setups of cmocka. */
+static int shared_eager(void **state)
+{
+    (void)state;
+    mode = (struct toy_mode){0};
+    return 0;
+}
+
+static int lazy(void **state)
+{
+    (void)state;
+    mode = (struct toy_mode){.lazy = true, .blind = true};
+    return 0;
+}
+
+static int kv_private(void **state)
+{
+    (void)state;
+    mode = (struct toy_mode){.kv_private = true, .blind = true};
+    return 0;
+}
+
+static int lazy_and_private(void **state)
+{
+    (void)state;
+    mode = (struct toy_mode){.lazy = true, .kv_private = true, .blind = true};
+    return 0;
+}
+
+#define IN_EVERY_MODE(test)                                              \
+    cmocka_unit_test_setup_teardown(test, lazy, shared_eager),           \
+        cmocka_unit_test_setup_teardown(test, kv_private, shared_eager), \
+        cmocka_unit_test_setup_teardown(test, lazy_and_private, shared_eager)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -766,6 +814,19 @@ int main(void)
         cmocka_unit_test(failed_steps),
         cmocka_unit_test(pausing_stops_admission_only),
         cmocka_unit_test(nothing_leaks),
+        IN_EVERY_MODE(batch_invariance),
+        IN_EVERY_MODE(preemption_is_exact),
+        IN_EVERY_MODE(other_groups),
+        IN_EVERY_MODE(resume_is_exact),
+        IN_EVERY_MODE(whole_prompt_hits),
+        IN_EVERY_MODE(waiting_survives_a_cancel),
+        cmocka_unit_test_setup_teardown(one_choice_is_cancelled, lazy, shared_eager),
+        IN_EVERY_MODE(deadlines_pass),
+        IN_EVERY_MODE(stop_ids_and_min_tokens),
+        IN_EVERY_MODE(prompts_are_scored),
+        IN_EVERY_MODE(bad_numbers_fail_one_job),
+        IN_EVERY_MODE(failed_steps),
+        IN_EVERY_MODE(nothing_leaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
