@@ -354,7 +354,8 @@ static void test_invalid_utf8(void **state)
     tokenizer_free(t);
 }
 
-/* One word of a hundred thousand characters over pieces that share all but their last byte: each place tries the longest. */
+/* One word of a hundred thousand characters over pieces that share all but their last byte: each place tries the
+ * longest. */
 static void test_long_word(void **state)
 {
     (void)state;
