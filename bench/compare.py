@@ -3,6 +3,8 @@
 
     compare.py [--model smollm2:135m] [--threads 2] [--clients 1 16]
 
+compare_mlx_lm.py does the same beside mlx-lm's server.
+
 llama.cpp comes as llama-cpp-python (pinned below) into bench/out/venv, built by its package manager; it runs in this process
 tree without HTTP (bench/peers/llama_bench.py). Tandem is measured as a user meets it: `tandem serve`, streaming HTTP clients on
 the same machine. Runs alternate; the figures are medians.
@@ -14,11 +16,13 @@ import datetime
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import httpx
@@ -29,16 +33,17 @@ WORDS = ("time river stone light music garden winter letter window science answe
          "paper forest number village").split()
 
 
-def peer_python():
-    venv = ROOT / "bench" / "out" / "venv"
+def peer_python(folder, packages):
+    """The interpreter of a virtual environment in bench/out that holds the packages, made on first use."""
+    venv = ROOT / "bench" / "out" / folder
     python = venv / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    marker = venv / ".peer"
-    if not marker.exists() or marker.read_text() != PEER:
-        print(f"installing {PEER} (builds llama.cpp; some minutes)", flush=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "numpy", PEER], check=True)
-        marker.write_text(PEER)
+    marker, wanted = venv / ".peer", " ".join(packages)
+    if not marker.exists() or marker.read_text() != wanted:
+        print(f"installing {wanted} (some minutes)", flush=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *packages], check=True)
+        marker.write_text(wanted)
     return python
 
 
@@ -53,10 +58,9 @@ def model_path(name, tandem):
 
 
 class Server:
-    def __init__(self, tandem, model, threads, extra):
-        self.began = time.perf_counter()
+    def __init__(self, tandem, model, threads, extra, env=None):
         self.process = subprocess.Popen([tandem, "serve", model, "--port", "0", "--threads", str(threads), *extra],
-                                        stderr=subprocess.PIPE, text=True)
+                                        stderr=subprocess.PIPE, text=True, env=env)
         self.url = None
         for line in self.process.stderr:
             match = re.search(r"listening.*port=(\d+)", line)
@@ -68,7 +72,6 @@ class Server:
                 break
         if not self.url:
             raise SystemExit("compare: tandem did not start")
-        import threading
         threading.Thread(target=lambda: [None for _ in self.process.stderr], daemon=True).start()
 
     def stop(self):
@@ -77,7 +80,7 @@ class Server:
 
 
 def prompt(seed, n_words):
-    return " ".join(WORDS[(seed * 7 + i * (seed + 3)) % len(WORDS)] for i in range(n_words))
+    return " ".join(random.Random(seed).choices(WORDS, k=n_words))
 
 
 async def one_stream(client, url, text, n_new):
@@ -107,18 +110,57 @@ async def run_clients(url, n_clients, n_words, n_new, seed):
     return sum(n for _, n in results) / elapsed, statistics.median(f for f, _ in results)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def cpu_name():
+    if not os.path.exists("/proc/cpuinfo"):
+        return "?"
+    return next((l.split(":", 1)[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "?")
+
+
+def rows_of(n, ours, theirs):
+    """Rows (what, Tandem's figure, the peer's or None) for n clients, of runs (tokens/s, seconds to the first token)."""
+    def median(runs, i):
+        return None if runs[0][i] is None else statistics.median(run[i] for run in runs)
+    clients = f"{n} client{'s' if n > 1 else ''}"
+    return [(f"{clients}, tokens/s", median(ours, 0), median(theirs, 0)),
+            (f"{clients}, first token s", median(ours, 1), median(theirs, 1))]
+
+
+def report(rows, peer, path, a):
+    """Prints the table and appends it to bench/results/compare.csv."""
+    cpu = cpu_name()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    name = pathlib.Path(path).name
+    print(f"{name}, {a.threads} threads, {a.prompt}-word prompts, {a.new} new tokens, {cpu}\n")
+    print(f"| | Tandem | {peer} | ratio |\n| --- | --- | --- | --- |")
+    for what, ours, theirs in rows:
+        print(f"| {what} | {ours:.3g} | " + (f"{theirs:.3g} | {ours / theirs:.2f} |" if theirs else "| |"))
+    out = ROOT / "bench" / "results" / "compare.csv"
+    new = not out.exists()
+    with open(out, "a", newline="") as f:
+        w = csv.writer(f)
+        if new:
+            w.writerow(["date", "commit", "cpu", "model", "threads", "what", "tandem", "peer's", "peer"])
+        for what, ours, theirs in rows:
+            w.writerow([datetime.date.today(), commit, cpu, name, a.threads, what, f"{ours:.4g}",
+                        f"{theirs:.4g}" if theirs else "", peer])
+
+
+def arguments(description, clients):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tandem", default=str(ROOT / "build" / "tandem"))
     parser.add_argument("--model", default="smollm2:135m")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clients", type=int, nargs="*", default=[1, 16])
+    parser.add_argument("--clients", type=int, nargs="*", default=clients)
     parser.add_argument("--prompt", type=int, default=100, help="prompt length in words, about one token each")
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=5)
-    a = parser.parse_args()
+    return parser
+
+
+def main():
+    a = arguments(__doc__, [1, 16]).parse_args()
     path = model_path(a.model, a.tandem)
-    python = peer_python()
+    python = peer_python("venv", ["numpy", PEER])
     peer = json.loads(subprocess.run([str(python), str(ROOT / "bench/peers/llama_bench.py"), path, "--threads",
                                       str(a.threads), "--prompt", str(a.prompt), "--new", str(a.new), "--repeat",
                                       str(a.repeat), "--streams", *map(str, a.clients)],
@@ -127,29 +169,12 @@ def main():
     asyncio.run(run_clients(server.url, 1, 16, 8, 99))
     rows = []
     for n in a.clients:
-        runs = [asyncio.run(run_clients(server.url, n, a.prompt, a.new, r)) for r in range(a.repeat)]
-        rows.append((f"{n} client{'s' if n > 1 else ''}, tokens/s", statistics.median(r[0] for r in runs), peer[f"streams_{n}"]))
-        rows.append((f"{n} client{'s' if n > 1 else ''}, first token s", statistics.median(r[1] for r in runs), None))
+        ours = [asyncio.run(run_clients(server.url, n, a.prompt, a.new, r)) for r in range(a.repeat)]
+        rows += rows_of(n, ours, [(peer[f"streams_{n}"], None)])
     rows.append(("ready after ms", server.ready_ms, None))
     server.stop()
-    cpu = next((l.split(":", 1)[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "?") \
-        if os.path.exists("/proc/cpuinfo") else "?"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    print(f"{pathlib.Path(path).name}, {a.threads} threads, {a.prompt}-word prompts, {a.new} new tokens, {cpu}\n")
-    print(f"| | Tandem | llama.cpp | ratio |\n| --- | --- | --- | --- |")
-    for name, ours, theirs in rows:
-        ratio = f"{ours / theirs:.2f}" if theirs else ""
-        print(f"| {name} | {ours:.3g} | {f'{theirs:.3g}' if theirs else ''} | {ratio} |")
+    report(rows, "llama.cpp", path, a)
     print(f"\nllama.cpp alone: prefill of 512 {peer['prefill_512']:.0f} tokens/s, decode of 128 {peer['decode_128']:.0f} tokens/s")
-    out = ROOT / "bench" / "results" / "compare.csv"
-    new = not out.exists()
-    with open(out, "a", newline="") as f:
-        w = csv.writer(f)
-        if new:
-            w.writerow(["date", "commit", "cpu", "model", "threads", "what", "tandem", "llama.cpp"])
-        for name, ours, theirs in rows:
-            w.writerow([datetime.date.today(), commit, cpu, pathlib.Path(path).name, a.threads, name, f"{ours:.4g}",
-                        f"{theirs:.4g}" if theirs else ""])
 
 
 if __name__ == "__main__":

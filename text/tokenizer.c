@@ -29,7 +29,7 @@ static bool load_model(struct tokenizer *t, const struct model_file *file, struc
         t->model = MODEL_WORDPIECE;
     else
         return error_set(err, ERR_UNSUPPORTED,
-                         "the tokenizer model '" STR_FMT "' is not supported (gpt2, llama and t5 are)",
+                         "the tokenizer model '" STR_FMT "' is not supported (gpt2, llama, t5 and wordpiece are)",
                          STR_ARG(str_slice(model, 0, 80)));
     enum vocab_style style = t->model == MODEL_BPE         ? VOCAB_BYTE_LEVEL
                              : t->model == MODEL_WORDPIECE ? VOCAB_WORDPIECE
@@ -43,36 +43,6 @@ static bool load_model(struct tokenizer *t, const struct model_file *file, struc
     if (t->model == MODEL_WORDPIECE)
         return wordpiece__init(&t->wordpiece, &t->vocab, file, t->arena, err);
     return unigram__init(&t->unigram, &t->vocab, file, t->arena, err);
-}
-
-static bool is_added(enum token_kind kind)
-{
-    return kind == TOKEN_CONTROL || kind == TOKEN_UNKNOWN || kind == TOKEN_USER_DEFINED;
-}
-
-static bool index_added(struct tokenizer *t, struct error *err)
-{
-    const struct vocab *v = &t->vocab;
-    size_t n = 0;
-    for (size_t i = 0; i < v->n; i++)
-        n += is_added((enum token_kind)v->kinds[i]);
-    struct trie_item *items = calloc(n + 1, sizeof *items);
-    if (!items)
-        return error_set(err, ERR_NO_MEMORY, "no memory for %zu added tokens", n);
-    bool ok = true;
-    n = 0;
-    for (size_t i = 0; ok && i < v->n; i++) {
-        struct str piece = vocab_piece(v, (int32_t)i);
-        if (!is_added((enum token_kind)v->kinds[i]))
-            continue;
-        if (piece.len > VOCAB_MAX_MATCHED_PIECE)
-            ok = error_set(err, ERR_FORMAT, "the added token %zu has %zu bytes, more than %d", i, piece.len,
-                           VOCAB_MAX_MATCHED_PIECE);
-        items[n++] = (struct trie_item){piece, (int32_t)i};
-    }
-    ok = ok && trie_init(&t->added, items, n, t->arena, err);
-    free(items);
-    return ok;
 }
 
 /* A folder's tokenizer.json in the words of GGUF; the tokenizer keeps nothing of it. */
@@ -109,7 +79,8 @@ struct tokenizer *tokenizer_from_model_file(const struct model_file *file, struc
         return NULL;
     }
     t->arena = arena;
-    if (!load_model(t, file, err) || !special__load(t, file, err) || !index_added(t, err)) {
+    if (!load_model(t, file, err) || !special__load(t, file, err) ||
+        !added_tokens_init(&t->added, &t->vocab, file, t->arena, err)) {
         arena_free(arena);
         return NULL;
     }
@@ -238,23 +209,18 @@ static bool encode_fragment(const struct tokenizer *t, struct str text, struct e
 static bool encode_text(const struct tokenizer *t, struct str text, bool parse_special, struct encode_state *state,
                         struct error *err)
 {
+    struct added_match m;
     size_t from = 0; /* start of the fragment */
-    for (size_t at = 0; at < text.len;) {
-        int32_t id = -1;
-        size_t len = t->added.root_child[(uint8_t)text.ptr[at]] ? trie_longest(&t->added, text, at, &id) : 0;
-        if (!len) {
-            at++;
+    for (size_t at = 0; added_tokens_next(&t->added, text, at, &m); at = m.end) {
+        if (!parse_special && t->vocab.kinds[m.id] != TOKEN_USER_DEFINED)
             continue;
-        }
-        if (parse_special || t->vocab.kinds[id] == TOKEN_USER_DEFINED) {
-            if (!encode_fragment(t, str_slice(text, from, at), state, err) || !tokenizer__push(state->out, id, err))
-                return false;
-            from = at + len;
-            state->inner = true;
-        }
-        at += len;
+        size_t start = m.span_start > from ? m.span_start : from;
+        if (!encode_fragment(t, str_slice(text, from, start), state, err) || !tokenizer__push(state->out, m.id, err))
+            return false;
+        from = m.span_end;
+        state->inner = true;
     }
-    return encode_fragment(t, str_slice(text, from, text.len), state, err);
+    return encode_fragment(t, str_slice(text, from < text.len ? from : text.len, text.len), state, err);
 }
 
 static bool encode_valid(const struct tokenizer *t, struct str text, bool parse_special, struct token_list *out,

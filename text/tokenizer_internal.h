@@ -3,6 +3,7 @@
 #define TANDEM_TEXT_TOKENIZER_INTERNAL_H
 
 #include "base/array.h"
+#include "text/added_tokens.h"
 #include "text/merge.h"
 #include "text/pretokenizer.h"
 #include "text/trie.h"
@@ -117,7 +118,7 @@ struct tokenizer {
     struct spm spm;
     struct unigram unigram;
     struct wordpiece wordpiece;
-    struct trie added; /* control, unknown and user-defined tokens */
+    struct added_tokens added;
     struct special_tokens special;
     int32_t eog[TOKENIZER_MAX_EOG];
     size_t n_eog;

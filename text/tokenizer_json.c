@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "tensor/gguf_writer.h"
+#include "text/added_tokens.h"
 #include "text/tokenizer_json_internal.h"
 #include "text/vocab.h"
 
@@ -89,19 +90,6 @@ static bool read_vocab(struct translation *t, struct error *err)
     return error_set(err, ERR_FORMAT, "tokenizer.json has no model.vocab.");
 }
 
-static bool refuse_flags(const struct translation *t, const struct json *added, struct error *err)
-{
-    /* Spaces beside such a token belong to it; the encoder has no notion of that, and few texts have them. */
-    static const char *const flags[] = {"single_word"};
-    (void)t;
-    for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
-        if (json_bool(json_get(added, flags[i])))
-            return error_set(err, ERR_UNSUPPORTED, "tokenizer.json: the added token '" STR_FMT "' is %s.",
-                             STR_ARG(str_slice(json_str(json_get(added, "content")), 0, 60)), flags[i]);
-    }
-    return true;
-}
-
 static bool read_added(struct translation *t, struct error *err)
 {
     const struct json *list = json_get(t->root, "added_tokens");
@@ -109,11 +97,32 @@ static bool read_added(struct translation *t, struct error *err)
         const struct json *added = json_at(list, i), *id = json_get(added, "id"), *content = json_get(added, "content");
         if (json_type(id) != JSON_INT || json_type(content) != JSON_STRING || json_str(content).len == 0)
             return error_set(err, ERR_FORMAT, "tokenizer.json: added token %zu has no id or no content.", i);
-        if (!refuse_flags(t, added, err) || !add_piece(t, json_str(content), json_int(id), err))
+        if (!add_piece(t, json_str(content), json_int(id), err))
             return false;
         t->kinds[json_int(id)] = json_bool(json_get(added, "special")) ? KIND_CONTROL : KIND_USER_DEFINED;
     }
     return true;
+}
+
+/* The ids of the added tokens with each flag that text/added_tokens.h knows. */
+static bool put_added_flags(struct translation *t, struct error *err)
+{
+    const struct json *list = json_get(t->root, "added_tokens");
+    int32_t *ids = calloc(json_len(list) + 1, sizeof *ids);
+    for (size_t flag = 0; ids && added_token_flags[flag]; flag++) {
+        char key[64];
+        size_t n = 0;
+        for (size_t i = 0; i < json_len(list); i++) {
+            const struct json *added = json_at(list, i);
+            if (json_bool(json_get(added, added_token_flags[flag])))
+                ids[n++] = (int32_t)json_int(json_get(added, "id"));
+        }
+        snprintf(key, sizeof key, ADDED_TOKENS_KEY "%s", added_token_flags[flag]);
+        if (n)
+            gguf_put_array(t->w, key, GGUF_I32, ids, n);
+    }
+    free(ids);
+    return ids || error_set(err, ERR_NO_MEMORY, "There is no memory for the added tokens of tokenizer.json.");
 }
 
 /* Ids that nobody has, and pieces that stand twice: an added token that the model's vocabulary has under another id. */
@@ -296,7 +305,7 @@ static bool translate(struct translation *t, struct buf *out, struct error *err)
     if (!read_vocab(t, err) || !read_added(t, err) || !fill_holes(t, err) || !read_unknown(t, err))
         return false;
     mark_kinds(t);
-    if (!translate_model(t, err) || !tokenizer_json__specials(t, err))
+    if (!translate_model(t, err) || !tokenizer_json__specials(t, err) || !put_added_flags(t, err))
         return false;
     put_vocab(t);
     return gguf_write_buf(t->w, out, err);
@@ -309,8 +318,10 @@ bool tokenizer_json_translate(struct str json, const struct model_file *hints, s
     t.w = gguf_writer_create();
     bool ok = t.root && (t.w || error_set(err, ERR_NO_MEMORY, "There is no memory for a tokenizer."));
     ok = ok && translate(&t, out, err);
-    if (!t.root)
+    if (!t.root) {
+        err->code = err->code == ERR_NO_MEMORY ? ERR_NO_MEMORY : ERR_FORMAT;
         error_wrap(err, "tokenizer.json");
+    }
     free(t.pieces);
     free(t.kinds);
     free(t.scores);

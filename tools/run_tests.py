@@ -142,6 +142,7 @@ def main():
     arguments.build = arguments.build.resolve()
     # Not resolve(): that would follow the environment's python to the system's.
     arguments.python = (ROOT / arguments.venv / "bin" / "python").absolute() if arguments.venv else sys.executable
+    os.environ.setdefault("TSAN_OPTIONS", f"suppressions={ROOT / 'tests' / 'tsan.supp'}")
     began = time.monotonic()
     tally = Tally()
     build(arguments)

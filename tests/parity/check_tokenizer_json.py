@@ -24,6 +24,8 @@ except ImportError as missing:
     sys.exit(77)
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<|user|>"]
+FLAGGED = {"<mask>": ["lstrip"], "<|end|>": ["rstrip"], "<both>": ["lstrip", "rstrip"], "glue": ["single_word"],
+           "\u00e9t\u00e9": ["single_word", "lstrip"]}
 MEGABYTE = 1_000_000
 failures = 0
 
@@ -31,6 +33,8 @@ failures = 0
 def with_specials(tok, frame=None):
     tok.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
     tok.add_tokens([AddedToken("<tool_call>", special=False, normalized=False)])
+    for name, flags in FLAGGED.items():
+        tok.add_special_tokens([AddedToken(name, special=True, normalized=False, **{flag: True for flag in flags})])
     if frame:
         tok.post_processor = processors.TemplateProcessing(
             single=frame, special_tokens=[(t, tok.token_to_id(t)) for t in SPECIAL])
@@ -110,8 +114,8 @@ def texts(n_random):
     rng = random.Random(11)
     lines = list(oracle.SAMPLES) + list(oracle.random_strings(rng, n_random)) + list(oracle.whitespace_runs(rng, n_random // 8))
     lines += list(oracle.emoji_sequences(rng, n_random // 8))
-    special = [*SPECIAL, "<tool_call>", "[CLS]", "[MASK]", " ", "a", "\n", "\u00e9"]
-    lines += ["".join(rng.choice(special) for _ in range(9)) for _ in range(n_random // 10)]
+    special = [*SPECIAL, *FLAGGED, "<tool_call>", "[CLS]", "[MASK]", " ", "  ", "a", "\n", "\u00e9", "\u3000", "_", "."]
+    lines += ["".join(rng.choice(special) for _ in range(9)) for _ in range(n_random)]
     sources = (ROOT / "tools" / "parity" / "text.txt").read_text().split("\n")
     sources += [p.read_text() for folder in ("base", "text", "docs", "tests/e2e") for p in sorted((ROOT / folder).glob("*.*")) if p.suffix in (".c", ".md", ".py") and p.name != "unicode_table.c"]
     lines += [s for s in sources if s]
