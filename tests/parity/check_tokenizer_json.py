@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "parity"))
 try:
     import tokenizer_oracle as oracle
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 except ImportError as missing:
     print(f"skip: {missing} (pip install tokenizers)")
     sys.exit(77)
@@ -26,6 +26,8 @@ except ImportError as missing:
 SPECIAL = ["<unk>", "<s>", "</s>", "<|user|>"]
 FLAGGED = {"<mask>": ["lstrip"], "<|end|>": ["rstrip"], "<both>": ["lstrip", "rstrip"], "glue": ["single_word"],
            "\u00e9t\u00e9": ["single_word", "lstrip"]}
+# GPT-4's pattern as tiktoken had it, and as some families write it into their tokenizer.json
+CL100K = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 MEGABYTE = 1_000_000
 failures = 0
 
@@ -103,6 +105,10 @@ def kinds():
     for name, (pre, nfc, ignore_merges) in oracle.PRE_TOKENIZERS.items():
         if name != "deepseek-llm":  # its letters are an old list that only this family writes
             yield f"bytes {name}", byte_level(pre, nfc, ignore_merges)
+    for digits in (r"\p{N}{1,3}", r"\p{N}"):
+        split = pre_tokenizers.Split(Regex(CL100K.replace("DIGITS", digits)), "isolated")
+        byte_steps = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        yield f"bytes cl100k {digits}", byte_level(byte_steps, False, False)
     for scheme in ("prepend", "replace", "always", "first", "never"):
         yield f"sentencepiece {scheme}", sentencepiece_bpe(scheme)
     yield "unigram", unigram()
@@ -175,7 +181,7 @@ def main():
         compare(args, folder.name, folder, Tokenizer.from_file(str(folder / "tokenizer.json")), lines)
     with tempfile.TemporaryDirectory() as scratch:
         for name, tok in kinds():
-            folder = pathlib.Path(scratch) / name.replace(" ", "_")
+            folder = pathlib.Path(scratch) / name.replace(" ", "_").replace("\\", "")
             folder.mkdir()
             (folder / "config.json").write_text('{"model_type": "llama"}')
             tok.save(str(folder / "tokenizer.json"))
