@@ -3,7 +3,7 @@
  *
  * Primitives expected:
  *     VL, vi                           lanes (= rows of a panel); a vector of 4 VL bytes
- *     PANELS, TOKENS                   of the largest tile
+ *     PANELS, TOKENS                   of the largest tile; TILE_SHAPES: cpu_packed_body.h
  *     vi_load vi_and vi_or vi_splat8   vi_srl16 vi_sll16: by bits, in lanes of 16 bits or of 8 (the rest is masked)
  *     vi_table(p)                      16 bytes, repeated in each 128-bit lane; vi_lookup(table, indexes below 16)
  *     code_ready(w, kind)              codes as dot_step wants them

@@ -5,11 +5,12 @@
 
 #include <immintrin.h>
 
-#define VL         8
-#define PANELS     2
-#define TOKENS     4
-#define MULTIPLY   multiply
-#define WIDE_SHIFT 0
+#define VL                8
+#define PANELS            1
+#define TOKENS            8
+#define TILE_SHAPES(X, n) X(n, 8, 1) X(n, 4, 1) X(n, 2, 1) X(n, 1, 1)
+#define MULTIPLY          multiply
+#define WIDE_SHIFT        0
 
 typedef __m256 vf;
 typedef __m256i vi;
@@ -230,6 +231,7 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, const int is_signed, 
     vi products =
         is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w)) : _mm256_maddubs_epi16(w, a);
     *part = first ? products : _mm256_add_epi16(*part, products);
+    __asm__("" : "+x"(*part)); /* in this order: reassociated, all products would be held, and spilled */
     if (last)
         *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(*part, _mm256_set1_epi16(1)));
 }

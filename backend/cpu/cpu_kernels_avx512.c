@@ -5,11 +5,12 @@
 
 #include <immintrin.h>
 
-#define VL         16
-#define PANELS     2
-#define TOKENS     6
-#define MULTIPLY   multiply
-#define WIDE_SHIFT 7
+#define VL                16
+#define PANELS            2
+#define TOKENS            6
+#define TILE_SHAPES(X, n) X(n, 6, 2) X(n, 6, 1) X(n, 4, 2) X(n, 4, 1) X(n, 2, 1) X(n, 1, 1)
+#define MULTIPLY          multiply
+#define WIDE_SHIFT        7
 
 typedef __m512 vf;
 typedef __m512i vi;

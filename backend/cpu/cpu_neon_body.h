@@ -9,10 +9,11 @@
 
 #include <arm_neon.h>
 
-#define VL         4
-#define PANELS     2
-#define TOKENS     8
-#define WIDE_SHIFT 0
+#define VL                4
+#define PANELS            2
+#define TOKENS            8
+#define TILE_SHAPES(X, n) X(n, 8, 2) X(n, 8, 1) X(n, 4, 2) X(n, 4, 1) X(n, 2, 1) X(n, 1, 1)
+#define WIDE_SHIFT        0
 
 typedef float32x4_t vf;
 typedef int32x4_t vi;

@@ -1,16 +1,21 @@
 /* Products with packed weights, for any vector width: the body of the files that define an instruction set's primitives
  * and include cpu_codes_body.h, and then this once. Not a header of its own.
  *
- * A tile is PANELS panels (each VL rows, cpu_pack.h) by up to TOKENS tokens. A vector of codes is decoded once and
- * multiplied with a chunk of each token; PANELS x TOKENS accumulators keep the multipliers busy. Each (row, token) goes
- * through the same steps whatever else is in the tile:
+ * A tile is up to PANELS panels (each VL rows, cpu_pack.h) by up to TOKENS tokens. A vector of codes is decoded once
+ * and multiplied with a chunk of each token; PANELS x TOKENS accumulators keep the multipliers busy. Each (row, token)
+ * goes through the same steps whatever else is in the tile:
+ *
  *     a = sum of codes times q of a group (or half a group), exact in integers, in any order
- *     f = f + (a * scale) * d          f = f + offset * (sum of the group's activations)
+ *     f = f + (a * scale) * d
+ *     f = f + offset * (sum of the group's activations)
  *
  * Primitives expected besides those of the codes:
  *     vf, vf_zero vf_fma vf_splat vf_store vf_load: a vector of VL floats, with the operators of C
  *     vf_load_f16 vf_load_u8 vf_load_i8: VL of them as floats; vf_of_i32(vi)
  *     vi_zero vi_splat32 vi_sll32
+ *     TILE_SHAPES(X, n): X(n, tokens, panels) of every tile, most tokens first, then most panels; each number of
+ *     tokens ends with 1 panel. With few tokens memory is the limit, and one panel is one stream of it: two at once are
+ *     read at half the rate.
  *     WIDE_SHIFT: how codes of 8 bits become what is multiplied, see enum code_kind
  *     MULTIPLY: the function for the products of chunks, multiply of cpu_codes_body.h or one like it */
 
@@ -158,8 +163,15 @@ INLINE void run_group(const struct code_spec s, const uint8_t **at, vi table, vf
     UNROLL for (int half = 0; half < halves(s); half++) run_chunks(s, codes, table, sc, x, half, n_panels, n_tokens, f);
 }
 
-static void store_lanes(float *out, vf v, int n, const float *bias)
+/* n: rows of the panel that the tile has; only a matrix's last panel has fewer than VL */
+INLINE void store_rows(float *out, vf v, int n, const float *bias)
 {
+    if (n >= VL) {
+        if (bias)
+            v = v + vf_load(bias);
+        vf_store(out, v);
+        return;
+    }
     float lanes[VL];
     vf_store(lanes, v);
     for (int i = 0; i < n; i++)
@@ -199,42 +211,58 @@ INLINE void packed_tile(const struct code_spec s, const struct linear_tile *tile
     UNROLL for (int p = 0; p < n_panels; p++)
     {
         int first = row + p * VL, n = tile->n_rows - first < VL ? tile->n_rows - first : VL;
-        UNROLL for (int t = 0; t < n_tokens; t++) store_lanes(tile->out + (size_t)(t0 + t) * tile->out_stride + first,
-                                                              f[p][t], n, tile->bias ? tile->bias + first : NULL);
+        UNROLL for (int t = 0; t < n_tokens; t++) store_rows(tile->out + (size_t)(t0 + t) * tile->out_stride + first,
+                                                             f[p][t], n, tile->bias ? tile->bias + first : NULL);
     }
 }
 
-/* All tokens by n_panels panels from `row` on. */
-INLINE void packed_rows(const struct code_spec s, const struct linear_tile *tile, const int row, const int n_panels)
+/* A tile of one format and shape: rows from `row` on, tokens from t on. Functions of their own, so that the compiler
+ * gives each the registers it needs. */
+typedef void tile_fn(const struct linear_tile *tile, int row, int t);
+struct tile_kernel {
+    int n_tokens, n_panels;
+    tile_fn *fn;
+};
+
+/* A few panels for all tokens, before the next few: they stay in the first-level cache while tiles of several shapes
+ * pass over them. */
+#define BLOCK_PANELS 4
+
+static void packed_block(const struct tile_kernel *k, const struct linear_tile *tile, int begin, int row_end)
 {
-    int t = 0;
-    for (; t + TOKENS <= tile->n_t; t += TOKENS)
-        packed_tile(s, tile, row, t, n_panels, TOKENS);
-    if (TOKENS > 4 && t + 4 <= tile->n_t) {
-        packed_tile(s, tile, row, t, n_panels, 4);
-        t += 4;
+    for (int t = 0, end; t < tile->n_t; t = end) {
+        int n_tokens = k->n_tokens, row = begin;
+        end = t + (tile->n_t - t) / n_tokens * n_tokens;
+        for (; k->n_tokens == n_tokens; k++) {
+            for (; row + (k->n_panels - 1) * VL < row_end; row += k->n_panels * VL) {
+                for (int i = t; i < end; i += n_tokens)
+                    k->fn(tile, row, i);
+            }
+        }
     }
-    if (TOKENS > 2 && t + 2 <= tile->n_t) {
-        packed_tile(s, tile, row, t, n_panels, 2);
-        t += 2;
-    }
-    for (; t < tile->n_t; t++)
-        packed_tile(s, tile, row, t, n_panels, 1);
 }
 
-INLINE void packed_linear(const struct code_spec s, const struct linear_tile *tile)
+static void packed_linear(const struct tile_kernel *kernels, const struct linear_tile *tile)
 {
-    int row = 0;
-    for (; row + (PANELS - 1) * VL < tile->n_rows; row += PANELS * VL)
-        packed_rows(s, tile, row, PANELS);
-    for (; row < tile->n_rows; row += VL)
-        packed_rows(s, tile, row, 1);
+    const int block = BLOCK_PANELS * VL;
+    for (int row = 0; row < tile->n_rows; row += block)
+        packed_block(kernels, tile, row, row + block < tile->n_rows ? row + block : tile->n_rows);
 }
 
-#define PACKED_LINEAR(name, ...)                           \
-    static void packed_##name(const struct linear_tile *t) \
-    {                                                      \
-        packed_linear((struct code_spec){__VA_ARGS__}, t); \
+#define TILE_FUNCTION(name, tokens, panels)                                                                          \
+    static __attribute__((noinline)) void name##_##tokens##x##panels(const struct linear_tile *tile, int row, int t) \
+    {                                                                                                                \
+        packed_tile(name##_spec, tile, row, t, panels, tokens);                                                      \
+    }
+#define TILE_ENTRY(name, tokens, panels) {tokens, panels, name##_##tokens##x##panels},
+
+#define PACKED_LINEAR(name, ...)                                                                  \
+    static const struct code_spec name##_spec = {__VA_ARGS__};                                    \
+    TILE_SHAPES(TILE_FUNCTION, name)                                                              \
+    static const struct tile_kernel name##_tiles[] = {TILE_SHAPES(TILE_ENTRY, name){0, 0, NULL}}; \
+    static void packed_##name(const struct linear_tile *tile)                                     \
+    {                                                                                             \
+        packed_linear(name##_tiles, tile);                                                        \
     }
 
 static const int8_t iq4_table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
