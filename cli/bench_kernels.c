@@ -1,0 +1,223 @@
+/* `tandem bench-kernels`: every op by shape, type and number of tokens, beside the machine's limits. */
+#include "cli/bench_kernels.h"
+
+#include "base/array.h"
+#include "base/clock.h"
+#include "cli/commands.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SAMPLE_NS   3000000 /* of a sample: enough for the clock, short enough for many cases */
+#define MAX_REPEATS 1000
+
+enum kernel_column {
+    COLUMN_OP,
+    COLUMN_SHAPE,
+    COLUMN_TYPE,
+    COLUMN_TOKENS,
+    COLUMN_CONTEXT,
+    COLUMN_THREADS,
+    COLUMN_MEDIAN,
+    COLUMN_MIN,
+    COLUMN_MAX,
+    COLUMN_MACS,
+    COLUMN_BYTES,
+    COLUMN_BOUND,
+    COLUMN_PERCENT,
+    COLUMN_LIMIT,
+    COLUMN_COUNT
+};
+
+static const struct report_column columns[COLUMN_COUNT] = {
+    [COLUMN_OP] = {"op", "op", -10},
+    [COLUMN_SHAPE] = {"shape", "shape", -24},
+    [COLUMN_TYPE] = {"type", "type", -8},
+    [COLUMN_TOKENS] = {"tokens", "tokens", 6},
+    [COLUMN_CONTEXT] = {"context", "context", 7},
+    [COLUMN_THREADS] = {"threads", "threads", 7},
+    [COLUMN_MEDIAN] = {"us", "us", 9},
+    [COLUMN_MIN] = {"us_min", "min", 9},
+    [COLUMN_MAX] = {"us_max", "max", 9},
+    [COLUMN_MACS] = {"gmacs_per_s", "GMAC/s", 7},
+    [COLUMN_BYTES] = {"gb_per_s", "GB/s", 6},
+    [COLUMN_BOUND] = {"bound_us", "bound us", 9},
+    [COLUMN_PERCENT] = {"bound_percent", "%", 4},
+    [COLUMN_LIMIT] = {"limit", " limit", -6},
+};
+
+/* ---- one case ---- */
+
+bool kernel_wanted(const struct kernel_bench *k, const char *op, const char *shape, const char *type)
+{
+    const struct options *o = k->options;
+    bool all_types = o->type && strcmp(o->type, "all") == 0;
+    return bench_words_match(o->op, op) && (!shape || bench_words_match(o->shape, shape)) &&
+           (!type || all_types || bench_words_match(o->type, type));
+}
+
+static bool add_row(struct kernel_bench *k, const struct kernel_case *c, const struct bench_stats *ns,
+                    struct error *err)
+{
+    struct report_cell *row = report_row(k->report, err);
+    const char *shape = row ? report_text(k->report, c->shape) : NULL;
+    if (!shape) {
+        return row == NULL ? false : error_set(err, ERR_NO_MEMORY, "There is no memory for a row of the report.");
+    }
+    double read_ns = c->bytes / k->limits->per_second[CPU_LIMIT_READ] * 1e9;
+    double compute_ns = c->macs / k->limits->per_second[c->compute] * 1e9;
+    double bound_ns = fmax(read_ns, compute_ns);
+    row[COLUMN_OP].text = c->op;
+    row[COLUMN_SHAPE].text = shape;
+    row[COLUMN_TYPE].text = c->type ? c->type : "f32";
+    row[COLUMN_TOKENS].number = c->tokens;
+    row[COLUMN_CONTEXT].number = c->context ? c->context : NAN;
+    row[COLUMN_THREADS].number = k->limits->n_threads;
+    row[COLUMN_MEDIAN].number = ns->median / 1e3;
+    row[COLUMN_MIN].number = ns->min / 1e3;
+    row[COLUMN_MAX].number = ns->max / 1e3;
+    row[COLUMN_MACS].number = c->macs > 0 ? c->macs / ns->median : NAN;
+    row[COLUMN_BYTES].number = c->bytes > 0 ? c->bytes / ns->median : NAN;
+    if (bound_ns > 0) {
+        row[COLUMN_BOUND].number = bound_ns / 1e3;
+        row[COLUMN_PERCENT].number = 100 * bound_ns / ns->median;
+        row[COLUMN_LIMIT].text = cpu_limit_info(read_ns > compute_ns ? CPU_LIMIT_READ : c->compute)->name;
+    }
+    report_show(k->report);
+    k->n_cases++;
+    return true;
+}
+
+bool kernel_measure(struct kernel_bench *k, const struct kernel_case *c, kernel_sample *sample, void *arg,
+                    int max_loops, struct error *err)
+{
+    double samples[MAX_REPEATS];
+    int64_t ns;
+    if (!kernel_wanted(k, c->op, NULL, NULL)) {
+        return true;
+    }
+    /* The first touches memory, the second tells how many calls a sample takes. */
+    if (!sample(arg, 1, &ns, err) || !sample(arg, 1, &ns, err)) {
+        return false;
+    }
+    int64_t wanted = SAMPLE_NS / (ns > 0 ? ns : 1) + 1;
+    int loops = wanted < max_loops ? (int)wanted : max_loops;
+    for (int i = 0; i < k->repeat; i++) {
+        if (!sample(arg, loops, &ns, err)) {
+            return false;
+        }
+        samples[i] = (double)ns / loops;
+    }
+    struct bench_stats stats = bench_stats_of(samples, (size_t)k->repeat);
+    return add_row(k, c, &stats, err);
+}
+
+/* ---- inputs ---- */
+
+float bench_random(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (float)(int32_t)(*state >> 32) * 0x1p-31f;
+}
+
+void kernel_batch_init(struct kernel_batch *b, int n_rows)
+{
+    for (int i = 0; i < n_rows; i++) {
+        b->ids[i] = i % BENCH_INPUT_ROWS;
+        b->positions[i] = i;
+    }
+    b->out_row = n_rows - 1;
+    b->seq = (struct batch_seq){.n_rows = n_rows, .n_pages = n_rows};
+    b->batch = (struct batch){.n_rows = n_rows,
+                              .ids = b->ids,
+                              .positions = b->positions,
+                              .n_seqs = 1,
+                              .seqs = &b->seq,
+                              .n_out = 1,
+                              .out_rows = &b->out_row};
+}
+
+bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols, struct error *err)
+{
+    size_t n = (size_t)BENCH_INPUT_ROWS * (size_t)n_cols;
+    uint64_t state = 7;
+    *in = (struct kernel_input){.values = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64)};
+    if (!in->values) {
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for %zu numbers.", n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        in->values[i] = bench_random(&state);
+    }
+    struct tensor_view view = {.name = STR("input"),
+                               .type = DTYPE_F32,
+                               .n_dims = 2,
+                               .shape = {BENCH_INPUT_ROWS, (uint64_t)n_cols, 1, 1},
+                               .data = in->values,
+                               .size = n * sizeof(float)};
+    in->table = be->ops->weight_create(be, &(const struct tensor_view *){&view}, 1, err);
+    return in->table != NULL;
+}
+
+void kernel_input_release(struct kernel_input *in, struct backend *be)
+{
+    if (in->table) {
+        be->ops->weight_free(be, in->table);
+    }
+    free(in->values);
+}
+
+/* ---- the command ---- */
+
+static bool run_rounds(struct kernel_bench *k, const struct bench_limits *limits, struct error *err)
+{
+    for (int i = 0; i < limits->n; i++) {
+        k->limits = &limits->of[i];
+        k->cpu.n_threads = k->limits->n_threads;
+        if (!bench_linear(k, err) || !bench_attention(k, err) || !bench_row_ops(k, err)) {
+            return false;
+        }
+    }
+    return k->n_cases > 0 ||
+           error_set(err, ERR_INVALID, "No case fits --op, --type, --shape and --tokens; see docs/BENCH.md.");
+}
+
+static bool write_report(const struct kernel_bench *k, const struct bench_limits *limits, struct error *err)
+{
+    struct buf head;
+    struct json_writer w = json_writer(&head);
+    buf_init(&head, (size_t)1 << 20);
+    bench_limits_put(limits, &w);
+    bool ok = buf_ok(&head, "the report's head", err) && report_write(k->report, buf_view(&head), err);
+    buf_release(&head);
+    return ok;
+}
+
+static bool run(const struct options *o, struct error *err)
+{
+    struct kernel_bench k = {.options = o, .repeat = (int)o->repeat, .cpu = {.spin_us = -1}};
+    struct bench_limits limits;
+    struct bench_list threads;
+    struct report_files files = {o->json_file, o->csv_file};
+    if (!bench_threads_parse(o->thread_list, "1,0", &threads, err) ||
+        !bench_list_parse(o->tokens, &(struct bench_range){"--tokens", 1, BENCH_MAX_TOKENS}, &k.tokens, err) ||
+        !cpu_kernels_parse(o->cpu_kernels, &k.cpu.kernels, err) || !kv_type_parse(o->kv_type, &k.kv_type, err) ||
+        !bench_limits_measure(&k.cpu, &threads, &limits, err)) {
+        return false;
+    }
+    bench_limits_print(&limits, o);
+    k.report = report_create(columns, COLUMN_COUNT, &files, err);
+    bool ok = k.report && run_rounds(&k, &limits, err) && write_report(&k, &limits, err);
+    report_free(k.report);
+    return ok;
+}
+
+int command_bench_kernels(const struct options *o)
+{
+    struct error err = {0};
+    if (o->model) {
+        error_set(&err, ERR_INVALID, "`tandem bench-kernels` takes no model; `tandem bench MODEL` measures one.");
+        return command_fail(&err);
+    }
+    return run(o, &err) ? 0 : command_fail(&err);
+}

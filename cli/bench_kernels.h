@@ -1,0 +1,70 @@
+/* What the parts of `tandem bench-kernels` share: the run, cases, and how one is measured. Private to cli/bench_*.c.
+ *
+ * Ops are called through the public interface (backend/backend.h), a step at a time, as a model does. A case says how
+ * many bytes it must read from memory and how many multiply-adds it must do, and the limits say how long that takes at
+ * least. Operands that a model reads once per step (weights, K and V) are rotated through more memory than caches hold;
+ * what lies in caches there (activations) does here. */
+#ifndef TANDEM_CLI_BENCH_KERNELS_H
+#define TANDEM_CLI_BENCH_KERNELS_H
+
+#include "cli/bench_limits.h"
+#include "cli/bench_report.h"
+
+#define BENCH_COLD_SIZE ((size_t)96 << 20) /* of rotating operands: three times a large last-level cache of one core \
+                                            */
+
+struct kernel_bench {
+    const struct options *options;
+    struct bench_list tokens;
+    int repeat;
+    enum kv_type kv_type;
+    struct cpu_backend_options cpu; /* n_threads: of the running round */
+    const struct cpu_limits *limits;
+    struct report *report;
+    int n_cases; /* measured so far */
+};
+
+struct kernel_case {
+    const char *op, *shape, *type; /* type: of the weights or of K and V; NULL: f32 */
+    int tokens, context;           /* context: 0: none */
+    double macs, bytes;            /* 0: no bound is known */
+    enum cpu_limit compute;        /* what limits the multiply-adds */
+};
+
+/* One step with `loops` calls of the op; the time of the calls alone. */
+typedef bool kernel_sample(void *arg, int loops, int64_t *ns, struct error *err);
+
+/* Measures the case, unless its op is not asked for, and adds a row. max_loops: that memory of a step allows. */
+NODISCARD bool kernel_measure(struct kernel_bench *k, const struct kernel_case *c, kernel_sample *sample, void *arg,
+                              int max_loops, struct error *err);
+
+bool kernel_wanted(const struct kernel_bench *k, const char *op, const char *shape, const char *type);
+
+/* A batch of n rows of one sequence from its start, without pages; ids go round in BENCH_INPUT_ROWS. */
+#define BENCH_MAX_TOKENS 8192
+#define BENCH_INPUT_ROWS 16
+struct kernel_batch {
+    struct batch batch;
+    struct batch_seq seq;
+    int32_t ids[BENCH_MAX_TOKENS], positions[BENCH_MAX_TOKENS], out_row;
+};
+void kernel_batch_init(struct kernel_batch *b, int n_rows);
+
+/* A matrix of BENCH_INPUT_ROWS rows of random numbers, from which op_embed makes a step's input. */
+struct kernel_input {
+    float *values;
+    struct weight *table;
+};
+NODISCARD bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols, struct error *err);
+void kernel_input_release(struct kernel_input *in, struct backend *be);
+
+/* Uniform in (-1, 1). */
+float bench_random(uint64_t *state);
+
+/* ---- the groups of ops: every case that is wanted, at the run's number of threads ---- */
+
+bool bench_linear(struct kernel_bench *k, struct error *err);    /* bench_linear.c: linear, mlp_gated */
+bool bench_attention(struct kernel_bench *k, struct error *err); /* bench_attention.c: attention, kv_write */
+bool bench_row_ops(struct kernel_bench *k, struct error *err);   /* bench_row_ops.c: norm, rope, add, sample ... */
+
+#endif
