@@ -10,8 +10,9 @@
 #include "cli/bench_limits.h"
 #include "cli/bench_report.h"
 
-#define BENCH_COLD_SIZE ((size_t)96 << 20) /* of rotating operands: three times a large last-level cache of one core \
-                                            */
+#define BENCH_COLD_SIZE                                                                          \
+    ((size_t)96 << 20) /* of rotating operands: three times a large last-level cache of one core \
+                        */
 
 struct kernel_bench {
     const struct options *options;

@@ -18,6 +18,7 @@ static const struct command_row commands[] = {
     {"run", COMMAND_RUN, command_run, "run MODEL [PROMPT] [options]", "chat with a model, or answer one prompt"},
     {"inspect", COMMAND_INSPECT, command_inspect, "inspect MODEL [options]", "what a model file holds and needs"},
     {"list", COMMAND_LIST, command_list, "list [options]", "models in the models folder"},
+    {"bench", COMMAND_BENCH, command_bench, "bench MODEL [options]", "speed of a model, beside the machine's limits"},
     {"bench-kernels", COMMAND_BENCH_KERNELS, command_bench_kernels, "bench-kernels [options]",
      "speed of the cpu backend's ops, beside the machine's limits"},
     {"engine", COMMAND_ENGINE, command_engine, NULL, NULL},
