@@ -167,8 +167,9 @@ static bool make_work(struct attention_work *w, struct error *err)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for a batch of %zu rows.", n_rows);
     }
     w->be = cpu_backend_create(&w->k->cpu, err);
-    return w->be && make_pages(w, w->k->kv_type, err) && kernel_input_init(&w->q, w->be, h->n_heads * h->dim, err) &&
-           kernel_input_init(&w->kv, w->be, h->n_kv_heads * h->dim, err) && fill_pages(w, &ns, err);
+    return w->be && make_pages(w, w->k->kv_type, err) &&
+           kernel_input_init(&w->q, w->be, h->n_heads * h->dim, bench_random, err) &&
+           kernel_input_init(&w->kv, w->be, h->n_kv_heads * h->dim, bench_random, err) && fill_pages(w, &ns, err);
 }
 
 /* ---- samples ---- */

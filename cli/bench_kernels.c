@@ -31,9 +31,9 @@ enum kernel_column {
 };
 
 static const struct report_column columns[COLUMN_COUNT] = {
-    [COLUMN_OP] = {"op", "op", -10},
-    [COLUMN_SHAPE] = {"shape", "shape", -24},
-    [COLUMN_TYPE] = {"type", "type", -8},
+    [COLUMN_OP] = {"op", "op", -13},
+    [COLUMN_SHAPE] = {"shape", "shape", -25},
+    [COLUMN_TYPE] = {"type", "type", -9},
     [COLUMN_TOKENS] = {"tokens", "tokens", 6},
     [COLUMN_CONTEXT] = {"context", "context", 7},
     [COLUMN_THREADS] = {"threads", "threads", 7},
@@ -121,6 +121,12 @@ float bench_random(uint64_t *state)
     return (float)(int32_t)(*state >> 32) * 0x1p-31f;
 }
 
+float bench_random_logit(uint64_t *state)
+{
+    float u = bench_random(state);
+    return copysignf(-2 * logf(1.00001f - fabsf(u)), u);
+}
+
 void kernel_batch_init(struct kernel_batch *b, int n_rows)
 {
     for (int i = 0; i < n_rows; i++) {
@@ -138,7 +144,8 @@ void kernel_batch_init(struct kernel_batch *b, int n_rows)
                               .out_rows = &b->out_row};
 }
 
-bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols, struct error *err)
+bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols, float (*draw)(uint64_t *state),
+                       struct error *err)
 {
     size_t n = (size_t)BENCH_INPUT_ROWS * (size_t)n_cols;
     uint64_t state = 7;
@@ -147,7 +154,7 @@ bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols, 
         return error_set(err, ERR_NO_MEMORY, "There is no memory for %zu numbers.", n);
     }
     for (size_t i = 0; i < n; i++) {
-        in->values[i] = bench_random(&state);
+        in->values[i] = draw(&state);
     }
     struct tensor_view view = {.name = STR("input"),
                                .type = DTYPE_F32,

@@ -51,16 +51,19 @@ struct kernel_batch {
 };
 void kernel_batch_init(struct kernel_batch *b, int n_rows);
 
+/* Uniform in (-1, 1). */
+float bench_random(uint64_t *state);
+/* As logits are: half of them below 1.4 in magnitude, the largest of 100,000 at about 23. */
+float bench_random_logit(uint64_t *state);
+
 /* A matrix of BENCH_INPUT_ROWS rows of random numbers, from which op_embed makes a step's input. */
 struct kernel_input {
     float *values;
     struct weight *table;
 };
-NODISCARD bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols, struct error *err);
+NODISCARD bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols,
+                                 float (*draw)(uint64_t *state), struct error *err);
 void kernel_input_release(struct kernel_input *in, struct backend *be);
-
-/* Uniform in (-1, 1). */
-float bench_random(uint64_t *state);
 
 /* ---- the groups of ops: every case that is wanted, at the run's number of threads ---- */
 

@@ -61,12 +61,10 @@ void bench_limits_print(const struct bench_limits *l, const struct options *o)
     FILE *out = taken ? stderr : stdout;
     fprintf(out, "%s\n%s, %d usable\n", tandem_build(), sys_cpu_name(cpu, sizeof cpu), sys_cpu_usable());
     for (int i = 0; i < l->n; i++) {
-        fprintf(out, "limits of %d thread%s:", l->of[i].n_threads, l->of[i].n_threads == 1 ? "" : "s");
-        for (int k = 0; k < CPU_LIMIT_COUNT; k++) {
-            fprintf(out, "%s %s %.1f G%s", k ? "," : "", cpu_limit_info(k)->name, l->of[i].per_second[k] / 1e9,
-                    cpu_limit_info(k)->unit);
-        }
-        fputc('\n', out);
+        const double *rate = l->of[i].per_second;
+        fprintf(out, "limits of %d thread%s: read %.1f GB/s; int8 %.1f, int4 %.1f, f32 %.1f G multiply-adds/s\n",
+                l->of[i].n_threads, l->of[i].n_threads == 1 ? "" : "s", rate[CPU_LIMIT_READ] / 1e9,
+                rate[CPU_LIMIT_INT8] / 1e9, rate[CPU_LIMIT_INT4] / 1e9, rate[CPU_LIMIT_F32] / 1e9);
     }
     for (int k = CPU_LIMIT_INT8; l->n && k < CPU_LIMIT_COUNT; k++) {
         fprintf(out, "%s%s: %s", k > CPU_LIMIT_INT8 ? "; " : "", cpu_limit_info(k)->name, l->of[0].how[k]);

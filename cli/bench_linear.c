@@ -294,7 +294,7 @@ static struct linear_work *make_work(const struct kernel_bench *k, const struct 
         free(w);
         return NULL;
     }
-    if (make_copies(w, err) && kernel_input_init(&w->input, w->be, shape->n_in, err)) {
+    if (make_copies(w, err) && kernel_input_init(&w->input, w->be, shape->n_in, bench_random, err)) {
         return w;
     }
     release_work(w);

@@ -70,7 +70,8 @@ struct cpu_kernel_table {
     const char *name; /* "avx512-vnni" */
     enum cpu_kernels kind;
     bool (*usable)(const struct cpu_features *cpu);
-    const struct cpu_peak *peak; /* what the instruction set can do at most */
+    /* what the instruction set can do at most */
+    const struct cpu_peak *peak;
     int pack_rows; /* rows that a packed weight interleaves; 0: quantized weights stay as in the file */
     int row_step;  /* tiles of linear begin at multiples of it */
     linear_fn *linear[DTYPE_COUNT]; /* quantized types take q8 when pack_rows != 0, the others x */

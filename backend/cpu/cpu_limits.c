@@ -18,9 +18,10 @@
 #define BUFFER_SIZE_MIN MIB(32)
 /* A run lasts about a millisecond, so that some fall between the time slices of other programs, and has several tiles
  * for each thread: one that begins late leaves its share to the others. */
-#define TILES_PER_THREAD 4
-#define TILE_NS          250000
-#define PIECE_SIZE       MIB(2)
+#define TILES_PER_THREAD  4
+#define TILE_NS           250000
+#define PIECES_PER_THREAD 16
+#define PIECE_SIZE        MIB(2)
 
 static const struct cpu_limit_info infos[CPU_LIMIT_COUNT] = {
     [CPU_LIMIT_READ] = {"read", "B/s"},
@@ -86,12 +87,12 @@ static bool measure_read(const struct cpu_backend *be, double *out, struct error
     size_t size = quarter < BUFFER_SIZE ? (size_t)quarter : BUFFER_SIZE;
     size = size < BUFFER_SIZE_MIN ? BUFFER_SIZE_MIN : size / PIECE_SIZE * PIECE_SIZE;
     struct peak_run run = {.tile = read_piece,
-                           .n_tiles = be->n_threads * TILES_PER_THREAD,
                            .peak = be->kernels->peak,
                            .data = aligned_alloc(CPU_ALIGN, size),
                            .n_pieces = (int)(size / PIECE_SIZE)};
     if (!run.data)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for %zu bytes to read.", size);
+    run.n_tiles = be->n_threads * PIECES_PER_THREAD < run.n_pieces ? be->n_threads * PIECES_PER_THREAD : run.n_pieces;
     run.work = (double)run.n_tiles * PIECE_SIZE;
     pool_run(be->pool, fill_piece, &run, run.n_pieces);
     *out = best_rate(be->pool, &run);
