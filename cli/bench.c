@@ -47,31 +47,32 @@ enum bench_column {
     COLUMN_COUNT = COLUMN_OPS + TIMED_OP_COUNT
 };
 
-static const struct report_column columns[COLUMN_COUNT] = {[COLUMN_TEST] = {"test", "test", -8},
-                                                           [COLUMN_THREADS] = {"threads", "threads", 7},
-                                                           [COLUMN_STREAMS] = {"streams", "streams", 7},
-                                                           [COLUMN_PROMPT] = {"prompt", "prompt", 6},
-                                                           [COLUMN_CONTEXT] = {"context", "context", 7},
-                                                           [COLUMN_GEN] = {"gen", "gen", 4},
-                                                           [COLUMN_RATE] = {"tokens_per_s", "tokens/s", 8},
-                                                           [COLUMN_MIN] = {"tokens_per_s_min", "min", 7},
-                                                           [COLUMN_MAX] = {"tokens_per_s_max", "max", 7},
-                                                           [COLUMN_FIRST] = {"first_token_ms", "first ms", 8},
-                                                           [COLUMN_GAP_50] = {"inter_token_ms_p50", "ITL p50", 7},
-                                                           [COLUMN_GAP_95] = {"inter_token_ms_p95", "p95 ms", 7},
-                                                           [COLUMN_GAP_99] = {"inter_token_ms_p99", NULL, 0},
-                                                           [COLUMN_BOUND] = {"bound_tokens_per_s", "bound", 7},
-                                                           [COLUMN_PERCENT] = {"bound_percent", "%", 4},
-                                                           [COLUMN_LIMIT] = {"limit", "limit", -7},
-                                                           [COLUMN_INT8] = {"products_int8_percent", "int8 %", 6},
-                                                           [COLUMN_INT8_WHOLE] = {"whole_int8_percent", "whole %", 7},
-                                                           [COLUMN_F32] = {"attention_f32_percent", "f32 %", 5},
-                                                           [COLUMN_BOUND_WEIGHTS] = {"bound_weights_ms", NULL, 0},
-                                                           [COLUMN_BOUND_KV] = {"bound_kv_ms", NULL, 0},
-                                                           [COLUMN_BOUND_PRODUCTS] = {"bound_products_ms", NULL, 0},
-                                                           [COLUMN_BOUND_ATTENTION] = {"bound_attention_ms", NULL, 0},
-#define X(op) [COLUMN_OPS + TIMED_##op] = {#op "_ms", NULL, 0},
-                                                           TIMED_OP_TABLE(X)
+static const struct report_column columns[COLUMN_COUNT] = {
+    [COLUMN_TEST] = {"test", "test", -8, false},
+    [COLUMN_THREADS] = {"threads", "threads", 7, true},
+    [COLUMN_STREAMS] = {"streams", "streams", 7, true},
+    [COLUMN_PROMPT] = {"prompt", "prompt", 6, true},
+    [COLUMN_CONTEXT] = {"context", "context", 7, true},
+    [COLUMN_GEN] = {"gen", "gen", 4, true},
+    [COLUMN_RATE] = {"tokens_per_s", "tokens/s", 8, false},
+    [COLUMN_MIN] = {"tokens_per_s_min", "min", 7, false},
+    [COLUMN_MAX] = {"tokens_per_s_max", "max", 7, false},
+    [COLUMN_FIRST] = {"first_token_ms", "first ms", 8, false},
+    [COLUMN_GAP_50] = {"inter_token_ms_p50", "ITL p50", 7, false},
+    [COLUMN_GAP_95] = {"inter_token_ms_p95", "p95 ms", 7, false},
+    [COLUMN_GAP_99] = {"inter_token_ms_p99", NULL, 0, false},
+    [COLUMN_BOUND] = {"bound_tokens_per_s", "bound", 7, false},
+    [COLUMN_PERCENT] = {"bound_percent", "%", 4, false},
+    [COLUMN_LIMIT] = {"limit", "limit", -7, false},
+    [COLUMN_INT8] = {"products_int8_percent", "int8 %", 6, false},
+    [COLUMN_INT8_WHOLE] = {"whole_int8_percent", "whole %", 7, false},
+    [COLUMN_F32] = {"attention_f32_percent", "f32 %", 5, false},
+    [COLUMN_BOUND_WEIGHTS] = {"bound_weights_ms", NULL, 0, false},
+    [COLUMN_BOUND_KV] = {"bound_kv_ms", NULL, 0, false},
+    [COLUMN_BOUND_PRODUCTS] = {"bound_products_ms", NULL, 0, false},
+    [COLUMN_BOUND_ATTENTION] = {"bound_attention_ms", NULL, 0, false},
+#define X(op) [COLUMN_OPS + TIMED_##op] = {#op "_ms", NULL, 0, false},
+    TIMED_OP_TABLE(X)
 #undef X
 };
 
@@ -89,7 +90,8 @@ struct model_bench {
     struct decoder_config config;
     struct decoder_cost cost;
     struct cost_kv kv;
-    struct bench_limits limits; /* none on another backend than cpu */
+    bool is_cpu; /* else neither limits nor the times of ops are known */
+    struct bench_limits limits;
     struct report *report;
     struct op_times times;
 
@@ -174,7 +176,7 @@ static double products_seconds(const struct model_bench *m)
 
 static void start_op_times(struct model_bench *m, bool on)
 {
-    m->times = (struct op_times){.on = on};
+    m->times = (struct op_times){.on = on && m->is_cpu};
 }
 
 static void put_op_times(const struct model_bench *m, struct report_cell *row)
@@ -275,7 +277,7 @@ static void finish_row(struct model_bench *m, const struct samples *s, struct re
 {
     put_op_times(m, row);
     report_show(m->report);
-    if (m->options->op_shares && m->engine_options.backend.op_times && m->times.on) {
+    if (m->options->op_shares && m->times.on) {
         note_shares(m, s->seconds);
     }
 }
@@ -523,6 +525,20 @@ static bool size_pool(struct model_bench *m, struct error *err)
     return true;
 }
 
+/* Whether the engine will run on the cpu backend. */
+static bool find_backend(struct model_bench *m, struct error *err)
+{
+    struct backend_options o = m->engine_options.backend;
+    o.cpu.n_threads = 1;
+    struct backend *be = backend_create(&o, err);
+    if (!be) {
+        return false;
+    }
+    m->is_cpu = strcmp(be->ops->name, "cpu") == 0;
+    be->ops->free(be);
+    return true;
+}
+
 static bool configure(struct model_bench *m, struct error *err)
 {
     const struct options *o = m->options;
@@ -541,23 +557,10 @@ static bool configure(struct model_bench *m, struct error *err)
     e->prefill_chunk = (uint32_t)o->prefill_chunk;
     e->build = tandem_build();
     e->backend.op_times = &m->times;
-    return read_model(m, err) && size_pool(m, err);
+    return find_backend(m, err) && read_model(m, err) && size_pool(m, err);
 }
 
 /* ---- the command ---- */
-
-static bool is_cpu(const struct model_bench *m)
-{
-    struct error none = {0};
-    struct backend_options o = m->engine_options.backend;
-    o.cpu.n_threads = 1;
-    struct backend *be = o.kind == BACKEND_CPU ? NULL : backend_create(&o, &none);
-    bool cpu = o.kind == BACKEND_CPU || (be && strcmp(be->ops->name, "cpu") == 0);
-    if (be) {
-        be->ops->free(be);
-    }
-    return cpu;
-}
 
 static bool write_report(const struct model_bench *m, struct error *err)
 {
@@ -578,7 +581,7 @@ static bool run(struct model_bench *m, struct error *err)
 {
     struct report_files files = {m->options->json_file, m->options->csv_file};
     if (!configure(m, err) ||
-        (is_cpu(m) && !bench_limits_measure(&m->engine_options.backend.cpu, &m->threads, &m->limits, err))) {
+        (m->is_cpu && !bench_limits_measure(&m->engine_options.backend.cpu, &m->threads, &m->limits, err))) {
         return false;
     }
     m->gaps = malloc(MAX_GAPS * sizeof *m->gaps);

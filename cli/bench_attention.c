@@ -303,7 +303,7 @@ static bool measure_heads(struct kernel_bench *k, const struct heads *heads, str
     bool ok = true;
     for (size_t s = 0; s < ARRAY_LEN(decode_streams); s++) {
         for (size_t i = 0; ok && i < ARRAY_LEN(decode_contexts) && is_listed(&k->tokens, decode_streams[s]); i++) {
-            ok = !kernel_wanted(k, "attention", NULL, NULL) ||
+            ok = !kernel_wanted(k, "attention", NULL) ||
                  measure_decode(k, heads, decode_streams[s], decode_contexts[i], err);
         }
     }
@@ -313,15 +313,26 @@ static bool measure_heads(struct kernel_bench *k, const struct heads *heads, str
     return ok;
 }
 
-bool bench_attention(struct kernel_bench *k, struct error *err)
+static bool run_attention(struct kernel_bench *k, struct error *err)
 {
-    if (!kernel_wanted(k, "attention", NULL, NULL) && !kernel_wanted(k, "kv_write", NULL, NULL)) {
+    if (!kernel_wanted(k, "attention", NULL) && !kernel_wanted(k, "kv_write", NULL)) {
         return true;
     }
     for (size_t i = 0; i < ARRAY_LEN(all_heads); i++) {
-        if (kernel_wanted(k, "attention", all_heads[i].name, NULL) && !measure_heads(k, &all_heads[i], err)) {
+        if (bench_words_match(k->options->shape, all_heads[i].name) && !measure_heads(k, &all_heads[i], err)) {
             return false;
         }
     }
     return true;
 }
+
+static const char *attention_name(enum kernel_name kind, size_t i)
+{
+    static const char *const ops[] = {"attention", "kv_write"};
+    if (kind == KERNEL_OP) {
+        return i < ARRAY_LEN(ops) ? ops[i] : NULL;
+    }
+    return kind == KERNEL_SHAPE && i < ARRAY_LEN(all_heads) ? all_heads[i].name : NULL;
+}
+
+const struct kernel_group bench_attention = {attention_name, run_attention};

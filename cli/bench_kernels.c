@@ -31,30 +31,28 @@ enum kernel_column {
 };
 
 static const struct report_column columns[COLUMN_COUNT] = {
-    [COLUMN_OP] = {"op", "op", -13},
-    [COLUMN_SHAPE] = {"shape", "shape", -25},
-    [COLUMN_TYPE] = {"type", "type", -9},
-    [COLUMN_TOKENS] = {"tokens", "tokens", 6},
-    [COLUMN_CONTEXT] = {"context", "context", 7},
-    [COLUMN_THREADS] = {"threads", "threads", 7},
-    [COLUMN_MEDIAN] = {"us", "us", 9},
-    [COLUMN_MIN] = {"us_min", "min", 9},
-    [COLUMN_MAX] = {"us_max", "max", 9},
-    [COLUMN_MACS] = {"gmacs_per_s", "GMAC/s", 7},
-    [COLUMN_BYTES] = {"gb_per_s", "GB/s", 6},
-    [COLUMN_BOUND] = {"bound_us", "bound us", 9},
-    [COLUMN_PERCENT] = {"bound_percent", "%", 4},
-    [COLUMN_LIMIT] = {"limit", " limit", -6},
+    [COLUMN_OP] = {"op", "op", -13, false},
+    [COLUMN_SHAPE] = {"shape", "shape", -25, false},
+    [COLUMN_TYPE] = {"type", "type", -9, false},
+    [COLUMN_TOKENS] = {"tokens", "tokens", 6, true},
+    [COLUMN_CONTEXT] = {"context", "context", 7, true},
+    [COLUMN_THREADS] = {"threads", "threads", 7, true},
+    [COLUMN_MEDIAN] = {"us", "us", 9, false},
+    [COLUMN_MIN] = {"us_min", "min", 9, false},
+    [COLUMN_MAX] = {"us_max", "max", 9, false},
+    [COLUMN_MACS] = {"gmacs_per_s", "GMAC/s", 7, false},
+    [COLUMN_BYTES] = {"gb_per_s", "GB/s", 6, false},
+    [COLUMN_BOUND] = {"bound_us", "bound us", 9, false},
+    [COLUMN_PERCENT] = {"bound_percent", "%", 4, false},
+    [COLUMN_LIMIT] = {"limit", " limit", -6, false},
 };
 
 /* ---- one case ---- */
 
-bool kernel_wanted(const struct kernel_bench *k, const char *op, const char *shape, const char *type)
+bool kernel_wanted(const struct kernel_bench *k, const char *op, const char *shape)
 {
     const struct options *o = k->options;
-    bool all_types = o->type && strcmp(o->type, "all") == 0;
-    return bench_words_match(o->op, op) && (!shape || bench_words_match(o->shape, shape)) &&
-           (!type || all_types || bench_words_match(o->type, type));
+    return bench_words_match(o->op, op) && (!shape || bench_words_match(o->shape, shape));
 }
 
 static bool add_row(struct kernel_bench *k, const struct kernel_case *c, const struct bench_stats *ns,
@@ -94,7 +92,7 @@ bool kernel_measure(struct kernel_bench *k, const struct kernel_case *c, kernel_
 {
     double samples[MAX_REPEATS];
     int64_t ns;
-    if (!kernel_wanted(k, c->op, NULL, NULL)) {
+    if (!kernel_wanted(k, c->op, NULL)) {
         return true;
     }
     /* The first touches memory, the second tells how many calls a sample takes. */
@@ -176,17 +174,60 @@ void kernel_input_release(struct kernel_input *in, struct backend *be)
 
 /* ---- the command ---- */
 
+static const struct kernel_group *const groups[] = {&bench_linear, &bench_attention, &bench_row_ops};
+
 static bool run_rounds(struct kernel_bench *k, const struct bench_limits *limits, struct error *err)
 {
+    /* --type alone asks for products with weights */
+    size_t n_groups = k->options->type && !k->options->op ? 1 : ARRAY_LEN(groups);
     for (int i = 0; i < limits->n; i++) {
         k->limits = &limits->of[i];
         k->cpu.n_threads = k->limits->n_threads;
-        if (!bench_linear(k, err) || !bench_attention(k, err) || !bench_row_ops(k, err)) {
-            return false;
+        for (size_t g = 0; g < n_groups; g++) {
+            if (!groups[g]->run(k, err)) {
+                return false;
+            }
         }
     }
     return k->n_cases > 0 ||
-           error_set(err, ERR_INVALID, "No case fits --op, --type, --shape and --tokens; see docs/BENCH.md.");
+           error_set(err, ERR_INVALID, "No case fits --op, --type, --shape and --tokens together; see docs/BENCH.md.");
+}
+
+static bool is_known(enum kernel_name kind, struct str word)
+{
+    const char *name;
+    for (size_t g = 0; g < ARRAY_LEN(groups); g++) {
+        for (size_t i = 0; (name = groups[g]->name(kind, i)) != NULL; i++) {
+            if (bench_word_matches(word, name)) {
+                return true;
+            }
+        }
+    }
+    return kind == KERNEL_SHAPE && bench_is_matrix(word);
+}
+
+static bool check_words(const char *option, enum kernel_name kind, const char *text, struct error *err)
+{
+    struct str rest = str_of(text), word;
+    bool all = text && kind == KERNEL_TYPE && strcmp(text, "all") == 0;
+    while (text && !all && str_split(&rest, ',', &word)) {
+        if (word.len == 0 || !is_known(kind, word)) {
+            return error_set(err, ERR_INVALID,
+                             "%s: nothing begins with '" STR_FMT "'; docs/BENCH.md lists what there is.", option,
+                             STR_ARG(str_slice(word, 0, 60)));
+        }
+    }
+    return true;
+}
+
+static bool parse_options(struct kernel_bench *k, struct bench_list *threads, struct error *err)
+{
+    const struct options *o = k->options;
+    return check_words("--op", KERNEL_OP, o->op, err) && check_words("--type", KERNEL_TYPE, o->type, err) &&
+           check_words("--shape", KERNEL_SHAPE, o->shape, err) &&
+           bench_threads_parse(o->thread_list, "1,0", threads, err) &&
+           bench_list_parse(o->tokens, &(struct bench_range){"--tokens", 1, BENCH_MAX_TOKENS}, &k->tokens, err) &&
+           cpu_kernels_parse(o->cpu_kernels, &k->cpu.kernels, err) && kv_type_parse(o->kv_type, &k->kv_type, err);
 }
 
 static bool write_report(const struct kernel_bench *k, const struct bench_limits *limits, struct error *err)
@@ -206,10 +247,7 @@ static bool run(const struct options *o, struct error *err)
     struct bench_limits limits;
     struct bench_list threads;
     struct report_files files = {o->json_file, o->csv_file};
-    if (!bench_threads_parse(o->thread_list, "1,0", &threads, err) ||
-        !bench_list_parse(o->tokens, &(struct bench_range){"--tokens", 1, BENCH_MAX_TOKENS}, &k.tokens, err) ||
-        !cpu_kernels_parse(o->cpu_kernels, &k.cpu.kernels, err) || !kv_type_parse(o->kv_type, &k.kv_type, err) ||
-        !bench_limits_measure(&k.cpu, &threads, &limits, err)) {
+    if (!parse_options(&k, &threads, err) || !bench_limits_measure(&k.cpu, &threads, &limits, err)) {
         return false;
     }
     bench_limits_print(&limits, o);

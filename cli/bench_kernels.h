@@ -39,7 +39,8 @@ typedef bool kernel_sample(void *arg, int loops, int64_t *ns, struct error *err)
 NODISCARD bool kernel_measure(struct kernel_bench *k, const struct kernel_case *c, kernel_sample *sample, void *arg,
                               int max_loops, struct error *err);
 
-bool kernel_wanted(const struct kernel_bench *k, const char *op, const char *shape, const char *type);
+/* By --op and --shape; NULL: any shape. */
+bool kernel_wanted(const struct kernel_bench *k, const char *op, const char *shape);
 
 /* A batch of n rows of one sequence from its start, without pages; ids go round in BENCH_INPUT_ROWS. */
 #define BENCH_MAX_TOKENS 8192
@@ -65,10 +66,20 @@ NODISCARD bool kernel_input_init(struct kernel_input *in, struct backend *be, in
                                  float (*draw)(uint64_t *state), struct error *err);
 void kernel_input_release(struct kernel_input *in, struct backend *be);
 
-/* ---- the groups of ops: every case that is wanted, at the run's number of threads ---- */
+/* ---- the groups of ops ---- */
 
-bool bench_linear(struct kernel_bench *k, struct error *err);    /* bench_linear.c: linear, mlp_gated */
-bool bench_attention(struct kernel_bench *k, struct error *err); /* bench_attention.c: attention, kv_write */
-bool bench_row_ops(struct kernel_bench *k, struct error *err);   /* bench_row_ops.c: norm, rope, add, sample ... */
+enum kernel_name { KERNEL_OP, KERNEL_SHAPE, KERNEL_TYPE };
+
+struct kernel_group {
+    const char *(*name)(enum kernel_name kind, size_t i); /* the i-th name; NULL behind the last */
+    /* Every case that is wanted, at the run's number of threads. */
+    bool (*run)(struct kernel_bench *k, struct error *err);
+};
+
+extern const struct kernel_group bench_linear;    /* linear, mlp_gated */
+extern const struct kernel_group bench_attention; /* attention, kv_write */
+extern const struct kernel_group bench_row_ops;   /* norm, rope, sample ... */
+
+bool bench_is_matrix(struct str word); /* "14336x4096", a shape of linear */
 
 #endif

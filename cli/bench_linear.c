@@ -48,8 +48,8 @@ static const struct weight_format formats[] = {
 
 static bool format_wanted(const struct kernel_bench *k, const struct weight_format *f)
 {
-    return k->options->type ? kernel_wanted(k, "linear", NULL, f->name) || kernel_wanted(k, "mlp_gated", NULL, f->name)
-                            : f->usual;
+    const char *wanted = k->options->type;
+    return wanted ? strcmp(wanted, "all") == 0 || bench_words_match(wanted, f->name) : f->usual;
 }
 
 static bool format_fits(const struct weight_format *f, int n_in)
@@ -386,11 +386,17 @@ static bool parse_shape(struct str word, struct linear_shape *out)
     return true;
 }
 
+bool bench_is_matrix(struct str word)
+{
+    struct linear_shape ignored;
+    return parse_shape(word, &ignored);
+}
+
 static bool measure_format(struct kernel_bench *k, const struct weight_format *format, struct error *err)
 {
     struct str rest = str_of(k->options->shape), word;
     for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
-        if (kernel_wanted(k, shapes[i].op, shapes[i].name, NULL) && !measure_shape(k, &shapes[i], format, err)) {
+        if (kernel_wanted(k, shapes[i].op, shapes[i].name) && !measure_shape(k, &shapes[i], format, err)) {
             return false;
         }
     }
@@ -398,7 +404,7 @@ static bool measure_format(struct kernel_bench *k, const struct weight_format *f
         struct linear_shape shape;
         char name[48];
         snprintf(name, sizeof name, STR_FMT, STR_ARG(word));
-        if (kernel_wanted(k, "linear", NULL, NULL) && parse_shape(word, &shape)) {
+        if (kernel_wanted(k, "linear", NULL) && parse_shape(word, &shape)) {
             shape.name = name;
             if (!measure_shape(k, &shape, format, err)) {
                 return false;
@@ -408,9 +414,9 @@ static bool measure_format(struct kernel_bench *k, const struct weight_format *f
     return true;
 }
 
-bool bench_linear(struct kernel_bench *k, struct error *err)
+static bool run_linear(struct kernel_bench *k, struct error *err)
 {
-    if (!kernel_wanted(k, "linear", NULL, NULL) && !kernel_wanted(k, "mlp_gated", NULL, NULL)) {
+    if (!kernel_wanted(k, "linear", NULL) && !kernel_wanted(k, "mlp_gated", NULL)) {
         return true;
     }
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
@@ -420,3 +426,18 @@ bool bench_linear(struct kernel_bench *k, struct error *err)
     }
     return true;
 }
+
+static const char *linear_name(enum kernel_name kind, size_t i)
+{
+    static const char *const ops[] = {"linear", "mlp_gated"};
+    switch (kind) {
+    case KERNEL_OP:
+        return i < ARRAY_LEN(ops) ? ops[i] : NULL;
+    case KERNEL_SHAPE:
+        return i < ARRAY_LEN(shapes) ? shapes[i].name : NULL;
+    default:
+        return i < ARRAY_LEN(formats) ? formats[i].name : NULL;
+    }
+}
+
+const struct kernel_group bench_linear = {linear_name, run_linear};

@@ -142,6 +142,8 @@ static void put_json_row(const struct report *r, const struct report_cell *row, 
         json_key(w, r->columns[i].key);
         if (row[i].text) {
             json_put_cstr(w, row[i].text);
+        } else if (r->columns[i].whole && !isnan(row[i].number)) {
+            json_put_int(w, (int64_t)row[i].number);
         } else {
             json_put_double(w, row[i].number);
         }

@@ -17,6 +17,7 @@ struct report_column {
     const char *key;   /* in JSON and CSV */
     const char *title; /* in the table; NULL: not there */
     int width;         /* of the table's column; negative: left-aligned text */
+    bool whole;        /* numbers are integers: written as such in JSON */
 };
 
 struct report_cell {

@@ -216,12 +216,12 @@ static bool measure_shape(struct kernel_bench *k, const struct row_op *op, const
     return ok;
 }
 
-bool bench_row_ops(struct kernel_bench *k, struct error *err)
+static bool run_row_ops(struct kernel_bench *k, struct error *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(row_ops); i++) {
         for (size_t s = 0; s < ARRAY_LEN(row_shapes); s++) {
             bool fits = (row_ops[i].kind == ROW_SAMPLED) == row_shapes[s].vocabulary;
-            if (fits && kernel_wanted(k, row_ops[i].name, row_shapes[s].name, NULL) &&
+            if (fits && kernel_wanted(k, row_ops[i].name, row_shapes[s].name) &&
                 !measure_shape(k, &row_ops[i], &row_shapes[s], err)) {
                 return false;
             }
@@ -229,3 +229,13 @@ bool bench_row_ops(struct kernel_bench *k, struct error *err)
     }
     return true;
 }
+
+static const char *row_op_name(enum kernel_name kind, size_t i)
+{
+    if (kind == KERNEL_OP) {
+        return i < ARRAY_LEN(row_ops) ? row_ops[i].name : NULL;
+    }
+    return kind == KERNEL_SHAPE && i < ARRAY_LEN(row_shapes) ? row_shapes[i].name : NULL;
+}
+
+const struct kernel_group bench_row_ops = {row_op_name, run_row_ops};

@@ -1,7 +1,5 @@
 #include "cli/bench_stats.h"
 
-#include "base/str.h"
-
 #include <math.h>
 #include <stdlib.h>
 
@@ -54,11 +52,16 @@ int bench_list_max(const struct bench_list *list)
     return max;
 }
 
+bool bench_word_matches(struct str word, const char *name)
+{
+    return str_eq_nocase(word, str_slice(str_of(name), 0, word.len));
+}
+
 bool bench_words_match(const char *words, const char *name)
 {
-    struct str rest = str_of(words), word, all = str_of(name);
+    struct str rest = str_of(words), word;
     while (words && str_split(&rest, ',', &word)) {
-        if (str_eq_nocase(word, str_slice(all, 0, word.len))) {
+        if (bench_word_matches(word, name)) {
             return true;
         }
     }

@@ -3,6 +3,7 @@
 #define TANDEM_CLI_BENCH_STATS_H
 
 #include "base/error.h"
+#include "base/str.h"
 
 #include <stddef.h>
 
@@ -34,6 +35,8 @@ NODISCARD bool bench_list_parse(const char *text, const struct bench_range *rang
                                 struct error *err);
 int bench_list_max(const struct bench_list *list);
 
+/* Whether `name` begins with the word, letter case aside. */
+bool bench_word_matches(struct str word, const char *name);
 /* Whether `name` begins with one of the words, separated by commas, letter case aside. NULL: every name is. */
 bool bench_words_match(const char *words, const char *name);
 

@@ -21,7 +21,7 @@ INLINE uint64_t fold(const vi *vectors, const int n)
     UNROLL for (int i = 1; i < n; i++) all = vi_xor(all, vectors[i]);
     memcpy(words, &all, sizeof(words));
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
-        sum ^= words[i];
+        sum += words[i];
     return sum;
 }
 
