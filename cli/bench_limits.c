@@ -66,8 +66,9 @@ void bench_limits_print(const struct bench_limits *l, const struct options *o)
                 l->of[i].n_threads, l->of[i].n_threads == 1 ? "" : "s", rate[CPU_LIMIT_READ] / 1e9,
                 rate[CPU_LIMIT_INT8] / 1e9, rate[CPU_LIMIT_INT4] / 1e9, rate[CPU_LIMIT_F32] / 1e9);
     }
-    for (int k = CPU_LIMIT_INT8; l->n && k < CPU_LIMIT_COUNT; k++) {
-        fprintf(out, "%s%s: %s", k > CPU_LIMIT_INT8 ? "; " : "", cpu_limit_info(k)->name, l->of[0].how[k]);
+    fputs(l->n > 0 ? l->of[0].kernels : "", out);
+    for (int k = CPU_LIMIT_INT8; l->n > 0 && k < CPU_LIMIT_COUNT; k++) {
+        fprintf(out, "%s %s: %s", k > CPU_LIMIT_INT8 ? ";" : ":", cpu_limit_info(k)->name, l->of[0].how[k]);
     }
     fputs("\n\n", out);
 }
@@ -79,6 +80,8 @@ void bench_limits_put(const struct bench_limits *l, struct json_writer *w)
     json_put_cstr(w, tandem_build());
     json_key(w, "cpu");
     json_put_cstr(w, sys_cpu_name(cpu, sizeof cpu));
+    json_key(w, "kernels");
+    json_put_cstr(w, l->n > 0 ? l->of[0].kernels : NULL);
     json_key(w, "limits");
     json_begin_array(w);
     for (int i = 0; i < l->n; i++) {

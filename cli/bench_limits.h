@@ -22,7 +22,7 @@ const struct cpu_limits *bench_limits_of(const struct bench_limits *l, int n_thr
 
 /* Processor, build and limits, a line each, to standard output or, when that is a report's, to standard error. */
 void bench_limits_print(const struct bench_limits *l, const struct options *o);
-/* The same as members of an object: "build", "cpu", "limits". */
+/* The same as members of an object: "build", "cpu", "kernels", "limits". */
 void bench_limits_put(const struct bench_limits *l, struct json_writer *w);
 
 #endif

@@ -139,6 +139,7 @@ bool cpu_limits_measure(const struct cpu_backend_options *options, struct cpu_li
     const struct cpu_peak *peak = be->kernels->peak;
     const struct cpu_peak_loop *loops[CPU_LIMIT_COUNT] = {
         [CPU_LIMIT_INT8] = &peak->int8, [CPU_LIMIT_INT4] = &peak->int4, [CPU_LIMIT_F32] = &peak->f32};
+    out->kernels = be->kernels->name;
     out->n_threads = be->n_threads;
     out->how[CPU_LIMIT_READ] = "vector loads, 4 streams of each thread";
     bool ok = measure_read(be, &out->per_second[CPU_LIMIT_READ], err);

@@ -26,6 +26,7 @@ struct cpu_limit_info {
 const struct cpu_limit_info *cpu_limit_info(enum cpu_limit limit); /* static storage */
 
 struct cpu_limits {
+    const char *kernels;                /* "avx2": the table whose loops measured; static storage */
     int n_threads;                      /* that measured */
     double per_second[CPU_LIMIT_COUNT]; /* positive */
     const char *how[CPU_LIMIT_COUNT];   /* the instructions: "vpdpbusd, 64 bytes"; static storage */

@@ -47,7 +47,7 @@ def fails(message, *arguments):
 
 
 def check_head(report, threads):
-    assert report["build"].startswith("tandem ") and report["cpu"]
+    assert report["build"].startswith("tandem ") and report["cpu"] and report["kernels"]
     assert [limits["threads"] for limits in report["limits"]] == threads
     for limits in report["limits"]:
         assert set(limits) == LIMITS and all(math.isfinite(v) and v > 0 for v in limits.values())
