@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUDGET_NS (200 * 1000000LL) /* of all runs of one limit */
-#define MIN_RUNS  16
+#define QUIET_NS   (200 * 1000000LL) /* runs go on until none was better by BETTER for so long, */
+#define LONGEST_NS (5 * QUIET_NS)    /* or they have gone on for so long */
+#define BETTER     1.01
+#define MIN_RUNS   16
 /* Several times the caches of all but the largest servers, as far as memory allows. */
 #define BUFFER_SIZE     MIB(256)
 #define BUFFER_SIZE_MIN MIB(32)
@@ -51,13 +53,14 @@ struct peak_run {
 /* Work per second of the best run. */
 static double best_rate(struct pool *pool, struct peak_run *run)
 {
-    int64_t until = clock_ns() + BUDGET_NS;
+    int64_t start = clock_ns(), until = start + QUIET_NS, now = start;
     double best = 0;
-    for (int i = 0; i < MIN_RUNS || clock_ns() < until; i++) {
-        int64_t start = clock_ns();
+    for (int i = 0; i < MIN_RUNS || (now < until && now < start + LONGEST_NS); i++) {
+        int64_t begun = clock_ns();
         pool_run(pool, run->tile, run, run->n_tiles);
-        int64_t ns = clock_ns() - start;
-        double rate = run->work * 1e9 / (double)(ns > 0 ? ns : 1);
+        now = clock_ns();
+        double rate = run->work * 1e9 / (double)(now > begun ? now - begun : 1);
+        until = rate > best * BETTER ? now + QUIET_NS : until;
         best = rate > best ? rate : best;
         run->first_piece += run->n_tiles;
     }

@@ -9,9 +9,11 @@
  *            higher than int8; elsewhere it is equal
  *     f32    fused multiply-adds of f32 per second. The yardstick of attention and of weights in f16, bf16 and f32
  *
- * Each is the best of as many runs as fit into a fifth of a second, of as many threads as asked for: another program on
- * the machine, a clock that has not risen yet, or a thread that woke up late costs single runs. All four take less than
- * a second. A rate may be exceeded a little: it is measured, too. */
+ * Each is the best of as many runs of about a millisecond as fit into a fifth of a second without getting better:
+ * another program on the machine, a clock that has not risen yet, or a thread that woke up late costs single runs. All
+ * four take a second on an idle machine; on a busy one several threads hardly ever run at once, and the figures are too
+ * low. A rate may be exceeded a little: it is measured, too.
+ */
 #ifndef TANDEM_BACKEND_CPU_CPU_LIMITS_H
 #define TANDEM_BACKEND_CPU_CPU_LIMITS_H
 
