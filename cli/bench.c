@@ -2,7 +2,7 @@
  * machine's limits allow. */
 #include "base/limits.h"
 #include "base/sys_memory.h"
-#include "cli/bench_model.h"
+#include "cli/bench_internal.h"
 #include "cli/commands.h"
 
 #include <stdlib.h>
@@ -15,7 +15,7 @@ static bool parse_tests(struct model_bench *m, struct error *err)
     struct str rest = str_of(m->options->tests), word;
     while (str_split(&rest, ',', &word)) {
         int i = 0;
-        while (i < TEST_COUNT && !str_eq(word, str_of(bench_test_names[i]))) {
+        while (i < TEST_COUNT && !str_eq(word, str_of(bench__test_names[i]))) {
             i++;
         }
         if (i == TEST_COUNT) {
@@ -145,7 +145,7 @@ static bool run_round(struct model_bench *m, int n_threads, struct error *err)
     m->engine_options.backend.cpu.n_threads = n_threads;
     m->limit = bench_limits_of(&m->limits, n_threads);
     m->engine = bench_engine_create(&m->engine_options, err);
-    bool ok = m->engine && bench_model_run(m, n_threads, err);
+    bool ok = m->engine && bench__run(m, n_threads, err);
     bench_engine_free(m->engine);
     m->engine = NULL;
     return ok;
@@ -178,7 +178,7 @@ static bool run(struct model_bench *m, struct error *err)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for the times between tokens.");
     }
     bench_limits_print(&m->limits, m->options);
-    m->report = bench_model_report(&files, err);
+    m->report = bench__report(&files, err);
     bool ok = m->report != NULL;
     for (int i = 0; ok && i < m->threads.n; i++) {
         ok = run_round(m, m->threads.items[i], err);

@@ -1,6 +1,6 @@
 /* Attention over pages: decoding (streams of one row at some context) and prefilling (a prompt in the chunks that the
  * engine cuts), with the head counts of the models we measure by; and the write of K and V. */
-#include "cli/bench_kernels.h"
+#include "cli/bench_kernels_internal.h"
 
 #include "base/array.h"
 #include "base/clock.h"
@@ -32,6 +32,7 @@ static const int prefill_tokens[] = {512, 4096};
 struct attention_work {
     const struct kernel_bench *k;
     const struct heads *heads;
+    enum kv_type kv_type;
     struct backend *be;
     struct kernel_input q, kv;
     uint8_t *pool;
@@ -46,14 +47,14 @@ struct attention_work {
 
 /* ---- making it ---- */
 
-static bool make_pages(struct attention_work *w, enum kv_type type, struct error *err)
+static bool make_pages(struct attention_work *w, struct error *err)
 {
     const struct backend_ops *ops = w->be->ops;
     struct kv_group_spec spec = {.n_layers = 1,
                                  .n_kv_heads = w->heads->n_kv_heads,
                                  .k_dim = w->heads->dim,
                                  .v_dim = w->heads->dim,
-                                 .type = type};
+                                 .type = w->kv_type};
     int page_tokens = ops->kv_page_tokens(w->be);
     size_t page = ops->kv_page_size(w->be, &spec);
     w->n_pages = (w->context + page_tokens - 1) / page_tokens;
@@ -144,8 +145,8 @@ static bool fill_pages(struct attention_work *w, int64_t *ns, struct error *err)
 static void release_work(struct attention_work *w)
 {
     if (w->be) {
-        kernel_input_release(&w->q, w->be);
-        kernel_input_release(&w->kv, w->be);
+        kernels__input_release(&w->q, w->be);
+        kernels__input_release(&w->kv, w->be);
         w->be->ops->free(w->be);
     }
     free(w->pool);
@@ -167,9 +168,9 @@ static bool make_work(struct attention_work *w, struct error *err)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for a batch of %zu rows.", n_rows);
     }
     w->be = cpu_backend_create(&w->k->cpu, err);
-    return w->be && make_pages(w, w->k->kv_type, err) &&
-           kernel_input_init(&w->q, w->be, h->n_heads * h->dim, bench_random, err) &&
-           kernel_input_init(&w->kv, w->be, h->n_kv_heads * h->dim, bench_random, err) && fill_pages(w, &ns, err);
+    return w->be && make_pages(w, err) &&
+           kernels__input_init(&w->q, w->be, h->n_heads * h->dim, kernels__random, err) &&
+           kernels__input_init(&w->kv, w->be, h->n_kv_heads * h->dim, kernels__random, err) && fill_pages(w, &ns, err);
 }
 
 /* ---- samples ---- */
@@ -248,79 +249,86 @@ static double pair_products(const struct heads *h)
     return 2.0 * h->n_heads * h->dim; /* of one query and one key: scores and values */
 }
 
-static bool measure_decode(struct kernel_bench *k, const struct heads *heads, int n_streams, int context,
+static bool measure_decode(struct kernel_bench *k, const struct attention_work *what, int n_streams, int context,
                            struct error *err)
 {
-    struct attention_work w = {.k = k, .heads = heads, .n_streams = n_streams, .context = context};
+    struct attention_work w = *what;
+    const struct heads *heads = w.heads;
+    w.n_streams = n_streams;
+    w.context = context;
     size_t out_size = (size_t)n_streams * (size_t)(heads->n_heads * heads->dim) * sizeof(float);
     bool ok = make_work(&w, err);
     struct kernel_case c = {.op = "attention",
                             .shape = heads->name,
-                            .type = kv_type_name(k->kv_type),
+                            .type = kv_type_name(w.kv_type),
                             .tokens = n_streams,
                             .context = context,
                             .macs = pair_products(heads) * n_streams * context,
                             .bytes = w.position_bytes * n_streams * context,
                             .compute = CPU_LIMIT_F32};
-    ok = ok && kernel_measure(k, &c, sample_decode, &w, (int)(MAX_OUTPUT / out_size) + 1, err);
+    ok = ok && kernels__measure(k, &c, sample_decode, &w, (int)(MAX_OUTPUT / out_size) + 1, err);
     release_work(&w);
     return ok;
 }
 
-static bool measure_prefill(struct kernel_bench *k, const struct heads *heads, int n_tokens, struct error *err)
+static bool measure_prefill(struct kernel_bench *k, const struct attention_work *what, int n_tokens, struct error *err)
 {
-    struct attention_work w = {.k = k, .heads = heads, .n_streams = 1, .context = n_tokens};
+    struct attention_work w = *what;
+    const struct heads *heads = w.heads;
+    w.n_streams = 1;
+    w.context = n_tokens;
     bool ok = make_work(&w, err);
     struct kernel_case c = {.op = "attention",
                             .shape = heads->name,
-                            .type = kv_type_name(k->kv_type),
+                            .type = kv_type_name(w.kv_type),
                             .tokens = n_tokens,
                             .context = n_tokens,
                             .macs = pair_products(heads) * n_tokens * (n_tokens + 1) / 2,
                             .bytes = w.position_bytes * n_tokens,
                             .compute = CPU_LIMIT_F32};
-    ok = ok && kernel_measure(k, &c, sample_prefill, &w, 1, err);
+    ok = ok && kernels__measure(k, &c, sample_prefill, &w, 1, err);
     c.op = "kv_write";
     c.macs = 0;
-    ok = ok && kernel_measure(k, &c, sample_write, &w, 1, err);
+    ok = ok && kernels__measure(k, &c, sample_write, &w, 1, err);
     release_work(&w);
     return ok;
 }
 
-/* --tokens chooses among the streams of decoding and among the prompts' lengths. */
-static bool is_listed(const struct bench_list *list, int n)
+/* --tokens chooses among the streams of decoding and among the prompts' lengths; without it all are measured. */
+static bool is_listed(const struct kernel_bench *k, int n)
 {
-    for (int i = 0; i < list->n; i++) {
-        if (list->items[i] == n) {
-            return true;
-        }
+    bool listed = !k->options->tokens;
+    for (int i = 0; i < k->tokens.n; i++) {
+        listed = listed || k->tokens.items[i] == n;
     }
-    return false;
+    return listed;
 }
 
-static bool measure_heads(struct kernel_bench *k, const struct heads *heads, struct error *err)
+static bool measure_heads(struct kernel_bench *k, const struct attention_work *what, struct error *err)
 {
-    bool ok = true;
-    for (size_t s = 0; s < ARRAY_LEN(decode_streams); s++) {
-        for (size_t i = 0; ok && i < ARRAY_LEN(decode_contexts) && is_listed(&k->tokens, decode_streams[s]); i++) {
-            ok = !kernel_wanted(k, "attention", NULL) ||
-                 measure_decode(k, heads, decode_streams[s], decode_contexts[i], err);
+    bool ok = true, decode = kernels__wanted(k, "attention", NULL);
+    for (size_t s = 0; decode && s < ARRAY_LEN(decode_streams); s++) {
+        for (size_t i = 0; ok && i < ARRAY_LEN(decode_contexts) && is_listed(k, decode_streams[s]); i++) {
+            ok = measure_decode(k, what, decode_streams[s], decode_contexts[i], err);
         }
     }
     for (size_t i = 0; ok && i < ARRAY_LEN(prefill_tokens); i++) {
-        ok = !is_listed(&k->tokens, prefill_tokens[i]) || measure_prefill(k, heads, prefill_tokens[i], err);
+        ok = !is_listed(k, prefill_tokens[i]) || measure_prefill(k, what, prefill_tokens[i], err);
     }
     return ok;
 }
 
 static bool run_attention(struct kernel_bench *k, struct error *err)
 {
-    if (!kernel_wanted(k, "attention", NULL) && !kernel_wanted(k, "kv_write", NULL)) {
+    if (!kernels__wanted(k, "attention", NULL) && !kernels__wanted(k, "kv_write", NULL)) {
         return true;
     }
     for (size_t i = 0; i < ARRAY_LEN(all_heads); i++) {
-        if (bench_words_match(k->options->shape, all_heads[i].name) && !measure_heads(k, &all_heads[i], err)) {
-            return false;
+        for (int t = 0; t < KV_TYPE_COUNT && bench_words_match(k->options->shape, all_heads[i].name); t++) {
+            struct attention_work what = {.k = k, .heads = &all_heads[i], .kv_type = (enum kv_type)t};
+            if (bench_words_match(k->options->kv_types, kv_type_name(what.kv_type)) && !measure_heads(k, &what, err)) {
+                return false;
+            }
         }
     }
     return true;
@@ -332,7 +340,10 @@ static const char *attention_name(enum kernel_name kind, size_t i)
     if (kind == KERNEL_OP) {
         return i < ARRAY_LEN(ops) ? ops[i] : NULL;
     }
+    if (kind == KERNEL_KV_TYPE) {
+        return i < KV_TYPE_COUNT ? kv_type_name((enum kv_type)i) : NULL;
+    }
     return kind == KERNEL_SHAPE && i < ARRAY_LEN(all_heads) ? all_heads[i].name : NULL;
 }
 
-const struct kernel_group bench_attention = {attention_name, run_attention};
+const struct kernel_group kernels__attention = {attention_name, run_attention};

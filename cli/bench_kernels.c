@@ -1,5 +1,5 @@
 /* `tandem bench-kernels`: every op by shape, type and number of tokens, beside the machine's limits. */
-#include "cli/bench_kernels.h"
+#include "cli/bench_kernels_internal.h"
 
 #include "base/array.h"
 #include "base/clock.h"
@@ -11,6 +11,8 @@
 
 #define SAMPLE_NS   3000000 /* of a sample: enough for the clock, short enough for many cases */
 #define MAX_REPEATS 1000
+/* Steps of decoding alone, of some streams, of an engine's full step, and beyond. */
+#define DEFAULT_TOKENS "1,2,4,8,16,64,256,512"
 
 enum kernel_column {
     COLUMN_OP,
@@ -49,7 +51,7 @@ static const struct report_column columns[COLUMN_COUNT] = {
 
 /* ---- one case ---- */
 
-bool kernel_wanted(const struct kernel_bench *k, const char *op, const char *shape)
+bool kernels__wanted(const struct kernel_bench *k, const char *op, const char *shape)
 {
     const struct options *o = k->options;
     return bench_words_match(o->op, op) && (!shape || bench_words_match(o->shape, shape));
@@ -87,12 +89,12 @@ static bool add_row(struct kernel_bench *k, const struct kernel_case *c, const s
     return true;
 }
 
-bool kernel_measure(struct kernel_bench *k, const struct kernel_case *c, kernel_sample *sample, void *arg,
-                    int max_loops, struct error *err)
+bool kernels__measure(struct kernel_bench *k, const struct kernel_case *c, kernel_sample *sample, void *arg,
+                      int max_loops, struct error *err)
 {
     double samples[MAX_REPEATS];
     int64_t ns;
-    if (!kernel_wanted(k, c->op, NULL)) {
+    if (!kernels__wanted(k, c->op, NULL)) {
         return true;
     }
     /* The first touches memory, the second tells how many calls a sample takes. */
@@ -113,19 +115,19 @@ bool kernel_measure(struct kernel_bench *k, const struct kernel_case *c, kernel_
 
 /* ---- inputs ---- */
 
-float bench_random(uint64_t *state)
+float kernels__random(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
     return (float)(int32_t)(*state >> 32) * 0x1p-31f;
 }
 
-float bench_random_logit(uint64_t *state)
+float kernels__random_logit(uint64_t *state)
 {
-    float u = bench_random(state);
+    float u = kernels__random(state);
     return copysignf(-2 * logf(1.00001f - fabsf(u)), u);
 }
 
-void kernel_batch_init(struct kernel_batch *b, int n_rows)
+void kernels__batch_init(struct kernel_batch *b, int n_rows)
 {
     for (int i = 0; i < n_rows; i++) {
         b->ids[i] = i % BENCH_INPUT_ROWS;
@@ -142,8 +144,8 @@ void kernel_batch_init(struct kernel_batch *b, int n_rows)
                               .out_rows = &b->out_row};
 }
 
-bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols, float (*draw)(uint64_t *state),
-                       struct error *err)
+bool kernels__input_init(struct kernel_input *in, struct backend *be, int n_cols, float (*draw)(uint64_t *state),
+                         struct error *err)
 {
     size_t n = (size_t)BENCH_INPUT_ROWS * (size_t)n_cols;
     uint64_t state = 7;
@@ -164,7 +166,7 @@ bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols, 
     return in->table != NULL;
 }
 
-void kernel_input_release(struct kernel_input *in, struct backend *be)
+void kernels__input_release(struct kernel_input *in, struct backend *be)
 {
     if (in->table) {
         be->ops->weight_free(be, in->table);
@@ -174,7 +176,7 @@ void kernel_input_release(struct kernel_input *in, struct backend *be)
 
 /* ---- the command ---- */
 
-static const struct kernel_group *const groups[] = {&bench_linear, &bench_attention, &bench_row_ops};
+static const struct kernel_group *const groups[] = {&kernels__linear, &kernels__attention, &kernels__row_ops};
 
 static bool run_rounds(struct kernel_bench *k, const struct bench_limits *limits, struct error *err)
 {
@@ -203,7 +205,7 @@ static bool is_known(enum kernel_name kind, struct str word)
             }
         }
     }
-    return kind == KERNEL_SHAPE && bench_is_matrix(word);
+    return kind == KERNEL_SHAPE && kernels__is_matrix(word);
 }
 
 static bool check_words(const char *option, enum kernel_name kind, const char *text, struct error *err)
@@ -225,9 +227,11 @@ static bool parse_options(struct kernel_bench *k, struct bench_list *threads, st
     const struct options *o = k->options;
     return check_words("--op", KERNEL_OP, o->op, err) && check_words("--type", KERNEL_TYPE, o->type, err) &&
            check_words("--shape", KERNEL_SHAPE, o->shape, err) &&
+           check_words("--kv-type", KERNEL_KV_TYPE, o->kv_types, err) &&
            bench_threads_parse(o->thread_list, "1,0", threads, err) &&
-           bench_list_parse(o->tokens, &(struct bench_range){"--tokens", 1, BENCH_MAX_TOKENS}, &k->tokens, err) &&
-           cpu_kernels_parse(o->cpu_kernels, &k->cpu.kernels, err) && kv_type_parse(o->kv_type, &k->kv_type, err);
+           bench_list_parse(o->tokens ? o->tokens : DEFAULT_TOKENS,
+                            &(struct bench_range){"--tokens", 1, BENCH_MAX_TOKENS}, &k->tokens, err) &&
+           cpu_kernels_parse(o->cpu_kernels, &k->cpu.kernels, err);
 }
 
 static bool write_report(const struct kernel_bench *k, const struct bench_limits *limits, struct error *err)

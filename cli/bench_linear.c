@@ -1,5 +1,5 @@
 /* Products with weights: every format, the shapes of the models we measure by, and --shape ROWSxCOLUMNS. */
-#include "cli/bench_kernels.h"
+#include "cli/bench_kernels_internal.h"
 
 #include "base/array.h"
 #include "base/clock.h"
@@ -161,10 +161,10 @@ static bool draw_rows(const struct weight_format *f, size_t n_rows, size_t n_in,
     bool ok = values != NULL;
     for (size_t r = 0; ok && r < n_rows; r++) {
         for (size_t i = 0; i < n_in; i++) {
-            values[i] = bench_random(&state) * 0.05f;
+            values[i] = kernels__random(&state) * 0.05f;
         }
         for (size_t i = 0; f->type == DTYPE_GROUPED && i < row; i++) {
-            dst[r * row + i] = (uint8_t)((uint32_t)(bench_random(&state) * 1e6f) & 0x77); /* no E4M3 NaN */
+            dst[r * row + i] = (uint8_t)((uint32_t)(kernels__random(&state) * 1e6f) & 0x77); /* no E4M3 NaN */
         }
         ok = f->type == DTYPE_GROUPED || dtype_from_f32(f->type, values, n_in, dst + r * row);
     }
@@ -239,7 +239,7 @@ static void release_work(struct linear_work *w)
     if (w->small) {
         w->be->ops->weight_free(w->be, w->small);
     }
-    kernel_input_release(&w->input, w->be);
+    kernels__input_release(&w->input, w->be);
     w->be->ops->free(w->be);
     free(w->data);
     free(w);
@@ -294,7 +294,7 @@ static struct linear_work *make_work(const struct kernel_bench *k, const struct 
         free(w);
         return NULL;
     }
-    if (make_copies(w, err) && kernel_input_init(&w->input, w->be, shape->n_in, bench_random, err)) {
+    if (make_copies(w, err) && kernels__input_init(&w->input, w->be, shape->n_in, kernels__random, err)) {
         return w;
     }
     release_work(w);
@@ -347,8 +347,8 @@ static bool measure_tokens(struct kernel_bench *k, struct linear_work *w, int n_
                             .macs = products * n_tokens,
                             .bytes = stored_size(w),
                             .compute = w->format->compute};
-    kernel_batch_init(&w->batch, n_tokens);
-    return kernel_measure(k, &c, sample_linear, w, (int)(OUTPUT_SIZE / out_size) + 1, err);
+    kernels__batch_init(&w->batch, n_tokens);
+    return kernels__measure(k, &c, sample_linear, w, (int)(OUTPUT_SIZE / out_size) + 1, err);
 }
 
 static bool measure_shape(struct kernel_bench *k, const struct linear_shape *shape, const struct weight_format *format,
@@ -386,7 +386,7 @@ static bool parse_shape(struct str word, struct linear_shape *out)
     return true;
 }
 
-bool bench_is_matrix(struct str word)
+bool kernels__is_matrix(struct str word)
 {
     struct linear_shape ignored;
     return parse_shape(word, &ignored);
@@ -396,7 +396,7 @@ static bool measure_format(struct kernel_bench *k, const struct weight_format *f
 {
     struct str rest = str_of(k->options->shape), word;
     for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
-        if (kernel_wanted(k, shapes[i].op, shapes[i].name) && !measure_shape(k, &shapes[i], format, err)) {
+        if (kernels__wanted(k, shapes[i].op, shapes[i].name) && !measure_shape(k, &shapes[i], format, err)) {
             return false;
         }
     }
@@ -404,7 +404,7 @@ static bool measure_format(struct kernel_bench *k, const struct weight_format *f
         struct linear_shape shape;
         char name[48];
         snprintf(name, sizeof name, STR_FMT, STR_ARG(word));
-        if (kernel_wanted(k, "linear", NULL) && parse_shape(word, &shape)) {
+        if (kernels__wanted(k, "linear", NULL) && parse_shape(word, &shape)) {
             shape.name = name;
             if (!measure_shape(k, &shape, format, err)) {
                 return false;
@@ -416,7 +416,7 @@ static bool measure_format(struct kernel_bench *k, const struct weight_format *f
 
 static bool run_linear(struct kernel_bench *k, struct error *err)
 {
-    if (!kernel_wanted(k, "linear", NULL) && !kernel_wanted(k, "mlp_gated", NULL)) {
+    if (!kernels__wanted(k, "linear", NULL) && !kernels__wanted(k, "mlp_gated", NULL)) {
         return true;
     }
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
@@ -435,9 +435,12 @@ static const char *linear_name(enum kernel_name kind, size_t i)
         return i < ARRAY_LEN(ops) ? ops[i] : NULL;
     case KERNEL_SHAPE:
         return i < ARRAY_LEN(shapes) ? shapes[i].name : NULL;
-    default:
+    case KERNEL_TYPE:
         return i < ARRAY_LEN(formats) ? formats[i].name : NULL;
+    case KERNEL_KV_TYPE:
+        break;
     }
+    return NULL;
 }
 
-const struct kernel_group bench_linear = {linear_name, run_linear};
+const struct kernel_group kernels__linear = {linear_name, run_linear};

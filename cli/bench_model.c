@@ -1,5 +1,5 @@
 /* The tests of `tandem bench`: runs, what they come to, and what the limits would allow. */
-#include "cli/bench_model.h"
+#include "cli/bench_internal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -65,9 +65,9 @@ static const struct report_column columns[COLUMN_COUNT] = {
 #undef X
 };
 
-const char *const bench_test_names[TEST_COUNT] = {"prefill", "decode", "batch"};
+const char *const bench__test_names[TEST_COUNT] = {"prefill", "decode", "batch"};
 
-struct report *bench_model_report(const struct report_files *files, struct error *err)
+struct report *bench__report(const struct report_files *files, struct error *err)
 {
     return report_create(columns, COLUMN_COUNT, files, err);
 }
@@ -183,7 +183,7 @@ static struct report_cell *new_row(const struct model_bench *m, enum bench_test 
 {
     struct report_cell *row = report_row(m->report, err);
     if (row) {
-        row[COLUMN_TEST].text = bench_test_names[test];
+        row[COLUMN_TEST].text = bench__test_names[test];
         row[COLUMN_THREADS].number = n_threads;
         row[COLUMN_STREAMS].number = n_streams;
     }
@@ -399,7 +399,7 @@ static bool each_pair(struct model_bench *m, int n_threads, const struct bench_l
     return true;
 }
 
-bool bench_model_run(struct model_bench *m, int n_threads, struct error *err)
+bool bench__run(struct model_bench *m, int n_threads, struct error *err)
 {
     for (int i = 0; i < m->prompts.n && m->tests[TEST_PREFILL]; i++) {
         if (!test_prefill(m, n_threads, m->prompts.items[i], err)) {

@@ -1,6 +1,6 @@
 /* The ops that treat each row by itself, on activations that lie in caches as they do in a step: embed, norm, add,
  * rope, sample. No bound is given: they are bound by neither memory nor multiply-adds. */
-#include "cli/bench_kernels.h"
+#include "cli/bench_kernels_internal.h"
 
 #include "base/array.h"
 #include "base/clock.h"
@@ -97,7 +97,7 @@ static const struct row_shape row_shapes[] = {
 
 static void release_work(struct row_work *w)
 {
-    kernel_input_release(&w->input, w->be);
+    kernels__input_release(&w->input, w->be);
     if (w->vector) {
         w->be->ops->weight_free(w->be, w->vector);
     }
@@ -170,9 +170,9 @@ static struct row_work *make_work(const struct kernel_bench *k, const struct row
         free(w);
         return NULL;
     }
-    float (*draw)(uint64_t *) = op->kind == ROW_SAMPLED ? bench_random_logit : bench_random;
+    float (*draw)(uint64_t *) = op->kind == ROW_SAMPLED ? kernels__random_logit : kernels__random;
     fill_params(w);
-    if (make_weights(w, err) && kernel_input_init(&w->input, w->be, n_cols, draw, err)) {
+    if (make_weights(w, err) && kernels__input_init(&w->input, w->be, n_cols, draw, err)) {
         return w;
     }
     release_work(w);
@@ -207,8 +207,8 @@ static bool measure_shape(struct kernel_bench *k, const struct row_op *op, const
         if (op->kind == ROW_SAMPLED && n_tokens > MAX_SAMPLED) {
             continue;
         }
-        kernel_batch_init(&w->batch, n_tokens);
-        ok = kernel_measure(k, &c, sample_row_op, w, (int)(MAX_OUTPUT / out_size) + 1, err);
+        kernels__batch_init(&w->batch, n_tokens);
+        ok = kernels__measure(k, &c, sample_row_op, w, (int)(MAX_OUTPUT / out_size) + 1, err);
     }
     if (w) {
         release_work(w);
@@ -221,7 +221,7 @@ static bool run_row_ops(struct kernel_bench *k, struct error *err)
     for (size_t i = 0; i < ARRAY_LEN(row_ops); i++) {
         for (size_t s = 0; s < ARRAY_LEN(row_shapes); s++) {
             bool fits = (row_ops[i].kind == ROW_SAMPLED) == row_shapes[s].vocabulary;
-            if (fits && kernel_wanted(k, row_ops[i].name, row_shapes[s].name) &&
+            if (fits && kernels__wanted(k, row_ops[i].name, row_shapes[s].name) &&
                 !measure_shape(k, &row_ops[i], &row_shapes[s], err)) {
                 return false;
             }
@@ -238,4 +238,4 @@ static const char *row_op_name(enum kernel_name kind, size_t i)
     return kind == KERNEL_SHAPE && i < ARRAY_LEN(row_shapes) ? row_shapes[i].name : NULL;
 }
 
-const struct kernel_group bench_row_ops = {row_op_name, run_row_ops};
+const struct kernel_group kernels__row_ops = {row_op_name, run_row_ops};

@@ -53,7 +53,7 @@ struct options {
     bool raw, json; /* run: no chat template; inspect, list: as JSON */
     bool tensors;   /* inspect: each of them */
     /* bench, bench-kernels: lists are parsed by the command */
-    const char *tests, *prompt, *context, *streams, *batch_prompt, *thread_list, *op, *type, *shape, *tokens;
+    const char *tests, *prompt, *context, *streams, *batch_prompt, *thread_list, *op, *type, *shape, *tokens, *kv_types;
     const char *json_file, *csv_file;
     int64_t gen, repeat;
     bool op_shares;

@@ -182,6 +182,16 @@ def test_ops_are_chosen(op, shape, tokens, expected):
     assert all(row["shape"].startswith("smollm2") and row["tokens"] == int(tokens) and row["us"] > 0 for row in rows)
 
 
+def test_kv_types_are_chosen():
+    options = ["bench-kernels", "--op", "attention", "--shape", "smollm2", "--tokens", "1", "--threads", "1", "--repeat", "1"]
+    rows = figures(*options)[0]["rows"]
+    assert {row["type"] for row in rows} >= {"f32", "f16"} and {row["context"] for row in rows} == {128, 1024, 4096, 8192}
+    rows = figures(*options, "--kv-type", "f32")[0]["rows"]
+    assert {row["type"] for row in rows} == {"f32"}
+    for row in rows:  # K and V of 3 heads of 64
+        assert row["gb_per_s"] * row["us"] * 1e3 == pytest.approx(row["context"] * 3 * 128 * 4, rel=1e-6)
+
+
 def test_kernel_sets_are_chosen():
     report, table = figures("bench-kernels", "--op", "linear", "--type", "q4_0", "--shape", "32x64", "--tokens", "1", "--threads",
                             "1,2", "--cpu-kernels", "reference", "--repeat", "1")
@@ -194,6 +204,7 @@ def test_what_bench_kernels_refuses():
     fails(r"--op: nothing begins with 'foo'", "bench-kernels", "--op", "linear,foo")
     fails(r"--type: nothing begins with 'q9'", "bench-kernels", "--type", "q9")
     fails(r"--shape: nothing begins with '5x5'", "bench-kernels", "--shape", "5x5")
+    fails(r"--kv-type: nothing begins with 'q3'", "bench-kernels", "--kv-type", "f16,q3")
     fails(r"--tokens: .* but got '0'", "bench-kernels", "--tokens", "0")
     fails(r"unknown option '--prompt'", "bench-kernels", "--prompt", "1")
     fails(r"No case fits", "bench-kernels", "--op", "rope", "--shape", "64x64", "--threads", "1")

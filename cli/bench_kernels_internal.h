@@ -4,8 +4,8 @@
  * many bytes it must read from memory and how many multiply-adds it must do, and the limits say how long that takes at
  * least. Operands that a model reads once per step (weights, K and V) are rotated through more memory than caches hold;
  * what lies in caches there (activations) does here. */
-#ifndef TANDEM_CLI_BENCH_KERNELS_H
-#define TANDEM_CLI_BENCH_KERNELS_H
+#ifndef TANDEM_CLI_BENCH_KERNELS_INTERNAL_H
+#define TANDEM_CLI_BENCH_KERNELS_INTERNAL_H
 
 #include "cli/bench_limits.h"
 #include "cli/bench_report.h"
@@ -18,7 +18,6 @@ struct kernel_bench {
     const struct options *options;
     struct bench_list tokens;
     int repeat;
-    enum kv_type kv_type;
     struct cpu_backend_options cpu; /* n_threads: of the running round */
     const struct cpu_limits *limits;
     struct report *report;
@@ -36,11 +35,11 @@ struct kernel_case {
 typedef bool kernel_sample(void *arg, int loops, int64_t *ns, struct error *err);
 
 /* Measures the case, unless its op is not asked for, and adds a row. max_loops: that memory of a step allows. */
-NODISCARD bool kernel_measure(struct kernel_bench *k, const struct kernel_case *c, kernel_sample *sample, void *arg,
-                              int max_loops, struct error *err);
+NODISCARD bool kernels__measure(struct kernel_bench *k, const struct kernel_case *c, kernel_sample *sample, void *arg,
+                                int max_loops, struct error *err);
 
 /* By --op and --shape; NULL: any shape. */
-bool kernel_wanted(const struct kernel_bench *k, const char *op, const char *shape);
+bool kernels__wanted(const struct kernel_bench *k, const char *op, const char *shape);
 
 /* A batch of n rows of one sequence from its start, without pages; ids go round in BENCH_INPUT_ROWS. */
 #define BENCH_MAX_TOKENS 8192
@@ -50,25 +49,25 @@ struct kernel_batch {
     struct batch_seq seq;
     int32_t ids[BENCH_MAX_TOKENS], positions[BENCH_MAX_TOKENS], out_row;
 };
-void kernel_batch_init(struct kernel_batch *b, int n_rows);
+void kernels__batch_init(struct kernel_batch *b, int n_rows);
 
 /* Uniform in (-1, 1). */
-float bench_random(uint64_t *state);
+float kernels__random(uint64_t *state);
 /* As logits are: half of them below 1.4 in magnitude, the largest of 100,000 at about 23. */
-float bench_random_logit(uint64_t *state);
+float kernels__random_logit(uint64_t *state);
 
 /* A matrix of BENCH_INPUT_ROWS rows of random numbers, from which op_embed makes a step's input. */
 struct kernel_input {
     float *values;
     struct weight *table;
 };
-NODISCARD bool kernel_input_init(struct kernel_input *in, struct backend *be, int n_cols,
-                                 float (*draw)(uint64_t *state), struct error *err);
-void kernel_input_release(struct kernel_input *in, struct backend *be);
+NODISCARD bool kernels__input_init(struct kernel_input *in, struct backend *be, int n_cols,
+                                   float (*draw)(uint64_t *state), struct error *err);
+void kernels__input_release(struct kernel_input *in, struct backend *be);
 
 /* ---- the groups of ops ---- */
 
-enum kernel_name { KERNEL_OP, KERNEL_SHAPE, KERNEL_TYPE };
+enum kernel_name { KERNEL_OP, KERNEL_SHAPE, KERNEL_TYPE, KERNEL_KV_TYPE };
 
 struct kernel_group {
     const char *(*name)(enum kernel_name kind, size_t i); /* the i-th name; NULL behind the last */
@@ -76,10 +75,10 @@ struct kernel_group {
     bool (*run)(struct kernel_bench *k, struct error *err);
 };
 
-extern const struct kernel_group bench_linear;    /* linear, mlp_gated */
-extern const struct kernel_group bench_attention; /* attention, kv_write */
-extern const struct kernel_group bench_row_ops;   /* norm, rope, sample ... */
+extern const struct kernel_group kernels__linear;    /* linear, mlp_gated */
+extern const struct kernel_group kernels__attention; /* attention, kv_write */
+extern const struct kernel_group kernels__row_ops;   /* norm, rope, sample ... */
 
-bool bench_is_matrix(struct str word); /* "14336x4096", a shape of linear */
+bool kernels__is_matrix(struct str word); /* "14336x4096", a shape of linear */
 
 #endif

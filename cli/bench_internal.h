@@ -1,6 +1,6 @@
 /* What the parts of `tandem bench` share: the run, and its tests. Private to cli/bench*.c. */
-#ifndef TANDEM_CLI_BENCH_MODEL_H
-#define TANDEM_CLI_BENCH_MODEL_H
+#ifndef TANDEM_CLI_BENCH_INTERNAL_H
+#define TANDEM_CLI_BENCH_INTERNAL_H
 
 #include "cli/bench_engine.h"
 #include "cli/bench_limits.h"
@@ -12,7 +12,7 @@
 #define BENCH_MAX_GAPS    ((size_t)1 << 20) /* times between tokens of one row that percentiles are taken of */
 
 enum bench_test { TEST_PREFILL, TEST_DECODE, TEST_BATCH, TEST_COUNT };
-extern const char *const bench_test_names[TEST_COUNT];
+extern const char *const bench__test_names[TEST_COUNT];
 
 struct model_bench {
     const struct options *options;
@@ -36,9 +36,9 @@ struct model_bench {
 };
 
 /* A report with the columns of the tests' rows. */
-NODISCARD struct report *bench_model_report(const struct report_files *files, struct error *err);
+NODISCARD struct report *bench__report(const struct report_files *files, struct error *err);
 
 /* All tests that are asked for, with the running round's engine: a row of the report for each combination. */
-NODISCARD bool bench_model_run(struct model_bench *m, int n_threads, struct error *err);
+NODISCARD bool bench__run(struct model_bench *m, int n_threads, struct error *err);
 
 #endif
