@@ -52,7 +52,7 @@ static const struct report_column columns[COLUMN_COUNT] = {
     [COLUMN_GAP_99] = {"inter_token_ms_p99", NULL, 0, false},
     [COLUMN_BOUND] = {"bound_tokens_per_s", "bound", 7, false},
     [COLUMN_PERCENT] = {"bound_percent", "%", 4, false},
-    [COLUMN_LIMIT] = {"limit", "limit", -7, false},
+    [COLUMN_LIMIT] = {"limit", "limit", -9, false},
     [COLUMN_INT8] = {"products_int8_percent", "int8 %", 6, false},
     [COLUMN_INT8_WHOLE] = {"whole_int8_percent", "whole %", 7, false},
     [COLUMN_F32] = {"attention_f32_percent", "f32 %", 5, false},
@@ -85,7 +85,9 @@ static void add_step(const struct model_bench *m, const struct cost_step *step, 
     struct step_cost cost = decoder_step_cost(&m->cost, &m->config, &m->kv, step);
     const double *limit = m->limit->per_second;
     double weights = cost.weight_bytes / limit[CPU_LIMIT_READ], kv = cost.kv_bytes / limit[CPU_LIMIT_READ];
-    double products = cost.weight_macs / limit[CPU_LIMIT_INT4], attention = cost.attention_macs / limit[CPU_LIMIT_F32];
+    const struct macs *macs = &cost.weight_macs;
+    double products = (macs->all - macs->floats) / limit[CPU_LIMIT_INT4] + macs->floats / limit[CPU_LIMIT_F32];
+    double attention = cost.attention_macs / limit[CPU_LIMIT_F32];
     b->weights += times * weights;
     b->kv += times * kv;
     b->products += times * products;
@@ -115,7 +117,7 @@ static const char *limit_name(const struct bound *b)
     if (memory > arithmetic) {
         return b->weights > b->kv ? "weights" : "kv";
     }
-    return b->products > b->attention ? "int8" : "f32";
+    return b->products > b->attention ? "products" : "attention";
 }
 
 static void put_bound(const struct model_bench *m, const struct bound *b, double n_tokens, struct report_cell *row)
@@ -283,18 +285,23 @@ static double prefill_rate(const struct bench_times *t)
     return 1e3 / bench_times_first_ms(t);
 }
 
+/* Of the int8 limit only where most weights are block formats. */
 static void put_prefill_shares(const struct model_bench *m, int n_prompt, const struct samples *s,
                                struct report_cell *row)
 {
     struct cost_step step = {1, 0, n_prompt, 1};
     struct step_cost cost = decoder_step_cost(&m->cost, &m->config, &m->kv, &step);
     double products = products_seconds(m), attention = op_seconds(m, TIMED_attention);
-    if (m->limit && products > 0 && attention > 0) {
-        const double *limit = m->limit->per_second;
-        row[COLUMN_INT8].number = 100 * cost.weight_macs / products / limit[CPU_LIMIT_INT8];
-        row[COLUMN_INT8_WHOLE].number = 100 * cost.weight_macs / s->seconds / limit[CPU_LIMIT_INT8];
-        row[COLUMN_F32].number = 100 * cost.attention_macs / attention / limit[CPU_LIMIT_F32];
+    const struct macs *macs = &cost.weight_macs;
+    if (!m->limit || products <= 0 || attention <= 0) {
+        return;
     }
+    if (macs->floats < macs->all / 2) {
+        double limit = m->limit->per_second[CPU_LIMIT_INT8];
+        row[COLUMN_INT8].number = 100 * macs->all / products / limit;
+        row[COLUMN_INT8_WHOLE].number = 100 * macs->all / s->seconds / limit;
+    }
+    row[COLUMN_F32].number = 100 * cost.attention_macs / attention / m->limit->per_second[CPU_LIMIT_F32];
 }
 
 static bool test_prefill(struct model_bench *m, int n_threads, int n_prompt, struct error *err)

@@ -25,6 +25,24 @@ static double products(const struct tensor_view *t)
     return n;
 }
 
+static bool is_float(enum dtype type)
+{
+    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_F8_E4M3;
+}
+
+static void add_products(struct macs *m, const struct tensor_view *t, double share)
+{
+    double n = share * products(t);
+    m->all += n;
+    m->floats += is_float(t->type) ? n : 0;
+}
+
+static void add_macs(struct macs *m, const struct macs *other, double times)
+{
+    m->all += times * other->all;
+    m->floats += times * other->floats;
+}
+
 static bool is_expert(enum model_part part)
 {
     return part == PART_EXPERT_GATE || part == PART_EXPERT_UP || part == PART_EXPERT_DOWN;
@@ -39,7 +57,7 @@ static bool is_tail(enum model_part part)
 static void add_head(struct decoder_cost *cost, const struct tensor_view *t)
 {
     cost->head_bytes += stored_bytes(t);
-    cost->head_macs += products(t);
+    add_products(&cost->head, t, 1);
 }
 
 static void add_layer_tensor(struct decoder_cost *cost, const struct tensor_view *t, enum model_part part, bool last)
@@ -47,7 +65,7 @@ static void add_layer_tensor(struct decoder_cost *cost, const struct tensor_view
     bool expert = is_expert(part);
     double share = expert ? (double)cost->n_experts_used / cost->n_experts : 1;
     *(expert ? &cost->expert_bytes : &cost->layer_bytes) += stored_bytes(t);
-    *(last && is_tail(part) ? &cost->tail_macs : &cost->row_macs) += share * products(t);
+    add_products(last && is_tail(part) ? &cost->tail : &cost->row, t, share);
 }
 
 void decoder_cost_read(const struct model_file *file, const struct decoder_config *c, struct decoder_cost *out)
@@ -114,8 +132,10 @@ struct step_cost decoder_step_cost(const struct decoder_cost *cost, const struct
                                    const struct cost_kv *kv, const struct cost_step *step)
 {
     double n_rows = (double)step->n_seqs * step->n_rows, n_out = (double)step->n_seqs * step->n_out;
-    struct step_cost out = {.weight_bytes = cost->layer_bytes + n_rows * cost->embd_row_bytes,
-                            .weight_macs = n_rows * cost->row_macs + n_out * (cost->tail_macs + cost->head_macs)};
+    struct step_cost out = {.weight_bytes = cost->layer_bytes + n_rows * cost->embd_row_bytes};
+    add_macs(&out.weight_macs, &cost->row, n_rows);
+    add_macs(&out.weight_macs, &cost->tail, n_out);
+    add_macs(&out.weight_macs, &cost->head, n_out);
     if (step->n_out > 0)
         out.weight_bytes += cost->head_bytes;
     if (cost->n_experts > 0)

@@ -10,15 +10,20 @@
 
 #include "model/model.h"
 
+struct macs { /* multiply-adds */
+    double all;
+    double floats; /* of these, with weights in f32, f16, bf16 or f8 */
+};
+
 struct decoder_cost {
     double layer_bytes;    /* of weights that every step reads: all but those below */
     double head_bytes;     /* output norm aside: the output head, which a step without logits does not read */
     double embd_row_bytes; /* a row of the embedding; 0 when it is the head */
     double expert_bytes;   /* of all experts of all layers */
     int n_experts, n_experts_used;
-    double row_macs;  /* products of weights with a row */
-    double tail_macs; /* besides, with a row whose logits are wanted: the last layer behind its attention */
-    double head_macs; /* likewise: the output head */
+    struct macs row;  /* products of weights with a row */
+    struct macs tail; /* besides, with a row whose logits are wanted: the last layer behind its attention */
+    struct macs head; /* likewise: the output head */
 };
 
 /* Of an unfit file (decoder_config_read refuses it) the result is undefined. */
@@ -33,7 +38,8 @@ struct cost_step {
 
 struct step_cost {
     double weight_bytes, kv_bytes;
-    double weight_macs, attention_macs;
+    struct macs weight_macs;
+    double attention_macs;
 };
 
 /* groups: [n_groups], the configuration's (decoder_kv_groups), and what a position of each takes in its pages. */

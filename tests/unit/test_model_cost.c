@@ -1,6 +1,8 @@
 /* What a step has to read and to multiply, against counts made by hand from the shapes of random models, in files and
  * in folders. */
+#include "base/array.h"
 #include "model/cost.h"
+#include "tensor/gguf_writer.h"
 #include "tests/support/model_vectors.h"
 
 #include <math.h>
@@ -83,10 +85,12 @@ static void test_dense(void **state)
     double layer = first_half(c) + second_half(c, 3.0 * c->n_embd * c->n_ff);
     double head = (double)c->n_vocab * c->n_embd;
     struct step_cost one = cost_of(&f, 1, 0, 1, 1), none = cost_of(&f, 1, 0, 1, 0), many = cost_of(&f, 4, 0, 8, 1);
-    equal(one.weight_macs, c->n_layers * layer + head, "products of a token");
-    equal(none.weight_macs, one.weight_macs - head - second_half(c, 3.0 * c->n_embd * c->n_ff), "without logits");
-    equal(many.weight_macs, 4 * one.weight_macs + 28 * none.weight_macs, "of 4 sequences of 8 rows");
+    equal(one.weight_macs.all, c->n_layers * layer + head, "products of a token");
+    equal(none.weight_macs.all, one.weight_macs.all - head - second_half(c, 3.0 * c->n_embd * c->n_ff),
+          "without logits");
+    equal(many.weight_macs.all, 4 * one.weight_macs.all + 28 * none.weight_macs.all, "of 4 sequences of 8 rows");
     assert_false(c->tied_embeddings);
+    equal(one.weight_macs.floats, one.weight_macs.all, "products with floats");
     /* all weights are f32; the embedding is read by rows */
     double all = 0;
     for (size_t i = 0; i < model_file_n_tensors(f.file); i++)
@@ -119,7 +123,7 @@ static void test_mixture(void **state)
     const struct decoder_config *c = &f.config;
     double expert = 3.0 * c->n_embd * c->n_ff_expert, router = (double)c->n_experts * c->n_embd;
     double layer = first_half(c) + second_half(c, router + c->n_experts_used * expert);
-    equal(cost_of(&f, 1, 0, 1, 1).weight_macs, c->n_layers * layer + (double)c->n_vocab * c->n_embd, "products");
+    equal(cost_of(&f, 1, 0, 1, 1).weight_macs.all, c->n_layers * layer + (double)c->n_vocab * c->n_embd, "products");
     /* one row reads the experts it uses; many rows read them all */
     double experts = c->n_layers * c->n_experts * expert * 4;
     double one = cost_of(&f, 1, 0, 1, 1).weight_bytes, rest = one - experts * c->n_experts_used / c->n_experts;
@@ -143,7 +147,7 @@ static void test_folders(void **state)
         f.file = model_vectors_folder(&f.vectors, layouts[i], i == 1, &f.folder);
         read_costs(&f, KV_F16);
         struct step_cost got = cost_of(&f, 2, 3, 5, 2);
-        equal(got.weight_macs, wanted.weight_macs, layouts[i]);
+        equal(got.weight_macs.all, wanted.weight_macs.all, layouts[i]);
         equal(got.weight_bytes, wanted.weight_bytes, layouts[i]);
         close_model(&f);
     }
@@ -202,11 +206,67 @@ static void test_windows(void **state)
     close_model(&f);
 }
 
+static void add_tensor(struct gguf_writer *w, const char *name, enum dtype type, uint64_t rows)
+{
+    static const uint8_t zeros[64 * 32 * 4];
+    gguf_add_tensor(w, &(struct gguf_tensor){.name = name,
+                                             .type = type,
+                                             .n_dims = rows > 1 ? 2 : 1,
+                                             .shape = {rows > 1 ? rows : 32, rows > 1 ? 32 : 1},
+                                             .data = zeros});
+}
+
+/* One layer of Q8_0, 32 wide, under a tied head of f32. */
+static struct gguf_writer *mixed_model(void)
+{
+    static const char *const matrices[] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                           "ffn_gate", "ffn_up", "ffn_down"};
+    static const char *const norms[] = {"output_norm.weight", "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight"};
+    struct gguf_writer *w = gguf_writer_create();
+    assert_non_null(w);
+    gguf_put_str(w, "general.architecture", STR("llama"));
+    gguf_put_int(w, "llama.block_count", GGUF_U32, 1);
+    gguf_put_int(w, "llama.context_length", GGUF_U32, 64);
+    gguf_put_int(w, "llama.embedding_length", GGUF_U32, 32);
+    gguf_put_int(w, "llama.feed_forward_length", GGUF_U32, 32);
+    gguf_put_int(w, "llama.attention.head_count", GGUF_U32, 2);
+    gguf_put_float(w, "llama.attention.layer_norm_rms_epsilon", GGUF_F32, 1e-5);
+    add_tensor(w, "token_embd.weight", DTYPE_F32, 64);
+    for (size_t i = 0; i < ARRAY_LEN(norms); i++)
+        add_tensor(w, norms[i], DTYPE_F32, 1);
+    for (size_t i = 0; i < ARRAY_LEN(matrices); i++) {
+        char name[48];
+        snprintf(name, sizeof name, "blk.0.%s.weight", matrices[i]);
+        add_tensor(w, name, DTYPE_Q8_0, 32);
+    }
+    return w;
+}
+
+static void test_types(void **state)
+{
+    struct fixture f = {0};
+    struct error err = {0};
+    (void)state;
+    struct gguf_writer *w = mixed_model();
+    buf_init(&f.bytes, 1 << 20);
+    if (!gguf_write_buf(w, &f.bytes, &err) || !(f.file = model_file_open_memory(f.bytes.data, f.bytes.len, &err)))
+        fail_msg("%s", err.msg);
+    gguf_writer_free(w);
+    read_costs(&f, KV_F16);
+    struct step_cost one = cost_of(&f, 1, 0, 1, 1);
+    equal(one.weight_macs.all, 7 * 32 * 32 + 64 * 32, "products");
+    equal(one.weight_macs.floats, 64 * 32, "products with floats");
+    equal(one.weight_bytes, 7 * 32 * 34 + (64 + 3) * 32 * 4, "bytes");
+    model_file_close(f.file);
+    buf_release(&f.bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dense),   cmocka_unit_test(test_tied),           cmocka_unit_test(test_mixture),
         cmocka_unit_test(test_folders), cmocka_unit_test(test_full_attention), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
