@@ -27,12 +27,14 @@ static bool parse_tests(struct model_bench *m, struct error *err)
     return true;
 }
 
+/* Lists of tests that are not asked for are checked all the same. */
 static bool parse_lists(struct model_bench *m, struct error *err)
 {
     const struct options *o = m->options;
-    struct bench_range prompt = {"--prompt", 1, LIMIT_CONTEXT}, context = {"--context", m->gen + 1, LIMIT_CONTEXT};
-    struct bench_range streams = {"--streams", 1, BENCH_MAX_STREAMS}, batch = {"--batch-prompt", 1, LIMIT_CONTEXT};
-    return parse_tests(m, err) && bench_threads_parse(o->thread_list, "0", &m->threads, err) &&
+    struct bench_range prompt = {"--prompt", 1, LIMIT_CONTEXT}, batch = {"--batch-prompt", 1, LIMIT_CONTEXT};
+    struct bench_range streams = {"--streams", 1, BENCH_MAX_STREAMS};
+    struct bench_range context = {"--context", m->tests[TEST_DECODE] ? m->gen + 1 : 1, LIMIT_CONTEXT};
+    return bench_threads_parse(o->thread_list, "0", &m->threads, err) &&
            bench_list_parse(o->prompt, &prompt, &m->prompts, err) &&
            (bench_list_parse(o->context, &context, &m->contexts, err) || error_wrap(err, "with --gen %d", m->gen)) &&
            bench_list_parse(o->streams, &streams, &m->streams, err) &&
@@ -124,7 +126,7 @@ static bool configure(struct model_bench *m, struct error *err)
     struct backend_words words = options_backend(o);
     *e = engine_options_default();
     if (!model_path_resolve(o->model, m->path, err) || !backend_options_parse(&words, &e->backend, err) ||
-        !kv_type_parse(o->kv_type, &e->kv_type, err) || !parse_lists(m, err)) {
+        !kv_type_parse(o->kv_type, &e->kv_type, err) || !parse_tests(m, err) || !parse_lists(m, err)) {
         return false;
     }
     e->model_path = m->path;

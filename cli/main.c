@@ -54,7 +54,8 @@ static int help(const struct command_row *row)
 {
     struct buf text;
     buf_init(&text, (size_t)1 << 20);
-    printf("usage: tandem %s\n\n%s. MODEL is a path, or a name such as smollm2:135m.\n\n", row->usage, row->help);
+    const char *model = strstr(row->usage, "MODEL") ? " MODEL is a path, or a name such as smollm2:135m." : "";
+    printf("usage: tandem %s\n\n%s.%s\n\n", row->usage, row->help, model);
     options_help(row->command, &text);
     print(&text);
     return 0;

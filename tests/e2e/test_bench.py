@@ -124,6 +124,12 @@ def test_tests_and_ops_are_chosen(model):
     assert shares == [("linear", "rest")] * 4
 
 
+def test_more_tokens_than_the_default_contexts(model):
+    report, _ = figures("bench", model, "--tests", "batch", "--gen", "300", "--batch-prompt", "5", "--streams", "1", "--repeat", "1",
+                        "--threads", "1")
+    assert [(row["test"], row["gen"]) for row in report["rows"]] == [("batch", 300)]
+
+
 def test_files(model, tmp_path):
     done = run("bench", model, "--tests", "prefill", "--prompt", "8", "--repeat", "1", "--threads", "1", "--json",
                tmp_path / "r.json", "--csv", tmp_path / "r.csv")
@@ -151,6 +157,7 @@ def test_what_bench_refuses(model):
     fails(r"--prompt: sequences of 513 tokens are too long", "bench", model, "--prompt", "512")
     fails(r"--batch-prompt and --gen: sequences of 520 tokens", "bench", model, "--tests", "batch", "--batch-prompt", "510",
           "--gen", "10")
+    fails(r"--context: .* but got 'x'", "bench", model, "--tests", "prefill", "--context", "x")
     fails(r"--repeat: expected an integer from 1 to 1000", "bench", model, "--repeat", "0")
     fails(r"'f17' is no type of KV cache", "bench", model, "--kv-type", "f17")
     fails(r"is no kernel set", "bench", model, "--cpu-kernels", "sse")

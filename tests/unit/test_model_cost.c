@@ -1,9 +1,10 @@
 /* What a step has to read and to multiply, against counts made by hand from the shapes of random models, in files and
  * in folders. */
-#include "base/array.h"
 #include "model/cost.h"
 #include "tensor/gguf_writer.h"
 #include "tests/support/model_vectors.h"
+
+#include "base/array.h"
 
 #include <math.h>
 #include <setjmp.h>
