@@ -13,6 +13,11 @@
  * another program on the machine, a clock that has not risen yet, or a thread that woke up late costs single runs. All
  * four take a second on an idle machine; on a busy one several threads hardly ever run at once, and the figures are too
  * low. A rate may be exceeded a little: it is measured, too.
+ *
+ * What to expect, from a core of AMD's Zen 4 at 2.87 GHz that shows AVX2 only: f32 45.9 G, 16 a cycle, two vfmadd of 8
+ * lanes; int8 91.9 G, 32 a cycle, as its two multipliers take a vpmaddubsw and a vpmaddwd for 32 products; int4 122.8
+ * G, 43 a cycle of the 57 that nine multiplications for 256 products leave at best. Two cores have twice that. One core
+ * reads some 30 GB/s, two some 60.
  */
 #ifndef TANDEM_BACKEND_CPU_CPU_LIMITS_H
 #define TANDEM_BACKEND_CPU_CPU_LIMITS_H
