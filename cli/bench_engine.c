@@ -152,6 +152,12 @@ bool bench_engine_run(struct bench_engine *b, const struct bench_run *run, struc
 {
     bool end;
     size_t n = (size_t)run->n_streams;
+    uint32_t n_context = engine_info(b->engine)->n_context;
+    if ((uint64_t)run->n_prompt + (uint64_t)run->n_gen > n_context) {
+        return error_set(err, ERR_CONTEXT_EXCEEDED,
+                         "The engine's context of %u tokens is too short for %d and %d more.", n_context, run->n_prompt,
+                         run->n_gen);
+    }
     *out = (struct bench_times){
         .n_streams = run->n_streams, .n_gen = run->n_gen, .ns = calloc(n * (size_t)run->n_gen, sizeof *out->ns)};
     b->log = (struct run_log){.ns = out->ns,

@@ -10,9 +10,8 @@
 #include "cli/bench_limits.h"
 #include "cli/bench_report.h"
 
-#define BENCH_COLD_SIZE                                                                          \
-    ((size_t)96 << 20) /* of rotating operands: three times a large last-level cache of one core \
-                        */
+/* Of rotating operands: three times the last-level cache that a core usually sees. */
+#define BENCH_COLD_SIZE ((size_t)96 << 20)
 
 struct kernel_bench {
     const struct options *options;
@@ -51,7 +50,7 @@ struct kernel_batch {
 };
 void kernels__batch_init(struct kernel_batch *b, int n_rows);
 
-/* Uniform in (-1, 1). */
+/* Uniform in [-1, 1]. */
 float kernels__random(uint64_t *state);
 /* As logits are: half of them below 1.4 in magnitude, the largest of 100,000 at about 23. */
 float kernels__random_logit(uint64_t *state);
