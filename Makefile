@@ -9,7 +9,7 @@ VENV  := $(BUILD)/venv
 MLX_VERSION := 0.32.4
 MLX_WHEEL ?= mlx-cpu
 
-.PHONY: all build mlx serve test unit e2e check cross-check arm64-check format asan tsan fuzz fuzz-all bench oracle docs soak models deps test-deps clean help
+.PHONY: all build mlx serve test unit e2e check cross-check arm64-check format asan tsan fuzz fuzz-all bench growth oracle docs soak models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -69,6 +69,9 @@ fuzz-all: ## run every fuzz target for FUZZ_SECONDS
 
 bench: build test-deps models ## speed beside llama.cpp from one run; results go to bench/results
 	@$(VENV)/bin/python bench/compare.py $(ARGS)
+
+growth: build test-deps models ## how cost grows with streams and context: plots in docs/img
+	@$(VENV)/bin/python bench/growth.py $(ARGS)
 
 soak: build test-deps models ## long run with random disconnects; memory, descriptors and pages must stay flat
 	@$(VENV)/bin/python bench/soak.py $(ARGS)

@@ -1,6 +1,7 @@
 /* The choice between the backends. */
 #include "backend/backend.h"
 
+#include "backend/timed.h"
 #include "base/array.h"
 
 #include <string.h>
@@ -11,7 +12,7 @@ static const char *const device_names[] = {
 static const char *const type_names[] = {
     [MLX_TYPE_AUTO] = "auto", [MLX_TYPE_F32] = "f32", [MLX_TYPE_F16] = "f16", [MLX_TYPE_BF16] = "bf16"};
 
-struct backend *backend_create(const struct backend_options *options, struct error *err)
+static struct backend *create(const struct backend_options *options, struct error *err)
 {
     struct error why = {0};
     if (options->kind == BACKEND_CPU)
@@ -22,6 +23,12 @@ struct backend *backend_create(const struct backend_options *options, struct err
     on_gpu.device = MLX_DEVICE_GPU; /* on a CPU, Tandem's own kernels are the faster ones */
     struct backend *be = options->mlx.device == MLX_DEVICE_CPU ? NULL : mlx_backend_create(&on_gpu, &why);
     return be ? be : cpu_backend_create(&options->cpu, err);
+}
+
+struct backend *backend_create(const struct backend_options *options, struct error *err)
+{
+    struct backend *be = create(options, err);
+    return be && options->op_times && !be->ops->lazy ? timed_backend_create(be, options->op_times, err) : be;
 }
 
 struct word_list {

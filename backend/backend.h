@@ -281,7 +281,8 @@ NODISCARD struct backend *cpu_backend_create(const struct cpu_backend_options *o
 const char *cpu_layout_of(const struct tensor_view *t);
 NODISCARD bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *err);
 NODISCARD bool kv_type_parse(const char *name, enum kv_type *out, struct error *err);
-size_t kv_type_size(enum kv_type type); /* bytes of one element */
+const char *kv_type_name(enum kv_type type); /* "f16" */
+size_t kv_type_size(enum kv_type type);      /* bytes of one element */
 
 /* ---- the mlx backend ---- */
 
@@ -310,10 +311,13 @@ const char *mlx_layout_of(const struct tensor_view *t, enum mlx_type type, char 
 /* AUTO: mlx where its object is there and finds a GPU, else cpu. */
 enum backend_kind { BACKEND_AUTO, BACKEND_CPU, BACKEND_MLX };
 
+struct op_times; /* backend/timed.h */
+
 struct backend_options {
     enum backend_kind kind;
     struct cpu_backend_options cpu;
     struct mlx_backend_options mlx;
+    struct op_times *op_times; /* not NULL: how long ops take is noted there, where the backend is not lazy */
 };
 NODISCARD struct backend *backend_create(const struct backend_options *options, struct error *err);
 

@@ -53,6 +53,7 @@ class MlxLm:
 
 def main():
     parser = compare.arguments(__doc__, [1, 8])
+    parser.add_argument("--model", default="smollm2:135m")
     parser.add_argument("--blas", help="a shared library of a BLAS, preloaded for both")
     parser.add_argument("--python", help="interpreter of an environment with mlx-lm")
     a = parser.parse_args()

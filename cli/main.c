@@ -18,6 +18,9 @@ static const struct command_row commands[] = {
     {"run", COMMAND_RUN, command_run, "run MODEL [PROMPT] [options]", "chat with a model, or answer one prompt"},
     {"inspect", COMMAND_INSPECT, command_inspect, "inspect MODEL [options]", "what a model file holds and needs"},
     {"list", COMMAND_LIST, command_list, "list [options]", "models in the models folder"},
+    {"bench", COMMAND_BENCH, command_bench, "bench MODEL [options]", "speed of a model, beside the machine's limits"},
+    {"bench-kernels", COMMAND_BENCH_KERNELS, command_bench_kernels, "bench-kernels [options]",
+     "speed of the cpu backend's ops, beside the machine's limits"},
     {"engine", COMMAND_ENGINE, command_engine, NULL, NULL},
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
@@ -51,7 +54,8 @@ static int help(const struct command_row *row)
 {
     struct buf text;
     buf_init(&text, (size_t)1 << 20);
-    printf("usage: tandem %s\n\n%s. MODEL is a path, or a name such as smollm2:135m.\n\n", row->usage, row->help);
+    const char *model = strstr(row->usage, "MODEL") ? " MODEL is a path, or a name such as smollm2:135m." : "";
+    printf("usage: tandem %s\n\n%s.%s\n\n", row->usage, row->help, model);
     options_help(row->command, &text);
     print(&text);
     return 0;

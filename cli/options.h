@@ -17,7 +17,9 @@ enum command {
     COMMAND_INSPECT = 1 << 2,
     COMMAND_LIST = 1 << 3,
     COMMAND_ENGINE = 1 << 4, /* started by serve; not for people */
-    COMMAND_ALL = (1 << 5) - 1
+    COMMAND_BENCH = 1 << 5,
+    COMMAND_BENCH_KERNELS = 1 << 6,
+    COMMAND_ALL = (1 << 7) - 1
 };
 
 struct option_list {
@@ -50,6 +52,11 @@ struct options {
     const char *system;
     bool raw, json; /* run: no chat template; inspect, list: as JSON */
     bool tensors;   /* inspect: each of them */
+    /* bench, bench-kernels: lists are parsed by the command */
+    const char *tests, *prompt, *context, *streams, *batch_prompt, *thread_list, *op, *type, *shape, *tokens, *kv_types;
+    const char *json_file, *csv_file;
+    int64_t gen, repeat;
+    bool op_shares;
     /* engine */
     int64_t socket_fd, pool_fd, epoch;
     uint64_t pool_size;

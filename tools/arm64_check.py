@@ -34,6 +34,7 @@ RUNS = [
     ("test_backend_kernels", None, "max"),
     ("test_backend_kernels", None, "neoverse-n1"),
     ("test_backend_kernels", None, "cortex-a53"),
+    ("test_backend_limits", None, "max"),
     ("test_base_sys_cpu", None, "max"),
     ("test_backend_cpu", "test_kernel*", "max"),
     ("test_backend_cpu", "test_embedding_is_exact", "max"),

@@ -38,6 +38,11 @@ bool kv_type_parse(const char *name, enum kv_type *out, struct error *err)
     return error_set(err, ERR_INVALID, "'%.40s' is no type of KV cache: f32 or f16.", name);
 }
 
+const char *kv_type_name(enum kv_type type)
+{
+    return kv_type_names[type];
+}
+
 size_t kv_type_size(enum kv_type type)
 {
     return type == KV_F16 ? 2 : 4;

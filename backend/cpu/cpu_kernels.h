@@ -9,6 +9,7 @@
 #define TANDEM_BACKEND_CPU_CPU_KERNELS_H
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_peak.h"
 #include "base/sys_cpu.h"
 
 /* Positions of a KV page, and the block in which attention is reduced. 32 keys are whole vectors in every instruction
@@ -69,6 +70,8 @@ struct cpu_kernel_table {
     const char *name; /* "avx512-vnni" */
     enum cpu_kernels kind;
     bool (*usable)(const struct cpu_features *cpu);
+    /* what the instruction set can do at most */
+    const struct cpu_peak *peak;
     int pack_rows; /* rows that a packed weight interleaves; 0: quantized weights stay as in the file */
     int row_step;  /* tiles of linear begin at multiples of it */
     linear_fn *linear[DTYPE_COUNT]; /* quantized types take q8 when pack_rows != 0, the others x */

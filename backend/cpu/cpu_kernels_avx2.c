@@ -297,6 +297,7 @@ const struct cpu_kernel_table cpu__avx2_table = {
     .name = "avx2",
     .kind = CPU_KERNELS_AVX2,
     .usable = usable,
+    .peak = &cpu__peak_avx2,
     .pack_rows = VL,
     .row_step = VL,
     .linear = {[DTYPE_F32] = linear_f32, [DTYPE_F16] = linear_f16, [DTYPE_BF16] = linear_bf16, PACKED_TABLE},

@@ -279,6 +279,7 @@ const struct cpu_kernel_table cpu__avx512_table = {
     .name = "avx512-vnni",
     .kind = CPU_KERNELS_AVX512,
     .usable = usable,
+    .peak = &cpu__peak_avx512,
     .pack_rows = VL,
     .row_step = VL,
     .linear = {[DTYPE_F32] = linear_f32, [DTYPE_F16] = linear_f16, [DTYPE_BF16] = linear_bf16, PACKED_TABLE},

@@ -16,6 +16,7 @@ const struct cpu_kernel_table cpu__neon_table = {
     .name = "neon-dotprod",
     .kind = CPU_KERNELS_NEON,
     .usable = usable,
+    .peak = &cpu__peak_neon,
     .pack_rows = VL,
     .row_step = VL,
     .linear = {[DTYPE_F32] = linear_f32, [DTYPE_F16] = linear_f16, [DTYPE_BF16] = linear_bf16, PACKED_TABLE},

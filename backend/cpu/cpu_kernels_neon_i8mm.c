@@ -69,6 +69,7 @@ const struct cpu_kernel_table cpu__neon_i8mm_table = {
     .name = "neon-i8mm",
     .kind = CPU_KERNELS_I8MM,
     .usable = usable,
+    .peak = &cpu__peak_i8mm,
     .pack_rows = VL,
     .row_step = VL,
     .linear = {[DTYPE_F32] = linear_f32, [DTYPE_F16] = linear_f16, [DTYPE_BF16] = linear_bf16, PACKED_TABLE},

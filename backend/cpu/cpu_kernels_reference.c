@@ -224,6 +224,7 @@ const struct cpu_kernel_table cpu__reference_table = {
     .name = "reference",
     .kind = CPU_KERNELS_REFERENCE,
     .usable = usable,
+    .peak = &cpu__peak_reference,
     .row_step = 1,
     .linear =
         {

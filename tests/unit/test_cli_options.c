@@ -365,6 +365,37 @@ static void each_command_takes_its_own_options(void **state)
     assert_true(f->options.json);
 }
 
+/* --threads, --json and --kv-type mean a list, a file and a list to the benchmarks. */
+static void one_name_may_mean_another_thing_to_another_command(void **state)
+{
+    struct fixture *f = *state;
+    must_parse(f, COMMAND_BENCH, "m.gguf --threads 1,2 --json out.json --kv-type f32 --gen 7");
+    assert_string_equal(f->options.model, "m.gguf");
+    assert_string_equal(f->options.thread_list, "1,2");
+    assert_string_equal(f->options.json_file, "out.json");
+    assert_string_equal(f->options.kv_type, "f32");
+    assert_string_equal(f->options.tests, "prefill,decode,batch");
+    assert_int_equal(f->options.gen, 7);
+    assert_int_equal(f->options.repeat, 5);
+    assert_int_equal(f->options.threads, 0);
+    assert_false(f->options.json);
+    must_parse(f, COMMAND_BENCH_KERNELS, "--kv-type f16,f32 --op=rope");
+    assert_string_equal(f->options.kv_types, "f16,f32");
+    assert_string_equal(f->options.op, "rope");
+    assert_null(f->options.thread_list);
+    assert_null(f->options.kv_type);
+    must_parse(f, COMMAND_LIST, "--json");
+    assert_true(f->options.json);
+    assert_null(f->options.json_file);
+    must_refuse(f, COMMAND_SERVE, "m --threads 1,2", "--threads", "'1,2'");
+    must_refuse(f, COMMAND_BENCH, "m --gen 1", "--gen", "from 2 to 65536");
+    must_refuse(f, COMMAND_BENCH, "m --json", "--json", "needs a value");
+    must_refuse(f, COMMAND_BENCH_KERNELS, "--gen 4", "unknown option", "--gen");
+    setenv("TANDEM_THREADS", "3,4", 1);
+    must_parse(f, COMMAND_BENCH, "m");
+    assert_string_equal(f->options.thread_list, "3,4");
+}
+
 static void words_that_are_no_options(void **state)
 {
     struct fixture *f = *state;
@@ -559,6 +590,7 @@ int main(void)
         TEST(dashes_and_underscores_are_the_same_in_names),
         TEST(unknown_options_and_missing_values_are_named),
         TEST(each_command_takes_its_own_options),
+        TEST(one_name_may_mean_another_thing_to_another_command),
         TEST(words_that_are_no_options),
         TEST(the_last_of_equal_flags_counts),
         TEST(config_values_of_every_kind),

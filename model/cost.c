@@ -1,0 +1,150 @@
+#include "model/cost.h"
+
+#include "model/family.h"
+
+#include <math.h>
+
+/* ---- weights ---- */
+
+static double stored_bytes(const struct tensor_view *t)
+{
+    struct tensor_view matrix = tensor_as_matrix(t);
+    double size = (double)t->size;
+    if (t->type == DTYPE_GROUPED)
+        size += (double)group_scales_size(&t->quant, matrix.shape[0], matrix.shape[1]);
+    return size;
+}
+
+static double products(const struct tensor_view *t)
+{
+    double n = 1;
+    if (t->n_dims < 2)
+        return 0;
+    for (int i = 0; i < t->n_dims; i++)
+        n *= (double)t->shape[i];
+    return n;
+}
+
+static bool is_float(enum dtype type)
+{
+    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_F8_E4M3;
+}
+
+static void add_products(struct macs *m, const struct tensor_view *t, double share)
+{
+    double n = share * products(t);
+    m->all += n;
+    m->floats += is_float(t->type) ? n : 0;
+}
+
+static void add_macs(struct macs *m, const struct macs *other, double times)
+{
+    m->all += times * other->all;
+    m->floats += times * other->floats;
+}
+
+static bool is_expert(enum model_part part)
+{
+    return part == PART_EXPERT_GATE || part == PART_EXPERT_UP || part == PART_EXPERT_DOWN;
+}
+
+/* Behind the attention of its layer. */
+static bool is_tail(enum model_part part)
+{
+    return part >= PART_ATTN_OUT;
+}
+
+static void add_head(struct decoder_cost *cost, const struct tensor_view *t)
+{
+    cost->head_bytes += stored_bytes(t);
+    add_products(&cost->head, t, 1);
+}
+
+static void add_layer_tensor(struct decoder_cost *cost, const struct tensor_view *t, enum model_part part, bool last)
+{
+    bool expert = is_expert(part);
+    double share = expert ? (double)cost->n_experts_used / cost->n_experts : 1;
+    *(expert ? &cost->expert_bytes : &cost->layer_bytes) += stored_bytes(t);
+    add_products(last && is_tail(part) ? &cost->tail : &cost->row, t, share);
+}
+
+void decoder_cost_read(const struct model_file *file, const struct decoder_config *c, struct decoder_cost *out)
+{
+    const struct decoder_family *family = decoder_family_find(str_of(c->arch));
+    struct weight_names names = weight_names_of(family, file);
+    *out = (struct decoder_cost){.n_experts = c->n_experts, .n_experts_used = c->n_experts_used};
+    for (size_t i = 0; i < model_file_n_tensors(file); i++) {
+        const struct tensor_view *t = model_file_tensor_at(file, i);
+        int layer, expert;
+        const struct weight_row *row = weight_name_parse(&names, t->name, &layer, &expert);
+        enum model_part part = row ? row->parts[0] : PART_NONE;
+        if (part == PART_NONE || (part == PART_OUTPUT && c->tied_embeddings) || layer >= c->n_layers)
+            continue; /* not one of the model's weights */
+        if (part == PART_OUTPUT || (part == PART_EMBD && c->tied_embeddings))
+            add_head(out, t);
+        else if (part == PART_EMBD)
+            out->embd_row_bytes = stored_bytes(t) / c->n_vocab;
+        else
+            add_layer_tensor(out, t, part, layer == c->n_layers - 1);
+    }
+}
+
+/* ---- K and V ---- */
+
+void cost_kv_read(const struct decoder_config *c, enum kv_type type, const struct backend *be, struct cost_kv *out)
+{
+    uint8_t layer_group[MODEL_MAX_LAYERS];
+    uint16_t layer_index[MODEL_MAX_LAYERS];
+    out->n_groups = decoder_kv_groups(c, type, out->groups, layer_group, layer_index);
+    for (int g = 0; g < out->n_groups; g++)
+        out->position_bytes[g] =
+            (double)be->ops->kv_page_size(be, &out->groups[g]) / (double)be->ops->kv_page_tokens(be);
+}
+
+/* Positions that the rows [start, start + n) see, added up over the rows. */
+static double seen(int start, int n, int window)
+{
+    double first = (double)start + 1, last = (double)start + n, full;
+    if (window <= 0 || last <= window)
+        return (first + last) / 2 * n;
+    if (first >= window)
+        return (double)window * n;
+    full = last - window; /* rows that see the whole window */
+    return (first + window) / 2 * (n - full) + full * window;
+}
+
+/* Positions that some of the rows see. */
+static double touched(int start, int n, int window)
+{
+    int all = start + n;
+    return window > 0 && all > window + n - 1 ? window + n - 1 : all;
+}
+
+/* ---- a step ---- */
+
+static double touched_experts(const struct decoder_cost *cost, double n_rows)
+{
+    double used = (double)cost->n_experts_used / cost->n_experts;
+    return 1 - pow(1 - used, n_rows);
+}
+
+struct step_cost decoder_step_cost(const struct decoder_cost *cost, const struct decoder_config *c,
+                                   const struct cost_kv *kv, const struct cost_step *step)
+{
+    double n_rows = (double)step->n_seqs * step->n_rows, n_out = (double)step->n_seqs * step->n_out;
+    struct step_cost out = {.weight_bytes = cost->layer_bytes + n_rows * cost->embd_row_bytes};
+    add_macs(&out.weight_macs, &cost->row, n_rows);
+    add_macs(&out.weight_macs, &cost->tail, n_out);
+    add_macs(&out.weight_macs, &cost->head, n_out);
+    if (step->n_out > 0)
+        out.weight_bytes += cost->head_bytes;
+    if (cost->n_experts > 0)
+        out.weight_bytes += cost->expert_bytes * touched_experts(cost, n_rows);
+    for (int g = 0; g < kv->n_groups; g++) {
+        const struct kv_group_spec *spec = &kv->groups[g];
+        double products_of_pair = (double)c->n_heads * (spec->k_dim + spec->v_dim) * spec->n_layers;
+        out.kv_bytes += step->n_seqs * kv->position_bytes[g] * touched(step->start, step->n_rows, spec->window);
+        out.attention_macs += step->n_seqs * products_of_pair * seen(step->start, step->n_rows, spec->window);
+    }
+    return out;
+}
