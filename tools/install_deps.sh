@@ -10,7 +10,7 @@ build_apt="cmake ninja-build gcc libc6-dev pkg-config libuv1-dev libjson-c-dev l
 test_apt="libcmocka-dev python3-venv clang-format binutils g++"
 mlx_apt="g++ python3-venv"
 arm64_apt="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
-avx512_apt="bochs bochs-term bochsbios vgabios binutils"
+avx512_apt="bochs bochs-term vgabios binutils"
 build_brew="cmake ninja pkg-config libuv json-c openssl@3 xxhash utf8proc python@3 mlx"
 test_brew="cmocka clang-format"
 
