@@ -9,7 +9,7 @@ VENV  := $(BUILD)/venv
 MLX_VERSION := 0.32.4
 MLX_WHEEL ?= mlx-cpu
 
-.PHONY: all build mlx serve test unit e2e check cross-check arm64-check format asan tsan fuzz fuzz-all bench growth oracle docs soak models deps test-deps clean help
+.PHONY: all build mlx serve test unit e2e check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -45,6 +45,9 @@ cross-check: build ## compile everything for the other platforms (Linux and macO
 
 arm64-check: ## compile the tests of the arm64 kernels and run them under qemu (Debian, x86-64)
 	@tools/arm64_check.py --jobs $(JOBS) || test $$? -eq 77
+
+avx512-check: test-deps ## run the tests of the AVX-512 kernels on a processor that Bochs emulates (Debian, x86-64)
+	@tools/avx512_check.py --build $(BUILD) --jobs $(JOBS) || test $$? -eq 77
 
 mlx: build ## bring MLX and build the mlx backend; MLX_WHEEL=mlx-cuda-13 for NVIDIA
 	@tools/install_deps.sh mlx

@@ -21,9 +21,10 @@ import subprocess
 import sys
 import time
 
+from emulation import SKIPPED, Missing, apt_settings, count_results, run
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMPILER, EMULATOR, LIBC = "aarch64-linux-gnu-gcc", "qemu-aarch64", "/usr/aarch64-linux-gnu"
-SKIPPED = 77
 # Program, pattern of tests, processor. `max` has SDOT and SMMLA, a neoverse-n1 no SMMLA, a cortex-a53 neither. The slow
 # ones first; what reference kernels compute is tested on the machine's own processor.
 RUNS = [
@@ -39,18 +40,6 @@ RUNS = [
     ("test_backend_cpu", "test_kernel*", "max"),
     ("test_backend_cpu", "test_embedding_is_exact", "max"),
 ]
-
-
-class Missing(Exception):
-    """Something that is not the code's fault: the check is skipped."""
-
-
-def run(command, what, **options):
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, errors="replace", **options)
-    if done.returncode:
-        lines = (done.stderr.strip() or done.stdout.strip()).split("\n")
-        raise Missing(f"{what} fails: {lines[-1][:300]}")
-    return done.stdout
 
 
 def have_tools():
@@ -70,26 +59,6 @@ def get_tools(installed_only):
 
 # ---- the libraries ----
 
-def apt_settings(folder):
-    """For apt-get -c: the machine's package sources, proxies and keys, but its own state, and no hooks of the machine."""
-    for name in ("state/lists/partial", "cache/archives/partial", "log"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "state" / "status").touch()
-    sources = os.environ.get("ARM64_SOURCES")
-    lines = ["#clear APT::Architectures;", 'APT::Architectures { "arm64"; };', 'APT::Architecture "arm64";',
-             "#clear APT::Update::Pre-Invoke;", "#clear APT::Update::Post-Invoke;",
-             "#clear APT::Update::Post-Invoke-Success;", f'Dir::State "{folder}/state";', 'Dir::State::lists "lists";',
-             f'Dir::State::status "{folder}/state/status";', f'Dir::Cache "{folder}/cache";', f'Dir::Log "{folder}/log";',
-             'Debug::NoLocking "1";', 'Acquire::Languages "none";', 'Acquire::Retries "2";']
-    if os.geteuid() == 0:
-        lines.append('APT::Sandbox::User "root";')  # the usual user cannot write in this folder
-    if sources:
-        lines += [f'Dir::Etc::SourceList "{pathlib.Path(sources).resolve()}";', 'Dir::Etc::SourceParts "/dev/null";']
-    settings = folder / "apt.conf"
-    settings.write_text("\n".join(lines) + "\n")
-    return settings
-
-
 def wanted_libraries():
     text = (ROOT / "tools" / "install_deps.sh").read_text()
     packages = " ".join(re.findall(r'^(?:build|test)_apt="([^"]*)"', text, flags=re.M)).split()
@@ -102,7 +71,8 @@ def get_libraries(build):
     stamp = sysroot / ".packages"
     if stamp.exists() and stamp.read_text() == " ".join(packages):
         return sysroot
-    settings = apt_settings(build / "apt")
+    sources = os.environ.get("ARM64_SOURCES")
+    settings = apt_settings(build / "apt", "arm64", sources and pathlib.Path(sources).resolve())
     run(["apt-get", "-c", settings, "update", "-qq"], "reading the lists of arm64 packages")
     try:
         depends = run(["apt-cache", "-c", settings, "depends", *packages], "looking for arm64 packages")
@@ -165,9 +135,7 @@ def run_test(build, sysroot, program, pattern, processor):
     if "unable to find CPU model" in text:
         print(f"arm64 {processor}: left out, this qemu is too old for it", flush=True)
         return 0, 0
-    passed = int(([0] + re.findall(r"\[  PASSED  \] (\d+) test", text))[-1])
-    failed = int(([0] + re.findall(r"\[  FAILED  \] (\d+) test", text))[-1])
-    failed = failed or int(done.returncode != 0 or passed == 0)
+    passed, failed = count_results(text, done.returncode)
     name = f"{program} {pattern or ''}".strip()
     print(f"arm64 {processor}: {name}: {passed} passed, {failed} failed in {time.monotonic() - began:.0f} s", flush=True)
     if failed:

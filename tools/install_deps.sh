@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs missing system packages: `build` for the program, `test` for its tests, `mlx` for its mlx backend, `arm64` for
-# compiling and running tests for arm64 on another processor (apt only). Quiet and quick when nothing is missing.
+# compiling and running tests for arm64 on another processor, `avx512` for emulating a processor with AVX-512 (both apt
+# only). Quiet and quick when nothing is missing.
 set -eu
 
 what="${1:-build}"
@@ -9,6 +10,7 @@ build_apt="cmake ninja-build gcc libc6-dev pkg-config libuv1-dev libjson-c-dev l
 test_apt="libcmocka-dev python3-venv clang-format binutils g++"
 mlx_apt="g++ python3-venv"
 arm64_apt="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+avx512_apt="bochs bochs-term vgabios binutils"
 build_brew="cmake ninja pkg-config libuv json-c openssl@3 xxhash utf8proc python@3 mlx"
 test_brew="cmocka clang-format"
 
@@ -47,7 +49,7 @@ with_brew() {
 
 if command -v apt-get >/dev/null 2>&1; then
     # shellcheck disable=SC2086
-    case "$what" in build) with_apt $build_apt ;; test) with_apt $build_apt $test_apt ;; arm64) with_apt $arm64_apt ;; mlx) with_apt $mlx_apt ;; esac
+    case "$what" in build) with_apt $build_apt ;; test) with_apt $build_apt $test_apt ;; arm64) with_apt $arm64_apt ;; avx512) with_apt $avx512_apt ;; mlx) with_apt $mlx_apt ;; esac
 elif command -v brew >/dev/null 2>&1; then
     # shellcheck disable=SC2086
     case "$what" in build) with_brew $build_brew ;; test) with_brew $build_brew $test_brew ;; mlx) with_brew mlx ;; esac

@@ -2,11 +2,11 @@
 """Builds one configuration and runs its tests, then prints `N passed, N failed, N skipped`.
 
 Suites: the C unit tests and the replayed fuzz corpora (ctest), the live comparisons with reference implementations
-(tests/parity/check_*.py), the house rules (tools/check), the arm64 kernels under qemu (tools/arm64_check.py), compiling for
-other systems (tools/cross_check.py), the end-to-end tests (pytest in tests/e2e), on the cpu backend and, where it was built,
-on mlx. With --suite sanitizer the comparisons, the rules and arm64, which say nothing more
-under a sanitizer, are left out. Where the environment has CI set, what the arm64 kernels need is installed; elsewhere they
-are skipped without it.
+(tests/parity/check_*.py), the house rules (tools/check), the arm64 kernels under qemu (tools/arm64_check.py), the AVX-512
+kernels in Bochs (tools/avx512_check.py), compiling for other systems (tools/cross_check.py), the end-to-end tests (pytest in
+tests/e2e), on the cpu backend and, where it was built, on mlx. With --suite sanitizer the comparisons, the rules and the
+emulated kernels, which say nothing more under a sanitizer, are left out. Where the environment has CI set, what emulation
+needs is installed; elsewhere those tests are skipped without it.
 """
 import argparse
 import os
@@ -87,14 +87,14 @@ def house_rules(arguments, tally):
     tally.add("make check", int(match.group(1)) if match else 0, int(match.group(2)) if match else 1)
 
 
-def arm64_kernels(arguments, tally):
-    headline("arm64 kernels under qemu")
-    command = [sys.executable, ROOT / "tools" / "arm64_check.py", "--build", arguments.build / "arm64", "--jobs", arguments.jobs]
+def emulated_kernels(arguments, tally, name, build):
+    headline(f"{name} kernels, emulated")
+    command = [sys.executable, ROOT / "tools" / f"{name}_check.py", "--build", build, "--jobs", arguments.jobs]
     done = run(command + ([] if os.environ.get("CI") else ["--installed"]), capture_output=True)
     print(done.stdout.strip()[-8000:], done.stderr[-2000:], flush=True)
-    match = re.search(r"^arm64: (\d+) passed, (\d+) failed", done.stdout, flags=re.M)
+    match = re.search(rf"^{name}: (\d+) passed, (\d+) failed", done.stdout, flags=re.M)
     passed, failed = (int(n) for n in match.groups()) if match else (0, int(done.returncode != SKIPPED))
-    tally.add("arm64 kernels", passed, failed, int(done.returncode == SKIPPED))
+    tally.add(f"{name} kernels", passed, failed, int(done.returncode == SKIPPED))
 
 
 def cross_check(arguments, tally):
@@ -150,7 +150,8 @@ def main():
     if arguments.suite == "all":
         comparisons(arguments, tally)
         house_rules(arguments, tally)
-        arm64_kernels(arguments, tally)
+        emulated_kernels(arguments, tally, "arm64", arguments.build / "arm64")
+        emulated_kernels(arguments, tally, "avx512", arguments.build)
         cross_check(arguments, tally)
     end_to_end(arguments, tally)
     if has_mlx(arguments):

@@ -3,6 +3,7 @@
 #include "tests/support/model_vectors.h"
 
 #include "base/array.h"
+#include "tests/support/emulated.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,7 +44,11 @@ static void check_kernels(enum cpu_kernels kernels)
     static const char *const models[] = {"llama-plain", "qwen3", "gemma2"}; /* between them, all ops of a layer */
     struct cpu_backend_options o = {.kernels = kernels, .n_threads = 1};
     struct error err = {0};
+    if (!kernels_wanted(kernels))
+        return;
     struct backend *be = cpu_backend_create(&o, &err);
+    if (!be && kernels_required(kernels))
+        fail_msg("%s", err.msg);
     if (!be) {
         assert_int_equal(err.code, ERR_UNSUPPORTED);
         print_message("skip: %s\n", err.msg);
