@@ -2,6 +2,7 @@
 #ifndef TANDEM_BASE_SYS_MEMORY_H
 #define TANDEM_BASE_SYS_MEMORY_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct sys_memory {
@@ -12,5 +13,10 @@ struct sys_memory {
 struct sys_memory sys_memory(void);
 uint64_t sys_memory_resident(void); /* of this process */
 int sys_open_descriptors(void);     /* of this process; -1 when the system does not say */
+
+/* A hint, before the memory is touched: large pages suit it, since it is read through again and again and should not
+ * wait for address translation. p is aligned to SYS_LARGE_PAGE. */
+#define SYS_LARGE_PAGE ((size_t)2 << 20)
+void sys_prefer_large_pages(void *p, size_t size);
 
 #endif

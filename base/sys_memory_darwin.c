@@ -40,3 +40,10 @@ int sys_open_descriptors(void)
     free(list);
     return size <= 0 ? -1 : size / (int)PROC_PIDLISTFD_SIZE; /* libproc says 0 when it fails */
 }
+
+/* Pages of arm64 have 16 KiB, and the system gives no larger ones on request. */
+void sys_prefer_large_pages(void *p, size_t size)
+{
+    (void)p;
+    (void)size;
+}

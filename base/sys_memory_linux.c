@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static struct sys_memory system_memory(void)
@@ -64,4 +65,9 @@ int sys_open_descriptors(void)
     }
     closedir(dir);
     return n;
+}
+
+void sys_prefer_large_pages(void *p, size_t size)
+{
+    madvise(p, size, MADV_HUGEPAGE); /* fails where the kernel has none: nothing is lost */
 }

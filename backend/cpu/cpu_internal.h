@@ -60,6 +60,20 @@ void *cpu__fail(struct cpu_backend *be, enum error_code code, const char *what);
  * is marked so. Engine's thread only. */
 NODISCARD bool cpu__scratch(struct cpu_backend *be, size_t size);
 
+/* ---- memory of weights ---- */
+
+/* Weights lie one behind the other in chunks of large pages; a chunk goes when its last weight does. */
+struct weight_chunk {
+    struct weight_chunk *next;
+    uint8_t *data;
+    size_t size, used;
+    size_t n_weights;
+};
+
+/* size bytes, CPU_ALIGN-aligned, uninitialized, in *chunk; NULL: no memory. cpu_weight_memory.c */
+void *cpu__weight_alloc(struct cpu_backend *be, size_t size, struct weight_chunk **chunk);
+void cpu__weight_release(struct cpu_backend *be, struct weight_chunk *chunk); /* one weight of it; NULL is fine */
+
 /* ---- KV pages ---- */
 
 /* Page layout, for each layer, then each KV head of a group:
@@ -81,7 +95,7 @@ struct weight_part {
     struct group_quant quant; /* of type GROUPED */
     bool packed;              /* data is panels (cpu_pack.h) of the table's pack_rows; else rows as in the file */
     const uint8_t *data;
-    void *owned; /* data when it is not the file's */
+    struct weight_chunk *chunk; /* that data lies in; NULL: it is the file's, or the weight's vector */
     size_t first_row, n_rows;
 };
 
@@ -89,7 +103,7 @@ struct weight {
     size_t n_out, n_in;
     struct weight_part *parts; /* [n_parts] */
     int n_parts;
-    float *vector; /* [n_in] of a weight of one row, else NULL */
+    float *vector; /* [n_in] of a weight of one row, owned; else NULL */
     struct weight_info info;
     char layout[96];
 };
@@ -113,6 +127,7 @@ struct cpu_backend {
     int n_threads;
     char description[64];
     bool has_quantized; /* some weight wants quantized activations: norms make them at once */
+    struct weight_chunk *chunks;
 
     struct kv_group groups[KV_MAX_GROUPS];
     int n_groups;

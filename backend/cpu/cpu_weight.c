@@ -82,8 +82,8 @@ static bool pack_part(struct cpu_backend *be, struct weight *w, struct weight_pa
     size_t n_panels = (part->n_rows + (size_t)rows - 1) / (size_t)rows;
     size_t size;
     uint8_t *panels = NULL;
-    if (size_mul(panel_size, n_panels, &size) && size < SIZE_MAX - CPU_ALIGN)
-        panels = aligned_alloc(CPU_ALIGN, (size + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN);
+    if (size_mul(panel_size, n_panels, &size))
+        panels = cpu__weight_alloc(be, size, &part->chunk);
     if (!panels)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for a weight of %zu by %zu.", part->n_rows, w->n_in);
     struct pack_args args = {.type = part->type,
@@ -96,7 +96,6 @@ static bool pack_part(struct cpu_backend *be, struct weight *w, struct weight_pa
                              .n_panels = n_panels,
                              .dst = panels};
     pool_run(be->pool, pack_tile, &args, (int)((n_panels + args.panels_per_tile - 1) / args.panels_per_tile));
-    part->owned = panels;
     part->data = panels;
     part->packed = true;
     w->info.resident_size += size;
@@ -110,13 +109,14 @@ static bool lies_aligned(const struct tensor_view *v)
     return info->quantized || info->block_size < 2 || (uintptr_t)v->data % (size_t)info->block_size == 0;
 }
 
-static bool copy_part(struct weight *w, struct weight_part *part, size_t size, struct error *err)
+static bool copy_part(struct cpu_backend *be, const struct weight *w, struct weight_part *part, size_t size,
+                      struct error *err)
 {
-    part->owned = aligned_alloc(CPU_ALIGN, (size + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN);
-    if (!part->owned)
+    void *copy = cpu__weight_alloc(be, size, &part->chunk);
+    if (!copy)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for a weight of %zu by %zu.", part->n_rows, w->n_in);
-    memcpy(part->owned, part->data, size);
-    part->data = part->owned;
+    memcpy(copy, part->data, size);
+    part->data = copy;
     return true;
 }
 
@@ -134,7 +134,7 @@ static bool add_part(struct cpu_backend *be, struct weight *w, const struct tens
     if (v->type == DTYPE_GROUPED)
         w->info.resident_size += group_scales_size(&v->quant, rows_of(v), cols_of(v));
     if (!lies_aligned(v))
-        return copy_part(w, part, v->size, err);
+        return copy_part(be, w, part, v->size, err);
     w->info.mapped = true;
     return true;
 }
@@ -150,8 +150,7 @@ static bool make_vector(struct weight *w, const struct tensor_view *v, struct er
     tensor_row_to_f32(v, 0, w->vector);
     w->n_out = 1;
     w->n_parts = 1;
-    w->parts[0] =
-        (struct weight_part){.type = DTYPE_F32, .data = (const uint8_t *)w->vector, .owned = w->vector, .n_rows = 1};
+    w->parts[0] = (struct weight_part){.type = DTYPE_F32, .data = (const uint8_t *)w->vector, .n_rows = 1};
     w->info.resident_size = w->n_in * sizeof(float);
     return true;
 }
@@ -252,11 +251,11 @@ struct weight *cpu__weight_create(struct backend *base, const struct tensor_view
 
 void cpu__weight_free(struct backend *base, struct weight *w)
 {
-    (void)base;
     if (!w)
         return;
     for (int i = 0; i < w->n_parts; i++)
-        free(w->parts[i].owned);
+        cpu__weight_release(cpu__of(base), w->parts[i].chunk);
+    free(w->vector);
     free(w->parts);
     free(w);
 }
