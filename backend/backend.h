@@ -42,7 +42,9 @@ struct weight_info {
 
 /* ---- KV cache ---- */
 
-enum kv_type { KV_F32, KV_F16, KV_TYPE_COUNT };
+/* KV_Q8: each position's K and V of a head in groups of KV_GROUP elements: int8 codes and one f16 scale. */
+enum kv_type { KV_F32, KV_F16, KV_Q8, KV_TYPE_COUNT };
+#define KV_GROUP 32
 
 /* Layers of equal shape and equal retention. A page holds page_tokens consecutive positions of one sequence for all
  * layers of its group; its inner layout is the backend's. */
@@ -281,8 +283,9 @@ NODISCARD struct backend *cpu_backend_create(const struct cpu_backend_options *o
 const char *cpu_layout_of(const struct tensor_view *t);
 NODISCARD bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *err);
 NODISCARD bool kv_type_parse(const char *name, enum kv_type *out, struct error *err);
-const char *kv_type_name(enum kv_type type); /* "f16" */
-size_t kv_type_size(enum kv_type type);      /* bytes of one element */
+const char *kv_type_name(enum kv_type type);       /* "f16" */
+size_t kv_vector_size(enum kv_type type, int dim); /* bytes of one position's K or V of a head, scales included */
+size_t kv_position_size(const struct kv_group_spec *spec); /* bytes of a position in all layers of the group */
 
 /* ---- the mlx backend ---- */
 

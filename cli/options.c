@@ -84,7 +84,7 @@ static const struct option table[] = {
      "prompt tokens of one sequence in a step; 0: as many as fit"},
     {"kv-memory", OPTION_SIZE, S | R | E, AT(kv_memory), 0, 1e15, "0", "SIZE",
      "memory for KV pages; 0: a quarter of what is left"},
-    {"kv-type", OPTION_STR, S | R | I | E | B, AT(kv_type), 0, 0, "f16", "TYPE", "f32 or f16"},
+    {"kv-type", OPTION_STR, S | R | I | E | B, AT(kv_type), 0, 0, "f16", "TYPE", "f32, f16 or, on the cpu backend, q8"},
     {"prefix-cache", OPTION_BOOL, S | E, AT(prefix_cache), 0, 0, "on", NULL, "reuse KV pages of equal prefixes"},
     {"threads", OPTION_INT, S | R | E, AT(threads), 0, 256, "0", "N", "kernel threads; 0: as many as may be used"},
     {"backend", OPTION_STR, S | R | E | B, AT(backend), 0, 0, "auto", "NAME",

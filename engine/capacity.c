@@ -47,10 +47,9 @@ size_t engine_kv_bytes(const struct decoder_config *config, enum kv_type type, i
     size_t total = 0;
     for (int g = 0; g < n_groups; g++) {
         const struct kv_group_spec *spec = &groups[g];
-        size_t position = (size_t)spec->n_layers * (size_t)spec->n_kv_heads * (size_t)(spec->k_dim + spec->v_dim) *
-                          kv_type_size(type);
         size_t blocks = live_blocks(n_tokens, spec->window, ENGINE_DEFAULT_BATCH_TOKENS, (uint32_t)page_tokens), bytes;
-        if (!size_mul(position * (size_t)page_tokens, blocks, &bytes) || !size_add(total, bytes, &total)) {
+        if (!size_mul(kv_position_size(spec) * (size_t)page_tokens, blocks, &bytes) ||
+            !size_add(total, bytes, &total)) {
             return SIZE_MAX;
         }
     }

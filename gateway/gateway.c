@@ -157,8 +157,7 @@ static size_t kv_useful_size(const struct served_model *m, enum kv_type type)
     int n = decoder_kv_groups(&m->config, type, groups, layer_group, layer_index);
     size_t token_size = 0;
     for (int i = 0; i < n; i++) {
-        token_size += (size_t)groups[i].n_layers * (size_t)groups[i].n_kv_heads *
-                      (size_t)(groups[i].k_dim + groups[i].v_dim) * kv_type_size(type);
+        token_size += kv_position_size(&groups[i]);
     }
     size_t context = m->options.max_context ? m->options.max_context : (size_t)m->config.n_context;
     size_t sequences = m->options.max_sequences ? m->options.max_sequences : DEFAULT_SEQUENCES;

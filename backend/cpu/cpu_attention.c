@@ -1,17 +1,30 @@
-/* Attention over pages. One tile is up to TILE_TOKENS consecutive rows of a sequence and one KV head, with all query
- * heads that share it. A query's pages are reduced in order, each as one block (see cpu_kernels.h), so its bits depend
- * on its position and the pages only. Pages that all rows of a tile see wholly are computed for all queries at once;
- * those at the borders of causality and window row by row. */
+/* Attention over pages. A tile is a few consecutive rows of a sequence and one KV head, with all query heads that share
+ * it. Keys are reduced page by page (cpu_kernels.h), and pages in stretches of SPLIT_PAGES, each of which begins from
+ * nothing; stretches are joined in order. So what a query gets depends on its position and the pages only, and the
+ * stretches of a long sequence may be computed at the same time:
+ *
+ *     pages      | 0 ... 15 | 16 ... 31 | 32 ... 40 |
+ *     stretches      s0          s1          s2           out = ((sink + s0) + s1) + s2 */
 #include "backend/cpu/cpu_internal.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
-#define TILE_TOKENS 8
+/* Rows of a tile: as many as make its queries this many, at most TILE_MAX_ROWS. With a page they fit the first-level
+ * cache. */
+#define TILE_QUERIES  24
+#define TILE_MAX_ROWS 16
+#define SPLIT_PAGES   16 /* 512 positions: less would be joined too often, more would balance few threads badly */
 
-struct attention_tile {
+/* Keys of stretches that one call computes: all of a tile's, or one. */
+struct tile {
     const struct batch_seq *seq;
-    int first, n; /* rows of the sequence */
+    int first, n;              /* rows of the sequence */
+    int first_split, n_splits; /* that its rows see something of */
+    atomic_int *n_left;        /* [n_kv_heads] stretches to come; NULL: one task computes all of them */
+    float *partial;            /* [n_kv_heads, n_splits] states, when there are several tasks */
+    int first_task;            /* its tasks: n_kv_heads, or n_kv_heads * n_splits */
 };
 
 struct attention_args {
@@ -21,8 +34,10 @@ struct attention_args {
     const struct tensor *q;
     struct tensor *out;
     const struct attention_params *p;
-    struct attention_tile *tiles; /* [n_tiles] */
-    int n_tiles;
+    int n_shared, tile_rows; /* query heads of a KV head */
+    size_t v_stride;
+    struct tile *tiles; /* [n_tiles] */
+    int n_tiles, n_tasks;
 };
 
 /* Positions [first, end) that a query sees. */
@@ -41,136 +56,258 @@ static struct span visible(const struct attention_args *a, const struct batch_se
     return s;
 }
 
-/* ---- one tile ---- */
+/* ---- states: acc, m, l of a tile's queries ---- */
 
-struct tile_state {
-    int n_tokens, n_shared; /* rows; query heads of a KV head */
-    struct span spans[TILE_TOKENS];
-    struct attention_query *queries; /* [n_tokens, n_shared] */
+static size_t state_floats(const struct attention_args *a, int n_rows)
+{
+    return (size_t)(n_rows * a->n_shared) * (a->v_stride + 2);
+}
+
+/* at: [state_floats] */
+static void state_open(const struct attention_args *a, float *at, int n, struct attention_queries *out)
+{
+    out->n = n;
+    out->v_stride = a->v_stride;
+    out->acc = at;
+    out->m = at + (size_t)n * a->v_stride;
+    out->l = out->m + n;
+}
+
+static void state_clear(const struct attention_queries *s)
+{
+    memset(s->acc, 0, (size_t)s->n * s->v_stride * sizeof(float));
+    for (int i = 0; i < s->n; i++) {
+        s->m[i] = -INFINITY;
+        s->l[i] = 0;
+    }
+}
+
+/* A sink is a logit without a value: as if it had been the first key. */
+static void state_begin(const struct attention_args *a, int head, const struct attention_queries *s)
+{
+    state_clear(s);
+    for (int i = 0; a->p->sinks && i < s->n; i++) {
+        s->m[i] = a->p->sinks[head * a->n_shared + i % a->n_shared];
+        s->l[i] = 1;
+    }
+}
+
+/* ---- scratch of a thread ---- */
+
+struct scratch {
+    float *q, *scores, *keep, *total, *part;
+    int *first, *end;
+    struct span *spans; /* [rows] */
 };
 
-static size_t state_size(const struct attention_params *p)
+static size_t scratch_size(const struct attention_args *a, struct scratch *s, uint8_t *base)
 {
-    size_t n_queries = (size_t)(p->n_heads / p->n_kv_heads) * TILE_TOKENS;
-    size_t floats = (size_t)(p->k_dim + p->v_dim) + 32; /* each part rounded up to a cache line */
-    return n_queries * (sizeof(struct attention_query) + floats * sizeof(float)) + CPU_ALIGN;
+    size_t rows = (size_t)a->tile_rows, n = rows * (size_t)a->n_shared, at = 0;
+    size_t sizes[] = {n * (size_t)a->p->k_dim * sizeof(float),
+                      2 * n * CPU_PAGE_TOKENS * sizeof(float),
+                      n * sizeof(float),
+                      state_floats(a, a->tile_rows) * sizeof(float),
+                      state_floats(a, a->tile_rows) * sizeof(float),
+                      n * sizeof(int),
+                      n * sizeof(int),
+                      rows * sizeof(struct span)};
+    uint8_t *parts[sizeof(sizes) / sizeof(sizes[0])];
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        parts[i] = base ? base + at : NULL;
+        at += (sizes[i] + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN;
+    }
+    if (s)
+        *s = (struct scratch){(float *)parts[0], (float *)parts[1], (float *)parts[2], (float *)parts[3],
+                              (float *)parts[4], (int *)parts[5],   (int *)parts[6],   (struct span *)parts[7]};
+    return at;
 }
 
-static size_t line_floats(int n)
-{
-    return ((size_t)n + 15) / 16 * 16;
-}
+/* ---- one stretch ---- */
 
-static void begin(const struct attention_args *a, const struct attention_tile *tile, int head, void *scratch,
-                  struct tile_state *s)
+static void load_queries(const struct attention_args *a, const struct tile *tile, int head, const struct scratch *s)
 {
-    const struct attention_params *p = a->p;
-    size_t k_dim = (size_t)p->k_dim, v_dim = (size_t)p->v_dim;
-    float *floats = scratch;
-    s->n_tokens = tile->n;
-    s->n_shared = p->n_heads / p->n_kv_heads;
-    size_t n_queries = (size_t)s->n_tokens * (size_t)s->n_shared;
-    s->queries = (struct attention_query *)(floats + n_queries * (line_floats(p->k_dim) + line_floats(p->v_dim)));
+    size_t k_dim = (size_t)a->p->k_dim, n = (size_t)a->n_shared * k_dim;
     for (int t = 0; t < tile->n; t++) {
-        s->spans[t] = visible(a, tile->seq, tile->first + t);
         size_t row = (size_t)(tile->seq->first_row + tile->first + t);
-        for (int i = 0; i < s->n_shared; i++) {
-            int h = head * s->n_shared + i;
-            const float *q = a->q->f32 + row * (size_t)a->q->n_cols + (size_t)h * k_dim;
-            float *scaled = floats, *acc = floats + line_floats(p->k_dim);
-            floats = acc + line_floats(p->v_dim);
-            for (size_t d = 0; d < k_dim; d++)
-                scaled[d] = q[d] * p->scale;
-            memset(acc, 0, v_dim * sizeof(float));
-            /* A sink is a logit without a value: as if it had been the first key. */
-            s->queries[t * s->n_shared + i] = (struct attention_query){
-                .q = scaled,
-                .acc = acc,
-                .m = p->sinks ? p->sinks[h] : -INFINITY,
-                .l = p->sinks ? 1.0f : 0.0f,
-            };
-        }
+        const float *q = a->q->f32 + row * (size_t)a->q->n_cols + (size_t)head * n;
+        for (size_t d = 0; d < n; d++)
+            s->q[(size_t)t * n + d] = q[d] * a->p->scale;
+        s->spans[t] = visible(a, tile->seq, tile->first + t);
     }
 }
 
-static void run_page(const struct attention_args *a, const struct tile_state *s, const uint8_t *data, int page)
+static int clamp(int x, int low, int high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+static struct kv_head page_of(const struct attention_args *a, const struct tile *tile, int page, int head)
+{
+    return cpu__kv_head(a->group, tile->seq->pages[a->group_index][page], a->layer, head);
+}
+
+static void run_page(const struct attention_args *a, const struct tile *tile, int head, const struct scratch *s,
+                     int page, const uint8_t *next, const struct attention_queries *queries)
 {
     const struct kv_group_spec *spec = &a->group->spec;
-    int start = page * CPU_PAGE_TOKENS;
-    struct attention_block block = {
-        .k = data,
-        .v = data + (size_t)spec->k_dim * CPU_PAGE_TOKENS * kv_type_size(spec->type),
-        .type = spec->type,
-        .k_dim = spec->k_dim,
-        .v_dim = spec->v_dim,
-        .softcap = a->p->softcap,
-    };
-    bool whole = true;
-    for (int t = 0; t < s->n_tokens; t++)
-        whole = whole && s->spans[t].first <= start && s->spans[t].end >= start + CPU_PAGE_TOKENS;
-    if (whole) {
-        block.end = CPU_PAGE_TOKENS;
-        a->be->kernels->attention(&block, s->queries, s->n_tokens * s->n_shared);
-        return;
+    int start = page * CPU_PAGE_TOKENS, low = CPU_PAGE_TOKENS, high = 0;
+    for (int i = 0; i < queries->n; i++) {
+        const struct span *span = &s->spans[i / a->n_shared];
+        s->first[i] = clamp(span->first - start, 0, CPU_PAGE_TOKENS);
+        s->end[i] = clamp(span->end - start, 0, CPU_PAGE_TOKENS);
+        low = s->first[i] < low ? s->first[i] : low;
+        high = s->end[i] > high ? s->end[i] : high;
     }
-    for (int t = 0; t < s->n_tokens; t++) {
-        int first = s->spans[t].first - start, end = s->spans[t].end - start;
-        block.first = first > 0 ? first : 0;
-        block.end = end < CPU_PAGE_TOKENS ? end : CPU_PAGE_TOKENS;
-        if (block.first < block.end)
-            a->be->kernels->attention(&block, s->queries + t * s->n_shared, s->n_shared);
+    if (low >= high)
+        return;
+    struct kv_head kv = page_of(a, tile, page, head);
+    struct attention_page block = {.type = spec->type,
+                                   .k_dim = spec->k_dim,
+                                   .v_dim = spec->v_dim,
+                                   .k = kv.k,
+                                   .v = kv.v,
+                                   .k_scales = kv.k_scales,
+                                   .v_scales = kv.v_scales,
+                                   .next = next,
+                                   .first = low,
+                                   .end = high,
+                                   .softcap = a->p->softcap};
+    a->be->kernels->attend(&block, queries);
+}
+
+/* Pages of the stretch that rows of the tile see: spans move forward from row to row. */
+static void run_split(const struct attention_args *a, const struct tile *tile, int head, const struct scratch *s,
+                      int split, float *state)
+{
+    struct attention_queries queries = {
+        .q = s->q, .first = s->first, .end = s->end, .scores = s->scores, .keep = s->keep};
+    state_open(a, state, tile->n * a->n_shared, &queries);
+    state_clear(&queries);
+    int first = s->spans[0].first / CPU_PAGE_TOKENS, end = (s->spans[tile->n - 1].end - 1) / CPU_PAGE_TOKENS + 1;
+    first = first > split * SPLIT_PAGES ? first : split * SPLIT_PAGES;
+    end = end < (split + 1) * SPLIT_PAGES ? end : (split + 1) * SPLIT_PAGES;
+    for (int page = first; page < end; page++) {
+        bool last = page + 1 == end; /* then the next head's first one is likely to come */
+        const uint8_t *next = page_of(a, tile, last ? first : page + 1, last ? (head + 1) % a->p->n_kv_heads : head).k;
+        run_page(a, tile, head, s, page, next, &queries);
     }
 }
 
-static void finish(const struct attention_args *a, const struct attention_tile *tile, int head,
-                   const struct tile_state *s)
+/* ---- output ---- */
+
+static void finish(const struct attention_args *a, const struct tile *tile, int head,
+                   const struct attention_queries *state)
 {
     size_t v_dim = (size_t)a->p->v_dim;
-    for (int t = 0; t < s->n_tokens; t++) {
-        size_t row = (size_t)(tile->seq->first_row + tile->first + t);
-        float *out = a->out->f32 + row * (size_t)a->out->n_cols + (size_t)(head * s->n_shared) * v_dim;
-        for (int i = 0; i < s->n_shared; i++, out += v_dim) {
-            const struct attention_query *query = &s->queries[t * s->n_shared + i];
-            float inverse = 1.0f / query->l;
-            for (size_t d = 0; d < v_dim; d++)
-                out[d] = query->acc[d] * inverse;
-        }
+    for (int i = 0; i < state->n; i++) {
+        size_t row = (size_t)(tile->seq->first_row + tile->first + i / a->n_shared);
+        size_t h = (size_t)(head * a->n_shared + i % a->n_shared);
+        float *out = a->out->f32 + row * (size_t)a->out->n_cols + h * v_dim;
+        float inverse = 1.0f / state->l[i];
+        for (size_t d = 0; d < v_dim; d++)
+            out[d] = state->acc[(size_t)i * state->v_stride + d] * inverse;
     }
 }
 
-static void attention_tile(void *arg, int index, int thread)
+static void join_all(const struct attention_args *a, const struct tile *tile, int head, const struct scratch *s,
+                     float *parts)
+{
+    size_t size = state_floats(a, tile->n);
+    int n = tile->n * a->n_shared;
+    struct attention_queries total, part;
+    state_open(a, s->total, n, &total);
+    state_begin(a, head, &total);
+    for (int i = 0; i < tile->n_splits; i++) {
+        if (tile->n_left) {
+            state_open(a, parts + (size_t)i * size, n, &part);
+        } else {
+            run_split(a, tile, head, s, tile->first_split + i, s->part);
+            state_open(a, s->part, n, &part);
+        }
+        a->be->kernels->attend_join(&total, &part);
+    }
+    finish(a, tile, head, &total);
+}
+
+static const struct tile *tile_of(const struct attention_args *a, int task)
+{
+    int low = 0, high = a->n_tiles - 1; /* the last that begins at or before the task */
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (a->tiles[middle].first_task <= task)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &a->tiles[low];
+}
+
+/* All stretches of a tile and head, or one: then whoever computes the last one joins them. */
+static void run_task(void *arg, int task, int thread)
 {
     const struct attention_args *a = arg;
-    const struct attention_tile *tile = &a->tiles[index / a->p->n_kv_heads];
-    int head = index % a->p->n_kv_heads;
-    struct tile_state s;
-    begin(a, tile, head, cpu__thread_scratch(a->be, thread), &s);
-    int last = (s.spans[s.n_tokens - 1].end - 1) / CPU_PAGE_TOKENS; /* spans move forward from row to row */
-    for (int page = s.spans[0].first / CPU_PAGE_TOKENS; page <= last; page++) {
-        uint32_t at = tile->seq->pages[a->group_index][page];
-        run_page(a, &s, cpu__kv_head(a->group, at, a->layer, head), page);
+    const struct tile *tile = tile_of(a, task);
+    int local = task - tile->first_task, head = local % a->p->n_kv_heads, split = local / a->p->n_kv_heads;
+    struct scratch s;
+    scratch_size(a, &s, cpu__thread_scratch(a->be, thread));
+    load_queries(a, tile, head, &s);
+    if (!tile->n_left) {
+        join_all(a, tile, head, &s, NULL);
+        return;
     }
-    finish(a, tile, head, &s);
+    size_t size = state_floats(a, tile->n);
+    float *parts = tile->partial + (size_t)head * (size_t)tile->n_splits * size;
+    run_split(a, tile, head, &s, tile->first_split + split, parts + (size_t)split * size);
+    if (atomic_fetch_sub_explicit(&tile->n_left[head], 1, memory_order_acq_rel) == 1)
+        join_all(a, tile, head, &s, parts);
 }
 
 /* ---- the op ---- */
 
-/* Long sequences are cut into more rows per tile than short ones: never more than TILE_TOKENS. */
 static bool cut_tiles(struct cpu_backend *be, struct attention_args *a)
 {
     const struct batch *batch = be->batch;
     size_t n = 0;
     for (int s = 0; s < batch->n_seqs; s++)
-        n += (size_t)(batch->seqs[s].n_rows + TILE_TOKENS - 1) / TILE_TOKENS;
+        n += (size_t)((batch->seqs[s].n_rows + a->tile_rows - 1) / a->tile_rows);
     a->tiles = cpu__alloc(be, n * sizeof(*a->tiles));
-    if (!a->tiles)
-        return false;
-    for (int s = 0; s < batch->n_seqs; s++) {
+    for (int s = 0; a->tiles && s < batch->n_seqs; s++) {
         const struct batch_seq *seq = &batch->seqs[s];
-        for (int i = 0; i < seq->n_rows; i += TILE_TOKENS) {
+        for (int i = 0; i < seq->n_rows; i += a->tile_rows) {
             int left = seq->n_rows - i;
-            a->tiles[a->n_tiles++] = (struct attention_tile){seq, i, left < TILE_TOKENS ? left : TILE_TOKENS};
+            struct tile *tile = &a->tiles[a->n_tiles++];
+            *tile = (struct tile){.seq = seq, .first = i, .n = left < a->tile_rows ? left : a->tile_rows};
+            int positions = SPLIT_PAGES * CPU_PAGE_TOKENS;
+            tile->first_split = visible(a, seq, i).first / positions;
+            tile->n_splits = (visible(a, seq, i + tile->n - 1).end - 1) / positions + 1 - tile->first_split;
         }
+    }
+    return a->tiles != NULL;
+}
+
+static bool share_tile(struct cpu_backend *be, const struct attention_args *a, struct tile *tile)
+{
+    size_t n_heads = (size_t)a->p->n_kv_heads, n_states = n_heads * (size_t)tile->n_splits;
+    tile->n_left = cpu__alloc(be, n_heads * sizeof(*tile->n_left));
+    tile->partial = cpu__alloc(be, n_states * state_floats(a, tile->n) * sizeof(float));
+    for (size_t h = 0; tile->n_left && h < n_heads; h++)
+        atomic_init(&tile->n_left[h], tile->n_splits);
+    return tile->n_left && tile->partial;
+}
+
+/* Stretches become tasks where tiles alone are too few to keep the threads evenly busy. */
+#define TASKS_WANTED 4 /* of each thread */
+
+static bool plan_tasks(struct cpu_backend *be, struct attention_args *a)
+{
+    bool few = a->n_tiles * a->p->n_kv_heads < be->n_threads * TASKS_WANTED && be->n_threads > 1;
+    for (int i = 0; i < a->n_tiles; i++) {
+        struct tile *tile = &a->tiles[i];
+        bool shared = few && tile->n_splits > 1;
+        tile->first_task = a->n_tasks;
+        a->n_tasks += a->p->n_kv_heads * (shared ? tile->n_splits : 1);
+        if (shared && !share_tile(be, a, tile))
+            return false;
     }
     return true;
 }
@@ -196,14 +333,22 @@ struct tensor *cpu__attention(struct backend *base, int group, int layer, struct
         return NULL;
     if (!fits(be, group, layer, q, p))
         return cpu__fail(be, ERR_INTERNAL, "The attention does not fit its KV group.");
-    struct tensor *out = cpu__tensor(be, q->n_rows, p->n_heads * p->v_dim);
-    if (!out || !cpu__scratch(be, state_size(p)))
+    int n_shared = p->n_heads / p->n_kv_heads;
+    struct attention_args args = {.be = be,
+                                  .group = &be->groups[group],
+                                  .group_index = group,
+                                  .layer = layer,
+                                  .q = q,
+                                  .out = cpu__tensor(be, q->n_rows, p->n_heads * p->v_dim),
+                                  .p = p,
+                                  .n_shared = n_shared,
+                                  .tile_rows = clamp(TILE_QUERIES / n_shared, 1, TILE_MAX_ROWS),
+                                  .v_stride =
+                                      ((size_t)p->v_dim + ATTENTION_LANES - 1) / ATTENTION_LANES * ATTENTION_LANES};
+    if (!args.out || !cpu__scratch(be, scratch_size(&args, NULL, NULL)) || !cut_tiles(be, &args) ||
+        !plan_tasks(be, &args))
         return NULL;
-    struct attention_args args = {
-        .be = be, .group = &be->groups[group], .group_index = group, .layer = layer, .q = q, .out = out, .p = p};
-    if (!cut_tiles(be, &args))
-        return NULL;
-    pool_run(be->pool, attention_tile, &args, args.n_tiles * p->n_kv_heads);
-    be->memory.used = out->mark;
-    return out;
+    pool_run(be->pool, run_task, &args, args.n_tasks);
+    be->memory.used = args.out->mark;
+    return args.out;
 }

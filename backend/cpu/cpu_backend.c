@@ -25,29 +25,6 @@ bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *er
     return error_set(err, ERR_INVALID, "'%.40s' is no kernel set: auto, reference, avx2, avx512, neon or i8mm.", name);
 }
 
-static const char *const kv_type_names[KV_TYPE_COUNT] = {[KV_F32] = "f32", [KV_F16] = "f16"};
-
-bool kv_type_parse(const char *name, enum kv_type *out, struct error *err)
-{
-    for (int i = 0; i < KV_TYPE_COUNT; i++) {
-        if (strcmp(name, kv_type_names[i]) == 0) {
-            *out = (enum kv_type)i;
-            return true;
-        }
-    }
-    return error_set(err, ERR_INVALID, "'%.40s' is no type of KV cache: f32 or f16.", name);
-}
-
-const char *kv_type_name(enum kv_type type)
-{
-    return kv_type_names[type];
-}
-
-size_t kv_type_size(enum kv_type type)
-{
-    return type == KV_F16 ? 2 : 4;
-}
-
 /* ---- steps ---- */
 
 static bool step_begin(struct backend *base, const struct batch *batch, struct error *err)

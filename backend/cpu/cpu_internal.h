@@ -78,7 +78,9 @@ void cpu__weight_release(struct cpu_backend *be, struct weight_chunk *chunk); /*
 
 /* Page layout, for each layer, then each KV head of a group:
  *     K transposed  [k_dim][CPU_PAGE_TOKENS]   scores of 32 keys are whole vectors, each element of q is a broadcast
- *     V             [CPU_PAGE_TOKENS][v_dim]   outputs are whole vectors, each probability is a broadcast */
+ *       KV_Q8: its scales, f16 [groups of k_dim][CPU_PAGE_TOKENS]
+ *     V             [CPU_PAGE_TOKENS][v_dim]   outputs are whole vectors, each probability is a broadcast
+ *       KV_Q8: its scales, f16 [groups of v_dim][CPU_PAGE_TOKENS] */
 struct kv_group {
     struct kv_group_spec spec;
     size_t head_size; /* bytes of K and V of one head of one layer */
@@ -86,6 +88,17 @@ struct kv_group {
     uint8_t *base;  /* page i is at base + i * page_size */
     size_t n_pages; /* that fit in the pool */
 };
+
+/* K and V of one head of one layer in a page. */
+struct kv_head {
+    uint8_t *k, *v;
+    uint16_t *k_scales, *v_scales; /* of KV_Q8 */
+};
+
+static inline size_t kv_groups(int dim)
+{
+    return ((size_t)dim + KV_GROUP - 1) / KV_GROUP;
+}
 
 /* ---- weights ---- */
 
@@ -228,7 +241,7 @@ int cpu__kv_page_tokens(const struct backend *be);
 size_t cpu__kv_page_size(const struct backend *be, const struct kv_group_spec *spec);
 bool cpu__kv_bind(struct backend *be, const struct kv_group_spec *groups, int n_groups, uint8_t *pool, size_t pool_size,
                   struct error *err);
-uint8_t *cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head); /* K, then V */
+struct kv_head cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head);
 bool cpu__kv_check_batch(const struct cpu_backend *be, const struct batch *batch, struct error *err);
 void cpu__kv_copy_page(struct backend *be, int group, uint32_t src, uint32_t dst, int n_tokens);
 void cpu__kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v);

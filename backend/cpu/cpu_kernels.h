@@ -50,21 +50,30 @@ struct linear_tile {
 };
 typedef void linear_fn(const struct linear_tile *tile);
 
-/* One KV head's attention of a few queries at one position each over one page: the state of each query moves on.
- *   m' = max(m, max s); l' = l e^(m-m') + sum e^(s-m'); acc' = acc e^(m-m') + sum e^(s-m') v */
-struct attention_query {
-    const float *q; /* [k_dim], scaled */
-    float *acc;     /* [v_dim] */
-    float m, l;
-};
-struct attention_block {
-    const void *k; /* [k_dim][CPU_PAGE_TOKENS] */
-    const void *v; /* [CPU_PAGE_TOKENS][v_dim] */
+/* One page of one KV head. Keys [first, end) hold numbers; the others are read, and nothing comes of it. */
+struct attention_page {
     enum kv_type type;
     int k_dim, v_dim;
-    int first, end; /* keys that count: 0 <= first < end <= CPU_PAGE_TOKENS; the others are not read as numbers */
-    float softcap;  /* 0: none */
+    const void *k;                       /* [k_dim][CPU_PAGE_TOKENS] */
+    const void *v;                       /* [CPU_PAGE_TOKENS][v_dim] */
+    const uint16_t *k_scales, *v_scales; /* KV_Q8: f16 [groups of the dim][CPU_PAGE_TOKENS] */
+    const void *next; /* K of a page like it, which is to come: fetched meanwhile; may be this one's */
+    int first, end;
+    float softcap; /* 0: none */
 };
+
+/* Queries of one KV head; the state of each moves on page by page:
+ *   m' = max(m, max s); l' = l e^(m-m') + sum e^(s-m'); acc' = acc e^(m-m') + sum e^(s-m') v */
+struct attention_queries {
+    int n;
+    const float *q; /* [n, k_dim], scaled */
+    float *acc;     /* [n, v_stride] */
+    size_t v_stride;
+    float *m, *l;           /* [n] */
+    const int *first, *end; /* [n] keys of the page that each sees, within the page's; first >= end: none */
+    float *scores, *keep;   /* scratch: [2 n, CPU_PAGE_TOKENS], [n] */
+};
+#define ATTENTION_LANES 16 /* v_stride is v_dim rounded up to it: whole vectors in every instruction set */
 
 struct cpu_kernel_table {
     const char *name; /* "avx512-vnni" */
@@ -85,8 +94,11 @@ struct cpu_kernel_table {
     void (*activate)(float *a, enum activation act, size_t n);
     void (*activate_mul)(float *a, const float *b, enum activation act, size_t n);                   /* a = act(a) b */
     void (*rope)(float *head, const float *cos, const float *sin, enum rope_kind kind, int rot_dim); /* one head */
-    void (*attention)(const struct attention_block *block, struct attention_query *queries, int n);
-    void (*kv_store)(enum kv_type type, const float *x, int n, void *dst, int stride); /* dst[i * stride] = x[i] */
+    void (*attend)(const struct attention_page *page, const struct attention_queries *queries);
+    /* The states of the same queries over keys, and over keys behind those, become one. */
+    void (*attend_join)(const struct attention_queries *to, const struct attention_queries *from);
+    /* dst[i * stride] = x[i]; KV_Q8: in groups, whose scales go to scales[group * CPU_PAGE_TOKENS] */
+    void (*kv_store)(enum kv_type type, const float *x, int n, void *dst, int stride, uint16_t *scales);
 };
 
 /* The tables of this processor family, best first, the reference last; NULL ends the list. cpu_isa_<arch>.c. */

@@ -239,11 +239,16 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, const int is_signed, 
 #include "backend/cpu/cpu_codes_body.h"
 #include "backend/cpu/cpu_packed_body.h"
 
-#define ATTEND_QUERIES 2
-#define FLOAT_ROWS     4
-#define FLOAT_TOKENS   2
+#define SUM_MAX_QUERIES 6
+#define SUM_MAX_VECTORS 4
+#define SUM_SHAPES(X, n) \
+    X(n, 6, 2) X(n, 6, 1) X(n, 4, 2) X(n, 4, 1) X(n, 3, 4) X(n, 3, 1) X(n, 2, 4) X(n, 2, 1) X(n, 1, 4) X(n, 1, 1)
+#define FLOAT_ROWS   4
+#define FLOAT_TOKENS 2
 
 #include "backend/cpu/cpu_vector_body.h"
+
+#include "backend/cpu/cpu_attention_body.h"
 
 /* ---- quantization ---- */
 
@@ -309,6 +314,7 @@ const struct cpu_kernel_table cpu__avx2_table = {
     .activate = activate,
     .activate_mul = activate_mul,
     .rope = rope,
-    .attention = attention,
+    .attend = attend,
+    .attend_join = join,
     .kv_store = kv_store,
 };

@@ -239,11 +239,20 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, const int is_signed, 
 #include "backend/cpu/cpu_codes_body.h"
 #include "backend/cpu/cpu_packed_body.h"
 
-#define ATTEND_QUERIES 4
-#define FLOAT_ROWS     4
-#define FLOAT_TOKENS   4
+#define SUM_MAX_QUERIES 8
+#define SUM_MAX_VECTORS 4
+#define SUM_SHAPES(X, n) \
+    X(n, 8, 2)           \
+    X(n, 8, 1)           \
+    X(n, 4, 4)           \
+    X(n, 4, 2)           \
+    X(n, 4, 1) X(n, 3, 4) X(n, 3, 2) X(n, 3, 1) X(n, 2, 4) X(n, 2, 2) X(n, 2, 1) X(n, 1, 4) X(n, 1, 2) X(n, 1, 1)
+#define FLOAT_ROWS   4
+#define FLOAT_TOKENS 4
 
 #include "backend/cpu/cpu_vector_body.h"
+
+#include "backend/cpu/cpu_attention_body.h"
 
 /* ---- quantization ---- */
 
@@ -291,6 +300,7 @@ const struct cpu_kernel_table cpu__avx512_table = {
     .activate = activate,
     .activate_mul = activate_mul,
     .rope = rope,
-    .attention = attention,
+    .attend = attend,
+    .attend_join = join,
     .kv_store = kv_store,
 };

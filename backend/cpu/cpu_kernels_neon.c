@@ -7,6 +7,8 @@
 #include "backend/cpu/cpu_packed_body.h"
 #include "backend/cpu/cpu_vector_body.h"
 
+#include "backend/cpu/cpu_attention_body.h"
+
 static bool usable(const struct cpu_features *cpu)
 {
     return cpu->neon_dotprod;
@@ -28,6 +30,7 @@ const struct cpu_kernel_table cpu__neon_table = {
     .activate = activate,
     .activate_mul = activate_mul,
     .rope = rope,
-    .attention = attention,
+    .attend = attend,
+    .attend_join = join,
     .kv_store = kv_store,
 };

@@ -60,6 +60,8 @@ INLINE void multiply_pairs(const struct code_spec s, const uint8_t *const *codes
 #include "backend/cpu/cpu_packed_body.h"
 #include "backend/cpu/cpu_vector_body.h"
 
+#include "backend/cpu/cpu_attention_body.h"
+
 static bool usable(const struct cpu_features *cpu)
 {
     return cpu->neon_dotprod && cpu->neon_i8mm;
@@ -81,6 +83,7 @@ const struct cpu_kernel_table cpu__neon_i8mm_table = {
     .activate = activate,
     .activate_mul = activate_mul,
     .rope = rope,
-    .attention = attention,
+    .attend = attend,
+    .attend_join = join,
     .kv_store = kv_store,
 };

@@ -165,48 +165,91 @@ static void rope(float *head, const float *cosines, const float *sines, enum rop
 
 static float kv_load(enum kv_type type, const void *p, size_t i)
 {
-    return type == KV_F16 ? f16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
+    return type == KV_F32   ? ((const float *)p)[i]
+           : type == KV_F16 ? f16_to_f32(((const uint16_t *)p)[i])
+                            : ((const int8_t *)p)[i];
 }
 
-static void scores(const struct attention_block *b, const float *q, float *s)
+static float kv_scale(enum kv_type type, const uint16_t *scales, int element, int key)
+{
+    return type == KV_Q8 ? f16_to_f32(scales[element / KV_GROUP * CPU_PAGE_TOKENS + key]) : 1;
+}
+
+static void scores(const struct attention_page *p, const float *q, int first, int end, float *s)
 {
     memset(s, 0, CPU_PAGE_TOKENS * sizeof(*s));
-    for (int d = 0; d < b->k_dim; d++) {
-        for (int j = b->first; j < b->end; j++)
-            s[j] += q[d] * kv_load(b->type, b->k, (size_t)d * CPU_PAGE_TOKENS + (size_t)j);
+    for (int d = 0; d < p->k_dim; d++) {
+        for (int j = first; j < end; j++)
+            s[j] += q[d] * (kv_load(p->type, p->k, (size_t)d * CPU_PAGE_TOKENS + (size_t)j) *
+                            kv_scale(p->type, p->k_scales, d, j));
     }
-    if (b->softcap > 0)
-        softcap(s + b->first, b->softcap, (size_t)(b->end - b->first));
+    if (p->softcap > 0)
+        softcap(s + first, p->softcap, (size_t)(end - first));
 }
 
-static void attend(const struct attention_block *b, struct attention_query *query)
+static void attend_one(const struct attention_page *p, const struct attention_queries *q, int i)
 {
-    float s[CPU_PAGE_TOKENS], m = query->m;
-    scores(b, query->q, s);
-    for (int j = b->first; j < b->end; j++)
+    float s[CPU_PAGE_TOKENS], m = q->m[i], *acc = q->acc + (size_t)i * q->v_stride;
+    scores(p, q->q + (size_t)i * (size_t)p->k_dim, q->first[i], q->end[i], s);
+    for (int j = q->first[i]; j < q->end[i]; j++)
         m = s[j] > m || isnan(s[j]) ? s[j] : m;
-    float keep = expf(query->m - m);
-    query->m = m;
-    query->l *= keep;
-    for (int d = 0; d < b->v_dim; d++)
-        query->acc[d] *= keep;
-    for (int j = b->first; j < b->end; j++) {
-        float p = expf(s[j] - m);
-        query->l += p;
-        for (int d = 0; d < b->v_dim; d++)
-            query->acc[d] += p * kv_load(b->type, b->v, (size_t)j * (size_t)b->v_dim + (size_t)d);
+    float keep = expf(q->m[i] - m);
+    q->m[i] = m;
+    q->l[i] *= keep;
+    for (int d = 0; d < p->v_dim; d++)
+        acc[d] *= keep;
+    for (int j = q->first[i]; j < q->end[i]; j++) {
+        float weight = expf(s[j] - m);
+        q->l[i] += weight;
+        for (int d = 0; d < p->v_dim; d++)
+            acc[d] += weight * (kv_load(p->type, p->v, (size_t)j * (size_t)p->v_dim + (size_t)d) *
+                                kv_scale(p->type, p->v_scales, d, j));
     }
 }
 
-static void attention(const struct attention_block *block, struct attention_query *queries, int n)
+static void attend(const struct attention_page *page, const struct attention_queries *queries)
 {
-    for (int i = 0; i < n; i++)
-        attend(block, &queries[i]);
+    for (int i = 0; i < queries->n; i++) {
+        if (queries->first[i] < queries->end[i])
+            attend_one(page, queries, i);
+    }
 }
 
-static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride)
+static void join(const struct attention_queries *to, const struct attention_queries *from)
 {
+    for (int i = 0; i < to->n; i++) {
+        float m = to->m[i] > from->m[i] ? to->m[i] : from->m[i];
+        if (from->l[i] == 0) /* it saw nothing */
+            continue;
+        float first = expf(to->m[i] - m), second = expf(from->m[i] - m);
+        to->m[i] = m;
+        to->l[i] = to->l[i] * first + from->l[i] * second;
+        for (size_t d = 0; d < to->v_stride; d++) {
+            size_t at = (size_t)i * to->v_stride + d;
+            to->acc[at] = to->acc[at] * first + from->acc[at] * second;
+        }
+    }
+}
+
+static void store_group(const float *x, int n, int8_t *dst, int stride, uint16_t *scale)
+{
+    float top = 0;
+    for (int i = 0; i < n; i++)
+        top = fabsf(x[i]) > top || isnan(x[i]) ? fabsf(x[i]) : top;
+    *scale = f32_to_f16(top / 127);
+    float stored = f16_to_f32(*scale), inverse = stored > 0 ? 1 / stored : 0;
     for (int i = 0; i < n; i++) {
+        float code = rintf(x[i] * inverse);
+        dst[i * stride] = (int8_t)(code > 127 ? 127 : code > -127 ? code : -127); /* NaN: -127 */
+    }
+}
+
+static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride, uint16_t *scales)
+{
+    for (int i = 0; type == KV_Q8 && i < n; i += KV_GROUP)
+        store_group(x + i, n - i < KV_GROUP ? n - i : KV_GROUP, (int8_t *)dst + (size_t)i * (size_t)stride, stride,
+                    scales + i / KV_GROUP * CPU_PAGE_TOKENS);
+    for (int i = 0; type != KV_Q8 && i < n; i++) {
         if (type == KV_F16)
             ((uint16_t *)dst)[(size_t)i * (size_t)stride] = f32_to_f16(x[i]);
         else
@@ -254,6 +297,7 @@ const struct cpu_kernel_table cpu__reference_table = {
     .activate = activate,
     .activate_mul = activate_mul,
     .rope = rope,
-    .attention = attention,
+    .attend = attend,
+    .attend_join = join,
     .kv_store = kv_store,
 };

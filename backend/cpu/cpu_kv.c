@@ -3,9 +3,21 @@
 
 #include <string.h>
 
+/* Bytes of the elements of CPU_PAGE_TOKENS vectors, and of their scales, which lie behind them. */
+static size_t elements_size(enum kv_type type, int dim)
+{
+    size_t element = type == KV_F32 ? 4 : type == KV_F16 ? 2 : 1;
+    return (size_t)dim * CPU_PAGE_TOKENS * element;
+}
+
+static size_t vectors_size(enum kv_type type, int dim)
+{
+    return kv_vector_size(type, dim) * CPU_PAGE_TOKENS;
+}
+
 static size_t head_size(const struct kv_group_spec *spec)
 {
-    return (size_t)(spec->k_dim + spec->v_dim) * CPU_PAGE_TOKENS * kv_type_size(spec->type);
+    return vectors_size(spec->type, spec->k_dim) + vectors_size(spec->type, spec->v_dim);
 }
 
 int cpu__kv_page_tokens(const struct backend *be)
@@ -90,26 +102,43 @@ bool cpu__kv_check_batch(const struct cpu_backend *be, const struct batch *batch
     return true;
 }
 
-uint8_t *cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head)
+struct kv_head cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head)
 {
-    size_t index = (size_t)layer * (size_t)g->spec.n_kv_heads + (size_t)head;
-    return g->base + (size_t)page * g->page_size + index * g->head_size;
+    const struct kv_group_spec *spec = &g->spec;
+    size_t index = (size_t)layer * (size_t)spec->n_kv_heads + (size_t)head;
+    uint8_t *k = g->base + (size_t)page * g->page_size + index * g->head_size;
+    uint8_t *v = k + vectors_size(spec->type, spec->k_dim);
+    return (struct kv_head){k, v, (uint16_t *)(void *)(k + elements_size(spec->type, spec->k_dim)),
+                            (uint16_t *)(void *)(v + elements_size(spec->type, spec->v_dim))};
+}
+
+/* The first n_tokens of each of n rows of CPU_PAGE_TOKENS elements. */
+static void copy_rows(uint8_t *to, const uint8_t *from, size_t n, size_t element, int n_tokens)
+{
+    for (size_t i = 0; i < n; i++)
+        memcpy(to + i * CPU_PAGE_TOKENS * element, from + i * CPU_PAGE_TOKENS * element, (size_t)n_tokens * element);
+}
+
+static void copy_head(const struct kv_group_spec *spec, const struct kv_head *to, const struct kv_head *from,
+                      int n_tokens)
+{
+    size_t element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS;
+    copy_rows(to->k, from->k, (size_t)spec->k_dim, element, n_tokens);
+    memcpy(to->v, from->v, (size_t)n_tokens * (size_t)spec->v_dim * element);
+    if (spec->type == KV_Q8) {
+        copy_rows((uint8_t *)to->k_scales, (const uint8_t *)from->k_scales, kv_groups(spec->k_dim), 2, n_tokens);
+        copy_rows((uint8_t *)to->v_scales, (const uint8_t *)from->v_scales, kv_groups(spec->v_dim), 2, n_tokens);
+    }
 }
 
 void cpu__kv_copy_page(struct backend *base, int group, uint32_t src, uint32_t dst, int n_tokens)
 {
     const struct kv_group *g = &cpu__of(base)->groups[group];
-    size_t element = kv_type_size(g->spec.type);
-    size_t n_heads = (size_t)g->spec.n_layers * (size_t)g->spec.n_kv_heads;
-    const uint8_t *from = g->base + src * g->page_size;
-    uint8_t *to = g->base + dst * g->page_size;
-    for (size_t i = 0; i < n_heads; i++, from += g->head_size, to += g->head_size) {
-        size_t k_size = (size_t)g->spec.k_dim * CPU_PAGE_TOKENS * element;
-        for (int d = 0; d < g->spec.k_dim; d++) {
-            size_t row = (size_t)d * CPU_PAGE_TOKENS * element;
-            memcpy(to + row, from + row, (size_t)n_tokens * element);
+    for (int layer = 0; layer < g->spec.n_layers; layer++) {
+        for (int head = 0; head < g->spec.n_kv_heads; head++) {
+            struct kv_head to = cpu__kv_head(g, dst, layer, head), from = cpu__kv_head(g, src, layer, head);
+            copy_head(&g->spec, &to, &from, n_tokens);
         }
-        memcpy(to + k_size, from + k_size, (size_t)n_tokens * (size_t)g->spec.v_dim * element);
     }
 }
 
@@ -124,19 +153,18 @@ static void write_position(const struct write_args *a, const struct batch_seq *s
 {
     const struct kv_group_spec *spec = &a->group->spec;
     const struct cpu_kernel_table *kernels = a->be->kernels;
-    size_t element = kv_type_size(spec->type);
+    size_t element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS;
     size_t row = (size_t)(seq->first_row + i);
     int position = seq->start + i, slot = position % CPU_PAGE_TOKENS;
     uint32_t page = seq->pages[a->group_index][position / CPU_PAGE_TOKENS];
     const float *k = a->k->f32 + row * (size_t)a->k->n_cols;
     const float *v = a->v->f32 + row * (size_t)a->v->n_cols;
-    for (int h = 0; h < spec->n_kv_heads; h++) {
-        uint8_t *head = cpu__kv_head(a->group, page, a->layer, h);
-        uint8_t *v_rows = head + (size_t)spec->k_dim * CPU_PAGE_TOKENS * element;
-        kernels->kv_store(spec->type, k + (size_t)h * (size_t)spec->k_dim, spec->k_dim, head + (size_t)slot * element,
-                          CPU_PAGE_TOKENS);
-        kernels->kv_store(spec->type, v + (size_t)h * (size_t)spec->v_dim, spec->v_dim,
-                          v_rows + (size_t)slot * (size_t)spec->v_dim * element, 1);
+    for (int h = 0; h < spec->n_kv_heads; h++, k += spec->k_dim, v += spec->v_dim) {
+        struct kv_head to = cpu__kv_head(a->group, page, a->layer, h);
+        kernels->kv_store(spec->type, k, spec->k_dim, to.k + (size_t)slot * element, CPU_PAGE_TOKENS,
+                          to.k_scales + slot);
+        kernels->kv_store(spec->type, v, spec->v_dim, to.v + (size_t)slot * (size_t)spec->v_dim * element, 1,
+                          to.v_scales + slot);
     }
 }
 
@@ -154,6 +182,8 @@ static void write_rows(void *arg, int first, int end, int thread)
     }
 }
 
+#define SCATTER_WORK 16 /* simple operations that writing an element of K into a line of its own costs, about */
+
 void cpu__kv_write(struct backend *base, int group, int layer, struct tensor *k, struct tensor *v)
 {
     struct cpu_backend *be = cpu__of(base);
@@ -166,5 +196,5 @@ void cpu__kv_write(struct backend *base, int group, int layer, struct tensor *k,
         return;
     }
     struct write_args args = {be, g, group, layer, k, v};
-    cpu__for_rows(be, k->n_rows, (size_t)(k->n_cols + v->n_cols), write_rows, &args);
+    cpu__for_rows(be, k->n_rows, (size_t)k->n_cols * SCATTER_WORK + (size_t)v->n_cols, write_rows, &args);
 }

@@ -271,9 +271,15 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, int kind, bool first,
     }
 }
 
-#define ATTEND_QUERIES 2
-#define FLOAT_ROWS     4
-#define FLOAT_TOKENS   4
+#define SUM_MAX_QUERIES 6
+#define SUM_MAX_VECTORS 8
+#define SUM_SHAPES(X, n) \
+    X(n, 6, 4)           \
+    X(n, 6, 1)           \
+    X(n, 4, 4)           \
+    X(n, 4, 1) X(n, 3, 8) X(n, 3, 4) X(n, 3, 1) X(n, 2, 8) X(n, 2, 4) X(n, 2, 1) X(n, 1, 8) X(n, 1, 4) X(n, 1, 1)
+#define FLOAT_ROWS   4
+#define FLOAT_TOKENS 4
 
 /* ---- quantization ---- */
 

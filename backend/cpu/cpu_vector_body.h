@@ -9,8 +9,8 @@
  * vf_load_bf16; vf_max, vf_min: the second operand where either is NaN; vf_round: to nearest even; vf_exp2_mul(x, n): x
  * 2^n for whole -126 <= n <= 128; vf_below(a, b, x): x where a < b, else 0; vf_sum, vf_max_lane: of the lanes, in a
  * fixed order; vf_abs; vf_copy_sign(x, s): |x| with the sign of s; vf_store_f16(p, v); vf_pairs(p): p[0] p[0] p[1] p[1]
- * ...; vf_swap_pairs; vf_add_sub(a, b): a - b in even lanes, a + b in odd ones; vf_set1(x). ATTEND_QUERIES, FLOAT_ROWS,
- * FLOAT_TOKENS: tiles that fit the registers. */
+ * ...; vf_swap_pairs; vf_add_sub(a, b): a - b in even lanes, a + b in odd ones; vf_set1(x). FLOAT_ROWS, FLOAT_TOKENS:
+ * tiles that fit the registers. */
 
 /* ---- functions ---- */
 
@@ -204,21 +204,62 @@ static void rope(float *head, const float *cosines, const float *sines, enum rop
         rope_pairs(head, cosines, sines, rot_dim / 2);
 }
 
-static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride)
+/* ---- K and V ---- */
+
+/* n lanes of v to dst[i * stride] */
+INLINE void scatter(const enum kv_type type, vf v, int n, void *dst, size_t stride)
 {
+    float lanes[VL];
+    uint16_t halves_of[VL];
+    vf_store(lanes, v);
+    vf_store_f16(halves_of, v);
+    for (int l = 0; l < n; l++) {
+        size_t at = (size_t)l * stride;
+        if (type == KV_F32)
+            ((float *)dst)[at] = lanes[l];
+        else if (type == KV_F16)
+            ((uint16_t *)dst)[at] = halves_of[l];
+        else
+            ((int8_t *)dst)[at] = (int8_t)lanes[l];
+    }
+}
+
+/* Codes of a group and its scale, which is taken as it is stored. Where a number is not finite, or too large for a
+ * scale in f16, the scale is not finite either, and neither is all that depends on it. */
+static void store_group(const float *x, int n, int8_t *dst, size_t stride, uint16_t *scale)
+{
+    vf top = vf_zero(), check = vf_zero(); /* check: 0, or NaN */
     for (int i = 0; i < n; i += VL) {
+        vf v = load_some(x + i, (size_t)(n - i));
+        top = vf_max(vf_abs(v), top);
+        check = vf_fma(v, vf_zero(), check);
+    }
+    uint16_t halves_of[VL];
+    float stored[VL];
+    vf_store_f16(halves_of, vf_set1(vf_max_lane(top) / 127 + vf_sum(check)));
+    vf_store(stored, vf_load_f16(halves_of));
+    *scale = halves_of[0];
+    vf inverse = vf_set1(stored[0] > 0 ? 1 / stored[0] : 0), most = vf_set1(127);
+    for (int i = 0; i < n; i += VL) {
+        vf code = vf_round(load_some(x + i, (size_t)(n - i)) * inverse);
+        scatter(KV_Q8, vf_min(vf_max(code, vf_zero() - most), most), n - i < VL ? n - i : VL, dst + (size_t)i * stride,
+                stride);
+    }
+}
+
+static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride, uint16_t *scales)
+{
+    size_t step = (size_t)stride;
+    for (int i = 0; type == KV_Q8 && i < n; i += KV_GROUP)
+        store_group(x + i, n - i < KV_GROUP ? n - i : KV_GROUP, (int8_t *)dst + (size_t)i * step, step,
+                    scales + i / KV_GROUP * CPU_PAGE_TOKENS);
+    for (int i = 0; type != KV_Q8 && i < n; i += VL) {
         int left = n - i < VL ? n - i : VL;
-        float lanes[VL];
-        uint16_t halves_of[VL];
         vf v = load_some(x + i, (size_t)left);
-        vf_store(lanes, v);
-        vf_store_f16(halves_of, v);
-        for (int l = 0; l < left; l++) {
-            if (type == KV_F16)
-                ((uint16_t *)dst)[(size_t)(i + l) * (size_t)stride] = halves_of[l];
-            else
-                ((float *)dst)[(size_t)(i + l) * (size_t)stride] = lanes[l];
-        }
+        if (type == KV_F16)
+            scatter(KV_F16, v, left, (uint16_t *)dst + (size_t)i * step, step);
+        else
+            scatter(KV_F32, v, left, (float *)dst + (size_t)i * step, step);
     }
 }
 
@@ -307,138 +348,4 @@ static void linear_f16(const struct linear_tile *tile)
 static void linear_bf16(const struct linear_tile *tile)
 {
     float_linear(DTYPE_BF16, tile);
-}
-
-/* ---- attention ---- */
-
-#define KEY_VECTORS   (CPU_PAGE_TOKENS / VL)
-#define VALUE_VECTORS 4 /* of v_dim at once */
-
-INLINE vf load_kv(const enum kv_type type, const void *p, size_t i)
-{
-    return type == KV_F16 ? vf_load_f16((const uint16_t *)p + i) : vf_load((const float *)p + i);
-}
-
-INLINE vf load_kv_n(const enum kv_type type, const void *p, size_t i, int n)
-{
-    uint8_t lanes[4 * VL] = {0};
-    size_t size = type == KV_F16 ? 2 : 4;
-    memcpy(lanes, (const uint8_t *)p + i * size, (size_t)n * size);
-    return load_kv(type, lanes, 0);
-}
-
-/* s[i][j] = q[i] . k[j]; also of keys that do not count */
-INLINE void score_keys(const enum kv_type type, const struct attention_block *b, const struct attention_query *queries,
-                       const int n, float s[ATTEND_QUERIES][CPU_PAGE_TOKENS])
-{
-    vf sums[ATTEND_QUERIES][KEY_VECTORS];
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < KEY_VECTORS; v++) sums[i][v] = vf_zero();
-    for (int d = 0; d < b->k_dim; d++) {
-        vf k[KEY_VECTORS];
-        UNROLL for (int v = 0; v < KEY_VECTORS; v++) k[v] =
-            load_kv(type, b->k, (size_t)d * CPU_PAGE_TOKENS + (size_t)(v * VL));
-        UNROLL for (int i = 0; i < n; i++)
-        {
-            vf q = vf_splat(&queries[i].q[d]);
-            UNROLL for (int v = 0; v < KEY_VECTORS; v++) sums[i][v] = vf_fma(q, k[v], sums[i][v]);
-        }
-    }
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < KEY_VECTORS; v++) vf_store(&s[i][v * VL], sums[i][v]);
-}
-
-/* Scores to probabilities relative to the new maximum; returns what the state so far is multiplied with. */
-static float softmax_block(const struct attention_block *b, struct attention_query *query, float *s)
-{
-    if (b->softcap > 0)
-        softcap(s, b->softcap, CPU_PAGE_TOKENS);
-    for (int j = 0; j < b->first; j++)
-        s[j] = -INFINITY;
-    for (int j = b->end; j < CPU_PAGE_TOKENS; j++)
-        s[j] = -INFINITY;
-    vf top = vf_load(s), sum = vf_zero();
-    for (int v = 1; v < KEY_VECTORS; v++)
-        top = vf_max(top, vf_load(s + v * VL));
-    float lanes[VL], m = vf_max_lane(top);
-    m = m > query->m ? m : query->m;
-    vf_store(lanes, vf_exp(vf_set1(query->m - m)));
-    for (int v = 0; v < KEY_VECTORS; v++) {
-        vf p = vf_exp(vf_load(s + v * VL) - vf_set1(m));
-        vf_store(s + v * VL, p);
-        sum = sum + p;
-    }
-    query->m = m;
-    query->l = query->l * lanes[0] + vf_sum(sum);
-    return lanes[0];
-}
-
-/* acc[i][at ...] = acc keep[i] + sum over j of p[i][j] v[j][at ...], n_vectors vectors; the last one may be partly
- * filled */
-INLINE void add_values(const enum kv_type type, const struct attention_block *b, struct attention_query *queries,
-                       const int n, const float *keep, float p[ATTEND_QUERIES][CPU_PAGE_TOKENS], const int at,
-                       const int n_vectors)
-{
-    vf acc[ATTEND_QUERIES][VALUE_VECTORS];
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < n_vectors; v++) acc[i][v] =
-        vf_load(queries[i].acc + at + v * VL) * vf_splat(&keep[i]);
-    for (int j = b->first; j < b->end; j++) {
-        vf values[VALUE_VECTORS];
-        UNROLL for (int v = 0; v < n_vectors; v++) values[v] =
-            load_kv(type, b->v, (size_t)j * (size_t)b->v_dim + (size_t)(at + v * VL));
-        UNROLL for (int i = 0; i < n; i++)
-        {
-            vf weight = vf_splat(&p[i][j]);
-            UNROLL for (int v = 0; v < n_vectors; v++) acc[i][v] = vf_fma(weight, values[v], acc[i][v]);
-        }
-    }
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int v = 0; v < n_vectors; v++)
-        vf_store(queries[i].acc + at + v * VL, acc[i][v]);
-}
-
-/* The last n_lanes < VL elements of v_dim. */
-static void add_values_tail(const struct attention_block *b, struct attention_query *query, float keep, const float *p,
-                            int at)
-{
-    int n_lanes = b->v_dim - at;
-    vf acc = vf_load_n(query->acc + at, n_lanes) * vf_set1(keep);
-    for (int j = b->first; j < b->end; j++)
-        acc =
-            vf_fma(vf_splat(&p[j]), load_kv_n(b->type, b->v, (size_t)j * (size_t)b->v_dim + (size_t)at, n_lanes), acc);
-    vf_store_n(query->acc + at, acc, n_lanes);
-}
-
-INLINE void attend(const enum kv_type type, const struct attention_block *b, struct attention_query *queries,
-                   const int n)
-{
-    float s[ATTEND_QUERIES][CPU_PAGE_TOKENS] ALIGNED, keep[ATTEND_QUERIES];
-    score_keys(type, b, queries, n, s);
-    for (int i = 0; i < n; i++)
-        keep[i] = softmax_block(b, &queries[i], s[i]);
-    int at = 0;
-    for (; at + VALUE_VECTORS * VL <= b->v_dim; at += VALUE_VECTORS * VL)
-        add_values(type, b, queries, n, keep, s, at, VALUE_VECTORS);
-    for (; at + VL <= b->v_dim; at += VL)
-        add_values(type, b, queries, n, keep, s, at, 1);
-    for (int i = 0; at < b->v_dim && i < n; i++)
-        add_values_tail(b, &queries[i], keep[i], s[i], at);
-}
-
-INLINE void attend_all(const enum kv_type type, const struct attention_block *b, struct attention_query *queries, int n)
-{
-    int i = 0;
-    for (; i + ATTEND_QUERIES <= n; i += ATTEND_QUERIES)
-        attend(type, b, queries + i, ATTEND_QUERIES);
-    if (ATTEND_QUERIES > 2 && i + 2 <= n) {
-        attend(type, b, queries + i, 2);
-        i += 2;
-    }
-    for (; i < n; i++)
-        attend(type, b, queries + i, 1);
-}
-
-static void attention(const struct attention_block *block, struct attention_query *queries, int n)
-{
-    if (block->type == KV_F16)
-        attend_all(KV_F16, block, queries, n);
-    else
-        attend_all(KV_F32, block, queries, n);
 }

@@ -19,8 +19,7 @@ int mlx__kv_page_tokens(const struct backend *be)
 size_t mlx__kv_page_size(const struct backend *be, const struct kv_group_spec *spec)
 {
     (void)be;
-    return (size_t)spec->n_layers * (size_t)spec->n_kv_heads * (size_t)(spec->k_dim + spec->v_dim) * MLX_PAGE_TOKENS *
-           kv_type_size(spec->type);
+    return kv_position_size(spec) * MLX_PAGE_TOKENS;
 }
 
 /* 16 bits are those of the activations, so that attention needs no conversion. */
@@ -37,6 +36,8 @@ bool mlx__kv_bind(struct backend *base, const struct kv_group_spec *groups, int 
     struct mlx_backend *be = mlx__of(base);
     (void)pool; /* MLX keeps K and V in memory of its own; the pool's size is what they may take */
     for (int i = 0; i < n_groups; i++) {
+        if (groups[i].type == KV_Q8)
+            return error_set(err, ERR_UNSUPPORTED, "The mlx backend keeps K and V as f32 or f16, not as q8.");
         struct mlx_kv_group *g = &be->groups[i];
         *g = (struct mlx_kv_group){.spec = groups[i], .type = element_type(be, groups[i].type)};
         g->n_pages = pool_size / mlx__kv_page_size(base, &groups[i]);

@@ -87,7 +87,7 @@ static void drop_matrix(struct backend *be, struct matrix *m)
 
 /* ---- a cache and steps ---- */
 
-#define POSITIONS 128
+#define POSITIONS 1152 /* more than two stretches of attention */
 
 struct cache {
     struct backend *be;
@@ -176,12 +176,22 @@ struct attention_data {
     double *stored_k, *stored_v; /* as the cache keeps them */
 };
 
-static double *as_stored(enum kv_type type, const float *x, size_t n)
+/* n vectors of dim elements */
+static double *as_stored(enum kv_type type, const float *x, size_t n, size_t dim)
 {
-    double *out = malloc(n * sizeof(double));
+    double *out = malloc(n * dim * sizeof(double));
     assert_non_null(out);
-    for (size_t i = 0; i < n; i++)
-        out[i] = (double)(type == KV_F16 ? f16_to_f32(f32_to_f16(x[i])) : x[i]);
+    for (size_t i = 0; i < n * dim; i++) {
+        size_t first = i / dim * dim + i % dim / KV_GROUP * KV_GROUP, end = (i / dim + 1) * dim;
+        float top = 0;
+        for (size_t k = first; k < end && k < first + KV_GROUP; k++)
+            top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
+        float d = f16_to_f32(f32_to_f16(top / 127)), code = rintf(x[i] * (d > 0 ? 1 / d : 0));
+        code = code > 127 ? 127 : code < -127 ? -127 : code;
+        out[i] = type == KV_F32   ? (double)x[i]
+                 : type == KV_F16 ? (double)f16_to_f32(f32_to_f16(x[i]))
+                                  : (double)d * (double)code;
+    }
     return out;
 }
 
@@ -205,8 +215,8 @@ static struct attention_data make_attention(const struct attention_case *c, enum
     a.k = not_halfway(random_floats(k_size, 2), k_size);
     a.v = not_halfway(random_floats(v_size, 2), v_size);
     a.sinks = random_floats((size_t)c->n_heads, 2);
-    a.stored_k = as_stored(type, a.k, k_size);
-    a.stored_v = as_stored(type, a.v, v_size);
+    a.stored_k = as_stored(type, a.k, (size_t)(n * c->n_kv_heads), (size_t)c->k_dim);
+    a.stored_v = as_stored(type, a.v, (size_t)(n * c->n_kv_heads), (size_t)c->v_dim);
     return a;
 }
 
@@ -309,50 +319,60 @@ static float *run_attention(struct backend *be, const struct attention_data *a, 
     return out;
 }
 
-static void check_attention_case(enum cpu_kernels kernels, const struct attention_case *c, enum kv_type type)
+/* All rows against the sums in f64, then in chunks and on several threads, which has to give the same bits. */
+static void check_rows(struct backend *const be[2], const struct attention_case *c, enum kv_type type, int n_rows,
+                       const int *chunks, size_t n_chunks)
 {
-    struct backend *be = open_backend(kernels, 1), *threads = open_backend(kernels, 3);
-    if (!be)
-        return;
-    static const int lengths[] = {5, 70, 1, 31, 32, 33, 100}, chunks[] = {7, 1, 32, 33, 1000};
-    const size_t n_lengths = emulated() ? 2 : ARRAY_LEN(lengths), n_chunks = emulated() ? 2 : ARRAY_LEN(chunks);
-    for (size_t l = 0; l < n_lengths; l++) {
-        struct attention_data a = make_attention(c, type, lengths[l]);
-        float *out = run_attention(be, &a, type, a.n, false);
-        double wanted[256];
-        for (int t = 0; t < a.n; t++) {
-            for (int h = 0; h < c->n_heads; h++) {
-                exact_attention(&a, t, h, wanted);
-                for (int d = 0; d < c->v_dim; d++) {
-                    double got = (double)out[(t * c->n_heads + h) * c->v_dim + d];
-                    if (!(fabs(got - wanted[d]) < 2e-5))
-                        fail_msg("%s, case %td, %d rows: row %d head %d element %d is %.9g, should be %.9g",
-                                 be->ops->describe(be), c - attention_cases, a.n, t, h, d, got, wanted[d]);
-                }
+    struct attention_data a = make_attention(c, type, n_rows);
+    float *out = run_attention(be[0], &a, type, a.n, false);
+    double wanted[256];
+    for (int t = 0; t < a.n; t++) {
+        for (int h = 0; h < c->n_heads; h++) {
+            exact_attention(&a, t, h, wanted);
+            for (int d = 0; d < c->v_dim; d++) {
+                double got = (double)out[(t * c->n_heads + h) * c->v_dim + d];
+                if (!(fabs(got - wanted[d]) < 2e-5))
+                    fail_msg("%s, %s, %d heads of %d, %d rows: row %d head %d element %d is %.9g, should be %.9g",
+                             be[0]->ops->describe(be[0]), kv_type_name(type), c->n_heads, c->k_dim, a.n, t, h, d, got,
+                             wanted[d]);
             }
         }
-        size_t size = (size_t)(a.n * c->n_heads * c->v_dim) * sizeof(float);
-        for (size_t i = 0; i < n_chunks; i++) {
-            int chunk = c->causal ? chunks[i] : a.n;
-            float *again = run_attention(i % 2 == 0 ? threads : be, &a, type, chunk < a.n ? chunk : a.n, i > 0);
-            if (memcmp(out, again, size) != 0)
-                fail_msg("%s, case %td: %d rows in chunks of %d differ from the whole", be->ops->describe(be),
-                         c - attention_cases, a.n, chunk);
-            free(again);
-        }
-        free(out);
-        free_attention(&a);
     }
-    be->ops->free(be);
-    threads->ops->free(threads);
+    size_t size = (size_t)(a.n * c->n_heads * c->v_dim) * sizeof(float);
+    for (size_t i = 0; i < n_chunks; i++) {
+        int chunk = c->causal ? chunks[i] : a.n;
+        float *again = run_attention(be[1 - i % 2], &a, type, chunk < a.n ? chunk : a.n, i > 0);
+        if (memcmp(out, again, size) != 0)
+            fail_msg("%s, %s, %d heads of %d: %d rows in chunks of %d differ from the whole",
+                     be[0]->ops->describe(be[0]), kv_type_name(type), c->n_heads, c->k_dim, a.n, chunk);
+        free(again);
+    }
+    free(out);
+    free_attention(&a);
 }
+
+/* Longer than two stretches, which threads then share; a window that leaves the first behind. */
+static const struct attention_case long_cases[] = {
+    {4, 2, 16, 24, 0, 0, true, false}, {3, 1, 32, 16, 600, 0, true, true}, {2, 2, 16, 16, 0, 0, false, false}};
 
 static void check_attention(enum cpu_kernels kernels)
 {
-    for (size_t i = 0; i < ARRAY_LEN(attention_cases) && kernels_wanted(kernels); i++) {
-        check_attention_case(kernels, &attention_cases[i], KV_F32);
-        check_attention_case(kernels, &attention_cases[i], KV_F16);
+    static const int lengths[] = {5, 70, 1, 31, 32, 33, 100}, chunks[] = {7, 1, 32, 33, 1000};
+    struct backend *be[2] = {kernels_wanted(kernels) ? open_backend(kernels, 1) : NULL, NULL};
+    be[1] = be[0] ? open_backend(kernels, 3) : NULL;
+    if (!be[0])
+        return;
+    for (int type = 0; type < KV_TYPE_COUNT; type++) {
+        for (size_t i = 0; i < ARRAY_LEN(attention_cases); i++) {
+            for (size_t l = 0; l < (emulated() ? 2 : ARRAY_LEN(lengths)); l++)
+                check_rows(be, &attention_cases[i], (enum kv_type)type, lengths[l], chunks,
+                           emulated() ? 2 : ARRAY_LEN(chunks));
+        }
+        for (size_t i = 0; i < ARRAY_LEN(long_cases) && !emulated(); i++)
+            check_rows(be, &long_cases[i], (enum kv_type)type, 1100, chunks, ARRAY_LEN(chunks));
     }
+    be[0]->ops->free(be[0]);
+    be[1]->ops->free(be[1]);
 }
 
 static void test_attention_reference(void **state)
@@ -693,12 +713,10 @@ static void test_keep(void **state)
 
 /* ---- pages ---- */
 
-static void test_copy_page(void **state)
+static void check_copy_page(enum kv_type type)
 {
-    (void)state;
-    static const struct attention_case c = {4, 2, 32, 48, 0, 0, true, false};
     struct backend *be = open_backend(CPU_KERNELS_AUTO, 1);
-    struct kv_group_spec spec = {.n_layers = 3, .n_kv_heads = 2, .k_dim = 32, .v_dim = 48, .type = KV_F16};
+    struct kv_group_spec spec = {.n_layers = 3, .n_kv_heads = 2, .k_dim = 32, .v_dim = 48, .type = type};
     struct cache cache = open_cache(be, spec, false);
     struct matrix k = random_matrix(be, DTYPE_F32, POSITIONS, 64), v = random_matrix(be, DTYPE_F32, POSITIONS, 96);
     struct matrix q = random_matrix(be, DTYPE_F32, POSITIONS, 128);
@@ -707,7 +725,6 @@ static void test_copy_page(void **state)
     float before[192], after[192];
     struct batch_seq seq;
     struct batch batch = batch_of(&seq, &cache, 0, 20);
-    (void)c;
     begin(be, &batch);
     for (int layer = 0; layer < 3; layer++)
         be->ops->kv_write(be, 0, layer, rows_of(be, &k), rows_of(be, &v));
@@ -729,6 +746,13 @@ static void test_copy_page(void **state)
     drop_matrix(be, &q);
     free(cache.pool);
     be->ops->free(be);
+}
+
+static void test_copy_page(void **state)
+{
+    (void)state;
+    for (int type = 0; type < KV_TYPE_COUNT; type++)
+        check_copy_page((enum kv_type)type);
 }
 
 /* ---- errors ---- */

@@ -470,8 +470,8 @@ static void check_kv_store(const struct cpu_kernel_table *table)
             x[i] = odd_value(n + i);
         memset(half, 0x55, sizeof(half));
         memset(full, 0x55, sizeof(full));
-        table->kv_store(KV_F16, x, n, half, stride);
-        table->kv_store(KV_F32, x, n, full, stride);
+        table->kv_store(KV_F16, x, n, half, stride, NULL);
+        table->kv_store(KV_F32, x, n, full, stride, NULL);
         for (int i = 0; i < 40 * stride; i++) {
             bool written = i % stride == 0 && i / stride < n;
             uint16_t want = written ? f32_to_f16(x[i / stride]) : 0x5555;
@@ -484,6 +484,54 @@ static void check_kv_store(const struct cpu_kernel_table *table)
                 memcpy(&bits, &x[i / stride], sizeof(bits));
             assert_memory_equal(&full[i], &bits, sizeof(bits));
         }
+    }
+}
+
+/* A group's codes are its numbers over the scale that is stored, rounded. */
+static void check_kv_codes(const struct cpu_kernel_table *table, const float *x, int n, int stride)
+{
+    int8_t codes[100 * 32];
+    uint16_t scales[4 * CPU_PAGE_TOKENS];
+    memset(codes, 0x55, sizeof(codes));
+    memset(scales, 0x55, sizeof(scales));
+    table->kv_store(KV_Q8, x, n, codes, stride, scales);
+    for (int i = 0; i < n; i++) {
+        int group = i / KV_GROUP;
+        float top = 0, d = f16_to_f32(scales[group * CPU_PAGE_TOKENS]);
+        for (int k = group * KV_GROUP; k < n && k < (group + 1) * KV_GROUP; k++)
+            top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
+        float error = fabsf((float)codes[i * stride] * d - x[i]);
+        if (scales[group * CPU_PAGE_TOKENS] != f32_to_f16(top / 127) ||
+            !(error <= d * 0.5001f + top * 1e-6f + 127 * 0x1p-25f)) /* the scale's rounding */
+            fail_msg("%s: %.9g of a group up to %.9g is stored as %d times %.9g", table->name, (double)x[i],
+                     (double)top, codes[i * stride], (double)d);
+    }
+    for (int i = 0; i < n * stride; i++)
+        assert_true(i % stride == 0 || codes[i] == 0x55);
+    for (int i = 0; i < 4 * CPU_PAGE_TOKENS; i++)
+        assert_true((i % CPU_PAGE_TOKENS == 0 && i / CPU_PAGE_TOKENS * KV_GROUP < n) || scales[i] == 0x5555);
+}
+
+static void check_kv_quantize(const struct cpu_kernel_table *table)
+{
+    static const float scales[] = {1, 0, 300, 1e-3f, 1e5f};
+    float x[100], bad[3] = {NAN, INFINITY, 1e30f};
+    int8_t codes[KV_GROUP];
+    uint16_t scale[CPU_PAGE_TOKENS];
+    for (int n = 1; n <= 100; n++) {
+        for (int i = 0; i < n; i++) {
+            x[i] = random_float(scales[n % 5]);
+            uint32_t bits;
+            memcpy(&bits, &x[i], sizeof(bits));
+            bits |= x[i] != 0; /* no scale halfway between two of f16 */
+            memcpy(&x[i], &bits, sizeof(bits));
+        }
+        check_kv_codes(table, x, n, n % 2 == 0 ? 32 : 1);
+    }
+    for (int i = 0; i < 3; i++) {
+        x[7] = bad[i];
+        table->kv_store(KV_Q8, x, KV_GROUP, codes, 1, scale);
+        assert_false(isfinite(f16_to_f32(scale[0])));
     }
 }
 
@@ -517,6 +565,12 @@ static void test_kv_store(void **state)
     each_table(check_kv_store);
 }
 
+static void test_kv_quantize(void **state)
+{
+    (void)state;
+    each_table(check_kv_quantize);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -529,6 +583,7 @@ int main(void)
         cmocka_unit_test(test_elementwise),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_kv_store),
+        cmocka_unit_test(test_kv_quantize),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,38 @@
+/* Types of K and V: names and sizes. */
+#include "backend/backend.h"
+
+#include <string.h>
+
+static const struct {
+    const char *name;
+    size_t element; /* bytes */
+    size_t group;   /* bytes besides for each group of KV_GROUP elements */
+} types[KV_TYPE_COUNT] = {[KV_F32] = {"f32", 4, 0}, [KV_F16] = {"f16", 2, 0}, [KV_Q8] = {"q8", 1, 2}};
+
+bool kv_type_parse(const char *name, enum kv_type *out, struct error *err)
+{
+    for (int i = 0; i < KV_TYPE_COUNT; i++) {
+        if (strcmp(name, types[i].name) == 0) {
+            *out = (enum kv_type)i;
+            return true;
+        }
+    }
+    return error_set(err, ERR_INVALID, "'%.40s' is no type of KV cache: f32, f16 or q8.", name);
+}
+
+const char *kv_type_name(enum kv_type type)
+{
+    return types[type].name;
+}
+
+size_t kv_vector_size(enum kv_type type, int dim)
+{
+    size_t n = (size_t)dim, n_groups = (n + KV_GROUP - 1) / KV_GROUP;
+    return n * types[type].element + n_groups * types[type].group;
+}
+
+size_t kv_position_size(const struct kv_group_spec *spec)
+{
+    size_t head = kv_vector_size(spec->type, spec->k_dim) + kv_vector_size(spec->type, spec->v_dim);
+    return (size_t)spec->n_layers * (size_t)spec->n_kv_heads * head;
+}
