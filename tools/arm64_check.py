@@ -96,7 +96,7 @@ def wanted_libraries():
 
 
 def get_libraries(build):
-    """Development packages and what each needs to run, in build/sysroot."""
+    """Development packages and all that they need to run, in build/sysroot."""
     sysroot, packages = build / "sysroot", wanted_libraries()
     stamp = sysroot / ".packages"
     if stamp.exists() and stamp.read_text() == " ".join(packages):
@@ -104,11 +104,12 @@ def get_libraries(build):
     settings = apt_settings(build / "apt")
     run(["apt-get", "-c", settings, "update", "-qq"], "reading the lists of arm64 packages")
     try:
-        depends = run(["apt-cache", "-c", settings, "depends", *packages], "looking for arm64 packages")
+        leave_out = [f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
+        depends = run(["apt-cache", "-c", settings, "depends", "--recurse", *leave_out, *packages], "looking for arm64 packages")
     except Missing as error:
         raise Missing(f"the package sources of this machine have no arm64 packages: {error}") from error
     runtime = {p for p in re.findall(r"^ +Depends: ([^\s<]+)", depends, flags=re.M)
-               if re.match(r"lib", p) and not re.match(r"libc6|libgcc|libstdc", p)}
+               if re.match(r"z?lib", p) and not re.match(r"libc6|libgcc|libstdc", p)}
     debs = build / "debs"
     shutil.rmtree(debs, ignore_errors=True)
     shutil.rmtree(sysroot, ignore_errors=True)
