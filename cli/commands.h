@@ -8,6 +8,7 @@ int command_serve(const struct options *o);
 int command_run(const struct options *o);
 int command_inspect(const struct options *o);
 int command_list(const struct options *o);
+int command_bench_serve(const struct options *o);
 int command_engine(const struct options *o);
 int command_version(void);
 

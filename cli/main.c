@@ -18,6 +18,8 @@ static const struct command_row commands[] = {
     {"run", COMMAND_RUN, command_run, "run MODEL [PROMPT] [options]", "chat with a model, or answer one prompt"},
     {"inspect", COMMAND_INSPECT, command_inspect, "inspect MODEL [options]", "what a model file holds and needs"},
     {"list", COMMAND_LIST, command_list, "list [options]", "models in the models folder"},
+    {"bench-serve", COMMAND_BENCH_SERVE, command_bench_serve, "bench-serve [LABEL=]URL[#MODEL] ... [options]",
+     "measure OpenAI-compatible servers"},
     {"engine", COMMAND_ENGINE, command_engine, NULL, NULL},
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
@@ -51,7 +53,8 @@ static int help(const struct command_row *row)
 {
     struct buf text;
     buf_init(&text, (size_t)1 << 20);
-    printf("usage: tandem %s\n\n%s. MODEL is a path, or a name such as smollm2:135m.\n\n", row->usage, row->help);
+    printf("usage: tandem %s\n\n%s.%s\n\n", row->usage, row->help,
+           strstr(row->usage, " MODEL") ? " MODEL is a path, or a name such as smollm2:135m." : "");
     options_help(row->command, &text);
     print(&text);
     return 0;
