@@ -77,9 +77,6 @@ static bool check_names(const struct json *object, bool is_body, struct error *e
         if (is_reserved(it.key) || (is_body && (is_prompt(it.key) || is_ours(it.key)))) {
             return error_set(err, ERR_INVALID, "'%.40s' cannot be given here: the command sets it.", it.key.ptr);
         }
-        if (str_find_char(it.key, '\0') != STR_NPOS) {
-            return error_set(err, ERR_INVALID, "a NUL character in a name is not possible.");
-        }
     }
     return true;
 }
