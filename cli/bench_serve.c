@@ -1,12 +1,12 @@
 /* `tandem bench-serve`: measures OpenAI-compatible servers. Asks each target one thing first, warms it up, then goes
  * through the points of the sweep; at each the targets take turns, as often as the point is repeated. */
-#include "cli/bench_export.h"
-#include "cli/bench_html.h"
-#include "cli/bench_plan.h"
-#include "cli/bench_probe.h"
-#include "cli/bench_progress.h"
-#include "cli/bench_report.h"
 #include "cli/commands.h"
+#include "cli/loadgen_export.h"
+#include "cli/loadgen_html.h"
+#include "cli/loadgen_plan.h"
+#include "cli/loadgen_probe.h"
+#include "cli/loadgen_progress.h"
+#include "cli/loadgen_report.h"
 
 #include "base/clock.h"
 #include "base/sys_cpu.h"
@@ -32,16 +32,16 @@ enum { SLICE_PROBE, SLICE_WARMUP, SLICE_RUNS };
 
 struct bench_serve {
     const struct bench_serve_options *o;
-    struct bench_plan plan;
+    struct loadgen_plan plan;
     struct arena *arena;
     struct loop *loop;
     struct http_client *client;
-    struct bench_workload *workload;
-    struct bench_target *targets; /* [result.n_targets] */
-    struct bench_probe *probe;
-    struct bench_load *load; /* the run that is going on */
-    struct bench_screen screen;
-    struct bench_result result;
+    struct loadgen_workload *workload;
+    struct loadgen_target *targets; /* [result.n_targets] */
+    struct loadgen_probe *probe;
+    struct loadgen *load; /* the run that is going on */
+    struct loadgen_screen screen;
+    struct loadgen_result result;
     uv_signal_t sigint, sigterm;
     char workload_text[300];
     char processor[128];
@@ -54,13 +54,13 @@ static void on_signal(uv_signal_t *handle, int number)
     struct bench_serve *b = handle->data;
     (void)number;
     if (b->result.interrupted) {
-        bench_screen_clear(&b->screen);
+        loadgen_screen_clear(&b->screen);
         _Exit(EXIT_INTERRUPT);
     }
     b->result.interrupted = true;
-    bench_probe_stop(b->probe);
+    loadgen_probe_stop(b->probe);
     if (b->load) {
-        bench_load_stop(b->load);
+        loadgen_stop(b->load);
     }
 }
 
@@ -68,29 +68,29 @@ static void on_signal(uv_signal_t *handle, int number)
 
 static uint64_t slice(const struct bench_serve *b, uint64_t n)
 {
-    return bench_workload_lines(b->workload) ? 0 : n << SLICE_BITS;
+    return loadgen_workload_lines(b->workload) ? 0 : n << SLICE_BITS;
 }
 
-static struct bench_load_options load_options(struct bench_serve *b, int target)
+static struct loadgen_options load_options(struct bench_serve *b, int target)
 {
-    return (struct bench_load_options){.loop = b->loop,
-                                       .client = b->client,
-                                       .target = &b->targets[target],
-                                       .workload = b->workload,
-                                       .seed = b->plan.seed,
-                                       .timeout_ms = (int64_t)(1000 * (double)b->o->timeout_s),
-                                       .stream = b->o->stream,
-                                       .on_progress = bench_screen_show,
-                                       .arg = &b->screen};
+    return (struct loadgen_options){.loop = b->loop,
+                                    .client = b->client,
+                                    .target = &b->targets[target],
+                                    .workload = b->workload,
+                                    .seed = b->plan.seed,
+                                    .timeout_ms = (int64_t)(1000 * (double)b->o->timeout_s),
+                                    .stream = b->o->stream,
+                                    .on_progress = loadgen_screen_show,
+                                    .arg = &b->screen};
 }
 
-static bool run_load(struct bench_serve *b, const struct bench_load_options *options, struct bench_run *run,
+static bool run_load(struct bench_serve *b, const struct loadgen_options *options, struct loadgen_run *run,
                      struct error *err)
 {
-    *run = (struct bench_run){0};
-    b->load = bench_load_create(options, err);
-    bool ok = b->load && bench_load_run(b->load, run, err);
-    bench_load_free(b->load);
+    *run = (struct loadgen_run){0};
+    b->load = loadgen_create(options, err);
+    bool ok = b->load && loadgen_run(b->load, run, err);
+    loadgen_free(b->load);
     b->load = NULL;
     return ok;
 }
@@ -98,31 +98,31 @@ static bool run_load(struct bench_serve *b, const struct bench_load_options *opt
 /* Asks for the model, then for one answer. */
 static bool probe_target(struct bench_serve *b, int target, struct error *err)
 {
-    struct bench_load_options options = load_options(b, target);
-    struct bench_run run;
-    options.point = (struct bench_point){BENCH_CLOSED, 1};
+    struct loadgen_options options = load_options(b, target);
+    struct loadgen_run run;
+    options.point = (struct loadgen_point){LOADGEN_CLOSED, 1};
     options.n_requests = 1;
     options.first_index = slice(b, SLICE_PROBE);
-    if (!bench_probe_model(b->probe, &b->targets[target], b->arena, err)) {
+    if (!loadgen_probe_model(b->probe, &b->targets[target], b->arena, err)) {
         return false;
     }
     bool ok = run_load(b, &options, &run, err) &&
-              (run.interrupted || bench_probe_judge(&run, &b->targets[target], b->arena, err));
-    bench_run_release(&run);
+              (run.interrupted || loadgen_probe_judge(&run, &b->targets[target], b->arena, err));
+    loadgen_run_release(&run);
     return ok;
 }
 
 static bool warm_up(struct bench_serve *b, int target, struct error *err)
 {
-    struct bench_load_options options = load_options(b, target);
-    struct bench_run run;
+    struct loadgen_options options = load_options(b, target);
+    struct loadgen_run run;
     int64_t n = b->o->warmup;
-    options.point = (struct bench_point){BENCH_CLOSED, (double)(n < WARMUP_STREAMS ? n : WARMUP_STREAMS)};
+    options.point = (struct loadgen_point){LOADGEN_CLOSED, (double)(n < WARMUP_STREAMS ? n : WARMUP_STREAMS)};
     options.n_requests = (uint64_t)n;
     options.first_index = slice(b, SLICE_WARMUP);
     bool ok = n == 0 || run_load(b, &options, &run, err);
     if (n) {
-        bench_run_release(&run);
+        loadgen_run_release(&run);
     }
     return ok;
 }
@@ -132,40 +132,40 @@ static bool prepare_targets(struct bench_serve *b, struct error *err)
     char what[160];
     for (int i = 0; i < b->result.n_targets && !b->result.interrupted; i++) {
         snprintf(what, sizeof what, "a first request to %s", b->targets[i].label);
-        bench_screen_begin(&b->screen, what);
+        loadgen_screen_begin(&b->screen, what);
         if (!probe_target(b, i, err) || (!b->result.interrupted && !warm_up(b, i, err))) {
             return false;
         }
     }
-    bench_screen_clear(&b->screen);
+    loadgen_screen_clear(&b->screen);
     return true;
 }
 
 static bool run_point(struct bench_serve *b, int point, int repeat, int target, struct error *err)
 {
-    struct bench_measured *m = bench_result_run(&b->result, point, repeat, target);
-    struct bench_load_options options = load_options(b, target);
+    struct loadgen_measured *m = loadgen_result_run(&b->result, point, repeat, target);
+    struct loadgen_options options = load_options(b, target);
     char what[160], where[80];
     options.point = b->plan.points[point];
-    options.n_requests = bench_plan_requests(b->o, &options.point);
+    options.n_requests = loadgen_plan_requests(b->o, &options.point);
     options.duration_ns = (int64_t)((double)b->o->duration_s * 1e9);
     options.first_index = slice(b, (uint64_t)(SLICE_RUNS + point * b->result.n_repeats + repeat));
     options.seed = b->plan.seed + (uint64_t)repeat;
-    snprintf(what, sizeof what, "%s, %.60s", bench_point_name(&options.point, where, sizeof where),
+    snprintf(what, sizeof what, "%s, %.60s", loadgen_point_name(&options.point, where, sizeof where),
              b->targets[target].label);
-    bench_screen_begin(&b->screen, what);
+    loadgen_screen_begin(&b->screen, what);
     m->done = true;
     if (!run_load(b, &options, &m->run, err)) {
         return false;
     }
-    bench_figures_of(&m->run, &b->plan.slo, &m->figures);
-    bench_screen_end(&b->screen, &m->figures);
+    loadgen_figures_of(&m->run, &b->plan.slo, &m->figures);
+    loadgen_screen_end(&b->screen, &m->figures);
     return true;
 }
 
 static bool run_all(struct bench_serve *b, struct error *err)
 {
-    const struct bench_result *r = &b->result;
+    const struct loadgen_result *r = &b->result;
     for (int p = 0; p < r->n_points; p++) {
         for (int i = 0; i < r->n_repeats; i++) {
             for (int t = 0; t < r->n_targets && !r->interrupted; t++) {
@@ -194,20 +194,20 @@ static bool write_reports(struct bench_serve *b, struct error *err)
     struct buf text;
     bool ok = true;
     buf_init(&text, REPORT_MAX);
-    bench_report_text(&b->result, &text);
+    loadgen_report_text(&b->result, &text);
     fputs(text.data ? text.data : "", stdout);
     fflush(stdout);
     buf_release(&text);
     if (o->json) {
-        bench_export_json(&b->result, o->details, &text);
+        loadgen_export_json(&b->result, o->details, &text);
         ok = write_report(o->json, "--json", &text, err) && ok;
     }
     if (o->csv) {
-        bench_export_csv(&b->result, &text);
+        loadgen_export_csv(&b->result, &text);
         ok = write_report(o->csv, "--csv", &text, err) && ok;
     }
     if (o->html) {
-        bench_html(&b->result, &text);
+        loadgen_html(&b->result, &text);
         ok = write_report(o->html, "--html", &text, err) && ok;
     }
     return ok;
@@ -232,35 +232,35 @@ static bool check_report_path(const char *path, const char *option, struct error
 
 static void describe_workload(struct bench_serve *b)
 {
-    const struct bench_workload_options *w = &b->plan.workload;
-    int tokens = w->prompts.prompt_tokens ? w->prompts.prompt_tokens : bench_prompt_set_tokens(w->prompts.set);
-    long long max_tokens = w->max_tokens ? w->max_tokens : bench_prompt_set_max_tokens(w->prompts.set);
+    const struct loadgen_workload_options *w = &b->plan.workload;
+    int tokens = w->prompts.prompt_tokens ? w->prompts.prompt_tokens : loadgen_prompt_set_tokens(w->prompts.set);
+    long long max_tokens = w->max_tokens ? w->max_tokens : loadgen_prompt_set_max_tokens(w->prompts.set);
     char *out = b->workload_text;
     size_t size = sizeof b->workload_text;
     if (w->path) {
-        snprintf(out, size, "Workload %.200s, %zu requests, %s API", w->path, bench_workload_lines(b->workload),
-                 bench_api_name(w->api));
+        snprintf(out, size, "Workload %.200s, %zu requests, %s API", w->path, loadgen_workload_lines(b->workload),
+                 loadgen_api_name(w->api));
     } else {
         snprintf(out, size, "Prompt set %s, about %d prompt tokens, up to %lld tokens an answer%s, %s API",
-                 bench_prompt_set_name(w->prompts.set), tokens, max_tokens, w->ignore_eos ? " (all of them)" : "",
-                 bench_api_name(w->api));
+                 loadgen_prompt_set_name(w->prompts.set), tokens, max_tokens, w->ignore_eos ? " (all of them)" : "",
+                 loadgen_api_name(w->api));
     }
 }
 
 static void fill_facts(struct bench_serve *b)
 {
     describe_workload(b);
-    b->result.facts = (struct bench_facts){.version = tandem_build(),
-                                           .processor = sys_cpu_name(b->processor, sizeof b->processor),
-                                           .workload = b->workload_text,
-                                           .n_processors = sys_cpu_usable(),
-                                           .started_s = clock_wall_s(),
-                                           .seed = b->plan.seed,
-                                           .api = b->plan.api,
-                                           .stream = b->o->stream,
-                                           .n_requests = b->o->requests,
-                                           .n_warmup = b->o->warmup,
-                                           .duration_s = (double)b->o->duration_s};
+    b->result.facts = (struct loadgen_facts){.version = tandem_build(),
+                                             .processor = sys_cpu_name(b->processor, sizeof b->processor),
+                                             .workload = b->workload_text,
+                                             .n_processors = sys_cpu_usable(),
+                                             .started_s = clock_wall_s(),
+                                             .seed = b->plan.seed,
+                                             .api = b->plan.api,
+                                             .stream = b->o->stream,
+                                             .n_requests = b->o->requests,
+                                             .n_warmup = b->o->warmup,
+                                             .duration_s = (double)b->o->duration_s};
 }
 
 /* A connection is a descriptor, and the usual limit is 1,024; what cannot be had shows as requests that fail. */
@@ -276,20 +276,20 @@ static void allow_descriptors(void)
 
 static bool read_options(struct bench_serve *b, const struct options *o, struct error *err)
 {
-    if (!bench_plan_parse(b->o, &b->plan, err) || !check_report_path(b->o->json, "--json", err) ||
+    if (!loadgen_plan_parse(b->o, &b->plan, err) || !check_report_path(b->o->json, "--json", err) ||
         !check_report_path(b->o->csv, "--csv", err) || !check_report_path(b->o->html, "--html", err) ||
-        !bench_targets_parse(o, b->plan.api, b->arena, &b->targets, &b->result.n_targets, err) ||
-        !(b->workload = bench_workload_create(&b->plan.workload, err))) {
+        !loadgen_targets_parse(o, b->plan.api, b->arena, &b->targets, &b->result.n_targets, err) ||
+        !(b->workload = loadgen_workload_create(&b->plan.workload, err))) {
         return false;
     }
-    bench_plan_default_points(&b->plan, bench_workload_timed(b->workload));
+    loadgen_plan_default_points(&b->plan, loadgen_workload_timed(b->workload));
     b->result.slo = b->plan.slo;
     b->result.targets = b->targets;
     b->result.points = b->plan.points;
     b->result.n_points = b->plan.n_points;
     b->result.n_repeats = (int)b->o->repeat;
     fill_facts(b);
-    return bench_result_init(&b->result, err);
+    return loadgen_result_init(&b->result, err);
 }
 
 static void watch_signal(struct bench_serve *b, uv_signal_t *handle, int number)
@@ -317,39 +317,39 @@ static bool start(struct bench_serve *b, struct error *err)
     watch_signal(b, &b->sigint, SIGINT);
     watch_signal(b, &b->sigterm, SIGTERM);
     allow_descriptors();
-    return (b->probe = bench_probe_create(b->loop, b->client)) != NULL ||
+    return (b->probe = loadgen_probe_create(b->loop, b->client)) != NULL ||
            error_set(err, ERR_NO_MEMORY, "no memory to start.");
 }
 
 static void stop(struct bench_serve *b)
 {
-    bench_probe_free(b->probe);
+    loadgen_probe_free(b->probe);
     http_client_free(b->client);
     forget_signal(&b->sigint);
     forget_signal(&b->sigterm);
     loop_free(b->loop);
-    bench_result_release(&b->result);
-    bench_workload_free(b->workload);
+    loadgen_result_release(&b->result);
+    loadgen_workload_free(b->workload);
     arena_free(b->arena);
 }
 
 static int measure(struct bench_serve *b, struct error *err)
 {
-    const struct bench_result *r = &b->result;
-    bench_screen_init(&b->screen, b->o->quiet, 0);
+    const struct loadgen_result *r = &b->result;
+    loadgen_screen_init(&b->screen, b->o->quiet, 0);
     bool ok = prepare_targets(b, err);
     if (!ok || r->interrupted) {
-        bench_screen_clear(&b->screen);
+        loadgen_screen_clear(&b->screen);
         return r->interrupted ? EXIT_INTERRUPT : command_fail(err);
     }
-    bench_screen_init(&b->screen, b->o->quiet, r->n_points * r->n_repeats * r->n_targets);
+    loadgen_screen_init(&b->screen, b->o->quiet, r->n_points * r->n_repeats * r->n_targets);
     if (!run_all(b, err) || !write_reports(b, err)) {
-        bench_screen_clear(&b->screen);
+        loadgen_screen_clear(&b->screen);
         return command_fail(err);
     }
-    return r->interrupted                                               ? EXIT_INTERRUPT
-           : bench_result_failed(r) + bench_result_checks_failed(r) > 0 ? EXIT_FAILURES
-                                                                        : 0;
+    return r->interrupted                                                   ? EXIT_INTERRUPT
+           : loadgen_result_failed(r) + loadgen_result_checks_failed(r) > 0 ? EXIT_FAILURES
+                                                                            : 0;
 }
 
 int command_bench_serve(const struct options *o)
