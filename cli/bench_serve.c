@@ -131,7 +131,7 @@ static bool prepare_targets(struct bench_serve *b, struct error *err)
 {
     char what[160];
     for (int i = 0; i < b->result.n_targets && !b->result.interrupted; i++) {
-        snprintf(what, sizeof what, "a first request to %s", b->targets[i].label);
+        snprintf(what, sizeof what, "asking %.100s", b->targets[i].label);
         loadgen_screen_begin(&b->screen, what);
         if (!probe_target(b, i, err) || (!b->result.interrupted && !warm_up(b, i, err))) {
             return false;

@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define BAR_CELLS     24
+#define BAR_CELLS     16
 #define DEFAULT_WIDTH 80
 #define LINE_MAX_SIZE 2000
 
@@ -85,14 +85,14 @@ void loadgen_screen_line(const struct loadgen_screen *s, const struct loadgen_pr
     if (p->n_total) {
         buf_printf(out, "/%llu", (unsigned long long)p->n_total);
     }
-    buf_printf(out, ", %llu running, %.0f tokens/s, %.0f s", (unsigned long long)p->n_in_flight,
-               p->elapsed_s > 0 ? (double)p->n_tokens / p->elapsed_s : 0, p->elapsed_s);
-    if (!isnan(left_s)) {
-        buf_printf(out, ", about %.0f s left", left_s);
-    }
     if (p->n_failed) {
-        buf_printf(out, ", %llu failed", (unsigned long long)p->n_failed);
+        buf_printf(out, " (%llu failed)", (unsigned long long)p->n_failed);
     }
+    buf_printf(out, ", %.0f tokens/s, %.0f s", p->elapsed_s > 0 ? (double)p->n_tokens / p->elapsed_s : 0, p->elapsed_s);
+    if (!isnan(left_s)) {
+        buf_printf(out, ", %.0f s left", left_s);
+    }
+    buf_printf(out, ", %llu running", (unsigned long long)p->n_in_flight);
     cut(out, width);
 }
 

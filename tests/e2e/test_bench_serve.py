@@ -377,7 +377,7 @@ def test_wrong_usage(tmp_path):
 def test_options_from_elsewhere(tmp_path):
     with FakeOpenAI() as fake:
         config = tmp_path / "config.json"
-        config.write_text(json.dumps({"target": [f"from-file={fake.url}"], "concurrency": "2", "requests": 3, "json": "off",
+        config.write_text(json.dumps({"target": [f"from-file={fake.url}"], "concurrency": "2", "requests": 3,
                                       "prompt-set": "short", "body": "{\"temperature\": 0}", "port": 1}))
         report = Report(tmp_path, "--config", config, "--max-tokens", 2, env={"TANDEM_REQUESTS": "4"})
         assert report.json["targets"][0]["label"] == "from-file"

@@ -453,8 +453,8 @@ static void the_line_of_progress(void **state)
     struct loadgen_screen s = {.n_runs = 10, .n_begun = 3, .what = "concurrency 8, tandem"};
     struct loadgen_progress p = {.n_done = 32, .n_total = 64, .n_in_flight = 8, .n_tokens = 1000, .elapsed_s = 4};
     loadgen_screen_line(&s, &p, 200, &f->out);
-    assert_string_equal(f->out.data, "[3/10] concurrency 8, tandem  ############............  32/64, 8 running, "
-                                     "250 tokens/s, 4 s, about 4 s left");
+    assert_string_equal(f->out.data, "[3/10] concurrency 8, tandem  ########........  32/64, 250 tokens/s, 4 s, "
+                                     "4 s left, 8 running");
     buf_clear(&f->out);
     s.unicode = true;
     p.n_failed = 2;
@@ -462,7 +462,7 @@ static void the_line_of_progress(void **state)
     p.duration_s = 16;
     loadgen_screen_line(&s, &p, 200, &f->out);
     must_have(f, "\xe2\x94\x81\xe2\x94\x80");
-    must_have(f, "  32, 8 running, 250 tokens/s, 4 s, about 12 s left, 2 failed");
+    must_have(f, "  32 (2 failed), 250 tokens/s, 4 s, 12 s left, 8 running");
     buf_clear(&f->out);
     loadgen_screen_line(&s, &p, 40, &f->out);
     assert_int_equal(utf8_count(buf_view(&f->out)), 40);
