@@ -21,6 +21,7 @@
 #define REPORT_MAX      ((size_t)1 << 30)
 #define MAX_DESCRIPTORS 65536
 #define WARMUP_STREAMS  8
+#define RETRY_MS        250
 #define EXIT_FAILURES   1 /* measured, but some requests failed or some answers did not pass their check */
 #define EXIT_INTERRUPT  130
 
@@ -61,6 +62,8 @@ static void on_signal(uv_signal_t *handle, int number)
     loadgen_probe_stop(b->probe);
     if (b->load) {
         loadgen_stop(b->load);
+    } else {
+        loop_stop(b->loop); /* a question, or the pause before the next one */
     }
 }
 
@@ -127,13 +130,45 @@ static bool warm_up(struct bench_serve *b, int target, struct error *err)
     return ok;
 }
 
+static void stop_loop(void *arg)
+{
+    loop_stop(arg);
+}
+
+/* Lets the loop run for a while, so that Ctrl-C is heard. */
+static void pause_for(struct bench_serve *b, int64_t ms)
+{
+    struct loop_timer *timer = loop_timer_create(b->loop, stop_loop, b->loop);
+    if (timer) {
+        loop_timer_start(timer, ms, 0);
+        loop_run(b->loop);
+    }
+    loop_timer_free(timer);
+}
+
+/* Asks again for as long as --wait allows a target whose server, or whose model, is not there yet. */
+static bool await_target(struct bench_serve *b, int target, struct error *err)
+{
+    int64_t until_ms = clock_ms() + (int64_t)(1000 * (double)b->o->wait_s);
+    while (!probe_target(b, target, err)) {
+        if (err->code != ERR_UNAVAILABLE || clock_ms() >= until_ms) {
+            return false;
+        }
+        pause_for(b, RETRY_MS);
+        if (b->result.interrupted) {
+            break;
+        }
+    }
+    return true;
+}
+
 static bool prepare_targets(struct bench_serve *b, struct error *err)
 {
     char what[160];
     for (int i = 0; i < b->result.n_targets && !b->result.interrupted; i++) {
         snprintf(what, sizeof what, "asking %.100s", b->targets[i].label);
         loadgen_screen_begin(&b->screen, what);
-        if (!probe_target(b, i, err) || (!b->result.interrupted && !warm_up(b, i, err))) {
+        if (!await_target(b, i, err) || (!b->result.interrupted && !warm_up(b, i, err))) {
             return false;
         }
     }
@@ -180,9 +215,20 @@ static bool run_all(struct bench_serve *b, struct error *err)
 
 /* ---- reports ---- */
 
+static bool is_stdout(const char *path)
+{
+    return path && strcmp(path, "-") == 0;
+}
+
 static bool write_report(const char *path, const char *option, struct buf *text, struct error *err)
 {
-    bool ok = buf_ok(text, "the report", err) && file_write_atomic(path, buf_view(text), err);
+    bool ok = buf_ok(text, "the report", err);
+    if (ok && is_stdout(path)) {
+        ok = (fwrite(text->data, 1, text->len, stdout) == text->len && fflush(stdout) == 0) ||
+             error_set(err, ERR_IO, "standard output cannot be written.");
+    } else if (ok) {
+        ok = file_write_atomic(path, buf_view(text), err);
+    }
     buf_release(text);
     return ok || error_wrap(err, "%s", option);
 }
@@ -193,10 +239,11 @@ static bool write_reports(struct bench_serve *b, struct error *err)
     const struct bench_serve_options *o = b->o;
     struct buf text;
     bool ok = true;
+    FILE *tables = is_stdout(o->json) || is_stdout(o->csv) || is_stdout(o->html) ? stderr : stdout;
     buf_init(&text, REPORT_MAX);
     loadgen_report_text(&b->result, &text);
-    fputs(text.data ? text.data : "", stdout);
-    fflush(stdout);
+    fputs(text.data ? text.data : "", tables);
+    fflush(tables);
     buf_release(&text);
     if (o->json) {
         loadgen_export_json(&b->result, o->details, &text);

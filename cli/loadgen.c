@@ -183,7 +183,7 @@ static void add_example(struct loadgen_run *run, const struct request *r)
 {
     if (run->n_examples < LOADGEN_MAX_EXAMPLES) {
         struct loadgen_example *e = &run->examples[run->n_examples++];
-        e->index = r->sample.index;
+        e->line = r->sample.index % loadgen_workload_lines(r->load->o.workload) + 1; /* only lines have checks */
         loadgen_clean_text(str_of(r->complaint.msg), e->complaint, sizeof e->complaint);
         loadgen_clean_text(buf_view(&r->answer.text), e->text, sizeof e->text);
     }

@@ -75,7 +75,7 @@ struct loadgen_failure { /* equal ones together */
 };
 
 struct loadgen_example { /* a failed check */
-    uint64_t index;      /* of the request in the workload */
+    uint64_t line;       /* which of the workload's requests, from 1 */
     char complaint[200], text[600];
 };
 

@@ -64,7 +64,7 @@ static void put_failures(struct json_writer *w, const struct loadgen_run *run)
     json_begin_array(w);
     for (int i = 0; i < run->n_examples; i++) {
         json_begin_object(w);
-        put_count(w, "index", run->examples[i].index);
+        put_count(w, "line", run->examples[i].line);
         put_text(w, "complaint", run->examples[i].complaint);
         put_text(w, "text", run->examples[i].text);
         json_end_object(w);

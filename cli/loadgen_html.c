@@ -214,12 +214,23 @@ static void put_cell(const struct page *p, int point, int target, size_t c)
     buf_puts(p->out, "</td>");
 }
 
+/* How many of the columns from c on, up to the next group, are shown. */
+static int group_width(const struct page *p, size_t c)
+{
+    int n = html__has_values(p, columns[c].figure);
+    for (c++; c < ARRAY_LEN(columns) && !columns[c].group[0]; c++) {
+        n += html__has_values(p, columns[c].figure);
+    }
+    return n;
+}
+
 static void put_table_head(const struct page *p)
 {
-    buf_puts(p->out, "<thead><tr><th class=\"l\"></th><th class=\"l\"></th>");
+    buf_puts(p->out, "<thead><tr><th colspan=\"2\"></th>");
     for (size_t c = 0; c < ARRAY_LEN(columns); c++) {
-        if (html__has_values(p, columns[c].figure)) {
-            buf_printf(p->out, "<th class=\"group\">%s</th>", columns[c].group);
+        int width = columns[c].group[0] ? group_width(p, c) : 0;
+        if (width) {
+            buf_printf(p->out, "<th class=\"group\" colspan=\"%d\">%s</th>", width, columns[c].group);
         }
     }
     buf_printf(p->out, "</tr><tr><th class=\"l\">%s</th><th class=\"l\">target</th>",
@@ -278,8 +289,7 @@ static void put_failures_of_run(const struct page *p, const struct loadgen_run *
     for (int i = 0; i < run->n_examples; i++) {
         buf_puts(out, "<li><b>");
         loadgen_escape(out, label);
-        buf_printf(out, "</b>, %s, request %llu: <span class=\"bad\">", where,
-                   (unsigned long long)run->examples[i].index);
+        buf_printf(out, "</b>, %s, line %llu: <span class=\"bad\">", where, (unsigned long long)run->examples[i].line);
         loadgen_escape(out, run->examples[i].complaint);
         buf_puts(out, "</span> <span class=\"soft\">");
         loadgen_escape(out, run->examples[i].text);

@@ -45,7 +45,7 @@ static const char loadgen_html_style[] =
     "th,td{padding:7px 12px;text-align:right;white-space:nowrap}th{color:var(--soft);font-weight:550;font-size:12.5px}"
     "thead tr:last-child th{border-bottom:1px solid var(--base)}tbody tr.first td{border-top:1px solid var(--grid)}"
     "td.l,th.l{text-align:left}td small{color:var(--soft);margin-left:6px}.bad{color:var(--bad)}"
-    "th.group{text-align:left;padding-bottom:0}\n"
+    "th.group{text-align:center;padding-bottom:0;border-left:8px solid transparent}\n"
     "ul.plain{list-style:none;margin:0;padding:14px 18px;background:var(--card);border:1px solid var(--edge);"
     "border-radius:12px}ul.plain li{padding:4px 0;overflow-wrap:anywhere}\n"
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:6px 18px;font-size:13.5px;margin:0}dt{font-weight:600}"

@@ -44,7 +44,6 @@ void loadgen_probe_stop(struct loadgen_probe *p)
         http_call_cancel(p->call);
         p->call = NULL;
         error_set(&p->failure, ERR_CANCELLED, "interrupted.");
-        loop_stop(p->loop);
     }
 }
 

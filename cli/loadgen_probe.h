@@ -9,7 +9,7 @@ struct loadgen_probe; /* a question that is being asked */
 
 struct loadgen_probe *loadgen_probe_create(struct loop *loop, struct http_client *client); /* NULL when memory fails */
 void loadgen_probe_free(struct loadgen_probe *p);
-void loadgen_probe_stop(struct loadgen_probe *p); /* from a callback: the question ends with CANCELLED */
+void loadgen_probe_stop(struct loadgen_probe *p); /* from a callback that also stops the loop: it ends with CANCELLED */
 
 /* Fills target->model with the server's first one, unless it has one. UNAVAILABLE, UNAUTHENTICATED, NOT_FOUND ... name
  * the target and what it said. */

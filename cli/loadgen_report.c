@@ -280,7 +280,9 @@ static void put_failures_of_run(const struct loadgen_measured *m, const char *wh
     }
     for (int k = 0; k < m->run.n_examples; k++) {
         const struct loadgen_example *e = &m->run.examples[k];
-        buf_printf(out, "%s: request %llu: %s It is: %s\n", who, (unsigned long long)e->index, e->complaint, e->text);
+        char beginning[160];
+        loadgen_clean_text(str_of(e->text), beginning, sizeof beginning);
+        buf_printf(out, "%s: line %llu: %s It is: %s\n", who, (unsigned long long)e->line, e->complaint, beginning);
     }
     if (m->run.gave_up) {
         buf_printf(out, "%s: ended early, since nobody answers any more\n", who);

@@ -31,7 +31,7 @@ struct bench_serve_options {
     const char *model, *api, *ca_file;
     const char *concurrency, *rate; /* lists, separated by commas */
     int64_t requests, warmup, repeat;
-    float duration_s, timeout_s;
+    float duration_s, timeout_s, wait_s;
     const char *prompt_set, *workload, *body;
     int64_t prompt_tokens, max_tokens, seed;
     bool ignore_eos, stream;

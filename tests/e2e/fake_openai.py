@@ -21,10 +21,10 @@ def prompt_of(body):
 
 
 class FakeOpenAI:
-    def __init__(self, *, key=None, models=("fake-model",), tokens=5, delay_s=0.0, certificate=None):
+    def __init__(self, *, key=None, models=("fake-model",), tokens=5, delay_s=0.0, certificate=None, port=0):
         self.key, self.models, self.tokens, self.delay_s = key, models, tokens, delay_s
         self.certificate = certificate  # (certificate file, key file)
-        self.requests, self.port, self.gone = [], None, 0
+        self.requests, self.port = [], port
 
     @property
     def url(self):
@@ -48,7 +48,7 @@ class FakeOpenAI:
         if self.certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*self.certificate)
-        server = self.loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context, backlog=1000))
+        server = self.loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=context, backlog=1000))
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         self.loop.run_forever()
@@ -64,7 +64,7 @@ class FakeOpenAI:
             while await self._answer_one(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            self.gone += 1
+            pass
         finally:
             writer.close()
 

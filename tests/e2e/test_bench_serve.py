@@ -119,7 +119,7 @@ def test_a_workload_with_checks(scripted, tmp_path):
     report = Report(tmp_path, scripted.url, "--workload", path, "--concurrency", 2, "--requests", 10, status=FAILURES)
     assert report.figures()["checks_passed"] == 6 and report.figures()["checks_failed"] == 4
     assert [r["check"] for r in report.requests()] == ["passed", "passed", "passed", "failed", "failed"] * 2
-    assert "request 4: the answer does not contain 'purple'. It is: The quick brown" in report.text
+    assert "line 5: the answer does not contain 'purple'. It is: The quick brown" in report.text
     assert "the answer does not contain &#39;purple&#39;" in report.html
     assert " 6/10" in report.text
 
@@ -277,6 +277,22 @@ def test_a_server_that_goes_away(tmp_path):
     assert "ended early, since nobody answers any more" in out and "x no connection" in out
 
 
+def test_waiting_for_a_server(tmp_path):
+    with FakeOpenAI() as fake:
+        port = fake.port
+    process = start(f"127.0.0.1:{port}", "--wait", 60, "--concurrency", 1, "--requests", 2, "--prompt-set", "short")
+    time.sleep(0.3)
+    assert process.poll() is None
+    with FakeOpenAI(port=port):
+        out, err = process.communicate(timeout=60 * PATIENCE)
+    assert process.returncode == 0, err
+    assert bench(f"127.0.0.1:{port}", "--wait", 0.3).returncode == NOT_THERE
+    process = start(f"127.0.0.1:{port}", "--wait", 60)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30 * PATIENCE) == INTERRUPTED
+
+
 def test_many_streams(tmp_path):
     with FakeOpenAI(tokens=20, delay_s=0.01) as fake:
         report = Report(tmp_path, fake.url, "--concurrency", 300, "--requests", 600, "--prompt-set", "short")
@@ -391,6 +407,14 @@ def test_quiet_and_lines():
         assert bench(*options, "--quiet").stderr == ""
         lines = bench(*options).stderr.splitlines()
         assert len(lines) == 1 and re.match(r"\[1/1\] concurrency 1, 127\.0\.0\.1:\d+: 2 requests in ", lines[0])
+
+
+def test_reports_on_standard_output():
+    with FakeOpenAI() as fake:
+        options = (fake.url, "--concurrency", 1, "--requests", 2, "--prompt-set", "short", "--quiet")
+        done = bench(*options, "--json", "-")
+        assert json.loads(done.stdout)["points"][0]["load"] == 1 and "requests/s" in done.stderr
+        assert bench(*options, "--csv", "-").stdout.startswith("mode,load,")
 
 
 def test_what_is_sent(tmp_path):

@@ -68,7 +68,7 @@ static void fill_run(struct loadgen_measured *m, size_t n, size_t in_flight, int
         run->n_failures = run->n_examples = 1;
         run->failures[0] = (struct loadgen_failure){.outcome = LOADGEN_STATUS, .status = 503, .n = n / 7};
         snprintf(run->failures[0].message, sizeof run->failures[0].message, "busy %s", EVIL);
-        run->examples[0].index = 3;
+        run->examples[0].line = 3;
         snprintf(run->examples[0].complaint, sizeof run->examples[0].complaint, "the answer is not '%s'.", EVIL);
         snprintf(run->examples[0].text, sizeof run->examples[0].text, "<img src=x onerror=%s>", EVIL);
     }
@@ -159,7 +159,7 @@ static void text_has_rows_ratios_and_failures(void **state)
     must_have(f, ": first");
     must_have(f, "1.95x"); /* 20.5 against 10.5 ms, of the medians */
     must_have(f, "2 x HTTP status 503: busy ");
-    must_have(f, "request 3: the answer is not");
+    must_have(f, "line 3: the answer is not");
     must_have(f, "18"); /* of 20 completed */
     assert_false(has(f, "checks"));
     assert_false(has(f, "secret"));
