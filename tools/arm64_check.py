@@ -128,13 +128,14 @@ def get_libraries(build):
 def write_toolchain(build, sysroot):
     libraries = f"{sysroot}/usr/lib/aarch64-linux-gnu"
     include = f"-isystem {sysroot}/usr/include -isystem {sysroot}/usr/include/aarch64-linux-gnu"
+    more = f"{sysroot}/lib/aarch64-linux-gnu"  # where Debian keeps what others of the libraries need: libz, libcom_err
     toolchain = build / "toolchain.cmake"
     toolchain.write_text(f"""set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER {COMPILER})
 set(CMAKE_C_FLAGS_INIT "{include}")
-set(CMAKE_EXE_LINKER_FLAGS_INIT "-L{libraries} -Wl,-rpath-link,{libraries}")
-set(CMAKE_CROSSCOMPILING_EMULATOR "{EMULATOR};-L;{LIBC};-E;LD_LIBRARY_PATH={libraries}:{LIBC}/lib")
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-L{libraries} -Wl,-rpath-link,{libraries}:{more}")
+set(CMAKE_CROSSCOMPILING_EMULATOR "{EMULATOR};-L;{LIBC};-E;LD_LIBRARY_PATH={libraries}:{more}:{LIBC}/lib")
 """)
     return toolchain
 
