@@ -213,7 +213,8 @@ bool client__call_result(struct http_call *call, CURLcode result, struct error *
 static bool is_loopback(const char *host)
 {
     struct str h = str_of(host);
-    return str_eq_nocase(h, STR("localhost")) || str_starts(h, STR("127.")) || str_eq(h, STR("[::1]"));
+    bool ipv4 = strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == h.len;
+    return ipv4 || str_eq_nocase(h, STR("localhost")) || str_eq(h, STR("[::1]"));
 }
 
 static bool parse_url(CURLU *u, const char *url, struct error *err)
@@ -340,7 +341,8 @@ static bool set_method(struct http_call *call, const struct http_call_options *o
 static bool set_limits(struct http_call *call, const struct http_call_options *o)
 {
     int64_t connect_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
-    curl_off_t announced = call->max_reply > INT64_MAX ? INT64_MAX : (curl_off_t)call->max_reply;
+    bool head = o->method && strcmp(o->method, "HEAD") == 0; /* announces what it does not send */
+    curl_off_t announced = head ? 0 : call->max_reply > INT64_MAX ? INT64_MAX : (curl_off_t)call->max_reply;
     return SET(CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms) && SET(CURLOPT_TIMEOUT_MS, (long)o->timeout_ms) &&
            SET(CURLOPT_LOW_SPEED_TIME, (long)o->idle_timeout_s) &&
            SET(CURLOPT_LOW_SPEED_LIMIT, (long)(o->idle_timeout_s > 0)) && SET(CURLOPT_MAXFILESIZE_LARGE, announced);

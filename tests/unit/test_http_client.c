@@ -403,8 +403,9 @@ static void replies_are_bounded(void **state)
 {
     struct fixture *f = *state;
     struct bench b;
-    struct outcome o[4] = {{0}};
+    struct outcome o[5] = {{0}};
     bench_start(&b, f->port);
+    start(&b, &o[4], (struct http_call_options){.url = "/big?n=1001", .max_reply = 1000, .method = "HEAD"});
     start(&b, &o[0], (struct http_call_options){.url = "/big?n=1001", .max_reply = 1000});            /* announced */
     start(&b, &o[1], (struct http_call_options){.url = "/stream?n=100&size=100", .max_reply = 1000}); /* not */
     start(&b, &o[2], (struct http_call_options){.url = "/big?n=1000", .max_reply = 1000});
@@ -415,6 +416,7 @@ static void replies_are_bounded(void **state)
     expect(&o[1], 200, ERR_TOO_LARGE, "larger than 1000 bytes");
     expect(&o[2], 200, ERR_NONE, NULL);
     expect(&o[3], 200, ERR_NONE, NULL);
+    expect(&o[4], 200, ERR_NONE, "");
     bench_stop(&b);
 }
 
@@ -633,6 +635,38 @@ static void redirects_are_followed_only_when_asked(void **state)
     canned_stop(&s);
 }
 
+/* A key is for the host that it was given for. */
+static void a_redirect_does_not_take_credentials_along(void **state)
+{
+    (void)state;
+    static const char *const there[] = {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"};
+    const struct http_header headers[] = {{STR("Authorization"), STR("Bearer secret")}, {STR("X-Other"), STR("1")}};
+    struct canned first, second;
+    struct bench b;
+    struct outcome o = {0};
+    char redirect[200];
+    const char *const redirects[] = {redirect};
+    canned_start(&second, there, 1);
+    snprintf(redirect, sizeof redirect,
+             "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+             second.port);
+    canned_start(&first, redirects, 1);
+    bench_start(&b, first.port);
+    start(&b, &o, (struct http_call_options){.url = "/", .headers = headers, .n_headers = 2, .max_redirects = 1});
+    run_all(&b);
+    expect(&o, 200, ERR_NONE, "");
+    uv_thread_join(&first.thread);
+    uv_thread_join(&second.thread);
+    assert_true(str_find(buf_view(&first.heads), STR("Bearer secret")) != STR_NPOS);
+    assert_true(str_find(buf_view(&second.heads), STR("secret")) == STR_NPOS);
+    assert_true(str_find(buf_view(&second.heads), STR("X-Other: 1")) != STR_NPOS);
+    close(first.listener);
+    close(second.listener);
+    buf_release(&first.heads);
+    buf_release(&second.heads);
+    bench_stop(&b);
+}
+
 static void a_redirect_leads_to_http_only(void **state)
 {
     (void)state;
@@ -759,6 +793,7 @@ int main(void)
         cmocka_unit_test(odd_replies),
         cmocka_unit_test(headers_are_bounded),
         cmocka_unit_test(redirects_are_followed_only_when_asked),
+        cmocka_unit_test(a_redirect_does_not_take_credentials_along),
         cmocka_unit_test(a_redirect_leads_to_http_only),
         cmocka_unit_test(the_request_as_it_is_sent),
         cmocka_unit_test(nobody_listens),
