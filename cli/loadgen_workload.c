@@ -133,10 +133,10 @@ static void put_fields(const struct sources *s, const struct json *line, struct 
 
 /* ---- a file's lines ---- */
 
-static bool put_prompt(enum loadgen_api api, const struct json *line, struct buf *out, struct error *err)
+static bool check_prompt(enum loadgen_api api, const struct json *messages, const struct json *prompt,
+                         struct error *err)
 {
-    const struct json *messages = json_get(line, "messages"), *prompt = json_get(line, "prompt");
-    struct json_writer w = json_writer(out);
+    bool is_text = json_type(prompt) == JSON_STRING;
     if (!messages == !prompt) {
         return error_set(err, ERR_INVALID, "expected 'messages' or 'prompt', and not both.");
     }
@@ -146,10 +146,19 @@ static bool put_prompt(enum loadgen_api api, const struct json *line, struct buf
     if (messages && (json_type(messages) != JSON_ARRAY || json_len(messages) == 0)) {
         return error_set(err, ERR_INVALID, "'messages': expected a list that is not empty.");
     }
-    bool is_text = prompt && json_type(prompt) == JSON_STRING;
     if (prompt && !is_text && !(api == LOADGEN_COMPLETIONS && json_type(prompt) == JSON_ARRAY)) {
         return error_set(err, ERR_INVALID, "'prompt': expected %s, but got %s.",
                          api == LOADGEN_CHAT ? "a string" : "a string or an array", json_type_name(json_type(prompt)));
+    }
+    return true;
+}
+
+static bool put_prompt(enum loadgen_api api, const struct json *line, struct buf *out, struct error *err)
+{
+    const struct json *messages = json_get(line, "messages"), *prompt = json_get(line, "prompt");
+    struct json_writer w = json_writer(out);
+    if (!check_prompt(api, messages, prompt, err)) {
+        return false;
     }
     json_key(&w, api == LOADGEN_CHAT ? "messages" : "prompt");
     if (prompt && api == LOADGEN_CHAT) {

@@ -57,11 +57,13 @@ struct http_call_events {
 };
 
 struct http_call_options {             /* copied, but for the body */
-    const char *method;                /* NULL: GET */
+    const char *method;                /* GET (NULL), HEAD, POST, PUT, PATCH, DELETE, OPTIONS */
     const char *url;                   /* a fragment is not sent */
     const struct http_header *headers; /* [n_headers]; Host, Content-Length and such are the client's business */
     size_t n_headers;
-    /* Sent when ptr is not NULL or the method is POST or PUT. The caller's: valid until the call has ended. */
+    /* Sent when ptr is not NULL, and with POST, PUT and PATCH in any case. The caller's: valid until the call has
+     * ended.
+     */
     struct str body;
     int64_t connect_timeout_ms; /* name, connection and TLS; 0: 10 s */
     int64_t timeout_ms;         /* from start to the last byte; 0: none */

@@ -310,65 +310,93 @@ static bool add_headers(struct http_call *call, const struct http_call_options *
 
 #define SET(option, value) (curl_easy_setopt(call->easy, (option), (value)) == CURLE_OK)
 
-static bool set_method(struct http_call *call, const struct http_call_options *o, struct error *err)
+static const struct method {
+    const char *name;
+    bool may_have_body, has_body; /* has_body: also when it is empty */
+    bool may_follow;              /* redirects: the request may be sent again elsewhere */
+} methods[] = {
+    {"GET", false, false, true},     {"HEAD", false, false, true}, {"POST", true, true, false},
+    {"PUT", true, true, false},      {"PATCH", true, true, false}, {"DELETE", true, false, false},
+    {"OPTIONS", true, false, false},
+};
+
+static const struct method *check_method(const struct http_call_options *o, struct error *err)
 {
-    const char *method = o->method ? o->method : "GET";
-    bool post = strcmp(method, "POST") == 0, head = strcmp(method, "HEAD") == 0, get = strcmp(method, "GET") == 0;
-    bool has_body = o->body.ptr || post || strcmp(method, "PUT") == 0;
-    call->follows = o->max_redirects > 0;
-    if (!is_token(str_of(method))) {
-        return error_set(err, ERR_INVALID, "'%.20s' is no HTTP method.", method);
+    const struct method *m = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        m = strcmp(o->method ? o->method : "GET", methods[i].name) == 0 ? &methods[i] : m;
     }
-    if (call->follows && !get && !head) {
-        return error_set(err, ERR_INVALID, "redirects of a %.20s cannot be followed.", method);
+    if (!m) {
+        error_set(err, ERR_INVALID, "'%.20s' is no HTTP method that can be sent.", o->method);
+    } else if (o->max_redirects > 0 && !m->may_follow) {
+        error_set(err, ERR_INVALID, "redirects of a %s cannot be followed.", m->name);
+        m = NULL;
+    } else if (o->body.ptr && !m->may_have_body) {
+        error_set(err, ERR_INVALID, "a %s has no body.", m->name);
+        m = NULL;
     }
-    if ((get || head) && o->body.ptr) {
-        return error_set(err, ERR_INVALID, "a %s has no body.", method);
-    }
-    bool ok = SET(CURLOPT_FOLLOWLOCATION, (long)call->follows) && SET(CURLOPT_MAXREDIRS, (long)o->max_redirects);
-    if (has_body) {
+    return m;
+}
+
+static bool set_method(struct http_call *call, const struct http_call_options *o, const struct method *m)
+{
+    bool ok =
+        SET(CURLOPT_FOLLOWLOCATION, (long)(o->max_redirects > 0)) && SET(CURLOPT_MAXREDIRS, (long)o->max_redirects);
+    if (m->has_body || o->body.ptr) {
         ok = ok && SET(CURLOPT_POST, 1L) && SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)o->body.len) &&
              SET(CURLOPT_POSTFIELDS, o->body.len ? o->body.ptr : "");
     }
-    if (head) {
-        ok = ok && SET(CURLOPT_NOBODY, 1L);
-    } else if (!post && !get) {
-        ok = ok && SET(CURLOPT_CUSTOMREQUEST, method);
+    if (!m->may_have_body) { /* GET and HEAD, which libcurl knows */
+        return ok && SET(CURLOPT_NOBODY, (long)(strcmp(m->name, "HEAD") == 0));
     }
-    return ok || error_set(err, ERR_NO_MEMORY, "no memory for an HTTP request.");
+    return ok && SET(CURLOPT_CUSTOMREQUEST, m->name);
 }
 
-static bool set_limits(struct http_call *call, const struct http_call_options *o)
+static bool set_limits(struct http_call *call, const struct http_call_options *o, const struct method *m)
 {
     int64_t connect_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
-    bool head = o->method && strcmp(o->method, "HEAD") == 0; /* announces what it does not send */
+    bool head = strcmp(m->name, "HEAD") == 0; /* announces what it does not send */
     curl_off_t announced = head ? 0 : call->max_reply > INT64_MAX ? INT64_MAX : (curl_off_t)call->max_reply;
     return SET(CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms) && SET(CURLOPT_TIMEOUT_MS, (long)o->timeout_ms) &&
            SET(CURLOPT_LOW_SPEED_TIME, (long)o->idle_timeout_s) &&
            SET(CURLOPT_LOW_SPEED_LIMIT, (long)(o->idle_timeout_s > 0)) && SET(CURLOPT_MAXFILESIZE_LARGE, announced);
 }
 
-static bool set_rest(struct http_call *call, const char *url, bool direct)
+static bool set_callbacks(struct http_call *call)
 {
-    struct http_client *c = call->client;
-    return SET(CURLOPT_URL, url) && SET(CURLOPT_PRIVATE, (char *)call) && SET(CURLOPT_NOSIGNAL, 1L) &&
-           SET(CURLOPT_QUICK_EXIT, 1L) && SET(CURLOPT_PROTOCOLS_STR, "http,https") &&
+    return SET(CURLOPT_PRIVATE, (char *)call) && SET(CURLOPT_ERRORBUFFER, call->curl_message) &&
+           SET(CURLOPT_HEADERFUNCTION, on_header) && SET(CURLOPT_HEADERDATA, call) &&
+           SET(CURLOPT_WRITEFUNCTION, on_body) && SET(CURLOPT_WRITEDATA, call);
+}
+
+/* What libcurl could do and is not to. */
+static bool set_bounds(struct http_call *call)
+{
+    return SET(CURLOPT_NOSIGNAL, 1L) && SET(CURLOPT_QUICK_EXIT, 1L) && SET(CURLOPT_PROTOCOLS_STR, "http,https") &&
            SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https") && SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) &&
            SET(CURLOPT_HTTP09_ALLOWED, 1L) && /* on_body refuses it, and says why */
-           SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) && SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L) &&
-           SET(CURLOPT_ERRORBUFFER, call->curl_message) && SET(CURLOPT_HTTPHEADER, call->sent_headers) &&
-           SET(CURLOPT_HEADERFUNCTION, on_header) && SET(CURLOPT_HEADERDATA, call) &&
-           SET(CURLOPT_WRITEFUNCTION, on_body) && SET(CURLOPT_WRITEDATA, call) && (!direct || SET(CURLOPT_PROXY, "")) &&
-           (!c->user_agent || SET(CURLOPT_USERAGENT, c->user_agent)) &&
+           SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) && SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+}
+
+static bool set_address(struct http_call *call, const char *url, bool direct)
+{
+    const struct http_client *c = call->client;
+    return SET(CURLOPT_URL, url) && SET(CURLOPT_HTTPHEADER, call->sent_headers) &&
+           (!direct || SET(CURLOPT_PROXY, "")) && (!c->user_agent || SET(CURLOPT_USERAGENT, c->user_agent)) &&
            (!c->ca_file || SET(CURLOPT_CAINFO, c->ca_file));
 }
 
 static bool set_up(struct http_call *call, const struct http_call_options *o, struct error *err)
 {
     bool direct = false;
-    return check_url(call, o->url, &direct, err) && add_headers(call, o, err) && set_method(call, o, err) &&
-           ((set_limits(call, o) && set_rest(call, o->url, direct)) ||
-            error_set(err, ERR_NO_MEMORY, "no memory for an HTTP request."));
+    const struct method *m = check_method(o, err);
+    if (!m || !check_url(call, o->url, &direct, err) || !add_headers(call, o, err)) {
+        return false;
+    }
+    call->follows = o->max_redirects > 0;
+    return (set_method(call, o, m) && set_limits(call, o, m) && set_callbacks(call) && set_bounds(call) &&
+            set_address(call, o->url, direct)) ||
+           error_set(err, ERR_NO_MEMORY, "no memory for an HTTP request.");
 }
 
 struct http_call *client__call_create(struct http_client *c, const struct http_call_options *options, struct error *err)
