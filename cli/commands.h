@@ -10,6 +10,7 @@ int command_inspect(const struct options *o);
 int command_list(const struct options *o);
 int command_bench(const struct options *o);
 int command_bench_kernels(const struct options *o);
+int command_bench_serve(const struct options *o);
 int command_engine(const struct options *o);
 int command_version(void);
 

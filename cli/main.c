@@ -21,6 +21,8 @@ static const struct command_row commands[] = {
     {"bench", COMMAND_BENCH, command_bench, "bench MODEL [options]", "speed of a model, beside the machine's limits"},
     {"bench-kernels", COMMAND_BENCH_KERNELS, command_bench_kernels, "bench-kernels [options]",
      "speed of the cpu backend's ops, beside the machine's limits"},
+    {"bench-serve", COMMAND_BENCH_SERVE, command_bench_serve, "bench-serve [LABEL=]URL[#MODEL] ... [options]",
+     "measure OpenAI-compatible servers"},
     {"engine", COMMAND_ENGINE, command_engine, NULL, NULL},
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
@@ -54,7 +56,7 @@ static int help(const struct command_row *row)
 {
     struct buf text;
     buf_init(&text, (size_t)1 << 20);
-    const char *model = strstr(row->usage, "MODEL") ? " MODEL is a path, or a name such as smollm2:135m." : "";
+    const char *model = strstr(row->usage, " MODEL") ? " MODEL is a path, or a name such as smollm2:135m." : "";
     printf("usage: tandem %s\n\n%s.%s\n\n", row->usage, row->help, model);
     options_help(row->command, &text);
     print(&text);

@@ -23,23 +23,25 @@ struct option {
     const char *help;
 };
 
-#define AT(member)   offsetof(struct options, member)
-#define S            COMMAND_SERVE
-#define R            COMMAND_RUN
-#define I            COMMAND_INSPECT
-#define L            COMMAND_LIST
-#define E            COMMAND_ENGINE
-#define B            COMMAND_BENCH
-#define K            COMMAND_BENCH_KERNELS
-#define INT_MAX_     2147483647.0
-#define KIND_float   OPTION_FLOAT
-#define KIND_int32_t OPTION_I32
-#define TEXT_(x)     #x
-#define TEXT(x)      TEXT_(x)
+#define AT(member)    offsetof(struct options, member)
+#define S             COMMAND_SERVE
+#define R             COMMAND_RUN
+#define I             COMMAND_INSPECT
+#define L             COMMAND_LIST
+#define E             COMMAND_ENGINE
+#define B             COMMAND_BENCH
+#define K             COMMAND_BENCH_KERNELS
+#define V             COMMAND_BENCH_SERVE
+#define LOADGEN(name) AT(bench_serve.name)
+#define INT_MAX_      2147483647.0
+#define KIND_float    OPTION_FLOAT
+#define KIND_int32_t  OPTION_I32
+#define TEXT_(x)      #x
+#define TEXT(x)       TEXT_(x)
 
 static const struct option table[] = {
-    {"config", OPTION_STR, S | R, AT(config), 0, 0, NULL, "FILE", "JSON file with options by these names"},
-    {"log-level", OPTION_STR, S | R | I | E | B | K, AT(log_level), 0, 0, "info", "LEVEL",
+    {"config", OPTION_STR, S | R | V, AT(config), 0, 0, NULL, "FILE", "JSON file with options by these names"},
+    {"log-level", OPTION_STR, S | R | I | E | B | K | V, AT(log_level), 0, 0, "info", "LEVEL",
      "error, warn, info or debug"},
     {"log-format", OPTION_STR, S | E, AT(log_format), 0, 0, "text", "FORMAT", "text, logfmt or json"},
 
@@ -133,6 +135,48 @@ static const struct option table[] = {
     {"repeat", OPTION_INT, B | K, AT(repeat), 1, 1000, "5", "N", "times each is measured; medians are shown"},
     {"json", OPTION_STR, B | K, AT(json_file), 0, 0, NULL, "FILE", "write the figures as JSON; -: to standard output"},
     {"csv", OPTION_STR, B | K, AT(csv_file), 0, 0, NULL, "FILE", "write them as CSV; -: to standard output"},
+    {"target", OPTION_LIST, V, LOADGEN(targets), 0, 0, NULL, "[LABEL=]URL[#MODEL]",
+     "what to measure, as the arguments name it; may be repeated"},
+    {"model", OPTION_STR, V, LOADGEN(model), 0, 0, NULL, "NAME", "of targets that name none [the server's first]"},
+    {"api", OPTION_STR, V, LOADGEN(api), 0, 0, "chat", "NAME", "chat or completions"},
+    {"api-key-env", OPTION_LIST, V, LOADGEN(api_key_env), 0, 0, NULL, "[LABEL=]NAME",
+     "environment variable with the API key [TANDEM_BENCH_API_KEY, OPENAI_API_KEY]; may be repeated"},
+    {"ca-file", OPTION_STR, V, LOADGEN(ca_file), 0, 0, NULL, "FILE", "trusted certificates instead of the system's"},
+    {"concurrency", OPTION_STR, V, LOADGEN(concurrency), 0, 0, NULL, "N,N,...",
+     "requests in flight, one point each [1,2,4,8,16]"},
+    {"rate", OPTION_STR, V, LOADGEN(rate), 0, 0, NULL, "R,R,...",
+     "instead: requests a second, at random moments, one point each"},
+    {"requests", OPTION_INT, V, LOADGEN(requests), 0, 10000000, "0", "N",
+     "of a point; 0: 16 or more, by its load, or as many as its duration takes"},
+    {"duration", OPTION_FLOAT, V, LOADGEN(duration_s), 0, 86400, "0", "SECONDS",
+     "start no request of a point after so long; 0: no limit"},
+    {"warmup", OPTION_INT, V, LOADGEN(warmup), 0, 100000, "1", "N", "requests to each target before it is measured"},
+    {"repeat", OPTION_INT, V, LOADGEN(repeat), 1, 1000, "1", "N", "measure each point so often; medians are reported"},
+    {"prompt-set", OPTION_STR, V, LOADGEN(prompt_set), 0, 0, "chat", "NAME",
+     "short, chat, code, long or shared-prefix"},
+    {"prompt-tokens", OPTION_INT, V, LOADGEN(prompt_tokens), 0, 1000000, "0", "N",
+     "length of a prompt, about; 0: the set's"},
+    {"max-tokens", OPTION_INT, V, LOADGEN(max_tokens), 0, LIMIT_CONTEXT, "0", "N",
+     "of an answer; 0: the prompt set's, or what the workload says"},
+    {"workload", OPTION_STR, V, LOADGEN(workload), 0, 0, NULL, "FILE",
+     "requests from a file instead, one JSON object a line"},
+    {"body", OPTION_STR, V, LOADGEN(body), 0, 0, NULL, "JSON", "fields for every request, such as {\"temperature\":0}"},
+    {"ignore-eos", OPTION_BOOL, V, LOADGEN(ignore_eos), 0, 0, "off", NULL,
+     "answers as long as allowed, where the server knows the field"},
+    {"stream", OPTION_BOOL, V, LOADGEN(stream), 0, 0, "on", NULL,
+     "ask for streams; without, only whole answers are timed"},
+    {"seed", OPTION_INT, V, LOADGEN(seed), -1, 9e15, "-1", "N", "of prompts and arrivals; -1: random"},
+    {"timeout", OPTION_FLOAT, V, LOADGEN(timeout_s), 0.001, 86400, "600", "SECONDS", "for one request"},
+    {"wait", OPTION_FLOAT, V, LOADGEN(wait_s), 0, 86400, "0", "SECONDS",
+     "for targets that are not there yet, before anything is measured"},
+    {"slo", OPTION_STR, V, LOADGEN(slo), 0, 0, NULL, "LIMITS",
+     "service level for goodput, in ms: ttft=500,itl=50,tpot=50,e2e=10000, or some of them"},
+    {"json", OPTION_STR, V, LOADGEN(json), 0, 0, NULL, "FILE", "write all figures as JSON; -: to standard output"},
+    {"details", OPTION_BOOL, V, LOADGEN(details), 0, 0, "off", NULL, "with every request in it"},
+    {"csv", OPTION_STR, V, LOADGEN(csv), 0, 0, NULL, "FILE",
+     "write the figures of each run as a table; -: to standard output"},
+    {"html", OPTION_STR, V, LOADGEN(html), 0, 0, NULL, "FILE", "write a report with plots; -: to standard output"},
+    {"quiet", OPTION_BOOL, V, LOADGEN(quiet), 0, 0, "off", NULL, "no progress"},
 
     {"model", OPTION_STR, E, AT(model), 0, 0, NULL, "FILE", "model file"},
     {"socket-fd", OPTION_INT, E, AT(socket_fd), 0, INT_MAX_, NULL, "FD", "socket to the gateway"},
@@ -347,7 +391,8 @@ bool options_read_config(enum command command, struct str text, struct arena *ar
     for (struct json_iter it = json_members(root); ok && json_next(&it);) {
         char where[160];
         snprintf(where, sizeof where, "line %d, '%.60s'", json_line_of(text, it.key.ptr), it.key.ptr);
-        const struct option *o = find(it.key, COMMAND_ALL & ~COMMAND_ENGINE);
+        const struct option *o = find(it.key, command & ~COMMAND_ENGINE); /* names may mean something else elsewhere */
+        o = o ? o : find(it.key, COMMAND_ALL & ~COMMAND_ENGINE);
         if (!o) {
             ok = error_set(err, ERR_INVALID, "%s: no such option.", where);
         } else if (o->commands & command) {
@@ -410,12 +455,15 @@ static bool read_words(enum command command, int argc, char **argv, struct optio
             if (!read_flag(command, argc, argv, &i, out, err)) {
                 return false;
             }
-        } else if (!out->model && command != COMMAND_LIST) {
+        } else if (!out->model && !(command & (L | V))) {
             out->model = argv[i];
-        } else if (command != COMMAND_RUN) {
+        } else if (!(command & (R | V))) {
             return error_set(err, ERR_INVALID, "unexpected argument '%.80s'.", argv[i]);
         } else if (out->arguments.n == OPTIONS_MAX_LIST) {
-            return error_set(err, ERR_INVALID, "a prompt of more than %d words must be quoted.", OPTIONS_MAX_LIST);
+            return error_set(err, ERR_INVALID,
+                             command == V ? "more than %d targets are not possible."
+                                          : "a prompt of more than %d words must be quoted.",
+                             OPTIONS_MAX_LIST);
         } else {
             out->arguments.items[out->arguments.n++] = argv[i];
         }
@@ -447,7 +495,7 @@ bool options_parse(enum command command, int argc, char **argv, struct arena *ar
     if (!read_words(command, argc, argv, &words, err)) { /* first, to know the config file */
         return false;
     }
-    const char *config = words.config ? words.config : command & (S | R) ? getenv("TANDEM_CONFIG") : NULL;
+    const char *config = words.config ? words.config : command & (S | R | V) ? getenv("TANDEM_CONFIG") : NULL;
     if (!set_defaults(command, out, err) || (config && !read_config(command, config, arena, out, err)) ||
         !read_environment(command, out, err)) {
         return false;
@@ -498,9 +546,9 @@ void options_docs(struct buf *out)
             continue;
         }
         flag_name(o->name, flag, sizeof flag);
-        buf_printf(out, "| `%s%s%s` | %s |%s%s%s%s%s%s | %s |\n", flag, o->value ? " " : "", o->value ? o->value : "",
+        buf_printf(out, "| `%s%s%s` | %s |%s%s%s%s%s%s%s | %s |\n", flag, o->value ? " " : "", o->value ? o->value : "",
                    o->fallback ? o->fallback : "", commands & S ? " serve" : "", commands & R ? " run" : "",
                    commands & I ? " inspect" : "", commands & L ? " list" : "", commands & B ? " bench" : "",
-                   commands & K ? " bench-kernels" : "", o->help);
+                   commands & K ? " bench-kernels" : "", commands & V ? " bench-serve" : "", o->help);
     }
 }

@@ -19,12 +19,27 @@ enum command {
     COMMAND_ENGINE = 1 << 4, /* started by serve; not for people */
     COMMAND_BENCH = 1 << 5,
     COMMAND_BENCH_KERNELS = 1 << 6,
-    COMMAND_ALL = (1 << 7) - 1
+    COMMAND_BENCH_SERVE = 1 << 7,
+    COMMAND_ALL = (1 << 8) - 1
 };
 
 struct option_list {
     const char *items[OPTIONS_MAX_LIST];
     int n;
+};
+
+struct bench_serve_options {
+    struct option_list targets, api_key_env;
+    const char *model, *api, *ca_file;
+    const char *concurrency, *rate; /* lists, separated by commas */
+    int64_t requests, warmup, repeat;
+    float duration_s, timeout_s, wait_s;
+    const char *prompt_set, *workload, *body;
+    int64_t prompt_tokens, max_tokens, seed;
+    bool ignore_eos, stream;
+    const char *slo;
+    const char *json, *csv, *html;
+    bool details, quiet;
 };
 
 struct options {
@@ -60,8 +75,9 @@ struct options {
     /* engine */
     int64_t socket_fd, pool_fd, epoch;
     uint64_t pool_size;
+    struct bench_serve_options bench_serve;
     /* what is left */
-    struct option_list arguments; /* behind the model */
+    struct option_list arguments; /* behind the model; bench-serve: the targets */
 };
 
 /* Parses the words behind the command; "--" ends the flags. A list in one source replaces that of a weaker one. Strings

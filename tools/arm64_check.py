@@ -66,7 +66,7 @@ def wanted_libraries():
 
 
 def get_libraries(build):
-    """Development packages and what each needs to run, in build/sysroot."""
+    """Development packages and all that they need to run, in build/sysroot."""
     sysroot, packages = build / "sysroot", wanted_libraries()
     stamp = sysroot / ".packages"
     if stamp.exists() and stamp.read_text() == " ".join(packages):
@@ -75,11 +75,12 @@ def get_libraries(build):
     settings = apt_settings(build / "apt", "arm64", sources and pathlib.Path(sources).resolve())
     run(["apt-get", "-c", settings, "update", "-qq"], "reading the lists of arm64 packages")
     try:
-        depends = run(["apt-cache", "-c", settings, "depends", *packages], "looking for arm64 packages")
+        leave_out = [f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
+        depends = run(["apt-cache", "-c", settings, "depends", "--recurse", *leave_out, *packages], "looking for arm64 packages")
     except Missing as error:
         raise Missing(f"the package sources of this machine have no arm64 packages: {error}") from error
     runtime = {p for p in re.findall(r"^ +Depends: ([^\s<]+)", depends, flags=re.M)
-               if re.match(r"lib", p) and not re.match(r"libc6|libgcc|libstdc", p)}
+               if re.match(r"z?lib", p) and not re.match(r"libc6|libgcc|libstdc", p)}
     debs = build / "debs"
     shutil.rmtree(debs, ignore_errors=True)
     shutil.rmtree(sysroot, ignore_errors=True)
@@ -98,13 +99,14 @@ def get_libraries(build):
 def write_toolchain(build, sysroot):
     libraries = f"{sysroot}/usr/lib/aarch64-linux-gnu"
     include = f"-isystem {sysroot}/usr/include -isystem {sysroot}/usr/include/aarch64-linux-gnu"
+    more = f"{sysroot}/lib/aarch64-linux-gnu"  # where Debian keeps what others of the libraries need: libz, libcom_err
     toolchain = build / "toolchain.cmake"
     toolchain.write_text(f"""set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER {COMPILER})
 set(CMAKE_C_FLAGS_INIT "{include}")
-set(CMAKE_EXE_LINKER_FLAGS_INIT "-L{libraries} -Wl,-rpath-link,{libraries}")
-set(CMAKE_CROSSCOMPILING_EMULATOR "{EMULATOR};-L;{LIBC};-E;LD_LIBRARY_PATH={libraries}:{LIBC}/lib")
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-L{libraries} -Wl,-rpath-link,{libraries}:{more}")
+set(CMAKE_CROSSCOMPILING_EMULATOR "{EMULATOR};-L;{LIBC};-E;LD_LIBRARY_PATH={libraries}:{more}:{LIBC}/lib")
 """)
     return toolchain
 

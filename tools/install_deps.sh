@@ -6,7 +6,7 @@ set -eu
 
 what="${1:-build}"
 
-build_apt="cmake ninja-build gcc libc6-dev pkg-config libuv1-dev libjson-c-dev libssl-dev libxxhash-dev libutf8proc-dev python3 python3-pip ca-certificates"
+build_apt="cmake ninja-build gcc libc6-dev pkg-config libuv1-dev libjson-c-dev libssl-dev libxxhash-dev libutf8proc-dev libcurl4-openssl-dev python3 python3-pip ca-certificates"
 test_apt="libcmocka-dev python3-venv clang-format binutils g++"
 mlx_apt="g++ python3-venv"
 arm64_apt="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"

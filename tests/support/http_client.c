@@ -17,7 +17,7 @@
 
 #define CLIENT_WAIT_S 20
 
-static void open_socket(struct http_client *c, int family)
+static void open_socket(struct raw_client *c, int family)
 {
     struct timeval wait = {.tv_sec = CLIENT_WAIT_S};
     buf_init(&c->in, (size_t)1 << 30);
@@ -27,24 +27,24 @@ static void open_socket(struct http_client *c, int family)
     assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait), 0);
 }
 
-void client_socket(struct http_client *c)
+void client_socket(struct raw_client *c)
 {
     open_socket(c, AF_INET);
 }
 
-static bool try_connect(struct http_client *c, int port)
+static bool try_connect(struct raw_client *c, int port)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return connect(c->fd, (struct sockaddr *)&a, sizeof a) == 0;
 }
 
-void client_connect_socket(struct http_client *c, int port)
+void client_connect_socket(struct raw_client *c, int port)
 {
     assert_true(try_connect(c, port));
 }
 
-bool client_try_connect(struct http_client *c, int port)
+bool client_try_connect(struct raw_client *c, int port)
 {
     client_socket(c);
     if (!try_connect(c, port)) {
@@ -54,13 +54,13 @@ bool client_try_connect(struct http_client *c, int port)
     return true;
 }
 
-void client_connect(struct http_client *c, int port)
+void client_connect(struct raw_client *c, int port)
 {
     client_socket(c);
     client_connect_socket(c, port);
 }
 
-bool client_connect_ipv6(struct http_client *c, int port)
+bool client_connect_ipv6(struct raw_client *c, int port)
 {
     struct sockaddr_in6 a = {
         .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = in6addr_loopback};
@@ -72,7 +72,7 @@ bool client_connect_ipv6(struct http_client *c, int port)
     return true;
 }
 
-bool client_connect_unix(struct http_client *c, const char *path)
+bool client_connect_unix(struct raw_client *c, const char *path)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
@@ -84,30 +84,30 @@ bool client_connect_unix(struct http_client *c, const char *path)
     return true;
 }
 
-void client_close(struct http_client *c)
+void client_close(struct raw_client *c)
 {
     close(c->fd);
     buf_release(&c->in);
 }
 
-void client_reset(struct http_client *c)
+void client_reset(struct raw_client *c)
 {
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};
     assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
     client_close(c);
 }
 
-void client_shutdown(struct http_client *c)
+void client_shutdown(struct raw_client *c)
 {
     assert_int_equal(shutdown(c->fd, SHUT_WR), 0);
 }
 
-void client_receive_buffer(struct http_client *c, int bytes)
+void client_receive_buffer(struct raw_client *c, int bytes)
 {
     assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
 }
 
-bool client_try_send(struct http_client *c, struct str bytes)
+bool client_try_send(struct raw_client *c, struct str bytes)
 {
     while (bytes.len) {
         ssize_t n = send(c->fd, bytes.ptr, bytes.len, MSG_NOSIGNAL);
@@ -119,13 +119,13 @@ bool client_try_send(struct http_client *c, struct str bytes)
     return true;
 }
 
-void client_send(struct http_client *c, struct str bytes)
+void client_send(struct raw_client *c, struct str bytes)
 {
     assert_true(client_try_send(c, bytes));
 }
 
 /* More bytes; false at the end of the stream or when it was reset. */
-static bool read_more(struct http_client *c)
+static bool read_more(struct raw_client *c)
 {
     char bytes[16384];
     ssize_t n = recv(c->fd, bytes, sizeof bytes, 0);
@@ -138,7 +138,7 @@ static bool read_more(struct http_client *c)
     return n > 0;
 }
 
-bool client_wait_for(struct http_client *c, const char *text)
+bool client_wait_for(struct raw_client *c, const char *text)
 {
     while (str_find(buf_view(&c->in), str_of(text)) == STR_NPOS) {
         if (!read_more(c)) {
@@ -148,7 +148,7 @@ bool client_wait_for(struct http_client *c, const char *text)
     return true;
 }
 
-void client_expect_end(struct http_client *c)
+void client_expect_end(struct raw_client *c)
 {
     while (read_more(c)) {
     }
@@ -157,7 +157,7 @@ void client_expect_end(struct http_client *c)
     }
 }
 
-bool client_was_reset(struct http_client *c)
+bool client_was_reset(struct raw_client *c)
 {
     char bytes[16384];
     for (;;) {
@@ -170,7 +170,7 @@ bool client_was_reset(struct http_client *c)
 
 /* ---- replies ---- */
 
-static bool take(struct http_client *c, size_t n, struct buf *out)
+static bool take(struct raw_client *c, size_t n, struct buf *out)
 {
     while (c->in.len < n) {
         if (!read_more(c)) {
@@ -185,7 +185,7 @@ static bool take(struct http_client *c, size_t n, struct buf *out)
 }
 
 /* A line without its CR LF; false at the end of the stream. */
-static bool take_line(struct http_client *c, struct buf *line)
+static bool take_line(struct raw_client *c, struct buf *line)
 {
     buf_clear(line);
     if (!client_wait_for(c, "\r\n")) {
@@ -196,7 +196,7 @@ static bool take_line(struct http_client *c, struct buf *line)
     return true;
 }
 
-static bool take_chunked(struct http_client *c, struct buf *body)
+static bool take_chunked(struct raw_client *c, struct buf *body)
 {
     struct buf line;
     bool ok = false;
@@ -216,7 +216,7 @@ static bool take_chunked(struct http_client *c, struct buf *body)
     return ok;
 }
 
-void client_answer(struct http_client *c, bool no_body, struct http_answer *out)
+void client_answer(struct raw_client *c, bool no_body, struct http_answer *out)
 {
     *out = (struct http_answer){.complete = true};
     buf_init(&out->head, 1 << 20);
@@ -248,7 +248,7 @@ void answer_release(struct http_answer *a)
     buf_release(&a->body);
 }
 
-void client_expect(struct http_client *c, int status, const char *body)
+void client_expect(struct raw_client *c, int status, const char *body)
 {
     struct http_answer a;
     client_answer(c, false, &a);

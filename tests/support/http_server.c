@@ -311,7 +311,7 @@ bool server_connections_become(struct fixture *f, int n)
     return false;
 }
 
-void client_send_text(struct http_client *c, const char *text)
+void client_send_text(struct raw_client *c, const char *text)
 {
     client_send(c, str_of(text));
 }

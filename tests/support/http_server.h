@@ -41,7 +41,7 @@ void server_command(struct fixture *f, enum command what); /* on the loop's thre
 bool count_reaches(atomic_int *value, int n); /* within 20 seconds */
 bool server_connections_become(struct fixture *f, int n);
 
-void client_send_text(struct http_client *c, const char *text);
+void client_send_text(struct raw_client *c, const char *text);
 bool answer_has(const struct http_answer *a, const char *text); /* its head */
 
 bool server_head_check(const struct http_request *head, void *arg, struct error *err); /* refuses X-Refuse with 403 */

@@ -493,6 +493,42 @@ static void config_strings_live_in_the_arena(void **state)
     arena_free(small);
 }
 
+/* bench-serve has names that mean something else for other commands, from each source. */
+static void names_may_mean_something_else_for_a_command(void **state)
+{
+    struct fixture *f = *state;
+    const struct bench_serve_options *b = &f->options.bench_serve;
+    char line[512];
+    must_parse(f, COMMAND_BENCH_SERVE, "a=h:1 --max-tokens 5 h:2 --json out.json --no-stream");
+    assert_int_equal(f->options.arguments.n, 2);
+    assert_string_equal(f->options.arguments.items[1], "h:2");
+    assert_null(f->options.model);
+    assert_string_equal(b->json, "out.json");
+    assert_false(b->stream);
+    assert_int_equal(b->max_tokens, 5);
+    assert_int_equal(b->seed, -1);
+    assert_float_equal(b->timeout_s, 600, 0);
+    write_config(f, "{\"json\": \"x\", \"target\": [\"h:3\"], \"port\": 5, \"repeat\": 3, \"duration\": 0.5}");
+    setenv("TANDEM_REPEAT", "4", 1);
+    snprintf(line, sizeof line, "--config %s", f->config);
+    must_parse(f, COMMAND_BENCH_SERVE, line);
+    assert_string_equal(b->json, "x");
+    assert_string_equal(b->targets.items[0], "h:3");
+    assert_int_equal(b->repeat, 4);
+    assert_float_equal(b->duration_s, 0.5, 0);
+    unsetenv("TANDEM_REPEAT");
+    must_parse(f, COMMAND_SERVE, line); /* the same file */
+    assert_false(f->options.json);
+    assert_int_equal(f->options.port, 5);
+    must_parse(f, COMMAND_LIST, "--json");
+    assert_true(f->options.json);
+    must_refuse(f, COMMAND_BENCH_SERVE, "--port 5", "unknown option", "--port");
+    must_refuse(f, COMMAND_BENCH_SERVE, "--max-tokens -1", "--max-tokens", "'-1'");
+    char *many = repeated("h", " h", OPTIONS_MAX_LIST);
+    must_refuse(f, COMMAND_BENCH_SERVE, many, "more than 32 targets", "");
+    free(many);
+}
+
 /* ---- help ---- */
 
 static void help_lists_each_option_of_a_command_once(void **state)
@@ -501,11 +537,9 @@ static void help_lists_each_option_of_a_command_once(void **state)
     static const struct {
         enum command command;
         const char *has, *lacks;
-    } cases[] = {{COMMAND_SERVE, "--port PORT", "--raw"},
-                 {COMMAND_RUN, "--raw", "--port"},
-                 {COMMAND_INSPECT, "--json", "--port"},
-                 {COMMAND_LIST, "--json", "--threads"},
-                 {COMMAND_RUN, "--top-p VALUE", "--socket-fd"}};
+    } cases[] = {{COMMAND_SERVE, "--port PORT", "--raw"},        {COMMAND_RUN, "--raw", "--port"},
+                 {COMMAND_INSPECT, "--json", "--port"},          {COMMAND_LIST, "--json", "--threads"},
+                 {COMMAND_BENCH_SERVE, "--json FILE", "--port"}, {COMMAND_RUN, "--top-p VALUE", "--socket-fd"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct buf text;
         struct str rest, line;
@@ -597,6 +631,7 @@ int main(void)
         TEST(a_bad_config_file_is_named_with_line_and_key),
         TEST(a_config_file_that_is_missing_is_named),
         TEST(config_strings_live_in_the_arena),
+        TEST(names_may_mean_something_else_for_a_command),
         TEST(help_lists_each_option_of_a_command_once),
         TEST(defaults_in_help_can_be_given),
         TEST(docs_name_every_option_for_people),

@@ -27,7 +27,7 @@ static void test_unix_socket(void **state)
 {
     (void)state;
     struct fixture f, other;
-    struct http_client c;
+    struct raw_client c;
     struct temp_dir dir;
     struct stat info;
     char address[300];
@@ -77,7 +77,7 @@ static void test_ipv6(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     static const char *const listen[] = {"[::1]:0"};
     server_try_start(&f, (struct http_server_options){.listen = listen, .n_listen = 1});
     if (f.failed) {
@@ -124,7 +124,7 @@ static void test_stop_accepting(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client idle, running, late;
+    struct raw_client idle, running, late;
     struct http_answer a;
     server_start(&f, (struct http_server_options){0});
     client_connect(&idle, f.port);
@@ -152,7 +152,7 @@ static void test_close_with_running_exchanges(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client clients[6];
+    struct raw_client clients[6];
     static const char *const requests[] = {
         "GET /never HTTP/1.1\r\n" HOST "\r\n",
         "GET /stream?n=1000&ms=100 HTTP/1.1\r\n" HOST "\r\n",
@@ -191,7 +191,7 @@ static void test_no_leaks(void **state)
         "",
     };
     server_start(&f, (struct http_server_options){0});
-    struct http_client first; /* the loop keeps a descriptor of its own from the first connection on */
+    struct raw_client first; /* the loop keeps a descriptor of its own from the first connection on */
     client_connect(&first, f.port);
     assert_true(server_connections_become(&f, 1));
     client_close(&first);
@@ -200,7 +200,7 @@ static void test_no_leaks(void **state)
     server_command(&f, COMMAND_NONE);
     int before = sys_open_descriptors();
     for (int round = 0; round < 50; round++) {
-        struct http_client clients[20];
+        struct raw_client clients[20];
         for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
             client_connect(&clients[i], f.port);
             client_send_text(&clients[i], requests[(i + (size_t)round) % ARRAY_LEN(requests)]);

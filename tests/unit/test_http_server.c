@@ -22,7 +22,7 @@ static void test_keep_alive(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct http_answer a;
     server_start(&f, (struct http_server_options){0});
     client_connect(&c, f.port);
@@ -56,7 +56,7 @@ static void test_bytewise(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct str request = STR("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
                              "3\r\nabc\r\n00a;x=y\r\n0123456789\r\n0\r\nTrailer: t\r\n\r\n");
     server_start(&f, (struct http_server_options){0});
@@ -73,7 +73,7 @@ static void test_pipeline_order(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     server_start(&f, (struct http_server_options){0});
     client_connect(&c, f.port);
     client_send_text(&c, "GET /later?ms=300 HTTP/1.1\r\n" HOST "\r\n"
@@ -99,7 +99,7 @@ static void test_long_pipeline(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct buf all;
     enum { N = 2000 };
     server_start(&f, (struct http_server_options){0});
@@ -125,7 +125,7 @@ static void test_expect(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     server_start(&f, (struct http_server_options){
                          .max_body = 100, .head_check = server_head_check, .error_body = server_error_body});
     client_connect(&c, f.port);
@@ -171,7 +171,7 @@ static void test_head(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct http_answer a;
     server_start(&f, (struct http_server_options){0});
     client_connect(&c, f.port);
@@ -199,7 +199,7 @@ static void test_http_1_0(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct http_answer a;
     server_start(&f, (struct http_server_options){0});
     client_connect(&c, f.port);
@@ -226,7 +226,7 @@ static void test_reply_headers(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct http_answer a;
     server_start(&f, (struct http_server_options){0});
     client_connect(&c, f.port);
@@ -249,7 +249,7 @@ static void test_errors(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     static char long_line[LIMIT_HTTP_LINE + 100], long_field[LIMIT_HTTP_HEADERS + 100];
     memset(long_line, 'a', sizeof long_line - 1);
     memset(long_field, 'a', sizeof long_field - 1);
@@ -288,7 +288,7 @@ static void test_reply_to_large_upload(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     char *bytes = calloc(1, MIB(4));
     server_start(&f, (struct http_server_options){.max_body = MIB(4)});
     for (int i = 0; i < 5; i++) {
@@ -310,7 +310,7 @@ static void test_timeouts(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client head, body, idle, blank;
+    struct raw_client head, body, idle, blank;
     server_start(&f, (struct http_server_options){.header_timeout_ms = 500,
                                                   .body_timeout_ms = 800,
                                                   .idle_timeout_ms = 1200,
@@ -346,7 +346,7 @@ static void test_too_many_connections(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client first, second, third;
+    struct raw_client first, second, third;
     server_start(&f, (struct http_server_options){.max_connections = 2, .error_body = server_error_body});
     client_connect(&first, f.port);
     client_connect(&second, f.port);
@@ -381,7 +381,7 @@ static void test_out_of_descriptors(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct rlimit before, low;
     server_start(&f, (struct http_server_options){0});
     client_socket(&c);

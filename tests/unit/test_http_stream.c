@@ -20,7 +20,7 @@ static void test_client_leaves(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     server_start(&f, (struct http_server_options){0});
     static const char *const requests[] = {"GET /never HTTP/1.1\r\n" HOST "\r\n",
                                            "GET /never HTTP/1.1\r\n" HOST "\r\nGET /next HTTP/1.1\r\n" HOST "\r\n",
@@ -57,7 +57,7 @@ static void test_client_leaves_behind_full_pipeline(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     char *junk = malloc(KIB(100));
     memset(junk, 'x', KIB(100));
     server_start(&f, (struct http_server_options){0});
@@ -77,7 +77,7 @@ static void test_half_close_after_reply(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct http_answer a;
     server_start(&f, (struct http_server_options){0});
     client_connect(&c, f.port);
@@ -98,7 +98,7 @@ static void test_stream(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct http_answer a;
     server_start(&f, (struct http_server_options){0});
     client_connect(&c, f.port);
@@ -128,7 +128,7 @@ static void test_abort(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct http_answer a;
     server_start(&f, (struct http_server_options){0});
     client_connect(&c, f.port);
@@ -152,7 +152,7 @@ static void test_slow_reader(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct http_answer a;
     server_start(&f, (struct http_server_options){.stall_timeout_ms = 60000});
     client_socket(&c);
@@ -178,7 +178,7 @@ static void test_stalled_reader(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client stream, reply, ok;
+    struct raw_client stream, reply, ok;
     server_start(&f, (struct http_server_options){.stall_timeout_ms = 300});
     client_connect(&stream, f.port);
     client_connect(&reply, f.port);
@@ -203,7 +203,7 @@ static void test_keepalive_comments(void **state)
 {
     (void)state;
     struct fixture f;
-    struct http_client c;
+    struct raw_client c;
     struct http_answer a;
     server_start(&f, (struct http_server_options){.stall_timeout_ms = 60});
     client_connect(&c, f.port);
