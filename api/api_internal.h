@@ -49,6 +49,7 @@ struct call {
     const struct route *route;
     struct arena *arena; /* owns everything here; NULL once a generation has taken it over */
     struct str text;     /* the body, copied */
+    int64_t received_us; /* monotonic: when all of it had come */
     struct json *body;   /* parsed; freed with the arena */
     struct gen_request request;
     const void *extra; /* what a route's decode keeps for its work */

@@ -219,6 +219,7 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
     a->n_calls++;
     c->route = route;
     c->x = x;
+    c->received_us = clock_ns() / 1000;
     buf_init(&c->ignored, CALL_IGNORED_MAX);
     buf_init(&c->reply, CALL_REPLY_MAX);
     c->text = arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */

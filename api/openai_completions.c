@@ -146,7 +146,7 @@ static void keep_prompt_columns(struct gen_reply *r, const struct gen_event *e)
 static void send_text(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
     struct reply_choice *c = &r->choices[e->index];
-    struct json_writer w = reply_begin_chunk(r, OBJECT);
+    struct json_writer w = reply_begin_chunk(r, OBJECT, out);
     if (!e->echo) {
         put_columns(c->columns, e, e->echo_chars);
     }
@@ -157,7 +157,7 @@ static void send_text(struct gen_reply *r, const struct gen_event *e, struct buf
     json_put_str(&w, e->text);
     put_logprobs_field(r, &w, c->columns);
     reply_end_chunk_choice(r, &w, e);
-    reply_end_chunk(r, &w, e, out);
+    reply_end_chunk(r, &w, e);
     for (int i = 0; i < N_COLUMNS; i++) {
         buf_clear(&c->columns[i]);
     }

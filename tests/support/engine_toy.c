@@ -332,6 +332,7 @@ static void take(struct toy_log *log, const struct engine_event *e)
     case ENGINE_STARTED:
         job->n_started++;
         job->n_cached = e->n_cached;
+        job->queue_us = e->queue_us;
         job->start_seq = ++log->seq;
         break;
     case ENGINE_PROGRESS:
@@ -356,6 +357,12 @@ static void take(struct toy_log *log, const struct engine_event *e)
     case ENGINE_STATS:
         log->stats = *e->stats;
         log->n_stats++;
+        break;
+    case ENGINE_PREEMPTED:
+        job->n_preempted++;
+        if (!job->n_started) {
+            complain(log, "a preemption of what has not started");
+        }
         break;
     case ENGINE_LOST:
         complain(log, "an engine does not report its own loss");
