@@ -102,7 +102,7 @@ void api__call_free(struct call *c)
     struct app *a = c->app;
     buf_release(&c->ignored);
     buf_release(&c->reply);
-    arena_free(c->arena);
+    loop_free_arena(a->loop, c->arena);
     free(c);
     a->n_calls--;
     finish_close(a);

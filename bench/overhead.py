@@ -9,7 +9,8 @@ cpu and ttft use the scripted engine (test builds: `tandem serve --script`), whi
 prompts of 100 tokens. Processor time is that of the gateway's threads, which another load on the machine hardly changes;
 times on the wall want an otherwise idle machine. Every figure is the median of --repeat runs; the spread stands beside it.
 
-    cpu     clients that stream answers of 128 tokens, 1,000 tokens/s in all, as 1 stream and as 16: under 3% of a core
+    cpu     clients that stream answers of 128 tokens, 1,000 tokens/s in all, as 1 stream and as 16: under 3% of a core;
+            beside it what a bare loop of the same system calls takes here (tests/tools/relay_floor.c)
     ttft    an engine that answers at once, from the last byte of the request to the first token's event: under 1 ms
     noise   one stream at 100 tokens/s (scripted, and SmolLM2 on the cpu backend) while another client keeps half a core of
             the gateway busy with templates and JSON: 99% of the pauses between tokens under 2 times the median
@@ -19,6 +20,7 @@ The program is $TANDEM (default build/tandem); exit status 1 when a target is mi
 """
 import argparse
 import contextlib
+import functools
 import json
 import pathlib
 import random
@@ -26,13 +28,14 @@ import re
 import selectors
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "e2e"))
-from harness import SMOLLM, Server, models_folder  # noqa: E402
+from harness import BUILD, SMOLLM, Server, models_folder  # noqa: E402
 
 WORDS = ("time river stone light music garden winter letter window science answer people market morning ocean bridge "
          "paper forest number village").split()
@@ -117,8 +120,13 @@ def prompt_of(server, n_tokens, seed, key=""):
         words.append(rng.choice(WORDS))
 
 
+@functools.cache
+def messages_of(server, key, n_tokens, count):
+    return [prompt_of(server, n_tokens, seed, key) for seed in range(count)]
+
+
 def bodies_of(server, key, n_tokens=100, count=8, **fields):
-    return [{"messages": prompt_of(server, n_tokens, seed, key), **fields} for seed in range(count)]
+    return [{"messages": messages, **fields} for messages in messages_of(server, key, n_tokens, count)]
 
 
 @contextlib.contextmanager
@@ -151,6 +159,8 @@ def measure_cpu(server, a):
         yield f"cpu, {what}: per token", 1e6 * spent / n, "us", None, ""
         yield f"cpu, {what}: tokens/s during the measurement", n / wall, "", None, ""
         server.wait_idle()
+    floor = float(subprocess.run([BUILD / "relay_floor", str(a.seconds)], capture_output=True, text=True, check=True).stdout)
+    yield "cpu, for comparison: a bare loop of the same system calls, 1 stream", floor, "us", None, ""
 
 
 def time_request(connection, request, until):

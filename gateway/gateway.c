@@ -261,6 +261,12 @@ static void take_stats(void *arg, const struct engine_stats *stats)
     metrics_engine_stats(m->gateway->metrics, m->metrics_index, stats);
 }
 
+static void free_arena(void *arg, struct arena *a)
+{
+    struct gateway *g = arg;
+    loop_free_arena(g->options.loop, a);
+}
+
 static bool make_pipeline(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
@@ -277,6 +283,8 @@ static bool make_pipeline(struct served_model *m, struct error *err)
         .observer = metrics_observer(m->gateway->metrics, m->metrics_index),
         .on_stats = take_stats,
         .on_stats_arg = m,
+        .free_arena = free_arena,
+        .free_arena_arg = m->gateway,
     };
     m->pipeline = pipeline_create(&options, err);
     return m->pipeline != NULL;

@@ -232,9 +232,14 @@ void generation_free(struct generation *g)
     cancel_jobs(g);
     observe_end(g);
     pipeline__remove_generation(g->pipeline, g);
+    const struct pipeline_options *o = pipeline_options(g->pipeline);
     struct arena *arena = g->request->arena;
     release_state(g);
-    arena_free(arena);
+    if (o->free_arena) {
+        o->free_arena(o->free_arena_arg, arena);
+    } else {
+        arena_free(arena);
+    }
 }
 
 void generation_cancel(struct generation *g)

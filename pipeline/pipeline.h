@@ -52,6 +52,9 @@ struct pipeline_options {
     struct pipeline_observer observer;
     void (*on_stats)(void *arg, const struct engine_stats *stats); /* may be NULL */
     void *on_stats_arg;
+    /* Frees the arena of a request that has ended; NULL: arena_free. */
+    void (*free_arena)(void *arg, struct arena *a);
+    void *free_arena_arg;
 };
 
 NODISCARD struct pipeline *pipeline_create(const struct pipeline_options *options, struct error *err);
