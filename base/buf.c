@@ -95,6 +95,17 @@ void buf_putc(struct buf *b, char c)
     }
 }
 
+void buf_put_uint(struct buf *b, uint64_t v)
+{
+    char text[20];
+    size_t at = sizeof text;
+    do {
+        text[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    buf_append_bytes(b, text + at, sizeof text - at);
+}
+
 void buf_vprintf(struct buf *b, const char *fmt, va_list args)
 {
     va_list again;

@@ -31,7 +31,9 @@ struct sample { /* what its labels are made of */
 
 static void label(struct buf *out, bool *any, const char *name, const char *value)
 {
-    buf_printf(out, "%s%s=\"", *any ? "," : "{", name);
+    buf_putc(out, *any ? ',' : '{');
+    buf_puts(out, name);
+    buf_append(out, STR("=\""));
     metrics__label_value(out, value);
     buf_putc(out, '"');
     *any = true;
@@ -64,7 +66,8 @@ static void begin(struct buf *out, const struct sample *s)
 static void put_count(struct buf *out, const struct sample *s, uint64_t value) /* every digit */
 {
     begin(out, s);
-    buf_printf(out, "%llu\n", (unsigned long long)value);
+    buf_put_uint(out, value);
+    buf_putc(out, '\n');
 }
 
 static void put_double(struct buf *out, const struct sample *s, double value)

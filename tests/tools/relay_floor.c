@@ -1,6 +1,6 @@
-/* What the system alone takes for one token on its way: a bare loop that waits in poll, reads 51 bytes from a socket pair
- * and writes 280 to a TCP connection on loopback, a thousand times a second, between two other processes as they are
- * around a gateway. bench/overhead.py sets the gateway's processor time beside it.
+/* What the system alone takes for one token on its way: a bare loop that waits in poll, reads 51 bytes from a socket
+ * pair and writes 280 to a TCP connection on loopback, a thousand times a second, between two other processes as they
+ * are around a gateway. bench/overhead.py sets the gateway's processor time beside it.
  *
  *     relay_floor SECONDS     prints microseconds of processor time per message */
 #include "base/clock.h"
