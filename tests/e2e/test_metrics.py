@@ -8,7 +8,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness import BACKEND, ROOT, TANDEM, Server, buckets, chunks, metric, parse_metrics
+from harness import BACKEND, ROOT, TANDEM, LoadingServer, Server, buckets, chunks, metric, parse_metrics
 
 HISTOGRAMS = ["tandem_time_to_first_token_seconds", "tandem_inter_token_seconds", "tandem_request_seconds",
               "tandem_prefill_seconds", "tandem_decode_seconds", "tandem_request_prompt_tokens",
@@ -401,6 +401,16 @@ def test_clearing_leaves_what_runs(server):
         server.wait_for(lambda: only_request(server)["generated_tokens"] > n + 5, "it goes on")
         server.wait_for(lambda: server.stats()["pages_cached"] == 0, "an empty cache")
         assert server.stats()["pages_referenced"] > 0
+
+
+def test_clearing_while_no_engine_is_ready(smollm_path):
+    """There is no cache, and the answer says so."""
+    with LoadingServer(smollm_path, "--threads", 1, "--kv-memory", "64M", "--max-context", 512) as server:
+        said = server.http.delete("/v1/cache").json()["data"][0]
+        if said["state"] == "ready":
+            pytest.skip("skip: the model was loaded at once")
+        assert said["state"] == "loading" and said["cleared"] is False
+        assert said["pages"] == 0 and said["pages_age_ms"] is None
 
 
 @pytest.mark.parametrize("query,status,param", [("?model=nobody", 404, "model"), ("?model=", 200, None),

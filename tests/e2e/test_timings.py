@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import Server, chunks
+from harness import LoadingServer, chunks
 
 CHAT, COMPLETIONS, INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
 
@@ -203,16 +203,9 @@ def test_queue_time_is_what_the_engine_let_it_wait(new_scripted):
         assert answer["timings"]["total_ms"] >= answer["timings"]["ttft_ms"] >= answer["timings"]["queue_ms"]
 
 
-class Loading(Server):
-    """One that is used before its model is loaded."""
-
-    def wait_ready(self, timeout=None):
-        pass
-
-
 def test_waiting_for_a_model_to_load_is_queue_time(smollm_path):
     """Seen waiting while the model loads, and for at least as long as it was seen."""
-    with Loading(smollm_path, "--threads", 1, "--kv-memory", "64M", "--max-context", 512) as server:
+    with LoadingServer(smollm_path, "--threads", 1, "--kv-memory", "64M", "--max-context", 512) as server:
         answer, seen = {}, []
         thread = threading.Thread(target=lambda: answer.update(server.complete("Once", max_tokens=2, timings=True)))
         thread.start()
