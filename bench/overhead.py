@@ -217,7 +217,7 @@ class Burner(threading.Thread):
 
 
 def measure_noise(server, a, what, key):
-    body = {"messages": prompt_of(server, 100, 7, key), "max_tokens": 100000 if key else 1800, "ignore_eos": True}
+    body = {"messages": prompt_of(server, 100, 7, key), "max_tokens": 8000 if key else 1800, "ignore_eos": True}
     for busy in (False, True):
         burner = Burner(server) if busy else None
         if busy:

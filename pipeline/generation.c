@@ -556,7 +556,7 @@ static bool next_delta(struct generation *g, struct choice *c, int64_t now_ms, s
     size_t first, n;
     event->kind = GEN_DELTA;
     event->text = choice_take(c, &first, &n);
-    return fill_tokens(g, c->tokens + first, n, 0, event);
+    return !wants_tokens(g) || fill_tokens(g, c->tokens + first, n, 0, event);
 }
 
 /* The prompt as the client gave it; as its tokens say where it gave tokens or some were cut. */

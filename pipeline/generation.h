@@ -46,8 +46,8 @@ struct gen_event {
     struct str text;
     bool echo;         /* DELTA: the prompt's own text (request's echo), without tokens; the first of its choice */
     size_t echo_chars; /* DELTA: characters of the echoed prompt; tokens' text_offset does not count them */
-    const struct gen_token
-        *tokens; /* [n_tokens]: DELTA and PROMPT_LOGPROBS: all tokens of it; logprobs valid when asked for */
+    const struct gen_token *tokens; /* [n_tokens] of PROMPT_LOGPROBS; of DELTA where the request wants logprobs, token
+                                       ids or digests, else none */
     size_t n_tokens;
     enum finish_reason finish;
     struct str stop;                    /* FINISH_STOP by a stop string: which; else {NULL,0} */
