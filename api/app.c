@@ -53,6 +53,16 @@ void api__error_body(const struct http_request *head, const struct error *err, s
     api__write_error(out, err);
 }
 
+void api__put_ms(struct json_writer *w, const char *key, int64_t us)
+{
+    json_key(w, key);
+    if (us < 0) {
+        json_put_null(w);
+    } else {
+        json_put_double(w, (double)us / 1000);
+    }
+}
+
 void api__reply_error(struct http_exchange *x, const struct error *err)
 {
     const struct error_info *info = error_info(err->code);

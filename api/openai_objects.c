@@ -66,12 +66,6 @@ static void put_usage(const struct gen_reply *r, struct json_writer *w, const st
 
 /* ---- timings ---- */
 
-static void put_ms(struct json_writer *w, const char *key, int64_t us)
-{
-    json_key(w, key);
-    json_put_double(w, us < 0 ? NAN : (double)us / 1000);
-}
-
 /* n tokens in so long; null where nothing can be said. */
 static void put_speed(struct json_writer *w, const char *per_token, const char *per_second, uint64_t n, int64_t us)
 {
@@ -95,11 +89,11 @@ static void put_timings(const struct gen_reply *r, struct json_writer *w)
     json_put_uint(w, u.cached_tokens);
     json_key(w, "prompt_n");
     json_put_uint(w, u.prompt_tokens - u.cached_tokens);
-    put_ms(w, "prompt_ms", t.prefill_us);
+    api__put_ms(w, "prompt_ms", t.prefill_us);
     put_speed(w, "prompt_per_token_ms", "prompt_per_second", u.prompt_tokens - u.cached_tokens, t.prefill_us);
     json_key(w, "predicted_n");
     json_put_uint(w, u.completion_tokens);
-    put_ms(w, "predicted_ms", t.decode_us);
+    api__put_ms(w, "predicted_ms", t.decode_us);
     put_speed(w, "predicted_per_token_ms", "predicted_per_second", u.completion_tokens - u.n_begun, t.decode_us);
     if (u.n_accepted_prediction + u.n_rejected_prediction) {
         json_key(w, "draft_n");
@@ -107,10 +101,10 @@ static void put_timings(const struct gen_reply *r, struct json_writer *w)
         json_key(w, "draft_n_accepted");
         json_put_uint(w, u.n_accepted_prediction);
     }
-    put_ms(w, "prepare_ms", t.prepare_us);
-    put_ms(w, "queue_ms", t.queue_us);
-    put_ms(w, "ttft_ms", t.ttft_us);
-    put_ms(w, "total_ms", t.total_us);
+    api__put_ms(w, "prepare_ms", t.prepare_us);
+    api__put_ms(w, "queue_ms", t.queue_us);
+    api__put_ms(w, "ttft_ms", t.ttft_us);
+    api__put_ms(w, "total_ms", t.total_us);
     json_end_object(w);
 }
 

@@ -19,28 +19,17 @@ static void put_double(struct json_writer *w, const char *key, double value)
     json_put_double(w, value);
 }
 
-/* Milliseconds to the microsecond; null when negative. */
-static void put_ms(struct json_writer *w, const char *key, int64_t us)
-{
-    json_key(w, key);
-    if (us < 0) {
-        json_put_null(w);
-    } else {
-        json_put_double(w, (double)us / 1000);
-    }
-}
-
 /* ---- requests ---- */
 
 static void put_times(struct json_writer *w, const struct gen_status *s)
 {
-    put_ms(w, "age_ms", s->timings.total_us);
-    put_ms(w, "prepare_ms", s->timings.prepare_us);
-    put_ms(w, "queue_ms", s->timings.queue_us);
-    put_ms(w, "prefill_ms", s->timings.prefill_us);
-    put_ms(w, "decode_ms", s->timings.decode_us);
-    put_ms(w, "ttft_ms", s->timings.ttft_us);
-    put_ms(w, "deadline_ms", s->left_ms < 0 ? -1 : s->left_ms * 1000);
+    api__put_ms(w, "age_ms", s->timings.total_us);
+    api__put_ms(w, "prepare_ms", s->timings.prepare_us);
+    api__put_ms(w, "queue_ms", s->timings.queue_us);
+    api__put_ms(w, "prefill_ms", s->timings.prefill_us);
+    api__put_ms(w, "decode_ms", s->timings.decode_us);
+    api__put_ms(w, "ttft_ms", s->timings.ttft_us);
+    api__put_ms(w, "deadline_ms", s->left_ms < 0 ? -1 : s->left_ms * 1000);
 }
 
 static void put_progress(struct json_writer *w, const struct gen_status *s)
@@ -106,7 +95,7 @@ static void put_engine(struct json_writer *w, struct served_model *m)
         put_uint(w, "parameters", info->n_params);
         put_uint(w, "load_ms", info->load_ms);
     }
-    put_ms(w, "stats_age_ms", served_model_stats_age_ms(m) * 1000);
+    api__put_ms(w, "stats_age_ms", served_model_stats_age_ms(m) * 1000);
     json_key(w, "stats");
     json_begin_object(w);
 #define X(name, help) put_uint(w, #name, s->name);
@@ -167,8 +156,8 @@ static void put_steps(struct json_writer *w, const struct engine_stats *s)
         json_key(w, phases[i].phase);
         json_begin_object(w);
         put_uint(w, "count", phases[i].n);
-        put_ms(w, "total_ms", (int64_t)(phases[i].ns / 1000));
-        put_ms(w, "mean_ms", phases[i].n ? (int64_t)(phases[i].ns / phases[i].n / 1000) : -1);
+        api__put_ms(w, "total_ms", (int64_t)(phases[i].ns / 1000));
+        api__put_ms(w, "mean_ms", phases[i].n ? (int64_t)(phases[i].ns / phases[i].n / 1000) : -1);
         json_end_object(w);
     }
     json_end_object(w);
@@ -178,9 +167,9 @@ static void put_quantiles(struct json_writer *w, const char *key, struct quantil
 {
     json_key(w, key);
     json_begin_object(w);
-    put_ms(w, "p50_ms", q.p50);
-    put_ms(w, "p95_ms", q.p95);
-    put_ms(w, "p99_ms", q.p99);
+    api__put_ms(w, "p50_ms", q.p50);
+    api__put_ms(w, "p95_ms", q.p95);
+    api__put_ms(w, "p99_ms", q.p99);
     put_uint(w, "count", q.n);
     json_end_object(w);
 }
@@ -254,7 +243,7 @@ void api__status(struct app *a, struct http_exchange *x, struct str rest)
     put_uint(&w, "system_available", memory.available);
     put_uint(&w, "gateway_resident", sys_memory_resident());
     json_end_object(&w);
-    put_ms(&w, "gateway_cpu_ms", clock_cpu_ns() / 1000);
+    api__put_ms(&w, "gateway_cpu_ms", clock_cpu_ns() / 1000);
     json_key(&w, "gateway_descriptors");
     json_put_int(&w, sys_open_descriptors());
     json_key(&w, "models");

@@ -338,12 +338,13 @@ static void document(struct buf *out, enum metrics_labels labels, const char *te
 
 void metrics_write_docs(struct buf *out)
 {
-    buf_puts(out,
-             "# Metrics\n\nGenerated from the program's table by `make docs`; do not edit. `GET /metrics` answers in "
-             "Prometheus' text format 0.0.4.\n[OBSERVABILITY.md](OBSERVABILITY.md) says how they go together.\n\n"
-             "Counters only grow while the gateway lives: what an engine process has counted is kept when it is "
-             "lost, and the next\none's counts are added. A request is counted once, whatever its `n`. Figures of "
-             "engines are at most 100 ms old while they\nwork.\n");
+    buf_puts(
+        out,
+        "# Metrics\n\nGenerated from the program's table by `make docs`; do not edit. `GET /metrics` answers in "
+        "Prometheus' text format 0.0.4.\n[OBSERVABILITY.md](OBSERVABILITY.md) says how they go together.\n\n"
+        "Counters only grow while the gateway lives: what an engine process has counted is kept when it is lost, and "
+        "the next\none's counts are added. A request is counted once, whatever its `n`. Engines say up to ten times a "
+        "second how they stand, in\nthe breaks between their steps.\n");
     document(out, LABELS_MODEL, "\n## By model\n\nEach has the label `model`: the model's first name.\n");
     document(
         out, LABELS_VLLM,
