@@ -85,7 +85,7 @@ class Stream:
             raise SystemExit("overhead: the server closed a connection")
         now = time.perf_counter()
         text = self.tail + data
-        if b'"error"' in text or b" 200 OK" not in text[:20] and text.startswith(b"HTTP/"):
+        if b'"error"' in text or (text.startswith(b"HTTP/") and b" 200 OK" not in text[:20]):
             raise SystemExit(f"overhead: {text[:500]}")
         n = text.count(b'"content":"') - self.tail.count(b'"content":"')
         n -= text.count(b'"content":""') - self.tail.count(b'"content":""')
@@ -95,17 +95,22 @@ class Stream:
         return text.endswith(b"0\r\n\r\n")
 
 
-def run_streams(streams, seconds):
-    """Drives them for so long; answers that are complete begin anew."""
+def drive(streams, seconds):
+    """Reads what comes for so long; answers that are complete begin anew."""
     with selectors.DefaultSelector() as selector:
         for stream in streams:
             selector.register(stream.socket, selectors.EVENT_READ, stream)
-            stream.send()
         until = time.perf_counter() + seconds
         while time.perf_counter() < until:
             for key, _ in selector.select(0.1):
                 if key.data.receive():
                     key.data.send()
+
+
+def run_streams(streams, seconds):
+    for stream in streams:
+        stream.send()
+    drive(streams, seconds)
 
 
 def prompt_of(server, n_tokens, seed, key=""):
@@ -248,13 +253,7 @@ def throughput(servers, seconds):
     for stream in streams:
         stream.n_tokens = 0
     began = time.perf_counter()
-    with selectors.DefaultSelector() as selector:
-        for stream in streams:
-            selector.register(stream.socket, selectors.EVENT_READ, stream)
-        while time.perf_counter() < began + seconds:
-            for key, _ in selector.select(0.1):
-                if key.data.receive():
-                    key.data.send()
+    drive(streams, seconds)
     n = sum(stream.n_tokens for stream in streams)
     for stream in streams:
         stream.socket.close()
