@@ -83,7 +83,7 @@ oracle: ## regenerate the reference vectors with torch and transformers, and com
 	@tools/parity/oracle.sh
 
 docs: build ## regenerate what is generated in docs/ from the tables
-	@$(BUILD)/tandem docs options > docs/OPTIONS.md && $(BUILD)/tandem docs api > docs/API.md
+	@for kind in options api metrics; do $(BUILD)/tandem docs $$kind > docs/$$(echo $$kind | tr a-z A-Z).md || exit 1; done
 
 models: ## bring the models that tests use
 	@tools/fetch_model.py --tests

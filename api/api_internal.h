@@ -49,6 +49,7 @@ struct call {
     const struct route *route;
     struct arena *arena; /* owns everything here; NULL once a generation has taken it over */
     struct str text;     /* the body, copied */
+    int64_t received_us; /* monotonic: when all of it had come */
     struct json *body;   /* parsed; freed with the arena */
     struct gen_request request;
     const void *extra; /* what a route's decode keeps for its work */
@@ -63,6 +64,8 @@ struct call {
 void api__reply_error(struct http_exchange *x, const struct error *err);
 void api__reply_json(struct http_exchange *x, struct buf *json); /* 200; releases it; a failed buf is a 500 */
 void api__write_error(struct buf *out, const struct error *err); /* {"error": {...}} */
+/* "key": milliseconds to the microsecond; null when negative: not known. */
+void api__put_ms(struct json_writer *w, const char *key, int64_t us);
 void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg);
 
 /* ---- calls ---- */

@@ -53,6 +53,16 @@ void api__error_body(const struct http_request *head, const struct error *err, s
     api__write_error(out, err);
 }
 
+void api__put_ms(struct json_writer *w, const char *key, int64_t us)
+{
+    json_key(w, key);
+    if (us < 0) {
+        json_put_null(w);
+    } else {
+        json_put_double(w, (double)us / 1000);
+    }
+}
+
 void api__reply_error(struct http_exchange *x, const struct error *err)
 {
     const struct error_info *info = error_info(err->code);
@@ -102,7 +112,7 @@ void api__call_free(struct call *c)
     struct app *a = c->app;
     buf_release(&c->ignored);
     buf_release(&c->reply);
-    arena_free(c->arena);
+    loop_free_arena(a->loop, c->arena);
     free(c);
     a->n_calls--;
     finish_close(a);
@@ -219,6 +229,7 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
     a->n_calls++;
     c->route = route;
     c->x = x;
+    c->received_us = clock_ns() / 1000;
     buf_init(&c->ignored, CALL_IGNORED_MAX);
     buf_init(&c->reply, CALL_REPLY_MAX);
     c->text = arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */

@@ -45,7 +45,7 @@ static void reply_free(struct gen_reply *r)
     }
     free(r->choices);
     loop_timer_free(r->timer);
-    buf_release(&r->chunk);
+    buf_release(&r->head);
     api__call_free(r->call);
     free(r);
 }
@@ -114,14 +114,18 @@ static enum http_pull pull(void *arg, struct buf *out)
     struct gen_reply *r = arg;
     struct gen_event e;
     size_t start = out->len;
-    while (!r->ended && out->len - start < PULL_SIZE && generation_next(r->generation, clock_ms(), &e)) {
-        send_event(r, &e, out);
+    bool more = true;
+    while (!r->ended && more && out->len - start < PULL_SIZE) {
+        more = generation_next(r->generation, clock_ms(), &e);
+        if (more) {
+            send_event(r, &e, out);
+        }
     }
     if (r->ended) {
         reply_free(r);
         return HTTP_PULL_END;
     }
-    if (out->len > start) {
+    if (more) {
         return HTTP_PULL_MORE;
     }
     int64_t due = generation_next_due(r->generation, clock_ms());
@@ -199,7 +203,7 @@ static struct gen_reply *reply_create(struct call *c)
     for (size_t i = 0; i < r->n_choices; i++) {
         init_choice(&r->choices[i]);
     }
-    buf_init(&r->chunk, LIMIT_HTTP_REPLY);
+    buf_init(&r->head, LIMIT_HTTP_HEADERS);
     return r;
 }
 

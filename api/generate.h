@@ -29,11 +29,11 @@ struct gen_reply {
     struct gen_usage usage;
     struct loop_timer *timer; /* begin of a silent stream; flush intervals */
     bool streaming, ended;
-    struct buf chunk; /* JSON of the chunk at hand */
+    struct buf head; /* JSON that begins every chunk; empty until the first */
 };
 
 struct gen_encoder {
-    /* Appends the server-sent events of one event; r->chunk is scratch. */
+    /* Appends the server-sent events of one event. */
     void (*stream_event)(struct gen_reply *r, const struct gen_event *e, struct buf *out);
     /* Gathers an event of a non-streaming answer. */
     void (*gather)(struct gen_reply *r, const struct gen_event *e);

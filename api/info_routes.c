@@ -1,9 +1,6 @@
 /* Routes that answer at once from what the loop knows: none asks an engine anything. */
 #include "api/api_internal.h"
 
-#include "base/clock.h"
-#include "base/sys_memory.h"
-
 #include <stdio.h>
 
 #define INFO_MAX MIB(4)
@@ -93,153 +90,26 @@ void api__model(struct app *a, struct http_exchange *x, struct str rest)
     api__reply_json(x, &out);
 }
 
-/* ---- status ---- */
+/* ---- metrics ---- */
 
-static const char *phase_name(enum gen_phase phase)
+static bool count_phase(void *arg, struct generation *g)
 {
-    static const char *const names[] = {"queued", "prefill", "decode", "ended"};
-    return names[phase];
-}
-
-static void put_field_uint(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_key(w, key);
-    json_put_uint(w, value);
-}
-
-static bool put_request(void *arg, struct generation *g)
-{
-    struct json_writer *w = arg;
-    struct gen_status s;
-    generation_status(g, clock_ms(), &s);
-    json_begin_object(w);
-    json_key(w, "id");
-    json_put_cstr(w, s.id);
-    json_key(w, "phase");
-    json_put_cstr(w, phase_name(s.phase));
-    put_field_uint(w, "prompt_tokens", s.n_prompt);
-    put_field_uint(w, "cached_tokens", s.n_cached);
-    put_field_uint(w, "prefilled_tokens", s.n_prefilled);
-    put_field_uint(w, "generated_tokens", s.n_generated);
-    json_key(w, "age_ms");
-    json_put_int(w, s.age_ms);
-    json_key(w, "ttft_ms");
-    if (s.ttft_ms >= 0) {
-        json_put_int(w, s.ttft_ms);
-    } else {
-        json_put_null(w);
-    }
-    json_end_object(w);
+    uint64_t *phases = arg;
+    phases[generation_phase(g)]++;
     return true;
 }
 
-static void put_engine(struct json_writer *w, struct served_model *m)
+static void set_model(struct metrics *metrics, struct served_model *m)
 {
-    const struct engine_info *info = served_model_info(m);
-    const struct engine_stats *s = served_model_stats(m);
-    json_key(w, "engine");
-    json_begin_object(w);
-    json_key(w, "pid");
-    json_put_int(w, served_model_pid(m));
-    json_key(w, "restarts");
-    json_put_int(w, served_model_restarts(m));
-    if (info) {
-        json_key(w, "backend");
-        json_put_cstr(w, info->backend);
-        json_key(w, "fingerprint");
-        json_put_cstr(w, info->fingerprint);
-        put_field_uint(w, "context", info->n_context);
-        put_field_uint(w, "max_sequences", info->max_sequences);
-        put_field_uint(w, "max_batch_tokens", info->max_batch_tokens);
-        put_field_uint(w, "page_tokens", info->page_tokens);
-        put_field_uint(w, "parameters", info->n_params);
-        put_field_uint(w, "load_ms", info->load_ms);
-    }
-    json_key(w, "stats");
-    json_begin_object(w);
-#define X(name, help) put_field_uint(w, #name, s->name);
-    ENGINE_STATS_TABLE(X)
-#undef X
-    json_end_object(w);
-    json_end_object(w);
+    const struct served_model_options *o = served_model_options(m);
+    struct metrics_model_now now = {.ready = served_model_state(m) == MODEL_READY,
+                                    .prefix_cache = o->prefix_cache,
+                                    .architecture = served_model_config(m)->arch,
+                                    .kv_type = o->kv_type,
+                                    .info = served_model_info(m)};
+    pipeline_each(served_model_pipeline(m), count_phase, now.phases);
+    metrics_set_model(metrics, served_model_metrics(m), &now);
 }
-
-static void put_latency(struct json_writer *w, const char *key, struct metrics_latency l)
-{
-    json_key(w, key);
-    json_begin_object(w);
-    const char *const names[] = {"p50_ms", "p95_ms", "p99_ms"};
-    const int64_t values[] = {l.p50, l.p95, l.p99};
-    for (int i = 0; i < 3; i++) {
-        json_key(w, names[i]);
-        if (values[i] < 0) {
-            json_put_null(w);
-        } else {
-            json_put_double(w, (double)values[i] / 1000);
-        }
-    }
-    json_end_object(w);
-}
-
-static void put_served_model(struct app *a, struct json_writer *w, struct served_model *m)
-{
-    json_begin_object(w);
-    json_key(w, "model");
-    json_put_cstr(w, served_model_name(m));
-    json_key(w, "architecture");
-    json_put_cstr(w, served_model_config(m)->arch);
-    json_key(w, "state");
-    json_put_cstr(w, model_state_name(served_model_state(m)));
-    json_key(w, "load_fraction");
-    json_put_double(w, (double)served_model_load_fraction(m));
-    json_key(w, "failure");
-    json_put_cstr(w, served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
-    put_engine(w, m);
-    put_latency(w, "ttft", metrics_ttft(gateway_metrics(a->gateway), served_model_metrics(m)));
-    put_latency(w, "inter_token", metrics_inter_token(gateway_metrics(a->gateway), served_model_metrics(m)));
-    json_key(w, "requests");
-    json_begin_array(w);
-    pipeline_each(served_model_pipeline(m), put_request, w);
-    json_end_array(w);
-    json_end_object(w);
-}
-
-void api__status(struct app *a, struct http_exchange *x, struct str rest)
-{
-    struct buf out;
-    struct error why = {0};
-    struct sys_memory memory = sys_memory();
-    (void)rest;
-    buf_init(&out, INFO_MAX);
-    struct json_writer w = json_writer(&out);
-    json_begin_object(&w);
-    json_key(&w, "version");
-    json_put_cstr(&w, a->options.version);
-    json_key(&w, "ready");
-    json_put_bool(&w, gateway_ready(a->gateway, &why));
-    json_key(&w, "uptime_ms");
-    json_put_int(&w, gateway_uptime_ms(a->gateway));
-    json_key(&w, "connections");
-    json_put_int(&w, http_server_connections(a->server));
-    json_key(&w, "memory");
-    json_begin_object(&w);
-    put_field_uint(&w, "system_total", memory.total);
-    put_field_uint(&w, "system_available", memory.available);
-    put_field_uint(&w, "gateway_resident", sys_memory_resident());
-    json_end_object(&w);
-    json_key(&w, "gateway_descriptors");
-    json_put_int(&w, sys_open_descriptors());
-    json_key(&w, "models");
-    json_begin_array(&w);
-    for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
-        put_served_model(a, &w, gateway_model_at(a->gateway, i));
-    }
-    json_end_array(&w);
-    json_end_object(&w);
-    api__reply_json(x, &out);
-}
-
-/* ---- metrics ---- */
 
 void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
 {
@@ -248,11 +118,7 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
     struct buf out;
     (void)rest;
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
-        struct served_model *m = gateway_model_at(a->gateway, i);
-        struct metrics_model_now now = {.ready = served_model_state(m) == MODEL_READY,
-                                        .requests = pipeline_n_running(served_model_pipeline(m)),
-                                        .stats = served_model_stats(m)};
-        metrics_set_model(metrics, served_model_metrics(m), &now);
+        set_model(metrics, gateway_model_at(a->gateway, i));
     }
     struct metrics_http_now http_now = {.connections_open = (uint64_t)http_server_connections(a->server),
                                         .connections = http.connections,
@@ -295,11 +161,88 @@ void api__cancel(struct app *a, struct http_exchange *x, struct str rest)
     api__reply_error(x, &err);
 }
 
+/* The only query parameter that a route of ours has. */
+static bool check_query(const struct http_request *head, struct error *err)
+{
+    struct str rest = head->query, part;
+    while (str_split(&rest, '&', &part)) {
+        size_t equals = str_find_char(part, '=');
+        struct str name = str_slice(part, 0, equals == STR_NPOS ? part.len : equals);
+        if (part.len && !str_eq(name, STR("model"))) {
+            return error_set_param(err, ERR_INVALID, "query",
+                                   "Unknown query parameter '" STR_FMT "'; only 'model' is known.",
+                                   STR_ARG(str_slice(name, 0, 60)));
+        }
+    }
+    return true;
+}
+
+/* *model NULL: no query parameter names one, so all are meant. */
+static bool model_of_query(struct app *a, const struct http_request *head, struct served_model **model,
+                           struct error *err)
+{
+    struct buf name;
+    *model = NULL;
+    buf_init(&name, KIB(1));
+    bool ok = check_query(head, err);
+    if (ok && http_query_get(head, "model", &name)) {
+        *model = gateway_model_find(a->gateway, buf_view(&name));
+        ok = *model || error_set_param(err, ERR_MODEL_NOT_FOUND, "model",
+                                       "The model '%.100s' does not exist; GET /v1/models lists those served.",
+                                       name.data ? name.data : "");
+    }
+    buf_release(&name);
+    return ok;
+}
+
+/* The pages are the engine's to drop, between two steps: how many it had is what it said last. */
+static void clear_cache_of(struct json_writer *w, struct served_model *m)
+{
+    const struct engine_stats *stats = served_model_stats(m);
+    int64_t age_ms = served_model_stats_age_ms(m);
+    bool cleared = served_model_clear_cache(m);
+    json_begin_object(w);
+    json_key(w, "model");
+    json_put_cstr(w, served_model_name(m));
+    json_key(w, "state");
+    json_put_cstr(w, model_state_name(served_model_state(m)));
+    json_key(w, "cleared");
+    json_put_bool(w, cleared);
+    json_key(w, "pages");
+    json_put_uint(w, cleared ? stats->pages_cached : 0);
+    json_key(w, "pages_age_ms");
+    if (age_ms >= 0) {
+        json_put_int(w, age_ms);
+    } else {
+        json_put_null(w);
+    }
+    json_end_object(w);
+}
+
 void api__clear_cache(struct app *a, struct http_exchange *x, struct str rest)
 {
+    struct error err = {0};
+    struct served_model *model;
+    struct buf out;
     (void)rest;
-    for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
-        served_model_clear_cache(gateway_model_at(a->gateway, i));
+    if (!model_of_query(a, http_request_of(x), &model, &err)) {
+        api__reply_error(x, &err);
+        return;
     }
-    http_reply(x, 200, "application/json", STR("{\"cleared\":true}"));
+    buf_init(&out, INFO_MAX);
+    struct json_writer w = json_writer(&out);
+    json_begin_object(&w);
+    json_key(&w, "object");
+    json_put_cstr(&w, "list");
+    json_key(&w, "data");
+    json_begin_array(&w);
+    for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
+        struct served_model *m = gateway_model_at(a->gateway, i);
+        if (!model || m == model) {
+            clear_cache_of(&w, m);
+        }
+    }
+    json_end_array(&w);
+    json_end_object(&w);
+    api__reply_json(x, &out);
 }

@@ -133,7 +133,7 @@ static void send_role(struct gen_reply *r, const struct gen_event *e, struct buf
         return;
     }
     r->choices[e->index].started = true;
-    struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT);
+    struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT, out);
     begin_choice(&w, e->index);
     json_key(&w, "role");
     json_put_cstr(&w, "assistant");
@@ -145,13 +145,13 @@ static void send_role(struct gen_reply *r, const struct gen_event *e, struct buf
     json_key(&w, "finish_reason");
     json_put_null(&w);
     json_end_object(&w);
-    reply_end_chunk(r, &w, e, out);
+    reply_end_role_chunk(r, &w, e);
 }
 
 static void send_delta(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
     struct buf *items = &r->choices[e->index].logprobs;
-    struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT);
+    struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT, out);
     begin_choice(&w, e->index);
     json_key(&w, "content");
     json_put_str(&w, e->text);
@@ -160,18 +160,18 @@ static void send_delta(struct gen_reply *r, const struct gen_event *e, struct bu
     put_logprobs(r, items, e);
     put_logprobs_field(r, &w, items);
     reply_end_chunk_choice(r, &w, e);
-    reply_end_chunk(r, &w, e, out);
+    reply_end_chunk(r, &w, e);
 }
 
 static void send_finish(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
-    struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT);
+    struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT, out);
     begin_choice(&w, e->index);
     json_end_object(&w);
     json_key(&w, "logprobs");
     json_put_null(&w);
     reply_end_chunk_choice(r, &w, e);
-    reply_end_chunk(r, &w, e, out);
+    reply_end_chunk(r, &w, e);
 }
 
 static void stream_event(struct gen_reply *r, const struct gen_event *e, struct buf *out)

@@ -53,6 +53,14 @@ static void put_columns(struct buf columns[N_COLUMNS], const struct gen_event *e
     }
 }
 
+/* Those of an echoed prompt came with the prompt's. */
+static void put_own_columns(const struct gen_reply *r, struct reply_choice *c, const struct gen_event *e)
+{
+    if (reply_request(r)->logprobs && !e->echo) {
+        put_columns(c->columns, e, e->echo_chars);
+    }
+}
+
 static void put_logprobs_field(const struct gen_reply *r, struct json_writer *w, struct buf columns[N_COLUMNS])
 {
     json_key(w, "logprobs");
@@ -95,9 +103,7 @@ static void gather(struct gen_reply *r, const struct gen_event *e)
         break;
     case GEN_DELTA:
         reply_gather_delta(c, e);
-        if (!e->echo) { /* else its logprobs came with the prompt's */
-            put_columns(c->columns, e, e->echo_chars);
-        }
+        put_own_columns(r, c, e);
         break;
     case GEN_FINISH:
         reply_gather_finish(c, e);
@@ -146,10 +152,8 @@ static void keep_prompt_columns(struct gen_reply *r, const struct gen_event *e)
 static void send_text(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
     struct reply_choice *c = &r->choices[e->index];
-    struct json_writer w = reply_begin_chunk(r, OBJECT);
-    if (!e->echo) {
-        put_columns(c->columns, e, e->echo_chars);
-    }
+    struct json_writer w = reply_begin_chunk(r, OBJECT, out);
+    put_own_columns(r, c, e);
     json_begin_object(&w);
     json_key(&w, "index");
     json_put_uint(&w, e->index);
@@ -157,7 +161,7 @@ static void send_text(struct gen_reply *r, const struct gen_event *e, struct buf
     json_put_str(&w, e->text);
     put_logprobs_field(r, &w, c->columns);
     reply_end_chunk_choice(r, &w, e);
-    reply_end_chunk(r, &w, e, out);
+    reply_end_chunk(r, &w, e);
     for (int i = 0; i < N_COLUMNS; i++) {
         buf_clear(&c->columns[i]);
     }

@@ -330,6 +330,10 @@ const struct field api__common_fields[] = {
     {"return_progress", FIELD_BOOL, AT(return_progress), 0, 0, NULL, NULL, NULL,
      "events while the prompt is prefilled; with stream"},
     {"return_token_ids", FIELD_BOOL, AT(return_token_ids), 0, 0, NULL, NULL, NULL, "token ids of prompt and answer"},
+    {"timings", FIELD_BOOL, AT(timings), 0, 0, NULL, NULL, NULL,
+     "where the time went, in `timings` of the answer or of the last chunk of a stream"},
+    {"timings_per_token", FIELD_BOOL, AT(timings_per_token), 0, 0, NULL, NULL, NULL,
+     "likewise, and so far in every chunk"},
     {"cache_prompt", FIELD_BOOL, AT(cache_prompt), 0, 0, NULL, NULL, NULL, "use the prefix cache"},
     {"user", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
     {"safety_identifier", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
@@ -446,6 +450,7 @@ static bool decode(struct call *c, enum gen_input input, const struct field *own
     const struct field *tables[] = {own, api__common_fields};
     struct decoding d = {.arena = c->arena, .target = &c->request, .ignored = &c->ignored, .strict = o->strict_fields};
     gen_request_init(&c->request, c->arena, input);
+    c->request.received_us = c->received_us;
     c->request.sampling = o->default_sampling;
     c->request.interval_ms = o->stream_interval_ms;
     c->request.interval_tokens = o->stream_interval_tokens;
@@ -455,6 +460,7 @@ static bool decode(struct call *c, enum gen_input input, const struct field *own
         return false;
     }
     c->request.prompt_logprobs = given(c, "prompt_logprobs"); /* 0 alternatives is a wish too */
+    c->request.timings |= c->request.timings_per_token;
     if (input != GEN_CHAT) {
         c->request.logprobs = given(c, "logprobs");
     }

@@ -1,6 +1,7 @@
 /* The parts that OpenAI's chat and text completion objects share. */
 #include "api/openai_objects.h"
 
+#include "base/clock.h"
 #include "http/sse.h"
 
 #include <math.h>
@@ -53,7 +54,66 @@ static void put_usage(const struct gen_reply *r, struct json_writer *w, const st
         json_put_int(w, n_truncated);
     }
     json_end_object(w);
+    json_key(w, "completion_tokens_details");
+    json_begin_object(w);
+    json_key(w, "accepted_prediction_tokens");
+    json_put_uint(w, usage->n_accepted_prediction);
+    json_key(w, "rejected_prediction_tokens");
+    json_put_uint(w, usage->n_rejected_prediction);
     json_end_object(w);
+    json_end_object(w);
+}
+
+/* ---- timings ---- */
+
+/* n tokens in so long; null where nothing can be said. */
+static void put_speed(struct json_writer *w, const char *per_token, const char *per_second, uint64_t n, int64_t us)
+{
+    bool known = n > 0 && us > 0;
+    json_key(w, per_token);
+    json_put_double(w, known ? (double)us / 1000 / (double)n : NAN);
+    json_key(w, per_second);
+    json_put_double(w, known ? (double)n * 1e6 / (double)us : NAN);
+}
+
+/* llama.cpp's names. Its speed of decoding counts the first token, which no time of decoding has gone into; ours does
+ * not. */
+static void put_timings(const struct gen_reply *r, struct json_writer *w)
+{
+    struct gen_timings t;
+    struct gen_usage u;
+    generation_timings(r->generation, clock_ns() / 1000, &t, &u);
+    json_key(w, "timings");
+    json_begin_object(w);
+    json_key(w, "cache_n");
+    json_put_uint(w, u.cached_tokens);
+    json_key(w, "prompt_n");
+    json_put_uint(w, u.prompt_tokens - u.cached_tokens);
+    api__put_ms(w, "prompt_ms", t.prefill_us);
+    put_speed(w, "prompt_per_token_ms", "prompt_per_second", u.prompt_tokens - u.cached_tokens, t.prefill_us);
+    json_key(w, "predicted_n");
+    json_put_uint(w, u.completion_tokens);
+    api__put_ms(w, "predicted_ms", t.decode_us);
+    put_speed(w, "predicted_per_token_ms", "predicted_per_second", u.completion_tokens - u.n_begun, t.decode_us);
+    if (u.n_accepted_prediction + u.n_rejected_prediction) {
+        json_key(w, "draft_n");
+        json_put_uint(w, u.n_accepted_prediction + u.n_rejected_prediction);
+        json_key(w, "draft_n_accepted");
+        json_put_uint(w, u.n_accepted_prediction);
+    }
+    api__put_ms(w, "prepare_ms", t.prepare_us);
+    api__put_ms(w, "queue_ms", t.queue_us);
+    api__put_ms(w, "ttft_ms", t.ttft_us);
+    api__put_ms(w, "total_ms", t.total_us);
+    json_end_object(w);
+}
+
+/* The last chunk before [DONE] has them: the usage's, or that of the last choice to end; each, where asked for. */
+static bool wants_timings(const struct gen_reply *r, const struct gen_event *e)
+{
+    const struct gen_request *request = reply_request(r);
+    return request->timings &&
+           (request->timings_per_token || e->kind == GEN_DONE || (e->last && !request->include_usage));
 }
 
 static void put_finish(struct json_writer *w, enum finish_reason finish, struct str stop, int32_t stop_id)
@@ -209,15 +269,23 @@ void reply_end_choices(const struct gen_reply *r, struct json_writer *w)
     json_end_array(w);
     json_key(w, "usage");
     put_usage(r, w, &r->usage);
+    if (reply_request(r)->timings) {
+        put_timings(r, w);
+    }
 }
 
-struct json_writer reply_begin_chunk(struct gen_reply *r, const char *object)
+/* What all chunks of an answer begin with is made once. */
+struct json_writer reply_begin_chunk(struct gen_reply *r, const char *object, struct buf *out)
 {
-    buf_clear(&r->chunk);
-    return reply_begin(r, &r->chunk, object);
+    if (r->head.len == 0) {
+        (void)reply_begin(r, &r->head, object);
+    }
+    sse_begin(out);
+    buf_append(out, buf_view(&r->head));
+    return json_writer(out);
 }
 
-static void end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage, struct buf *out)
+static void end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage, bool timings)
 {
     json_end_array(w);
     if (usage || reply_request(r)->include_usage) {
@@ -228,28 +296,36 @@ static void end_chunk(struct gen_reply *r, struct json_writer *w, const struct g
             json_put_null(w);
         }
     }
+    if (timings) {
+        put_timings(r, w);
+    }
     json_end_object(w);
-    sse_data(out, buf_view(&r->chunk));
+    sse_end(w->out);
 }
 
-void reply_end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_event *e, struct buf *out)
+void reply_end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_event *e)
 {
-    end_chunk(r, w, reply_request(r)->continuous_usage ? &e->usage : NULL, out);
+    end_chunk(r, w, reply_request(r)->continuous_usage ? &e->usage : NULL, wants_timings(r, e));
+}
+
+void reply_end_role_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_event *e)
+{
+    end_chunk(r, w, reply_request(r)->continuous_usage ? &e->usage : NULL, false);
 }
 
 void reply_usage_chunk(struct gen_reply *r, const char *object, const struct gen_event *e, struct buf *out)
 {
     if (reply_request(r)->include_usage) {
-        struct json_writer w = reply_begin_chunk(r, object);
-        end_chunk(r, &w, &e->usage, out);
+        struct json_writer w = reply_begin_chunk(r, object, out);
+        end_chunk(r, &w, &e->usage, wants_timings(r, e));
     }
 }
 
 void reply_progress_chunk(struct gen_reply *r, const char *object, const struct gen_event *e, struct buf *out)
 {
-    struct json_writer w = reply_begin_chunk(r, object);
+    struct json_writer w = reply_begin_chunk(r, object, out);
     json_end_array(&w);
     put_progress(&w, e);
     json_end_object(&w);
-    sse_data(out, buf_view(&r->chunk));
+    sse_end(out);
 }

@@ -1,5 +1,5 @@
-/* The parts that OpenAI's chat and text completion objects share: heads, usage, the ends of choices, whole chunks. The
- * writer of a chunk writes to r->chunk. */
+/* The parts that OpenAI's chat and text completion objects share: heads, usage, timings, the ends of choices, whole
+ * chunks. */
 #ifndef TANDEM_API_OPENAI_OBJECTS_H
 #define TANDEM_API_OPENAI_OBJECTS_H
 
@@ -7,12 +7,15 @@
 
 /* An object opened up to its array of choices: id, object, created, model, system_fingerprint, choices. */
 struct json_writer reply_begin(const struct gen_reply *r, struct buf *out, const char *object);
-/* Closes the choices of a body and adds its usage; the object stays open. */
+/* Closes the choices of a body and adds its usage, and timings where they are wanted; the object stays open. */
 void reply_end_choices(const struct gen_reply *r, struct json_writer *w);
 
-struct json_writer reply_begin_chunk(struct gen_reply *r, const char *object);
-/* Closes a chunk, with the usage so far or null where the request wants either, and sends it. */
-void reply_end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_event *e, struct buf *out);
+/* An event of the stream opened up to its array of choices, in out; the object is the same for all of an answer. */
+struct json_writer reply_begin_chunk(struct gen_reply *r, const char *object, struct buf *out);
+/* Closes a chunk and its event, with the usage so far or null, and timings, where the request wants them. */
+void reply_end_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_event *e);
+/* Likewise, of the chunk that only opens a choice: it has no timings. */
+void reply_end_role_chunk(struct gen_reply *r, struct json_writer *w, const struct gen_event *e);
 /* The last chunk: no choices, the whole usage; nothing unless the request wants it. */
 void reply_usage_chunk(struct gen_reply *r, const char *object, const struct gen_event *e, struct buf *out);
 /* No choices, "prompt_progress" in llama.cpp's shape. */

@@ -23,12 +23,15 @@ const struct route api__routes[] = {
     {"POST", "/v1/requests/{id}/cancel",
      "Ends a running request by its public id; its client gets what was generated so far.", NULL, 0, api__cancel, NULL,
      NULL, NULL},
-    {"DELETE", "/v1/cache", "Drops the unreferenced pages of the prefix caches.", NULL, 0, api__clear_cache, NULL, NULL,
-     NULL},
+    {"DELETE", "/v1/cache",
+     "Drops the unreferenced pages of the prefix caches, of all models or of the one in `?model=`; see "
+     "OBSERVABILITY.md.",
+     NULL, 0, api__clear_cache, NULL, NULL, NULL},
     {"GET", "/health", "The process is alive.", NULL, 0, api__health, NULL, NULL, NULL},
     {"GET", "/ready", "Every model is loaded and the server is not shutting down; else 503 with the reason.", NULL, 0,
      api__ready, NULL, NULL, NULL},
-    {"GET", "/v1/status", "Running requests, engines, memory, latencies.", NULL, 0, api__status, NULL, NULL, NULL},
-    {"GET", "/metrics", "Prometheus text format.", NULL, 0, api__metrics, NULL, NULL, NULL},
+    {"GET", "/v1/status", "Running requests, engines, memory, latencies; see OBSERVABILITY.md.", NULL, 0, api__status,
+     NULL, NULL, NULL},
+    {"GET", "/metrics", "Prometheus text format; see METRICS.md.", NULL, 0, api__metrics, NULL, NULL, NULL},
 };
 const int api__n_routes = sizeof api__routes / sizeof api__routes[0];

@@ -254,6 +254,8 @@ struct backend_ops {
     /* Time spent in evaluation and in waiting for it since creation; the rest of a step is the host's. NULL of backends
      * that are not lazy: all of their time is evaluation. */
     uint64_t (*eval_ns)(const struct backend *be);
+    /* Bytes of step memory and scratch that it holds, besides weights and KV. NULL where that is not known. */
+    size_t (*scratch_size)(const struct backend *be);
 };
 
 struct backend { /* first member of every implementation */

@@ -212,8 +212,13 @@ static uint64_t eval_ns(const struct backend *be)
     return inner_of(be)->ops->eval_ns(inner_of(be));
 }
 
-/* name, the two flags, 30 functions: a new op needs its place below, and among the timed ones. */
-_Static_assert(sizeof(struct backend_ops) == 32 * sizeof(void *), "every op is forwarded");
+static size_t scratch_size(const struct backend *be)
+{
+    return inner_of(be)->ops->scratch_size(inner_of(be));
+}
+
+/* name, the two flags, 31 functions: a new op needs its place below, and among the timed ones. */
+_Static_assert(sizeof(struct backend_ops) == 33 * sizeof(void *), "every op is forwarded");
 
 /* What the inner backend lacks, this one lacks too. */
 static struct backend_ops ops_over(const struct backend_ops *inner)
@@ -252,6 +257,7 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .read_f32 = read_f32,
         .read_samples = read_samples,
         .eval_ns = inner->eval_ns ? eval_ns : NULL,
+        .scratch_size = inner->scratch_size ? scratch_size : NULL,
     };
 }
 

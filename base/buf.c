@@ -52,9 +52,10 @@ static bool grow(struct buf *b, size_t n)
     return true;
 }
 
-char *buf_extend(struct buf *b, size_t n)
+/* Nearly every append finds room: that is looked for first. A failed buffer has none that counts. */
+static inline char *extend(struct buf *b, size_t n)
 {
-    if (!grow(b, n)) {
+    if ((b->failed || n >= b->cap - b->len || n > b->max - b->len) && !grow(b, n)) {
         return NULL;
     }
     char *at = b->data + b->len;
@@ -63,9 +64,14 @@ char *buf_extend(struct buf *b, size_t n)
     return at;
 }
 
+char *buf_extend(struct buf *b, size_t n)
+{
+    return extend(b, n);
+}
+
 void buf_append_bytes(struct buf *b, const void *bytes, size_t n)
 {
-    char *at = buf_extend(b, n);
+    char *at = extend(b, n);
     if (at && n) {
         memcpy(at, bytes, n);
     }
@@ -83,7 +89,21 @@ void buf_puts(struct buf *b, const char *c_string)
 
 void buf_putc(struct buf *b, char c)
 {
-    buf_append_bytes(b, &c, 1);
+    char *at = extend(b, 1);
+    if (at) {
+        *at = c;
+    }
+}
+
+void buf_put_uint(struct buf *b, uint64_t v)
+{
+    char text[20];
+    size_t at = sizeof text;
+    do {
+        text[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    buf_append_bytes(b, text + at, sizeof text - at);
 }
 
 void buf_vprintf(struct buf *b, const char *fmt, va_list args)

@@ -31,6 +31,7 @@ void buf_append(struct buf *b, struct str s);
 void buf_append_bytes(struct buf *b, const void *bytes, size_t n);
 void buf_puts(struct buf *b, const char *c_string);
 void buf_putc(struct buf *b, char c);
+void buf_put_uint(struct buf *b, uint64_t v); /* decimal digits */
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_FORMAT(2, 3);
 void buf_vprintf(struct buf *b, const char *fmt, va_list args);
 char *buf_extend(struct buf *b, size_t n);    /* n uninitialised bytes at the end, or NULL when failed */

@@ -119,30 +119,19 @@ void json_put_cstr(struct json_writer *w, const char *s)
     }
 }
 
-static void put_digits(struct buf *out, uint64_t v)
-{
-    char text[20];
-    size_t at = sizeof text;
-    do {
-        text[--at] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    buf_append_bytes(out, text + at, sizeof text - at);
-}
-
 void json_put_int(struct json_writer *w, int64_t v)
 {
     before_value(w);
     if (v < 0) {
         buf_putc(w->out, '-');
     }
-    put_digits(w->out, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
+    buf_put_uint(w->out, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
 }
 
 void json_put_uint(struct json_writer *w, uint64_t v)
 {
     before_value(w);
-    put_digits(w->out, v);
+    buf_put_uint(w->out, v);
 }
 
 void json_put_double(struct json_writer *w, double v)

@@ -5,11 +5,14 @@
  * signal detaches the callback first and closes second. */
 #include "base/loop.h"
 
+#include "base/limits.h"
 #include "base/sys_proc.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <uv.h>
+
+#define LOOP_LARGE_ARENA KIB(16) /* freed in well under a millisecond, whatever is in it */
 
 struct work {
     void (*fn)(void *arg);
@@ -209,6 +212,25 @@ void loop_work(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), v
     l->n_queued++;
     pthread_cond_signal(&l->have_work);
     pthread_mutex_unlock(&l->lock);
+}
+
+static void free_arena(void *arg)
+{
+    arena_free(arg);
+}
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+void loop_free_arena(struct loop *l, struct arena *a)
+{
+    if (a && arena_used(a) > LOOP_LARGE_ARENA) {
+        loop_work(l, free_arena, nothing, a);
+    } else {
+        arena_free(a);
+    }
 }
 
 int loop_work_queued(const struct loop *l)

@@ -4,6 +4,7 @@
 #ifndef TANDEM_BASE_LOOP_H
 #define TANDEM_BASE_LOOP_H
 
+#include "base/arena.h"
 #include "base/error.h"
 
 struct uv_loop_s;
@@ -19,6 +20,9 @@ struct uv_loop_s *loop_uv(struct loop *l); /* for http and gateway */
 /* fn(arg) on a worker, then done(arg) on the loop's thread. Never fails: the queue grows by one small node. */
 void loop_work(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg);
 int loop_work_queued(const struct loop *l);
+/* Frees an arena (NULL is fine), at once or, where that would be felt by what else the loop does, on a worker: the tree
+ * of a large JSON body has a node for each value. Its clean-up handlers must not mind the thread. */
+void loop_free_arena(struct loop *l, struct arena *a);
 
 struct loop_timer;
 struct loop_timer *loop_timer_create(struct loop *l, void (*fn)(void *arg), void *arg); /* NULL when memory fails */

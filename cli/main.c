@@ -63,19 +63,23 @@ static int help(const struct command_row *row)
     return 0;
 }
 
+static const struct {
+    const char *name;
+    void (*write)(struct buf *out);
+} documents[] = {{"options", options_docs}, {"api", app_write_docs}, {"metrics", metrics_write_docs}};
+
 static int docs(const char *kind)
 {
     struct buf text;
     buf_init(&text, (size_t)4 << 20);
-    if (strcmp(kind, "options") == 0) {
-        options_docs(&text);
-    } else if (strcmp(kind, "api") == 0) {
-        app_write_docs(&text);
-    } else {
-        return usage(stderr, 2);
+    for (size_t i = 0; i < sizeof documents / sizeof documents[0]; i++) {
+        if (strcmp(kind, documents[i].name) == 0) {
+            documents[i].write(&text);
+            print(&text);
+            return 0;
+        }
     }
-    print(&text);
-    return 0;
+    return usage(stderr, 2);
 }
 
 static bool start_log(const struct options *o, const struct command_row *row, struct error *err)

@@ -33,9 +33,10 @@ struct executor_ops {
 
 struct executor { /* first member of every implementation */
     const struct executor_ops *ops;
-    bool lazy;        /* step only enqueues: the next one may be enqueued before this one is read (backend.h) */
-    uint64_t eval_ns; /* lazy: time spent in evaluation and waiting, in all */
-    bool kv_private;  /* pages are not shared between sequences: a hit copies them (backend.h) */
+    bool lazy;             /* step only enqueues: the next one may be enqueued before this one is read (backend.h) */
+    uint64_t eval_ns;      /* lazy: time spent in evaluation and waiting, in all */
+    bool kv_private;       /* pages are not shared between sequences: a hit copies them (backend.h) */
+    uint64_t scratch_size; /* bytes of step memory after the last read; 0: not known */
 };
 
 /* Runs `m` on `be`; owns neither. */

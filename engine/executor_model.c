@@ -8,8 +8,12 @@ struct model_executor {
     struct model *model;
 };
 
-static void note_time(struct model_executor *m)
+/* What the executor says of itself besides its results. */
+static void note_costs(struct model_executor *m)
 {
+    if (m->be->ops->scratch_size) {
+        m->base.scratch_size = m->be->ops->scratch_size(m->be);
+    }
     if (m->be->ops->eval_ns) {
         m->base.eval_ns = m->be->ops->eval_ns(m->be);
     }
@@ -27,7 +31,7 @@ static bool run_step(struct executor *x, const struct executor_step *step, struc
         *ids = m->be->ops->sample(m->be, logits, step->rows, step->n_samples);
     }
     bool ok = m->be->ops->step_end(m->be, err);
-    note_time(m);
+    note_costs(m);
     return ok;
 }
 
@@ -36,7 +40,7 @@ static bool read_step(struct executor *x, const struct executor_step *step, stru
 {
     struct model_executor *m = (struct model_executor *)x;
     bool ok = step->n_samples == 0 || m->be->ops->read_samples(m->be, ids, results, err);
-    note_time(m);
+    note_costs(m);
     return ok;
 }
 

@@ -12,6 +12,7 @@
 #include "wire/frame.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -340,6 +341,15 @@ static bool take_bytes(struct process *p, struct error *err)
     return rc == 0;
 }
 
+/* A thread that sleeps in read is woken whenever the gateway takes bytes of the other direction, once a step, since the
+ * socket then has room to write; one that sleeps in poll is not. It is the kernels' processor that it would run on. */
+static void wait_for_bytes(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    while (poll(&p, 1, -1) < 0 && errno == EINTR) {
+    }
+}
+
 /* Until the socket ends (true) or something on it is wrong. */
 static bool read_loop(struct process *p, struct error *err)
 {
@@ -349,6 +359,7 @@ static bool read_loop(struct process *p, struct error *err)
         if (!to) {
             return buf_ok(&p->in, "The queue of frames from the gateway", err);
         }
+        wait_for_bytes(p->options->socket_fd);
         ssize_t n = read(p->options->socket_fd, to, READ_SIZE);
         buf_truncate(&p->in, before + (n > 0 ? (size_t)n : 0));
         if (n < 0 && errno == EINTR) {

@@ -130,7 +130,8 @@ struct request *request_create(const struct engine_config *config, const struct 
         r->job->accepted = NULL;
     }
     r->n_left = job->n_choices;
-    r->deadline_ns = job->timeout_ms ? clock_ns() + (int64_t)job->timeout_ms * 1000000 : 0;
+    r->created_ns = clock_ns();
+    r->deadline_ns = job->timeout_ms ? r->created_ns + (int64_t)job->timeout_ms * 1000000 : 0;
     for (uint32_t i = 0; i < job->n_choices; i++) {
         r->sequences[i] = (struct sequence){.request = r, .choice = i};
     }

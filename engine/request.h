@@ -60,6 +60,7 @@ struct request {
     struct job *job;             /* owned */
     struct request *prev, *next; /* all requests of the scheduler */
     uint64_t arrival;
+    int64_t created_ns;         /* its queue time begins */
     int64_t deadline_ns;        /* 0: none */
     uint32_t n_left, n_running; /* choices that have not finished; of them running */
     bool started;               /* ENGINE_STARTED was sent */

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sys_memory.h"
 
 #include <stdlib.h>
 
@@ -239,7 +240,9 @@ void scheduler__start(struct scheduler *s, struct request *r, uint32_t n_cached)
     s->stats.jobs_admitted++;
     s->stats.prompt_tokens += r->job->n_prompt;
     s->stats.cached_tokens += n_cached;
-    events_add(&s->events, ENGINE_STARTED, r->job->id)->n_cached = n_cached;
+    struct engine_event *e = events_add(&s->events, ENGINE_STARTED, r->job->id);
+    e->n_cached = n_cached;
+    e->queue_us = r->job->waited_us + (uint64_t)(clock_ns() - r->created_ns) / 1000;
 }
 
 static void end_request(struct scheduler *s, struct request *r)
@@ -397,11 +400,13 @@ const struct engine_stats *scheduler_stats(struct scheduler *s)
     s->stats.pages_cached = counts.cached;
     s->stats.pages_evicted = counts.evicted;
     s->stats.kv_size = s->config->geometry.pool_size;
+    s->stats.scratch_size = s->x->scratch_size;
     return &s->stats;
 }
 
 void scheduler_emit_stats(struct scheduler *s)
 {
+    s->stats.resident_size = sys_memory_resident();
     s->events.stats = *scheduler_stats(s);
     events_add(&s->events, ENGINE_STATS, 0)->stats = &s->events.stats;
     s->stats_sent_ns = clock_ns();

@@ -105,6 +105,7 @@ static void start(struct scheduler *s, struct sequence *q)
     if (uses_cache) {
         scheduler__expect_blocks(s, q);
         s->stats.cache_queries += !q->scores;
+        s->stats.queried_tokens += q->scores || r->started ? 0 : r->job->n_prompt;
         s->stats.cache_hits += q->n_computed > 0;
     }
     scheduler__start(s, r, n_cached);

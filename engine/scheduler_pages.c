@@ -250,6 +250,7 @@ void scheduler__add_need(const struct scheduler *s, const struct sequence *q, ui
 void scheduler__preempt(struct scheduler *s, struct sequence *q)
 {
     s->stats.preemptions++;
+    events_add(&s->events, ENGINE_PREEMPTED, q->request->job->id)->choice = q->choice;
     scheduler__stop(s, q);
     scheduler__enqueue(s, q);
 }

@@ -415,6 +415,21 @@ static int bucket_of(uint32_t n)
     return bucket;
 }
 
+/* Where the time goes, by what the step held. */
+static void count_phase(struct engine_stats *stats, bool decodes, bool prefills, uint64_t step_ns)
+{
+    if (!prefills) {
+        stats->steps_decode++;
+        stats->step_decode_ns += step_ns;
+    } else if (!decodes) {
+        stats->steps_prefill++;
+        stats->step_prefill_ns += step_ns;
+    } else {
+        stats->steps_mixed++;
+        stats->step_mixed_ns += step_ns;
+    }
+}
+
 static void count_step(struct scheduler *s, int64_t step_ns, int64_t executor_ns)
 {
     uint32_t n_decode = s->f->n_decodes, n_seqs = 0, n_rows = (uint32_t)s->f->batch.n_rows;
@@ -424,7 +439,7 @@ static void count_step(struct scheduler *s, int64_t step_ns, int64_t executor_ns
     s->stats.steps++;
     s->stats.rows_decode += n_decode;
     s->stats.rows_prefill += n_rows - n_decode;
-    s->stats.steps_mixed += n_decode > 0 && n_rows > n_decode;
+    count_phase(&s->stats, n_decode > 0, n_rows > n_decode, (uint64_t)step_ns);
     s->stats.rows_per_step[bucket_of(n_rows)]++;
     s->stats.seqs_per_step[bucket_of(n_seqs)] += n_seqs > 0;
     s->stats.step_ns += (uint64_t)step_ns;

@@ -735,17 +735,17 @@ int engine_child_restarts(const struct engine_child *c)
     return c->n_restarts;
 }
 
-void engine_child_clear_cache(struct engine_child *c)
+bool engine_child_clear_cache(struct engine_child *c)
 {
     struct buf frames;
     struct error ignored = {0}; /* an engine that is being lost has no cache */
     if (c->state != MODEL_READY) {
-        return;
+        return false;
     }
     buf_init(&frames, KIB(1));
-    if (frame_put_empty(&frames, c->epoch, FRAME_CLEAR_CACHE, &ignored)) {
-        (void)!send_frames(c, &frames, &ignored);
-    } else {
+    if (!frame_put_empty(&frames, c->epoch, FRAME_CLEAR_CACHE, &ignored)) {
         buf_release(&frames);
+        return false;
     }
+    return send_frames(c, &frames, &ignored);
 }

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define GATEWAY_MAX_MODELS    16
+#define GATEWAY_MAX_MODELS    METRICS_MAX_MODELS
 #define MODEL_MAX_NAMES       32
 #define MODEL_MAX_TEMPLATE    MIB(1)
 #define KV_SHARE              4 /* default: one part in so many of the memory left */
@@ -36,6 +36,7 @@ struct served_model {
     struct engine_child *child;
     struct pipeline *pipeline;
     struct engine_stats stats;
+    int64_t stats_ms; /* when they came; 0: never */
     int metrics_index;
     int seen_restarts;
 };
@@ -255,6 +256,14 @@ static void take_stats(void *arg, const struct engine_stats *stats)
 {
     struct served_model *m = arg;
     m->stats = *stats;
+    m->stats_ms = clock_ms();
+    metrics_engine_stats(m->gateway->metrics, m->metrics_index, stats);
+}
+
+static void free_arena(void *arg, struct arena *a)
+{
+    struct gateway *g = arg;
+    loop_free_arena(g->options.loop, a);
 }
 
 static bool make_pipeline(struct served_model *m, struct error *err)
@@ -273,6 +282,8 @@ static bool make_pipeline(struct served_model *m, struct error *err)
         .observer = metrics_observer(m->gateway->metrics, m->metrics_index),
         .on_stats = take_stats,
         .on_stats_arg = m,
+        .free_arena = free_arena,
+        .free_arena_arg = m->gateway,
     };
     m->pipeline = pipeline_create(&options, err);
     return m->pipeline != NULL;
@@ -316,8 +327,10 @@ static void on_child_state(void *arg)
     int restarts = m->child ? engine_child_restarts(m->child) : 0;
     if (restarts > m->seen_restarts) {
         m->seen_restarts = restarts;
-        m->stats.running = m->stats.waiting = m->stats.pages_referenced = m->stats.pages_cached = 0;
-        metrics_engine_restart(m->gateway->metrics, m->metrics_index);
+#define X(name) m->stats.name = 0;
+        ENGINE_STATS_GAUGES(X)
+#undef X
+        metrics_engine_lost(m->gateway->metrics, m->metrics_index);
     }
     if (m->child && m->gateway->options.on_state) {
         m->gateway->options.on_state(m->gateway->options.on_state_arg, m);
@@ -542,6 +555,11 @@ const struct engine_stats *served_model_stats(const struct served_model *m)
     return &m->stats;
 }
 
+int64_t served_model_stats_age_ms(const struct served_model *m)
+{
+    return m->stats_ms ? clock_ms() - m->stats_ms : -1;
+}
+
 const struct decoder_config *served_model_config(const struct served_model *m)
 {
     return &m->config;
@@ -562,9 +580,9 @@ int served_model_pid(const struct served_model *m)
     return engine_child_pid(m->child);
 }
 
-void served_model_clear_cache(struct served_model *m)
+bool served_model_clear_cache(struct served_model *m)
 {
-    engine_child_clear_cache(m->child);
+    return engine_child_clear_cache(m->child);
 }
 
 int served_model_metrics(const struct served_model *m)

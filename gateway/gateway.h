@@ -86,11 +86,14 @@ const struct error *served_model_failure(const struct served_model *m); /* why i
 const struct engine_info *served_model_info(
     const struct served_model *m); /* NULL until ready once; the last known after */
 const struct engine_stats *served_model_stats(const struct served_model *m); /* the last received */
+int64_t served_model_stats_age_ms(const struct served_model *m);             /* -1: none was received */
 const struct decoder_config *served_model_config(const struct served_model *m);
 int64_t served_model_created_s(const struct served_model *m); /* when its file was last changed */
 int served_model_restarts(const struct served_model *m);
-int served_model_pid(const struct served_model *m);     /* of its engine; 0: none runs */
-void served_model_clear_cache(struct served_model *m);  /* drops the prefix cache's unreferenced pages */
+int served_model_pid(const struct served_model *m); /* of its engine; 0: none runs */
+/* Drops the prefix cache's unreferenced pages, before any job that is submitted later is admitted. False: no engine is
+ * ready, so there is no cache. */
+bool served_model_clear_cache(struct served_model *m);
 int served_model_metrics(const struct served_model *m); /* its index in the metrics */
 
 #endif

@@ -1,35 +1,63 @@
-/* Metrics: one table of names, kinds and help; counters, gauges and histograms with a `model` label; Prometheus text
- * format 0.0.4. The loop's thread owns it. */
+/* Metrics: counters, gauges and histograms, most of them by model; Prometheus text format 0.0.4. One table
+ * (metrics_table.c) names them all, for the text and for docs/METRICS.md; where vLLM has a metric of the same meaning,
+ * it is there under that name too. Counters only grow, also across restarts of an engine, whose own counts begin anew
+ * with each process. The loop's thread owns it.
+ *
+ *     m = metrics_create();
+ *     i = metrics_add_model(m, "name");
+ *     metrics_observer(m, i), metrics_engine_stats(m, i, ...)     feed it
+ *     metrics_set_model(m, i, &now), metrics_set_http(m, &now)    what is read off at the moment
+ *     metrics_write(m, &out);
+ */
 #ifndef TANDEM_GATEWAY_METRICS_H
 #define TANDEM_GATEWAY_METRICS_H
 
 #include "base/buf.h"
-#include "pipeline/pipeline.h"
+#include "gateway/percentiles.h"
+#include "pipeline/generation.h"
 
 struct metrics;
 
-struct metrics *metrics_create(void);
+struct metrics *metrics_create(void); /* NULL when memory fails */
 void metrics_free(struct metrics *m);
 
-/* A model's own series; model outlives the metrics. Returns its index. */
+#define METRICS_MAX_MODELS 16
+
+/* A model's own series; at most METRICS_MAX_MODELS. model outlives the metrics. Returns its index. */
 int metrics_add_model(struct metrics *m, const char *model);
 /* Feeds the series of that model from its pipeline. */
 struct pipeline_observer metrics_observer(struct metrics *m, int model);
 
-void metrics_engine_restart(struct metrics *m, int model);
+void metrics_engine_stats(struct metrics *m, int model, const struct engine_stats *stats); /* as the engine sent them */
+void metrics_engine_lost(struct metrics *m, int model); /* its counts are kept, the next one's are added */
 
-/* Percentiles for /v1/status, in microseconds; -1 when nothing was observed. */
-struct metrics_latency {
-    int64_t p50, p95, p99;
+/* Counts of all of the model's engines so far; gauges of the present one. */
+void metrics_engine_totals(const struct metrics *m, int model, struct engine_stats *out);
+/* Bytes of so many KV pages. */
+uint64_t metrics_page_bytes(const struct engine_stats *stats, uint64_t n_pages);
+
+/* Latencies of which percentiles are kept. X(id, name, what) */
+#define METRICS_LATENCY_TABLE(X)                                \
+    X(TTFT, "ttft", "received to first token")                  \
+    X(INTER_TOKEN, "inter_token", "between tokens of a choice") \
+    X(E2E, "e2e", "received to its end")                        \
+    X(QUEUE, "queue", "waiting for the engine")
+enum metrics_latency {
+#define X(id, name, what) METRICS_LATENCY_##id,
+    METRICS_LATENCY_TABLE(X)
+#undef X
+        METRICS_LATENCY_COUNT
 };
-struct metrics_latency metrics_ttft(const struct metrics *m, int model);
-struct metrics_latency metrics_inter_token(const struct metrics *m, int model);
+const char *metrics_latency_name(enum metrics_latency which);
+struct quantiles metrics_latency_all(const struct metrics *m, int model, enum metrics_latency which);
+struct quantiles metrics_latency_recent(const struct metrics *m, int model, enum metrics_latency which, int64_t now_ms);
 
-/* What the gateway knows of a model at this moment; given before metrics_write. */
+/* What the gateway knows of a model at this moment; given before metrics_write. Strings live until then. */
 struct metrics_model_now {
-    uint64_t requests; /* accepted and not finished */
-    bool ready;
-    const struct engine_stats *stats;
+    uint64_t phases[GEN_PHASE_COUNT]; /* requests by phase */
+    bool ready, prefix_cache;
+    const char *architecture, *kv_type;
+    const struct engine_info *info; /* NULL until an engine has loaded */
 };
 void metrics_set_model(struct metrics *m, int model, const struct metrics_model_now *now);
 
@@ -40,7 +68,10 @@ struct metrics_http_now {
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
 
-/* Appends everything in Prometheus text format, the process's own memory and descriptors included. */
-void metrics_write(const struct metrics *m, struct buf *out);
+/* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
+void metrics_write(struct metrics *m, struct buf *out);
+
+/* docs/METRICS.md, from the table. */
+void metrics_write_docs(struct buf *out);
 
 #endif

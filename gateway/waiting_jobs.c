@@ -5,7 +5,7 @@
 struct waiting_job {
     struct job *job; /* owned */
     size_t size;
-    int64_t deadline_ms; /* INT64_MAX: none */
+    int64_t since_ms, deadline_ms; /* INT64_MAX: none */
     struct waiting_job *next;
 };
 
@@ -26,6 +26,7 @@ bool waiting_jobs_push(struct waiting_jobs *w, const struct job *job, int64_t no
         return error_set(err, ERR_NO_MEMORY, "no memory to keep a request while the model loads.");
     }
     j->size = waiting_jobs_size_of(job);
+    j->since_ms = now_ms;
     j->deadline_ms = job->timeout_ms ? now_ms + job->timeout_ms : INT64_MAX;
     if (w->last) {
         w->last->next = j;
@@ -60,8 +61,9 @@ struct job *waiting_jobs_pop(struct waiting_jobs *w, int64_t now_ms)
     if (!w->first) {
         return NULL;
     }
-    int64_t deadline_ms = w->first->deadline_ms;
+    int64_t deadline_ms = w->first->deadline_ms, waited_ms = now_ms - w->first->since_ms;
     struct job *job = take_behind(w, NULL);
+    job->waited_us += waited_ms > 0 ? (uint64_t)waited_ms * 1000 : 0;
     if (deadline_ms != INT64_MAX) {
         job->timeout_ms = deadline_ms > now_ms ? (uint32_t)(deadline_ms - now_ms) : 1;
     }

@@ -18,7 +18,8 @@ struct waiting_jobs {
 size_t waiting_jobs_size_of(const struct job *job);
 /* Copies the job to the end; NO_MEMORY. */
 NODISCARD bool waiting_jobs_push(struct waiting_jobs *w, const struct job *job, int64_t now_ms, struct error *err);
-/* The first one, free() it; NULL: none is left. Its timeout_ms is what is left of it, at least 1. */
+/* The first one, free() it; NULL: none is left. Its timeout_ms is what is left of it, at least 1; its waited_us counts
+ * the time here. */
 struct job *waiting_jobs_pop(struct waiting_jobs *w, int64_t now_ms);
 void waiting_jobs_remove(struct waiting_jobs *w, uint64_t id); /* of a job that does not wait here: nothing */
 /* Takes out one whose time is over, free() it; NULL: none. */

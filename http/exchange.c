@@ -224,13 +224,27 @@ void http_stream_wake(struct http_exchange *x)
     server__ready(x->connection);
 }
 
+/* A chunk's size, as printf's %zx has it; there is one to every token. */
+static void put_size(struct buf *out, size_t size)
+{
+    static const char digits[] = "0123456789abcdef";
+    char text[2 * sizeof size];
+    size_t at = sizeof text;
+    do {
+        text[--at] = digits[size % 16];
+        size /= 16;
+    } while (size);
+    buf_append_bytes(out, text + at, sizeof text - at);
+    buf_append(out, STR("\r\n"));
+}
+
 static void put_piece(struct connection *c, struct str piece)
 {
     if (piece.len == 0) {
         return; /* an empty chunk would end the reply */
     }
     if (c->exchange->chunked) {
-        buf_printf(&c->out, "%zx\r\n", piece.len);
+        put_size(&c->out, piece.len);
         buf_append(&c->out, piece);
         buf_puts(&c->out, "\r\n");
     } else {

@@ -32,6 +32,16 @@ void sse_data(struct buf *out, struct str payload)
     put_lines(out, "data: ", payload);
 }
 
+void sse_begin(struct buf *out)
+{
+    buf_append(out, STR("data: "));
+}
+
+void sse_end(struct buf *out)
+{
+    buf_append(out, STR("\n\n"));
+}
+
 void sse_event(struct buf *out, const char *name, struct str payload)
 {
     if (name) {

@@ -8,6 +8,10 @@
 
 void sse_data(struct buf *out, struct str payload); /* "data: ...\n\n" */
 
+/* The same around a payload that is appended between the two and has no line ends, such as JSON. */
+void sse_begin(struct buf *out);
+void sse_end(struct buf *out);
+
 /* The same after an "event: NAME\n" line; name holds no line end. NULL: none. */
 void sse_event(struct buf *out, const char *name, struct str payload);
 

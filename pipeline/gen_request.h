@@ -21,7 +21,8 @@ struct gen_request {
     enum gen_input input;
     char id[48]; /* public id: "chatcmpl-...", "cmpl-..." */
     int64_t created_s;
-    struct str model; /* as asked; {NULL,0}: the default */
+    int64_t received_us; /* monotonic: its time begins; gen_request_init's time unless a decoder knows better */
+    struct str model;    /* as asked; {NULL,0}: the default */
 
     /* GEN_CHAT */
     const struct json *messages, *tools, *template_kwargs; /* array; array or NULL; object or NULL */
@@ -65,6 +66,8 @@ struct gen_request {
     bool cache_prompt;        /* default true */
     bool skip_special_tokens; /* default true */
     bool return_token_ids;
+    bool timings;           /* with the end of the answer */
+    bool timings_per_token; /* and in every chunk */
 
     /* delivery */
     bool stream, return_progress;

@@ -1,54 +1,14 @@
 /* The state of a generation is what its choices hold. Engine events go in through generation__event; what comes out is
  * computed in generation_next from what has not been taken, choice after choice, so nothing is queued twice. */
-#include "pipeline/generation.h"
-
 #include "base/array.h"
 #include "base/clock.h"
 #include "base/utf8.h"
-#include "pipeline/choice.h"
-#include "pipeline/pipeline_internal.h"
+#include "pipeline/generation_internal.h"
 #include "wire/frame.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-struct prompt_state { /* one job */
-    struct job_route route;
-    bool routed;               /* the engine knows the job */
-    uint32_t n_cached, n_done; /* prompt tokens from the cache; prefilled, those included */
-    bool progress_pending;
-    struct choice_token *scores; /* [n_prompt] logprobs of the prompt, when asked for */
-    uint32_t n_scores;           /* positions scored so far: [1, n_scores) */
-    bool scores_taken;
-    uint32_t n_running; /* choices that have not finished */
-    uint32_t *order;    /* [n] choices to give out, best first; all of them unless best_of */
-    bool ordered;
-    struct buf echo; /* text of the prompt, once needed */
-    size_t echo_chars;
-};
-
-struct generation {
-    struct pipeline *pipeline;
-    struct gen_request *request;
-    void (*on_ready)(void *arg);
-    void *arg;
-    struct generation *prev, *next;
-
-    struct prompt_state *prompts; /* [n_jobs] */
-    struct choice *choices;       /* [n_jobs * best_of] */
-    size_t n_choices;
-    size_t cursor;      /* choice to look at next: streams take turns */
-    bool failed, ended; /* ended: DONE or ERROR was taken */
-    struct error error;
-
-    int64_t start_us, first_token_us, last_token_us;
-    bool observed_end;
-    struct gen_token *tokens; /* scratch of the event at hand */
-    size_t cap_tokens;
-    struct gen_top *tops;
-    size_t cap_tops;
-};
 
 struct generation **generation__next_link(struct generation *g)
 {
@@ -182,7 +142,7 @@ struct generation *generation_start(struct pipeline *p, struct gen_request *requ
     g->request = request;
     g->on_ready = on_ready;
     g->arg = arg;
-    g->start_us = now_us();
+    gen_clock_start(&g->clock, request->received_us, now_us(), (uint32_t)request->n_jobs);
     if (!allocate(g)) {
         error_set(err, ERR_NO_MEMORY, "no memory for the state of a request.");
         release_state(g);
@@ -201,7 +161,15 @@ struct generation *generation_start(struct pipeline *p, struct gen_request *requ
 
 /* ---- what metrics see ---- */
 
-static void count_usage(const struct generation *g, struct gen_usage *usage)
+static void add_choice(struct gen_usage *usage, const struct choice *c)
+{
+    usage->completion_tokens += c->n_tokens;
+    usage->n_accepted_prediction += c->n_accepted_prediction;
+    usage->n_rejected_prediction += c->n_rejected_prediction;
+    usage->n_begun += c->n_tokens > 0;
+}
+
+void generation__usage(const struct generation *g, struct gen_usage *usage)
 {
     *usage = (struct gen_usage){0};
     for (size_t i = 0; i < g->request->n_jobs; i++) {
@@ -209,8 +177,17 @@ static void count_usage(const struct generation *g, struct gen_usage *usage)
         usage->cached_tokens += g->prompts[i].n_cached;
     }
     for (size_t i = 0; i < g->n_choices; i++) {
-        usage->completion_tokens += g->choices[i].n_tokens;
+        add_choice(usage, &g->choices[i]);
     }
+}
+
+static uint64_t longest_choice(const struct generation *g)
+{
+    uint64_t longest = 0;
+    for (size_t i = 0; i < g->n_choices; i++) {
+        longest = g->choices[i].n_tokens > longest ? g->choices[i].n_tokens : longest;
+    }
+    return longest;
 }
 
 static void observe_end(struct generation *g)
@@ -219,29 +196,32 @@ static void observe_end(struct generation *g)
         return;
     }
     g->observed_end = true;
-    struct gen_usage usage;
-    count_usage(g, &usage);
-    enum finish_reason reason = g->failed ? FINISH_ERROR : g->choices[0].finish;
+    gen_clock_end(&g->clock, now_us());
+    enum finish_reason reason = g->choices[0].finish == FINISH_NONE ? FINISH_CANCELLED : g->choices[0].finish;
+    struct gen_outcome outcome = {.reason = g->failed ? FINISH_ERROR : reason,
+                                  .error = g->failed ? &g->error : NULL,
+                                  .longest = longest_choice(g)};
+    generation_timings(g, now_us(), &outcome.timings, &outcome.usage);
     if (observer_of(g)->finished) {
-        observer_of(g)->finished(observer_of(g)->arg, g->request, reason == FINISH_NONE ? FINISH_CANCELLED : reason,
-                                 g->failed ? &g->error : NULL, usage.prompt_tokens, usage.completion_tokens,
-                                 now_us() - g->start_us);
+        observer_of(g)->finished(observer_of(g)->arg, g->request, &outcome);
     }
 }
 
-static void observe_tokens(struct generation *g, uint32_t n)
+static void observe_tokens(struct generation *g, struct prompt_state *prompt, struct choice *c, uint64_t n)
 {
     const struct pipeline_observer *o = observer_of(g);
-    int64_t now = now_us();
-    if (g->first_token_us == 0) {
-        g->first_token_us = now;
-        if (o->first_token) {
-            o->first_token(o->arg, g->request, now - g->start_us);
-        }
-    } else if (o->inter_token && n > 0) {
-        o->inter_token(o->arg, g->request, now - g->last_token_us, n);
+    int64_t now = now_us(), itl_us = c->last_token_us ? now - c->last_token_us : -1;
+    bool first = g->clock.first_us == 0;
+    gen_clock_tokens(&g->clock, now, n, !prompt->answered);
+    prompt->answered = true;
+    c->preempted = false;
+    c->last_token_us = now;
+    if (first && o->first_token) {
+        o->first_token(o->arg, g->request, now - g->clock.received_us);
     }
-    g->last_token_us = now;
+    if (o->tokens) {
+        o->tokens(o->arg, g->request, n, itl_us);
+    }
 }
 
 void generation_free(struct generation *g)
@@ -252,9 +232,14 @@ void generation_free(struct generation *g)
     cancel_jobs(g);
     observe_end(g);
     pipeline__remove_generation(g->pipeline, g);
+    const struct pipeline_options *o = pipeline_options(g->pipeline);
     struct arena *arena = g->request->arena;
     release_state(g);
-    arena_free(arena);
+    if (o->free_arena) {
+        o->free_arena(o->free_arena_arg, arena);
+    } else {
+        arena_free(arena);
+    }
 }
 
 void generation_cancel(struct generation *g)
@@ -268,6 +253,7 @@ void generation_cancel(struct generation *g)
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         g->prompts[i].n_running = 0;
     }
+    observe_end(g);
     generation__notify(g); /* no engine event will; it may free g */
 }
 
@@ -293,7 +279,7 @@ static bool fail(struct generation *g, const struct error *error)
     return true;
 }
 
-static bool all_finished(const struct generation *g)
+bool generation__finished(const struct generation *g)
 {
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         if (g->prompts[i].n_running > 0) {
@@ -317,18 +303,19 @@ static bool take_tokens(struct generation *g, size_t index, const struct engine_
     if (c->finish != FINISH_NONE) {
         return false; /* what the engine sent before it knew of a stop string or a cancel */
     }
+    size_t n_before = c->n_tokens;
     if (!choice_accept(c, event, clock_ms(), &stopped, &err)) {
         return fail(g, &err);
     }
-    if (event->n) {
-        observe_tokens(g, event->n);
+    if (c->n_tokens > n_before) {
+        observe_tokens(g, prompt, c, c->n_tokens - n_before);
     }
     if (stopped && event->finish == FINISH_NONE) {
         port->ops->cancel(port, event->job, event->choice);
     }
     if (c->finish != FINISH_NONE && --prompt->n_running == 0) {
         forget_job(g, prompt);
-        if (all_finished(g)) {
+        if (generation__finished(g)) {
             observe_end(g);
         }
     }
@@ -374,12 +361,41 @@ static bool take_progress(struct generation *g, size_t index, uint32_t n_done)
     return prompt->progress_pending;
 }
 
+/* Again when the job was resumed by another engine: how long it waited and what it found in a cache are the first's. */
+static bool take_started(struct generation *g, size_t index, const struct engine_event *event)
+{
+    struct prompt_state *prompt = &g->prompts[index];
+    const struct pipeline_observer *o = observer_of(g);
+    bool first = g->clock.admitted_us == 0;
+    if (prompt->admitted) {
+        return false;
+    }
+    prompt->admitted = true;
+    prompt->n_cached = event->n_cached;
+    gen_clock_admitted(&g->clock, now_us(), event->queue_us);
+    if (o->admitted) {
+        o->admitted(o->arg, g->request, g->request->jobs[index].n_prompt, event->n_cached,
+                    first ? g->clock.admitted_us - g->clock.submitted_us : -1);
+    }
+    return take_progress(g, index, event->n_cached);
+}
+
+static void take_preempted(struct generation *g, size_t index, const struct engine_event *event)
+{
+    if (event->choice < g->request->best_of) {
+        choice_of(g, index, event->choice)->preempted = true;
+        g->n_preemptions++;
+    }
+}
+
 bool generation__event(struct generation *g, size_t index, const struct engine_event *event)
 {
     switch (event->kind) {
     case ENGINE_STARTED:
-        g->prompts[index].n_cached = event->n_cached;
-        return take_progress(g, index, event->n_cached);
+        return take_started(g, index, event);
+    case ENGINE_PREEMPTED:
+        take_preempted(g, index, event);
+        return false;
     case ENGINE_PROGRESS:
         return take_progress(g, index, event->n_done);
     case ENGINE_PROMPT:
@@ -393,7 +409,7 @@ bool generation__event(struct generation *g, size_t index, const struct engine_e
         for (size_t i = 0; i < g->request->n_jobs; i++) {
             forget_job(g, &g->prompts[i]);
         }
-        return !all_finished(g) && fail(g, &event->error);
+        return !generation__finished(g) && fail(g, &event->error);
     case ENGINE_STATS:
         break;
     }
@@ -540,7 +556,7 @@ static bool next_delta(struct generation *g, struct choice *c, int64_t now_ms, s
     size_t first, n;
     event->kind = GEN_DELTA;
     event->text = choice_take(c, &first, &n);
-    return fill_tokens(g, c->tokens + first, n, 0, event);
+    return !wants_tokens(g) || fill_tokens(g, c->tokens + first, n, 0, event);
 }
 
 /* The prompt as the client gave it; as its tokens say where it gave tokens or some were cut. */
@@ -574,6 +590,18 @@ static bool next_echo(struct generation *g, size_t prompt, struct choice *c, str
     return true;
 }
 
+static bool everything_taken(const struct generation *g)
+{
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        for (uint32_t k = 0; k < g->request->n; k++) {
+            if (!g->prompts[i].ordered || !choice_of(g, i, g->prompts[i].order[k])->finish_taken) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static void finish_event(struct generation *g, struct choice *c, struct gen_event *event)
 {
     const struct job *job = &g->request->jobs[event->prompt];
@@ -582,11 +610,10 @@ static void finish_event(struct generation *g, struct choice *c, struct gen_even
     event->finish = c->finish;
     event->stop = c->stop;
     event->stop_id = c->stop_id;
-    event->usage = (struct gen_usage){
-        .prompt_tokens = job->n_prompt,
-        .completion_tokens = c->n_tokens,
-        .cached_tokens = g->prompts[event->prompt].n_cached,
-    };
+    event->usage =
+        (struct gen_usage){.prompt_tokens = job->n_prompt, .cached_tokens = g->prompts[event->prompt].n_cached};
+    add_choice(&event->usage, c);
+    event->last = everything_taken(g);
 }
 
 /* What the k-th choice to give out of a prompt has now. */
@@ -623,18 +650,6 @@ static bool next_of_choice(struct generation *g, size_t prompt, uint32_t k, int6
     return false;
 }
 
-static bool everything_taken(const struct generation *g)
-{
-    for (size_t i = 0; i < g->request->n_jobs; i++) {
-        for (uint32_t k = 0; k < g->request->n; k++) {
-            if (!g->prompts[i].ordered || !choice_of(g, i, g->prompts[i].order[k])->finish_taken) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 static bool next_end(struct generation *g, struct gen_event *event)
 {
     if (g->failed) {
@@ -642,7 +657,7 @@ static bool next_end(struct generation *g, struct gen_event *event)
         event->error = g->error;
     } else if (everything_taken(g)) {
         event->kind = GEN_DONE;
-        count_usage(g, &event->usage);
+        generation__usage(g, &event->usage);
     } else {
         return false;
     }
@@ -653,7 +668,9 @@ static bool next_end(struct generation *g, struct gen_event *event)
 bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *event)
 {
     *event = (struct gen_event){.stop_id = -1};
-    count_usage(g, &event->usage);
+    if (g->request->continuous_usage) {
+        generation__usage(g, &event->usage);
+    }
     if (g->ended) {
         return false;
     }
@@ -687,40 +704,4 @@ int64_t generation_next_due(const struct generation *g, int64_t now_ms)
         }
     }
     return due;
-}
-
-/* ---- status ---- */
-
-const struct gen_request *generation_request(const struct generation *g)
-{
-    return g->request;
-}
-
-static enum gen_phase phase_of(const struct generation *g, const struct gen_status *s)
-{
-    if (g->failed || all_finished(g)) {
-        return GEN_ENDED;
-    }
-    if (s->n_generated > 0) {
-        return GEN_DECODE;
-    }
-    return s->n_prefilled > 0 ? GEN_PREFILL : GEN_QUEUED;
-}
-
-void generation_status(const struct generation *g, int64_t now_ms, struct gen_status *out)
-{
-    struct gen_usage usage;
-    count_usage(g, &usage);
-    *out = (struct gen_status){
-        .id = g->request->id,
-        .n_prompt = usage.prompt_tokens,
-        .n_cached = usage.cached_tokens,
-        .n_generated = usage.completion_tokens,
-        .age_ms = now_ms - g->start_us / 1000,
-        .ttft_ms = g->first_token_us ? (g->first_token_us - g->start_us) / 1000 : -1,
-    };
-    for (size_t i = 0; i < g->request->n_jobs; i++) {
-        out->n_prefilled += g->prompts[i].n_done;
-    }
-    out->phase = phase_of(g, out);
 }

@@ -39,10 +39,6 @@ struct gen_token { /* one token with its logprob */
     uint64_t digest;
 };
 
-struct gen_usage {
-    uint64_t prompt_tokens, completion_tokens, cached_tokens;
-};
-
 struct gen_event {
     enum gen_event_kind kind;
     uint32_t prompt, choice; /* choice within the prompt, renumbered by best_of */
@@ -50,15 +46,16 @@ struct gen_event {
     struct str text;
     bool echo;         /* DELTA: the prompt's own text (request's echo), without tokens; the first of its choice */
     size_t echo_chars; /* DELTA: characters of the echoed prompt; tokens' text_offset does not count them */
-    const struct gen_token
-        *tokens; /* [n_tokens]: DELTA and PROMPT_LOGPROBS: all tokens of it; logprobs valid when asked for */
+    const struct gen_token *tokens; /* [n_tokens] of PROMPT_LOGPROBS; of DELTA where the request wants logprobs, token
+                                       ids or digests, else none */
     size_t n_tokens;
     enum finish_reason finish;
     struct str stop;                    /* FINISH_STOP by a stop string: which; else {NULL,0} */
     int32_t stop_id;                    /* FINISH_STOP by a token id: which; else -1 */
     uint32_t n_done, n_total, n_cached; /* PROGRESS */
-    struct gen_usage usage;             /* FINISH: of this choice; DONE: of all; others: so far */
-    struct error error;                 /* ERROR */
+    struct gen_usage usage; /* FINISH: of this choice; DONE: of all; others, with continuous_usage: so far */
+    bool last;              /* FINISH: only DONE comes after it */
+    struct error error;     /* ERROR */
 };
 
 struct generation;
@@ -82,15 +79,33 @@ bool generation_failed(const struct generation *g, struct error *err);
 void generation_cancel(struct generation *g);
 void generation_free(struct generation *g);
 
+/* Its time so far, and its tokens; of all prompts and choices together. */
+void generation_timings(const struct generation *g, int64_t now_us, struct gen_timings *timings,
+                        struct gen_usage *usage);
+
 /* ---- for status and registries ---- */
-enum gen_phase { GEN_QUEUED, GEN_PREFILL, GEN_DECODE, GEN_ENDED };
-struct gen_status {
-    const char *id;
-    enum gen_phase phase;
-    uint64_t n_prompt, n_cached, n_prefilled, n_generated;
-    int64_t age_ms, ttft_ms; /* ttft -1: no token yet */
+enum gen_phase {
+    GEN_QUEUED,  /* none of its prompts was admitted */
+    GEN_PREFILL, /* no token has come */
+    GEN_DECODE,
+    GEN_PREEMPTED, /* its sequences lost their pages and wait */
+    GEN_ENDED,
+    GEN_PHASE_COUNT
 };
-void generation_status(const struct generation *g, int64_t now_ms, struct gen_status *out);
+const char *gen_phase_name(enum gen_phase phase);
+
+struct gen_status {
+    enum gen_phase phase;
+    struct gen_usage usage;
+    struct gen_timings timings;
+    uint64_t n_prefilled; /* prompt tokens, those from the cache included */
+    uint64_t max_tokens;  /* that it may generate, all choices together */
+    uint64_t n_preemptions;
+    double prompt_rate, token_rate; /* tokens a second: computed of the prompt while it was prefilled; generated now */
+    int64_t left_ms;                /* until its deadline; -1: it has none */
+};
+void generation_status(const struct generation *g, int64_t now_us, struct gen_status *out);
+enum gen_phase generation_phase(const struct generation *g);
 const struct gen_request *generation_request(const struct generation *g);
 
 #endif

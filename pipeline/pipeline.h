@@ -8,19 +8,36 @@
 
 #include "chat/chat_template.h"
 #include "pipeline/engine_port.h"
+#include "pipeline/gen_clock.h"
 #include "pipeline/gen_request.h"
 #include "text/tokenizer.h"
 
 struct pipeline;
 
+struct gen_usage {
+    uint64_t prompt_tokens, completion_tokens, cached_tokens;
+    uint64_t n_accepted_prediction, n_rejected_prediction; /* drafted tokens: taken over into the answer, or not */
+    uint64_t n_begun;                                      /* choices that have a token */
+};
+
+/* How a request ended, for an observer. */
+struct gen_outcome {
+    enum finish_reason reason; /* of its first choice; ERROR: error says why */
+    const struct error *error; /* NULL unless it failed */
+    struct gen_usage usage;
+    uint64_t longest; /* tokens of its longest choice */
+    struct gen_timings timings;
+};
+
 /* Called on the loop's thread; for metrics. All may be NULL. */
 struct pipeline_observer {
     void (*started)(void *arg, const struct gen_request *r);
+    /* One of its prompts was admitted. queue_us: how long the request waited; -1 but for its first prompt. */
+    void (*admitted)(void *arg, const struct gen_request *r, uint64_t n_prompt, uint64_t n_cached, int64_t queue_us);
     void (*first_token)(void *arg, const struct gen_request *r, int64_t ttft_us);
-    void (*inter_token)(void *arg, const struct gen_request *r, int64_t itl_us,
-                        uint32_t n); /* per TOKENS event after the first of a choice */
-    void (*finished)(void *arg, const struct gen_request *r, enum finish_reason reason, const struct error *err_or_null,
-                     uint64_t n_prompt, uint64_t n_generated, int64_t e2e_us);
+    /* n tokens of one choice; itl_us since those before, -1 for its first. */
+    void (*tokens)(void *arg, const struct gen_request *r, uint64_t n, int64_t itl_us);
+    void (*finished)(void *arg, const struct gen_request *r, const struct gen_outcome *outcome);
     void *arg;
 };
 
@@ -35,6 +52,9 @@ struct pipeline_options {
     struct pipeline_observer observer;
     void (*on_stats)(void *arg, const struct engine_stats *stats); /* may be NULL */
     void *on_stats_arg;
+    /* Frees the arena of a request that has ended; NULL: arena_free. */
+    void (*free_arena)(void *arg, struct arena *a);
+    void *free_arena_arg;
 };
 
 NODISCARD struct pipeline *pipeline_create(const struct pipeline_options *options, struct error *err);

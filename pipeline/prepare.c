@@ -276,7 +276,7 @@ static uint32_t job_flags(const struct gen_request *r)
     bool prompt_logprobs = r->prompt_logprobs || (r->echo && r->logprobs) || r->max_tokens == 0;
     bool logprobs = r->logprobs || r->best_of > r->n;
     return (r->ignore_eos ? JOB_IGNORE_EOS : 0) | (logprobs ? JOB_LOGPROBS : 0) |
-           (prompt_logprobs ? JOB_PROMPT_LOGPROBS : 0) | (r->return_progress ? JOB_PROGRESS : 0) |
+           (prompt_logprobs ? JOB_PROMPT_LOGPROBS : 0) | JOB_PROGRESS /* for the status of what runs */ |
            (r->digest ? JOB_DIGEST : 0) | (r->cache_prompt ? 0 : JOB_NO_CACHE);
 }
 

@@ -23,8 +23,8 @@ enum frame_type {
     FRAME_SUBMIT_PART, /* gateway -> engine: u64 job id, bytes of a SUBMIT payload to come */
     FRAME_SUBMIT,      /* gateway -> engine: struct job */
     FRAME_CANCEL,      /* gateway -> engine: u64 job, u32 choice or WIRE_ALL_CHOICES */
-    FRAME_EVENTS, /* engine -> gateway: the events of one step (TOKENS, STARTED, PROGRESS, PROMPT, FAILED, STATS) */
-    FRAME_DRAIN,  /* gateway -> engine: finish what runs, then exit */
+    FRAME_EVENTS,      /* engine -> gateway: the events of one step (all kinds but LOST) */
+    FRAME_DRAIN,       /* gateway -> engine: finish what runs, then exit */
     FRAME_CLEAR_CACHE, /* gateway -> engine: drop unreferenced cached pages */
     FRAME_TYPE_END
 };

@@ -47,6 +47,7 @@ static void put_event(struct buf *out, const struct engine_event *e)
     switch (e->kind) {
     case ENGINE_STARTED:
         put_u32(out, e->n_cached);
+        put_u64(out, e->queue_us);
         break;
     case ENGINE_PROGRESS:
         put_u32(out, e->n_done);
@@ -63,6 +64,9 @@ static void put_event(struct buf *out, const struct engine_event *e)
         put_int32_t(out, e->stop_id);
         put_ids(out, e->ids, e->n);
         put_logprobs(out, e->logprobs, e->n);
+        break;
+    case ENGINE_PREEMPTED:
+        put_u32(out, e->choice);
         break;
     case ENGINE_FAILED:
     case ENGINE_LOST:
@@ -190,6 +194,7 @@ static void get_event(struct cursor *c, struct engine_event *e)
     switch (e->kind) {
     case ENGINE_STARTED:
         e->n_cached = get_u32(c);
+        e->queue_us = get_u64(c);
         break;
     case ENGINE_PROGRESS:
         e->n_done = get_u32(c);
@@ -207,6 +212,9 @@ static void get_event(struct cursor *c, struct engine_event *e)
         e->stop_id = get_int32_t(c);
         e->ids = get_ids(c, &e->n);
         e->logprobs = get_logprobs(c, e->n);
+        break;
+    case ENGINE_PREEMPTED:
+        e->choice = get_u32(c);
         break;
     case ENGINE_FAILED:
     case ENGINE_LOST:

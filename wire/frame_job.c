@@ -22,6 +22,7 @@ static void put_job(struct buf *out, const struct job *job)
     put_u32(out, job->n_choices);
     put_int32_t(out, job->priority);
     put_u32(out, job->timeout_ms);
+    put_u64(out, job->waited_us);
     put_u64(out, job->seed);
     put_u64(out, job->cache_salt);
     put_ids(out, job->prompt, job->n_prompt);
@@ -132,6 +133,7 @@ static void get_job(struct cursor *c, struct job *job)
     job->n_choices = get_u32(c);
     job->priority = get_int32_t(c);
     job->timeout_ms = get_u32(c);
+    job->waited_us = get_u64(c);
     job->seed = get_u64(c);
     job->cache_salt = get_u64(c);
     job->prompt = get_ids(c, &job->n_prompt);

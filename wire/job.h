@@ -71,6 +71,7 @@ struct job {
     uint32_t n_choices;    /* 1 to LIMIT_CHOICES */
     int32_t priority;      /* lower first; 0 */
     uint32_t timeout_ms;   /* from submission to the last token; 0: none */
+    uint64_t waited_us;    /* for an engine, before this one got it: part of the queue time that STARTED reports */
     uint64_t seed;
     uint64_t cache_salt; /* prefix-cache hits do not cross salts */
 
@@ -111,13 +112,16 @@ enum finish_reason {
 const char *finish_reason_name(enum finish_reason r);
 
 enum engine_event_kind {
-    ENGINE_STARTED,  /* a job was admitted: n_cached prompt tokens come from the prefix cache */
+    ENGINE_STARTED,  /* a job was admitted, once: n_cached prompt tokens come from the prefix cache, and it waited
+                        queue_us. It goes out with what its first step gave, so when it comes says nothing */
     ENGINE_PROGRESS, /* n_done of the prompt's tokens are prefilled (JOB_PROGRESS) */
     ENGINE_PROMPT,   /* logprobs of prompt tokens [index, index + n) (JOB_PROMPT_LOGPROBS), in pieces, in order; the
                         first begins at 0, whose token nothing precedes: its rank is 0 */
     ENGINE_TOKENS,   /* tokens of one choice */
     ENGINE_FAILED,   /* the job ends with `error`; no more events of it */
     ENGINE_STATS,    /* counters of the engine; at most 10 a second, and one when it becomes idle */
+    /* A choice lost its pages: it waits again, and all of its tokens are prefilled again. */
+    ENGINE_PREEMPTED,
     ENGINE_LOST /* the engine is gone: every job submitted to it and not finished is lost (`error` says why). Made by
                    the port, never by an engine */
 };
@@ -135,14 +139,17 @@ struct token_top {
     float logprob;
 };
 
-/* Cumulative since the engine started unless said otherwise. One table: struct, frame codec, metrics. X(name, what) */
+/* Cumulative since the engine started, but for the gauges below. One table: struct, codec, metrics. X(name, what) */
 #define ENGINE_STATS_TABLE(X)                                                           \
     X(steps, "forward passes")                                                          \
+    X(steps_decode, "forward passes that held decode rows only")                        \
+    X(steps_prefill, "forward passes that held prompt rows only")                       \
     X(steps_mixed, "forward passes that held prefill and decode rows")                  \
     X(steps_ahead, "forward passes enqueued before the one before them was read")       \
     X(rows_decode, "decode rows computed")                                              \
     X(rows_prefill, "prompt rows computed")                                             \
     X(prompt_tokens, "prompt tokens of admitted jobs")                                  \
+    X(queried_tokens, "prompt tokens of jobs that looked into the prefix cache")        \
     X(cached_tokens, "prompt tokens taken from the prefix cache")                       \
     X(generated_tokens, "tokens sampled and emitted")                                   \
     X(jobs_admitted, "jobs admitted")                                                   \
@@ -153,6 +160,9 @@ struct token_top {
     X(cache_hits, "admissions that found part of their prompt in the prefix cache")     \
     X(cache_queries, "admissions that looked")                                          \
     X(step_ns, "time in steps")                                                         \
+    X(step_decode_ns, "time in steps of decode rows only")                              \
+    X(step_prefill_ns, "time in steps of prompt rows only")                             \
+    X(step_mixed_ns, "time in steps of both")                                           \
     X(host_ns, "time in steps outside the backend")                                     \
     X(running, "sequences running now")                                                 \
     X(waiting, "jobs waiting now")                                                      \
@@ -161,7 +171,14 @@ struct token_top {
     X(pages_cached, "unreferenced pages kept for prefix hits now")                      \
     X(kv_size, "bytes of the KV pool")                                                  \
     X(weights_size, "bytes of weights")                                                 \
-    X(scratch_size, "bytes of step memory now")
+    X(scratch_size, "bytes of step memory now; 0 where the backend does not say")       \
+    X(resident_size, "resident bytes of the engine's process, mapped weights and KV included")
+
+/* Those of them that say how it is now. */
+#define ENGINE_STATS_GAUGES(X) \
+    X(running)                 \
+    X(waiting)                 \
+    X(pages_total) X(pages_referenced) X(pages_cached) X(kv_size) X(weights_size) X(scratch_size) X(resident_size)
 
 #define ENGINE_ROWS_BUCKETS                                                                   \
     16 /* histogram of rows per step: bucket i counts steps with at most 2^i rows, last: more \
@@ -185,6 +202,7 @@ struct engine_event {
     enum finish_reason finish;            /* TOKENS: not NONE: the last of this choice (n may be 0) */
     int32_t stop_id;                      /* TOKENS with FINISH_STOP: the id that ended it (it is among ids), else -1 */
     uint32_t n_cached, n_done;            /* STARTED, PROGRESS */
+    uint64_t queue_us;                    /* STARTED: from submission to admission, the job's waited_us included */
     struct error error;                   /* FAILED, LOST */
     const struct engine_stats *stats;     /* STATS */
 };

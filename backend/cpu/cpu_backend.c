@@ -124,6 +124,7 @@ static const struct backend_ops cpu_ops = {
     .sample = cpu__sample,
     .read_f32 = read_f32,
     .read_samples = cpu__read_samples,
+    .scratch_size = cpu__scratch_size,
 };
 
 static const struct cpu_kernel_table *choose_kernels(enum cpu_kernels wanted, struct error *err)

@@ -59,6 +59,7 @@ void *cpu__fail(struct cpu_backend *be, enum error_code code, const char *what);
 /* At least size bytes of scratch for each thread, aligned; valid until the next call. False: memory failed and the step
  * is marked so. Engine's thread only. */
 NODISCARD bool cpu__scratch(struct cpu_backend *be, size_t size);
+size_t cpu__scratch_size(const struct backend *be);
 
 /* ---- memory of weights ---- */
 

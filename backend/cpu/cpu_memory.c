@@ -1,6 +1,7 @@
 /* Memory of a step, tensors, scratch. */
 #include "backend/cpu/cpu_internal.h"
 
+#include "base/array.h"
 #include "base/limits.h"
 
 #include <stdlib.h>
@@ -135,4 +136,15 @@ bool cpu__scratch(struct cpu_backend *be, size_t size)
     be->scratch = scratch;
     be->scratch_size = size;
     return true;
+}
+
+size_t cpu__scratch_size(const struct backend *base)
+{
+    const struct cpu_backend *be = (const struct cpu_backend *)base;
+    size_t size = memory_size(&be->memory) + be->scratch_size * (size_t)be->n_threads;
+    for (size_t i = 0; i < ARRAY_LEN(be->ids_memory); i++)
+        size += memory_size(&be->ids_memory[i]);
+    for (int i = 0; i < be->n_ropes; i++)
+        size += be->ropes[i].cap * sizeof(float);
+    return size;
 }

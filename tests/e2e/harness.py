@@ -285,6 +285,13 @@ class Server:
         return of(self.process.pid), of(self.engine()["pid"])
 
 
+class LoadingServer(Server):
+    """One that is used before its model is loaded: nobody waits for it."""
+
+    def wait_ready(self, timeout=None):
+        pass
+
+
 @contextlib.contextmanager
 def failing_server(model, *options):
     """A server that is expected to leave by itself: yields (exit status, what it wrote)."""

@@ -110,7 +110,7 @@ def busy_steps(server):
     server.wait_idle()
     after = server.metrics()
     more_than, at_most = median_rows(before, after)
-    mixed = metric(after, "tandem_engine_steps_mixed_total") - metric(before, "tandem_engine_steps_mixed_total")
+    mixed = metric(after, "tandem_engine_steps_total", phase="mixed") - metric(before, "tandem_engine_steps_total", phase="mixed")
     steps = metric(after, "tandem_engine_steps_total") - metric(before, "tandem_engine_steps_total")
     print(f"{steps:.0f} steps, {mixed:.0f} of them mixed, median of {more_than + 1:.0f} to {at_most:.0f} rows")
     assert more_than >= 15, f"the median step has {more_than + 1:.0f} to {at_most:.0f} rows"

@@ -175,7 +175,9 @@ static bool read_step(struct executor *x, const struct executor_step *step, stru
         fprintf(stderr, "toy: samples are read that are gone\n");
         abort();
     }
-    memcpy(results, s->results, (size_t)s->n * sizeof *results);
+    if (s->n) { /* a step of a prompt's first rows has none */
+        memcpy(results, s->results, (size_t)s->n * sizeof *results);
+    }
     return true;
 }
 
@@ -332,6 +334,7 @@ static void take(struct toy_log *log, const struct engine_event *e)
     case ENGINE_STARTED:
         job->n_started++;
         job->n_cached = e->n_cached;
+        job->queue_us = e->queue_us;
         job->start_seq = ++log->seq;
         break;
     case ENGINE_PROGRESS:
@@ -356,6 +359,12 @@ static void take(struct toy_log *log, const struct engine_event *e)
     case ENGINE_STATS:
         log->stats = *e->stats;
         log->n_stats++;
+        break;
+    case ENGINE_PREEMPTED:
+        job->n_preempted++;
+        if (!job->n_started) {
+            complain(log, "a preemption of what has not started");
+        }
         break;
     case ENGINE_LOST:
         complain(log, "an engine does not report its own loss");

@@ -75,6 +75,7 @@ void wire_random_job(struct wire_random *r, struct arena *arena, struct job *out
         .n_choices = 1 + wire_random_below(r, 4),
         .priority = (int32_t)wire_random_below(r, 100) - 50,
         .timeout_ms = wire_random_below(r, UINT32_MAX),
+        .waited_us = random64(r),
         .seed = random64(r),
         .cache_salt = random64(r),
         .n_prompt = 1 + wire_random_below(r, 60),
@@ -139,6 +140,7 @@ void wire_random_event(struct wire_random *r, struct arena *arena, struct engine
     switch (out->kind) {
     case ENGINE_STARTED:
         out->n_cached = wire_random_below(r, 1000);
+        out->queue_us = random64(r);
         break;
     case ENGINE_PROGRESS:
         out->n_done = wire_random_below(r, 1000);
@@ -146,6 +148,9 @@ void wire_random_event(struct wire_random *r, struct arena *arena, struct engine
     case ENGINE_PROMPT:
     case ENGINE_TOKENS:
         random_tokens(r, arena, out);
+        break;
+    case ENGINE_PREEMPTED:
+        out->choice = wire_random_below(r, 64);
         break;
     case ENGINE_FAILED:
     case ENGINE_LOST:
@@ -193,8 +198,9 @@ bool wire_jobs_equal(const struct job *a, const struct job *b)
 {
     bool numbers = a->id == b->id && a->kind == b->kind && a->flags == b->flags && a->prompt_index == b->prompt_index &&
                    a->n_choices == b->n_choices && a->priority == b->priority && a->timeout_ms == b->timeout_ms &&
-                   a->seed == b->seed && a->cache_salt == b->cache_salt && a->max_tokens == b->max_tokens &&
-                   a->min_tokens == b->min_tokens && a->n_top == b->n_top && a->n_prompt_top == b->n_prompt_top;
+                   a->waited_us == b->waited_us && a->seed == b->seed && a->cache_salt == b->cache_salt &&
+                   a->max_tokens == b->max_tokens && a->min_tokens == b->min_tokens && a->n_top == b->n_top &&
+                   a->n_prompt_top == b->n_prompt_top;
     return numbers && ids_equal(a->prompt, a->n_prompt, b->prompt, b->n_prompt) &&
            sampling_equal(&a->sampling, &b->sampling) && a->n_bias == b->n_bias &&
            (!a->n_bias || memcmp(a->bias, b->bias, a->n_bias * sizeof *a->bias) == 0) &&
@@ -221,7 +227,7 @@ bool wire_events_equal(const struct engine_event *a, const struct engine_event *
 {
     bool numbers = a->kind == b->kind && a->job == b->job && a->choice == b->choice && a->index == b->index &&
                    a->n == b->n && a->finish == b->finish && a->stop_id == b->stop_id && a->n_cached == b->n_cached &&
-                   a->n_done == b->n_done && a->error.code == b->error.code;
+                   a->n_done == b->n_done && a->queue_us == b->queue_us && a->error.code == b->error.code;
     return numbers && strcmp(a->error.msg, b->error.msg) == 0 && strcmp(a->error.param, b->error.param) == 0 &&
            (a->kind != ENGINE_TOKENS || ids_equal(a->ids, a->n, b->ids, b->n)) && logprobs_equal(a, b) &&
            (a->kind != ENGINE_STATS || memcmp(a->stats, b->stats, sizeof *a->stats) == 0);

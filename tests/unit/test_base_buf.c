@@ -58,6 +58,25 @@ static void huge_sizes_do_not_wrap(void **state)
     buf_release(&b);
 }
 
+static void numbers_have_all_their_digits(void **state)
+{
+    (void)state;
+    struct buf b;
+    buf_init(&b, 100);
+    buf_put_uint(&b, 0);
+    buf_putc(&b, ' ');
+    buf_put_uint(&b, 1000203);
+    buf_putc(&b, ' ');
+    buf_put_uint(&b, UINT64_MAX);
+    assert_string_equal(b.data, "0 1000203 18446744073709551615");
+    buf_release(&b);
+    buf_init(&b, 3);
+    buf_put_uint(&b, 1234); /* all of it or nothing */
+    assert_true(b.failed);
+    assert_int_equal(b.len, 0);
+    buf_release(&b);
+}
+
 static void printf_of_any_length(void **state)
 {
     (void)state;
@@ -119,6 +138,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grows_to_its_maximum_exactly),
         cmocka_unit_test(huge_sizes_do_not_wrap),
+        cmocka_unit_test(numbers_have_all_their_digits),
         cmocka_unit_test(printf_of_any_length),
         cmocka_unit_test(front_and_take),
     };

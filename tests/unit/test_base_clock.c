@@ -47,12 +47,28 @@ static void wall_clock(void **state)
     assert_true(ms / 1000 - s >= 0 && ms / 1000 - s <= 1);
 }
 
+static void processor_time(void **state)
+{
+    (void)state;
+    volatile uint64_t sum = 0;
+    int64_t before = clock_cpu_ns();
+    for (uint64_t i = 0; i < 2000000; i++) {
+        sum += i;
+    }
+    int64_t worked = clock_cpu_ns() - before;
+    assert_true(before >= 0 && worked > 0);
+    before = clock_cpu_ns();
+    clock_sleep_ms(50);
+    assert_true(clock_cpu_ns() - before < 50 * 1000000); /* sleeping is no work */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(monotonic),
         cmocka_unit_test(sleeping),
         cmocka_unit_test(wall_clock),
+        cmocka_unit_test(processor_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

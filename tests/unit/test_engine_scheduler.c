@@ -179,6 +179,23 @@ static void assert_as_expected(const struct bench *b, const struct random_jobs *
     }
 }
 
+/* Every step is of one phase, and so is its time. */
+static void assert_phases_add_up(const struct engine_stats *stats)
+{
+    assert_int_equal(stats->steps_decode + stats->steps_prefill + stats->steps_mixed, stats->steps);
+    assert_true(stats->step_decode_ns + stats->step_prefill_ns + stats->step_mixed_ns == stats->step_ns);
+    assert_true((stats->steps_decode > 0) == (stats->step_decode_ns > 0));
+}
+
+static void assert_preemptions_are_told(const struct bench *b, const struct engine_stats *stats)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < TOY_MAX_JOBS; i++) {
+        n += b->log->jobs[i].n_preempted;
+    }
+    assert_int_equal(n, stats->preemptions);
+}
+
 /* Runs the jobs together, arriving a few per step. */
 static void together(const struct engine_config *config, const struct random_jobs *jobs, const struct toy_log *expected,
                      struct engine_stats *stats)
@@ -194,6 +211,8 @@ static void together(const struct engine_config *config, const struct random_job
     run_all(&b);
     assert_as_expected(&b, jobs, expected);
     *stats = *scheduler_stats(b.s);
+    assert_phases_add_up(stats);
+    assert_preemptions_are_told(&b, stats);
     bench_release(&b);
 }
 
@@ -366,6 +385,44 @@ static void whole_prompt_hits(void **state)
         assert_int_equal(b.log->jobs[3].n_cached, 0);
         bench_release(&b);
     }
+}
+
+/* From the job's creation until it is admitted, and what it had waited before; once, whatever becomes of it later. */
+static void queue_time_is_measured(void **state)
+{
+    (void)state;
+    struct engine_config config = toy_config(600);
+    struct bench b;
+    config.max_sequences = 1;
+    bench_init(&b, &config);
+    struct job first = plain_job(1, 10, 5), second = plain_job(2, 10, 5);
+    second.waited_us = 7000000;
+    submit(&b, &first);
+    submit(&b, &second);
+    clock_sleep_ms(30);
+    run_all(&b);
+    assert_int_equal(b.log->jobs[1].n_started, 1);
+    assert_true(b.log->jobs[1].queue_us >= 30000);
+    assert_true(b.log->jobs[2].queue_us >= 7030000 && b.log->jobs[2].queue_us < (uint64_t)3600 * 1000000);
+    bench_release(&b);
+}
+
+static void queried_and_saved_tokens_are_counted(void **state)
+{
+    (void)state;
+    struct engine_config config = toy_config(600);
+    struct bench b;
+    bench_init(&b, &config);
+    struct job first = plain_job(1, 41, 3), second = plain_job(2, 41, 3), without = plain_job(3, 41, 3);
+    without.flags |= JOB_NO_CACHE;
+    const struct job *jobs[] = {&first, &second, &without};
+    for (int i = 0; i < 3; i++) {
+        submit(&b, jobs[i]);
+        run_all(&b);
+    }
+    assert_int_equal(scheduler_stats(b.s)->queried_tokens, 82);
+    assert_int_equal(scheduler_stats(b.s)->cached_tokens, 40);
+    bench_release(&b);
 }
 
 /* What decoding filled is a prefix too: the second turn of a conversation. */
@@ -799,6 +856,8 @@ int main(void)
         cmocka_unit_test(other_groups),
         cmocka_unit_test(resume_is_exact),
         cmocka_unit_test(whole_prompt_hits),
+        cmocka_unit_test(queue_time_is_measured),
+        cmocka_unit_test(queried_and_saved_tokens_are_counted),
         cmocka_unit_test(decoded_pages_are_hit),
         cmocka_unit_test(salts_do_not_mix),
         cmocka_unit_test(prefix_in_progress_is_awaited),

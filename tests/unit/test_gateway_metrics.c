@@ -3,6 +3,8 @@
  * and the engine's statistics put into it. */
 #include "gateway/metrics.h"
 
+#include "base/clock.h"
+
 #include <ctype.h>
 #include <math.h>
 #include <setjmp.h>
@@ -15,9 +17,9 @@
 
 #include <cmocka.h>
 
-#define MAX_FAMILIES 128
-#define MAX_SAMPLES  2048
-#define MAX_LABELS   3
+#define MAX_FAMILIES 192
+#define MAX_SAMPLES  8192
+#define MAX_LABELS   8
 
 struct family {
     char name[96], type[16];
@@ -204,12 +206,17 @@ static const char *label(const struct sample *s, const char *name)
     return "";
 }
 
+static const char *model_of(const struct sample *s)
+{
+    return strncmp(s->name, "vllm:", 5) == 0 ? label(s, "model_name") : label(s, "model");
+}
+
 /* Of the series of this name with model (NULL: any) and the one label more (NULL: none). */
 static double value_of(const struct page *p, const char *name, const char *model, const char *key, const char *value)
 {
     for (int i = 0; i < p->n_samples; i++) {
         const struct sample *s = &p->samples[i];
-        if (strcmp(s->name, name) == 0 && (!model || strcmp(label(s, "model"), model) == 0) &&
+        if (strcmp(s->name, name) == 0 && (!model || strcmp(model_of(s), model) == 0) &&
             (!key || strcmp(label(s, key), value) == 0)) {
             return s->value;
         }
@@ -257,7 +264,7 @@ static void check_histogram(const struct page *p, const char *family, const char
     snprintf(bucket, sizeof bucket, "%s_bucket", family);
     for (int i = 0; i < p->n_samples; i++) {
         const struct sample *s = &p->samples[i];
-        if (strcmp(s->name, bucket) != 0 || strcmp(label(s, "model"), model) != 0) {
+        if (strcmp(s->name, bucket) != 0 || strcmp(model_of(s), model) != 0) {
             continue;
         }
         assert_false(ended); /* +Inf is the last */
@@ -276,21 +283,52 @@ static void check_histogram(const struct page *p, const char *family, const char
 }
 
 static const struct engine_stats stats = {.steps = 10,
+                                          .steps_decode = 7,
+                                          .steps_mixed = 3,
                                           .rows_decode = 30,
                                           .rows_prefill = 70,
                                           .generated_tokens = 25,
+                                          .queried_tokens = 80,
+                                          .cached_tokens = 20,
+                                          .preemptions = 2,
                                           .step_ns = 1500000000,
+                                          .step_decode_ns = 500000000,
+                                          .step_mixed_ns = 1000000000,
                                           .running = 3,
                                           .pages_total = 40,
-                                          .kv_size = 1 << 20,
+                                          .pages_referenced = 10,
+                                          .pages_cached = 4,
+                                          .kv_size = 40 << 20,
+                                          .weights_size = 77,
                                           .rows_per_step = {1, 2, 0, 3, [15] = 4},
                                           .seqs_per_step = {5, 5}};
 
+static const struct engine_info info = {.page_tokens = 32, .backend = "cpu test", .fingerprint = "0123456789abcdef"};
+
 static void set_model(struct page *p, int model, const struct engine_stats *s)
 {
-    struct metrics_model_now now = {.requests = 2, .ready = true, .stats = s};
+    struct metrics_model_now now = {.ready = true,
+                                    .prefix_cache = true,
+                                    .kv_type = "f16",
+                                    .info = &info,
+                                    .phases = {[GEN_QUEUED] = 4, [GEN_PREFILL] = 1, [GEN_DECODE] = 2}};
+    metrics_engine_stats(p->metrics, model, s);
     metrics_set_model(p->metrics, model, &now);
 }
+
+/* A request that ended after a second: 10 prompt tokens, of which 4 were cached, 3 generated. */
+static struct gen_outcome outcome(enum finish_reason reason)
+{
+    return (struct gen_outcome){
+        .reason = reason,
+        .usage = {.prompt_tokens = 10, .cached_tokens = 4, .completion_tokens = 3},
+        .longest = 3,
+        .timings =
+            {.queue_us = 100000, .prefill_us = 500000, .decode_us = 400000, .ttft_us = 600000, .total_us = 1000000},
+    };
+}
+
+static const struct gen_request request = {.n = 2, .max_tokens = 30};
 
 /* ---- tests ---- */
 
@@ -301,8 +339,11 @@ static void without_a_model_it_is_well_formed(void **state)
     assert_true(p->n_families > 20);
     assert_string_equal(type_of(p, "process_open_fds"), "gauge");
     assert_true(value_of(p, "process_resident_memory_bytes", NULL, NULL, NULL) > 100000);
+    assert_true(value_of(p, "process_cpu_seconds_total", NULL, NULL, NULL) > 0);
+    assert_true(value_of(p, "process_start_time_seconds", NULL, NULL, NULL) > 1.6e9);
 }
 
+/* Counters end in _total, and nothing else does but a histogram of vLLM's. */
 static void every_family_has_help_type_and_samples(void **state)
 {
     struct page *p = *state;
@@ -310,7 +351,7 @@ static void every_family_has_help_type_and_samples(void **state)
     parse(p);
     for (int i = 0; i < p->n_families; i++) {
         const struct family *f = &p->families[i];
-        bool total = str_ends(str_of(f->name), STR("_total"));
+        bool total = str_ends(str_of(f->name), STR("_total")) && strcmp(f->name, "vllm:iteration_tokens_total") != 0;
         if (!f->has_samples || !f->type[0] || total != (strcmp(f->type, "counter") == 0)) {
             fail_msg("%s: type '%s', samples %d", f->name, f->type, f->has_samples);
         }
@@ -324,10 +365,14 @@ static void every_histogram_adds_up(void **state)
     struct pipeline_observer o = metrics_observer(p->metrics, a);
     set_model(p, a, &stats);
     set_model(p, b, &(struct engine_stats){0});
-    for (int64_t us = 1; us < 1000000000; us = us * 3 + 1) {
-        o.first_token(o.arg, NULL, us);
-        o.inter_token(o.arg, NULL, us, 2);
-        o.finished(o.arg, NULL, FINISH_STOP, NULL, 1, 1, us);
+    for (int64_t us = 1; us < 10000000000; us = us * 3 + 1) {
+        struct gen_outcome end = outcome(FINISH_STOP);
+        end.timings.total_us = end.timings.prefill_us = end.timings.decode_us = us;
+        o.started(o.arg, &request);
+        o.admitted(o.arg, &request, 10, 4, us);
+        o.first_token(o.arg, &request, us);
+        o.tokens(o.arg, &request, 2, us);
+        o.finished(o.arg, &request, &end);
     }
     parse(p);
     for (int i = 0; i < p->n_families; i++) {
@@ -337,7 +382,7 @@ static void every_histogram_adds_up(void **state)
             n_histograms++;
         }
     }
-    assert_int_equal(n_histograms, 5);
+    assert_in_range(n_histograms, 20, 40);
 }
 
 static void values_fall_into_their_buckets(void **state)
@@ -346,20 +391,21 @@ static void values_fall_into_their_buckets(void **state)
     int m = metrics_add_model(p->metrics, "m");
     struct pipeline_observer o = metrics_observer(p->metrics, m);
     static const char name[] = "tandem_time_to_first_token_seconds_bucket";
-    set_model(p, m, &stats);
-    o.first_token(o.arg, NULL, 5000); /* exactly a bound: in its bucket */
-    o.first_token(o.arg, NULL, 5001);
-    o.first_token(o.arg, NULL, 90000000); /* beyond all */
-    o.inter_token(o.arg, NULL, 40000, 4);
+    o.first_token(o.arg, &request, 5000); /* exactly a bound: in its bucket */
+    o.first_token(o.arg, &request, 5001);
+    o.first_token(o.arg, &request, 3000000000); /* beyond all */
+    o.tokens(o.arg, &request, 4, 40000);
+    o.tokens(o.arg, &request, 4, -1); /* the first of a choice: nothing before them */
     parse(p);
     assert_true(value_of(p, name, "m", "le", "0.005") == 1);
     assert_true(value_of(p, name, "m", "le", "0.01") == 2);
     assert_true(value_of(p, name, "m", "le", "80") == 2);
     assert_true(value_of(p, name, "m", "le", "+Inf") == 3);
-    assert_float_equal(value_of(p, "tandem_time_to_first_token_seconds_sum", "m", NULL, NULL), 90.010001, 1e-6);
+    assert_float_equal(value_of(p, "tandem_time_to_first_token_seconds_sum", "m", NULL, NULL), 3000.010001, 1e-6);
     assert_true(value_of(p, "tandem_inter_token_seconds_bucket", "m", "le", "0.005") == 0);
     assert_true(value_of(p, "tandem_inter_token_seconds_bucket", "m", "le", "0.01") == 4); /* 4 tokens, 10 ms each */
     assert_float_equal(value_of(p, "tandem_inter_token_seconds_sum", "m", NULL, NULL), 0.04, 1e-9);
+    assert_true(value_of(p, "tandem_generated_tokens_total", "m", NULL, NULL) == 8);
 }
 
 static void statistics_of_the_engine_are_in_base_units(void **state)
@@ -367,9 +413,15 @@ static void statistics_of_the_engine_are_in_base_units(void **state)
     struct page *p = *state;
     set_model(p, metrics_add_model(p->metrics, "m"), &stats);
     parse(p);
-    assert_true(value_of(p, "tandem_engine_steps_total", "m", NULL, NULL) == 10);
-    assert_float_equal(value_of(p, "tandem_engine_step_seconds_total", "m", NULL, NULL), 1.5, 1e-9);
-    assert_true(value_of(p, "tandem_engine_kv_bytes", "m", NULL, NULL) == 1 << 20);
+    assert_true(value_of(p, "tandem_engine_steps_total", "m", "phase", "decode") == 7);
+    assert_true(value_of(p, "tandem_engine_steps_total", "m", "phase", "prefill") == 0);
+    assert_true(value_of(p, "tandem_engine_steps_total", "m", "phase", "mixed") == 3);
+    assert_float_equal(value_of(p, "tandem_engine_step_seconds_total", "m", "phase", "decode"), 0.5, 1e-9);
+    assert_float_equal(value_of(p, "tandem_engine_step_seconds_total", "m", "phase", "mixed"), 1, 1e-9);
+    assert_true(value_of(p, "tandem_memory_bytes", "m", "kind", "kv_pool") == 40 << 20);
+    assert_true(value_of(p, "tandem_memory_bytes", "m", "kind", "kv_referenced") == 10 << 20);
+    assert_true(value_of(p, "tandem_memory_bytes", "m", "kind", "kv_cached") == 4 << 20);
+    assert_true(value_of(p, "tandem_memory_bytes", "m", "kind", "weights") == 77);
     assert_true(value_of(p, "tandem_engine_pages", "m", NULL, NULL) == 40);
     assert_string_equal(type_of(p, "tandem_engine_pages"), "gauge");
     assert_true(value_of(p, "tandem_engine_running", "m", NULL, NULL) == 3);
@@ -381,7 +433,46 @@ static void statistics_of_the_engine_are_in_base_units(void **state)
     assert_true(value_of(p, "tandem_rows_per_step_count", "m", NULL, NULL) == 10);
     assert_true(value_of(p, "tandem_rows_per_step_sum", "m", NULL, NULL) == 100);
     assert_true(value_of(p, "tandem_model_ready", "m", NULL, NULL) == 1);
-    assert_true(value_of(p, "tandem_requests_in_progress", "m", NULL, NULL) == 2);
+    assert_true(value_of(p, "tandem_requests_in_progress", "m", NULL, NULL) == 7);
+    assert_true(value_of(p, "tandem_requests", "m", "state", "queued") == 4);
+    assert_true(value_of(p, "tandem_requests", "m", "state", "decode") == 2);
+}
+
+static int samples_of(const struct page *p, const char *name)
+{
+    int n = 0;
+    for (int i = 0; i < p->n_samples; i++) {
+        n += strcmp(p->samples[i].name, name) == 0;
+    }
+    return n;
+}
+
+/* A field that is added to the table appears by itself, whatever its name. */
+static void every_field_of_the_engine_has_a_series(void **state)
+{
+    struct page *p = *state;
+    struct engine_stats s = {0};
+    int m = metrics_add_model(p->metrics, "m"), n = 0;
+#define X(name, help) s.name = (uint64_t)1000003 + (uint64_t)++n * 7919;
+    ENGINE_STATS_TABLE(X)
+#undef X
+    set_model(p, m, &s);
+    parse(p);
+#define X(field, help)                                                                         \
+    if (strcmp(#field, "steps") != 0 && strcmp(#field, "step_ns") != 0) { /* sums of phases */ \
+        bool found = false;                                                                    \
+        double scale = str_ends(STR(#field), STR("_ns")) ? 1e-9 : 1;                           \
+        for (int i = 0; i < p->n_samples; i++) {                                               \
+            double value = p->samples[i].value;                                                \
+            found |= fabs(value - (double)s.field * scale) < 1e-12 * value;                    \
+        }                                                                                      \
+        if (!found) {                                                                          \
+            fail_msg("%s is nowhere", #field);                                                 \
+        }                                                                                      \
+    }
+    ENGINE_STATS_TABLE(X)
+#undef X
+    assert_int_equal(samples_of(p, "tandem_engine_steps_total"), 3);
 }
 
 static void large_counters_keep_their_digits(void **state)
@@ -399,26 +490,90 @@ static void requests_are_counted_by_how_they_end(void **state)
     struct page *p = *state;
     int m = metrics_add_model(p->metrics, "m");
     struct pipeline_observer o = metrics_observer(p->metrics, m);
-    struct error err = {.code = ERR_DEADLINE};
-    set_model(p, m, &stats);
-    for (int i = 0; i < 5; i++) {
-        o.started(o.arg, NULL);
+    static const enum finish_reason ends[] = {FINISH_STOP, FINISH_STOP, FINISH_CANCELLED, FINISH_ERROR};
+    for (int i = 0; i < 4; i++) {
+        struct gen_outcome end = outcome(ends[i]);
+        o.started(o.arg, &request);
+        o.admitted(o.arg, &request, 10, 4, i == 0 ? 100000 : -1);
+        o.tokens(o.arg, &request, 3, -1);
+        o.finished(o.arg, &request, &end);
     }
-    o.finished(o.arg, NULL, FINISH_STOP, NULL, 10, 3, 1000);
-    o.finished(o.arg, NULL, FINISH_STOP, NULL, 10, 3, 1000);
-    o.finished(o.arg, NULL, FINISH_CANCELLED, NULL, 5, 1, 1000);
-    o.finished(o.arg, NULL, FINISH_ERROR, &err, 5, 0, 1000);
-    metrics_engine_restart(p->metrics, m);
+    struct gen_outcome unanswered = {.reason = FINISH_CANCELLED,
+                                     .timings = {.prefill_us = -1, .decode_us = -1, .ttft_us = -1, .total_us = 5}};
+    o.started(o.arg, &request);
+    o.finished(o.arg, &request, &unanswered); /* left while it was queued */
     parse(p);
-    static const char name[] = "tandem_requests_finished_total";
+    static const char name[] = "tandem_requests_finished_total", vllm[] = "vllm:request_success_total";
     assert_true(value_of(p, "tandem_requests_total", "m", NULL, NULL) == 5);
-    assert_true(value_of(p, name, "m", "reason", finish_reason_name(FINISH_STOP)) == 2);
-    assert_true(value_of(p, name, "m", "reason", finish_reason_name(FINISH_LENGTH)) == 0);
-    assert_true(value_of(p, name, "m", "reason", finish_reason_name(FINISH_CANCELLED)) == 1);
-    assert_true(value_of(p, name, "m", "reason", finish_reason_name(FINISH_ERROR)) == 1);
-    assert_true(value_of(p, "tandem_prompt_tokens_total", "m", NULL, NULL) == 30);
-    assert_true(value_of(p, "tandem_generated_tokens_total", "m", NULL, NULL) == 7);
+    assert_true(value_of(p, name, "m", "reason", "stop") == 2);
+    assert_true(value_of(p, name, "m", "reason", "length") == 0);
+    assert_true(value_of(p, name, "m", "reason", "cancelled") == 2);
+    assert_true(value_of(p, name, "m", "reason", "error") == 1);
+    assert_true(value_of(p, vllm, "m", "finished_reason", "stop") == 2);
+    assert_true(value_of(p, vllm, "m", "finished_reason", "abort") == 2);
+    assert_true(value_of(p, "tandem_prompt_tokens_total", "m", NULL, NULL) == 40);
+    assert_true(value_of(p, "tandem_cached_prompt_tokens_total", "m", NULL, NULL) == 16);
+    assert_true(value_of(p, "tandem_generated_tokens_total", "m", NULL, NULL) == 12);
+    assert_true(value_of(p, "tandem_request_seconds_count", "m", NULL, NULL) == 5);
+    assert_true(value_of(p, "tandem_queue_seconds_count", "m", NULL, NULL) == 1);
+    assert_true(value_of(p, "tandem_prefill_seconds_count", "m", NULL, NULL) == 4);
+    assert_float_equal(value_of(p, "tandem_prefill_seconds_sum", "m", NULL, NULL), 2, 1e-9);
+    assert_float_equal(value_of(p, "tandem_decode_seconds_sum", "m", NULL, NULL), 1.6, 1e-9);
+}
+
+static void the_names_of_vllm(void **state)
+{
+    struct page *p = *state;
+    int m = metrics_add_model(p->metrics, "m");
+    struct pipeline_observer o = metrics_observer(p->metrics, m);
+    struct gen_outcome end = outcome(FINISH_STOP);
+    set_model(p, m, &stats);
+    o.started(o.arg, &request);
+    o.admitted(o.arg, &request, 10, 4, 100000);
+    o.finished(o.arg, &request, &end);
+    parse(p);
+    assert_true(value_of(p, "vllm:num_requests_running", "m", "engine", "0") == 3);
+    assert_true(value_of(p, "vllm:num_requests_waiting", "m", "engine", "0") == 4);
+    assert_float_equal(value_of(p, "vllm:kv_cache_usage_perc", "m", NULL, NULL), 0.25, 1e-12);
+    assert_true(value_of(p, "vllm:prefix_cache_queries_total", "m", NULL, NULL) == 80);
+    assert_true(value_of(p, "vllm:prefix_cache_hits_total", "m", NULL, NULL) == 20);
+    assert_true(value_of(p, "vllm:num_preemptions_total", "m", NULL, NULL) == 2);
+    assert_true(value_of(p, "vllm:prompt_tokens_by_source_total", "m", "source", "local_compute") == 6);
+    assert_true(value_of(p, "vllm:request_params_n_bucket", "m", "le", "1") == 0);
+    assert_true(value_of(p, "vllm:request_params_n_bucket", "m", "le", "2") == 1);
+    assert_true(value_of(p, "vllm:request_params_max_tokens_sum", "m", NULL, NULL) == 30);
+    assert_true(value_of(p, "vllm:request_prefill_kv_computed_tokens_sum", "m", NULL, NULL) == 6);
+    assert_float_equal(value_of(p, "vllm:request_time_per_output_token_seconds_sum", "m", NULL, NULL), 0.2, 1e-9);
+    assert_float_equal(value_of(p, "vllm:request_inference_time_seconds_sum", "m", NULL, NULL), 0.9, 1e-9);
+    assert_true(value_of(p, "vllm:cache_config_info", "m", "block_size", "32") == 1);
+    assert_true(value_of(p, "vllm:cache_config_info", "m", "num_gpu_blocks", "40") == 1);
+    assert_true(value_of(p, "tandem_model_info", "m", "backend", "cpu test") == 1);
+}
+
+/* Each process of an engine counts from zero; what is served to the outside does not. */
+static void counters_grow_across_engines(void **state)
+{
+    struct page *p = *state;
+    int m = metrics_add_model(p->metrics, "m");
+    set_model(p, m, &stats);
+    metrics_engine_lost(p->metrics, m);
+    parse(p);
     assert_true(value_of(p, "tandem_engine_restarts_total", "m", NULL, NULL) == 1);
+    assert_true(value_of(p, "tandem_engine_rows_prefill_total", "m", NULL, NULL) == 70);
+    assert_true(value_of(p, "tandem_rows_per_step_count", "m", NULL, NULL) == 10);
+    assert_true(value_of(p, "tandem_engine_running", "m", NULL, NULL) == 0);
+    assert_true(value_of(p, "tandem_memory_bytes", "m", "kind", "weights") == 0);
+    set_model(p, m, &(struct engine_stats){.rows_prefill = 5, .running = 1, .rows_per_step = {2}});
+    metrics_engine_lost(p->metrics, m);
+    set_model(p, m, &(struct engine_stats){.rows_prefill = 1, .running = 2});
+    parse(p);
+    assert_true(value_of(p, "tandem_engine_rows_prefill_total", "m", NULL, NULL) == 76);
+    assert_true(value_of(p, "tandem_rows_per_step_bucket", "m", "le", "1") == 3);
+    assert_true(value_of(p, "tandem_engine_running", "m", NULL, NULL) == 2);
+    struct engine_stats totals;
+    metrics_engine_totals(p->metrics, m, &totals);
+    assert_int_equal(totals.rows_prefill, 76);
+    assert_int_equal(totals.running, 2);
 }
 
 static void labels_are_escaped(void **state)
@@ -427,7 +582,7 @@ static void labels_are_escaped(void **state)
     static const char name[] = "a\"b\\c\nd,e}f \xC3\xBC";
     set_model(p, metrics_add_model(p->metrics, name), &stats);
     parse(p); /* a break in the line or a quote would show here */
-    assert_true(value_of(p, "tandem_requests_in_progress", name, NULL, NULL) == 2);
+    assert_true(value_of(p, "tandem_requests_in_progress", name, NULL, NULL) == 7);
     assert_true(str_find(buf_view(&p->text), STR("{model=\"a\\\"b\\\\c\\nd,e}f \xC3\xBC\"}")) != STR_NPOS);
 }
 
@@ -437,9 +592,9 @@ static void models_have_their_own_series(void **state)
     int a = metrics_add_model(p->metrics, "a"), b = metrics_add_model(p->metrics, "b");
     struct pipeline_observer of_a = metrics_observer(p->metrics, a), of_b = metrics_observer(p->metrics, b);
     assert_int_not_equal(a, b);
-    of_a.started(of_a.arg, NULL);
-    of_b.started(of_b.arg, NULL);
-    of_b.started(of_b.arg, NULL);
+    of_a.started(of_a.arg, &request);
+    of_b.started(of_b.arg, &request);
+    of_b.started(of_b.arg, &request);
     parse(p);
     assert_true(value_of(p, "tandem_requests_total", "a", NULL, NULL) == 1);
     assert_true(value_of(p, "tandem_requests_total", "b", NULL, NULL) == 2);
@@ -466,26 +621,43 @@ static void the_http_server_is_counted(void **state)
     assert_true(value_of(p, "tandem_http_timeouts_total", NULL, NULL, NULL) == 7);
 }
 
-static void percentiles_lie_in_their_buckets(void **state)
+static void latencies_have_percentiles(void **state)
 {
     struct page *p = *state;
     int m = metrics_add_model(p->metrics, "m");
     struct pipeline_observer o = metrics_observer(p->metrics, m);
-    struct metrics_latency l = metrics_ttft(p->metrics, m);
-    assert_true(l.p50 == -1 && l.p95 == -1 && l.p99 == -1);
-    for (int i = 0; i < 90; i++) {
-        o.first_token(o.arg, NULL, 15000);
+    assert_int_equal(metrics_latency_all(p->metrics, m, METRICS_LATENCY_TTFT).p50, -1);
+    for (int i = 0; i < 100; i++) {
+        o.first_token(o.arg, &request, 15000);
+        o.tokens(o.arg, &request, 2, 8000);
     }
-    for (int i = 0; i < 8; i++) {
-        o.first_token(o.arg, NULL, 300000);
+    struct quantiles ttft = metrics_latency_all(p->metrics, m, METRICS_LATENCY_TTFT);
+    struct quantiles inter_token = metrics_latency_recent(p->metrics, m, METRICS_LATENCY_INTER_TOKEN, clock_ms());
+    assert_in_range(ttft.p50, 14000, 16000);
+    assert_in_range(ttft.p99, 14000, 16000);
+    assert_int_equal(ttft.n, 100);
+    assert_in_range(inter_token.p95, 3700, 4300);
+    assert_int_equal(inter_token.n, 200);
+    assert_int_equal(metrics_latency_all(p->metrics, m, METRICS_LATENCY_E2E).n, 0);
+    assert_string_equal(metrics_latency_name(METRICS_LATENCY_QUEUE), "queue");
+}
+
+static void the_document_names_what_is_served(void **state)
+{
+    struct page *p = *state;
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    set_model(p, metrics_add_model(p->metrics, "m"), &stats);
+    parse(p);
+    metrics_write_docs(&text);
+    for (int i = 0; i < p->n_families; i++) {
+        char row[128];
+        snprintf(row, sizeof row, "| `%s` | %s |", p->families[i].name, p->families[i].type);
+        if (str_find(buf_view(&text), str_of(row)) == STR_NPOS) {
+            fail_msg("the document lacks %s", row);
+        }
     }
-    o.first_token(o.arg, NULL, 200000000);
-    o.first_token(o.arg, NULL, 200000000);
-    l = metrics_ttft(p->metrics, m);
-    assert_in_range(l.p50, 10000, 20000);
-    assert_in_range(l.p95, 250000, 500000);
-    assert_int_equal(l.p99, 80000000); /* beyond the last bound: the bound */
-    assert_int_equal(metrics_inter_token(p->metrics, m).p50, -1);
+    buf_release(&text);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -498,12 +670,16 @@ int main(void)
         TEST(every_histogram_adds_up),
         TEST(values_fall_into_their_buckets),
         TEST(statistics_of_the_engine_are_in_base_units),
+        TEST(every_field_of_the_engine_has_a_series),
         TEST(large_counters_keep_their_digits),
         TEST(requests_are_counted_by_how_they_end),
+        TEST(the_names_of_vllm),
+        TEST(counters_grow_across_engines),
         TEST(labels_are_escaped),
         TEST(models_have_their_own_series),
         TEST(the_http_server_is_counted),
-        TEST(percentiles_lie_in_their_buckets),
+        TEST(latencies_have_percentiles),
+        TEST(the_document_names_what_is_served),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

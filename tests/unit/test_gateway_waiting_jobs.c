@@ -91,6 +91,20 @@ static void waiting_takes_its_time_from_a_job(void **state)
     assert_empty(&w);
 }
 
+/* So that an engine can say how long a job has waited in all. */
+static void waiting_is_counted(void **state)
+{
+    struct waiting_jobs w = {0};
+    (void)state;
+    push(&w, 1, 0, 1000);
+    push(&w, 2, 0, 1400);
+    struct job *first = waiting_jobs_pop(&w, 1500), *second = waiting_jobs_pop(&w, 1390);
+    assert_int_equal(first->waited_us, 500000);
+    assert_int_equal(second->waited_us, 0); /* never less than nothing */
+    free(first);
+    free(second);
+}
+
 static void late_ones_come_out_alone(void **state)
 {
     struct waiting_jobs w = {0};
@@ -132,6 +146,7 @@ int main(void)
         cmocka_unit_test(first_in_first_out),
         cmocka_unit_test(removal_keeps_the_rest_in_order),
         cmocka_unit_test(waiting_takes_its_time_from_a_job),
+        cmocka_unit_test(waiting_is_counted),
         cmocka_unit_test(late_ones_come_out_alone),
         cmocka_unit_test(clearing_frees_all),
     };

@@ -34,6 +34,23 @@ static void test_data(void **state)
     }
 }
 
+/* Around a payload without line ends it is the same event. */
+static void test_around_a_payload(void **state)
+{
+    (void)state;
+    struct buf pieces, whole;
+    buf_init(&pieces, 1000);
+    buf_init(&whole, 1000);
+    sse_begin(&pieces);
+    buf_puts(&pieces, "{\"a\":");
+    buf_puts(&pieces, "1}");
+    sse_end(&pieces);
+    sse_data(&whole, STR("{\"a\":1}"));
+    assert_string_equal(pieces.data, whole.data);
+    buf_release(&pieces);
+    buf_release(&whole);
+}
+
 static void test_event_and_comment(void **state)
 {
     (void)state;
@@ -50,6 +67,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_data),
+        cmocka_unit_test(test_around_a_payload),
         cmocka_unit_test(test_event_and_comment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 /* Generations over a port that the test plays: what goes out for what comes in. The vocabulary is the tiny byte-level
  * one of random models: ids 0 to 255 are bytes. */
 #include "pipeline/generation.h"
+
+#include "base/clock.h"
 #include "tests/support/random_model.h"
 
 #include <setjmp.h>
@@ -70,7 +72,51 @@ struct fixture {
     enum finish_reason finish[8];
     struct gen_event last;
     int n_deltas, n_ready, n_tokens;
+    struct { /* by the observer */
+        int n_started, n_first, n_finished;
+        uint64_t n_prompt, n_cached, n_tokens, n_intervals;
+        int64_t queue_us;
+        struct gen_outcome outcome;
+    } seen;
 };
+
+static void see_started(void *arg, const struct gen_request *r)
+{
+    (void)r;
+    ((struct fixture *)arg)->seen.n_started++;
+}
+
+static void see_admitted(void *arg, const struct gen_request *r, uint64_t n_prompt, uint64_t n_cached, int64_t queue_us)
+{
+    struct fixture *f = arg;
+    (void)r;
+    f->seen.n_prompt += n_prompt;
+    f->seen.n_cached += n_cached;
+    f->seen.queue_us = queue_us >= 0 ? queue_us : f->seen.queue_us;
+}
+
+static void see_first(void *arg, const struct gen_request *r, int64_t ttft_us)
+{
+    (void)r;
+    assert_true(ttft_us >= 0);
+    ((struct fixture *)arg)->seen.n_first++;
+}
+
+static void see_tokens(void *arg, const struct gen_request *r, uint64_t n, int64_t itl_us)
+{
+    struct fixture *f = arg;
+    (void)r;
+    f->seen.n_tokens += n;
+    f->seen.n_intervals += itl_us >= 0 ? n : 0;
+}
+
+static void see_finished(void *arg, const struct gen_request *r, const struct gen_outcome *outcome)
+{
+    struct fixture *f = arg;
+    (void)r;
+    f->seen.n_finished++;
+    f->seen.outcome = *outcome;
+}
 
 static void on_ready(void *arg)
 {
@@ -94,7 +140,12 @@ static int setup(void **state)
     assert_non_null(f->tokenizer);
     f->port.port.ops = &fake_ops;
     struct pipeline_options o = {
-        .tokenizer = f->tokenizer, .port = &f->port.port, .n_context = 100, .default_max_tokens = -1};
+        .tokenizer = f->tokenizer,
+        .port = &f->port.port,
+        .n_context = 100,
+        .default_max_tokens = -1,
+        .observer = {see_started, see_admitted, see_first, see_tokens, see_finished, f},
+    };
     f->pipeline = pipeline_create(&o, &err);
     assert_non_null(f->pipeline);
     for (int i = 0; i < 8; i++) {
@@ -138,6 +189,14 @@ static void start(struct fixture *f)
     }
     f->g = generation_start(f->pipeline, &f->request, on_ready, f, &err);
     assert_non_null(f->g);
+}
+
+static void send_event(struct fixture *f, struct engine_event event)
+{
+    f->port.events[0] = event;
+    f->port.n_events = 1;
+    f->port.next = 0;
+    pipeline_pump(f->pipeline);
 }
 
 /* The engine sends tokens of a choice; ids of bytes are given as text. */
@@ -416,6 +475,137 @@ static void test_a_refused_submit_leaves_the_request_to_the_caller(void **state)
     assert_int_equal(pipeline_n_running(f->pipeline), 0);
 }
 
+static void test_status_follows_the_engine(void **state)
+{
+    struct fixture *f = *state;
+    struct gen_status s;
+    f->request.n = 2;
+    f->request.max_tokens = 10;
+    f->request.timeout_ms = 60000;
+    start(f);
+    uint64_t job = f->port.jobs[0]->id;
+    assert_true(f->port.jobs[0]->flags & JOB_PROGRESS);
+    assert_int_equal(generation_phase(f->g), GEN_QUEUED);
+    send_event(f, (struct engine_event){.kind = ENGINE_STARTED, .job = job, .n_cached = 1});
+    generation_status(f->g, clock_ns() / 1000, &s);
+    assert_int_equal(s.phase, GEN_PREFILL);
+    assert_int_equal(s.n_prefilled, 1);
+    assert_int_equal(s.usage.cached_tokens, 1);
+    assert_int_equal(s.max_tokens, 20);
+    assert_true(s.timings.ttft_us == -1 && s.timings.prefill_us >= 0 && s.left_ms > 0 && s.left_ms <= 60000);
+    send_event(f, (struct engine_event){.kind = ENGINE_PROGRESS, .job = job, .n_done = 2});
+    assert_int_equal(f->n_ready, 0); /* the client has not asked for it */
+    send_from(f, 0, 0, 0, "a", FINISH_NONE);
+    assert_int_equal(generation_phase(f->g), GEN_DECODE);
+    send_event(f, (struct engine_event){.kind = ENGINE_PREEMPTED, .job = job, .choice = 0});
+    assert_int_equal(generation_phase(f->g), GEN_DECODE); /* its other choice runs */
+    send_event(f, (struct engine_event){.kind = ENGINE_PREEMPTED, .job = job, .choice = 1});
+    send_event(f, (struct engine_event){.kind = ENGINE_PREEMPTED, .job = job, .choice = 7}); /* there is none */
+    assert_int_equal(generation_phase(f->g), GEN_PREEMPTED);
+    send_from(f, 0, 0, 1, "b", FINISH_LENGTH);
+    generation_status(f->g, clock_ns() / 1000, &s);
+    assert_int_equal(s.phase, GEN_PREEMPTED); /* of what is left all waits */
+    assert_int_equal(s.n_preemptions, 2);
+    assert_int_equal(s.n_prefilled, 2);
+    assert_int_equal(s.usage.completion_tokens, 2);
+    send_from(f, 0, 1, 0, "c", FINISH_LENGTH);
+    assert_int_equal(generation_phase(f->g), GEN_ENDED);
+    for (int i = 0; i < GEN_PHASE_COUNT; i++) {
+        assert_true(strlen(gen_phase_name((enum gen_phase)i)) > 0);
+    }
+}
+
+/* Queue time is what the engine says; tokens are those that count; an interval lies between two of one choice. */
+static void test_observers_see_what_was_generated(void **state)
+{
+    struct fixture *f = *state;
+    struct str stops[] = {STR("END")};
+    f->request.stops = stops;
+    f->request.n_stops = 1;
+    f->request.n = 2;
+    f->request.prompts[1].text = STR("cde");
+    f->request.n_prompts = 2;
+    start(f);
+    assert_int_equal(f->seen.n_started, 1);
+    for (int i = 0; i < 2; i++) {
+        struct engine_event e = {.kind = ENGINE_STARTED, .job = f->port.jobs[i]->id, .n_cached = 1, .queue_us = 0};
+        send_event(f, e);
+        e.n_cached = 0;
+        send_event(f, e); /* an engine that resumes it: nothing of that counts again */
+    }
+    assert_int_equal(f->seen.n_prompt, 5);
+    assert_int_equal(f->seen.n_cached, 2);
+    assert_int_equal(f->seen.queue_us, 0);
+    send_from(f, 0, 0, 0, "a", FINISH_NONE);
+    send_from(f, 0, 0, 0, "ab", FINISH_NONE);     /* one of them is known */
+    send_from(f, 0, 1, 0, "xENDyz", FINISH_NONE); /* two come behind the end */
+    send_from(f, 0, 0, 2, "c", FINISH_LENGTH);
+    send_from(f, 1, 0, 0, "d", FINISH_LENGTH);
+    send_from(f, 1, 1, 0, "e", FINISH_LENGTH);
+    take_all(f, 0);
+    assert_int_equal(f->last.kind, GEN_DONE);
+    assert_int_equal(f->last.usage.completion_tokens, 9);
+    assert_int_equal(f->last.usage.n_begun, 4);
+    assert_int_equal(f->seen.n_tokens, 9);
+    assert_int_equal(f->seen.n_intervals, 2);
+    assert_int_equal(f->seen.n_first, 1);
+    assert_int_equal(f->seen.n_finished, 1);
+    const struct gen_outcome *o = &f->seen.outcome;
+    assert_int_equal(o->reason, FINISH_LENGTH);
+    assert_null(o->error);
+    assert_int_equal(o->longest, 4);
+    assert_int_equal(o->usage.prompt_tokens, 5);
+    assert_true(o->timings.total_us >= o->timings.ttft_us && o->timings.prefill_us >= 0);
+    generation_free(f->g);
+    f->g = NULL;
+    assert_int_equal(f->seen.n_finished, 1);                           /* once */
+    gen_request_init(&f->request, arena_create(1 << 20), GEN_PROMPTS); /* for the teardown */
+}
+
+static void test_the_last_end_is_marked(void **state)
+{
+    struct fixture *f = *state;
+    struct gen_event e;
+    int n_last = 0, n_finish = 0;
+    f->request.n = 3;
+    start(f);
+    for (uint32_t i = 0; i < 3; i++) {
+        send_from(f, 0, i, 0, "x", FINISH_LENGTH);
+        while (generation_next(f->g, 0, &e)) {
+            n_finish += e.kind == GEN_FINISH;
+            n_last += e.last;
+            assert_true(!e.last || (e.kind == GEN_FINISH && n_finish == 3));
+        }
+    }
+    assert_int_equal(n_last, 1);
+}
+
+static void count_and_free(void *arg, struct arena *a)
+{
+    *(int *)arg += 1;
+    arena_free(a);
+}
+
+static void test_the_arena_goes_to_who_frees_it(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct pipeline_options o = *pipeline_options(f->pipeline);
+    int n_freed = 0;
+    o.free_arena = count_and_free;
+    o.free_arena_arg = &n_freed;
+    struct pipeline *p = pipeline_create(&o, &err);
+    assert_non_null(p);
+    assert_true(pipeline_prepare(p, &f->request, &err));
+    f->g = generation_start(p, &f->request, on_ready, f, &err);
+    assert_non_null(f->g);
+    generation_free(f->g);
+    f->g = NULL;
+    assert_int_equal(n_freed, 1);
+    pipeline_free(p);
+    gen_request_init(&f->request, arena_create(1 << 20), GEN_PROMPTS); /* for the teardown */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -433,6 +623,10 @@ int main(void)
         TEST(test_a_failed_job_ends_the_generation),
         TEST(test_a_lost_engine_is_an_error),
         TEST(test_cancel),
+        TEST(test_status_follows_the_engine),
+        TEST(test_observers_see_what_was_generated),
+        TEST(test_the_last_end_is_marked),
+        TEST(test_the_arena_goes_to_who_frees_it),
         TEST(test_limits_are_errors_that_name_the_field),
         TEST(test_a_refused_submit_leaves_the_request_to_the_caller),
     };

@@ -178,7 +178,7 @@ def check_format():
 
 def check_docs(build):
     program = build / "tandem"
-    for kind, path in (("options", "docs/OPTIONS.md"), ("api", "docs/API.md")):
+    for kind, path in (("options", "docs/OPTIONS.md"), ("api", "docs/API.md"), ("metrics", "docs/METRICS.md")):
         made = subprocess.run([str(program), "docs", kind], text=True, capture_output=True)
         committed = (ROOT / path).read_text() if (ROOT / path).exists() else ""
         if made.returncode != 0 or made.stdout != committed:

@@ -1,0 +1,257 @@
+/* GET /v1/status: what the gateway knows at this moment of its models and of every request that runs.
+ * docs/OBSERVABILITY.md explains the fields. */
+#include "api/api_internal.h"
+
+#include "base/clock.h"
+#include "base/sys_memory.h"
+
+#define STATUS_MAX MIB(16)
+
+static void put_uint(struct json_writer *w, const char *key, uint64_t value)
+{
+    json_key(w, key);
+    json_put_uint(w, value);
+}
+
+static void put_double(struct json_writer *w, const char *key, double value)
+{
+    json_key(w, key);
+    json_put_double(w, value);
+}
+
+/* ---- requests ---- */
+
+static void put_times(struct json_writer *w, const struct gen_status *s)
+{
+    api__put_ms(w, "age_ms", s->timings.total_us);
+    api__put_ms(w, "prepare_ms", s->timings.prepare_us);
+    api__put_ms(w, "queue_ms", s->timings.queue_us);
+    api__put_ms(w, "prefill_ms", s->timings.prefill_us);
+    api__put_ms(w, "decode_ms", s->timings.decode_us);
+    api__put_ms(w, "ttft_ms", s->timings.ttft_us);
+    api__put_ms(w, "deadline_ms", s->left_ms < 0 ? -1 : s->left_ms * 1000);
+}
+
+static void put_progress(struct json_writer *w, const struct gen_status *s)
+{
+    put_uint(w, "prompt_tokens", s->usage.prompt_tokens);
+    put_uint(w, "cached_tokens", s->usage.cached_tokens);
+    put_uint(w, "prefilled_tokens", s->n_prefilled);
+    put_double(w, "prefilled", (double)s->n_prefilled / (double)s->usage.prompt_tokens);
+    put_double(w, "prompt_tokens_per_second", s->prompt_rate);
+    put_uint(w, "generated_tokens", s->usage.completion_tokens);
+    put_uint(w, "generated_tokens_limit", s->max_tokens);
+    put_double(w, "generated_tokens_per_second", s->token_rate);
+    put_uint(w, "preemptions", s->n_preemptions);
+}
+
+static bool put_request(void *arg, struct generation *g)
+{
+    struct json_writer *w = arg;
+    const struct gen_request *r = generation_request(g);
+    struct gen_status s;
+    generation_status(g, clock_ns() / 1000, &s);
+    json_begin_object(w);
+    json_key(w, "id");
+    json_put_cstr(w, r->id);
+    json_key(w, "model");
+    json_put_str(w, r->model);
+    json_key(w, "phase");
+    json_put_cstr(w, gen_phase_name(s.phase));
+    json_key(w, "stream");
+    json_put_bool(w, r->stream);
+    put_uint(w, "prompts", r->n_jobs);
+    put_uint(w, "n", r->n);
+    put_uint(w, "max_tokens", r->jobs[0].max_tokens);
+    json_key(w, "priority");
+    json_put_int(w, r->priority);
+    put_progress(w, &s);
+    put_times(w, &s);
+    json_end_object(w);
+    return true;
+}
+
+/* ---- a model ---- */
+
+static void put_engine(struct json_writer *w, struct served_model *m)
+{
+    const struct engine_info *info = served_model_info(m);
+    const struct engine_stats *s = served_model_stats(m);
+    json_key(w, "engine");
+    json_begin_object(w);
+    json_key(w, "pid");
+    json_put_int(w, served_model_pid(m));
+    json_key(w, "restarts");
+    json_put_int(w, served_model_restarts(m));
+    if (info) {
+        json_key(w, "backend");
+        json_put_cstr(w, info->backend);
+        json_key(w, "fingerprint");
+        json_put_cstr(w, info->fingerprint);
+        put_uint(w, "context", info->n_context);
+        put_uint(w, "max_sequences", info->max_sequences);
+        put_uint(w, "max_batch_tokens", info->max_batch_tokens);
+        put_uint(w, "page_tokens", info->page_tokens);
+        put_uint(w, "parameters", info->n_params);
+        put_uint(w, "load_ms", info->load_ms);
+    }
+    api__put_ms(w, "stats_age_ms", served_model_stats_age_ms(m) * 1000);
+    json_key(w, "stats");
+    json_begin_object(w);
+#define X(name, help) put_uint(w, #name, s->name);
+    ENGINE_STATS_TABLE(X)
+#undef X
+    json_end_object(w);
+    json_end_object(w);
+}
+
+static void put_memory(struct json_writer *w, const struct engine_stats *s)
+{
+    uint64_t in_use = s->pages_referenced + s->pages_cached;
+    json_key(w, "memory");
+    json_begin_object(w);
+    put_uint(w, "weights", s->weights_size);
+    put_uint(w, "kv_pool", s->kv_size);
+    put_uint(w, "kv_referenced", metrics_page_bytes(s, s->pages_referenced));
+    put_uint(w, "kv_cached", metrics_page_bytes(s, s->pages_cached));
+    put_uint(w, "scratch", s->scratch_size);
+    put_uint(w, "engine_resident", s->resident_size);
+    json_end_object(w);
+    json_key(w, "pages");
+    json_begin_object(w);
+    put_uint(w, "total", s->pages_total);
+    put_uint(w, "referenced", s->pages_referenced);
+    put_uint(w, "cached", s->pages_cached);
+    put_uint(w, "free", s->pages_total > in_use ? s->pages_total - in_use : 0);
+    put_uint(w, "evicted", s->pages_evicted);
+    json_end_object(w);
+}
+
+static void put_prefix_cache(struct json_writer *w, const struct engine_stats *s)
+{
+    json_key(w, "prefix_cache");
+    json_begin_object(w);
+    put_uint(w, "queried_tokens", s->queried_tokens);
+    put_uint(w, "saved_tokens", s->cached_tokens);
+    json_key(w, "hit_rate");
+    if (s->queried_tokens) {
+        json_put_double(w, (double)s->cached_tokens / (double)s->queried_tokens);
+    } else {
+        json_put_null(w);
+    }
+    json_end_object(w);
+}
+
+static void put_steps(struct json_writer *w, const struct engine_stats *s)
+{
+    const struct {
+        const char *phase;
+        uint64_t n, ns;
+    } phases[] = {{"decode", s->steps_decode, s->step_decode_ns},
+                  {"prefill", s->steps_prefill, s->step_prefill_ns},
+                  {"mixed", s->steps_mixed, s->step_mixed_ns}};
+    json_key(w, "steps");
+    json_begin_object(w);
+    for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) {
+        json_key(w, phases[i].phase);
+        json_begin_object(w);
+        put_uint(w, "count", phases[i].n);
+        api__put_ms(w, "total_ms", (int64_t)(phases[i].ns / 1000));
+        api__put_ms(w, "mean_ms", phases[i].n ? (int64_t)(phases[i].ns / phases[i].n / 1000) : -1);
+        json_end_object(w);
+    }
+    json_end_object(w);
+}
+
+static void put_quantiles(struct json_writer *w, const char *key, struct quantiles q)
+{
+    json_key(w, key);
+    json_begin_object(w);
+    api__put_ms(w, "p50_ms", q.p50);
+    api__put_ms(w, "p95_ms", q.p95);
+    api__put_ms(w, "p99_ms", q.p99);
+    put_uint(w, "count", q.n);
+    json_end_object(w);
+}
+
+static void put_latencies(struct json_writer *w, const struct metrics *metrics, int model)
+{
+    json_key(w, "latency");
+    json_begin_object(w);
+    for (int i = 0; i < METRICS_LATENCY_COUNT; i++) {
+        enum metrics_latency which = (enum metrics_latency)i;
+        json_key(w, metrics_latency_name(which));
+        json_begin_object(w);
+        put_quantiles(w, "since_start", metrics_latency_all(metrics, model, which));
+        put_quantiles(w, "last_minute", metrics_latency_recent(metrics, model, which, clock_ms()));
+        json_end_object(w);
+    }
+    json_end_object(w);
+}
+
+static void put_served_model(struct app *a, struct json_writer *w, struct served_model *m)
+{
+    const struct metrics *metrics = gateway_metrics(a->gateway);
+    struct engine_stats totals;
+    metrics_engine_totals(metrics, served_model_metrics(m), &totals);
+    json_begin_object(w);
+    json_key(w, "model");
+    json_put_cstr(w, served_model_name(m));
+    json_key(w, "architecture");
+    json_put_cstr(w, served_model_config(m)->arch);
+    json_key(w, "state");
+    json_put_cstr(w, model_state_name(served_model_state(m)));
+    put_double(w, "load_fraction", (double)served_model_load_fraction(m));
+    json_key(w, "failure");
+    json_put_cstr(w, served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
+    put_engine(w, m);
+    put_memory(w, &totals);
+    put_prefix_cache(w, &totals);
+    put_steps(w, &totals);
+    put_latencies(w, metrics, served_model_metrics(m));
+    json_key(w, "requests");
+    json_begin_array(w);
+    pipeline_each(served_model_pipeline(m), put_request, w);
+    json_end_array(w);
+    json_end_object(w);
+}
+
+/* ---- all ---- */
+
+void api__status(struct app *a, struct http_exchange *x, struct str rest)
+{
+    struct buf out;
+    struct error why = {0};
+    struct sys_memory memory = sys_memory();
+    (void)rest;
+    buf_init(&out, STATUS_MAX);
+    struct json_writer w = json_writer(&out);
+    json_begin_object(&w);
+    json_key(&w, "version");
+    json_put_cstr(&w, a->options.version);
+    json_key(&w, "ready");
+    json_put_bool(&w, gateway_ready(a->gateway, &why));
+    json_key(&w, "uptime_ms");
+    json_put_int(&w, gateway_uptime_ms(a->gateway));
+    json_key(&w, "connections");
+    json_put_int(&w, http_server_connections(a->server));
+    json_key(&w, "preparing"); /* requests whose text a worker reads, or that wait for one */
+    json_put_int(&w, loop_work_queued(a->loop));
+    json_key(&w, "memory");
+    json_begin_object(&w);
+    put_uint(&w, "system_total", memory.total);
+    put_uint(&w, "system_available", memory.available);
+    put_uint(&w, "gateway_resident", sys_memory_resident());
+    json_end_object(&w);
+    api__put_ms(&w, "gateway_cpu_ms", clock_cpu_ns() / 1000);
+    json_key(&w, "gateway_descriptors");
+    json_put_int(&w, sys_open_descriptors());
+    json_key(&w, "models");
+    json_begin_array(&w);
+    for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
+        put_served_model(a, &w, gateway_model_at(a->gateway, i));
+    }
+    json_end_array(&w);
+    json_end_object(&w);
+    api__reply_json(x, &out);
+}

@@ -1,0 +1,231 @@
+/* The table of all metrics but those of the engine's statistics that nothing here names: they are written under names
+ * of their own (metrics_text.c), so that a new one needs no row. */
+#include "gateway/metrics_internal.h"
+
+#include "base/array.h"
+
+#include <stddef.h>
+
+#define OWN(member)    NULL, offsetof(struct model_metrics, member)
+#define ENGINE(field)  field, 0
+#define SERVER(member) NULL, offsetof(struct metrics_server, member)
+#define INDEX(i)       NULL, i
+
+#define MEMBERS(...)                                         \
+    .members = (const struct metrics_member[]){__VA_ARGS__}, \
+    .n_members = (int)ARRAY_LEN(((const struct metrics_member[]){__VA_ARGS__}))
+
+/* Rows by form. A value alone has no label of its own. */
+#define VALUE(name_, kind_, labels_, source, help_)                                                                 \
+    {                                                                                                               \
+        .name = name_, .kind = kind_, .labels = labels_, .form = FORM_COUNT, .help = help_, MEMBERS({NULL, source}) \
+    }
+#define DOUBLE(name_, labels_, source, help_)                                                        \
+    {                                                                                                \
+        .name = name_, .kind = METRICS_GAUGE, .labels = labels_, .form = FORM_DOUBLE, .help = help_, \
+        MEMBERS({NULL, source})                                                                      \
+    }
+#define HISTOGRAM(name_, labels_, id, help_)                                                                \
+    {                                                                                                       \
+        .name = name_, .kind = METRICS_HISTOGRAM, .labels = labels_, .form = FORM_HISTOGRAM, .help = help_, \
+        MEMBERS({NULL, INDEX(HISTOGRAM_##id)})                                                              \
+    }
+/* Members: where the buckets are, then the fields whose sum the histogram's is. */
+#define ROWS(name_, labels_, array, help_, ...)                                                        \
+    {                                                                                                  \
+        .name = name_, .kind = METRICS_HISTOGRAM, .labels = labels_, .form = FORM_ROWS, .help = help_, \
+        MEMBERS({NULL, NULL, offsetof(struct engine_stats, array)}, __VA_ARGS__)                       \
+    }
+#define BY(name_, kind_, labels_, form_, label_, help_, ...)                                            \
+    {                                                                                                   \
+        .name = name_, .kind = kind_, .labels = labels_, .form = form_, .label = label_, .help = help_, \
+        MEMBERS(__VA_ARGS__)                                                                            \
+    }
+#define INFO(name_, labels_, write, help_)                                                         \
+    {                                                                                              \
+        .name = name_, .kind = METRICS_GAUGE, .labels = labels_, .form = FORM_INFO, .help = help_, \
+        .write_labels = write, MEMBERS({NULL, NULL, 0})                                            \
+    }
+
+#define COUNTER METRICS_COUNTER
+#define GAUGE   METRICS_GAUGE
+#define TANDEM  LABELS_MODEL
+#define VLLM    LABELS_VLLM
+#define NO      LABELS_NONE
+
+/* ---- labels of what is always 1 ---- */
+
+static void put(struct buf *out, const char *name, const char *value)
+{
+    buf_printf(out, ",%s=\"", name);
+    metrics__label_value(out, value ? value : "");
+    buf_putc(out, '"');
+}
+
+static void model_info(struct buf *out, const struct model_metrics *m)
+{
+    const struct engine_info *info = m->now.info;
+    put(out, "architecture", m->now.architecture);
+    put(out, "backend", info ? info->backend : NULL);
+    put(out, "kv_type", m->now.kv_type);
+    put(out, "fingerprint", info ? info->fingerprint : NULL);
+    put(out, "build", info ? info->build : NULL);
+}
+
+/* The names are vLLM's, whatever the pages lie in. */
+static void cache_config(struct buf *out, const struct model_metrics *m)
+{
+    buf_printf(out, ",block_size=\"%u\",num_gpu_blocks=\"%llu\"", m->now.info ? m->now.info->page_tokens : 0,
+               (unsigned long long)m->live.pages_total);
+    put(out, "cache_dtype", m->now.kv_type);
+    put(out, "enable_prefix_caching", m->now.prefix_cache ? "True" : "False");
+}
+
+/* ---- the table ---- */
+
+const struct metrics_family metrics__families[] = {
+    /* Requests. */
+    VALUE("tandem_requests_total", COUNTER, TANDEM, OWN(started), "Requests accepted."),
+    VALUE("tandem_requests_in_progress", GAUGE, TANDEM, OWN(in_progress), "Requests accepted and not finished."),
+    BY("tandem_requests", GAUGE, TANDEM, FORM_COUNT, "state", "Requests by where they are.",
+       {"queued", OWN(now.phases[GEN_QUEUED])}, {"prefill", OWN(now.phases[GEN_PREFILL])},
+       {"decode", OWN(now.phases[GEN_DECODE])}, {"preempted", OWN(now.phases[GEN_PREEMPTED])}),
+    BY("tandem_requests_finished_total", COUNTER, TANDEM, FORM_COUNT, "reason", "Requests finished, by reason.",
+       {"stop", OWN(finished[FINISH_STOP])}, {"length", OWN(finished[FINISH_LENGTH])},
+       {"cancelled", OWN(finished[FINISH_CANCELLED])}, {"error", OWN(finished[FINISH_ERROR])}),
+    VALUE("tandem_prompt_tokens_total", COUNTER, TANDEM, OWN(prompt_tokens), "Prompt tokens of admitted requests."),
+    VALUE("tandem_cached_prompt_tokens_total", COUNTER, TANDEM, OWN(cached_tokens),
+          "Of them, taken from the prefix cache instead of being computed."),
+    VALUE("tandem_generated_tokens_total", COUNTER, TANDEM, OWN(generated_tokens), "Tokens generated."),
+    HISTOGRAM("tandem_time_to_first_token_seconds", TANDEM, TTFT, "From a request's last byte to its first token."),
+    HISTOGRAM("tandem_inter_token_seconds", TANDEM, INTER_TOKEN, "Between the tokens of a choice."),
+    HISTOGRAM("tandem_request_seconds", TANDEM, E2E, "From a request's last byte to its last token."),
+    HISTOGRAM("tandem_queue_seconds", TANDEM, QUEUE,
+              "Waiting for the engine, its loading included, until it admitted the request."),
+    HISTOGRAM("tandem_prefill_seconds", TANDEM, PREFILL, "From admission to the first token."),
+    HISTOGRAM("tandem_decode_seconds", TANDEM, DECODE, "From the first token to the last."),
+    HISTOGRAM("tandem_request_prompt_tokens", TANDEM, PROMPT, "Prompt tokens of a request."),
+    HISTOGRAM("tandem_request_computed_prompt_tokens", TANDEM, COMPUTED,
+              "Prompt tokens of a request that were not in the prefix cache."),
+    HISTOGRAM("tandem_request_generated_tokens", TANDEM, GENERATED, "Tokens generated for a request, all choices."),
+
+    /* The model and its engine. */
+    INFO("tandem_model_info", TANDEM, model_info, "What is served; always 1."),
+    VALUE("tandem_model_ready", GAUGE, TANDEM, OWN(ready), "1 when the model's engine answers."),
+    VALUE("tandem_engine_restarts_total", COUNTER, TANDEM, OWN(restarts), "Engine processes lost."),
+    BY("tandem_memory_bytes", GAUGE, TANDEM, FORM_COUNT, "kind",
+       "Memory of the model: weights; kv_pool, of which kv_referenced is held by running sequences and kv_cached kept "
+       "for "
+       "prefix hits; scratch of a step; engine_resident, of the engine's process, mapped weights and used KV included.",
+       {"weights", ENGINE("weights_size")}, {"kv_pool", ENGINE("kv_size")}, {"kv_referenced", OWN(kv_referenced_size)},
+       {"kv_cached", OWN(kv_cached_size)}, {"scratch", ENGINE("scratch_size")},
+       {"engine_resident", ENGINE("resident_size")}),
+    BY("tandem_engine_steps_total", COUNTER, TANDEM, FORM_COUNT, "phase", "Forward passes, by what they held.",
+       {"decode", ENGINE("steps_decode")}, {"prefill", ENGINE("steps_prefill")}, {"mixed", ENGINE("steps_mixed")}),
+    BY("tandem_engine_step_seconds_total", COUNTER, TANDEM, FORM_SECONDS, "phase", "Time in steps, by what they held.",
+       {"decode", ENGINE("step_decode_ns")}, {"prefill", ENGINE("step_prefill_ns")},
+       {"mixed", ENGINE("step_mixed_ns")}),
+    ROWS("tandem_rows_per_step", TANDEM, rows_per_step, "Rows of a forward pass.", {NULL, ENGINE("rows_decode")},
+         {NULL, ENGINE("rows_prefill")}),
+    ROWS("tandem_sampled_rows_per_step", TANDEM, seqs_per_step, "Sequences that got a token in a step.",
+         {NULL, ENGINE("generated_tokens")}),
+
+    /* The names and meanings of vLLM's engine, for dashboards and gateways that look for them. */
+    VALUE("vllm:num_requests_running", GAUGE, VLLM, OWN(running), "Requests that the engine works on."),
+    VALUE("vllm:num_requests_waiting", GAUGE, VLLM, OWN(waiting),
+          "Requests that wait for the engine, preempted ones too."),
+    DOUBLE("vllm:kv_cache_usage_perc", VLLM, OWN(kv_usage),
+           "Share of the KV pages that running sequences hold, 0 to 1."),
+    VALUE("vllm:prefix_cache_queries_total", COUNTER, VLLM, ENGINE("queried_tokens"),
+          "Prompt tokens looked up in the prefix cache."),
+    VALUE("vllm:prefix_cache_hits_total", COUNTER, VLLM, ENGINE("cached_tokens"), "Of them, found."),
+    VALUE("vllm:num_preemptions_total", COUNTER, VLLM, ENGINE("preemptions"), "Sequences preempted."),
+    VALUE("vllm:prompt_tokens_total", COUNTER, VLLM, OWN(prompt_tokens), "Prompt tokens, cached ones included."),
+    VALUE("vllm:prompt_tokens_cached_total", COUNTER, VLLM, OWN(cached_tokens), "Prompt tokens from the prefix cache."),
+    BY("vllm:prompt_tokens_by_source_total", COUNTER, VLLM, FORM_COUNT, "source",
+       "Prompt tokens by where they came from.", {"local_compute", OWN(computed_tokens)},
+       {"local_cache_hit", OWN(cached_tokens)}),
+    VALUE("vllm:generation_tokens_total", COUNTER, VLLM, OWN(generated_tokens), "Tokens generated."),
+    BY("vllm:request_success_total", COUNTER, VLLM, FORM_COUNT, "finished_reason", "Requests finished, by reason.",
+       {"stop", OWN(finished[FINISH_STOP])}, {"length", OWN(finished[FINISH_LENGTH])},
+       {"abort", OWN(finished[FINISH_CANCELLED])}, {"error", OWN(finished[FINISH_ERROR])}),
+    ROWS("vllm:iteration_tokens_total", VLLM, rows_per_step, "Tokens of an engine step.", {NULL, ENGINE("rows_decode")},
+         {NULL, ENGINE("rows_prefill")}),
+    HISTOGRAM("vllm:request_prompt_tokens", VLLM, PROMPT, "Prompt tokens of a request."),
+    HISTOGRAM("vllm:request_prefill_kv_computed_tokens", VLLM, COMPUTED,
+              "Prompt tokens of a request that were computed."),
+    HISTOGRAM("vllm:request_generation_tokens", VLLM, GENERATED, "Tokens generated for a request."),
+    HISTOGRAM("vllm:request_max_num_generation_tokens", VLLM, LONGEST, "Tokens of a request's longest choice."),
+    HISTOGRAM("vllm:request_params_n", VLLM, CHOICES, "The parameter n of requests."),
+    HISTOGRAM("vllm:request_params_max_tokens", VLLM, MAX_TOKENS, "The parameter max_tokens of requests that gave it."),
+    HISTOGRAM("vllm:time_to_first_token_seconds", VLLM, TTFT, "Time to the first token."),
+    HISTOGRAM("vllm:inter_token_latency_seconds", VLLM, INTER_TOKEN, "Time between tokens."),
+    HISTOGRAM("vllm:request_time_per_output_token_seconds", VLLM, PER_TOKEN, "Mean time per token of a request."),
+    HISTOGRAM("vllm:e2e_request_latency_seconds", VLLM, E2E, "Time of a request from its arrival to its end."),
+    HISTOGRAM("vllm:request_queue_time_seconds", VLLM, QUEUE, "Time of a request in the queue."),
+    HISTOGRAM("vllm:request_inference_time_seconds", VLLM, INFERENCE,
+              "Time of a request from admission to its last token."),
+    HISTOGRAM("vllm:request_prefill_time_seconds", VLLM, PREFILL,
+              "Time of a request from admission to its first token."),
+    HISTOGRAM("vllm:request_decode_time_seconds", VLLM, DECODE, "Time of a request from its first token to its last."),
+    VALUE("vllm:spec_decode_num_drafts_total", COUNTER, VLLM, ENGINE("spec_drafts"), "Drafts made."),
+    VALUE("vllm:spec_decode_num_draft_tokens_total", COUNTER, VLLM, ENGINE("spec_draft_tokens"), "Tokens drafted."),
+    VALUE("vllm:spec_decode_num_accepted_tokens_total", COUNTER, VLLM, ENGINE("spec_accepted_tokens"),
+          "Drafted tokens that the model agreed with."),
+    INFO("vllm:cache_config_info", VLLM, cache_config, "Size and kind of the KV cache; always 1."),
+
+    /* The HTTP server and the gateway's process. */
+    VALUE("tandem_http_connections_open", GAUGE, NO, SERVER(http.connections_open), "Connections open now."),
+    VALUE("tandem_http_connections_total", COUNTER, NO, SERVER(http.connections), "Connections accepted."),
+    VALUE("tandem_http_requests_total", COUNTER, NO, SERVER(http.requests), "HTTP requests read."),
+    BY("tandem_http_replies_total", COUNTER, NO, FORM_COUNT, "status",
+       "HTTP replies, by the first digit of their status.", {"2xx", SERVER(http.replies[2])},
+       {"3xx", SERVER(http.replies[3])}, {"4xx", SERVER(http.replies[4])}, {"5xx", SERVER(http.replies[5])}),
+    VALUE("tandem_http_received_bytes_total", COUNTER, NO, SERVER(http.bytes_in), "Bytes read."),
+    VALUE("tandem_http_sent_bytes_total", COUNTER, NO, SERVER(http.bytes_out), "Bytes written."),
+    VALUE("tandem_http_parse_errors_total", COUNTER, NO, SERVER(http.parse_errors),
+          "Requests refused by the HTTP parser."),
+    VALUE("tandem_http_timeouts_total", COUNTER, NO, SERVER(http.timeouts), "Connections closed by a time-out."),
+    BY("process_cpu_seconds_total", COUNTER, NO, FORM_SECONDS, NULL, "Processor time of the gateway.",
+       {NULL, SERVER(cpu_ns)}),
+    BY("process_start_time_seconds", GAUGE, NO, FORM_SECONDS, NULL, "When the gateway started, in seconds since 1970.",
+       {NULL, SERVER(start_ns)}),
+    VALUE("process_resident_memory_bytes", GAUGE, NO, SERVER(resident_size), "Resident memory of the gateway."),
+    VALUE("process_open_fds", GAUGE, NO, SERVER(open_descriptors), "Open descriptors of the gateway."),
+};
+const int metrics__n_families = (int)ARRAY_LEN(metrics__families);
+
+/* ---- the engine's statistics ---- */
+
+static const size_t gauges[] = {
+#define X(name) offsetof(struct engine_stats, name),
+    ENGINE_STATS_GAUGES(X)
+#undef X
+};
+
+const struct metrics_field metrics__fields[] = {
+#define X(name, help) {#name, help ".", offsetof(struct engine_stats, name)},
+    ENGINE_STATS_TABLE(X)
+#undef X
+};
+const int metrics__n_fields = (int)ARRAY_LEN(metrics__fields);
+
+const struct metrics_field *metrics__field(const char *name)
+{
+    for (int i = 0; i < metrics__n_fields; i++) {
+        if (strcmp(metrics__fields[i].name, name) == 0) {
+            return &metrics__fields[i];
+        }
+    }
+    return NULL;
+}
+
+bool metrics__is_gauge(const struct metrics_field *f)
+{
+    for (size_t i = 0; i < ARRAY_LEN(gauges); i++) {
+        if (gauges[i] == f->at) {
+            return true;
+        }
+    }
+    return false;
+}

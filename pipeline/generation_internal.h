@@ -1,0 +1,51 @@
+/* Shared by generation.c and generation_status.c only. */
+#ifndef TANDEM_PIPELINE_GENERATION_INTERNAL_H
+#define TANDEM_PIPELINE_GENERATION_INTERNAL_H
+
+#include "pipeline/choice.h"
+#include "pipeline/pipeline_internal.h"
+
+struct prompt_state { /* one job */
+    struct job_route route;
+    bool routed;               /* the engine knows the job */
+    uint32_t n_cached, n_done; /* prompt tokens from the cache; prefilled, those included */
+    bool admitted, answered;   /* the engine has begun with it; a token has come */
+    bool progress_pending;
+    struct choice_token *scores; /* [n_prompt] logprobs of the prompt, when asked for */
+    uint32_t n_scores;           /* positions scored so far: [1, n_scores) */
+    bool scores_taken;
+    uint32_t n_running; /* choices that have not finished */
+    uint32_t *order;    /* [n] choices to give out, best first; all of them unless best_of */
+    bool ordered;
+    struct buf echo; /* text of the prompt, once needed */
+    size_t echo_chars;
+};
+
+struct generation {
+    struct pipeline *pipeline;
+    struct gen_request *request;
+    void (*on_ready)(void *arg);
+    void *arg;
+    struct generation *prev, *next;
+
+    struct prompt_state *prompts; /* [n_jobs] */
+    struct choice *choices;       /* [n_jobs * best_of] */
+    size_t n_choices;
+    size_t cursor;      /* choice to look at next: streams take turns */
+    bool failed, ended; /* ended: DONE or ERROR was taken */
+    struct error error;
+
+    struct gen_clock clock;
+    uint64_t n_preemptions;
+    bool observed_end;
+    struct gen_token *tokens; /* scratch of the event at hand */
+    size_t cap_tokens;
+    struct gen_top *tops;
+    size_t cap_tops;
+};
+
+/* Tokens so far, of all prompts and choices. */
+void generation__usage(const struct generation *g, struct gen_usage *usage);
+bool generation__finished(const struct generation *g); /* every choice has ended */
+
+#endif

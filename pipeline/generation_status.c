@@ -1,0 +1,73 @@
+/* What a generation says of itself while it runs. */
+#include "pipeline/generation_internal.h"
+
+const struct gen_request *generation_request(const struct generation *g)
+{
+    return g->request;
+}
+
+void generation_timings(const struct generation *g, int64_t now_us, struct gen_timings *timings,
+                        struct gen_usage *usage)
+{
+    *timings = gen_clock_read(&g->clock, now_us);
+    generation__usage(g, usage);
+}
+
+const char *gen_phase_name(enum gen_phase phase)
+{
+    static const char *const names[GEN_PHASE_COUNT] = {"queued", "prefill", "decode", "preempted", "ended"};
+    return names[phase];
+}
+
+/* Does none of its choices run, because each that has not ended was preempted? */
+static bool all_preempted(const struct generation *g)
+{
+    size_t n_preempted = 0;
+    for (size_t i = 0; i < g->n_choices; i++) {
+        if (g->choices[i].finish == FINISH_NONE && !g->choices[i].preempted) {
+            return false;
+        }
+        n_preempted += g->choices[i].finish == FINISH_NONE;
+    }
+    return n_preempted > 0;
+}
+
+enum gen_phase generation_phase(const struct generation *g)
+{
+    if (g->failed || generation__finished(g)) {
+        return GEN_ENDED;
+    }
+    if (g->clock.admitted_us == 0) {
+        return GEN_QUEUED;
+    }
+    if (g->n_preemptions && all_preempted(g)) {
+        return GEN_PREEMPTED;
+    }
+    return g->clock.first_us ? GEN_DECODE : GEN_PREFILL;
+}
+
+static int64_t left_ms(const struct generation *g, int64_t now_us)
+{
+    int64_t timeout_ms = g->request->jobs[0].timeout_ms; /* all jobs have the same */
+    int64_t left = timeout_ms - (now_us - g->clock.submitted_us) / 1000;
+    return timeout_ms == 0 ? -1 : left > 0 ? left : 0;
+}
+
+void generation_status(const struct generation *g, int64_t now_us, struct gen_status *out)
+{
+    *out = (struct gen_status){
+        .phase = generation_phase(g),
+        .n_preemptions = g->n_preemptions,
+        .token_rate = gen_clock_rate(&g->clock, now_us),
+        .left_ms = left_ms(g, now_us),
+    };
+    generation_timings(g, now_us, &out->timings, &out->usage);
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        out->n_prefilled += g->prompts[i].n_done;
+        out->max_tokens += (uint64_t)g->request->jobs[i].max_tokens * g->request->best_of;
+    }
+    if (out->timings.prefill_us > 0) {
+        out->prompt_rate =
+            (double)(out->n_prefilled - out->usage.cached_tokens) * 1e6 / (double)out->timings.prefill_us;
+    }
+}
