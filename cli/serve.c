@@ -112,6 +112,10 @@ static void on_state(void *arg, struct served_model *m)
 static bool add_model(struct server *s, const char *path, struct error *err)
 {
     const struct options *o = s->options;
+    uint64_t disk_size;
+    if (!options_kv_disk(o, &disk_size, err)) {
+        return false;
+    }
     struct served_model_options m = {
         .model_path = path,
         .names = o->names.items,
@@ -130,6 +134,8 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .max_waiting = (uint32_t)o->max_waiting,
         .prefill_chunk = (uint32_t)o->prefill_chunk,
         .prefix_cache = o->prefix_cache,
+        .kv_disk_dir = o->kv_disk_dir,
+        .kv_disk_gb = (double)o->kv_disk_gb,
         .script_path = o->script,
         .log_level = o->log_level,
         .log_format = o->log_format,

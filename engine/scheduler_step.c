@@ -18,9 +18,10 @@
 
 #define STATS_EVERY_NS 100000000
 
+/* Nothing yet of a sequence whose hit is still being read from disk. */
 static uint32_t remaining(const struct sequence *q)
 {
-    return q->n_tokens - q->n_computed;
+    return q->load.ticket ? 0 : q->n_tokens - q->n_computed;
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b)

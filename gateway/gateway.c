@@ -187,7 +187,7 @@ struct arguments {
     const char *items[128];
     int n;
     bool full;
-    char numbers[8][24];
+    char numbers[16][24];
     int n_numbers;
 };
 
@@ -205,11 +205,19 @@ static void add(struct arguments *a, const char *flag, const char *value)
 
 static void add_number(struct arguments *a, const char *flag, uint64_t value)
 {
-    if (value && a->n_numbers < (int)ARRAY_LEN(a->numbers)) {
+    a->full = a->full || a->n_numbers == (int)ARRAY_LEN(a->numbers);
+    if (value && !a->full) {
         char *text = a->numbers[a->n_numbers++];
         snprintf(text, sizeof a->numbers[0], "%llu", (unsigned long long)value);
         add(a, flag, text);
     }
+}
+
+static void add_disk(struct arguments *a, const struct served_model_options *o, char gb[24])
+{
+    snprintf(gb, 24, "%.9g", o->kv_disk_gb);
+    add(a, "--kv-disk-dir", o->kv_disk_dir);
+    add(a, "--kv-disk-gb", o->kv_disk_dir && o->kv_disk_gb > 0 ? gb : NULL);
 }
 
 static void on_child_state(void *arg);
@@ -218,6 +226,7 @@ static bool make_child(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
     struct arguments a = {0};
+    char gb[24];
     struct engine_child_options options = {.gateway = &m->gateway->options,
                                            .name = m->names[0],
                                            .max_waiting = o->max_waiting ? o->max_waiting : 1024,
@@ -234,6 +243,7 @@ static bool make_child(struct served_model *m, struct error *err)
     add(&a, "--log-level", o->log_level);
     add(&a, "--log-format", o->log_format);
     add(&a, "--prefix-cache", o->prefix_cache ? "on" : "off");
+    add_disk(&a, o, gb);
     add_number(&a, "--threads", (uint64_t)o->n_threads);
     add_number(&a, "--max-context", o->max_context);
     add_number(&a, "--max-batch-tokens", o->max_batch_tokens);

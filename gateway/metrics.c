@@ -258,8 +258,10 @@ struct series { /* one number per model */
     size_t offset; /* of a uint64_t in struct model_metrics */
 };
 
-#define OF(member)    offsetof(struct model_metrics, member)
-#define ENGINE_GAUGES " running waiting pages_total pages_referenced pages_cached kv_size weights_size scratch_size "
+#define OF(member) offsetof(struct model_metrics, member)
+#define ENGINE_GAUGES                                                                               \
+    " running waiting pages_total pages_referenced pages_cached kv_size weights_size scratch_size " \
+    "disk_blocks disk_size disk_limit_size disk_queued "
 
 static const struct series series[] = {
     {"tandem_requests_total", "counter", "Requests accepted.", OF(started)},

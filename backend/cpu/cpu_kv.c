@@ -96,6 +96,12 @@ uint8_t *cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int he
     return g->base + (size_t)page * g->page_size + index * g->head_size;
 }
 
+void *cpu__kv_page(struct backend *base, int group, uint32_t page)
+{
+    const struct kv_group *g = &cpu__of(base)->groups[group];
+    return g->base + (size_t)page * g->page_size;
+}
+
 void cpu__kv_copy_page(struct backend *base, int group, uint32_t src, uint32_t dst, int n_tokens)
 {
     const struct kv_group *g = &cpu__of(base)->groups[group];
