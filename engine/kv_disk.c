@@ -128,6 +128,8 @@ static bool open_store(struct kv_disk *d, const struct kv_disk_options *o, struc
              d->index.n_ready, n_max, d->layout.slot_size, d->read_only ? " read_only=true" : "");
     if (d->read_only) {
         LOG_WARN("disk cache is only read: another engine writes to it", "file=\"%s\"", d->store.name);
+    } else if (d->store.n_slots == 0) {
+        LOG_WARN("disk cache has no room: its folder or file system is full", "file=\"%s\"", d->store.name);
     }
     return true;
 }

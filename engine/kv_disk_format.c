@@ -124,7 +124,7 @@ uint64_t kv_disk__slot_offset(const struct kv_disk_layout *l, uint32_t slot)
 
 uint64_t kv_disk__file_size(const struct kv_disk_layout *l, uint32_t n_slots)
 {
-    return n_slots ? kv_disk__slot_offset(l, n_slots - 1) + l->slot_size : KV_DISK_FILE_HEAD;
+    return n_slots ? kv_disk__slot_offset(l, n_slots - 1) + l->slot_size : 0;
 }
 
 uint32_t kv_disk__slots_in(const struct kv_disk_layout *l, uint64_t file_size)

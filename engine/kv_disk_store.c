@@ -185,8 +185,8 @@ static uint64_t make_room(const struct kv_disk_store *s, uint64_t wanted)
 
 /* ---- the store ---- */
 
-/* Anything but the head that is expected: a file of a version that had the same name, or one that a crash left behind
- * before it had a head. */
+/* The head is the one expected, or nothing in the file counts: it is of a version that had the same name, or a crash
+ * left it behind before it had a head. It gets one with its first slots. */
 static bool has_head(const struct kv_disk_store *s)
 {
     uint8_t wanted[KV_DISK_FILE_HEAD], found[KV_DISK_FILE_HEAD];
@@ -198,7 +198,7 @@ static bool write_head(const struct kv_disk_store *s)
 {
     uint8_t head[KV_DISK_FILE_HEAD];
     kv_disk__put_file_head(s->layout, head);
-    return ftruncate(s->fd, 0) == 0 && file_write_at(s->fd, 0, head, sizeof head);
+    return file_write_at(s->fd, 0, head, sizeof head);
 }
 
 /* Slots that the file has, cut to whole ones and to what the folder's limit leaves. */
@@ -208,7 +208,7 @@ static bool fit(struct kv_disk_store *s, struct error *err)
     if (fstat(s->fd, &st) != 0) {
         return failed(err, "looked at", s->name);
     }
-    uint64_t size = (uint64_t)st.st_size;
+    uint64_t size = has_head(s) ? (uint64_t)st.st_size : 0;
     if (s->read_only) {
         s->n_slots = kv_disk__slots_in(s->layout, size);
         return true;
@@ -225,16 +225,9 @@ static bool open_locked(struct kv_disk_store *s, struct error *err)
     if (s->fd < 0) {
         return failed(err, "opened", s->name);
     }
-    switch (file_lock(s->fd)) {
-    case FILE_LOCKED:
-        return has_head(s) || write_head(s) || failed(err, "written", s->name);
-    case FILE_NO_LOCKS:
-        return failed(err, "locked", s->name);
-    case FILE_BUSY:
-        break;
-    }
-    s->read_only = true;
-    return has_head(s) || error_set(err, ERR_FORMAT, "The file '%s' is in use and not what it should be.", s->name);
+    enum file_lock got = file_lock(s->fd);
+    s->read_only = got == FILE_BUSY;
+    return got != FILE_NO_LOCKS || failed(err, "locked", s->name);
 }
 
 /* Others hold it for milliseconds, unless they were stopped in the middle. */
@@ -312,7 +305,7 @@ static void grow_locked(struct kv_disk_store *s)
     if (n <= s->n_slots) {
         return;
     }
-    if (file_reserve(s->fd, size, kv_disk__file_size(s->layout, n))) {
+    if (file_reserve(s->fd, size, kv_disk__file_size(s->layout, n)) && (size > 0 || write_head(s))) {
         s->n_slots = n;
     } else {
         LOG_WARN("the disk cache cannot grow", "file=\"%s\" blocks=%u error=\"%s\"", s->name, s->n_slots,
@@ -332,5 +325,5 @@ void kv_disk__store_grow(struct kv_disk_store *s)
 bool kv_disk__store_clear(struct kv_disk_store *s)
 {
     s->n_slots = 0;
-    return ftruncate(s->fd, KV_DISK_FILE_HEAD) == 0;
+    return ftruncate(s->fd, 0) == 0;
 }

@@ -21,6 +21,7 @@ struct engine_config {
     uint32_t max_sequences, max_batch_tokens, max_waiting;
     uint32_t prefill_chunk; /* rows of one prompt in a step; 0: as the budget allows */
     bool prefix_cache, test_hooks;
+    bool disk_always;       /* tests: what is on disk is read, whatever it costs */
     struct sha256 root;     /* of all keys: model, KV type */
     const int32_t *eog_ids; /* [n_eog_ids] */
     uint32_t n_eog_ids;

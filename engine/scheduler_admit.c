@@ -125,6 +125,8 @@ static void start(struct scheduler *s, struct sequence *q)
     }
     if (!q->load.ticket) {
         scheduler__note_started(s, q);
+    } else if (q->load.n_left == 0) { /* only who follows whom had to be known from the disk */
+        scheduler__finish_load(s, q);
     }
 }
 

@@ -109,7 +109,7 @@ static uint8_t missing_groups(const struct scheduler *s, const struct sequence *
 static bool pays(struct scheduler *s, struct sequence *q, uint32_t n_read, uint32_t n_tokens)
 {
     double reading = s->costs.block_ns * (s->n_unread + n_read), computing = s->costs.token_ns * n_tokens;
-    if (computing == 0 || reading <= computing) {
+    if (computing == 0 || reading <= computing || s->config->disk_always) {
         return true;
     }
     q->no_load = true;
@@ -124,10 +124,13 @@ uint32_t scheduler__plan_load(struct scheduler *s, struct sequence *q, uint32_t 
         return 0;
     }
     uint32_t n_read = 0, n = prefix_match_with(s->cache, q->keys, q->n_keys, is_on_disk, s->disk).n_blocks;
-    for (uint32_t i = 0; i < n && n > n_in_memory; i++) {
+    if (n <= n_in_memory) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < n; i++) {
         n_read += missing_groups(s, q, i, n) != 0;
     }
-    return n_read && pays(s, q, n_read, (n - n_in_memory) * page_tokens(s)) ? n : 0;
+    return pays(s, q, n_read, (n - n_in_memory) * page_tokens(s)) ? n : 0;
 }
 
 /* ---- reading ---- */
@@ -201,7 +204,7 @@ bool scheduler__begin_load(struct scheduler *s, struct sequence *q, uint32_t n_b
         scheduler__release_pages(s, q);
         return false;
     }
-    while (!groups[first]) {
+    while (first < n_blocks && !groups[first]) {
         first++;
     }
     q->n_inserted = first;
@@ -228,7 +231,7 @@ void scheduler__end_load(struct scheduler *s, struct sequence *q)
     }
 }
 
-static void finish(struct scheduler *s, struct sequence *q)
+void scheduler__finish_load(struct scheduler *s, struct sequence *q)
 {
     uint32_t n_read = q->load.n_read;
     scheduler__end_load(s, q);
@@ -255,7 +258,7 @@ static bool too_slow(const struct scheduler *s, const struct sequence *q, int64_
 {
     double computing = s->costs.token_ns * q->load.n_left * page_tokens(s);
     double silent = (double)(now_ns - q->load.last_ns), spent = (double)(now_ns - q->load.start_ns);
-    if (computing == 0) {
+    if (computing == 0 || s->config->disk_always) {
         return false;
     }
     bool slow = q->load.n_read >= PACE_BLOCKS && spent / q->load.n_read * q->load.n_left > computing;
@@ -327,7 +330,7 @@ void scheduler__poll_disk(struct scheduler *s)
             continue;
         }
         if (q->load.n_left == 0) {
-            finish(s, q);
+            scheduler__finish_load(s, q);
         } else if (q->load.failed || too_slow(s, q, clock_ns())) {
             abandon(s, q);
         } else {

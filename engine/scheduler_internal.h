@@ -122,7 +122,8 @@ void scheduler__poll_disk(struct scheduler *s); /* what was read and what it cos
 uint32_t scheduler__plan_load(struct scheduler *s, struct sequence *q, uint32_t n_in_memory);
 /* Takes that hit: pages in memory, and others that are about to be read. False: no room; nothing is taken. */
 bool scheduler__begin_load(struct scheduler *s, struct sequence *q, uint32_t n_blocks);
-void scheduler__end_load(struct scheduler *s, struct sequence *q); /* whatever is still to come is not wanted */
+void scheduler__finish_load(struct scheduler *s, struct sequence *q); /* nothing is left to be read */
+void scheduler__end_load(struct scheduler *s, struct sequence *q);    /* whatever is still to come is not wanted */
 void scheduler__offer_to_disk(struct scheduler *s, struct sequence *q, uint32_t block);
 void scheduler__leave_on_disk(struct scheduler *s, struct sequence *q); /* before its pages are released */
 void scheduler__read_ahead(struct scheduler *s);                        /* for those that wait in the queue */
