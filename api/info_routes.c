@@ -164,6 +164,26 @@ static void put_engine(struct json_writer *w, struct served_model *m)
     json_end_object(w);
 }
 
+static void put_warm(struct json_writer *w, const struct warmer *warmer)
+{
+    json_key(w, "warm_prompts");
+    if (!warmer) {
+        json_put_null(w);
+        return;
+    }
+    struct warmer_status s = warmer_status(warmer);
+    json_begin_object(w);
+    put_field_uint(w, "prompts", s.n);
+    put_field_uint(w, "cached", s.n_done);
+    put_field_uint(w, "left_out", s.n_left_out);
+    put_field_uint(w, "tokens", s.n_tokens);
+    put_field_uint(w, "computed_tokens", s.n_computed);
+    put_field_uint(w, "rounds", s.n_rounds);
+    json_key(w, "running");
+    json_put_bool(w, s.running);
+    json_end_object(w);
+}
+
 static void put_latency(struct json_writer *w, const char *key, struct metrics_latency l)
 {
     json_key(w, key);
@@ -195,6 +215,7 @@ static void put_served_model(struct app *a, struct json_writer *w, struct served
     json_key(w, "failure");
     json_put_cstr(w, served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
     put_engine(w, m);
+    put_warm(w, served_model_warmer(m));
     put_latency(w, "ttft", metrics_ttft(gateway_metrics(a->gateway), served_model_metrics(m)));
     put_latency(w, "inter_token", metrics_inter_token(gateway_metrics(a->gateway), served_model_metrics(m)));
     json_key(w, "requests");

@@ -37,6 +37,8 @@ struct options {
     bool prefix_cache;
     const char *kv_disk_dir;
     float kv_disk_gb;
+    const char *warm_prompts;
+    bool warm_wait;
     /* server */
     struct option_list listen;
     const char *host;

@@ -9,6 +9,7 @@
 
 #include "base/loop.h"
 #include "gateway/metrics.h"
+#include "gateway/warm.h"
 #include "model/model.h"
 #include "pipeline/generation.h"
 
@@ -46,6 +47,8 @@ struct served_model_options {
     bool prefix_cache;
     const char *kv_disk_dir; /* NULL: none */
     double kv_disk_gb;       /* 0: the engine's default */
+    const struct warm_list *warm; /* NULL: none; outlives the gateway */
+    bool warm_wait;               /* gateway_ready waits for the first time that they are all cached */
     const char *script_path;
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
     struct sampling default_sampling;
@@ -93,6 +96,7 @@ int64_t served_model_created_s(const struct served_model *m); /* when its file w
 int served_model_restarts(const struct served_model *m);
 int served_model_pid(const struct served_model *m);     /* of its engine; 0: none runs */
 void served_model_clear_cache(struct served_model *m);  /* drops the prefix cache's unreferenced pages */
+const struct warmer *served_model_warmer(const struct served_model *m); /* NULL: no warm prompts */
 int served_model_metrics(const struct served_model *m); /* its index in the metrics */
 
 #endif
