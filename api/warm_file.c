@@ -60,9 +60,9 @@ static bool decode(const struct json *v, struct warm_list *list, struct error *e
         return false;
     }
     bool has_text = p->text.len > 0;
-    return has_text != (p->messages != NULL) ||
-           error_set(err, ERR_INVALID, has_text ? "'messages' and 'prompt' exclude each other."
-                                                : "One of 'messages' and 'prompt' is needed.");
+    return has_text != (p->messages != NULL) || error_set(err, ERR_INVALID,
+                                                          has_text ? "'messages' and 'prompt' exclude each other."
+                                                                   : "One of 'messages' and 'prompt' is needed.");
 }
 
 static void free_json(void *root)
@@ -115,7 +115,8 @@ static bool bad_line(struct str line, int number, struct error *err)
         buf_putc(&text, '\n');
     }
     buf_append(&text, line);
-    struct json *root = text.failed ? NULL : json_parse_bounded(buf_view(&text), LIMIT_JSON_DEPTH, LIMIT_WARM_VALUES, err);
+    struct json *root =
+        text.failed ? NULL : json_parse_bounded(buf_view(&text), LIMIT_JSON_DEPTH, LIMIT_WARM_VALUES, err);
     json_free(root);
     buf_release(&text);
     return false;

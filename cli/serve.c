@@ -122,7 +122,8 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         return error_set(err, ERR_INVALID, "--warm-wait waits for the prompts of --warm-prompts: name their file.");
     }
     if (o->warm_prompts && !o->prefix_cache) {
-        return error_set(err, ERR_INVALID, "--warm-prompts needs the prefix cache, which --prefix-cache off leaves out.");
+        return error_set(err, ERR_INVALID,
+                         "--warm-prompts needs the prefix cache, which --prefix-cache off leaves out.");
     }
     struct served_model_options m = {
         .model_path = path,

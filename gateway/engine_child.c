@@ -55,8 +55,8 @@ struct engine_child {
     struct event_inbox inbox;
     struct engine_event lost;
     bool lost_pending;
-    bool fatal;    /* it said itself that it cannot start */
-    bool given_up; /* what it still says is not read */
+    bool fatal;       /* it said itself that it cannot start */
+    bool given_up;    /* what it still says is not read */
     bool clear_cache; /* asked for while no engine could hear it */
 
     struct waiting_jobs waiting;

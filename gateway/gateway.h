@@ -45,8 +45,8 @@ struct served_model_options {
     uint64_t kv_memory;           /* bytes; 0: 25% of what the system or cgroup leaves after the weights */
     uint32_t max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache;
-    const char *kv_disk_dir; /* NULL: none */
-    double kv_disk_gb;       /* 0: the engine's default */
+    const char *kv_disk_dir;      /* NULL: none */
+    double kv_disk_gb;            /* 0: the engine's default */
     const struct warm_list *warm; /* NULL: none; outlives the gateway */
     bool warm_wait;               /* gateway_ready waits for the first time that they are all cached */
     const char *script_path;
@@ -94,9 +94,9 @@ const struct engine_stats *served_model_stats(const struct served_model *m); /* 
 const struct decoder_config *served_model_config(const struct served_model *m);
 int64_t served_model_created_s(const struct served_model *m); /* when its file was last changed */
 int served_model_restarts(const struct served_model *m);
-int served_model_pid(const struct served_model *m);     /* of its engine; 0: none runs */
-void served_model_clear_cache(struct served_model *m);  /* drops the prefix cache's unreferenced pages */
+int served_model_pid(const struct served_model *m);    /* of its engine; 0: none runs */
+void served_model_clear_cache(struct served_model *m); /* drops the prefix cache's unreferenced pages */
 const struct warmer *served_model_warmer(const struct served_model *m); /* NULL: no warm prompts */
-int served_model_metrics(const struct served_model *m); /* its index in the metrics */
+int served_model_metrics(const struct served_model *m);                 /* its index in the metrics */
 
 #endif

@@ -27,10 +27,10 @@ struct warmer {
     struct warmer_options options;
     struct loop_timer *timer; /* for the next round, or to try again */
     struct warmer_status status;
-    uint64_t round;    /* rounds begun: what comes of an older one is dropped */
+    uint64_t round;      /* rounds begun: what comes of an older one is dropped */
     uint64_t max_tokens; /* of all prompts together */
-    size_t at;         /* prompt at hand, or the next */
-    bool preparing;    /* a worker reads prompts and pipeline */
+    size_t at;           /* prompt at hand, or the next */
+    bool preparing;      /* a worker reads prompts and pipeline */
     struct preparation preparation;
     struct generation *generation;
     int64_t begun_ms;
@@ -322,8 +322,8 @@ static void submit(struct warmer *w, struct gen_request *r)
     if (w->status.n_tokens + n > w->max_tokens) {
         char why[160];
         arena_free(r->arena);
-        snprintf(why, sizeof why, "Its %u tokens do not fit: warm prompts may take half of the KV pool, %llu tokens.", n,
-                 (unsigned long long)w->max_tokens);
+        snprintf(why, sizeof why, "Its %u tokens do not fit: warm prompts may take half of the KV pool, %llu tokens.",
+                 n, (unsigned long long)w->max_tokens);
         leave_out(w, why);
         next(w);
         return;

@@ -1,6 +1,6 @@
-/* Heads of a store of the disk tier. The first byte chooses: 0 slot heads as they lie in a file; otherwise the same with
- * checksums put right, which random bytes never have. Whatever is found must make an index whose books balance, before
- * and after blocks come, go and are used as the rest of the bytes says. */
+/* Heads of a store of the disk tier. The first byte chooses: 0 slot heads as they lie in a file; otherwise the same
+ * with checksums put right, which random bytes never have. Whatever is found must make an index whose books balance,
+ * before and after blocks come, go and are used as the rest of the bytes says. */
 #include "engine/kv_disk_internal.h"
 
 #include <stdlib.h>
