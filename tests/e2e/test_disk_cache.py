@@ -2,6 +2,7 @@
 two servers in one folder, limits, folders that are refused."""
 import contextlib
 import os
+import random
 import signal
 import threading
 import time
@@ -133,6 +134,7 @@ def test_kill_under_load(tiny_path, tmp_path):
         stop, wrong = threading.Event(), []
 
         def client(k):
+            rng = random.Random(k)
             with server.new_http() as http:
                 for i in range(k, 10**6, 4):
                     if stop.is_set():
@@ -141,6 +143,8 @@ def test_kill_under_load(tiny_path, tmp_path):
                         text = stream_text(server.stream(*request_of(prompts[i % 12]), http))
                         if text and not expected[i % 12]["text"].startswith(text):
                             wrong.append((i, text))
+                        new = [rng.randrange(1000, 40000) for _ in range(200)]  # so that there is always something to write
+                        stream_text(server.stream(*request_of(new, max_tokens=1), http))
         threads = [threading.Thread(target=client, args=(k,)) for k in range(4)]
         for thread in threads:
             thread.start()
