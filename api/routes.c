@@ -24,8 +24,8 @@ const struct route api__routes[] = {
      "Ends a running request by its public id; its client gets what was generated so far.", NULL, 0, api__cancel, NULL,
      NULL, NULL},
     {"DELETE", "/v1/cache",
-     "Drops the unreferenced pages of the prefix caches, of all models or of the one in `?model=`; see "
-     "OBSERVABILITY.md.",
+     "Drops what the prefix caches hold and nobody uses, in memory and on disk, of all models or of the one in "
+     "`?model=`; see OBSERVABILITY.md.",
      NULL, 0, api__clear_cache, NULL, NULL, NULL},
     {"GET", "/health", "The process is alive.", NULL, 0, api__health, NULL, NULL, NULL},
     {"GET", "/ready", "Every model is loaded and the server is not shutting down; else 503 with the reason.", NULL, 0,

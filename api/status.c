@@ -163,6 +163,26 @@ static void put_steps(struct json_writer *w, const struct engine_stats *s)
     json_end_object(w);
 }
 
+static void put_warm(struct json_writer *w, const struct warmer *warmer)
+{
+    json_key(w, "warm_prompts");
+    if (!warmer) {
+        json_put_null(w);
+        return;
+    }
+    struct warmer_status s = warmer_status(warmer);
+    json_begin_object(w);
+    put_uint(w, "prompts", s.n);
+    put_uint(w, "cached", s.n_done);
+    put_uint(w, "left_out", s.n_left_out);
+    put_uint(w, "tokens", s.n_tokens);
+    put_uint(w, "computed_tokens", s.n_computed);
+    put_uint(w, "rounds", s.n_rounds);
+    json_key(w, "running");
+    json_put_bool(w, s.running);
+    json_end_object(w);
+}
+
 static void put_quantiles(struct json_writer *w, const char *key, struct quantiles q)
 {
     json_key(w, key);
@@ -207,6 +227,7 @@ static void put_served_model(struct app *a, struct json_writer *w, struct served
     put_engine(w, m);
     put_memory(w, &totals);
     put_prefix_cache(w, &totals);
+    put_warm(w, served_model_warmer(m));
     put_steps(w, &totals);
     put_latencies(w, metrics, served_model_metrics(m));
     json_key(w, "requests");

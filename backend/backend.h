@@ -212,6 +212,9 @@ struct backend_ops {
                     size_t pool_size, struct error *err);
     void (*kv_copy_page)(struct backend *be, int group, uint32_t src, uint32_t dst,
                          int n_tokens); /* the first n_tokens positions */
+    /* Where a page lies in memory that the host may read and write between steps: kv_page_size bytes, all of its K and
+     * V and nothing else. NULL of backends that keep K and V where the host cannot reach them. */
+    void *(*kv_page)(struct backend *be, int group, uint32_t page);
     /* Nobody needs the page's contents any more: it is neither referenced nor cached. NULL where that frees nothing. */
     void (*kv_free_page)(struct backend *be, int group, uint32_t page);
 

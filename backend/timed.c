@@ -177,6 +177,11 @@ static void kv_copy_page(struct backend *be, int group, uint32_t src, uint32_t d
     inner_of(be)->ops->kv_copy_page(inner_of(be), group, src, dst, n_tokens);
 }
 
+static void *kv_page(struct backend *be, int group, uint32_t page)
+{
+    return inner_of(be)->ops->kv_page(inner_of(be), group, page);
+}
+
 static void kv_free_page(struct backend *be, int group, uint32_t page)
 {
     inner_of(be)->ops->kv_free_page(inner_of(be), group, page);
@@ -217,8 +222,8 @@ static size_t scratch_size(const struct backend *be)
     return inner_of(be)->ops->scratch_size(inner_of(be));
 }
 
-/* name, the two flags, 31 functions: a new op needs its place below, and among the timed ones. */
-_Static_assert(sizeof(struct backend_ops) == 33 * sizeof(void *), "every op is forwarded");
+/* name, the two flags, 32 functions: a new op needs its place below, and among the timed ones. */
+_Static_assert(sizeof(struct backend_ops) == 34 * sizeof(void *), "every op is forwarded");
 
 /* What the inner backend lacks, this one lacks too. */
 static struct backend_ops ops_over(const struct backend_ops *inner)
@@ -236,6 +241,7 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .kv_page_size = kv_page_size,
         .kv_bind = kv_bind,
         .kv_copy_page = kv_copy_page,
+        .kv_page = inner->kv_page ? kv_page : NULL,
         .kv_free_page = inner->kv_free_page ? kv_free_page : NULL,
         .step_begin = step_begin,
         .step_end = step_end,

@@ -28,6 +28,11 @@
 #define LIMIT_PROMPTS       64 /* prompts of one completion request */
 #define LIMIT_REQUEST_ARENA MIB(256)
 
+/* warm prompts */
+#define LIMIT_WARM_FILE    MIB(16)
+#define LIMIT_WARM_PROMPTS 256
+#define LIMIT_WARM_VALUES  (1u << 20) /* JSON values of the file, or of one line of it */
+
 /* models */
 #define LIMIT_GGUF_KEYS        65536
 #define LIMIT_GGUF_TENSORS     65536

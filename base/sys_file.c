@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static bool open_regular(const char *path, int *fd, size_t *size, struct error *err)
@@ -168,4 +170,68 @@ bool dir_make(const char *path, struct error *err)
         }
     }
     return dir_exists(path) || error_set(err, ERR_IO, "'%s' is not a folder.", path);
+}
+
+/* ---- parts of open files ---- */
+
+bool file_read_at(int fd, uint64_t offset, void *out, size_t size)
+{
+    char *to = out;
+    while (size > 0) {
+        ssize_t n = pread(fd, to, size, (off_t)offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            errno = n == 0 ? ENODATA : errno;
+            return false;
+        }
+        to += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+bool file_write_at(int fd, uint64_t offset, const void *data, size_t size)
+{
+    const char *from = data;
+    while (size > 0) {
+        ssize_t n = pwrite(fd, from, size, (off_t)offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            errno = n == 0 ? EIO : errno;
+            return false;
+        }
+        from += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+enum file_lock file_lock(int fd)
+{
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        return FILE_LOCKED;
+    }
+    return errno == EWOULDBLOCK ? FILE_BUSY : FILE_NO_LOCKS;
+}
+
+void file_unlock(int fd)
+{
+    flock(fd, LOCK_UN);
+}
+
+bool file_space(int fd, struct file_space *out)
+{
+    struct statvfs st;
+    if (fstatvfs(fd, &st) != 0) {
+        return false;
+    }
+    *out = (struct file_space){.total = (uint64_t)st.f_frsize * st.f_blocks,
+                               .available = (uint64_t)st.f_frsize * st.f_bavail};
+    return true;
 }

@@ -22,6 +22,25 @@ NODISCARD bool file_write_atomic(const char *path, struct str content,
 bool file_exists(const char *path);
 bool dir_exists(const char *path);
 NODISCARD bool dir_make(const char *path, struct error *err); /* with parents; fine when it exists */
+/* The whole of size bytes at offset, whatever signals come between. False: errno says why; ENODATA: the file ends
+ * before them. */
+NODISCARD bool file_read_at(int fd, uint64_t offset, void *out, size_t size);
+NODISCARD bool file_write_at(int fd, uint64_t offset, const void *data, size_t size);
+
+/* An exclusive lock on an open file, held until it is closed or the process ends, however that happens. */
+enum file_lock { FILE_LOCKED, FILE_BUSY /* somebody else has it */, FILE_NO_LOCKS /* errno says why */ };
+enum file_lock file_lock(int fd); /* never waits */
+void file_unlock(int fd);
+
+struct file_space { /* of the file system that holds an open file, in bytes */
+    uint64_t total, available;
+};
+bool file_space(int fd, struct file_space *out);            /* false: it does not say */
+void file_prefetch(int fd, uint64_t offset, uint64_t size); /* advice: these bytes will be read soon */
+/* Makes a file of `from` bytes `size` bytes long and, where the file system can, sets blocks aside for what is new, so
+ * that writing there does not run out of space. False: errno says why (ENOSPC). */
+NODISCARD bool file_reserve(int fd, uint64_t from, uint64_t size);
+
 bool sys_cache_dir(char *out,
                    size_t size); /* "$XDG_CACHE_HOME/tandem", "$HOME/.cache/tandem" or "~/Library/Caches/tandem" */
 bool sys_self_path(char *out, size_t size); /* path of the running program */

@@ -1,5 +1,8 @@
+#define _GNU_SOURCE
 #include "base/sys_file.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -28,4 +31,18 @@ bool sys_self_path(char *out, size_t size)
         snprintf(out, size, "/proc/self/exe");
     }
     return true;
+}
+
+void file_prefetch(int fd, uint64_t offset, uint64_t size)
+{
+    posix_fadvise(fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+}
+
+/* Not posix_fallocate, which writes zeros where the file system cannot set blocks aside. */
+bool file_reserve(int fd, uint64_t from, uint64_t size)
+{
+    if (size <= from || fallocate(fd, 0, (off_t)from, (off_t)(size - from)) == 0) {
+        return true;
+    }
+    return (errno == EOPNOTSUPP || errno == ENOSYS) && ftruncate(fd, (off_t)size) == 0;
 }

@@ -17,7 +17,8 @@ int command_engine(const struct options *o)
         return command_fail(&err);
     }
     struct backend_words words = options_backend(o);
-    if (!backend_options_parse(&words, &e->backend, &err) || !kv_type_parse(o->kv_type, &e->kv_type, &err)) {
+    if (!backend_options_parse(&words, &e->backend, &err) || !kv_type_parse(o->kv_type, &e->kv_type, &err) ||
+        !options_kv_disk(o, &e->kv_disk_size, &err)) {
         return command_fail(&err);
     }
     e->model_path = o->model;
@@ -32,6 +33,7 @@ int command_engine(const struct options *o)
     e->max_waiting = (uint32_t)o->max_waiting;
     e->prefill_chunk = (uint32_t)o->prefill_chunk;
     e->prefix_cache = o->prefix_cache;
+    e->kv_disk_dir = o->kv_disk_dir;
     e->script_path = o->script;
     e->build = tandem_build();
     return engine_process_run(&p);

@@ -23,6 +23,8 @@ struct option {
     const char *help;
 };
 
+#define KV_DISK_DEFAULT_GB 10
+
 #define AT(member)    offsetof(struct options, member)
 #define S             COMMAND_SERVE
 #define R             COMMAND_RUN
@@ -88,6 +90,14 @@ static const struct option table[] = {
      "memory for KV pages; 0: a quarter of what is left"},
     {"kv-type", OPTION_STR, S | R | I | E | B, AT(kv_type), 0, 0, "f16", "TYPE", "f32, f16 or, on the cpu backend, q8"},
     {"prefix-cache", OPTION_BOOL, S | E, AT(prefix_cache), 0, 0, "on", NULL, "reuse KV pages of equal prefixes"},
+    {"kv-disk-dir", OPTION_STR, S | R | E, AT(kv_disk_dir), 0, 0, NULL, "DIR",
+     "keep KV pages for later prefix hits in this folder too, through restarts (docs/CACHE.md)"},
+    {"kv-disk-gb", OPTION_FLOAT, S | R | E, AT(kv_disk_gb), 0, 1e6, "0", "GB",
+     "most that the folder's files may take, in GiB; 0: 10"},
+    {"warm-prompts", OPTION_STR, S, AT(warm_prompts), 0, 0, NULL, "FILE",
+     "prompts to have in the prefix cache at any time, as JSON (docs/CACHE.md)"},
+    {"warm-wait", OPTION_BOOL, S, AT(warm_wait), 0, 0, "off", NULL,
+     "be ready only when the warm prompts are in the cache for the first time"},
     {"threads", OPTION_INT, S | R | E, AT(threads), 0, 256, "0", "N", "kernel threads; 0: as many as may be used"},
     {"backend", OPTION_STR, S | R | E | B, AT(backend), 0, 0, "auto", "NAME",
      "auto, cpu or mlx; auto: mlx where it finds a GPU"},
@@ -510,6 +520,14 @@ struct backend_words options_backend(const struct options *o)
 {
     return (struct backend_words){
         .backend = o->backend, .cpu_kernels = o->cpu_kernels, .mlx_device = o->mlx_device, .mlx_type = o->mlx_type};
+}
+
+bool options_kv_disk(const struct options *o, uint64_t *size, struct error *err)
+{
+    double gb = o->kv_disk_gb > 0 ? (double)o->kv_disk_gb : KV_DISK_DEFAULT_GB;
+    *size = (uint64_t)(gb * (double)GIB(1));
+    return o->kv_disk_gb == 0 || o->kv_disk_dir ||
+           error_set(err, ERR_INVALID, "--kv-disk-gb is the limit of a folder: give --kv-disk-dir too.");
 }
 
 void options_help(enum command command, struct buf *out)

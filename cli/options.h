@@ -52,6 +52,10 @@ struct options {
     uint64_t kv_memory;
     int64_t threads, max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache;
+    const char *kv_disk_dir;
+    float kv_disk_gb;
+    const char *warm_prompts;
+    bool warm_wait;
     /* server */
     struct option_list listen;
     const char *host;
@@ -91,6 +95,9 @@ NODISCARD bool options_read_config(enum command command, struct str text, struct
                                    struct error *err);
 
 struct backend_words options_backend(const struct options *o); /* views of its strings */
+
+/* The bytes of --kv-disk-gb. INVALID: it is given and the folder is not. */
+NODISCARD bool options_kv_disk(const struct options *o, uint64_t *size, struct error *err);
 
 void options_help(enum command command, struct buf *out); /* its options, for --help */
 void options_docs(struct buf *out);                       /* docs/OPTIONS.md */

@@ -243,7 +243,8 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     struct engine_options e = engine_options_default();
     uint64_t quarter = sys_memory().available / 4;
     struct backend_words words = options_backend(o);
-    if (!backend_options_parse(&words, &e.backend, err) || !kv_type_parse(o->kv_type, &e.kv_type, err)) {
+    if (!backend_options_parse(&words, &e.backend, err) || !kv_type_parse(o->kv_type, &e.kv_type, err) ||
+        !options_kv_disk(o, &e.kv_disk_size, err)) {
         return false;
     }
     e.model_path = path;
@@ -255,6 +256,7 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     e.max_context = (uint32_t)o->max_context;
     e.max_batch_tokens = (uint32_t)o->max_batch_tokens;
     e.max_sequences = RUN_SEQUENCES;
+    e.kv_disk_dir = o->kv_disk_dir;
     e.build = tandem_build();
     e.progress = show_progress;
     struct engine *engine = engine_create(&e, err);

@@ -1,5 +1,6 @@
 /* `tandem serve`: the gateway process. */
 #include "api/app.h"
+#include "api/warm_file.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/commands.h"
@@ -18,6 +19,7 @@ struct server {
     struct loop *loop;
     struct gateway *gateway;
     struct app *app;
+    struct warm_list warm;
     uv_signal_t sigterm, sigint;
     bool stopping, announced, failed;
     int64_t started_ms;
@@ -112,6 +114,17 @@ static void on_state(void *arg, struct served_model *m)
 static bool add_model(struct server *s, const char *path, struct error *err)
 {
     const struct options *o = s->options;
+    uint64_t disk_size;
+    if (!options_kv_disk(o, &disk_size, err)) {
+        return false;
+    }
+    if (o->warm_wait && !o->warm_prompts) {
+        return error_set(err, ERR_INVALID, "--warm-wait waits for the prompts of --warm-prompts: name their file.");
+    }
+    if (o->warm_prompts && !o->prefix_cache) {
+        return error_set(err, ERR_INVALID,
+                         "--warm-prompts needs the prefix cache, which --prefix-cache off leaves out.");
+    }
     struct served_model_options m = {
         .model_path = path,
         .names = o->names.items,
@@ -130,6 +143,10 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .max_waiting = (uint32_t)o->max_waiting,
         .prefill_chunk = (uint32_t)o->prefill_chunk,
         .prefix_cache = o->prefix_cache,
+        .kv_disk_dir = o->kv_disk_dir,
+        .kv_disk_gb = (double)o->kv_disk_gb,
+        .warm = s->warm.n ? &s->warm : NULL,
+        .warm_wait = o->warm_wait,
         .script_path = o->script,
         .log_level = o->log_level,
         .log_format = o->log_format,
@@ -198,7 +215,9 @@ int command_serve(const struct options *o)
         error_set(&err, ERR_INVALID, "`tandem serve` needs a model: a path, or a name such as smollm2:135m.");
         return command_fail(&err);
     }
-    if (!model_path_resolve(o->model, path, &err) || !(s.loop = loop_create(SERVE_WORKERS, &err))) {
+    if (!model_path_resolve(o->model, path, &err) ||
+        (o->warm_prompts && !warm_file_read(o->warm_prompts, &s.warm, &err)) ||
+        !(s.loop = loop_create(SERVE_WORKERS, &err))) {
         return command_fail(&err);
     }
     watch_signal(&s, &s.sigterm, SIGTERM);
@@ -213,5 +232,6 @@ int command_serve(const struct options *o)
     }
     loop_run(s.loop);
     loop_free(s.loop);
+    warm_list_release(&s.warm);
     return s.failed ? command_fail(&s.failure) : 0;
 }

@@ -16,7 +16,7 @@
 #define BLOCKED_WAIT_MS      5    /* when requests wait but none can start (paused) */
 #define FULL_WAIT_MS         1
 
-enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_CLEAR_CACHE, COMMAND_DRAIN };
+enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_CLEAR_CACHE, COMMAND_DRAIN, COMMAND_DISK };
 
 struct command {
     enum command_kind kind;
@@ -31,6 +31,7 @@ struct engine {
     struct engine_config config;
     struct engine_info info;
     struct executor *executor;
+    struct kv_disk *disk; /* NULL: none */
     void (*release)(void *resources);
     void *resources;
     struct scheduler *scheduler;
@@ -58,10 +59,28 @@ static bool copy_eog(struct engine *e, const struct engine_config *config)
     return ids != NULL;
 }
 
+/* The tier's thread. A full queue wakes the engine by itself. */
+static void on_disk(void *arg)
+{
+    struct engine *e = arg;
+    (void)queue_push(e->commands, &(struct command){.kind = COMMAND_DISK});
+}
+
+static bool make_scheduler(struct engine *e, struct error *err)
+{
+    e->scheduler = scheduler_create(&e->config, e->executor, err);
+    if (e->scheduler && e->disk) {
+        kv_disk_on_ready(e->disk, on_disk, e);
+        scheduler_set_disk(e->scheduler, e->disk);
+    }
+    return e->scheduler != NULL;
+}
+
 struct engine *engine__assemble(const struct engine_parts *parts, struct error *err)
 {
     struct engine *e = calloc(1, sizeof *e);
     if (!e) {
+        kv_disk_free(parts->disk);
         parts->executor->ops->free(parts->executor);
         if (parts->release) {
             parts->release(parts->resources);
@@ -72,6 +91,7 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
     e->config = parts->config;
     e->info = parts->info;
     e->executor = parts->executor;
+    e->disk = parts->disk;
     e->release = parts->release;
     e->resources = parts->resources;
     e->commands = queue_create(sizeof(struct command), (size_t)e->config.max_waiting + COMMANDS_BESIDE_JOBS);
@@ -79,7 +99,7 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
     if (!ok) {
         error_set(err, ERR_NO_MEMORY, "There is no memory for an engine.");
     }
-    if (!ok || !(e->scheduler = scheduler_create(&e->config, e->executor, err))) {
+    if (!ok || !make_scheduler(e, err)) {
         engine_free(e);
         return NULL;
     }
@@ -109,6 +129,7 @@ void engine_free(struct engine *e)
     }
     drop_commands(e);
     scheduler_free(e->scheduler);
+    kv_disk_free(e->disk);
     queue_free(e->commands);
     e->executor->ops->free(e->executor);
     if (e->release) {
@@ -142,6 +163,9 @@ static void apply(struct engine *e, const struct command *c)
     case COMMAND_DRAIN:
         e->on_idle = c->on_idle;
         e->on_idle_arg = c->arg;
+        break;
+    case COMMAND_DISK: /* the step looks; an idle engine says how the figures changed */
+        e->reported_idle = false;
         break;
     }
 }

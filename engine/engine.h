@@ -32,6 +32,8 @@ struct engine_options {
     uint32_t max_waiting;      /* jobs in the queue; one more is OVERLOADED; 0: ENGINE_DEFAULT_WAITING */
     uint32_t prefill_chunk;    /* prompt tokens of one sequence in a step; 0: as many as fit */
     bool prefix_cache;         /* default true: set by engine_options_default */
+    const char *kv_disk_dir;   /* folder of the prefix cache's disk tier; NULL: none */
+    uint64_t kv_disk_size;     /* bytes that all stores in it may take */
     const char *script_path;   /* test builds: forward and sample are replaced by this script */
     const char *build;         /* goes into engine_info and the fingerprint */
     void (*progress)(void *arg, float fraction);

@@ -5,12 +5,14 @@
 
 #include "engine/engine.h"
 #include "engine/executor.h"
+#include "engine/kv_disk.h"
 #include "engine/request.h"
 
 struct engine_parts {
     struct engine_config config; /* eog_ids: copied */
     struct engine_info info;
     struct executor *executor;        /* freed by the engine, first */
+    struct kv_disk *disk;             /* likewise; may be NULL */
     void (*release)(void *resources); /* what the executor stands on; may be NULL */
     void *resources;
 };

@@ -100,13 +100,15 @@ static uint32_t or_default(uint32_t value, uint32_t fallback)
 }
 
 /* Of what K and V depend on besides the tokens. */
-static struct sha256 root_of(const struct loaded *l, enum kv_type kv_type, uint32_t n_context)
+static struct sha256 root_of(const struct loaded *l, const struct engine_options *o, uint32_t n_context)
 {
     struct sha256_ctx *ctx = sha256_create();
-    int32_t type = (int32_t)kv_type, long_angles = decoder_config_long_angles(&l->decoder, (int)n_context);
+    int32_t type = (int32_t)o->kv_type, long_angles = decoder_config_long_angles(&l->decoder, (int)n_context);
+    const char *scaling = o->rope_scaling ? o->rope_scaling : "";
     sha256_update(ctx, l->digest, sizeof l->digest);
     sha256_update(ctx, &type, sizeof type);
     sha256_update(ctx, &long_angles, sizeof long_angles);
+    sha256_update(ctx, scaling, strlen(scaling));
     struct sha256 root = sha256_finish(ctx);
     sha256_free(ctx);
     return root;
@@ -142,7 +144,7 @@ static bool choose_context(const struct loaded *l, const struct engine_options *
     uint32_t wanted = o->max_context && o->max_context < trained ? o->max_context : trained;
     uint32_t least = wanted < ENGINE_MIN_CONTEXT ? wanted : ENGINE_MIN_CONTEXT;
     c->n_context = engine__longest(c, wanted);
-    c->root = root_of(l, o->kv_type, c->n_context);
+    c->root = root_of(l, o, c->n_context);
     return c->n_context >= least ||
            error_set(
                err, ERR_INVALID,
@@ -174,19 +176,26 @@ static struct str kernel_set(const struct backend *be)
     return str_slice(all, 0, str_find_char(all, ','));
 }
 
-static void fingerprint(const struct loaded *l, const struct engine_options *o, const struct engine_config *c,
-                        char out[17])
+/* Equal identities mean equal bytes: of answers, whose fingerprint it is, and of pages. The keys of the prefix cache
+ * cover what K and V mean (the root: model, type, scaling). That is enough within one engine; on disk, pages of another
+ * build or another kernel set, which may round differently, must not be mixed with one's own. */
+static struct sha256 identity(const struct loaded *l, const struct engine_options *o, const struct engine_config *c)
 {
     struct sha256_ctx *ctx = sha256_create();
     struct sha256 root = c->root;
     struct str kernels = kernel_set(l->be);
-    char hex[2 * SHA256_SIZE + 1];
     sha256_update(ctx, o->build, strlen(o->build) + 1);
     sha256_update(ctx, kernels.ptr, kernels.len);
     sha256_update(ctx, &root, sizeof root);
     struct sha256 digest = sha256_finish(ctx);
     sha256_free(ctx);
-    sha256_hex(&digest, hex);
+    return digest;
+}
+
+static void fingerprint(const struct sha256 *digest, char out[17])
+{
+    char hex[2 * SHA256_SIZE + 1];
+    sha256_hex(digest, hex);
     memcpy(out, hex, 16);
     out[16] = '\0';
 }
@@ -206,13 +215,53 @@ static void describe(const struct loaded *l, const struct engine_options *o, con
     snprintf(info->arch, sizeof info->arch, "%s", l->decoder.arch);
     snprintf(info->backend, sizeof info->backend, "%s", l->be->ops->describe(l->be));
     memcpy(info->model_digest, l->digest, sizeof info->model_digest);
-    fingerprint(l, o, c, info->fingerprint);
+    struct sha256 digest = identity(l, o, c);
+    fingerprint(&digest, info->fingerprint);
 }
 
 static struct executor *make_executor(const struct loaded *l, const struct engine_options *o, struct error *err)
 {
     return o->script_path ? script_executor_create(o->script_path, l->tokenizer, err)
                           : executor_model_create(l->be, l->model, err);
+}
+
+/* ---- the disk tier ---- */
+
+static bool check_disk(const struct loaded *l, const struct engine_options *o, struct error *err)
+{
+    if (!o->kv_disk_dir) {
+        return true;
+    }
+    if (!o->prefix_cache) {
+        return error_set(err, ERR_INVALID,
+                         "--kv-disk-dir needs the prefix cache, which --prefix-cache off leaves out.");
+    }
+    if (o->script_path) {
+        return error_set(err, ERR_UNSUPPORTED, "--kv-disk-dir is not possible with --script, which computes no pages.");
+    }
+    return l->be->ops->kv_page ||
+           error_set(err, ERR_UNSUPPORTED,
+                     "--kv-disk-dir is not possible on the %s backend: it keeps K and V in arrays of its own, which "
+                     "cannot be written to disk and read back page by page. Leave the option out, or choose --backend "
+                     "cpu.",
+                     l->be->ops->name);
+}
+
+static bool open_disk(const struct loaded *l, const struct engine_options *o, struct engine_parts *parts,
+                      struct error *err)
+{
+    const struct engine_config *c = &parts->config;
+    if (!o->kv_disk_dir) {
+        return true;
+    }
+    struct kv_disk_options options = {.dir = o->kv_disk_dir,
+                                      .max_size = o->kv_disk_size,
+                                      .identity = identity(l, o, c),
+                                      .page_tokens = c->page_tokens,
+                                      .n_groups = c->geometry.n_groups};
+    memcpy(options.page_size, c->geometry.page_size, sizeof options.page_size);
+    parts->disk = kv_disk_create(&options, err);
+    return parts->disk || error_wrap(err, "--kv-disk-dir '%s'", o->kv_disk_dir);
 }
 
 struct engine *engine_create(const struct engine_options *options, struct error *err)
@@ -228,13 +277,14 @@ struct engine *engine_create(const struct engine_options *options, struct error 
     l->pool.fd = -1;
     o.build = o.build ? o.build : "";
     parts.resources = l;
-    bool ok = open_file(l, &o, err) && open_backend(l, &o, err);
+    bool ok = open_file(l, &o, err) && open_backend(l, &o, err) && check_disk(l, &o, err);
     if (ok) {
         configure(l, &o, &parts.config);
         ok = choose_context(l, &o, &parts.config, err) && load_model(l, &o, parts.config.n_context, err) &&
-             bind_pool(l, &o, err) && (parts.executor = make_executor(l, &o, err));
+             bind_pool(l, &o, err) && open_disk(l, &o, &parts, err) && (parts.executor = make_executor(l, &o, err));
     }
     if (!ok) {
+        kv_disk_free(parts.disk);
         release(l);
         return NULL;
     }

@@ -29,6 +29,8 @@ struct executor_ops {
     void (*copy_page)(struct executor *x, int group, uint32_t src, uint32_t dst, int n_tokens);
     void (*free)(struct executor *x);
     void (*free_page)(struct executor *x, int group, uint32_t page); /* nobody needs it any more; may be NULL */
+    /* Where the page's bytes lie, all of them and nothing else; NULL: pages are not memory of the host (backend.h) */
+    void *(*page_data)(struct executor *x, int group, uint32_t page);
 };
 
 struct executor { /* first member of every implementation */

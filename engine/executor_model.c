@@ -58,12 +58,23 @@ static void free_page(struct executor *x, int group, uint32_t page)
     }
 }
 
+static void *page_data(struct executor *x, int group, uint32_t page)
+{
+    struct model_executor *m = (struct model_executor *)x;
+    return m->be->ops->kv_page(m->be, group, page);
+}
+
 static void free_executor(struct executor *x)
 {
     free(x);
 }
 
-static const struct executor_ops ops = {run_step, read_step, copy_page, free_executor, free_page};
+static const struct executor_ops ops = {.step = run_step,
+                                        .read = read_step,
+                                        .copy_page = copy_page,
+                                        .free = free_executor,
+                                        .free_page = free_page,
+                                        .page_data = page_data};
 
 struct executor *executor_model_create(struct backend *be, struct model *m, struct error *err)
 {

@@ -189,19 +189,42 @@ static bool is_usable(const struct prefix_cache *c, uint32_t i, const uint32_t r
     return true;
 }
 
+static bool has_all(const struct prefix_cache *c, const struct node *node)
+{
+    for (int g = 0; node && g < c->options.n_groups; g++) {
+        if (node->pages[g] == KV_PAGE_NONE) {
+            return false;
+        }
+    }
+    return node != NULL;
+}
+
+static bool nowhere(const void *arg, const struct sha256 *key)
+{
+    (void)arg;
+    (void)key;
+    return false;
+}
+
 struct prefix_match prefix_match(const struct prefix_cache *c, const struct sha256 *keys, uint32_t n)
+{
+    return prefix_match_with(c, keys, n, nowhere, NULL);
+}
+
+struct prefix_match prefix_match_with(const struct prefix_cache *c, const struct sha256 *keys, uint32_t n,
+                                      bool (*has)(const void *arg, const struct sha256 *key), const void *arg)
 {
     struct prefix_match m = {0};
     uint32_t run[KV_MAX_GROUPS] = {0};
     for (uint32_t i = 0; i < n; i++) {
         const struct node *node = find(c, &keys[i]);
-        bool whole = true;
+        bool whole = true, elsewhere = !has_all(c, node) && has(arg, &keys[i]);
         for (int g = 0; g < c->options.n_groups; g++) {
-            bool here = node && node->pages[g] != KV_PAGE_NONE;
+            bool here = elsewhere || (node && node->pages[g] != KV_PAGE_NONE);
             run[g] = here ? run[g] + 1 : 0;
             whole &= here || c->options.window[g] != 0;
         }
-        if (!whole || (!c->has_full && !node)) {
+        if (!whole || (!c->has_full && !node && !elsewhere)) {
             m.expected = node && node->n_expected > 0;
             m.wait_for = i;
             break;
@@ -211,6 +234,12 @@ struct prefix_match prefix_match(const struct prefix_cache *c, const struct sha2
         }
     }
     return m;
+}
+
+uint32_t prefix_page(const struct prefix_cache *c, const struct sha256 *key, int group)
+{
+    const struct node *node = find(c, key);
+    return node ? node->pages[group] : KV_PAGE_NONE;
 }
 
 void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_blocks,

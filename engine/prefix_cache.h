@@ -39,6 +39,12 @@ struct prefix_match {
 };
 /* keys: [n] of a prompt's whole blocks, in order. */
 struct prefix_match prefix_match(const struct prefix_cache *c, const struct sha256 *keys, uint32_t n);
+/* The same with blocks that are not here but could be brought here, all groups' pages of them: has(arg, key). Such a
+ * hit needs every block of it in either place. */
+struct prefix_match prefix_match_with(const struct prefix_cache *c, const struct sha256 *keys, uint32_t n,
+                                      bool (*has)(const void *arg, const struct sha256 *key), const void *arg);
+/* The page that holds this block in a group, or KV_PAGE_NONE. */
+uint32_t prefix_page(const struct prefix_cache *c, const struct sha256 *key, int group);
 /* Takes a reference to every page of a hit of n_blocks blocks: tables[g][i], KV_PAGE_NONE where it is no longer seen.
  */
 void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_blocks,

@@ -272,6 +272,8 @@ void sequence_unload(struct sequence *q)
     }
     free(q->keys);
     free(q->tokens);
+    free(q->load.groups);
+    q->load.groups = NULL;
     q->keys = NULL;
     q->tokens = NULL;
     q->n_blocks = q->n_keys = q->cap_blocks = q->cap_tokens = 0;

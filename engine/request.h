@@ -21,6 +21,7 @@ struct engine_config {
     uint32_t max_sequences, max_batch_tokens, max_waiting;
     uint32_t prefill_chunk; /* rows of one prompt in a step; 0: as the budget allows */
     bool prefix_cache, test_hooks;
+    bool disk_always;       /* tests: what is on disk is read, whatever it costs */
     struct sha256 root;     /* of all keys: model, KV type */
     const int32_t *eog_ids; /* [n_eog_ids] */
     uint32_t n_eog_ids;
@@ -44,7 +45,18 @@ struct sequence {
     uint32_t n_blocks, n_keys, cap_blocks;
     uint32_t n_inserted;             /* blocks that were offered to the prefix cache */
     uint32_t expect_from, expect_to; /* blocks that the cache was told to expect */
-    bool waits;                      /* for the block with the key wait_key, which somebody computes */
+    struct {                         /* blocks of a hit that are being read from disk (scheduler_disk.c) */
+        uint64_t ticket;             /* of its reads; 0: nothing is being read, and the rest has no meaning */
+        uint8_t *groups;             /* [n_blocks] bit set: pages still to be read; owned */
+        uint32_t n_blocks;
+        uint32_t next, n_left; /* block to ask for next; blocks that have not come */
+        uint32_t n_read;       /* blocks that have */
+        int64_t start_ns, last_ns;
+        bool failed;
+    } load;
+    bool no_load;    /* reading failed once or was too slow: what is not in memory is computed */
+    bool read_ahead; /* what it will find on disk was announced */
+    bool waits;      /* for the block with the key wait_key, which somebody computes */
     struct sha256 wait_key;
     uint32_t n_alone; /* times it had the pool for itself and ran out of pages */
 

@@ -152,6 +152,9 @@ void scheduler_pause(struct scheduler *s, bool paused)
 void scheduler_clear_cache(struct scheduler *s)
 {
     kv_evict_all(s->kv);
+    if (s->disk) {
+        kv_disk_clear(s->disk);
+    }
 }
 
 bool scheduler_idle(const struct scheduler *s)
@@ -401,6 +404,7 @@ const struct engine_stats *scheduler_stats(struct scheduler *s)
     s->stats.pages_evicted = counts.evicted;
     s->stats.kv_size = s->config->geometry.pool_size;
     s->stats.scratch_size = s->x->scratch_size;
+    scheduler__disk_stats(s);
     return &s->stats;
 }
 

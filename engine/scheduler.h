@@ -14,6 +14,7 @@
 
 #include "engine/engine.h"
 #include "engine/executor.h"
+#include "engine/kv_disk.h"
 #include "engine/request.h"
 
 #include <stdatomic.h>
@@ -23,6 +24,8 @@ struct scheduler;
 /* config and x outlive it. */
 NODISCARD struct scheduler *scheduler_create(const struct engine_config *config, struct executor *x, struct error *err);
 void scheduler_free(struct scheduler *s); /* what is not finished ends without events */
+/* A disk tier under its prefix cache, for an executor with page_data; outlives it. Before the first request. */
+void scheduler_set_disk(struct scheduler *s, struct kv_disk *disk);
 void scheduler_set_sink(struct scheduler *s, engine_sink *sink, void *arg);
 
 void scheduler_accept(struct scheduler *s, struct request *r); /* takes r */

@@ -23,19 +23,28 @@ static bool wants_scores(const struct request *r)
     return (r->job->flags & JOB_PROMPT_LOGPROBS) && r->n_scored < r->job->n_prompt && !r->scorer;
 }
 
-/* Pages of q's tokens, of what runs already, and one more for each of those to go on with. */
-static bool has_room(const struct scheduler *s, const struct sequence *q)
+/* One more for each of those that run, to go on with. */
+bool scheduler__has_room(const struct scheduler *s, const struct sequence *q, const uint32_t more[KV_MAX_GROUPS])
 {
     uint32_t need[KV_MAX_GROUPS] = {0};
-    bool whole = q->n_blocks > 0 && q->n_computed + 1 == q->n_tokens && q->n_tokens % s->config->page_tokens == 0;
     scheduler__add_need(s, q, q->n_tokens + 1, need);
     for (uint32_t i = 0; i < s->n_running; i++) {
         scheduler__add_need(s, s->running[i], s->running[i]->n_tokens + 1, need);
     }
     for (int g = 0; g < s->n_groups; g++) {
-        need[g] += s->n_running + whole; /* whole: the copy of the hit's last page */
+        need[g] += s->n_running + more[g];
     }
     return kv_can_alloc(s->kv, need);
+}
+
+static bool has_room(const struct scheduler *s, const struct sequence *q)
+{
+    uint32_t more[KV_MAX_GROUPS] = {0};
+    bool whole = q->n_blocks > 0 && q->n_computed + 1 == q->n_tokens && q->n_tokens % s->config->page_tokens == 0;
+    for (int g = 0; g < s->n_groups; g++) {
+        more[g] = whole; /* the copy of the hit's last page */
+    }
+    return scheduler__has_room(s, q, more);
 }
 
 /* Takes the longest hit with which there is room; false: none, not even without a hit. */
@@ -84,7 +93,8 @@ static enum admission try_admit(struct scheduler *s, struct sequence *q)
             return PASSED_OVER;
         }
     }
-    if (!take_room(s, q, match.n_blocks)) {
+    uint32_t n_blocks = uses_cache && !scores ? scheduler__plan_load(s, q, match.n_blocks) : 0;
+    if (!(n_blocks && scheduler__begin_load(s, q, n_blocks)) && !take_room(s, q, match.n_blocks)) {
         return NO_ROOM;
     }
     q->scores = scores;
@@ -92,28 +102,39 @@ static enum admission try_admit(struct scheduler *s, struct sequence *q)
     return ADMITTED;
 }
 
+void scheduler__note_started(struct scheduler *s, struct sequence *q)
+{
+    struct request *r = q->request;
+    if (scheduler__uses_cache(s, r)) {
+        s->stats.cache_queries += !q->scores;
+        s->stats.queried_tokens += q->scores || r->started ? 0 : r->job->n_prompt;
+        s->stats.cache_hits += q->n_computed > 0;
+    }
+    scheduler__start(s, r, q->n_computed < r->job->n_prompt ? q->n_computed : r->job->n_prompt);
+}
+
 static void start(struct scheduler *s, struct sequence *q)
 {
     struct request *r = q->request;
-    bool uses_cache = scheduler__uses_cache(s, r);
-    uint32_t n_cached = q->n_computed < r->job->n_prompt ? q->n_computed : r->job->n_prompt;
     scheduler__dequeue(s, q);
     scheduler__run(s, q);
     if (sequence_n_output(q) == 0) {
         r->leader = q;
     }
-    if (uses_cache) {
+    if (scheduler__uses_cache(s, r)) {
         scheduler__expect_blocks(s, q);
-        s->stats.cache_queries += !q->scores;
-        s->stats.queried_tokens += q->scores || r->started ? 0 : r->job->n_prompt;
-        s->stats.cache_hits += q->n_computed > 0;
     }
-    scheduler__start(s, r, n_cached);
+    if (!q->load.ticket) {
+        scheduler__note_started(s, q);
+    } else if (q->load.n_left == 0) { /* only who follows whom had to be known from the disk */
+        scheduler__finish_load(s, q);
+    }
 }
 
 void scheduler__admit(struct scheduler *s)
 {
     struct sequence *next;
+    scheduler__poll_disk(s);
     for (struct sequence *q = s->queue; q && s->n_running < s->config->max_sequences && !s->paused; q = next) {
         next = q->next;
         enum admission a = try_admit(s, q);
@@ -125,4 +146,5 @@ void scheduler__admit(struct scheduler *s)
             next = s->queue; /* its siblings left the queue with it */
         }
     }
+    scheduler__read_ahead(s);
 }

@@ -65,6 +65,21 @@ static bool check_requests(const struct scheduler *s, struct error *err)
     return (n == s->n_requests && n_active == s->n_active) || wrong(err, "the number of requests", NULL);
 }
 
+static bool check_loads(const struct scheduler *s, struct error *err)
+{
+    uint32_t n = 0, n_unread = 0;
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        const struct sequence *q = s->running[i];
+        n += q->load.ticket != 0;
+        n_unread += q->load.ticket ? q->load.n_left : 0;
+        if (q->load.ticket && q->plan.rows) {
+            return wrong(err, "a sequence is computed while its hit is being read", q);
+        }
+    }
+    return ((n == s->n_loading && n_unread == s->n_unread) || wrong(err, "the number of hits being read", NULL)) &&
+           (!s->disk || kv_disk_check(s->disk, err));
+}
+
 bool scheduler_check(const struct scheduler *s, struct error *err)
 {
     uint32_t *expected[KV_MAX_GROUPS] = {0};
@@ -78,7 +93,7 @@ bool scheduler_check(const struct scheduler *s, struct error *err)
         error_set(err, ERR_NO_MEMORY, "There is no memory for a recount.");
     }
     ok = ok && check_running(s, expected, err) && check_queue(s, err) && check_requests(s, err) &&
-         kv_check(s->kv, (const uint32_t *const *)expected, err) && prefix_check(s->cache, err);
+         check_loads(s, err) && kv_check(s->kv, (const uint32_t *const *)expected, err) && prefix_check(s->cache, err);
     for (int g = 0; g < s->n_groups; g++) {
         free(expected[g]);
     }

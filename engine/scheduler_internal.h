@@ -3,6 +3,7 @@
  *     scheduler.c        requests: accept, end, cancel, deadlines; queue and running list
  *     scheduler_pages.c  pages of a sequence: hits, growth, copy-on-write, windows, preemption
  *     scheduler_admit.c  who starts
+ *     scheduler_disk.c   blocks to and from the disk tier
  *     scheduler_step.c   rows of a step, the batch, and what comes out of it
  *     scheduler_ahead.c  the next step before this one is read, where the executor is lazy
  *     scheduler_check.c  recount for tests */
@@ -36,6 +37,14 @@ struct scheduler {
     struct executor *x;
     struct kv_pool *kv;
     struct prefix_cache *cache;
+    struct kv_disk *disk;                            /* NULL: none */
+    struct {                                         /* what reading and computing cost, as observed */
+        double token_ns;                             /* of prefill; 0: not known */
+        double block_ns;                             /* of reading; 0: not known */
+        uint64_t rows_prefill, rows_decode, step_ns; /* statistics when it was last looked at */
+    } costs;
+    uint32_t n_loading, n_unread; /* sequences whose hit is being read; blocks that have not come */
+    uint64_t n_loads;             /* tickets given out */
     struct events events;
     struct engine_stats stats;
     uint64_t *step_word;
@@ -103,5 +112,21 @@ NODISCARD bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, st
 
 /* ---- scheduler_admit.c ---- */
 void scheduler__admit(struct scheduler *s);
+/* Room for q's tokens beside what runs already, and for `more` pages of each group. */
+bool scheduler__has_room(const struct scheduler *s, const struct sequence *q, const uint32_t more[KV_MAX_GROUPS]);
+void scheduler__note_started(struct scheduler *s, struct sequence *q); /* its hit is known: n_computed */
+
+/* ---- scheduler_disk.c: all of it does nothing without a disk tier ---- */
+void scheduler__poll_disk(struct scheduler *s); /* what was read and what it cost; before anybody is admitted */
+/* Blocks of the longest hit with what is on disk, when it is longer than n_in_memory and reading it pays; else 0. */
+uint32_t scheduler__plan_load(struct scheduler *s, struct sequence *q, uint32_t n_in_memory);
+/* Takes that hit: pages in memory, and others that are about to be read. False: no room; nothing is taken. */
+bool scheduler__begin_load(struct scheduler *s, struct sequence *q, uint32_t n_blocks);
+void scheduler__finish_load(struct scheduler *s, struct sequence *q); /* nothing is left to be read */
+void scheduler__end_load(struct scheduler *s, struct sequence *q);    /* whatever is still to come is not wanted */
+void scheduler__offer_to_disk(struct scheduler *s, struct sequence *q, uint32_t block);
+void scheduler__leave_on_disk(struct scheduler *s, struct sequence *q); /* before its pages are released */
+void scheduler__read_ahead(struct scheduler *s);                        /* for those that wait in the queue */
+void scheduler__disk_stats(struct scheduler *s);
 
 #endif

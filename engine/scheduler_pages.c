@@ -68,6 +68,7 @@ void scheduler__offer_blocks(struct scheduler *s, struct sequence *q)
                 prefix_insert(s->cache, &q->keys[i], g, q->tables[g][i]);
             }
         }
+        scheduler__offer_to_disk(s, q, i);
         if (i >= q->expect_from && i < q->expect_to) {
             prefix_unexpect(s->cache, &q->keys[i]);
             q->expect_from = i + 1;
@@ -79,6 +80,9 @@ void scheduler__forget_blocks(struct scheduler *s, struct sequence *q)
 {
     for (uint32_t i = 0; i < q->n_keys; i++) {
         prefix_forget(s->cache, &q->keys[i]);
+        if (s->disk) {
+            kv_disk_forget(s->disk, &q->keys[i]);
+        }
     }
 }
 
@@ -223,6 +227,8 @@ static bool grow(struct scheduler *s, struct sequence *q)
 void scheduler__release_pages(struct scheduler *s, struct sequence *q)
 {
     unexpect_rest(s, q);
+    scheduler__end_load(s, q);
+    scheduler__leave_on_disk(s, q);
     while (q->n_blocks > 0) {
         release_block(s, q, --q->n_blocks, s->n_groups);
     }
@@ -250,7 +256,9 @@ void scheduler__add_need(const struct scheduler *s, const struct sequence *q, ui
 void scheduler__preempt(struct scheduler *s, struct sequence *q)
 {
     s->stats.preemptions++;
-    events_add(&s->events, ENGINE_PREEMPTED, q->request->job->id)->choice = q->choice;
+    if (q->request->started) { /* else it was read from the disk cache, and its client still sees it in the queue */
+        events_add(&s->events, ENGINE_PREEMPTED, q->request->job->id)->choice = q->choice;
+    }
     scheduler__stop(s, q);
     scheduler__enqueue(s, q);
 }

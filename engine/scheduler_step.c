@@ -18,9 +18,10 @@
 
 #define STATS_EVERY_NS 100000000
 
+/* Nothing yet of a sequence whose hit is still being read from disk. */
 static uint32_t remaining(const struct sequence *q)
 {
-    return q->n_tokens - q->n_computed;
+    return q->load.ticket ? 0 : q->n_tokens - q->n_computed;
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
@@ -82,7 +83,8 @@ static int by_priority_and_rest(const void *a, const void *b)
 }
 
 /* The oldest prompt has half of the budget for sure, so that it is not starved; the other half goes to the shortest
- * rests first, so that a short prompt is not behind a long one; what they leave goes to the oldest again. */
+ * rests first, so that a short prompt is not behind a long one; what they leave goes to the oldest again. Prompts of a
+ * lower priority get what the oldest leaves. */
 static void plan_prefills(struct scheduler *s, uint32_t budget)
 {
     uint32_t n = 0;
@@ -95,7 +97,8 @@ static void plan_prefills(struct scheduler *s, uint32_t budget)
         return;
     }
     struct sequence *oldest = s->prefills[0];
-    uint32_t for_others = n > 1 ? budget / 2 : 0;
+    bool has_equals = n > 1 && s->prefills[1]->request->job->priority == oldest->request->job->priority;
+    uint32_t for_others = has_equals ? budget / 2 : 0;
     qsort(s->prefills + 1, n - 1, sizeof(struct sequence *), by_priority_and_rest);
     budget = give(s, oldest, budget - for_others) + for_others;
     for (uint32_t i = 1; i < n; i++) {

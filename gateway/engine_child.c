@@ -55,8 +55,9 @@ struct engine_child {
     struct event_inbox inbox;
     struct engine_event lost;
     bool lost_pending;
-    bool fatal;    /* it said itself that it cannot start */
-    bool given_up; /* what it still says is not read */
+    bool fatal;       /* it said itself that it cannot start */
+    bool given_up;    /* what it still says is not read */
+    bool clear_cache; /* asked for while no engine could hear it */
 
     struct waiting_jobs waiting;
     struct engine_event late;          /* of a job whose time was over before an engine had it */
@@ -298,6 +299,17 @@ static void give_up(struct engine_child *c, const struct error *why)
     kill_process(c);
 }
 
+static bool send_clear_cache(struct engine_child *c, struct error *err)
+{
+    struct buf frames;
+    buf_init(&frames, KIB(1));
+    if (!frame_put_empty(&frames, c->epoch, FRAME_CLEAR_CACHE, err)) {
+        buf_release(&frames);
+        return false;
+    }
+    return send_frames(c, &frames, err);
+}
+
 static bool take_hello(struct engine_child *c, const struct frame *f, struct error *err)
 {
     if (!frame_get_hello(f, &c->info, err)) {
@@ -311,6 +323,10 @@ static bool take_hello(struct engine_child *c, const struct frame *f, struct err
         "engine ready", "model=%s pid=%d epoch=%u load_ms=%u context=%u kv_mib=%llu weights_mib=%llu backend=\"%s\"",
         c->options.name, engine_child_pid(c), c->epoch, c->info.load_ms, c->info.n_context,
         (unsigned long long)(c->info.kv_size >> 20), (unsigned long long)(c->info.weights_size >> 20), c->info.backend);
+    if (c->clear_cache && !send_clear_cache(c, err)) {
+        return false;
+    }
+    c->clear_cache = false;
     set_state(c, MODEL_READY);
     return send_waiting(c, err);
 }
@@ -735,17 +751,10 @@ int engine_child_restarts(const struct engine_child *c)
     return c->n_restarts;
 }
 
+/* The next engine would find on disk what was to be cleared. */
 bool engine_child_clear_cache(struct engine_child *c)
 {
-    struct buf frames;
-    struct error ignored = {0}; /* an engine that is being lost has no cache */
-    if (c->state != MODEL_READY) {
-        return false;
-    }
-    buf_init(&frames, KIB(1));
-    if (!frame_put_empty(&frames, c->epoch, FRAME_CLEAR_CACHE, &ignored)) {
-        buf_release(&frames);
-        return false;
-    }
-    return send_frames(c, &frames, &ignored);
+    struct error ignored = {0};
+    c->clear_cache = c->state != MODEL_READY || !send_clear_cache(c, &ignored);
+    return !c->clear_cache;
 }

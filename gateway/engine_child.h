@@ -44,6 +44,6 @@ const struct engine_info *engine_child_info(
     const struct engine_child *c); /* NULL until the first HELLO; the last known after */
 int engine_child_pid(const struct engine_child *c);
 int engine_child_restarts(const struct engine_child *c);
-bool engine_child_clear_cache(struct engine_child *c); /* false: no engine is ready */
+bool engine_child_clear_cache(struct engine_child *c); /* false: no engine is ready, the next one does it */
 
 #endif

@@ -35,6 +35,7 @@ struct served_model {
     struct decoder_config config;
     struct engine_child *child;
     struct pipeline *pipeline;
+    struct warmer *warmer; /* NULL: no warm prompts */
     struct engine_stats stats;
     int64_t stats_ms; /* when they came; 0: never */
     int metrics_index;
@@ -149,8 +150,8 @@ static bool read_model(struct served_model *m, struct error *err)
     return m->tokenizer && load_template(m, err);
 }
 
-/* No more KV than the sequences that may run at once could fill. */
-static size_t kv_useful_size(const struct served_model *m, enum kv_type type)
+/* Of one position, windows as if they were full. */
+static size_t kv_token_size(const struct served_model *m, enum kv_type type)
 {
     struct kv_group_spec groups[KV_MAX_GROUPS];
     uint8_t layer_group[MODEL_MAX_LAYERS];
@@ -160,6 +161,13 @@ static size_t kv_useful_size(const struct served_model *m, enum kv_type type)
     for (int i = 0; i < n; i++) {
         token_size += kv_position_size(&groups[i]);
     }
+    return token_size;
+}
+
+/* No more KV than the sequences that may run at once could fill. */
+static size_t kv_useful_size(const struct served_model *m, enum kv_type type)
+{
+    size_t token_size = kv_token_size(m, type);
     size_t context = m->options.max_context ? m->options.max_context : (size_t)m->config.n_context;
     size_t sequences = m->options.max_sequences ? m->options.max_sequences : DEFAULT_SEQUENCES;
     size_t all;
@@ -187,7 +195,7 @@ struct arguments {
     const char *items[128];
     int n;
     bool full;
-    char numbers[8][24];
+    char numbers[16][24];
     int n_numbers;
 };
 
@@ -205,11 +213,19 @@ static void add(struct arguments *a, const char *flag, const char *value)
 
 static void add_number(struct arguments *a, const char *flag, uint64_t value)
 {
-    if (value && a->n_numbers < (int)ARRAY_LEN(a->numbers)) {
+    a->full = a->full || a->n_numbers == (int)ARRAY_LEN(a->numbers);
+    if (value && !a->full) {
         char *text = a->numbers[a->n_numbers++];
         snprintf(text, sizeof a->numbers[0], "%llu", (unsigned long long)value);
         add(a, flag, text);
     }
+}
+
+static void add_disk(struct arguments *a, const struct served_model_options *o, char gb[24])
+{
+    snprintf(gb, 24, "%.9g", o->kv_disk_gb);
+    add(a, "--kv-disk-dir", o->kv_disk_dir);
+    add(a, "--kv-disk-gb", o->kv_disk_dir && o->kv_disk_gb > 0 ? gb : NULL);
 }
 
 static void on_child_state(void *arg);
@@ -218,6 +234,7 @@ static bool make_child(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
     struct arguments a = {0};
+    char gb[24];
     struct engine_child_options options = {.gateway = &m->gateway->options,
                                            .name = m->names[0],
                                            .max_waiting = o->max_waiting ? o->max_waiting : 1024,
@@ -234,6 +251,7 @@ static bool make_child(struct served_model *m, struct error *err)
     add(&a, "--log-level", o->log_level);
     add(&a, "--log-format", o->log_format);
     add(&a, "--prefix-cache", o->prefix_cache ? "on" : "off");
+    add_disk(&a, o, gb);
     add_number(&a, "--threads", (uint64_t)o->n_threads);
     add_number(&a, "--max-context", o->max_context);
     add_number(&a, "--max-batch-tokens", o->max_batch_tokens);
@@ -258,6 +276,9 @@ static void take_stats(void *arg, const struct engine_stats *stats)
     m->stats = *stats;
     m->stats_ms = clock_ms();
     metrics_engine_stats(m->gateway->metrics, m->metrics_index, stats);
+    if (m->warmer) {
+        warmer_note_stats(m->warmer, stats);
+    }
 }
 
 static void free_arena(void *arg, struct arena *a)
@@ -289,9 +310,23 @@ static bool make_pipeline(struct served_model *m, struct error *err)
     return m->pipeline != NULL;
 }
 
+static bool make_warmer(struct served_model *m, struct error *err)
+{
+    struct warmer_options options = {.loop = m->gateway->options.loop,
+                                     .pipeline = m->pipeline,
+                                     .list = m->options.warm,
+                                     .model = served_model_name(m)};
+    if (!m->options.warm || m->options.warm->n == 0) {
+        return true;
+    }
+    m->warmer = warmer_create(&options, err);
+    return m->warmer || error_wrap(err, "--warm-prompts");
+}
+
 static void served_model_free(struct served_model *m)
 {
     if (m) {
+        warmer_free(m->warmer);
         pipeline_free(m->pipeline);
         engine_child_free(m->child);
         chat_template_free(m->chat);
@@ -312,13 +347,23 @@ bool gateway_add_model(struct gateway *g, const struct served_model_options *opt
     }
     m->gateway = g;
     m->options = *options;
-    if (!collect_names(m, err) || !read_model(m, err) || !make_child(m, err) || !make_pipeline(m, err)) {
+    if (!collect_names(m, err) || !read_model(m, err) || !make_child(m, err) || !make_pipeline(m, err) ||
+        !make_warmer(m, err)) {
         served_model_free(m);
         return error_wrap(err, "model '%s'", options->model_path);
     }
     g->models[g->n_models++] = m;
     engine_child_start(m->child);
     return true;
+}
+
+static void begin_warming(struct served_model *m)
+{
+    struct error ignored;
+    enum kv_type type;
+    if (m->warmer && !m->gateway->draining && kv_type_parse(m->options.kv_type, &type, &ignored)) {
+        warmer_begin(m->warmer, engine_child_info(m->child)->kv_size / kv_token_size(m, type));
+    }
 }
 
 static void on_child_state(void *arg)
@@ -332,12 +377,25 @@ static void on_child_state(void *arg)
 #undef X
         metrics_engine_lost(m->gateway->metrics, m->metrics_index);
     }
+    if (m->child && engine_child_state(m->child) == MODEL_READY) {
+        begin_warming(m);
+    }
     if (m->child && m->gateway->options.on_state) {
         m->gateway->options.on_state(m->gateway->options.on_state_arg, m);
     }
 }
 
 /* ---- drain and close ---- */
+
+/* Nobody waits for it. */
+static void end_warming(struct gateway *g)
+{
+    for (size_t i = 0; i < g->n_models; i++) {
+        if (g->models[i]->warmer) {
+            warmer_end(g->models[i]->warmer);
+        }
+    }
+}
 
 static void stop_drain(struct gateway *g)
 {
@@ -375,6 +433,7 @@ static void poll_drain(void *arg)
 void gateway_drain(struct gateway *g, int64_t timeout_ms, void (*on_drained)(void *arg), void *arg)
 {
     g->draining = true;
+    end_warming(g);
     g->on_drained = on_drained;
     g->on_drained_arg = arg;
     g->drain_until_ms = clock_ms() + timeout_ms;
@@ -416,6 +475,10 @@ void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg)
     g->n_closing = g->n_models;
     for (size_t i = 0; i < g->n_models; i++) {
         engine_child_close(g->models[i]->child, finish_close, g);
+        if (g->models[i]->warmer) {
+            g->n_closing++;
+            warmer_close(g->models[i]->warmer, finish_close, g);
+        }
     }
     if (g->n_models == 0) {
         loop_defer(g->options.loop, finish_close, g);
@@ -445,6 +508,11 @@ bool gateway_ready(const struct gateway *g, struct error *why_not)
         if (state != MODEL_READY) {
             return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is %s: %s", m->names[0], model_state_name(state),
                              engine_child_failure(m->child)->msg);
+        }
+        struct warmer_status warm = m->warmer ? warmer_status(m->warmer) : (struct warmer_status){0};
+        if (m->options.warm_wait && m->warmer && warm.n_rounds == 0) {
+            return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is computing its warm prompts (%zu of %zu).",
+                             m->names[0], warm.n_done, warm.n);
         }
     }
     return true;
@@ -583,6 +651,11 @@ int served_model_pid(const struct served_model *m)
 bool served_model_clear_cache(struct served_model *m)
 {
     return engine_child_clear_cache(m->child);
+}
+
+const struct warmer *served_model_warmer(const struct served_model *m)
+{
+    return m->warmer;
 }
 
 int served_model_metrics(const struct served_model *m)

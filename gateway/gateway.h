@@ -9,6 +9,7 @@
 
 #include "base/loop.h"
 #include "gateway/metrics.h"
+#include "gateway/warm.h"
 #include "model/model.h"
 #include "pipeline/generation.h"
 
@@ -44,6 +45,10 @@ struct served_model_options {
     uint64_t kv_memory;           /* bytes; 0: 25% of what the system or cgroup leaves after the weights */
     uint32_t max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache;
+    const char *kv_disk_dir;      /* NULL: none */
+    double kv_disk_gb;            /* 0: the engine's default */
+    const struct warm_list *warm; /* NULL: none; outlives the gateway */
+    bool warm_wait;               /* gateway_ready waits for the first time that they are all cached */
     const char *script_path;
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
     struct sampling default_sampling;
@@ -91,9 +96,11 @@ const struct decoder_config *served_model_config(const struct served_model *m);
 int64_t served_model_created_s(const struct served_model *m); /* when its file was last changed */
 int served_model_restarts(const struct served_model *m);
 int served_model_pid(const struct served_model *m); /* of its engine; 0: none runs */
-/* Drops the prefix cache's unreferenced pages, before any job that is submitted later is admitted. False: no engine is
- * ready, so there is no cache. */
+/* Drops what the prefix cache holds and nobody uses, in memory and on disk, before any job that is submitted later is
+ * admitted. False: no engine is ready, so nothing lies in memory; the next one clears its disk before it takes a job.
+ */
 bool served_model_clear_cache(struct served_model *m);
-int served_model_metrics(const struct served_model *m); /* its index in the metrics */
+const struct warmer *served_model_warmer(const struct served_model *m); /* NULL: no warm prompts */
+int served_model_metrics(const struct served_model *m);                 /* its index in the metrics */
 
 #endif

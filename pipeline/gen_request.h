@@ -65,6 +65,7 @@ struct gen_request {
     bool digest;              /* test builds */
     bool cache_prompt;        /* default true */
     bool skip_special_tokens; /* default true */
+    bool unobserved;          /* nobody's request: the pipeline's observer is not told of it */
     bool return_token_ids;
     bool timings;           /* with the end of the answer */
     bool timings_per_token; /* and in every chunk */

@@ -39,7 +39,8 @@ static struct choice *choice_of(const struct generation *g, size_t prompt, uint3
 
 static const struct pipeline_observer *observer_of(const struct generation *g)
 {
-    return &pipeline_options(g->pipeline)->observer;
+    static const struct pipeline_observer nobody = {0};
+    return g->request->unobserved ? &nobody : &pipeline_options(g->pipeline)->observer;
 }
 
 /* ---- start and end ---- */

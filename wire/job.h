@@ -170,6 +170,20 @@ struct token_top {
     X(pages_referenced, "pages that running sequences hold now")                        \
     X(pages_cached, "unreferenced pages kept for prefix hits now")                      \
     X(kv_size, "bytes of the KV pool")                                                  \
+    X(disk_blocks, "blocks in the disk cache now")                                      \
+    X(disk_size, "bytes that they take")                                                \
+    X(disk_limit_size, "bytes that they may take at most")                              \
+    X(disk_queued, "blocks on their way to or from the disk now")                       \
+    X(disk_blocks_written, "blocks written to the disk cache")                          \
+    X(disk_blocks_read, "blocks read from it")                                          \
+    X(disk_blocks_recycled, "its blocks that made room for others")                     \
+    X(disk_blocks_skipped, "blocks not written: the disk did not keep up")              \
+    X(disk_blocks_dropped, "its blocks that were damaged and not used")                 \
+    X(disk_errors, "reads and writes of the disk cache that failed")                    \
+    X(disk_loads, "admissions that read part of their prompt from the disk cache")      \
+    X(disk_loads_declined, "admissions for which computing was quicker than reading")   \
+    X(disk_loads_abandoned, "readings given up: too slow, or a block was not usable")   \
+    X(disk_tokens, "prompt tokens taken from the disk cache; cached_tokens has them")   \
     X(weights_size, "bytes of weights")                                                 \
     X(scratch_size, "bytes of step memory now; 0 where the backend does not say")       \
     X(resident_size, "resident bytes of the engine's process, mapped weights and KV included")
@@ -178,11 +192,21 @@ struct token_top {
 #define ENGINE_STATS_GAUGES(X) \
     X(running)                 \
     X(waiting)                 \
-    X(pages_total) X(pages_referenced) X(pages_cached) X(kv_size) X(weights_size) X(scratch_size) X(resident_size)
+    X(pages_total)             \
+    X(pages_referenced)        \
+    X(pages_cached)            \
+    X(kv_size)                 \
+    X(weights_size)            \
+    X(scratch_size)            \
+    X(resident_size)           \
+    X(disk_blocks)             \
+    X(disk_size)               \
+    X(disk_limit_size)         \
+    X(disk_queued)
 
-#define ENGINE_ROWS_BUCKETS                                                                   \
-    16 /* histogram of rows per step: bucket i counts steps with at most 2^i rows, last: more \
-        */
+/* Histogram of rows per step: bucket i counts steps with at most 2^i rows, the last all others. */
+#define ENGINE_ROWS_BUCKETS 16
+
 struct engine_stats {
 #define X(name, help) uint64_t name;
     ENGINE_STATS_TABLE(X)

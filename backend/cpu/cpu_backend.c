@@ -105,6 +105,7 @@ static const struct backend_ops cpu_ops = {
     .kv_page_size = cpu__kv_page_size,
     .kv_bind = cpu__kv_bind,
     .kv_copy_page = cpu__kv_copy_page,
+    .kv_page = cpu__kv_page,
     .step_begin = step_begin,
     .step_end = step_end,
     .keep = keep,

@@ -245,6 +245,7 @@ bool cpu__kv_bind(struct backend *be, const struct kv_group_spec *groups, int n_
 struct kv_head cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head);
 bool cpu__kv_check_batch(const struct cpu_backend *be, const struct batch *batch, struct error *err);
 void cpu__kv_copy_page(struct backend *be, int group, uint32_t src, uint32_t dst, int n_tokens);
+void *cpu__kv_page(struct backend *be, int group, uint32_t page);
 void cpu__kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v);
 
 /* cpu_attention.c */

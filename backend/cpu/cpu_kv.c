@@ -131,6 +131,12 @@ static void copy_head(const struct kv_group_spec *spec, const struct kv_head *to
     }
 }
 
+void *cpu__kv_page(struct backend *base, int group, uint32_t page)
+{
+    const struct kv_group *g = &cpu__of(base)->groups[group];
+    return g->base + (size_t)page * g->page_size;
+}
+
 void cpu__kv_copy_page(struct backend *base, int group, uint32_t src, uint32_t dst, int n_tokens)
 {
     const struct kv_group *g = &cpu__of(base)->groups[group];

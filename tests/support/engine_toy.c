@@ -14,6 +14,12 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return x ^ (x >> 33);
 }
 
+/* A page has the words that its size says, one of them for each position: the rest is there for the size. */
+static uint64_t *page_words(const struct toy *t, int group, uint32_t page)
+{
+    return &t->kv[group][(size_t)page * (t->config->geometry.page_size[group] / sizeof(uint64_t))];
+}
+
 static uint64_t *slot(const struct toy *t, int group, const struct batch_seq *seq, int32_t position)
 {
     int32_t page_tokens = (int32_t)t->config->page_tokens;
@@ -22,7 +28,7 @@ static uint64_t *slot(const struct toy *t, int group, const struct batch_seq *se
         fprintf(stderr, "toy: position %d of group %d has no page\n", position, group);
         abort();
     }
-    return &t->kv[group][(size_t)page * (size_t)page_tokens + (size_t)(position % page_tokens)];
+    return page_words(t, group, page) + position % page_tokens;
 }
 
 static uint64_t compute_row(struct toy *t, const struct batch_seq *seq, int32_t id, int32_t position)
@@ -185,11 +191,16 @@ static void copy_page(struct executor *x, int group, uint32_t src, uint32_t dst,
 {
     struct toy *t = (struct toy *)x;
     size_t page_tokens = t->config->page_tokens;
-    uint64_t *to = &t->kv[group][dst * page_tokens];
+    uint64_t *to = page_words(t, group, dst);
     for (size_t i = 0; i < page_tokens; i++) {
-        to[i] = i < (size_t)n_tokens ? t->kv[group][src * page_tokens + i] : 0xdeadu;
+        to[i] = i < (size_t)n_tokens ? page_words(t, group, src)[i] : 0xdeadu;
     }
     t->n_copies++;
+}
+
+static void *page_data(struct executor *x, int group, uint32_t page)
+{
+    return page_words((struct toy *)x, group, page);
 }
 
 static void nothing(struct executor *x)
@@ -198,7 +209,7 @@ static void nothing(struct executor *x)
 }
 
 static const struct executor_ops toy_ops = {
-    .step = run_step, .read = read_step, .copy_page = copy_page, .free = nothing};
+    .step = run_step, .read = read_step, .copy_page = copy_page, .free = nothing, .page_data = page_data};
 static const int32_t toy_eog[] = {0};
 
 struct engine_config toy_config(size_t pool_pages)
@@ -230,8 +241,12 @@ void toy_init_mode(struct toy *t, const struct engine_config *config, struct toy
                       .blind = mode.blind,
                       .config = config};
     for (int g = 0; g < config->geometry.n_groups; g++) {
-        size_t n = config->geometry.pool_size / config->geometry.page_size[g] * config->page_tokens;
-        t->kv[g] = calloc(n, sizeof(uint64_t));
+        size_t size = config->geometry.page_size[g];
+        if (size % sizeof(uint64_t) || size / sizeof(uint64_t) < config->page_tokens) {
+            fprintf(stderr, "toy: a page of %zu bytes has no word for each position\n", size);
+            abort();
+        }
+        t->kv[g] = calloc(config->geometry.pool_size / size, size);
     }
     t->states = calloc(config->max_batch_tokens, sizeof(uint64_t));
 }

@@ -1,6 +1,7 @@
 /* The scheduler step by step on the toy model: what a job gets must not depend on who is beside it, on chunks, pages,
  * preemption or hits; and after every step the books must balance. */
 #include "tests/support/engine_toy.h"
+#include "tests/support/temp_dir.h"
 
 #include "base/clock.h"
 #include "base/rng.h"
@@ -14,13 +15,33 @@
 #include <cmocka.h>
 
 static struct toy_mode mode; /* of the executors that the running test makes */
+static bool with_disk;       /* and whether each has a disk tier, empty at first */
 
 struct bench {
     struct engine_config config;
     struct toy toy;
     struct toy_log *log;
     struct scheduler *s;
+    struct kv_disk *disk;
+    struct temp_dir dir;
 };
+
+static void open_disk(struct bench *b)
+{
+    struct error err = {0};
+    struct kv_disk_options options = {.dir = b->dir.path,
+                                      .max_size = 1 << 20, /* some two hundred blocks: they make room for others */
+                                      .page_tokens = b->config.page_tokens,
+                                      .n_groups = b->config.geometry.n_groups};
+    memcpy(options.page_size, b->config.geometry.page_size, sizeof options.page_size);
+    temp_dir_make(&b->dir);
+    b->disk = kv_disk_create(&options, &err);
+    if (!b->disk) {
+        fail_msg("%s", err.msg);
+    }
+    b->config.disk_always = true;
+    scheduler_set_disk(b->s, b->disk);
+}
 
 static void bench_init(struct bench *b, const struct engine_config *config)
 {
@@ -33,11 +54,18 @@ static void bench_init(struct bench *b, const struct engine_config *config)
         fail_msg("%s", err.msg);
     }
     scheduler_set_sink(b->s, toy_sink, b->log);
+    if (with_disk) {
+        open_disk(b);
+    }
 }
 
 static void bench_release(struct bench *b)
 {
     scheduler_free(b->s);
+    if (b->disk) {
+        kv_disk_free(b->disk);
+        temp_dir_remove(&b->dir);
+    }
     toy_release(&b->toy);
     toy_log_release(b->log);
     free(b->log);
@@ -77,7 +105,10 @@ static void run_all(struct bench *b)
     int idle = 0;
     while (!scheduler_idle(b->s)) {
         idle = step(b) ? 0 : idle + 1;
-        assert_true(idle < 10); /* no progress: a deadlock */
+        assert_true(idle < (with_disk ? 60000 : 10)); /* no progress: a deadlock */
+        if (idle && with_disk) {
+            clock_sleep_ms(1); /* what it waits for is being read */
+        }
     }
     const struct engine_stats *stats = scheduler_stats(b->s);
     assert_int_equal(stats->pages_referenced, 0);
@@ -143,6 +174,8 @@ static struct toy_log *expected_of(const struct engine_config *config, const str
     alone.prefill_chunk = 0;
     alone.max_batch_tokens = 64;
     struct toy_mode together_mode = mode;
+    bool together_disk = with_disk;
+    with_disk = false;
     mode.lazy = mode.kv_private = false; /* what is computed does not depend on it */
     for (uint32_t i = 0; i < jobs->n; i++) {
         struct bench b;
@@ -155,6 +188,7 @@ static struct toy_log *expected_of(const struct engine_config *config, const str
         bench_release(&b);
     }
     mode = together_mode;
+    with_disk = together_disk;
     return all;
 }
 
@@ -251,7 +285,7 @@ static void batch_invariance(void **state)
 static void preemption_is_exact(void **state)
 {
     (void)state;
-    uint64_t n_preemptions = 0, n_evicted = 0;
+    uint64_t n_preemptions = 0, n_evicted = 0, n_from_disk = 0;
     for (uint64_t seed = 11; seed <= 16; seed++) {
         struct engine_config config = toy_config(60); /* little more than one of the longest */
         struct random_jobs *jobs = random_jobs(seed, 30, 20, 150);
@@ -264,6 +298,7 @@ static void preemption_is_exact(void **state)
         together(&config, jobs, expected, &stats);
         n_preemptions += stats.preemptions;
         n_evicted += stats.pages_evicted;
+        n_from_disk += stats.disk_tokens;
         config.prefix_cache = false;
         together(&config, jobs, expected, &stats);
         n_preemptions += stats.preemptions;
@@ -272,6 +307,7 @@ static void preemption_is_exact(void **state)
     }
     assert_true(n_preemptions > 50);
     assert_true(n_evicted > 0);
+    assert_int_equal(n_from_disk > 0, with_disk);
 }
 
 /* One group without a window, and one with a window alone. */
@@ -801,12 +837,15 @@ static void nothing_leaks(void **state)
         if (at % 97 == 0) {
             scheduler_clear_cache(b.s);
         }
-        step(&b);
+        if (!step(&b) && with_disk) {
+            clock_sleep_ms(1);
+        }
     }
     const struct engine_stats *stats = scheduler_stats(b.s);
     assert_int_equal(stats->pages_referenced, 0);
     assert_int_equal(stats->jobs_finished, 1000);
     assert_int_equal(stats->jobs_failed, 0);
+    assert_int_equal(stats->disk_tokens > 0, with_disk);
     scheduler_clear_cache(b.s);
     check(&b);
     assert_int_equal(scheduler_stats(b.s)->pages_cached, 0);
@@ -842,6 +881,20 @@ static int lazy_and_private(void **state)
     mode = (struct toy_mode){.lazy = true, .kv_private = true, .blind = true};
     return 0;
 }
+
+static int disk(void **state)
+{
+    with_disk = true;
+    return shared_eager(state);
+}
+
+static int no_disk(void **state)
+{
+    with_disk = false;
+    return shared_eager(state);
+}
+
+#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, disk, no_disk)
 
 #define IN_EVERY_MODE(test)                                              \
     cmocka_unit_test_setup_teardown(test, lazy, shared_eager),           \
@@ -886,6 +939,19 @@ int main(void)
         IN_EVERY_MODE(bad_numbers_fail_one_job),
         IN_EVERY_MODE(failed_steps),
         IN_EVERY_MODE(nothing_leaks),
+        ON_DISK(batch_invariance),
+        ON_DISK(preemption_is_exact),
+        ON_DISK(other_groups),
+        ON_DISK(resume_is_exact),
+        ON_DISK(whole_prompt_hits),
+        ON_DISK(salts_do_not_mix),
+        ON_DISK(prefix_in_progress_is_awaited),
+        ON_DISK(waiting_survives_a_cancel),
+        ON_DISK(choices_share_the_prompt),
+        ON_DISK(deadlines_pass),
+        ON_DISK(bad_numbers_fail_one_job),
+        ON_DISK(failed_steps),
+        ON_DISK(nothing_leaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
