@@ -34,7 +34,8 @@ struct executor_ops {
 struct executor { /* first member of every implementation */
     const struct executor_ops *ops;
     bool lazy;        /* step only enqueues: the next one may be enqueued before this one is read (backend.h) */
-    uint64_t eval_ns; /* lazy: time spent in evaluation and waiting, in all */
+    bool timed;       /* eval_ns is kept: what its calls take is then not asked of the clock */
+    uint64_t eval_ns; /* time spent in evaluation and in waiting for it, in all */
     bool kv_private;  /* pages are not shared between sequences: a hit copies them (backend.h) */
 };
 

@@ -69,6 +69,8 @@ struct executor *executor_model_create(struct backend *be, struct model *m, stru
         return NULL;
     }
     *x = (struct model_executor){
-        .base = {.ops = &ops, .lazy = be->ops->lazy, .kv_private = be->ops->kv_private}, .be = be, .model = m};
+        .base = {.ops = &ops, .lazy = be->ops->lazy, .kv_private = be->ops->kv_private, .timed = be->ops->eval_ns},
+        .be = be,
+        .model = m};
     return &x->base;
 }

@@ -211,6 +211,7 @@ struct engine_config toy_config(size_t pool_pages)
         .max_batch_tokens = 32,
         .max_waiting = TOY_MAX_JOBS,
         .prefix_cache = true,
+        .max_drafts = 7,
         .test_hooks = true,
         .eog_ids = toy_eog,
         .n_eog_ids = 1,
