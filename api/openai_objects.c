@@ -53,6 +53,13 @@ static void put_usage(const struct gen_reply *r, struct json_writer *w, const st
         json_put_int(w, n_truncated);
     }
     json_end_object(w);
+    json_key(w, "completion_tokens_details");
+    json_begin_object(w);
+    json_key(w, "accepted_prediction_tokens");
+    json_put_uint(w, usage->n_accepted_prediction);
+    json_key(w, "rejected_prediction_tokens");
+    json_put_uint(w, usage->n_rejected_prediction);
+    json_end_object(w);
     json_end_object(w);
 }
 

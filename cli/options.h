@@ -35,6 +35,10 @@ struct options {
     uint64_t kv_memory;
     int64_t threads, max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache;
+    const char *speculation, *draft_model;
+    int64_t max_draft_tokens;
+    uint64_t draft_kv_memory;
+    float max_itl_factor;
     /* server */
     struct option_list listen;
     const char *host;

@@ -29,7 +29,13 @@ struct loaded {
 struct engine_options engine_options_default(void)
 {
     return (struct engine_options){
-        .backend = {.cpu = {.spin_us = -1}}, .kv_type = KV_F16, .prefix_cache = true, .build = ""};
+        .backend = {.cpu = {.spin_us = -1}},
+        .kv_type = KV_F16,
+        .prefix_cache = true,
+        .speculation = SPECULATION_AUTO,
+        .max_itl_factor = ENGINE_DEFAULT_ITL_FACTOR,
+        .build = "",
+    };
 }
 
 static void release(void *resources)
@@ -124,6 +130,9 @@ static void configure(struct loaded *l, const struct engine_options *o, struct e
         .max_waiting = or_default(o->max_waiting, ENGINE_DEFAULT_WAITING),
         .prefill_chunk = o->prefill_chunk,
         .prefix_cache = o->prefix_cache,
+        .speculation = o->speculation,
+        .max_drafts = or_default(o->max_drafts, ENGINE_DEFAULT_DRAFTS),
+        .max_itl_factor = o->max_itl_factor,
         .test_hooks = engine__test_hooks(),
         .eog_ids = l->eog_ids,
         .n_eog_ids = (uint32_t)(n_eog < EOG_MAX ? n_eog : EOG_MAX),

@@ -187,7 +187,7 @@ struct arguments {
     const char *items[128];
     int n;
     bool full;
-    char numbers[8][24];
+    char numbers[16][24];
     int n_numbers;
 };
 
@@ -208,6 +208,15 @@ static void add_number(struct arguments *a, const char *flag, uint64_t value)
     if (value && a->n_numbers < (int)ARRAY_LEN(a->numbers)) {
         char *text = a->numbers[a->n_numbers++];
         snprintf(text, sizeof a->numbers[0], "%llu", (unsigned long long)value);
+        add(a, flag, text);
+    }
+}
+
+static void add_factor(struct arguments *a, const char *flag, double value)
+{
+    if (a->n_numbers < (int)ARRAY_LEN(a->numbers)) {
+        char *text = a->numbers[a->n_numbers++];
+        snprintf(text, sizeof a->numbers[0], "%.9g", value);
         add(a, flag, text);
     }
 }
@@ -234,6 +243,11 @@ static bool make_child(struct served_model *m, struct error *err)
     add(&a, "--log-level", o->log_level);
     add(&a, "--log-format", o->log_format);
     add(&a, "--prefix-cache", o->prefix_cache ? "on" : "off");
+    add(&a, "--speculation", o->speculation);
+    add(&a, "--draft-model", o->draft_model_path);
+    add_number(&a, "--max-draft-tokens", o->max_draft_tokens);
+    add_number(&a, "--draft-kv-memory", o->draft_kv_memory);
+    add_factor(&a, "--max-itl-factor", o->max_itl_factor);
     add_number(&a, "--threads", (uint64_t)o->n_threads);
     add_number(&a, "--max-context", o->max_context);
     add_number(&a, "--max-batch-tokens", o->max_batch_tokens);

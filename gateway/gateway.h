@@ -44,6 +44,11 @@ struct served_model_options {
     uint64_t kv_memory;           /* bytes; 0: 25% of what the system or cgroup leaves after the weights */
     uint32_t max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache;
+    const char *speculation;      /* as given: "auto" */
+    const char *draft_model_path; /* NULL: none */
+    uint32_t max_draft_tokens;
+    uint64_t draft_kv_memory;
+    double max_itl_factor;
     const char *script_path;
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
     struct sampling default_sampling;

@@ -9,6 +9,7 @@
 
 #include "pipeline/gen_request.h"
 #include "pipeline/generation.h"
+#include "pipeline/prediction.h"
 #include "text/detokenizer.h"
 
 struct choice_token {
@@ -42,9 +43,14 @@ struct choice {
     bool echo_taken, finish_taken; /* its echoed prompt, its FINISH event were taken */
     int64_t first_pending_ms;      /* when the oldest token that was not taken came */
     double sum_logprob;            /* of all tokens: best_of */
+    struct prediction prediction;  /* compared with the answer */
+    uint64_t n_accepted_prediction, n_rejected_prediction; /* for its usage */
+    uint64_t n_drafted, n_held;                            /* guesses checked for its tokens, and those that were right */
 };
 
 void choice_init(struct choice *c, const struct gen_request *request, const struct tokenizer *tokenizer);
+/* What its tokens are compared with; ids live as long as c. False: no memory. */
+NODISCARD bool choice_predict(struct choice *c, const int32_t *ids, uint32_t n);
 void choice_release(struct choice *c);
 
 /* Takes a TOKENS event. Its index must be n_tokens, or less: known tokens are skipped. False with PROTOCOL for a gap.

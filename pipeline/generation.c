@@ -136,6 +136,12 @@ static bool allocate(struct generation *g)
     for (size_t i = 0; i < g->n_choices; i++) {
         choice_init(&g->choices[i], r, pipeline_options(g->pipeline)->tokenizer);
     }
+    for (size_t i = 0; i < g->n_choices; i++) {
+        const struct job *job = &r->jobs[i / r->best_of];
+        if (!choice_predict(&g->choices[i], job->prediction, job->n_prediction)) {
+            return false;
+        }
+    }
     for (size_t i = 0; i < r->n_jobs; i++) {
         struct prompt_state *prompt = &g->prompts[i];
         prompt->n_running = r->best_of;
@@ -201,6 +207,15 @@ struct generation *generation_start(struct pipeline *p, struct gen_request *requ
 
 /* ---- what metrics see ---- */
 
+static void add_choice(struct gen_usage *usage, const struct choice *c)
+{
+    usage->completion_tokens += c->n_tokens;
+    usage->n_accepted_prediction += c->n_accepted_prediction;
+    usage->n_rejected_prediction += c->n_rejected_prediction;
+    usage->n_drafted += c->n_drafted;
+    usage->n_held += c->n_held;
+}
+
 static void count_usage(const struct generation *g, struct gen_usage *usage)
 {
     *usage = (struct gen_usage){0};
@@ -209,7 +224,7 @@ static void count_usage(const struct generation *g, struct gen_usage *usage)
         usage->cached_tokens += g->prompts[i].n_cached;
     }
     for (size_t i = 0; i < g->n_choices; i++) {
-        usage->completion_tokens += g->choices[i].n_tokens;
+        add_choice(usage, &g->choices[i]);
     }
 }
 
@@ -584,9 +599,9 @@ static void finish_event(struct generation *g, struct choice *c, struct gen_even
     event->stop_id = c->stop_id;
     event->usage = (struct gen_usage){
         .prompt_tokens = job->n_prompt,
-        .completion_tokens = c->n_tokens,
         .cached_tokens = g->prompts[event->prompt].n_cached,
     };
+    add_choice(&event->usage, c);
 }
 
 /* What the k-th choice to give out of a prompt has now. */

@@ -41,6 +41,9 @@ struct gen_token { /* one token with its logprob */
 
 struct gen_usage {
     uint64_t prompt_tokens, completion_tokens, cached_tokens;
+    uint64_t n_accepted_prediction, n_rejected_prediction; /* tokens of the request's prediction that are in the answer,
+                                                              and the rest of them; of all choices together */
+    uint64_t n_drafted, n_held; /* tokens that the engine guessed and checked, and those of them that were right */
 };
 
 struct gen_event {
