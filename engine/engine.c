@@ -62,6 +62,9 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
 {
     struct engine *e = calloc(1, sizeof *e);
     if (!e) {
+        if (parts->drafter) {
+            parts->drafter->ops->free(parts->drafter);
+        }
         parts->executor->ops->free(parts->executor);
         if (parts->release) {
             parts->release(parts->resources);
@@ -80,8 +83,14 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
         error_set(err, ERR_NO_MEMORY, "There is no memory for an engine.");
     }
     if (!ok || !(e->scheduler = scheduler_create(&e->config, e->executor, err))) {
+        if (parts->drafter) {
+            parts->drafter->ops->free(parts->drafter);
+        }
         engine_free(e);
         return NULL;
+    }
+    if (parts->drafter) {
+        scheduler_add_drafter(e->scheduler, parts->drafter);
     }
     scheduler_count_unstarted(e->scheduler, &e->n_unstarted);
     scheduler_set_sizes(e->scheduler, e->info.weights_size);

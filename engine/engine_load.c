@@ -229,6 +229,7 @@ struct engine *engine_create(const struct engine_options *options, struct error 
     struct engine_options o = *options;
     int64_t start_ms = clock_ms();
     struct engine_parts parts = {.release = release};
+    uint64_t draft_size = 0;
     struct loaded *l = calloc(1, sizeof *l);
     if (!l) {
         error_set(err, ERR_NO_MEMORY, "There is no memory to load a model.");
@@ -241,13 +242,20 @@ struct engine *engine_create(const struct engine_options *options, struct error 
     if (ok) {
         configure(l, &o, &parts.config);
         ok = choose_context(l, &o, &parts.config, err) && load_model(l, &o, parts.config.n_context, err) &&
-             bind_pool(l, &o, err) && (parts.executor = make_executor(l, &o, err));
+             bind_pool(l, &o, err) &&
+             (!o.draft_model_path || (parts.drafter = engine__load_draft(&o, &parts.config, l->be, l->tokenizer,
+                                                                         &draft_size, err))) &&
+             (parts.executor = make_executor(l, &o, err));
     }
     if (!ok) {
+        if (parts.drafter) {
+            parts.drafter->ops->free(parts.drafter);
+        }
         release(l);
         return NULL;
     }
     describe(l, &o, &parts.config, &parts.info);
+    parts.info.weights_size += draft_size;
     parts.info.load_ms = (uint32_t)(clock_ms() - start_ms);
     return engine__assemble(&parts, err);
 }

@@ -386,6 +386,19 @@ static int bucket_of(uint32_t n)
     return bucket;
 }
 
+/* Of the drafters, since it was asked last. */
+static int64_t draft_time(struct scheduler *s)
+{
+    uint64_t rows = 0, ns = 0, before = s->stats.draft_ns;
+    for (int i = 0; i < s->n_drafters; i++) {
+        rows += s->drafters[i]->n_rows;
+        ns += s->drafters[i]->ns;
+    }
+    s->stats.draft_rows = rows;
+    s->stats.draft_ns = ns;
+    return (int64_t)(ns - before);
+}
+
 static void count_step(struct scheduler *s, int64_t step_ns, int64_t executor_ns)
 {
     uint32_t n_decode = s->f->n_decodes, n_rows = (uint32_t)s->f->batch.n_rows;
@@ -395,8 +408,9 @@ static void count_step(struct scheduler *s, int64_t step_ns, int64_t executor_ns
     s->stats.steps_mixed += n_decode > 0 && n_rows > n_decode;
     s->stats.rows_per_step[bucket_of(n_rows)]++;
     s->stats.seqs_per_step[bucket_of(s->f->n_sampling)] += s->f->n_sampling > 0;
+    int64_t draft_ns = draft_time(s);
     s->stats.step_ns += (uint64_t)step_ns;
-    s->stats.host_ns += (uint64_t)(step_ns - executor_ns);
+    s->stats.host_ns += (uint64_t)(step_ns - executor_ns - draft_ns);
 }
 
 bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error *err)

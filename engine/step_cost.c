@@ -11,7 +11,8 @@
 #define SURPRISE    1.5  /* times the expected: what is longer counts as this much */
 #define RELIEF      0.6  /* times the expected: a step this short shows that the ones before it were disturbed */
 #define TRUSTED     8    /* steps of a size, before which no step is a surprise */
-#define WARM_UP     4    /* steps that are not counted: they bring the weights into memory */
+#define PACE_STEPS  32   /* over so many the pace is taken; at first, none is taken for so many */
+#define WARM_UP     1    /* steps that are not counted: they bring the weights into memory */
 
 /* Units in which a feature counts for about as much as one more of another. */
 static const double unit[COST_FEATURES] = {1, 1, 1, 1, 1, 1, 1.0 / 256, 1.0 / 256};
@@ -21,6 +22,7 @@ static const double reluctance[COST_FEATURES] = {1e-4, 1e-2, 1e-3, 1e-2, 1e-2, 1
 void step_cost_init(struct step_cost *c)
 {
     memset(c, 0, sizeof *c);
+    c->pace = 1;
 }
 
 static double beyond(double rows, double bend)
@@ -48,7 +50,7 @@ double step_cost_of(const struct step_cost *c, const struct step_shape *shape)
     for (int i = 0; i < COST_FEATURES; i++) {
         ns += c->ns[i] * f[i];
     }
-    return ns;
+    return ns * c->pace;
 }
 
 static struct cost_sums *size_of(struct step_cost *c, const struct step_shape *shape)
@@ -115,6 +117,13 @@ static void solve(struct step_cost *c)
     }
 }
 
+static void follow_pace(struct step_cost *c, double ns, double expected)
+{
+    if (c->n_steps > WARM_UP + PACE_STEPS && expected > 0) {
+        c->pace += (ns / expected - 1) * c->pace / PACE_STEPS; /* expected has the pace in it */
+    }
+}
+
 void step_cost_note(struct step_cost *c, const struct step_shape *shape, double ns)
 {
     struct cost_sums *s = size_of(c, shape);
@@ -126,6 +135,7 @@ void step_cost_note(struct step_cost *c, const struct step_shape *shape, double 
         ns = SURPRISE * expected;
     }
     decay(s, s->n > 1 && ns < RELIEF * expected ? 0.5 : 1 - 1 / SIZE_MEMORY);
+    follow_pace(c, ns, expected);
     features_of(shape, f);
     add(s, f, ns);
     solve(c);

@@ -6,7 +6,9 @@
  * The costs are the non-negative least squares of relative errors over decayed sums, kept apart by size of step: a
  * thousand decode steps do not wash out what is known of large prefills. What steps have not told apart yet is held to
  * be cheap for the rows and dear for the step, so that a caller who wants another row tries it and learns. A step that
- * took far longer than expected (another process had the core) counts as one that took some longer.
+ * took far longer than expected (another process had the core) counts as one that took some longer. When all steps take
+ * longer, or less long, than they did (cores come and go), that shows at once in a pace by which all costs are
+ * multiplied, also those of sizes that do not occur now.
  *
  *     struct step_cost c;
  *     step_cost_init(&c);
@@ -49,7 +51,8 @@ struct cost_sums { /* of steps of one size, each divided by its time: products o
 
 struct step_cost {
     struct cost_sums sizes[COST_SIZES];
-    double ns[COST_FEATURES]; /* of each feature's unit */
+    double ns[COST_FEATURES]; /* of each feature's unit, at pace 1 */
+    double pace;              /* of late: what steps took, by what they should have taken */
     uint64_t n_steps;          /* noted */
 };
 
