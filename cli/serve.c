@@ -206,7 +206,8 @@ int command_serve(const struct options *o)
     }
     enum speculation checked;
     if (!model_path_resolve(o->model, path, &err) || !speculation_parse(str_of(o->speculation), &checked, &err) ||
-        (o->draft_model && !model_path_resolve(o->draft_model, s.draft_path, &err)) || !(s.loop = loop_create(SERVE_WORKERS, &err))) {
+        (o->draft_model && !model_path_resolve(o->draft_model, s.draft_path, &err)) ||
+        !(s.loop = loop_create(SERVE_WORKERS, &err))) {
         return command_fail(&err);
     }
     watch_signal(&s, &s.sigterm, SIGTERM);

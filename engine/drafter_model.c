@@ -272,8 +272,7 @@ static void add_rows(struct model_drafter *d, struct draft *draft, uint32_t rows
 
 static void begin_batch(struct model_drafter *d)
 {
-    d->batch =
-        (struct batch){.ids = d->ids, .positions = d->positions, .seqs = d->seqs, .out_rows = d->out_rows};
+    d->batch = (struct batch){.ids = d->ids, .positions = d->positions, .seqs = d->seqs, .out_rows = d->out_rows};
 }
 
 static struct step_shape shape_of(const struct model_drafter *d)
@@ -288,8 +287,7 @@ static struct step_shape shape_of(const struct model_drafter *d)
 static bool run(struct model_drafter *d)
 {
     struct executor *x = d->o.executor;
-    struct executor_step step = {
-        .batch = &d->batch, .rows = d->rows, .owners = d->owners, .n_samples = d->batch.n_out};
+    struct executor_step step = {.batch = &d->batch, .rows = d->rows, .owners = d->owners, .n_samples = d->batch.n_out};
     struct tensor *sampled = NULL;
     struct error err = {0};
     struct step_shape shape = shape_of(d);
@@ -396,7 +394,8 @@ static bool takes_part(struct model_drafter *d, struct draft *draft, uint32_t n,
     if (!hold(d, st, min_u32(draft->q->n_tokens + draft->max, d->o.n_context))) {
         return false;
     }
-    st->n_computed = min_u32(st->n_computed, draft->q->n_tokens - 1); /* guesses that no step has checked are no tokens */
+    st->n_computed =
+        min_u32(st->n_computed, draft->q->n_tokens - 1); /* guesses that no step has checked are no tokens */
     st->base = draft->q->n_tokens;
     st->n_guesses = 0;
     if (draft->forced || pays(d, draft, n, trust(&d->base, draft->q), prices)) {

@@ -33,13 +33,13 @@ struct engine_options {
     uint32_t prefill_chunk;    /* prompt tokens of one sequence in a step; 0: as many as fit */
     bool prefix_cache;         /* default true: set by engine_options_default */
     enum speculation speculation; /* of jobs that leave it open; default AUTO */
-    uint32_t max_drafts;          /* guessed tokens of a sequence in a step, up to DRAFT_MAX; 0: ENGINE_DEFAULT_DRAFTS */
-    float max_itl_factor;         /* how much longer prompts may make a step than those who decode need; 0: any;
-                                     default ENGINE_DEFAULT_ITL_FACTOR */
+    uint32_t max_drafts;  /* guessed tokens of a sequence in a step, up to DRAFT_MAX; 0: ENGINE_DEFAULT_DRAFTS */
+    float max_itl_factor; /* how much longer prompts may make a step than those who decode need; 0: any;
+                             default ENGINE_DEFAULT_ITL_FACTOR */
     const char *draft_model_path; /* guesses tokens too; NULL: none */
     size_t draft_pool_size;       /* bytes of its KV; 0: an eighth of pool_size */
-    const char *script_path;   /* test builds: forward and sample are replaced by this script */
-    const char *build;         /* goes into engine_info and the fingerprint */
+    const char *script_path;      /* test builds: forward and sample are replaced by this script */
+    const char *build;            /* goes into engine_info and the fingerprint */
     void (*progress)(void *arg, float fraction);
     void *progress_arg;
 };

@@ -1,5 +1,6 @@
-/* Loading a draft model: its file, a backend of the same kind beside the model's (on the cpu with the same threads), and
- * a pool of its own for K and V. What it says of a token must mean the same token, so the vocabularies are compared. */
+/* Loading a draft model: its file, a backend of the same kind beside the model's (on the cpu with the same threads),
+ * and a pool of its own for K and V. What it says of a token must mean the same token, so the vocabularies are
+ * compared. */
 #include "engine/engine_internal.h"
 
 #include "base/sys_shm.h"

@@ -18,8 +18,8 @@ struct engine_parts {
     struct drafter *drafter; /* beside the one that every scheduler has; may be NULL */
 };
 
-/* The draft model of the options (engine_draft.c). be, tokenizer and n_vocab are those of the model that it guesses for;
- * be outlives it. *weights_size grows by what it takes. INVALID: its vocabulary is another one. */
+/* The draft model of the options (engine_draft.c). be, tokenizer and n_vocab are those of the model that it guesses
+ * for; be outlives it. *weights_size grows by what it takes. INVALID: its vocabulary is another one. */
 NODISCARD struct drafter *engine__load_draft(const struct engine_options *o, const struct engine_config *config,
                                              struct backend *be, const struct tokenizer *tokenizer,
                                              uint64_t *weights_size, struct error *err);

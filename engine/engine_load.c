@@ -224,6 +224,12 @@ static struct executor *make_executor(const struct loaded *l, const struct engin
                           : executor_model_create(l->be, l->model, err);
 }
 
+static bool check_options(const struct engine_options *o, struct error *err)
+{
+    return o->max_drafts <= DRAFT_MAX ||
+           error_set(err, ERR_INVALID, "At most %d tokens can be guessed in a step, not %u.", DRAFT_MAX, o->max_drafts);
+}
+
 struct engine *engine_create(const struct engine_options *options, struct error *err)
 {
     struct engine_options o = *options;
@@ -238,13 +244,13 @@ struct engine *engine_create(const struct engine_options *options, struct error 
     l->pool.fd = -1;
     o.build = o.build ? o.build : "";
     parts.resources = l;
-    bool ok = open_file(l, &o, err) && open_backend(l, &o, err);
+    bool ok = check_options(&o, err) && open_file(l, &o, err) && open_backend(l, &o, err);
     if (ok) {
         configure(l, &o, &parts.config);
         ok = choose_context(l, &o, &parts.config, err) && load_model(l, &o, parts.config.n_context, err) &&
              bind_pool(l, &o, err) &&
-             (!o.draft_model_path || (parts.drafter = engine__load_draft(&o, &parts.config, l->be, l->tokenizer,
-                                                                         &draft_size, err))) &&
+             (!o.draft_model_path ||
+              (parts.drafter = engine__load_draft(&o, &parts.config, l->be, l->tokenizer, &draft_size, err))) &&
              (parts.executor = make_executor(l, &o, err));
     }
     if (!ok) {

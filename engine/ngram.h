@@ -1,5 +1,5 @@
-/* N-gram index: where in a growing text of token ids its last few ids stood before. Two hash tables of n-grams (of 3 ids
- * and of 1) with chains from each n-gram's newest place to its older ones, as deflate has them:
+/* N-gram index: where in a growing text of token ids its last few ids stood before. Two hash tables of n-grams (of 3
+ * ids and of 1) with chains from each n-gram's newest place to its older ones, as deflate has them:
  *
  *     ids     a b c d x a b c          the text ends with a b c, which stood before at 0..2:
  *     place   0 1 2 3 4 5 6 7          match {at 3, length 3}, and d is a guess of what follows

@@ -24,8 +24,8 @@ struct engine_config {
     enum speculation speculation; /* of jobs that leave it open; DEFAULT: off */
     uint32_t max_drafts;          /* guessed tokens of one sequence in a step, at most DRAFT_MAX */
     float max_itl_factor;         /* prefill may make a step this much longer than its decode rows need; 0: any */
-    struct sha256 root;     /* of all keys: model, KV type */
-    const int32_t *eog_ids; /* [n_eog_ids] */
+    struct sha256 root;           /* of all keys: model, KV type */
+    const int32_t *eog_ids;       /* [n_eog_ids] */
     uint32_t n_eog_ids;
 };
 
@@ -37,7 +37,8 @@ struct sequence {
     enum sequence_state state;
     struct sequence *prev, *next; /* in the queue, while waiting */
 
-    int32_t *tokens; /* [n_tokens] of [cap_tokens], guesses behind them; NULL until it is looked at for the first time */
+    int32_t
+        *tokens; /* [n_tokens] of [cap_tokens], guesses behind them; NULL until it is looked at for the first time */
     uint32_t n_tokens, cap_tokens;
     uint32_t n_computed;
 

@@ -10,21 +10,24 @@
  * certain guesses are taken. The likeliest guess is taken first, whoever's it is. */
 #include "engine/scheduler_internal.h"
 
+#include <assert.h>
+
 #define DRAFT_ROWS   64  /* of all sequences: rows that may turn out useless, each with logits */
 #define MARGIN       1.1 /* gain by price, at least: what is predicted of either is not exact */
 #define MEMORY_PAUSE 256 /* steps without guesses after one that did not fit into memory */
 
-bool scheduler__may_draft(const struct scheduler *s, const struct sequence *q)
+/* The request's wish, or else the engine's; where steps run ahead, which wins over guessing, auto means off. */
+static enum speculation wish_of(const struct scheduler *s, const struct sequence *q)
 {
     enum speculation wish = q->request->job->speculation;
     wish = wish == SPECULATION_DEFAULT ? s->config->speculation : wish;
-    return wish == SPECULATION_ON || (wish == SPECULATION_AUTO && !s->x->lazy); /* running ahead wins over guessing */
+    return wish == SPECULATION_AUTO && s->x->lazy ? SPECULATION_OFF : wish;
 }
 
-static bool is_forced(const struct scheduler *s, const struct sequence *q)
+bool scheduler__may_draft(const struct scheduler *s, const struct sequence *q)
 {
-    enum speculation wish = q->request->job->speculation;
-    return wish == SPECULATION_ON || (wish == SPECULATION_DEFAULT && s->config->speculation == SPECULATION_ON);
+    enum speculation wish = wish_of(s, q);
+    return wish == SPECULATION_AUTO || wish == SPECULATION_ON;
 }
 
 void scheduler__forget_drafts(struct scheduler *s, struct sequence *q)
@@ -36,6 +39,7 @@ void scheduler__forget_drafts(struct scheduler *s, struct sequence *q)
 
 void scheduler_add_drafter(struct scheduler *s, struct drafter *d)
 {
+    assert(s->n_drafters < MAX_DRAFTERS);
     s->drafters[s->n_drafters++] = d;
 }
 
@@ -63,7 +67,7 @@ static uint32_t collect(struct scheduler *s)
         }
         uint32_t max = most_guesses(s, q);
         if (max > 0 && sequence_reserve_tokens(q, q->n_tokens + max + 1)) {
-            s->drafts[n++] = (struct draft){.q = q, .max = max, .forced = is_forced(s, q)};
+            s->drafts[n++] = (struct draft){.q = q, .max = max, .forced = wish_of(s, q) == SPECULATION_ON};
         }
     }
     return n;

@@ -63,8 +63,8 @@ struct scheduler {
     uint32_t n_running;
     uint32_t decode_turn; /* where decoding goes on when not all fit into a step */
 
-    struct step_cost cost;                /* what steps take */
-    double group_share[KV_MAX_GROUPS];    /* of a position's K and V */
+    struct step_cost cost;                  /* what steps take */
+    double group_share[KV_MAX_GROUPS];      /* of a position's K and V */
     struct drafter *drafters[MAX_DRAFTERS]; /* [n_drafters] owned, the cheaper first */
     int n_drafters;
     uint32_t draft_pause; /* steps to come without guesses */

@@ -271,7 +271,8 @@ static void restart_alone(struct scheduler *s, struct sequence *q)
 static bool reserve(struct scheduler *s, struct sequence *q)
 {
     uint32_t n_blocks = blocks_of(s, q->n_computed + q->plan.rows + 1);
-    return sequence_reserve_tokens(q, q->n_tokens + q->plan.n_drafts + 1) && sequence_reserve_blocks(q, n_blocks, s->n_groups);
+    return sequence_reserve_tokens(q, q->n_tokens + q->plan.n_drafts + 1) &&
+           sequence_reserve_blocks(q, n_blocks, s->n_groups);
 }
 
 /* Guesses are worth nobody's pages. */

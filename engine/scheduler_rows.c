@@ -2,9 +2,9 @@
  * (scheduler_draft.c) in what is left.
  *
  * The budget is max_batch_tokens, and less while somebody decodes: a prompt makes everybody's step longer, so it gets
- * only as many rows as keep the step within max_itl_factor of what the decoding rows would take alone. When more prompts
- * wait than sequences decode, they count for more: who just began to decode would otherwise hold up all that came with
- * it. Only how fast prompts are computed depends on it, not what comes out. */
+ * only as many rows as keep the step within max_itl_factor of what the decoding rows would take alone. When more
+ * prompts wait than sequences decode, they count for more: who just began to decode would otherwise hold up all that
+ * came with it. Only how fast prompts are computed depends on it, not what comes out. */
 #include "engine/scheduler_internal.h"
 
 #include <stdlib.h>
@@ -44,7 +44,7 @@ void scheduler__add_shape(const struct scheduler *s, const struct sequence *q, s
     } else {
         shape->prefill_rows += rows;
         shape->prefill_reads += reads;
-        shape->sampled_rows += q->n_computed + q->plan.rows == q->n_tokens;
+        shape->sampled_rows += q->scores ? rows : q->n_computed + q->plan.rows == q->n_tokens;
     }
 }
 

@@ -1,5 +1,5 @@
-/* One step. Rows are chosen for sequences that run (scheduler_rows.c); then pages are found in order of age, so that whoever must give way
- * is younger than whoever makes it; what is left of the plan becomes the batch:
+/* One step. Rows are chosen for sequences that run (scheduler_rows.c); then pages are found in order of age, so that
+ * whoever must give way is younger than whoever makes it; what is left of the plan becomes the batch:
  *
  *     rows      | decode a | decode b, guess | prefill c ........... | prefill d ... |
  *     out_rows    0          1         2       (scores of c's prompt)                3     rows with logits

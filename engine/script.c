@@ -1,6 +1,6 @@
 /* What a row gets is a function of the job's prompt, the choice and the output index alone, as with a model: so a
- * preempted or resumed sequence goes on where it was. A row for a guess counts only when the guess is what the script has
- * there, and not its end: else nobody will look at what the row gives, and nothing of what comes behind the answer
+ * preempted or resumed sequence goes on where it was. A row for a guess counts only when the guess is what the script
+ * has there, and not its end: else nobody will look at what the row gives, and nothing of what comes behind the answer
  * happens yet. */
 #include "engine/script.h"
 

@@ -1,6 +1,6 @@
 /* Least squares of relative errors: minimize the sum of (1 - cost . features / ns)^2. With x = features / ns the normal
- * equations are A cost = b, A = sum of x x^T, b = sum of x; a ridge on A's diagonal decides what A leaves open. They are
- * solved by coordinate descent from the last solution, each cost held at 0 or above (Franc, Hlavac and Navara,
+ * equations are A cost = b, A = sum of x x^T, b = sum of x; a ridge on A's diagonal decides what A leaves open. They
+ * are solved by coordinate descent from the last solution, each cost held at 0 or above (Franc, Hlavac and Navara,
  * "Sequential coordinate-wise algorithm for the non-negative least squares problem", 2005). */
 #include "engine/step_cost.h"
 

@@ -53,7 +53,7 @@ struct step_cost {
     struct cost_sums sizes[COST_SIZES];
     double ns[COST_FEATURES]; /* of each feature's unit, at pace 1 */
     double pace;              /* of late: what steps took, by what they should have taken */
-    uint64_t n_steps;          /* noted */
+    uint64_t n_steps;         /* noted */
 };
 
 void step_cost_init(struct step_cost *c);

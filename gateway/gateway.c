@@ -166,6 +166,17 @@ static size_t kv_useful_size(const struct served_model *m, enum kv_type type)
     return size_mul(token_size, context, &all) && size_mul(all, sequences, &all) ? all : SIZE_MAX;
 }
 
+/* Of the draft model's weights; 0 when it cannot be read, which its engine will say. */
+static uint64_t draft_size(const struct served_model *m)
+{
+    struct error ignored = {0};
+    struct model_file *file =
+        m->options.draft_model_path ? model_file_open(m->options.draft_model_path, &ignored) : NULL;
+    uint64_t size = file ? model_file_size(file) : 0;
+    model_file_close(file);
+    return size;
+}
+
 static bool plan_pool(const struct served_model *m, size_t *pool_size, struct error *err)
 {
     enum kv_type type;
@@ -174,7 +185,7 @@ static bool plan_pool(const struct served_model *m, size_t *pool_size, struct er
     }
     size_t useful = kv_useful_size(m, type), size = m->options.kv_memory;
     if (size == 0) {
-        uint64_t available = sys_memory().available, weights = model_file_size(m->file);
+        uint64_t available = sys_memory().available, weights = model_file_size(m->file) + draft_size(m);
         size = (size_t)((available > weights ? available - weights : 0) / KV_SHARE);
         size = size < KV_MIN_SIZE ? KV_MIN_SIZE : size;
     }

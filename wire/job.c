@@ -160,9 +160,8 @@ bool job_check(const struct job *job, struct error *err)
            check_max("stop_token_ids", job->n_stop_ids, JOB_MAX_STOP_IDS, err) &&
            check_max("dry_sequence_breakers", job->n_dry_breakers, JOB_MAX_DRY_BREAKERS, err) &&
            check_max("prediction", job->n_prediction, LIMIT_CONTEXT, err) &&
-           check_ids("prediction", job->prediction, job->n_prediction, err) &&
-           check_sampling(&job->sampling, err) && check_bias(job, err) &&
-           check_ids("stop_token_ids", job->stop_ids, job->n_stop_ids, err) &&
+           check_ids("prediction", job->prediction, job->n_prediction, err) && check_sampling(&job->sampling, err) &&
+           check_bias(job, err) && check_ids("stop_token_ids", job->stop_ids, job->n_stop_ids, err) &&
            check_ids("dry_sequence_breakers", job->dry_breakers, job->n_dry_breakers, err) && check_tokens(job, err);
 }
 

@@ -154,7 +154,7 @@ struct token_top {
     X(steps, "forward passes")                                                          \
     X(steps_mixed, "forward passes that held prefill and decode rows")                  \
     X(steps_ahead, "forward passes enqueued before the one before them was read")       \
-    X(rows_decode, "decode rows computed")                                              \
+    X(rows_decode, "decode rows computed, those of guessed tokens included")            \
     X(rows_prefill, "prompt rows computed")                                             \
     X(prompt_tokens, "prompt tokens of admitted jobs")                                  \
     X(cached_tokens, "prompt tokens taken from the prefix cache")                       \

@@ -132,7 +132,8 @@ static void predictions_are_followed(void **state)
     struct lookup *l = create(prediction, 100);
     assert_int_equal(count_right(l, ids, 50, 150), 100);
     lookup_free(l);
-    /* Behind some other words, with an edit, and with words after it: nothing is guessed beyond the prediction's end. */
+    /* Behind some other words, with an edit, and with words after it: nothing is guessed beyond the prediction's end.
+     */
     fill(ids + 50, 10, 7000);
     memcpy(ids + 60, prediction, 100 * sizeof *ids);
     ids[100] = 3;
@@ -204,7 +205,8 @@ static void random_texts(void **state)
     enum { N = 500 };
     int32_t ids[N], prediction[100];
     for (uint32_t seed = 0; seed < 200; seed++) {
-        uint32_t n_vocab = 1 + below(seed, 0, 30), n_prediction = below(seed, 1, 100), n_prompt = 1 + below(seed, 2, 100);
+        uint32_t n_vocab = 1 + below(seed, 0, 30), n_prediction = below(seed, 1, 100),
+                 n_prompt = 1 + below(seed, 2, 100);
         for (uint32_t i = 0; i < N; i++) {
             ids[i] = (int32_t)below(seed + 1000, i, n_vocab);
         }
@@ -237,10 +239,14 @@ static void acceptance(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(copies_are_followed),      cmocka_unit_test(several_tokens_are_guessed),
-        cmocka_unit_test(edits_are_survived),       cmocka_unit_test(loops_are_guessed),
-        cmocka_unit_test(predictions_are_followed), cmocka_unit_test(rates_are_learned),
-        cmocka_unit_test(pieces_do_not_matter),     cmocka_unit_test(random_texts),
+        cmocka_unit_test(copies_are_followed),
+        cmocka_unit_test(several_tokens_are_guessed),
+        cmocka_unit_test(edits_are_survived),
+        cmocka_unit_test(loops_are_guessed),
+        cmocka_unit_test(predictions_are_followed),
+        cmocka_unit_test(rates_are_learned),
+        cmocka_unit_test(pieces_do_not_matter),
+        cmocka_unit_test(random_texts),
         cmocka_unit_test(acceptance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1017,10 +1017,9 @@ static int lazy_and_private(void **state)
     return 0;
 }
 
-#define IN_EVERY_MODE(test)                                              \
-    cmocka_unit_test(test),                                              \
-        cmocka_unit_test_setup_teardown(test, lazy, shared_eager),       \
-        cmocka_unit_test_setup_teardown(test, kv_private, shared_eager), \
+#define IN_EVERY_MODE(test)                                                            \
+    cmocka_unit_test(test), cmocka_unit_test_setup_teardown(test, lazy, shared_eager), \
+        cmocka_unit_test_setup_teardown(test, kv_private, shared_eager),               \
         cmocka_unit_test_setup_teardown(test, lazy_and_private, shared_eager)
 
 int main(void)
