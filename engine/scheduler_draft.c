@@ -16,12 +16,12 @@
 #define MARGIN       1.1 /* gain by price, at least: what is predicted of either is not exact */
 #define MEMORY_PAUSE 256 /* steps without guesses after one that did not fit into memory */
 
-/* The request's wish, or else the engine's; where steps run ahead, which wins over guessing, auto means off. */
+/* The request's wish, or else the engine's. Running ahead wins over guessing: there auto means off. */
 static enum speculation wish_of(const struct scheduler *s, const struct sequence *q)
 {
     enum speculation wish = q->request->job->speculation;
     wish = wish == SPECULATION_DEFAULT ? s->config->speculation : wish;
-    return wish == SPECULATION_AUTO && s->x->lazy ? SPECULATION_OFF : wish;
+    return wish == SPECULATION_AUTO && s->x->no_guesses ? SPECULATION_OFF : wish;
 }
 
 bool scheduler__may_draft(const struct scheduler *s, const struct sequence *q)

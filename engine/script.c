@@ -352,7 +352,7 @@ struct executor *script_executor_create(const char *path, const struct tokenizer
         error_set(err, ERR_NO_MEMORY, "There is no memory for a script.");
         return NULL;
     }
-    s->base.ops = &ops;
+    s->base = (struct executor){.ops = &ops, .no_guesses = true};
     s->tokenizer = tokenizer;
     buf_init(&s->prompt, MIB(256));
     if (file_read(path, SCRIPT_MAX_SIZE, &s->text, err) && (s->root = json_parse(buf_view(&s->text), 0, err)) &&

@@ -237,9 +237,10 @@ void toy_init(struct toy *t, const struct engine_config *config)
 
 void toy_init_mode(struct toy *t, const struct engine_config *config, struct toy_mode mode)
 {
-    *t = (struct toy){.base = {.ops = &toy_ops, .lazy = mode.lazy, .kv_private = mode.kv_private},
-                      .blind = mode.blind,
-                      .config = config};
+    *t = (struct toy){
+        .base = {.ops = &toy_ops, .lazy = mode.lazy, .kv_private = mode.kv_private, .no_guesses = mode.lazy},
+        .blind = mode.blind,
+        .config = config};
     for (int g = 0; g < config->geometry.n_groups; g++) {
         size_t n = config->geometry.pool_size / config->geometry.page_size[g] * config->page_tokens;
         t->kv[g] = calloc(n, sizeof(uint64_t));
