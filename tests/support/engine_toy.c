@@ -187,7 +187,9 @@ static bool read_step(struct executor *x, const struct executor_step *step, stru
         fprintf(stderr, "toy: samples are read that are gone\n");
         abort();
     }
-    memcpy(results, s->results, (size_t)s->n * sizeof *results);
+    if (s->n) {
+        memcpy(results, s->results, (size_t)s->n * sizeof *results);
+    }
     return true;
 }
 
