@@ -148,6 +148,20 @@ static bool parse_logit_bias(struct decoding *d, const struct json *v, const cha
     return true;
 }
 
+/* The members of an object that is the value of a field. */
+static bool decode_members(struct decoding *d, const struct json *v, const char *name, const struct field *members,
+                           struct error *err)
+{
+    const struct field *tables[] = {members};
+    char param[64];
+    if (fields_decode(d, v, tables, 1, err)) {
+        return true;
+    }
+    snprintf(param, sizeof param, "%s.%.40s", name, err->param);
+    memcpy(err->param, param, sizeof param);
+    return false;
+}
+
 static bool parse_stream_options(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     struct gen_request *r = request_of(d);
@@ -160,13 +174,7 @@ static bool parse_stream_options(struct decoding *d, const struct json *v, const
         {"continuous_usage_stats", FIELD_BOOL, AT(continuous_usage), 0, 0, NULL, NULL, NULL, NULL},
         {0},
     };
-    const struct field *tables[] = {members};
-    struct decoding inner = *d;
-    inner.target = r;
-    if (!fields_decode(&inner, v, tables, 1, err)) {
-        char param[64];
-        snprintf(param, sizeof param, "%s.%.40s", name, err->param);
-        memcpy(err->param, param, sizeof param);
+    if (!decode_members(d, v, name, members, err)) {
         return false;
     }
     r->has_stream_options = true;
@@ -185,6 +193,75 @@ static bool parse_metadata(struct decoding *d, const struct json *v, const char 
         }
     }
     return true;
+}
+
+static bool parse_speculation(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_STRING) {
+        return field_type_error(err, name, "\"auto\", \"off\" or \"on\"", v);
+    }
+    return speculation_parse(json_str(v), &request_of(d)->speculation, err);
+}
+
+/* A text part of OpenAI's, for which nothing but the text is known here. */
+static bool is_text_part(const struct json *part)
+{
+    return json_type(part) == JSON_OBJECT && str_eq(json_str(json_get(part, "type")), STR("text")) &&
+           json_type(json_get(part, "text")) == JSON_STRING;
+}
+
+/* The texts of an array of parts, one after another. */
+static bool join_parts(struct decoding *d, const struct json *parts, struct str *out, struct error *err)
+{
+    struct buf text;
+    bool ok = true;
+    buf_init(&text, LIMIT_HTTP_BODY);
+    for (size_t i = 0; ok && i < json_len(parts); i++) {
+        const struct json *part = json_at(parts, i);
+        ok = is_text_part(part) ||
+             field_type_error(err, "content", "a string or an array of parts of type \"text\"", part);
+        buf_append(&text, ok ? json_str(json_get(part, "text")) : STR(""));
+    }
+    ok = ok && buf_ok(&text, "the prediction", err);
+    if (ok) {
+        *out = arena_str(d->arena, buf_view(&text));
+        ok = text.len == 0 || out->ptr || out_of_memory(d, err);
+    }
+    buf_release(&text);
+    return ok;
+}
+
+static bool parse_prediction_content(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    struct gen_request *r = request_of(d);
+    r->has_prediction = true;
+    if (json_type(v) == JSON_STRING) {
+        r->prediction = json_str(v);
+        return true;
+    }
+    if (json_type(v) != JSON_ARRAY || json_len(v) == 0) {
+        return field_type_error(err, name, "a string or a non-empty array of text parts", v);
+    }
+    return join_parts(d, v, &r->prediction, err);
+}
+
+/* What OpenAI refuses beside it (n, logprobs, penalties, tools ...) need not be refused here: guesses are checked as if
+ * nobody had guessed, whatever the request asks for. */
+static bool parse_prediction(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    static const struct field members[] = {
+        {"type", FIELD_DEFAULT, 0, 0, 0, NULL, "\"content\"", NULL, NULL},
+        {"content", FIELD_CUSTOM, 0, 0, 0, parse_prediction_content, NULL, NULL, NULL},
+        {0},
+    };
+    if (json_type(v) != JSON_OBJECT) {
+        return field_type_error(err, name, "an object with 'type' and 'content'", v);
+    }
+    if (json_is_null(json_get(v, "type")) || json_is_null(json_get(v, "content"))) {
+        const char *param = json_is_null(json_get(v, "type")) ? "prediction.type" : "prediction.content";
+        return error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s'.", param);
+    }
+    return decode_members(d, v, name, members, err);
 }
 
 static bool expect_string(struct decoding *d, const struct json *v, const char *name, struct error *err)
@@ -341,6 +418,8 @@ const struct field api__common_fields[] = {
      "accepted; prefixes are found by themselves"},
     {"metadata", FIELD_HINT, 0, 0, 0, parse_metadata, NULL, "object of strings", "accepted; not stored"},
     {"priority", FIELD_I32, AT(priority), -1000000, 1000000, NULL, NULL, NULL, "lower first"},
+    {"speculation", FIELD_CUSTOM, 0, 0, 0, parse_speculation, NULL, "string",
+     "auto, off or on: guess tokens and check several at a time; the answer does not depend on it"},
     {"timeout", FIELD_SECONDS, AT(timeout_ms), 0.001, 86400, NULL, NULL, NULL,
      "seconds until the request fails with 504"},
     {"service_tier", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"default\"", NULL, "only one tier"},
@@ -371,7 +450,10 @@ const struct field api__chat_fields[] = {
     {"response_format", FIELD_DEFAULT, 0, 0, 0, NULL, "{\"type\":\"text\"}", NULL, "only text yet"},
     {"modalities", FIELD_DEFAULT, 0, 0, 0, NULL, "[\"text\"]", NULL, "only text"},
     {"audio", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
-    {"prediction", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported yet"},
+    {"prediction", FIELD_CUSTOM, 0, 0, 0, parse_prediction, NULL, "object",
+     "what much of the answer is expected to be: type \"content\", and content, a string or text parts; saves time "
+     "where "
+     "it is right"},
     {"web_search_options", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
     {"reasoning_effort", FIELD_DEFAULT, 0, 0, 0, NULL, "\"none\"", NULL, "not supported yet"},
     {"verbosity", FIELD_DEFAULT, 0, 0, 0, NULL, "\"medium\"", NULL, "only the default"},

@@ -95,11 +95,11 @@ static void put_timings(const struct gen_reply *r, struct json_writer *w)
     json_put_uint(w, u.completion_tokens);
     api__put_ms(w, "predicted_ms", t.decode_us);
     put_speed(w, "predicted_per_token_ms", "predicted_per_second", u.completion_tokens - u.n_begun, t.decode_us);
-    if (u.n_accepted_prediction + u.n_rejected_prediction) {
+    if (u.n_drafted) {
         json_key(w, "draft_n");
-        json_put_uint(w, u.n_accepted_prediction + u.n_rejected_prediction);
+        json_put_uint(w, u.n_drafted);
         json_key(w, "draft_n_accepted");
-        json_put_uint(w, u.n_accepted_prediction);
+        json_put_uint(w, u.n_held);
     }
     api__put_ms(w, "prepare_ms", t.prepare_us);
     api__put_ms(w, "queue_ms", t.queue_us);

@@ -279,9 +279,11 @@ enum cpu_kernels {
 };
 
 struct cpu_backend_options {
-    enum cpu_kernels kernels; /* AUTO: the best this processor has; another that it lacks: UNSUPPORTED */
-    int n_threads;            /* 0: sys_cpu_usable() */
-    int spin_us;              /* see pool.h; -1: default */
+    enum cpu_kernels kernels;   /* AUTO: the best this processor has; another that it lacks: UNSUPPORTED */
+    int n_threads;              /* 0: sys_cpu_usable() */
+    int spin_us;                /* see pool.h; -1: default */
+    struct backend *threads_of; /* another cpu backend, whose threads serve both; it lives longer, and the two never
+                                   compute at the same time. NULL: threads of its own */
 };
 NODISCARD struct backend *cpu_backend_create(const struct cpu_backend_options *options, struct error *err);
 /* What the backend makes of a tensor, for `tandem inspect`: "int8 panels", "in place". Static storage. */

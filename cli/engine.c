@@ -18,6 +18,7 @@ int command_engine(const struct options *o)
     }
     struct backend_words words = options_backend(o);
     if (!backend_options_parse(&words, &e->backend, &err) || !kv_type_parse(o->kv_type, &e->kv_type, &err) ||
+        !speculation_parse(str_of(o->speculation), &e->speculation, &err) ||
         !options_kv_disk(o, &e->kv_disk_size, &err)) {
         return command_fail(&err);
     }
@@ -34,6 +35,10 @@ int command_engine(const struct options *o)
     e->prefill_chunk = (uint32_t)o->prefill_chunk;
     e->prefix_cache = o->prefix_cache;
     e->kv_disk_dir = o->kv_disk_dir;
+    e->max_drafts = (uint32_t)o->max_draft_tokens;
+    e->draft_model_path = o->draft_model;
+    e->draft_pool_size = (size_t)o->draft_kv_memory;
+    e->max_itl_factor = o->max_itl_factor;
     e->script_path = o->script;
     e->build = tandem_build();
     return engine_process_run(&p);

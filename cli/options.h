@@ -56,6 +56,10 @@ struct options {
     float kv_disk_gb;
     const char *warm_prompts;
     bool warm_wait;
+    const char *speculation, *draft_model;
+    int64_t max_draft_tokens;
+    uint64_t draft_kv_memory;
+    float max_itl_factor;
     /* server */
     struct option_list listen;
     const char *host;

@@ -243,8 +243,10 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     struct engine_options e = engine_options_default();
     uint64_t quarter = sys_memory().available / 4;
     struct backend_words words = options_backend(o);
+    char draft_path[MODEL_PATH_MAX];
     if (!backend_options_parse(&words, &e.backend, err) || !kv_type_parse(o->kv_type, &e.kv_type, err) ||
-        !options_kv_disk(o, &e.kv_disk_size, err)) {
+        !speculation_parse(str_of(o->speculation), &e.speculation, err) || !options_kv_disk(o, &e.kv_disk_size, err) ||
+        (o->draft_model && !model_path_resolve(o->draft_model, draft_path, err))) {
         return false;
     }
     e.model_path = path;
@@ -257,6 +259,9 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     e.max_batch_tokens = (uint32_t)o->max_batch_tokens;
     e.max_sequences = RUN_SEQUENCES;
     e.kv_disk_dir = o->kv_disk_dir;
+    e.max_drafts = (uint32_t)o->max_draft_tokens;
+    e.draft_model_path = o->draft_model ? draft_path : NULL;
+    e.draft_pool_size = (size_t)o->draft_kv_memory;
     e.build = tandem_build();
     e.progress = show_progress;
     struct engine *engine = engine_create(&e, err);

@@ -24,6 +24,7 @@ struct server {
     bool stopping, announced, failed;
     int64_t started_ms;
     struct error failure;
+    char draft_path[MODEL_PATH_MAX]; /* empty: no draft model */
 };
 
 /* ---- shutting down: drain, close the API, close the engines, leave the loop ---- */
@@ -147,6 +148,11 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .kv_disk_gb = (double)o->kv_disk_gb,
         .warm = s->warm.n ? &s->warm : NULL,
         .warm_wait = o->warm_wait,
+        .speculation = o->speculation,
+        .draft_model_path = s->draft_path[0] ? s->draft_path : NULL,
+        .max_draft_tokens = (uint32_t)o->max_draft_tokens,
+        .draft_kv_memory = o->draft_kv_memory,
+        .max_itl_factor = (double)o->max_itl_factor,
         .script_path = o->script,
         .log_level = o->log_level,
         .log_format = o->log_format,
@@ -215,7 +221,9 @@ int command_serve(const struct options *o)
         error_set(&err, ERR_INVALID, "`tandem serve` needs a model: a path, or a name such as smollm2:135m.");
         return command_fail(&err);
     }
-    if (!model_path_resolve(o->model, path, &err) ||
+    enum speculation checked;
+    if (!model_path_resolve(o->model, path, &err) || !speculation_parse(str_of(o->speculation), &checked, &err) ||
+        (o->draft_model && !model_path_resolve(o->draft_model, s.draft_path, &err)) ||
         (o->warm_prompts && !warm_file_read(o->warm_prompts, &s.warm, &err)) ||
         !(s.loop = loop_create(SERVE_WORKERS, &err))) {
         return command_fail(&err);

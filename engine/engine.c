@@ -76,11 +76,19 @@ static bool make_scheduler(struct engine *e, struct error *err)
     return e->scheduler != NULL;
 }
 
+void engine__free_drafter(struct drafter *d)
+{
+    if (d) {
+        d->ops->free(d);
+    }
+}
+
 struct engine *engine__assemble(const struct engine_parts *parts, struct error *err)
 {
     struct engine *e = calloc(1, sizeof *e);
     if (!e) {
         kv_disk_free(parts->disk);
+        engine__free_drafter(parts->drafter);
         parts->executor->ops->free(parts->executor);
         if (parts->release) {
             parts->release(parts->resources);
@@ -100,8 +108,12 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
         error_set(err, ERR_NO_MEMORY, "There is no memory for an engine.");
     }
     if (!ok || !make_scheduler(e, err)) {
+        engine__free_drafter(parts->drafter);
         engine_free(e);
         return NULL;
+    }
+    if (parts->drafter) {
+        scheduler_add_drafter(e->scheduler, parts->drafter);
     }
     scheduler_count_unstarted(e->scheduler, &e->n_unstarted);
     scheduler_set_sizes(e->scheduler, e->info.weights_size);

@@ -34,8 +34,14 @@ struct engine_options {
     bool prefix_cache;         /* default true: set by engine_options_default */
     const char *kv_disk_dir;   /* folder of the prefix cache's disk tier; NULL: none */
     uint64_t kv_disk_size;     /* bytes that all stores in it may take */
-    const char *script_path;   /* test builds: forward and sample are replaced by this script */
-    const char *build;         /* goes into engine_info and the fingerprint */
+    enum speculation speculation; /* of jobs that leave it open; default AUTO */
+    uint32_t max_drafts;  /* guessed tokens of a sequence in a step, up to DRAFT_MAX; 0: ENGINE_DEFAULT_DRAFTS */
+    float max_itl_factor; /* how much longer prompts may make a step than those who decode need; 0: any;
+                             default ENGINE_DEFAULT_ITL_FACTOR */
+    const char *draft_model_path; /* guesses tokens too; NULL: none */
+    size_t draft_pool_size;       /* bytes of its KV; 0: an eighth of pool_size */
+    const char *script_path;      /* test builds: forward and sample are replaced by this script */
+    const char *build;            /* goes into engine_info and the fingerprint */
     void (*progress)(void *arg, float fraction);
     void *progress_arg;
 };
@@ -44,6 +50,8 @@ struct engine_options {
 #define ENGINE_DEFAULT_SEQUENCES    64
 #define ENGINE_DEFAULT_WAITING      1024
 #define ENGINE_MIN_CONTEXT          256
+#define ENGINE_DEFAULT_DRAFTS       15 /* 16 rows of one sequence: about as many as ride along while weights are read */
+#define ENGINE_DEFAULT_ITL_FACTOR   2.5f
 
 struct engine_options engine_options_default(void);
 

@@ -3,10 +3,12 @@
 #ifndef TANDEM_ENGINE_ENGINE_INTERNAL_H
 #define TANDEM_ENGINE_ENGINE_INTERNAL_H
 
+#include "engine/drafter.h"
 #include "engine/engine.h"
 #include "engine/executor.h"
 #include "engine/kv_disk.h"
 #include "engine/request.h"
+#include "text/tokenizer.h"
 
 struct engine_parts {
     struct engine_config config; /* eog_ids: copied */
@@ -15,7 +17,16 @@ struct engine_parts {
     struct kv_disk *disk;             /* likewise; may be NULL */
     void (*release)(void *resources); /* what the executor stands on; may be NULL */
     void *resources;
+    struct drafter *drafter; /* beside the one that every scheduler has; may be NULL */
 };
+
+/* The draft model of the options (engine_draft.c). be, tokenizer and n_vocab are those of the model that it guesses
+ * for; be outlives it. *weights_size grows by what it takes. INVALID: its vocabulary is another one. */
+NODISCARD struct drafter *engine__load_draft(const struct engine_options *o, const struct engine_config *config,
+                                             struct backend *be, const struct tokenizer *tokenizer,
+                                             uint64_t *weights_size, struct error *err);
+
+void engine__free_drafter(struct drafter *d); /* NULL: nothing */
 
 /* Takes the parts; they are released also when it fails. */
 NODISCARD struct engine *engine__assemble(const struct engine_parts *parts, struct error *err);

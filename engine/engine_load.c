@@ -29,7 +29,13 @@ struct loaded {
 struct engine_options engine_options_default(void)
 {
     return (struct engine_options){
-        .backend = {.cpu = {.spin_us = -1}}, .kv_type = KV_F16, .prefix_cache = true, .build = ""};
+        .backend = {.cpu = {.spin_us = -1}},
+        .kv_type = KV_F16,
+        .prefix_cache = true,
+        .speculation = SPECULATION_AUTO,
+        .max_itl_factor = ENGINE_DEFAULT_ITL_FACTOR,
+        .build = "",
+    };
 }
 
 static void release(void *resources)
@@ -126,6 +132,9 @@ static void configure(struct loaded *l, const struct engine_options *o, struct e
         .max_waiting = or_default(o->max_waiting, ENGINE_DEFAULT_WAITING),
         .prefill_chunk = o->prefill_chunk,
         .prefix_cache = o->prefix_cache,
+        .speculation = o->speculation,
+        .max_drafts = or_default(o->max_drafts, ENGINE_DEFAULT_DRAFTS),
+        .max_itl_factor = o->max_itl_factor,
         .test_hooks = engine__test_hooks(),
         .eog_ids = l->eog_ids,
         .n_eog_ids = (uint32_t)(n_eog < EOG_MAX ? n_eog : EOG_MAX),
@@ -264,11 +273,18 @@ static bool open_disk(const struct loaded *l, const struct engine_options *o, st
     return parts->disk || error_wrap(err, "--kv-disk-dir '%s'", o->kv_disk_dir);
 }
 
+static bool check_options(const struct engine_options *o, struct error *err)
+{
+    return o->max_drafts <= DRAFT_MAX ||
+           error_set(err, ERR_INVALID, "At most %d tokens can be guessed in a step, not %u.", DRAFT_MAX, o->max_drafts);
+}
+
 struct engine *engine_create(const struct engine_options *options, struct error *err)
 {
     struct engine_options o = *options;
     int64_t start_ms = clock_ms();
     struct engine_parts parts = {.release = release};
+    uint64_t draft_size = 0;
     struct loaded *l = calloc(1, sizeof *l);
     if (!l) {
         error_set(err, ERR_NO_MEMORY, "There is no memory to load a model.");
@@ -277,18 +293,23 @@ struct engine *engine_create(const struct engine_options *options, struct error 
     l->pool.fd = -1;
     o.build = o.build ? o.build : "";
     parts.resources = l;
-    bool ok = open_file(l, &o, err) && open_backend(l, &o, err) && check_disk(l, &o, err);
+    bool ok = check_options(&o, err) && open_file(l, &o, err) && open_backend(l, &o, err) && check_disk(l, &o, err);
     if (ok) {
         configure(l, &o, &parts.config);
         ok = choose_context(l, &o, &parts.config, err) && load_model(l, &o, parts.config.n_context, err) &&
-             bind_pool(l, &o, err) && open_disk(l, &o, &parts, err) && (parts.executor = make_executor(l, &o, err));
+             bind_pool(l, &o, err) && open_disk(l, &o, &parts, err) &&
+             (!o.draft_model_path ||
+              (parts.drafter = engine__load_draft(&o, &parts.config, l->be, l->tokenizer, &draft_size, err))) &&
+             (parts.executor = make_executor(l, &o, err));
     }
     if (!ok) {
         kv_disk_free(parts.disk);
+        engine__free_drafter(parts.drafter);
         release(l);
         return NULL;
     }
     describe(l, &o, &parts.config, &parts.info);
+    parts.info.weights_size += draft_size;
     parts.info.load_ms = (uint32_t)(clock_ms() - start_ms);
     return engine__assemble(&parts, err);
 }

@@ -35,8 +35,11 @@ struct executor_ops {
 
 struct executor { /* first member of every implementation */
     const struct executor_ops *ops;
-    bool lazy;             /* step only enqueues: the next one may be enqueued before this one is read (backend.h) */
-    uint64_t eval_ns;      /* lazy: time spent in evaluation and waiting, in all */
+    bool lazy; /* step only enqueues: the next one may be enqueued before this one is read (backend.h) */
+    bool
+        no_guesses; /* tokens are guessed only where that is forced: it runs ahead, or a script says when tokens come */
+    bool timed;     /* eval_ns is kept: what its calls take is then not asked of the clock */
+    uint64_t eval_ns;      /* time spent in evaluation and in waiting for it, in all */
     bool kv_private;       /* pages are not shared between sequences: a hit copies them (backend.h) */
     uint64_t scratch_size; /* bytes of step memory after the last read; 0: not known */
 };

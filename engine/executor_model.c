@@ -83,7 +83,12 @@ struct executor *executor_model_create(struct backend *be, struct model *m, stru
         error_set(err, ERR_NO_MEMORY, "There is no memory for the engine's executor.");
         return NULL;
     }
-    *x = (struct model_executor){
-        .base = {.ops = &ops, .lazy = be->ops->lazy, .kv_private = be->ops->kv_private}, .be = be, .model = m};
+    *x = (struct model_executor){.base = {.ops = &ops,
+                                          .no_guesses = be->ops->lazy,
+                                          .lazy = be->ops->lazy,
+                                          .kv_private = be->ops->kv_private,
+                                          .timed = be->ops->eval_ns},
+                                 .be = be,
+                                 .model = m};
     return &x->base;
 }

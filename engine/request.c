@@ -32,6 +32,7 @@ static bool check_all_ids(const struct engine_config *config, const struct job *
     }
     return check_ids(config, "prompt", job->prompt, job->n_prompt, err) &&
            check_ids(config, "stop_token_ids", job->stop_ids, job->n_stop_ids, err) &&
+           check_ids(config, "prediction", job->prediction, job->n_prediction, err) &&
            check_ids(config, "dry_sequence_breakers", job->dry_breakers, job->n_dry_breakers, err);
 }
 

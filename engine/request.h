@@ -21,9 +21,12 @@ struct engine_config {
     uint32_t max_sequences, max_batch_tokens, max_waiting;
     uint32_t prefill_chunk; /* rows of one prompt in a step; 0: as the budget allows */
     bool prefix_cache, test_hooks;
-    bool disk_always;       /* tests: what is on disk is read, whatever it costs */
-    struct sha256 root;     /* of all keys: model, KV type */
-    const int32_t *eog_ids; /* [n_eog_ids] */
+    bool disk_always;             /* tests: what is on disk is read, whatever it costs */
+    enum speculation speculation; /* of jobs that leave it open; DEFAULT: off */
+    uint32_t max_drafts;          /* guessed tokens of one sequence in a step, at most DRAFT_MAX */
+    float max_itl_factor;         /* prefill may make a step this much longer than its decode rows need; 0: any */
+    struct sha256 root;           /* of all keys: model, KV type */
+    const int32_t *eog_ids;       /* [n_eog_ids] */
     uint32_t n_eog_ids;
 };
 
@@ -35,7 +38,8 @@ struct sequence {
     enum sequence_state state;
     struct sequence *prev, *next; /* in the queue, while waiting */
 
-    int32_t *tokens; /* [n_tokens] of [cap_tokens]; NULL until it is looked at for the first time */
+    int32_t
+        *tokens; /* [n_tokens] of [cap_tokens], guesses behind them; NULL until it is looked at for the first time */
     uint32_t n_tokens, cap_tokens;
     uint32_t n_computed;
 
@@ -60,9 +64,14 @@ struct sequence {
     struct sha256 wait_key;
     uint32_t n_alone; /* times it had the pool for itself and ran out of pages */
 
+    struct lookup *lookup;       /* of the drafter that looks tokens up; NULL: not asked yet */
+    struct draft_state *drafted; /* of the draft model; likewise */
+
     bool scores; /* its rows give the prompt's logprobs */
     struct {     /* this step; rows 0: not part of it */
         uint32_t rows, first_sample, n_scores;
+        uint32_t n_drafts; /* of the rows: guesses, which stand in tokens behind n_tokens */
+        bool by_model;     /* the draft model's */
         bool samples;
         bool forked; /* started by this step from its sibling's prompt */
     } plan;

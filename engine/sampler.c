@@ -36,8 +36,9 @@ static void set_parameters(struct sample_row *row, const struct sampling *s)
     row->dry_range = s->dry_penalty_last_n;
 }
 
-/* Output token number n_output; what is known of the history are q's tokens. */
-static struct sample_row row_of(const struct sequence *q, uint32_t choice, int32_t logits_row, uint32_t n_output)
+/* Output token number n_output; the history is the prompt and n_known tokens of output. */
+static struct sample_row row_of(const struct sequence *q, uint32_t choice, int32_t logits_row, uint32_t n_output,
+                                uint32_t n_known)
 {
     const struct request *r = q->request;
     const struct job *job = r->job;
@@ -51,7 +52,7 @@ static struct sample_row row_of(const struct sequence *q, uint32_t choice, int32
     row.n_dry_breakers = (int32_t)job->n_dry_breakers;
     row.history = q->tokens;
     row.n_prompt = (int32_t)job->n_prompt;
-    row.n_output = (int32_t)sequence_n_output(q);
+    row.n_output = (int32_t)n_known;
     row.bias = r->bias;
     row.n_bias = (int32_t)r->n_bias;
     row.banned = r->banned;
@@ -64,12 +65,20 @@ static struct sample_row row_of(const struct sequence *q, uint32_t choice, int32
 
 struct sample_row sampler_row(const struct sequence *q, uint32_t choice, int32_t logits_row)
 {
-    return row_of(q, choice, logits_row, sequence_n_output(q));
+    uint32_t n = sequence_n_output(q);
+    return row_of(q, choice, logits_row, n, n);
 }
 
 struct sample_row sampler_row_after(const struct sequence *q, uint32_t choice, int32_t logits_row)
 {
-    return row_of(q, choice, logits_row, sequence_n_output(q) + 1);
+    uint32_t n = sequence_n_output(q);
+    return row_of(q, choice, logits_row, n + 1, n);
+}
+
+struct sample_row sampler_draft_row(const struct sequence *q, uint32_t n, int32_t logits_row)
+{
+    n += sequence_n_output(q);
+    return row_of(q, q->choice, logits_row, n, n);
 }
 
 struct sample_row sampler_score_row(const struct sequence *q, uint32_t index, int32_t logits_row)

@@ -72,11 +72,34 @@ static bool create_arrays(struct scheduler *s, struct error *err)
     s->max_samples = (uint32_t)(n_seqs + n_rows);
     s->running = calloc(n_seqs, sizeof(struct sequence *));
     s->prefills = calloc(n_seqs, sizeof(struct sequence *));
+    s->drafts = calloc(n_seqs, sizeof *s->drafts);
+    s->asked = calloc(n_seqs, sizeof(struct draft *));
     s->f = &s->flights[0];
-    bool ok = s->running && s->prefills && create_flight(s, &s->flights[0]) &&
+    bool ok = s->running && s->prefills && s->drafts && s->asked && create_flight(s, &s->flights[0]) &&
               (!s->x->lazy || create_flight(s, &s->flights[1]));
     return ok ||
            error_set(err, ERR_NO_MEMORY, "There is no memory for steps of %zu rows and %zu sequences.", n_rows, n_seqs);
+}
+
+/* What a group reads of each position is as its pages are large. */
+static void share_groups(struct scheduler *s)
+{
+    double all = 0;
+    for (int g = 0; g < s->n_groups; g++) {
+        all += (double)s->config->geometry.page_size[g];
+    }
+    for (int g = 0; g < s->n_groups; g++) {
+        s->group_share[g] = (double)s->config->geometry.page_size[g] / all;
+    }
+}
+
+static bool create_drafters(struct scheduler *s, struct error *err)
+{
+    struct drafter *lookup = lookup_drafter_create(err);
+    if (lookup) {
+        scheduler_add_drafter(s, lookup);
+    }
+    return lookup != NULL;
 }
 
 struct scheduler *scheduler_create(const struct engine_config *config, struct executor *x, struct error *err)
@@ -90,17 +113,23 @@ struct scheduler *scheduler_create(const struct engine_config *config, struct ex
     s->n_groups = config->geometry.n_groups;
     s->x = x;
     s->next_deadline_ns = INT64_MAX;
-    if (create_pages(s, err) && create_arrays(s, err) && events_init(&s->events, s->max_samples, err)) {
+    step_cost_init(&s->cost);
+    share_groups(s);
+    if (create_pages(s, err) && create_arrays(s, err) && create_drafters(s, err) &&
+        events_init(&s->events, s->max_samples, err)) {
         return s;
     }
     scheduler_free(s);
     return NULL;
 }
 
-static void free_requests(struct request *r)
+static void free_requests(struct scheduler *s, struct request *r)
 {
     while (r) {
         struct request *next = r->next;
+        for (uint32_t i = 0; i < r->job->n_choices; i++) {
+            scheduler__forget_drafts(s, &r->sequences[i]);
+        }
         request_free(r);
         r = next;
     }
@@ -111,13 +140,18 @@ void scheduler_free(struct scheduler *s)
     if (!s) {
         return;
     }
-    free_requests(s->requests);
-    free_requests(s->ended);
+    free_requests(s, s->requests);
+    free_requests(s, s->ended);
+    for (int i = 0; i < s->n_drafters; i++) {
+        s->drafters[i]->ops->free(s->drafters[i]);
+    }
     prefix_cache_free(s->cache);
     kv_pool_free(s->kv);
     events_release(&s->events);
     free(s->running);
     free(s->prefills);
+    free(s->drafts);
+    free(s->asked);
     release_flight(&s->flights[0]);
     release_flight(&s->flights[1]);
     free(s);
@@ -218,7 +252,7 @@ void scheduler__stop(struct scheduler *s, struct sequence *q)
     r->leader = r->leader == q ? NULL : r->leader;
     r->scorer = r->scorer == q ? NULL : r->scorer;
     q->scores = false;
-    q->plan.rows = 0;
+    q->plan.rows = q->plan.n_drafts = 0;
     scheduler__release_pages(s, q);
 }
 
@@ -272,6 +306,7 @@ static void drop(struct scheduler *s, struct sequence *q)
     }
     q->state = SEQUENCE_DONE;
     q->request->n_left--;
+    scheduler__forget_drafts(s, q);
     sequence_unload(q);
 }
 

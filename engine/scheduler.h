@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 
 struct scheduler;
+struct drafter;
 
 /* config and x outlive it. */
 NODISCARD struct scheduler *scheduler_create(const struct engine_config *config, struct executor *x, struct error *err);
@@ -32,6 +33,10 @@ void scheduler_accept(struct scheduler *s, struct request *r); /* takes r */
 void scheduler_cancel(struct scheduler *s, uint64_t job, uint32_t choice);
 void scheduler_clear_cache(struct scheduler *s);
 void scheduler_pause(struct scheduler *s, bool paused); /* admits nothing while paused; what runs goes on */
+
+/* Another drafter, dearer than those there are; takes it, at most one. Before the first step. Without it tokens are
+ * guessed from the text alone. */
+void scheduler_add_drafter(struct scheduler *s, struct drafter *d);
 
 /* One step; false when there was nothing to compute. Events go out before it returns. */
 bool scheduler_step(struct scheduler *s);

@@ -3,9 +3,9 @@
  *
  * Only where nothing can come between: every running sequence is in the step, samples exactly one token in it, will
  * surely want another, and needs nothing of the host to sample it (penalties and DRY look at the token before; logprobs
- * are the host's). One that turns out to have ended has its row dropped, and so have those that are cancelled or run
- * out of time meanwhile: their pages are released at once, since whatever is enqueued later runs later. After an end
- * the next step is planned anew. */
+ * are the host's; guesses of tokens are compared here). One that turns out to have ended has its row dropped, and so
+ * have those that are cancelled or run out of time meanwhile: their pages are released at once, since whatever is
+ * enqueued later runs later. After an end the next step is planned anew. */
 #include "engine/scheduler_internal.h"
 
 #include "engine/sampler.h"
@@ -23,7 +23,7 @@ static bool goes_on(const struct scheduler *s, const struct sequence *q)
     const struct job *job = q->request->job;
     uint32_t n_output = sequence_n_output(q) + 1;
     return q->state == SEQUENCE_RUNNING && q->plan.samples && q->plan.n_scores == 0 && !q->scores && !needs_host(job) &&
-           n_output < job->max_tokens && job->n_prompt + n_output < s->config->n_context;
+           !scheduler__may_draft(s, q) && n_output < job->max_tokens && job->n_prompt + n_output < s->config->n_context;
 }
 
 /* Somebody may be admitted in the next step. */
@@ -87,6 +87,7 @@ struct flight *scheduler__run_ahead(struct scheduler *s)
     }
     next->batch.n_seqs = next->batch.n_out = next->batch.n_rows;
     next->n_samples = next->n_decodes = (uint32_t)next->batch.n_rows;
+    next->n_sampling = next->n_samples;
     next->n_forks = 0;
     if (!scheduler__enqueue_step(s, next, &err)) {
         return NULL; /* it is planned again, and fails again or not, when this one is settled */
@@ -101,7 +102,7 @@ void scheduler__recall_plans(struct scheduler *s)
         struct sequence *q = s->f->members[i];
         q->plan.rows = 1;
         q->plan.first_sample = (uint32_t)i;
-        q->plan.n_scores = 0;
+        q->plan.n_scores = q->plan.n_drafts = 0;
         q->plan.samples = true;
         q->plan.forked = false;
     }

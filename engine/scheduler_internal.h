@@ -4,17 +4,23 @@
  *     scheduler_pages.c  pages of a sequence: hits, growth, copy-on-write, windows, preemption
  *     scheduler_admit.c  who starts
  *     scheduler_disk.c   blocks to and from the disk tier
- *     scheduler_step.c   rows of a step, the batch, and what comes out of it
+ *     scheduler_rows.c   rows of a step: who decodes, how much of which prompt
+ *     scheduler_draft.c  guesses of tokens that are checked in it
+ *     scheduler_step.c   the batch, and what comes out of it
  *     scheduler_ahead.c  the next step before this one is read, where the executor is lazy
  *     scheduler_check.c  recount for tests */
 #ifndef TANDEM_ENGINE_SCHEDULER_INTERNAL_H
 #define TANDEM_ENGINE_SCHEDULER_INTERNAL_H
 
+#include "engine/drafter.h"
 #include "engine/events.h"
 #include "engine/scheduler.h"
+#include "engine/step_cost.h"
 
 /* Rows of one scored prompt in a step: each of them has logits, 256 MiB of them with a vocabulary of 1 M. */
 #define SCORE_ROWS 64
+
+#define MAX_DRAFTERS 2 /* what the text repeats; a draft model */
 
 /* One step: what was planned, and who gets what comes out of it. */
 struct flight {
@@ -28,6 +34,8 @@ struct flight {
     struct sequence **targets; /* whose token it is; NULL: a prompt's logprob */
     struct sample_result *results;
     uint32_t n_samples, n_forks, n_decodes;
+    uint32_t n_sampling; /* sequences that get tokens */
+    struct step_shape shape;
     struct tensor *sampled; /* handle of the samples, once enqueued */
 };
 
@@ -64,7 +72,15 @@ struct scheduler {
     uint32_t n_running;
     uint32_t decode_turn; /* where decoding goes on when not all fit into a step */
 
-    struct sequence **prefills; /* [max_sequences] scratch */
+    struct step_cost cost;                  /* what steps take */
+    double group_share[KV_MAX_GROUPS];      /* of a position's K and V */
+    struct drafter *drafters[MAX_DRAFTERS]; /* [n_drafters] owned, the cheaper first */
+    int n_drafters;
+    uint32_t draft_pause; /* steps to come without guesses */
+
+    struct sequence **prefills; /* [max_sequences] scratch, like the next two */
+    struct draft *drafts;
+    struct draft **asked;
     uint32_t max_samples;
     struct flight flights[2]; /* the second for running ahead */
     struct flight *f;         /* the step that is being made or settled */
@@ -106,6 +122,20 @@ void scheduler__expect_blocks(struct scheduler *s, struct sequence *q);
 struct flight *scheduler__run_ahead(struct scheduler *s);
 /* The plans of its members as they were when it was made; members that ended meanwhile keep none. */
 void scheduler__recall_plans(struct scheduler *s);
+
+/* ---- scheduler_rows.c ---- */
+uint32_t scheduler__remaining(const struct sequence *q); /* tokens to compute; none yet while a hit is read from disk */
+void scheduler__choose_rows(struct scheduler *s);
+double scheduler__reads(const struct scheduler *s, uint32_t position); /* positions that a row there attends to */
+void scheduler__add_shape(const struct scheduler *s, const struct sequence *q, struct step_shape *shape); /* its rows */
+
+/* ---- scheduler_draft.c ---- */
+/* Whether q's tokens may be guessed at all. */
+bool scheduler__may_draft(const struct scheduler *s, const struct sequence *q);
+void scheduler__plan_drafts(struct scheduler *s, uint32_t budget); /* in at most so many rows */
+/* After a step that did not fit into memory: true if it had guesses; then the next ones will have none. */
+bool scheduler__drop_drafts(struct scheduler *s);
+void scheduler__forget_drafts(struct scheduler *s, struct sequence *q);
 
 /* ---- scheduler_step.c ---- */
 NODISCARD bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error *err);

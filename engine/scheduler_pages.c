@@ -280,7 +280,17 @@ static void restart_alone(struct scheduler *s, struct sequence *q)
 static bool reserve(struct scheduler *s, struct sequence *q)
 {
     uint32_t n_blocks = blocks_of(s, q->n_computed + q->plan.rows + 1);
-    return sequence_reserve_tokens(q, q->n_tokens + 1) && sequence_reserve_blocks(q, n_blocks, s->n_groups);
+    return sequence_reserve_tokens(q, q->n_tokens + q->plan.n_drafts + 1) &&
+           sequence_reserve_blocks(q, n_blocks, s->n_groups);
+}
+
+/* Guesses are worth nobody's pages. */
+static bool drop_drafts(struct sequence *q)
+{
+    uint32_t n = q->plan.n_drafts;
+    q->plan.rows -= n;
+    q->plan.n_drafts = 0;
+    return n > 0;
 }
 
 bool scheduler__prepare(struct scheduler *s, struct sequence *q)
@@ -294,6 +304,9 @@ bool scheduler__prepare(struct scheduler *s, struct sequence *q)
     release_unseen(s, q);
     while (!grow(s, q)) {
         struct sequence *youngest = s->running[s->n_running - 1];
+        if (drop_drafts(q)) {
+            continue;
+        }
         if (s->n_running == 1) {
             restart_alone(s, q);
             return false;

@@ -1,9 +1,9 @@
-/* One step. Rows are chosen for sequences that run; then pages are found in order of age, so that whoever must give way
- * is younger than whoever makes it; what is left of the plan becomes the batch:
+/* One step. Rows are chosen for sequences that run (scheduler_rows.c); then pages are found in order of age, so that
+ * whoever must give way is younger than whoever makes it; what is left of the plan becomes the batch:
  *
- *     rows      | decode a | decode b | prefill c ........... | prefill d ... |
- *     out_rows    0          1          (scores of c's prompt)                2     rows with logits
- *     samples     a's        b's        c's scores              d's, d's siblings'  -> results, in this order
+ *     rows      | decode a | decode b, guess | prefill c ........... | prefill d ... |
+ *     out_rows    0          1         2       (scores of c's prompt)                3     rows with logits
+ *     samples     a's        b's       b's     c's scores              d's, d's siblings'  -> results, in this order
  *
  * A lazy executor is asked for the step after before this one is read (scheduler_ahead.c):
  *
@@ -14,105 +14,11 @@
 #include "base/clock.h"
 #include "engine/sampler.h"
 
-#include <stdlib.h>
-
 #define STATS_EVERY_NS 100000000
-
-/* Nothing yet of a sequence whose hit is still being read from disk. */
-static uint32_t remaining(const struct sequence *q)
-{
-    return q->load.ticket ? 0 : q->n_tokens - q->n_computed;
-}
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
-}
-
-/* ---- rows ---- */
-
-/* One row for each sequence that has one token to compute. When they do not all fit, the next step goes on behind the
- * last one served. Returns the rows left. */
-static uint32_t plan_decodes(struct scheduler *s, uint32_t budget)
-{
-    uint32_t start = s->n_running ? s->decode_turn % s->n_running : 0;
-    for (uint32_t k = 0; k < s->n_running; k++) {
-        uint32_t at = (start + k) % s->n_running;
-        struct sequence *q = s->running[at];
-        if (remaining(q) != 1) {
-            continue;
-        }
-        if (budget == 0) {
-            s->decode_turn = at;
-            return 0;
-        }
-        q->plan.rows = 1;
-        budget--;
-    }
-    s->decode_turn = 0;
-    return budget;
-}
-
-/* Rows a prefill may have in one step besides the budget. */
-static uint32_t most_rows(const struct scheduler *s, const struct sequence *q)
-{
-    uint32_t most = remaining(q);
-    if (s->config->prefill_chunk) {
-        most = min_u32(most, s->config->prefill_chunk);
-    }
-    return q->scores ? min_u32(most, SCORE_ROWS) : most;
-}
-
-static uint32_t give(const struct scheduler *s, struct sequence *q, uint32_t budget)
-{
-    uint32_t rows = min_u32(budget, most_rows(s, q) - q->plan.rows);
-    q->plan.rows += rows;
-    return budget - rows;
-}
-
-static int by_priority_and_rest(const void *a, const void *b)
-{
-    const struct sequence *x = *(struct sequence *const *)a, *y = *(struct sequence *const *)b;
-    if (x->request->job->priority != y->request->job->priority) {
-        return x->request->job->priority < y->request->job->priority ? -1 : 1;
-    }
-    if (remaining(x) != remaining(y)) {
-        return remaining(x) < remaining(y) ? -1 : 1;
-    }
-    return scheduler__before(x, y) ? -1 : 1;
-}
-
-/* The oldest prompt has half of the budget for sure, so that it is not starved; the other half goes to the shortest
- * rests first, so that a short prompt is not behind a long one; what they leave goes to the oldest again. Prompts of a
- * lower priority get what the oldest leaves. */
-static void plan_prefills(struct scheduler *s, uint32_t budget)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_running; i++) {
-        if (remaining(s->running[i]) > 1) {
-            s->prefills[n++] = s->running[i];
-        }
-    }
-    if (n == 0 || budget == 0) {
-        return;
-    }
-    struct sequence *oldest = s->prefills[0];
-    bool has_equals = n > 1 && s->prefills[1]->request->job->priority == oldest->request->job->priority;
-    uint32_t for_others = has_equals ? budget / 2 : 0;
-    qsort(s->prefills + 1, n - 1, sizeof(struct sequence *), by_priority_and_rest);
-    budget = give(s, oldest, budget - for_others) + for_others;
-    for (uint32_t i = 1; i < n; i++) {
-        budget = give(s, s->prefills[i], budget);
-    }
-    (void)give(s, oldest, budget);
-}
-
-static void choose_rows(struct scheduler *s)
-{
-    for (uint32_t i = 0; i < s->n_running; i++) {
-        s->running[i]->plan.rows = 0;
-    }
-    plan_prefills(s, plan_decodes(s, s->config->max_batch_tokens));
 }
 
 /* The oldest first. The list shrinks while pages are looked for: at its end by preemption, anywhere by a request that
@@ -172,8 +78,18 @@ static void add_siblings(struct scheduler *s, struct sequence *q, int32_t logits
         if (can_fork(s, q, sibling)) {
             sibling->plan.forked = true;
             s->f->n_forks++;
+            s->f->n_sampling++;
             add_sample(s, sibling, sibling, sampler_row(q, i, logits_row));
         }
+    }
+}
+
+/* Each guess is a row whose sample counts when the guess, and those before it, turn out to be what was sampled. */
+static void add_drafts(struct scheduler *s, struct sequence *q, uint32_t first_row)
+{
+    for (uint32_t i = 0; i < q->plan.n_drafts; i++) {
+        int32_t logits_row = add_out_row(s, first_row + i);
+        add_sample(s, q, q, sampler_draft_row(q, i + 1, logits_row));
     }
 }
 
@@ -196,26 +112,31 @@ static void add_member(struct scheduler *s, struct sequence *q)
     s->f->members[b->n_seqs++] = q;
     q->plan.first_sample = s->f->n_samples;
     q->plan.n_scores = 0;
-    q->plan.samples = q->n_computed + q->plan.rows == q->n_tokens && q->request->job->max_tokens > 0;
+    uint32_t n_own = q->plan.rows - q->plan.n_drafts;
+    q->plan.samples = q->n_computed + n_own == q->n_tokens && q->request->job->max_tokens > 0;
+    scheduler__add_shape(s, q, &s->f->shape);
     if (q->scores) {
         add_scores(s, q, first_row);
     }
     if (q->plan.samples) {
-        int32_t logits_row = add_out_row(s, (uint32_t)b->n_rows - 1);
+        int32_t logits_row = add_out_row(s, first_row + n_own - 1);
         add_sample(s, q, q, sampler_row(q, q->choice, logits_row));
+        s->f->n_sampling++;
         add_siblings(s, q, logits_row);
+        add_drafts(s, q, first_row + n_own);
     }
 }
 
 static void build_batch(struct scheduler *s)
 {
-    s->f->n_samples = s->f->n_forks = 0;
+    s->f->n_samples = s->f->n_forks = s->f->n_sampling = 0;
+    s->f->shape = (struct step_shape){0};
     s->f->batch =
         (struct batch){.ids = s->f->ids, .positions = s->f->positions, .seqs = s->f->seqs, .out_rows = s->f->out_rows};
     for (int decodes = 1; decodes >= 0; decodes--) {
         for (uint32_t i = 0; i < s->n_running; i++) {
             struct sequence *q = s->running[i];
-            if (q->plan.rows && (remaining(q) == 1) == (decodes == 1)) {
+            if (q->plan.rows && (scheduler__remaining(q) == 1) == (decodes == 1)) {
                 add_member(s, q);
             }
         }
@@ -225,24 +146,75 @@ static void build_batch(struct scheduler *s)
 
 /* ---- what comes out ---- */
 
-/* Its last token's reason was sent with it. */
-static void accept_token(struct scheduler *s, struct sequence *q, const struct sample_result *result)
+/* Its pages may hold what made the numbers bad, so nobody else is to use them. A second attempt on reference kernels,
+ * alone and without hits, would start here. */
+static void fail_bad_numbers(struct scheduler *s, struct sequence *q)
+{
+    struct error bad = {0};
+    scheduler__forget_blocks(s, q);
+    error_set(&bad, ERR_BAD_NUMBERS, "The model gave logits that are not finite numbers at token %u of this request.",
+              q->n_tokens);
+    scheduler__fail(s, q->request, &bad);
+}
+
+static void count_drafts(struct scheduler *s, const struct sequence *q, const struct engine_event *e)
+{
+    s->stats.spec_drafts += e->n_drafted > 0;
+    s->stats.spec_draft_tokens += e->n_drafted;
+    s->stats.spec_accepted_tokens += e->n_held;
+    s->stats.spec_model_draft_tokens += q->plan.by_model ? e->n_drafted : 0;
+    s->stats.spec_model_accepted_tokens += q->plan.by_model ? e->n_held : 0;
+}
+
+/* What was sampled from row after row becomes tokens, up to the row whose own token was a wrong guess, to an end, or to
+ * numbers that are not finite: then *finite is false. results: [n_drafts + 1]. */
+static struct engine_event *take_tokens(struct scheduler *s, struct sequence *q, const struct sample_result *results,
+                                        uint32_t n_drafts, bool *finite)
 {
     struct request *r = q->request;
     struct engine_event *e = events_add(&s->events, ENGINE_TOKENS, r->job->id);
+    bool guessed = true;
     e->choice = q->choice;
     e->index = sequence_n_output(q);
-    e->n = 1;
-    e->ids = events_id(&s->events, result->id);
-    if (r->job->flags & (JOB_LOGPROBS | JOB_DIGEST)) {
-        e->logprobs = events_logprob(&s->events, result, r->job->flags & JOB_LOGPROBS);
+    e->n_drafted = n_drafts;
+    *finite = true;
+    for (uint32_t i = 0; guessed && e->finish == FINISH_NONE; i++) {
+        if (!results[i].finite) {
+            *finite = false;
+            break;
+        }
+        const int32_t *id = events_id(&s->events, results[i].id);
+        e->ids = e->n ? e->ids : id;
+        if (r->job->flags & (JOB_LOGPROBS | JOB_DIGEST)) {
+            const struct token_logprob *l = events_logprob(&s->events, &results[i], r->job->flags & JOB_LOGPROBS);
+            e->logprobs = e->n ? e->logprobs : l;
+        }
+        guessed = i < n_drafts && q->tokens[q->n_tokens] == *id;
+        q->tokens[q->n_tokens++] = *id;
+        e->n++;
+        e->n_held += guessed;
+        e->finish = sequence_finish(q, s->config, &e->stop_id);
     }
-    q->tokens[q->n_tokens++] = result->id;
+    return e;
+}
+
+/* Its last token's reason was sent with it. */
+static void accept_tokens(struct scheduler *s, struct sequence *q, const struct sample_result *results,
+                          uint32_t n_drafts)
+{
+    bool finite;
+    struct engine_event *e = take_tokens(s, q, results, n_drafts, &finite);
+    s->stats.generated_tokens += e->n;
     q->n_alone = 0;
-    s->stats.generated_tokens++;
-    e->finish = sequence_finish(q, s->config, &e->stop_id);
+    count_drafts(s, q, e);
+    if (n_drafts) { /* rows behind a wrong guess were computed for nothing; they will be written again */
+        q->n_computed = q->n_tokens - 1;
+        scheduler__offer_blocks(s, q);
+    }
     if (e->finish != FINISH_NONE) {
         scheduler__end(s, q);
+    } else if (!finite) {
+        fail_bad_numbers(s, q);
     }
 }
 
@@ -278,7 +250,7 @@ static void emit_progress(struct scheduler *s, struct sequence *q)
     }
 }
 
-/* Samples of q and of the siblings that start from it, behind its scores. */
+/* Samples of q and of the siblings that start from it, or of its guesses, behind its scores. */
 static uint32_t n_results(const struct scheduler *s, const struct sequence *q)
 {
     uint32_t n = q->plan.n_scores;
@@ -300,17 +272,6 @@ static bool all_finite(const struct scheduler *s, const struct sequence *q, uint
         }
     }
     return true;
-}
-
-/* Its pages may hold what made the numbers bad, so nobody else is to use them. A second attempt on reference kernels,
- * alone and without hits, would start here. */
-static void fail_bad_numbers(struct scheduler *s, struct sequence *q)
-{
-    struct error bad = {0};
-    scheduler__forget_blocks(s, q);
-    error_set(&bad, ERR_BAD_NUMBERS, "The model gave logits that are not finite numbers at token %u of this request.",
-              q->n_tokens);
-    scheduler__fail(s, q->request, &bad);
 }
 
 static void start_sibling(struct scheduler *s, const struct sequence *q, struct sequence *sibling)
@@ -339,6 +300,10 @@ static void settle_member(struct scheduler *s, struct sequence *q, uint32_t n)
     const struct sample_result *results = &s->f->results[q->plan.first_sample];
     uint32_t n_scores = q->plan.n_scores;
     bool samples = q->plan.samples;
+    if (q->plan.n_drafts) {
+        accept_tokens(s, q, results, q->plan.n_drafts);
+        return;
+    }
     q->n_computed += q->plan.rows;
     scheduler__offer_blocks(s, q);
     if (q->scores) {
@@ -361,7 +326,7 @@ static void settle_member(struct scheduler *s, struct sequence *q, uint32_t n)
         }
     }
     for (uint32_t i = n_scores; samples && i < n; i++) {
-        accept_token(s, targets[i], &results[i]);
+        accept_tokens(s, targets[i], &results[i], 0);
     }
 }
 
@@ -374,7 +339,7 @@ static void settle(struct scheduler *s)
             continue;
         }
         uint32_t n = n_results(s, q);
-        if (all_finite(s, q, n)) {
+        if (all_finite(s, q, q->plan.n_drafts ? 1 : n)) { /* what follows from a wrong guess is nobody's number */
             settle_member(s, q, n);
         } else {
             fail_bad_numbers(s, q);
@@ -396,6 +361,9 @@ static void drop_forks(struct scheduler *s)
 static void step_failed(struct scheduler *s, const struct error *error)
 {
     drop_forks(s);
+    if (error->code == ERR_NO_MEMORY && scheduler__drop_drafts(s)) {
+        return;
+    }
     if (error->code == ERR_NO_MEMORY && s->n_running > 1) {
         scheduler__preempt(s, s->running[s->n_running - 1]);
         return;
@@ -433,20 +401,31 @@ static void count_phase(struct engine_stats *stats, bool decodes, bool prefills,
     }
 }
 
+/* Of the drafters, since it was asked last. */
+static int64_t draft_time(struct scheduler *s)
+{
+    uint64_t rows = 0, ns = 0, before = s->stats.draft_ns;
+    for (int i = 0; i < s->n_drafters; i++) {
+        rows += s->drafters[i]->n_rows;
+        ns += s->drafters[i]->ns;
+    }
+    s->stats.draft_rows = rows;
+    s->stats.draft_ns = ns;
+    return (int64_t)(ns - before);
+}
+
 static void count_step(struct scheduler *s, int64_t step_ns, int64_t executor_ns)
 {
-    uint32_t n_decode = s->f->n_decodes, n_seqs = 0, n_rows = (uint32_t)s->f->batch.n_rows;
-    for (uint32_t i = 0; i < s->f->n_samples; i++) {
-        n_seqs += s->f->targets[i] != NULL;
-    }
+    uint32_t n_decode = s->f->n_decodes, n_rows = (uint32_t)s->f->batch.n_rows;
     s->stats.steps++;
     s->stats.rows_decode += n_decode;
     s->stats.rows_prefill += n_rows - n_decode;
     count_phase(&s->stats, n_decode > 0, n_rows > n_decode, (uint64_t)step_ns);
     s->stats.rows_per_step[bucket_of(n_rows)]++;
-    s->stats.seqs_per_step[bucket_of(n_seqs)] += n_seqs > 0;
+    s->stats.seqs_per_step[bucket_of(s->f->n_sampling)] += s->f->n_sampling > 0;
+    int64_t draft_ns = draft_time(s);
     s->stats.step_ns += (uint64_t)step_ns;
-    s->stats.host_ns += (uint64_t)(step_ns - executor_ns);
+    s->stats.host_ns += (uint64_t)(step_ns - executor_ns - draft_ns);
 }
 
 bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error *err)
@@ -468,10 +447,10 @@ static bool read_step(struct scheduler *s, struct flight *f, struct error *err)
     return s->x->ops->read(s->x, &step, f->sampled, f->results, err);
 }
 
-/* Time that the executor took for itself: all of its calls, or what a lazy one says that it waited. */
+/* Time that the executor took for itself: what it says, or all of its calls. */
 static int64_t executor_time(const struct scheduler *s, int64_t now_ns)
 {
-    return s->x->lazy ? (int64_t)s->x->eval_ns : now_ns;
+    return s->x->timed ? (int64_t)s->x->eval_ns : now_ns;
 }
 
 /* What was enqueued behind a step that failed came from its numbers. */
@@ -495,6 +474,9 @@ static void execute(struct scheduler *s, int64_t start_ns, bool enqueued)
     int64_t after = executor_time(s, clock_ns());
     if (enqueued) {
         scheduler__recall_plans(s);
+    }
+    if (ok && !enqueued && !s->ahead) { /* else other steps are in the time */
+        step_cost_note(&s->cost, &s->f->shape, (double)(after - before));
     }
     if (ok) {
         settle(s);
@@ -524,7 +506,7 @@ static bool next_flight(struct scheduler *s, bool *enqueued)
         return true;
     }
     scheduler__admit(s);
-    choose_rows(s);
+    scheduler__choose_rows(s);
     find_pages(s);
     build_batch(s);
     return s->f->batch.n_rows > 0;

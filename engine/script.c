@@ -1,5 +1,7 @@
 /* What a row gets is a function of the job's prompt, the choice and the output index alone, as with a model: so a
- * preempted or resumed sequence goes on where it was. */
+ * preempted or resumed sequence goes on where it was. A row for a guess counts only when the guess is what the script
+ * has there, and not its end: else nobody will look at what the row gives, and nothing of what comes behind the answer
+ * happens yet. */
 #include "engine/script.h"
 
 #include "base/array.h"
@@ -200,43 +202,6 @@ static bool is_over(const struct rule *rule, const struct sample_row *row, uint3
     return (size_t)row->n_output >= answer_of(rule, choice)->n;
 }
 
-static bool reserve_rows(struct script *s, size_t n, struct error *err)
-{
-    return array_reserve(&s->step_rules, &s->cap_rows, n, SIZE_MAX / 16, "the rows of a step", err);
-}
-
-static bool run_step(struct executor *x, const struct executor_step *step, struct tensor **ids, struct error *err)
-{
-    struct script *s = (struct script *)x;
-    int64_t delay_ms = 0;
-    *ids = NULL;
-    if (!reserve_rows(s, (size_t)step->n_samples + 1, err)) {
-        return false;
-    }
-    for (int i = 0; i < step->n_samples; i++) {
-        const struct sample_row *row = &step->rows[i];
-        s->step_rules[i] = NULL;
-        if (row->score_id >= 0) {
-            continue;
-        }
-        const struct rule *rule = s->step_rules[i] = rule_of(s, row, step->owners[i].job);
-        int64_t mine = row->n_output == 0 && rule->first_delay_ms ? rule->first_delay_ms : rule->delay_ms;
-        delay_ms = mine > delay_ms ? mine : delay_ms;
-        bool over = is_over(rule, row, step->owners[i].choice);
-        if (over && rule->then == THEN_CRASH) {
-            LOG_ERROR("the script ends the process", NULL);
-            abort();
-        }
-        while (over && rule->then == THEN_HANG) {
-            clock_sleep_ms(SCRIPT_MAX_DELAY);
-        }
-    }
-    if (delay_ms) {
-        clock_sleep_ms(delay_ms);
-    }
-    return true;
-}
-
 static int32_t next_id(const struct script *s, const struct rule *rule, const struct sample_row *row, uint32_t choice)
 {
     const struct token_list *answer = answer_of(rule, choice);
@@ -249,6 +214,76 @@ static int32_t next_id(const struct script *s, const struct rule *rule, const st
         return answer->ids[i % answer->n];
     }
     return eos >= 0 ? eos : 0;
+}
+
+/* A row for a guess: it goes on where the row before it is. */
+static bool is_behind(const struct executor_step *step, int i)
+{
+    const struct sample_row *row = &step->rows[i];
+    const struct executor_owner *owner = &step->owners[i];
+    return i > 0 && row[-1].score_id < 0 && owner[-1].job == owner->job && owner[-1].choice == owner->choice &&
+           row->n_output == row[-1].n_output + 1;
+}
+
+/* The guess of a row is what the script has there, and not its end. */
+static bool is_right(const struct script *s, const struct executor_step *step, int i)
+{
+    const struct sample_row *row = &step->rows[i], *last = row - 1;
+    const struct rule *rule = s->step_rules[i - 1];
+    uint32_t choice = step->owners[i].choice;
+    bool ended = is_over(rule, last, choice) && rule->then != THEN_LENGTH;
+    return !ended && row->history[row->n_prompt + row->n_output - 1] == next_id(s, rule, last, choice);
+}
+
+/* What comes behind the answer. */
+static void end_badly(const struct rule *rule)
+{
+    if (rule->then == THEN_CRASH) {
+        LOG_ERROR("the script ends the process", NULL);
+        abort();
+    }
+    while (rule->then == THEN_HANG) {
+        clock_sleep_ms(SCRIPT_MAX_DELAY);
+    }
+}
+
+static bool reserve_rows(struct script *s, size_t n, struct error *err)
+{
+    return array_reserve(&s->step_rules, &s->cap_rows, n, SIZE_MAX / 16, "the rows of a step", err);
+}
+
+static bool run_step(struct executor *x, const struct executor_step *step, struct tensor **ids, struct error *err)
+{
+    struct script *s = (struct script *)x;
+    int64_t delay_ms = 0, mine_ms = 0; /* of the step; of the rows of one choice so far */
+    bool counts = true;
+    *ids = NULL;
+    if (!reserve_rows(s, (size_t)step->n_samples + 1, err)) {
+        return false;
+    }
+    for (int i = 0; i < step->n_samples; i++) {
+        const struct sample_row *row = &step->rows[i];
+        bool behind = is_behind(step, i);
+        s->step_rules[i] = NULL;
+        if (row->score_id >= 0) {
+            continue;
+        }
+        const struct rule *rule = s->step_rules[i] = rule_of(s, row, step->owners[i].job);
+        counts = !behind || (counts && is_right(s, step, i));
+        if (!counts) {
+            continue;
+        }
+        mine_ms = behind ? mine_ms : 0;
+        mine_ms += row->n_output == 0 && rule->first_delay_ms ? rule->first_delay_ms : rule->delay_ms;
+        delay_ms = mine_ms > delay_ms ? mine_ms : delay_ms;
+        if (is_over(rule, row, step->owners[i].choice)) {
+            end_badly(rule);
+        }
+    }
+    if (delay_ms) {
+        clock_sleep_ms(delay_ms);
+    }
+    return true;
 }
 
 /* Logprobs are made up, but stable: the token is the most likely one, and its neighbours follow it. */
@@ -317,7 +352,7 @@ struct executor *script_executor_create(const char *path, const struct tokenizer
         error_set(err, ERR_NO_MEMORY, "There is no memory for a script.");
         return NULL;
     }
-    s->base.ops = &ops;
+    s->base = (struct executor){.ops = &ops, .no_guesses = true};
     s->tokenizer = tokenizer;
     buf_init(&s->prompt, MIB(256));
     if (file_read(path, SCRIPT_MAX_SIZE, &s->text, err) && (s->root = json_parse(buf_view(&s->text), 0, err)) &&

@@ -7,10 +7,10 @@
  * none). Of a rule:
  *     match          text inside the decoded prompt, control tokens included, or {"ids": [...]}: these ids in a row
  *     text, texts, ids   the answer as text, one text per choice (choice modulo their number), or token ids
- *     delay_ms       time of each token; of tokens in one step the longest counts
- *     first_delay_ms likewise, of the first one
- *     then           behind the answer: "eos" (default), "length" (the answer again and again), "fail" (logits that are
- *                    no numbers), "crash" (the process aborts), "hang" (the step does not return) */
+ *     delay_ms       time of each token; those of one choice in a step (guessed ones) come one after another, of
+ * several choices the longest counts first_delay_ms likewise, of the first one then           behind the answer: "eos"
+ * (default), "length" (the answer again and again), "fail" (logits that are no numbers), "crash" (the process aborts),
+ * "hang" (the step does not return) */
 #ifndef TANDEM_ENGINE_SCRIPT_H
 #define TANDEM_ENGINE_SCRIPT_H
 

@@ -174,6 +174,17 @@ static size_t kv_useful_size(const struct served_model *m, enum kv_type type)
     return size_mul(token_size, context, &all) && size_mul(all, sequences, &all) ? all : SIZE_MAX;
 }
 
+/* Of the draft model's weights; 0 when it cannot be read, which its engine will say. */
+static uint64_t draft_size(const struct served_model *m)
+{
+    struct error ignored = {0};
+    struct model_file *file =
+        m->options.draft_model_path ? model_file_open(m->options.draft_model_path, &ignored) : NULL;
+    uint64_t size = file ? model_file_size(file) : 0;
+    model_file_close(file);
+    return size;
+}
+
 static bool plan_pool(const struct served_model *m, size_t *pool_size, struct error *err)
 {
     enum kv_type type;
@@ -182,7 +193,7 @@ static bool plan_pool(const struct served_model *m, size_t *pool_size, struct er
     }
     size_t useful = kv_useful_size(m, type), size = m->options.kv_memory;
     if (size == 0) {
-        uint64_t available = sys_memory().available, weights = model_file_size(m->file);
+        uint64_t available = sys_memory().available, weights = model_file_size(m->file) + draft_size(m);
         size = (size_t)((available > weights ? available - weights : 0) / KV_SHARE);
         size = size < KV_MIN_SIZE ? KV_MIN_SIZE : size;
     }
@@ -211,21 +222,29 @@ static void add(struct arguments *a, const char *flag, const char *value)
     }
 }
 
-static void add_number(struct arguments *a, const char *flag, uint64_t value)
+/* Room for a number; NULL: full. */
+static char *number(struct arguments *a)
 {
     a->full = a->full || a->n_numbers == (int)ARRAY_LEN(a->numbers);
-    if (value && !a->full) {
-        char *text = a->numbers[a->n_numbers++];
+    return a->full ? NULL : a->numbers[a->n_numbers++];
+}
+
+static void add_number(struct arguments *a, const char *flag, uint64_t value)
+{
+    char *text = value ? number(a) : NULL;
+    if (text) {
         snprintf(text, sizeof a->numbers[0], "%llu", (unsigned long long)value);
         add(a, flag, text);
     }
 }
 
-static void add_disk(struct arguments *a, const struct served_model_options *o, char gb[24])
+static void add_factor(struct arguments *a, const char *flag, double value)
 {
-    snprintf(gb, 24, "%.9g", o->kv_disk_gb);
-    add(a, "--kv-disk-dir", o->kv_disk_dir);
-    add(a, "--kv-disk-gb", o->kv_disk_dir && o->kv_disk_gb > 0 ? gb : NULL);
+    char *text = number(a);
+    if (text) {
+        snprintf(text, sizeof a->numbers[0], "%.9g", value);
+        add(a, flag, text);
+    }
 }
 
 static void on_child_state(void *arg);
@@ -234,7 +253,6 @@ static bool make_child(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
     struct arguments a = {0};
-    char gb[24];
     struct engine_child_options options = {.gateway = &m->gateway->options,
                                            .name = m->names[0],
                                            .max_waiting = o->max_waiting ? o->max_waiting : 1024,
@@ -251,7 +269,13 @@ static bool make_child(struct served_model *m, struct error *err)
     add(&a, "--log-level", o->log_level);
     add(&a, "--log-format", o->log_format);
     add(&a, "--prefix-cache", o->prefix_cache ? "on" : "off");
-    add_disk(&a, o, gb);
+    add(&a, "--kv-disk-dir", o->kv_disk_dir);
+    add_factor(&a, "--kv-disk-gb", o->kv_disk_gb);
+    add(&a, "--speculation", o->speculation);
+    add(&a, "--draft-model", o->draft_model_path);
+    add_number(&a, "--max-draft-tokens", o->max_draft_tokens);
+    add_number(&a, "--draft-kv-memory", o->draft_kv_memory);
+    add_factor(&a, "--max-itl-factor", o->max_itl_factor);
     add_number(&a, "--threads", (uint64_t)o->n_threads);
     add_number(&a, "--max-context", o->max_context);
     add_number(&a, "--max-batch-tokens", o->max_batch_tokens);

@@ -49,6 +49,11 @@ struct served_model_options {
     double kv_disk_gb;            /* 0: the engine's default */
     const struct warm_list *warm; /* NULL: none; outlives the gateway */
     bool warm_wait;               /* gateway_ready waits for the first time that they are all cached */
+    const char *speculation;      /* as given: "auto" */
+    const char *draft_model_path; /* NULL: none */
+    uint32_t max_draft_tokens;
+    uint64_t draft_kv_memory;
+    double max_itl_factor;
     const char *script_path;
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
     struct sampling default_sampling;

@@ -13,12 +13,19 @@ void choice_init(struct choice *c, const struct gen_request *request, const stru
     buf_init(&c->text, GIB(1));
 }
 
+bool choice_predict(struct choice *c, const int32_t *ids, uint32_t n)
+{
+    c->n_rejected_prediction = n;
+    return prediction_init(&c->prediction, ids, n);
+}
+
 void choice_release(struct choice *c)
 {
     for (size_t i = 0; i < c->n_tokens; i++) {
         free(c->tokens[i].top);
     }
     free(c->tokens);
+    prediction_release(&c->prediction);
     buf_release(&c->text);
 }
 
@@ -82,6 +89,9 @@ static bool accept_token(struct choice *c, const struct engine_event *event, siz
         c->first_pending_ms = now_ms;
     }
     c->tokens[c->n_tokens++] = t;
+    prediction_add(&c->prediction, t.id);
+    c->n_accepted_prediction = c->prediction.n_accepted;
+    c->n_rejected_prediction = c->prediction.n - c->prediction.n_accepted;
     return true;
 }
 
@@ -98,6 +108,8 @@ bool choice_accept(struct choice *c, const struct engine_event *event, int64_t n
         }
         find_stop(c, stopped);
     }
+    c->n_drafted += event->n_drafted;
+    c->n_held += event->n_held;
     if (event->finish != FINISH_NONE && c->finish == FINISH_NONE) {
         c->stop_id = event->finish == FINISH_STOP ? event->stop_id : -1;
         choice_finish(c, event->finish);

@@ -9,6 +9,7 @@
 
 #include "pipeline/gen_request.h"
 #include "pipeline/generation.h"
+#include "pipeline/prediction.h"
 #include "text/detokenizer.h"
 
 struct choice_token {
@@ -44,10 +45,14 @@ struct choice {
     int64_t last_token_us;                                 /* when the newest came; 0: none has */
     bool preempted;                                        /* it lost its pages and no token has come since */
     double sum_logprob;                                    /* of all tokens: best_of */
+    struct prediction prediction;                          /* compared with the answer */
     uint64_t n_accepted_prediction, n_rejected_prediction; /* for its usage */
+    uint64_t n_drafted, n_held; /* guesses checked for its tokens, and those that were right */
 };
 
 void choice_init(struct choice *c, const struct gen_request *request, const struct tokenizer *tokenizer);
+/* What its tokens are compared with; ids live as long as c. False: no memory. */
+NODISCARD bool choice_predict(struct choice *c, const int32_t *ids, uint32_t n);
 void choice_release(struct choice *c);
 
 /* Takes a TOKENS event. Its index must be n_tokens, or less: known tokens are skipped. False with PROTOCOL for a gap.

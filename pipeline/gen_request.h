@@ -60,6 +60,9 @@ struct gen_request {
     int64_t truncate_prompt_tokens; /* keep the last so many prompt tokens; 0: never; -1: what the context allows */
     const struct job_bias *bias;
     size_t n_bias;
+    bool has_prediction;
+    struct str prediction; /* GEN_CHAT: what the client expects of the answer; tokenized by prepare */
+    enum speculation speculation;
     int32_t priority;
     int64_t timeout_ms;       /* 0: the server's default */
     bool digest;              /* test builds */

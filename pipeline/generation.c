@@ -97,6 +97,12 @@ static bool allocate(struct generation *g)
     for (size_t i = 0; i < g->n_choices; i++) {
         choice_init(&g->choices[i], r, pipeline_options(g->pipeline)->tokenizer);
     }
+    for (size_t i = 0; i < g->n_choices; i++) {
+        const struct job *job = &r->jobs[i / r->best_of];
+        if (!choice_predict(&g->choices[i], job->prediction, job->n_prediction)) {
+            return false;
+        }
+    }
     for (size_t i = 0; i < r->n_jobs; i++) {
         struct prompt_state *prompt = &g->prompts[i];
         prompt->n_running = r->best_of;
@@ -168,6 +174,8 @@ static void add_choice(struct gen_usage *usage, const struct choice *c)
     usage->n_accepted_prediction += c->n_accepted_prediction;
     usage->n_rejected_prediction += c->n_rejected_prediction;
     usage->n_begun += c->n_tokens > 0;
+    usage->n_drafted += c->n_drafted;
+    usage->n_held += c->n_held;
 }
 
 void generation__usage(const struct generation *g, struct gen_usage *usage)

@@ -16,8 +16,10 @@ struct pipeline;
 
 struct gen_usage {
     uint64_t prompt_tokens, completion_tokens, cached_tokens;
-    uint64_t n_accepted_prediction, n_rejected_prediction; /* drafted tokens: taken over into the answer, or not */
-    uint64_t n_begun;                                      /* choices that have a token */
+    uint64_t n_accepted_prediction, n_rejected_prediction; /* tokens of the request's prediction that are in the answer,
+                                                               and the rest of them */
+    uint64_t n_drafted, n_held; /* tokens that the engine guessed and checked, and those of them that were right */
+    uint64_t n_begun;           /* choices that have a token */
 };
 
 /* How a request ended, for an observer. */

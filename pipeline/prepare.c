@@ -271,6 +271,28 @@ static bool resolve_dry_breakers(struct preparing *w, int32_t **ids, uint32_t *n
     return true;
 }
 
+/* As running text: the answer goes on where the prompt ended, and its control tokens are no text. */
+static bool tokenize_prediction(struct preparing *w, struct job *job)
+{
+    const struct gen_request *r = w->r;
+    w->tokens.n = 0;
+    if (r->prediction.len == 0) {
+        return true;
+    }
+    if (!add_text(w, r->prediction, false, false)) {
+        snprintf(w->err->param, sizeof w->err->param, "prediction");
+        return false;
+    }
+    int32_t *ids = arena_alloc_array(r->arena, w->tokens.n + 1, sizeof *ids);
+    if (!ids) {
+        return arena_full(r->arena, "request", w->err);
+    }
+    memcpy(ids, w->tokens.ids, w->tokens.n * sizeof *ids);
+    job->prediction = ids;
+    job->n_prediction = (uint32_t)w->tokens.n;
+    return true;
+}
+
 static uint32_t job_flags(const struct gen_request *r)
 {
     bool prompt_logprobs = r->prompt_logprobs || (r->echo && r->logprobs) || r->max_tokens == 0;
@@ -314,8 +336,9 @@ static bool fill_common(struct preparing *w, struct job *job)
         .n_stop_ids = (uint32_t)r->n_stop_ids,
         .dry_breakers = breakers,
         .n_dry_breakers = n_breakers,
+        .speculation = r->speculation,
     };
-    return true;
+    return tokenize_prediction(w, job);
 }
 
 static bool prepare_job(struct preparing *w, const struct job *common, size_t i)

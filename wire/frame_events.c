@@ -62,6 +62,8 @@ static void put_event(struct buf *out, const struct engine_event *e)
         put_u32(out, e->index);
         put_u8(out, (uint8_t)e->finish);
         put_int32_t(out, e->stop_id);
+        put_u32(out, e->n_drafted);
+        put_u32(out, e->n_held);
         put_ids(out, e->ids, e->n);
         put_logprobs(out, e->logprobs, e->n);
         break;
@@ -210,6 +212,8 @@ static void get_event(struct cursor *c, struct engine_event *e)
         e->index = get_u32(c);
         e->finish = (enum finish_reason)get_enum(c, FINISH_ERROR + 1);
         e->stop_id = get_int32_t(c);
+        e->n_drafted = get_u32(c);
+        e->n_held = get_u32(c);
         e->ids = get_ids(c, &e->n);
         e->logprobs = get_logprobs(c, e->n);
         break;

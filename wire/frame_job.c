@@ -44,6 +44,8 @@ static void put_job(struct buf *out, const struct job *job)
     for (uint32_t i = 0; job->accepted && i < job->n_choices; i++) {
         put_ids(out, job->accepted[i].ids, job->accepted[i].n);
     }
+    put_ids(out, job->prediction, job->n_prediction);
+    put_u8(out, (uint8_t)job->speculation);
     put_bytes(out, job->constraint, job->constraint_size);
 }
 
@@ -148,6 +150,8 @@ static void get_job(struct cursor *c, struct job *job)
     job->stop_ids = get_ids(c, &job->n_stop_ids);
     job->dry_breakers = get_ids(c, &job->n_dry_breakers);
     get_accepted(c, job);
+    job->prediction = get_ids(c, &job->n_prediction);
+    job->speculation = (enum speculation)get_enum(c, SPECULATION_COUNT);
     get_constraint(c, job);
 }
 

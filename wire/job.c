@@ -35,6 +35,20 @@ const char *finish_reason_name(enum finish_reason r)
     return "error";
 }
 
+bool speculation_parse(struct str name, enum speculation *out, struct error *err)
+{
+    static const char *const names[SPECULATION_COUNT] = {
+        [SPECULATION_OFF] = "off", [SPECULATION_AUTO] = "auto", [SPECULATION_ON] = "on"};
+    for (int i = SPECULATION_OFF; i < SPECULATION_COUNT; i++) {
+        if (str_eq(name, str_of(names[i]))) {
+            *out = (enum speculation)i;
+            return true;
+        }
+    }
+    return error_set_param(err, ERR_INVALID, "speculation", "'speculation' is auto, off or on, not '" STR_FMT "'.",
+                           STR_ARG(str_slice(name, 0, 40)));
+}
+
 /* ---- checks ---- */
 
 /* Written so that NaN is out of range too. */
@@ -133,6 +147,10 @@ bool job_check(const struct job *job, struct error *err)
         return error_set_param(err, ERR_INVALID, "n", "'n' must be between 1 and %d, but it is %u.", LIMIT_CHOICES,
                                job->n_choices);
     }
+    if ((unsigned)job->speculation >= SPECULATION_COUNT) {
+        return error_set_param(err, ERR_INVALID, "speculation", "There is no kind %d of speculation.",
+                               (int)job->speculation);
+    }
     if (job->constraint_size && !job->constraint) {
         return error_set_param(err, ERR_INVALID, "constraint", "The constraint has a size but no bytes.");
     }
@@ -141,8 +159,9 @@ bool job_check(const struct job *job, struct error *err)
            check_max("logit_bias", job->n_bias, JOB_MAX_BIAS, err) &&
            check_max("stop_token_ids", job->n_stop_ids, JOB_MAX_STOP_IDS, err) &&
            check_max("dry_sequence_breakers", job->n_dry_breakers, JOB_MAX_DRY_BREAKERS, err) &&
-           check_sampling(&job->sampling, err) && check_bias(job, err) &&
-           check_ids("stop_token_ids", job->stop_ids, job->n_stop_ids, err) &&
+           check_max("prediction", job->n_prediction, LIMIT_CONTEXT, err) &&
+           check_ids("prediction", job->prediction, job->n_prediction, err) && check_sampling(&job->sampling, err) &&
+           check_bias(job, err) && check_ids("stop_token_ids", job->stop_ids, job->n_stop_ids, err) &&
            check_ids("dry_sequence_breakers", job->dry_breakers, job->n_dry_breakers, err) && check_tokens(job, err);
 }
 
@@ -180,6 +199,7 @@ static void place_all(struct layout *l, const struct job *from, struct job *to)
     to->bias = place(l, from->bias, from->n_bias, sizeof *from->bias);
     to->stop_ids = place(l, from->stop_ids, from->n_stop_ids, sizeof *from->stop_ids);
     to->dry_breakers = place(l, from->dry_breakers, from->n_dry_breakers, sizeof *from->dry_breakers);
+    to->prediction = place(l, from->prediction, from->n_prediction, sizeof *from->prediction);
     to->constraint = place(l, from->constraint, from->constraint_size, 1);
     struct job_accepted *accepted = (struct job_accepted *)place(l, from->accepted, from->n_choices, sizeof *accepted);
     to->accepted = accepted;

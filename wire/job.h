@@ -7,6 +7,7 @@
 #define TANDEM_WIRE_JOB_H
 
 #include "base/error.h"
+#include "base/str.h"
 
 #include <stddef.h>
 
@@ -54,6 +55,16 @@ struct job_accepted {   /* tokens of one choice that were already sent to the cl
     uint32_t n;
 };
 
+/* Whether tokens are guessed and then checked several at a time. It changes what an answer costs, never the answer. */
+enum speculation {
+    SPECULATION_DEFAULT, /* as the engine was told */
+    SPECULATION_OFF,
+    SPECULATION_AUTO, /* where it is expected to pay */
+    SPECULATION_ON,   /* whenever there is a guess */
+    SPECULATION_COUNT
+};
+NODISCARD bool speculation_parse(struct str name, enum speculation *out, struct error *err); /* auto, off or on */
+
 enum job_flag {
     JOB_IGNORE_EOS = 1 << 0,
     JOB_LOGPROBS = 1 << 1,        /* logprob of each sampled id; n_top more of them */
@@ -90,7 +101,10 @@ struct job {
     const int32_t *dry_breakers; /* [n_dry_breakers] */
     uint32_t n_dry_breakers;
     const struct job_accepted *accepted; /* [n_choices] or NULL: resume */
-    const void *constraint;              /* [constraint_size] bounded constraint spec, opaque here; NULL: none */
+    const int32_t *prediction;           /* [n_prediction] what the client expects of the answer: only guesses */
+    uint32_t n_prediction;
+    enum speculation speculation;
+    const void *constraint; /* [constraint_size] bounded constraint spec, opaque here; NULL: none */
     uint32_t constraint_size;
 };
 
@@ -146,7 +160,7 @@ struct token_top {
     X(steps_prefill, "forward passes that held prompt rows only")                       \
     X(steps_mixed, "forward passes that held prefill and decode rows")                  \
     X(steps_ahead, "forward passes enqueued before the one before them was read")       \
-    X(rows_decode, "decode rows computed")                                              \
+    X(rows_decode, "decode rows computed, those of guessed tokens included")            \
     X(rows_prefill, "prompt rows computed")                                             \
     X(prompt_tokens, "prompt tokens of admitted jobs")                                  \
     X(queried_tokens, "prompt tokens of jobs that looked into the prefix cache")        \
@@ -164,6 +178,13 @@ struct token_top {
     X(step_prefill_ns, "time in steps of prompt rows only")                             \
     X(step_mixed_ns, "time in steps of both")                                           \
     X(host_ns, "time in steps outside the backend")                                     \
+    X(spec_drafts, "drafts checked: sequences and steps with guessed tokens")           \
+    X(spec_draft_tokens, "guessed tokens checked")                                      \
+    X(spec_accepted_tokens, "guessed tokens that were right")                           \
+    X(spec_model_draft_tokens, "of the guessed tokens, those of the draft model")       \
+    X(spec_model_accepted_tokens, "of the right ones, those of the draft model")        \
+    X(draft_rows, "rows computed by the draft model")                                   \
+    X(draft_ns, "time in the draft model")                                              \
     X(running, "sequences running now")                                                 \
     X(waiting, "jobs waiting now")                                                      \
     X(pages_total, "KV pages the pool holds now, in units of the largest group's page") \
@@ -223,6 +244,7 @@ struct engine_event {
     uint32_t n;         /* TOKENS, PROMPT */
     const int32_t *ids; /* TOKENS: [n] */
     const struct token_logprob *logprobs; /* TOKENS, PROMPT: [n] or NULL */
+    uint32_t n_drafted, n_held;           /* TOKENS: guesses checked for them, and how many were right */
     enum finish_reason finish;            /* TOKENS: not NONE: the last of this choice (n may be 0) */
     int32_t stop_id;                      /* TOKENS with FINISH_STOP: the id that ended it (it is among ids), else -1 */
     uint32_t n_cached, n_done;            /* STARTED, PROGRESS */

@@ -84,7 +84,8 @@ static void backend_free(struct backend *base)
     struct cpu_backend *be = cpu__of(base);
     if (!be)
         return;
-    pool_free(be->pool);
+    if (!be->shares_pool)
+        pool_free(be->pool);
     step_memory_release(&be->memory);
     step_memory_release(&be->ids_memory[0]);
     step_memory_release(&be->ids_memory[1]);
@@ -160,7 +161,8 @@ struct backend *cpu_backend_create(const struct cpu_backend_options *options, st
     be->kernels = kernels;
     struct pool_options pool = {.n_threads = options->n_threads,
                                 .spin_us = options->spin_us < 0 ? POOL_DEFAULT_SPIN_US : options->spin_us};
-    be->pool = pool_create(&pool, err);
+    be->shares_pool = options->threads_of;
+    be->pool = options->threads_of ? cpu__of(options->threads_of)->pool : pool_create(&pool, err);
     if (!be->pool) {
         free(be);
         return NULL;

@@ -138,6 +138,7 @@ struct cpu_backend {
     struct backend base;
     const struct cpu_kernel_table *kernels;
     struct pool *pool;
+    bool shares_pool; /* it is another backend's */
     int n_threads;
     char description[64];
     bool has_quantized; /* some weight wants quantized activations: norms make them at once */

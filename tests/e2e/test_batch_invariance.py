@@ -1,6 +1,7 @@
 """Answers do not depend on what else is in the batch: 32 different requests give together, bit for bit, what each gives
-alone, with any number of threads, any chunking of the prompts, with and without prefix hits, preempted or not, before and
-after a crash. One baseline for all of it: one thread, whole prompts, one request at a time, a cold cache.
+alone, with any number of threads, any chunking of the prompts, with and without prefix hits and guessed tokens, preempted
+or not, before and after a crash. One baseline for all of it: one thread, whole prompts, one request at a time, a cold
+cache, no guesses.
 """
 import contextlib
 
@@ -60,7 +61,9 @@ def choices_request(server, length, n, **fields):
 
 
 def options_of(threads, chunk, context=1024):
-    return ["--max-context", context, "--threads", threads, *(["--prefill-chunk", chunk] if chunk else []), *OPTIONS]
+    """The baseline, which is (1, 0), guesses no tokens."""
+    return ["--max-context", context, "--threads", threads, *(["--prefill-chunk", chunk] if chunk else []),
+            "--speculation", "auto" if chunk or threads > 1 else "off", *OPTIONS]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,16 @@ def test_together_as_alone(served, requests, alone, threads, chunk):
     forget(server)
     with busy_steps(server):
         together = ask_together(server, requests)
+    assert_equal_answers(requests, alone, together)
+
+
+def test_guessed_tokens_and_small_prefills(smollm_path, requests, alone):
+    """Every guess there is, and prompts in as small pieces as steps that are to be short allow."""
+    with Server(smollm_path, "--kv-memory", "256M", *options_of(2, 0), "--speculation", "on", "--max-itl-factor",
+                1.05) as server:
+        together = ask_together(server, requests)
+        server.wait_idle()
+        assert server.stats()["spec_draft_tokens"] > 1000
     assert_equal_answers(requests, alone, together)
 
 

@@ -56,6 +56,13 @@ static bool is_banned(const struct sample_row *row, int32_t id)
     return row->mask && !(row->mask[id / 32] >> (id % 32) & 1);
 }
 
+static bool is_finite(const struct toy *t, const struct executor_step *step, int i)
+{
+    int32_t row = step->batch->out_rows[step->rows[i].logits_row];
+    bool bad_job = t->bad_job && step->owners[i].job == t->bad_job;
+    return !bad_job && !(t->bad_id && step->batch->ids[row] == t->bad_id);
+}
+
 static void sample_row(struct toy *t, const struct executor_step *step, int i, struct sample_result *result)
 {
     const struct sample_row *row = &step->rows[i];
@@ -67,13 +74,14 @@ static void sample_row(struct toy *t, const struct executor_step *step, int i, s
         h = mix(mix(h, xxh3(row->history, n_history * 4, 0)), (uint64_t)row->n_output);
     }
     int32_t n_vocab = (int32_t)t->config->n_vocab, id = (int32_t)(h % (uint64_t)n_vocab);
+    id = t->wrong_one_in && mix(h, 3) % t->wrong_one_in == 0 ? (id + 1) % n_vocab : id;
     while (is_banned(row, id)) {
         id = (id + 1) % n_vocab;
     }
     *result = (struct sample_result){.id = row->score_id >= 0 ? row->score_id : id,
                                      .logprob = -(float)(mix(state, 5) % 1000) / 100,
                                      .rank = 1,
-                                     .finite = !t->bad_job || step->owners[i].job != t->bad_job,
+                                     .finite = is_finite(t, step, i),
                                      .n_top = row->n_top,
                                      .digest = row->want_digest ? state : 0};
     for (int32_t k = 0; k < row->n_top; k++) {
@@ -161,6 +169,10 @@ static bool run_step(struct executor *x, const struct executor_step *step, struc
     if (t->delay_ms) {
         clock_sleep_ms(t->delay_ms);
     }
+    if (t->cost) {
+        t->base.timed = true;
+        t->base.eval_ns += t->cost(step);
+    }
     if (t->fail_next) {
         error_set(err, t->fail_next, "The toy was told to fail.");
         t->fail_next = ERR_NONE;
@@ -224,6 +236,7 @@ struct engine_config toy_config(size_t pool_pages)
         .max_batch_tokens = 32,
         .max_waiting = TOY_MAX_JOBS,
         .prefix_cache = true,
+        .max_drafts = 7,
         .test_hooks = true,
         .eog_ids = toy_eog,
         .n_eog_ids = 1,
@@ -237,9 +250,10 @@ void toy_init(struct toy *t, const struct engine_config *config)
 
 void toy_init_mode(struct toy *t, const struct engine_config *config, struct toy_mode mode)
 {
-    *t = (struct toy){.base = {.ops = &toy_ops, .lazy = mode.lazy, .kv_private = mode.kv_private},
-                      .blind = mode.blind,
-                      .config = config};
+    *t = (struct toy){
+        .base = {.ops = &toy_ops, .lazy = mode.lazy, .kv_private = mode.kv_private, .no_guesses = mode.lazy},
+        .blind = mode.blind,
+        .config = config};
     for (int g = 0; g < config->geometry.n_groups; g++) {
         size_t size = config->geometry.page_size[g];
         if (size % sizeof(uint64_t) || size / sizeof(uint64_t) < config->page_tokens) {

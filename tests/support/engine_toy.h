@@ -32,6 +32,10 @@ struct toy {
     enum error_code fail_next; /* the next step fails with it */
     uint64_t bad_job;          /* its logits are not finite; 0: none */
     int delay_ms;              /* of every step */
+    int32_t bad_id;            /* logits of rows of this token are not finite; 0: none are bad */
+    uint32_t wrong_one_in;     /* of so many samples one is another token than that of other toys; 0: none */
+    /* What a step takes, as time that passes in eval_ns only; NULL: the clock's. Set before the first step. */
+    uint64_t (*cost)(const struct executor_step *step);
     /* What it saw. */
     uint64_t n_steps, n_rows, n_copies;
     uint32_t max_rows, max_seqs;

@@ -61,6 +61,9 @@ static void random_arrays(struct wire_random *r, struct arena *arena, struct job
         }
         job->accepted = accepted;
     }
+    job->n_prediction = wire_random_below(r, 5);
+    job->prediction = random_ids(r, arena, job->n_prediction);
+    job->speculation = (enum speculation)wire_random_below(r, SPECULATION_COUNT);
     job->constraint_size = wire_random_below(r, 20);
     job->constraint = job->constraint_size ? arena_strdup(arena, (struct str){"constraint bytes....", 20}) : NULL;
 }
@@ -128,6 +131,8 @@ static void random_tokens(struct wire_random *r, struct arena *arena, struct eng
     if (e->kind == ENGINE_TOKENS) {
         e->choice = wire_random_below(r, 64);
         e->ids = random_ids(r, arena, e->n);
+        e->n_drafted = wire_random_below(r, 32);
+        e->n_held = wire_random_below(r, 32);
         e->finish = (enum finish_reason)wire_random_below(r, FINISH_ERROR + 1);
         e->stop_id = e->finish == FINISH_STOP ? (int32_t)wire_random_below(r, 100) : -1;
     }
@@ -206,7 +211,8 @@ bool wire_jobs_equal(const struct job *a, const struct job *b)
            (!a->n_bias || memcmp(a->bias, b->bias, a->n_bias * sizeof *a->bias) == 0) &&
            ids_equal(a->stop_ids, a->n_stop_ids, b->stop_ids, b->n_stop_ids) &&
            ids_equal(a->dry_breakers, a->n_dry_breakers, b->dry_breakers, b->n_dry_breakers) && accepted_equal(a, b) &&
-           a->constraint_size == b->constraint_size &&
+           ids_equal(a->prediction, a->n_prediction, b->prediction, b->n_prediction) &&
+           a->speculation == b->speculation && a->constraint_size == b->constraint_size &&
            (!a->constraint_size || memcmp(a->constraint, b->constraint, a->constraint_size) == 0);
 }
 
@@ -227,7 +233,8 @@ bool wire_events_equal(const struct engine_event *a, const struct engine_event *
 {
     bool numbers = a->kind == b->kind && a->job == b->job && a->choice == b->choice && a->index == b->index &&
                    a->n == b->n && a->finish == b->finish && a->stop_id == b->stop_id && a->n_cached == b->n_cached &&
-                   a->n_done == b->n_done && a->queue_us == b->queue_us && a->error.code == b->error.code;
+                   a->n_done == b->n_done && a->queue_us == b->queue_us && a->n_drafted == b->n_drafted &&
+                   a->n_held == b->n_held && a->error.code == b->error.code;
     return numbers && strcmp(a->error.msg, b->error.msg) == 0 && strcmp(a->error.param, b->error.param) == 0 &&
            (a->kind != ENGINE_TOKENS || ids_equal(a->ids, a->n, b->ids, b->n)) && logprobs_equal(a, b) &&
            (a->kind != ENGINE_STATS || memcmp(a->stats, b->stats, sizeof *a->stats) == 0);
