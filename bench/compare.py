@@ -14,7 +14,7 @@ micro-batches of 128, 512 or 2048; chosen for prefill, for decoding and for batc
               prompt's first token to the last generated one, and while decoding alone
     clients   `tandem serve` and llama-server: N streaming HTTP clients on this machine, the same prompts' length
 
-Runs alternate, Tandem's and llama.cpp's; the figures are medians. Prefix caches are off. The machine's limits are printed
+Runs alternate, Tandem's and llama.cpp's; the figures are medians. Prefix caches and speculation are off. The machine's limits are printed
 beside, and every figure is appended to bench/results/compare.csv. compare_mlx_lm.py does the same beside mlx-lm's server.
 """
 import argparse
@@ -267,7 +267,7 @@ def free_port():
 
 def compare_clients(ours, theirs, model, flags, a):
     """Both servers are up for the whole time, and idle while the other one works."""
-    mine = Server(ours.program, str(model), ours.threads, ["--backend", "cpu", "--cpu-kernels", ours.kernels])
+    mine = Server(ours.program, str(model), ours.threads, ["--backend", "cpu", "--cpu-kernels", ours.kernels, "--speculation", "off"])
     peer, rows = None, []
     try:
         context = (2 * (a.prompt + a.new) + 255) // 256 * 256

@@ -135,6 +135,7 @@ static bool configure(struct model_bench *m, struct error *err)
     e->rope_scaling = o->rope_scaling;
     e->max_batch_tokens = (uint32_t)o->max_batch_tokens;
     e->prefill_chunk = (uint32_t)o->prefill_chunk;
+    e->speculation = SPECULATION_OFF; /* greedy answers to random prompts repeat themselves */
     e->build = tandem_build();
     e->backend.op_times = &m->times;
     return find_backend(m, err) && read_model(m, err) && size_pool(m, err);
