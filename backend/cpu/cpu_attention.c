@@ -95,7 +95,8 @@ static void state_begin(const struct attention_args *a, int head, const struct a
 /* ---- scratch of a thread ---- */
 
 struct scratch {
-    float *q, *scores, *keep, *total, *part;
+    float *q, *scores, *keep, *total, *part, *factors, *weight_factors;
+    int16_t *codes, *weights;
     int *first, *end;
     struct span *spans; /* [rows] */
 };
@@ -103,22 +104,37 @@ struct scratch {
 static size_t scratch_size(const struct attention_args *a, struct scratch *s, uint8_t *base)
 {
     size_t rows = (size_t)a->tile_rows, n = rows * (size_t)a->n_shared, at = 0;
+    size_t n_groups = a->group->spec.type == KV_Q8 ? kv_groups(a->p->k_dim) : 0;
     size_t sizes[] = {n * (size_t)a->p->k_dim * sizeof(float),
-                      2 * n * CPU_PAGE_TOKENS * sizeof(float),
+                      n * CPU_PAGE_TOKENS * sizeof(float),
                       n * sizeof(float),
                       state_floats(a, a->tile_rows) * sizeof(float),
                       state_floats(a, a->tile_rows) * sizeof(float),
                       n * sizeof(int),
                       n * sizeof(int),
-                      rows * sizeof(struct span)};
+                      rows * sizeof(struct span),
+                      n * n_groups * sizeof(float),
+                      n * sizeof(float),
+                      n * n_groups * KV_GROUP * sizeof(int16_t),
+                      n * CPU_PAGE_TOKENS * sizeof(int16_t)};
     uint8_t *parts[sizeof(sizes) / sizeof(sizes[0])];
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         parts[i] = base ? base + at : NULL;
         at += (sizes[i] + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN;
     }
     if (s)
-        *s = (struct scratch){(float *)parts[0], (float *)parts[1], (float *)parts[2], (float *)parts[3],
-                              (float *)parts[4], (int *)parts[5],   (int *)parts[6],   (struct span *)parts[7]};
+        *s = (struct scratch){.q = (float *)parts[0],
+                              .scores = (float *)parts[1],
+                              .keep = (float *)parts[2],
+                              .total = (float *)parts[3],
+                              .part = (float *)parts[4],
+                              .first = (int *)parts[5],
+                              .end = (int *)parts[6],
+                              .spans = (struct span *)parts[7],
+                              .factors = (float *)parts[8],
+                              .weight_factors = (float *)parts[9],
+                              .codes = (int16_t *)parts[10],
+                              .weights = (int16_t *)parts[11]};
     return at;
 }
 
@@ -134,6 +150,8 @@ static void load_queries(const struct attention_args *a, const struct tile *tile
             s->q[(size_t)t * n + d] = q[d] * a->p->scale;
         s->spans[t] = visible(a, tile->seq, tile->first + t);
     }
+    if (a->group->spec.type == KV_Q8 && a->be->kernels->attend_prepare)
+        a->be->kernels->attend_prepare(s->q, tile->n * a->n_shared, a->p->k_dim, s->codes, s->factors);
 }
 
 static int clamp(int x, int low, int high)
@@ -179,8 +197,15 @@ static void run_page(const struct attention_args *a, const struct tile *tile, in
 static void run_split(const struct attention_args *a, const struct tile *tile, int head, const struct scratch *s,
                       int split, float *state)
 {
-    struct attention_queries queries = {
-        .q = s->q, .first = s->first, .end = s->end, .scores = s->scores, .keep = s->keep};
+    struct attention_queries queries = {.q = s->q,
+                                        .first = s->first,
+                                        .end = s->end,
+                                        .scores = s->scores,
+                                        .keep = s->keep,
+                                        .codes = s->codes,
+                                        .factors = s->factors,
+                                        .weights = s->weights,
+                                        .weight_factors = s->weight_factors};
     state_open(a, state, tile->n * a->n_shared, &queries);
     state_clear(&queries);
     int first = s->spans[0].first / CPU_PAGE_TOKENS, end = (s->spans[tile->n - 1].end - 1) / CPU_PAGE_TOKENS + 1;

@@ -13,7 +13,7 @@
 
 enum sum_end {              /* what becomes of a sum s of query i at column c */
                SUM_STORE,   /* out = s */
-               SUM_SCALED,  /* out = out + s * scales[c]: a group of K */
+               SUM_SCALED,  /* out = out + s * scales[c]: a group of K's codes */
                SUM_DECAYED, /* out = out * keep[i] + s: V onto what there was */
 };
 
@@ -26,16 +26,14 @@ struct page_sum {
     int begin, end; /* of k */
     float *out;     /* [n, out_stride], to whole vectors */
     size_t out_stride;
-    const float *scales, *keep;
+    const float *keep;
 };
 
-#define KV_ELEMENT(type) ((type) == KV_F32 ? 4u : (type) == KV_F16 ? 2u : 1u) /* bytes */
+#define KV_ELEMENT(type) ((type) == KV_F32 ? 4u : 2u) /* bytes */
 
 INLINE vf load_kv(const enum kv_type type, const void *p, size_t i)
 {
-    return type == KV_F32   ? vf_load((const float *)p + i)
-           : type == KV_F16 ? vf_load_f16((const uint16_t *)p + i)
-                            : vf_load_i8((const uint8_t *)p + i);
+    return type == KV_F32 ? vf_load((const float *)p + i) : vf_load_f16((const uint16_t *)p + i);
 }
 
 /* n < VL elements, the rest 0 */
@@ -49,8 +47,6 @@ INLINE vf load_kv_n(const enum kv_type type, const void *p, size_t i, int n)
 INLINE vf sum_end(const enum sum_end end, const struct page_sum *p, size_t i, size_t column, vf sum)
 {
     const float *out = p->out + i * p->out_stride + column;
-    if (end == SUM_SCALED)
-        return vf_fma(sum, vf_load(p->scales + column), vf_load(out));
     return end == SUM_DECAYED ? vf_fma(vf_load(out), vf_splat(&p->keep[i]), sum) : sum;
 }
 
@@ -104,16 +100,16 @@ struct sum_kind {
     enum kv_type type;
     enum sum_end end;
 };
-typedef void sum_fn(const struct page_sum *p, int row, int column);
+typedef void sum_fn(const void *sum, int row, int column);
 struct sum_kernel {
     int n_queries, n_vectors;
     sum_fn *fn;
 };
 
-#define SUM_FUNCTION(name, queries, vectors)                                                                          \
-    static __attribute__((noinline)) void name##_##queries##x##vectors(const struct page_sum *p, int row, int column) \
-    {                                                                                                                 \
-        sum_tile(name##_sum.type, name##_sum.end, p, row, column, queries, vectors);                                  \
+#define SUM_FUNCTION(name, queries, vectors)                                                                 \
+    static __attribute__((noinline)) void name##_##queries##x##vectors(const void *sum, int row, int column) \
+    {                                                                                                        \
+        sum_tile(name##_sum.type, name##_sum.end, sum, row, column, queries, vectors);                       \
     }
 #define SUM_ENTRY(name, queries, vectors) {queries, vectors, name##_##queries##x##vectors},
 
@@ -130,7 +126,7 @@ struct sum_kernel {
             sum_tail(type, end, p, i, whole, n_columns - whole);                                 \
     }
 
-static void sum_all(const struct sum_kernel *k, const struct page_sum *p, int n, int column, int end)
+static void sum_all(const struct sum_kernel *k, const void *sum, int n, int column, int end)
 {
     for (int row = 0; row < n;) {
         int n_queries = k->n_queries, c = column;
@@ -140,7 +136,7 @@ static void sum_all(const struct sum_kernel *k, const struct page_sum *p, int n,
         }
         for (const struct sum_kernel *shape = k; shape->n_queries == n_queries; shape++) {
             for (; c + shape->n_vectors * VL <= end; c += shape->n_vectors * VL)
-                shape->fn(p, row, c);
+                shape->fn(sum, row, c);
         }
         row += n_queries;
     }
@@ -148,37 +144,19 @@ static void sum_all(const struct sum_kernel *k, const struct page_sum *p, int n,
 
 PAGE_SUM(scores_f32, KV_F32, SUM_STORE)
 PAGE_SUM(scores_f16, KV_F16, SUM_STORE)
-PAGE_SUM(scores_q8, KV_Q8, SUM_SCALED)
 PAGE_SUM(values_f32, KV_F32, SUM_DECAYED)
 PAGE_SUM(values_f16, KV_F16, SUM_DECAYED)
-PAGE_SUM(values_q8, KV_Q8, SUM_DECAYED)
 
-typedef void page_sum_fn(const struct page_sum *p, int n, int column, int n_columns);
+#include "backend/cpu/cpu_attention_q8_body.h"
 
 /* ---- scores ---- */
 
-static void load_group_scales(const uint16_t *from, float *scales)
-{
-    for (int j = 0; j < CPU_PAGE_TOKENS; j += VL)
-        vf_store(scales + j, vf_load_f16(from + j));
-}
-
-/* Group after group: q.k of a group is the sum of q times codes, times the group's scale at each key. */
-static void score_groups(const struct attention_page *page, const struct attention_queries *q, struct page_sum p)
-{
-    float scales[CPU_PAGE_TOKENS] ALIGNED;
-    memset(q->scores, 0, (size_t)q->n * CPU_PAGE_TOKENS * sizeof(float));
-    p.scales = scales;
-    for (int d = 0; d < page->k_dim; d += KV_GROUP) {
-        load_group_scales(page->k_scales + (size_t)(d / KV_GROUP) * CPU_PAGE_TOKENS, scales);
-        p.begin = d;
-        p.end = d + KV_GROUP < page->k_dim ? d + KV_GROUP : page->k_dim;
-        scores_q8(&p, q->n, 0, CPU_PAGE_TOKENS);
-    }
-}
-
 static void score_page(const struct attention_page *page, const struct attention_queries *q)
 {
+    if (page->type == KV_Q8) {
+        score_groups(page, q);
+        return;
+    }
     struct page_sum p = {.a = q->q,
                          .a_stride = (size_t)page->k_dim,
                          .b = page->k,
@@ -187,10 +165,7 @@ static void score_page(const struct attention_page *page, const struct attention
                          .end = page->k_dim,
                          .out = q->scores,
                          .out_stride = CPU_PAGE_TOKENS};
-    if (page->type == KV_Q8)
-        score_groups(page, q, p);
-    else
-        (page->type == KV_F16 ? scores_f16 : scores_f32)(&p, q->n, 0, CPU_PAGE_TOKENS);
+    (page->type == KV_F16 ? scores_f16 : scores_f32)(&p, q->n, 0, CPU_PAGE_TOKENS);
 }
 
 /* ---- softmax ---- */
@@ -236,25 +211,12 @@ INLINE float softmax_page(const struct attention_page *page, const struct attent
 
 /* ---- values ---- */
 
-/* Group after group: the scale of a group at each key goes into that key's probability. */
-static void add_groups(const struct attention_page *page, const struct attention_queries *q, struct page_sum *p,
-                       float *weights)
+static void add_values(const struct attention_page *page, const struct attention_queries *q)
 {
-    float scales[CPU_PAGE_TOKENS] ALIGNED;
-    p->a = weights;
-    for (int d = 0; d < page->v_dim; d += KV_GROUP) {
-        load_group_scales(page->v_scales + (size_t)(d / KV_GROUP) * CPU_PAGE_TOKENS, scales);
-        for (int i = 0; i < q->n; i++) {
-            size_t at = (size_t)i * CPU_PAGE_TOKENS;
-            UNROLL for (int v = 0; v < KEY_VECTORS; v++)
-                vf_store(weights + at + v * VL, vf_load(q->scores + at + v * VL) * vf_load(scales + v * VL));
-        }
-        values_q8(p, q->n, d, d + KV_GROUP < page->v_dim ? d + KV_GROUP : page->v_dim);
+    if (page->type == KV_Q8) {
+        add_groups(page, q);
+        return;
     }
-}
-
-static void add_values(const struct attention_page *page, const struct attention_queries *q, const float *keep)
-{
     struct page_sum p = {.a = q->scores,
                          .a_stride = CPU_PAGE_TOKENS,
                          .b = page->v,
@@ -264,11 +226,8 @@ static void add_values(const struct attention_page *page, const struct attention
                          .end = page->end,
                          .out = q->acc,
                          .out_stride = q->v_stride,
-                         .keep = keep};
-    if (page->type == KV_Q8)
-        add_groups(page, q, &p, q->scores + (size_t)q->n * CPU_PAGE_TOKENS);
-    else
-        (page->type == KV_F16 ? values_f16 : values_f32)(&p, q->n, 0, page->v_dim);
+                         .keep = q->keep};
+    (page->type == KV_F16 ? values_f16 : values_f32)(&p, q->n, 0, page->v_dim);
 }
 
 static void attend(const struct attention_page *page, const struct attention_queries *q)
@@ -276,7 +235,7 @@ static void attend(const struct attention_page *page, const struct attention_que
     score_page(page, q);
     for (int i = 0; i < q->n; i++)
         q->keep[i] = softmax_page(page, q, i);
-    add_values(page, q, q->keep);
+    add_values(page, q);
 }
 
 /* ---- joining ---- */

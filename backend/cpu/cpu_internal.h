@@ -96,11 +96,6 @@ struct kv_head {
     uint16_t *k_scales, *v_scales; /* of KV_Q8 */
 };
 
-static inline size_t kv_groups(int dim)
-{
-    return ((size_t)dim + KV_GROUP - 1) / KV_GROUP;
-}
-
 /* ---- weights ---- */
 
 /* Rows of one type; one expert of a stack of experts. */

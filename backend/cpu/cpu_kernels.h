@@ -50,12 +50,17 @@ struct linear_tile {
 };
 typedef void linear_fn(const struct linear_tile *tile);
 
+static inline size_t kv_groups(int dim)
+{
+    return ((size_t)dim + KV_GROUP - 1) / KV_GROUP;
+}
+
 /* One page of one KV head. Keys [first, end) hold numbers; the others are read, and nothing comes of it. */
 struct attention_page {
     enum kv_type type;
     int k_dim, v_dim;
-    const void *k;                       /* [k_dim][CPU_PAGE_TOKENS] */
-    const void *v;                       /* [CPU_PAGE_TOKENS][v_dim] */
+    const void *k;                       /* [k_dim][CPU_PAGE_TOKENS]; KV_Q8: [k_dim / 2][CPU_PAGE_TOKENS][2] */
+    const void *v;                       /* [CPU_PAGE_TOKENS][v_dim]; KV_Q8: [CPU_PAGE_TOKENS / 2][v_dim][2] */
     const uint16_t *k_scales, *v_scales; /* KV_Q8: f16 [groups of the dim][CPU_PAGE_TOKENS] */
     const void *next; /* K of a page like it, which is to come: fetched meanwhile; may be this one's */
     int first, end;
@@ -71,7 +76,12 @@ struct attention_queries {
     size_t v_stride;
     float *m, *l;           /* [n] */
     const int *first, *end; /* [n] keys of the page that each sees, within the page's; first >= end: none */
-    float *scores, *keep;   /* scratch: [2 n, CPU_PAGE_TOKENS], [n] */
+    float *scores, *keep;   /* scratch: [n, CPU_PAGE_TOKENS], [n] */
+    /* KV_Q8: what attend_prepare made of q: [n, groups * KV_GROUP], [n, groups]; scratch: [n, CPU_PAGE_TOKENS], [n] */
+    const int16_t *codes;
+    const float *factors;
+    int16_t *weights;
+    float *weight_factors;
 };
 #define ATTENTION_LANES 16 /* v_stride is v_dim rounded up to it: whole vectors in every instruction set */
 
@@ -94,11 +104,14 @@ struct cpu_kernel_table {
     void (*activate)(float *a, enum activation act, size_t n);
     void (*activate_mul)(float *a, const float *b, enum activation act, size_t n);                   /* a = act(a) b */
     void (*rope)(float *head, const float *cos, const float *sin, enum rope_kind kind, int rot_dim); /* one head */
+    /* KV_Q8: q [n, k_dim] as codes of 16 bits and a factor for each group of KV_GROUP. NULL where attend takes q. */
+    void (*attend_prepare)(const float *q, int n, int k_dim, int16_t *codes, float *factors);
     void (*attend)(const struct attention_page *page, const struct attention_queries *queries);
     /* The states of the same queries over keys, and over keys behind those, become one. */
     void (*attend_join)(const struct attention_queries *to, const struct attention_queries *from);
-    /* dst[i * stride] = x[i]; KV_Q8: in groups, whose scales go to scales[group * CPU_PAGE_TOKENS] */
-    void (*kv_store)(enum kv_type type, const float *x, int n, void *dst, int stride, uint16_t *scales);
+    /* dst[(i / run) * stride + i % run] = x[i], run 1 or 2; KV_Q8: in groups, whose scales go to
+     * scales[group * CPU_PAGE_TOKENS] */
+    void (*kv_store)(enum kv_type type, const float *x, int n, void *dst, int stride, int run, uint16_t *scales);
 };
 
 /* The tables of this processor family, best first, the reference last; NULL ends the list. cpu_isa_<arch>.c. */

@@ -236,6 +236,35 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, const int is_signed, 
         *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(*part, _mm256_set1_epi16(1)));
 }
 
+typedef vi vcodes; /* 16 bits */
+typedef vi vpair;
+
+INLINE vcodes vcodes_load(const int8_t *p)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)p));
+}
+
+INLINE vpair vpair_zero(void)
+{
+    return vi_zero();
+}
+
+INLINE vpair vpair_dot(vpair sums, vi x, vcodes b)
+{
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(x, b));
+}
+
+INLINE vf vf_of_pairs(vpair sums)
+{
+    return vf_of_i32(sums);
+}
+
+INLINE void vf_store_i16(int16_t *p, vf v)
+{
+    vi i = _mm256_cvtps_epi32(v);
+    _mm_storeu_si128((void *)p, _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1)));
+}
+
 #include "backend/cpu/cpu_codes_body.h"
 #include "backend/cpu/cpu_packed_body.h"
 
@@ -243,6 +272,7 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, const int is_signed, 
 #define SUM_MAX_VECTORS 4
 #define SUM_SHAPES(X, n) \
     X(n, 6, 2) X(n, 6, 1) X(n, 4, 2) X(n, 4, 1) X(n, 3, 4) X(n, 3, 1) X(n, 2, 4) X(n, 2, 1) X(n, 1, 4) X(n, 1, 1)
+#define PAIR_SHAPES  SUM_SHAPES
 #define FLOAT_ROWS   4
 #define FLOAT_TOKENS 2
 
@@ -314,6 +344,7 @@ const struct cpu_kernel_table cpu__avx2_table = {
     .activate = activate,
     .activate_mul = activate_mul,
     .rope = rope,
+    .attend_prepare = attend_prepare,
     .attend = attend,
     .attend_join = join,
     .kv_store = kv_store,

@@ -236,6 +236,34 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, const int is_signed, 
     *acc = _mm512_dpbusd_epi32(*acc, w, a);
 }
 
+typedef vi vcodes; /* 16 bits */
+typedef vi vpair;
+
+INLINE vcodes vcodes_load(const int8_t *p)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)p));
+}
+
+INLINE vpair vpair_zero(void)
+{
+    return vi_zero();
+}
+
+INLINE vpair vpair_dot(vpair sums, vi x, vcodes b)
+{
+    return _mm512_dpwssd_epi32(sums, x, b);
+}
+
+INLINE vf vf_of_pairs(vpair sums)
+{
+    return vf_of_i32(sums);
+}
+
+INLINE void vf_store_i16(int16_t *p, vf v)
+{
+    _mm256_storeu_si256((void *)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v)));
+}
+
 #include "backend/cpu/cpu_codes_body.h"
 #include "backend/cpu/cpu_packed_body.h"
 
@@ -247,6 +275,7 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, const int is_signed, 
     X(n, 4, 4)           \
     X(n, 4, 2)           \
     X(n, 4, 1) X(n, 3, 4) X(n, 3, 2) X(n, 3, 1) X(n, 2, 4) X(n, 2, 2) X(n, 2, 1) X(n, 1, 4) X(n, 1, 2) X(n, 1, 1)
+#define PAIR_SHAPES  SUM_SHAPES
 #define FLOAT_ROWS   4
 #define FLOAT_TOKENS 4
 
@@ -300,6 +329,7 @@ const struct cpu_kernel_table cpu__avx512_table = {
     .activate = activate,
     .activate_mul = activate_mul,
     .rope = rope,
+    .attend_prepare = attend_prepare,
     .attend = attend,
     .attend_join = join,
     .kv_store = kv_store,

@@ -83,6 +83,7 @@ const struct cpu_kernel_table cpu__neon_i8mm_table = {
     .activate = activate,
     .activate_mul = activate_mul,
     .rope = rope,
+    .attend_prepare = attend_prepare,
     .attend = attend,
     .attend_join = join,
     .kv_store = kv_store,

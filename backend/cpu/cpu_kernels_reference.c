@@ -175,12 +175,20 @@ static float kv_scale(enum kv_type type, const uint16_t *scales, int element, in
     return type == KV_Q8 ? f16_to_f32(scales[element / KV_GROUP * CPU_PAGE_TOKENS + key]) : 1;
 }
 
+/* Element `inner` of `outer`, of a matrix with n_outer columns: rows of elements, or of pairs of them. */
+static size_t kv_index(enum kv_type type, int inner, int outer, int n_outer)
+{
+    size_t n = (size_t)n_outer;
+    return type == KV_Q8 ? ((size_t)(inner / 2) * n + (size_t)outer) * 2 + (size_t)(inner % 2)
+                         : (size_t)inner * n + (size_t)outer;
+}
+
 static void scores(const struct attention_page *p, const float *q, int first, int end, float *s)
 {
     memset(s, 0, CPU_PAGE_TOKENS * sizeof(*s));
     for (int d = 0; d < p->k_dim; d++) {
         for (int j = first; j < end; j++)
-            s[j] += q[d] * (kv_load(p->type, p->k, (size_t)d * CPU_PAGE_TOKENS + (size_t)j) *
+            s[j] += q[d] * (kv_load(p->type, p->k, kv_index(p->type, d, j, CPU_PAGE_TOKENS)) *
                             kv_scale(p->type, p->k_scales, d, j));
     }
     if (p->softcap > 0)
@@ -202,7 +210,7 @@ static void attend_one(const struct attention_page *p, const struct attention_qu
         float weight = expf(s[j] - m);
         q->l[i] += weight;
         for (int d = 0; d < p->v_dim; d++)
-            acc[d] += weight * (kv_load(p->type, p->v, (size_t)j * (size_t)p->v_dim + (size_t)d) *
+            acc[d] += weight * (kv_load(p->type, p->v, kv_index(p->type, j, d, p->v_dim)) *
                                 kv_scale(p->type, p->v_scales, d, j));
     }
 }
@@ -231,7 +239,12 @@ static void join(const struct attention_queries *to, const struct attention_quer
     }
 }
 
-static void store_group(const float *x, int n, int8_t *dst, int stride, uint16_t *scale)
+static size_t place(int i, int stride, int run)
+{
+    return (size_t)(i / run) * (size_t)stride + (size_t)(i % run);
+}
+
+static void store_group(const float *x, int n, int8_t *dst, int stride, int run, uint16_t *scale)
 {
     float top = 0;
     for (int i = 0; i < n; i++)
@@ -240,20 +253,20 @@ static void store_group(const float *x, int n, int8_t *dst, int stride, uint16_t
     float stored = f16_to_f32(*scale), inverse = stored > 0 ? 1 / stored : 0;
     for (int i = 0; i < n; i++) {
         float code = rintf(x[i] * inverse);
-        dst[i * stride] = (int8_t)(code > 127 ? 127 : code > -127 ? code : -127); /* NaN: -127 */
+        dst[place(i, stride, run)] = (int8_t)(code > 127 ? 127 : code > -127 ? code : -127); /* NaN: -127 */
     }
 }
 
-static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride, uint16_t *scales)
+static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride, int run, uint16_t *scales)
 {
     for (int i = 0; type == KV_Q8 && i < n; i += KV_GROUP)
-        store_group(x + i, n - i < KV_GROUP ? n - i : KV_GROUP, (int8_t *)dst + (size_t)i * (size_t)stride, stride,
+        store_group(x + i, n - i < KV_GROUP ? n - i : KV_GROUP, (int8_t *)dst + place(i, stride, run), stride, run,
                     scales + i / KV_GROUP * CPU_PAGE_TOKENS);
     for (int i = 0; type != KV_Q8 && i < n; i++) {
         if (type == KV_F16)
-            ((uint16_t *)dst)[(size_t)i * (size_t)stride] = f32_to_f16(x[i]);
+            ((uint16_t *)dst)[place(i, stride, run)] = f32_to_f16(x[i]);
         else
-            ((float *)dst)[(size_t)i * (size_t)stride] = x[i];
+            ((float *)dst)[place(i, stride, run)] = x[i];
     }
 }
 

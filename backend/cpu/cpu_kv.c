@@ -10,6 +10,12 @@ static size_t elements_size(enum kv_type type, int dim)
     return (size_t)dim * CPU_PAGE_TOKENS * element;
 }
 
+/* Elements of a vector that lie side by side: int8 is multiplied in pairs. */
+static int kv_run(enum kv_type type)
+{
+    return type == KV_Q8 ? 2 : 1;
+}
+
 static size_t vectors_size(enum kv_type type, int dim)
 {
     return kv_vector_size(type, dim) * CPU_PAGE_TOKENS;
@@ -42,6 +48,9 @@ bool cpu__kv_bind(struct backend *base, const struct kv_group_spec *groups, int 
         return error_set(err, ERR_INTERNAL, "The KV pool is not aligned to %d bytes.", CPU_ALIGN);
     for (int i = 0; i < n_groups; i++) {
         size_t page_size = cpu__kv_page_size(base, &groups[i]);
+        if (groups[i].k_dim % kv_run(groups[i].type) != 0)
+            return error_set(err, ERR_UNSUPPORTED, "KV of type q8 needs an even number of values in each key, not %d.",
+                             groups[i].k_dim);
         if (groups[i].base > pool_size || page_size == 0)
             return error_set(err, ERR_INTERNAL, "KV group %d begins outside the pool, or its pages are empty.", i);
         be->groups[i] = (struct kv_group){
@@ -122,9 +131,10 @@ static void copy_rows(uint8_t *to, const uint8_t *from, size_t n, size_t element
 static void copy_head(const struct kv_group_spec *spec, const struct kv_head *to, const struct kv_head *from,
                       int n_tokens)
 {
-    size_t element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS;
-    copy_rows(to->k, from->k, (size_t)spec->k_dim, element, n_tokens);
-    memcpy(to->v, from->v, (size_t)n_tokens * (size_t)spec->v_dim * element);
+    size_t run = (size_t)kv_run(spec->type), element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS * run;
+    size_t n_rows = ((size_t)n_tokens + run - 1) / run; /* of V: a pair's other position is not looked at */
+    copy_rows(to->k, from->k, (size_t)spec->k_dim / run, element, n_tokens);
+    memcpy(to->v, from->v, n_rows * (size_t)spec->v_dim * element);
     if (spec->type == KV_Q8) {
         copy_rows((uint8_t *)to->k_scales, (const uint8_t *)from->k_scales, kv_groups(spec->k_dim), 2, n_tokens);
         copy_rows((uint8_t *)to->v_scales, (const uint8_t *)from->v_scales, kv_groups(spec->v_dim), 2, n_tokens);
@@ -161,16 +171,16 @@ static void write_position(const struct write_args *a, const struct batch_seq *s
     const struct cpu_kernel_table *kernels = a->be->kernels;
     size_t element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS;
     size_t row = (size_t)(seq->first_row + i);
-    int position = seq->start + i, slot = position % CPU_PAGE_TOKENS;
+    int run = kv_run(spec->type), position = seq->start + i, slot = position % CPU_PAGE_TOKENS;
     uint32_t page = seq->pages[a->group_index][position / CPU_PAGE_TOKENS];
     const float *k = a->k->f32 + row * (size_t)a->k->n_cols;
     const float *v = a->v->f32 + row * (size_t)a->v->n_cols;
     for (int h = 0; h < spec->n_kv_heads; h++, k += spec->k_dim, v += spec->v_dim) {
         struct kv_head to = cpu__kv_head(a->group, page, a->layer, h);
-        kernels->kv_store(spec->type, k, spec->k_dim, to.k + (size_t)slot * element, CPU_PAGE_TOKENS,
+        size_t v_row = (size_t)(slot / run) * (size_t)(spec->v_dim * run), v_place = (size_t)(slot % run);
+        kernels->kv_store(spec->type, k, spec->k_dim, to.k + (size_t)(slot * run) * element, CPU_PAGE_TOKENS * run, run,
                           to.k_scales + slot);
-        kernels->kv_store(spec->type, v, spec->v_dim, to.v + (size_t)slot * (size_t)spec->v_dim * element, 1,
-                          to.v_scales + slot);
+        kernels->kv_store(spec->type, v, spec->v_dim, to.v + (v_row + v_place) * element, run, 1, to.v_scales + slot);
     }
 }
 

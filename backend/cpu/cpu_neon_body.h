@@ -271,6 +271,40 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, int kind, bool first,
     }
 }
 
+typedef int16x8_t vcodes;
+typedef struct {
+    int32x4_t low, high; /* each lane a number, or the other, of two pairs: added when all is done */
+} vpair;
+
+INLINE vcodes vcodes_load(const int8_t *p)
+{
+    int8x8_t bytes;
+    memcpy(&bytes, p, sizeof(bytes));
+    return vmovl_s8(bytes);
+}
+
+INLINE vpair vpair_zero(void)
+{
+    return (vpair){vi_zero(), vi_zero()};
+}
+
+INLINE vpair vpair_dot(vpair sums, vi x, vcodes b)
+{
+    int16x8_t codes = vreinterpretq_s16_s32(x);
+    return (vpair){vmlal_s16(sums.low, vget_low_s16(b), vget_low_s16(codes)), vmlal_high_s16(sums.high, b, codes)};
+}
+
+INLINE vf vf_of_pairs(vpair sums)
+{
+    return vf_of_i32(vpaddq_s32(sums.low, sums.high));
+}
+
+INLINE void vf_store_i16(int16_t *p, vf v)
+{
+    int16x4_t codes = vqmovn_s32(vcvtnq_s32_f32(v));
+    memcpy(p, &codes, sizeof(codes));
+}
+
 #define SUM_MAX_QUERIES 6
 #define SUM_MAX_VECTORS 8
 #define SUM_SHAPES(X, n) \
@@ -278,6 +312,8 @@ INLINE void dot_step(vi *acc, vi *part, vi w, vi a, int c, int kind, bool first,
     X(n, 6, 1)           \
     X(n, 4, 4)           \
     X(n, 4, 1) X(n, 3, 8) X(n, 3, 4) X(n, 3, 1) X(n, 2, 8) X(n, 2, 4) X(n, 2, 1) X(n, 1, 8) X(n, 1, 4) X(n, 1, 1)
+#define PAIR_SHAPES(X, n) \
+    X(n, 6, 2) X(n, 6, 1) X(n, 4, 2) X(n, 4, 1) X(n, 3, 4) X(n, 3, 1) X(n, 2, 4) X(n, 2, 1) X(n, 1, 8) X(n, 1, 1)
 #define FLOAT_ROWS   4
 #define FLOAT_TOKENS 4
 

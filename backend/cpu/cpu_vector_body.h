@@ -206,15 +206,15 @@ static void rope(float *head, const float *cosines, const float *sines, enum rop
 
 /* ---- K and V ---- */
 
-/* n lanes of v to dst[i * stride] */
-INLINE void scatter(const enum kv_type type, vf v, int n, void *dst, size_t stride)
+/* n lanes of v to dst[(i / run) * stride + i % run] */
+INLINE void scatter(const enum kv_type type, vf v, int n, void *dst, size_t stride, int run)
 {
     float lanes[VL];
     uint16_t halves_of[VL];
     vf_store(lanes, v);
     vf_store_f16(halves_of, v);
     for (int l = 0; l < n; l++) {
-        size_t at = (size_t)l * stride;
+        size_t at = (size_t)(l / run) * stride + (size_t)(l % run);
         if (type == KV_F32)
             ((float *)dst)[at] = lanes[l];
         else if (type == KV_F16)
@@ -226,7 +226,7 @@ INLINE void scatter(const enum kv_type type, vf v, int n, void *dst, size_t stri
 
 /* Codes of a group and its scale, which is taken as it is stored. Where a number is not finite, or too large for a
  * scale in f16, the scale is not finite either, and neither is all that depends on it. */
-static void store_group(const float *x, int n, int8_t *dst, size_t stride, uint16_t *scale)
+static void store_group(const float *x, int n, int8_t *dst, size_t stride, int run, uint16_t *scale)
 {
     vf top = vf_zero(), check = vf_zero(); /* check: 0, or NaN */
     for (int i = 0; i < n; i += VL) {
@@ -242,24 +242,24 @@ static void store_group(const float *x, int n, int8_t *dst, size_t stride, uint1
     vf inverse = vf_set1(stored[0] > 0 ? 1 / stored[0] : 0), most = vf_set1(127);
     for (int i = 0; i < n; i += VL) {
         vf code = vf_round(load_some(x + i, (size_t)(n - i)) * inverse);
-        scatter(KV_Q8, vf_min(vf_max(code, vf_zero() - most), most), n - i < VL ? n - i : VL, dst + (size_t)i * stride,
-                stride);
+        scatter(KV_Q8, vf_min(vf_max(code, vf_zero() - most), most), n - i < VL ? n - i : VL,
+                dst + (size_t)(i / run) * stride, stride, run);
     }
 }
 
-static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride, uint16_t *scales)
+static void kv_store(enum kv_type type, const float *x, int n, void *dst, int stride, int run, uint16_t *scales)
 {
     size_t step = (size_t)stride;
     for (int i = 0; type == KV_Q8 && i < n; i += KV_GROUP)
-        store_group(x + i, n - i < KV_GROUP ? n - i : KV_GROUP, (int8_t *)dst + (size_t)i * step, step,
+        store_group(x + i, n - i < KV_GROUP ? n - i : KV_GROUP, (int8_t *)dst + (size_t)(i / run) * step, step, run,
                     scales + i / KV_GROUP * CPU_PAGE_TOKENS);
     for (int i = 0; type != KV_Q8 && i < n; i += VL) {
         int left = n - i < VL ? n - i : VL;
         vf v = load_some(x + i, (size_t)left);
         if (type == KV_F16)
-            scatter(KV_F16, v, left, (uint16_t *)dst + (size_t)i * step, step);
+            scatter(KV_F16, v, left, (uint16_t *)dst + (size_t)(i / run) * step, step, run);
         else
-            scatter(KV_F32, v, left, (float *)dst + (size_t)i * step, step);
+            scatter(KV_F32, v, left, (float *)dst + (size_t)(i / run) * step, step, run);
     }
 }
 

@@ -470,8 +470,8 @@ static void check_kv_store(const struct cpu_kernel_table *table)
             x[i] = odd_value(n + i);
         memset(half, 0x55, sizeof(half));
         memset(full, 0x55, sizeof(full));
-        table->kv_store(KV_F16, x, n, half, stride, NULL);
-        table->kv_store(KV_F32, x, n, full, stride, NULL);
+        table->kv_store(KV_F16, x, n, half, stride, 1, NULL);
+        table->kv_store(KV_F32, x, n, full, stride, 1, NULL);
         for (int i = 0; i < 40 * stride; i++) {
             bool written = i % stride == 0 && i / stride < n;
             uint16_t want = written ? f32_to_f16(x[i / stride]) : 0x5555;
@@ -487,27 +487,43 @@ static void check_kv_store(const struct cpu_kernel_table *table)
     }
 }
 
-/* A group's codes are its numbers over the scale that is stored, rounded. */
-static void check_kv_codes(const struct cpu_kernel_table *table, const float *x, int n, int stride)
+/* Where kv_store puts them. */
+struct places {
+    int stride, run;
+};
+
+static int place(const struct places *p, int i)
 {
-    int8_t codes[100 * 32];
+    return i / p->run * p->stride + i % p->run;
+}
+
+static bool is_place(const struct places *p, int at, int n)
+{
+    int i = at / p->stride * p->run + at % p->stride;
+    return at % p->stride < p->run && i < n;
+}
+
+/* A group's codes are its numbers over the scale that is stored, rounded. */
+static void check_kv_codes(const struct cpu_kernel_table *table, const float *x, int n, const struct places *p)
+{
+    int8_t codes[101 * 32];
     uint16_t scales[4 * CPU_PAGE_TOKENS];
     memset(codes, 0x55, sizeof(codes));
     memset(scales, 0x55, sizeof(scales));
-    table->kv_store(KV_Q8, x, n, codes, stride, scales);
+    table->kv_store(KV_Q8, x, n, codes, p->stride, p->run, scales);
     for (int i = 0; i < n; i++) {
         int group = i / KV_GROUP;
         float top = 0, d = f16_to_f32(scales[group * CPU_PAGE_TOKENS]);
         for (int k = group * KV_GROUP; k < n && k < (group + 1) * KV_GROUP; k++)
             top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
-        float error = fabsf((float)codes[i * stride] * d - x[i]);
+        float error = fabsf((float)codes[place(p, i)] * d - x[i]);
         if (scales[group * CPU_PAGE_TOKENS] != f32_to_f16(top / 127) ||
             !(error <= d * 0.5001f + top * 1e-6f + 127 * 0x1p-25f)) /* the scale's rounding */
             fail_msg("%s: %.9g of a group up to %.9g is stored as %d times %.9g", table->name, (double)x[i],
-                     (double)top, codes[i * stride], (double)d);
+                     (double)top, codes[place(p, i)], (double)d);
     }
-    for (int i = 0; i < n * stride; i++)
-        assert_true(i % stride == 0 || codes[i] == 0x55);
+    for (int i = 0; i < (int)sizeof(codes); i++)
+        assert_true(is_place(p, i, n) || codes[i] == 0x55);
     for (int i = 0; i < 4 * CPU_PAGE_TOKENS; i++)
         assert_true((i % CPU_PAGE_TOKENS == 0 && i / CPU_PAGE_TOKENS * KV_GROUP < n) || scales[i] == 0x5555);
 }
@@ -515,6 +531,7 @@ static void check_kv_codes(const struct cpu_kernel_table *table, const float *x,
 static void check_kv_quantize(const struct cpu_kernel_table *table)
 {
     static const float scales[] = {1, 0, 300, 1e-3f, 1e5f};
+    static const struct places places[] = {{1, 1}, {32, 1}, {64, 2}, {2, 1}}; /* K in pairs is the third, V the last */
     float x[100], bad[3] = {NAN, INFINITY, 1e30f};
     int8_t codes[KV_GROUP];
     uint16_t scale[CPU_PAGE_TOKENS];
@@ -526,11 +543,11 @@ static void check_kv_quantize(const struct cpu_kernel_table *table)
             bits |= x[i] != 0; /* no scale halfway between two of f16 */
             memcpy(&x[i], &bits, sizeof(bits));
         }
-        check_kv_codes(table, x, n, n % 2 == 0 ? 32 : 1);
+        check_kv_codes(table, x, n, &places[(size_t)n % ARRAY_LEN(places)]);
     }
     for (int i = 0; i < 3; i++) {
         x[7] = bad[i];
-        table->kv_store(KV_Q8, x, KV_GROUP, codes, 1, scale);
+        table->kv_store(KV_Q8, x, KV_GROUP, codes, 1, 1, scale);
         assert_false(isfinite(f16_to_f32(scale[0])));
     }
 }
