@@ -42,9 +42,11 @@ struct weight_info {
 
 /* ---- KV cache ---- */
 
-/* KV_Q8: each position's K and V of a head in groups of KV_GROUP elements: int8 codes and one f16 scale. */
+/* KV_Q8: each position's K and V of a head in groups of KV_GROUP elements: int8 codes and one f16 scale. K is kept as
+ * its difference from the first key of each KV_OFFSET_TOKENS, which is kept as f16. */
 enum kv_type { KV_F32, KV_F16, KV_Q8, KV_TYPE_COUNT };
-#define KV_GROUP 32
+#define KV_GROUP         32
+#define KV_OFFSET_TOKENS 32
 
 /* Layers of equal shape and equal retention. A page holds page_tokens consecutive positions of one sequence for all
  * layers of its group; its inner layout is the backend's. */

@@ -34,5 +34,7 @@ size_t kv_vector_size(enum kv_type type, int dim)
 size_t kv_position_size(const struct kv_group_spec *spec)
 {
     size_t head = kv_vector_size(spec->type, spec->k_dim) + kv_vector_size(spec->type, spec->v_dim);
+    if (spec->type == KV_Q8)
+        head += (2 * (size_t)spec->k_dim + KV_OFFSET_TOKENS - 1) / KV_OFFSET_TOKENS;
     return (size_t)spec->n_layers * (size_t)spec->n_kv_heads * head;
 }

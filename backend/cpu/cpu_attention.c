@@ -150,7 +150,11 @@ static void load_queries(const struct attention_args *a, const struct tile *tile
             s->q[(size_t)t * n + d] = q[d] * a->p->scale;
         s->spans[t] = visible(a, tile->seq, tile->first + t);
     }
-    if (a->group->spec.type == KV_Q8 && a->be->kernels->attend_prepare)
+    if (a->group->spec.type != KV_Q8)
+        return;
+    for (int i = 0; i < tile->n * a->n_shared; i++)
+        cpu__kv_rotate(s->q + (size_t)i * k_dim, a->p->k_dim);
+    if (a->be->kernels->attend_prepare)
         a->be->kernels->attend_prepare(s->q, tile->n * a->n_shared, a->p->k_dim, s->codes, s->factors);
 }
 
@@ -186,6 +190,7 @@ static void run_page(const struct attention_args *a, const struct tile *tile, in
                                    .v = kv.v,
                                    .k_scales = kv.k_scales,
                                    .v_scales = kv.v_scales,
+                                   .k_offsets = kv.k_offsets,
                                    .next = next,
                                    .first = low,
                                    .end = high,

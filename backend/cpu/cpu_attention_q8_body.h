@@ -158,6 +158,26 @@ INLINE float load_value_scales(const struct attention_page *page, const uint16_t
     return vf_sum(sum);
 }
 
+/* The products with what all keys of the page are more by. */
+static void begin_scores(const struct attention_page *page, const struct attention_queries *q)
+{
+    size_t k_dim = (size_t)page->k_dim;
+    __builtin_prefetch((const uint8_t *)page->k_offsets + ((const uint8_t *)page->next - (const uint8_t *)page->k), 0,
+                       2);
+    for (int i = 0; i < q->n; i++) {
+        const float *x = q->q + (size_t)i * k_dim;
+        float *scores = q->scores + (size_t)i * CPU_PAGE_TOKENS;
+        vf sum = vf_zero();
+        size_t d = 0;
+        for (; d + VL <= k_dim; d += VL)
+            sum = vf_fma(vf_load(x + d), vf_load_f16(page->k_offsets + d), sum);
+        if (d < k_dim)
+            sum = vf_fma(load_some(x + d, k_dim - d), load_kv_n(KV_F16, page->k_offsets, d, (int)(k_dim - d)), sum);
+        vf all = vf_set1(vf_sum(sum));
+        UNROLL for (int j = 0; j < CPU_PAGE_TOKENS; j += VL) vf_store(scores + j, all);
+    }
+}
+
 /* Group after group: q.k of a group is the sum of codes times codes, times the scale of the query and that of the key.
  */
 static void score_groups(const struct attention_page *page, const struct attention_queries *q)
@@ -173,7 +193,7 @@ static void score_groups(const struct attention_page *page, const struct attenti
                          .out = q->scores,
                          .out_stride = CPU_PAGE_TOKENS,
                          .scales = scales};
-    memset(q->scores, 0, (size_t)q->n * CPU_PAGE_TOKENS * sizeof(float));
+    begin_scores(page, q);
     for (size_t g = 0; g < n_groups; g++) {
         int end = (int)(g + 1) * KV_GROUP < page->k_dim ? (int)(g + 1) * KV_GROUP : page->k_dim;
         load_group_scales(page->k_scales + g * CPU_PAGE_TOKENS, p.next, scales);

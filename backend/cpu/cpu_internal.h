@@ -93,7 +93,7 @@ struct kv_group {
 /* K and V of one head of one layer in a page. */
 struct kv_head {
     uint8_t *k, *v;
-    uint16_t *k_scales, *v_scales; /* of KV_Q8 */
+    uint16_t *k_scales, *v_scales, *k_offsets; /* of KV_Q8; k_offsets: [k_dim] */
 };
 
 /* ---- weights ---- */
@@ -241,6 +241,11 @@ bool cpu__kv_bind(struct backend *be, const struct kv_group_spec *groups, int n_
 struct kv_head cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head);
 bool cpu__kv_check_batch(const struct cpu_backend *be, const struct batch *batch, struct error *err);
 void cpu__kv_copy_page(struct backend *be, int group, uint32_t src, uint32_t dst, int n_tokens);
+/* Spreads large values over the n of a vector: a Hadamard transform of each block of the largest power of two that
+ * divides n. It keeps dot products, so that keys of KV_Q8 are stored rotated and queries are rotated likewise: some
+ * models (Qwen2.5) have elements of keys hundreds of times larger than the others, which int8 would lose beside them.
+ */
+void cpu__kv_rotate(float *x, int n);
 void *cpu__kv_page(struct backend *be, int group, uint32_t page);
 void cpu__kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v);
 

@@ -15,6 +15,7 @@
 /* Positions of a KV page, and the block in which attention is reduced. 32 keys are whole vectors in every instruction
  * set, K of a 64-wide f16 head fills one page of the system, and a sequence wastes 16 positions on average. */
 #define CPU_PAGE_TOKENS 32
+_Static_assert(KV_OFFSET_TOKENS == CPU_PAGE_TOKENS, "a page has one offset");
 
 /* 32 columns of one row, quantized: one cache line. value[k] ~ d * q[k], |q| <= 127. A group with a non-finite value
  * has d NaN and q 0, so that all that depends on it becomes NaN. */
@@ -62,6 +63,7 @@ struct attention_page {
     const void *k;                       /* [k_dim][CPU_PAGE_TOKENS]; KV_Q8: [k_dim / 2][CPU_PAGE_TOKENS][2] */
     const void *v;                       /* [CPU_PAGE_TOKENS][v_dim]; KV_Q8: [CPU_PAGE_TOKENS / 2][v_dim][2] */
     const uint16_t *k_scales, *v_scales; /* KV_Q8: f16 [groups of the dim][CPU_PAGE_TOKENS] */
+    const uint16_t *k_offsets;           /* KV_Q8: f16 [k_dim], which every key of the page is more by */
     const void *next; /* K of a page like it, which is to come: fetched meanwhile; may be this one's */
     int first, end;
     float softcap; /* 0: none */

@@ -187,9 +187,11 @@ static void scores(const struct attention_page *p, const float *q, int first, in
 {
     memset(s, 0, CPU_PAGE_TOKENS * sizeof(*s));
     for (int d = 0; d < p->k_dim; d++) {
+        float offset = p->type == KV_Q8 ? f16_to_f32(p->k_offsets[d]) : 0;
         for (int j = first; j < end; j++)
             s[j] += q[d] * (kv_load(p->type, p->k, kv_index(p->type, d, j, CPU_PAGE_TOKENS)) *
-                            kv_scale(p->type, p->k_scales, d, j));
+                                kv_scale(p->type, p->k_scales, d, j) +
+                            offset);
     }
     if (p->softcap > 0)
         softcap(s + first, p->softcap, (size_t)(end - first));

@@ -1,6 +1,7 @@
 /* KV pages: sizes, layout, writing. cpu_internal.h draws a page. */
 #include "backend/cpu/cpu_internal.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Bytes of the elements of CPU_PAGE_TOKENS vectors, and of their scales, which lie behind them. */
@@ -21,9 +22,15 @@ static size_t vectors_size(enum kv_type type, int dim)
     return kv_vector_size(type, dim) * CPU_PAGE_TOKENS;
 }
 
+/* K and what belongs to it. */
+static size_t keys_size(const struct kv_group_spec *spec)
+{
+    return vectors_size(spec->type, spec->k_dim) + (spec->type == KV_Q8 ? 2 * (size_t)spec->k_dim : 0);
+}
+
 static size_t head_size(const struct kv_group_spec *spec)
 {
-    return vectors_size(spec->type, spec->k_dim) + vectors_size(spec->type, spec->v_dim);
+    return keys_size(spec) + vectors_size(spec->type, spec->v_dim);
 }
 
 int cpu__kv_page_tokens(const struct backend *be)
@@ -116,9 +123,12 @@ struct kv_head cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, 
     const struct kv_group_spec *spec = &g->spec;
     size_t index = (size_t)layer * (size_t)spec->n_kv_heads + (size_t)head;
     uint8_t *k = g->base + (size_t)page * g->page_size + index * g->head_size;
-    uint8_t *v = k + vectors_size(spec->type, spec->k_dim);
-    return (struct kv_head){k, v, (uint16_t *)(void *)(k + elements_size(spec->type, spec->k_dim)),
-                            (uint16_t *)(void *)(v + elements_size(spec->type, spec->v_dim))};
+    uint8_t *v = k + keys_size(spec);
+    return (struct kv_head){.k = k,
+                            .v = v,
+                            .k_scales = (uint16_t *)(void *)(k + elements_size(spec->type, spec->k_dim)),
+                            .v_scales = (uint16_t *)(void *)(v + elements_size(spec->type, spec->v_dim)),
+                            .k_offsets = (uint16_t *)(void *)(k + vectors_size(spec->type, spec->k_dim))};
 }
 
 /* The first n_tokens of each of n rows of CPU_PAGE_TOKENS elements. */
@@ -137,6 +147,7 @@ static void copy_head(const struct kv_group_spec *spec, const struct kv_head *to
     memcpy(to->v, from->v, n_rows * (size_t)spec->v_dim * element);
     if (spec->type == KV_Q8) {
         copy_rows((uint8_t *)to->k_scales, (const uint8_t *)from->k_scales, kv_groups(spec->k_dim), 2, n_tokens);
+        memcpy(to->k_offsets, from->k_offsets, 2 * (size_t)spec->k_dim);
         copy_rows((uint8_t *)to->v_scales, (const uint8_t *)from->v_scales, kv_groups(spec->v_dim), 2, n_tokens);
     }
 }
@@ -158,6 +169,31 @@ void cpu__kv_copy_page(struct backend *base, int group, uint32_t src, uint32_t d
     }
 }
 
+/* ---- rotation ---- */
+
+static void butterflies(float *x, int n, int half)
+{
+    for (int i = 0; i < n; i += 2 * half) {
+        for (int k = i; k < i + half; k++) {
+            float a = x[k], b = x[k + half];
+            x[k] = a + b;
+            x[k + half] = a - b;
+        }
+    }
+}
+
+void cpu__kv_rotate(float *x, int n)
+{
+    int block = n & -n; /* the largest power of two that divides n */
+    float factor = 1 / sqrtf((float)block);
+    for (int half = 1; half < block; half *= 2)
+        butterflies(x, n, half);
+    for (int i = 0; i < n; i++)
+        x[i] *= factor;
+}
+
+/* ---- writing ---- */
+
 struct write_args {
     const struct cpu_backend *be;
     const struct kv_group *group;
@@ -165,7 +201,36 @@ struct write_args {
     const struct tensor *k, *v;
 };
 
-static void write_position(const struct write_args *a, const struct batch_seq *seq, int i)
+static void rotated_key(const struct write_args *a, const struct batch_seq *seq, int i, int head, float *out)
+{
+    size_t row = (size_t)(seq->first_row + i), k_dim = (size_t)a->group->spec.k_dim;
+    memcpy(out, a->k->f32 + row * (size_t)a->k->n_cols + (size_t)head * k_dim, k_dim * sizeof(float));
+    cpu__kv_rotate(out, (int)k_dim);
+}
+
+/* The key of row i less the first of its page. That one is taken from the batch when it is in it: another thread may
+ * not have written it yet. */
+static const float *key_difference(const struct write_args *a, const struct batch_seq *seq, int i, int head,
+                                   const struct kv_head *to, float *scratch)
+{
+    size_t k_dim = (size_t)a->group->spec.k_dim;
+    int first = i - (seq->start + i) % CPU_PAGE_TOKENS;
+    float *key = scratch, *offset = scratch + k_dim;
+    rotated_key(a, seq, i, head, key);
+    if (first >= 0) {
+        uint16_t *halves = (uint16_t *)(void *)(scratch + 2 * k_dim);
+        rotated_key(a, seq, first, head, offset);
+        a->be->kernels->kv_store(KV_F16, offset, (int)k_dim, first == i ? to->k_offsets : halves, 1, 1, NULL);
+        dtype_to_f32(DTYPE_F16, first == i ? to->k_offsets : halves, k_dim, offset);
+    } else {
+        dtype_to_f32(DTYPE_F16, to->k_offsets, k_dim, offset);
+    }
+    for (size_t d = 0; d < k_dim; d++)
+        key[d] -= offset[d];
+    return key;
+}
+
+static void write_position(const struct write_args *a, const struct batch_seq *seq, int i, int thread)
 {
     const struct kv_group_spec *spec = &a->group->spec;
     const struct cpu_kernel_table *kernels = a->be->kernels;
@@ -177,9 +242,11 @@ static void write_position(const struct write_args *a, const struct batch_seq *s
     const float *v = a->v->f32 + row * (size_t)a->v->n_cols;
     for (int h = 0; h < spec->n_kv_heads; h++, k += spec->k_dim, v += spec->v_dim) {
         struct kv_head to = cpu__kv_head(a->group, page, a->layer, h);
+        const float *key =
+            spec->type == KV_Q8 ? key_difference(a, seq, i, h, &to, cpu__thread_scratch(a->be, thread)) : k;
         size_t v_row = (size_t)(slot / run) * (size_t)(spec->v_dim * run), v_place = (size_t)(slot % run);
-        kernels->kv_store(spec->type, k, spec->k_dim, to.k + (size_t)(slot * run) * element, CPU_PAGE_TOKENS * run, run,
-                          to.k_scales + slot);
+        kernels->kv_store(spec->type, key, spec->k_dim, to.k + (size_t)(slot * run) * element, CPU_PAGE_TOKENS * run,
+                          run, to.k_scales + slot);
         kernels->kv_store(spec->type, v, spec->v_dim, to.v + (v_row + v_place) * element, run, 1, to.v_scales + slot);
     }
 }
@@ -188,13 +255,12 @@ static void write_rows(void *arg, int first, int end, int thread)
 {
     const struct write_args *a = arg;
     const struct batch *batch = a->be->batch;
-    (void)thread;
     for (int s = 0; s < batch->n_seqs; s++) {
         const struct batch_seq *seq = &batch->seqs[s];
         int from = first > seq->first_row ? first - seq->first_row : 0;
         int to = end - seq->first_row < seq->n_rows ? end - seq->first_row : seq->n_rows;
         for (int i = from; i < to; i++)
-            write_position(a, seq, i);
+            write_position(a, seq, i, thread);
     }
 }
 
@@ -212,5 +278,7 @@ void cpu__kv_write(struct backend *base, int group, int layer, struct tensor *k,
         return;
     }
     struct write_args args = {be, g, group, layer, k, v};
+    if (!cpu__scratch(be, 3 * (size_t)g->spec.k_dim * sizeof(float)))
+        return;
     cpu__for_rows(be, k->n_rows, (size_t)k->n_cols * SCATTER_WORK + (size_t)v->n_cols, write_rows, &args);
 }

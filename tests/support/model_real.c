@@ -15,7 +15,9 @@
 #define TOLERANCE   1e-3
 #define MAX_MEAN_KL 0.005
 #define MIN_TOP1    0.97
-#define CHUNK       64 /* rows of a step, and of the logits held at a time */
+#define MAX_Q8_KL   0.002
+#define N_Q8        256 /* tokens */
+#define CHUNK       64  /* rows of a step, and of the logits held at a time */
 
 struct fixture {
     struct model_vectors vectors;
@@ -182,6 +184,26 @@ void real_model_check_logits(const char *name)
     tear_down(&f);
 }
 
+void real_model_check_q8(const char *name)
+{
+    struct fixture f;
+    struct contender reference = {.name = "f16", .kernels = CPU_KERNELS_REFERENCE, .kv_type = KV_F16};
+    struct contender q8 = {.name = "q8", .kernels = CPU_KERNELS_REFERENCE, .kv_type = KV_Q8};
+    set_up(&f, name);
+    f.vectors.n_text = f.vectors.n_text < N_Q8 ? f.vectors.n_text : N_Q8;
+    open_contender(&reference, &f);
+    open_contender(&q8, &f);
+    assert_true(reference.open && q8.open);
+    (void)run_text(&f.vectors, &reference, &q8, 1);
+    double kl = q8.kl / f.vectors.n_text;
+    print_message("%s, q8 beside f16: mean KL %.6f, top-1 agreement %.2f%%\n", name, kl,
+                  100.0 * q8.same_top / f.vectors.n_text);
+    assert_true(kl < MAX_Q8_KL);
+    model_driver_close(&reference.driver);
+    model_driver_close(&q8.driver);
+    tear_down(&f);
+}
+
 /* ---- greedy text ---- */
 
 void real_model_check_greedy(const char *name)
@@ -211,13 +233,13 @@ void real_model_check_greedy(const char *name)
 
 #define N_CHUNKED 200 /* tokens; the logits of every 8th are compared */
 
-static void chunked_logits(const struct fixture *f, int n_threads, int chunk, float *logits)
+static void chunked_logits(const struct fixture *f, enum kv_type type, int n_threads, int chunk, float *logits)
 {
     struct model_driver d;
     struct error err = {0};
     int32_t positions[N_CHUNKED / 8];
     struct model_driver_options o = {
-        .file = f->file, .kv_type = KV_F16, .n_threads = n_threads, .n_positions = N_CHUNKED, .n_seqs = 1};
+        .file = f->file, .kv_type = type, .n_threads = n_threads, .n_positions = N_CHUNKED, .n_seqs = 1};
     for (int i = 0; i < N_CHUNKED / 8; i++)
         positions[i] = 8 * i + 7;
     if (!model_driver_open(&d, &o, &err))
@@ -226,7 +248,7 @@ static void chunked_logits(const struct fixture *f, int n_threads, int chunk, fl
     model_driver_close(&d);
 }
 
-void real_model_check_chunks(const char *name)
+void real_model_check_chunks(const char *name, enum kv_type type)
 {
     static const struct {
         int n_threads, chunk;
@@ -240,9 +262,9 @@ void real_model_check_chunks(const char *name)
     size_t size = (size_t)N_CHUNKED / 8 * (size_t)c.n_vocab * sizeof(float);
     float *whole = malloc(size), *cut = malloc(size);
     assert_true(whole && cut);
-    chunked_logits(&f, 0, N_CHUNKED, whole);
+    chunked_logits(&f, type, 0, N_CHUNKED, whole);
     for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
-        chunked_logits(&f, runs[i].n_threads, runs[i].chunk, cut);
+        chunked_logits(&f, type, runs[i].n_threads, runs[i].chunk, cut);
         if (memcmp(whole, cut, size) != 0)
             fail_msg("%s: other bits with %d threads (0: all) and chunks of %d", name, runs[i].n_threads,
                      runs[i].chunk);
@@ -266,7 +288,17 @@ static void greedy_test(void **state)
 
 static void chunks_test(void **state)
 {
-    real_model_check_chunks(*state);
+    real_model_check_chunks(*state, KV_F16);
+}
+
+static void chunks_q8_test(void **state)
+{
+    real_model_check_chunks(*state, KV_Q8);
+}
+
+static void q8_test(void **state)
+{
+    real_model_check_q8(*state);
 }
 
 static bool model_is_there(const char *name)
@@ -284,9 +316,9 @@ static bool model_is_there(const char *name)
 int real_model_main(const char *name)
 {
     const struct CMUnitTest tests[] = {
-        {"logits", logits_test, NULL, NULL, (void *)name},
-        {"greedy text", greedy_test, NULL, NULL, (void *)name},
-        {"chunks", chunks_test, NULL, NULL, (void *)name},
+        {"logits", logits_test, NULL, NULL, (void *)name}, {"greedy text", greedy_test, NULL, NULL, (void *)name},
+        {"chunks", chunks_test, NULL, NULL, (void *)name}, {"chunks q8", chunks_q8_test, NULL, NULL, (void *)name},
+        {"q8", q8_test, NULL, NULL, (void *)name},
     };
     return model_is_there(name) ? cmocka_run_group_tests_name(name, tests, NULL, NULL) : 77;
 }

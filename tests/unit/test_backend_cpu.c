@@ -1,6 +1,6 @@
 /* The cpu backend through its interface: ops against sums in f64, and batch invariance bit for bit: a row alone and
  * among others, 1 thread and 3, prefill whole and in chunks, other pages. A pattern as argument chooses tests. */
-#include "backend/backend.h"
+#include "backend/cpu/cpu_internal.h"
 #include "base/array.h"
 #include "base/sys_cpu.h"
 #include "tests/support/emulated.h"
@@ -195,6 +195,52 @@ static double *as_stored(enum kv_type type, const float *x, size_t n, size_t dim
     return out;
 }
 
+/* The transform is its own inverse. */
+static void rotate(double *x, size_t n)
+{
+    size_t block = n & (~n + 1);
+    for (size_t half = 1; half < block; half *= 2) {
+        for (size_t i = 0; i < n; i++) {
+            double a = x[i], b = x[i ^ half];
+            if (!(i & half)) {
+                x[i] = a + b;
+                x[i ^ half] = a - b;
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        x[i] /= sqrt((double)block);
+}
+
+/* Keys of q8 lie rotated, and less the first of their page: what is read is what is rotated back. */
+static double *stored_keys(enum kv_type type, const float *k, size_t n_positions, size_t n_heads, size_t dim)
+{
+    size_t n = n_positions * n_heads;
+    if (type != KV_Q8)
+        return as_stored(type, k, n, dim);
+    float *rotated = malloc(n * dim * sizeof(float));
+    assert_non_null(rotated);
+    memcpy(rotated, k, n * dim * sizeof(float));
+    for (size_t i = 0; i < n; i++)
+        cpu__kv_rotate(rotated + i * dim, (int)dim);
+    float *offsets = malloc(n * dim * sizeof(float));
+    assert_non_null(offsets);
+    for (size_t i = 0; i < n * dim; i++) {
+        size_t position = i / (n_heads * dim), first = position / KV_OFFSET_TOKENS * KV_OFFSET_TOKENS;
+        offsets[i] = f16_to_f32(f32_to_f16(rotated[i - (position - first) * n_heads * dim]));
+    }
+    for (size_t i = 0; i < n * dim; i++)
+        rotated[i] -= offsets[i];
+    double *out = as_stored(type, rotated, n, dim);
+    for (size_t i = 0; i < n * dim; i++)
+        out[i] += (double)offsets[i];
+    for (size_t i = 0; i < n; i++)
+        rotate(out + i * dim, dim);
+    free(rotated);
+    free(offsets);
+    return out;
+}
+
 /* Bits below those of f16: Bochs 2.7 rounds what is halfway between two of them away from zero. */
 static float *not_halfway(float *x, size_t n)
 {
@@ -215,7 +261,7 @@ static struct attention_data make_attention(const struct attention_case *c, enum
     a.k = not_halfway(random_floats(k_size, 2), k_size);
     a.v = not_halfway(random_floats(v_size, 2), v_size);
     a.sinks = random_floats((size_t)c->n_heads, 2);
-    a.stored_k = as_stored(type, a.k, (size_t)(n * c->n_kv_heads), (size_t)c->k_dim);
+    a.stored_k = stored_keys(type, a.k, (size_t)n, (size_t)c->n_kv_heads, (size_t)c->k_dim);
     a.stored_v = as_stored(type, a.v, (size_t)(n * c->n_kv_heads), (size_t)c->v_dim);
     return a;
 }
