@@ -129,7 +129,8 @@ def compile_tests(build, sysroot, jobs):
 
 def run_test(build, sysroot, program, pattern, processor):
     libraries = f"{sysroot}/usr/lib/aarch64-linux-gnu:{LIBC}/lib"
-    command = [EMULATOR, "-cpu", processor, "-L", LIBC, "-E", f"LD_LIBRARY_PATH={libraries}", build / program]
+    command = [EMULATOR, "-cpu", processor, "-L", LIBC, "-E", f"LD_LIBRARY_PATH={libraries}",
+               "-E", "TANDEM_TEST_EMULATED=1", build / program]
     began = time.monotonic()
     done = subprocess.run([str(c) for c in ["timeout", "600", *command, *([pattern] if pattern else [])]], cwd=ROOT,
                           capture_output=True, text=True, errors="replace")

@@ -418,7 +418,7 @@ static void check_attention(enum cpu_kernels kernels)
             for (size_t l = 0;
                  l < (emulated() ? 2 : ARRAY_LEN(lengths)) && is_possible(&attention_cases[i], (enum kv_type)type); l++)
                 check_rows(be, &attention_cases[i], (enum kv_type)type, lengths[l], chunks,
-                           emulated() ? 2 : ARRAY_LEN(chunks));
+                           emulated() ? 1 : ARRAY_LEN(chunks));
         }
         for (size_t i = 0; i < ARRAY_LEN(long_cases) && !emulated(); i++)
             check_rows(be, &long_cases[i], (enum kv_type)type, 1100, chunks, ARRAY_LEN(chunks));
