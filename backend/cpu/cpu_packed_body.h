@@ -95,25 +95,34 @@ INLINE void load_head(const struct code_spec s, const struct pack_format *f, con
         head[1] = vf_zero() - vf_load_f16(p + 2 * VL);
 }
 
-/* 2^(e - 128), also for the subnormal e = 0 and 1 */
-INLINE vf load_e8m0(const uint8_t *p)
+/* VL bytes, and numbers of 16 bits: what scales of a byte become before they are floats. A loop over lanes would stay
+ * one, and cost more than the group's products. */
+typedef uint8_t v_u8 __attribute__((vector_size(VL)));
+typedef int16_t v_i16 __attribute__((vector_size(2 * VL)));
+
+INLINE v_i16 widen_u8(const uint8_t *p)
 {
-    uint32_t bits[VL];
-    for (int i = 0; i < VL; i++)
-        bits[i] = p[i] < 2 ? 0x00200000u << p[i] : (uint32_t)(p[i] - 1) << 23;
-    return vf_load(bits);
+    v_u8 bytes;
+    memcpy(&bytes, p, sizeof(bytes));
+    return __builtin_convertvector(bytes, v_i16);
 }
 
-/* Half of a number of e4m3, which is 2^7 of the f16 with its bits in place; but e4m3 has NaN at the top. */
+/* 2^(e - 128) as bf16: the exponent is e - 1, or, of the subnormal e = 0 and 1, the fraction 1/4 or 1/2. */
+INLINE vf load_e8m0(const uint8_t *p)
+{
+    v_i16 e = widen_u8(p), normal = (e - 1) << 7, subnormal = (e + 1) << 5, larger = normal > subnormal;
+    v_i16 bits = (normal & larger) | (subnormal & ~larger);
+    return vf_load_bf16(&bits);
+}
+
+/* Half of a number of e4m3, which is 2^7 of the f16 with its bits in place; but at the top e4m3 has NaN: one bit more.
+ */
 INLINE vf load_e4m3_half(const uint8_t *p)
 {
     static const float half_range = 0x1p7f;
-    uint16_t bits[VL];
-    for (int i = 0; i < VL; i++) {
-        unsigned magnitude = p[i] & 0x7fu;
-        bits[i] = (uint16_t)((p[i] & 0x80u) << 8 | (magnitude == 0x7f ? 0x7e00 : magnitude << 7));
-    }
-    return vf_load_f16(bits) * vf_splat(&half_range);
+    v_i16 b = widen_u8(p), magnitude = b & 0x7f;
+    v_i16 bits = (b & 0x80) << 8 | magnitude << 7 | ((magnitude + 1) & 0x80) << 7;
+    return vf_load_f16(&bits) * vf_splat(&half_range);
 }
 
 INLINE void load_nibble_scales(const uint8_t *p, const vf head[2], struct panel_scales *o, int half)

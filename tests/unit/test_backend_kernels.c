@@ -146,11 +146,14 @@ static void make_blocks(struct matrix *m, int fill)
         make_block(m->view.type, fill, m->file + i * (size_t)info->block_size);
 }
 
-static void pack_matrix(const struct cpu_kernel_table *table, struct matrix *m)
+/* Values and panels of what the file holds. */
+static void read_matrix(const struct cpu_kernel_table *table, struct matrix *m)
 {
-    size_t rows = (size_t)table->pack_rows, panel = pack_panel_size(&m->pack, table->pack_rows, m->n_in);
-    m->kernel = buffer((m->n_out + rows - 1) / rows * panel);
-    for (size_t i = 0; i * rows < m->n_out; i++)
+    size_t rows = (size_t)table->pack_rows,
+           panel = m->kernel == m->file ? 0 : pack_panel_size(&m->pack, (int)rows, m->n_in);
+    for (size_t row = 0; row < m->n_out; row++)
+        tensor_row_to_f32(&m->view, row, m->values + row * (size_t)m->n_in);
+    for (size_t i = 0; panel && i * rows < m->n_out; i++)
         pack_panel(&m->pack, &m->view, i * rows, table->pack_rows, m->kernel + i * panel);
 }
 
@@ -167,10 +170,11 @@ static struct matrix make_matrix(const struct cpu_kernel_table *table, const str
         make_blocks(&m, fill);
     m.view.data = m.kernel = m.file;
     m.values = buffer(n_out * (size_t)n_in * sizeof(float));
-    for (size_t row = 0; row < n_out; row++)
-        tensor_row_to_f32(&m.view, row, m.values + row * (size_t)n_in);
-    if (table->pack_rows && pack_format_of(&m.view, &m.pack))
-        pack_matrix(table, &m);
+    if (table->pack_rows && pack_format_of(&m.view, &m.pack)) {
+        size_t rows = (size_t)table->pack_rows;
+        m.kernel = buffer((n_out + rows - 1) / rows * pack_panel_size(&m.pack, table->pack_rows, n_in));
+    }
+    read_matrix(table, &m);
     return m;
 }
 
@@ -356,11 +360,37 @@ static void check_nan_scales(const struct cpu_kernel_table *table)
         float out[9 * 18];
         size_t size = (size_t)dtype_info(m.view.quant.scale_type)->block_size;
         memset(m.scales + 17 * (size_t)(128 / types[i].quant.group_size) * size, 0xff, size);
-        pack_panel(&m.pack, &m.view, 16, table->pack_rows,
-                   m.kernel + 16 / (size_t)table->pack_rows * pack_panel_size(&m.pack, table->pack_rows, 128));
+        read_matrix(table, &m);
         product(table, &m, &in, 0, 9, out);
         for (int k = 0; k < 9 * 18; k++)
             assert_true(!isnan(out[k]) == (k % 18 != 17));
+        free_matrix(&m);
+        free_input(&in);
+    }
+}
+
+/* Row i has scale i, and of its codes one alone is not zero: its product with 1 is its value, exactly. */
+static void check_scales_of_a_byte(const struct cpu_kernel_table *table)
+{
+    struct tensor_view types[] = {plain_type(DTYPE_MXFP4), grouped_type(GROUP_NVFP4, 4, 16, DTYPE_U8)};
+    for (size_t i = 0; table->pack_rows && i < ARRAY_LEN(types); i++) {
+        bool blocks = types[i].type == DTYPE_MXFP4;
+        struct matrix m = make_matrix(table, &types[i], 256, 32, 0);
+        struct input in = make_input(table, 1, 32, true);
+        float out[256];
+        for (int row = 0; row < 256; row++) {
+            *(blocks ? m.file + 17 * row : m.scales + 2 * row) = (uint8_t)row;
+            *(blocks ? m.file + 17 * row + 1 : m.file + 16 * row) = 1;
+        }
+        read_matrix(table, &m);
+        in.x[1] = 127;
+        table->quantize(in.x, 32, in.q8);
+        product(table, &m, &in, 0, 1, out);
+        for (int row = 0; row < 256; row++) {
+            float want = m.values[32 * row];
+            if (isnan(want) ? !isnan(out[row]) : out[row] != want)
+                fail_msg("%s: a scale of %d makes %.9g, should make %.9g", m.name, row, (double)out[row], (double)want);
+        }
         free_matrix(&m);
         free_input(&in);
     }
@@ -377,6 +407,7 @@ static void test_grouped_products(void **state)
     (void)state;
     each_table(check_grouped_products);
     each_table(check_nan_scales);
+    each_table(check_scales_of_a_byte);
 }
 
 static void test_all_types_have_products(void **state)
