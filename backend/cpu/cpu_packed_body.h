@@ -98,30 +98,31 @@ INLINE void load_head(const struct code_spec s, const struct pack_format *f, con
 /* VL bytes, and numbers of 16 bits: what scales of a byte become before they are floats. A loop over lanes would stay
  * one, and cost more than the group's products. */
 typedef uint8_t v_u8 __attribute__((vector_size(VL)));
+typedef uint16_t v_u16 __attribute__((vector_size(2 * VL)));
 typedef int16_t v_i16 __attribute__((vector_size(2 * VL)));
 
-INLINE v_i16 widen_u8(const uint8_t *p)
+INLINE v_u16 widen_u8(const uint8_t *p)
 {
     v_u8 bytes;
     memcpy(&bytes, p, sizeof(bytes));
-    return __builtin_convertvector(bytes, v_i16);
+    return __builtin_convertvector(bytes, v_u16);
 }
 
-/* 2^(e - 128) as bf16: the exponent is e - 1, or, of the subnormal e = 0 and 1, the fraction 1/4 or 1/2. */
+/* 2^(e - 128) as bf16: the exponent is e - 1, or of the subnormal e = 0 and 1 the fraction (e + 1) / 4, whichever is
+ * larger; 128 more, so that nothing is negative before the end. */
 INLINE vf load_e8m0(const uint8_t *p)
 {
-    v_i16 e = widen_u8(p), normal = (e - 1) << 7, subnormal = (e + 1) << 5, larger = normal > subnormal;
-    v_i16 bits = (normal & larger) | (subnormal & ~larger);
+    v_i16 e = (v_i16)widen_u8(p), normal = e << 7, subnormal = (e << 5) + 160, larger = normal > subnormal;
+    v_i16 bits = ((normal & larger) | (subnormal & ~larger)) - 128;
     return vf_load_bf16(&bits);
 }
 
-/* Half of a number of e4m3, which is 2^7 of the f16 with its bits in place; but at the top e4m3 has NaN: one bit more.
- */
+/* Half of a number of e4m3: 2^7 of the f16 with its bits in place. At the top e4m3 has NaN, which takes a bit more. */
 INLINE vf load_e4m3_half(const uint8_t *p)
 {
     static const float half_range = 0x1p7f;
-    v_i16 b = widen_u8(p), magnitude = b & 0x7f;
-    v_i16 bits = (b & 0x80) << 8 | magnitude << 7 | ((magnitude + 1) & 0x80) << 7;
+    v_u16 b = widen_u8(p), magnitude = b & 0x7f;
+    v_u16 bits = (b & 0x80) << 8 | magnitude << 7 | ((magnitude + 1) & 0x80) << 7;
     return vf_load_f16(&bits) * vf_splat(&half_range);
 }
 
@@ -183,14 +184,14 @@ INLINE void load_scales(const struct code_spec s, const uint8_t *p, const vf hea
 /* What the sums of a token's products begin with, so that they end as those of the codes. */
 INLINE vi first_sum(const struct code_spec s, const struct act_group *x, const int half)
 {
-    const int shift = s.kind == CODE_SIGNED ? WIDE_SHIFT : s.shift;
-    if (s.kind == CODE_SIGNED && s.shift > WIDE_SHIFT) {
-        int32_t plus = -x->minus_q * (1 << s.shift);
-        return vi_splat32(&plus);
-    }
-    if (shift == 0 || (s.kind == CODE_SIGNED && s.shift == WIDE_SHIFT))
+    const int less = s.kind == CODE_SIGNED ? WIDE_SHIFT : s.shift, more = s.kind == CODE_SIGNED ? s.shift : 0;
+    if (less == more)
         return vi_zero();
-    return vi_sll32(vi_splat32(halves(s) == 2 ? &x->minus_q16[half] : &x->minus_q), shift);
+    if (more > 0) {
+        int32_t sum = x->minus_q * -(1 << more);
+        return vi_splat32(&sum);
+    }
+    return vi_sll32(vi_splat32(halves(s) == 2 ? &x->minus_q16[half] : &x->minus_q), less);
 }
 
 /* Half a group (or a whole): f[p][t] moves on by its products. */
