@@ -40,10 +40,15 @@ static const struct weight_format formats[] = {
     {"F16", DTYPE_F16, false, CPU_LIMIT_F32, {0}},
     {"BF16", DTYPE_BF16, false, CPU_LIMIT_F32, {0}},
     {"F32", DTYPE_F32, false, CPU_LIMIT_F32, {0}},
-    {"affine4", DTYPE_GROUPED, false, CPU_LIMIT_F32, {GROUP_AFFINE, 4, 64, DTYPE_F16, NULL, NULL}},
-    {"affine8", DTYPE_GROUPED, false, CPU_LIMIT_F32, {GROUP_AFFINE, 8, 64, DTYPE_F16, NULL, NULL}},
-    {"mlx-mxfp4", DTYPE_GROUPED, false, CPU_LIMIT_F32, {GROUP_MXFP4, 4, 32, DTYPE_U8, NULL, NULL}},
-    {"nvfp4", DTYPE_GROUPED, false, CPU_LIMIT_F32, {GROUP_NVFP4, 4, 16, DTYPE_U8, NULL, NULL}},
+    {"affine2", DTYPE_GROUPED, false, CPU_LIMIT_INT4, {GROUP_AFFINE, 2, 64, DTYPE_F16, NULL, NULL}},
+    {"affine3", DTYPE_GROUPED, false, CPU_LIMIT_INT4, {GROUP_AFFINE, 3, 64, DTYPE_F16, NULL, NULL}},
+    {"affine4", DTYPE_GROUPED, false, CPU_LIMIT_INT4, {GROUP_AFFINE, 4, 64, DTYPE_F16, NULL, NULL}},
+    {"affine5", DTYPE_GROUPED, false, CPU_LIMIT_INT8, {GROUP_AFFINE, 5, 64, DTYPE_F16, NULL, NULL}},
+    {"affine6", DTYPE_GROUPED, false, CPU_LIMIT_INT8, {GROUP_AFFINE, 6, 64, DTYPE_F16, NULL, NULL}},
+    {"affine8", DTYPE_GROUPED, false, CPU_LIMIT_INT8, {GROUP_AFFINE, 8, 64, DTYPE_F16, NULL, NULL}},
+    {"mlx-mxfp4", DTYPE_GROUPED, false, CPU_LIMIT_INT8, {GROUP_MXFP4, 4, 32, DTYPE_U8, NULL, NULL}},
+    {"mxfp8", DTYPE_GROUPED, false, CPU_LIMIT_F32, {GROUP_MXFP8, 8, 32, DTYPE_U8, NULL, NULL}},
+    {"nvfp4", DTYPE_GROUPED, false, CPU_LIMIT_INT8, {GROUP_NVFP4, 4, 16, DTYPE_U8, NULL, NULL}},
 };
 
 static bool format_wanted(const struct kernel_bench *k, const struct weight_format *f)

@@ -25,16 +25,18 @@ static double products(const struct tensor_view *t)
     return n;
 }
 
-static bool is_float(enum dtype type)
+static bool is_float(const struct tensor_view *t)
 {
-    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_F8_E4M3;
+    enum dtype type = t->type;
+    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_F8_E4M3 ||
+           (type == DTYPE_GROUPED && t->quant.mode == GROUP_MXFP8);
 }
 
 static void add_products(struct macs *m, const struct tensor_view *t, double share)
 {
     double n = share * products(t);
     m->all += n;
-    m->floats += is_float(t->type) ? n : 0;
+    m->floats += is_float(t) ? n : 0;
 }
 
 static void add_macs(struct macs *m, const struct macs *other, double times)

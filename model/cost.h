@@ -12,7 +12,7 @@
 
 struct macs { /* multiply-adds */
     double all;
-    double floats; /* of these, with weights in f32, f16, bf16 or f8 */
+    double floats; /* of these, with weights in f32, f16, bf16, f8 or mxfp8 */
 };
 
 struct decoder_cost {

@@ -19,7 +19,8 @@ enum code_kind {
 struct code_spec {
     int low, high; /* bits */
     enum code_kind kind;
-    int shift;           /* offset is 1 << shift; 0: none */
+    int shift;           /* of CODE_UNSIGNED: the offset is 1 << shift; of CODE_SIGNED: the code is 1 << shift more than
+                            the signed byte; 0: none */
     const int8_t *table; /* of CODE_SIGNED, or, with the offset added, of CODE_UNSIGNED; NULL: none */
     enum pack_scales scales;
     int run; /* chunks whose products may be summed in 16 bits */
@@ -50,7 +51,7 @@ INLINE vi decode(const struct code_spec s, const uint8_t *codes, vi table, const
 
 INLINE int halves(const struct code_spec s)
 {
-    return s.scales == PACK_K16 || s.scales == PACK_K16_MIN ? 2 : 1;
+    return s.scales == PACK_K16 || s.scales == PACK_K16_MIN || s.scales == PACK_E4M3 ? 2 : 1;
 }
 
 /* acc[p][t] += codes . q over the chunks from `begin` on. x: the group of each token. */

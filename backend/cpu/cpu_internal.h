@@ -102,7 +102,8 @@ struct kv_head {
 struct weight_part {
     enum dtype type;
     struct group_quant quant; /* of type GROUPED */
-    bool packed;              /* data is panels (cpu_pack.h) of the table's pack_rows; else rows as in the file */
+    struct pack_format pack;  /* super_len != 0: data is panels (cpu_pack.h) of the table's pack_rows; else rows as in
+                                 the file */
     const uint8_t *data;
     struct weight_chunk *chunk; /* that data lies in; NULL: it is the file's, or the weight's vector */
     size_t first_row, n_rows;
@@ -180,11 +181,11 @@ struct weight_info cpu__weight_info(const struct weight *w);
 
 /* x with its rows quantized, when some part of the weights takes them so. False: memory failed. */
 NODISCARD bool cpu__prepare_input(struct cpu_backend *be, struct tensor *x, int n, struct weight *const *weights);
-bool cpu__takes_quantized(const struct cpu_backend *be, const struct weight_part *part);
+bool cpu__takes_quantized(const struct weight_part *part);
 const float *cpu__vector(const struct weight *w); /* NULL for NULL */
 
-/* Types that no kernel takes as they are: their rows are decoded into scratch, some at a time, and multiplied as f32.
- */
+/* Types that no kernel takes as they are: where they are not packed, their rows are decoded into scratch, some at a
+ * time, and multiplied as f32. */
 bool cpu__is_decoded(enum dtype type);
 #define CPU_DECODED_ROWS 32 /* a multiple of every table's row_step */
 /* Floats of scratch that a tile of n_in columns needs. */
@@ -192,7 +193,7 @@ static inline size_t cpu__tile_scratch(size_t n_in)
 {
     return (CPU_DECODED_ROWS + 1) * n_in;
 }
-/* Computes a tile of rows of the part: tile->weights is its data. */
+/* Computes a tile of rows of the part: tile->weights is its data, tile->pack its format. */
 void cpu__run_tile(const struct cpu_backend *be, const struct weight_part *part, const struct linear_tile *tile);
 
 /* How many weight rows and tokens a tile of a product has. */

@@ -9,6 +9,7 @@
 #define TANDEM_BACKEND_CPU_CPU_KERNELS_H
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_pack.h"
 #include "backend/cpu/cpu_peak.h"
 #include "base/sys_cpu.h"
 
@@ -37,11 +38,11 @@ _Static_assert(sizeof(struct act_group) == 64, "one cache line");
  * of a weight matrix. first_row is a multiple of the table's row_step. */
 struct linear_tile {
     enum dtype type;
-    const uint8_t
-        *weights; /* of row 0: packed (cpu_pack.h) or, when the table does not pack this type, as in the file */
+    const struct pack_format *pack; /* of packed weights; NULL: rows as in the file */
+    const uint8_t *weights;         /* of row 0 */
     int n_in;
     int first_row, n_rows;
-    const struct act_group *q8; /* [n_t, n_in / 32] where the kernel takes quantized activations, else */
+    const struct act_group *q8; /* [n_t, n_in / 32] for packed weights, else */
     const float *x;             /* [n_t, n_in] */
     int n_t;
     float *out;        /* element [0][first_row] */
@@ -95,7 +96,8 @@ struct cpu_kernel_table {
     const struct cpu_peak *peak;
     int pack_rows; /* rows that a packed weight interleaves; 0: quantized weights stay as in the file */
     int row_step;  /* tiles of linear begin at multiples of it */
-    linear_fn *linear[DTYPE_COUNT]; /* quantized types take q8 when pack_rows != 0, the others x */
+    linear_fn *linear[DTYPE_COUNT]; /* rows as in the file, by x */
+    linear_fn *packed[PACK_KINDS];  /* panels, by q8; all of them when pack_rows != 0 */
 
     void (*quantize)(const float *x, int n, struct act_group *out); /* n a multiple of 32 */
     /* y[i] = norm(x)[i] * (w[i] + weight_offset) + b[i]; y may be x; w and b may be NULL */

@@ -5,9 +5,9 @@
 
 #include <string.h>
 
-bool cpu__takes_quantized(const struct cpu_backend *be, const struct weight_part *part)
+bool cpu__takes_quantized(const struct weight_part *part)
 {
-    return be->kernels->pack_rows > 0 && part->packed;
+    return part->pack.super_len > 0;
 }
 
 /* ---- input ---- */
@@ -32,7 +32,7 @@ bool cpu__prepare_input(struct cpu_backend *be, struct tensor *x, int n, struct 
     bool wanted = false;
     for (int i = 0; i < n; i++) {
         for (int j = 0; j < weights[i]->n_parts; j++)
-            wanted = wanted || cpu__takes_quantized(be, &weights[i]->parts[j]);
+            wanted = wanted || cpu__takes_quantized(&weights[i]->parts[j]);
     }
     if (!wanted || x->q8)
         return true;
@@ -106,7 +106,9 @@ static void decoded_tile(const struct cpu_backend *be, const struct weight_part 
 
 void cpu__run_tile(const struct cpu_backend *be, const struct weight_part *part, const struct linear_tile *tile)
 {
-    if (cpu__is_decoded(part->type))
+    if (tile->pack)
+        be->kernels->packed[tile->pack->kind](tile);
+    else if (cpu__is_decoded(part->type))
         decoded_tile(be, part, tile);
     else
         be->kernels->linear[tile->type](tile);
@@ -139,9 +141,10 @@ static void product_tile(void *arg, int index, int thread)
     int local = index - p->first_tile;
     int row = local % p->n_row_tiles * all->shape.rows, token = local / p->n_row_tiles * all->shape.tokens;
     int rows_left = (int)p->part->n_rows - row, tokens_left = x->n_rows - token;
-    bool quantized = cpu__takes_quantized(all->be, p->part);
+    bool quantized = cpu__takes_quantized(p->part);
     struct linear_tile tile = {
         .type = p->part->type,
+        .pack = quantized ? &p->part->pack : NULL,
         .weights = p->part->data,
         .n_in = x->n_cols,
         .first_row = row,
@@ -251,9 +254,9 @@ static void unpack_row(const struct cpu_backend *be, const struct weight *w, siz
 {
     const struct weight_part *p = part_of_row(w, row);
     size_t local = row - p->first_row, row_size = 0, rows = (size_t)be->kernels->pack_rows;
-    if (p->packed) {
-        size_t panel_size = pack_panel_size(pack_format(p->type), (int)rows, (int)w->n_in);
-        pack_unpack_row(p->type, p->data + local / rows * panel_size, (int)rows, (int)(local % rows), (int)w->n_in,
+    if (p->pack.super_len > 0) {
+        size_t panel_size = pack_panel_size(&p->pack, (int)rows, (int)w->n_in);
+        pack_unpack_row(&p->pack, p->data + local / rows * panel_size, (int)rows, (int)(local % rows), (int)w->n_in,
                         dst);
         return;
     }

@@ -21,9 +21,10 @@ static void gated_product(const struct gated_args *a, const struct weight *w, in
 {
     const struct weight_part *part = &w->parts[0];
     const struct tensor *x = a->x;
-    bool quantized = cpu__takes_quantized(a->be, part);
+    bool quantized = cpu__takes_quantized(part);
     struct linear_tile tile = {
         .type = part->type,
+        .pack = quantized ? &part->pack : NULL,
         .weights = part->data,
         .n_in = x->n_cols,
         .first_row = row,
@@ -115,7 +116,7 @@ static struct tensor *hidden_fused(struct cpu_backend *be, struct tensor *x, str
         return NULL;
     *h = (struct tensor){.n_rows = x->n_rows, .n_cols = (int)first[0]->n_out};
     size_t n = (size_t)x->n_rows * first[0]->n_out;
-    if (cpu__takes_quantized(be, &down->parts[0]))
+    if (cpu__takes_quantized(&down->parts[0]))
         h->q8 = cpu__alloc(be, n / 32 * sizeof(*h->q8));
     else
         h->f32 = cpu__alloc(be, n * sizeof(float));

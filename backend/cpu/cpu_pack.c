@@ -4,44 +4,97 @@
  * bytes. */
 #include "backend/cpu/cpu_pack.h"
 
+#include "base/array.h"
+
 #include <string.h>
 
-static const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-static const int8_t mxfp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+static const float iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+/* e2m1, doubled: GGUF's has one zero, MLX's has two */
+static const float mxfp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+static const float e2m1_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, -0.0f, -1, -2, -3, -4, -6, -8, -12};
 
-static const struct pack_format formats[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = {4, 0, 8, NULL, PACK_F16, 32},          [DTYPE_Q4_1] = {4, 0, 0, NULL, PACK_F16_MIN, 32},
-    [DTYPE_Q5_0] = {4, 1, 16, NULL, PACK_F16, 32},         [DTYPE_Q5_1] = {4, 1, 0, NULL, PACK_F16_MIN, 32},
-    [DTYPE_Q8_0] = {8, 0, 0, NULL, PACK_F16, 32},          [DTYPE_Q2_K] = {2, 0, 0, NULL, PACK_K16_MIN, 256},
-    [DTYPE_Q3_K] = {2, 1, 4, NULL, PACK_K16, 256},         [DTYPE_Q4_K] = {4, 0, 0, NULL, PACK_K32_MIN, 256},
-    [DTYPE_Q5_K] = {4, 1, 0, NULL, PACK_K32_MIN, 256},     [DTYPE_Q6_K] = {4, 2, 32, NULL, PACK_K16, 256},
-    [DTYPE_Q8_K] = {8, 0, 0, NULL, PACK_F32_256, 256},     [DTYPE_IQ4_NL] = {4, 0, 0, iq4_values, PACK_F16, 32},
-    [DTYPE_IQ4_XS] = {4, 0, 0, iq4_values, PACK_K32, 256}, [DTYPE_MXFP4] = {4, 0, 0, mxfp4_values, PACK_E8M0, 32},
+static const struct {
+    enum dtype type;
+    enum group_mode mode; /* with bits: of type GROUPED */
+    int bits;
+    struct pack_format format; /* of affine groups without what they say themselves */
+} formats[] = {
+    {DTYPE_Q4_0, 0, 0, {PACK_Q4_0, 4, 0, 8, NULL, PACK_F16, 32, 0}},
+    {DTYPE_Q4_1, 0, 0, {PACK_Q4_1, 4, 0, 0, NULL, PACK_F16_MIN, 32, 0}},
+    {DTYPE_Q5_0, 0, 0, {PACK_Q5_0, 4, 1, 16, NULL, PACK_F16, 32, 0}},
+    {DTYPE_Q5_1, 0, 0, {PACK_Q5_1, 4, 1, 0, NULL, PACK_F16_MIN, 32, 0}},
+    {DTYPE_Q8_0, 0, 0, {PACK_Q8_0, 8, 0, 0, NULL, PACK_F16, 32, 0}},
+    {DTYPE_Q2_K, 0, 0, {PACK_Q2_K, 2, 0, 0, NULL, PACK_K16_MIN, 256, 0}},
+    {DTYPE_Q3_K, 0, 0, {PACK_Q3_K, 2, 1, 4, NULL, PACK_K16, 256, 0}},
+    {DTYPE_Q4_K, 0, 0, {PACK_Q4_K, 4, 0, 0, NULL, PACK_K32_MIN, 256, 0}},
+    {DTYPE_Q5_K, 0, 0, {PACK_Q5_K, 4, 1, 0, NULL, PACK_K32_MIN, 256, 0}},
+    {DTYPE_Q6_K, 0, 0, {PACK_Q6_K, 4, 2, 32, NULL, PACK_K16, 256, 0}},
+    {DTYPE_Q8_K, 0, 0, {PACK_Q8_K, 8, 0, 0, NULL, PACK_F32_256, 256, 0}},
+    {DTYPE_IQ4_NL, 0, 0, {PACK_IQ4_NL, 4, 0, 0, iq4_values, PACK_F16, 32, 0}},
+    {DTYPE_IQ4_XS, 0, 0, {PACK_IQ4_XS, 4, 0, 0, iq4_values, PACK_K32, 256, 0}},
+    {DTYPE_MXFP4, 0, 0, {PACK_MXFP4, 4, 0, 0, mxfp4_values, PACK_E8M0, 32, 0}},
+    {DTYPE_GROUPED, GROUP_MXFP4, 4, {PACK_MXFP4, 4, 0, 0, e2m1_values, PACK_E8M0, 32, 0}},
+    {DTYPE_GROUPED, GROUP_NVFP4, 4, {PACK_NVFP4, 4, 0, 0, e2m1_values, PACK_E4M3, 32, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 2, {PACK_AFFINE2, 2, 0, 0, NULL, PACK_HEAD_MIN, 0, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 3, {PACK_AFFINE3, 2, 1, 0, NULL, PACK_HEAD_MIN, 0, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 4, {PACK_AFFINE4, 4, 0, 0, NULL, PACK_HEAD_MIN, 0, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 5, {PACK_AFFINE5, 4, 1, 0, NULL, PACK_HEAD_MIN, 0, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 6, {PACK_AFFINE6, 4, 2, 0, NULL, PACK_HEAD_MIN, 0, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 8, {PACK_AFFINE8, 8, 0, -128, NULL, PACK_HEAD_MIN, 0, 0}},
 };
 
-const struct pack_format *pack_format(enum dtype type)
+bool pack_format_of(const struct tensor_view *matrix, struct pack_format *out)
 {
-    return formats[type].super_len ? &formats[type] : NULL;
+    const struct group_quant *q = &matrix->quant;
+    bool grouped = matrix->type == DTYPE_GROUPED;
+    for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
+        if (formats[i].type != matrix->type || (grouped && (formats[i].mode != q->mode || formats[i].bits != q->bits)))
+            continue;
+        *out = formats[i].format;
+        if (out->scales == PACK_HEAD_MIN) {
+            out->super_len = q->group_size;
+            out->head_type = q->scale_type;
+        }
+        return true;
+    }
+    return false;
 }
 
 /* ---- sizes ---- */
 
-/* Bytes for each row: of a super-block's head, and of a group's scales. */
-static const struct {
-    uint8_t head, group;
-} scales_sizes[] = {
-    [PACK_F16] = {0, 2}, [PACK_F16_MIN] = {0, 4}, [PACK_E8M0] = {0, 1},    [PACK_K32_MIN] = {4, 2},
-    [PACK_K32] = {2, 1}, [PACK_K16] = {2, 2},     [PACK_K16_MIN] = {4, 2}, [PACK_F32_256] = {4, 0},
+/* An array of `width` bytes a row for each of a scale's fields: d then m, sc then mn. */
+struct field_layout {
+    uint8_t n, width;
 };
+
+/* Of a super-block's head, and of a group's scales. */
+static const struct {
+    struct field_layout head, group;
+} fields[] = {
+    [PACK_F16] = {{0, 0}, {1, 2}},      [PACK_F16_MIN] = {{0, 0}, {2, 2}}, [PACK_E8M0] = {{0, 0}, {1, 1}},
+    [PACK_E4M3] = {{0, 0}, {2, 1}},     [PACK_K32_MIN] = {{2, 2}, {2, 1}}, [PACK_K32] = {{1, 2}, {1, 1}},
+    [PACK_K16] = {{1, 2}, {2, 1}},      [PACK_K16_MIN] = {{2, 2}, {2, 1}}, [PACK_F32_256] = {{1, 4}, {0, 0}},
+    [PACK_HEAD_MIN] = {{2, 0}, {0, 0}}, /* the width is head_type's */
+};
+
+static struct field_layout head_fields(const struct pack_format *f)
+{
+    struct field_layout head = fields[f->scales].head;
+    if (f->scales == PACK_HEAD_MIN)
+        head.width = (uint8_t)dtype_info(f->head_type)->block_size;
+    return head;
+}
 
 size_t pack_head_size(const struct pack_format *f, int rows)
 {
-    return (size_t)rows * scales_sizes[f->scales].head;
+    struct field_layout head = head_fields(f);
+    return (size_t)rows * head.n * head.width;
 }
 
 size_t pack_scales_size(const struct pack_format *f, int rows)
 {
-    return (size_t)rows * scales_sizes[f->scales].group;
+    struct field_layout group = fields[f->scales].group;
+    return (size_t)rows * group.n * group.width;
 }
 
 size_t pack_group_size(const struct pack_format *f, int rows)
@@ -59,7 +112,7 @@ size_t pack_panel_size(const struct pack_format *f, int rows, int n_in)
 
 struct plain_group {
     uint8_t bits[32];  /* as stored: before the offset or the table; 8 bits are two's complement */
-    uint8_t head[4];   /* d, dmin or f32 d */
+    uint8_t head[8];   /* d, dmin; f32 d; or d, m */
     uint8_t scales[4]; /* as enum pack_scales lists them */
 };
 
@@ -175,7 +228,8 @@ static void take_super(enum dtype type, const uint8_t *b, int g, struct plain_gr
     }
 }
 
-static void take_group(enum dtype type, const uint8_t *b, int g, struct plain_group *o)
+/* Group g of a block at b. */
+static void take_blocked(enum dtype type, const uint8_t *b, int g, struct plain_group *o)
 {
     switch (type) {
     case DTYPE_Q4_0:
@@ -209,6 +263,47 @@ static void take_group(enum dtype type, const uint8_t *b, int g, struct plain_gr
         take_super(type, b, g, o);
         break;
     }
+}
+
+/* 32 codes of a row's stream, which begin with a byte: 8 codes are as many bytes as a code has bits. */
+static void take_stream(const uint8_t *stream, int bits, uint8_t *codes)
+{
+    for (int i = 0; i < 32; i += 8, stream += bits) {
+        uint64_t word = 0;
+        memcpy(&word, stream, (size_t)bits);
+        for (int l = 0; l < 8; l++)
+            codes[i + l] = (uint8_t)(word >> (l * bits) & ((1u << bits) - 1));
+    }
+}
+
+/* Columns [32 g, 32 g + 32) of a row of type GROUPED. */
+static void take_grouped(const struct tensor_view *m, size_t row, size_t g, struct plain_group *o)
+{
+    const struct group_quant *q = &m->quant;
+    size_t n_in = (size_t)m->shape[1], group_len = (size_t)q->group_size;
+    size_t at = row * (n_in / group_len) + 32 * g / group_len, size = (size_t)dtype_info(q->scale_type)->block_size;
+    take_stream((const uint8_t *)m->data + row * grouped_row_size(q->bits, n_in) + 4 * g * (size_t)q->bits, q->bits,
+                o->bits);
+    for (int i = 0; q->bits == 8 && i < 32; i++)
+        o->bits[i] ^= 0x80; /* less 128 */
+    if (q->mode == GROUP_AFFINE) {
+        memcpy(o->head, (const uint8_t *)q->scales + at * size, size);
+        memcpy(o->head + size, (const uint8_t *)q->biases + at * size, size);
+    } else {
+        memcpy(o->scales, (const uint8_t *)q->scales + at, 32 / group_len);
+    }
+}
+
+static void take_group(const struct tensor_view *m, size_t row, size_t g, struct plain_group *o)
+{
+    const struct dtype_info *info = dtype_info(m->type);
+    if (m->type == DTYPE_GROUPED) {
+        take_grouped(m, row, g, o);
+        return;
+    }
+    size_t n_blocks = (size_t)m->shape[1] / (size_t)info->block_len, per_block = (size_t)info->block_len / 32;
+    const uint8_t *block = (const uint8_t *)m->data + (row * n_blocks + g / per_block) * (size_t)info->block_size;
+    take_blocked(m->type, block, (int)(g % per_block), o);
 }
 
 /* ---- panels ---- */
@@ -252,19 +347,6 @@ static void get_high_bit(uint8_t *codes, int shift, const uint8_t *at)
         store32(codes + 4 * c, load32(codes + 4 * c) | ((word >> c) & 0x01010101u) << shift);
 }
 
-/* An array of `width` bytes a row for each of a scale's fields: d then m, sc then mn. */
-struct field_layout {
-    uint8_t n, width;
-};
-static const struct field_layout head_fields[] = {
-    [PACK_F16] = {0, 0}, [PACK_F16_MIN] = {0, 0}, [PACK_E8M0] = {0, 0},    [PACK_K32_MIN] = {2, 2},
-    [PACK_K32] = {1, 2}, [PACK_K16] = {1, 2},     [PACK_K16_MIN] = {2, 2}, [PACK_F32_256] = {1, 4},
-};
-static const struct field_layout group_fields[] = {
-    [PACK_F16] = {1, 2}, [PACK_F16_MIN] = {2, 2}, [PACK_E8M0] = {1, 1},    [PACK_K32_MIN] = {2, 1},
-    [PACK_K32] = {1, 1}, [PACK_K16] = {2, 1},     [PACK_K16_MIN] = {2, 1}, [PACK_F32_256] = {0, 0},
-};
-
 static void put_fields(struct field_layout f, const uint8_t *values, int rows, int row, uint8_t *dst)
 {
     for (int i = 0; i < f.n; i++)
@@ -302,14 +384,11 @@ static void get_codes(const struct pack_format *f, uint8_t *codes, int rows, int
         get_bits(codes, 2, f->low_bits, high, vector_size);
 }
 
-void pack_panel(enum dtype type, const void *matrix, size_t n_rows, int n_in, size_t first, int rows, uint8_t *dst)
+void pack_panel(const struct pack_format *f, const struct tensor_view *matrix, size_t first, int rows, uint8_t *dst)
 {
-    const struct pack_format *f = pack_format(type);
-    const struct dtype_info *info = dtype_info(type);
-    size_t block_size = (size_t)info->block_size, row_size = (size_t)(n_in / info->block_len) * block_size;
-    const uint8_t *src = (const uint8_t *)matrix + first * row_size;
-    int n_groups = f->super_len / 32;
-    int used = n_rows - first < (size_t)rows ? (int)(n_rows - first) : rows;
+    int n_in = (int)matrix->shape[1], n_groups = f->super_len / 32;
+    size_t left = (size_t)matrix->shape[0] - first;
+    int used = left < (size_t)rows ? (int)left : rows;
     if (used < rows)
         memset(dst, 0, pack_panel_size(f, rows, n_in));
     for (int s = 0; s < n_in / f->super_len; s++) {
@@ -317,10 +396,10 @@ void pack_panel(enum dtype type, const void *matrix, size_t n_rows, int n_in, si
         for (int g = 0; g < n_groups; g++, group += pack_group_size(f, rows)) {
             for (int r = 0; r < used; r++) {
                 struct plain_group plain;
-                take_group(type, src + (size_t)r * row_size + (size_t)s * block_size, g, &plain);
+                take_group(matrix, first + (size_t)r, (size_t)(s * n_groups + g), &plain);
                 if (g == 0)
-                    put_fields(head_fields[f->scales], plain.head, rows, r, dst);
-                put_fields(group_fields[f->scales], plain.scales, rows, r, group);
+                    put_fields(head_fields(f), plain.head, rows, r, dst);
+                put_fields(fields[f->scales].group, plain.scales, rows, r, group);
                 put_codes(f, plain.bits, rows, r, group);
             }
         }
@@ -347,11 +426,19 @@ static float e8m0_half(uint8_t e)
     return f;
 }
 
-/* Scale and offset of a half group, in the order of float operations that dtype_to_f32 has. */
-static struct affine affine_of(enum pack_scales kind, const struct plain_group *p, int half)
+static struct affine head_of(enum dtype type, const uint8_t *head)
+{
+    struct affine a;
+    dtype_to_f32(type, head, 1, &a.d);
+    dtype_to_f32(type, head + dtype_info(type)->block_size, 1, &a.m);
+    return a;
+}
+
+/* Scale and offset of a half group, in the order of float operations that tensor_row_to_f32 has. */
+static struct affine affine_of(const struct pack_format *f, const struct plain_group *p, int half)
 {
     struct affine a = {0, 0};
-    switch (kind) {
+    switch (f->scales) {
     case PACK_F16:
         a.d = f16_at(p->scales);
         break;
@@ -361,6 +448,9 @@ static struct affine affine_of(enum pack_scales kind, const struct plain_group *
         break;
     case PACK_E8M0:
         a.d = e8m0_half(p->scales[0]);
+        break;
+    case PACK_E4M3:
+        a.d = 0.5f * f8_e4m3_to_f32(p->scales[half]);
         break;
     case PACK_K32_MIN:
         a.d = f16_at(p->head) * (float)p->scales[0];
@@ -379,24 +469,27 @@ static struct affine affine_of(enum pack_scales kind, const struct plain_group *
     case PACK_F32_256:
         memcpy(&a.d, p->head, sizeof(a.d));
         break;
+    case PACK_HEAD_MIN:
+        a = head_of(f->head_type, p->head);
+        break;
     }
     return a;
 }
 
-static int code_of(const struct pack_format *f, uint8_t bits)
+static float code_of(const struct pack_format *f, uint8_t bits)
 {
     if (f->table)
         return f->table[bits];
-    return f->low_bits == 8 ? (int8_t)bits : bits - f->offset;
+    return (float)((f->low_bits == 8 ? (int8_t)bits : bits) - f->offset);
 }
 
 static void values_of(const struct pack_format *f, const struct plain_group *p, float *dst)
 {
     for (int half = 0; half < 2; half++) {
-        struct affine a = affine_of(f->scales, p, half);
+        struct affine a = affine_of(f, p, half);
         for (int i = 16 * half; i < 16 * half + 16; i++) {
-            float v = a.d * (float)code_of(f, p->bits[i]);
-            if (f->scales == PACK_F16_MIN)
+            float v = a.d * code_of(f, p->bits[i]);
+            if (f->scales == PACK_F16_MIN || f->scales == PACK_HEAD_MIN)
                 v = v + a.m;
             else if (f->scales == PACK_K32_MIN || f->scales == PACK_K16_MIN)
                 v = v - a.m;
@@ -405,15 +498,14 @@ static void values_of(const struct pack_format *f, const struct plain_group *p, 
     }
 }
 
-void pack_unpack_row(enum dtype type, const uint8_t *panel, int rows, int row, int n_in, float *dst)
+void pack_unpack_row(const struct pack_format *f, const uint8_t *panel, int rows, int row, int n_in, float *dst)
 {
-    const struct pack_format *f = pack_format(type);
     for (int s = 0; s < n_in / f->super_len; s++) {
         struct plain_group plain = {0};
         const uint8_t *group = panel + pack_head_size(f, rows);
-        get_fields(head_fields[f->scales], plain.head, rows, row, panel);
+        get_fields(head_fields(f), plain.head, rows, row, panel);
         for (int g = 0; g < f->super_len / 32; g++, dst += 32, group += pack_group_size(f, rows)) {
-            get_fields(group_fields[f->scales], plain.scales, rows, row, group);
+            get_fields(fields[f->scales].group, plain.scales, rows, row, group);
             get_codes(f, plain.bits, rows, row, group);
             values_of(f, &plain, dst);
         }

@@ -11,7 +11,7 @@
  *
  * Primitives expected besides those of the codes:
  *     vf, vf_zero vf_fma vf_splat vf_store vf_load: a vector of VL floats, with the operators of C
- *     vf_load_f16 vf_load_u8 vf_load_i8: VL of them as floats; vf_of_i32(vi)
+ *     vf_load_f16 vf_load_bf16 vf_load_u8 vf_load_i8: VL of them as floats; vf_of_i32(vi)
  *     vi_zero vi_splat32 vi_sll32
  *     TILE_SHAPES(X, n): X(n, tokens, panels) of every tile, most tokens first, then most panels; each number of
  *     tokens ends with 1 panel. With few tokens memory is the limit, and one panel is one stream of it: two at once are
@@ -28,7 +28,8 @@ struct panel_scales {
 
 INLINE bool has_offsets(const struct code_spec s)
 {
-    return s.scales == PACK_F16_MIN || s.scales == PACK_K32_MIN || s.scales == PACK_K16_MIN;
+    return s.scales == PACK_F16_MIN || s.scales == PACK_K32_MIN || s.scales == PACK_K16_MIN ||
+           s.scales == PACK_HEAD_MIN;
 }
 
 INLINE bool has_head(const struct code_spec s)
@@ -36,9 +37,18 @@ INLINE bool has_head(const struct code_spec s)
     return s.scales >= PACK_K32_MIN;
 }
 
-INLINE int head_size(const struct code_spec s)
+/* f: affine groups have their length, and the type of their scales, from the matrix. They are looked at once per
+ * super-block and panel, the same way each time; kernels of their own for each would be nine times as many. */
+INLINE int head_size(const struct code_spec s, const struct pack_format *f)
 {
+    if (s.scales == PACK_HEAD_MIN)
+        return f->head_type == DTYPE_F32 ? 8 * VL : 4 * VL;
     return !has_head(s) ? 0 : s.scales == PACK_K32 || s.scales == PACK_K16 ? 2 * VL : 4 * VL;
+}
+
+INLINE int groups_of_super(const struct code_spec s, const struct pack_format *f)
+{
+    return s.scales == PACK_HEAD_MIN ? f->super_len / 32 : has_head(s) ? 8 : 1;
 }
 
 INLINE int scales_size(const struct code_spec s)
@@ -50,28 +60,70 @@ INLINE int scales_size(const struct code_spec s)
     case PACK_K32:
         return VL;
     case PACK_F32_256:
+    case PACK_HEAD_MIN:
         return 0;
     default:
         return 2 * VL;
     }
 }
 
-/* d and -dmin of a super-block */
-INLINE void load_head(const struct code_spec s, const uint8_t *p, vf head[2])
+/* d and m of affine groups */
+INLINE void load_typed_head(enum dtype type, const uint8_t *p, vf head[2])
 {
+    if (type == DTYPE_F16) {
+        head[0] = vf_load_f16(p);
+        head[1] = vf_load_f16(p + 2 * VL);
+    } else if (type == DTYPE_BF16) {
+        head[0] = vf_load_bf16(p);
+        head[1] = vf_load_bf16(p + 2 * VL);
+    } else {
+        head[0] = vf_load(p);
+        head[1] = vf_load(p + 4 * VL);
+    }
+}
+
+/* d and -dmin of a super-block */
+INLINE void load_head(const struct code_spec s, const struct pack_format *f, const uint8_t *p, vf head[2])
+{
+    if (s.scales == PACK_HEAD_MIN) {
+        load_typed_head(f->head_type, p, head);
+        return;
+    }
     head[0] = s.scales == PACK_F32_256 ? vf_load(p) : vf_load_f16(p);
     head[1] = vf_zero();
     if (has_offsets(s))
         head[1] = vf_zero() - vf_load_f16(p + 2 * VL);
 }
 
-/* 2^(e - 128), also for the subnormal e = 0 and 1 */
+/* VL bytes, and numbers of 16 bits: what scales of a byte become before they are floats. A loop over lanes would stay
+ * one, and cost more than the group's products. */
+typedef uint8_t v_u8 __attribute__((vector_size(VL)));
+typedef uint16_t v_u16 __attribute__((vector_size(2 * VL)));
+typedef int16_t v_i16 __attribute__((vector_size(2 * VL)));
+
+INLINE v_u16 widen_u8(const uint8_t *p)
+{
+    v_u8 bytes;
+    memcpy(&bytes, p, sizeof(bytes));
+    return __builtin_convertvector(bytes, v_u16);
+}
+
+/* 2^(e - 128) as bf16: the exponent is e - 1, or of the subnormal e = 0 and 1 the fraction (e + 1) / 4, whichever is
+ * larger; 128 more, so that nothing is negative before the end. */
 INLINE vf load_e8m0(const uint8_t *p)
 {
-    uint32_t bits[VL];
-    for (int i = 0; i < VL; i++)
-        bits[i] = p[i] < 2 ? 0x00200000u << p[i] : (uint32_t)(p[i] - 1) << 23;
-    return vf_load(bits);
+    v_i16 e = (v_i16)widen_u8(p), normal = e << 7, subnormal = (e << 5) + 160, larger = normal > subnormal;
+    v_i16 bits = ((normal & larger) | (subnormal & ~larger)) - 128;
+    return vf_load_bf16(&bits);
+}
+
+/* Half of a number of e4m3: 2^7 of the f16 with its bits in place. At the top e4m3 has NaN, which takes a bit more. */
+INLINE vf load_e4m3_half(const uint8_t *p)
+{
+    static const float half_range = 0x1p7f;
+    v_u16 b = widen_u8(p), magnitude = b & 0x7f;
+    v_u16 bits = (b & 0x80) << 8 | magnitude << 7 | ((magnitude + 1) & 0x80) << 7;
+    return vf_load_f16(&bits) * vf_splat(&half_range);
 }
 
 INLINE void load_nibble_scales(const uint8_t *p, const vf head[2], struct panel_scales *o, int half)
@@ -98,6 +150,10 @@ INLINE void load_scales(const struct code_spec s, const uint8_t *p, const vf hea
     case PACK_E8M0:
         o->scale[0] = load_e8m0(p);
         break;
+    case PACK_E4M3:
+        o->scale[0] = load_e4m3_half(p);
+        o->scale[1] = load_e4m3_half(p + VL);
+        break;
     case PACK_K32_MIN:
         o->scale[0] = head[0] * vf_load_u8(p);
         o->offset[0] = head[1] * vf_load_u8(p + VL);
@@ -116,10 +172,27 @@ INLINE void load_scales(const struct code_spec s, const uint8_t *p, const vf hea
     case PACK_F32_256:
         o->scale[0] = head[0];
         break;
+    case PACK_HEAD_MIN:
+        o->scale[0] = head[0];
+        o->offset[0] = head[1];
+        break;
     }
 }
 
 /* ---- tiles ---- */
+
+/* What the sums of a token's products begin with, so that they end as those of the codes. */
+INLINE vi first_sum(const struct code_spec s, const struct act_group *x, const int half)
+{
+    const int less = s.kind == CODE_SIGNED ? WIDE_SHIFT : s.shift, more = s.kind == CODE_SIGNED ? s.shift : 0;
+    if (less == more)
+        return vi_zero();
+    if (more > 0) {
+        int32_t sum = x->minus_q * -(1 << more);
+        return vi_splat32(&sum);
+    }
+    return vi_sll32(vi_splat32(halves(s) == 2 ? &x->minus_q16[half] : &x->minus_q), less);
+}
 
 /* Half a group (or a whole): f[p][t] moves on by its products. */
 INLINE void run_chunks(const struct code_spec s, const uint8_t *const *codes, vi table, const struct panel_scales *sc,
@@ -127,13 +200,10 @@ INLINE void run_chunks(const struct code_spec s, const uint8_t *const *codes, vi
                        vf f[PANELS][TOKENS])
 {
     const int n_chunks = 8 / halves(s), begin = half * n_chunks;
-    const int shift = s.kind == CODE_SIGNED ? WIDE_SHIFT : s.shift;
     vi acc[PANELS][TOKENS];
     UNROLL for (int t = 0; t < n_tokens; t++)
     {
-        vi start = vi_zero();
-        if (shift > 0)
-            start = vi_sll32(vi_splat32(halves(s) == 2 ? &x[t]->minus_q16[half] : &x[t]->minus_q), shift);
+        vi start = first_sum(s, x[t], half);
         UNROLL for (int p = 0; p < n_panels; p++) acc[p][t] = start;
     }
     MULTIPLY(s, codes, table, x, begin, n_chunks, n_panels, n_tokens, acc);
@@ -182,9 +252,10 @@ INLINE void store_rows(float *out, vf v, int n, const float *bias)
 INLINE void packed_tile(const struct code_spec s, const struct linear_tile *tile, const int row, const int t0,
                         const int n_panels, const int n_tokens)
 {
-    const int n_groups = tile->n_in / 32, super = has_head(s) ? 8 : 1;
-    const size_t panel_size =
-        (size_t)(n_groups / super) * (size_t)(head_size(s) + super * (scales_size(s) + (s.low + s.high) * VECTOR_SIZE));
+    const struct pack_format *format = tile->pack;
+    const int n_groups = tile->n_in / 32, super = groups_of_super(s, format);
+    const int super_size = head_size(s, format) + super * (scales_size(s) + (s.low + s.high) * VECTOR_SIZE);
+    const size_t panel_size = (size_t)(n_groups / super) * (size_t)super_size;
     const struct act_group *x[TOKENS];
     const uint8_t *at[PANELS];
     vf f[PANELS][TOKENS], head[PANELS][2];
@@ -200,8 +271,8 @@ INLINE void packed_tile(const struct code_spec s, const struct linear_tile *tile
         {
             head[p][0] = head[p][1] = vf_zero();
             if (has_head(s))
-                load_head(s, at[p], head[p]);
-            at[p] += head_size(s);
+                load_head(s, format, at[p], head[p]);
+            at[p] += head_size(s, format);
         }
         for (int i = 0; i < super; i++) {
             run_group(s, at, table, head, x, n_panels, n_tokens, f);
@@ -282,9 +353,18 @@ PACKED_LINEAR(q8_k, 8, 0, CODE_SIGNED, 0, NULL, PACK_F32_256, 1)
 PACKED_LINEAR(iq4_nl, 4, 0, CODE_SIGNED, 0, iq4_table, PACK_F16, 1)
 PACKED_LINEAR(iq4_xs, 4, 0, CODE_SIGNED, 0, iq4_table, PACK_K32, 1)
 PACKED_LINEAR(mxfp4, 4, 0, CODE_UNSIGNED, 4, mxfp4_table, PACK_E8M0, 4)
+PACKED_LINEAR(nvfp4, 4, 0, CODE_UNSIGNED, 4, mxfp4_table, PACK_E4M3, 4)
+PACKED_LINEAR(affine2, 2, 0, CODE_UNSIGNED, 0, NULL, PACK_HEAD_MIN, 8)
+PACKED_LINEAR(affine3, 2, 1, CODE_UNSIGNED, 0, NULL, PACK_HEAD_MIN, 8)
+PACKED_LINEAR(affine4, 4, 0, CODE_UNSIGNED, 0, NULL, PACK_HEAD_MIN, 8)
+PACKED_LINEAR(affine5, 4, 1, CODE_UNSIGNED, 0, NULL, PACK_HEAD_MIN, 4)
+PACKED_LINEAR(affine6, 4, 2, CODE_UNSIGNED, 0, NULL, PACK_HEAD_MIN, 2)
+PACKED_LINEAR(affine8, 8, 0, CODE_SIGNED, 7, NULL, PACK_HEAD_MIN, 1)
 
 #define PACKED_TABLE                                                                                                \
-    [DTYPE_Q4_0] = packed_q4_0, [DTYPE_Q4_1] = packed_q4_1, [DTYPE_Q5_0] = packed_q5_0, [DTYPE_Q5_1] = packed_q5_1, \
-    [DTYPE_Q8_0] = packed_q8_0, [DTYPE_Q2_K] = packed_q2_k, [DTYPE_Q3_K] = packed_q3_k, [DTYPE_Q4_K] = packed_q4_k, \
-    [DTYPE_Q5_K] = packed_q5_k, [DTYPE_Q6_K] = packed_q6_k, [DTYPE_Q8_K] = packed_q8_k,                             \
-    [DTYPE_IQ4_NL] = packed_iq4_nl, [DTYPE_IQ4_XS] = packed_iq4_xs, [DTYPE_MXFP4] = packed_mxfp4
+    [PACK_Q4_0] = packed_q4_0, [PACK_Q4_1] = packed_q4_1, [PACK_Q5_0] = packed_q5_0, [PACK_Q5_1] = packed_q5_1,     \
+    [PACK_Q8_0] = packed_q8_0, [PACK_Q2_K] = packed_q2_k, [PACK_Q3_K] = packed_q3_k, [PACK_Q4_K] = packed_q4_k,     \
+    [PACK_Q5_K] = packed_q5_k, [PACK_Q6_K] = packed_q6_k, [PACK_Q8_K] = packed_q8_k, [PACK_IQ4_NL] = packed_iq4_nl, \
+    [PACK_IQ4_XS] = packed_iq4_xs, [PACK_MXFP4] = packed_mxfp4, [PACK_NVFP4] = packed_nvfp4,                        \
+    [PACK_AFFINE2] = packed_affine2, [PACK_AFFINE3] = packed_affine3, [PACK_AFFINE4] = packed_affine4,              \
+    [PACK_AFFINE5] = packed_affine5, [PACK_AFFINE6] = packed_affine6, [PACK_AFFINE8] = packed_affine8

@@ -22,9 +22,11 @@ static size_t cols_of(const struct tensor_view *v)
     return (size_t)v->shape[v->n_dims < 2 ? 0 : 1];
 }
 
-static bool is_matrix_type(const struct cpu_backend *be, enum dtype type)
+static bool is_matrix_type(const struct cpu_backend *be, const struct tensor_view *v)
 {
-    return be->kernels->linear[type] != NULL || cpu__is_decoded(type);
+    struct pack_format ignored;
+    bool packed = be->kernels->pack_rows > 0 && pack_format_of(v, &ignored);
+    return packed || be->kernels->linear[v->type] != NULL || cpu__is_decoded(v->type);
 }
 
 static bool row_size_of(const struct tensor_view *v, size_t n_in, size_t *size)
@@ -49,7 +51,7 @@ static bool check_view(const struct cpu_backend *be, const struct tensor_view *v
     if (!row_size_of(v, n_in, &row_size) || !size_mul(row_size, rows_of(v), &size) || size != v->size)
         return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' has %zu bytes, which is not its shape's size.",
                          STR_ARG(v->name), v->size);
-    if (rows_of(v) > 1 && !is_matrix_type(be, v->type))
+    if (rows_of(v) > 1 && !is_matrix_type(be, v))
         return error_set(err, ERR_UNSUPPORTED, "The tensor '" STR_FMT "' is a matrix of type %s.", STR_ARG(v->name),
                          dtype_info(v->type)->name);
     return true;
@@ -58,10 +60,9 @@ static bool check_view(const struct cpu_backend *be, const struct tensor_view *v
 /* ---- packing ---- */
 
 struct pack_args {
-    enum dtype type;
-    const uint8_t *matrix;
-    size_t n_rows;
-    int n_in, rows;
+    const struct pack_format *format;
+    const struct tensor_view *matrix;
+    int rows;
     size_t panel_size, panels_per_tile, n_panels;
     uint8_t *dst;
 };
@@ -72,13 +73,16 @@ static void pack_tile(void *arg, int tile, int thread)
     size_t first = (size_t)tile * a->panels_per_tile, end = first + a->panels_per_tile;
     (void)thread;
     for (size_t i = first; i < end && i < a->n_panels; i++)
-        pack_panel(a->type, a->matrix, a->n_rows, a->n_in, i * (size_t)a->rows, a->rows, a->dst + i * a->panel_size);
+        pack_panel(a->format, a->matrix, i * (size_t)a->rows, a->rows, a->dst + i * a->panel_size);
 }
 
-static bool pack_part(struct cpu_backend *be, struct weight *w, struct weight_part *part, struct error *err)
+/* v: the part's rows [n_rows, n_in] */
+static bool pack_part(struct cpu_backend *be, struct weight *w, struct weight_part *part, const struct tensor_view *v,
+                      struct error *err)
 {
+    struct tensor_view matrix = tensor_as_matrix(v);
     int rows = be->kernels->pack_rows;
-    size_t panel_size = pack_panel_size(pack_format(part->type), rows, (int)w->n_in);
+    size_t panel_size = pack_panel_size(&part->pack, rows, (int)w->n_in);
     size_t n_panels = (part->n_rows + (size_t)rows - 1) / (size_t)rows;
     size_t size;
     uint8_t *panels = NULL;
@@ -86,10 +90,8 @@ static bool pack_part(struct cpu_backend *be, struct weight *w, struct weight_pa
         panels = cpu__weight_alloc(be, size, &part->chunk);
     if (!panels)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for a weight of %zu by %zu.", part->n_rows, w->n_in);
-    struct pack_args args = {.type = part->type,
-                             .matrix = part->data,
-                             .n_rows = part->n_rows,
-                             .n_in = (int)w->n_in,
+    struct pack_args args = {.format = &part->pack,
+                             .matrix = &matrix,
                              .rows = rows,
                              .panel_size = panel_size,
                              .panels_per_tile = n_panels / 512 + 1,
@@ -97,7 +99,6 @@ static bool pack_part(struct cpu_backend *be, struct weight *w, struct weight_pa
                              .dst = panels};
     pool_run(be->pool, pack_tile, &args, (int)((n_panels + args.panels_per_tile - 1) / args.panels_per_tile));
     part->data = panels;
-    part->packed = true;
     w->info.resident_size += size;
     return true;
 }
@@ -120,15 +121,31 @@ static bool copy_part(struct cpu_backend *be, const struct weight *w, struct wei
     return true;
 }
 
+/* In MLX's mxfp4 a scale of 255 is infinity, in GGUF's, whose kernel it shares, 2^127. No encoder writes it. */
+static bool has_infinite_scale(const struct tensor_view *v)
+{
+    const struct group_quant *q = &v->quant;
+    return v->type == DTYPE_GROUPED && q->mode == GROUP_MXFP4 &&
+           memchr(q->scales, 255, group_scales_size(q, rows_of(v), cols_of(v))) != NULL;
+}
+
+static bool wants_packing(const struct cpu_backend *be, const struct tensor_view *v, struct pack_format *out)
+{
+    if (be->kernels->pack_rows > 0 && !has_infinite_scale(v) && pack_format_of(v, out))
+        return true;
+    *out = (struct pack_format){0};
+    return false;
+}
+
 static bool add_part(struct cpu_backend *be, struct weight *w, const struct tensor_view *v, struct error *err)
 {
     struct weight_part *part = &w->parts[w->n_parts++];
     *part = (struct weight_part){
         .type = v->type, .quant = v->quant, .data = v->data, .first_row = w->n_out, .n_rows = rows_of(v)};
     w->n_out += part->n_rows;
-    if (be->kernels->pack_rows > 0 && pack_format(v->type)) {
+    if (wants_packing(be, v, &part->pack)) {
         be->has_quantized = true;
-        return pack_part(be, w, part, err);
+        return pack_part(be, w, part, v, err);
     }
     w->info.resident_size += v->size;
     if (v->type == DTYPE_GROUPED)
@@ -166,7 +183,7 @@ static void describe(const struct cpu_backend *be, struct weight *w)
     tensor_type_name(&type, name, sizeof(name));
     if (w->vector)
         snprintf(w->layout, sizeof(w->layout), "f32 vector");
-    else if (p->packed)
+    else if (cpu__takes_quantized(p))
         snprintf(w->layout, sizeof(w->layout), "%s%s in panels of %d rows", name, more, be->kernels->pack_rows);
     else
         snprintf(w->layout, sizeof(w->layout), "%s%s in place", name, more);
@@ -179,7 +196,7 @@ static bool add_view(struct cpu_backend *be, struct weight *w, const struct tens
 {
     if (!check_view(be, v, w->n_in, err))
         return false;
-    if (!is_matrix_type(be, v->type))
+    if (!is_matrix_type(be, v))
         return error_set(err, ERR_UNSUPPORTED, "The tensor '" STR_FMT "' is a matrix of type %s.", STR_ARG(v->name),
                          dtype_info(v->type)->name);
     return add_part(be, w, v, err) || error_wrap(err, "tensor '" STR_FMT "'", STR_ARG(v->name));
@@ -264,7 +281,8 @@ const char *cpu_layout_of(const struct tensor_view *t)
 {
     if (t->n_dims < 2)
         return "f32 vector";
-    if (pack_format(t->type))
+    struct pack_format ignored;
+    if (pack_format_of(t, &ignored))
         return "int8 panels, same codes";
     return cpu__is_decoded(t->type) ? "in place, decoded to f32" : "in place";
 }

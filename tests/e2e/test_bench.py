@@ -24,7 +24,7 @@ MODEL_KEYS = ["test", "threads", "streams", "prompt", "context", "gen", "tokens_
 KERNEL_KEYS = ["op", "shape", "type", "tokens", "context", "threads", "us", "us_min", "us_max", "gmacs_per_s", "gb_per_s",
                "bound_us", "bound_percent", "limit"]
 TYPES = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4", "F16",
-         "BF16", "F32", "affine4", "affine8", "mlx-mxfp4", "nvfp4"]
+         "BF16", "F32", "affine2", "affine3", "affine4", "affine5", "affine6", "affine8", "mlx-mxfp4", "mxfp8", "nvfp4"]
 
 
 def run(*arguments):

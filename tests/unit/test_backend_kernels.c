@@ -72,33 +72,109 @@ static void make_block(enum dtype type, int fill, uint8_t *block)
         memcpy(block, &h, 2);
 }
 
+/* What is tested of a type: shape and data come with a matrix. */
+static struct tensor_view plain_type(enum dtype type)
+{
+    return (struct tensor_view){.type = type, .n_dims = 2, .shape = {0, 0, 1, 1}};
+}
+
+static struct tensor_view grouped_type(enum group_mode mode, int bits, int group_size, enum dtype scale_type)
+{
+    struct tensor_view t = plain_type(DTYPE_GROUPED);
+    t.quant = (struct group_quant){mode, bits, group_size, scale_type, NULL, NULL};
+    return t;
+}
+
+static int block_len_of(const struct tensor_view *t)
+{
+    if (t->type != DTYPE_GROUPED)
+        return dtype_info(t->type)->block_len;
+    return t->quant.group_size > 32 ? t->quant.group_size : 32;
+}
+
+/* A scale or a bias; numbers of e4m3 of both signs and all sizes. */
+static void make_scale(const struct group_quant *q, float range, uint8_t *dst)
+{
+    float value = random_float(range);
+    if (q->mode == GROUP_AFFINE)
+        assert_true(dtype_from_f32(q->scale_type, &value, 1, dst));
+    else if (q->mode == GROUP_NVFP4)
+        *dst = (uint8_t)((random_bits() & 0x80) | random_bits() % 0x7f);
+    else
+        *dst = (uint8_t)(120 + random_bits() % 10);
+}
+
+static void *make_scales(const struct group_quant *q, size_t n, float range)
+{
+    size_t size = (size_t)dtype_info(q->scale_type)->block_size;
+    uint8_t *scales = buffer(n * size);
+    for (size_t i = 0; i < n; i++)
+        make_scale(q, range, scales + i * size);
+    return scales;
+}
+
 struct matrix {
-    enum dtype type;
+    struct tensor_view view; /* as in a model file */
+    struct pack_format pack; /* super_len 0: the table takes it as it is */
     size_t n_out;
     int n_in;
-    uint8_t *file;   /* as in a model file */
+    char name[48];
+    uint8_t *file, *scales, *biases;
     float *values;   /* [n_out, n_in] */
     uint8_t *kernel; /* as the table wants it */
 };
 
-static struct matrix make_matrix(const struct cpu_kernel_table *table, enum dtype type, size_t n_out, int n_in,
-                                 int fill)
+static void make_grouped(struct matrix *m, int fill)
 {
-    const struct dtype_info *info = dtype_info(type);
-    struct matrix m = {.type = type, .n_out = n_out, .n_in = n_in};
-    size_t n_blocks = n_out * (size_t)(n_in / info->block_len);
-    m.file = buffer(n_blocks * (size_t)info->block_size);
+    struct group_quant *q = &m->view.quant;
+    size_t n_groups = m->n_out * (size_t)(m->n_in / q->group_size);
+    m->view.size = m->n_out * grouped_row_size(q->bits, (uint64_t)m->n_in);
+    m->file = buffer(m->view.size);
+    for (size_t i = 0; i < m->view.size; i++)
+        m->file[i] = fill >= 0 ? (uint8_t)fill : (uint8_t)random_bits();
+    q->scales = m->scales = make_scales(q, n_groups, 0.05f);
+    q->biases = m->biases = q->mode == GROUP_AFFINE ? make_scales(q, n_groups, 0.5f) : NULL;
+}
+
+static void make_blocks(struct matrix *m, int fill)
+{
+    const struct dtype_info *info = dtype_info(m->view.type);
+    size_t n_blocks = m->n_out * (size_t)(m->n_in / info->block_len);
+    m->view.size = n_blocks * (size_t)info->block_size;
+    m->file = buffer(m->view.size);
     for (size_t i = 0; i < n_blocks; i++)
-        make_block(type, fill, m.file + i * (size_t)info->block_size);
+        make_block(m->view.type, fill, m->file + i * (size_t)info->block_size);
+}
+
+/* Values and panels of what the file holds. */
+static void read_matrix(const struct cpu_kernel_table *table, struct matrix *m)
+{
+    size_t rows = (size_t)table->pack_rows,
+           panel = m->kernel == m->file ? 0 : pack_panel_size(&m->pack, (int)rows, m->n_in);
+    for (size_t row = 0; row < m->n_out; row++)
+        tensor_row_to_f32(&m->view, row, m->values + row * (size_t)m->n_in);
+    for (size_t i = 0; panel && i * rows < m->n_out; i++)
+        pack_panel(&m->pack, &m->view, i * rows, table->pack_rows, m->kernel + i * panel);
+}
+
+static struct matrix make_matrix(const struct cpu_kernel_table *table, const struct tensor_view *type, size_t n_out,
+                                 int n_in, int fill)
+{
+    struct matrix m = {.view = *type, .n_out = n_out, .n_in = n_in};
+    m.view.shape[0] = n_out;
+    m.view.shape[1] = (uint64_t)n_in;
+    tensor_type_name(type, m.name, sizeof(m.name));
+    if (type->type == DTYPE_GROUPED)
+        make_grouped(&m, fill);
+    else
+        make_blocks(&m, fill);
+    m.view.data = m.kernel = m.file;
     m.values = buffer(n_out * (size_t)n_in * sizeof(float));
-    dtype_to_f32(type, m.file, n_out * (size_t)n_in, m.values);
-    m.kernel = m.file;
-    if (table->pack_rows && pack_format(type)) {
-        size_t rows = (size_t)table->pack_rows, panel = pack_panel_size(pack_format(type), table->pack_rows, n_in);
-        m.kernel = buffer((n_out + rows - 1) / rows * panel);
-        for (size_t i = 0; i * rows < n_out; i++)
-            pack_panel(type, m.file, n_out, n_in, i * rows, table->pack_rows, m.kernel + i * panel);
+    if (table->pack_rows && pack_format_of(&m.view, &m.pack)) {
+        size_t rows = (size_t)table->pack_rows;
+        m.kernel = buffer((n_out + rows - 1) / rows * pack_panel_size(&m.pack, table->pack_rows, n_in));
     }
+    read_matrix(table, &m);
     return m;
 }
 
@@ -107,6 +183,8 @@ static void free_matrix(struct matrix *m)
     if (m->kernel != m->file)
         free(m->kernel);
     free(m->file);
+    free(m->scales);
+    free(m->biases);
     free(m->values);
 }
 
@@ -147,10 +225,11 @@ static void free_input(struct input *in)
 static void product(const struct cpu_kernel_table *table, const struct matrix *m, const struct input *in, int first,
                     int n_t, float *out)
 {
-    bool quantized = table->pack_rows && pack_format(m->type);
+    bool quantized = m->pack.super_len > 0;
     float *scratch = buffer((size_t)m->n_in * sizeof(float));
     struct linear_tile tile = {
-        .type = m->type,
+        .type = m->view.type,
+        .pack = quantized ? &m->pack : NULL,
         .weights = m->kernel,
         .n_in = m->n_in,
         .n_rows = (int)m->n_out,
@@ -161,16 +240,16 @@ static void product(const struct cpu_kernel_table *table, const struct matrix *m
         .out_stride = m->n_out,
         .scratch = scratch,
     };
-    table->linear[m->type](&tile);
+    (quantized ? table->packed[m->pack.kind] : table->linear[m->view.type])(&tile);
     free(scratch);
 }
 
-static void check_product(const struct cpu_kernel_table *table, enum dtype type, size_t n_out, int n_in, int n_t,
-                          int fill)
+static void check_product(const struct cpu_kernel_table *table, const struct tensor_view *type, size_t n_out, int n_in,
+                          int n_t, int fill)
 {
     struct matrix m = make_matrix(table, type, n_out, n_in, fill);
     struct input in = make_input(table, n_t, n_in, fill >= 0);
-    const float *x = table->pack_rows && pack_format(type) ? in.quantized : in.x;
+    const float *x = m.pack.super_len > 0 ? in.quantized : in.x;
     float *out = buffer((size_t)n_t * n_out * sizeof(float)), *alone = buffer(n_out * sizeof(float));
     product(table, &m, &in, 0, n_t, out);
     for (int t = 0; t < n_t; t++) {
@@ -183,15 +262,15 @@ static void check_product(const struct cpu_kernel_table *table, enum dtype type,
             }
             double got = (double)out[(size_t)t * n_out + n];
             if (!(fabs(got - sum) <= 1e-5 * magnitude + 1e-12))
-                fail_msg("%s %s [%zu, %d] x %d: row %zu of token %d is %.9g, should be %.9g", table->name,
-                         dtype_info(type)->name, n_out, n_in, n_t, n, t, got, sum);
+                fail_msg("%s %s [%zu, %d] x %d: row %zu of token %d is %.9g, should be %.9g", table->name, m.name,
+                         n_out, n_in, n_t, n, t, got, sum);
         }
     }
     for (int t = 0; t < n_t; t++) {
         product(table, &m, &in, t, 1, alone);
         if (memcmp(alone, out + (size_t)t * n_out, n_out * sizeof(float)) != 0)
-            fail_msg("%s %s [%zu, %d]: token %d of %d differs from itself alone", table->name, dtype_info(type)->name,
-                     n_out, n_in, t, n_t);
+            fail_msg("%s %s [%zu, %d]: token %d of %d differs from itself alone", table->name, m.name, n_out, n_in, t,
+                     n_t);
     }
     free(out);
     free(alone);
@@ -199,11 +278,11 @@ static void check_product(const struct cpu_kernel_table *table, enum dtype type,
     free_input(&in);
 }
 
-static void check_type(const struct cpu_kernel_table *table, enum dtype type)
+static void check_type(const struct cpu_kernel_table *table, const struct tensor_view *type)
 {
     static const int tokens[] = {1, 2, 3, 5, 6, 7, 8, 13, 40, 70};
     static const size_t rows[] = {1, 7, 16, 33, 70};
-    int block = dtype_info(type)->block_len, max = block == 1 ? 133 : 2 * block > 96 ? 2 * block : 96;
+    int block = block_len_of(type), max = block == 1 ? 133 : 2 * block > 96 ? 2 * block : 96;
     for (size_t i = 0; i < ARRAY_LEN(tokens); i++)
         check_product(table, type, rows[i % ARRAY_LEN(rows)], max, tokens[i], -1);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
@@ -234,11 +313,86 @@ static void each_table(void (*check)(const struct cpu_kernel_table *table))
     }
 }
 
+#define N_AFFINE 54
+/* Every number of bits, group and type of scales. */
+static struct tensor_view affine_type(int i)
+{
+    static const int bits[] = {2, 3, 4, 5, 6, 8}, groups[] = {32, 64, 128};
+    static const enum dtype scales[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F32};
+    return grouped_type(GROUP_AFFINE, bits[i / 9], groups[i / 3 % 3], scales[i % 3]);
+}
+
 static void check_products(const struct cpu_kernel_table *table)
 {
     for (int type = 0; type < DTYPE_COUNT; type++) {
-        if (table->linear[type])
-            check_type(table, (enum dtype)type);
+        struct tensor_view t = plain_type((enum dtype)type);
+        struct pack_format ignored;
+        if (table->linear[type] || (table->pack_rows && type != DTYPE_GROUPED && pack_format_of(&t, &ignored)))
+            check_type(table, &t);
+    }
+}
+
+/* Each two of bits, group and type of scales are there together; on an emulated processor each bits with one. */
+static void check_grouped_products(const struct cpu_kernel_table *table)
+{
+    struct tensor_view others[] = {grouped_type(GROUP_MXFP4, 4, 32, DTYPE_U8),
+                                   grouped_type(GROUP_NVFP4, 4, 16, DTYPE_U8)};
+    if (!table->pack_rows)
+        return;
+    for (int i = 0; i < N_AFFINE; i++) {
+        struct tensor_view t = affine_type(i);
+        int bits = i / 9, group = i / 3 % 3, scales = i % 3;
+        if ((bits + group + scales) % 3 == 0 && (!emulated() || group == bits % 3))
+            check_type(table, &t);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        check_type(table, &others[i]);
+}
+
+/* A scale that is no number makes all products of its row none, those of no other row. */
+static void check_nan_scales(const struct cpu_kernel_table *table)
+{
+    struct tensor_view types[] = {affine_type(0), affine_type(31), affine_type(53),
+                                  grouped_type(GROUP_NVFP4, 4, 16, DTYPE_U8)};
+    for (size_t i = 0; table->pack_rows && i < ARRAY_LEN(types); i++) {
+        struct matrix m = make_matrix(table, &types[i], 18, 128, -1);
+        struct input in = make_input(table, 9, 128, false);
+        float out[9 * 18];
+        size_t size = (size_t)dtype_info(m.view.quant.scale_type)->block_size;
+        memset(m.scales + 17 * (size_t)(128 / types[i].quant.group_size) * size, 0xff, size);
+        read_matrix(table, &m);
+        product(table, &m, &in, 0, 9, out);
+        for (int k = 0; k < 9 * 18; k++)
+            assert_true(!isnan(out[k]) == (k % 18 != 17));
+        free_matrix(&m);
+        free_input(&in);
+    }
+}
+
+/* Row i has scale i, and of its codes one alone is not zero: its product with 1 is its value, exactly. */
+static void check_scales_of_a_byte(const struct cpu_kernel_table *table)
+{
+    struct tensor_view types[] = {plain_type(DTYPE_MXFP4), grouped_type(GROUP_NVFP4, 4, 16, DTYPE_U8)};
+    for (size_t i = 0; table->pack_rows && i < ARRAY_LEN(types); i++) {
+        bool blocks = types[i].type == DTYPE_MXFP4;
+        struct matrix m = make_matrix(table, &types[i], 256, 32, 0);
+        struct input in = make_input(table, 1, 32, true);
+        float out[256];
+        for (int row = 0; row < 256; row++) {
+            *(blocks ? m.file + 17 * row : m.scales + 2 * row) = (uint8_t)row;
+            *(blocks ? m.file + 17 * row + 1 : m.file + 16 * row) = 1;
+        }
+        read_matrix(table, &m);
+        in.x[1] = 127;
+        table->quantize(in.x, 32, in.q8);
+        product(table, &m, &in, 0, 1, out);
+        for (int row = 0; row < 256; row++) {
+            float want = m.values[32 * row];
+            if (isnan(want) ? !isnan(out[row]) : out[row] != want)
+                fail_msg("%s: a scale of %d makes %.9g, should make %.9g", m.name, row, (double)out[row], (double)want);
+        }
+        free_matrix(&m);
+        free_input(&in);
     }
 }
 
@@ -248,41 +402,88 @@ static void test_products(void **state)
     each_table(check_products);
 }
 
+static void test_grouped_products(void **state)
+{
+    (void)state;
+    each_table(check_grouped_products);
+    each_table(check_nan_scales);
+    each_table(check_scales_of_a_byte);
+}
+
 static void test_all_types_have_products(void **state)
 {
     (void)state;
     for (int i = 0; cpu__tables[i]; i++) {
+        const struct cpu_kernel_table *table = cpu__tables[i];
         for (int type = 0; type < DTYPE_COUNT; type++) {
-            bool wanted = pack_format((enum dtype)type) || type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16;
-            assert_int_equal(cpu__tables[i]->linear[type] != NULL, wanted);
+            bool floats = type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16;
+            bool blocks = !table->pack_rows && dtype_info((enum dtype)type)->quantized;
+            assert_int_equal(table->linear[type] != NULL, floats || blocks);
         }
+        for (int kind = 0; kind < PACK_KINDS; kind++)
+            assert_int_equal(table->packed[kind] != NULL, table->pack_rows != 0);
     }
 }
 
 /* ---- packing ---- */
 
-static void test_panels_keep_values(void **state)
+/* The same bits as in the file, and hardly more bytes. */
+static void check_panels(const struct tensor_view *type)
 {
     static const struct cpu_kernel_table tables[] = {{.pack_rows = 4}, {.pack_rows = 8}, {.pack_rows = 16}};
+    for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+        int rows = tables[i].pack_rows, n_in = 512;
+        struct matrix m = make_matrix(&tables[i], type, 21, n_in, -1);
+        size_t panel = pack_panel_size(&m.pack, rows, n_in);
+        float *row = buffer((size_t)n_in * sizeof(float));
+        assert_true(m.pack.super_len > 0);
+        for (size_t r = 0; r < m.n_out; r++) {
+            pack_unpack_row(&m.pack, m.kernel + r / (size_t)rows * panel, rows, (int)(r % (size_t)rows), n_in, row);
+            if (memcmp(row, m.values + r * (size_t)n_in, (size_t)n_in * sizeof(float)) != 0)
+                fail_msg("%s in panels of %d rows: row %zu is not that of the file", m.name, rows, r);
+        }
+        free(row);
+        size_t scales = m.scales ? group_scales_size(&m.view.quant, m.n_out, (uint64_t)n_in) : 0;
+        assert_true((double)panel <= 1.05 * (double)(m.view.size + scales) * rows / (double)m.n_out);
+        free_matrix(&m);
+    }
+}
+
+static void test_panels_keep_values(void **state)
+{
     (void)state;
     for (int type = 0; type < DTYPE_COUNT; type++) {
-        const struct pack_format *f = pack_format((enum dtype)type);
-        for (size_t i = 0; f && i < ARRAY_LEN(tables); i++) {
-            int rows = tables[i].pack_rows, n_in = 512;
-            struct matrix m = make_matrix(&tables[i], (enum dtype)type, 21, n_in, -1);
-            size_t panel = pack_panel_size(f, rows, n_in);
-            float *row = buffer((size_t)n_in * sizeof(float));
-            for (size_t r = 0; r < m.n_out; r++) {
-                pack_unpack_row(m.type, m.kernel + r / (size_t)rows * panel, rows, (int)(r % (size_t)rows), n_in, row);
-                assert_memory_equal(row, m.values + r * (size_t)n_in, (size_t)n_in * sizeof(float));
-            }
-            free(row);
-            size_t file_size = 0;
-            assert_true(dtype_size(m.type, (uint64_t)n_in * (uint64_t)rows, &file_size));
-            assert_true((double)panel <= 1.05 * (double)file_size);
-            free_matrix(&m);
-        }
+        struct tensor_view t = plain_type((enum dtype)type);
+        if (dtype_info((enum dtype)type)->quantized)
+            check_panels(&t);
     }
+}
+
+static void test_panels_keep_grouped_values(void **state)
+{
+    struct tensor_view mxfp4 = grouped_type(GROUP_MXFP4, 4, 32, DTYPE_U8);
+    struct tensor_view nvfp4 = grouped_type(GROUP_NVFP4, 4, 16, DTYPE_U8);
+    (void)state;
+    for (int i = 0; i < N_AFFINE; i++) {
+        struct tensor_view t = affine_type(i);
+        check_panels(&t);
+    }
+    check_panels(&mxfp4);
+    check_panels(&nvfp4);
+}
+
+/* What is not packed: plain numbers, and codes that are numbers of 8 bits. */
+static void test_other_types_are_not_packed(void **state)
+{
+    struct tensor_view mxfp8 = grouped_type(GROUP_MXFP8, 8, 32, DTYPE_U8);
+    struct pack_format format;
+    (void)state;
+    for (int type = 0; type < DTYPE_COUNT; type++) {
+        struct tensor_view t = plain_type((enum dtype)type);
+        if (type != DTYPE_GROUPED)
+            assert_int_equal(pack_format_of(&t, &format), dtype_info((enum dtype)type)->quantized);
+    }
+    assert_false(pack_format_of(&mxfp8, &format));
 }
 
 /* ---- quantization ---- */
@@ -593,8 +794,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_types_have_products),
         cmocka_unit_test(test_panels_keep_values),
+        cmocka_unit_test(test_panels_keep_grouped_values),
+        cmocka_unit_test(test_other_types_are_not_packed),
         cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_grouped_products),
         cmocka_unit_test(test_norm),
         cmocka_unit_test(test_activations),
         cmocka_unit_test(test_elementwise),
