@@ -141,6 +141,18 @@ def test_guessed_tokens_and_small_prefills(smollm_path, requests, alone):
     assert_equal_answers(requests, alone, together)
 
 
+def test_int8_k_and_v(smollm_path, requests):
+    """Within this type of K and V: alone in whole prompts, together in pieces, guessed and preempted."""
+    some = requests[::3]
+    with Server(smollm_path, "--kv-memory", "256M", *options_of(1, 0), "--kv-type", "q8") as server:
+        expected = ask_alone(server, some)
+    with Server(smollm_path, "--kv-memory", "8M", *options_of(2, 7, 512), "--kv-type", "q8") as server:
+        together = ask_together(server, some)
+        server.wait_idle()
+        assert server.stats()["preemptions"] > 0
+    assert_equal_answers(some, expected, together)
+
+
 def test_again_after_a_crash(served, requests, alone):
     server = served(2, 0)
     server.kill_engine()
