@@ -114,7 +114,8 @@ def mlx_object(zig, target, sources, build):
     if problems:
         return problems
     own = [object_of(target, s, build) for s in sources
-           if re.search(MLX_OBJECT, str(s)) or s.parent.name in ("base", "tensor", "cpu") or s.name.startswith(("mlx_plan", "mlx_repack"))]
+           if re.search(MLX_OBJECT, str(s)) or s.parent.name in ("base", "tensor", "cpu")
+           or s.name.startswith(("kv_type", "mlx_plan", "mlx_repack"))]
     return unresolved(zig, "c++", target, ["-shared", shim, *dict.fromkeys(own), mlx / "lib" / "libmlx.dylib", "-o", build / "cross" / "tandem_mlx.so"])
 
 
