@@ -251,6 +251,7 @@ def test_counters_outlive_the_engine(new_scripted):
         assert server.stats()["generated_tokens"] == 20, "the engine's own"
 
 
+@pytest.mark.cpu_only("the prompts are shorter than the pages of 256 tokens of the other backend")
 def test_status(server):
     server.complete("KEY-PLAIN", max_tokens=5)
     server.wait_idle()
@@ -376,6 +377,7 @@ def cached_tokens(server, prompt):
     return server.complete(prompt, max_tokens=1)["usage"]["prompt_tokens_details"]["cached_tokens"]
 
 
+@pytest.mark.cpu_only("the prompts are shorter than the pages of 256 tokens of the other backend")
 @pytest.mark.parametrize("query", ["", "?model=default", "?model=tiny"])
 def test_clearing_the_cache(tiny, query):
     prompt = tiny.tokens(f"Something to be forgotten {query}. " * 20)

@@ -170,6 +170,7 @@ def details(answer):
     return found.accepted_prediction_tokens, found.rejected_prediction_tokens
 
 
+@pytest.mark.cpu_only("other backends promise no bytes")
 def test_usage_of_a_prediction(smollm):
     request = {"model": "smol", "messages": [{"role": "user", "content": REPEAT}], "temperature": 0, "max_tokens": 60}
     with smollm.openai() as client:

@@ -145,6 +145,7 @@ def test_best_of_counts_what_it_made(scripted):
     assert reply["timings"]["predicted_n"] == reply["usage"]["completion_tokens"] > 3
 
 
+@pytest.mark.cpu_only("the prompts are shorter than the pages of 256 tokens of the other backend")
 def test_cached_prompts(tiny):
     prompt = tiny.tokens("Timings of a prompt that comes twice. " * 20)
     first = tiny.complete(prompt, max_tokens=2, ignore_eos=True, timings=True)["timings"]

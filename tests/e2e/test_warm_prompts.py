@@ -59,6 +59,7 @@ def n_rendered(server, request, **fields):
     return len(server.tokens(text, add_special=False, parse_special=True))
 
 
+@pytest.mark.cpu_only("the prompts are shorter than the pages of 256 tokens of the other backend")
 @pytest.mark.parametrize("lines", [True, False])
 def test_requests_find_what_they_share(tiny_path, tmp_path, lines):
     with Server(tiny_path, *options(write(tmp_path / "warm", warm_prompts(), lines))) as server:
@@ -89,6 +90,7 @@ def test_ready_waits_for_them_if_asked(tiny_path, tmp_path):
         assert status == 2 and "--warm-prompts" in output
 
 
+@pytest.mark.cpu_only("the prompts are shorter than the pages of 256 tokens of the other backend")
 def test_after_a_crash(tiny_path, tmp_path):
     with Server(tiny_path, *options(write(tmp_path / "warm", warm_prompts()))) as server:
         first = wait_warm(server)
@@ -99,6 +101,7 @@ def test_after_a_crash(tiny_path, tmp_path):
         assert cached(usage) > 0
 
 
+@pytest.mark.cpu_only("the prompts are shorter than the pages of 256 tokens of the other backend")
 def test_kept_while_others_are_evicted(tiny_path, tmp_path):
     """Traffic that would push them out of a small pool: they are asked for again while it does."""
     file = write(tmp_path / "warm", warm_prompts()[:1])
