@@ -451,9 +451,7 @@ const struct field api__chat_fields[] = {
     {"modalities", FIELD_DEFAULT, 0, 0, 0, NULL, "[\"text\"]", NULL, "only text"},
     {"audio", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
     {"prediction", FIELD_CUSTOM, 0, 0, 0, parse_prediction, NULL, "object",
-     "what much of the answer is expected to be: type \"content\", and content, a string or text parts; saves time "
-     "where "
-     "it is right"},
+     "expected text of the answer (type \"content\"; content: a string or text parts); saves time where it is right"},
     {"web_search_options", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
     {"reasoning_effort", FIELD_DEFAULT, 0, 0, 0, NULL, "\"none\"", NULL, "not supported yet"},
     {"verbosity", FIELD_DEFAULT, 0, 0, 0, NULL, "\"medium\"", NULL, "only the default"},

@@ -15,7 +15,6 @@ void choice_init(struct choice *c, const struct gen_request *request, const stru
 
 bool choice_predict(struct choice *c, const int32_t *ids, uint32_t n)
 {
-    c->n_rejected_prediction = n;
     return prediction_init(&c->prediction, ids, n);
 }
 
@@ -90,8 +89,6 @@ static bool accept_token(struct choice *c, const struct engine_event *event, siz
     }
     c->tokens[c->n_tokens++] = t;
     prediction_add(&c->prediction, t.id);
-    c->n_accepted_prediction = c->prediction.n_accepted;
-    c->n_rejected_prediction = c->prediction.n - c->prediction.n_accepted;
     return true;
 }
 

@@ -40,14 +40,13 @@ struct choice {
     enum finish_reason finish; /* NONE while it runs */
     struct str stop;           /* the stop string that ended it */
     int32_t stop_id;
-    bool echo_taken, finish_taken;                         /* its echoed prompt, its FINISH event were taken */
-    int64_t first_pending_ms;                              /* when the oldest token that was not taken came */
-    int64_t last_token_us;                                 /* when the newest came; 0: none has */
-    bool preempted;                                        /* it lost its pages and no token has come since */
-    double sum_logprob;                                    /* of all tokens: best_of */
-    struct prediction prediction;                          /* compared with the answer */
-    uint64_t n_accepted_prediction, n_rejected_prediction; /* for its usage */
-    uint64_t n_drafted, n_held; /* guesses checked for its tokens, and those that were right */
+    bool echo_taken, finish_taken; /* its echoed prompt, its FINISH event were taken */
+    int64_t first_pending_ms;      /* when the oldest token that was not taken came */
+    int64_t last_token_us;         /* when the newest came; 0: none has */
+    bool preempted;                /* it lost its pages and no token has come since */
+    double sum_logprob;            /* of all tokens: best_of */
+    struct prediction prediction;  /* compared with the answer, for its usage */
+    uint64_t n_drafted, n_held;    /* guesses checked for its tokens, and those that were right */
 };
 
 void choice_init(struct choice *c, const struct gen_request *request, const struct tokenizer *tokenizer);

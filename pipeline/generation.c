@@ -171,8 +171,8 @@ struct generation *generation_start(struct pipeline *p, struct gen_request *requ
 static void add_choice(struct gen_usage *usage, const struct choice *c)
 {
     usage->completion_tokens += c->n_tokens;
-    usage->n_accepted_prediction += c->n_accepted_prediction;
-    usage->n_rejected_prediction += c->n_rejected_prediction;
+    usage->n_accepted_prediction += c->prediction.n_accepted;
+    usage->n_rejected_prediction += c->prediction.n - c->prediction.n_accepted;
     usage->n_begun += c->n_tokens > 0;
     usage->n_drafted += c->n_drafted;
     usage->n_held += c->n_held;

@@ -201,53 +201,92 @@ struct write_args {
     const struct tensor *k, *v;
 };
 
-static void rotated_key(const struct write_args *a, const struct batch_seq *seq, int i, int head, float *out)
+/* Rows [from, to) of a sequence, all of whose positions lie in one page. */
+struct run {
+    const struct batch_seq *seq;
+    int from, to;
+};
+
+static int slot_of(const struct batch_seq *seq, int i)
 {
-    size_t row = (size_t)(seq->first_row + i), k_dim = (size_t)a->group->spec.k_dim;
-    memcpy(out, a->k->f32 + row * (size_t)a->k->n_cols + (size_t)head * k_dim, k_dim * sizeof(float));
-    cpu__kv_rotate(out, (int)k_dim);
+    return (seq->start + i) % CPU_PAGE_TOKENS;
 }
 
-/* The key of row i less the first of its page. That one is taken from the batch when it is in it: another thread may
- * not have written it yet. */
-static const float *key_difference(const struct write_args *a, const struct batch_seq *seq, int i, int head,
-                                   const struct kv_head *to, float *scratch)
+static const float *vector_of(const struct tensor *x, const struct batch_seq *seq, int i, int head, int dim)
 {
-    size_t k_dim = (size_t)a->group->spec.k_dim;
-    int first = i - (seq->start + i) % CPU_PAGE_TOKENS;
-    float *key = scratch, *offset = scratch + k_dim;
-    rotated_key(a, seq, i, head, key);
-    if (first >= 0) {
-        uint16_t *halves = (uint16_t *)(void *)(scratch + 2 * k_dim);
-        rotated_key(a, seq, first, head, offset);
-        a->be->kernels->kv_store(KV_F16, offset, (int)k_dim, first == i ? to->k_offsets : halves, 1, 1, NULL);
-        dtype_to_f32(DTYPE_F16, first == i ? to->k_offsets : halves, k_dim, offset);
-    } else {
-        dtype_to_f32(DTYPE_F16, to->k_offsets, k_dim, offset);
-    }
-    for (size_t d = 0; d < k_dim; d++)
-        key[d] -= offset[d];
-    return key;
+    return x->f32 + (size_t)(seq->first_row + i) * (size_t)x->n_cols + (size_t)head * (size_t)dim;
 }
 
-static void write_position(const struct write_args *a, const struct batch_seq *seq, int i, int thread)
+static void store_key(const struct write_args *a, const struct kv_head *to, int slot, const float *key)
 {
     const struct kv_group_spec *spec = &a->group->spec;
-    const struct cpu_kernel_table *kernels = a->be->kernels;
     size_t element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS;
-    size_t row = (size_t)(seq->first_row + i);
-    int run = kv_run(spec->type), position = seq->start + i, slot = position % CPU_PAGE_TOKENS;
-    uint32_t page = seq->pages[a->group_index][position / CPU_PAGE_TOKENS];
-    const float *k = a->k->f32 + row * (size_t)a->k->n_cols;
-    const float *v = a->v->f32 + row * (size_t)a->v->n_cols;
-    for (int h = 0; h < spec->n_kv_heads; h++, k += spec->k_dim, v += spec->v_dim) {
+    int run = kv_run(spec->type);
+    a->be->kernels->kv_store(spec->type, key, spec->k_dim, to->k + (size_t)(slot * run) * element,
+                             CPU_PAGE_TOKENS * run, run, to->k_scales + slot);
+}
+
+static void store_value(const struct write_args *a, const struct kv_head *to, int slot, const float *value)
+{
+    const struct kv_group_spec *spec = &a->group->spec;
+    size_t element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS;
+    int run = kv_run(spec->type);
+    size_t row = (size_t)(slot / run) * (size_t)(spec->v_dim * run), place = (size_t)(slot % run);
+    a->be->kernels->kv_store(spec->type, value, spec->v_dim, to->v + (row + place) * element, run, 1,
+                             to->v_scales + slot);
+}
+
+static void rotated_key(const struct write_args *a, const struct batch_seq *seq, int i, int head, float *out)
+{
+    int k_dim = a->group->spec.k_dim;
+    memcpy(out, vector_of(a->k, seq, i, head, k_dim), (size_t)k_dim * sizeof(float));
+    cpu__kv_rotate(out, k_dim);
+}
+
+/* The first key of the run's page as it is stored. When it is in the batch it is taken from there: if its row is before
+ * the run, another thread may not have written it yet. scratch: [k_dim] halves. */
+static void first_key(const struct write_args *a, const struct run *r, int head, const struct kv_head *to,
+                      uint16_t *scratch, float *out)
+{
+    size_t k_dim = (size_t)a->group->spec.k_dim;
+    int first = r->from - slot_of(r->seq, r->from);
+    uint16_t *halves = first < 0 || first == r->from ? to->k_offsets : scratch;
+    if (first >= 0) {
+        rotated_key(a, r->seq, first, head, out);
+        a->be->kernels->kv_store(KV_F16, out, (int)k_dim, halves, 1, 1, NULL);
+    }
+    dtype_to_f32(DTYPE_F16, halves, k_dim, out);
+}
+
+/* KV_Q8: keys less the first of their page. scratch: [3, k_dim] */
+static void store_differences(const struct write_args *a, const struct run *r, int head, const struct kv_head *to,
+                              float *scratch)
+{
+    size_t k_dim = (size_t)a->group->spec.k_dim;
+    float *key = scratch, *first = scratch + k_dim;
+    first_key(a, r, head, to, (uint16_t *)(void *)(scratch + 2 * k_dim), first);
+    for (int i = r->from; i < r->to; i++) {
+        rotated_key(a, r->seq, i, head, key);
+        for (size_t d = 0; d < k_dim; d++)
+            key[d] -= first[d];
+        store_key(a, to, slot_of(r->seq, i), key);
+    }
+}
+
+static void write_run(const struct write_args *a, const struct run *r, int thread)
+{
+    const struct kv_group_spec *spec = &a->group->spec;
+    uint32_t page = r->seq->pages[a->group_index][(r->seq->start + r->from) / CPU_PAGE_TOKENS];
+    for (int h = 0; h < spec->n_kv_heads; h++) {
         struct kv_head to = cpu__kv_head(a->group, page, a->layer, h);
-        const float *key =
-            spec->type == KV_Q8 ? key_difference(a, seq, i, h, &to, cpu__thread_scratch(a->be, thread)) : k;
-        size_t v_row = (size_t)(slot / run) * (size_t)(spec->v_dim * run), v_place = (size_t)(slot % run);
-        kernels->kv_store(spec->type, key, spec->k_dim, to.k + (size_t)(slot * run) * element, CPU_PAGE_TOKENS * run,
-                          run, to.k_scales + slot);
-        kernels->kv_store(spec->type, v, spec->v_dim, to.v + (v_row + v_place) * element, run, 1, to.v_scales + slot);
+        if (spec->type == KV_Q8)
+            store_differences(a, r, h, &to, cpu__thread_scratch(a->be, thread));
+        for (int i = r->from; i < r->to; i++) {
+            int slot = slot_of(r->seq, i);
+            if (spec->type != KV_Q8)
+                store_key(a, &to, slot, vector_of(a->k, r->seq, i, h, spec->k_dim));
+            store_value(a, &to, slot, vector_of(a->v, r->seq, i, h, spec->v_dim));
+        }
     }
 }
 
@@ -257,10 +296,12 @@ static void write_rows(void *arg, int first, int end, int thread)
     const struct batch *batch = a->be->batch;
     for (int s = 0; s < batch->n_seqs; s++) {
         const struct batch_seq *seq = &batch->seqs[s];
-        int from = first > seq->first_row ? first - seq->first_row : 0;
         int to = end - seq->first_row < seq->n_rows ? end - seq->first_row : seq->n_rows;
-        for (int i = from; i < to; i++)
-            write_position(a, seq, i, thread);
+        for (int i = first > seq->first_row ? first - seq->first_row : 0, next; i < to; i = next) {
+            next = i + CPU_PAGE_TOKENS - slot_of(seq, i);
+            next = next < to ? next : to;
+            write_run(a, &(struct run){seq, i, next}, thread);
+        }
     }
 }
 

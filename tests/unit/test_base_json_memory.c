@@ -5,6 +5,7 @@
  * fails. For objects only the scan, which is all of the reader that is not json-c's, is run so. */
 #include "base/json.h"
 #include "base/json_scan.h"
+#include "tests/support/failing_memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,39 +15,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-#define CAN_FAIL 1
-
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t size);
-
-static long fail_at = -1, n_allocations;
-
-static bool fails_now(void)
-{
-    return n_allocations++ == fail_at;
-}
-
-void *malloc(size_t size)
-{
-    return fails_now() ? NULL : __libc_malloc(size);
-}
-
-void *calloc(size_t n, size_t size)
-{
-    return fails_now() ? NULL : __libc_calloc(n, size);
-}
-
-void *realloc(void *p, size_t size)
-{
-    return fails_now() ? NULL : __libc_realloc(p, size);
-}
-#else
-#define CAN_FAIL 0
-static long fail_at, n_allocations;
-#endif
 
 static const char *const documents[] = {
     "null",

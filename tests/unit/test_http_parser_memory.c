@@ -1,48 +1,13 @@
 /* The request parser with its n-th allocation failing, for every n: NO_MEMORY or the right request, never part of one.
  * The allocator is replaced for the whole program; with sanitizers, which bring their own, it is skipped. */
 #include "http/parser.h"
+#include "tests/support/failing_memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
-
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-#define CAN_FAIL 1
-
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t size);
-void *malloc(size_t size);
-void *calloc(size_t n, size_t size);
-void *realloc(void *p, size_t size);
-
-static long fail_at = -1, n_allocations;
-
-static bool fails_now(void)
-{
-    return n_allocations++ == fail_at;
-}
-
-void *malloc(size_t size)
-{
-    return fails_now() ? NULL : __libc_malloc(size);
-}
-
-void *calloc(size_t n, size_t size)
-{
-    return fails_now() ? NULL : __libc_calloc(n, size);
-}
-
-void *realloc(void *p, size_t size)
-{
-    return fails_now() ? NULL : __libc_realloc(p, size);
-}
-#else
-#define CAN_FAIL 0
-static long fail_at, n_allocations;
-#endif
 
 /* Long enough that every buffer grows more than once. */
 #define LONG  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef%C3%A9"
