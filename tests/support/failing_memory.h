@@ -1,5 +1,5 @@
-/* The n-th allocation of the whole program fails: fail_at is which, from 0; -1: none. n_allocations counts them. Included
- * once, by the one file of a test program; with sanitizers, which bring their own allocator, CAN_FAIL is 0. */
+/* The n-th allocation of the whole program fails: fail_at is which, from 0; -1: none. n_allocations counts them.
+ * Included once, by the one file of a test program; with sanitizers, which bring their own allocator, CAN_FAIL is 0. */
 #ifndef TANDEM_TESTS_SUPPORT_FAILING_MEMORY_H
 #define TANDEM_TESTS_SUPPORT_FAILING_MEMORY_H
 

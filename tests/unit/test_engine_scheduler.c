@@ -1,6 +1,6 @@
 /* The scheduler step by step on the toy model: what a job gets must not depend on who is beside it, on chunks, pages,
  * preemption or hits; and after every step the books must balance. */
-#include "tests/support/engine_toy.h"
+#include "tests/support/engine_bench.h"
 #include "tests/support/temp_dir.h"
 
 #include "base/clock.h"
@@ -14,8 +14,7 @@
 
 #include <cmocka.h>
 
-static struct toy_mode mode; /* of the executors that the running test makes */
-static bool with_disk;       /* and whether each has a disk tier, empty at first */
+static bool with_disk; /* and whether each has a disk tier, empty at first */
 
 struct bench {
     struct engine_config config;
@@ -45,15 +44,8 @@ static void open_disk(struct bench *b)
 
 static void bench_init(struct bench *b, const struct engine_config *config)
 {
-    struct error err = {0};
     *b = (struct bench){.config = *config};
-    toy_init_mode(&b->toy, &b->config, mode);
-    b->log = calloc(1, sizeof *b->log);
-    b->s = scheduler_create(&b->config, &b->toy.base, &err);
-    if (!b->s) {
-        fail_msg("%s", err.msg);
-    }
-    scheduler_set_sink(b->s, toy_sink, b->log);
+    b->s = bench_scheduler(&b->toy, &b->config, bench_mode, &b->log);
     if (with_disk) {
         open_disk(b);
     }
@@ -73,23 +65,12 @@ static void bench_release(struct bench *b)
 
 static void check(struct bench *b)
 {
-    struct error err = {0};
-    if (!scheduler_check(b->s, &err)) {
-        fail_msg("%s", err.msg);
-    }
-    if (b->log->wrong) {
-        fail_msg("%s", b->log->wrong);
-    }
+    bench_check(b->s, b->log);
 }
 
 static void submit(struct bench *b, const struct job *job)
 {
-    struct error err = {0};
-    struct request *r = request_create(&b->config, job, &err);
-    if (!r) {
-        fail_msg("%s", err.msg);
-    }
-    scheduler_accept(b->s, r);
+    bench_submit(b->s, &b->config, job);
 }
 
 /* One step, with a recount behind it. */
@@ -152,7 +133,7 @@ static struct random_jobs *random_jobs(uint64_t seed, uint32_t n, uint32_t max_p
         job->flags = (below(seed, i, 10, 3) == 0 ? JOB_LOGPROBS : 0) | (below(seed, i, 11, 6) == 0 ? JOB_NO_CACHE : 0) |
                      (below(seed, i, 12, 5) == 0 ? JOB_PROMPT_LOGPROBS : 0) | JOB_DIGEST |
                      (below(seed, i, 13, 3) == 0 ? JOB_IGNORE_EOS : 0) | JOB_PROGRESS;
-        if (mode.lazy && i % 4) /* logprobs and digests want the host */
+        if (bench_mode.lazy && i % 4) /* logprobs and digests want the host */
             job->flags &= ~(uint32_t)(JOB_LOGPROBS | JOB_DIGEST);
     }
     return r;
@@ -173,10 +154,10 @@ static struct toy_log *expected_of(const struct engine_config *config, const str
     alone.prefix_cache = false;
     alone.prefill_chunk = 0;
     alone.max_batch_tokens = 64;
-    struct toy_mode together_mode = mode;
+    struct toy_mode together_mode = bench_mode;
     bool together_disk = with_disk;
     with_disk = false;
-    mode.lazy = mode.kv_private = false; /* what is computed does not depend on it */
+    bench_mode.lazy = bench_mode.kv_private = false; /* what is computed does not depend on it */
     for (uint32_t i = 0; i < jobs->n; i++) {
         struct bench b;
         bench_init(&b, &alone);
@@ -187,7 +168,7 @@ static struct toy_log *expected_of(const struct engine_config *config, const str
         memset(&b.log->jobs[id], 0, sizeof b.log->jobs[id]);
         bench_release(&b);
     }
-    mode = together_mode;
+    bench_mode = together_mode;
     with_disk = together_disk;
     return all;
 }
@@ -279,7 +260,7 @@ static void batch_invariance(void **state)
         log_free(expected);
         random_jobs_free(jobs);
     }
-    assert_int_equal(n_ahead > 0, mode.lazy);
+    assert_int_equal(n_ahead > 0, bench_mode.lazy);
 }
 
 static void preemption_is_exact(void **state)
@@ -407,7 +388,7 @@ static void whole_prompt_hits(void **state)
         assert_true(toy_same(&b.log->jobs[1], &b.log->jobs[2], 1));
         assert_int_equal(b.log->jobs[2].n_cached, n == 39 ? 36 : n == 40 ? 39 : 40);
         assert_int_equal(b.toy.n_rows - rows, n - b.log->jobs[2].n_cached + 4);
-        if (!mode.kv_private) {
+        if (!bench_mode.kv_private) {
             assert_int_equal(b.toy.n_copies - copies, n == 40 ? 2 : 0); /* one page of each group */
         } else {
             assert_true(b.toy.n_copies - copies >= 9); /* all that a hit of 36 tokens sees */
@@ -853,53 +834,19 @@ static void nothing_leaks(void **state)
     random_jobs_free(jobs);
 }
 
-/* The same for executors that run ahead and those whose pages are private: setups of cmocka. */
-static int shared_eager(void **state)
-{
-    (void)state;
-    mode = (struct toy_mode){0};
-    return 0;
-}
-
-static int lazy(void **state)
-{
-    (void)state;
-    mode = (struct toy_mode){.lazy = true, .blind = true};
-    return 0;
-}
-
-static int kv_private(void **state)
-{
-    (void)state;
-    mode = (struct toy_mode){.kv_private = true, .blind = true};
-    return 0;
-}
-
-static int lazy_and_private(void **state)
-{
-    (void)state;
-    mode = (struct toy_mode){.lazy = true, .kv_private = true, .blind = true};
-    return 0;
-}
-
 static int disk(void **state)
 {
     with_disk = true;
-    return shared_eager(state);
+    return bench_eager(state);
 }
 
 static int no_disk(void **state)
 {
     with_disk = false;
-    return shared_eager(state);
+    return bench_eager(state);
 }
 
 #define ON_DISK(test) cmocka_unit_test_setup_teardown(test, disk, no_disk)
-
-#define IN_EVERY_MODE(test)                                              \
-    cmocka_unit_test_setup_teardown(test, lazy, shared_eager),           \
-        cmocka_unit_test_setup_teardown(test, kv_private, shared_eager), \
-        cmocka_unit_test_setup_teardown(test, lazy_and_private, shared_eager)
 
 int main(void)
 {
@@ -926,19 +873,19 @@ int main(void)
         cmocka_unit_test(failed_steps),
         cmocka_unit_test(pausing_stops_admission_only),
         cmocka_unit_test(nothing_leaks),
-        IN_EVERY_MODE(batch_invariance),
-        IN_EVERY_MODE(preemption_is_exact),
-        IN_EVERY_MODE(other_groups),
-        IN_EVERY_MODE(resume_is_exact),
-        IN_EVERY_MODE(whole_prompt_hits),
-        IN_EVERY_MODE(waiting_survives_a_cancel),
-        cmocka_unit_test_setup_teardown(one_choice_is_cancelled, lazy, shared_eager),
-        IN_EVERY_MODE(deadlines_pass),
-        IN_EVERY_MODE(stop_ids_and_min_tokens),
-        IN_EVERY_MODE(prompts_are_scored),
-        IN_EVERY_MODE(bad_numbers_fail_one_job),
-        IN_EVERY_MODE(failed_steps),
-        IN_EVERY_MODE(nothing_leaks),
+        IN_OTHER_MODES(batch_invariance),
+        IN_OTHER_MODES(preemption_is_exact),
+        IN_OTHER_MODES(other_groups),
+        IN_OTHER_MODES(resume_is_exact),
+        IN_OTHER_MODES(whole_prompt_hits),
+        IN_OTHER_MODES(waiting_survives_a_cancel),
+        cmocka_unit_test_setup_teardown(one_choice_is_cancelled, bench_lazy, bench_eager),
+        IN_OTHER_MODES(deadlines_pass),
+        IN_OTHER_MODES(stop_ids_and_min_tokens),
+        IN_OTHER_MODES(prompts_are_scored),
+        IN_OTHER_MODES(bad_numbers_fail_one_job),
+        IN_OTHER_MODES(failed_steps),
+        IN_OTHER_MODES(nothing_leaks),
         ON_DISK(batch_invariance),
         ON_DISK(preemption_is_exact),
         ON_DISK(other_groups),

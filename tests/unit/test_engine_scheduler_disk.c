@@ -1,7 +1,7 @@
 /* The scheduler over a disk tier: hits that outlive a restart, others that go on meanwhile, readings that end early,
  * decisions for and against reading. Answers never depend on any of it. */
 #include "engine/scheduler_internal.h"
-#include "tests/support/engine_toy.h"
+#include "tests/support/engine_bench.h"
 #include "tests/support/temp_dir.h"
 
 #include "base/clock.h"
@@ -74,11 +74,7 @@ static void open_bench(struct bench *b, const struct engine_config *config, bool
                                       .page_tokens = config->page_tokens,
                                       .n_groups = config->geometry.n_groups};
     *b = (struct bench){.config = *config};
-    toy_init(&b->toy, &b->config);
-    b->log = calloc(1, sizeof *b->log);
-    b->s = scheduler_create(&b->config, &b->toy.base, &err);
-    assert_non_null(b->s);
-    scheduler_set_sink(b->s, toy_sink, b->log);
+    b->s = bench_scheduler(&b->toy, &b->config, (struct toy_mode){0}, &b->log);
     if (disk) {
         memcpy(options.page_size, config->geometry.page_size, sizeof options.page_size);
         b->disk = kv_disk_create(&options, &err);
@@ -105,14 +101,8 @@ static const struct engine_stats *stats(struct bench *b)
 
 static bool step(struct bench *b)
 {
-    struct error err = {0};
     bool ran = scheduler_step(b->s);
-    if (!scheduler_check(b->s, &err)) {
-        fail_msg("%s", err.msg);
-    }
-    if (b->log->wrong) {
-        fail_msg("%s", b->log->wrong);
-    }
+    bench_check(b->s, b->log);
     return ran;
 }
 
@@ -152,12 +142,7 @@ static struct job job_of(uint64_t id, uint32_t n_prompt)
 
 static void submit(struct bench *b, const struct job *job)
 {
-    struct error err = {0};
-    struct request *r = request_create(&b->config, job, &err);
-    if (!r) {
-        fail_msg("%s", err.msg);
-    }
-    scheduler_accept(b->s, r);
+    bench_submit(b->s, &b->config, job);
 }
 
 static void ask(struct bench *b, uint64_t id, uint32_t n_prompt)

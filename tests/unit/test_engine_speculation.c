@@ -1,7 +1,7 @@
 /* Guessed tokens on the toy model: whatever is guessed, by whom, and whatever comes between, a job gets what it gets
  * without guesses; the books balance after every step; and guesses and prompts get rows where they pay, on machines
  * whose time is made up. */
-#include "tests/support/engine_toy.h"
+#include "tests/support/engine_bench.h"
 
 #include "base/rng.h"
 #include "engine/drafter_model.h"
@@ -14,8 +14,6 @@
 
 #include <cmocka.h>
 
-static struct toy_mode mode; /* of the executors that the running test makes */
-
 struct bench {
     struct engine_config config, draft_config;
     struct toy toy, draft_toy;
@@ -26,15 +24,8 @@ struct bench {
 
 static void bench_init(struct bench *b, const struct engine_config *config)
 {
-    struct error err = {0};
     *b = (struct bench){.config = *config};
-    toy_init_mode(&b->toy, &b->config, mode);
-    b->log = calloc(1, sizeof *b->log);
-    b->s = scheduler_create(&b->config, &b->toy.base, &err);
-    if (!b->s) {
-        fail_msg("%s", err.msg);
-    }
-    scheduler_set_sink(b->s, toy_sink, b->log);
+    b->s = bench_scheduler(&b->toy, &b->config, bench_mode, &b->log);
 }
 
 /* A draft model that samples as the toy does, with a pool of so many pages. */
@@ -43,7 +34,7 @@ static void add_draft_model(struct bench *b, size_t pool_pages)
     struct error err = {0};
     b->draft_config = b->config;
     b->draft_config.geometry.pool_size = pool_pages * 80;
-    toy_init_mode(&b->draft_toy, &b->draft_config, (struct toy_mode){.blind = mode.blind});
+    toy_init_mode(&b->draft_toy, &b->draft_config, (struct toy_mode){.blind = bench_mode.blind});
     struct model_drafter_options o = {.executor = &b->draft_toy.base,
                                       .geometry = b->draft_config.geometry,
                                       .page_tokens = b->config.page_tokens,
@@ -72,12 +63,7 @@ static void bench_release(struct bench *b)
 
 static void submit(struct bench *b, const struct job *job)
 {
-    struct error err = {0};
-    struct request *r = request_create(&b->config, job, &err);
-    if (!r) {
-        fail_msg("%s", err.msg);
-    }
-    scheduler_accept(b->s, r);
+    bench_submit(b->s, &b->config, job);
 }
 
 /* One step, with a recount behind it. */
@@ -85,11 +71,9 @@ static bool step(struct bench *b)
 {
     struct error err = {0};
     bool ran = scheduler_step(b->s);
-    if (!scheduler_check(b->s, &err) || (b->drafter && !model_drafter_check(b->drafter, &err))) {
+    bench_check(b->s, b->log);
+    if (b->drafter && !model_drafter_check(b->drafter, &err)) {
         fail_msg("%s", err.msg);
-    }
-    if (b->log->wrong) {
-        fail_msg("%s", b->log->wrong);
     }
     return ran;
 }
@@ -143,12 +127,12 @@ static void make_job(struct jobs *j, uint64_t seed, uint32_t i)
 
 static void expect(struct jobs *j, const struct engine_config *config)
 {
-    struct toy_mode together = mode;
+    struct toy_mode together = bench_mode;
     struct engine_config alone = *config;
     alone.geometry.pool_size = 400 * 80;
     alone.prefix_cache = false;
     alone.speculation = SPECULATION_OFF;
-    mode.lazy = mode.kv_private = false;
+    bench_mode.lazy = bench_mode.kv_private = false;
     j->expected = calloc(1, sizeof *j->expected);
     for (uint32_t i = 0; i < j->n; i++) {
         struct bench b;
@@ -160,7 +144,7 @@ static void expect(struct jobs *j, const struct engine_config *config)
         memset(&b.log->jobs[id], 0, sizeof b.log->jobs[id]);
         bench_release(&b);
     }
-    mode = together;
+    bench_mode = together;
 }
 
 /* Predictions of the first choice: right, wrong from somewhere on, with tokens replaced, left out and put in, or noise.
@@ -654,12 +638,12 @@ static void wishes(void **state)
             run_all(&b);
             bool on = given[request] ? given[request] == SPECULATION_ON : given[engine] == SPECULATION_ON;
             assert_int_equal(scheduler_stats(b.s)->spec_draft_tokens > 0, on);
-            assert_int_equal(scheduler_stats(b.s)->steps_ahead > 0, mode.lazy && !on);
+            assert_int_equal(scheduler_stats(b.s)->steps_ahead > 0, bench_mode.lazy && !on);
             bench_release(&b);
             free(ids);
         }
     }
-    if (mode.lazy) {
+    if (bench_mode.lazy) {
         struct engine_config config = toy_config(600);
         struct job job = plain_job(1, 10, 30);
         struct bench b;
@@ -989,38 +973,7 @@ static void crowds_count(void **state)
     assert_true(n[1] * 2 < n[0]);
 }
 
-static int shared_eager(void **state)
-{
-    (void)state;
-    mode = (struct toy_mode){0};
-    return 0;
-}
-
-static int lazy(void **state)
-{
-    (void)state;
-    mode = (struct toy_mode){.lazy = true, .blind = true};
-    return 0;
-}
-
-static int kv_private(void **state)
-{
-    (void)state;
-    mode = (struct toy_mode){.kv_private = true, .blind = true};
-    return 0;
-}
-
-static int lazy_and_private(void **state)
-{
-    (void)state;
-    mode = (struct toy_mode){.lazy = true, .kv_private = true, .blind = true};
-    return 0;
-}
-
-#define IN_EVERY_MODE(test)                                                            \
-    cmocka_unit_test(test), cmocka_unit_test_setup_teardown(test, lazy, shared_eager), \
-        cmocka_unit_test_setup_teardown(test, kv_private, shared_eager),               \
-        cmocka_unit_test_setup_teardown(test, lazy_and_private, shared_eager)
+#define IN_EVERY_MODE(test) cmocka_unit_test(test), IN_OTHER_MODES(test)
 
 int main(void)
 {
