@@ -14,8 +14,8 @@ micro-batches of 128, 512 or 2048; chosen for prefill, for decoding and for batc
               prompt's first token to the last generated one, and while decoding alone
     clients   `tandem serve` and llama-server: N streaming HTTP clients on this machine, the same prompts' length
 
-Runs alternate, Tandem's and llama.cpp's; the figures are medians. Prefix caches and speculation are off. The machine's limits are printed
-beside, and every figure is appended to bench/results/compare.csv. compare_mlx_lm.py does the same beside mlx-lm's server.
+Runs alternate, Tandem's and llama.cpp's; the figures are medians. Prefix caches and speculation are off. The machine's
+limits are printed beside, and every figure is appended to bench/results/compare.csv. compare_mlx_lm.py does the same beside mlx-lm's server.
 """
 import argparse
 import asyncio
@@ -44,7 +44,7 @@ OUT = ROOT / "bench" / "out"
 GROUPS = ["prefill", "decode", "streams", "clients"]
 LONG = 2048  # tokens of a prompt
 PREFILL, DECODE, PROMPT, NEW = [512, 4096], 128, 100, 64
-CSV_HEAD = ["date", "commit", "cpu", "model", "threads", "what", "tandem", "peer's", "peer", "kernels", "tandem min", "tandem max",
+CSV_HEAD = ["model", "threads", "what", "tandem", "peer's", "peer", "kernels", "tandem min", "tandem max",
             "peer min", "peer max", "read GB/s", "int8 G/s"]
 WORDS = ("time river stone light music garden winter letter window science answer people market morning ocean bridge "
          "paper forest number village").split()
@@ -158,18 +158,24 @@ def widest(values):
     return [f"{f(values):.4g}" for f in (min, max)] if values else ["", ""]
 
 
-def append_csv(path, rows, peer, name, threads, kernels, limits):
+def append_results(path, head, rows, cpu=None):
+    """Appends the rows to a CSV file, each behind its date, commit and processor."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    path = pathlib.Path(path)
     new = not path.exists()
     with open(path, "a", newline="") as f:
         w = csv.writer(f, lineterminator="\n")
         if new:
-            w.writerow(CSV_HEAD)
+            w.writerow(["date", "commit", "cpu", *head])
         for row in rows:
-            ours, theirs = row.figures()
-            w.writerow([datetime.date.today(), commit, cpu_name(), name, threads, row.what, f"{ours:.4g}",
-                        f"{theirs:.4g}" if theirs else "", peer, kernels, *widest(row.ours), *widest(row.theirs),
-                        *([f"{limits['read_per_s'] / 1e9:.4g}", f"{limits['int8_per_s'] / 1e9:.4g}"] if limits else ["", ""])])
+            w.writerow([datetime.date.today(), commit, cpu or cpu_name(), *row])
+
+
+def csv_row(row, peer, name, threads, kernels, limits):
+    ours, theirs = row.figures()
+    return [name, threads, row.what, f"{ours:.4g}", f"{theirs:.4g}" if theirs else "", peer, kernels, *widest(row.ours),
+            *widest(row.theirs),
+            *([f"{limits['read_per_s'] / 1e9:.4g}", f"{limits['int8_per_s'] / 1e9:.4g}"] if limits else ["", ""])]
 
 
 def report(rows, peer, path, a, kernels="", limits=None):
@@ -183,7 +189,7 @@ def report(rows, peer, path, a, kernels="", limits=None):
     for row in rows:
         print(row.line())
     sys.stdout.flush()
-    append_csv(pathlib.Path(a.results), rows, peer, name, a.threads, kernels, limits)
+    append_results(a.results, CSV_HEAD, [csv_row(row, peer, name, a.threads, kernels, limits) for row in rows])
 
 
 def arguments(description, clients):
@@ -267,11 +273,12 @@ def free_port():
 
 def compare_clients(ours, theirs, model, flags, a):
     """Both servers are up for the whole time, and idle while the other one works."""
-    mine = Server(ours.program, str(model), ours.threads, ["--backend", "cpu", "--cpu-kernels", ours.kernels, "--speculation", "off"])
+    mine = Server(ours.program, str(model), ours.threads,
+                  ["--backend", "cpu", "--cpu-kernels", ours.kernels, "--speculation", "off"])
     peer, rows = None, []
     try:
         context = (2 * (a.prompt + a.new) + 255) // 256 * 256
-        peer = llama_cpp.Server(theirs, model, flags["streams"], max(a.clients), context, free_port())
+        peer = llama_cpp.serve(theirs, model, flags["streams"], max(a.clients), context, free_port())
         for server in (mine, peer):
             asyncio.run(run_clients(server.url, 1, 16, 8, 99))
         for n in a.clients:

@@ -10,45 +10,20 @@ keeps K and V in the model's type, so does Tandem here, in f32. Results go to be
 """
 import asyncio
 import os
-import socket
-import subprocess
 import sys
-import time
-
-import httpx
 
 import compare
+from peers.server import Server
 
 PEER = ["mlx-lm==0.32.2", "mlx==0.32.4", "mlx-cpu==0.32.4"]
 START_SECONDS = 120
 
 
-class MlxLm:
+def serve(python, model, env):
     """mlx-lm's server on a free port."""
-
-    def __init__(self, python, model, env):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen([python, "-m", "mlx_lm", "server", "--model", model, "--port", str(port),
-                                         "--prompt-cache-size", "1"], env=env, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
-        until = time.monotonic() + START_SECONDS
-        while not self.answers():
-            if time.monotonic() > until or self.process.poll() is not None:
-                raise SystemExit("compare: mlx-lm's server did not start")
-            time.sleep(0.2)
-
-    def answers(self):
-        try:
-            return httpx.get(self.url + "/health").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait(30)
+    port = compare.free_port()
+    command = [python, "-m", "mlx_lm", "server", "--model", model, "--port", port, "--prompt-cache-size", "1"]
+    return Server("mlx-lm's server", command, f"http://127.0.0.1:{port}", START_SECONDS, env)
 
 
 def main():
@@ -59,7 +34,7 @@ def main():
     a = parser.parse_args()
     python = a.python or str(compare.peer_python("venv-mlx-lm", PEER))
     env = {**os.environ, "OPENBLAS_NUM_THREADS": str(a.threads), **({"LD_PRELOAD": a.blas} if a.blas else {})}
-    servers = [compare.Server(a.tandem, a.model, a.threads, ["--backend", "mlx", "--kv-type", "f32"], env), MlxLm(python, a.model, env)]
+    servers = [compare.Server(a.tandem, a.model, a.threads, ["--backend", "mlx", "--kv-type", "f32"], env), serve(python, a.model, env)]
     try:
         rows = []
         for server in servers:

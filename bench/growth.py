@@ -12,8 +12,6 @@ to multiply: memory and arithmetic run side by side, so the larger of the two co
 Plots go to docs/img/growth-MODEL.svg, figures to bench/results/growth.csv and bench/out/growth-MODEL.json.
 """
 import argparse
-import csv
-import datetime
 import json
 import pathlib
 import subprocess
@@ -50,16 +48,12 @@ def run_model(name, a):
 
 
 def append_csv(report, a):
-    path = pathlib.Path(a.results)
-    new = not path.exists()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    with open(path, "a", newline="") as f:
-        w = csv.writer(f, lineterminator="\n")
-        if new:
-            w.writerow(["date", "commit", "cpu", "kernels", "model", *FIELDS])
-        for row in report["by_streams"] + report["by_context"]:
-            figures = [row[k] if isinstance(row[k], (int, str)) or row[k] is None else f"{row[k]:.4g}" for k in FIELDS]
-            w.writerow([datetime.date.today(), commit, report["cpu"], report["kernels"], report["model"], *figures])
+    def figure(value):
+        return value if isinstance(value, (int, str)) or value is None else f"{value:.4g}"
+
+    rows = [[report["kernels"], report["model"], *(figure(row[k]) for k in FIELDS)]
+            for row in report["by_streams"] + report["by_context"]]
+    compare.append_results(a.results, ["kernels", "model", *FIELDS], rows, report["cpu"])
 
 
 # ---- where limits take over ----

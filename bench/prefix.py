@@ -17,8 +17,6 @@ For each model, in one run, medians of --repeat, cases in turns:
 Prompts are token ids but for "hit", which is text through the tokenizer as well.
 """
 import argparse
-import csv
-import datetime
 import http.client
 import json
 import os
@@ -26,7 +24,6 @@ import pathlib
 import random
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -34,7 +31,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bench"))
-from compare import Server, cpu_name, model_path  # noqa: E402
+from compare import Server, append_results, cpu_name, model_path  # noqa: E402
 
 
 class Client:
@@ -209,10 +206,10 @@ def measure(a, model):
             t = hit_case(client, 1000, n_rest, a.repeat)
             rest = t["whole"] - t["prefix"]
             row(f"hit of 1,000, rest {n_rest}: first token", t["hit"], "ms", f"cold {t['whole']:.4g} ms")
-            row(f"  the rest alone behind the prefix", rest, "ms", f"at position 0: {rest_alone(client, n_rest, a.repeat):.4g} ms")
-            row(f"  hit beyond 1.15 times that", t["hit"] - 1.15 * rest, "ms", "at most 2 ms")
-            row(f"  steps of the engine for the hit", t["steps"], "ms")
-            row(f"  hit beyond 1.15 times that", t["hit"] - 1.15 * t["steps"], "ms", "at most 2 ms")
+            row("  the rest alone behind the prefix", rest, "ms", "at position 0: {rest_alone(client, n_rest, a.repeat):.4g} ms")
+            row("  hit beyond 1.15 times that", t["hit"] - 1.15 * rest, "ms", "at most 2 ms")
+            row("  steps of the engine for the hit", t["steps"], "ms")
+            row("  hit beyond 1.15 times that", t["hit"] - 1.15 * t["steps"], "ms", "at most 2 ms")
         t = at_once(server.url, 16, 1000, 24)
         own = 16 * (1000 - 992 + 24)
         row("16 at once, 1,000 shared + 24: rows prefilled", t["prefill"], "", f"once: {992 + own}, each: {16 * 1024}")
@@ -243,15 +240,8 @@ def main():
     a = parser.parse_args()
     print(f"{a.threads} threads, medians of {a.repeat}, {cpu_name()}\n\n| model | what | | |\n| --- | --- | --- | --- |")
     rows = [row for model in a.models for row in measure(a, model)]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    out = ROOT / "bench" / "results" / "prefix.csv"
-    new = not out.exists()
-    with open(out, "a", newline="") as f:
-        w = csv.writer(f)
-        if new:
-            w.writerow(["date", "commit", "cpu", "threads", "model", "what", "value", "unit", "beside it"])
-        for model, what, value, unit, target in rows:
-            w.writerow([datetime.date.today(), commit, cpu_name(), a.threads, model, what.strip(), f"{value:.4g}", unit, target])
+    append_results(ROOT / "bench" / "results" / "prefix.csv", ["threads", "model", "what", "value", "unit", "beside it"],
+                   [[a.threads, model, what.strip(), f"{value:.4g}", unit, target] for model, what, value, unit, target in rows])
 
 
 if __name__ == "__main__":

@@ -14,12 +14,9 @@ compared: they have to be equal. Results go to bench/results/speculation.csv.
 """
 import argparse
 import asyncio
-import csv
-import datetime
 import json
 import pathlib
 import statistics
-import subprocess
 import time
 
 import httpx
@@ -27,6 +24,7 @@ import httpx
 import compare
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+CSV_HEAD = ["model", "threads", "temperature", "what", "off", "auto", "ratio", "guesses per run", "right"]
 SOURCE = ROOT / "bench" / "compare.py"  # the file that is to be repeated
 SUBJECTS = ["a lighthouse keeper", "a winter in the mountains", "two sisters and a boat", "an old clockmaker",
             "the last train", "a garden behind the school", "a letter that came too late", "the island of goats",
@@ -114,6 +112,15 @@ def measure(url, bodies, repeat):
             held / repeat)
 
 
+def compare_one(a, model, temperature, name, figures):
+    """Prints a line of the table and appends it to the results, one by one: a whole run takes long."""
+    off, auto, ratio, drafted, held = figures
+    print(f"| {model} | {temperature:g} | {name} | {off:.1f} | {auto:.1f} | {ratio:.2f} | {drafted:.0f} | {held:.0f} |", flush=True)
+    compare.append_results(ROOT / "bench" / "results" / "speculation.csv", CSV_HEAD,
+                           [[model, a.threads, temperature, name, f"{off:.4g}", f"{auto:.4g}", f"{ratio:.3g}",
+                             f"{drafted:.0f}", f"{held:.0f}"]])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tandem", default=str(ROOT / "build" / "tandem"))
@@ -126,30 +133,15 @@ def main():
     parser.add_argument("--new-prose", type=int, default=200)
     parser.add_argument("--only", nargs="*", help="workloads by name")
     a = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    out = ROOT / "bench" / "results" / "speculation.csv"
-    new = not out.exists()
-    with open(out, "a", newline="") as f:
-        w = csv.writer(f)
-        if new:
-            w.writerow(["date", "commit", "cpu", "model", "threads", "temperature", "what", "off", "auto", "ratio",
-                        "guesses per run", "right"])
-        print("| model | T | | off, tokens/s | auto, tokens/s | ratio | guesses | right |\n|" + " --- |" * 8)
-        for model in a.model:
-            path = compare.model_path(model, a.tandem)
-            server = compare.Server(a.tandem, path, a.threads, ["--max-context", "8192", "--kv-memory", "1G"])
-            for temperature in a.temperature:
-                for name, bodies in workloads(a, temperature):
-                    if a.only and name not in a.only:
-                        continue
-                    off, auto, ratio, drafted, held = measure(server.url, bodies, a.repeat)
-                    print(f"| {pathlib.Path(path).name} | {temperature:g} | {name} | {off:.1f} | {auto:.1f} | {ratio:.2f} "
-                          f"| {drafted:.0f} | {held:.0f} |", flush=True)
-                    w.writerow([datetime.date.today(), commit, compare.cpu_name(), pathlib.Path(path).name, a.threads,
-                                temperature, name, f"{off:.4g}", f"{auto:.4g}", f"{ratio:.3g}", f"{drafted:.0f}",
-                                f"{held:.0f}"])
-                    f.flush()
-            server.stop()
+    print("| model | T | | off, tokens/s | auto, tokens/s | ratio | guesses | right |\n|" + " --- |" * 8)
+    for model in a.model:
+        path = compare.model_path(model, a.tandem)
+        server = compare.Server(a.tandem, path, a.threads, ["--max-context", "8192", "--kv-memory", "1G"])
+        for temperature in a.temperature:
+            for name, bodies in workloads(a, temperature):
+                if not a.only or name in a.only:
+                    compare_one(a, pathlib.Path(path).name, temperature, name, measure(server.url, bodies, a.repeat))
+        server.stop()
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 
-import httpx
+from peers.server import Server
 
 PACKAGE = "llama-cpp-python==0.3.36"
 TARGETS = ["llama-bench", "llama-batched-bench", "llama-quantize", "llama-server"]
@@ -106,27 +105,8 @@ def best_flags(threads, measure):
     return max(tried, key=measure)
 
 
-class Server:
+def serve(tools, model, flags, slots, context, port):
     """llama-server on the given port, ready."""
-
-    def __init__(self, tools, model, flags, slots, context, port):
-        self.url = f"http://127.0.0.1:{port}"
-        command = [tools.folder / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", port, "-t", flags["threads"], "-fa",
-                   flags["flash"], "-ub", flags["ubatch"], "-b", 2048, "-np", slots, "-c", slots * context]
-        self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + START_SECONDS
-        while not self.answers():
-            if time.monotonic() > until or self.process.poll() is not None:
-                self.process.kill()
-                raise SystemExit("compare: llama-server did not start")
-            time.sleep(0.2)
-
-    def answers(self):
-        try:
-            return httpx.get(self.url + "/health").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(30)
+    command = [tools.folder / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", port, "-t", flags["threads"], "-fa",
+               flags["flash"], "-ub", flags["ubatch"], "-b", 2048, "-np", slots, "-c", slots * context]
+    return Server("llama-server", command, f"http://127.0.0.1:{port}", START_SECONDS)
