@@ -18,8 +18,7 @@ int command_engine(const struct options *o)
     }
     struct backend_words words = options_backend(o);
     if (!backend_options_parse(&words, &e->backend, &err) || !kv_type_parse(o->kv_type, &e->kv_type, &err) ||
-        !speculation_parse(str_of(o->speculation), &e->speculation, &err) ||
-        !options_kv_disk(o, &e->kv_disk_size, &err)) {
+        !options_speculation(o, &e->speculation, &err) || !options_kv_disk(o, &e->kv_disk_size, &err)) {
         return command_fail(&err);
     }
     e->model_path = o->model;

@@ -44,10 +44,10 @@ static int usage(FILE *out, int status)
     fprintf(out, "Tandem %s: a local inference server.\n\n", tandem_version());
     for (size_t i = 0; i < N_COMMANDS; i++) {
         if (commands[i].usage) {
-            fprintf(out, "  tandem %-32s %s\n", commands[i].usage, commands[i].help);
+            fprintf(out, "  tandem %-46s %s\n", commands[i].usage, commands[i].help);
         }
     }
-    fprintf(out, "  tandem %-32s %s\n  tandem %-32s %s\n", "version", "version, processor, kernels", "COMMAND --help",
+    fprintf(out, "  tandem %-46s %s\n  tandem %-46s %s\n", "version", "version, processor, kernels", "COMMAND --help",
             "options of a command");
     return status;
 }

@@ -540,6 +540,13 @@ bool options_kv_disk(const struct options *o, uint64_t *size, struct error *err)
            error_set(err, ERR_INVALID, "--kv-disk-gb is the limit of a folder: give --kv-disk-dir too.");
 }
 
+bool options_speculation(const struct options *o, enum speculation *when, struct error *err)
+{
+    return speculation_parse(str_of(o->speculation), when, err) &&
+           (o->draft_kv_memory == 0 || o->draft_model ||
+            error_set(err, ERR_INVALID, "--draft-kv-memory is that of a draft model: give --draft-model too."));
+}
+
 void options_help(enum command command, struct buf *out)
 {
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {

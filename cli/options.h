@@ -103,6 +103,9 @@ struct backend_words options_backend(const struct options *o); /* views of its s
 /* The bytes of --kv-disk-gb. INVALID: it is given and the folder is not. */
 NODISCARD bool options_kv_disk(const struct options *o, uint64_t *size, struct error *err);
 
+/* What --speculation says. INVALID: it says something else, or --draft-kv-memory is given without a draft model. */
+NODISCARD bool options_speculation(const struct options *o, enum speculation *when, struct error *err);
+
 void options_help(enum command command, struct buf *out); /* its options, for --help */
 void options_docs(struct buf *out);                       /* docs/OPTIONS.md */
 

@@ -245,7 +245,7 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     struct backend_words words = options_backend(o);
     char draft_path[MODEL_PATH_MAX];
     if (!backend_options_parse(&words, &e.backend, err) || !kv_type_parse(o->kv_type, &e.kv_type, err) ||
-        !speculation_parse(str_of(o->speculation), &e.speculation, err) || !options_kv_disk(o, &e.kv_disk_size, err) ||
+        !options_speculation(o, &e.speculation, err) || !options_kv_disk(o, &e.kv_disk_size, err) ||
         (o->draft_model && !model_path_resolve(o->draft_model, draft_path, err))) {
         return false;
     }

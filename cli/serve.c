@@ -222,7 +222,7 @@ int command_serve(const struct options *o)
         return command_fail(&err);
     }
     enum speculation checked;
-    if (!model_path_resolve(o->model, path, &err) || !speculation_parse(str_of(o->speculation), &checked, &err) ||
+    if (!model_path_resolve(o->model, path, &err) || !options_speculation(o, &checked, &err) ||
         (o->draft_model && !model_path_resolve(o->draft_model, s.draft_path, &err)) ||
         (o->warm_prompts && !warm_file_read(o->warm_prompts, &s.warm, &err)) ||
         !(s.loop = loop_create(SERVE_WORKERS, &err))) {

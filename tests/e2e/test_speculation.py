@@ -4,7 +4,7 @@ temperature, alone and in a crowd, preempted or not, before and after a crash. A
 import pytest
 
 from ask import chat, text
-from harness import Server, chunks, make_model, tiny_config
+from harness import Server, chunks, failing_server, make_model, tiny_config
 from invariance import OPTIONS, ask, ask_alone, ask_together, assert_equal_answers, forget, salad
 
 exact = pytest.mark.cpu_only("other backends promise no bytes")
@@ -218,9 +218,13 @@ def test_what_goes_beside_a_prediction(smollm):
                 == body.get("n", 1) * len(smollm.tokens(CODE)))
 
 
+def test_memory_for_no_draft_model_is_refused(tiny_path):
+    with failing_server(tiny_path, "--draft-kv-memory", "1G") as (status, output):
+        assert status and "give --draft-model too" in output
+
+
 def test_another_tokenizer_is_refused(smollm_path, tmp_path):
     """A draft model whose tokens are others."""
-    from harness import failing_server
     draft = make_model({**tiny_config(n_vocab=300)}, tmp_path / "bytes.gguf")
     with failing_server(smollm_path, "--draft-model", draft) as (status, output):
         assert status != 0
