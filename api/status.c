@@ -7,18 +7,6 @@
 
 #define STATUS_MAX MIB(16)
 
-static void put_uint(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_key(w, key);
-    json_put_uint(w, value);
-}
-
-static void put_double(struct json_writer *w, const char *key, double value)
-{
-    json_key(w, key);
-    json_put_double(w, value);
-}
-
 /* ---- requests ---- */
 
 static void put_times(struct json_writer *w, const struct gen_status *s)
@@ -34,15 +22,15 @@ static void put_times(struct json_writer *w, const struct gen_status *s)
 
 static void put_progress(struct json_writer *w, const struct gen_status *s)
 {
-    put_uint(w, "prompt_tokens", s->usage.prompt_tokens);
-    put_uint(w, "cached_tokens", s->usage.cached_tokens);
-    put_uint(w, "prefilled_tokens", s->n_prefilled);
-    put_double(w, "prefilled", (double)s->n_prefilled / (double)s->usage.prompt_tokens);
-    put_double(w, "prompt_tokens_per_second", s->prompt_rate);
-    put_uint(w, "generated_tokens", s->usage.completion_tokens);
-    put_uint(w, "generated_tokens_limit", s->max_tokens);
-    put_double(w, "generated_tokens_per_second", s->token_rate);
-    put_uint(w, "preemptions", s->n_preemptions);
+    json_member_uint(w, "prompt_tokens", s->usage.prompt_tokens);
+    json_member_uint(w, "cached_tokens", s->usage.cached_tokens);
+    json_member_uint(w, "prefilled_tokens", s->n_prefilled);
+    json_member_double(w, "prefilled", (double)s->n_prefilled / (double)s->usage.prompt_tokens);
+    json_member_double(w, "prompt_tokens_per_second", s->prompt_rate);
+    json_member_uint(w, "generated_tokens", s->usage.completion_tokens);
+    json_member_uint(w, "generated_tokens_limit", s->max_tokens);
+    json_member_double(w, "generated_tokens_per_second", s->token_rate);
+    json_member_uint(w, "preemptions", s->n_preemptions);
 }
 
 static bool put_request(void *arg, struct generation *g)
@@ -52,19 +40,15 @@ static bool put_request(void *arg, struct generation *g)
     struct gen_status s;
     generation_status(g, clock_ns() / 1000, &s);
     json_begin_object(w);
-    json_key(w, "id");
-    json_put_cstr(w, r->id);
+    json_member_cstr(w, "id", r->id);
     json_key(w, "model");
     json_put_str(w, r->model);
-    json_key(w, "phase");
-    json_put_cstr(w, gen_phase_name(s.phase));
-    json_key(w, "stream");
-    json_put_bool(w, r->stream);
-    put_uint(w, "prompts", r->n_jobs);
-    put_uint(w, "n", r->n);
-    put_uint(w, "max_tokens", r->jobs[0].max_tokens);
-    json_key(w, "priority");
-    json_put_int(w, r->priority);
+    json_member_cstr(w, "phase", gen_phase_name(s.phase));
+    json_member_bool(w, "stream", r->stream);
+    json_member_uint(w, "prompts", r->n_jobs);
+    json_member_uint(w, "n", r->n);
+    json_member_uint(w, "max_tokens", r->jobs[0].max_tokens);
+    json_member_int(w, "priority", r->priority);
     put_progress(w, &s);
     put_times(w, &s);
     json_end_object(w);
@@ -79,26 +63,22 @@ static void put_engine(struct json_writer *w, struct served_model *m)
     const struct engine_stats *s = served_model_stats(m);
     json_key(w, "engine");
     json_begin_object(w);
-    json_key(w, "pid");
-    json_put_int(w, served_model_pid(m));
-    json_key(w, "restarts");
-    json_put_int(w, served_model_restarts(m));
+    json_member_int(w, "pid", served_model_pid(m));
+    json_member_int(w, "restarts", served_model_restarts(m));
     if (info) {
-        json_key(w, "backend");
-        json_put_cstr(w, info->backend);
-        json_key(w, "fingerprint");
-        json_put_cstr(w, info->fingerprint);
-        put_uint(w, "context", info->n_context);
-        put_uint(w, "max_sequences", info->max_sequences);
-        put_uint(w, "max_batch_tokens", info->max_batch_tokens);
-        put_uint(w, "page_tokens", info->page_tokens);
-        put_uint(w, "parameters", info->n_params);
-        put_uint(w, "load_ms", info->load_ms);
+        json_member_cstr(w, "backend", info->backend);
+        json_member_cstr(w, "fingerprint", info->fingerprint);
+        json_member_uint(w, "context", info->n_context);
+        json_member_uint(w, "max_sequences", info->max_sequences);
+        json_member_uint(w, "max_batch_tokens", info->max_batch_tokens);
+        json_member_uint(w, "page_tokens", info->page_tokens);
+        json_member_uint(w, "parameters", info->n_params);
+        json_member_uint(w, "load_ms", info->load_ms);
     }
     api__put_ms(w, "stats_age_ms", served_model_stats_age_ms(m) * 1000);
     json_key(w, "stats");
     json_begin_object(w);
-#define X(name, help) put_uint(w, #name, s->name);
+#define X(name, help) json_member_uint(w, #name, s->name);
     ENGINE_STATS_TABLE(X)
 #undef X
     json_end_object(w);
@@ -110,20 +90,20 @@ static void put_memory(struct json_writer *w, const struct engine_stats *s)
     uint64_t in_use = s->pages_referenced + s->pages_cached;
     json_key(w, "memory");
     json_begin_object(w);
-    put_uint(w, "weights", s->weights_size);
-    put_uint(w, "kv_pool", s->kv_size);
-    put_uint(w, "kv_referenced", metrics_page_bytes(s, s->pages_referenced));
-    put_uint(w, "kv_cached", metrics_page_bytes(s, s->pages_cached));
-    put_uint(w, "scratch", s->scratch_size);
-    put_uint(w, "engine_resident", s->resident_size);
+    json_member_uint(w, "weights", s->weights_size);
+    json_member_uint(w, "kv_pool", s->kv_size);
+    json_member_uint(w, "kv_referenced", metrics_page_bytes(s, s->pages_referenced));
+    json_member_uint(w, "kv_cached", metrics_page_bytes(s, s->pages_cached));
+    json_member_uint(w, "scratch", s->scratch_size);
+    json_member_uint(w, "engine_resident", s->resident_size);
     json_end_object(w);
     json_key(w, "pages");
     json_begin_object(w);
-    put_uint(w, "total", s->pages_total);
-    put_uint(w, "referenced", s->pages_referenced);
-    put_uint(w, "cached", s->pages_cached);
-    put_uint(w, "free", s->pages_total > in_use ? s->pages_total - in_use : 0);
-    put_uint(w, "evicted", s->pages_evicted);
+    json_member_uint(w, "total", s->pages_total);
+    json_member_uint(w, "referenced", s->pages_referenced);
+    json_member_uint(w, "cached", s->pages_cached);
+    json_member_uint(w, "free", s->pages_total > in_use ? s->pages_total - in_use : 0);
+    json_member_uint(w, "evicted", s->pages_evicted);
     json_end_object(w);
 }
 
@@ -131,8 +111,8 @@ static void put_prefix_cache(struct json_writer *w, const struct engine_stats *s
 {
     json_key(w, "prefix_cache");
     json_begin_object(w);
-    put_uint(w, "queried_tokens", s->queried_tokens);
-    put_uint(w, "saved_tokens", s->cached_tokens);
+    json_member_uint(w, "queried_tokens", s->queried_tokens);
+    json_member_uint(w, "saved_tokens", s->cached_tokens);
     json_key(w, "hit_rate");
     if (s->queried_tokens) {
         json_put_double(w, (double)s->cached_tokens / (double)s->queried_tokens);
@@ -155,7 +135,7 @@ static void put_steps(struct json_writer *w, const struct engine_stats *s)
     for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) {
         json_key(w, phases[i].phase);
         json_begin_object(w);
-        put_uint(w, "count", phases[i].n);
+        json_member_uint(w, "count", phases[i].n);
         api__put_ms(w, "total_ms", (int64_t)(phases[i].ns / 1000));
         api__put_ms(w, "mean_ms", phases[i].n ? (int64_t)(phases[i].ns / phases[i].n / 1000) : -1);
         json_end_object(w);
@@ -172,14 +152,13 @@ static void put_warm(struct json_writer *w, const struct warmer *warmer)
     }
     struct warmer_status s = warmer_status(warmer);
     json_begin_object(w);
-    put_uint(w, "prompts", s.n);
-    put_uint(w, "cached", s.n_done);
-    put_uint(w, "left_out", s.n_left_out);
-    put_uint(w, "tokens", s.n_tokens);
-    put_uint(w, "computed_tokens", s.n_computed);
-    put_uint(w, "rounds", s.n_rounds);
-    json_key(w, "running");
-    json_put_bool(w, s.running);
+    json_member_uint(w, "prompts", s.n);
+    json_member_uint(w, "cached", s.n_done);
+    json_member_uint(w, "left_out", s.n_left_out);
+    json_member_uint(w, "tokens", s.n_tokens);
+    json_member_uint(w, "computed_tokens", s.n_computed);
+    json_member_uint(w, "rounds", s.n_rounds);
+    json_member_bool(w, "running", s.running);
     json_end_object(w);
 }
 
@@ -190,7 +169,7 @@ static void put_quantiles(struct json_writer *w, const char *key, struct quantil
     api__put_ms(w, "p50_ms", q.p50);
     api__put_ms(w, "p95_ms", q.p95);
     api__put_ms(w, "p99_ms", q.p99);
-    put_uint(w, "count", q.n);
+    json_member_uint(w, "count", q.n);
     json_end_object(w);
 }
 
@@ -215,15 +194,11 @@ static void put_served_model(struct app *a, struct json_writer *w, struct served
     struct engine_stats totals;
     metrics_engine_totals(metrics, served_model_metrics(m), &totals);
     json_begin_object(w);
-    json_key(w, "model");
-    json_put_cstr(w, served_model_name(m));
-    json_key(w, "architecture");
-    json_put_cstr(w, served_model_config(m)->arch);
-    json_key(w, "state");
-    json_put_cstr(w, model_state_name(served_model_state(m)));
-    put_double(w, "load_fraction", (double)served_model_load_fraction(m));
-    json_key(w, "failure");
-    json_put_cstr(w, served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
+    json_member_cstr(w, "model", served_model_name(m));
+    json_member_cstr(w, "architecture", served_model_config(m)->arch);
+    json_member_cstr(w, "state", model_state_name(served_model_state(m)));
+    json_member_double(w, "load_fraction", (double)served_model_load_fraction(m));
+    json_member_cstr(w, "failure", served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
     put_engine(w, m);
     put_memory(w, &totals);
     put_prefix_cache(w, &totals);
@@ -248,25 +223,20 @@ void api__status(struct app *a, struct http_exchange *x, struct str rest)
     buf_init(&out, STATUS_MAX);
     struct json_writer w = json_writer(&out);
     json_begin_object(&w);
-    json_key(&w, "version");
-    json_put_cstr(&w, a->options.version);
-    json_key(&w, "ready");
-    json_put_bool(&w, gateway_ready(a->gateway, &why));
-    json_key(&w, "uptime_ms");
-    json_put_int(&w, gateway_uptime_ms(a->gateway));
-    json_key(&w, "connections");
-    json_put_int(&w, http_server_connections(a->server));
+    json_member_cstr(&w, "version", a->options.version);
+    json_member_bool(&w, "ready", gateway_ready(a->gateway, &why));
+    json_member_int(&w, "uptime_ms", gateway_uptime_ms(a->gateway));
+    json_member_int(&w, "connections", http_server_connections(a->server));
     json_key(&w, "preparing"); /* requests whose text a worker reads, or that wait for one */
     json_put_int(&w, loop_work_queued(a->loop));
     json_key(&w, "memory");
     json_begin_object(&w);
-    put_uint(&w, "system_total", memory.total);
-    put_uint(&w, "system_available", memory.available);
-    put_uint(&w, "gateway_resident", sys_memory_resident());
+    json_member_uint(&w, "system_total", memory.total);
+    json_member_uint(&w, "system_available", memory.available);
+    json_member_uint(&w, "gateway_resident", sys_memory_resident());
     json_end_object(&w);
     api__put_ms(&w, "gateway_cpu_ms", clock_cpu_ns() / 1000);
-    json_key(&w, "gateway_descriptors");
-    json_put_int(&w, sys_open_descriptors());
+    json_member_int(&w, "gateway_descriptors", sys_open_descriptors());
     json_key(&w, "models");
     json_begin_array(&w);
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Makes room for at least `need` items: capacity doubles, up to max. Past max: TOO_LARGE naming `what`; NO_MEMORY when
  * memory fails. Items stay where they are on failure. */
@@ -22,6 +23,11 @@ NODISCARD bool array__reserve(void **items, size_t *cap, size_t need, size_t max
 /* Checked arithmetic: false on overflow, *out untouched. */
 NODISCARD bool size_mul(size_t a, size_t b, size_t *out);
 NODISCARD bool size_add(size_t a, size_t b, size_t *out);
+
+static inline uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 

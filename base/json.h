@@ -76,6 +76,13 @@ void json_put_null(struct json_writer *w);
 void json_put_json(struct json_writer *w, const struct json *v);
 void json_put_raw(struct json_writer *w, struct str json); /* already JSON */
 
+/* A key and its value. */
+void json_member_cstr(struct json_writer *w, const char *key, const char *s);
+void json_member_int(struct json_writer *w, const char *key, int64_t v);
+void json_member_uint(struct json_writer *w, const char *key, uint64_t v);
+void json_member_double(struct json_writer *w, const char *key, double v);
+void json_member_bool(struct json_writer *w, const char *key, bool v);
+
 /* The quoted string alone, for hand-made fragments. */
 void json_quote(struct buf *out, struct str s);
 

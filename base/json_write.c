@@ -223,3 +223,33 @@ void json_print(struct buf *out, const struct json *v)
     struct json_writer w = json_writer(out);
     json_put_json(&w, v);
 }
+
+void json_member_cstr(struct json_writer *w, const char *key, const char *s)
+{
+    json_key(w, key);
+    json_put_cstr(w, s);
+}
+
+void json_member_int(struct json_writer *w, const char *key, int64_t v)
+{
+    json_key(w, key);
+    json_put_int(w, v);
+}
+
+void json_member_uint(struct json_writer *w, const char *key, uint64_t v)
+{
+    json_key(w, key);
+    json_put_uint(w, v);
+}
+
+void json_member_double(struct json_writer *w, const char *key, double v)
+{
+    json_key(w, key);
+    json_put_double(w, v);
+}
+
+void json_member_bool(struct json_writer *w, const char *key, bool v)
+{
+    json_key(w, key);
+    json_put_bool(w, v);
+}

@@ -7,39 +7,21 @@
 
 #define NS_PER_MS 1e6
 
-static void put_number(struct json_writer *w, const char *key, double v)
-{
-    json_key(w, key);
-    json_put_double(w, v); /* null for NAN */
-}
-
-static void put_text(struct json_writer *w, const char *key, const char *text)
-{
-    json_key(w, key);
-    json_put_cstr(w, text);
-}
-
-static void put_count(struct json_writer *w, const char *key, uint64_t n)
-{
-    json_key(w, key);
-    json_put_uint(w, n);
-}
-
 /* {"requests_per_s": 1.2, ..., "ttft_ms": {"mean": ...}, ...} */
 static void put_figures(struct json_writer *w, const struct loadgen_figures *f)
 {
     char name[64];
     json_begin_object(w);
     for (int i = 0; i < LOADGEN_N_SCALARS; i++) {
-        put_number(w, loadgen_figure_name(i, name, sizeof name), loadgen_figure(f, i));
+        json_member_double(w, loadgen_figure_name(i, name, sizeof name), loadgen_figure(f, i));
     }
     for (int i = 0; i < LOADGEN_N_LATENCIES; i++) {
         snprintf(name, sizeof name, "%s_ms", loadgen_latency_name((enum loadgen_latency)i));
         json_key(w, name);
         json_begin_object(w);
         for (int part = 0; part < LOADGEN_N_PARTS; part++) {
-            put_number(w, loadgen_part_name((enum loadgen_part)part),
-                       loadgen_latency_part(f, (enum loadgen_latency)i, (enum loadgen_part)part));
+            json_member_double(w, loadgen_part_name((enum loadgen_part)part),
+                               loadgen_latency_part(f, (enum loadgen_latency)i, (enum loadgen_part)part));
         }
         json_end_object(w);
     }
@@ -53,10 +35,10 @@ static void put_failures(struct json_writer *w, const struct loadgen_run *run)
     for (int i = 0; i < run->n_failures; i++) {
         const struct loadgen_failure *f = &run->failures[i];
         json_begin_object(w);
-        put_text(w, "kind", loadgen_outcome_name(f->outcome));
-        put_count(w, "status", (uint64_t)f->status);
-        put_text(w, "message", f->message);
-        put_count(w, "requests", f->n);
+        json_member_cstr(w, "kind", loadgen_outcome_name(f->outcome));
+        json_member_uint(w, "status", (uint64_t)f->status);
+        json_member_cstr(w, "message", f->message);
+        json_member_uint(w, "requests", f->n);
         json_end_object(w);
     }
     json_end_array(w);
@@ -64,9 +46,9 @@ static void put_failures(struct json_writer *w, const struct loadgen_run *run)
     json_begin_array(w);
     for (int i = 0; i < run->n_examples; i++) {
         json_begin_object(w);
-        put_count(w, "line", run->examples[i].line);
-        put_text(w, "complaint", run->examples[i].complaint);
-        put_text(w, "text", run->examples[i].text);
+        json_member_uint(w, "line", run->examples[i].line);
+        json_member_cstr(w, "complaint", run->examples[i].complaint);
+        json_member_cstr(w, "text", run->examples[i].text);
         json_end_object(w);
     }
     json_end_array(w);
@@ -76,19 +58,18 @@ static void put_sample(struct json_writer *w, const struct loadgen_run *run, con
 {
     static const char *const verdicts[] = {[LOADGEN_PASSED] = "passed", [LOADGEN_FAILED] = "failed"};
     json_begin_object(w);
-    put_count(w, "index", s->index);
-    put_text(w, "outcome", loadgen_outcome_name(s->outcome));
-    put_count(w, "status", (uint64_t)s->status);
-    put_text(w, "check", s->verdict == LOADGEN_NO_CHECK ? NULL : verdicts[s->verdict]);
-    put_number(w, "sent_ms", (double)s->sent_ns / NS_PER_MS);
-    put_number(w, "ttft_ms", loadgen_sample_latency(run, s, LOADGEN_LATENCY_ttft));
-    put_number(w, "tpot_ms", loadgen_sample_latency(run, s, LOADGEN_LATENCY_tpot));
-    put_number(w, "e2e_ms", loadgen_sample_latency(run, s, LOADGEN_LATENCY_e2e));
-    put_count(w, "prompt_tokens", s->prompt_tokens);
-    put_count(w, "completion_tokens", s->completion_tokens);
-    put_count(w, "cached_tokens", s->cached_tokens);
-    json_key(w, "usage");
-    json_put_bool(w, s->has_usage);
+    json_member_uint(w, "index", s->index);
+    json_member_cstr(w, "outcome", loadgen_outcome_name(s->outcome));
+    json_member_uint(w, "status", (uint64_t)s->status);
+    json_member_cstr(w, "check", s->verdict == LOADGEN_NO_CHECK ? NULL : verdicts[s->verdict]);
+    json_member_double(w, "sent_ms", (double)s->sent_ns / NS_PER_MS);
+    json_member_double(w, "ttft_ms", loadgen_sample_latency(run, s, LOADGEN_LATENCY_ttft));
+    json_member_double(w, "tpot_ms", loadgen_sample_latency(run, s, LOADGEN_LATENCY_tpot));
+    json_member_double(w, "e2e_ms", loadgen_sample_latency(run, s, LOADGEN_LATENCY_e2e));
+    json_member_uint(w, "prompt_tokens", s->prompt_tokens);
+    json_member_uint(w, "completion_tokens", s->completion_tokens);
+    json_member_uint(w, "cached_tokens", s->cached_tokens);
+    json_member_bool(w, "usage", s->has_usage);
     json_key(w, "itl_ms");
     json_begin_array(w);
     for (size_t i = 0; i < s->n_gaps; i++) {
@@ -105,10 +86,8 @@ static void put_run(struct json_writer *w, const struct loadgen_measured *m, boo
     json_key(w, "figures");
     put_figures(w, &m->figures);
     put_failures(w, run);
-    json_key(w, "interrupted");
-    json_put_bool(w, run->interrupted);
-    json_key(w, "ended_early");
-    json_put_bool(w, run->gave_up);
+    json_member_bool(w, "interrupted", run->interrupted);
+    json_member_bool(w, "ended_early", run->gave_up);
     if (details) {
         json_key(w, "requests");
         json_begin_array(w);
@@ -125,7 +104,7 @@ static void put_measured(struct json_writer *w, const struct loadgen_result *r, 
     struct loadgen_figures first, summary, ratio;
     int n = loadgen_result_summary(r, point, target, &summary);
     json_begin_object(w);
-    put_text(w, "target", r->targets[target].label);
+    json_member_cstr(w, "target", r->targets[target].label);
     json_key(w, "summary");
     put_figures(w, &summary);
     if (target > 0 && n > 0 && loadgen_result_summary(r, point, 0, &first) > 0) {
@@ -152,11 +131,11 @@ static void put_targets(struct json_writer *w, const struct loadgen_result *r)
     for (int i = 0; i < r->n_targets; i++) {
         const struct loadgen_target *t = &r->targets[i];
         json_begin_object(w);
-        put_text(w, "label", t->label);
-        put_text(w, "url", t->url);
-        put_text(w, "model", t->model);
-        put_text(w, "server", t->server);
-        put_text(w, "system_fingerprint", t->fingerprint);
+        json_member_cstr(w, "label", t->label);
+        json_member_cstr(w, "url", t->url);
+        json_member_cstr(w, "model", t->model);
+        json_member_cstr(w, "server", t->server);
+        json_member_cstr(w, "system_fingerprint", t->fingerprint);
         json_end_object(w);
     }
     json_end_array(w);
@@ -165,25 +144,23 @@ static void put_targets(struct json_writer *w, const struct loadgen_result *r)
 static void put_facts(struct json_writer *w, const struct loadgen_result *r)
 {
     const struct loadgen_facts *f = &r->facts;
-    put_text(w, "tandem", f->version);
-    put_count(w, "started", (uint64_t)f->started_s);
-    put_text(w, "client_processor", f->processor);
-    put_count(w, "client_processors", (uint64_t)f->n_processors);
-    put_text(w, "api", loadgen_api_name(f->api));
-    json_key(w, "stream");
-    json_put_bool(w, f->stream);
-    put_text(w, "workload", f->workload);
-    put_count(w, "seed", f->seed);
-    put_count(w, "warmup", (uint64_t)f->n_warmup);
-    put_count(w, "repeat", (uint64_t)r->n_repeats);
-    json_key(w, "interrupted");
-    json_put_bool(w, r->interrupted);
+    json_member_cstr(w, "tandem", f->version);
+    json_member_uint(w, "started", (uint64_t)f->started_s);
+    json_member_cstr(w, "client_processor", f->processor);
+    json_member_uint(w, "client_processors", (uint64_t)f->n_processors);
+    json_member_cstr(w, "api", loadgen_api_name(f->api));
+    json_member_bool(w, "stream", f->stream);
+    json_member_cstr(w, "workload", f->workload);
+    json_member_uint(w, "seed", f->seed);
+    json_member_uint(w, "warmup", (uint64_t)f->n_warmup);
+    json_member_uint(w, "repeat", (uint64_t)r->n_repeats);
+    json_member_bool(w, "interrupted", r->interrupted);
     json_key(w, "slo_ms");
     json_begin_object(w);
-    put_number(w, "ttft", r->slo.ttft > 0 ? r->slo.ttft : NAN);
-    put_number(w, "itl", r->slo.itl > 0 ? r->slo.itl : NAN);
-    put_number(w, "tpot", r->slo.tpot > 0 ? r->slo.tpot : NAN);
-    put_number(w, "e2e", r->slo.e2e > 0 ? r->slo.e2e : NAN);
+    json_member_double(w, "ttft", r->slo.ttft > 0 ? r->slo.ttft : NAN);
+    json_member_double(w, "itl", r->slo.itl > 0 ? r->slo.itl : NAN);
+    json_member_double(w, "tpot", r->slo.tpot > 0 ? r->slo.tpot : NAN);
+    json_member_double(w, "e2e", r->slo.e2e > 0 ? r->slo.e2e : NAN);
     json_end_object(w);
 }
 
@@ -197,8 +174,8 @@ void loadgen_export_json(const struct loadgen_result *r, bool details, struct bu
     json_begin_array(&w);
     for (int p = 0; p < r->n_points; p++) {
         json_begin_object(&w);
-        put_text(&w, "mode", loadgen_mode_name(r->points[p].mode));
-        put_number(&w, "load", r->points[p].mode == LOADGEN_REPLAY ? NAN : r->points[p].load);
+        json_member_cstr(&w, "mode", loadgen_mode_name(r->points[p].mode));
+        json_member_double(&w, "load", r->points[p].mode == LOADGEN_REPLAY ? NAN : r->points[p].load);
         json_key(&w, "targets");
         json_begin_array(&w);
         for (int t = 0; t < r->n_targets; t++) {

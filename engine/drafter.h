@@ -15,7 +15,8 @@
 
 #include "engine/request.h"
 
-#define DRAFT_MAX 31 /* guesses of one sequence in a step */
+#define DRAFT_MAX    31  /* guesses of one sequence in a step */
+#define DRAFT_MARGIN 1.1 /* gain by price, at least: what is predicted of either is not exact */
 
 struct draft {
     struct sequence *q; /* room for `max` more tokens is behind its own: guesses are written there */

@@ -1,5 +1,6 @@
 #include "engine/drafter_model.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/acceptance.h"
@@ -16,7 +17,6 @@
 #define TRIALS_LATER   3  /* and after a rest */
 #define FIRST_REST     32 /* tokens */
 #define LONGEST_REST   1024
-#define MARGIN         1.1 /* as in scheduler_draft.c */
 
 /* Kinds of guesses, by the probability that the draft model gives its token. The last kind is any first guess. */
 #define N_CONFIDENCES 8
@@ -64,11 +64,6 @@ struct model_drafter {
     struct draft **active; /* [n_active] whose next guess is wanted */
     uint32_t n_active;
 };
-
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
 
 /* ---- pages ---- */
 
@@ -327,7 +322,7 @@ static double price_of_guess(const struct model_drafter *d, const struct draft *
 static bool pays(const struct model_drafter *d, const struct draft *draft, uint32_t n, double p,
                  const struct draft_prices *prices)
 {
-    return p * prices->token_value > MARGIN * (prices->row_price + price_of_guess(d, draft, n));
+    return p * prices->token_value > DRAFT_MARGIN * (prices->row_price + price_of_guess(d, draft, n));
 }
 
 /* False: the guess is of no use, and no other follows. */

@@ -13,7 +13,6 @@
 #include <assert.h>
 
 #define DRAFT_ROWS   64  /* of all sequences: rows that may turn out useless, each with logits */
-#define MARGIN       1.1 /* gain by price, at least: what is predicted of either is not exact */
 #define MEMORY_PAUSE 256 /* steps without guesses after one that did not fit into memory */
 
 /* The request's wish, or else the engine's. Running ahead wins over guessing: there auto means off. */
@@ -179,7 +178,7 @@ static void choose(struct scheduler *s, uint32_t n, struct choosing *c)
             return;
         }
         prices_of(s, d->q, c, &prices);
-        if ((double)d->p[d->q->plan.n_drafts] * prices.token_value <= MARGIN * prices.row_price) {
+        if ((double)d->p[d->q->plan.n_drafts] * prices.token_value <= DRAFT_MARGIN * prices.row_price) {
             return;
         }
         take(s, d, c);

@@ -7,6 +7,8 @@
  * came with it. Only how fast prompts are computed depends on it, not what comes out. */
 #include "engine/scheduler_internal.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 
 #define PREFILL_FLOOR 16 /* rows of prompts in a step, however dear they are: prompts go on */
@@ -15,11 +17,6 @@
 uint32_t scheduler__remaining(const struct sequence *q)
 {
     return q->load.ticket ? 0 : q->n_tokens - q->n_computed;
-}
-
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
 }
 
 /* ---- what rows cost ---- */

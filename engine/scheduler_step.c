@@ -11,15 +11,11 @@
  *     lazy    plan t | step t | step t+1 | read t | settle t | step t+2 | read t+1 | settle t+1 | ... */
 #include "engine/scheduler_internal.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "engine/sampler.h"
 
 #define STATS_EVERY_NS 100000000
-
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
 
 /* The oldest first. The list shrinks while pages are looked for: at its end by preemption, anywhere by a request that
  * fails; then it is gone through again, which does nothing for those that have their pages. */

@@ -101,40 +101,31 @@ struct scratch {
     struct span *spans; /* [rows] */
 };
 
-static size_t scratch_size(const struct attention_args *a, struct scratch *s, uint8_t *base)
+static void *take(uint8_t *base, size_t *at, size_t size)
+{
+    void *part = base ? base + *at : NULL;
+    *at += (size + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN;
+    return part;
+}
+
+/* Its parts in the memory at base; NULL: only how much they take. */
+static size_t lay_out(const struct attention_args *a, struct scratch *s, uint8_t *base)
 {
     size_t rows = (size_t)a->tile_rows, n = rows * (size_t)a->n_shared, at = 0;
     size_t n_groups = a->group->spec.type == KV_Q8 ? kv_groups(a->p->k_dim) : 0;
-    size_t sizes[] = {n * (size_t)a->p->k_dim * sizeof(float),
-                      n * CPU_PAGE_TOKENS * sizeof(float),
-                      n * sizeof(float),
-                      state_floats(a, a->tile_rows) * sizeof(float),
-                      state_floats(a, a->tile_rows) * sizeof(float),
-                      n * sizeof(int),
-                      n * sizeof(int),
-                      rows * sizeof(struct span),
-                      n * n_groups * sizeof(float),
-                      n * sizeof(float),
-                      n * n_groups * KV_GROUP * sizeof(int16_t),
-                      n * CPU_PAGE_TOKENS * sizeof(int16_t)};
-    uint8_t *parts[sizeof(sizes) / sizeof(sizes[0])];
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        parts[i] = base ? base + at : NULL;
-        at += (sizes[i] + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN;
-    }
-    if (s)
-        *s = (struct scratch){.q = (float *)parts[0],
-                              .scores = (float *)parts[1],
-                              .keep = (float *)parts[2],
-                              .total = (float *)parts[3],
-                              .part = (float *)parts[4],
-                              .first = (int *)parts[5],
-                              .end = (int *)parts[6],
-                              .spans = (struct span *)parts[7],
-                              .factors = (float *)parts[8],
-                              .weight_factors = (float *)parts[9],
-                              .codes = (int16_t *)parts[10],
-                              .weights = (int16_t *)parts[11]};
+    size_t state = state_floats(a, a->tile_rows) * sizeof(float);
+    s->q = take(base, &at, n * (size_t)a->p->k_dim * sizeof(float));
+    s->scores = take(base, &at, n * CPU_PAGE_TOKENS * sizeof(float));
+    s->keep = take(base, &at, n * sizeof(float));
+    s->total = take(base, &at, state);
+    s->part = take(base, &at, state);
+    s->first = take(base, &at, n * sizeof(int));
+    s->end = take(base, &at, n * sizeof(int));
+    s->spans = take(base, &at, rows * sizeof(struct span));
+    s->codes = take(base, &at, n * n_groups * KV_GROUP * sizeof(int16_t));
+    s->factors = take(base, &at, n * n_groups * sizeof(float));
+    s->weights = take(base, &at, n * CPU_PAGE_TOKENS * sizeof(int16_t));
+    s->weight_factors = take(base, &at, n * sizeof(float));
     return at;
 }
 
@@ -279,7 +270,7 @@ static void run_task(void *arg, int task, int thread)
     const struct tile *tile = tile_of(a, task);
     int local = task - tile->first_task, head = local % a->p->n_kv_heads, split = local / a->p->n_kv_heads;
     struct scratch s;
-    scratch_size(a, &s, cpu__thread_scratch(a->be, thread));
+    lay_out(a, &s, cpu__thread_scratch(a->be, thread));
     load_queries(a, tile, head, &s);
     if (!tile->n_left) {
         join_all(a, tile, head, &s, NULL);
@@ -364,6 +355,7 @@ struct tensor *cpu__attention(struct backend *base, int group, int layer, struct
     if (!fits(be, group, layer, q, p))
         return cpu__fail(be, ERR_INTERNAL, "The attention does not fit its KV group.");
     int n_shared = p->n_heads / p->n_kv_heads;
+    struct scratch sizes;
     struct attention_args args = {.be = be,
                                   .group = &be->groups[group],
                                   .group_index = group,
@@ -375,8 +367,7 @@ struct tensor *cpu__attention(struct backend *base, int group, int layer, struct
                                   .tile_rows = clamp(TILE_QUERIES / n_shared, 1, TILE_MAX_ROWS),
                                   .v_stride =
                                       ((size_t)p->v_dim + ATTENTION_LANES - 1) / ATTENTION_LANES * ATTENTION_LANES};
-    if (!args.out || !cpu__scratch(be, scratch_size(&args, NULL, NULL)) || !cut_tiles(be, &args) ||
-        !plan_tasks(be, &args))
+    if (!args.out || !cpu__scratch(be, lay_out(&args, &sizes, NULL)) || !cut_tiles(be, &args) || !plan_tasks(be, &args))
         return NULL;
     pool_run(be->pool, run_task, &args, args.n_tasks);
     be->memory.used = args.out->mark;
