@@ -1,6 +1,9 @@
 # tandem_mlx.so: backend/mlx over the MLX that is found. Without MLX or a C++ compiler the program is built without it.
 option(TANDEM_MLX "Build the mlx backend when MLX is found" ON)
 include(CheckLanguage)
+if(NOT CMAKE_CXX_COMPILER) # none was here the last time: the build of `make serve` comes before what `make test` installs
+  unset(CMAKE_CXX_COMPILER CACHE)
+endif()
 check_language(CXX)
 if(NOT TANDEM_MLX OR NOT CMAKE_CXX_COMPILER)
   return()
