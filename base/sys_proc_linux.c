@@ -31,7 +31,10 @@ void sys_oom_prefer_me(void)
 
 void sys_lower_priority(void)
 {
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), LOWER_NICE); /* on Linux a thread has its own nice value */
+    id_t thread = (id_t)syscall(SYS_gettid);              /* on Linux a thread has its own nice value */
+    if (getpriority(PRIO_PROCESS, thread) < LOWER_NICE) { /* a process that was started lower stays there */
+        setpriority(PRIO_PROCESS, thread, LOWER_NICE);
+    }
 }
 
 void sys_name_thread(const char *name)
