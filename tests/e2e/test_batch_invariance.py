@@ -20,6 +20,8 @@ PROMPTS = [1, 2, 6, 7, 8, 14, 15, 20, 27, 31, 32, 33, 40, 48, 55, 63, 64, 65, 70
 OUTPUTS = [68, 96, 8, 66, 69, 62, 64, 16, 60, 58, 24, 66, 62, 55, 12, 58, 48, 26, 52, 50, 46, 9, 51, 45, 50, 54, 32,
            48, 70, 49, 47, 51]
 
+GROWING = [i for i in range(32) if PROMPTS[i] < 64 and PROMPTS[i] % 32 + OUTPUTS[i] > 64]  # two more pages at least
+
 SAMPLING = [
     {"temperature": 0},
     {"temperature": 1, "seed": 1},
@@ -143,14 +145,14 @@ def test_guessed_tokens_and_small_prefills(smollm_path, requests, alone):
 
 def test_int8_k_and_v(smollm_path, requests):
     """Within this type of K and V: alone in whole prompts, together in pieces, guessed and preempted."""
-    some = requests[::3]
     with Server(smollm_path, "--kv-memory", "256M", *options_of(1, 0), "--kv-type", "q8") as server:
-        expected = ask_alone(server, some)
-    with Server(smollm_path, "--kv-memory", "8M", *options_of(2, 7, 512), "--kv-type", "q8") as server:
-        together = ask_together(server, some)
+        asked = [choices_request(server, 20, 8, max_tokens=64), *(requests[i] for i in GROWING)]
+        expected = ask_alone(server, asked)
+    with Server(smollm_path, "--kv-memory", "6M", *options_of(2, 7, 256), "--kv-type", "q8") as server:
+        together = ask_together(server, asked)
         server.wait_idle()
         assert server.stats()["preemptions"] > 0
-    assert_equal_answers(some, expected, together)
+    assert_equal_answers(asked, expected, together)
 
 
 def test_again_after_a_crash(served, requests, alone):
@@ -162,10 +164,9 @@ def test_again_after_a_crash(served, requests, alone):
 
 def test_preempted_and_resumed(served, smollm_path, requests, alone):
     """A pool that has room for the prompts and not for the answers: the youngest give way, again and again."""
-    some = [i for i in range(32) if PROMPTS[i] < 64 and PROMPTS[i] % 32 + OUTPUTS[i] > 64]  # two more pages at least
     choices = choices_request(served(1, 0), 20, 8, max_tokens=64)  # eight times two more pages
-    expected = [*ask_alone(served(1, 0), [choices]), *(alone[i] for i in some)]
-    asked = [choices, *(requests[i] for i in some)]
+    expected = [*ask_alone(served(1, 0), [choices]), *(alone[i] for i in GROWING)]
+    asked = [choices, *(requests[i] for i in GROWING)]
     with Server(smollm_path, "--kv-memory", "12M", *options_of(2, 0, 256)) as server:
         together = ask_together(server, asked)
         server.wait_idle()
