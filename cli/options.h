@@ -69,6 +69,7 @@ struct options {
     int64_t max_connections, drain_timeout_ms, keepalive_ms, stall_timeout_ms;
     int64_t stream_interval_ms, stream_interval_tokens;
     int64_t default_timeout_ms;
+    bool sandbox;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;

@@ -108,6 +108,8 @@ class Server:
         self.arguments = [str(TANDEM), "serve", str(model), *(["--listen", listen] if listen else ["--port", "0"]),
                           "--backend", BACKEND, *map(str, options)]
         self.environment = {**os.environ, **(env or {})}
+        if SANITIZER:  # which looks for leaks from a process that it starts
+            self.environment.setdefault("TANDEM_SANDBOX", "off")
         self.listen = listen
         self.ready_timeout = ready_timeout * PATIENCE
         self.process = self.port = self.http = None
