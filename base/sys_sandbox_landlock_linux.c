@@ -16,7 +16,8 @@
 
 /* As the kernel has them on every architecture; headers of a build machine may be older. */
 enum { CALL_CREATE_RULESET = 444, CALL_ADD_RULE = 445, CALL_RESTRICT_SELF = 446 };
-enum { CREATE_VERSION = 1, RULE_PATH_BENEATH = 1 };
+enum { CREATE_VERSION = 1, RULE_PATH_BENEATH = 1, RESTRICT_ALL_THREADS = 8 /* ABI 8 */ };
+#define ABI_KNOWN 8
 
 struct ruleset_attr {
     uint64_t fs, net /* ABI 4 */, scoped /* ABI 6 */;
@@ -161,7 +162,7 @@ static bool restrict_self(const struct sandbox_profile *p, int abi, struct sandb
         return not_there(s);
     }
     add_rules(&r, p);
-    long rc = syscall(CALL_RESTRICT_SELF, r.fd, 0);
+    long rc = syscall(CALL_RESTRICT_SELF, r.fd, abi >= 8 ? RESTRICT_ALL_THREADS : 0);
     int reason = errno;
     close(r.fd);
     if (r.failed) {
@@ -174,6 +175,7 @@ static bool restrict_self(const struct sandbox_profile *p, int abi, struct sandb
 void sandbox__landlock(const struct sandbox_profile *profile, struct sandbox_state *state)
 {
     long abi = syscall(CALL_CREATE_RULESET, NULL, 0, CREATE_VERSION);
+    abi = abi < ABI_KNOWN ? abi : ABI_KNOWN;
     if (abi < 1) {
         not_there(state);
     } else if (restrict_self(profile, (int)abi, state)) {

@@ -48,12 +48,12 @@ static bool find_read(const struct engine_options *o, struct paths *p, struct er
     return true;
 }
 
-/* MLX on a GPU reads headers and libraries from wherever it is installed, and its drivers what they like. */
+/* MLX on a GPU reads headers and libraries from wherever it is installed, and its drivers what they like. It is not
+ * loaded to find out: libraries may start threads when they are, which would be outside. */
 static bool may_be_mlx(const struct backend_options *o)
 {
-    struct error ignored = {0};
     return o->kind == BACKEND_MLX ||
-           (o->kind == BACKEND_AUTO && o->mlx.device != MLX_DEVICE_CPU && mlx_backend_available(&ignored));
+           (o->kind == BACKEND_AUTO && o->mlx.device != MLX_DEVICE_CPU && mlx_backend_present());
 }
 
 /* Code that MLX and CUDA compiled once (mlx/backend/cuda/jit_module.cpp; CUDA's programming guide, CUDA_CACHE_PATH). */
@@ -115,9 +115,9 @@ bool process_sandbox(const struct engine_options *options, struct sandbox_state 
             .devices = mlx,
             /* No max_processes: it would count what else this user runs. Threads are bounded by memory. */
             .max_files = mlx ? MAX_FILES_GPU : MAX_FILES,
-            /* Twice what there is: more private memory is a mistake, or the work of a file made to cause it. Drivers
-             * reserve as they like. */
-            .max_memory = mlx ? 0 : 2 * sys_memory().total + GIB(1),
+            /* Twice what there is, and what threads' stacks reserve: more private memory is a mistake, or the work of a
+             * file made to cause it. Drivers reserve as they like. */
+            .max_memory = mlx ? 0 : 2 * sys_memory().total + GIB(4),
         };
         sandbox_enter(&profile, state);
         LOG_INFO("sandbox", "in_force=\"%s\" profile=%s missing=\"%s\"", state->text, mlx ? "mlx" : "cpu",

@@ -16,7 +16,7 @@ import time
 import httpx
 import pytest
 
-from harness import BACKEND, PATIENCE, ROOT, SANITIZER, TANDEM, make_model, tiny_config
+from harness import BACKEND, PATIENCE, ROOT, TANDEM, environment, make_model, tiny_config
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd's protocol")
 
@@ -41,17 +41,15 @@ class Manager:
         self.notify.bind(str(folder / "notify"))
         self.notify.settimeout(0.05)
         self.said, self.log_path = [], folder / "log"
-        environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify"), **(env or {})}
-        if SANITIZER:
-            environment["TANDEM_SANDBOX"] = "off"
+        given = {"NOTIFY_SOCKET": str(folder / "notify"), **(env or {})}
         if watchdog_s:
-            environment["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
+            given["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
         fds = [s.fileno() for s in sockets]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", LAUNCHER, ",".join(map(str, fds)), TANDEM, "serve", model, "--backend", BACKEND, "--threads",
                  "1", "--kv-memory", "64M", *map(str, options)],
-                pass_fds=fds, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                pass_fds=fds, env=environment(given), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def __enter__(self):
         return self
