@@ -25,6 +25,8 @@ LAUNCHER = """
 import fcntl, os, sys
 fds = [int(fd) for fd in sys.argv[1].split(",") if fd]
 high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in fds]  # away from where they go
+for fd in fds:
+    os.close(fd)
 for i, fd in enumerate(high):
     os.dup2(fd, 3 + i)
 if fds:
