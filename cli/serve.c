@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "engine/fault.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -154,6 +155,7 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .draft_kv_memory = o->draft_kv_memory,
         .max_itl_factor = (double)o->max_itl_factor,
         .script_path = o->script,
+        .fault = o->fault,
         .log_level = o->log_level,
         .log_format = o->log_format,
         .default_sampling = o->sampling,
@@ -222,6 +224,12 @@ int command_serve(const struct options *o)
         return command_fail(&err);
     }
     enum speculation checked;
+    struct fault *fault = NULL;
+    bool understood = fault_create(o->fault, &fault, &err);
+    fault_free(fault);
+    if (!understood) {
+        return command_fail(&err);
+    }
     if (!model_path_resolve(o->model, path, &err) || !options_speculation(o, &checked, &err) ||
         (o->draft_model && !model_path_resolve(o->draft_model, s.draft_path, &err)) ||
         (o->warm_prompts && !warm_file_read(o->warm_prompts, &s.warm, &err)) ||
