@@ -220,6 +220,7 @@ const struct engine_info *engine_info(const struct engine *e)
 static void pass(void *arg, const struct engine_event *event, bool last)
 {
     struct engine *e = arg;
+    e->reported_idle = e->reported_idle && !last;
     scheduler_pass(e->scheduler, event, last);
 }
 
@@ -246,7 +247,6 @@ static void apply(struct engine *e, const struct command *c)
         e->reported_idle = false;
         break;
     case COMMAND_REPLAYED:
-        e->reported_idle = false;
         replay_take(e->replay, c->data, c->size, pass, e);
         break;
     }

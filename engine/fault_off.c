@@ -5,7 +5,8 @@ bool fault_create(const char *spec, struct fault **out, struct error *err)
 {
     *out = NULL;
     return !spec || !*spec ||
-           error_set(err, ERR_UNSUPPORTED, "--fault makes things go wrong on purpose, in test builds only; this is not one.");
+           error_set(err, ERR_UNSUPPORTED,
+                     "--fault makes things go wrong on purpose, in test builds only; this is not one.");
 }
 
 struct fault *fault_for_replay(const struct fault *f)

@@ -36,10 +36,9 @@ enum kind {
     KIND_COUNT
 };
 
-static const char *const kind_names[KIND_COUNT] = {"nan",        "alloc",     "device",     "hang",
-                                                   "stop",       "segv",      "kill",       "abort",
-                                                   "exit",       "oom",       "frame-lost", "frame-dup",
-                                                   "frame-late", "frame-corrupt", "slow-start"};
+static const char *const kind_names[KIND_COUNT] = {
+    "nan",  "alloc", "device",     "hang",      "stop",       "segv",          "kill",      "abort",
+    "exit", "oom",   "frame-lost", "frame-dup", "frame-late", "frame-corrupt", "slow-start"};
 
 struct entry {
     enum kind kind;
@@ -75,8 +74,8 @@ static bool parse_item(struct str item, struct entry *e, struct error *err)
     const struct {
         const char *key;
         int64_t *value;
-    } keys[] = {{"step", &e->at},   {"nth", &e->at},        {"times", &e->times}, {"token", &e->token},
-                {"row", &e->row},   {"status", &e->status}, {"mb", &e->mb},       {"ms", &e->ms}};
+    } keys[] = {{"step", &e->at}, {"nth", &e->at},        {"times", &e->times}, {"token", &e->token},
+                {"row", &e->row}, {"status", &e->status}, {"mb", &e->mb},       {"ms", &e->ms}};
     struct str value = item, key = {NULL, 0};
     (void)str_split(&value, '=', &key);
     if (str_eq(item, STR("always"))) {
@@ -347,8 +346,8 @@ static bool run_step(struct executor *base, const struct executor_step *step, st
             strike(e);
             if (e->kind == KIND_ALLOC || e->kind == KIND_DEVICE) {
                 fx->n_begun--;
-                return error_set(err, e->kind == KIND_ALLOC ? ERR_NO_MEMORY : ERR_DEVICE,
-                                 "A fault was asked for: %s.", kind_names[e->kind]);
+                return error_set(err, e->kind == KIND_ALLOC ? ERR_NO_MEMORY : ERR_DEVICE, "A fault was asked for: %s.",
+                                 kind_names[e->kind]);
             }
         }
     }

@@ -45,9 +45,9 @@ struct process {
     atomic_bool paused, stop;
     pthread_t writer, heartbeat;
     bool writer_started, heartbeat_started;
-    struct fault *fault;   /* NULL: none */
-    struct buf late;       /* a frame that a fault holds back */
-    struct error fatal;    /* once `broken`: the device failed */
+    struct fault *fault; /* NULL: none */
+    struct buf late;     /* a frame that a fault holds back */
+    struct error fatal;  /* once `broken`: the device failed */
     atomic_bool broken;
     struct buf in;
     struct arena *arena;

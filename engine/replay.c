@@ -232,8 +232,8 @@ static bool copy_strings(struct replay *r)
 static void choose_options(struct replay *r)
 {
     struct engine_options *o = &r->options.engine;
-    o->backend = (struct backend_options){
-        .kind = BACKEND_CPU, .cpu = {.kernels = CPU_KERNELS_REFERENCE, .n_threads = 1, .spin_us = 0}};
+    o->backend = (struct backend_options){.kind = BACKEND_CPU,
+                                          .cpu = {.kernels = CPU_KERNELS_REFERENCE, .n_threads = 1, .spin_us = 0}};
     o->pool = NULL;
     o->max_context = r->options.n_context;
     o->max_batch_tokens = o->prefill_chunk = 0;

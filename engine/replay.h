@@ -1,7 +1,7 @@
 /* Jobs whose logits were no finite numbers, computed once more, from their tokens: by a second, small engine over the
  * same model file, on the cpu backend's reference kernels, with pages of its own for one sequence, no prefix cache, no
- * disk, no guesses, and one thread below normal priority. It is made when the first such job comes and thrown away after
- * a while without any. What it finds not finite again is the job's failure.
+ * disk, no guesses, and one thread below normal priority. It is made when the first such job comes and thrown away
+ * after a while without any. What it finds not finite again is the job's failure.
  *
  *     r = replay_create(&options, err);              costs nothing yet
  *     replay_push(r, &bad, err);                     from the scheduler, behind its step
@@ -9,8 +9,8 @@
  *     replay_expire(r, now_ns, each, arg)            now and then, while replay_busy(r)
  *     replay_free(r)
  *
- * Events come with the job's id and the right indexes, ENGINE_REPLAYED before the first tokens; `last` says that the job
- * has ended. What its client has got already, or cancelled, does not come again.
+ * Events come with the job's id and the right indexes, ENGINE_REPLAYED before the first tokens; `last` says that the
+ * job has ended. What its client has got already, or cancelled, does not come again.
  *
  * Threads: the engine's calls everything here; `deliver` is called on threads of the replay. A thread of its own loads
  * the model, so the engine never waits. */
@@ -46,6 +46,6 @@ void replay_take(struct replay *r, char *data, size_t size, replay_sink *each, v
 /* FINISH_CANCELLED for what has not ended of it; nothing when the job is not here. */
 void replay_cancel(struct replay *r, uint64_t job, uint32_t choice, replay_sink *each, void *arg);
 void replay_expire(struct replay *r, int64_t now_ns, replay_sink *each, void *arg); /* deadlines that have passed */
-bool replay_busy(const struct replay *r);                                            /* some job is here; NULL: none */
+bool replay_busy(const struct replay *r);                                           /* some job is here; NULL: none */
 
 #endif

@@ -32,11 +32,11 @@ void scheduler_set_sink(struct scheduler *s, engine_sink *sink, void *arg);
 /* A job taken out of the scheduler because logits of it were no finite numbers, to be computed once more by somebody
  * else: a copy that has the tokens of its choices as `accepted`, takes no hits and makes no guesses. */
 struct bad_job {
-    struct job *job;      /* free() */
-    uint64_t ended;       /* bit per choice: it had ended, and has no `accepted` */
-    uint32_t n_scored;    /* logprobs of the prompt that were sent */
-    int64_t deadline_ns;  /* 0: none; the job has no timeout of its own */
-    char at[24];          /* "token 12" */
+    struct job *job;     /* free() */
+    uint64_t ended;      /* bit per choice: it had ended, and has no `accepted` */
+    uint32_t n_scored;   /* logprobs of the prompt that were sent */
+    int64_t deadline_ns; /* 0: none; the job has no timeout of its own */
+    char at[24];         /* "token 12" */
 };
 /* fn is called behind the step, when all events of the job so far have been sent. True: it has taken the job, whose
  * further events come by scheduler_pass. Without it, and when it gives false, the job fails with BAD_NUMBERS. */

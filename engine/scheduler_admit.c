@@ -67,9 +67,7 @@ static bool take_room(struct scheduler *s, struct sequence *q, uint32_t n_blocks
 static enum admission no_memory(struct scheduler *s, struct sequence *q)
 {
     struct error full = {0};
-    s->stats.memory_shortages++;
-    if (s->n_running > 0) {
-        s->admit_pause = MEMORY_PAUSE;
+    if (scheduler__may_wait(s, s->n_running)) {
         return NO_ROOM;
     }
     error_set(&full, ERR_NO_MEMORY, "There is no memory for a request of %u tokens.", q->request->job->n_prompt);

@@ -2,21 +2,24 @@
  *
  * Bad numbers: logits that are not finite fail a row, not the engine. The pages of its request may hold what made them
  * bad, so nobody else is to use them; the request leaves the scheduler as a job that has its tokens, and whoever asked
- * for such jobs (engine/replay.h) gets it behind the step, when its events so far have been sent. The others in the batch
- * go on: no row looks at another's.
+ * for such jobs (engine/replay.h) gets it behind the step, when its events so far have been sent. The others in the
+ * batch go on: no row looks at another's.
  *
  * Memory: a step that finds none gets smaller. First it goes without guesses, then with half of its rows, then with one
- * sequence less; only one that does not fit alone fails. For a while the steps stay like that, or the next one would
- * fail the same way. */
+ * sequence less; only one that does not fit alone, tried a few times, fails. For a while the steps stay like that, or
+ * the next one would fail the same way. */
 #include "engine/scheduler_internal.h"
 
 #include "base/array.h"
+#include "base/clock.h"
 #include "base/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define LEAST_ROWS 16 /* of a step that was made smaller: fewer save nothing worth having */
+#define LAST_TRIES 3  /* of a sequence alone, before it fails */
+#define TRY_MS     2  /* between them */
 
 /* ---- bad numbers ---- */
 
@@ -132,30 +135,49 @@ const struct error *scheduler_device_error(const struct scheduler *s)
 
 /* ---- memory ---- */
 
+bool scheduler__may_wait(struct scheduler *s, uint32_t n_others)
+{
+    s->stats.memory_shortages++;
+    if (n_others > 0) {
+        s->admit_pause = MEMORY_PAUSE;
+        return true;
+    }
+    if (s->n_memory_tries < LAST_TRIES) {
+        s->n_memory_tries++;
+        clock_sleep_ms(TRY_MS);
+        return true;
+    }
+    s->n_memory_tries = 0;
+    return false;
+}
+
 bool scheduler__make_smaller(struct scheduler *s)
 {
     uint32_t n_rows = (uint32_t)s->f->batch.n_rows;
-    s->stats.memory_shortages++;
     if (scheduler__drop_drafts(s)) {
+        s->stats.memory_shortages++;
         return true;
     }
     if (n_rows > LEAST_ROWS) {
+        s->stats.memory_shortages++;
         s->short_rows = n_rows / 2 > LEAST_ROWS ? n_rows / 2 : LEAST_ROWS;
         s->short_steps = MEMORY_PAUSE;
         return true;
     }
-    if (s->n_running > 1) {
-        s->admit_pause = MEMORY_PAUSE;
-        scheduler__preempt(s, s->running[s->n_running - 1]);
-        return true;
+    if (!scheduler__may_wait(s, s->n_running - 1)) {
+        return false;
     }
-    return false;
+    if (s->n_running > 1) {
+        scheduler__preempt(s, s->running[s->n_running - 1]);
+    }
+    return true;
 }
 
 void scheduler__note_memory(struct scheduler *s)
 {
     s->short_steps -= s->short_steps > 0;
     s->admit_pause -= s->admit_pause > 0;
+    s->n_memory_tries = 0;
 }
 
 uint32_t scheduler__max_rows(const struct scheduler *s)

@@ -80,9 +80,11 @@ struct scheduler {
     double group_share[KV_MAX_GROUPS];      /* of a position's K and V */
     struct drafter *drafters[MAX_DRAFTERS]; /* [n_drafters] owned, the cheaper first */
     int n_drafters;
-    uint32_t draft_pause; /* steps to come without guesses */
+    uint32_t draft_pause;             /* steps to come without guesses */
     uint32_t short_steps, short_rows; /* steps to come with at most so many rows, since memory was short; 0: any */
     uint32_t admit_pause;             /* steps to come in which nobody is admitted beside those that run, likewise */
+
+    uint32_t n_memory_tries; /* of the sequence that is alone, in vain */
 
     struct bad_job *bad; /* [n_bad] of [max_sequences] to be handed out behind this step */
     uint32_t n_bad;
@@ -134,6 +136,8 @@ void scheduler__expect_blocks(struct scheduler *s, struct sequence *q);
 /* ---- scheduler_bad.c ---- */
 void scheduler__bad_numbers(struct scheduler *s, struct sequence *q); /* q gave some: its request ends here */
 void scheduler__hand_out(struct scheduler *s);                        /* those of this step, behind its events */
+/* Too little memory for one sequence, beside so many others that run: true when it may wait for them or try again. */
+bool scheduler__may_wait(struct scheduler *s, uint32_t n_others);
 /* Too little memory for s->f: what is to be done so that the next one needs less. False: nothing is left to do. */
 bool scheduler__make_smaller(struct scheduler *s);
 void scheduler__note_memory(struct scheduler *s); /* a step had enough */

@@ -293,9 +293,7 @@ static bool drop_drafts(struct sequence *q)
 static void no_memory(struct scheduler *s, struct sequence *q)
 {
     struct error full = {0};
-    s->stats.memory_shortages++;
-    if (s->n_running > 1) {
-        s->admit_pause = MEMORY_PAUSE;
+    if (scheduler__may_wait(s, s->n_running - 1)) {
         scheduler__preempt(s, q);
         return;
     }

@@ -343,7 +343,7 @@ static bool take_frame(struct engine_child *c, const struct frame *f, struct err
         return frame_get_loading(f, &c->load_fraction, err);
     case FRAME_FATAL:
         c->fatal = c->state != MODEL_READY; /* else its device failed, and the next one may fare better */
-        start_grace(c); /* it exits by itself, or on_timer makes it */
+        start_grace(c);                     /* it exits by itself, or on_timer makes it */
         return frame_get_fatal(f, &c->failure, err);
     case FRAME_EVENTS:
         if (!event_inbox_load(&c->inbox, f, err)) {

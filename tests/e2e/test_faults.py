@@ -136,10 +136,10 @@ def test_bad_numbers_twice(tiny_path, script_path, new_scripted):
 # ---- memory ----
 
 def test_a_step_without_memory_is_made_again(tiny_path, reference_answers):
-    with Server(tiny_path, "--threads", 1, "--kv-memory", "64M", "--fault", "alloc:step=2,times=9") as server:
+    with Server(tiny_path, "--threads", 1, "--kv-memory", "64M", "--fault", "alloc:step=2,times=3") as server:
         answers = ask_all(server)
         assert [a["choices"] for a in answers] == [a["choices"] for a in reference_answers["usual"][0]]
-        assert server.stats()["memory_shortages"] == 9 and server.engine()["restarts"] == 0
+        assert server.stats()["memory_shortages"] == 3 and server.engine()["restarts"] == 0
 
 
 def test_a_request_that_never_gets_memory(new_scripted):

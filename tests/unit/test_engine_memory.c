@@ -120,7 +120,7 @@ static void torture(const struct engine_config *config, struct executor *x, long
     assert_true(n > 20 || !CAN_FAIL);
     for (long at = 0; CAN_FAIL && at < n; at += stride) {
         open_world(&w, config, x);
-        run(&w, at, at % 3 == 0 ? 4 : 0);
+        run(&w, at, at % 3 == 0 ? 2 : 0);
         compare(&w, &expected, &n_failed);
         close_world(&w);
     }
@@ -281,7 +281,7 @@ static void steps_of_a_model(void **state)
         assert_non_null(x);
         struct world *world = at < 0 ? &expected : &w;
         open_world(world, &r.config, x);
-        long count = run(world, at, at % 3 == 0 ? 4 : 0);
+        long count = run(world, at, at % 3 == 0 ? 2 : 0);
         n = at < 0 ? count : n;
         if (at >= 0) {
             compare(&w, &expected, &n_failed);
