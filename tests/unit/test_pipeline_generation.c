@@ -424,6 +424,24 @@ static void test_a_lost_engine_is_an_error(void **state)
     assert_int_equal(f->last.error.code, ERR_ENGINE_LOST);
 }
 
+static void test_a_replay_is_told(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    send_from(f, 0, 0, 0, "ab", FINISH_NONE);
+    take_all(f, 0);
+    assert_null(generation_fingerprint(f->g));
+    send_event(f, (struct engine_event){
+                      .kind = ENGINE_REPLAYED, .job = f->port.jobs[0]->id, .fingerprint = "0123456789abcdef"});
+    send_from(f, 0, 0, 2, "cde", FINISH_LENGTH);
+    take_all(f, 0);
+    expect_text(f, 0, "abcde");
+    assert_string_equal(generation_fingerprint(f->g), "0123456789abcdef");
+    assert_int_equal(f->last.kind, GEN_DONE);
+    assert_int_equal(f->last.usage.completion_tokens, 5);
+    assert_int_equal(f->last.usage.n_replayed, 3);
+}
+
 static void test_cancel(void **state)
 {
     struct fixture *f = *state;
@@ -622,6 +640,7 @@ int main(void)
         TEST(test_flush_intervals),
         TEST(test_a_failed_job_ends_the_generation),
         TEST(test_a_lost_engine_is_an_error),
+        TEST(test_a_replay_is_told),
         TEST(test_cancel),
         TEST(test_status_follows_the_engine),
         TEST(test_observers_see_what_was_generated),
