@@ -68,6 +68,7 @@ static void put_engine(struct json_writer *w, struct served_model *m)
     if (info) {
         json_member_cstr(w, "backend", info->backend);
         json_member_cstr(w, "fingerprint", info->fingerprint);
+        json_member_cstr(w, "sandbox", info->sandbox);
         json_member_uint(w, "context", info->n_context);
         json_member_uint(w, "max_sequences", info->max_sequences);
         json_member_uint(w, "max_batch_tokens", info->max_batch_tokens);

@@ -50,7 +50,7 @@ static const struct option table[] = {
     {"host", OPTION_STR, S, AT(host), 0, 0, "127.0.0.1", "ADDRESS", "address to listen on"},
     {"port", OPTION_INT, S, AT(port), 0, 65535, "8000", "PORT", "port to listen on; 0: any free one"},
     {"listen", OPTION_LIST, S, AT(listen), 0, 0, NULL, "WHERE",
-     "instead: 127.0.0.1:8000, [::1]:8000 or unix:PATH; may be repeated"},
+     "instead: 127.0.0.1:8000, [::1]:8000, unix:PATH or fd:N (one that listens already); may be repeated"},
     {"insecure-no-auth", OPTION_BOOL, S, AT(insecure_no_auth), 0, 0, "off", NULL,
      "allow to listen beyond this machine without keys"},
     {"strict-fields", OPTION_BOOL, S, AT(strict_fields), 0, 0, "off", NULL, "refuse unknown request fields"},
@@ -134,6 +134,8 @@ static const struct option table[] = {
      "its activations: auto, f32, f16 or bf16; auto: the model's on a GPU, f32 on a CPU"},
     {"cpu-kernels", OPTION_STR, S | R | E | B | K, AT(cpu_kernels), 0, 0, "auto", "SET",
      "auto, reference; x86-64: avx2, avx512; arm64: neon, i8mm"},
+    {"sandbox", OPTION_BOOL, S | E, AT(sandbox), 0, 0, "on", NULL,
+     "confine engines to their models and caches, without network and programs (docs/SECURITY.md)"},
     {"script", OPTION_STR, S | E, AT(script), 0, 0, NULL, "FILE",
      "test builds: tokens from a script instead of the model"},
 

@@ -72,6 +72,7 @@ struct options {
     int64_t retry_initial_ms, retry_max_ms, retry_limit, restart_limit, restart_window_ms, restart_retry_ms;
     float retry_multiplier;
     int64_t heartbeat_timeout_ms, hang_timeout_ms;
+    bool sandbox;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;

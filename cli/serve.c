@@ -3,8 +3,11 @@
 #include "api/warm_file.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sys_service.h"
+#include "cli/announce.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "http/listener.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +28,10 @@ struct server {
     int64_t started_ms;
     struct error failure;
     char draft_path[MODEL_PATH_MAX]; /* empty: no draft model */
+    struct service service;
+    struct announcer *announcer;
+    int sockets[SERVICE_MAX_SOCKETS]; /* [n_sockets] opened by the service manager */
+    int n_sockets;
 };
 
 /* ---- shutting down: drain, close the API, close the engines, leave the loop ---- */
@@ -33,6 +40,8 @@ static void on_gateway_closed(void *arg)
 {
     struct server *s = arg;
     s->gateway = NULL;
+    announcer_free(s->announcer);
+    s->announcer = NULL;
     uv_close((uv_handle_t *)&s->sigterm, NULL);
     uv_close((uv_handle_t *)&s->sigint, NULL);
     loop_stop(s->loop);
@@ -58,6 +67,7 @@ static void on_drained(void *arg)
 static void stop(struct server *s, int64_t drain_ms)
 {
     s->stopping = true;
+    announcer_stopping(s->announcer);
     if (s->app) {
         app_stop_accepting(s->app);
     }
@@ -83,10 +93,21 @@ static bool is_loopback(struct str where)
            str_starts(where, STR("unix:"));
 }
 
+/* Of a descriptor that was handed over, what it listens on; one that does not listen is refused when it is opened. */
+static bool is_local(const char *where)
+{
+    int fd;
+    char address[160];
+    if (!listener_fd_of(where, &fd)) {
+        return is_loopback(str_of(where));
+    }
+    return !listener_describe(fd, address, sizeof address) || is_loopback(str_of(address));
+}
+
 static bool check_bind(const struct options *o, const struct option_list *listen, struct error *err)
 {
     for (int i = 0; i < listen->n; i++) {
-        if (!is_loopback(str_of(listen->items[i])) && !o->insecure_no_auth) {
+        if (!is_local(listen->items[i]) && !o->insecure_no_auth) {
             return error_set(err, ERR_INVALID,
                              "listening on %.60s would open the server to other machines, and it has no keys; give "
                              "--insecure-no-auth to do it all the same.",
@@ -100,6 +121,7 @@ static void on_state(void *arg, struct served_model *m)
 {
     struct server *s = arg;
     enum model_state state = served_model_state(m);
+    announcer_look(s->announcer);
     if (state == MODEL_READY && !s->announced) {
         s->announced = true;
         LOG_INFO("ready", "model=%s start_ms=%lld", served_model_name(m), (long long)(clock_ms() - s->started_ms));
@@ -154,6 +176,7 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .draft_kv_memory = o->draft_kv_memory,
         .max_itl_factor = (double)o->max_itl_factor,
         .script_path = o->script,
+        .sandbox = o->sandbox,
         .log_level = o->log_level,
         .log_format = o->log_format,
         .default_sampling = o->sampling,
@@ -163,16 +186,36 @@ static bool add_model(struct server *s, const char *path, struct error *err)
     return gateway_add_model(s->gateway, &m, err);
 }
 
+struct places {
+    struct option_list list;
+    char texts[SERVICE_MAX_SOCKETS][300];
+};
+
+/* What the service manager has opened; else --listen; else --host and --port. */
+static void find_places(const struct server *s, struct places *p)
+{
+    const struct options *o = s->options;
+    p->list = o->listen;
+    if (s->n_sockets) {
+        p->list.n = 0;
+    }
+    for (int i = 0; i < s->n_sockets; i++) {
+        snprintf(p->texts[i], sizeof p->texts[i], "fd:%d", s->sockets[i]);
+        p->list.items[p->list.n++] = p->texts[i];
+    }
+    if (p->list.n == 0) {
+        snprintf(p->texts[0], sizeof p->texts[0], strchr(o->host, ':') ? "[%.250s]:%lld" : "%.250s:%lld", o->host,
+                 (long long)o->port);
+        p->list.items[p->list.n++] = p->texts[0];
+    }
+}
+
 static bool start_app(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
-    struct option_list listen = o->listen;
-    char where[300];
-    if (listen.n == 0) {
-        snprintf(where, sizeof where, strchr(o->host, ':') ? "[%.250s]:%lld" : "%.250s:%lld", o->host,
-                 (long long)o->port);
-        listen.items[listen.n++] = where;
-    }
+    struct places places;
+    find_places(s, &places);
+    struct option_list listen = places.list;
     struct app_options a = app_options_default();
     a.gateway = s->gateway;
     a.listen = listen.items;
@@ -218,7 +261,11 @@ static bool start(struct server *s, const char *path, struct error *err)
     g.on_state = on_state;
     g.on_state_arg = s;
     s->gateway = gateway_create(&g, err);
-    return s->gateway && start_app(s, err) && add_model(s, path, err);
+    if (!s->gateway) {
+        return false;
+    }
+    s->announcer = announcer_create(s->gateway, &s->service);
+    return start_app(s, err) && add_model(s, path, err);
 }
 
 int command_serve(const struct options *o)
@@ -231,6 +278,8 @@ int command_serve(const struct options *o)
         return command_fail(&err);
     }
     enum speculation checked;
+    service_init(&s.service);
+    s.n_sockets = service_sockets(s.sockets);
     if (!model_path_resolve(o->model, path, &err) || !options_speculation(o, &checked, &err) ||
         (o->draft_model && !model_path_resolve(o->draft_model, s.draft_path, &err)) ||
         (o->warm_prompts && !warm_file_read(o->warm_prompts, &s.warm, &err)) ||

@@ -36,8 +36,9 @@
 struct http_server;
 struct http_exchange; /* one request and its reply */
 
-struct http_server_options {   /* copied; time-outs: 0 means the default, negative means never */
-    const char *const *listen; /* [n_listen] "127.0.0.1:8000", "[::1]:8000", "unix:/run/tandem.sock"; port 0: any */
+struct http_server_options { /* copied; time-outs: 0 means the default, negative means never */
+    const char *const
+        *listen; /* [n_listen] "127.0.0.1:8000", "[::1]:8000", "unix:/run/tandem.sock", "fd:3"; port 0: any */
     int n_listen;
     size_t max_body;           /* default LIMIT_HTTP_BODY; a larger one is a 413 as soon as it is announced */
     int max_connections;       /* default LIMIT_HTTP_CONNECTIONS; one more is answered 503 and closed */
