@@ -69,6 +69,9 @@ struct options {
     int64_t max_connections, drain_timeout_ms, keepalive_ms, stall_timeout_ms;
     int64_t stream_interval_ms, stream_interval_tokens;
     int64_t default_timeout_ms;
+    bool log_content;
+    const char *otlp_endpoint;
+    float otlp_sample;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;

@@ -415,6 +415,7 @@ bool generation__event(struct generation *g, size_t index, const struct engine_e
         forget_job(g, &g->prompts[index]);
         return fail(g, &event->error);
     case ENGINE_LOST:
+        g->n_engine_losses += !generation__finished(g) && event->error.code == ERR_ENGINE_LOST;
         for (size_t i = 0; i < g->request->n_jobs; i++) {
             forget_job(g, &g->prompts[i]);
         }
