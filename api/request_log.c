@@ -1,6 +1,6 @@
 /* One line for every HTTP request that has ended. What clients write freely (prompts, answers, paths, headers, the
- * sentences of errors, which quote them) is not in it, but for the request id and the name of the model, which are bounded;
- * log_fields escapes whatever comes. */
+ * sentences of errors, which quote them) is not in it, but for the request id and the name of the model, which are
+ * bounded; log_fields escapes whatever comes. */
 #include "api/generate.h"
 #include "api/request_record.h"
 #include "base/clock.h"

@@ -23,8 +23,7 @@ static struct request_record *record_of(const struct http_exchange *x)
 
 static void make_id(char *out, size_t size)
 {
-    snprintf(out, size, "req_%016llx%016llx", (unsigned long long)rng_entropy64(),
-             (unsigned long long)rng_entropy64());
+    snprintf(out, size, "req_%016llx%016llx", (unsigned long long)rng_entropy64(), (unsigned long long)rng_entropy64());
 }
 
 static void take_id(struct request_record *r, const struct http_request *head)
@@ -205,7 +204,7 @@ enum request_outcome api__outcome(const struct request_record *r, const struct h
     if (!end->complete || r->finish == FINISH_CANCELLED) {
         return OUTCOME_CANCELLED;
     }
-    if (status >= 400 && (status < 500 || no_room)) {
+    if (end->refusal || (status >= 400 && (status < 500 || no_room))) {
         return OUTCOME_REFUSED;
     }
     return status >= 500 ? OUTCOME_FAILED : OUTCOME_COMPLETED;

@@ -1,6 +1,6 @@
 /* What is known of one HTTP request while it lives, for the reply's X-Request-Id, its line in the log and its spans.
- * Every exchange has one, from its head to its end (http/server.h: opened, finished), as its context; without memory for
- * one, all functions here do nothing. The loop's thread only. */
+ * Every exchange has one, from its head to its end (http/server.h: opened, finished), as its context; without memory
+ * for one, all functions here do nothing. The loop's thread only. */
 #ifndef TANDEM_API_REQUEST_RECORD_H
 #define TANDEM_API_REQUEST_RECORD_H
 

@@ -6,8 +6,8 @@
  *       decode                                       |-----------------|
  *
  * Attributes by OpenTelemetry's semantic conventions for HTTP servers (1.44) and for generative AI (0.1 of their own
- * repository); what they have no name for begins with "tandem.". No text of clients but the model's name and the request id:
- * no prompt, no answer, no path (http.route has the table's), no query, no header. */
+ * repository); what they have no name for begins with "tandem.". No text of clients but the model's name and the
+ * request id: no prompt, no answer, no path (http.route has the table's), no query, no header. */
 #include "api/generate.h"
 #include "api/request_record.h"
 #include "base/clock.h"
@@ -135,8 +135,7 @@ static struct otlp_span *begin_child(const struct request_record *r, struct otlp
 {
     struct otlp_span *s = &spans[(*n)++];
     uint64_t id = rng_entropy64();
-    *s = (struct otlp_span){
-        .name = name, .kind = OTLP_SPAN_INTERNAL, .trace_state = buf_view(&r->trace_state)};
+    *s = (struct otlp_span){.name = name, .kind = OTLP_SPAN_INTERNAL, .trace_state = buf_view(&r->trace_state)};
     memcpy(s->trace_id, r->trace.trace_id, TRACE_ID_SIZE);
     memcpy(s->parent_id, r->trace.span_id, SPAN_ID_SIZE);
     memcpy(s->span_id, &id, SPAN_ID_SIZE);

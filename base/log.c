@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #define LOG_LINE_SIZE 4096 /* PIPE_BUF: what is written at once to a pipe does not mix with other processes' lines */
-#define LOG_VALUE_SIZE                                                                            \
-    512 /* bytes of a value; six times as long when escaped, which still leaves room for the rest \
-         */
+#define LOG_VALUE_SIZE                                                                                               \
+    512                    /* bytes of a value; six times as long when escaped, which still leaves room for the rest \
+                            */
 #define LOG_SHOWN_MAX 3072 /* bytes of the longest value, when it needs no escapes */
 #define LOG_TEXT_SIZE ((size_t)64 << 10)
 #define LOG_SEPARATOR '\x1F' /* between fields, put into the format; see split_format */
@@ -147,7 +147,8 @@ static bool fits(const struct line *l)
     return l->text.len <= LOG_LINE_SIZE - sizeof " \"cut\":true}\n";
 }
 
-/* Shows as much of the value as `most` and the line allow; a field that has no room even when it is short is left out. */
+/* Shows as much of the value as `most` and the line allow; a field that has no room even when it is short is left out.
+ */
 static void put_field(struct line *l, struct str key, struct str value, size_t most)
 {
     size_t before = l->text.len;

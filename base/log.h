@@ -35,7 +35,8 @@ NODISCARD bool log_level_parse(const char *name, enum log_level *out, struct err
  */
 void log_write(enum log_level level, const char *event, const char *fmt, ...) PRINTF_FORMAT(3, 4);
 
-/* The same for lines whose fields are chosen while the program runs; in JSON, numbers are numbers and booleans booleans.
+/* The same for lines whose fields are chosen while the program runs; in JSON, numbers are numbers and booleans
+ * booleans.
  *
  *     struct log_field fields[] = {log_str("id", id), log_int("status", 200), log_real("total_ms", 1.25)};
  *     log_fields(LOG_LEVEL_INFO, "request", fields, 3);

@@ -13,7 +13,7 @@
 #include <uv.h>
 
 #define OTLP_FLUSH_MS 2000 /* for the last spans, at the end */
-#define SERVE_WORKERS 1 /* beside an engine that wants the cores; requests are parsed one by one */
+#define SERVE_WORKERS 1    /* beside an engine that wants the cores; requests are parsed one by one */
 
 struct server {
     const struct options *options;

@@ -42,7 +42,7 @@ struct item { /* the spans of one request, waiting */
 struct otlp {
     struct otlp_options options; /* its strings are copies */
     struct http_client *client;
-    struct loop_timer *timer; /* the delay, the backoff */
+    struct loop_timer *timer;  /* the delay, the backoff */
     struct loop_timer *closer; /* the end of closing */
     bool delaying;             /* the timer is the delay */
     struct buf url;
@@ -349,7 +349,8 @@ static bool set_up(struct otlp *o, const struct otlp_options *options, struct er
     }
     o->timer = loop_timer_create(options->loop, on_timer, o);
     o->closer = loop_timer_create(options->loop, finish_soon, o);
-    o->options.service_name = options->service_name ? arena_strdup(o->headers.arena, str_of(options->service_name)) : NULL;
+    o->options.service_name =
+        options->service_name ? arena_strdup(o->headers.arena, str_of(options->service_name)) : NULL;
     o->options.version = options->version ? arena_strdup(o->headers.arena, str_of(options->version)) : NULL;
     o->options.endpoint = o->options.headers = NULL; /* read */
     bool ok = o->timer && o->closer;
@@ -391,7 +392,7 @@ bool otlp_samples(const struct otlp *o, const uint8_t trace_id[TRACE_ID_SIZE])
     for (size_t i = TRACE_ID_SIZE - 7; i < TRACE_ID_SIZE; i++) {
         random = random << 8 | trace_id[i];
     }
-    return (double)random >= (1 - o->options.sample) * 0x1p56;
+    return (double)(random >> 3) >= (1 - o->options.sample) * 0x1p53; /* what a double holds exactly */
 }
 
 struct otlp_stats otlp_stats(const struct otlp *o)

@@ -1,6 +1,7 @@
 /* Spans to an OpenTelemetry collector: OTLP over HTTP in its JSON encoding
- * (https://opentelemetry.io/docs/specs/otlp/#otlphttp). Spans wait in a bounded queue and go out in batches, one request
- * at a time; a queue that is full drops what comes, and counts it. Nothing here blocks, and no request waits for it.
+ * (https://opentelemetry.io/docs/specs/otlp/#otlphttp). Spans wait in a bounded queue and go out in batches, one
+ * request at a time; a queue that is full drops what comes, and counts it. Nothing here blocks, and no request waits
+ * for it.
  *
  *     o = otlp_create(&(struct otlp_options){.loop = loop, .endpoint = "http://127.0.0.1:4318", .sample = 1}, err);
  *     otlp_add(o, spans, n);                    all spans of one request
@@ -75,7 +76,7 @@ struct otlp_stats otlp_stats(const struct otlp *o);
 
 /* ---- its parts, for tests ---- */
 
-void otlp_write_span(struct buf *out, const struct otlp_span *span);           /* the JSON object */
+void otlp_write_span(struct buf *out, const struct otlp_span *span);               /* the JSON object */
 NODISCARD bool otlp_url(const char *endpoint, struct buf *out, struct error *err); /* with the path */
 
 #endif

@@ -6,13 +6,13 @@
 
 #include <stdio.h>
 
-#define FLAG_SAMPLED       0x001
-#define FLAG_REMOTE_KNOWN  0x100
-#define FLAG_REMOTE        0x200
-#define STATUS_ERROR       2
-#define MAX_HEADERS_SIZE   KIB(16)
-#define DEFAULT_PATH       "/v1/traces"
-#define REPLY_MAX_VALUES   1024
+#define FLAG_SAMPLED      0x001
+#define FLAG_REMOTE_KNOWN 0x100
+#define FLAG_REMOTE       0x200
+#define STATUS_ERROR      2
+#define MAX_HEADERS_SIZE  KIB(16)
+#define DEFAULT_PATH      "/v1/traces"
+#define REPLY_MAX_VALUES  1024
 
 /* ---- spans ---- */
 

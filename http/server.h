@@ -36,9 +36,9 @@
 struct http_server;
 struct http_exchange; /* one request and its reply */
 
-struct http_end {    /* how an exchange ended */
-    int status;      /* of its reply; 0: none was begun */
-    bool complete;   /* the whole reply was made; false: the client has left, or the reply was cut off */
+struct http_end {                /* how an exchange ended */
+    int status;                  /* of its reply; 0: none was begun */
+    bool complete;               /* the whole reply was made; false: the client has left, or the reply was cut off */
     const struct error *refusal; /* the server itself (or head_check) refused the request: why; else NULL */
 };
 
@@ -52,9 +52,9 @@ struct http_server_options {   /* copied; time-outs: 0 means the default, negati
     int64_t idle_timeout_ms;   /* keep-alive without a request: closed; 75 s */
     int64_t stall_timeout_ms;  /* a reader that takes nothing of a reply: closed, on_gone; 60 s, seen up to 25% late */
     void (*handler)(struct http_exchange *x, void *arg); /* the request is complete: head and body */
-    /* Called once for every exchange that will have a reply, before head_check and the handler: the head is complete, or
-     * (head NULL) the server itself is about to refuse what came. It may add reply headers, which every reply then has,
-     * and set the context. May be NULL. */
+    /* Called once for every exchange that will have a reply, before head_check and the handler: the head is complete,
+     * or (head NULL) the server itself is about to refuse what came. It may add reply headers, which every reply then
+     * has, and set the context. May be NULL. */
     void (*opened)(struct http_exchange *x, const struct http_request *head, void *arg);
     /* Called once for each of them when it is over, just before its memory goes. May be NULL. */
     void (*finished)(struct http_exchange *x, const struct http_end *end, void *arg);

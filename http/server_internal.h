@@ -51,9 +51,9 @@ struct http_exchange {
     void (*on_gone)(void *arg);
     void *on_gone_arg;
     struct http_source source;
-    bool want_pull;    /* the source has not said WAIT since the last wake */
-    bool chunked;      /* the stream's framing; false: its end is the connection's */
-    bool headers_only; /* a stream in answer to HEAD */
+    bool want_pull;        /* the source has not said WAIT since the last wake */
+    bool chunked;          /* the stream's framing; false: its end is the connection's */
+    bool headers_only;     /* a stream in answer to HEAD */
     bool opened;           /* options.opened was called, so options.finished will be */
     size_t opened_headers; /* bytes of `headers` that were there then */
     struct http_end end;

@@ -217,7 +217,8 @@ static bool is_id_char(char c)
 
 bool request_id_valid(struct str id)
 {
-    if (id.len == 0 || id.len > REQUEST_ID_MAX || (!is_lower_or_digit(id.ptr[0]) && !(id.ptr[0] >= 'A' && id.ptr[0] <= 'Z'))) {
+    if (id.len == 0 || id.len > REQUEST_ID_MAX ||
+        (!is_lower_or_digit(id.ptr[0]) && !(id.ptr[0] >= 'A' && id.ptr[0] <= 'Z'))) {
         return false;
     }
     for (size_t i = 0; i < id.len; i++) {

@@ -1,7 +1,7 @@
-/* What names a request beyond this process: the W3C's trace context (traceparent and tracestate, Recommendation of 2021,
- * https://www.w3.org/TR/trace-context-1/), and X-Request-Id. Both come from clients and go into logs, headers and spans,
- * so both are read strictly: what breaks the rules counts as absent, and the request gets names of its own. No sockets,
- * no clock, no randomness. Any thread. */
+/* What names a request beyond this process: the W3C's trace context (traceparent and tracestate, Recommendation of
+ * 2021, https://www.w3.org/TR/trace-context-1/), and X-Request-Id. Both come from clients and go into logs, headers and
+ * spans, so both are read strictly: what breaks the rules counts as absent, and the request gets names of its own. No
+ * sockets, no clock, no randomness. Any thread. */
 #ifndef TANDEM_HTTP_TRACE_CONTEXT_H
 #define TANDEM_HTTP_TRACE_CONTEXT_H
 
@@ -25,15 +25,16 @@ struct trace_context {
 NODISCARD bool traceparent_parse(struct str value, struct trace_context *out);
 void traceparent_write(const struct trace_context *c, char out[TRACEPARENT_LEN + 1]); /* version 00 */
 
-/* The value of a tracestate field (several fields joined by commas) as it is passed on: without empty members and blanks
- * around members, at most TRACESTATE_MAX bytes, appended to out. False, and out untouched: it is invalid (a malformed
- * member, more than TRACESTATE_MEMBERS, a key twice) or empty. */
+/* The value of a tracestate field (several fields joined by commas) as it is passed on: without empty members and
+ * blanks around members, at most TRACESTATE_MAX bytes, appended to out. False, and out untouched: it is invalid (a
+ * malformed member, more than TRACESTATE_MEMBERS, a key twice) or empty. */
 NODISCARD bool tracestate_parse(struct str value, struct buf *out);
 
 /* Both fields of a request. False: no valid traceparent (several of them are none); *state is untouched then. */
 NODISCARD bool trace_context_of(const struct http_request *r, struct trace_context *out, struct buf *state);
 
-/* 1 to REQUEST_ID_MAX letters, digits and "-_.:+=@~", the first a letter or a digit: safe in a header, a path, a log. */
+/* 1 to REQUEST_ID_MAX letters, digits and "-_.:+=@~", the first a letter or a digit: safe in a header, a path, a log.
+ */
 bool request_id_valid(struct str id);
 
 /* The request's only field of that name, or {NULL, 0}. */

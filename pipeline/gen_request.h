@@ -20,7 +20,7 @@ struct gen_prompt {
 struct gen_request {
     struct arena *arena; /* owns everything here */
     enum gen_input input;
-    char id[48]; /* public id of the answer's object: "chatcmpl-...", "cmpl-..." */
+    char id[48];                         /* public id of the answer's object: "chatcmpl-...", "cmpl-..." */
     char request_id[REQUEST_ID_MAX + 1]; /* of the HTTP request (X-Request-Id); "": none */
     int64_t created_s;
     int64_t received_us; /* monotonic: its time begins; gen_request_init's time unless a decoder knows better */

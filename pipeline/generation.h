@@ -101,7 +101,7 @@ struct gen_status {
     uint64_t n_prefilled; /* prompt tokens, those from the cache included */
     uint64_t max_tokens;  /* that it may generate, all choices together */
     uint64_t n_preemptions;
-    uint64_t n_engine_losses; /* engines that were lost while it was theirs */
+    uint64_t n_engine_losses;       /* engines that were lost while it was theirs */
     double prompt_rate, token_rate; /* tokens a second: computed of the prompt while it was prefilled; generated now */
     int64_t left_ms;                /* until its deadline; -1: it has none */
 };
