@@ -25,10 +25,13 @@ struct http_exchange *exchange__create(struct connection *c)
 void exchange__opened(struct http_exchange *x)
 {
     const struct http_server_options *o = &x->connection->server->options;
-    if (!x->opened && o->opened) {
-        o->opened(x, x->parser.has_head ? &x->parser.request : NULL, o->arg);
+    if (x->opened) {
+        return;
     }
     x->opened = true;
+    if (o->opened) {
+        o->opened(x, x->parser.has_head ? &x->parser.request : NULL, o->arg);
+    }
     x->opened_headers = x->headers.len;
 }
 

@@ -209,7 +209,7 @@ def test_nothing_can_be_forged(logging):
         assert "admin" not in line
     reply = server.post(COMPLETIONS, {"prompt": "x", "model": "a\x00\nb"})
     assert "level" in wait_line(server, log_format, reply.headers["x-request-id"])
-    long = server.post(COMPLETIONS, {"prompt": "x", "model": "ü" * 5000})
+    long = server.post(COMPLETIONS, {"prompt": "x", "model": "ü" * 100})
     assert 100 < len(wait_line(server, log_format, long.headers["x-request-id"])["model"].encode()) <= 131
 
 
