@@ -36,7 +36,8 @@ struct generation {
     struct error error;
 
     struct gen_clock clock;
-    uint64_t n_preemptions, n_engine_losses;
+    struct recovery_state recovery;
+    uint64_t n_preemptions;
     bool observed_end;
     struct gen_token *tokens; /* scratch of the event at hand */
     size_t cap_tokens;
