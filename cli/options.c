@@ -68,6 +68,12 @@ static const struct option table[] = {
      "gather so many tokens before they are sent"},
     {"timeout-ms", OPTION_INT, S, AT(default_timeout_ms), 0, 86400000, "0", "MS",
      "fail requests after so long; 0: never"},
+    {"log-content", OPTION_BOOL, S, AT(log_content), 0, 0, "off", NULL,
+     "write prompts and answers to the log, which is never done otherwise"},
+    {"otlp-endpoint", OPTION_STR, S, AT(otlp_endpoint), 0, 0, NULL, "URL",
+     "send spans of requests to this OpenTelemetry collector, as OTLP over HTTP in JSON (docs/OBSERVABILITY.md)"},
+    {"otlp-sample", OPTION_FLOAT, S, AT(otlp_sample), 0, 1, "1", "RATIO",
+     "share of the traces that begin here to be sent; a caller's own decision is followed"},
 
     {"retry-initial-ms", OPTION_INT, S, AT(retry_initial_ms), 1, 600000, "200", "MS",
      "longest wait before a lost engine is started for the second time in a row; the first time is at once"},

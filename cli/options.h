@@ -73,6 +73,9 @@ struct options {
     float retry_multiplier;
     int64_t heartbeat_timeout_ms, hang_timeout_ms;
     bool sandbox;
+    bool log_content;
+    const char *otlp_endpoint;
+    float otlp_sample;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;
