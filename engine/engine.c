@@ -8,6 +8,7 @@
 #include "engine/replay.h"
 #include "engine/scheduler.h"
 #include "engine/stats.h"
+#include "wire/engine_watch.h"
 #include "wire/frame.h"
 
 #include <pthread.h>
@@ -51,6 +52,7 @@ struct engine {
     struct stats_snapshot stats;
     atomic_uint n_unstarted;
     atomic_bool stop, draining, paused;
+    struct engine_watch *watch; /* NULL: nobody watches */
     pthread_t thread;
     bool started;
     void (*on_fatal)(void *arg, const struct error *why);
@@ -252,6 +254,16 @@ static void apply(struct engine *e, const struct command *c)
     }
 }
 
+/* For whoever watches: a turn has begun; it may take as long as one step, and the reading of the queue. */
+static void begin_turn(struct engine *e)
+{
+    if (e->watch) {
+        atomic_store(&e->watch->expected_ns, 0);
+        atomic_fetch_add(&e->watch->turns, 1);
+        atomic_store(&e->watch->busy, 1);
+    }
+}
+
 static void wait_for_work(struct engine *e)
 {
     bool idle = scheduler_idle(e->scheduler);
@@ -264,6 +276,9 @@ static void wait_for_work(struct engine *e)
         void (*on_idle)(void *) = e->on_idle;
         e->on_idle = NULL;
         on_idle(e->on_idle_arg);
+    }
+    if (e->watch) {
+        atomic_store(&e->watch->busy, 0);
     }
     int64_t wait_ms = !idle ? BLOCKED_WAIT_MS : replay_busy(e->replay) ? REPLAY_WAIT_MS : -1;
     if (queue_wait(e->commands, &c, wait_ms)) {
@@ -287,6 +302,7 @@ static void *run(void *arg)
     struct command c;
     sys_name_thread("engine");
     while (!atomic_load(&e->stop)) {
+        begin_turn(e);
         while (queue_pop(e->commands, &c)) {
             apply(e, &c);
         }
@@ -360,9 +376,10 @@ void engine_stats(struct engine *e, struct engine_stats *out)
     stats_read(&e->stats, out);
 }
 
-void engine_set_step_counter(struct engine *e, uint64_t *word)
+void engine_set_watch(struct engine *e, struct engine_watch *watch)
 {
-    scheduler_set_step_counter(e->scheduler, word);
+    e->watch = watch;
+    scheduler_set_expected(e->scheduler, watch ? &watch->expected_ns : NULL);
 }
 
 void engine_on_fatal(struct engine *e, void (*fn)(void *arg, const struct error *why), void *arg)

@@ -29,7 +29,7 @@
  *     start              before it loads: kill, segv, abort, exit, hang, stop
  *     token=ID           only when a prompt that holds this token id is in the step; nan: only its rows
  *     row=N              nan: this row of those that are sampled; all unless given
- *     once=FILE          only when FILE does not exist, which is made then: not again after a restart
+ *     once=FILE          only while FILE is empty or not there; it gets a byte: not again after a restart
  *
  * Threads: each call says which. */
 #ifndef TANDEM_ENGINE_FAULT_H
@@ -39,8 +39,8 @@
 
 struct fault;
 
-/* NULL without an error when spec is NULL or empty. UNSUPPORTED in builds without test hooks; INVALID names what is not
- * understood. */
+/* NULL without an error when spec is NULL or empty. Before the process is confined: it opens the files of once=.
+ * UNSUPPORTED in builds without test hooks; INVALID names what is not understood. */
 NODISCARD bool fault_create(const char *spec, struct fault **out, struct error *err);
 /* What a replaying engine does of it: NULL, or one of its own. f may be NULL. */
 struct fault *fault_for_replay(const struct fault *f);

@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_FAULTS  16
@@ -45,6 +47,7 @@ struct entry {
     int64_t at, times, token, row, status, mb, ms; /* token, row: -1: any */
     bool always, start;
     struct str once; /* len 0: none */
+    int once_fd;     /* -1: none */
     int64_t n_struck;
 };
 
@@ -52,8 +55,7 @@ struct fault {
     struct entry entries[MAX_FAULTS];
     int n;
     int64_t n_steps, n_frames;
-    char *spec; /* what the entries' strings point into */
-    bool replays;
+    char *spec; /* what the entries' strings point into; NULL of a replay's */
 };
 
 /* ---- the language ---- */
@@ -102,7 +104,7 @@ static bool parse_entry(struct str text, struct entry *e, struct error *err)
 {
     struct str rest = text, name = {NULL, 0}, item;
     (void)str_split(&rest, ':', &name);
-    *e = (struct entry){.at = 1, .times = 1, .token = -1, .row = -1, .status = 1, .mb = 64, .ms = 1000};
+    *e = (struct entry){.at = 1, .times = 1, .token = -1, .row = -1, .status = 1, .mb = 64, .ms = 1000, .once_fd = -1};
     if (!parse_kind(name, &e->kind)) {
         return error_set(err, ERR_INVALID, "--fault: '" STR_FMT "' is no kind of fault.", STR_ARG(name));
     }
@@ -128,6 +130,15 @@ static bool parse(struct fault *f, struct error *err)
     return true;
 }
 
+static bool open_once(struct entry *e, struct error *err)
+{
+    char path[4096];
+    snprintf(path, sizeof path, STR_FMT, STR_ARG(e->once));
+    e->once_fd = e->once.len ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+    return e->once.len == 0 || e->once_fd >= 0 ||
+           error_set(err, ERR_IO, "--fault: '%s' cannot be opened: %s.", path, strerror(errno));
+}
+
 bool fault_create(const char *spec, struct fault **out, struct error *err)
 {
     *out = NULL;
@@ -139,7 +150,11 @@ bool fault_create(const char *spec, struct fault **out, struct error *err)
         free(f);
         return error_set(err, ERR_NO_MEMORY, "There is no memory for faults.");
     }
-    if (!parse(f, err)) {
+    bool ok = parse(f, err);
+    for (int i = 0; ok && i < f->n; i++) {
+        ok = open_once(&f->entries[i], err);
+    }
+    if (!ok) {
         fault_free(f);
         return false;
     }
@@ -147,20 +162,27 @@ bool fault_create(const char *spec, struct fault **out, struct error *err)
     return true;
 }
 
+/* Its faults strike always, so no file matters. */
 struct fault *fault_for_replay(const struct fault *f)
 {
-    struct fault *own;
-    struct error ignored = {0};
-    if (!f || !fault_create(f->spec, &own, &ignored)) {
-        return NULL;
+    struct fault *own = f ? calloc(1, sizeof *own) : NULL;
+    for (int i = 0; own && i < f->n; i++) {
+        if (f->entries[i].kind == KIND_NAN && f->entries[i].always) {
+            own->entries[own->n] = f->entries[i];
+            own->entries[own->n++].once_fd = -1;
+        }
     }
-    own->replays = true;
     return own;
 }
 
 void fault_free(struct fault *f)
 {
     if (f) {
+        for (int i = 0; i < f->n; i++) {
+            if (f->entries[i].once_fd >= 0) {
+                close(f->entries[i].once_fd);
+            }
+        }
         free(f->spec);
         free(f);
     }
@@ -168,23 +190,11 @@ void fault_free(struct fault *f)
 
 /* ---- striking ---- */
 
-/* Only the first to make the file strikes. */
+/* Only the first strikes. */
 static bool is_first(const struct entry *e)
 {
-    char path[4096];
-    if (e->once.len == 0) {
-        return true;
-    }
-    if (e->once.len >= sizeof path) {
-        return false;
-    }
-    memcpy(path, e->once.ptr, e->once.len);
-    path[e->once.len] = '\0';
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd >= 0) {
-        close(fd);
-    }
-    return fd >= 0;
+    struct stat info;
+    return e->once_fd < 0 || (fstat(e->once_fd, &info) == 0 && info.st_size == 0 && write(e->once_fd, "1", 1) == 1);
 }
 
 static bool is_due(const struct entry *e, int64_t n)
@@ -336,7 +346,7 @@ static bool run_step(struct executor *base, const struct executor_step *step, st
     fx->n_nan[now] = 0;
     for (int i = 0; i < f->n; i++) {
         struct entry *e = &f->entries[i];
-        bool in_step = e->kind <= KIND_OOM && !e->start && !(f->replays && !(e->kind == KIND_NAN && e->always));
+        bool in_step = e->kind <= KIND_OOM && !e->start;
         if (!in_step || !is_due(e, f->n_steps) || (e->token >= 0 && !step_has(step, e->token))) {
             continue;
         }

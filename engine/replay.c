@@ -36,8 +36,7 @@ enum order_kind { ORDER_RUN, ORDER_CANCEL };
 struct order {
     enum order_kind kind;
     struct job *job; /* RUN: owned */
-    uint64_t ended;
-    uint64_t id; /* CANCEL */
+    uint64_t id;     /* CANCEL */
     uint32_t choice;
 };
 
@@ -148,13 +147,7 @@ static bool start_job(struct replay *r, const struct order *o, struct error *err
 static void run_job(struct replay *r, const struct order *o)
 {
     struct error err = {0}, why = {0};
-    if (start_job(r, o, &err)) {
-        for (uint32_t i = 0; i < o->job->n_choices; i++) {
-            if (o->ended >> i & 1) {
-                engine_cancel(r->engine, o->job->id, i);
-            }
-        }
-    } else {
+    if (!start_job(r, o, &err)) {
         error_set(&why, ERR_BAD_NUMBERS,
                   "The model gave logits that are not finite numbers, and the request could not be tried again on the "
                   "reference kernels: %s",
@@ -338,7 +331,7 @@ static bool start_worker(struct replay *r, struct error *err)
 static bool open_entry(struct replay *r, const struct bad_job *bad, struct error *err)
 {
     struct entry *e = find_free(r);
-    struct order o = {.kind = ORDER_RUN, .job = bad->job, .ended = bad->ended};
+    struct order o = {.kind = ORDER_RUN, .job = bad->job};
     if (!e) {
         return error_set(err, ERR_OVERLOADED, "%d others wait for that already.", REPLAY_MAX_JOBS);
     }

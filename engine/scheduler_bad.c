@@ -27,14 +27,15 @@
 static bool copy_job(const struct request *r, struct bad_job *out)
 {
     _Static_assert(LIMIT_CHOICES <= 64, "a bit for every choice");
-    struct job_accepted accepted[LIMIT_CHOICES] = {{NULL, 0}};
+    struct job_accepted accepted[LIMIT_CHOICES] = {{0}};
     struct job job = *r->job;
     for (uint32_t i = 0; i < job.n_choices; i++) {
         const struct sequence *q = &r->sequences[i];
         if (q->state == SEQUENCE_DONE) {
             out->ended |= (uint64_t)1 << i;
+            accepted[i].done = true;
         } else {
-            accepted[i] = (struct job_accepted){sequence_output(q), sequence_n_output(q)};
+            accepted[i] = (struct job_accepted){.ids = sequence_output(q), .n = sequence_n_output(q)};
         }
     }
     job.accepted = accepted;

@@ -38,6 +38,7 @@ struct generation {
     char fingerprint[17]; /* of another engine than the port's that computed some of it last; "": none */
 
     struct gen_clock clock;
+    struct recovery_state recovery;
     uint64_t n_preemptions;
     bool observed_end;
     struct gen_token *tokens; /* scratch of the event at hand */
