@@ -5,6 +5,7 @@ import pytest
 from harness import PATIENCE, LoadingServer, Server, chunks, failing_server, metric, stream_text, together
 from script_rules import PLAIN
 
+
 def chat(content, **fields):
     return {"messages": [{"role": "user", "content": content}], **fields}
 
