@@ -68,6 +68,12 @@ static const struct option table[] = {
      "gather so many tokens before they are sent"},
     {"timeout-ms", OPTION_INT, S, AT(default_timeout_ms), 0, 86400000, "0", "MS",
      "fail requests after so long; 0: never"},
+    {"log-content", OPTION_BOOL, S, AT(log_content), 0, 0, "off", NULL,
+     "write prompts and answers to the log, which is never done otherwise"},
+    {"otlp-endpoint", OPTION_STR, S, AT(otlp_endpoint), 0, 0, NULL, "URL",
+     "send spans of requests to this OpenTelemetry collector, as OTLP over HTTP in JSON (docs/OBSERVABILITY.md)"},
+    {"otlp-sample", OPTION_FLOAT, S, AT(otlp_sample), 0, 1, "1", "RATIO",
+     "share of the traces that begin here to be sent; a caller's own decision is followed"},
 
     {"retry-initial-ms", OPTION_INT, S, AT(retry_initial_ms), 1, 600000, "200", "MS",
      "longest wait before a lost engine is started for the second time in a row; the first time is at once"},
@@ -138,6 +144,8 @@ static const struct option table[] = {
      "confine engines to their models and caches, without network and programs (docs/SECURITY.md)"},
     {"script", OPTION_STR, S | E, AT(script), 0, 0, NULL, "FILE",
      "test builds: tokens from a script instead of the model"},
+    {"fault", OPTION_STR, S | E, AT(fault), 0, 0, NULL, "SPEC",
+     "test builds: what goes wrong on purpose in the engine (docs/RELIABILITY.md)"},
 
 #define X(name, type, fallback, low, high, what) \
     {#name, KIND_##type, S | R, AT(sampling.name), low, high, TEXT(fallback), "VALUE", what},

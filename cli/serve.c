@@ -7,6 +7,7 @@
 #include "cli/announce.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "engine/fault.h"
 #include "http/listener.h"
 
 #include <signal.h>
@@ -15,13 +16,16 @@
 #include <string.h>
 #include <uv.h>
 
-#define SERVE_WORKERS 1 /* beside an engine that wants the cores; requests are parsed one by one */
+#define OTLP_FLUSH_MS 2000 /* for the last spans, at the end */
+#define SERVE_WORKERS 1    /* beside an engine that wants the cores; requests are parsed one by one */
 
 struct server {
     const struct options *options;
     struct loop *loop;
     struct gateway *gateway;
     struct app *app;
+    struct otlp *otlp; /* NULL: no spans are sent */
+    int n_closing;     /* of gateway and exporter, what is not closed yet */
     struct warm_list warm;
     uv_signal_t sigterm, sigint;
     bool stopping, announced, failed;
@@ -36,22 +40,42 @@ struct server {
 
 /* ---- shutting down: drain, close the API, close the engines, leave the loop ---- */
 
+static void on_part_closed(struct server *s)
+{
+    if (--s->n_closing) {
+        return;
+    }
+    uv_close((uv_handle_t *)&s->sigterm, NULL);
+    uv_close((uv_handle_t *)&s->sigint, NULL);
+    loop_stop(s->loop);
+}
+
 static void on_gateway_closed(void *arg)
 {
     struct server *s = arg;
     s->gateway = NULL;
     announcer_free(s->announcer);
     s->announcer = NULL;
-    uv_close((uv_handle_t *)&s->sigterm, NULL);
-    uv_close((uv_handle_t *)&s->sigint, NULL);
-    loop_stop(s->loop);
+    on_part_closed(s);
 }
 
+static void on_otlp_closed(void *arg)
+{
+    struct server *s = arg;
+    s->otlp = NULL;
+    on_part_closed(s);
+}
+
+/* Every request has ended: the last spans go out while the engines leave. */
 static void on_app_closed(void *arg)
 {
     struct server *s = arg;
     s->app = NULL;
+    s->n_closing = 1 + (s->otlp != NULL);
     gateway_close(s->gateway, on_gateway_closed, s);
+    if (s->otlp) {
+        otlp_close(s->otlp, OTLP_FLUSH_MS, on_otlp_closed, s);
+    }
 }
 
 static void on_drained(void *arg)
@@ -176,6 +200,7 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .draft_kv_memory = o->draft_kv_memory,
         .max_itl_factor = (double)o->max_itl_factor,
         .script_path = o->script,
+        .fault = o->fault,
         .sandbox = o->sandbox,
         .log_level = o->log_level,
         .log_format = o->log_format,
@@ -229,6 +254,8 @@ static bool start_app(struct server *s, struct error *err)
     a.keepalive_ms = o->keepalive_ms;
     a.stall_timeout_ms = o->stall_timeout_ms;
     a.version = tandem_build();
+    a.otlp = s->otlp;
+    a.log_content = o->log_content;
     if (!check_bind(o, &listen, err) || !(s->app = app_create(&a, err))) {
         return false;
     }
@@ -243,6 +270,21 @@ static void watch_signal(struct server *s, uv_signal_t *handle, int number)
     uv_signal_init(loop_uv(s->loop), handle);
     handle->data = s;
     uv_signal_start(handle, on_signal, number);
+}
+
+static bool start_otlp(struct server *s, struct error *err)
+{
+    struct otlp_options options = {.loop = s->loop,
+                                   .endpoint = s->options->otlp_endpoint,
+                                   .headers = getenv("OTEL_EXPORTER_OTLP_HEADERS"),
+                                   .service_name = getenv("OTEL_SERVICE_NAME"),
+                                   .version = tandem_version(),
+                                   .sample = (double)s->options->otlp_sample};
+    if (!s->options->otlp_endpoint) {
+        return true;
+    }
+    s->otlp = otlp_create(&options, err);
+    return s->otlp || error_wrap(err, "--otlp-endpoint");
 }
 
 static bool start(struct server *s, const char *path, struct error *err)
@@ -265,7 +307,7 @@ static bool start(struct server *s, const char *path, struct error *err)
         return false;
     }
     s->announcer = announcer_create(s->gateway, &s->service);
-    return start_app(s, err) && add_model(s, path, err);
+    return start_otlp(s, err) && start_app(s, err) && add_model(s, path, err);
 }
 
 int command_serve(const struct options *o)
@@ -278,6 +320,12 @@ int command_serve(const struct options *o)
         return command_fail(&err);
     }
     enum speculation checked;
+    struct fault *fault = NULL;
+    bool understood = fault_create(o->fault, &fault, &err);
+    fault_free(fault);
+    if (!understood) {
+        return command_fail(&err);
+    }
     service_init(&s.service);
     s.n_sockets = service_sockets(s.sockets);
     if (!model_path_resolve(o->model, path, &err) || !options_speculation(o, &checked, &err) ||

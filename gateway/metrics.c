@@ -205,6 +205,11 @@ void metrics_set_http(struct metrics *m, const struct metrics_http_now *now)
     m->server.http = *now;
 }
 
+void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats)
+{
+    m->server.otlp = *stats;
+}
+
 uint64_t metrics__engine_value(const struct model_metrics *m, const struct metrics_field *f)
 {
     uint64_t live, gone;

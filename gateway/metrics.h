@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "gateway/engine_loss.h"
+#include "gateway/otlp.h"
 #include "gateway/percentiles.h"
 #include "pipeline/generation.h"
 
@@ -69,6 +70,9 @@ struct metrics_http_now {
     uint64_t replies[10]; /* by the first digit of their status */
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
+
+/* What the exporter of spans has done; given before metrics_write, zeros without one. */
+void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
 
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
 void metrics_write(struct metrics *m, struct buf *out);

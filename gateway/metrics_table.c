@@ -198,6 +198,11 @@ const struct metrics_family metrics__families[] = {
     VALUE("tandem_http_parse_errors_total", COUNTER, NO, SERVER(http.parse_errors),
           "Requests refused by the HTTP parser."),
     VALUE("tandem_http_timeouts_total", COUNTER, NO, SERVER(http.timeouts), "Connections closed by a time-out."),
+    BY("tandem_otlp_spans_total", COUNTER, NO, FORM_COUNT, "result",
+       "Spans by what became of them: taken by the collector, dropped because the queue was full, or refused or given "
+       "up.",
+       {"exported", SERVER(otlp.exported)}, {"dropped", SERVER(otlp.dropped)}, {"failed", SERVER(otlp.failed)}),
+    VALUE("tandem_otlp_spans_queued", GAUGE, NO, SERVER(otlp.queued), "Spans that wait to be sent."),
     BY("process_cpu_seconds_total", COUNTER, NO, FORM_SECONDS, NULL, "Processor time of the gateway.",
        {NULL, SERVER(cpu_ns)}),
     BY("process_start_time_seconds", GAUGE, NO, FORM_SECONDS, NULL, "When the gateway started, in seconds since 1970.",

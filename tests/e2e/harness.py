@@ -162,7 +162,7 @@ class Server:
     def _wait_for_port(self):
         deadline = time.monotonic() + 20 * PATIENCE
         while time.monotonic() < deadline:
-            found = re.search(r"listening .*?port=(\d+)", self.log())
+            found = re.search(r'listening[" ].*?port"?[=:]"?(\d+)', self.log())
             if found:
                 self.port = int(found.group(1))
                 return
