@@ -69,6 +69,8 @@ struct options {
     int64_t max_connections, drain_timeout_ms, keepalive_ms, stall_timeout_ms;
     int64_t stream_interval_ms, stream_interval_tokens;
     int64_t default_timeout_ms;
+    int64_t max_client_connections, header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
+    const char *tls_cert, *tls_key;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;

@@ -163,6 +163,22 @@ static bool add_model(struct server *s, const char *path, struct error *err)
     return gateway_add_model(s->gateway, &m, err);
 }
 
+/* With the URL of a client on this machine. */
+static void say_listening(const struct options *o, struct str where, int port)
+{
+    struct str host = where;
+    while (host.len && host.ptr[host.len - 1] != ':') {
+        host.len--;
+    }
+    host = str_slice(host, 0, host.len ? host.len - 1 : 0);
+    if (str_starts(where, STR("unix:"))) {
+        LOG_INFO("listening", "address=" STR_FMT, STR_ARG(where));
+    } else {
+        LOG_INFO("listening", "address=" STR_FMT " port=%d url=%s://" STR_FMT ":%d", STR_ARG(where), port,
+                 o->tls_cert ? "https" : "http", STR_ARG(host), port);
+    }
+}
+
 static bool start_app(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
@@ -186,11 +202,18 @@ static bool start_app(struct server *s, struct error *err)
     a.keepalive_ms = o->keepalive_ms;
     a.stall_timeout_ms = o->stall_timeout_ms;
     a.version = tandem_build();
+    a.max_client_connections = (int)o->max_client_connections;
+    a.header_timeout_ms = o->header_timeout_ms;
+    a.body_timeout_ms = o->body_timeout_ms;
+    a.min_body_rate = o->min_body_rate ? o->min_body_rate : -1;
+    a.idle_timeout_ms = o->idle_timeout_ms;
+    a.tls_cert = o->tls_cert;
+    a.tls_key = o->tls_key;
     if (!check_bind(o, &listen, err) || !(s->app = app_create(&a, err))) {
         return false;
     }
     for (int i = 0; i < listen.n; i++) {
-        LOG_INFO("listening", "address=%s port=%d", listen.items[i], app_port(s->app, i));
+        say_listening(o, str_of(listen.items[i]), app_port(s->app, i));
     }
     return true;
 }
