@@ -69,6 +69,13 @@ struct options {
     int64_t max_connections, drain_timeout_ms, keepalive_ms, stall_timeout_ms;
     int64_t stream_interval_ms, stream_interval_tokens;
     int64_t default_timeout_ms;
+    int64_t retry_initial_ms, retry_max_ms, retry_limit, restart_limit, restart_window_ms, restart_retry_ms;
+    float retry_multiplier;
+    int64_t heartbeat_timeout_ms, hang_timeout_ms;
+    bool sandbox;
+    bool log_content;
+    const char *otlp_endpoint;
+    float otlp_sample;
     int64_t max_client_connections, header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
     const char *tls_cert, *tls_key;
     /* generation */
@@ -83,7 +90,7 @@ struct options {
     int64_t gen, repeat;
     bool op_shares;
     /* engine */
-    int64_t socket_fd, pool_fd, epoch;
+    int64_t socket_fd, pool_fd, watch_fd, epoch;
     uint64_t pool_size;
     struct bench_serve_options bench_serve;
     /* what is left */

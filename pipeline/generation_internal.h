@@ -36,6 +36,7 @@ struct generation {
     struct error error;
 
     struct gen_clock clock;
+    struct recovery_state recovery;
     uint64_t n_preemptions;
     bool observed_end;
     struct gen_token *tokens; /* scratch of the event at hand */
