@@ -208,10 +208,11 @@ static void reply_error(struct connection *c, const struct error *err)
         buf_printf(&body, "%s\n", err->msg);
     }
     const struct error_info *info = error_info(err->code);
+    bool says_when = x && str_find(buf_view(&x->headers), STR("Retry-After: ")) != STR_NPOS; /* who refused knows it */
     reply(c,
           (struct reply_head){.status = info->http_status,
                               .content_type = o->error_body ? "application/json" : "text/plain; charset=utf-8",
-                              .try_again = info->retryable},
+                              .try_again = info->retryable && !says_when},
           buf_view(&body));
     buf_release(&body);
 }
