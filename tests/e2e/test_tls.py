@@ -68,7 +68,7 @@ def test_unix_sockets_stay_plain(secure):
 def test_metrics(secure):
     before = metric(secure.metrics(), "tandem_tls_handshake_failures_total")
     with socket.create_connection(("127.0.0.1", secure.port)) as raw:
-        raw.sendall(b"\x16\x03\x01\x00\x01x")
+        raw.sendall(b"\x16\x03\x01\x00\x05hello")
         while raw.recv(1000):
             pass
     secure.wait_for(lambda: metric(secure.metrics(), "tandem_tls_handshake_failures_total") == before + 1, "it is counted")
