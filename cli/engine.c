@@ -41,5 +41,6 @@ int command_engine(const struct options *o)
     e->max_itl_factor = o->max_itl_factor;
     e->script_path = o->script;
     e->build = tandem_build();
+    p.fault = o->fault;
     return engine_process_run(&p);
 }

@@ -157,6 +157,8 @@ static const struct option table[] = {
      "confine engines to their models and caches, without network and programs (docs/SECURITY.md)"},
     {"script", OPTION_STR, S | E, AT(script), 0, 0, NULL, "FILE",
      "test builds: tokens from a script instead of the model"},
+    {"fault", OPTION_STR, S | E, AT(fault), 0, 0, NULL, "SPEC",
+     "test builds: what goes wrong on purpose in the engine (docs/RELIABILITY.md)"},
 
 #define X(name, type, fallback, low, high, what) \
     {#name, KIND_##type, S | R, AT(sampling.name), low, high, TEXT(fallback), "VALUE", what},

@@ -7,6 +7,7 @@
 #include "cli/announce.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "engine/fault.h"
 #include "http/listener.h"
 
 #include <signal.h>
@@ -199,6 +200,7 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .draft_kv_memory = o->draft_kv_memory,
         .max_itl_factor = (double)o->max_itl_factor,
         .script_path = o->script,
+        .fault = o->fault,
         .sandbox = o->sandbox,
         .log_level = o->log_level,
         .log_format = o->log_format,
@@ -346,6 +348,12 @@ int command_serve(const struct options *o)
         return command_fail(&err);
     }
     enum speculation checked;
+    struct fault *fault = NULL;
+    bool understood = fault_create(o->fault, &fault, &err);
+    fault_free(fault);
+    if (!understood) {
+        return command_fail(&err);
+    }
     service_init(&s.service);
     s.n_sockets = service_sockets(s.sockets);
     if (!model_path_resolve(o->model, path, &err) || !options_speculation(o, &checked, &err) ||

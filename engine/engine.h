@@ -16,6 +16,7 @@
 #include "wire/job.h"
 
 struct engine;
+struct fault; /* engine/fault.h */
 
 struct engine_options {
     const char *model_path;
@@ -42,6 +43,9 @@ struct engine_options {
     size_t draft_pool_size;       /* bytes of its KV; 0: an eighth of pool_size */
     const char *script_path;      /* test builds: forward and sample are replaced by this script */
     const char *build;            /* goes into engine_info and the fingerprint */
+    bool replay;                  /* jobs with bad numbers are computed once more (engine/replay.h); default true */
+    int64_t replay_idle_ms;       /* after so long without any, what that took is freed; 0: REPLAY_IDLE_MS */
+    struct fault *fault;          /* test builds: what goes wrong on purpose; outlives the engine; NULL: nothing */
     void (*progress)(void *arg, float fraction);
     void *progress_arg;
 };
@@ -77,6 +81,10 @@ void engine_pause(struct engine *e, bool paused);
 /* Takes no new jobs; on_idle runs on the step thread when the last has finished. */
 void engine_drain(struct engine *e, void (*on_idle)(void *arg), void *arg);
 void engine_stats(struct engine *e, struct engine_stats *out); /* a snapshot, without waiting for a step */
+
+/* fn(arg, why) on the step thread when the backend's device has failed (DEVICE): no further step is made, and nobody
+ * hears of it but by fn. Without it the requests of such a step fail. Before engine_start. */
+void engine_on_fatal(struct engine *e, void (*fn)(void *arg, const struct error *why), void *arg);
 
 /* Its thread writes turns, busy and expected_ns there from now on (wire/engine_watch.h). Before engine_start; outlives
  * the engine; NULL: nobody watches. */

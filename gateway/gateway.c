@@ -270,6 +270,7 @@ static bool make_child(struct served_model *m, struct error *err)
     add(&a, "--kv-type", o->kv_type);
     add(&a, "--rope-scaling", o->rope_scaling);
     add(&a, "--script", o->script_path);
+    add(&a, "--fault", o->fault);
     add(&a, "--log-level", o->log_level);
     add(&a, "--log-format", o->log_format);
     add(&a, "--sandbox", o->sandbox ? "on" : "off");

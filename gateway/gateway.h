@@ -55,7 +55,7 @@ struct served_model_options {
     uint32_t max_draft_tokens;
     uint64_t draft_kv_memory;
     double max_itl_factor;
-    const char *script_path;
+    const char *script_path, *fault;
     bool sandbox;                       /* the engine gives up what it does not need */
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
     struct sampling default_sampling;

@@ -83,6 +83,10 @@ void generation_free(struct generation *g);
 void generation_timings(const struct generation *g, int64_t now_us, struct gen_timings *timings,
                         struct gen_usage *usage);
 
+/* The fingerprint under which the answer went on when another engine than the port's had to compute it; NULL: none had.
+ * Valid while g lives, changes with its events. */
+const char *generation_fingerprint(const struct generation *g);
+
 /* ---- for status and registries ---- */
 enum gen_phase {
     GEN_QUEUED,  /* none of its prompts was admitted */

@@ -6,6 +6,11 @@ const struct gen_request *generation_request(const struct generation *g)
     return g->request;
 }
 
+const char *generation_fingerprint(const struct generation *g)
+{
+    return g->fingerprint[0] ? g->fingerprint : NULL;
+}
+
 void generation_timings(const struct generation *g, int64_t now_us, struct gen_timings *timings,
                         struct gen_usage *usage)
 {

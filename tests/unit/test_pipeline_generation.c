@@ -309,6 +309,24 @@ static void test_a_failed_job_ends_the_generation(void **state)
     assert_int_equal(f->bench.port.cancelled_job, f->bench.port.jobs[1]->id); /* the other one is not left running */
 }
 
+static void test_a_replay_is_told(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    send_from(f, 0, 0, 0, "ab", FINISH_NONE);
+    take_all(f, 0);
+    assert_null(generation_fingerprint(f->g));
+    send_event(f, (struct engine_event){
+                      .kind = ENGINE_REPLAYED, .job = f->bench.port.jobs[0]->id, .fingerprint = "0123456789abcdef"});
+    send_from(f, 0, 0, 2, "cde", FINISH_LENGTH);
+    take_all(f, 0);
+    expect_text(f, 0, "abcde");
+    assert_string_equal(generation_fingerprint(f->g), "0123456789abcdef");
+    assert_int_equal(f->last.kind, GEN_DONE);
+    assert_int_equal(f->last.usage.completion_tokens, 5);
+    assert_int_equal(f->last.usage.n_replayed, 3);
+}
+
 static void test_cancel(void **state)
 {
     struct fixture *f = *state;
@@ -507,6 +525,7 @@ int main(void)
         TEST(test_echo),
         TEST(test_flush_intervals),
         TEST(test_a_failed_job_ends_the_generation),
+        TEST(test_a_replay_is_told),
         TEST(test_cancel),
         TEST(test_status_follows_the_engine),
         TEST(test_observers_see_what_was_generated),
