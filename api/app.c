@@ -346,10 +346,13 @@ struct app *app_create(const struct app_options *options, struct error *err)
         .n_listen = options->n_listen,
         .max_body = options->max_body ? options->max_body : LIMIT_HTTP_BODY,
         .max_connections = options->max_connections ? options->max_connections : LIMIT_HTTP_CONNECTIONS,
-        .header_timeout_ms = 10000,
-        .body_timeout_ms = 30000,
-        .idle_timeout_ms = 75000,
+        .max_client_connections = options->max_client_connections,
+        .header_timeout_ms = options->header_timeout_ms,
+        .body_timeout_ms = options->body_timeout_ms,
+        .min_body_rate = options->min_body_rate,
+        .idle_timeout_ms = options->idle_timeout_ms,
         .stall_timeout_ms = options->stall_timeout_ms,
+        .tls = {.cert_path = options->tls_cert, .key_path = options->tls_key},
         .handler = handle,
         .error_body = api__error_body,
         .opened = api__opened,
@@ -367,6 +370,11 @@ struct app *app_create(const struct app_options *options, struct error *err)
 int app_port(const struct app *a, int listener)
 {
     return http_server_port(a->server, listener);
+}
+
+bool app_reload_tls(struct app *a, struct error *err)
+{
+    return http_server_reload_tls(a->server, err);
 }
 
 void app_stop_accepting(struct app *a)

@@ -126,7 +126,10 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
                                         .bytes_in = http.bytes_in,
                                         .bytes_out = http.bytes_out,
                                         .parse_errors = http.parse_errors,
-                                        .timeouts = http.timeouts};
+                                        .timeouts = http.timeouts,
+                                        .refused = http.refused,
+                                        .tls_failures = http.tls_failures,
+                                        .tls_expires_s = (uint64_t)http.tls_expires_s};
     memcpy(http_now.replies, http.replies, sizeof http_now.replies);
     metrics_set_http(metrics, &http_now);
     if (a->options.otlp) {

@@ -76,6 +76,8 @@ struct options {
     bool log_content;
     const char *otlp_endpoint;
     float otlp_sample;
+    int64_t max_client_connections, header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
+    const char *tls_cert, *tls_key;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;

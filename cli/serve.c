@@ -235,6 +235,27 @@ static void find_places(const struct server *s, struct places *p)
     }
 }
 
+/* With the URL that clients ask, where it listens on TCP. */
+static void say_listening(const struct options *o, const char *place, int port)
+{
+    char address[300];
+    int fd;
+    if (!listener_fd_of(place, &fd) || !listener_describe(fd, address, sizeof address)) {
+        snprintf(address, sizeof address, "%s", place);
+    }
+    struct str host = str_of(address);
+    while (host.len && host.ptr[host.len - 1] != ':') {
+        host.len--;
+    }
+    host = str_slice(host, 0, host.len ? host.len - 1 : 0);
+    if (str_starts(str_of(address), STR("unix:"))) {
+        LOG_INFO("listening", "address=%s", address);
+    } else {
+        LOG_INFO("listening", "address=%s port=%d url=%s://" STR_FMT ":%d", address, port,
+                 o->tls_cert ? "https" : "http", STR_ARG(host), port);
+    }
+}
+
 static bool start_app(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
@@ -256,11 +277,18 @@ static bool start_app(struct server *s, struct error *err)
     a.version = tandem_build();
     a.otlp = s->otlp;
     a.log_content = o->log_content;
+    a.max_client_connections = (int)o->max_client_connections;
+    a.header_timeout_ms = o->header_timeout_ms;
+    a.body_timeout_ms = o->body_timeout_ms;
+    a.min_body_rate = o->min_body_rate ? o->min_body_rate : -1;
+    a.idle_timeout_ms = o->idle_timeout_ms;
+    a.tls_cert = o->tls_cert;
+    a.tls_key = o->tls_key;
     if (!check_bind(o, &listen, err) || !(s->app = app_create(&a, err))) {
         return false;
     }
     for (int i = 0; i < listen.n; i++) {
-        LOG_INFO("listening", "address=%s port=%d", listen.items[i], app_port(s->app, i));
+        say_listening(o, listen.items[i], app_port(s->app, i));
     }
     return true;
 }

@@ -66,8 +66,10 @@ void metrics_set_model(struct metrics *m, int model, const struct metrics_model_
 
 /* What the HTTP server knows; given before metrics_write. */
 struct metrics_http_now {
-    uint64_t connections_open, connections, requests, bytes_in, bytes_out, parse_errors, timeouts;
-    uint64_t replies[10]; /* by the first digit of their status */
+    uint64_t connections_open, connections, requests, bytes_in, bytes_out, parse_errors, timeouts, refused,
+        tls_failures;
+    uint64_t tls_expires_s; /* Unix time; 0: no TLS */
+    uint64_t replies[10];   /* by the first digit of their status */
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
 
