@@ -16,7 +16,7 @@
 #define BLOCKED_WAIT_MS      5    /* when requests wait but none can start (paused) */
 #define FULL_WAIT_MS         1
 
-enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_CLEAR_CACHE, COMMAND_DRAIN, COMMAND_DISK };
+enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_CLEAR_CACHE, COMMAND_DRAIN, COMMAND_DISK, COMMAND_LIMIT_POOL };
 
 struct command {
     enum command_kind kind;
@@ -25,6 +25,7 @@ struct command {
     uint32_t choice;
     void (*on_idle)(void *arg); /* DRAIN */
     void *arg;
+    struct pool_limit pool; /* LIMIT_POOL */
 };
 
 struct engine {
@@ -116,6 +117,7 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
         scheduler_add_drafter(e->scheduler, parts->drafter);
     }
     scheduler_count_unstarted(e->scheduler, &e->n_unstarted);
+    scheduler_on_discard(e->scheduler, parts->discard, parts->discard_arg);
     scheduler_set_sizes(e->scheduler, e->info.weights_size);
     stats_publish(&e->stats, scheduler_stats(e->scheduler));
     return e;
@@ -176,6 +178,10 @@ static void apply(struct engine *e, const struct command *c)
         e->on_idle = c->on_idle;
         e->on_idle_arg = c->arg;
         break;
+    case COMMAND_LIMIT_POOL:
+        scheduler_limit_pool(e->scheduler, c->pool.size, c->pool.urgent);
+        e->reported_idle = false;
+        break;
     case COMMAND_DISK: /* the step looks; an idle engine says how the figures changed */
         e->reported_idle = false;
         break;
@@ -184,7 +190,7 @@ static void apply(struct engine *e, const struct command *c)
 
 static void wait_for_work(struct engine *e)
 {
-    bool idle = scheduler_idle(e->scheduler);
+    bool idle = scheduler_idle(e->scheduler) && !scheduler_is_resizing(e->scheduler);
     struct command c;
     if (idle && !e->reported_idle) {
         e->reported_idle = true;
@@ -263,6 +269,11 @@ void engine_cancel(struct engine *e, uint64_t job, uint32_t choice)
 void engine_clear_cache(struct engine *e)
 {
     push(e, &(struct command){.kind = COMMAND_CLEAR_CACHE});
+}
+
+void engine_limit_pool(struct engine *e, uint64_t size, bool urgent)
+{
+    push(e, &(struct command){.kind = COMMAND_LIMIT_POOL, .pool = {.size = size, .urgent = urgent}});
 }
 
 void engine_pause(struct engine *e, bool paused)

@@ -113,6 +113,7 @@ struct scheduler *scheduler_create(const struct engine_config *config, struct ex
     s->n_groups = config->geometry.n_groups;
     s->x = x;
     s->next_deadline_ns = INT64_MAX;
+    scheduler__init_pool(s);
     step_cost_init(&s->cost);
     share_groups(s);
     if (create_pages(s, err) && create_arrays(s, err) && create_drafters(s, err) &&
@@ -438,6 +439,8 @@ const struct engine_stats *scheduler_stats(struct scheduler *s)
     s->stats.pages_cached = counts.cached;
     s->stats.pages_evicted = counts.evicted;
     s->stats.kv_size = s->config->geometry.pool_size;
+    s->stats.kv_usable_size = kv_usable_size(s->kv);
+    s->stats.pages_given_back = counts.withdrawn;
     s->stats.scratch_size = s->x->scratch_size;
     scheduler__disk_stats(s);
     return &s->stats;

@@ -23,13 +23,13 @@ static bool wants_scores(const struct request *r)
     return (r->job->flags & JOB_PROMPT_LOGPROBS) && r->n_scored < r->job->n_prompt && !r->scorer;
 }
 
-/* One more for each of those that run, to go on with. */
+/* With what all of them are expected to grow to, and one more page for each of those that run, to go on with. */
 bool scheduler__has_room(const struct scheduler *s, const struct sequence *q, const uint32_t more[KV_MAX_GROUPS])
 {
     uint32_t need[KV_MAX_GROUPS] = {0};
-    scheduler__add_need(s, q, q->n_tokens + 1, need);
+    scheduler__add_growth(s, q, need);
     for (uint32_t i = 0; i < s->n_running; i++) {
-        scheduler__add_need(s, s->running[i], s->running[i]->n_tokens + 1, need);
+        scheduler__add_growth(s, s->running[i], need);
     }
     for (int g = 0; g < s->n_groups; g++) {
         need[g] += s->n_running + more[g];

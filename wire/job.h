@@ -191,6 +191,8 @@ struct token_top {
     X(pages_referenced, "pages that running sequences hold now")                        \
     X(pages_cached, "unreferenced pages kept for prefix hits now")                      \
     X(kv_size, "bytes of the KV pool")                                                  \
+    X(kv_usable_size, "bytes of it that are for use now: less under memory pressure")   \
+    X(pages_given_back, "KV pages given back to the system under memory pressure")      \
     X(disk_blocks, "blocks in the disk cache now")                                      \
     X(disk_size, "bytes that they take")                                                \
     X(disk_limit_size, "bytes that they may take at most")                              \
@@ -217,6 +219,7 @@ struct token_top {
     X(pages_referenced)        \
     X(pages_cached)            \
     X(kv_size)                 \
+    X(kv_usable_size)          \
     X(weights_size)            \
     X(scratch_size)            \
     X(resident_size)           \
