@@ -11,6 +11,7 @@ struct sys_memory {
 };
 
 struct sys_memory sys_memory(void);
+struct sys_memory sys_memory_of_system(void); /* whatever control groups allow */
 uint64_t sys_memory_resident(void); /* of this process */
 int sys_open_descriptors(void);     /* of this process; -1 when the system does not say */
 

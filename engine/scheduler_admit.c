@@ -134,6 +134,7 @@ static void start(struct scheduler *s, struct sequence *q)
 void scheduler__admit(struct scheduler *s)
 {
     struct sequence *next;
+    s->stats.starved = 0;
     scheduler__poll_disk(s);
     for (struct sequence *q = s->queue; q && s->n_running < s->config->max_sequences && !s->paused; q = next) {
         next = q->next;
@@ -141,6 +142,7 @@ void scheduler__admit(struct scheduler *s)
         if (a == ADMITTED) {
             start(s, q);
         } else if (a == NO_ROOM) {
+            s->stats.starved = 1;
             break;
         } else if (a == ENDED) {
             next = s->queue; /* its siblings left the queue with it */

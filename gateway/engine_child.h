@@ -13,6 +13,7 @@
 #include "base/sys_shm.h"
 #include "gateway/gateway.h"
 #include "pipeline/engine_port.h"
+#include "wire/frame.h"
 
 struct engine_child;
 
@@ -44,6 +45,8 @@ const struct engine_info *engine_child_info(
     const struct engine_child *c); /* NULL until the first HELLO; the last known after */
 int engine_child_pid(const struct engine_child *c);
 int engine_child_restarts(const struct engine_child *c);
+/* How much of the pool this engine and those after it may use (wire/frame.h). */
+void engine_child_limit_pool(struct engine_child *c, const struct pool_limit *limit);
 bool engine_child_clear_cache(struct engine_child *c); /* false: no engine is ready, the next one does it */
 
 #endif

@@ -288,6 +288,13 @@ static bool fail(struct generation *g, const struct error *error)
     return true;
 }
 
+void generation_fail(struct generation *g, const struct error *why)
+{
+    if (!generation__finished(g) && fail(g, why)) {
+        generation__notify(g);
+    }
+}
+
 bool generation__finished(const struct generation *g)
 {
     for (size_t i = 0; i < g->request->n_jobs; i++) {

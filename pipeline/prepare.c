@@ -318,13 +318,15 @@ static bool fill_common(struct preparing *w, struct job *job)
     if (r->best_of < r->n) {
         r->best_of = r->n;
     }
-    int64_t timeout_ms = r->timeout_ms > 0 ? r->timeout_ms : w->p->options.default_timeout_ms;
+    r->timeout_ms = r->timeout_ms > 0 ? r->timeout_ms : w->p->options.default_timeout_ms;
+    r->queue_timeout_ms = w->p->options.queue_timeout_ms;
+    r->first_token_timeout_ms = w->p->options.first_token_timeout_ms;
     *job = (struct job){
         .kind = JOB_GENERATE,
         .flags = job_flags(r),
         .n_choices = r->best_of,
         .priority = r->priority,
-        .timeout_ms = timeout_ms > 0 && timeout_ms < UINT32_MAX ? (uint32_t)timeout_ms : 0,
+        .timeout_ms = r->timeout_ms > 0 && r->timeout_ms < UINT32_MAX ? (uint32_t)r->timeout_ms : 0,
         .seed = r->seed,
         .min_tokens = r->min_tokens,
         .n_top = r->n_top,

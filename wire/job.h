@@ -187,6 +187,7 @@ struct token_top {
     X(draft_ns, "time in the draft model")                                              \
     X(running, "sequences running now")                                                 \
     X(waiting, "jobs waiting now")                                                      \
+    X(starved, "1 while a job waits because the pool has no room for it")               \
     X(pages_total, "KV pages the pool holds now, in units of the largest group's page") \
     X(pages_referenced, "pages that running sequences hold now")                        \
     X(pages_cached, "unreferenced pages kept for prefix hits now")                      \
@@ -215,6 +216,7 @@ struct token_top {
 #define ENGINE_STATS_GAUGES(X) \
     X(running)                 \
     X(waiting)                 \
+    X(starved)                 \
     X(pages_total)             \
     X(pages_referenced)        \
     X(pages_cached)            \
