@@ -194,6 +194,11 @@ void metrics_set_http(struct metrics *m, const struct metrics_http_now *now)
     m->server.http = *now;
 }
 
+void metrics_set_pressure(struct metrics *m, int level)
+{
+    m->server.pressure = (uint64_t)level;
+}
+
 uint64_t metrics__engine_value(const struct model_metrics *m, const struct metrics_field *f)
 {
     uint64_t live, gone;

@@ -14,7 +14,7 @@
 
 #include "base/buf.h"
 #include "gateway/percentiles.h"
-#include "pipeline/generation.h"
+#include "pipeline/deadlines.h"
 
 struct metrics;
 
@@ -58,6 +58,8 @@ struct metrics_model_now {
     bool ready, prefix_cache;
     const char *architecture, *kv_type;
     const struct engine_info *info; /* NULL until an engine has loaded */
+    uint64_t n_refused_full, n_refused_late, n_late[GEN_LIMIT_COUNT];
+    double wait_s; /* predicted */
 };
 void metrics_set_model(struct metrics *m, int model, const struct metrics_model_now *now);
 
@@ -67,6 +69,8 @@ struct metrics_http_now {
     uint64_t replies[10]; /* by the first digit of their status */
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
+
+void metrics_set_pressure(struct metrics *m, int level); /* enum pressure_level */
 
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
 void metrics_write(struct metrics *m, struct buf *out);
