@@ -20,7 +20,7 @@ struct app {
     struct loop *loop;
     struct http_server *server;
     uint64_t n_reading; /* calls that will generate, and whose model is not known yet */
-    size_t n_calls; /* not freed yet: a worker may still read one whose client is gone */
+    size_t n_calls;     /* not freed yet: a worker may still read one whose client is gone */
     bool server_closed;
     struct loop_timer *close_timer; /* while closing waits for last bytes */
     int64_t close_until_ms;
@@ -55,8 +55,8 @@ struct call {
     struct gen_request request;
     const void *extra; /* what a route's decode keeps for its work */
     struct served_model *model;
-    bool reading;      /* counts in n_reading */
-    uint64_t n_places; /* taken of the model's admission */
+    bool reading;       /* counts in n_reading */
+    uint64_t n_places;  /* taken of the model's admission */
     struct buf ignored; /* names of unknown fields */
     struct buf reply;   /* JSON */
     bool ok;            /* of the last worker step */

@@ -46,8 +46,8 @@ static uint64_t read_stat(const char *folder, const char *key)
     return value;
 }
 
-/* Where memory is taken back by force, or processes are ended. The lower one of version 2 counts: beyond it whoever asks
- * for memory is held up until it is given up elsewhere. "max": no limit. */
+/* Where memory is taken back by force, or processes are ended. The lower one of version 2 counts: beyond it whoever
+ * asks for memory is held up until it is given up elsewhere. "max": no limit. */
 static bool read_limit(const char *folder, bool v2, uint64_t *limit)
 {
     uint64_t high;

@@ -1,5 +1,5 @@
-/* Bounds. What is left counts most: stall times alone also rise when files are read for the first time in a small group,
- * so they count where little is left. */
+/* Bounds. What is left counts most: stall times alone also rise when files are read for the first time in a small
+ * group, so they count where little is left. */
 #include "base/sys_pressure.h"
 
 #include <stdbool.h>

@@ -30,8 +30,9 @@ int sys_pressure_fd(const struct sys_pressure *p);
 
 /* What a level is made of, where the system does not say it itself. */
 struct pressure_signs {
-    double left;       /* of the memory that there is, 0 to 1 */
-    double some, full; /* percent of the last ten seconds in which some, or all, tasks waited for memory; < 0: unknown */
+    double left; /* of the memory that there is, 0 to 1 */
+    double some,
+        full; /* percent of the last ten seconds in which some, or all, tasks waited for memory; < 0: unknown */
 };
 enum pressure_level pressure_level_of(const struct pressure_signs *signs);
 

@@ -1,6 +1,7 @@
-/* PSI is documented in the kernel's Documentation/accounting/psi.rst, the files of a group in admin-guide/cgroup-v2.rst.
- * A trigger ("some STALL WINDOW", microseconds) is written to the pressure file, which is then ready for POLLPRI when
- * tasks have stalled so long within the window. Without privileges the window must be a multiple of 2 s. */
+/* PSI is documented in the kernel's Documentation/accounting/psi.rst, the files of a group in
+ * admin-guide/cgroup-v2.rst. A trigger ("some STALL WINDOW", microseconds) is written to the pressure file, which is
+ * then ready for POLLPRI when tasks have stalled so long within the window. Without privileges the window must be a
+ * multiple of 2 s. */
 #include "base/sys_pressure.h"
 
 #include "base/str.h"
@@ -31,7 +32,8 @@ static bool own_group(char *out, size_t size)
     while (f && !found && fgets(line, sizeof line, f)) {
         struct str path = str_trim(str_of(line));
         if (str_starts(path, STR("0::"))) {
-            found = (size_t)snprintf(out, size, "%s" STR_FMT, CGROUP_MOUNT, STR_ARG(str_slice(path, 3, path.len))) < size;
+            found =
+                (size_t)snprintf(out, size, "%s" STR_FMT, CGROUP_MOUNT, STR_ARG(str_slice(path, 3, path.len))) < size;
         }
     }
     if (f) {

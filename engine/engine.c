@@ -16,7 +16,14 @@
 #define BLOCKED_WAIT_MS      5    /* when requests wait but none can start (paused) */
 #define FULL_WAIT_MS         1
 
-enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_CLEAR_CACHE, COMMAND_DRAIN, COMMAND_DISK, COMMAND_LIMIT_POOL };
+enum command_kind {
+    COMMAND_SUBMIT,
+    COMMAND_CANCEL,
+    COMMAND_CLEAR_CACHE,
+    COMMAND_DRAIN,
+    COMMAND_DISK,
+    COMMAND_LIMIT_POOL
+};
 
 struct command {
     enum command_kind kind;

@@ -23,8 +23,8 @@ struct engine_options {
     int n_overrides;
     const char *rope_scaling; /* NULL: what the model says */
     struct backend_options backend;
-    enum kv_type kv_type;      /* default KV_F16 */
-    uint8_t *pool;             /* KV memory that somebody else owns (the gateway); NULL: the engine takes its own */
+    enum kv_type kv_type; /* default KV_F16 */
+    uint8_t *pool;        /* KV memory that somebody else owns (the gateway); NULL: the engine takes its own */
     /* Gives bytes of the pool back to the system: they hold nothing any more. The step thread; NULL: they are kept. */
     void (*discard)(void *arg, size_t offset, size_t size);
     void *discard_arg;

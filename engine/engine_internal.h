@@ -17,7 +17,7 @@ struct engine_parts {
     struct kv_disk *disk;             /* likewise; may be NULL */
     void (*release)(void *resources); /* what the executor stands on; may be NULL */
     void *resources;
-    struct drafter *drafter; /* beside the one that every scheduler has; may be NULL */
+    struct drafter *drafter;                                /* beside the one that every scheduler has; may be NULL */
     void (*discard)(void *arg, size_t offset, size_t size); /* see engine_options; may be NULL */
     void *discard_arg;
 };

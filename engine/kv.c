@@ -49,9 +49,9 @@ struct kv_pool {
     struct kv_slab *slabs; /* [n_slabs] */
     size_t slab_size;
     uint32_t n_slabs, n_idle;
-    uint32_t n_usable, limit; /* slabs that are not withdrawn; that are for use */
+    uint32_t n_usable, limit;             /* slabs that are not withdrawn; that are for use */
     struct kv_list unassigned, withdrawn; /* slabs */
-    struct kv_list lru;        /* pages: cached, unreferenced */
+    struct kv_list lru;                   /* pages: cached, unreferenced */
     size_t largest_page, bytes_referenced, bytes_cached;
     uint64_t bytes_evicted, bytes_withdrawn;
     void (*on_evict)(void *arg, int group, uint32_t owner);

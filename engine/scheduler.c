@@ -419,7 +419,8 @@ void scheduler__expire(struct scheduler *s, int64_t now_ns)
         next = r->next;
         if (r->deadline_ns && r->deadline_ns <= now_ns) {
             struct error late = {0};
-            error_set(&late, ERR_DEADLINE, "The request did not finish within %u ms, its limit in all ('timeout', --timeout-ms).",
+            error_set(&late, ERR_DEADLINE,
+                      "The request did not finish within %u ms, its limit in all ('timeout', --timeout-ms).",
                       r->job->timeout_ms);
             scheduler__fail(s, r, &late);
         } else if (r->deadline_ns && r->deadline_ns < s->next_deadline_ns) {

@@ -5,8 +5,8 @@
  *
  * Admission looks ahead. A sequence that is admitted into the last pages takes them from those that run, whose answers
  * still grow; the youngest then gives way, is prefilled again, and with a full queue this never ends. So room is left
- * for the answers: as long as those before were, in the mean, and longer by a factor that rises whenever somebody had to
- * give way all the same. With a factor as high as it gets everybody has room for max_tokens. */
+ * for the answers: as long as those before were, in the mean, and longer by a factor that rises whenever somebody had
+ * to give way all the same. With a factor as high as it gets everybody has room for max_tokens. */
 #include "engine/scheduler_internal.h"
 
 #include "base/array.h"

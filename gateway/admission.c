@@ -139,7 +139,8 @@ bool admission_enter(struct admission *a, const struct admission_request *r, str
         return false;
     }
     /* What is begun and not finished in time is work for nothing: so its own time counts, but only behind others. */
-    if (wait_ms > 0 && is_late(a, wait_ms + (int64_t)v.service_ms, timeout_ms, "in all ('timeout', --timeout-ms)", err)) {
+    if (wait_ms > 0 &&
+        is_late(a, wait_ms + (int64_t)v.service_ms, timeout_ms, "in all ('timeout', --timeout-ms)", err)) {
         return false;
     }
     a->n_preparing += r->n_jobs;

@@ -42,14 +42,14 @@ void admission_leave(struct admission *a, uint64_t n_jobs);
 /* ---- what it decides from ---- */
 
 struct admission_view {
-    uint64_t n_waiting;    /* prompts that wait, those being prepared included */
-    uint64_t n_before;     /* of them, those that go first */
-    double tokens_before;  /* theirs */
-    uint64_t n_free;       /* prompts that could start at once */
-    bool ready;            /* else an engine is loading, or none runs */
-    double rate;           /* tokens a second; 0: not known */
-    double tokens_each;    /* of a request in the mean: prompt and answer */
-    double service_ms;     /* from its start to its end, in the mean */
+    uint64_t n_waiting;   /* prompts that wait, those being prepared included */
+    uint64_t n_before;    /* of them, those that go first */
+    double tokens_before; /* theirs */
+    uint64_t n_free;      /* prompts that could start at once */
+    bool ready;           /* else an engine is loading, or none runs */
+    double rate;          /* tokens a second; 0: not known */
+    double tokens_each;   /* of a request in the mean: prompt and answer */
+    double service_ms;    /* from its start to its end, in the mean */
 };
 /* Milliseconds until a request that comes now would start; 0: at once, or nobody knows. */
 int64_t admission_wait_ms(const struct admission_view *v);
@@ -57,7 +57,7 @@ int64_t admission_wait_ms(const struct admission_view *v);
 struct admission_status {
     struct admission_view view;
     uint32_t max_waiting;
-    int64_t wait_ms;                        /* of a request of priority 0 */
+    int64_t wait_ms;                         /* of a request of priority 0 */
     uint64_t n_refused_full, n_refused_late; /* in all */
 };
 struct admission_status admission_status(struct admission *a);

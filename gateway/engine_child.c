@@ -55,9 +55,9 @@ struct engine_child {
     struct event_inbox inbox;
     struct engine_event lost;
     bool lost_pending;
-    bool fatal;       /* it said itself that it cannot start */
-    bool given_up;    /* what it still says is not read */
-    bool clear_cache; /* asked for while no engine could hear it */
+    bool fatal;                   /* it said itself that it cannot start */
+    bool given_up;                /* what it still says is not read */
+    bool clear_cache;             /* asked for while no engine could hear it */
     struct pool_limit pool_limit; /* size 0: none was ever set */
 
     struct waiting_jobs waiting;

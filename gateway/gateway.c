@@ -260,7 +260,8 @@ static uint32_t or_default(uint32_t value, uint32_t fallback)
     return value ? value : fallback;
 }
 
-/* The queue that counts is the gateway's (admission.h): an engine takes all that it lets through, and those that run. */
+/* The queue that counts is the gateway's (admission.h): an engine takes all that it lets through, and those that run.
+ */
 static uint32_t engine_waiting(const struct served_model_options *o)
 {
     return or_default(o->max_waiting, DEFAULT_WAITING) + or_default(o->max_sequences, DEFAULT_SEQUENCES) +

@@ -24,8 +24,8 @@ struct gateway_options {
     int64_t restart_initial_ms, restart_max_ms; /* backoff between engine starts: doubles, full jitter */
     int restart_limit; /* failures within restart_window_ms after which the engine counts as failed ... */
     int64_t restart_window_ms;
-    int64_t restart_retry_ms; /* ... and is tried again after this */
-    int64_t engine_grace_ms;  /* for an engine to exit by itself, before SIGKILL */
+    int64_t restart_retry_ms;  /* ... and is tried again after this */
+    int64_t engine_grace_ms;   /* for an engine to exit by itself, before SIGKILL */
     const char *pressure_file; /* NULL: the system says how short memory is; see pressure.h */
     /* A model's state has changed; may be NULL. */
     void (*on_state)(void *arg, struct served_model *m);

@@ -126,10 +126,9 @@ const struct metrics_family metrics__families[] = {
        "kv_referenced is held by running sequences and kv_cached kept "
        "for "
        "prefix hits; scratch of a step; engine_resident, of the engine's process, mapped weights and used KV included.",
-       {"weights", ENGINE("weights_size")}, {"kv_pool", ENGINE("kv_size")},
-       {"kv_usable", ENGINE("kv_usable_size")}, {"kv_referenced", OWN(kv_referenced_size)},
-       {"kv_cached", OWN(kv_cached_size)}, {"scratch", ENGINE("scratch_size")},
-       {"engine_resident", ENGINE("resident_size")}),
+       {"weights", ENGINE("weights_size")}, {"kv_pool", ENGINE("kv_size")}, {"kv_usable", ENGINE("kv_usable_size")},
+       {"kv_referenced", OWN(kv_referenced_size)}, {"kv_cached", OWN(kv_cached_size)},
+       {"scratch", ENGINE("scratch_size")}, {"engine_resident", ENGINE("resident_size")}),
     BY("tandem_engine_steps_total", COUNTER, TANDEM, FORM_COUNT, "phase", "Forward passes, by what they held.",
        {"decode", ENGINE("steps_decode")}, {"prefill", ENGINE("steps_prefill")}, {"mixed", ENGINE("steps_mixed")}),
     BY("tandem_engine_step_seconds_total", COUNTER, TANDEM, FORM_SECONDS, "phase", "Time in steps, by what they held.",

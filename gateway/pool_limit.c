@@ -1,12 +1,12 @@
 #include "gateway/pool_limit.h"
 
-#define CUT_EVERY_MS   1500 /* what a cut brought is to be seen before the next one */
-#define CALM_MS        5000 /* without pressure, before anything is given back to the engine */
-#define GROW_EVERY_MS  2000
-#define GROW_SHARE     8  /* one part in so many of the pool at a time */
-#define LEAST_SHARE    16 /* it is not cut below one part in so many; the engine keeps what one sequence needs */
-#define WARN_KEEP      0.75
-#define CRITICAL_KEEP  0.5
+#define CUT_EVERY_MS  1500 /* what a cut brought is to be seen before the next one */
+#define CALM_MS       5000 /* without pressure, before anything is given back to the engine */
+#define GROW_EVERY_MS 2000
+#define GROW_SHARE    8  /* one part in so many of the pool at a time */
+#define LEAST_SHARE   16 /* it is not cut below one part in so many; the engine keeps what one sequence needs */
+#define WARN_KEEP     0.75
+#define CRITICAL_KEEP 0.5
 
 void pool_limit_init(struct pool_limit_state *s, size_t size)
 {

@@ -11,9 +11,9 @@
 #include <stddef.h>
 
 struct pool_limit_state {
-    size_t size;  /* of the pool, bytes */
-    size_t limit; /* of it for use; size: all */
-    bool urgent;  /* the last change was for critical pressure */
+    size_t size;                    /* of the pool, bytes */
+    size_t limit;                   /* of it for use; size: all */
+    bool urgent;                    /* the last change was for critical pressure */
     int64_t changed_ms, pressed_ms; /* monotonic: when it was changed; when there was pressure last */
 };
 

@@ -1,6 +1,6 @@
-/* Watches how short memory is: on the loop, by a timer and, where the system has one, by a descriptor. Its level is that
- * of the system or, with a file, what stands in it ("none", "warn" or "critical"), for those who know better and for
- * tests. */
+/* Watches how short memory is: on the loop, by a timer and, where the system has one, by a descriptor. Its level is
+ * that of the system or, with a file, what stands in it ("none", "warn" or "critical"), for those who know better and
+ * for tests. */
 #ifndef TANDEM_GATEWAY_PRESSURE_H
 #define TANDEM_GATEWAY_PRESSURE_H
 
@@ -19,7 +19,7 @@ struct pressure_options {
 };
 
 NODISCARD struct pressure *pressure_create(const struct pressure_options *options, struct error *err);
-void pressure_free(struct pressure *p); /* NULL is fine; on_level is not called after it */
+void pressure_free(struct pressure *p);                       /* NULL is fine; on_level is not called after it */
 enum pressure_level pressure_level(const struct pressure *p); /* the last one; NULL: none */
 
 #endif

@@ -2,9 +2,9 @@
 
 #include <math.h>
 
-#define MEMORY_S     15.0 /* seconds of computing after which a sum counts for a third */
-#define LEAST_S      0.2  /* of computing, and ... */
-#define LEAST_ENDED  3.0  /* ... so many prompts, before anything is said */
+#define MEMORY_S    15.0 /* seconds of computing after which a sum counts for a third */
+#define LEAST_S     0.2  /* of computing, and ... */
+#define LEAST_ENDED 3.0  /* ... so many prompts, before anything is said */
 
 /* What was served: tokens from the prefix cache too, since what waits will find some there as well. */
 static double prompt_served(const struct engine_stats *s)
@@ -14,7 +14,8 @@ static double prompt_served(const struct engine_stats *s)
 
 static bool is_later(const struct engine_stats *now, const struct engine_stats *before)
 {
-    return now->step_ns >= before->step_ns && now->steps >= before->steps && now->jobs_finished >= before->jobs_finished;
+    return now->step_ns >= before->step_ns && now->steps >= before->steps &&
+           now->jobs_finished >= before->jobs_finished;
 }
 
 void throughput_note(struct throughput *t, const struct engine_stats *now)

@@ -7,15 +7,15 @@
 #include "pipeline/generation.h"
 
 /* X(id, name in metrics, what was not done in time, what the limit is called) */
-#define GEN_LIMIT_TABLE(X)                                                               \
-    X(QUEUE, "queue", "was not begun", "in the queue (--queue-timeout-ms)")              \
+#define GEN_LIMIT_TABLE(X)                                                                          \
+    X(QUEUE, "queue", "was not begun", "in the queue (--queue-timeout-ms)")                         \
     X(FIRST_TOKEN, "first_token", "gave no token", "to its first token (--first-token-timeout-ms)") \
     X(TOTAL, "total", "did not finish", "in all ('timeout', --timeout-ms)")
 enum gen_limit {
 #define X(id, name, what, limit) GEN_LIMIT_##id,
     GEN_LIMIT_TABLE(X)
 #undef X
-    GEN_LIMIT_COUNT
+        GEN_LIMIT_COUNT
 };
 const char *gen_limit_name(enum gen_limit limit);
 

@@ -80,7 +80,7 @@ struct gen_request {
 
     /* made by pipeline_prepare */
     int64_t queue_timeout_ms, first_token_timeout_ms; /* the server's; 0: none. All times begin with received_us */
-    struct job *jobs; /* [n_jobs], one per prompt */
+    struct job *jobs;                                 /* [n_jobs], one per prompt */
     size_t n_jobs;
     int64_t *n_truncated; /* [n_jobs] prompt tokens cut by truncate_prompt_tokens */
     struct str rendered;  /* GEN_CHAT: the template's output */

@@ -14,14 +14,9 @@ static void levels(void **state)
         struct pressure_signs signs;
         enum pressure_level level;
     } cases[] = {
-        {{0.5, -1, -1}, PRESSURE_NONE},
-        {{0.5, 90, 90}, PRESSURE_NONE}, /* whatever waits, there is memory */
-        {{0.2, 0, 0}, PRESSURE_NONE},
-        {{0.2, 15, 5}, PRESSURE_WARN},
-        {{0.2, 40, 25}, PRESSURE_CRITICAL},
-        {{0.07, -1, -1}, PRESSURE_WARN},
-        {{0.02, -1, -1}, PRESSURE_CRITICAL},
-        {{0, 0, 0}, PRESSURE_CRITICAL},
+        {{0.5, -1, -1}, PRESSURE_NONE},  {{0.5, 90, 90}, PRESSURE_NONE}, /* whatever waits, there is memory */
+        {{0.2, 0, 0}, PRESSURE_NONE},    {{0.2, 15, 5}, PRESSURE_WARN},       {{0.2, 40, 25}, PRESSURE_CRITICAL},
+        {{0.07, -1, -1}, PRESSURE_WARN}, {{0.02, -1, -1}, PRESSURE_CRITICAL}, {{0, 0, 0}, PRESSURE_CRITICAL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         assert_int_equal(pressure_level_of(&cases[i].signs), cases[i].level);

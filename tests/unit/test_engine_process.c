@@ -316,7 +316,8 @@ static size_t bytes_there(const struct bench *b)
     return (size_t)st.st_blocks * 512;
 }
 
-/* A pool smaller than the memory that is there; its limit gives memory back, also to an idle engine, and all goes on. */
+/* A pool smaller than the memory that is there; its limit gives memory back, also to an idle engine, and all goes on.
+ */
 static void a_limited_pool_goes_back(void **state)
 {
     (void)state;

@@ -191,7 +191,7 @@ static void pools_shrink_and_grow(void **state)
     assert_true(pool_limit_update(&s, PRESSURE_WARN, 800, now)); /* below what it holds */
     assert_int_equal(s.limit, 600);
     assert_false(s.urgent);
-    assert_false(pool_limit_update(&s, PRESSURE_WARN, 800, now + 500)); /* it is on its way */
+    assert_false(pool_limit_update(&s, PRESSURE_WARN, 800, now + 500));    /* it is on its way */
     assert_true(pool_limit_update(&s, PRESSURE_CRITICAL, 600, now + 600)); /* this does not wait */
     assert_int_equal(s.limit, 300);
     assert_true(s.urgent);
