@@ -3,8 +3,8 @@
 #include <math.h>
 
 #define MEMORY_S    15.0 /* seconds of computing after which a sum counts for a third */
-#define LEAST_S     0.2  /* of computing, and ... */
-#define LEAST_ENDED 3.0  /* ... so many prompts, before anything is said */
+#define LEAST_S     0.2 /* of computing, and ... */
+#define LEAST_ENDED 3   /* prompts, before anything is said */
 
 /* What was served: tokens from the prefix cache too, since what waits will find some there as well. */
 static double prompt_served(const struct engine_stats *s)
@@ -28,6 +28,7 @@ void throughput_note(struct throughput *t, const struct engine_stats *now)
         t->prompt_tokens = keep * t->prompt_tokens + prompt_served(now) - prompt_served(before);
         t->output_tokens = keep * t->output_tokens + (double)(now->generated_tokens - before->generated_tokens);
         t->admitted = keep * t->admitted + (double)(now->jobs_admitted - before->jobs_admitted);
+        t->n_finished += now->jobs_finished - before->jobs_finished;
         t->finished = keep * t->finished + (double)(now->jobs_finished - before->jobs_finished);
     }
     t->last = *now;
@@ -41,7 +42,7 @@ void throughput_lost(struct throughput *t)
 
 bool throughput_known(const struct throughput *t)
 {
-    return t->seconds >= LEAST_S && t->finished >= LEAST_ENDED && t->admitted > 0;
+    return t->seconds >= LEAST_S && t->n_finished >= LEAST_ENDED && t->admitted > 0;
 }
 
 static double known(const struct throughput *t, double sum, double n)

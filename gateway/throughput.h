@@ -10,6 +10,7 @@
 struct throughput {
     double seconds, steps; /* in which it computed */
     double prompt_tokens, output_tokens, admitted, finished;
+    uint64_t n_finished; /* in all */
     struct engine_stats last;
     bool has_last;
 };

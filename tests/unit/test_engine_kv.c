@@ -146,9 +146,9 @@ static void one_operation(struct naive *m)
         break;
     default:
         if (*refs) {
-            kv_release(m->kv, g, page);
+            (*refs)--; /* before it, for whoever is told of what is withdrawn */
             m->released[g][page] = m->now;
-            (*refs)--;
+            kv_release(m->kv, g, page);
         }
     }
     assert_int_equal(kv_refs(m->kv, g, page), *refs);
@@ -220,11 +220,12 @@ static void limits_come_and_go(void **state)
                 no_overlap(m);
             }
         }
-        assert_true(m->n_withdrawn > 100);
+        assert_true(m->n_withdrawn > (i == 0 ? 100 : 10));
         kv_set_limit(m->kv, 0);
         for (int g = 0; g < m->geometry.n_groups; g++) {
             for (uint32_t page = 0; page < kv_n_pages(m->kv, g); page++) {
-                for (; m->refs[g][page]; m->refs[g][page]--) {
+                while (m->refs[g][page]) {
+                    m->refs[g][page]--;
                     kv_release(m->kv, g, page);
                 }
             }

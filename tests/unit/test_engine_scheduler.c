@@ -371,12 +371,13 @@ static void limits_spare_who_runs(void **state)
         while (scheduler_stats(b.s)->running < 4 || scheduler_stats(b.s)->generated_tokens < 20) {
             step(&b);
         }
-        assert_true(scheduler_stats(b.s)->pages_cached > 0);
+        uint64_t n_cached = scheduler_stats(b.s)->pages_cached;
+        assert_true(n_cached > 0);
         scheduler_limit_pool(b.s, 0, urgent);
         step(&b);
         step(&b);
         const struct engine_stats *stats = scheduler_stats(b.s);
-        assert_int_equal(stats->pages_cached, 0);
+        assert_true(stats->pages_cached < n_cached); /* but for those beside pages that are in use */
         assert_true(stats->pages_given_back > 0);
         assert_int_equal(stats->preemptions, urgent ? 3 : 0);
         assert_int_equal(stats->running, urgent ? 1 : 4);
@@ -410,8 +411,8 @@ static void room_for_answers_is_kept(void **state)
     }
     print_message("  %llu preemptions without, %llu with\n", (unsigned long long)n_preemptions[0],
                   (unsigned long long)n_preemptions[1]);
-    assert_true(n_preemptions[0] > 60);
-    assert_true(n_preemptions[1] <= 5);
+    assert_true(n_preemptions[0] > 10);
+    assert_true(n_preemptions[1] <= 2);
 }
 
 /* One group without a window, and one with a window alone. */
