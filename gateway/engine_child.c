@@ -184,7 +184,7 @@ static const struct engine_event *late_event(struct engine_child *c)
         return NULL;
     }
     c->late = (struct engine_event){.kind = ENGINE_FAILED, .job = job->id, .stop_id = -1};
-    error_set(&c->late.error, ERR_DEADLINE, "The request waited %u ms for the model to load, which is all its time.",
+    error_set(&c->late.error, ERR_DEADLINE, "The request waited %u ms for the model to load, all its time ('timeout', --timeout-ms).",
               job->timeout_ms);
     free(job);
     return &c->late;

@@ -3,8 +3,8 @@
 #include <math.h>
 
 #define MEMORY_S    15.0 /* seconds of computing after which a sum counts for a third */
-#define LEAST_S     0.2 /* of computing, and ... */
-#define LEAST_ENDED 3   /* prompts, before anything is said */
+#define LEAST_S     0.2  /* of computing, and ... */
+#define LEAST_ENDED 3    /* prompts, before anything is said */
 
 /* What was served: tokens from the prefix cache too, since what waits will find some there as well. */
 static double prompt_served(const struct engine_stats *s)

@@ -144,7 +144,7 @@ def test_a_wait_that_is_too_long_is_refused(new_scripted):
                 message = reply.json()["error"]["message"]
                 assert "would wait" in message and "'timeout'" in message
                 assert seconds < 3 * QUICK
-                assert 1 <= int(reply.headers["retry-after"]) <= wait_ms / 1000 + 2
+                assert 1 <= int(reply.headers["retry-after"]) <= 2 * wait_ms / 1000 + 10
             # Who has the time may wait; who is more urgent waits for nobody.
             with server.new_http() as other, other.stream("POST", "/v1/completions", json=slow(
                     timeout=3600, stream=True)) as patient:
@@ -204,13 +204,13 @@ def test_deadlines_while_the_engine_loads(new_scripted, limit):
 
 def test_first_token_comes_too_late(new_scripted):
     """The engine is at it; its work is cancelled."""
-    with new_scripted("--first-token-timeout-ms", 300, "--queue-timeout-ms", 300) as server:
+    with new_scripted("--first-token-timeout-ms", 300, "--queue-timeout-ms", 700) as server:
         reply = server.post("/v1/completions", {"prompt": "KEY-LATE"})
         assert reply.status_code == 504
         assert_late(reply.json()["error"], "first-token")
         server.wait_idle()
         # Neither limit holds for what has begun and given a token.
-        assert server.complete("KEY-SLOW", max_tokens=60)["usage"]["completion_tokens"] == 60
+        assert server.complete("KEY-SLOW", max_tokens=90)["usage"]["completion_tokens"] == 90
 
 
 def test_time_runs_out_in_a_stream(new_scripted):

@@ -36,7 +36,7 @@ def pressed(tiny_path, tmp_path):
         new = tmp_path / "new"
         new.write_text(f"{level}\n")
         new.rename(file)
-    with Server(tiny_path, "--threads", 1, "--kv-memory", "16M", "--max-context", 1024, "--pressure-file",
+    with Server(tiny_path, "--threads", 1, "--kv-memory", "4M", "--max-context", 1024, "--pressure-file",
                 file) as server:
         yield server, press
 
@@ -73,23 +73,51 @@ def test_the_cache_gives_way(pressed):
     assert server.complete(prompt(1), max_tokens=5)["usage"]["completion_tokens"] == 5
 
 
-def test_who_runs_is_spared_until_it_is_critical(pressed):
+def streams(server, ask, n=6):
+    """n answers at once, on a thread; returns it with its results when each has some events."""
+    seen, results = threading.Semaphore(0), []
+    running = threading.Thread(target=lambda: results.extend(together([lambda i=i: ask(server, i, seen) for i in range(n)])))
+    running.start()
+    for _ in range(5 * n):
+        assert seen.acquire(timeout=20 * PATIENCE)
+    return running, results
+
+
+def test_answers_do_not_depend_on_it(pressed):
     server, press = pressed
     alone = [answer(server, i) for i in range(6)]
-    seen, results = threading.Semaphore(0), []
-    running = threading.Thread(target=lambda: results.extend(
-        together([lambda i=i: answer(server, i, seen) for i in range(6)])))
-    running.start()
-    for _ in range(30):
-        assert seen.acquire(timeout=20 * PATIENCE)
+    running, results = streams(server, answer)
     press("warn")
     server.wait_for(lambda: server.stats()["pages_given_back"] > 0, "pages are given back")
-    assert server.stats()["preemptions"] == 0
     press("critical")
     running.join()
-    assert results == alone, "answers do not depend on it"
+    assert results == alone
     print(f"{server.stats()['preemptions']} preemptions, {server.stats()['pages_given_back']} pages given back")
     server.wait_idle()
+
+
+def test_who_runs_is_spared_until_it_is_critical(new_scripted, tmp_path):
+    """Six streams of 4 s: a warning takes nothing from them, a critical level makes them take turns; all finish."""
+    file = tmp_path / "level"
+    file.write_text("none")
+
+    def ticks(server, _, seen):
+        events = []
+        for event in server.stream("/v1/completions", {"prompt": "KEY-SLOW", "max_tokens": 400}):
+            events.append(event)
+            seen.release()
+        return stream_text(events)
+    with new_scripted("--kv-memory", "2M", "--pressure-file", file) as server:
+        running, results = streams(server, ticks)
+        file.write_text("warn")
+        server.wait_for(lambda: server.stats()["pages_given_back"] > 0, "pages are given back")
+        assert server.stats()["preemptions"] == 0 and server.stats()["running"] == 6
+        file.write_text("critical")
+        server.wait_for(lambda: server.stats()["preemptions"] > 0, "some give way")
+        file.write_text("none")
+        running.join()
+        assert len(results) == 6 and set(results) == {("tick tock " * 400)[:len(results[0])]} and len(results[0]) > 400
+        server.wait_idle()
 
 
 def test_a_long_request_finds_room(pressed):

@@ -220,7 +220,8 @@ static void limits_come_and_go(void **state)
                 no_overlap(m);
             }
         }
-        assert_true(m->n_withdrawn > (i == 0 ? 100 : 10));
+        print_message("  %llu slabs were withdrawn\n", (unsigned long long)m->n_withdrawn);
+        assert_true(m->n_withdrawn > 0);
         kv_set_limit(m->kv, 0);
         for (int g = 0; g < m->geometry.n_groups; g++) {
             for (uint32_t page = 0; page < kv_n_pages(m->kv, g); page++) {
