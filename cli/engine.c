@@ -9,8 +9,9 @@ int command_engine(const struct options *o)
     struct engine_process_options p = {.engine = engine_options_default(),
                                        .socket_fd = (int)o->socket_fd,
                                        .pool_fd = (int)o->pool_fd,
-                                       .watch_fd = -1,
-                                       .epoch = (uint32_t)o->epoch};
+                                       .watch_fd = (int)o->watch_fd,
+                                       .epoch = (uint32_t)o->epoch,
+                                       .sandbox = o->sandbox};
     struct engine_options *e = &p.engine;
     if (o->socket_fd < 0 || !o->model) {
         error_set(&err, ERR_INVALID, "`tandem engine` is started by `tandem serve`; it needs --socket-fd and --model.");
@@ -41,5 +42,6 @@ int command_engine(const struct options *o)
     e->max_itl_factor = o->max_itl_factor;
     e->script_path = o->script;
     e->build = tandem_build();
+    p.fault = o->fault;
     return engine_process_run(&p);
 }

@@ -69,12 +69,11 @@ struct gateway {
 struct gateway_options gateway_options_default(void)
 {
     return (struct gateway_options){
-        .restart_initial_ms = 200,
-        .restart_max_ms = 10000,
-        .restart_limit = 5,
-        .restart_window_ms = 60000,
-        .restart_retry_ms = 30000,
+        .restart =
+            {.initial_ms = 200, .max_ms = 10000, .multiplier = 2, .limit = 10, .window_ms = 60000, .retry_ms = 30000},
+        .watchdog = {.stopped_ms = WATCHDOG_STOPPED_MS, .hang_ms = WATCHDOG_HUNG_MS},
         .engine_grace_ms = 3000,
+        .retry_limit = PIPELINE_RETRY_LIMIT,
     };
 }
 
@@ -193,7 +192,8 @@ static uint64_t draft_size(const struct served_model *m)
     return size;
 }
 
-static bool plan_pool(const struct served_model *m, size_t *pool_size, struct error *err)
+/* *floor: what the longest sequence takes; an engine that was short of memory is not given less. */
+static bool plan_pool(const struct served_model *m, size_t *pool_size, size_t *floor, struct error *err)
 {
     enum kv_type type;
     if (!kv_type_parse(m->options.kv_type, &type, err)) {
@@ -207,6 +207,10 @@ static bool plan_pool(const struct served_model *m, size_t *pool_size, struct er
     }
     size = size > useful ? useful : size;
     *pool_size = (size + KV_ROUND - 1) / KV_ROUND * KV_ROUND;
+    size_t longest = m->options.max_context ? m->options.max_context : (size_t)m->config.n_context;
+    if (!size_mul(kv_token_size(m, type), longest, floor) || *floor > *pool_size) {
+        *floor = *pool_size;
+    }
     return true;
 }
 
@@ -287,8 +291,10 @@ static bool make_child(struct served_model *m, struct error *err)
     add(&a, "--kv-type", o->kv_type);
     add(&a, "--rope-scaling", o->rope_scaling);
     add(&a, "--script", o->script_path);
+    add(&a, "--fault", o->fault);
     add(&a, "--log-level", o->log_level);
     add(&a, "--log-format", o->log_format);
+    add(&a, "--sandbox", o->sandbox ? "on" : "off");
     add(&a, "--prefix-cache", o->prefix_cache ? "on" : "off");
     add(&a, "--reserve-output", o->reserve_output ? "on" : "off");
     add(&a, "--kv-disk-dir", o->kv_disk_dir);
@@ -313,7 +319,7 @@ static bool make_child(struct served_model *m, struct error *err)
     }
     options.arguments = a.items;
     options.n_arguments = a.n;
-    if (!plan_pool(m, &options.pool_size, err)) {
+    if (!plan_pool(m, &options.pool_size, &options.pool_floor, err)) {
         return false;
     }
     pool_limit_init(&m->pool_limit, options.pool_size);
@@ -377,6 +383,7 @@ static bool make_pipeline(struct served_model *m, struct error *err)
         .first_token_timeout_ms = o->first_token_timeout_ms,
         .on_begun = on_begun,
         .on_begun_arg = m,
+        .retry_limit = m->gateway->options.retry_limit,
         .observer = metrics_observer(m->gateway->metrics, m->metrics_index),
         .on_stats = take_stats,
         .on_stats_arg = m,
@@ -484,7 +491,7 @@ static void on_child_state(void *arg)
 #define X(name) m->stats.name = 0;
         ENGINE_STATS_GAUGES(X)
 #undef X
-        metrics_engine_lost(m->gateway->metrics, m->metrics_index);
+        metrics_engine_lost(m->gateway->metrics, m->metrics_index, engine_child_loss(m->child));
     }
     if (m->child && m->admission) {
         admission_note_ready(m->admission, engine_child_state(m->child) == MODEL_READY);

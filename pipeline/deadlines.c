@@ -1,6 +1,7 @@
 #include "pipeline/deadlines.h"
 
 #include "pipeline/generation_internal.h"
+#include "pipeline/recovery.h"
 
 static const struct {
     const char *name, *what, *limit;
@@ -93,4 +94,5 @@ void pipeline_expire(struct pipeline *p, int64_t now_ms, uint64_t counts[GEN_LIM
         counts[s.which]++;
         expire(s.g, s.which);
     }
+    recovery_go_on(p); /* one that was tried alone may have ended */
 }
