@@ -447,7 +447,7 @@ static void resume_is_exact(void **state)
         struct job job = jobs->jobs[i];
         for (uint32_t k = 0; k < job.n_choices; k++) {
             const struct toy_choice *c = &expected->jobs[job.id].choices[k];
-            accepted[i][k] = (struct job_accepted){c->ids, below(31, i, 30 + k, c->n + 1)};
+            accepted[i][k] = (struct job_accepted){c->ids, below(31, i, 30 + k, c->n + 1), false};
         }
         job.accepted = accepted[i];
         submit(&b, &job);
