@@ -80,7 +80,7 @@ static void on_head(struct connection *c)
     const struct http_server_options *o = &c->server->options;
     const struct http_request *r = &c->exchange->parser.request;
     struct error err = {0};
-    if (o->head_check && !o->head_check(r, o->arg, &err)) {
+    if (o->head_check && !o->head_check(c->exchange, o->arg, &err)) {
         exchange__refuse(c, &err);
     } else if (r->expect_continue && (r->chunked || r->content_length)) {
         buf_puts(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");

@@ -46,9 +46,9 @@ struct http_server_options {   /* copied; time-outs: 0 means the default, negati
     int64_t idle_timeout_ms;   /* keep-alive without a request: closed; 75 s */
     int64_t stall_timeout_ms;  /* a reader that takes nothing of a reply: closed, on_gone; 60 s, seen up to 25% late */
     void (*handler)(struct http_exchange *x, void *arg); /* the request is complete: head and body */
-    /* Called when the head is complete, before the body is read: false answers *err and closes after the reply. May be
-     * NULL. */
-    bool (*head_check)(const struct http_request *head, void *arg, struct error *err);
+    /* Called when the head is complete, before the body is read: false answers *err and closes after the reply. It may
+     * add header fields, which go with whatever reply the request gets, and leave a tag; nothing else. May be NULL. */
+    bool (*head_check)(struct http_exchange *x, void *arg, struct error *err);
     /* Writes a reply body (application/json) for an error found by the server itself (400, 408, 413 ...) in the API's
      * shape. NULL: the sentence as plain text. */
     void (*error_body)(const struct http_request *head_or_null, const struct error *err, struct buf *out, void *arg);
@@ -60,6 +60,10 @@ struct http_server_options {   /* copied; time-outs: 0 means the default, negati
 NODISCARD struct http_server *http_server_create(uv_loop_t *loop, const struct http_server_options *options,
                                                  struct error *err);
 int http_server_port(const struct http_server *s, int listener); /* the bound TCP port; 0 for unix sockets */
+
+/* Takes the limits anew while it runs: max_body, max_connections and the time-outs of *options; the rest of it is
+ * ignored. They hold for every connection from now on, but for max_body, which a request has that began before. */
+void http_server_set_limits(struct http_server *s, const struct http_server_options *options);
 
 /* Listeners close at once, connections between requests soon; the others finish, and replies say Connection: close. */
 void http_server_stop_accepting(struct http_server *s);
@@ -78,6 +82,9 @@ struct http_server_stats http_server_stats(const struct http_server *s);
 /* ---- the request of an exchange; views live as long as the exchange ---- */
 const struct http_request *http_request_of(const struct http_exchange *x);
 struct str http_body(const struct http_exchange *x);
+bool http_is_local(const struct http_exchange *x);        /* it came through a unix socket */
+void http_set_tag(struct http_exchange *x, uint64_t tag); /* what head_check leaves for the handler; 0 at first */
+uint64_t http_tag(const struct http_exchange *x);
 
 /* The client has left, or the server closes; not called after the reply is complete. Replaces an earlier one. */
 void http_on_gone(struct http_exchange *x, void (*on_gone)(void *arg), void *arg);

@@ -46,6 +46,7 @@ struct http_exchange {
     struct buf headers;    /* of the reply: lines with CR LF */
     int64_t first_byte_ms; /* 0: not yet */
     int64_t last_byte_ms;  /* of the request */
+    uint64_t tag;          /* head_check's */
     void (*on_gone)(void *arg);
     void *on_gone_arg;
     struct http_source source;
