@@ -8,6 +8,7 @@
 #define TANDEM_GATEWAY_GATEWAY_H
 
 #include "base/loop.h"
+#include "gateway/api_keys.h"
 #include "gateway/metrics.h"
 #include "gateway/warm.h"
 #include "model/model.h"
@@ -24,6 +25,7 @@ struct gateway_options {
     int64_t restart_window_ms;
     int64_t restart_retry_ms; /* ... and is tried again after this */
     int64_t engine_grace_ms;  /* for an engine to exit by itself, before SIGKILL */
+    struct api_keys *keys;    /* what requests generate is charged to them; outlive the gateway; NULL: none */
     /* A model's state has changed; may be NULL. */
     void (*on_state)(void *arg, struct served_model *m);
     void *on_state_arg;

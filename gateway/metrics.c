@@ -194,6 +194,16 @@ void metrics_set_http(struct metrics *m, const struct metrics_http_now *now)
     m->server.http = *now;
 }
 
+void metrics_set_access(struct metrics *m, const struct metrics_access_now *now)
+{
+    m->server.access = *now;
+}
+
+void metrics_set_keys(struct metrics *m, const struct api_keys *keys)
+{
+    m->keys = keys;
+}
+
 uint64_t metrics__engine_value(const struct model_metrics *m, const struct metrics_field *f)
 {
     uint64_t live, gone;

@@ -68,6 +68,17 @@ struct metrics_http_now {
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
 
+/* Who was not let in, and what SIGHUP has done; given before metrics_write. */
+struct metrics_access_now {
+    uint64_t no_key, bad_key, bad_host, bad_origin; /* requests refused */
+    uint64_t reloads, failed_reloads;
+};
+void metrics_set_access(struct metrics *m, const struct metrics_access_now *now);
+
+/* API keys, whose series are made of what they have counted; NULL: none. They outlive the metrics. */
+struct api_keys;
+void metrics_set_keys(struct metrics *m, const struct api_keys *keys);
+
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
 void metrics_write(struct metrics *m, struct buf *out);
 

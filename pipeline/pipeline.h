@@ -54,6 +54,10 @@ struct pipeline_options {
     struct pipeline_observer observer;
     void (*on_stats)(void *arg, const struct engine_stats *stats); /* may be NULL */
     void *on_stats_arg;
+    /* A request has ended, however it did, and whether or not its answer was taken; unobserved ones too. May be NULL.
+     */
+    void (*on_finished)(void *arg, const struct gen_request *r, const struct gen_outcome *outcome);
+    void *on_finished_arg;
     /* Frees the arena of a request that has ended; NULL: arena_free. */
     void (*free_arena)(void *arg, struct arena *a);
     void *free_arena_arg;

@@ -326,6 +326,7 @@ static bool fill_common(struct preparing *w, struct job *job)
         .priority = r->priority,
         .timeout_ms = timeout_ms > 0 && timeout_ms < UINT32_MAX ? (uint32_t)timeout_ms : 0,
         .seed = r->seed,
+        .cache_salt = r->cache_salt,
         .min_tokens = r->min_tokens,
         .n_top = r->n_top,
         .n_prompt_top = r->prompt_logprobs ? r->n_prompt_top : r->n_top,
