@@ -11,6 +11,7 @@
 #define CALL_IGNORED_MAX KIB(2)
 #define CLOSE_FLUSH_MS   2000 /* for last words to clients that take them */
 #define CLOSE_POLL_MS    10
+#define DEFAULT_RETRY_MS 1000
 
 struct app_options app_options_default(void)
 {
@@ -63,17 +64,24 @@ void api__put_ms(struct json_writer *w, const char *key, int64_t us)
     }
 }
 
-void api__reply_error(struct http_exchange *x, const struct error *err)
+void api__reply_error_after(struct http_exchange *x, const struct error *err, int64_t retry_ms)
 {
     const struct error_info *info = error_info(err->code);
     struct buf body;
+    char after[32];
     buf_init(&body, KIB(16));
     api__write_error(&body, err);
-    if (info->retryable) {
-        http_add_header(x, "Retry-After", STR("1"));
+    if (retry_ms >= 0) {
+        snprintf(after, sizeof after, "%lld", (long long)(retry_ms + 999) / 1000);
+        http_add_header(x, "Retry-After", str_of(after));
     }
     http_reply(x, info->http_status, "application/json", buf_view(&body));
     buf_release(&body);
+}
+
+void api__reply_error(struct http_exchange *x, const struct error *err)
+{
+    api__reply_error_after(x, err, error_info(err->code)->retryable ? DEFAULT_RETRY_MS : -1);
 }
 
 void api__reply_json(struct http_exchange *x, struct buf *json)
@@ -103,6 +111,7 @@ static void finish_close(struct app *a)
     }
     void (*on_closed)(void *) = a->on_closed;
     void *on_closed_arg = a->on_closed_arg;
+    access_free(a->access);
     free(a);
     on_closed(on_closed_arg);
 }
@@ -110,6 +119,7 @@ static void finish_close(struct app *a)
 void api__call_free(struct call *c)
 {
     struct app *a = c->app;
+    api__key_end(c);
     buf_release(&c->ignored);
     buf_release(&c->reply);
     loop_free_arena(a->loop, c->arena);
@@ -126,6 +136,7 @@ void api__call_headers(struct call *c)
     if (c->ignored.len) {
         http_add_header(c->x, "X-Tandem-Ignored-Fields", buf_view(&c->ignored));
     }
+    api__key_headers(c);
 }
 
 static void reply_and_free(struct call *c)
@@ -179,6 +190,10 @@ static void decoded(void *arg)
         reply_and_free(c);
         return;
     }
+    c->request.api_key = c->key;
+    if (c->key && c->app->options.cache_salt_per_key) {
+        c->request.cache_salt = api_keys_salt(c->app->options.keys, c->key, c->request.cache_salt);
+    }
     loop_work(c->app->loop, work, worked, c);
 }
 
@@ -218,9 +233,14 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
         api__reply_error(x, &err);
         return;
     }
+    uint64_t key = api__key_of(x);
+    if (!api__key_begin(a, x, key)) {
+        return;
+    }
     struct call *c = calloc(1, sizeof *c);
     if (!c || !(c->arena = arena_create(LIMIT_REQUEST_ARENA))) {
         free(c);
+        api_keys_end(a->options.keys, key);
         error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
         api__reply_error(x, &err);
         return;
@@ -229,6 +249,8 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
     a->n_calls++;
     c->route = route;
     c->x = x;
+    c->key = key;
+    snprintf(c->key_name, sizeof c->key_name, "%s", api_keys_name(a->options.keys, key));
     c->received_us = clock_ns() / 1000;
     buf_init(&c->ignored, CALL_IGNORED_MAX);
     buf_init(&c->reply, CALL_REPLY_MAX);
@@ -292,6 +314,9 @@ static void handle(struct http_exchange *x, void *arg)
     struct app *a = arg;
     struct str rest = {0};
     struct buf allow;
+    if (api__answer_preflight(x)) {
+        return;
+    }
     buf_init(&allow, KIB(1));
     const struct route *route = find_route(http_request_of(x), &rest, &allow);
     if (!route) {
@@ -306,6 +331,24 @@ static void handle(struct http_exchange *x, void *arg)
 
 /* ---- life ---- */
 
+static struct http_server_options server_options(struct app *a, const struct app_options *options)
+{
+    return (struct http_server_options){
+        .listen = options->listen,
+        .n_listen = options->n_listen,
+        .max_body = options->max_body ? options->max_body : LIMIT_HTTP_BODY,
+        .max_connections = options->max_connections ? options->max_connections : LIMIT_HTTP_CONNECTIONS,
+        .header_timeout_ms = 10000,
+        .body_timeout_ms = 30000,
+        .idle_timeout_ms = 75000,
+        .stall_timeout_ms = options->stall_timeout_ms,
+        .handler = handle,
+        .head_check = api__check_access,
+        .error_body = api__error_body,
+        .arg = a,
+    };
+}
+
 struct app *app_create(const struct app_options *options, struct error *err)
 {
     struct app *a = calloc(1, sizeof *a);
@@ -316,25 +359,44 @@ struct app *app_create(const struct app_options *options, struct error *err)
     a->options = *options;
     a->gateway = options->gateway;
     a->loop = gateway_loop(options->gateway);
-    struct http_server_options server = {
-        .listen = options->listen,
-        .n_listen = options->n_listen,
-        .max_body = options->max_body ? options->max_body : LIMIT_HTTP_BODY,
-        .max_connections = options->max_connections ? options->max_connections : LIMIT_HTTP_CONNECTIONS,
-        .header_timeout_ms = 10000,
-        .body_timeout_ms = 30000,
-        .idle_timeout_ms = 75000,
-        .stall_timeout_ms = options->stall_timeout_ms,
-        .handler = handle,
-        .error_body = api__error_body,
-        .arg = a,
-    };
-    a->server = http_server_create(loop_uv(a->loop), &server, err);
-    if (!a->server) {
+    a->access = access_create(options->keys, err);
+    struct http_server_options server = server_options(a, options);
+    if (!a->access || !access_configure(a->access, &options->access, err) ||
+        !(a->server = http_server_create(loop_uv(a->loop), &server, err))) {
+        access_free(a->access);
         free(a);
         return NULL;
     }
     return a;
+}
+
+bool app_reload(struct app *a, const struct app_options *options, struct error *err)
+{
+    struct http_server_options server = server_options(a, options);
+    if (!access_configure(a->access, &options->access, err)) {
+        return false;
+    }
+    a->options.max_body = options->max_body;
+    a->options.max_connections = options->max_connections;
+    a->options.keepalive_ms = options->keepalive_ms;
+    a->options.stall_timeout_ms = options->stall_timeout_ms;
+    a->options.stream_interval_ms = options->stream_interval_ms;
+    a->options.stream_interval_tokens = options->stream_interval_tokens;
+    http_server_set_limits(a->server, &server);
+    return true;
+}
+
+/* RELOAD-TLS: the one place where http_server_reload_tls(a->server, err) belongs once the server has it. */
+bool app_reload_tls(struct app *a, struct error *err)
+{
+    (void)a;
+    (void)err;
+    return true;
+}
+
+void app_count_reload(struct app *a, bool ok)
+{
+    *(ok ? &a->access_counts.reloads : &a->access_counts.failed_reloads) += 1;
 }
 
 int app_port(const struct app *a, int listener)

@@ -129,6 +129,8 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
                                         .timeouts = http.timeouts};
     memcpy(http_now.replies, http.replies, sizeof http_now.replies);
     metrics_set_http(metrics, &http_now);
+    metrics_set_access(metrics, &a->access_counts);
+    metrics_set_keys(metrics, a->options.keys);
     buf_init(&out, INFO_MAX);
     metrics_write(metrics, &out);
     http_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out));
@@ -142,7 +144,7 @@ void api__cancel(struct app *a, struct http_exchange *x, struct str rest)
     struct error err = {0};
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
         struct generation *g = pipeline_find(served_model_pipeline(gateway_model_at(a->gateway, i)), rest);
-        if (g) {
+        if (g && generation_request(g)->api_key == api__key_of(x)) { /* another key's is none that one may know of */
             struct buf out;
             buf_init(&out, KIB(1));
             struct json_writer w = json_writer(&out);
