@@ -69,11 +69,14 @@ void api__reply_error_after(struct http_exchange *x, const struct error *err, in
     const struct error_info *info = error_info(err->code);
     struct buf body;
     char after[32];
+    api__record_error(x, err->code);
     buf_init(&body, KIB(16));
     api__write_error(&body, err);
     if (retry_ms >= 0) {
         snprintf(after, sizeof after, "%lld", (long long)(retry_ms + 999) / 1000);
         http_add_header(x, "Retry-After", str_of(after));
+    } else if (info->http_status >= 500) {
+        http_add_header(x, "x-should-retry", STR("false")); /* OpenAI's and Anthropic's clients obey it */
     }
     http_reply(x, info->http_status, "application/json", buf_view(&body));
     buf_release(&body);
@@ -130,9 +133,7 @@ void api__call_free(struct call *c)
 
 void api__call_headers(struct call *c)
 {
-    if (c->request.id[0]) {
-        http_add_header(c->x, "X-Request-Id", str_of(c->request.id));
-    }
+    api__record_call(c);
     if (c->ignored.len) {
         http_add_header(c->x, "X-Tandem-Ignored-Fields", buf_view(&c->ignored));
     }
@@ -156,6 +157,7 @@ static void reply_and_free(struct call *c)
 static void on_gone(void *arg)
 {
     struct call *c = arg;
+    api__record_key(c->x, c->key_name); /* nothing else: a worker may have the request */
     c->x = NULL;
 }
 
@@ -182,6 +184,7 @@ static void decoded(void *arg)
         reply_and_free(c);
         return;
     }
+    snprintf(c->request.request_id, sizeof c->request.request_id, "%s", api__request_id(c->x));
     c->model = gateway_model_find(c->app->gateway, c->request.model);
     if (!c->model) {
         c->ok = error_set_param(&c->error, ERR_MODEL_NOT_FOUND, "model",
@@ -294,6 +297,28 @@ static const struct route *find_route(const struct http_request *head, struct st
     return NULL;
 }
 
+const struct route *api__find_route(const struct http_request *head)
+{
+    struct str rest;
+    struct str method = head->is_head ? STR("GET") : head->method;
+    const struct route *found = NULL;
+    for (int i = 0; i < api__n_routes; i++) {
+        const struct route *r = &api__routes[i];
+        if (path_matches(r->path, head->path, &rest)) {
+            if (str_eq(str_of(r->method), method)) {
+                return r;
+            }
+            found = found ? found : r;
+        }
+    }
+    return found;
+}
+
+bool api__route_is_quiet(const struct route *r)
+{
+    return r->answer == api__health || r->answer == api__ready || r->answer == api__metrics;
+}
+
 static void reply_no_route(struct http_exchange *x, struct buf *allow)
 {
     const struct http_request *head = http_request_of(x);
@@ -345,6 +370,8 @@ static struct http_server_options server_options(struct app *a, const struct app
         .handler = handle,
         .head_check = api__check_access,
         .error_body = api__error_body,
+        .opened = api__opened,
+        .finished = api__finished,
         .arg = a,
     };
 }

@@ -5,6 +5,7 @@
 
 #include "api/access.h"
 #include "gateway/gateway.h"
+#include "gateway/otlp.h"
 
 struct app;
 
@@ -23,6 +24,8 @@ struct app_options {
     struct api_keys *keys;    /* outlive the app; NULL or without a key: anybody may call */
     struct access_options access;
     bool cache_salt_per_key; /* prefix-cache hits do not cross keys */
+    struct otlp *otlp;       /* takes the spans of requests; outlives the app; NULL: none */
+    bool log_content;        /* prompts and answers go to the log */
 };
 struct app_options app_options_default(void);
 

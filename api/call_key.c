@@ -47,6 +47,7 @@ bool api__check_access(struct http_exchange *x, void *app, struct error *err)
         *err = v.error;
         return false;
     }
+    api__record_key(x, api_keys_name(a->options.keys, v.key));
     http_set_tag(x, v.preflight ? PREFLIGHT_TAG : v.key);
     return true;
 }

@@ -131,6 +131,10 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
     metrics_set_http(metrics, &http_now);
     metrics_set_access(metrics, &a->access_counts);
     metrics_set_keys(metrics, a->options.keys);
+    if (a->options.otlp) {
+        struct otlp_stats spans = otlp_stats(a->options.otlp);
+        metrics_set_otlp(metrics, &spans);
+    }
     buf_init(&out, INFO_MAX);
     metrics_write(metrics, &out);
     http_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out));

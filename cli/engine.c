@@ -10,8 +10,9 @@ int command_engine(const struct options *o)
     struct engine_process_options p = {.engine = engine_options_default(),
                                        .socket_fd = (int)o->socket_fd,
                                        .pool_fd = (int)o->pool_fd,
-                                       .watch_fd = -1,
-                                       .epoch = (uint32_t)o->epoch};
+                                       .watch_fd = (int)o->watch_fd,
+                                       .epoch = (uint32_t)o->epoch,
+                                       .sandbox = o->sandbox};
     struct engine_options *e = &p.engine;
     sys_ignore_sighup(); /* it is the gateway's, and may be sent to both */
     if (o->socket_fd < 0 || !o->model) {
@@ -42,5 +43,6 @@ int command_engine(const struct options *o)
     e->max_itl_factor = o->max_itl_factor;
     e->script_path = o->script;
     e->build = tandem_build();
+    p.fault = o->fault;
     return engine_process_run(&p);
 }

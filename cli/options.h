@@ -48,7 +48,7 @@ struct options {
     const char *model;        /* the first argument; for the engine --model */
     struct option_list names; /* --served-model-name */
     struct option_list overrides;
-    const char *chat_template, *rope_scaling, *backend, *cpu_kernels, *mlx_device, *mlx_type, *kv_type, *script;
+    const char *chat_template, *rope_scaling, *backend, *cpu_kernels, *mlx_device, *mlx_type, *kv_type, *script, *fault;
     uint64_t kv_memory;
     int64_t threads, max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache;
@@ -72,6 +72,13 @@ struct options {
     int64_t max_connections, drain_timeout_ms, keepalive_ms, stall_timeout_ms;
     int64_t stream_interval_ms, stream_interval_tokens;
     int64_t default_timeout_ms;
+    int64_t retry_initial_ms, retry_max_ms, retry_limit, restart_limit, restart_window_ms, restart_retry_ms;
+    float retry_multiplier;
+    int64_t heartbeat_timeout_ms, hang_timeout_ms;
+    bool sandbox;
+    bool log_content;
+    const char *otlp_endpoint;
+    float otlp_sample;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;
@@ -84,7 +91,7 @@ struct options {
     int64_t gen, repeat;
     bool op_shares;
     /* engine */
-    int64_t socket_fd, pool_fd, epoch;
+    int64_t socket_fd, pool_fd, watch_fd, epoch;
     uint64_t pool_size;
     struct bench_serve_options bench_serve;
     /* what is left */

@@ -75,7 +75,7 @@ static const struct {
     bool (*reload)(struct reload *r, struct error *err);
 } parts[] = {{"options", reload_options}, {"API keys", reload_keys}, {"certificates", reload_tls}};
 
-void reload_all(struct reload *r)
+bool reload_all(struct reload *r)
 {
     bool all = true;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
@@ -90,6 +90,7 @@ void reload_all(struct reload *r)
     if (all) {
         LOG_INFO("reloaded", "keys=%zu", api_keys_n(r->keys));
     }
+    return all;
 }
 
 void reload_release(struct reload *r)

@@ -14,7 +14,7 @@ struct reload {
     struct arena *arena;    /* of their strings; NULL: those of the start */
 };
 
-void reload_all(struct reload *r);
+bool reload_all(struct reload *r); /* false: a part was not */
 void reload_release(struct reload *r);
 
 /* The part of the options that an app takes; listen is the caller's. */

@@ -16,6 +16,7 @@
 #include "wire/job.h"
 
 struct engine;
+struct fault; /* engine/fault.h */
 
 struct engine_options {
     const char *model_path;
@@ -42,6 +43,9 @@ struct engine_options {
     size_t draft_pool_size;       /* bytes of its KV; 0: an eighth of pool_size */
     const char *script_path;      /* test builds: forward and sample are replaced by this script */
     const char *build;            /* goes into engine_info and the fingerprint */
+    bool replay;                  /* jobs with bad numbers are computed once more (engine/replay.h); default true */
+    int64_t replay_idle_ms;       /* after so long without any, what that took is freed; 0: REPLAY_IDLE_MS */
+    struct fault *fault;          /* test builds: what goes wrong on purpose; outlives the engine; NULL: nothing */
     void (*progress)(void *arg, float fraction);
     void *progress_arg;
 };
@@ -78,9 +82,14 @@ void engine_pause(struct engine *e, bool paused);
 void engine_drain(struct engine *e, void (*on_idle)(void *arg), void *arg);
 void engine_stats(struct engine *e, struct engine_stats *out); /* a snapshot, without waiting for a step */
 
-/* Progress word for a watchdog: the step counter lives in *word (shared memory of the process wrapper) from now on.
- * Before engine_start. */
-void engine_set_step_counter(struct engine *e, uint64_t *word);
+/* fn(arg, why) on the step thread when the backend's device has failed (DEVICE): no further step is made, and nobody
+ * hears of it but by fn. Without it the requests of such a step fail. Before engine_start. */
+void engine_on_fatal(struct engine *e, void (*fn)(void *arg, const struct error *why), void *arg);
+
+/* Its thread writes turns, busy and expected_ns there from now on (wire/engine_watch.h). Before engine_start; outlives
+ * the engine; NULL: nobody watches. */
+struct engine_watch;
+void engine_set_watch(struct engine *e, struct engine_watch *watch);
 
 /* How many bytes of KV a configuration needs for n_tokens of one sequence, windows counted. Any thread; no engine
  * needed. */

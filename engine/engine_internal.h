@@ -18,6 +18,8 @@ struct engine_parts {
     void (*release)(void *resources); /* what the executor stands on; may be NULL */
     void *resources;
     struct drafter *drafter; /* beside the one that every scheduler has; may be NULL */
+    /* Jobs with bad numbers are computed once more with these options; NULL: they fail. Copied. */
+    const struct engine_options *replay;
 };
 
 /* The draft model of the options (engine_draft.c). be, tokenizer and n_vocab are those of the model that it guesses

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/sys_shm.h"
+#include "engine/fault.h"
 #include "engine/script.h"
 
 #include <stdio.h>
@@ -34,6 +35,7 @@ struct engine_options engine_options_default(void)
         .prefix_cache = true,
         .speculation = SPECULATION_AUTO,
         .max_itl_factor = ENGINE_DEFAULT_ITL_FACTOR,
+        .replay = true,
         .build = "",
     };
 }
@@ -230,8 +232,9 @@ static void describe(const struct loaded *l, const struct engine_options *o, con
 
 static struct executor *make_executor(const struct loaded *l, const struct engine_options *o, struct error *err)
 {
-    return o->script_path ? script_executor_create(o->script_path, l->tokenizer, err)
-                          : executor_model_create(l->be, l->model, err);
+    struct executor *x = o->script_path ? script_executor_create(o->script_path, l->tokenizer, err)
+                                        : executor_model_create(l->be, l->model, err);
+    return x && o->fault ? fault_executor_create(x, o->fault, err) : x;
 }
 
 /* ---- the disk tier ---- */
@@ -293,6 +296,7 @@ struct engine *engine_create(const struct engine_options *options, struct error 
     l->pool.fd = -1;
     o.build = o.build ? o.build : "";
     parts.resources = l;
+    parts.replay = o.replay ? &o : NULL;
     bool ok = check_options(&o, err) && open_file(l, &o, err) && open_backend(l, &o, err) && check_disk(l, &o, err);
     if (ok) {
         configure(l, &o, &parts.config);

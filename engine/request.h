@@ -103,6 +103,7 @@ void request_free(struct request *r); /* pages must have been released */
 
 bool request_is_end_id(const struct request *r, const struct engine_config *config, int32_t id);
 uint32_t sequence_n_output(const struct sequence *q);
+const int32_t *sequence_output(const struct sequence *q); /* [sequence_n_output]; NULL when there are none */
 /* How a choice that has these tokens ended; *stop_id as in ENGINE_TOKENS. FINISH_NONE: it goes on. */
 enum finish_reason sequence_finish(const struct sequence *q, const struct engine_config *config, int32_t *stop_id);
 

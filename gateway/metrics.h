@@ -13,6 +13,8 @@
 #define TANDEM_GATEWAY_METRICS_H
 
 #include "base/buf.h"
+#include "gateway/engine_loss.h"
+#include "gateway/otlp.h"
 #include "gateway/percentiles.h"
 #include "pipeline/generation.h"
 
@@ -29,7 +31,8 @@ int metrics_add_model(struct metrics *m, const char *model);
 struct pipeline_observer metrics_observer(struct metrics *m, int model);
 
 void metrics_engine_stats(struct metrics *m, int model, const struct engine_stats *stats); /* as the engine sent them */
-void metrics_engine_lost(struct metrics *m, int model); /* its counts are kept, the next one's are added */
+/* Its counts are kept, the next one's are added. */
+void metrics_engine_lost(struct metrics *m, int model, enum engine_loss loss);
 
 /* Counts of all of the model's engines so far; gauges of the present one. */
 void metrics_engine_totals(const struct metrics *m, int model, struct engine_stats *out);
@@ -78,6 +81,9 @@ void metrics_set_access(struct metrics *m, const struct metrics_access_now *now)
 /* API keys, whose series are made of what they have counted; NULL: none. They outlive the metrics. */
 struct api_keys;
 void metrics_set_keys(struct metrics *m, const struct api_keys *keys);
+
+/* What the exporter of spans has done; given before metrics_write, zeros without one. */
+void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
 
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
 void metrics_write(struct metrics *m, struct buf *out);

@@ -13,13 +13,13 @@
 #include "base/buf.h"
 #include "wire/job.h"
 
-#define WIRE_VERSION     2
+#define WIRE_VERSION     3
 #define WIRE_HEADER_SIZE 16
 
 enum frame_type {
     FRAME_HELLO = 1,   /* engine -> gateway: struct engine_info; the first frame, once the model is loaded */
     FRAME_LOADING,     /* engine -> gateway: f32 fraction of the load */
-    FRAME_FATAL,       /* engine -> gateway: struct error: could not start; the process exits after it */
+    FRAME_FATAL,       /* engine -> gateway: struct error: could not start or, behind HELLO, cannot go on; it exits */
     FRAME_SUBMIT_PART, /* gateway -> engine: u64 job id, bytes of a SUBMIT payload to come */
     FRAME_SUBMIT,      /* gateway -> engine: struct job */
     FRAME_CANCEL,      /* gateway -> engine: u64 job, u32 choice or WIRE_ALL_CHOICES */

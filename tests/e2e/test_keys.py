@@ -93,6 +93,8 @@ def test_official_client(keyed):
         answer = keyed.openai(api_key=key).chat.completions.create(model="default", messages=chat()["messages"])
         assert answer.choices[0].message.content.startswith("The quick brown fox")
         assert keyed.openai(api_key=key).models.list().data
+    for name in ("alice", "bob", "env"):
+        assert re.search(rf"request .*/v1/models .*key={name} ", keyed.log()), "the log says who it was"
     for key in ("wrong", ALICE[:-1], ALICE + "x", hashlib.sha256(BOB.encode()).hexdigest()):
         with pytest.raises(openai.AuthenticationError) as error:
             keyed.openai(api_key=key).models.list()

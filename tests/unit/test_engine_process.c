@@ -4,14 +4,17 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/sys_file.h"
+#include "base/sys_proc.h"
 #include "base/sys_shm.h"
 #include "engine/process.h"
+#include "wire/engine_watch.h"
 #include "wire/frame.h"
 
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -40,7 +43,7 @@ static const char *const script =
     "{\"match\": \"slow\", \"text\": \"abcdefgh\", \"delay_ms\": 20, \"then\": \"length\"}],"
     "\"default\": {\"text\": \"Hello.\"}}";
 
-static void open_bench(struct bench *b, size_t pool_size)
+static void start_bench(struct bench *b, size_t pool_size, bool sandbox, const char *fault)
 {
     struct error err = {0};
     int ends[2];
@@ -58,7 +61,9 @@ static void open_bench(struct bench *b, size_t pool_size)
                                            .socket_fd = ends[1],
                                            .pool_fd = dup(b->pool.fd),
                                            .watch_fd = dup(b->watch.fd),
-                                           .epoch = EPOCH};
+                                           .epoch = EPOCH,
+                                           .sandbox = sandbox,
+                                           .fault = fault};
         close(ends[0]);
         o.engine.model_path = b->model;
         o.engine.script_path = b->script;
@@ -71,6 +76,11 @@ static void open_bench(struct bench *b, size_t pool_size)
     buf_init(&b->in, MIB(64));
     b->arena = arena_create(MIB(64));
     b->log = calloc(1, sizeof *b->log);
+}
+
+static void open_bench(struct bench *b, size_t pool_size)
+{
+    start_bench(b, pool_size, false, NULL);
 }
 
 static void each_event(void *arg, const struct engine_event *e)
@@ -221,11 +231,11 @@ static void serves_until_the_socket_ends(void **state)
     assert_int_equal(b.log->jobs[3].choices[0].finish, FINISH_CANCELLED);
     assert_int_equal(b.log->jobs[4].failed, ERR_CONTEXT_EXCEEDED);
     const struct engine_watch *watch = b.watch.data;
-    uint64_t heartbeat = __atomic_load_n(&watch->heartbeat_ns, __ATOMIC_RELAXED);
-    assert_true(heartbeat > 0 && __atomic_load_n(&watch->steps, __ATOMIC_RELAXED) >= 3);
+    uint64_t heartbeats = atomic_load(&watch->heartbeats);
+    assert_true(heartbeats > 0 && atomic_load(&watch->turns) >= 3);
     clock_sleep_ms(350);
-    assert_true(__atomic_load_n(&watch->heartbeat_ns, __ATOMIC_RELAXED) > heartbeat);
-    assert_int_equal(__atomic_load_n(&watch->busy, __ATOMIC_RELAXED), 0);
+    assert_true(atomic_load(&watch->heartbeats) > heartbeats);
+    assert_int_equal(atomic_load(&watch->busy), 0);
     assert_int_equal(close_bench(&b), 0);
 }
 
@@ -309,6 +319,157 @@ static void a_slow_reader_pauses_admission(void **state)
     assert_int_equal(close_bench(&b), 0);
 }
 
+/* ---- what goes wrong on purpose (engine/fault.h) ---- */
+
+static void a_broken_device_is_said(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench(&b, MIB(4), true, "device:step=3");
+    read_until_hello(&b);
+    ask(&b, 1, "slow", 50, EPOCH);
+    while (read_some(&b)) {
+    }
+    assert_int_equal(b.fatal.code, ERR_DEVICE);
+    assert_int_equal(b.log->jobs[1].failed, ERR_NONE); /* it is the gateway's to go on with */
+    assert_int_equal(b.log->jobs[1].choices[0].n, 2);
+    assert_int_equal(close_bench(&b), error_info(ERR_DEVICE)->exit_status);
+}
+
+static int ends_by(const char *fault)
+{
+    struct bench b;
+    start_bench(&b, MIB(4), true, fault);
+    if (!strstr(fault, "start")) {
+        read_until_hello(&b);
+        ask(&b, 1, "slow", 50, EPOCH);
+    }
+    while (read_some(&b)) {
+    }
+    return close_bench(&b);
+}
+
+static void it_ends_in_many_ways(void **state)
+{
+    (void)state;
+    assert_int_equal(ends_by("segv:step=2"), 1000 + SIGSEGV);
+    assert_int_equal(ends_by("kill:step=2"), 1000 + SIGKILL);
+    assert_int_equal(ends_by("abort:step=2"), 1000 + SIGABRT);
+    assert_int_equal(ends_by("exit:step=2,status=9"), 9);
+    assert_int_equal(ends_by("exit:start,status=5"), 5);
+    assert_int_equal(ends_by("oom:step=2,mb=8"), 1000 + SIGKILL);
+    assert_int_equal(ends_by("segv:token=108,always"), 1000 + SIGSEGV); /* the l of "slow" */
+    assert_int_equal(ends_by("nonsense"), error_info(ERR_INVALID)->exit_status);
+    assert_int_equal(ends_by("kill:step=x"), error_info(ERR_INVALID)->exit_status);
+}
+
+static void only_the_poison_kills(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench(&b, MIB(4), true, "kill:token=120,always"); /* x */
+    read_until_hello(&b);
+    ask(&b, 1, "slow", 5, EPOCH);
+    assert_true(read_until(&b, 1));
+    ask(&b, 2, "s x", 5, EPOCH);
+    assert_false(read_until(&b, 2));
+    assert_int_equal(close_bench(&b), 1000 + SIGKILL);
+}
+
+static void not_again_after_a_restart(void **state)
+{
+    (void)state;
+    struct temp_dir dir;
+    char fault[400];
+    temp_dir_make(&dir);
+    char *once = temp_dir_file(&dir, "struck");
+    snprintf(fault, sizeof fault, "kill:step=1,always,once=%s", once);
+    assert_int_equal(ends_by(fault), 1000 + SIGKILL);
+    struct bench b;
+    start_bench(&b, MIB(4), true, fault);
+    read_until_hello(&b);
+    ask(&b, 1, "hi", 50, EPOCH);
+    assert_true(read_until(&b, 1));
+    assert_int_equal(close_bench(&b), 0);
+    free(once);
+    temp_dir_remove(&dir);
+}
+
+/* Indexes of a job's tokens as they come, through frames that are no good. */
+static struct toy_choice answer_with(const char *fault, const char **wrong, int *status)
+{
+    struct bench b;
+    start_bench(&b, MIB(4), true, fault);
+    read_until_hello(&b);
+    ask(&b, 1, "slow", 8, EPOCH);
+    while (!b.log->wrong && atomic_load(&b.log->n_jobs_ended) == 0) {
+        assert_true(read_some(&b));
+    }
+    struct toy_choice c = b.log->jobs[1].choices[0];
+    *wrong = b.log->wrong;
+    b.log->wrong = NULL;
+    *status = close_bench(&b);
+    return c;
+}
+
+static void frames_go_wrong(void **state)
+{
+    (void)state;
+    const char *wrong;
+    int status;
+    struct toy_choice c = answer_with("frame-lost:nth=100", &wrong, &status);
+    assert_null(wrong);
+    assert_int_equal(c.n, 8);
+    static const char *const specs[] = {"frame-lost:nth=3", "frame-dup:nth=3", "frame-late:nth=3"};
+    for (size_t i = 0; i < 3; i++) {
+        c = answer_with(specs[i], &wrong, &status);
+        assert_non_null(wrong); /* the log is strict; the gateway drops what it knows */
+        assert_int_equal(status, 0);
+    }
+}
+
+/* The same work with nothing but what it needs: shared memory, threads, the figures about itself. */
+static void works_in_its_sandbox(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench(&b, MIB(4), true, NULL);
+    read_until_hello(&b);
+    assert_non_null(strstr(b.info.sandbox, "limits"));
+    print_message("in force: %s\n", b.info.sandbox);
+    ask(&b, 1, "hi", 50, EPOCH);
+    ask(&b, 2, "slow", 10, EPOCH);
+    assert_true(read_until(&b, 2));
+    assert_int_equal(b.log->jobs[1].choices[0].finish, FINISH_STOP);
+    assert_int_equal(b.log->jobs[2].choices[0].n, 10);
+    const struct engine_watch *watch = b.watch.data;
+    assert_true(atomic_load(&watch->heartbeats) > 0);
+    assert_int_equal(close_bench(&b), 0);
+}
+
+/* Its gateway ended between fork and exec: nobody is told, so it looks. The model is not even opened. */
+static void an_orphan_ends_at_once(void **state)
+{
+    (void)state;
+    int ends[2], status;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct engine_process_options o = {
+            .engine = engine_options_default(), .socket_fd = ends[1], .pool_fd = -1, .watch_fd = -1, .epoch = EPOCH};
+        close(ends[0]);
+        o.engine.model_path = "/no/such/model.gguf"; /* which would be its exit status */
+        sys_ignore_sigpipe();
+        clock_sleep_ms(50);
+        _exit(engine_process_run(&o));
+    }
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +479,13 @@ int main(void)
         cmocka_unit_test(garbage_is_fatal),
         cmocka_unit_test(drains),
         cmocka_unit_test(a_slow_reader_pauses_admission),
+        cmocka_unit_test(a_broken_device_is_said),
+        cmocka_unit_test(it_ends_in_many_ways),
+        cmocka_unit_test(only_the_poison_kills),
+        cmocka_unit_test(not_again_after_a_restart),
+        cmocka_unit_test(frames_go_wrong),
+        cmocka_unit_test(works_in_its_sandbox),
+        cmocka_unit_test(an_orphan_ends_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,7 +43,8 @@ static void small_frames(void **state)
                                .weights_size = 1ull << 40,
                                .kv_size = 9,
                                .n_params = 1ull << 50,
-                               .load_ms = 10};
+                               .load_ms = 10,
+                               .sandbox = "landlock 7, seccomp"};
     struct engine_info got = {0};
     assert_true(frame_put_hello(&b, EPOCH, &info, &err));
     struct frame f = parse_one(&b);
@@ -194,7 +195,7 @@ static void large_jobs_come_in_parts(void **state)
     for (uint32_t i = 0; i < n; i++) {
         ids[i] = (int32_t)(i % 1000);
     }
-    struct job_accepted accepted[2] = {{ids, n_accepted}, {ids, n_accepted - 1}};
+    struct job_accepted accepted[2] = {{ids, n_accepted, false}, {ids, n_accepted - 1, true}};
     struct job job = {.id = 5,
                       .n_choices = 2,
                       .prompt = ids,
