@@ -20,6 +20,8 @@ struct app {
     struct gateway *gateway;
     struct loop *loop;
     struct http_server *server;
+    struct access *access;
+    struct metrics_access_now access_counts;
     uint64_t n_reading; /* calls that will generate, and whose model is not known yet */
     size_t n_calls;     /* not freed yet: a worker may still read one whose client is gone */
     bool server_closed;
@@ -57,6 +59,7 @@ struct call {
     int64_t received_us; /* monotonic: when all of it had come */
     struct json *body;   /* parsed; freed with the arena */
     struct gen_request request;
+    uint64_t key;      /* id of the API key; 0: there are none */
     const void *extra; /* what a route's decode keeps for its work */
     struct served_model *model;
     bool reading;       /* counts in n_reading */
@@ -70,6 +73,8 @@ struct call {
 
 /* ---- replies ---- */
 void api__reply_error(struct http_exchange *x, const struct error *err);
+/* Likewise, with when to try again; -1: never. */
+void api__reply_error_after(struct http_exchange *x, const struct error *err, int64_t retry_ms);
 void api__reply_json(struct http_exchange *x, struct buf *json); /* 200; releases it; a failed buf is a 500 */
 void api__write_error(struct buf *out, const struct error *err); /* {"error": {...}} */
 /* "key": milliseconds to the microsecond; null when negative: not known. */
@@ -81,6 +86,21 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
 void api__call_free(struct call *c);
 /* The reply has begun or is given: adds the call's headers first. */
 void api__call_headers(struct call *c);
+
+/* ---- keys (call_key.c) ---- */
+
+/* The check of every request, before its body is read (head_check of http/server.h). */
+bool api__check_access(struct http_exchange *x, void *app, struct error *err);
+/* The answer to a preflight that passed it. False: the request is none. */
+bool api__answer_preflight(struct http_exchange *x);
+uint64_t api__key_of(const struct http_exchange *x); /* id; 0: without */
+
+/* A call takes its place among those of its key, and later the tokens of its prompt. False: refused, and answered. */
+bool api__key_begin(struct app *a, struct http_exchange *x, uint64_t key);
+bool api__key_take_tokens(struct call *c);
+void api__key_give_back_tokens(struct call *c);
+void api__key_end(struct call *c);
+void api__key_headers(const struct call *c); /* x-ratelimit-... */
 
 /* ---- decoding (fields of the OpenAI routes) ---- */
 extern const struct field api__common_fields[], api__chat_fields[], api__completion_fields[], api__infill_fields[],

@@ -213,6 +213,7 @@ static struct gen_reply *reply_create(struct call *c)
 
 static void refuse(struct call *c, const struct error *err)
 {
+    api__key_give_back_tokens(c);
     api__call_headers(c);
     api__reply_error(c->x, err);
     api__call_free(c);
@@ -221,6 +222,9 @@ static void refuse(struct call *c, const struct error *err)
 void api__generate(struct call *c)
 {
     struct error err = {0};
+    if (!api__key_take_tokens(c)) {
+        return;
+    }
     struct gen_reply *r = reply_create(c);
     if (!r) {
         error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");

@@ -138,6 +138,8 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
     memcpy(http_now.replies, http.replies, sizeof http_now.replies);
     metrics_set_http(metrics, &http_now);
     metrics_set_pressure(metrics, (int)gateway_pressure(a->gateway));
+    metrics_set_access(metrics, &a->access_counts);
+    metrics_set_keys(metrics, a->options.keys);
     if (a->options.otlp) {
         struct otlp_stats spans = otlp_stats(a->options.otlp);
         metrics_set_otlp(metrics, &spans);
@@ -155,7 +157,7 @@ void api__cancel(struct app *a, struct http_exchange *x, struct str rest)
     struct error err = {0};
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
         struct generation *g = pipeline_find(served_model_pipeline(gateway_model_at(a->gateway, i)), rest);
-        if (g) {
+        if (g && generation_request(g)->api_key == api__key_of(x)) { /* another key's is none that one may know of */
             struct buf out;
             buf_init(&out, KIB(1));
             struct json_writer w = json_writer(&out);

@@ -1,6 +1,7 @@
 /* The fields of the OpenAI routes and what they mean. Bounds of sampling parameters come from SAMPLING_TABLE. */
 #include "api/api_internal.h"
 
+#include "base/hash.h"
 #include "base/rng.h"
 
 #include <stdio.h>
@@ -192,6 +193,17 @@ static bool parse_metadata(struct decoding *d, const struct json *v, const char 
             return field_type_error(err, name, "an object of strings", it.value);
         }
     }
+    return true;
+}
+
+/* Any string: only whether two are equal matters. */
+static bool parse_cache_salt(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_STRING || json_str(v).len == 0) {
+        return field_type_error(err, name, "a string that is not empty", v);
+    }
+    struct sha256 digest = sha256_of(json_str(v).ptr, json_str(v).len);
+    memcpy(&request_of(d)->cache_salt, digest.bytes, sizeof request_of(d)->cache_salt);
     return true;
 }
 
@@ -412,6 +424,8 @@ const struct field api__common_fields[] = {
     {"timings_per_token", FIELD_BOOL, AT(timings_per_token), 0, 0, NULL, NULL, NULL,
      "likewise, and so far in every chunk"},
     {"cache_prompt", FIELD_BOOL, AT(cache_prompt), 0, 0, NULL, NULL, NULL, "use the prefix cache"},
+    {"cache_salt", FIELD_CUSTOM, 0, 0, 0, parse_cache_salt, NULL, "string",
+     "prefix-cache hits do not cross different ones"},
     {"user", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
     {"safety_identifier", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
     {"prompt_cache_key", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string",

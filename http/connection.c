@@ -84,7 +84,7 @@ static void on_head(struct connection *c)
     struct error err = {0};
     c->exchange->head_ms = server__now(c->server);
     exchange__opened(c->exchange);
-    if (o->head_check && !o->head_check(r, o->arg, &err)) {
+    if (o->head_check && !o->head_check(c->exchange, o->arg, &err)) {
         exchange__refuse(c, &err);
     } else if (r->expect_continue && (r->chunked || r->content_length)) {
         buf_puts(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");

@@ -309,6 +309,21 @@ static void fill_defaults(struct http_server_options *o)
     o->min_body_rate = o->min_body_rate ? o->min_body_rate : DEFAULT_BODY_RATE;
 }
 
+void http_server_set_limits(struct http_server *s, const struct http_server_options *options)
+{
+    struct http_server_options *o = &s->options;
+    o->max_body = options->max_body;
+    o->max_connections = options->max_connections;
+    o->max_client_connections = options->max_client_connections;
+    o->header_timeout_ms = options->header_timeout_ms;
+    o->body_timeout_ms = options->body_timeout_ms;
+    o->min_body_rate = options->min_body_rate;
+    o->idle_timeout_ms = options->idle_timeout_ms;
+    o->stall_timeout_ms = options->stall_timeout_ms;
+    fill_defaults(o);
+    server__look_at(s, server__now(s)); /* what has waited longer than it now may */
+}
+
 static void free_server(struct http_server *s)
 {
     close_listeners(s);

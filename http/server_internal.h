@@ -49,6 +49,7 @@ struct http_exchange {
     int64_t first_byte_ms; /* 0: not yet */
     int64_t head_ms;       /* the head was complete */
     int64_t last_byte_ms;  /* of the request */
+    uint64_t tag;          /* head_check's */
     void (*on_gone)(void *arg);
     void *on_gone_arg;
     struct http_source source;

@@ -70,6 +70,8 @@ struct gen_request {
     bool digest;              /* test builds */
     bool cache_prompt;        /* default true */
     bool skip_special_tokens; /* default true */
+    uint64_t api_key;         /* id of the key it came with (gateway/api_keys.h); 0: none */
+    uint64_t cache_salt;      /* prefix-cache hits do not cross salts */
     bool unobserved;          /* nobody's request: the pipeline's observer is not told of it */
     bool return_token_ids;
     bool timings;           /* with the end of the answer */

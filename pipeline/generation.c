@@ -203,6 +203,10 @@ static void observe_end(struct generation *g)
     if (observer_of(g)->finished) {
         observer_of(g)->finished(observer_of(g)->arg, g->request, &outcome);
     }
+    const struct pipeline_options *o = pipeline_options(g->pipeline);
+    if (o->on_finished) {
+        o->on_finished(o->on_finished_arg, g->request, &outcome);
+    }
 }
 
 static void observe_tokens(struct generation *g, struct prompt_state *prompt, struct choice *c, uint64_t n)
