@@ -10,7 +10,9 @@ int command_engine(const struct options *o)
                                        .socket_fd = (int)o->socket_fd,
                                        .pool_fd = (int)o->pool_fd,
                                        .watch_fd = -1,
-                                       .epoch = (uint32_t)o->epoch};
+                                       .epoch = (uint32_t)o->epoch,
+                                       .seals_fd = (int)o->seals_fd,
+                                       .seals_size = (size_t)o->seals_size};
     struct engine_options *e = &p.engine;
     if (o->socket_fd < 0 || !o->model) {
         error_set(&err, ERR_INVALID, "`tandem engine` is started by `tandem serve`; it needs --socket-fd and --model.");

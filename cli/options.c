@@ -203,6 +203,8 @@ static const struct option table[] = {
     {"pool-fd", OPTION_INT, E, AT(pool_fd), -1, INT_MAX_, "-1", "FD", "shared memory of the KV pool"},
     {"pool-size", OPTION_SIZE, E, AT(pool_size), 0, 1e15, "0", "SIZE", "its size"},
     {"epoch", OPTION_INT, E, AT(epoch), 0, 4294967295.0, "1", "N", "incarnation of the engine"},
+    {"seals-fd", OPTION_INT, E, AT(seals_fd), -1, INT_MAX_, "-1", "FD", "shared memory of the KV pages' seals"},
+    {"seals-size", OPTION_SIZE, E, AT(seals_size), 0, 1e15, "0", "SIZE", "its size"},
 };
 
 /* "top_k" of the sampling table is --top-k. */
@@ -510,7 +512,7 @@ static void clear_lists_given(int argc, char **argv, struct options *out, enum c
 bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
                    struct error *err)
 {
-    *out = (struct options){.socket_fd = -1, .pool_fd = -1};
+    *out = (struct options){.socket_fd = -1, .pool_fd = -1, .seals_fd = -1};
     struct options words = *out;
     if (!read_words(command, argc, argv, &words, err)) { /* first, to know the config file */
         return false;

@@ -81,8 +81,8 @@ struct options {
     int64_t gen, repeat;
     bool op_shares;
     /* engine */
-    int64_t socket_fd, pool_fd, epoch;
-    uint64_t pool_size;
+    int64_t socket_fd, pool_fd, epoch, seals_fd;
+    uint64_t pool_size, seals_size;
     struct bench_serve_options bench_serve;
     /* what is left */
     struct option_list arguments; /* behind the model; bench-serve: the targets */

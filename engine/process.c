@@ -37,7 +37,7 @@ struct out_item {
 struct process {
     const struct engine_process_options *options;
     struct engine *engine;
-    struct shm pool, watch_memory;
+    struct shm pool, seals, watch_memory;
     struct engine_watch *watch; /* NULL: nobody watches */
     struct queue *out;          /* of struct out_item */
     atomic_size_t out_size;
@@ -208,6 +208,9 @@ static bool attach_memory(struct process *p, struct error *err)
     if (o->pool_fd >= 0 && !shm_attach(o->pool_fd, o->engine.pool_size, &p->pool, err)) {
         return error_wrap(err, "KV pool");
     }
+    if (o->seals_fd >= 0 && o->seals_size && !shm_attach(o->seals_fd, o->seals_size, &p->seals, err)) {
+        return error_wrap(err, "seals of KV pages");
+    }
     if (o->watch_fd >= 0 && !shm_attach(o->watch_fd, sizeof(struct engine_watch), &p->watch_memory, err)) {
         return error_wrap(err, "watch words");
     }
@@ -222,6 +225,8 @@ static bool load(struct process *p, struct error *err)
         return false;
     }
     o.pool = p->pool.data ? p->pool.data : o.pool;
+    o.seals = p->seals.data ? p->seals.data : o.seals;
+    o.seals_size = p->seals.data ? p->seals.size : o.seals_size;
     o.progress = take_progress;
     o.progress_arg = p;
     p->arena = arena_create(2 * JOB_MAX_SIZE);
@@ -401,13 +406,14 @@ static void release(struct process *p, bool flush)
     arena_free(p->arena);
     buf_release(&p->in);
     shm_release(&p->pool);
+    shm_release(&p->seals);
     shm_release(&p->watch_memory);
 }
 
 int engine_process_run(const struct engine_process_options *options)
 {
     struct error err = {0};
-    struct process p = {.options = options, .pool = {.fd = -1}, .watch_memory = {.fd = -1}};
+    struct process p = {.options = options, .pool = {.fd = -1}, .seals = {.fd = -1}, .watch_memory = {.fd = -1}};
     sys_ignore_sigpipe();
     sys_die_with_parent();
     sys_oom_prefer_me();

@@ -11,6 +11,8 @@ struct engine_process_options {
     int pool_fd;    /* shared memory of the KV pool, engine.pool_size bytes; -1: own memory */
     int watch_fd;   /* shared memory with the heartbeat and step words (struct engine_watch); -1: none */
     uint32_t epoch; /* of every frame */
+    int seals_fd;   /* shared memory for the seals of the pool's pages, seals_size bytes; -1, or size 0: none */
+    size_t seals_size;
 };
 
 /* Shared with the gateway, written by the engine, read by its watchdog. */

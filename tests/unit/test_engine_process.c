@@ -1,5 +1,7 @@
-/* The engine process in a child: frames over a socket, loading, refusal, a crash, drain, its end with the socket. */
+/* The engine process in a child: frames over a socket, loading, refusal, a crash, drain, its end with the socket; and
+ * one that is killed, whose pages another goes on with. */
 #include "tests/support/engine_run.h"
+#include "tests/support/vocab_file.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -24,7 +26,8 @@
 struct bench {
     struct temp_dir dir;
     char *model, *script;
-    struct shm pool, watch;
+    struct shm pool, watch, seals;
+    const char *seals_kv_type; /* with seals: a real engine, with K and V of this type; NULL: a script, and no seals */
     int fd;
     pid_t pid;
     struct buf in;
@@ -40,17 +43,27 @@ static const char *const script =
     "{\"match\": \"slow\", \"text\": \"abcdefgh\", \"delay_ms\": 20, \"then\": \"length\"}],"
     "\"default\": {\"text\": \"Hello.\"}}";
 
-static void open_bench(struct bench *b, size_t pool_size)
+static void set_options(const struct bench *b, struct engine_process_options *o)
 {
     struct error err = {0};
+    o->engine.model_path = b->model;
+    o->engine.pool_size = b->pool.size;
+    o->engine.backend.cpu.n_threads = 1;
+    if (b->seals_kv_type) {
+        o->seals_fd = dup(b->seals.fd);
+        o->seals_size = b->seals.size;
+        if (!kv_type_parse(b->seals_kv_type, &o->engine.kv_type, &err)) {
+            _exit(1);
+        }
+    } else {
+        o->engine.script_path = b->script;
+    }
+}
+
+/* An engine process over the bench's memory. */
+static void spawn(struct bench *b)
+{
     int ends[2];
-    *b = (struct bench){.fd = -1};
-    temp_dir_make(&b->dir);
-    b->model = engine_random_model(&b->dir, "llama-plain");
-    b->script = temp_dir_file(&b->dir, "script.json");
-    assert_true(file_write_atomic(b->script, str_of(script), &err));
-    assert_true(shm_create(pool_size, "test-pool", &b->pool, &err));
-    assert_true(shm_create(sizeof(struct engine_watch), "test-watch", &b->watch, &err));
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     b->pid = fork();
     if (b->pid == 0) {
@@ -58,12 +71,10 @@ static void open_bench(struct bench *b, size_t pool_size)
                                            .socket_fd = ends[1],
                                            .pool_fd = dup(b->pool.fd),
                                            .watch_fd = dup(b->watch.fd),
+                                           .seals_fd = -1,
                                            .epoch = EPOCH};
         close(ends[0]);
-        o.engine.model_path = b->model;
-        o.engine.script_path = b->script;
-        o.engine.pool_size = pool_size;
-        o.engine.backend.cpu.n_threads = 1;
+        set_options(b, &o);
         _exit(engine_process_run(&o));
     }
     close(ends[1]);
@@ -71,6 +82,25 @@ static void open_bench(struct bench *b, size_t pool_size)
     buf_init(&b->in, MIB(64));
     b->arena = arena_create(MIB(64));
     b->log = calloc(1, sizeof *b->log);
+    b->n_hello = 0;
+}
+
+static void make_bench(struct bench *b, size_t pool_size)
+{
+    struct error err = {0};
+    *b = (struct bench){.fd = -1, .seals = {.fd = -1}};
+    temp_dir_make(&b->dir);
+    b->model = engine_random_model(&b->dir, "llama-plain");
+    b->script = temp_dir_file(&b->dir, "script.json");
+    assert_true(file_write_atomic(b->script, str_of(script), &err));
+    assert_true(shm_create(pool_size, "test-pool", &b->pool, &err));
+    assert_true(shm_create(sizeof(struct engine_watch), "test-watch", &b->watch, &err));
+}
+
+static void open_bench(struct bench *b, size_t pool_size)
+{
+    make_bench(b, pool_size);
+    spawn(b);
 }
 
 static void each_event(void *arg, const struct engine_event *e)
@@ -171,7 +201,7 @@ static bool read_until(struct bench *b, uint32_t n_jobs)
 }
 
 /* The child's exit status, or 1000 + its signal. */
-static int close_bench(struct bench *b)
+static int end_process(struct bench *b)
 {
     int status = 0;
     if (b->fd >= 0) {
@@ -184,12 +214,24 @@ static int close_bench(struct bench *b)
     free(b->log);
     arena_free(b->arena);
     buf_release(&b->in);
+    return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void remove_bench(struct bench *b)
+{
     shm_release(&b->pool);
     shm_release(&b->watch);
+    shm_release(&b->seals);
     free(b->model);
     free(b->script);
     temp_dir_remove(&b->dir);
-    return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int close_bench(struct bench *b)
+{
+    int status = end_process(b);
+    remove_bench(b);
+    return status;
 }
 
 static void serves_until_the_socket_ends(void **state)
@@ -309,6 +351,159 @@ static void a_slow_reader_pauses_admission(void **state)
     assert_int_equal(close_bench(&b), 0);
 }
 
+/* ---- killed, and followed ---- */
+
+#define N_STREAMS 3
+#define N_ANSWER  60
+
+struct streams {
+    int32_t prompts[N_STREAMS][1024];
+    uint32_t n_prompt;
+    int32_t answers[N_STREAMS][N_ANSWER]; /* of an engine that nothing happened to */
+    struct job_accepted accepted[N_STREAMS];
+};
+
+static void submit_streams(struct bench *b, struct streams *st)
+{
+    struct error err = {0};
+    struct buf frames;
+    read_until_hello(b);
+    buf_init(&frames, MIB(1));
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        struct job job = {.id = i + 1,
+                          .n_choices = 1,
+                          .prompt = st->prompts[i],
+                          .n_prompt = st->n_prompt,
+                          .max_tokens = N_ANSWER,
+                          .seed = i,
+                          .flags = JOB_IGNORE_EOS,
+                          .sampling = sampling_default(),
+                          .accepted = &st->accepted[i]};
+        b->log->jobs[job.id].n_choices = 1;
+        assert_true(frame_put_job(&frames, EPOCH, &job, &err));
+    }
+    send_frames(b, &frames);
+    buf_release(&frames);
+}
+
+static bool have_all(const struct bench *b, uint32_t n)
+{
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        if (b->log->jobs[i + 1].choices[0].n < n) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void read_until_all_have(struct bench *b, uint32_t n)
+{
+    while (!have_all(b, n)) {
+        assert_true(read_some(b));
+    }
+}
+
+static void kill_engine(struct bench *b)
+{
+    kill(b->pid, SIGKILL);
+    assert_int_equal(end_process(b), 1000 + SIGKILL);
+}
+
+static void run_undisturbed(struct bench *b, struct streams *st)
+{
+    spawn(b);
+    submit_streams(b, st);
+    read_until_all_have(b, N_ANSWER);
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        memcpy(st->answers[i], b->log->jobs[i + 1].choices[0].ids, sizeof st->answers[i]);
+    }
+    kill_engine(b);
+    shm_discard(&b->seals, 0, b->seals.size); /* nothing of it is to be found */
+}
+
+/* The engine that follows: the rest of the answers, with a prefill of what was not in whole pages. */
+static void check_rest(struct bench *b, struct streams *st)
+{
+    uint32_t context = 0;
+    submit_streams(b, st);
+    while (b->log->stats.jobs_finished < N_STREAMS) {
+        assert_true(read_some(b));
+    }
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        uint32_t n = st->accepted[i].n;
+        const struct toy_choice *c = &b->log->jobs[i + 1].choices[0];
+        context += st->n_prompt + n;
+        assert_int_equal(c->n, N_ANSWER);
+        assert_memory_equal(c->ids + n, st->answers[i] + n, (N_ANSWER - n) * sizeof(int32_t));
+    }
+    const struct engine_stats *stats = &b->log->stats;
+    print_message("  %s: %u tokens, %llu adopted, %llu prefilled again\n", b->seals_kv_type, context,
+                  (unsigned long long)stats->adopted_tokens, (unsigned long long)stats->rows_prefill);
+    assert_int_equal(stats->adopted_blocks_dropped, 0);
+    assert_true(stats->adopted_tokens + N_STREAMS * b->info.page_tokens >= context);
+    assert_true(stats->rows_prefill <= N_STREAMS * b->info.page_tokens);
+    assert_true(st->n_prompt < 600 || stats->rows_prefill * 100 <= context * 5);
+}
+
+static void kill_and_follow(struct bench *b, uint32_t n_prompt, uint32_t n_vocab)
+{
+    struct error err = {0};
+    struct streams *st = calloc(1, sizeof *st);
+    int32_t tokens[N_STREAMS][N_ANSWER];
+    st->n_prompt = n_prompt;
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        for (uint32_t k = 0; k < n_prompt; k++) {
+            st->prompts[i][k] = (int32_t)((k * k + 31 * i * k + 7 * i) % n_vocab);
+        }
+    }
+    assert_true(shm_create(MIB(1), "test-seals", &b->seals, &err));
+    run_undisturbed(b, st);
+    spawn(b);
+    submit_streams(b, st);
+    read_until_all_have(b, N_ANSWER / 3);
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        const struct toy_choice *c = &b->log->jobs[i + 1].choices[0];
+        uint32_t n = c->n < N_ANSWER ? c->n : N_ANSWER - 1;
+        memcpy(tokens[i], c->ids, n * sizeof(int32_t));
+        st->accepted[i] = (struct job_accepted){tokens[i], n};
+    }
+    kill_engine(b);
+    spawn(b);
+    check_rest(b, st);
+    assert_int_equal(end_process(b), 0);
+    free(st);
+}
+
+static void pages_outlive_a_kill(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"f32", "f16", "q8"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        struct bench b;
+        make_bench(&b, MIB(16));
+        b.seals_kv_type = types[i];
+        kill_and_follow(&b, 200, 256);
+        remove_bench(&b);
+    }
+}
+
+static void pages_of_smollm2_outlive_a_kill(void **state)
+{
+    (void)state;
+    char *path = real_model_path("smollm2-135m-instruct-q4_1.gguf");
+    if (!path) {
+        print_message("skip: the model is not there\n");
+        skip();
+    }
+    struct bench b;
+    make_bench(&b, MIB(96));
+    free(b.model);
+    b.model = path;
+    b.seals_kv_type = "f16";
+    kill_and_follow(&b, 640, 40000);
+    remove_bench(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +513,8 @@ int main(void)
         cmocka_unit_test(garbage_is_fatal),
         cmocka_unit_test(drains),
         cmocka_unit_test(a_slow_reader_pauses_admission),
+        cmocka_unit_test(pages_outlive_a_kill),
+        cmocka_unit_test(pages_of_smollm2_outlive_a_kill),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
