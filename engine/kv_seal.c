@@ -261,9 +261,10 @@ static bool take_over(struct kv_seals *s)
     if (memcmp(&h, &want, offsetof(struct head, n_used)) != 0) {
         return false;
     }
-    for (int g = 0; g < s->options.n_groups; g++) { /* the only ones that the sum does not cover */
+    for (int g = 0; g < s->options.n_groups; g++) {
         uint32_t room = room_of(s, g);
-        n_used[g] = h.n_used[g] < room ? h.n_used[g] : room;
+        n_used[g] = h.n_used[g] < room ? h.n_used[g] : room; /* not under the sum: it may be anything */
+        n_used[g] = n_used[g] < s->n[g] ? s->n[g] : n_used[g];
         n += n_used[g];
     }
     s->found = calloc(n ? n : 1, sizeof *s->found);

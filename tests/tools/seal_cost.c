@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "base/sys_shm.h"
 #include "engine/engine.h"
+#include "engine/kv_seal.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -137,6 +138,42 @@ static bool adopt(struct cost *c, struct side *s, struct error *err)
     return true;
 }
 
+#define PUTS 200
+
+/* One page at a time, each another one, as they come out of the caches when they were just computed or long ago. */
+static bool time_seals(const struct cost *c, struct side *s, struct error *err)
+{
+    struct engine_stats stats;
+    engine_stats(s->engine, &stats);
+    struct kv_seal_options o = {.memory = calloc(1, MIB(1)),
+                                .size = MIB(1),
+                                .pool = s->pool.data,
+                                .pool_size = s->pool.size,
+                                .n_groups = 1,
+                                .page_size = {s->pool.size / stats.pages_total}};
+    struct kv_seals *seals = o.memory ? kv_seals_open(&o, err) : NULL;
+    struct sha256 key = {{1}};
+    if (!seals) {
+        free(o.memory);
+        return false;
+    }
+    uint32_t n_pages = c->n_prompt / 32; /* that were written */
+    int64_t ns[3] = {clock_ns()};
+    for (uint32_t i = 0; i < PUTS; i++) {
+        kv_seal_put(seals, 0, i % n_pages, &key, i);
+    }
+    ns[1] = clock_ns();
+    for (uint32_t i = 0; i < PUTS; i++) {
+        (void)kv_seal_holds(seals, 0, i % n_pages, &key);
+    }
+    ns[2] = clock_ns();
+    printf("a page of %zu KiB: sealed in %.1f us, checked in %.1f us\n", o.page_size[0] >> 10,
+           (double)(ns[1] - ns[0]) / 1e3 / PUTS, (double)(ns[2] - ns[1]) / 1e3 / PUTS);
+    kv_seals_close(seals);
+    free(o.memory);
+    return true;
+}
+
 static bool measure(struct cost *c, struct side sides[2], uint32_t n_rounds, struct error *err)
 {
     for (int i = 0; i < 2; i++) {
@@ -154,7 +191,7 @@ static bool measure(struct cost *c, struct side sides[2], uint32_t n_rounds, str
     }
     report("prompt token", sides[0].prefill_us, sides[1].prefill_us, n_rounds);
     report("decode step", sides[0].decode_us, sides[1].decode_us, n_rounds);
-    return adopt(c, &sides[1], err);
+    return time_seals(c, &sides[1], err) && adopt(c, &sides[1], err);
 }
 
 int main(int argc, char **argv)
@@ -167,6 +204,7 @@ int main(int argc, char **argv)
         return 2;
     }
     c.n_prompt = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 2048;
+    c.n_prompt = c.n_prompt < 64 ? 64 : c.n_prompt;
     uint32_t n_rounds = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 5;
     n_rounds = n_rounds < 1 ? 1 : n_rounds > MAX_ROUNDS ? MAX_ROUNDS : n_rounds;
     c.options.model_path = argv[1];
