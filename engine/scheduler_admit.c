@@ -1,10 +1,11 @@
 /* Who starts. In the order of the queue: a sequence that would compute what another is computing waits and is passed
- * over; one for which there are no pages lets nobody overtake it. */
+ * over; one for which there are no pages, or whose hit is not checked yet, lets nobody overtake it: they would take its
+ * pages. */
 #include "engine/scheduler_internal.h"
 
 #include "base/limits.h"
 
-enum admission { ADMITTED, PASSED_OVER, NO_ROOM, ENDED };
+enum admission { ADMITTED, PASSED_OVER, NO_ROOM, UNCHECKED, ENDED };
 
 /* Bytes of adopted pages that are checked in a step beside which others run: some milliseconds. A hit of more is taken
  * some steps later. */
@@ -92,7 +93,7 @@ static enum prefix_trust verify(struct scheduler *s, const struct sequence *q, u
     return trust;
 }
 
-/* The longest hit whose pages are what they should be. PASSED_OVER: it is not known yet. */
+/* The longest hit whose pages are what they should be. UNCHECKED: that is not known yet. */
 static enum admission find_hit(struct scheduler *s, struct sequence *q, struct hit *hit)
 {
     enum prefix_trust trust;
@@ -107,7 +108,7 @@ static enum admission find_hit(struct scheduler *s, struct sequence *q, struct h
         trust = verify(s, q, hit->n_here);
         trust = trust == PREFIX_SOUND ? verify(s, q, hit->n_load) : trust;
     } while (trust == PREFIX_BROKEN);
-    return trust == PREFIX_SOUND ? ADMITTED : PASSED_OVER;
+    return trust == PREFIX_SOUND ? ADMITTED : UNCHECKED;
 }
 
 static enum admission try_admit(struct scheduler *s, struct sequence *q)
@@ -124,8 +125,9 @@ static enum admission try_admit(struct scheduler *s, struct sequence *q)
     if (uses_cache && !scheduler__update_keys(s, q)) {
         return fail_memory(s, q);
     }
-    if (uses_cache && !scores && find_hit(s, q, &hit) != ADMITTED) {
-        return PASSED_OVER;
+    enum admission found = uses_cache && !scores ? find_hit(s, q, &hit) : ADMITTED;
+    if (found != ADMITTED) {
+        return found;
     }
     if (!(hit.n_load && scheduler__begin_load(s, q, hit.n_load)) && !take_room(s, q, hit.n_here)) {
         return NO_ROOM;
@@ -179,13 +181,13 @@ void scheduler__admit(struct scheduler *s)
 {
     struct sequence *next;
     scheduler__poll_disk(s);
-    s->verify_left = VERIFY_STEP_SIZE;
+    s->verify_left = s->config->verify_size ? s->config->verify_size : VERIFY_STEP_SIZE;
     for (struct sequence *q = s->queue; q && s->n_running < s->config->max_sequences && !s->paused; q = next) {
         next = q->next;
         enum admission a = try_admit(s, q);
         if (a == ADMITTED) {
             start(s, q);
-        } else if (a == NO_ROOM) {
+        } else if (a == NO_ROOM || a == UNCHECKED) {
             break;
         } else if (a == ENDED) {
             next = s->queue; /* its siblings left the queue with it */
