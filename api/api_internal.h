@@ -12,6 +12,7 @@
 
 #include "api/app.h"
 #include "api/fields.h"
+#include "api/request_record.h"
 #include "http/server.h"
 
 struct app {
@@ -19,7 +20,8 @@ struct app {
     struct gateway *gateway;
     struct loop *loop;
     struct http_server *server;
-    size_t n_calls; /* not freed yet: a worker may still read one whose client is gone */
+    uint64_t n_reading; /* calls that will generate, and whose model is not known yet */
+    size_t n_calls;     /* not freed yet: a worker may still read one whose client is gone */
     bool server_closed;
     struct loop_timer *close_timer; /* while closing waits for last bytes */
     int64_t close_until_ms;
@@ -42,6 +44,9 @@ struct route {
 };
 extern const struct route api__routes[];
 extern const int api__n_routes;
+/* The route of a request's path and method, or else the first of its path; NULL: none has that path. */
+const struct route *api__find_route(const struct http_request *head);
+bool api__route_is_quiet(const struct route *r); /* asked by machines every few seconds: health, metrics */
 
 struct call {
     struct app *app;
@@ -54,10 +59,13 @@ struct call {
     struct gen_request request;
     const void *extra; /* what a route's decode keeps for its work */
     struct served_model *model;
+    bool reading;       /* counts in n_reading */
+    uint64_t n_places;  /* taken of the model's admission */
     struct buf ignored; /* names of unknown fields */
     struct buf reply;   /* JSON */
     bool ok;            /* of the last worker step */
     struct error error;
+    char key_name[64]; /* of the API key that it came with; "": none */
 };
 
 /* ---- replies ---- */
@@ -83,6 +91,8 @@ bool api__decode_infill(struct call *c, struct error *err);
 bool api__check_messages(const struct json *messages, struct error *err);
 
 /* ---- generating ---- */
+/* The places that the call has taken are given back: its generation counts from now on, or it comes to nothing. */
+void api__leave_places(struct call *c);
 bool api__prepare(struct call *c, struct error *err);
 void api__generate(struct call *c);
 

@@ -52,6 +52,7 @@ static void reply_free(struct gen_reply *r)
 
 static void on_gone(void *arg)
 {
+    api__record_generation(arg);
     reply_free(arg); /* cancels what still runs */
 }
 
@@ -62,6 +63,7 @@ static void finish_body(struct gen_reply *r, const struct gen_event *last)
     struct http_exchange *x = r->call->x;
     struct buf body;
     api__call_headers(r->call);
+    api__record_generation(r);
     if (last->kind == GEN_ERROR) {
         api__reply_error(x, &last->error);
     } else {
@@ -122,6 +124,7 @@ static enum http_pull pull(void *arg, struct buf *out)
         }
     }
     if (r->ended) {
+        api__record_generation(r);
         reply_free(r);
         return HTTP_PULL_END;
     }
@@ -174,6 +177,7 @@ static void on_ready(void *arg)
     if (generation_failed(r->generation, &why)) { /* before a byte was sent: an error reply like any other */
         struct http_exchange *x = r->call->x;
         api__call_headers(r->call);
+        api__record_generation(r);
         api__reply_error(x, &why);
         reply_free(r);
         return;
@@ -224,6 +228,7 @@ void api__generate(struct call *c)
         return;
     }
     r->generation = generation_start(served_model_pipeline(c->model), &c->request, on_ready, r, &err);
+    api__leave_places(c);
     if (!r->generation) {
         r->call = NULL;
         for (size_t i = 0; i < r->n_choices; i++) {

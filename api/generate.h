@@ -29,7 +29,8 @@ struct gen_reply {
     struct gen_usage usage;
     struct loop_timer *timer; /* begin of a silent stream; flush intervals */
     bool streaming, ended;
-    struct buf head; /* JSON that begins every chunk; empty until the first */
+    struct buf head;     /* JSON that begins every chunk; empty until the first */
+    bool head_elsewhere; /* it has generation_fingerprint */
 };
 
 struct gen_encoder {

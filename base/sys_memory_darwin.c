@@ -22,6 +22,11 @@ struct sys_memory sys_memory(void)
     return m;
 }
 
+struct sys_memory sys_memory_of_system(void)
+{
+    return sys_memory();
+}
+
 uint64_t sys_memory_resident(void)
 {
     mach_task_basic_info_data_t info;
@@ -30,6 +35,11 @@ uint64_t sys_memory_resident(void)
         return 0;
     }
     return info.resident_size;
+}
+
+uint64_t sys_memory_oom_kills(void)
+{
+    return 0;
 }
 
 int sys_open_descriptors(void)

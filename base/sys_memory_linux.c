@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static struct sys_memory system_memory(void)
+struct sys_memory sys_memory_of_system(void)
 {
     struct sys_memory m = {0};
     char line[128];
@@ -29,7 +29,7 @@ static struct sys_memory system_memory(void)
 
 struct sys_memory sys_memory(void)
 {
-    struct sys_memory m = system_memory();
+    struct sys_memory m = sys_memory_of_system();
     struct cgroup_limits group = sys_cgroup_limits(CGROUP_MOUNT, CGROUP_MEMBERSHIP);
     if (group.has_memory && group.memory_limit < m.total) {
         m.total = group.memory_limit;
@@ -51,6 +51,19 @@ uint64_t sys_memory_resident(void)
         fclose(f);
     }
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t sys_memory_oom_kills(void)
+{
+    char line[128];
+    uint64_t n = 0;
+    FILE *f = fopen("/proc/vmstat", "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "oom_kill %" SCNu64, &n) != 1) {
+    }
+    if (f) {
+        fclose(f);
+    }
+    return n;
 }
 
 int sys_open_descriptors(void)

@@ -9,8 +9,9 @@ int command_engine(const struct options *o)
     struct engine_process_options p = {.engine = engine_options_default(),
                                        .socket_fd = (int)o->socket_fd,
                                        .pool_fd = (int)o->pool_fd,
-                                       .watch_fd = -1,
+                                       .watch_fd = (int)o->watch_fd,
                                        .epoch = (uint32_t)o->epoch,
+                                       .sandbox = o->sandbox,
                                        .seals_fd = (int)o->seals_fd,
                                        .seals_size = (size_t)o->seals_size};
     struct engine_options *e = &p.engine;
@@ -35,6 +36,7 @@ int command_engine(const struct options *o)
     e->max_waiting = (uint32_t)o->max_waiting;
     e->prefill_chunk = (uint32_t)o->prefill_chunk;
     e->prefix_cache = o->prefix_cache;
+    e->reserve_output = o->reserve_output;
     e->kv_disk_dir = o->kv_disk_dir;
     e->max_drafts = (uint32_t)o->max_draft_tokens;
     e->draft_model_path = o->draft_model;
@@ -42,5 +44,6 @@ int command_engine(const struct options *o)
     e->max_itl_factor = o->max_itl_factor;
     e->script_path = o->script;
     e->build = tandem_build();
+    p.fault = o->fault;
     return engine_process_run(&p);
 }

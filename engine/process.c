@@ -9,12 +9,16 @@
 #include "base/queue.h"
 #include "base/sys_proc.h"
 #include "base/sys_shm.h"
+#include "engine/fault.h"
+#include "engine/process_sandbox.h"
+#include "wire/engine_watch.h"
 #include "wire/frame.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,7 +31,6 @@
 #define OUT_PAUSE     MIB(8)   /* unsent bytes at which nothing new is admitted ... */
 #define OUT_RESUME    MIB(4)   /* ... until so many are left */
 #define OUT_MAX       MIB(256) /* the gateway does not read at all */
-#define HEARTBEAT_MS  100
 
 struct out_item {
     char *data; /* owned; NULL: the last one, the socket is shut down behind it */
@@ -37,6 +40,7 @@ struct out_item {
 struct process {
     const struct engine_process_options *options;
     struct engine *engine;
+    struct sandbox_state sandbox;
     struct shm pool, seals, watch_memory;
     struct engine_watch *watch; /* NULL: nobody watches */
     struct queue *out;          /* of struct out_item */
@@ -44,6 +48,10 @@ struct process {
     atomic_bool paused, stop;
     pthread_t writer, heartbeat;
     bool writer_started, heartbeat_started;
+    struct fault *fault; /* NULL: none */
+    struct buf late;     /* a frame that a fault holds back */
+    struct error fatal;  /* once `broken`: the device failed */
+    atomic_bool broken;
     struct buf in;
     struct arena *arena;
     struct job_assembly *parts;
@@ -51,23 +59,24 @@ struct process {
 
 /* ---- watch words ---- */
 
-static void set_word(uint64_t *word, uint64_t value)
-{
-    atomic_store_explicit((_Atomic uint64_t *)word, value, memory_order_relaxed);
-}
-
 static void *beat(void *arg)
 {
     struct process *p = arg;
     sys_name_thread("heartbeat");
     while (!atomic_load(&p->stop)) {
-        struct engine_stats stats;
-        set_word(&p->watch->heartbeat_ns, (uint64_t)clock_ns());
-        engine_stats(p->engine, &stats);
-        set_word(&p->watch->busy, stats.running + stats.waiting > 0);
-        clock_sleep_ms(HEARTBEAT_MS);
+        atomic_fetch_add(&p->watch->heartbeats, 1);
+        clock_sleep_ms(ENGINE_HEARTBEAT_MS);
     }
     return NULL;
+}
+
+/* Before anything that takes long: also an engine that stops while it loads is noticed. */
+static bool start_heartbeat(struct process *p, struct error *err)
+{
+    int rc = p->watch ? pthread_create(&p->heartbeat, NULL, beat, p) : 0;
+    p->heartbeat_started = p->watch && rc == 0;
+    return rc == 0 ||
+           error_set(err, ERR_NO_MEMORY, "The heartbeat of the engine process could not be started: %s.", strerror(rc));
 }
 
 /* ---- writing ---- */
@@ -150,22 +159,73 @@ static void send_frames(struct process *p, struct buf *frames)
     }
 }
 
+static void put_events(struct process *p, const struct engine_event *events, size_t n, struct buf *frames)
+{
+    struct error err = {0};
+    buf_init(frames, OUT_MAX);
+    if (!frame_put_events(frames, p->options->epoch, events, n, &err)) {
+        give_up(err.msg);
+    }
+}
+
+static bool has_tokens(const struct engine_event *events, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (events[i].kind == ENGINE_TOKENS) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Test builds: frames with tokens get lost and the like. What is late goes behind the next one. */
+static void send_faulty(struct process *p, struct buf *frames, bool with_tokens)
+{
+    struct buf late = p->late, copy;
+    buf_init(&p->late, OUT_MAX);
+    switch (with_tokens ? fault_frame(p->fault) : FAULT_FRAME_NONE) {
+    case FAULT_FRAME_LOST:
+        buf_clear(frames);
+        break;
+    case FAULT_FRAME_DUP:
+        buf_init(&copy, OUT_MAX);
+        buf_append(&copy, buf_view(frames));
+        send_frames(p, &copy);
+        break;
+    case FAULT_FRAME_LATE:
+        p->late = *frames;
+        buf_init(frames, OUT_MAX);
+        break;
+    case FAULT_FRAME_CORRUPT:
+        frames->data[frames->len - 1] ^= 1;
+        break;
+    case FAULT_FRAME_NONE:
+        break;
+    }
+    send_frames(p, frames);
+    send_frames(p, &late);
+    buf_release(frames);
+}
+
+/* The engine's thread. */
 static void take_events(void *arg, const struct engine_event *events, size_t n)
 {
     struct process *p = arg;
     struct buf frames;
-    struct error err = {0};
-    buf_init(&frames, OUT_MAX);
-    if (!frame_put_events(&frames, p->options->epoch, events, n, &err)) {
-        give_up(err.msg);
+    put_events(p, events, n, &frames);
+    if (p->fault) {
+        send_faulty(p, &frames, has_tokens(events, n));
+    } else {
+        send_frames(p, &frames);
     }
-    send_frames(p, &frames);
 }
 
 static void send_failed(struct process *p, uint64_t job, const struct error *error)
 {
     struct engine_event e = {.kind = ENGINE_FAILED, .job = job, .error = *error, .stop_id = -1};
-    take_events(p, &e, 1);
+    struct buf frames;
+    put_events(p, &e, 1, &frames);
+    send_frames(p, &frames);
 }
 
 static void send_fatal(struct process *p, const struct error *fatal)
@@ -191,10 +251,6 @@ static void take_progress(void *arg, float fraction)
     struct process *p = arg;
     struct buf frames;
     struct error err = {0};
-    if (p->watch) {
-        set_word(&p->watch->heartbeat_ns, (uint64_t)clock_ns());
-        atomic_fetch_add_explicit((_Atomic uint64_t *)&p->watch->steps, 1, memory_order_relaxed);
-    }
     buf_init(&frames, KIB(1));
     if (frame_put_loading(&frames, p->options->epoch, fraction, &err)) {
         write_now(p, &frames);
@@ -218,15 +274,35 @@ static bool attach_memory(struct process *p, struct error *err)
     return true;
 }
 
+static void discard(void *arg, size_t offset, size_t size)
+{
+    struct process *p = arg;
+    shm_discard(&p->pool, offset, size);
+}
+
+static bool confine(struct process *p, struct error *err)
+{
+    if (!p->options->sandbox) {
+        snprintf(p->sandbox.text, sizeof p->sandbox.text, "off");
+        return true;
+    }
+    return process_sandbox(&p->options->engine, &p->sandbox, err);
+}
+
 static bool load(struct process *p, struct error *err)
 {
     struct engine_options o = p->options->engine;
-    if (!attach_memory(p, err)) {
+    if (!attach_memory(p, err) || !fault_create(p->options->fault, &p->fault, err) || !confine(p, err) ||
+        !start_heartbeat(p, err)) { /* the first thread comes after the sandbox */
         return false;
     }
+    fault_start(p->fault);
+    o.fault = p->fault;
     o.pool = p->pool.data ? p->pool.data : o.pool;
     o.seals = p->seals.data ? p->seals.data : o.seals;
     o.seals_size = p->seals.data ? p->seals.size : o.seals_size;
+    o.discard = p->pool.data ? discard : NULL;
+    o.discard_arg = p;
     o.progress = take_progress;
     o.progress_arg = p;
     p->arena = arena_create(2 * JOB_MAX_SIZE);
@@ -242,13 +318,25 @@ static bool load(struct process *p, struct error *err)
 static bool say_hello(struct process *p, struct error *err)
 {
     struct buf frames;
+    struct engine_info info = *engine_info(p->engine);
+    snprintf(info.sandbox, sizeof info.sandbox, "%s", p->sandbox.text);
     buf_init(&frames, KIB(4));
-    bool ok = frame_put_hello(&frames, p->options->epoch, engine_info(p->engine), err);
+    bool ok = frame_put_hello(&frames, p->options->epoch, &info, err);
     if (ok) {
         write_now(p, &frames);
     }
     buf_release(&frames);
     return ok;
+}
+
+/* The engine's thread, which ends: the writer sends why, then shuts the socket down, which ends the reader. */
+static void on_fatal(void *arg, const struct error *why)
+{
+    struct process *p = arg;
+    p->fatal = *why;
+    atomic_store(&p->broken, true);
+    send_fatal(p, why);
+    send_item(p, (struct out_item){.data = NULL});
 }
 
 static bool start(struct process *p, struct error *err)
@@ -259,14 +347,12 @@ static bool start(struct process *p, struct error *err)
     }
     rc = pthread_create(&p->writer, NULL, write_loop, p);
     p->writer_started = rc == 0;
-    if (rc == 0 && p->watch) {
-        engine_set_step_counter(p->engine, &p->watch->steps);
-        rc = pthread_create(&p->heartbeat, NULL, beat, p);
-        p->heartbeat_started = rc == 0;
-    }
     if (rc != 0) {
-        return error_set(err, ERR_NO_MEMORY, "A thread of the engine process could not be started: %s.", strerror(rc));
+        return error_set(err, ERR_NO_MEMORY, "The writer of the engine process could not be started: %s.",
+                         strerror(rc));
     }
+    engine_on_fatal(p->engine, on_fatal, p);
+    engine_set_watch(p->engine, p->watch);
     return engine_start(p->engine, take_events, p, err);
 }
 
@@ -302,6 +388,16 @@ static bool take_cancel(struct process *p, const struct frame *f, struct error *
     return true;
 }
 
+static bool take_pool_limit(struct process *p, const struct frame *f, struct error *err)
+{
+    struct pool_limit limit;
+    if (!frame_get_pool_limit(f, &limit, err)) {
+        return false;
+    }
+    engine_limit_pool(p->engine, limit.size, limit.urgent);
+    return true;
+}
+
 /* The engine's thread: everything before is in the queue already. */
 static void on_drained(void *arg)
 {
@@ -325,6 +421,8 @@ static bool take_frame(struct process *p, const struct frame *f, struct error *e
     case FRAME_CLEAR_CACHE:
         engine_clear_cache(p->engine);
         return true;
+    case FRAME_POOL_LIMIT:
+        return take_pool_limit(p, f, err);
     default:
         return error_set(err, ERR_PROTOCOL, "The gateway sent a frame of type %d, which only an engine sends.",
                          (int)f->type);
@@ -381,6 +479,13 @@ static bool read_loop(struct process *p, struct error *err)
 
 /* ---- life ---- */
 
+/* The gateway ended before this process asked to end with it; its end of the socket closed first. */
+static bool is_orphan(int socket_fd)
+{
+    struct pollfd p = {.fd = socket_fd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL));
+}
+
 static void release(struct process *p, bool flush)
 {
     struct out_item item;
@@ -408,6 +513,17 @@ static void release(struct process *p, bool flush)
     shm_release(&p->pool);
     shm_release(&p->seals);
     shm_release(&p->watch_memory);
+    buf_release(&p->late);
+    fault_free(p->fault);
+}
+
+/* What a broken device would do when it is put away nobody knows: the process ends as it is, once its last words are
+ * out. */
+static void leave(struct process *p)
+{
+    queue_close(p->out);
+    pthread_join(p->writer, NULL);
+    _exit(error_info(p->fatal.code)->exit_status);
 }
 
 int engine_process_run(const struct engine_process_options *options)
@@ -416,9 +532,16 @@ int engine_process_run(const struct engine_process_options *options)
     struct process p = {.options = options, .pool = {.fd = -1}, .seals = {.fd = -1}, .watch_memory = {.fd = -1}};
     sys_ignore_sigpipe();
     sys_die_with_parent();
+    if (is_orphan(options->socket_fd)) {
+        return 0;
+    }
     sys_oom_prefer_me();
     buf_init(&p.in, IN_BUFFER);
+    buf_init(&p.late, OUT_MAX);
     bool ok = load(&p, &err) && start(&p, &err) && read_loop(&p, &err);
+    if (atomic_load(&p.broken)) {
+        leave(&p);
+    }
     if (!ok) {
         send_fatal(&p, &err);
     }

@@ -134,7 +134,10 @@ struct request *request_create(const struct engine_config *config, const struct 
     r->created_ns = clock_ns();
     r->deadline_ns = job->timeout_ms ? r->created_ns + (int64_t)job->timeout_ms * 1000000 : 0;
     for (uint32_t i = 0; i < job->n_choices; i++) {
-        r->sequences[i] = (struct sequence){.request = r, .choice = i};
+        bool done = r->job->accepted && r->job->accepted[i].done;
+        r->sequences[i] =
+            (struct sequence){.request = r, .choice = i, .state = done ? SEQUENCE_DONE : SEQUENCE_WAITING};
+        r->n_left -= done;
     }
     return r;
 }
@@ -164,6 +167,15 @@ static uint32_t n_accepted(const struct sequence *q)
 uint32_t sequence_n_output(const struct sequence *q)
 {
     return q->tokens ? q->n_tokens - q->request->job->n_prompt : n_accepted(q);
+}
+
+const int32_t *sequence_output(const struct sequence *q)
+{
+    const struct job *job = q->request->job;
+    if (sequence_n_output(q) == 0) {
+        return NULL;
+    }
+    return q->tokens ? q->tokens + job->n_prompt : job->accepted[q->choice].ids;
 }
 
 static int32_t last_output(const struct sequence *q)

@@ -74,8 +74,9 @@ static bool create_arrays(struct scheduler *s, struct error *err)
     s->prefills = calloc(n_seqs, sizeof(struct sequence *));
     s->drafts = calloc(n_seqs, sizeof *s->drafts);
     s->asked = calloc(n_seqs, sizeof(struct draft *));
+    s->bad = calloc(n_seqs, sizeof *s->bad);
     s->f = &s->flights[0];
-    bool ok = s->running && s->prefills && s->drafts && s->asked && create_flight(s, &s->flights[0]) &&
+    bool ok = s->running && s->prefills && s->drafts && s->asked && s->bad && create_flight(s, &s->flights[0]) &&
               (!s->x->lazy || create_flight(s, &s->flights[1]));
     return ok ||
            error_set(err, ERR_NO_MEMORY, "There is no memory for steps of %zu rows and %zu sequences.", n_rows, n_seqs);
@@ -113,6 +114,7 @@ struct scheduler *scheduler_create(const struct engine_config *config, struct ex
     s->n_groups = config->geometry.n_groups;
     s->x = x;
     s->next_deadline_ns = INT64_MAX;
+    scheduler__init_pool(s);
     step_cost_init(&s->cost);
     share_groups(s);
     if (create_pages(s, err) && create_arrays(s, err) && create_drafters(s, err) &&
@@ -152,6 +154,7 @@ void scheduler_free(struct scheduler *s)
     free(s->prefills);
     free(s->drafts);
     free(s->asked);
+    free(s->bad);
     release_flight(&s->flights[0]);
     release_flight(&s->flights[1]);
     free(s);
@@ -178,9 +181,9 @@ void scheduler_count_unstarted(struct scheduler *s, atomic_uint *n)
     s->n_unstarted = n;
 }
 
-void scheduler_set_step_counter(struct scheduler *s, uint64_t *word)
+void scheduler_set_expected(struct scheduler *s, _Atomic uint64_t *word)
 {
-    s->step_word = word;
+    s->expected_ns = word;
 }
 
 void scheduler_set_sizes(struct scheduler *s, uint64_t weights_size)
@@ -295,7 +298,6 @@ void scheduler__start(struct scheduler *s, struct request *r, uint32_t n_cached)
 static void end_request(struct scheduler *s, struct request *r)
 {
     note_started(s, r);
-    s->stats.jobs_finished++;
     s->n_requests--;
     *(r->prev ? &r->prev->next : &s->requests) = r->next;
     if (r->next) {
@@ -325,6 +327,7 @@ void scheduler__end(struct scheduler *s, struct sequence *q)
     struct request *r = q->request;
     drop(s, q);
     if (r->n_left == 0) {
+        s->stats.jobs_finished++;
         end_request(s, r);
     }
 }
@@ -338,16 +341,22 @@ void scheduler__finish(struct scheduler *s, struct sequence *q, enum finish_reas
     scheduler__end(s, q);
 }
 
-void scheduler__fail(struct scheduler *s, struct request *r, const struct error *error)
+void scheduler__remove(struct scheduler *s, struct request *r)
 {
     for (uint32_t i = 0; i < r->job->n_choices; i++) {
         if (r->sequences[i].state != SEQUENCE_DONE) {
             drop(s, &r->sequences[i]);
         }
     }
+    end_request(s, r);
+}
+
+void scheduler__fail(struct scheduler *s, struct request *r, const struct error *error)
+{
+    s->stats.jobs_finished++;
     s->stats.jobs_failed++;
     events_add(&s->events, ENGINE_FAILED, r->job->id)->error = *error;
-    end_request(s, r);
+    scheduler__remove(s, r);
 }
 
 static struct request *find_request(struct scheduler *s, uint64_t job)
@@ -368,7 +377,7 @@ static void finish_complete(struct scheduler *s, struct request *r)
         struct sequence *q = &r->sequences[i];
         int32_t stop_id;
         enum finish_reason reason = sequence_finish(q, s->config, &stop_id);
-        if (reason == FINISH_NONE) {
+        if (reason == FINISH_NONE || q->state == SEQUENCE_DONE) {
             continue;
         }
         struct engine_event *e = events_add(&s->events, ENGINE_TOKENS, job);
@@ -400,7 +409,9 @@ void scheduler_accept(struct scheduler *s, struct request *r)
         s->next_deadline_ns = r->deadline_ns;
     }
     for (uint32_t i = 0; i < r->job->n_choices; i++) {
-        scheduler__enqueue(s, &r->sequences[i]);
+        if (r->sequences[i].state != SEQUENCE_DONE) {
+            scheduler__enqueue(s, &r->sequences[i]);
+        }
     }
     finish_complete(s, r);
 }
@@ -428,7 +439,9 @@ void scheduler__expire(struct scheduler *s, int64_t now_ns)
         next = r->next;
         if (r->deadline_ns && r->deadline_ns <= now_ns) {
             struct error late = {0};
-            error_set(&late, ERR_DEADLINE, "The request did not finish within its %u ms.", r->job->timeout_ms);
+            error_set(&late, ERR_DEADLINE,
+                      "The request did not finish within %u ms, its limit in all ('timeout', --timeout-ms).",
+                      r->job->timeout_ms);
             scheduler__fail(s, r, &late);
         } else if (r->deadline_ns && r->deadline_ns < s->next_deadline_ns) {
             s->next_deadline_ns = r->deadline_ns;
@@ -448,6 +461,8 @@ const struct engine_stats *scheduler_stats(struct scheduler *s)
     s->stats.pages_cached = counts.cached;
     s->stats.pages_evicted = counts.evicted;
     s->stats.kv_size = s->config->geometry.pool_size;
+    s->stats.kv_usable_size = kv_usable_size(s->kv);
+    s->stats.pages_given_back = counts.withdrawn;
     s->stats.scratch_size = s->x->scratch_size;
     scheduler__disk_stats(s);
     return &s->stats;

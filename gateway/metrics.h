@@ -13,8 +13,10 @@
 #define TANDEM_GATEWAY_METRICS_H
 
 #include "base/buf.h"
+#include "gateway/engine_loss.h"
+#include "gateway/otlp.h"
 #include "gateway/percentiles.h"
-#include "pipeline/generation.h"
+#include "pipeline/deadlines.h"
 
 struct metrics;
 
@@ -29,7 +31,8 @@ int metrics_add_model(struct metrics *m, const char *model);
 struct pipeline_observer metrics_observer(struct metrics *m, int model);
 
 void metrics_engine_stats(struct metrics *m, int model, const struct engine_stats *stats); /* as the engine sent them */
-void metrics_engine_lost(struct metrics *m, int model); /* its counts are kept, the next one's are added */
+/* Its counts are kept, the next one's are added. */
+void metrics_engine_lost(struct metrics *m, int model, enum engine_loss loss);
 
 /* Counts of all of the model's engines so far; gauges of the present one. */
 void metrics_engine_totals(const struct metrics *m, int model, struct engine_stats *out);
@@ -58,15 +61,23 @@ struct metrics_model_now {
     bool ready, prefix_cache;
     const char *architecture, *kv_type;
     const struct engine_info *info; /* NULL until an engine has loaded */
+    uint64_t n_refused_full, n_refused_late, n_late[GEN_LIMIT_COUNT];
+    double wait_s; /* predicted */
 };
 void metrics_set_model(struct metrics *m, int model, const struct metrics_model_now *now);
 
 /* What the HTTP server knows; given before metrics_write. */
 struct metrics_http_now {
-    uint64_t connections_open, connections, requests, bytes_in, bytes_out, parse_errors, timeouts;
-    uint64_t replies[10]; /* by the first digit of their status */
+    uint64_t connections_open, connections, requests, bytes_in, bytes_out, parse_errors, timeouts, refused,
+        tls_failures;
+    uint64_t tls_expires_s; /* Unix time; 0: no TLS */
+    uint64_t replies[10];   /* by the first digit of their status */
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
+
+void metrics_set_pressure(struct metrics *m, int level); /* enum pressure_level */
+/* What the exporter of spans has done; given before metrics_write, zeros without one. */
+void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
 
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
 void metrics_write(struct metrics *m, struct buf *out);

@@ -83,16 +83,28 @@ static void cache_config(struct buf *out, const struct model_metrics *m)
 
 /* ---- the table ---- */
 
+#define X(id, name, resumed, shrinks, sentence) {name, OWN(losses[LOSS_##id])},
+#define LOSS_MEMBERS                            ENGINE_LOSS_TABLE(X)
+
 const struct metrics_family metrics__families[] = {
     /* Requests. */
     VALUE("tandem_requests_total", COUNTER, TANDEM, OWN(started), "Requests accepted."),
     VALUE("tandem_requests_in_progress", GAUGE, TANDEM, OWN(in_progress), "Requests accepted and not finished."),
     BY("tandem_requests", GAUGE, TANDEM, FORM_COUNT, "state", "Requests by where they are.",
        {"queued", OWN(now.phases[GEN_QUEUED])}, {"prefill", OWN(now.phases[GEN_PREFILL])},
-       {"decode", OWN(now.phases[GEN_DECODE])}, {"preempted", OWN(now.phases[GEN_PREEMPTED])}),
+       {"decode", OWN(now.phases[GEN_DECODE])}, {"preempted", OWN(now.phases[GEN_PREEMPTED])},
+       {"recovering", OWN(now.phases[GEN_RECOVERING])}),
     BY("tandem_requests_finished_total", COUNTER, TANDEM, FORM_COUNT, "reason", "Requests finished, by reason.",
        {"stop", OWN(finished[FINISH_STOP])}, {"length", OWN(finished[FINISH_LENGTH])},
        {"cancelled", OWN(finished[FINISH_CANCELLED])}, {"error", OWN(finished[FINISH_ERROR])}),
+    BY("tandem_requests_refused_total", COUNTER, TANDEM, FORM_COUNT, "reason",
+       "Requests answered with 429: the queue was full, or the wait would have been longer than the request's time.",
+       {"queue_full", OWN(now.n_refused_full)}, {"wait", OWN(now.n_refused_late)}),
+    BY("tandem_requests_late_total", COUNTER, TANDEM, FORM_COUNT, "limit",
+       "Requests that ended because their time was over, by which.", {"queue", OWN(now.n_late[GEN_LIMIT_QUEUE])},
+       {"first_token", OWN(now.n_late[GEN_LIMIT_FIRST_TOKEN])}, {"total", OWN(now.n_late[GEN_LIMIT_TOTAL])}),
+    DOUBLE("tandem_predicted_wait_seconds", TANDEM, OWN(now.wait_s),
+           "Until a request that comes now would be begun; 0 also while nothing is known."),
     VALUE("tandem_prompt_tokens_total", COUNTER, TANDEM, OWN(prompt_tokens), "Prompt tokens of admitted requests."),
     VALUE("tandem_cached_prompt_tokens_total", COUNTER, TANDEM, OWN(cached_tokens),
           "Of them, taken from the prefix cache instead of being computed."),
@@ -113,13 +125,22 @@ const struct metrics_family metrics__families[] = {
     INFO("tandem_model_info", TANDEM, model_info, "What is served; always 1."),
     VALUE("tandem_model_ready", GAUGE, TANDEM, OWN(ready), "1 when the model's engine answers."),
     VALUE("tandem_engine_restarts_total", COUNTER, TANDEM, OWN(restarts), "Engine processes lost."),
+    BY("tandem_engine_losses_total", COUNTER, TANDEM, FORM_COUNT, "loss", "Engine processes lost, by how.",
+       LOSS_MEMBERS),
+    VALUE("tandem_requests_resumed_total", COUNTER, TANDEM, OWN(resumed),
+          "Times that a request went on in another engine after its own was lost."),
+    HISTOGRAM("tandem_recovery_seconds", TANDEM, RECOVERY,
+              "From the moment a loss was noticed to the next token of a request that was in the lost engine."),
+    VALUE("tandem_requests_quarantined_total", COUNTER, TANDEM, OWN(quarantined),
+          "Requests that were refused because their prompt ends engines."),
     BY("tandem_memory_bytes", GAUGE, TANDEM, FORM_COUNT, "kind",
-       "Memory of the model: weights; kv_pool, of which kv_referenced is held by running sequences and kv_cached kept "
+       "Memory of the model: weights; kv_pool, of which kv_usable was not given back under memory pressure, "
+       "kv_referenced is held by running sequences and kv_cached kept "
        "for "
        "prefix hits; scratch of a step; engine_resident, of the engine's process, mapped weights and used KV included.",
-       {"weights", ENGINE("weights_size")}, {"kv_pool", ENGINE("kv_size")}, {"kv_referenced", OWN(kv_referenced_size)},
-       {"kv_cached", OWN(kv_cached_size)}, {"scratch", ENGINE("scratch_size")},
-       {"engine_resident", ENGINE("resident_size")}),
+       {"weights", ENGINE("weights_size")}, {"kv_pool", ENGINE("kv_size")}, {"kv_usable", ENGINE("kv_usable_size")},
+       {"kv_referenced", OWN(kv_referenced_size)}, {"kv_cached", OWN(kv_cached_size)},
+       {"scratch", ENGINE("scratch_size")}, {"engine_resident", ENGINE("resident_size")}),
     BY("tandem_engine_steps_total", COUNTER, TANDEM, FORM_COUNT, "phase", "Forward passes, by what they held.",
        {"decode", ENGINE("steps_decode")}, {"prefill", ENGINE("steps_prefill")}, {"mixed", ENGINE("steps_mixed")}),
     BY("tandem_engine_step_seconds_total", COUNTER, TANDEM, FORM_SECONDS, "phase", "Time in steps, by what they held.",
@@ -186,6 +207,19 @@ const struct metrics_family metrics__families[] = {
     VALUE("tandem_http_parse_errors_total", COUNTER, NO, SERVER(http.parse_errors),
           "Requests refused by the HTTP parser."),
     VALUE("tandem_http_timeouts_total", COUNTER, NO, SERVER(http.timeouts), "Connections closed by a time-out."),
+    VALUE("tandem_memory_pressure", GAUGE, NO, SERVER(pressure),
+          "How short the memory of the system or of the control group is: 0 not, 1 caches give way, 2 what runs too."),
+    BY("tandem_otlp_spans_total", COUNTER, NO, FORM_COUNT, "result",
+       "Spans by what became of them: taken by the collector, dropped because the queue was full, or refused or given "
+       "up.",
+       {"exported", SERVER(otlp.exported)}, {"dropped", SERVER(otlp.dropped)}, {"failed", SERVER(otlp.failed)}),
+    VALUE("tandem_otlp_spans_queued", GAUGE, NO, SERVER(otlp.queued), "Spans that wait to be sent."),
+    VALUE("tandem_http_refused_connections_total", COUNTER, NO, SERVER(http.refused),
+          "Connections over the limit of all or of one client's address."),
+    VALUE("tandem_tls_handshake_failures_total", COUNTER, NO, SERVER(http.tls_failures),
+          "TLS handshakes that failed, were broken off or took too long."),
+    VALUE("tandem_tls_certificate_expires_seconds", GAUGE, NO, SERVER(http.tls_expires_s),
+          "When the TLS certificate ends, in seconds since 1970; 0 without TLS."),
     BY("process_cpu_seconds_total", COUNTER, NO, FORM_SECONDS, NULL, "Processor time of the gateway.",
        {NULL, SERVER(cpu_ns)}),
     BY("process_start_time_seconds", GAUGE, NO, FORM_SECONDS, NULL, "When the gateway started, in seconds since 1970.",
@@ -193,6 +227,7 @@ const struct metrics_family metrics__families[] = {
     VALUE("process_resident_memory_bytes", GAUGE, NO, SERVER(resident_size), "Resident memory of the gateway."),
     VALUE("process_open_fds", GAUGE, NO, SERVER(open_descriptors), "Open descriptors of the gateway."),
 };
+#undef X
 const int metrics__n_families = (int)ARRAY_LEN(metrics__families);
 
 /* ---- the engine's statistics ---- */

@@ -22,9 +22,26 @@ struct http_exchange *exchange__create(struct connection *c)
     return x;
 }
 
+void exchange__opened(struct http_exchange *x)
+{
+    const struct http_server_options *o = &x->connection->server->options;
+    if (x->opened) {
+        return;
+    }
+    x->opened = true;
+    if (o->opened) {
+        o->opened(x, x->parser.has_head ? &x->parser.request : NULL, o->arg);
+    }
+    x->opened_headers = x->headers.len;
+}
+
 void exchange__free(struct http_exchange *x)
 {
     if (x) {
+        const struct http_server_options *o = &x->connection->server->options;
+        if (x->opened && o->finished) {
+            o->finished(x, &x->end, o->arg);
+        }
         http_parser_release(&x->parser);
         buf_release(&x->body);
         buf_release(&x->headers);
@@ -52,6 +69,21 @@ const struct http_request *http_request_of(const struct http_exchange *x)
 struct str http_body(const struct http_exchange *x)
 {
     return buf_view(&x->body);
+}
+
+void http_set_context(struct http_exchange *x, void *context)
+{
+    x->context = context;
+}
+
+void *http_context(const struct http_exchange *x)
+{
+    return x->context;
+}
+
+const char *http_client_address(const struct http_exchange *x)
+{
+    return x->connection->address;
 }
 
 void http_on_gone(struct http_exchange *x, void (*on_gone)(void *arg), void *arg)
@@ -98,6 +130,7 @@ struct reply_head {
     const char *content_type; /* NULL: none */
     enum framing framing;
     size_t length;
+    bool try_again; /* an error that may not be there the next time */
 };
 
 static bool has_no_body(int status)
@@ -120,6 +153,9 @@ static void put_head(struct connection *c, const struct http_exchange *x, const 
     } else if (h->framing == FRAMING_CHUNKED) {
         buf_puts(out, "Transfer-Encoding: chunked\r\n");
     }
+    if (h->try_again) {
+        buf_puts(out, "Retry-After: 1\r\n");
+    }
     if (x) {
         buf_append(out, buf_view(&x->headers));
     }
@@ -131,28 +167,33 @@ static void put_head(struct connection *c, const struct http_exchange *x, const 
     buf_puts(out, "\r\n");
 }
 
-/* The reply is complete; the exchange's memory goes. */
-static void complete(struct connection *c)
+/* Nothing more of the reply will be made; the exchange's memory goes. */
+static void finish(struct connection *c, bool complete)
 {
+    if (c->exchange) {
+        c->exchange->end.complete = complete;
+    }
     exchange__free(c->exchange);
     c->exchange = NULL;
     c->state = CONNECTION_FLUSH;
     server__ready(c);
 }
 
-static void reply(struct connection *c, int status, const char *content_type, struct str body)
+static void reply(struct connection *c, struct reply_head head, struct str body)
 {
     struct http_exchange *x = c->exchange;
-    bool none = has_no_body(status);
-    put_head(c, x,
-             &(struct reply_head){.status = status,
-                                  .content_type = none ? NULL : content_type,
-                                  .framing = none ? FRAMING_NONE : FRAMING_LENGTH,
-                                  .length = body.len});
+    bool none = has_no_body(head.status);
+    head.content_type = none ? NULL : head.content_type;
+    head.framing = none ? FRAMING_NONE : FRAMING_LENGTH;
+    head.length = body.len;
+    if (x) {
+        x->end.status = head.status;
+    }
+    put_head(c, x, &head);
     if (!none && !(x && x->parser.request.is_head)) {
         buf_append(&c->out, body);
     }
-    complete(c);
+    finish(c, true);
 }
 
 static void reply_error(struct connection *c, const struct error *err)
@@ -166,14 +207,28 @@ static void reply_error(struct connection *c, const struct error *err)
     } else {
         buf_printf(&body, "%s\n", err->msg);
     }
-    reply(c, error_info(err->code)->http_status, o->error_body ? "application/json" : "text/plain; charset=utf-8",
+    const struct error_info *info = error_info(err->code);
+    bool says_when = x && str_find(buf_view(&x->headers), STR("Retry-After: ")) != STR_NPOS; /* who refused knows it */
+    reply(c,
+          (struct reply_head){.status = info->http_status,
+                              .content_type = o->error_body ? "application/json" : "text/plain; charset=utf-8",
+                              .try_again = info->retryable && !says_when},
           buf_view(&body));
     buf_release(&body);
 }
 
 void exchange__refuse(struct connection *c, const struct error *err)
 {
+    struct http_exchange *x = c->exchange;
     c->close_after = true;
+    if (!x) { /* nothing has come; without memory for it the reply has no header of the API */
+        x = c->exchange = exchange__create(c);
+    }
+    if (x) {
+        x->refusal = *err;
+        x->end.refusal = &x->refusal;
+        exchange__opened(x);
+    }
     reply_error(c, err);
 }
 
@@ -188,11 +243,11 @@ void http_reply(struct http_exchange *x, int status, const char *content_type, s
         struct error err = {0};
         error_set(&err, ERR_INTERNAL, "The reply has %zu bytes; at most %zu can be sent in one piece.", body.len,
                   LIMIT_HTTP_REPLY);
-        buf_clear(&x->headers);
+        buf_truncate(&x->headers, x->opened_headers);
         reply_error(c, &err);
         return;
     }
-    reply(c, status, content_type, body);
+    reply(c, (struct reply_head){.status = status, .content_type = content_type}, body);
 }
 
 /* ---- streams ---- */
@@ -205,6 +260,7 @@ void http_stream_start(struct http_exchange *x, int status, const char *content_
     }
     assert(c->state == CONNECTION_RUN);
     x->source = *source;
+    x->end.status = status;
     x->want_pull = true;
     x->headers_only = x->parser.request.is_head || has_no_body(status);
     x->chunked = x->parser.request.minor_version > 0;
@@ -268,7 +324,7 @@ static void end_stream(struct connection *c, bool aborted)
     } else if (chunked) {
         buf_puts(&c->out, "0\r\n\r\n");
     }
-    complete(c);
+    finish(c, !aborted);
 }
 
 void exchange__pull(struct connection *c)
@@ -277,6 +333,7 @@ void exchange__pull(struct connection *c)
     struct buf *piece = &c->server->pulled;
     if (x->headers_only) {
         c->state = CONNECTION_FLUSH;
+        x->end.complete = true;
         exchange__gone(c);
         return;
     }

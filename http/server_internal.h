@@ -26,6 +26,8 @@
 #include "http/server.h"
 #include "http/transport.h"
 
+#include <netinet/in.h>
+
 #define CONNECTION_IN (LIMIT_HTTP_PIPELINE * KIB(4)) /* waiting bytes: that many requests of an ordinary size */
 #define NEVER         INT64_MAX
 
@@ -45,13 +47,19 @@ struct http_exchange {
     struct buf body;
     struct buf headers;    /* of the reply: lines with CR LF */
     int64_t first_byte_ms; /* 0: not yet */
+    int64_t head_ms;       /* the head was complete */
     int64_t last_byte_ms;  /* of the request */
     void (*on_gone)(void *arg);
     void *on_gone_arg;
     struct http_source source;
-    bool want_pull;    /* the source has not said WAIT since the last wake */
-    bool chunked;      /* the stream's framing; false: its end is the connection's */
-    bool headers_only; /* a stream in answer to HEAD */
+    bool want_pull;        /* the source has not said WAIT since the last wake */
+    bool chunked;          /* the stream's framing; false: its end is the connection's */
+    bool headers_only;     /* a stream in answer to HEAD */
+    bool opened;           /* options.opened was called, so options.finished will be */
+    size_t opened_headers; /* bytes of `headers` that were there then */
+    struct http_end end;
+    struct error refusal; /* what end.refusal points to */
+    void *context;
 };
 
 struct connection {
@@ -67,7 +75,9 @@ struct connection {
     bool peer_ended;                /* the client's end of stream has come, after the reply was complete */
     bool close_after;               /* no further request */
     bool cut;                       /* the reply has no end of its own and is not complete: reset */
-    bool refused;                   /* one connection too many: answered 503, not counted */
+    bool refused;                   /* one connection too many: answered 503 or 429, not counted */
+    struct client client;
+    char address[INET6_ADDRSTRLEN]; /* of the other end */
     int64_t idle_since_ms;
     int64_t progress_ms; /* the system has taken bytes of the reply, or there were none to take */
     uint64_t progress_taken;
@@ -86,6 +96,8 @@ struct server_listener {
 struct http_server {
     uv_loop_t *loop;
     struct http_server_options options;
+    struct tls_context *tls; /* for connections to come; NULL: plain */
+    char *cert_path, *key_path;
     struct server_listener *listeners; /* [n_listeners] */
     int n_listeners;
     struct connection *connections; /* also those that are closing */
@@ -119,7 +131,13 @@ void server__closed(struct connection *c); /* it is closed: frees it */
 
 /* ---- connection.c ---- */
 
-void connection__open(struct http_server *s, int fd, bool is_tcp, bool refused); /* takes fd */
+struct arrival {
+    int fd;
+    bool is_tcp;
+    struct client client;
+    const struct error *refusal; /* NULL: it is welcome */
+};
+void connection__open(struct http_server *s, const struct arrival *arrival); /* takes fd */
 void connection__advance(struct connection *c);
 void connection__check(struct connection *c, int64_t now); /* limits in time; asks to be looked at again */
 void connection__lost(struct connection *c);               /* on_gone, and closes; nothing when closed already */
@@ -129,6 +147,7 @@ bool connection__idle(const struct connection *c);         /* between requests *
 
 struct http_exchange *exchange__create(struct connection *c); /* NULL when memory fails */
 void exchange__free(struct http_exchange *x);
+void exchange__opened(struct http_exchange *x); /* tells the API, once */
 
 /* Ends the exchange of c: on_gone, then its memory. Nothing when there is none. */
 void exchange__gone(struct connection *c);

@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "http/trace_context.h"
 #include "wire/job.h"
 
 enum gen_input { GEN_CHAT, GEN_PROMPTS, GEN_INFILL };
@@ -19,7 +20,8 @@ struct gen_prompt {
 struct gen_request {
     struct arena *arena; /* owns everything here */
     enum gen_input input;
-    char id[48]; /* public id: "chatcmpl-...", "cmpl-..." */
+    char id[48];                         /* public id of the answer's object: "chatcmpl-...", "cmpl-..." */
+    char request_id[REQUEST_ID_MAX + 1]; /* of the HTTP request (X-Request-Id); "": none */
     int64_t created_s;
     int64_t received_us; /* monotonic: its time begins; gen_request_init's time unless a decoder knows better */
     struct str model;    /* as asked; {NULL,0}: the default */
@@ -64,7 +66,7 @@ struct gen_request {
     struct str prediction; /* GEN_CHAT: what the client expects of the answer; tokenized by prepare */
     enum speculation speculation;
     int32_t priority;
-    int64_t timeout_ms;       /* 0: the server's default */
+    int64_t timeout_ms;       /* until it ends; 0: the server's default, which pipeline_prepare puts here */
     bool digest;              /* test builds */
     bool cache_prompt;        /* default true */
     bool skip_special_tokens; /* default true */
@@ -79,7 +81,8 @@ struct gen_request {
     int64_t interval_ms, interval_tokens; /* a delta is flushed when either is reached; 0 and 1: at once */
 
     /* made by pipeline_prepare */
-    struct job *jobs; /* [n_jobs], one per prompt */
+    int64_t queue_timeout_ms, first_token_timeout_ms; /* the server's; 0: none. All times begin with received_us */
+    struct job *jobs;                                 /* [n_jobs], one per prompt */
     size_t n_jobs;
     int64_t *n_truncated; /* [n_jobs] prompt tokens cut by truncate_prompt_tokens */
     struct str rendered;  /* GEN_CHAT: the template's output */

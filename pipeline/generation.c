@@ -45,21 +45,22 @@ static const struct pipeline_observer *observer_of(const struct generation *g)
 
 /* ---- start and end ---- */
 
-static void forget_job(struct generation *g, struct prompt_state *prompt)
+void generation__forget_job(struct generation *g, size_t index)
 {
+    struct prompt_state *prompt = &g->prompts[index];
     if (prompt->routed) {
         pipeline__remove_route(g->pipeline, &prompt->route);
         prompt->routed = false;
     }
 }
 
-static void cancel_jobs(struct generation *g)
+void generation__withdraw(struct generation *g)
 {
     struct engine_port *port = pipeline_options(g->pipeline)->port;
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         if (g->prompts[i].routed) {
             port->ops->cancel(port, g->prompts[i].route.job, WIRE_ALL_CHOICES);
-            forget_job(g, &g->prompts[i]);
+            generation__forget_job(g, i);
         }
     }
 }
@@ -120,26 +121,12 @@ static bool allocate(struct generation *g)
     return true;
 }
 
-static bool submit_jobs(struct generation *g, struct error *err)
-{
-    struct engine_port *port = pipeline_options(g->pipeline)->port;
-    for (size_t i = 0; i < g->request->n_jobs; i++) {
-        struct job *job = &g->request->jobs[i];
-        job->id = pipeline_next_job_id(g->pipeline);
-        if (!port->ops->submit(port, job, err)) {
-            cancel_jobs(g);
-            return false;
-        }
-        g->prompts[i].route = (struct job_route){.job = job->id, .generation = g, .index = i};
-        g->prompts[i].routed = true;
-        pipeline__add_route(g->pipeline, &g->prompts[i].route);
-    }
-    return true;
-}
-
 struct generation *generation_start(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
                                     void *arg, struct error *err)
 {
+    if (!recovery_allows(p, request, err)) {
+        return NULL;
+    }
     struct generation *g = calloc(1, sizeof *g);
     if (!g) {
         error_set(err, ERR_NO_MEMORY, "no memory for a request.");
@@ -155,7 +142,8 @@ struct generation *generation_start(struct pipeline *p, struct gen_request *requ
         release_state(g);
         return NULL;
     }
-    if (!submit_jobs(g, err)) {
+    g->recovery.waits = recovery_holds(p);
+    if (!g->recovery.waits && !generation__submit(g, err)) {
         release_state(g);
         return NULL;
     }
@@ -176,6 +164,7 @@ static void add_choice(struct gen_usage *usage, const struct choice *c)
     usage->n_begun += c->n_tokens > 0;
     usage->n_drafted += c->n_drafted;
     usage->n_held += c->n_held;
+    usage->n_replayed += c->n_replayed;
 }
 
 void generation__usage(const struct generation *g, struct gen_usage *usage)
@@ -225,6 +214,9 @@ static void observe_tokens(struct generation *g, struct prompt_state *prompt, st
     prompt->answered = true;
     c->preempted = false;
     c->last_token_us = now;
+    if (g->recovery.lost_us && o->resumed) {
+        o->resumed(o->arg, g->request, now - g->recovery.lost_us);
+    }
     if (first && o->first_token) {
         o->first_token(o->arg, g->request, now - g->clock.received_us);
     }
@@ -238,8 +230,9 @@ void generation_free(struct generation *g)
     if (!g) {
         return;
     }
-    cancel_jobs(g);
+    generation__withdraw(g);
     observe_end(g);
+    recovery_note_end(g);
     pipeline__remove_generation(g->pipeline, g);
     const struct pipeline_options *o = pipeline_options(g->pipeline);
     struct arena *arena = g->request->arena;
@@ -253,7 +246,7 @@ void generation_free(struct generation *g)
 
 void generation_cancel(struct generation *g)
 {
-    cancel_jobs(g);
+    generation__withdraw(g);
     for (size_t i = 0; i < g->n_choices; i++) {
         if (g->choices[i].finish == FINISH_NONE) {
             choice_finish(&g->choices[i], FINISH_CANCELLED);
@@ -263,6 +256,7 @@ void generation_cancel(struct generation *g)
         g->prompts[i].n_running = 0;
     }
     observe_end(g);
+    recovery_note_end(g);
     generation__notify(g); /* no engine event will; it may free g */
 }
 
@@ -276,16 +270,24 @@ bool generation_failed(const struct generation *g, struct error *err)
 
 /* ---- events of the engine ---- */
 
-static bool fail(struct generation *g, const struct error *error)
+bool generation__fail(struct generation *g, const struct error *error)
 {
     if (g->failed || g->ended) {
         return false;
     }
     g->failed = true;
     g->error = *error;
-    cancel_jobs(g);
+    generation__withdraw(g);
     observe_end(g);
+    recovery_note_end(g);
     return true;
+}
+
+void generation_fail(struct generation *g, const struct error *why)
+{
+    if (!generation__finished(g) && generation__fail(g, why)) {
+        generation__notify(g);
+    }
 }
 
 bool generation__finished(const struct generation *g)
@@ -298,6 +300,18 @@ bool generation__finished(const struct generation *g)
     return true;
 }
 
+/* The engine sent what cannot be: it is given up, and the generation goes on in the next one. Other errors, and engines
+ * that cannot be replaced, end the generation. */
+static bool lose_trust(struct generation *g, const struct error *err)
+{
+    struct engine_port *port = pipeline_options(g->pipeline)->port;
+    if (err->code != ERR_PROTOCOL || !port->ops->distrust) {
+        return generation__fail(g, err);
+    }
+    port->ops->distrust(port, err);
+    return false;
+}
+
 static bool take_tokens(struct generation *g, size_t index, const struct engine_event *event)
 {
     struct prompt_state *prompt = &g->prompts[index];
@@ -306,7 +320,7 @@ static bool take_tokens(struct generation *g, size_t index, const struct engine_
     bool stopped = false;
     if (event->choice >= g->request->best_of) {
         error_set(&err, ERR_PROTOCOL, "the engine named choice %u of %u.", event->choice, g->request->best_of);
-        return fail(g, &err);
+        return lose_trust(g, &err);
     }
     struct choice *c = choice_of(g, index, event->choice);
     if (c->finish != FINISH_NONE) {
@@ -314,18 +328,21 @@ static bool take_tokens(struct generation *g, size_t index, const struct engine_
     }
     size_t n_before = c->n_tokens;
     if (!choice_accept(c, event, clock_ms(), &stopped, &err)) {
-        return fail(g, &err);
+        return lose_trust(g, &err);
     }
     if (c->n_tokens > n_before) {
         observe_tokens(g, prompt, c, c->n_tokens - n_before);
+        c->n_replayed += prompt->replayed ? c->n_tokens - n_before : 0;
+        recovery_note_token(g);
     }
     if (stopped && event->finish == FINISH_NONE) {
         port->ops->cancel(port, event->job, event->choice);
     }
     if (c->finish != FINISH_NONE && --prompt->n_running == 0) {
-        forget_job(g, prompt);
+        generation__forget_job(g, index);
         if (generation__finished(g)) {
             observe_end(g);
+            recovery_note_end(g);
         }
     }
     return true;
@@ -338,7 +355,7 @@ static bool take_prompt_logprobs(struct generation *g, size_t index, const struc
     struct error err = {0};
     if (!prompt->scores || !event->logprobs || event->index > n_prompt || event->n > n_prompt - event->index) {
         error_set(&err, ERR_PROTOCOL, "the engine scored prompt tokens that were not asked for.");
-        return fail(g, &err);
+        return lose_trust(g, &err);
     }
     for (uint32_t i = 0; i < event->n; i++) {
         struct choice_token *t = &prompt->scores[event->index + i];
@@ -350,7 +367,7 @@ static bool take_prompt_logprobs(struct generation *g, size_t index, const struc
         t->top = from->n_top ? malloc(from->n_top * sizeof t->top[0]) : NULL;
         if (from->n_top && !t->top) {
             error_set(&err, ERR_NO_MEMORY, "no memory for the logprobs of a prompt.");
-            return fail(g, &err);
+            return generation__fail(g, &err);
         }
         if (t->top) {
             memcpy(t->top, from->top, from->n_top * sizeof t->top[0]);
@@ -407,18 +424,18 @@ bool generation__event(struct generation *g, size_t index, const struct engine_e
         return false;
     case ENGINE_PROGRESS:
         return take_progress(g, index, event->n_done);
+    case ENGINE_REPLAYED:
+        g->prompts[index].replayed = true;
+        memcpy(g->fingerprint, event->fingerprint, sizeof g->fingerprint);
+        return false;
     case ENGINE_PROMPT:
         return take_prompt_logprobs(g, index, event);
     case ENGINE_TOKENS:
         return take_tokens(g, index, event);
     case ENGINE_FAILED:
-        forget_job(g, &g->prompts[index]);
-        return fail(g, &event->error);
-    case ENGINE_LOST:
-        for (size_t i = 0; i < g->request->n_jobs; i++) {
-            forget_job(g, &g->prompts[i]);
-        }
-        return !generation__finished(g) && fail(g, &event->error);
+        generation__forget_job(g, index);
+        return generation__fail(g, &event->error);
+    case ENGINE_LOST: /* recovery_lose */
     case ENGINE_STATS:
         break;
     }

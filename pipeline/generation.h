@@ -77,18 +77,25 @@ bool generation_failed(const struct generation *g, struct error *err);
 
 /* FINISH_CANCELLED for what runs, then DONE. Calls on_ready, which may take them and free g. */
 void generation_cancel(struct generation *g);
+/* Ends it with this error unless it has ended; what runs of it is cancelled. Calls on_ready, which may free g. */
+void generation_fail(struct generation *g, const struct error *why);
 void generation_free(struct generation *g);
 
 /* Its time so far, and its tokens; of all prompts and choices together. */
 void generation_timings(const struct generation *g, int64_t now_us, struct gen_timings *timings,
                         struct gen_usage *usage);
 
+/* The fingerprint under which the answer went on when another engine than the port's had to compute it; NULL: none had.
+ * Valid while g lives, changes with its events. */
+const char *generation_fingerprint(const struct generation *g);
+
 /* ---- for status and registries ---- */
 enum gen_phase {
     GEN_QUEUED,  /* none of its prompts was admitted */
     GEN_PREFILL, /* no token has come */
     GEN_DECODE,
-    GEN_PREEMPTED, /* its sequences lost their pages and wait */
+    GEN_PREEMPTED,  /* its sequences lost their pages and wait */
+    GEN_RECOVERING, /* its engine was lost; the next one has given it no token yet */
     GEN_ENDED,
     GEN_PHASE_COUNT
 };
@@ -101,11 +108,14 @@ struct gen_status {
     uint64_t n_prefilled; /* prompt tokens, those from the cache included */
     uint64_t max_tokens;  /* that it may generate, all choices together */
     uint64_t n_preemptions;
+    uint64_t n_engine_losses;       /* engines that were lost while it was theirs */
     double prompt_rate, token_rate; /* tokens a second: computed of the prompt while it was prefilled; generated now */
     int64_t left_ms;                /* until its deadline; -1: it has none */
 };
 void generation_status(const struct generation *g, int64_t now_us, struct gen_status *out);
 enum gen_phase generation_phase(const struct generation *g);
+enum finish_reason generation_finish(const struct generation *g); /* of its first choice; NONE: it has not ended */
+struct str generation_text(const struct generation *g);           /* of its first choice, as far as it may be shown */
 const struct gen_request *generation_request(const struct generation *g);
 
 #endif

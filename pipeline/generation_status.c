@@ -6,6 +6,11 @@ const struct gen_request *generation_request(const struct generation *g)
     return g->request;
 }
 
+const char *generation_fingerprint(const struct generation *g)
+{
+    return g->fingerprint[0] ? g->fingerprint : NULL;
+}
+
 void generation_timings(const struct generation *g, int64_t now_us, struct gen_timings *timings,
                         struct gen_usage *usage)
 {
@@ -15,7 +20,8 @@ void generation_timings(const struct generation *g, int64_t now_us, struct gen_t
 
 const char *gen_phase_name(enum gen_phase phase)
 {
-    static const char *const names[GEN_PHASE_COUNT] = {"queued", "prefill", "decode", "preempted", "ended"};
+    static const char *const names[GEN_PHASE_COUNT] = {"queued",    "prefill",    "decode",
+                                                       "preempted", "recovering", "ended"};
     return names[phase];
 }
 
@@ -37,6 +43,9 @@ enum gen_phase generation_phase(const struct generation *g)
     if (g->failed || generation__finished(g)) {
         return GEN_ENDED;
     }
+    if (g->recovery.lost_us) {
+        return GEN_RECOVERING;
+    }
     if (g->clock.admitted_us == 0) {
         return GEN_QUEUED;
     }
@@ -46,10 +55,25 @@ enum gen_phase generation_phase(const struct generation *g)
     return g->clock.first_us ? GEN_DECODE : GEN_PREFILL;
 }
 
+static const struct choice *first_choice(const struct generation *g)
+{
+    return &g->choices[g->prompts[0].ordered ? g->prompts[0].order[0] : 0];
+}
+
+enum finish_reason generation_finish(const struct generation *g)
+{
+    return g->failed ? FINISH_ERROR : first_choice(g)->finish;
+}
+
+struct str generation_text(const struct generation *g)
+{
+    const struct choice *c = first_choice(g);
+    return str_slice(buf_view(&c->text), 0, c->safe);
+}
+
 static int64_t left_ms(const struct generation *g, int64_t now_us)
 {
-    int64_t timeout_ms = g->request->jobs[0].timeout_ms; /* all jobs have the same */
-    int64_t left = timeout_ms - (now_us - g->clock.submitted_us) / 1000;
+    int64_t timeout_ms = g->request->timeout_ms, left = timeout_ms - (now_us - g->clock.received_us) / 1000;
     return timeout_ms == 0 ? -1 : left > 0 ? left : 0;
 }
 
@@ -58,6 +82,7 @@ void generation_status(const struct generation *g, int64_t now_us, struct gen_st
     *out = (struct gen_status){
         .phase = generation_phase(g),
         .n_preemptions = g->n_preemptions,
+        .n_engine_losses = g->recovery.n_losses,
         .token_rate = gen_clock_rate(&g->clock, now_us),
         .left_ms = left_ms(g, now_us),
     };

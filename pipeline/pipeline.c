@@ -84,6 +84,9 @@ void pipeline__add_generation(struct pipeline *p, struct generation *g)
     }
     p->last = g;
     p->n_running++;
+    if (p->options.on_begun) {
+        p->options.on_begun(p->options.on_begun_arg, g);
+    }
 }
 
 void pipeline__remove_generation(struct pipeline *p, struct generation *g)
@@ -115,10 +118,11 @@ void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation
     }
 }
 
-struct generation *pipeline_find(struct pipeline *p, struct str public_id)
+struct generation *pipeline_find(struct pipeline *p, struct str id)
 {
-    for (struct generation *g = p->first; g; g = *generation__next_link(g)) {
-        if (str_eq(str_of(generation_request(g)->id), public_id)) {
+    for (struct generation *g = p->first; g && id.len; g = *generation__next_link(g)) {
+        const struct gen_request *r = generation_request(g);
+        if (str_eq(str_of(r->id), id) || str_eq(str_of(r->request_id), id)) {
             return g;
         }
     }
@@ -132,23 +136,9 @@ size_t pipeline_n_running(const struct pipeline *p)
 
 /* ---- events ---- */
 
-static void lose_all(struct pipeline *p, const struct engine_event *event)
-{
-    for (struct generation *g = p->first, *next; g; g = next) {
-        next = *generation__next_link(g);
-        p->current = next; /* a notified generation may free itself, or the next one */
-        if (generation__event(g, 0, event)) {
-            generation__notify(g);
-        }
-        if (next && p->current != next) {
-            next = p->first; /* the next one went away: begin again; ended generations ignore the event */
-        }
-    }
-}
-
 void pipeline_fail_all(struct pipeline *p, const struct error *why)
 {
-    lose_all(p, &(struct engine_event){.kind = ENGINE_LOST, .error = *why});
+    recovery_lose(p, &(struct engine_event){.kind = ENGINE_LOST, .error = *why});
 }
 
 static void route_event(struct pipeline *p, const struct engine_event *event)
@@ -160,7 +150,7 @@ static void route_event(struct pipeline *p, const struct engine_event *event)
         return;
     }
     if (event->kind == ENGINE_LOST) {
-        lose_all(p, event);
+        recovery_lose(p, event);
         return;
     }
     struct job_route *route = find_route(p, event->job);
@@ -184,4 +174,5 @@ void pipeline_pump(struct pipeline *p)
         route_event(p, event);
     }
     p->pumping = false;
+    recovery_go_on(p);
 }

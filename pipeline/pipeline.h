@@ -13,6 +13,9 @@
 #include "text/tokenizer.h"
 
 struct pipeline;
+struct generation;
+
+#define PIPELINE_RETRY_LIMIT 8
 
 struct gen_usage {
     uint64_t prompt_tokens, completion_tokens, cached_tokens;
@@ -20,6 +23,7 @@ struct gen_usage {
                                                                and the rest of them */
     uint64_t n_drafted, n_held; /* tokens that the engine guessed and checked, and those of them that were right */
     uint64_t n_begun;           /* choices that have a token */
+    uint64_t n_replayed; /* tokens computed on the reference kernels, since numbers of the request were not finite */
 };
 
 /* How a request ended, for an observer. */
@@ -39,6 +43,8 @@ struct pipeline_observer {
     void (*first_token)(void *arg, const struct gen_request *r, int64_t ttft_us);
     /* n tokens of one choice; itl_us since those before, -1 for its first. */
     void (*tokens)(void *arg, const struct gen_request *r, uint64_t n, int64_t itl_us);
+    /* Its first token since an engine was lost under it, pause_us after the loss. */
+    void (*resumed)(void *arg, const struct gen_request *r, int64_t pause_us);
     void (*finished)(void *arg, const struct gen_request *r, const struct gen_outcome *outcome);
     void *arg;
 };
@@ -51,9 +57,14 @@ struct pipeline_options {
     struct sampling default_sampling; /* for APIs' decoders */
     int64_t default_max_tokens;       /* -1: as far as the context goes */
     int64_t default_timeout_ms;       /* 0: none */
+    int64_t queue_timeout_ms, first_token_timeout_ms; /* 0: none; see deadlines.h */
+    uint32_t retry_limit; /* engines that may be lost under a request without a new token; PIPELINE_RETRY_LIMIT */
     struct pipeline_observer observer;
     void (*on_stats)(void *arg, const struct engine_stats *stats); /* may be NULL */
     void *on_stats_arg;
+    /* Called when a generation has begun; for whoever watches deadlines. May be NULL. */
+    void (*on_begun)(void *arg, const struct generation *g);
+    void *on_begun_arg;
     /* Frees the arena of a request that has ended; NULL: arena_free. */
     void (*free_arena)(void *arg, struct arena *a);
     void *free_arena_arg;
@@ -79,9 +90,10 @@ NODISCARD bool pipeline_render_chat(const struct pipeline *p, const struct gen_r
 void pipeline_pump(struct pipeline *p);
 
 /* Running generations, oldest first: calls each(arg, g) until it returns false. */
-struct generation;
 void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation *g), void *arg);
-struct generation *pipeline_find(struct pipeline *p, struct str public_id); /* NULL: none */
+/* By its object's id or its request's; of several, which clients may cause by giving one request id twice, the oldest.
+ * NULL: none. */
+struct generation *pipeline_find(struct pipeline *p, struct str id);
 size_t pipeline_n_running(const struct pipeline *p);
 /* Ends every generation that has not finished with this error. Their jobs are not cancelled: the engine is to end. */
 void pipeline_fail_all(struct pipeline *p, const struct error *why);

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import signal
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -77,6 +78,14 @@ def make_model(config, out, tokenizer_from=None):
     return pathlib.Path(out)
 
 
+def make_certificate(cert, key, *more):
+    """A self-signed one for localhost and 127.0.0.1; more: days, and the key's passphrase."""
+    tool = BUILD / "make_certificate"
+    if not tool.exists():
+        missing(f"{tool} (build all targets)")
+    subprocess.run([tool, "localhost", cert, key, *map(str, more)], check=True)
+
+
 def tiny_config(context=4096, n_vocab=49152):
     """Two Llama layers; logits of moderate size, so that sampling has something to choose from."""
     def tensor(name, *shape, std=0.2, offset=0.0):
@@ -100,6 +109,11 @@ def tiny_config(context=4096, n_vocab=49152):
 
 # ---- servers ----
 
+def environment(more=None):
+    """Sanitizers look for leaks from a process that they start, which an engine in its sandbox may not."""
+    return {**os.environ, **({"TANDEM_SANDBOX": "off"} if SANITIZER else {}), **(more or {})}
+
+
 class Server:
     """`tandem serve` with a log kept for failures. Use it in a with statement: leaving it is a SIGTERM and has to end
     with status 0, unless the body says `server.expect_exit(...)` before."""
@@ -107,7 +121,7 @@ class Server:
     def __init__(self, model, *options, env=None, listen=None, ready_timeout=60):
         self.arguments = [str(TANDEM), "serve", str(model), *(["--listen", listen] if listen else ["--port", "0"]),
                           "--backend", BACKEND, *map(str, options)]
-        self.environment = {**os.environ, **(env or {})}
+        self.environment = environment(env)
         self.listen = listen
         self.ready_timeout = ready_timeout * PATIENCE
         self.process = self.port = self.http = None
@@ -157,7 +171,7 @@ class Server:
     def _wait_for_port(self):
         deadline = time.monotonic() + 20 * PATIENCE
         while time.monotonic() < deadline:
-            found = re.search(r"listening .*?port=(\d+)", self.log())
+            found = re.search(r'listening[" ].*?port"?[=:]"?(\d+)', self.log())
             if found:
                 self.port = int(found.group(1))
                 return
@@ -285,6 +299,25 @@ class Server:
         return of(self.process.pid), of(self.engine()["pid"])
 
 
+class SecureServer(Server):
+    """One that speaks TLS, with a certificate of its own in that folder."""
+
+    def __init__(self, model, folder, *options, **arguments):
+        self.cert, self.key = pathlib.Path(folder) / "cert.pem", pathlib.Path(folder) / "key.pem"
+        make_certificate(self.cert, self.key)
+        super().__init__(model, "--tls-cert", self.cert, "--tls-key", self.key, *options, **arguments)
+
+    @property
+    def url(self):
+        return f"https://127.0.0.1:{self.port}"
+
+    def context(self):
+        return ssl.create_default_context(cafile=str(self.cert))
+
+    def new_http(self, timeout=60):
+        return httpx.Client(base_url=self.url, timeout=timeout * PATIENCE, verify=self.context())
+
+
 class LoadingServer(Server):
     """One that is used before its model is loaded: nobody waits for it."""
 
@@ -296,7 +329,7 @@ class LoadingServer(Server):
 def failing_server(model, *options):
     """A server that is expected to leave by itself: yields (exit status, what it wrote)."""
     done = subprocess.run([TANDEM, "serve", model, "--port", "0", *map(str, options)], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=60 * PATIENCE)
+                          env=environment(), capture_output=True, text=True, timeout=60 * PATIENCE)
     yield done.returncode, done.stdout + done.stderr
 
 

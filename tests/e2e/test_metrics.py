@@ -151,11 +151,11 @@ def test_errors_and_cancellations(server):
     with counted(server) as growth:
         server.post("/v1/completions", {"prompt": "KEY-FAIL", "max_tokens": 100})
         with server.http.stream("POST", "/v1/completions", json={"prompt": "KEY-SLOW", "max_tokens": 500, "stream": True}) as reply:
-            public_id = reply.headers["x-request-id"]
+            request_id = reply.headers["x-request-id"]
             running = server.wait_for(lambda: server.model_status()["requests"], "a running request")
-            assert [request["id"] for request in running] == [public_id]
+            assert [request["request_id"] for request in running] == [request_id]
             assert running[0]["phase"] in ("queued", "prefill", "decode", "waiting", "running"), running
-            assert server.post(f"/v1/requests/{public_id}/cancel", {}).status_code == 200
+            assert server.post(f"/v1/requests/{running[0]['id']}/cancel", {}).status_code == 200
             reply.read()
     assert growth("tandem_requests_finished_total", reason="error") == 1
     assert growth("tandem_requests_finished_total", reason="cancelled") == 1
@@ -359,7 +359,8 @@ def test_queued_and_prefilling_requests(tiny_path):
 
 def test_preempted_requests_are_told(tiny_path):
     """Six long answers, pages for four of them: they take turns, and say so."""
-    with Server(tiny_path, "--threads", 1, "--kv-memory", "2M", "--max-context", 2048, "--prefix-cache", "off") as server:
+    with Server(tiny_path, "--threads", 1, "--kv-memory", "2M", "--max-context", 2048, "--prefix-cache", "off",
+                "--reserve-output", "off") as server:
         body = {"prompt": "A story", "max_tokens": 2000, "ignore_eos": True, "temperature": 0}
         with contextlib.ExitStack() as running:
             for _ in range(6):

@@ -58,6 +58,7 @@ static void random_arrays(struct wire_random *r, struct arena *arena, struct job
         for (uint32_t i = 0; i < job->n_choices; i++) {
             accepted[i].n = wire_random_below(r, job->max_tokens + 1);
             accepted[i].ids = random_ids(r, arena, accepted[i].n);
+            accepted[i].done = i > 0 && wire_random_below(r, 4) == 0;
         }
         job->accepted = accepted;
     }
@@ -141,7 +142,7 @@ static void random_tokens(struct wire_random *r, struct arena *arena, struct eng
 void wire_random_event(struct wire_random *r, struct arena *arena, struct engine_event *out)
 {
     *out = (struct engine_event){
-        .kind = (enum engine_event_kind)wire_random_below(r, ENGINE_LOST + 1), .job = random64(r), .stop_id = -1};
+        .kind = (enum engine_event_kind)wire_random_below(r, ENGINE_EVENT_KINDS), .job = random64(r), .stop_id = -1};
     switch (out->kind) {
     case ENGINE_STARTED:
         out->n_cached = wire_random_below(r, 1000);
@@ -162,6 +163,9 @@ void wire_random_event(struct wire_random *r, struct arena *arena, struct engine
         error_set_param(&out->error, (enum error_code)wire_random_below(r, ERR_COUNT), "prompt", "Sentence %u.",
                         wire_random_below(r, 1000));
         break;
+    case ENGINE_REPLAYED:
+        snprintf(out->fingerprint, sizeof out->fingerprint, "%08x", wire_random_below(r, UINT32_MAX));
+        break;
     case ENGINE_STATS:
         out->stats = random_stats(r, arena);
         break;
@@ -181,7 +185,8 @@ static bool accepted_equal(const struct job *a, const struct job *b)
         return false;
     }
     for (uint32_t i = 0; a->accepted && i < a->n_choices; i++) {
-        if (!ids_equal(a->accepted[i].ids, a->accepted[i].n, b->accepted[i].ids, b->accepted[i].n)) {
+        if (!ids_equal(a->accepted[i].ids, a->accepted[i].n, b->accepted[i].ids, b->accepted[i].n) ||
+            a->accepted[i].done != b->accepted[i].done) {
             return false;
         }
     }
@@ -236,6 +241,7 @@ bool wire_events_equal(const struct engine_event *a, const struct engine_event *
                    a->n_done == b->n_done && a->queue_us == b->queue_us && a->n_drafted == b->n_drafted &&
                    a->n_held == b->n_held && a->error.code == b->error.code;
     return numbers && strcmp(a->error.msg, b->error.msg) == 0 && strcmp(a->error.param, b->error.param) == 0 &&
+           strcmp(a->fingerprint, b->fingerprint) == 0 &&
            (a->kind != ENGINE_TOKENS || ids_equal(a->ids, a->n, b->ids, b->n)) && logprobs_equal(a, b) &&
            (a->kind != ENGINE_STATS || memcmp(a->stats, b->stats, sizeof *a->stats) == 0);
 }

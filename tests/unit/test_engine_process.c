@@ -6,16 +6,20 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/sys_file.h"
+#include "base/sys_proc.h"
 #include "base/sys_shm.h"
 #include "engine/process.h"
+#include "wire/engine_watch.h"
 #include "wire/frame.h"
 
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,7 +31,6 @@ struct bench {
     struct temp_dir dir;
     char *model, *script;
     struct shm pool, watch, seals;
-    const char *seals_kv_type; /* with seals: a real engine, with K and V of this type; NULL: a script, and no seals */
     int fd;
     pid_t pid;
     struct buf in;
@@ -43,16 +46,26 @@ static const char *const script =
     "{\"match\": \"slow\", \"text\": \"abcdefgh\", \"delay_ms\": 20, \"then\": \"length\"}],"
     "\"default\": {\"text\": \"Hello.\"}}";
 
-static void set_options(const struct bench *b, struct engine_process_options *o)
+/* What is told to an engine beside the bench's memory. */
+struct spawn_options {
+    size_t pool_size; /* the shared memory may be larger */
+    bool sandbox;
+    const char *fault;
+    const char *seals_kv_type; /* with seals: a real engine, with K and V of this type; NULL: a script, and no seals */
+};
+
+static void set_options(const struct bench *b, const struct spawn_options *options, struct engine_process_options *o)
 {
     struct error err = {0};
+    o->sandbox = options->sandbox;
+    o->fault = options->fault;
     o->engine.model_path = b->model;
-    o->engine.pool_size = b->pool.size;
+    o->engine.pool_size = options->pool_size;
     o->engine.backend.cpu.n_threads = 1;
-    if (b->seals_kv_type) {
+    if (options->seals_kv_type) {
         o->seals_fd = dup(b->seals.fd);
         o->seals_size = b->seals.size;
-        if (!kv_type_parse(b->seals_kv_type, &o->engine.kv_type, &err)) {
+        if (!kv_type_parse(options->seals_kv_type, &o->engine.kv_type, &err)) {
             _exit(1);
         }
     } else {
@@ -61,7 +74,7 @@ static void set_options(const struct bench *b, struct engine_process_options *o)
 }
 
 /* An engine process over the bench's memory. */
-static void spawn(struct bench *b)
+static void spawn(struct bench *b, const struct spawn_options *options)
 {
     int ends[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
@@ -71,10 +84,10 @@ static void spawn(struct bench *b)
                                            .socket_fd = ends[1],
                                            .pool_fd = dup(b->pool.fd),
                                            .watch_fd = dup(b->watch.fd),
-                                           .seals_fd = -1,
-                                           .epoch = EPOCH};
+                                           .epoch = EPOCH,
+                                           .seals_fd = -1};
         close(ends[0]);
-        set_options(b, &o);
+        set_options(b, options, &o);
         _exit(engine_process_run(&o));
     }
     close(ends[1]);
@@ -85,7 +98,7 @@ static void spawn(struct bench *b)
     b->n_hello = 0;
 }
 
-static void make_bench(struct bench *b, size_t pool_size)
+static void make_bench(struct bench *b, size_t shared_size)
 {
     struct error err = {0};
     *b = (struct bench){.fd = -1, .seals = {.fd = -1}};
@@ -93,14 +106,24 @@ static void make_bench(struct bench *b, size_t pool_size)
     b->model = engine_random_model(&b->dir, "llama-plain");
     b->script = temp_dir_file(&b->dir, "script.json");
     assert_true(file_write_atomic(b->script, str_of(script), &err));
-    assert_true(shm_create(pool_size, "test-pool", &b->pool, &err));
+    assert_true(shm_create(shared_size, "test-pool", &b->pool, &err));
     assert_true(shm_create(sizeof(struct engine_watch), "test-watch", &b->watch, &err));
+}
+
+static void start_bench_in(struct bench *b, size_t pool_size, size_t shared_size, bool sandbox, const char *fault)
+{
+    make_bench(b, shared_size);
+    spawn(b, &(struct spawn_options){.pool_size = pool_size, .sandbox = sandbox, .fault = fault});
+}
+
+static void start_bench(struct bench *b, size_t pool_size, bool sandbox, const char *fault)
+{
+    start_bench_in(b, pool_size, pool_size, sandbox, fault);
 }
 
 static void open_bench(struct bench *b, size_t pool_size)
 {
-    make_bench(b, pool_size);
-    spawn(b);
+    start_bench(b, pool_size, false, NULL);
 }
 
 static void each_event(void *arg, const struct engine_event *e)
@@ -263,11 +286,11 @@ static void serves_until_the_socket_ends(void **state)
     assert_int_equal(b.log->jobs[3].choices[0].finish, FINISH_CANCELLED);
     assert_int_equal(b.log->jobs[4].failed, ERR_CONTEXT_EXCEEDED);
     const struct engine_watch *watch = b.watch.data;
-    uint64_t heartbeat = __atomic_load_n(&watch->heartbeat_ns, __ATOMIC_RELAXED);
-    assert_true(heartbeat > 0 && __atomic_load_n(&watch->steps, __ATOMIC_RELAXED) >= 3);
+    uint64_t heartbeats = atomic_load(&watch->heartbeats);
+    assert_true(heartbeats > 0 && atomic_load(&watch->turns) >= 3);
     clock_sleep_ms(350);
-    assert_true(__atomic_load_n(&watch->heartbeat_ns, __ATOMIC_RELAXED) > heartbeat);
-    assert_int_equal(__atomic_load_n(&watch->busy, __ATOMIC_RELAXED), 0);
+    assert_true(atomic_load(&watch->heartbeats) > heartbeats);
+    assert_int_equal(atomic_load(&watch->busy), 0);
     assert_int_equal(close_bench(&b), 0);
 }
 
@@ -333,6 +356,52 @@ static void drains(void **state)
     assert_int_equal(close_bench(&b), 0);
 }
 
+static void send_limit(struct bench *b, uint64_t size)
+{
+    struct pool_limit limit = {.size = size};
+    struct error err = {0};
+    struct buf frames;
+    buf_init(&frames, MIB(1));
+    assert_true(frame_put_pool_limit(&frames, EPOCH, &limit, &err));
+    send_frames(b, &frames);
+    buf_release(&frames);
+}
+
+static size_t bytes_there(const struct bench *b)
+{
+    struct stat st;
+    assert_int_equal(fstat(b->pool.fd, &st), 0);
+    return (size_t)st.st_blocks * 512;
+}
+
+/* A pool smaller than the memory that is there; its limit gives memory back, also to an idle engine, and all goes on.
+ */
+static void a_limited_pool_goes_back(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench_in(&b, MIB(4), MIB(16), true, NULL); /* in its sandbox */
+    memset(b.pool.data, 1, MIB(16));
+    read_until_hello(&b);
+    assert_int_equal(b.info.kv_size, MIB(4));
+    send_limit(&b, 1);
+    while (b.log->stats.kv_usable_size == 0 || b.log->stats.kv_usable_size > MIB(2)) {
+        assert_true(read_some(&b));
+    }
+    assert_true(bytes_there(&b) < MIB(14) + KIB(64) || bytes_there(&b) == MIB(16)); /* where holes can be punched */
+    assert_int_equal(((const uint8_t *)b.pool.data)[MIB(4)], 1); /* what is not the pool's is let alone */
+    ask(&b, 1, "hi", 50, EPOCH);
+    assert_true(read_until(&b, 1));
+    send_limit(&b, MIB(64));
+    while (b.log->stats.kv_usable_size < MIB(3)) {
+        assert_true(read_some(&b));
+    }
+    ask(&b, 2, "hi", 50, EPOCH);
+    assert_true(read_until(&b, 2));
+    assert_int_equal(b.log->jobs[2].choices[0].n, 7);
+    assert_int_equal(close_bench(&b), 0);
+}
+
 /* What the gateway does not read queues up; admission pauses, nothing is lost, and all goes on when it reads again. */
 static void a_slow_reader_pauses_admission(void **state)
 {
@@ -349,6 +418,157 @@ static void a_slow_reader_pauses_admission(void **state)
         assert_int_equal(b.log->jobs[i].choices[0].n, 5);
     }
     assert_int_equal(close_bench(&b), 0);
+}
+
+/* ---- what goes wrong on purpose (engine/fault.h) ---- */
+
+static void a_broken_device_is_said(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench(&b, MIB(4), true, "device:step=3");
+    read_until_hello(&b);
+    ask(&b, 1, "slow", 50, EPOCH);
+    while (read_some(&b)) {
+    }
+    assert_int_equal(b.fatal.code, ERR_DEVICE);
+    assert_int_equal(b.log->jobs[1].failed, ERR_NONE); /* it is the gateway's to go on with */
+    assert_int_equal(b.log->jobs[1].choices[0].n, 2);
+    assert_int_equal(close_bench(&b), error_info(ERR_DEVICE)->exit_status);
+}
+
+static int ends_by(const char *fault)
+{
+    struct bench b;
+    start_bench(&b, MIB(4), true, fault);
+    if (strstr(fault, "step=2") || strstr(fault, "always")) { /* else it does not get so far */
+        read_until_hello(&b);
+        ask(&b, 1, "slow", 50, EPOCH);
+    }
+    while (read_some(&b)) {
+    }
+    return close_bench(&b);
+}
+
+static void it_ends_in_many_ways(void **state)
+{
+    (void)state;
+    assert_int_equal(ends_by("segv:step=2"), 1000 + SIGSEGV);
+    assert_int_equal(ends_by("kill:step=2"), 1000 + SIGKILL);
+    assert_int_equal(ends_by("abort:step=2"), 1000 + SIGABRT);
+    assert_int_equal(ends_by("exit:step=2,status=9"), 9);
+    assert_int_equal(ends_by("exit:start,status=5"), 5);
+    assert_int_equal(ends_by("oom:step=2,mb=8"), 1000 + SIGKILL);
+    assert_int_equal(ends_by("segv:token=108,always"), 1000 + SIGSEGV); /* the l of "slow" */
+    assert_int_equal(ends_by("nonsense"), error_info(ERR_INVALID)->exit_status);
+    assert_int_equal(ends_by("kill:step=x"), error_info(ERR_INVALID)->exit_status);
+}
+
+static void only_the_poison_kills(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench(&b, MIB(4), true, "kill:token=120,always"); /* x */
+    read_until_hello(&b);
+    ask(&b, 1, "slow", 5, EPOCH);
+    assert_true(read_until(&b, 1));
+    ask(&b, 2, "s x", 5, EPOCH);
+    assert_false(read_until(&b, 2));
+    assert_int_equal(close_bench(&b), 1000 + SIGKILL);
+}
+
+static void not_again_after_a_restart(void **state)
+{
+    (void)state;
+    struct temp_dir dir;
+    char fault[400];
+    temp_dir_make(&dir);
+    char *once = temp_dir_file(&dir, "struck");
+    snprintf(fault, sizeof fault, "kill:step=1,always,once=%s", once);
+    assert_int_equal(ends_by(fault), 1000 + SIGKILL);
+    struct bench b;
+    start_bench(&b, MIB(4), true, fault);
+    read_until_hello(&b);
+    ask(&b, 1, "hi", 50, EPOCH);
+    assert_true(read_until(&b, 1));
+    assert_int_equal(close_bench(&b), 0);
+    free(once);
+    temp_dir_remove(&dir);
+}
+
+/* Indexes of a job's tokens as they come, through frames that are no good. */
+static struct toy_choice answer_with(const char *fault, const char **wrong, int *status)
+{
+    struct bench b;
+    start_bench(&b, MIB(4), true, fault);
+    read_until_hello(&b);
+    ask(&b, 1, "slow", 8, EPOCH);
+    while (!b.log->wrong && atomic_load(&b.log->n_jobs_ended) == 0) {
+        assert_true(read_some(&b));
+    }
+    struct toy_choice c = b.log->jobs[1].choices[0];
+    *wrong = b.log->wrong;
+    b.log->wrong = NULL;
+    *status = close_bench(&b);
+    return c;
+}
+
+static void frames_go_wrong(void **state)
+{
+    (void)state;
+    const char *wrong;
+    int status;
+    struct toy_choice c = answer_with("frame-lost:nth=100", &wrong, &status);
+    assert_null(wrong);
+    assert_int_equal(c.n, 8);
+    static const char *const specs[] = {"frame-lost:nth=3", "frame-dup:nth=3", "frame-late:nth=3"};
+    for (size_t i = 0; i < 3; i++) {
+        c = answer_with(specs[i], &wrong, &status);
+        assert_non_null(wrong); /* the log is strict; the gateway drops what it knows */
+        assert_int_equal(status, 0);
+    }
+}
+
+/* The same work with nothing but what it needs: shared memory, threads, the figures about itself. */
+static void works_in_its_sandbox(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench(&b, MIB(4), true, NULL);
+    read_until_hello(&b);
+    assert_non_null(strstr(b.info.sandbox, "limits"));
+    print_message("in force: %s\n", b.info.sandbox);
+    ask(&b, 1, "hi", 50, EPOCH);
+    ask(&b, 2, "slow", 10, EPOCH);
+    assert_true(read_until(&b, 2));
+    assert_int_equal(b.log->jobs[1].choices[0].finish, FINISH_STOP);
+    assert_int_equal(b.log->jobs[2].choices[0].n, 10);
+    const struct engine_watch *watch = b.watch.data;
+    assert_true(atomic_load(&watch->heartbeats) > 0);
+    assert_int_equal(close_bench(&b), 0);
+}
+
+/* Its gateway ended between fork and exec: nobody is told, so it looks. The model is not even opened. */
+static void an_orphan_ends_at_once(void **state)
+{
+    (void)state;
+    int ends[2], status;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct engine_process_options o = {
+            .engine = engine_options_default(), .socket_fd = ends[1], .pool_fd = -1, .watch_fd = -1, .epoch = EPOCH};
+        close(ends[0]);
+        o.engine.model_path = "/no/such/model.gguf"; /* which would be its exit status */
+        sys_ignore_sigpipe();
+        clock_sleep_ms(50);
+        _exit(engine_process_run(&o));
+    }
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 /* ---- killed, and followed ---- */
@@ -409,9 +629,9 @@ static void kill_engine(struct bench *b)
     assert_int_equal(end_process(b), 1000 + SIGKILL);
 }
 
-static void run_undisturbed(struct bench *b, struct streams *st)
+static void run_undisturbed(struct bench *b, struct streams *st, const struct spawn_options *o)
 {
-    spawn(b);
+    spawn(b, o);
     submit_streams(b, st);
     read_until_all_have(b, N_ANSWER);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
@@ -422,7 +642,7 @@ static void run_undisturbed(struct bench *b, struct streams *st)
 }
 
 /* The engine that follows: the rest of the answers, with a prefill of what was not in whole pages. */
-static void check_rest(struct bench *b, struct streams *st)
+static void check_rest(struct bench *b, struct streams *st, const char *name)
 {
     uint32_t context = 0;
     submit_streams(b, st);
@@ -437,7 +657,7 @@ static void check_rest(struct bench *b, struct streams *st)
         assert_memory_equal(c->ids + n, st->answers[i] + n, (N_ANSWER - n) * sizeof(int32_t));
     }
     const struct engine_stats *stats = &b->log->stats;
-    print_message("  %s: %u tokens, %llu adopted, %llu prefilled again\n", b->seals_kv_type, context,
+    print_message("  %s: %u tokens, %llu adopted, %llu prefilled again\n", name, context,
                   (unsigned long long)stats->adopted_tokens, (unsigned long long)stats->rows_prefill);
     assert_int_equal(stats->adopted_blocks_dropped, 0);
     assert_true(stats->adopted_tokens + N_STREAMS * b->info.page_tokens >= context);
@@ -445,8 +665,9 @@ static void check_rest(struct bench *b, struct streams *st)
     assert_true(st->n_prompt < 600 || stats->rows_prefill * 100 <= context * 5);
 }
 
-static void kill_and_follow(struct bench *b, uint32_t n_prompt, uint32_t n_vocab)
+static void kill_and_follow(struct bench *b, const char *kv_type, uint32_t n_prompt, uint32_t n_vocab)
 {
+    struct spawn_options o = {.pool_size = b->pool.size, .sandbox = true, .seals_kv_type = kv_type};
     struct error err = {0};
     struct streams *st = calloc(1, sizeof *st);
     int32_t tokens[N_STREAMS][N_ANSWER];
@@ -457,19 +678,19 @@ static void kill_and_follow(struct bench *b, uint32_t n_prompt, uint32_t n_vocab
         }
     }
     assert_true(shm_create(MIB(1), "test-seals", &b->seals, &err));
-    run_undisturbed(b, st);
-    spawn(b);
+    run_undisturbed(b, st, &o);
+    spawn(b, &o);
     submit_streams(b, st);
     read_until_all_have(b, N_ANSWER / 3);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
         const struct toy_choice *c = &b->log->jobs[i + 1].choices[0];
         uint32_t n = c->n < N_ANSWER ? c->n : N_ANSWER - 1;
         memcpy(tokens[i], c->ids, n * sizeof(int32_t));
-        st->accepted[i] = (struct job_accepted){tokens[i], n};
+        st->accepted[i] = (struct job_accepted){.ids = tokens[i], .n = n};
     }
     kill_engine(b);
-    spawn(b);
-    check_rest(b, st);
+    spawn(b, &o);
+    check_rest(b, st, kv_type);
     assert_int_equal(end_process(b), 0);
     free(st);
 }
@@ -481,8 +702,7 @@ static void pages_outlive_a_kill(void **state)
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         struct bench b;
         make_bench(&b, MIB(16));
-        b.seals_kv_type = types[i];
-        kill_and_follow(&b, 200, 256);
+        kill_and_follow(&b, types[i], 200, 256);
         remove_bench(&b);
     }
 }
@@ -499,8 +719,7 @@ static void pages_of_smollm2_outlive_a_kill(void **state)
     make_bench(&b, MIB(96));
     free(b.model);
     b.model = path;
-    b.seals_kv_type = "f16";
-    kill_and_follow(&b, 640, 40000);
+    kill_and_follow(&b, "f16", 640, 40000);
     remove_bench(&b);
 }
 
@@ -513,6 +732,14 @@ int main(void)
         cmocka_unit_test(garbage_is_fatal),
         cmocka_unit_test(drains),
         cmocka_unit_test(a_slow_reader_pauses_admission),
+        cmocka_unit_test(a_limited_pool_goes_back),
+        cmocka_unit_test(a_broken_device_is_said),
+        cmocka_unit_test(it_ends_in_many_ways),
+        cmocka_unit_test(only_the_poison_kills),
+        cmocka_unit_test(not_again_after_a_restart),
+        cmocka_unit_test(frames_go_wrong),
+        cmocka_unit_test(works_in_its_sandbox),
+        cmocka_unit_test(an_orphan_ends_at_once),
         cmocka_unit_test(pages_outlive_a_kill),
         cmocka_unit_test(pages_of_smollm2_outlive_a_kill),
     };

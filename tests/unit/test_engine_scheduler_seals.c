@@ -146,7 +146,7 @@ static void take_accepted(struct bench *b)
             if (c->n > a->n) {
                 b->tokens[i][k] = realloc(b->tokens[i][k], c->n * sizeof(int32_t));
                 memcpy(b->tokens[i][k] + a->n, c->ids + a->n, (c->n - a->n) * sizeof(int32_t));
-                *a = (struct job_accepted){b->tokens[i][k], c->n};
+                *a = (struct job_accepted){.ids = b->tokens[i][k], .n = c->n};
             }
         }
     }

@@ -43,7 +43,8 @@ static void small_frames(void **state)
                                .weights_size = 1ull << 40,
                                .kv_size = 9,
                                .n_params = 1ull << 50,
-                               .load_ms = 10};
+                               .load_ms = 10,
+                               .sandbox = "landlock 7, seccomp"};
     struct engine_info got = {0};
     assert_true(frame_put_hello(&b, EPOCH, &info, &err));
     struct frame f = parse_one(&b);
@@ -74,6 +75,18 @@ static void small_frames(void **state)
     f = parse_one(&b);
     assert_true(frame_get_cancel(&f, &job, &choice, &err));
     assert_true(job == 1ull << 63 && choice == WIRE_ALL_CHOICES);
+
+    for (int urgent = 0; urgent < 2; urgent++) {
+        struct pool_limit limit = {.size = 3ull << 40, .urgent = urgent}, got_limit = {0};
+        buf_clear(&b);
+        assert_true(frame_put_pool_limit(&b, EPOCH, &limit, &err));
+        f = parse_one(&b);
+        assert_true(frame_get_pool_limit(&f, &got_limit, &err));
+        assert_true(got_limit.size == limit.size && got_limit.urgent == limit.urgent);
+        f.payload.len--;
+        assert_false(frame_get_pool_limit(&f, &got_limit, &err));
+        assert_int_equal(err.code, ERR_PROTOCOL);
+    }
 
     buf_clear(&b);
     assert_true(frame_put_empty(&b, EPOCH, FRAME_DRAIN, &err));
@@ -194,7 +207,7 @@ static void large_jobs_come_in_parts(void **state)
     for (uint32_t i = 0; i < n; i++) {
         ids[i] = (int32_t)(i % 1000);
     }
-    struct job_accepted accepted[2] = {{ids, n_accepted}, {ids, n_accepted - 1}};
+    struct job_accepted accepted[2] = {{ids, n_accepted, false}, {ids, n_accepted - 1, true}};
     struct job job = {.id = 5,
                       .n_choices = 2,
                       .prompt = ids,
