@@ -12,7 +12,9 @@ int command_engine(const struct options *o)
                                        .pool_fd = (int)o->pool_fd,
                                        .watch_fd = (int)o->watch_fd,
                                        .epoch = (uint32_t)o->epoch,
-                                       .sandbox = o->sandbox};
+                                       .sandbox = o->sandbox,
+                                       .seals_fd = (int)o->seals_fd,
+                                       .seals_size = (size_t)o->seals_size};
     struct engine_options *e = &p.engine;
     sys_ignore_sighup(); /* it is the gateway's, and may be sent to both */
     if (o->socket_fd < 0 || !o->model) {

@@ -261,6 +261,8 @@ static const struct option table[] = {
     {"pool-size", OPTION_SIZE, E, AT(pool_size), 0, 1e15, "0", "SIZE", "its size"},
     {"watch-fd", OPTION_INT, E, AT(watch_fd), -1, INT_MAX_, "-1", "FD", "shared memory of the watchdog's words"},
     {"epoch", OPTION_INT, E, AT(epoch), 0, 4294967295.0, "1", "N", "incarnation of the engine"},
+    {"seals-fd", OPTION_INT, E, AT(seals_fd), -1, INT_MAX_, "-1", "FD", "shared memory of the KV pages' seals"},
+    {"seals-size", OPTION_SIZE, E, AT(seals_size), 0, 1e15, "0", "SIZE", "its size"},
 };
 
 /* What SIGHUP reads again; the rest of the table stays as it was at the start. */
@@ -581,6 +583,7 @@ bool options_parse(enum command command, int argc, char **argv, struct arena *ar
                    struct error *err)
 {
     *out = (struct options){.socket_fd = -1, .pool_fd = -1, .command = command, .argc = argc, .argv = argv};
+    *out = (struct options){.socket_fd = -1, .pool_fd = -1, .seals_fd = -1};
     struct options words = *out;
     if (!read_words(command, argc, argv, &words, err)) { /* first, to know the config file */
         return false;

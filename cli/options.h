@@ -94,8 +94,8 @@ struct options {
     int64_t gen, repeat;
     bool op_shares;
     /* engine */
-    int64_t socket_fd, pool_fd, watch_fd, epoch;
-    uint64_t pool_size;
+    int64_t socket_fd, pool_fd, watch_fd, epoch, seals_fd;
+    uint64_t pool_size, seals_size;
     struct bench_serve_options bench_serve;
     /* what is left */
     enum command command; /* and its words, as they came: options_reload reads them again */
