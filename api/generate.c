@@ -228,6 +228,7 @@ void api__generate(struct call *c)
         return;
     }
     r->generation = generation_start(served_model_pipeline(c->model), &c->request, on_ready, r, &err);
+    api__leave_places(c);
     if (!r->generation) {
         r->call = NULL;
         for (size_t i = 0; i < r->n_choices; i++) {

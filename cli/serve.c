@@ -190,6 +190,7 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .max_waiting = (uint32_t)o->max_waiting,
         .prefill_chunk = (uint32_t)o->prefill_chunk,
         .prefix_cache = o->prefix_cache,
+        .reserve_output = o->reserve_output,
         .kv_disk_dir = o->kv_disk_dir,
         .kv_disk_gb = (double)o->kv_disk_gb,
         .warm = s->warm.n ? &s->warm : NULL,
@@ -207,6 +208,8 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .default_sampling = o->sampling,
         .default_max_tokens = o->max_tokens,
         .default_timeout_ms = o->default_timeout_ms,
+        .queue_timeout_ms = o->queue_timeout_ms,
+        .first_token_timeout_ms = o->first_token_timeout_ms,
     };
     return gateway_add_model(s->gateway, &m, err);
 }
@@ -330,6 +333,7 @@ static bool start(struct server *s, const char *path, struct error *err)
     g.watchdog = (struct watchdog_limits){.stopped_ms = o->heartbeat_timeout_ms, .hang_ms = o->hang_timeout_ms};
     g.on_state = on_state;
     g.on_state_arg = s;
+    g.pressure_file = s->options->pressure_file;
     s->gateway = gateway_create(&g, err);
     if (!s->gateway) {
         return false;

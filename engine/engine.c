@@ -25,6 +25,7 @@ enum command_kind {
     COMMAND_CLEAR_CACHE,
     COMMAND_DRAIN,
     COMMAND_DISK,
+    COMMAND_LIMIT_POOL,
     COMMAND_REPLAYED
 };
 
@@ -35,7 +36,8 @@ struct command {
     uint32_t choice;
     void (*on_idle)(void *arg); /* DRAIN */
     void *arg;
-    char *data; /* REPLAYED: owned */
+    struct pool_limit pool; /* LIMIT_POOL */
+    char *data;             /* REPLAYED: owned */
     size_t size;
 };
 
@@ -174,6 +176,7 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
         scheduler_add_drafter(e->scheduler, parts->drafter);
     }
     scheduler_count_unstarted(e->scheduler, &e->n_unstarted);
+    scheduler_on_discard(e->scheduler, parts->discard, parts->discard_arg);
     scheduler_set_sizes(e->scheduler, e->info.weights_size);
     stats_publish(&e->stats, scheduler_stats(e->scheduler));
     return e;
@@ -245,6 +248,10 @@ static void apply(struct engine *e, const struct command *c)
         e->on_idle = c->on_idle;
         e->on_idle_arg = c->arg;
         break;
+    case COMMAND_LIMIT_POOL:
+        scheduler_limit_pool(e->scheduler, c->pool.size, c->pool.urgent);
+        e->reported_idle = false;
+        break;
     case COMMAND_DISK: /* the step looks; an idle engine says how the figures changed */
         e->reported_idle = false;
         break;
@@ -266,7 +273,7 @@ static void begin_turn(struct engine *e)
 
 static void wait_for_work(struct engine *e)
 {
-    bool idle = scheduler_idle(e->scheduler);
+    bool idle = scheduler_idle(e->scheduler) && !scheduler_is_resizing(e->scheduler);
     struct command c;
     if (idle && !e->reported_idle) {
         e->reported_idle = true;
@@ -358,6 +365,11 @@ void engine_cancel(struct engine *e, uint64_t job, uint32_t choice)
 void engine_clear_cache(struct engine *e)
 {
     (void)push(e, &(struct command){.kind = COMMAND_CLEAR_CACHE});
+}
+
+void engine_limit_pool(struct engine *e, uint64_t size, bool urgent)
+{
+    (void)push(e, &(struct command){.kind = COMMAND_LIMIT_POOL, .pool = {.size = size, .urgent = urgent}});
 }
 
 void engine_pause(struct engine *e, bool paused)

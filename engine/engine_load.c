@@ -33,6 +33,7 @@ struct engine_options engine_options_default(void)
         .backend = {.cpu = {.spin_us = -1}},
         .kv_type = KV_F16,
         .prefix_cache = true,
+        .reserve_output = true,
         .speculation = SPECULATION_AUTO,
         .max_itl_factor = ENGINE_DEFAULT_ITL_FACTOR,
         .replay = true,
@@ -134,6 +135,7 @@ static void configure(struct loaded *l, const struct engine_options *o, struct e
         .max_waiting = or_default(o->max_waiting, ENGINE_DEFAULT_WAITING),
         .prefill_chunk = o->prefill_chunk,
         .prefix_cache = o->prefix_cache,
+        .reserve_output = o->reserve_output,
         .speculation = o->speculation,
         .max_drafts = or_default(o->max_drafts, ENGINE_DEFAULT_DRAFTS),
         .max_itl_factor = o->max_itl_factor,
@@ -286,7 +288,7 @@ struct engine *engine_create(const struct engine_options *options, struct error 
 {
     struct engine_options o = *options;
     int64_t start_ms = clock_ms();
-    struct engine_parts parts = {.release = release};
+    struct engine_parts parts = {.release = release, .discard = options->discard, .discard_arg = options->discard_arg};
     uint64_t draft_size = 0;
     struct loaded *l = calloc(1, sizeof *l);
     if (!l) {

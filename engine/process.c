@@ -271,6 +271,12 @@ static bool attach_memory(struct process *p, struct error *err)
     return true;
 }
 
+static void discard(void *arg, size_t offset, size_t size)
+{
+    struct process *p = arg;
+    shm_discard(&p->pool, offset, size);
+}
+
 static bool confine(struct process *p, struct error *err)
 {
     if (!p->options->sandbox) {
@@ -290,6 +296,8 @@ static bool load(struct process *p, struct error *err)
     fault_start(p->fault);
     o.fault = p->fault;
     o.pool = p->pool.data ? p->pool.data : o.pool;
+    o.discard = p->pool.data ? discard : NULL;
+    o.discard_arg = p;
     o.progress = take_progress;
     o.progress_arg = p;
     p->arena = arena_create(2 * JOB_MAX_SIZE);
@@ -375,6 +383,16 @@ static bool take_cancel(struct process *p, const struct frame *f, struct error *
     return true;
 }
 
+static bool take_pool_limit(struct process *p, const struct frame *f, struct error *err)
+{
+    struct pool_limit limit;
+    if (!frame_get_pool_limit(f, &limit, err)) {
+        return false;
+    }
+    engine_limit_pool(p->engine, limit.size, limit.urgent);
+    return true;
+}
+
 /* The engine's thread: everything before is in the queue already. */
 static void on_drained(void *arg)
 {
@@ -398,6 +416,8 @@ static bool take_frame(struct process *p, const struct frame *f, struct error *e
     case FRAME_CLEAR_CACHE:
         engine_clear_cache(p->engine);
         return true;
+    case FRAME_POOL_LIMIT:
+        return take_pool_limit(p, f, err);
     default:
         return error_set(err, ERR_PROTOCOL, "The gateway sent a frame of type %d, which only an engine sends.",
                          (int)f->type);

@@ -228,6 +228,7 @@ static void choose_options(struct replay *r)
     o->backend = (struct backend_options){.kind = BACKEND_CPU,
                                           .cpu = {.kernels = CPU_KERNELS_REFERENCE, .n_threads = 1, .spin_us = 0}};
     o->pool = NULL;
+    o->discard = NULL;
     o->max_context = r->options.n_context;
     o->max_batch_tokens = o->prefill_chunk = 0;
     o->max_sequences = 1;

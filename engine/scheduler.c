@@ -114,6 +114,7 @@ struct scheduler *scheduler_create(const struct engine_config *config, struct ex
     s->n_groups = config->geometry.n_groups;
     s->x = x;
     s->next_deadline_ns = INT64_MAX;
+    scheduler__init_pool(s);
     step_cost_init(&s->cost);
     share_groups(s);
     if (create_pages(s, err) && create_arrays(s, err) && create_drafters(s, err) &&
@@ -428,7 +429,9 @@ void scheduler__expire(struct scheduler *s, int64_t now_ns)
         next = r->next;
         if (r->deadline_ns && r->deadline_ns <= now_ns) {
             struct error late = {0};
-            error_set(&late, ERR_DEADLINE, "The request did not finish within its %u ms.", r->job->timeout_ms);
+            error_set(&late, ERR_DEADLINE,
+                      "The request did not finish within %u ms, its limit in all ('timeout', --timeout-ms).",
+                      r->job->timeout_ms);
             scheduler__fail(s, r, &late);
         } else if (r->deadline_ns && r->deadline_ns < s->next_deadline_ns) {
             s->next_deadline_ns = r->deadline_ns;
@@ -448,6 +451,8 @@ const struct engine_stats *scheduler_stats(struct scheduler *s)
     s->stats.pages_cached = counts.cached;
     s->stats.pages_evicted = counts.evicted;
     s->stats.kv_size = s->config->geometry.pool_size;
+    s->stats.kv_usable_size = kv_usable_size(s->kv);
+    s->stats.pages_given_back = counts.withdrawn;
     s->stats.scratch_size = s->x->scratch_size;
     scheduler__disk_stats(s);
     return &s->stats;

@@ -48,6 +48,12 @@ void scheduler_pass(struct scheduler *s, const struct engine_event *event, bool 
 void scheduler_accept(struct scheduler *s, struct request *r); /* takes r */
 void scheduler_cancel(struct scheduler *s, uint64_t job, uint32_t choice);
 void scheduler_clear_cache(struct scheduler *s);
+/* At most so many bytes of the pool are for use: see engine_limit_pool. Steps bring it about, also those in which
+ * nothing is computed, a part each: scheduler_is_resizing until they are done. */
+void scheduler_limit_pool(struct scheduler *s, uint64_t size, bool urgent);
+bool scheduler_is_resizing(const struct scheduler *s);
+/* fn is told of bytes of the pool that hold nothing any more; NULL: nobody. */
+void scheduler_on_discard(struct scheduler *s, void (*fn)(void *arg, size_t offset, size_t size), void *arg);
 void scheduler_pause(struct scheduler *s, bool paused); /* admits nothing while paused; what runs goes on */
 
 /* Another drafter, dearer than those there are; takes it, at most one. Before the first step. Without it tokens are

@@ -23,13 +23,13 @@ static bool wants_scores(const struct request *r)
     return (r->job->flags & JOB_PROMPT_LOGPROBS) && r->n_scored < r->job->n_prompt && !r->scorer;
 }
 
-/* One more for each of those that run, to go on with. */
+/* With what all of them are expected to grow to, and one more page for each of those that run, to go on with. */
 bool scheduler__has_room(const struct scheduler *s, const struct sequence *q, const uint32_t more[KV_MAX_GROUPS])
 {
     uint32_t need[KV_MAX_GROUPS] = {0};
-    scheduler__add_need(s, q, q->n_tokens + 1, need);
+    scheduler__add_growth(s, q, need);
     for (uint32_t i = 0; i < s->n_running; i++) {
-        scheduler__add_need(s, s->running[i], s->running[i]->n_tokens + 1, need);
+        scheduler__add_growth(s, s->running[i], need);
     }
     for (int g = 0; g < s->n_groups; g++) {
         need[g] += s->n_running + more[g];
@@ -144,6 +144,7 @@ static bool may_admit(const struct scheduler *s)
 void scheduler__admit(struct scheduler *s)
 {
     struct sequence *next;
+    s->stats.starved = 0;
     scheduler__poll_disk(s);
     for (struct sequence *q = s->queue; q && may_admit(s); q = next) {
         next = q->next;
@@ -151,6 +152,7 @@ void scheduler__admit(struct scheduler *s)
         if (a == ADMITTED) {
             start(s, q);
         } else if (a == NO_ROOM) {
+            s->stats.starved = 1;
             break;
         } else if (a == ENDED) {
             next = s->queue; /* its siblings left the queue with it */

@@ -3,6 +3,7 @@
  *     scheduler.c        requests: accept, end, cancel, deadlines; queue and running list
  *     scheduler_pages.c  pages of a sequence: hits, growth, copy-on-write, windows, preemption
  *     scheduler_admit.c  who starts
+ *     scheduler_pool.c   how much of the pool is for use, and what running sequences will need of it
  *     scheduler_disk.c   blocks to and from the disk tier
  *     scheduler_rows.c   rows of a step: who decodes, how much of which prompt
  *     scheduler_draft.c  guesses of tokens that are checked in it
@@ -97,6 +98,14 @@ struct scheduler {
     struct draft *drafts;
     struct draft **asked;
     uint32_t max_samples;
+    struct {
+        uint64_t limit; /* bytes for use; UINT64_MAX: all */
+        bool urgent, moving;
+    } pool;
+    struct {             /* tokens of an answer, as observed */
+        double expected; /* a moving mean */
+        double factor;   /* of it that admission makes room for: more after sequences had to give way */
+    } output;
     struct flight flights[2]; /* the second for running ahead */
     struct flight *f;         /* the step that is being made or settled */
     struct flight *ahead;     /* enqueued, to be settled by the next call of scheduler_step; NULL: none */
@@ -165,6 +174,14 @@ void scheduler__forget_drafts(struct scheduler *s, struct sequence *q);
 
 /* ---- scheduler_step.c ---- */
 NODISCARD bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error *err);
+
+/* ---- scheduler_pool.c ---- */
+void scheduler__init_pool(struct scheduler *s);
+void scheduler__resize_pool(struct scheduler *s); /* towards its limit; while no step is enqueued */
+/* Adds the pages q lacks to have what it is expected to grow to, siblings that will share its prompt included. */
+void scheduler__add_growth(const struct scheduler *s, const struct sequence *q, uint32_t need[KV_MAX_GROUPS]);
+void scheduler__note_output(struct scheduler *s, const struct sequence *q); /* it has ended by itself */
+void scheduler__note_shortage(struct scheduler *s);                         /* somebody gave way for want of pages */
 
 /* ---- scheduler_admit.c ---- */
 void scheduler__admit(struct scheduler *s);

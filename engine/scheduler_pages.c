@@ -318,6 +318,7 @@ bool scheduler__prepare(struct scheduler *s, struct sequence *q)
             return false;
         }
         scheduler__preempt(s, youngest);
+        scheduler__note_shortage(s);
         if (youngest == q) {
             return false;
         }

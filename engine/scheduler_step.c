@@ -201,6 +201,7 @@ static void accept_tokens(struct scheduler *s, struct sequence *q, const struct 
         scheduler__offer_blocks(s, q);
     }
     if (e->finish != FINISH_NONE) {
+        scheduler__note_output(s, q);
         scheduler__end(s, q);
     }
 }
@@ -495,6 +496,7 @@ static bool next_flight(struct scheduler *s, bool *enqueued)
         s->ahead = NULL;
         return true;
     }
+    scheduler__resize_pool(s);
     scheduler__admit(s);
     scheduler__choose_rows(s);
     find_pages(s);

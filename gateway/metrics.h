@@ -16,7 +16,7 @@
 #include "gateway/engine_loss.h"
 #include "gateway/otlp.h"
 #include "gateway/percentiles.h"
-#include "pipeline/generation.h"
+#include "pipeline/deadlines.h"
 
 struct metrics;
 
@@ -61,6 +61,8 @@ struct metrics_model_now {
     bool ready, prefix_cache;
     const char *architecture, *kv_type;
     const struct engine_info *info; /* NULL until an engine has loaded */
+    uint64_t n_refused_full, n_refused_late, n_late[GEN_LIMIT_COUNT];
+    double wait_s; /* predicted */
 };
 void metrics_set_model(struct metrics *m, int model, const struct metrics_model_now *now);
 
@@ -73,6 +75,7 @@ struct metrics_http_now {
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
 
+void metrics_set_pressure(struct metrics *m, int level); /* enum pressure_level */
 /* What the exporter of spans has done; given before metrics_write, zeros without one. */
 void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
 

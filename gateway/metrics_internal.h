@@ -52,7 +52,7 @@ struct model_metrics {
 struct metrics_server { /* what no model has */
     struct metrics_http_now http;
     struct otlp_stats otlp;
-    uint64_t cpu_ns, start_ns, resident_size, open_descriptors;
+    uint64_t cpu_ns, start_ns, resident_size, open_descriptors, pressure;
 };
 
 struct metrics {

@@ -97,6 +97,14 @@ const struct metrics_family metrics__families[] = {
     BY("tandem_requests_finished_total", COUNTER, TANDEM, FORM_COUNT, "reason", "Requests finished, by reason.",
        {"stop", OWN(finished[FINISH_STOP])}, {"length", OWN(finished[FINISH_LENGTH])},
        {"cancelled", OWN(finished[FINISH_CANCELLED])}, {"error", OWN(finished[FINISH_ERROR])}),
+    BY("tandem_requests_refused_total", COUNTER, TANDEM, FORM_COUNT, "reason",
+       "Requests answered with 429: the queue was full, or the wait would have been longer than the request's time.",
+       {"queue_full", OWN(now.n_refused_full)}, {"wait", OWN(now.n_refused_late)}),
+    BY("tandem_requests_late_total", COUNTER, TANDEM, FORM_COUNT, "limit",
+       "Requests that ended because their time was over, by which.", {"queue", OWN(now.n_late[GEN_LIMIT_QUEUE])},
+       {"first_token", OWN(now.n_late[GEN_LIMIT_FIRST_TOKEN])}, {"total", OWN(now.n_late[GEN_LIMIT_TOTAL])}),
+    DOUBLE("tandem_predicted_wait_seconds", TANDEM, OWN(now.wait_s),
+           "Until a request that comes now would be begun; 0 also while nothing is known."),
     VALUE("tandem_prompt_tokens_total", COUNTER, TANDEM, OWN(prompt_tokens), "Prompt tokens of admitted requests."),
     VALUE("tandem_cached_prompt_tokens_total", COUNTER, TANDEM, OWN(cached_tokens),
           "Of them, taken from the prefix cache instead of being computed."),
@@ -126,12 +134,13 @@ const struct metrics_family metrics__families[] = {
     VALUE("tandem_requests_quarantined_total", COUNTER, TANDEM, OWN(quarantined),
           "Requests that were refused because their prompt ends engines."),
     BY("tandem_memory_bytes", GAUGE, TANDEM, FORM_COUNT, "kind",
-       "Memory of the model: weights; kv_pool, of which kv_referenced is held by running sequences and kv_cached kept "
+       "Memory of the model: weights; kv_pool, of which kv_usable was not given back under memory pressure, "
+       "kv_referenced is held by running sequences and kv_cached kept "
        "for "
        "prefix hits; scratch of a step; engine_resident, of the engine's process, mapped weights and used KV included.",
-       {"weights", ENGINE("weights_size")}, {"kv_pool", ENGINE("kv_size")}, {"kv_referenced", OWN(kv_referenced_size)},
-       {"kv_cached", OWN(kv_cached_size)}, {"scratch", ENGINE("scratch_size")},
-       {"engine_resident", ENGINE("resident_size")}),
+       {"weights", ENGINE("weights_size")}, {"kv_pool", ENGINE("kv_size")}, {"kv_usable", ENGINE("kv_usable_size")},
+       {"kv_referenced", OWN(kv_referenced_size)}, {"kv_cached", OWN(kv_cached_size)},
+       {"scratch", ENGINE("scratch_size")}, {"engine_resident", ENGINE("resident_size")}),
     BY("tandem_engine_steps_total", COUNTER, TANDEM, FORM_COUNT, "phase", "Forward passes, by what they held.",
        {"decode", ENGINE("steps_decode")}, {"prefill", ENGINE("steps_prefill")}, {"mixed", ENGINE("steps_mixed")}),
     BY("tandem_engine_step_seconds_total", COUNTER, TANDEM, FORM_SECONDS, "phase", "Time in steps, by what they held.",
@@ -198,6 +207,8 @@ const struct metrics_family metrics__families[] = {
     VALUE("tandem_http_parse_errors_total", COUNTER, NO, SERVER(http.parse_errors),
           "Requests refused by the HTTP parser."),
     VALUE("tandem_http_timeouts_total", COUNTER, NO, SERVER(http.timeouts), "Connections closed by a time-out."),
+    VALUE("tandem_memory_pressure", GAUGE, NO, SERVER(pressure),
+          "How short the memory of the system or of the control group is: 0 not, 1 caches give way, 2 what runs too."),
     BY("tandem_otlp_spans_total", COUNTER, NO, FORM_COUNT, "result",
        "Spans by what became of them: taken by the collector, dropped because the queue was full, or refused or given "
        "up.",

@@ -283,6 +283,13 @@ bool generation__fail(struct generation *g, const struct error *error)
     return true;
 }
 
+void generation_fail(struct generation *g, const struct error *why)
+{
+    if (!generation__finished(g) && generation__fail(g, why)) {
+        generation__notify(g);
+    }
+}
+
 bool generation__finished(const struct generation *g)
 {
     for (size_t i = 0; i < g->request->n_jobs; i++) {

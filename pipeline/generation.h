@@ -77,6 +77,8 @@ bool generation_failed(const struct generation *g, struct error *err);
 
 /* FINISH_CANCELLED for what runs, then DONE. Calls on_ready, which may take them and free g. */
 void generation_cancel(struct generation *g);
+/* Ends it with this error unless it has ended; what runs of it is cancelled. Calls on_ready, which may free g. */
+void generation_fail(struct generation *g, const struct error *why);
 void generation_free(struct generation *g);
 
 /* Its time so far, and its tokens; of all prompts and choices together. */

@@ -73,8 +73,7 @@ struct str generation_text(const struct generation *g)
 
 static int64_t left_ms(const struct generation *g, int64_t now_us)
 {
-    int64_t timeout_ms = g->request->jobs[0].timeout_ms; /* all jobs have the same */
-    int64_t left = timeout_ms - (now_us - g->clock.submitted_us) / 1000;
+    int64_t timeout_ms = g->request->timeout_ms, left = timeout_ms - (now_us - g->clock.received_us) / 1000;
     return timeout_ms == 0 ? -1 : left > 0 ? left : 0;
 }
 

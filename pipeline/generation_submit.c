@@ -42,7 +42,9 @@ static bool time_left(const struct generation *g, uint32_t timeout_ms, uint32_t 
         return true;
     }
     if (gone_ms >= timeout_ms) {
-        return error_set(err, ERR_DEADLINE, "The request did not finish within its %u ms.", timeout_ms);
+        return error_set(err, ERR_DEADLINE,
+                         "The request did not finish within %u ms, its limit in all ('timeout', --timeout-ms).",
+                         timeout_ms);
     }
     *left = timeout_ms - (uint32_t)gone_ms;
     return true;

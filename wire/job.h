@@ -192,10 +192,13 @@ struct token_top {
     X(draft_ns, "time in the draft model")                                              \
     X(running, "sequences running now")                                                 \
     X(waiting, "jobs waiting now")                                                      \
+    X(starved, "1 while a job waits because the pool has no room for it")               \
     X(pages_total, "KV pages the pool holds now, in units of the largest group's page") \
     X(pages_referenced, "pages that running sequences hold now")                        \
     X(pages_cached, "unreferenced pages kept for prefix hits now")                      \
     X(kv_size, "bytes of the KV pool")                                                  \
+    X(kv_usable_size, "bytes of it that are for use now: less under memory pressure")   \
+    X(pages_given_back, "KV pages given back to the system under memory pressure")      \
     X(disk_blocks, "blocks in the disk cache now")                                      \
     X(disk_size, "bytes that they take")                                                \
     X(disk_limit_size, "bytes that they may take at most")                              \
@@ -222,10 +225,12 @@ struct token_top {
 #define ENGINE_STATS_GAUGES(X) \
     X(running)                 \
     X(waiting)                 \
+    X(starved)                 \
     X(pages_total)             \
     X(pages_referenced)        \
     X(pages_cached)            \
     X(kv_size)                 \
+    X(kv_usable_size)          \
     X(weights_size)            \
     X(scratch_size)            \
     X(resident_size)           \

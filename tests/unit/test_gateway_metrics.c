@@ -556,7 +556,7 @@ static void counters_grow_across_engines(void **state)
     struct page *p = *state;
     int m = metrics_add_model(p->metrics, "m");
     set_model(p, m, &stats);
-    metrics_engine_lost(p->metrics, m);
+    metrics_engine_lost(p->metrics, m, LOSS_SIGNAL);
     parse(p);
     assert_true(value_of(p, "tandem_engine_restarts_total", "m", NULL, NULL) == 1);
     assert_true(value_of(p, "tandem_engine_rows_prefill_total", "m", NULL, NULL) == 70);
@@ -564,7 +564,7 @@ static void counters_grow_across_engines(void **state)
     assert_true(value_of(p, "tandem_engine_running", "m", NULL, NULL) == 0);
     assert_true(value_of(p, "tandem_memory_bytes", "m", "kind", "weights") == 0);
     set_model(p, m, &(struct engine_stats){.rows_prefill = 5, .running = 1, .rows_per_step = {2}});
-    metrics_engine_lost(p->metrics, m);
+    metrics_engine_lost(p->metrics, m, LOSS_SIGNAL);
     set_model(p, m, &(struct engine_stats){.rows_prefill = 1, .running = 2});
     parse(p);
     assert_true(value_of(p, "tandem_engine_rows_prefill_total", "m", NULL, NULL) == 76);
