@@ -18,9 +18,8 @@
 #define DEFAULT_BODY_MS   30000
 #define DEFAULT_IDLE_MS   75000 /* longer than the usual client pools keep an idle connection */
 #define DEFAULT_STALL_MS  60000
-#define DEFAULT_BODY_RATE                                                                      \
-    1024 /* bytes a second: slower than any line people use, and an end to those who only wait \
-          */
+/* Bytes a second: slower than any line people use, and an end to those who only wait. */
+#define DEFAULT_BODY_RATE 1024
 
 int64_t server__now(const struct http_server *s)
 {
