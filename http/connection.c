@@ -451,8 +451,8 @@ static bool open_stream(struct connection *c, const struct arrival *a)
 {
     struct http_server *s = c->server;
     transport_init(&c->io, s->loop, a->is_tcp, (struct str){s->received, sizeof s->received}, &events, c);
-    bool is_secure = a->is_tcp && s->tls;
-    return (!is_secure || transport_secure(&c->io, s->tls)) && transport_open(&c->io, a->fd);
+    c->is_secure = a->is_tcp && s->tls;
+    return (!c->is_secure || transport_secure(&c->io, s->tls)) && transport_open(&c->io, a->fd);
 }
 
 void connection__open(struct http_server *s, const struct arrival *a)

@@ -101,6 +101,11 @@ const char *http_client_address(const struct http_exchange *x)
     return x->connection->address;
 }
 
+bool http_is_secure(const struct http_exchange *x)
+{
+    return x->connection->is_secure;
+}
+
 void http_on_gone(struct http_exchange *x, void (*on_gone)(void *arg), void *arg)
 {
     x->on_gone = on_gone;

@@ -120,6 +120,7 @@ void *http_context(const struct http_exchange *x);
 
 /* The address of the other end: "192.0.2.7", "2001:db8::1", or "unix". */
 const char *http_client_address(const struct http_exchange *x);
+bool http_is_secure(const struct http_exchange *x); /* it came by TLS */
 
 /* The client has left, or the server closes; not called after the reply is complete. Replaces an earlier one. */
 void http_on_gone(struct http_exchange *x, void (*on_gone)(void *arg), void *arg);

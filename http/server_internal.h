@@ -79,6 +79,7 @@ struct connection {
     bool refused;                   /* one connection too many: answered 503 or 429, not counted */
     struct client client;
     char address[INET6_ADDRSTRLEN]; /* of the other end */
+    bool is_secure;                 /* TLS is spoken */
     int64_t idle_since_ms;
     int64_t progress_ms; /* the system has taken bytes of the reply, or there were none to take */
     uint64_t progress_taken;
