@@ -1,5 +1,6 @@
 /* Routing, the life of a call, error replies. */
 #include "api/api_internal.h"
+#include "api/kept.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -103,8 +104,37 @@ static void finish_close(struct app *a)
     }
     void (*on_closed)(void *) = a->on_closed;
     void *on_closed_arg = a->on_closed_arg;
+    api__kept_free(a->kept);
     free(a);
     on_closed(on_closed_arg);
+}
+
+void api__hold(struct app *a)
+{
+    a->n_calls++;
+}
+
+void api__release(struct app *a)
+{
+    a->n_calls--;
+    finish_close(a);
+}
+
+struct call *api__call_create(struct app *a, const struct route *route, struct http_exchange *x)
+{
+    struct call *c = calloc(1, sizeof *c);
+    if (!c || !(c->arena = arena_create(LIMIT_REQUEST_ARENA))) {
+        free(c);
+        return NULL;
+    }
+    api__hold(a);
+    c->app = a;
+    c->route = route;
+    c->x = x;
+    c->received_us = clock_ns() / 1000;
+    buf_init(&c->ignored, CALL_IGNORED_MAX);
+    buf_init(&c->reply, CALL_REPLY_MAX);
+    return c;
 }
 
 void api__call_free(struct call *c)
@@ -114,8 +144,16 @@ void api__call_free(struct call *c)
     buf_release(&c->reply);
     loop_free_arena(a->loop, c->arena);
     free(c);
-    a->n_calls--;
-    finish_close(a);
+    api__release(a);
+}
+
+void api__refuse(struct call *c, const struct error *err)
+{
+    if (c->x) {
+        api__call_headers(c);
+        api__reply_error(c->x, err);
+    }
+    api__call_free(c);
 }
 
 void api__call_headers(struct call *c)
@@ -182,9 +220,8 @@ static void decoded(void *arg)
     loop_work(c->app->loop, work, worked, c);
 }
 
-static void decode(void *arg)
+void api__call_decode(struct call *c)
 {
-    struct call *c = arg;
     c->body = json_parse(c->text, LIMIT_JSON_DEPTH, &c->error);
     if (!c->body) {
         return;
@@ -195,6 +232,11 @@ static void decode(void *arg)
         return;
     }
     c->ok = c->route->decode(c, &c->error);
+}
+
+static void decode(void *arg)
+{
+    api__call_decode(arg);
 }
 
 static bool check_content_type(const struct http_request *head, struct error *err)
@@ -218,20 +260,12 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
         api__reply_error(x, &err);
         return;
     }
-    struct call *c = calloc(1, sizeof *c);
-    if (!c || !(c->arena = arena_create(LIMIT_REQUEST_ARENA))) {
-        free(c);
+    struct call *c = api__call_create(a, route, x);
+    if (!c) {
         error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
         api__reply_error(x, &err);
         return;
     }
-    c->app = a;
-    a->n_calls++;
-    c->route = route;
-    c->x = x;
-    c->received_us = clock_ns() / 1000;
-    buf_init(&c->ignored, CALL_IGNORED_MAX);
-    buf_init(&c->reply, CALL_REPLY_MAX);
     c->text = arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */
     http_on_gone(x, on_gone, c);
     loop_work(a->loop, decode, decoded, c);
@@ -329,8 +363,14 @@ struct app *app_create(const struct app_options *options, struct error *err)
         .error_body = api__error_body,
         .arg = a,
     };
+    if (options->journal && !(a->kept = api__kept_create(a))) {
+        error_set(err, ERR_NO_MEMORY, "no memory for the API server.");
+        free(a);
+        return NULL;
+    }
     a->server = http_server_create(loop_uv(a->loop), &server, err);
     if (!a->server) {
+        api__kept_free(a->kept);
         free(a);
         return NULL;
     }
@@ -342,8 +382,18 @@ int app_port(const struct app *a, int listener)
     return http_server_port(a->server, listener);
 }
 
+void app_resume(struct app *a)
+{
+    if (a->kept) {
+        api__kept_resume(a->kept);
+    }
+}
+
 void app_stop_accepting(struct app *a)
 {
+    if (a->kept) {
+        api__kept_stop(a->kept);
+    }
     http_server_stop_accepting(a->server);
 }
 
@@ -368,7 +418,7 @@ void app_close(struct app *a, void (*on_closed)(void *arg), void *arg)
 {
     a->on_closed = on_closed;
     a->on_closed_arg = arg;
-    http_server_stop_accepting(a->server);
+    app_stop_accepting(a);
     a->close_until_ms = clock_ms() + CLOSE_FLUSH_MS;
     a->close_timer = loop_timer_create(a->loop, close_when_flushed, a);
     if (a->close_timer) {

@@ -4,6 +4,7 @@
 #define TANDEM_API_APP_H
 
 #include "gateway/gateway.h"
+#include "gateway/journal.h"
 
 struct app;
 
@@ -19,12 +20,15 @@ struct app_options {
     int64_t keepalive_ms;     /* between comments of a silent stream */
     int64_t stall_timeout_ms; /* a reader that takes nothing for so long is cancelled */
     const char *version;      /* for /v1/status */
+    struct journal *journal;  /* keeps requests that outlive their client; NULL: none; outlives the app */
 };
 struct app_options app_options_default(void);
 
 NODISCARD struct app *app_create(const struct app_options *options, struct error *err);
 int app_port(const struct app *a, int listener); /* the bound TCP port */
 void app_stop_accepting(struct app *a);
+/* Requests of the journal that had not ended go on, once the models are there. Call it once. */
+void app_resume(struct app *a);
 /* Ends every connection, after a moment in which they may send what is on its way; on_closed runs from the loop once no
  * worker prepares a request any more; the app is freed before it. */
 void app_close(struct app *a, void (*on_closed)(void *arg), void *arg);

@@ -129,6 +129,10 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
                                         .timeouts = http.timeouts};
     memcpy(http_now.replies, http.replies, sizeof http_now.replies);
     metrics_set_http(metrics, &http_now);
+    if (a->options.journal) {
+        struct journal_stats journal = journal_stats(a->options.journal);
+        metrics_set_journal(metrics, &journal);
+    }
     buf_init(&out, INFO_MAX);
     metrics_write(metrics, &out);
     http_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out));
@@ -140,6 +144,9 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
 void api__cancel(struct app *a, struct http_exchange *x, struct str rest)
 {
     struct error err = {0};
+    if (api__cancel_kept(a, x, rest)) {
+        return;
+    }
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
         struct generation *g = pipeline_find(served_model_pipeline(gateway_model_at(a->gateway, i)), rest);
         if (g) {

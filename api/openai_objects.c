@@ -18,7 +18,8 @@ static void put_head(const struct gen_reply *r, struct json_writer *w, const cha
 {
     const struct engine_info *info = served_model_info(r->call->model);
     char fingerprint[32];
-    snprintf(fingerprint, sizeof fingerprint, "fp_%s", info ? info->fingerprint : "");
+    const char *own = r->origin->fingerprint;
+    snprintf(fingerprint, sizeof fingerprint, "fp_%s", own[0] ? own : info ? info->fingerprint : "");
     json_key(w, "id");
     json_put_cstr(w, reply_request(r)->id);
     json_key(w, "object");
@@ -29,6 +30,10 @@ static void put_head(const struct gen_reply *r, struct json_writer *w, const cha
     json_put_cstr(w, model_of(r));
     json_key(w, "system_fingerprint");
     json_put_cstr(w, fingerprint);
+    if (r->origin->resumed_from[0]) {
+        snprintf(fingerprint, sizeof fingerprint, "fp_%s", r->origin->resumed_from);
+        json_member_cstr(w, "resumed_from_fingerprint", fingerprint);
+    }
 }
 
 static void put_usage(const struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage)

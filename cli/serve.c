@@ -19,6 +19,7 @@ struct server {
     struct loop *loop;
     struct gateway *gateway;
     struct app *app;
+    struct journal *journal; /* NULL: none */
     struct warm_list warm;
     uv_signal_t sigterm, sigint;
     bool stopping, announced, failed;
@@ -42,6 +43,8 @@ static void on_app_closed(void *arg)
 {
     struct server *s = arg;
     s->app = NULL;
+    journal_close(s->journal);
+    s->journal = NULL;
     gateway_close(s->gateway, on_gateway_closed, s);
 }
 
@@ -186,6 +189,7 @@ static bool start_app(struct server *s, struct error *err)
     a.keepalive_ms = o->keepalive_ms;
     a.stall_timeout_ms = o->stall_timeout_ms;
     a.version = tandem_build();
+    a.journal = s->journal;
     if (!check_bind(o, &listen, err) || !(s->app = app_create(&a, err))) {
         return false;
     }
@@ -193,6 +197,26 @@ static bool start_app(struct server *s, struct error *err)
         LOG_INFO("listening", "address=%s port=%d", listen.items[i], app_port(s->app, i));
     }
     return true;
+}
+
+static bool open_journal(struct server *s, struct error *err)
+{
+    const struct options *o = s->options;
+    bool full = strcmp(o->journal_sync, "full") == 0;
+    if (!o->journal) {
+        return true;
+    }
+    if (!full && strcmp(o->journal_sync, "normal") != 0) {
+        return error_set(err, ERR_INVALID, "--journal-sync: expected normal or full, but got '%.60s'.",
+                         o->journal_sync);
+    }
+    struct journal_options j = {.loop = s->loop,
+                                .dir = o->journal,
+                                .full_sync = full,
+                                .max_size = (uint64_t)o->journal_max_mb << 20,
+                                .max_age_s = (int64_t)(o->journal_max_age_hours * 3600)};
+    s->journal = journal_open(&j, err);
+    return s->journal != NULL;
 }
 
 static void watch_signal(struct server *s, uv_signal_t *handle, int number)
@@ -209,7 +233,11 @@ static bool start(struct server *s, const char *path, struct error *err)
     g.on_state = on_state;
     g.on_state_arg = s;
     s->gateway = gateway_create(&g, err);
-    return s->gateway && start_app(s, err) && add_model(s, path, err);
+    if (!s->gateway || !open_journal(s, err) || !start_app(s, err) || !add_model(s, path, err)) {
+        return false;
+    }
+    app_resume(s->app);
+    return true;
 }
 
 int command_serve(const struct options *o)

@@ -194,6 +194,11 @@ void metrics_set_http(struct metrics *m, const struct metrics_http_now *now)
     m->server.http = *now;
 }
 
+void metrics_set_journal(struct metrics *m, const struct journal_stats *now)
+{
+    m->server.journal = *now;
+}
+
 uint64_t metrics__engine_value(const struct model_metrics *m, const struct metrics_field *f)
 {
     uint64_t live, gone;

@@ -13,6 +13,7 @@
 #define TANDEM_GATEWAY_METRICS_H
 
 #include "base/buf.h"
+#include "gateway/journal.h"
 #include "gateway/percentiles.h"
 #include "pipeline/generation.h"
 
@@ -67,6 +68,8 @@ struct metrics_http_now {
     uint64_t replies[10]; /* by the first digit of their status */
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
+
+void metrics_set_journal(struct metrics *m, const struct journal_stats *now); /* likewise */
 
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
 void metrics_write(struct metrics *m, struct buf *out);

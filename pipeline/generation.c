@@ -64,7 +64,7 @@ static void cancel_jobs(struct generation *g)
     }
 }
 
-static void release_state(struct generation *g)
+void generation__release(struct generation *g)
 {
     for (size_t i = 0; g->choices && i < g->n_choices; i++) {
         choice_release(&g->choices[i]);
@@ -125,6 +125,9 @@ static bool submit_jobs(struct generation *g, struct error *err)
     struct engine_port *port = pipeline_options(g->pipeline)->port;
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         struct job *job = &g->request->jobs[i];
+        if (g->prompts[i].n_running == 0) {
+            continue; /* restored, and complete */
+        }
         job->id = pipeline_next_job_id(g->pipeline);
         if (!port->ops->submit(port, job, err)) {
             cancel_jobs(g);
@@ -137,8 +140,8 @@ static bool submit_jobs(struct generation *g, struct error *err)
     return true;
 }
 
-struct generation *generation_start(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
-                                    void *arg, struct error *err)
+struct generation *generation__create(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
+                                      void *arg, struct error *err)
 {
     struct generation *g = calloc(1, sizeof *g);
     if (!g) {
@@ -152,16 +155,31 @@ struct generation *generation_start(struct pipeline *p, struct gen_request *requ
     gen_clock_start(&g->clock, request->received_us, now_us(), (uint32_t)request->n_jobs);
     if (!allocate(g)) {
         error_set(err, ERR_NO_MEMORY, "no memory for the state of a request.");
-        release_state(g);
+        generation__release(g);
         return NULL;
     }
+    return g;
+}
+
+bool generation__begin(struct generation *g, struct error *err)
+{
     if (!submit_jobs(g, err)) {
-        release_state(g);
-        return NULL;
+        return false;
     }
-    pipeline__add_generation(p, g);
+    pipeline__add_generation(g->pipeline, g);
     if (observer_of(g)->started) {
-        observer_of(g)->started(observer_of(g)->arg, request);
+        observer_of(g)->started(observer_of(g)->arg, g->request);
+    }
+    return true;
+}
+
+struct generation *generation_start(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
+                                    void *arg, struct error *err)
+{
+    struct generation *g = generation__create(p, request, on_ready, arg, err);
+    if (g && !generation__begin(g, err)) {
+        generation__release(g);
+        g = NULL;
     }
     return g;
 }
@@ -238,12 +256,18 @@ void generation_free(struct generation *g)
     if (!g) {
         return;
     }
+    if (g->follows) {
+        generation__release(g);
+        return;
+    }
     cancel_jobs(g);
     observe_end(g);
-    pipeline__remove_generation(g->pipeline, g);
+    if (!g->detached) {
+        pipeline__remove_generation(g->pipeline, g);
+    }
     const struct pipeline_options *o = pipeline_options(g->pipeline);
     struct arena *arena = g->request->arena;
-    release_state(g);
+    generation__release(g);
     if (o->free_arena) {
         o->free_arena(o->free_arena_arg, arena);
     } else {
@@ -370,6 +394,17 @@ static bool take_progress(struct generation *g, size_t index, uint32_t n_done)
     return prompt->progress_pending;
 }
 
+/* Choices of a restored generation that a stop string has ended: the engine knows no stop strings. */
+static void cancel_ended(struct generation *g, size_t index)
+{
+    struct engine_port *port = pipeline_options(g->pipeline)->port;
+    for (uint32_t k = 0; k < g->request->best_of; k++) {
+        if (choice_of(g, index, k)->finish != FINISH_NONE) {
+            port->ops->cancel(port, g->prompts[index].route.job, k);
+        }
+    }
+}
+
 /* Again when the job was resumed by another engine: how long it waited and what it found in a cache are the first's. */
 static bool take_started(struct generation *g, size_t index, const struct engine_event *event)
 {
@@ -381,6 +416,7 @@ static bool take_started(struct generation *g, size_t index, const struct engine
     }
     prompt->admitted = true;
     prompt->n_cached = event->n_cached;
+    cancel_ended(g, index);
     gen_clock_admitted(&g->clock, now_us(), event->queue_us);
     if (o->admitted) {
         o->admitted(o->arg, g->request, g->request->jobs[index].n_prompt, event->n_cached,
