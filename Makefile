@@ -9,7 +9,7 @@ VENV  := $(BUILD)/venv
 MLX_VERSION := 0.32.4
 MLX_WHEEL ?= mlx-cpu
 
-.PHONY: all build mlx serve test unit e2e check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak models deps test-deps clean help
+.PHONY: all build mlx serve test unit e2e check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak chaos models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -75,6 +75,9 @@ bench: build test-deps models ## speed beside llama.cpp from one run; results go
 
 growth: build test-deps models ## how cost grows with streams and context: plots in docs/img
 	@$(VENV)/bin/python bench/growth.py $(ARGS)
+
+chaos: build test-deps models ## end the engine under running streams, 100 times; every answer must equal the undisturbed one
+	@TANDEM=$(CURDIR)/$(BUILD)/tandem $(VENV)/bin/python tests/chaos/chaos.py $(ARGS)
 
 soak: build test-deps models ## long run with random disconnects; memory, descriptors and pages must stay flat
 	@$(VENV)/bin/python bench/soak.py $(ARGS)

@@ -72,6 +72,8 @@ void api__reply_error(struct http_exchange *x, const struct error *err)
     api__write_error(&body, err);
     if (info->retryable) {
         http_add_header(x, "Retry-After", STR("1"));
+    } else if (info->http_status >= 500) {
+        http_add_header(x, "x-should-retry", STR("false")); /* OpenAI's and Anthropic's clients obey it */
     }
     http_reply(x, info->http_status, "application/json", buf_view(&body));
     buf_release(&body);

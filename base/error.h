@@ -41,6 +41,7 @@
     X(INTERNAL, 500, "server_error", "internal_error", "api_error", 70, 0)                                      \
     X(NO_MEMORY, 500, "server_error", "out_of_memory", "api_error", 71, 1)                                      \
     X(BAD_NUMBERS, 500, "server_error", "non_finite_logits", "api_error", 70, 0)                                \
+    X(QUARANTINED, 500, "server_error", "request_quarantined", "api_error", 70, 0)                              \
     X(NOT_IMPLEMENTED, 501, "invalid_request_error", "not_implemented", "invalid_request_error", 69, 0)         \
     X(UNAVAILABLE, 503, "server_error", "service_unavailable", "overloaded_error", 69, 1)                       \
     X(ENGINE_LOST, 503, "server_error", "engine_lost", "overloaded_error", 69, 1)                               \

@@ -12,7 +12,10 @@ struct sys_memory {
 
 struct sys_memory sys_memory(void);
 uint64_t sys_memory_resident(void); /* of this process */
-int sys_open_descriptors(void);     /* of this process; -1 when the system does not say */
+/* Processes that the system has ended for want of memory since it started, of every group: it tells such an end from
+ * another SIGKILL. 0 where the system does not count them. */
+uint64_t sys_memory_oom_kills(void);
+int sys_open_descriptors(void); /* of this process; -1 when the system does not say */
 
 /* A hint, before the memory is touched: large pages suit it, since it is read through again and again and should not
  * wait for address translation. p is aligned to SYS_LARGE_PAGE. */

@@ -32,6 +32,11 @@ uint64_t sys_memory_resident(void)
     return info.resident_size;
 }
 
+uint64_t sys_memory_oom_kills(void)
+{
+    return 0;
+}
+
 int sys_open_descriptors(void)
 {
     int room = proc_pidinfo(getpid(), PROC_PIDLISTFDS, 0, NULL, 0); /* the size of the table and some: no count yet */

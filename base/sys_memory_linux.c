@@ -53,6 +53,19 @@ uint64_t sys_memory_resident(void)
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+uint64_t sys_memory_oom_kills(void)
+{
+    char line[128];
+    uint64_t n = 0;
+    FILE *f = fopen("/proc/vmstat", "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "oom_kill %" SCNu64, &n) != 1) {
+    }
+    if (f) {
+        fclose(f);
+    }
+    return n;
+}
+
 int sys_open_descriptors(void)
 {
     DIR *dir = opendir("/proc/self/fd");

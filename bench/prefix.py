@@ -206,7 +206,7 @@ def measure(a, model):
             t = hit_case(client, 1000, n_rest, a.repeat)
             rest = t["whole"] - t["prefix"]
             row(f"hit of 1,000, rest {n_rest}: first token", t["hit"], "ms", f"cold {t['whole']:.4g} ms")
-            row("  the rest alone behind the prefix", rest, "ms", "at position 0: {rest_alone(client, n_rest, a.repeat):.4g} ms")
+            row("  the rest alone behind the prefix", rest, "ms", f"at position 0: {rest_alone(client, n_rest, a.repeat):.4g} ms")
             row("  hit beyond 1.15 times that", t["hit"] - 1.15 * rest, "ms", "at most 2 ms")
             row("  steps of the engine for the hit", t["steps"], "ms")
             row("  hit beyond 1.15 times that", t["hit"] - 1.15 * t["steps"], "ms", "at most 2 ms")

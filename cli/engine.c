@@ -9,7 +9,7 @@ int command_engine(const struct options *o)
     struct engine_process_options p = {.engine = engine_options_default(),
                                        .socket_fd = (int)o->socket_fd,
                                        .pool_fd = (int)o->pool_fd,
-                                       .watch_fd = -1,
+                                       .watch_fd = (int)o->watch_fd,
                                        .epoch = (uint32_t)o->epoch};
     struct engine_options *e = &p.engine;
     if (o->socket_fd < 0 || !o->model) {

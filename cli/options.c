@@ -77,6 +77,23 @@ static const struct option table[] = {
     {"journal-max-age-hours", OPTION_FLOAT, S, AT(journal_max_age_hours), 0, 1e6, "72", "HOURS",
      "how long it keeps finished requests, and waits with those that cannot run; 0: no limit"},
 
+    {"retry-initial-ms", OPTION_INT, S, AT(retry_initial_ms), 1, 600000, "200", "MS",
+     "longest wait before a lost engine is started for the second time in a row; the first time is at once"},
+    {"retry-max-ms", OPTION_INT, S, AT(retry_max_ms), 1, 3600000, "10000", "MS", "longest wait before any start"},
+    {"retry-multiplier", OPTION_FLOAT, S, AT(retry_multiplier), 1, 100, "2", "FACTOR",
+     "of the wait, from one start to the next"},
+    {"retry-limit", OPTION_INT, S, AT(retry_limit), 0, 1000, "8", "N",
+     "engines that may be lost under a request, one after another, without a new token of it"},
+    {"restart-limit", OPTION_INT, S, AT(restart_limit), 1, 64, "10", "N",
+     "engines of a model that may be lost within the window; one more, and it counts as failed"},
+    {"restart-window-ms", OPTION_INT, S, AT(restart_window_ms), 1000, 86400000, "60000", "MS", "that window"},
+    {"restart-retry-ms", OPTION_INT, S, AT(restart_retry_ms), 100, 86400000, "30000", "MS",
+     "a failed model is tried again after so long"},
+    {"heartbeat-timeout-ms", OPTION_INT, S, AT(heartbeat_timeout_ms), 300, 86400000, "1000", "MS",
+     "an engine that shows no life for so long is replaced"},
+    {"hang-timeout-ms", OPTION_INT, S, AT(hang_timeout_ms), 1000, 86400000, "10000", "MS",
+     "a step that takes longer than this, and 20 times longer than expected, is a hang: the engine is replaced"},
+
     {"served-model-name", OPTION_LIST, S, AT(names), 0, 0, NULL, "NAME",
      "name or pattern (gpt-*) to answer to; may be repeated"},
     {"chat-template", OPTION_STR, S | R, AT(chat_template), 0, 0, NULL, "FILE",
@@ -210,6 +227,7 @@ static const struct option table[] = {
     {"socket-fd", OPTION_INT, E, AT(socket_fd), 0, INT_MAX_, NULL, "FD", "socket to the gateway"},
     {"pool-fd", OPTION_INT, E, AT(pool_fd), -1, INT_MAX_, "-1", "FD", "shared memory of the KV pool"},
     {"pool-size", OPTION_SIZE, E, AT(pool_size), 0, 1e15, "0", "SIZE", "its size"},
+    {"watch-fd", OPTION_INT, E, AT(watch_fd), -1, INT_MAX_, "-1", "FD", "shared memory of the watchdog's words"},
     {"epoch", OPTION_INT, E, AT(epoch), 0, 4294967295.0, "1", "N", "incarnation of the engine"},
 };
 

@@ -69,6 +69,9 @@ struct options {
     int64_t max_connections, drain_timeout_ms, keepalive_ms, stall_timeout_ms;
     int64_t stream_interval_ms, stream_interval_tokens;
     int64_t default_timeout_ms;
+    int64_t retry_initial_ms, retry_max_ms, retry_limit, restart_limit, restart_window_ms, restart_retry_ms;
+    float retry_multiplier;
+    int64_t heartbeat_timeout_ms, hang_timeout_ms;
     const char *journal, *journal_sync;
     int64_t journal_max_mb;
     float journal_max_age_hours;
@@ -84,7 +87,7 @@ struct options {
     int64_t gen, repeat;
     bool op_shares;
     /* engine */
-    int64_t socket_fd, pool_fd, epoch;
+    int64_t socket_fd, pool_fd, watch_fd, epoch;
     uint64_t pool_size;
     struct bench_serve_options bench_serve;
     /* what is left */

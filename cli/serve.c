@@ -228,8 +228,17 @@ static void watch_signal(struct server *s, uv_signal_t *handle, int number)
 
 static bool start(struct server *s, const char *path, struct error *err)
 {
+    const struct options *o = s->options;
     struct gateway_options g = gateway_options_default();
     g.loop = s->loop;
+    g.restart = (struct restart_policy){.initial_ms = o->retry_initial_ms,
+                                        .max_ms = o->retry_max_ms,
+                                        .multiplier = (double)o->retry_multiplier,
+                                        .limit = (int)o->restart_limit,
+                                        .window_ms = o->restart_window_ms,
+                                        .retry_ms = o->restart_retry_ms};
+    g.retry_limit = (uint32_t)o->retry_limit;
+    g.watchdog = (struct watchdog_limits){.stopped_ms = o->heartbeat_timeout_ms, .hang_ms = o->hang_timeout_ms};
     g.on_state = on_state;
     g.on_state_arg = s;
     s->gateway = gateway_create(&g, err);

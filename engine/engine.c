@@ -7,6 +7,7 @@
 #include "base/sys_proc.h"
 #include "engine/scheduler.h"
 #include "engine/stats.h"
+#include "wire/engine_watch.h"
 #include "wire/frame.h"
 
 #include <pthread.h>
@@ -39,6 +40,7 @@ struct engine {
     struct stats_snapshot stats;
     atomic_uint n_unstarted;
     atomic_bool stop, draining, paused;
+    struct engine_watch *watch; /* NULL: nobody watches */
     pthread_t thread;
     bool started;
     /* The engine's thread only. */
@@ -182,6 +184,16 @@ static void apply(struct engine *e, const struct command *c)
     }
 }
 
+/* For whoever watches: a turn has begun; it may take as long as one step, and the reading of the queue. */
+static void begin_turn(struct engine *e)
+{
+    if (e->watch) {
+        atomic_store(&e->watch->expected_ns, 0);
+        atomic_fetch_add(&e->watch->turns, 1);
+        atomic_store(&e->watch->busy, 1);
+    }
+}
+
 static void wait_for_work(struct engine *e)
 {
     bool idle = scheduler_idle(e->scheduler);
@@ -195,6 +207,9 @@ static void wait_for_work(struct engine *e)
         e->on_idle = NULL;
         on_idle(e->on_idle_arg);
     }
+    if (e->watch) {
+        atomic_store(&e->watch->busy, 0);
+    }
     if (queue_wait(e->commands, &c, idle ? -1 : BLOCKED_WAIT_MS)) {
         apply(e, &c);
     }
@@ -206,6 +221,7 @@ static void *run(void *arg)
     struct command c;
     sys_name_thread("engine");
     while (!atomic_load(&e->stop)) {
+        begin_turn(e);
         while (queue_pop(e->commands, &c)) {
             apply(e, &c);
         }
@@ -281,7 +297,8 @@ void engine_stats(struct engine *e, struct engine_stats *out)
     stats_read(&e->stats, out);
 }
 
-void engine_set_step_counter(struct engine *e, uint64_t *word)
+void engine_set_watch(struct engine *e, struct engine_watch *watch)
 {
-    scheduler_set_step_counter(e->scheduler, word);
+    e->watch = watch;
+    scheduler_set_expected(e->scheduler, watch ? &watch->expected_ns : NULL);
 }

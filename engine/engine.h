@@ -78,9 +78,10 @@ void engine_pause(struct engine *e, bool paused);
 void engine_drain(struct engine *e, void (*on_idle)(void *arg), void *arg);
 void engine_stats(struct engine *e, struct engine_stats *out); /* a snapshot, without waiting for a step */
 
-/* Progress word for a watchdog: the step counter lives in *word (shared memory of the process wrapper) from now on.
- * Before engine_start. */
-void engine_set_step_counter(struct engine *e, uint64_t *word);
+/* Its thread writes turns, busy and expected_ns there from now on (wire/engine_watch.h). Before engine_start; outlives
+ * the engine; NULL: nobody watches. */
+struct engine_watch;
+void engine_set_watch(struct engine *e, struct engine_watch *watch);
 
 /* How many bytes of KV a configuration needs for n_tokens of one sequence, windows counted. Any thread; no engine
  * needed. */

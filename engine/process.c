@@ -9,6 +9,7 @@
 #include "base/queue.h"
 #include "base/sys_proc.h"
 #include "base/sys_shm.h"
+#include "wire/engine_watch.h"
 #include "wire/frame.h"
 
 #include <errno.h>
@@ -27,7 +28,6 @@
 #define OUT_PAUSE     MIB(8)   /* unsent bytes at which nothing new is admitted ... */
 #define OUT_RESUME    MIB(4)   /* ... until so many are left */
 #define OUT_MAX       MIB(256) /* the gateway does not read at all */
-#define HEARTBEAT_MS  100
 
 struct out_item {
     char *data; /* owned; NULL: the last one, the socket is shut down behind it */
@@ -51,23 +51,24 @@ struct process {
 
 /* ---- watch words ---- */
 
-static void set_word(uint64_t *word, uint64_t value)
-{
-    atomic_store_explicit((_Atomic uint64_t *)word, value, memory_order_relaxed);
-}
-
 static void *beat(void *arg)
 {
     struct process *p = arg;
     sys_name_thread("heartbeat");
     while (!atomic_load(&p->stop)) {
-        struct engine_stats stats;
-        set_word(&p->watch->heartbeat_ns, (uint64_t)clock_ns());
-        engine_stats(p->engine, &stats);
-        set_word(&p->watch->busy, stats.running + stats.waiting > 0);
-        clock_sleep_ms(HEARTBEAT_MS);
+        atomic_fetch_add(&p->watch->heartbeats, 1);
+        clock_sleep_ms(ENGINE_HEARTBEAT_MS);
     }
     return NULL;
+}
+
+/* Before anything that takes long: also an engine that stops while it loads is noticed. */
+static bool start_heartbeat(struct process *p, struct error *err)
+{
+    int rc = p->watch ? pthread_create(&p->heartbeat, NULL, beat, p) : 0;
+    p->heartbeat_started = p->watch && rc == 0;
+    return rc == 0 ||
+           error_set(err, ERR_NO_MEMORY, "The heartbeat of the engine process could not be started: %s.", strerror(rc));
 }
 
 /* ---- writing ---- */
@@ -191,10 +192,6 @@ static void take_progress(void *arg, float fraction)
     struct process *p = arg;
     struct buf frames;
     struct error err = {0};
-    if (p->watch) {
-        set_word(&p->watch->heartbeat_ns, (uint64_t)clock_ns());
-        atomic_fetch_add_explicit((_Atomic uint64_t *)&p->watch->steps, 1, memory_order_relaxed);
-    }
     buf_init(&frames, KIB(1));
     if (frame_put_loading(&frames, p->options->epoch, fraction, &err)) {
         write_now(p, &frames);
@@ -218,7 +215,7 @@ static bool attach_memory(struct process *p, struct error *err)
 static bool load(struct process *p, struct error *err)
 {
     struct engine_options o = p->options->engine;
-    if (!attach_memory(p, err)) {
+    if (!attach_memory(p, err) || !start_heartbeat(p, err)) {
         return false;
     }
     o.pool = p->pool.data ? p->pool.data : o.pool;
@@ -254,14 +251,11 @@ static bool start(struct process *p, struct error *err)
     }
     rc = pthread_create(&p->writer, NULL, write_loop, p);
     p->writer_started = rc == 0;
-    if (rc == 0 && p->watch) {
-        engine_set_step_counter(p->engine, &p->watch->steps);
-        rc = pthread_create(&p->heartbeat, NULL, beat, p);
-        p->heartbeat_started = rc == 0;
-    }
     if (rc != 0) {
-        return error_set(err, ERR_NO_MEMORY, "A thread of the engine process could not be started: %s.", strerror(rc));
+        return error_set(err, ERR_NO_MEMORY, "The writer of the engine process could not be started: %s.",
+                         strerror(rc));
     }
+    engine_set_watch(p->engine, p->watch);
     return engine_start(p->engine, take_events, p, err);
 }
 

@@ -9,15 +9,8 @@ struct engine_process_options {
     struct engine_options engine;
     int socket_fd;  /* connected stream socket to the gateway */
     int pool_fd;    /* shared memory of the KV pool, engine.pool_size bytes; -1: own memory */
-    int watch_fd;   /* shared memory with the heartbeat and step words (struct engine_watch); -1: none */
+    int watch_fd;   /* shared memory of a struct engine_watch; -1: none */
     uint32_t epoch; /* of every frame */
-};
-
-/* Shared with the gateway, written by the engine, read by its watchdog. */
-struct engine_watch {
-    uint64_t heartbeat_ns; /* monotonic clock, by a thread of its own, every 100 ms */
-    uint64_t steps;        /* +1 per step, also while loading makes progress */
-    uint64_t busy;         /* 1 while work is scheduled */
 };
 
 /* Runs until the gateway closes the socket, FRAME_DRAIN is done or a fatal error was sent; returns the exit status. */

@@ -134,7 +134,10 @@ struct request *request_create(const struct engine_config *config, const struct 
     r->created_ns = clock_ns();
     r->deadline_ns = job->timeout_ms ? r->created_ns + (int64_t)job->timeout_ms * 1000000 : 0;
     for (uint32_t i = 0; i < job->n_choices; i++) {
-        r->sequences[i] = (struct sequence){.request = r, .choice = i};
+        bool done = r->job->accepted && r->job->accepted[i].done;
+        r->sequences[i] =
+            (struct sequence){.request = r, .choice = i, .state = done ? SEQUENCE_DONE : SEQUENCE_WAITING};
+        r->n_left -= done;
     }
     return r;
 }

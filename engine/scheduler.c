@@ -168,9 +168,9 @@ void scheduler_count_unstarted(struct scheduler *s, atomic_uint *n)
     s->n_unstarted = n;
 }
 
-void scheduler_set_step_counter(struct scheduler *s, uint64_t *word)
+void scheduler_set_expected(struct scheduler *s, _Atomic uint64_t *word)
 {
-    s->step_word = word;
+    s->expected_ns = word;
 }
 
 void scheduler_set_sizes(struct scheduler *s, uint64_t weights_size)
@@ -358,7 +358,7 @@ static void finish_complete(struct scheduler *s, struct request *r)
         struct sequence *q = &r->sequences[i];
         int32_t stop_id;
         enum finish_reason reason = sequence_finish(q, s->config, &stop_id);
-        if (reason == FINISH_NONE) {
+        if (reason == FINISH_NONE || q->state == SEQUENCE_DONE) {
             continue;
         }
         struct engine_event *e = events_add(&s->events, ENGINE_TOKENS, job);
@@ -390,7 +390,9 @@ void scheduler_accept(struct scheduler *s, struct request *r)
         s->next_deadline_ns = r->deadline_ns;
     }
     for (uint32_t i = 0; i < r->job->n_choices; i++) {
-        scheduler__enqueue(s, &r->sequences[i]);
+        if (r->sequences[i].state != SEQUENCE_DONE) {
+            scheduler__enqueue(s, &r->sequences[i]);
+        }
     }
     finish_complete(s, r);
 }

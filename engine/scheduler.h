@@ -45,8 +45,8 @@ bool scheduler_idle(const struct scheduler *s); /* no request is left */
 
 /* Requests that were accepted and have not started nor ended: *n is decremented with each that does. */
 void scheduler_count_unstarted(struct scheduler *s, atomic_uint *n);
-/* *word counts steps from now on, also failed ones; may be read by anyone. NULL: none. */
-void scheduler_set_step_counter(struct scheduler *s, uint64_t *word);
+/* Before each step *word says how many nanoseconds it is expected to take, 0 where that is not known. */
+void scheduler_set_expected(struct scheduler *s, _Atomic uint64_t *word);
 const struct engine_stats *scheduler_stats(struct scheduler *s);      /* valid until the next step */
 void scheduler_set_sizes(struct scheduler *s, uint64_t weights_size); /* for the statistics */
 

@@ -55,7 +55,7 @@ struct scheduler {
     uint64_t n_loads;             /* tickets given out */
     struct events events;
     struct engine_stats stats;
-    uint64_t *step_word;
+    _Atomic uint64_t *expected_ns; /* NULL: nobody wants to know */
     atomic_uint *n_unstarted;
     bool paused;
 

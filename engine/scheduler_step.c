@@ -429,11 +429,10 @@ bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error
     struct executor_step step = {
         .batch = &f->batch, .rows = f->rows, .owners = f->owners, .n_samples = (int)f->n_samples};
     f->sampled = NULL;
-    bool ok = s->x->ops->step(s->x, &step, &f->sampled, err);
-    if (s->step_word) {
-        atomic_fetch_add_explicit((_Atomic uint64_t *)s->step_word, 1, memory_order_relaxed);
+    if (s->expected_ns) {
+        atomic_store(s->expected_ns, (uint64_t)step_cost_of(&s->cost, &f->shape));
     }
-    return ok;
+    return s->x->ops->step(s->x, &step, &f->sampled, err);
 }
 
 static bool read_step(struct scheduler *s, struct flight *f, struct error *err)

@@ -8,8 +8,12 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/sys_file.h"
+#include "base/sys_memory.h"
 #include "base/sys_proc.h"
+#include "gateway/engine_memory.h"
+#include "gateway/restart.h"
 #include "gateway/waiting_jobs.h"
+#include "gateway/watchdog.h"
 #include "pipeline/event_inbox.h"
 
 #include <errno.h>
@@ -21,19 +25,18 @@
 #include <unistd.h>
 #include <uv.h>
 
-#define CHILD_SOCKET_FD     3
+#define CHILD_SOCKET_FD     3 /* descriptors as the engine finds them, and as spawn says them */
 #define CHILD_POOL_FD       4
+#define CHILD_WATCH_FD      5
 #define CHILD_MAX_ARGUMENTS 128
 #define CHILD_IN_BUFFER     (4 * LIMIT_FRAME)
 #define CHILD_READ_SIZE     KIB(256)
-#define CHILD_HEALTHY_MS    60000 /* ready so long: the next loss starts with the shortest backoff again */
-#define CHILD_MAX_LOSSES    64    /* remembered for the restart limit */
 
 struct engine_child {
     struct engine_port port; /* first: the port is the child */
     struct engine_child_options options;
     char *arguments[CHILD_MAX_ARGUMENTS];
-    struct shm pool;
+    struct engine_memory memory;
 
     enum model_state state;
     uint32_t epoch;
@@ -43,21 +46,25 @@ struct engine_child {
     bool has_info;
     int n_restarts;
     int64_t ready_since_ms;
-    int64_t losses_ms[CHILD_MAX_LOSSES]; /* ring of times */
-    int n_losses, backoff_step;
+    struct restart restart;
+    enum engine_loss loss; /* the last one; LOSS_COUNT: none yet */
 
     uv_process_t process;
     uv_pipe_t socket;
     bool process_alive, socket_open; /* handles in use until their close callback ran */
     bool process_exited;
+    int exit_signal;
+    uint64_t oom_kills; /* that the system had counted when it was started */
+    struct watchdog watchdog;
+    struct loop_timer *watch_timer;
     struct buf in;
     char *read_buffer; /* [CHILD_READ_SIZE] */
     struct event_inbox inbox;
     struct engine_event lost;
     bool lost_pending;
-    bool fatal;       /* it said itself that it cannot start */
-    bool given_up;    /* what it still says is not read */
-    bool clear_cache; /* asked for while no engine could hear it */
+    bool fatal;                /* it said itself that it cannot go on */
+    enum engine_loss given_up; /* why what it still says is not read; LOSS_COUNT: it is */
+    bool clear_cache;          /* asked for while no engine could hear it */
 
     struct waiting_jobs waiting;
     struct engine_event late;          /* of a job whose time was over before an engine had it */
@@ -266,9 +273,7 @@ static const struct engine_info *port_info(const struct engine_port *p)
     return engine_child_info(child_of(p));
 }
 
-static const struct engine_port_ops port_ops = {port_submit, port_cancel, port_next, port_info};
-
-/* ---- frames from the engine ---- */
+/* ---- giving it up ---- */
 
 static void kill_process(struct engine_child *c)
 {
@@ -289,15 +294,46 @@ static void start_grace(struct engine_child *c)
 }
 
 /* The engine cannot be trusted any more: its process ends, and the exit does the rest. */
-static void give_up(struct engine_child *c, const struct error *why)
+static void give_up(struct engine_child *c, enum engine_loss loss, const struct error *why)
 {
-    c->given_up = true;
+    if (c->given_up == LOSS_COUNT) {
+        c->given_up = loss;
+    }
     if (!c->failure.msg[0]) {
         c->failure = *why;
     }
-    LOG_ERROR("engine is given up", "model=%s pid=%d error=\"%s\"", c->options.name, engine_child_pid(c), why->msg);
+    LOG_ERROR("engine is given up", "model=%s pid=%d loss=%s error=\"%s\"", c->options.name, engine_child_pid(c),
+              engine_loss_info(loss)->name, why->msg);
     kill_process(c);
 }
+
+static void on_watch(void *arg)
+{
+    static const enum engine_loss losses[] = {[WATCHDOG_STOPPED] = LOSS_STOPPED, [WATCHDOG_HUNG] = LOSS_HUNG};
+    struct engine_child *c = arg;
+    struct error err = {0};
+    enum watchdog_verdict verdict =
+        watchdog_look(&c->watchdog, engine_memory_watch(&c->memory), &c->options.gateway->watchdog, clock_ms());
+    if (verdict == WATCHDOG_ALIVE || c->process_exited || c->given_up != LOSS_COUNT) {
+        return;
+    }
+    error_set(&err, ERR_ENGINE_LOST, "%s for %lld ms.", engine_loss_info(losses[verdict])->sentence,
+              (long long)watchdog_silence_ms(&c->watchdog, verdict));
+    give_up(c, losses[verdict], &err);
+}
+
+/* A consumer found events that cannot be: a gap in its tokens. */
+static void port_distrust(struct engine_port *p, const struct error *why)
+{
+    struct engine_child *c = child_of(p);
+    if (c->process_alive && !c->process_exited) {
+        give_up(c, LOSS_PROTOCOL, why);
+    }
+}
+
+static const struct engine_port_ops port_ops = {port_submit, port_cancel, port_next, port_info, port_distrust};
+
+/* ---- frames from the engine ---- */
 
 static bool send_clear_cache(struct engine_child *c, struct error *err)
 {
@@ -372,7 +408,7 @@ static void take_bytes(struct engine_child *c)
         used += consumed;
     }
     if (rc < 0) {
-        give_up(c, &err);
+        give_up(c, LOSS_PROTOCOL, &err);
         used = c->in.len;
     }
     buf_drop_front(&c->in, used);
@@ -404,14 +440,14 @@ static void close_socket(struct engine_child *c)
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes)
 {
     struct engine_child *c = stream->data;
-    if (n > 0 && c->given_up) {
+    if (n > 0 && c->given_up != LOSS_COUNT) {
         return;
     }
     if (n > 0) {
         buf_append_bytes(&c->in, bytes->base, (size_t)n);
         struct error err = {0};
         if (!buf_ok(&c->in, "unread frames of the engine", &err)) {
-            give_up(c, &err);
+            give_up(c, LOSS_PROTOCOL, &err);
             return;
         }
         take_bytes(c);
@@ -449,6 +485,8 @@ static void on_exit_process(uv_process_t *process, int64_t status, int signal)
 {
     struct engine_child *c = process->data;
     c->process_exited = true;
+    c->exit_signal = signal;
+    loop_timer_stop(c->watch_timer);
     describe_exit(c, status, signal);
     uv_close((uv_handle_t *)process, on_process_closed);
     /* Bytes it wrote before it ended are still in the socket; on_read sees its end after them. Should somebody else
@@ -458,29 +496,6 @@ static void on_exit_process(uv_process_t *process, int64_t status, int signal)
     } else {
         start_grace(c);
     }
-}
-
-static int64_t backoff_ms(struct engine_child *c)
-{
-    const struct gateway_options *g = c->options.gateway;
-    int64_t ceiling = g->restart_initial_ms;
-    for (int i = 0; i < c->backoff_step && ceiling < g->restart_max_ms; i++) {
-        ceiling *= 2;
-    }
-    ceiling = ceiling > g->restart_max_ms ? g->restart_max_ms : ceiling;
-    c->backoff_step++;
-    return c->backoff_step == 1 ? 0 : (int64_t)(rng_entropy64() % (uint64_t)(ceiling + 1)); /* the first one at once */
-}
-
-static bool too_many_losses(struct engine_child *c, int64_t now)
-{
-    const struct gateway_options *g = c->options.gateway;
-    c->losses_ms[c->n_losses++ % CHILD_MAX_LOSSES] = now;
-    int recent = 0;
-    for (int i = 0; i < CHILD_MAX_LOSSES && i < c->n_losses; i++) {
-        recent += now - c->losses_ms[i] <= g->restart_window_ms;
-    }
-    return recent > g->restart_limit;
 }
 
 static void on_timer(void *arg)
@@ -497,14 +512,40 @@ static void on_timer(void *arg)
     }
 }
 
-static void announce_loss(struct engine_child *c)
+/* ENGINE_LOST when another engine is on its way; else UNAVAILABLE, and nothing is to be submitted again. */
+static void announce_loss(struct engine_child *c, bool failed)
 {
     while (event_inbox_next(&c->inbox)) { /* what nobody took is lost too */
     }
     c->lost = (struct engine_event){.kind = ENGINE_LOST};
-    error_set(&c->lost.error, ERR_ENGINE_LOST,
-              "The engine was lost while it worked on this request: %s Send the request again.", c->failure.msg);
+    if (failed) {
+        error_set(&c->lost.error, ERR_UNAVAILABLE, "the engine of this model has failed: %s", c->failure.msg);
+    } else {
+        error_set(&c->lost.error, ERR_ENGINE_LOST, "The engine was lost while it worked on this request: %s",
+                  c->failure.msg);
+    }
     c->lost_pending = true;
+}
+
+static enum engine_loss classify(const struct engine_child *c, bool was_ready)
+{
+    return engine_loss_of(&(struct engine_end){.was_ready = was_ready,
+                                               .said_fatal = c->fatal,
+                                               .out_of_memory = sys_memory_oom_kills() > c->oom_kills,
+                                               .signal = c->exit_signal,
+                                               .given_up = c->given_up});
+}
+
+/* What the next engine finds. */
+static void prepare_memory(struct engine_child *c, bool was_ready)
+{
+    if (!was_ready) {
+        engine_memory_forget_pages(&c->memory);
+    }
+    if (engine_loss_info(c->loss)->shrinks && engine_memory_shrink(&c->memory, c->options.pool_floor)) {
+        LOG_WARN("the next engine gets a smaller KV pool", "model=%s mib=%zu", c->options.name,
+                 c->memory.pool_size >> 20);
+    }
 }
 
 /* The last of process and socket is gone. */
@@ -520,17 +561,19 @@ static void finish_incarnation(struct engine_child *c)
     }
     int64_t now = clock_ms();
     bool was_ready = c->state == MODEL_READY;
+    bool failed;
     buf_clear(&c->in);
-    if (was_ready && now - c->ready_since_ms >= CHILD_HEALTHY_MS) {
-        c->backoff_step = 0;
-    }
     c->n_restarts++;
-    LOG_ERROR("engine lost", "model=%s epoch=%u error=\"%s\"", c->options.name, c->epoch, c->failure.msg);
-    bool failed = c->fatal || too_many_losses(c, now);
-    int64_t delay = failed ? c->options.gateway->restart_retry_ms : backoff_ms(c);
+    c->loss = classify(c, was_ready);
+    LOG_ERROR("engine lost", "model=%s epoch=%u loss=%s error=\"%s\"", c->options.name, c->epoch,
+              engine_loss_info(c->loss)->name, c->failure.msg);
+    int64_t delay =
+        restart_after(&c->restart, &c->options.gateway->restart, now, was_ready ? now - c->ready_since_ms : -1,
+                      !engine_loss_info(c->loss)->resumed, rng_entropy64(), &failed);
+    prepare_memory(c, was_ready);
     if (failed || was_ready) {           /* else nothing was in flight: what waits here goes to the next one */
         waiting_jobs_clear(&c->waiting); /* their generations hear of it with the loss */
-        announce_loss(c);
+        announce_loss(c, failed);
     }
     loop_timer_start(c->timer, delay, 0); /* before the callbacks: one of them may close the child */
     set_state(c, failed ? MODEL_FAILED : MODEL_RESTARTING);
@@ -570,14 +613,14 @@ static bool spawn(struct engine_child *c, int child_end, struct error *err)
 {
     char program[4096], epoch[16], pool_size[32];
     snprintf(epoch, sizeof epoch, "%u", c->epoch);
-    snprintf(pool_size, sizeof pool_size, "%zu", c->pool.size);
+    snprintf(pool_size, sizeof pool_size, "%zu", c->memory.pool_size);
     if (c->options.gateway->program) {
         snprintf(program, sizeof program, "%s", c->options.gateway->program);
     } else if (!sys_self_path(program, sizeof program)) {
         return error_set(err, ERR_IO, "the path of this program could not be found.");
     }
-    const char *fixed[] = {program, "engine",      "--socket-fd", "3",       "--pool-fd",
-                           "4",     "--pool-size", pool_size,     "--epoch", epoch};
+    const char *fixed[] = {program,       "engine",  "--socket-fd", "3", "--pool-fd", "4",
+                           "--pool-size", pool_size, "--watch-fd",  "5", "--epoch",   epoch};
     const char *argv[CHILD_MAX_ARGUMENTS + ARRAY_LEN(fixed) + 1];
     memcpy(argv, fixed, sizeof fixed);
     memcpy(argv + ARRAY_LEN(fixed), c->arguments, sizeof c->arguments);
@@ -587,7 +630,8 @@ static bool spawn(struct engine_child *c, int child_end, struct error *err)
         {.flags = UV_INHERIT_FD, .data.fd = 2}, /* an engine has nothing to say on standard output */
         {.flags = UV_INHERIT_FD, .data.fd = 2},
         [CHILD_SOCKET_FD] = {.flags = UV_INHERIT_FD, .data.fd = child_end},
-        [CHILD_POOL_FD] = {.flags = UV_INHERIT_FD, .data.fd = c->pool.fd},
+        [CHILD_POOL_FD] = {.flags = UV_INHERIT_FD, .data.fd = c->memory.pool.fd},
+        [CHILD_WATCH_FD] = {.flags = UV_INHERIT_FD, .data.fd = c->memory.watch.fd},
     };
     uv_process_options_t options = {.file = program,
                                     .args = (char **)argv,
@@ -612,8 +656,13 @@ static void start(void *arg)
     int child_end = -1;
     c->epoch++;
     c->failure = (struct error){0};
-    c->fatal = c->given_up = c->process_exited = false;
+    c->fatal = c->process_exited = false;
+    c->given_up = LOSS_COUNT;
+    c->exit_signal = 0;
+    c->oom_kills = sys_memory_oom_kills();
     c->load_fraction = 0;
+    *engine_memory_watch(&c->memory) = (struct engine_watch){0};
+    watchdog_start(&c->watchdog, clock_ms());
     set_state(c, MODEL_LOADING);
     bool ok = make_socket(c, &child_end, &err) && spawn(c, child_end, &err);
     if (child_end >= 0) {
@@ -621,6 +670,7 @@ static void start(void *arg)
     }
     if (ok) {
         uv_read_start((uv_stream_t *)&c->socket, on_alloc, on_read);
+        loop_timer_start(c->watch_timer, WATCHDOG_POLL_MS, WATCHDOG_POLL_MS);
         LOG_INFO("engine started", "model=%s pid=%d epoch=%u", c->options.name, engine_child_pid(c), c->epoch);
         return;
     }
@@ -659,17 +709,18 @@ struct engine_child *engine_child_create(const struct engine_child_options *opti
     c->options = *options;
     c->options.max_unread = options->max_unread ? options->max_unread : ENGINE_CHILD_MAX_UNREAD;
     c->state = MODEL_LOADING;
-    c->pool.fd = -1;
+    c->loss = c->given_up = LOSS_COUNT;
     buf_init(&c->in, CHILD_IN_BUFFER);
     c->read_buffer = malloc(CHILD_READ_SIZE);
     c->timer = loop_timer_create(options->gateway->loop, on_timer, c);
     c->deadline_timer = loop_timer_create(options->gateway->loop, on_deadline, c);
-    bool ok = c->read_buffer && c->timer && c->deadline_timer;
+    c->watch_timer = loop_timer_create(options->gateway->loop, on_watch, c);
+    bool ok = c->read_buffer && c->timer && c->deadline_timer && c->watch_timer;
     if (!ok) {
         error_set(err, ERR_NO_MEMORY, "no memory for an engine.");
     }
     if (!ok || !copy_arguments(c, err) || !event_inbox_init(&c->inbox, err) ||
-        !shm_create(options->pool_size, "tandem-kv", &c->pool, err)) {
+        !engine_memory_create(&c->memory, options->pool_size, err)) {
         engine_child_free(c);
         return NULL;
     }
@@ -683,12 +734,13 @@ void engine_child_free(struct engine_child *c)
     }
     waiting_jobs_clear(&c->waiting);
     event_inbox_release(&c->inbox);
-    shm_release(&c->pool);
+    engine_memory_release(&c->memory);
     for (int i = 0; i < c->options.n_arguments && i < CHILD_MAX_ARGUMENTS; i++) {
         free(c->arguments[i]);
     }
     loop_timer_free(c->timer);
     loop_timer_free(c->deadline_timer);
+    loop_timer_free(c->watch_timer);
     buf_release(&c->in);
     free(c->read_buffer);
     free(c);
@@ -705,6 +757,7 @@ void engine_child_close(struct engine_child *c, void (*on_closed)(void *arg), vo
     c->on_closed = on_closed;
     c->on_closed_arg = arg;
     loop_timer_stop(c->timer);
+    loop_timer_stop(c->watch_timer);
     if (!c->process_alive && !c->socket_open) {
         if (!c->finish_deferred) {
             c->finish_deferred = true;
@@ -744,6 +797,11 @@ const struct engine_info *engine_child_info(const struct engine_child *c)
 int engine_child_pid(const struct engine_child *c)
 {
     return c->process_alive && !c->process_exited ? (int)c->process.pid : 0;
+}
+
+enum engine_loss engine_child_loss(const struct engine_child *c)
+{
+    return c->loss;
 }
 
 int engine_child_restarts(const struct engine_child *c)

@@ -1,16 +1,19 @@
 /* The engine process of one model as the gateway keeps it: started with backoff, spoken to in frames, restarted when it
  * is lost, ended with the gateway. It is an engine_port. Jobs that come while it loads wait here and go out with its
- * HELLO; jobs in flight when it is lost get one ENGINE_LOST event. Everything on the loop's thread.
+ * HELLO; jobs in flight when it is lost get one ENGINE_LOST event. It is watched (gateway/watchdog.h): one that stops
+ * or hangs is killed. Everything on the loop's thread.
  *
  *   STOPPED -> LOADING -> READY -> (lost) RESTARTING -> LOADING ...  after too many losses FAILED, tried again later
  *
- * The KV pool's memory belongs to the gateway and outlives the process: it is passed on to each new engine. */
+ * The KV pool's memory belongs to the gateway and outlives the process: it is passed on to each new engine
+ * (gateway/engine_memory.h). */
 #ifndef TANDEM_GATEWAY_ENGINE_CHILD_H
 #define TANDEM_GATEWAY_ENGINE_CHILD_H
 
 #include "base/limits.h"
 #include "base/loop.h"
 #include "base/sys_shm.h"
+#include "gateway/engine_loss.h"
 #include "gateway/gateway.h"
 #include "pipeline/engine_port.h"
 
@@ -22,8 +25,9 @@ struct engine_child_options {
     const struct gateway_options *gateway; /* loop, program, restart policy; outlives the child */
     const char *const *arguments;          /* [n_arguments] of `tandem engine` for this model; copied */
     int n_arguments;
-    const char *name; /* for the log; outlives the child */
-    size_t pool_size;
+    const char *name;            /* for the log; outlives the child */
+    size_t pool_size;            /* of the first engine, and the most that any gets */
+    size_t pool_floor;           /* the least that one needs for what it is asked for */
     size_t max_unread;           /* bytes sent that it has not read; 0: ENGINE_CHILD_MAX_UNREAD */
     uint32_t max_waiting;        /* jobs that may wait while it loads, in at most half of max_unread */
     void (*on_state)(void *arg); /* state, info or failure changed */
@@ -44,6 +48,7 @@ const struct engine_info *engine_child_info(
     const struct engine_child *c); /* NULL until the first HELLO; the last known after */
 int engine_child_pid(const struct engine_child *c);
 int engine_child_restarts(const struct engine_child *c);
-bool engine_child_clear_cache(struct engine_child *c); /* false: no engine is ready, the next one does it */
+enum engine_loss engine_child_loss(const struct engine_child *c); /* the last one; LOSS_COUNT: none */
+bool engine_child_clear_cache(struct engine_child *c);            /* false: no engine is ready, the next one does it */
 
 #endif

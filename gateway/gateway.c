@@ -61,12 +61,11 @@ struct gateway {
 struct gateway_options gateway_options_default(void)
 {
     return (struct gateway_options){
-        .restart_initial_ms = 200,
-        .restart_max_ms = 10000,
-        .restart_limit = 5,
-        .restart_window_ms = 60000,
-        .restart_retry_ms = 30000,
+        .restart =
+            {.initial_ms = 200, .max_ms = 10000, .multiplier = 2, .limit = 10, .window_ms = 60000, .retry_ms = 30000},
+        .watchdog = {.stopped_ms = WATCHDOG_STOPPED_MS, .hang_ms = WATCHDOG_HUNG_MS},
         .engine_grace_ms = 3000,
+        .retry_limit = PIPELINE_RETRY_LIMIT,
     };
 }
 
@@ -185,7 +184,8 @@ static uint64_t draft_size(const struct served_model *m)
     return size;
 }
 
-static bool plan_pool(const struct served_model *m, size_t *pool_size, struct error *err)
+/* *floor: what the longest sequence takes; an engine that was short of memory is not given less. */
+static bool plan_pool(const struct served_model *m, size_t *pool_size, size_t *floor, struct error *err)
 {
     enum kv_type type;
     if (!kv_type_parse(m->options.kv_type, &type, err)) {
@@ -199,6 +199,10 @@ static bool plan_pool(const struct served_model *m, size_t *pool_size, struct er
     }
     size = size > useful ? useful : size;
     *pool_size = (size + KV_ROUND - 1) / KV_ROUND * KV_ROUND;
+    size_t longest = m->options.max_context ? m->options.max_context : (size_t)m->config.n_context;
+    if (!size_mul(kv_token_size(m, type), longest, floor) || *floor > *pool_size) {
+        *floor = *pool_size;
+    }
     return true;
 }
 
@@ -291,7 +295,8 @@ static bool make_child(struct served_model *m, struct error *err)
     }
     options.arguments = a.items;
     options.n_arguments = a.n;
-    return plan_pool(m, &options.pool_size, err) && (m->child = engine_child_create(&options, err));
+    return plan_pool(m, &options.pool_size, &options.pool_floor, err) &&
+           (m->child = engine_child_create(&options, err));
 }
 
 static void take_stats(void *arg, const struct engine_stats *stats)
@@ -324,6 +329,7 @@ static bool make_pipeline(struct served_model *m, struct error *err)
         .default_sampling = o->default_sampling,
         .default_max_tokens = o->default_max_tokens,
         .default_timeout_ms = o->default_timeout_ms,
+        .retry_limit = m->gateway->options.retry_limit,
         .observer = metrics_observer(m->gateway->metrics, m->metrics_index),
         .on_stats = take_stats,
         .on_stats_arg = m,
@@ -399,7 +405,7 @@ static void on_child_state(void *arg)
 #define X(name) m->stats.name = 0;
         ENGINE_STATS_GAUGES(X)
 #undef X
-        metrics_engine_lost(m->gateway->metrics, m->metrics_index);
+        metrics_engine_lost(m->gateway->metrics, m->metrics_index, engine_child_loss(m->child));
     }
     if (m->child && engine_child_state(m->child) == MODEL_READY) {
         begin_warming(m);

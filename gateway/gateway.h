@@ -9,7 +9,9 @@
 
 #include "base/loop.h"
 #include "gateway/metrics.h"
+#include "gateway/restart.h"
 #include "gateway/warm.h"
+#include "gateway/watchdog.h"
 #include "model/model.h"
 #include "pipeline/generation.h"
 
@@ -18,12 +20,11 @@ struct served_model;
 
 struct gateway_options {
     struct loop *loop;
-    const char *program;                        /* what to exec for `tandem engine`; NULL: sys_self_path */
-    int64_t restart_initial_ms, restart_max_ms; /* backoff between engine starts: doubles, full jitter */
-    int restart_limit; /* failures within restart_window_ms after which the engine counts as failed ... */
-    int64_t restart_window_ms;
-    int64_t restart_retry_ms; /* ... and is tried again after this */
-    int64_t engine_grace_ms;  /* for an engine to exit by itself, before SIGKILL */
+    const char *program;           /* what to exec for `tandem engine`; NULL: sys_self_path */
+    struct restart_policy restart; /* of engines that are lost */
+    struct watchdog_limits watchdog;
+    int64_t engine_grace_ms; /* for an engine to exit by itself, before SIGKILL */
+    uint32_t retry_limit;    /* engines that may be lost under a request without a new token of it */
     /* A model's state has changed; may be NULL. */
     void (*on_state)(void *arg, struct served_model *m);
     void *on_state_arg;

@@ -115,6 +115,14 @@ static void tokens(void *arg, const struct gen_request *r, uint64_t n, int64_t i
     }
 }
 
+static void resumed(void *arg, const struct gen_request *r, int64_t pause_us)
+{
+    struct model_metrics *m = arg;
+    (void)r;
+    m->resumed++;
+    observe(m, HISTOGRAM_RECOVERY, seconds(pause_us), 1);
+}
+
 /* What only an answer has that got as far as its first token. */
 static void observe_answer(struct model_metrics *m, const struct gen_outcome *o)
 {
@@ -133,6 +141,7 @@ static void finished(void *arg, const struct gen_request *r, const struct gen_ou
     struct model_metrics *m = arg;
     (void)r;
     m->finished[o->reason]++;
+    m->quarantined += o->error && o->error->code == ERR_QUARANTINED;
     observe(m, HISTOGRAM_E2E, seconds(o->timings.total_us), 1);
     observe_latency(m, METRICS_LATENCY_E2E, o->timings.total_us, 1);
     observe(m, HISTOGRAM_PROMPT, (double)o->usage.prompt_tokens, 1);
@@ -149,6 +158,7 @@ struct pipeline_observer metrics_observer(struct metrics *m, int model)
                                       .admitted = admitted,
                                       .first_token = first_token,
                                       .tokens = tokens,
+                                      .resumed = resumed,
                                       .finished = finished,
                                       .arg = &m->models[model]};
 }
@@ -173,7 +183,7 @@ void metrics_engine_totals(const struct metrics *m, int model, struct engine_sta
 }
 
 /* Of its gauges nothing is left; the rest are counts. */
-void metrics_engine_lost(struct metrics *m, int model)
+void metrics_engine_lost(struct metrics *m, int model, enum engine_loss loss)
 {
     struct model_metrics *mm = &m->models[model];
 #define X(name) mm->live.name = 0;
@@ -182,6 +192,7 @@ void metrics_engine_lost(struct metrics *m, int model)
     metrics_engine_totals(m, model, &mm->gone);
     mm->live = (struct engine_stats){0};
     mm->restarts++;
+    mm->losses[loss]++;
 }
 
 void metrics_set_model(struct metrics *m, int model, const struct metrics_model_now *now)
@@ -218,7 +229,7 @@ static void refresh_model(struct model_metrics *m)
     const struct engine_stats *s = &m->live;
     const uint64_t *phases = m->now.phases;
     m->running = phases[GEN_PREFILL] + phases[GEN_DECODE];
-    m->waiting = phases[GEN_QUEUED] + phases[GEN_PREEMPTED];
+    m->waiting = phases[GEN_QUEUED] + phases[GEN_PREEMPTED] + phases[GEN_RECOVERING];
     m->in_progress = m->running + m->waiting + phases[GEN_ENDED];
     m->ready = m->now.ready;
     m->computed_tokens = m->prompt_tokens - m->cached_tokens;

@@ -13,6 +13,7 @@
 #define TANDEM_GATEWAY_METRICS_H
 
 #include "base/buf.h"
+#include "gateway/engine_loss.h"
 #include "gateway/journal.h"
 #include "gateway/percentiles.h"
 #include "pipeline/generation.h"
@@ -30,7 +31,8 @@ int metrics_add_model(struct metrics *m, const char *model);
 struct pipeline_observer metrics_observer(struct metrics *m, int model);
 
 void metrics_engine_stats(struct metrics *m, int model, const struct engine_stats *stats); /* as the engine sent them */
-void metrics_engine_lost(struct metrics *m, int model); /* its counts are kept, the next one's are added */
+/* Its counts are kept, the next one's are added. */
+void metrics_engine_lost(struct metrics *m, int model, enum engine_loss loss);
 
 /* Counts of all of the model's engines so far; gauges of the present one. */
 void metrics_engine_totals(const struct metrics *m, int model, struct engine_stats *out);

@@ -7,6 +7,7 @@
 #ifndef TANDEM_GATEWAY_METRICS_INTERNAL_H
 #define TANDEM_GATEWAY_METRICS_INTERNAL_H
 
+#include "gateway/engine_loss.h"
 #include "gateway/histogram.h"
 #include "gateway/metrics.h"
 
@@ -25,7 +26,8 @@
     X(GENERATED, count_bounds, "tokens generated for a request")     \
     X(LONGEST, count_bounds, "tokens of a request's longest choice") \
     X(MAX_TOKENS, count_bounds, "max_tokens of a request")           \
-    X(CHOICES, choice_bounds, "n of a request")
+    X(CHOICES, choice_bounds, "n of a request")                      \
+    X(RECOVERY, request_bounds, "seconds from a loss to the next token")
 enum metrics_histogram {
 #define X(id, bounds, what) HISTOGRAM_##id,
     METRICS_HISTOGRAM_TABLE(X)
@@ -38,6 +40,7 @@ struct model_metrics {
     struct histogram histograms[HISTOGRAM_COUNT];
     struct percentiles latencies[METRICS_LATENCY_COUNT];
     uint64_t started, finished[FINISH_ERROR + 1], prompt_tokens, cached_tokens, generated_tokens, restarts;
+    uint64_t losses[LOSS_COUNT], resumed, quarantined;
     struct metrics_model_now now;
     struct engine_stats live; /* of the present engine, as last received */
     struct engine_stats gone; /* counts of those before it */

@@ -83,13 +83,17 @@ static void cache_config(struct buf *out, const struct model_metrics *m)
 
 /* ---- the table ---- */
 
+#define X(id, name, resumed, shrinks, sentence) {name, OWN(losses[LOSS_##id])},
+#define LOSS_MEMBERS                            ENGINE_LOSS_TABLE(X)
+
 const struct metrics_family metrics__families[] = {
     /* Requests. */
     VALUE("tandem_requests_total", COUNTER, TANDEM, OWN(started), "Requests accepted."),
     VALUE("tandem_requests_in_progress", GAUGE, TANDEM, OWN(in_progress), "Requests accepted and not finished."),
     BY("tandem_requests", GAUGE, TANDEM, FORM_COUNT, "state", "Requests by where they are.",
        {"queued", OWN(now.phases[GEN_QUEUED])}, {"prefill", OWN(now.phases[GEN_PREFILL])},
-       {"decode", OWN(now.phases[GEN_DECODE])}, {"preempted", OWN(now.phases[GEN_PREEMPTED])}),
+       {"decode", OWN(now.phases[GEN_DECODE])}, {"preempted", OWN(now.phases[GEN_PREEMPTED])},
+       {"recovering", OWN(now.phases[GEN_RECOVERING])}),
     BY("tandem_requests_finished_total", COUNTER, TANDEM, FORM_COUNT, "reason", "Requests finished, by reason.",
        {"stop", OWN(finished[FINISH_STOP])}, {"length", OWN(finished[FINISH_LENGTH])},
        {"cancelled", OWN(finished[FINISH_CANCELLED])}, {"error", OWN(finished[FINISH_ERROR])}),
@@ -113,6 +117,14 @@ const struct metrics_family metrics__families[] = {
     INFO("tandem_model_info", TANDEM, model_info, "What is served; always 1."),
     VALUE("tandem_model_ready", GAUGE, TANDEM, OWN(ready), "1 when the model's engine answers."),
     VALUE("tandem_engine_restarts_total", COUNTER, TANDEM, OWN(restarts), "Engine processes lost."),
+    BY("tandem_engine_losses_total", COUNTER, TANDEM, FORM_COUNT, "loss", "Engine processes lost, by how.",
+       LOSS_MEMBERS),
+    VALUE("tandem_requests_resumed_total", COUNTER, TANDEM, OWN(resumed),
+          "Times that a request went on in another engine after its own was lost."),
+    HISTOGRAM("tandem_recovery_seconds", TANDEM, RECOVERY,
+              "From the moment a loss was noticed to the next token of a request that was in the lost engine."),
+    VALUE("tandem_requests_quarantined_total", COUNTER, TANDEM, OWN(quarantined),
+          "Requests that were refused because their prompt ends engines."),
     BY("tandem_memory_bytes", GAUGE, TANDEM, FORM_COUNT, "kind",
        "Memory of the model: weights; kv_pool, of which kv_referenced is held by running sequences and kv_cached kept "
        "for "
@@ -211,6 +223,7 @@ const struct metrics_family metrics__families[] = {
     VALUE("process_resident_memory_bytes", GAUGE, NO, SERVER(resident_size), "Resident memory of the gateway."),
     VALUE("process_open_fds", GAUGE, NO, SERVER(open_descriptors), "Open descriptors of the gateway."),
 };
+#undef X
 const int metrics__n_families = (int)ARRAY_LEN(metrics__families);
 
 /* ---- the engine's statistics ---- */

@@ -293,7 +293,7 @@ static void on_ready(void *arg)
     while (w->generation && generation_next(w->generation, clock_ms(), &e)) {
         if (e.kind == GEN_DONE) {
             take_done(w, &e);
-        } else if (e.kind == GEN_ERROR && e.error.code == ERR_ENGINE_LOST) {
+        } else if (e.kind == GEN_ERROR && (e.error.code == ERR_ENGINE_LOST || e.error.code == ERR_UNAVAILABLE)) {
             free_generation(w);
             warmer_end(w); /* the next engine begins anew */
             return;

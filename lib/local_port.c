@@ -111,7 +111,7 @@ static const struct engine_info *port_info(const struct engine_port *p)
     return engine_info(local_of(p)->engine);
 }
 
-static const struct engine_port_ops ops = {port_submit, port_cancel, port_next, port_info};
+static const struct engine_port_ops ops = {port_submit, port_cancel, port_next, port_info, NULL};
 
 struct local_port *local_port_create(struct loop *loop, struct engine *engine, struct error *err)
 {

@@ -14,6 +14,8 @@ struct engine_port_ops {
     void (*cancel)(struct engine_port *p, uint64_t job, uint32_t choice); /* WIRE_ALL_CHOICES: all */
     const struct engine_event *(*next)(struct engine_port *p);            /* NULL: none; valid until the next call */
     const struct engine_info *(*info)(const struct engine_port *p);       /* NULL until the model is loaded */
+    /* The engine's events make no sense: it is ended, and ENGINE_LOST follows. NULL: it cannot be replaced. */
+    void (*distrust)(struct engine_port *p, const struct error *why);
 };
 
 struct engine_port { /* first member of every implementation */

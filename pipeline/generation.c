@@ -45,21 +45,22 @@ static const struct pipeline_observer *observer_of(const struct generation *g)
 
 /* ---- start and end ---- */
 
-static void forget_job(struct generation *g, struct prompt_state *prompt)
+void generation__forget_job(struct generation *g, size_t index)
 {
+    struct prompt_state *prompt = &g->prompts[index];
     if (prompt->routed) {
         pipeline__remove_route(g->pipeline, &prompt->route);
         prompt->routed = false;
     }
 }
 
-static void cancel_jobs(struct generation *g)
+void generation__withdraw(struct generation *g)
 {
     struct engine_port *port = pipeline_options(g->pipeline)->port;
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         if (g->prompts[i].routed) {
             port->ops->cancel(port, g->prompts[i].route.job, WIRE_ALL_CHOICES);
-            forget_job(g, &g->prompts[i]);
+            generation__forget_job(g, i);
         }
     }
 }
@@ -120,26 +121,6 @@ static bool allocate(struct generation *g)
     return true;
 }
 
-static bool submit_jobs(struct generation *g, struct error *err)
-{
-    struct engine_port *port = pipeline_options(g->pipeline)->port;
-    for (size_t i = 0; i < g->request->n_jobs; i++) {
-        struct job *job = &g->request->jobs[i];
-        if (g->prompts[i].n_running == 0) {
-            continue; /* restored, and complete */
-        }
-        job->id = pipeline_next_job_id(g->pipeline);
-        if (!port->ops->submit(port, job, err)) {
-            cancel_jobs(g);
-            return false;
-        }
-        g->prompts[i].route = (struct job_route){.job = job->id, .generation = g, .index = i};
-        g->prompts[i].routed = true;
-        pipeline__add_route(g->pipeline, &g->prompts[i].route);
-    }
-    return true;
-}
-
 struct generation *generation__create(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
                                       void *arg, struct error *err)
 {
@@ -163,7 +144,11 @@ struct generation *generation__create(struct pipeline *p, struct gen_request *re
 
 bool generation__begin(struct generation *g, struct error *err)
 {
-    if (!submit_jobs(g, err)) {
+    if (!recovery_allows(g->pipeline, g->request, err)) {
+        return false;
+    }
+    g->recovery.waits = recovery_holds(g->pipeline);
+    if (!g->recovery.waits && !generation__submit(g, err)) {
         return false;
     }
     pipeline__add_generation(g->pipeline, g);
@@ -243,6 +228,9 @@ static void observe_tokens(struct generation *g, struct prompt_state *prompt, st
     prompt->answered = true;
     c->preempted = false;
     c->last_token_us = now;
+    if (g->recovery.lost_us && o->resumed) {
+        o->resumed(o->arg, g->request, now - g->recovery.lost_us);
+    }
     if (first && o->first_token) {
         o->first_token(o->arg, g->request, now - g->clock.received_us);
     }
@@ -260,8 +248,9 @@ void generation_free(struct generation *g)
         generation__release(g);
         return;
     }
-    cancel_jobs(g);
+    generation__withdraw(g);
     observe_end(g);
+    recovery_note_end(g);
     if (!g->detached) {
         pipeline__remove_generation(g->pipeline, g);
     }
@@ -277,7 +266,7 @@ void generation_free(struct generation *g)
 
 void generation_cancel(struct generation *g)
 {
-    cancel_jobs(g);
+    generation__withdraw(g);
     for (size_t i = 0; i < g->n_choices; i++) {
         if (g->choices[i].finish == FINISH_NONE) {
             choice_finish(&g->choices[i], FINISH_CANCELLED);
@@ -287,6 +276,7 @@ void generation_cancel(struct generation *g)
         g->prompts[i].n_running = 0;
     }
     observe_end(g);
+    recovery_note_end(g);
     generation__notify(g); /* no engine event will; it may free g */
 }
 
@@ -300,15 +290,16 @@ bool generation_failed(const struct generation *g, struct error *err)
 
 /* ---- events of the engine ---- */
 
-static bool fail(struct generation *g, const struct error *error)
+bool generation__fail(struct generation *g, const struct error *error)
 {
     if (g->failed || g->ended) {
         return false;
     }
     g->failed = true;
     g->error = *error;
-    cancel_jobs(g);
+    generation__withdraw(g);
     observe_end(g);
+    recovery_note_end(g);
     return true;
 }
 
@@ -322,6 +313,18 @@ bool generation__finished(const struct generation *g)
     return true;
 }
 
+/* The engine sent what cannot be: it is given up, and the generation goes on in the next one. Other errors, and engines
+ * that cannot be replaced, end the generation. */
+static bool lose_trust(struct generation *g, const struct error *err)
+{
+    struct engine_port *port = pipeline_options(g->pipeline)->port;
+    if (err->code != ERR_PROTOCOL || !port->ops->distrust) {
+        return generation__fail(g, err);
+    }
+    port->ops->distrust(port, err);
+    return false;
+}
+
 static bool take_tokens(struct generation *g, size_t index, const struct engine_event *event)
 {
     struct prompt_state *prompt = &g->prompts[index];
@@ -330,7 +333,7 @@ static bool take_tokens(struct generation *g, size_t index, const struct engine_
     bool stopped = false;
     if (event->choice >= g->request->best_of) {
         error_set(&err, ERR_PROTOCOL, "the engine named choice %u of %u.", event->choice, g->request->best_of);
-        return fail(g, &err);
+        return lose_trust(g, &err);
     }
     struct choice *c = choice_of(g, index, event->choice);
     if (c->finish != FINISH_NONE) {
@@ -338,18 +341,20 @@ static bool take_tokens(struct generation *g, size_t index, const struct engine_
     }
     size_t n_before = c->n_tokens;
     if (!choice_accept(c, event, clock_ms(), &stopped, &err)) {
-        return fail(g, &err);
+        return lose_trust(g, &err);
     }
     if (c->n_tokens > n_before) {
         observe_tokens(g, prompt, c, c->n_tokens - n_before);
+        recovery_note_token(g);
     }
     if (stopped && event->finish == FINISH_NONE) {
         port->ops->cancel(port, event->job, event->choice);
     }
     if (c->finish != FINISH_NONE && --prompt->n_running == 0) {
-        forget_job(g, prompt);
+        generation__forget_job(g, index);
         if (generation__finished(g)) {
             observe_end(g);
+            recovery_note_end(g);
         }
     }
     return true;
@@ -362,7 +367,7 @@ static bool take_prompt_logprobs(struct generation *g, size_t index, const struc
     struct error err = {0};
     if (!prompt->scores || !event->logprobs || event->index > n_prompt || event->n > n_prompt - event->index) {
         error_set(&err, ERR_PROTOCOL, "the engine scored prompt tokens that were not asked for.");
-        return fail(g, &err);
+        return lose_trust(g, &err);
     }
     for (uint32_t i = 0; i < event->n; i++) {
         struct choice_token *t = &prompt->scores[event->index + i];
@@ -374,7 +379,7 @@ static bool take_prompt_logprobs(struct generation *g, size_t index, const struc
         t->top = from->n_top ? malloc(from->n_top * sizeof t->top[0]) : NULL;
         if (from->n_top && !t->top) {
             error_set(&err, ERR_NO_MEMORY, "no memory for the logprobs of a prompt.");
-            return fail(g, &err);
+            return generation__fail(g, &err);
         }
         if (t->top) {
             memcpy(t->top, from->top, from->n_top * sizeof t->top[0]);
@@ -394,17 +399,6 @@ static bool take_progress(struct generation *g, size_t index, uint32_t n_done)
     return prompt->progress_pending;
 }
 
-/* Choices of a restored generation that a stop string has ended: the engine knows no stop strings. */
-static void cancel_ended(struct generation *g, size_t index)
-{
-    struct engine_port *port = pipeline_options(g->pipeline)->port;
-    for (uint32_t k = 0; k < g->request->best_of; k++) {
-        if (choice_of(g, index, k)->finish != FINISH_NONE) {
-            port->ops->cancel(port, g->prompts[index].route.job, k);
-        }
-    }
-}
-
 /* Again when the job was resumed by another engine: how long it waited and what it found in a cache are the first's. */
 static bool take_started(struct generation *g, size_t index, const struct engine_event *event)
 {
@@ -416,7 +410,6 @@ static bool take_started(struct generation *g, size_t index, const struct engine
     }
     prompt->admitted = true;
     prompt->n_cached = event->n_cached;
-    cancel_ended(g, index);
     gen_clock_admitted(&g->clock, now_us(), event->queue_us);
     if (o->admitted) {
         o->admitted(o->arg, g->request, g->request->jobs[index].n_prompt, event->n_cached,
@@ -448,13 +441,9 @@ bool generation__event(struct generation *g, size_t index, const struct engine_e
     case ENGINE_TOKENS:
         return take_tokens(g, index, event);
     case ENGINE_FAILED:
-        forget_job(g, &g->prompts[index]);
-        return fail(g, &event->error);
-    case ENGINE_LOST:
-        for (size_t i = 0; i < g->request->n_jobs; i++) {
-            forget_job(g, &g->prompts[i]);
-        }
-        return !generation__finished(g) && fail(g, &event->error);
+        generation__forget_job(g, index);
+        return generation__fail(g, &event->error);
+    case ENGINE_LOST: /* recovery_lose */
     case ENGINE_STATS:
         break;
     }

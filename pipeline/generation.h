@@ -88,7 +88,8 @@ enum gen_phase {
     GEN_QUEUED,  /* none of its prompts was admitted */
     GEN_PREFILL, /* no token has come */
     GEN_DECODE,
-    GEN_PREEMPTED, /* its sequences lost their pages and wait */
+    GEN_PREEMPTED,  /* its sequences lost their pages and wait */
+    GEN_RECOVERING, /* its engine was lost; the next one has given it no token yet */
     GEN_ENDED,
     GEN_PHASE_COUNT
 };

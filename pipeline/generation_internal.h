@@ -1,4 +1,4 @@
-/* Shared by generation.c, generation_status.c and generation_kept.c only. */
+/* Shared by generation.c, generation_status.c, generation_submit.c and generation_kept.c only. */
 #ifndef TANDEM_PIPELINE_GENERATION_INTERNAL_H
 #define TANDEM_PIPELINE_GENERATION_INTERNAL_H
 
@@ -36,6 +36,7 @@ struct generation {
     struct error error;
 
     struct gen_clock clock;
+    struct recovery_state recovery;
     uint64_t n_preemptions;
     bool observed_end;
     const struct generation *follows; /* the one that it copies; NULL: it has jobs of its own, or had */

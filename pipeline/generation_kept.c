@@ -77,21 +77,6 @@ static bool restore_choice(struct generation *g, size_t prompt, uint32_t choice,
     return feed(g, prompt, choice, &event, err);
 }
 
-/* What the engine is told of the choices of one job. */
-static bool fill_accepted(struct generation *g, size_t prompt, const struct gen_saved_choice *saved, struct error *err)
-{
-    struct gen_request *r = g->request;
-    struct job_accepted *accepted = arena_alloc_array(r->arena, r->best_of, sizeof *accepted);
-    if (!accepted) {
-        return arena_full(r->arena, "request", err);
-    }
-    for (uint32_t k = 0; k < r->best_of; k++) {
-        accepted[k] = (struct job_accepted){.ids = saved[k].ids, .n = saved[k].n};
-    }
-    r->jobs[prompt].accepted = accepted;
-    return true;
-}
-
 static bool restore_prompt(struct generation *g, size_t prompt, const struct gen_saved *saved, struct error *err)
 {
     const struct gen_saved_prompt *p = &saved->prompts[prompt];
@@ -107,7 +92,7 @@ static bool restore_prompt(struct generation *g, size_t prompt, const struct gen
     if (!restore_scores(&g->prompts[prompt], job->n_prompt, p)) {
         return error_set(err, ERR_NO_MEMORY, "no memory for the logprobs of a prompt.");
     }
-    return fill_accepted(g, prompt, choices, err);
+    return true;
 }
 
 static struct generation *create_restored(struct pipeline *p, struct gen_request *request,
@@ -120,6 +105,9 @@ static struct generation *create_restored(struct pipeline *p, struct gen_request
             generation__release(g);
             g = NULL;
         }
+    }
+    for (size_t i = 0; g && i < g->n_choices; i++) {
+        g->recovery.n_tokens += g->choices[i].n_tokens; /* none of them speaks for it if it loses an engine */
     }
     return g;
 }

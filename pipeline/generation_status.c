@@ -15,7 +15,8 @@ void generation_timings(const struct generation *g, int64_t now_us, struct gen_t
 
 const char *gen_phase_name(enum gen_phase phase)
 {
-    static const char *const names[GEN_PHASE_COUNT] = {"queued", "prefill", "decode", "preempted", "ended"};
+    static const char *const names[GEN_PHASE_COUNT] = {"queued",    "prefill",    "decode",
+                                                       "preempted", "recovering", "ended"};
     return names[phase];
 }
 
@@ -36,6 +37,9 @@ enum gen_phase generation_phase(const struct generation *g)
 {
     if (g->failed || generation__finished(g)) {
         return GEN_ENDED;
+    }
+    if (g->recovery.lost_us) {
+        return GEN_RECOVERING;
     }
     if (g->clock.admitted_us == 0) {
         return GEN_QUEUED;

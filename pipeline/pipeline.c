@@ -132,23 +132,9 @@ size_t pipeline_n_running(const struct pipeline *p)
 
 /* ---- events ---- */
 
-static void lose_all(struct pipeline *p, const struct engine_event *event)
-{
-    for (struct generation *g = p->first, *next; g; g = next) {
-        next = *generation__next_link(g);
-        p->current = next; /* a notified generation may free itself, or the next one */
-        if (generation__event(g, 0, event)) {
-            generation__notify(g);
-        }
-        if (next && p->current != next) {
-            next = p->first; /* the next one went away: begin again; ended generations ignore the event */
-        }
-    }
-}
-
 void pipeline_fail_all(struct pipeline *p, const struct error *why)
 {
-    lose_all(p, &(struct engine_event){.kind = ENGINE_LOST, .error = *why});
+    recovery_lose(p, &(struct engine_event){.kind = ENGINE_LOST, .error = *why});
 }
 
 static void route_event(struct pipeline *p, const struct engine_event *event)
@@ -160,7 +146,7 @@ static void route_event(struct pipeline *p, const struct engine_event *event)
         return;
     }
     if (event->kind == ENGINE_LOST) {
-        lose_all(p, event);
+        recovery_lose(p, event);
         return;
     }
     struct job_route *route = find_route(p, event->job);
@@ -184,4 +170,5 @@ void pipeline_pump(struct pipeline *p)
         route_event(p, event);
     }
     p->pumping = false;
+    recovery_go_on(p);
 }

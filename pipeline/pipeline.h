@@ -14,6 +14,8 @@
 
 struct pipeline;
 
+#define PIPELINE_RETRY_LIMIT 8
+
 struct gen_usage {
     uint64_t prompt_tokens, completion_tokens, cached_tokens;
     uint64_t n_accepted_prediction, n_rejected_prediction; /* tokens of the request's prediction that are in the answer,
@@ -39,6 +41,8 @@ struct pipeline_observer {
     void (*first_token)(void *arg, const struct gen_request *r, int64_t ttft_us);
     /* n tokens of one choice; itl_us since those before, -1 for its first. */
     void (*tokens)(void *arg, const struct gen_request *r, uint64_t n, int64_t itl_us);
+    /* Its first token since an engine was lost under it, pause_us after the loss. */
+    void (*resumed)(void *arg, const struct gen_request *r, int64_t pause_us);
     void (*finished)(void *arg, const struct gen_request *r, const struct gen_outcome *outcome);
     void *arg;
 };
@@ -51,6 +55,7 @@ struct pipeline_options {
     struct sampling default_sampling; /* for APIs' decoders */
     int64_t default_max_tokens;       /* -1: as far as the context goes */
     int64_t default_timeout_ms;       /* 0: none */
+    uint32_t retry_limit; /* engines that may be lost under a request without a new token; PIPELINE_RETRY_LIMIT */
     struct pipeline_observer observer;
     void (*on_stats)(void *arg, const struct engine_stats *stats); /* may be NULL */
     void *on_stats_arg;

@@ -4,6 +4,7 @@
 
 #include "pipeline/generation.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/recovery.h"
 
 #define PIPELINE_ROUTES 1024 /* buckets of the table job id -> generation */
 
@@ -23,6 +24,7 @@ struct pipeline {
     size_t n_running;
     bool pumping;
     struct generation *current; /* the one that is getting an event; NULL once it was freed meanwhile */
+    struct recovery recovery;
 };
 
 void pipeline__add_route(struct pipeline *p, struct job_route *route);
@@ -33,6 +35,12 @@ void pipeline__remove_generation(struct pipeline *p, struct generation *g);
 /* One event of job `index`; returns true when the generation has something new to take. */
 bool generation__event(struct generation *g, size_t index, const struct engine_event *event);
 void generation__notify(struct generation *g);
+/* Gives all that is not done to the engine, from where it is. False: nothing of it is there. */
+NODISCARD bool generation__submit(struct generation *g, struct error *err);
+void generation__withdraw(struct generation *g);                 /* from the engine; its state stays */
+void generation__forget_job(struct generation *g, size_t index); /* the engine has none of it any more */
+/* True: the ERROR event is new and can be taken. */
+bool generation__fail(struct generation *g, const struct error *error);
 struct generation **generation__next_link(struct generation *g);
 struct generation **generation__prev_link(struct generation *g);
 

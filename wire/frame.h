@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "wire/job.h"
 
-#define WIRE_VERSION     2
+#define WIRE_VERSION     3
 #define WIRE_HEADER_SIZE 16
 
 enum frame_type {

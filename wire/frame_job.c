@@ -43,6 +43,7 @@ static void put_job(struct buf *out, const struct job *job)
     put_u8(out, job->accepted != NULL);
     for (uint32_t i = 0; job->accepted && i < job->n_choices; i++) {
         put_ids(out, job->accepted[i].ids, job->accepted[i].n);
+        put_u8(out, job->accepted[i].done);
     }
     put_ids(out, job->prediction, job->n_prediction);
     put_u8(out, (uint8_t)job->speculation);
@@ -112,6 +113,7 @@ static void get_accepted(struct cursor *c, struct job *job)
     struct job_accepted *accepted = cursor_array(c, job->n_choices, sizeof *accepted);
     for (uint32_t i = 0; accepted && i < job->n_choices; i++) {
         accepted[i].ids = get_ids(c, &accepted[i].n);
+        accepted[i].done = get_bool(c);
     }
     job->accepted = accepted;
 }

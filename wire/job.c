@@ -104,8 +104,10 @@ static bool check_bias(const struct job *job, struct error *err)
 
 static bool check_accepted(const struct job *job, struct error *err)
 {
+    bool all_done = job->accepted != NULL;
     for (uint32_t i = 0; job->accepted && i < job->n_choices; i++) {
         const struct job_accepted *a = &job->accepted[i];
+        all_done = all_done && a->done;
         if (a->n > job->max_tokens) {
             return error_set_param(err, ERR_INVALID, "accepted",
                                    "Choice %u has %u accepted tokens, more than its maximum of %u.", i, a->n,
@@ -115,7 +117,7 @@ static bool check_accepted(const struct job *job, struct error *err)
             return false;
         }
     }
-    return true;
+    return !all_done || error_set_param(err, ERR_INVALID, "accepted", "Every choice of the job has ended already.");
 }
 
 static bool check_tokens(const struct job *job, struct error *err)
@@ -206,7 +208,7 @@ static void place_all(struct layout *l, const struct job *from, struct job *to)
     for (uint32_t i = 0; from->accepted && i < from->n_choices; i++) {
         const int32_t *ids = place(l, from->accepted[i].ids, from->accepted[i].n, sizeof *ids);
         if (accepted) {
-            accepted[i].ids = ids;
+            accepted[i] = (struct job_accepted){ids, from->accepted[i].n, from->accepted[i].done};
         }
     }
 }

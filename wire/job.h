@@ -53,6 +53,7 @@ struct job_bias {
 struct job_accepted {   /* tokens of one choice that were already sent to the client */
     const int32_t *ids; /* [n] */
     uint32_t n;
+    bool done; /* the choice has ended (also for reasons that only the gateway knows): no event of it is wanted */
 };
 
 /* Whether tokens are guessed and then checked several at a time. It changes what an answer costs, never the answer. */

@@ -58,6 +58,7 @@ static void random_arrays(struct wire_random *r, struct arena *arena, struct job
         for (uint32_t i = 0; i < job->n_choices; i++) {
             accepted[i].n = wire_random_below(r, job->max_tokens + 1);
             accepted[i].ids = random_ids(r, arena, accepted[i].n);
+            accepted[i].done = i > 0 && wire_random_below(r, 4) == 0;
         }
         job->accepted = accepted;
     }
@@ -181,7 +182,8 @@ static bool accepted_equal(const struct job *a, const struct job *b)
         return false;
     }
     for (uint32_t i = 0; a->accepted && i < a->n_choices; i++) {
-        if (!ids_equal(a->accepted[i].ids, a->accepted[i].n, b->accepted[i].ids, b->accepted[i].n)) {
+        if (!ids_equal(a->accepted[i].ids, a->accepted[i].n, b->accepted[i].ids, b->accepted[i].n) ||
+            a->accepted[i].done != b->accepted[i].done) {
             return false;
         }
     }

@@ -3,6 +3,7 @@
 #include "tests/support/engine_run.h"
 
 #include "base/clock.h"
+#include "wire/engine_watch.h"
 #include "wire/frame.h"
 
 #include <pthread.h>
@@ -186,13 +187,13 @@ static void idle_engines_wait(void **state)
     struct engine_config config = toy_config(600);
     struct bench b;
     struct engine_stats stats;
-    uint64_t word = 0;
+    struct engine_watch watch = {0};
     struct error err = {0};
     b.config = config;
     toy_init(&b.toy, &b.config);
     struct engine_parts parts = {.config = config, .executor = &b.toy.base};
     struct engine *engine = engine__assemble(&parts, &err);
-    engine_set_step_counter(engine, &word);
+    engine_set_watch(engine, &watch);
     engine_run_start(&b.run, engine);
     struct job job = make_job(1, 10, 5);
     engine_run_submit(&b.run, &job);
@@ -200,8 +201,12 @@ static void idle_engines_wait(void **state)
     clock_sleep_ms(50);
     engine_stats(engine, &stats);
     assert_int_equal(stats.steps, 5);
+    assert_int_equal(atomic_load(&watch.busy), 0);
+    uint64_t turns = atomic_load(&watch.turns);
+    assert_true(turns > 5);
+    clock_sleep_ms(50);
+    assert_int_equal(atomic_load(&watch.turns), turns); /* it sleeps */
     engine_run_close(&b.run);
-    assert_int_equal(word, 5);
     assert_true(b.run.log->n_stats >= 1 && b.run.log->n_stats <= 3); /* first, at a step, when idle */
     assert_int_equal(b.run.log->stats.jobs_finished, 1);
     close_bench(&b);

@@ -292,10 +292,10 @@ static int setup(void **state)
     f->gateway = gateway_options_default();
     f->gateway.loop = f->loop;
     f->gateway.program = f->program;
-    f->gateway.restart_initial_ms = 10;
-    f->gateway.restart_max_ms = 40;
-    f->gateway.restart_limit = LIMIT;
-    f->gateway.restart_retry_ms = 200;
+    f->gateway.restart.initial_ms = 10;
+    f->gateway.restart.max_ms = 40;
+    f->gateway.restart.limit = LIMIT;
+    f->gateway.restart.retry_ms = 200;
     f->gateway.engine_grace_ms = GRACE_MS;
     *state = f;
     return 0;
@@ -411,7 +411,7 @@ static void an_engine_that_exits_is_restarted_then_failed_then_tried_again(void 
     assert_int_equal(engine_child_restarts(f->child), LIMIT + 1);
     assert_non_null(strstr(engine_child_failure(f->child)->msg, "status 7"));
     assert_int_equal(count_events(f, ENGINE_LOST), 1); /* the job waited for all of them */
-    assert_int_equal(f->events[0].error.code, ERR_ENGINE_LOST);
+    assert_int_equal(f->events[0].error.code, ERR_UNAVAILABLE);
     assert_false(submit(f, 2, 3, &err));
     assert_int_equal(err.code, ERR_UNAVAILABLE);
     for (int i = 0; i < LIMIT; i++) {
@@ -587,7 +587,7 @@ static void close_in_every_state(void **state)
         {"exit", NULL},       {"exit", is_failed},   {"exit", is_restarting},    {"fatal", NULL},
         {"fatal", is_failed}, {"garbage", is_ready}, {"garbage", is_restarting},
     };
-    f->gateway.restart_initial_ms = f->gateway.restart_max_ms = 30; /* time to be seen waiting */
+    f->gateway.restart.initial_ms = f->gateway.restart.max_ms = 30; /* time to be seen waiting */
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         f->n_closed = f->n_states = f->n_events = 0;
         open_and_start(f, cases[i].mode);

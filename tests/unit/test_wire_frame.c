@@ -194,7 +194,7 @@ static void large_jobs_come_in_parts(void **state)
     for (uint32_t i = 0; i < n; i++) {
         ids[i] = (int32_t)(i % 1000);
     }
-    struct job_accepted accepted[2] = {{ids, n_accepted}, {ids, n_accepted - 1}};
+    struct job_accepted accepted[2] = {{ids, n_accepted, false}, {ids, n_accepted - 1, true}};
     struct job job = {.id = 5,
                       .n_choices = 2,
                       .prompt = ids,

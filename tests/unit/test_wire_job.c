@@ -51,7 +51,7 @@ static void names_the_field(void **state)
     (void)state;
     static const int32_t negative[] = {-1}, huge[] = {LIMIT_VOCAB}, five[5] = {0};
     static const struct job_bias bad_id[] = {{-1, 0}}, bad_bias[] = {{0, NAN}};
-    struct job_accepted too_many = {five, 5}, bad_token = {negative, 1};
+    struct job_accepted too_many = {.ids = five, .n = 5}, bad_token = {.ids = negative, .n = 1};
     REFUSE("kind", j.kind = JOB_KIND_COUNT);
     REFUSE("n", j.n_choices = 0);
     REFUSE("n", j.n_choices = LIMIT_CHOICES + 1);

@@ -1,0 +1,352 @@
+#!/usr/bin/env python3
+"""Ends the engine again and again under many streams, and compares what their clients got with undisturbed answers.
+
+32 streams of 512 tokens with mixed parameters, half of them with speculation on, run to their end; meanwhile the engine is
+ended at random moments, by
+
+    kill      SIGKILL
+    segv      SIGSEGV
+    stop      SIGSTOP: it hangs, and the watchdog has to notice
+    memory    the system, for want of memory: a control group of its own with a limit (root on Linux; else left out)
+
+A fault counts when at least half of the streams stand between 10% and 90% of their output, and by where it met them:
+
+    decode    all streams have their prompts behind them
+    prefill   another prompt of 1,500 tokens is being prefilled
+    long      the streams have contexts of 2,000 tokens and more
+
+    chaos.py [--model smollm2:135m] [--faults 100] [--streams 32] [--seed 1] [--backend cpu] [--adopt]
+
+Every stream has to end with the text, token ids, logprobs, finish reason and usage (but for cached_tokens) of an undisturbed
+run of the same server. On the mlx backend a resumed answer may differ from the undisturbed one; there every stream has to
+complete, and what was sent must not be repeated or changed: it is as long as asked for, and its tokens make its text.
+
+Prints, by class of fault: how long it took to notice, and from then to the next token; then how much context of 8 streams with
+6,000 tokens each the next engine took over. Exit status 1 when an answer differs or a target is missed.
+"""
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import random
+import signal
+import statistics
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+
+FAULTS = ["kill", "segv", "stop", "memory"]
+SITUATIONS = ["decode", "prefill", "long"]
+RECOVERY_S = 2.0        # beside the loading of the model
+ADOPTED_SHARE = 0.95
+LONG_PROMPT, PRESSED_PROMPT, ADOPTED_CONTEXT = 2000, 1500, 6000
+WORDS = ("time river stone light music garden winter letter window science answer people market morning ocean bridge "
+         "paper forest number village").split()
+
+
+def text_of(rng, n_words):
+    return " ".join(rng.choice(WORDS) for _ in range(n_words))
+
+
+# ---- requests ----
+
+SAMPLING = [
+    {"temperature": 0},
+    {"temperature": 1, "seed": 1},
+    {"temperature": 0.8, "seed": 2, "top_p": 0.9, "logprobs": 3},
+    {"temperature": 0.8, "seed": 3, "presence_penalty": 0.8, "frequency_penalty": 0.4},
+    {"temperature": 0, "repetition_penalty": 1.2, "logprobs": 1},
+    {"temperature": 1.2, "seed": 4, "min_p": 0.05, "top_k": 50},
+    {"temperature": 0.9, "seed": 5, "dry_multiplier": 0.8},
+    {"temperature": 0.7, "seed": 6, "stop": ["qqqq"], "min_tokens": 100, "logit_bias": {"28": -4}},
+]
+
+
+def requests_of(a, situation, rng):
+    words = LONG_PROMPT if situation == "long" else 60
+    shared = text_of(rng, words * 3 // 4)
+    bodies = []
+    for i in range(a.streams):
+        prompt = f"{shared} {text_of(rng, words // 4)} A story about {i}: "
+        bodies.append({"prompt": prompt, "max_tokens": a.tokens, "ignore_eos": True, "return_token_ids": True,
+                       "speculation": "on" if i % 2 else "off", "stream_options": {"include_usage": True},
+                       **SAMPLING[i % len(SAMPLING)]})
+    return bodies
+
+
+class Stream:
+    """One request and what came of it so far; read by one thread."""
+
+    def __init__(self, body):
+        self.body = body
+        self.text, self.ids, self.logprobs, self.finish, self.usage, self.error = "", [], [], None, None, None
+        self.times = []  # of its events
+
+    def run(self, server):
+        with server.new_http(timeout=600) as http:
+            for kind, value in server.stream("/v1/completions", self.body, http):
+                if kind != "data":
+                    continue
+                self.times.append(time.monotonic())
+                if "error" in value:
+                    self.error = value["error"]
+                self.usage = value.get("usage") or self.usage
+                for choice in value.get("choices", []):
+                    self.text += choice["text"]
+                    self.ids += choice.get("token_ids") or []
+                    self.logprobs += (choice.get("logprobs") or {}).get("token_logprobs") or []
+                    self.finish = choice["finish_reason"] or self.finish
+
+    def progress(self):
+        return len(self.ids) / self.body["max_tokens"]
+
+    def result(self):
+        usage = {k: v for k, v in (self.usage or {}).items() if k.endswith("_tokens")}
+        return {"text": self.text, "ids": self.ids, "logprobs": self.logprobs, "finish": self.finish, "usage": usage,
+                "error": self.error}
+
+
+class Together:
+    """Streams that run at the same time, each in a thread."""
+
+    def __init__(self, server, bodies):
+        self.streams = [Stream(b) for b in bodies]
+        self.threads = [threading.Thread(target=s.run, args=(server,), daemon=True) for s in self.streams]
+        for t in self.threads:
+            t.start()
+
+    def in_the_middle(self):
+        return sum(0.1 <= s.progress() <= 0.9 for s in self.streams)
+
+    def running(self):
+        return any(t.is_alive() for t in self.threads)
+
+    def join(self):
+        for t in self.threads:
+            t.join()
+        return [s.result() for s in self.streams]
+
+
+# ---- faults ----
+
+class MemoryGroup:
+    """A control group with a limit that an engine exceeds as soon as it touches anything new."""
+
+    def __init__(self):
+        v1, v2 = pathlib.Path("/sys/fs/cgroup/memory"), pathlib.Path("/sys/fs/cgroup")
+        base = v1 if (v1 / "tasks").exists() else v2
+        self.path, self.limit = base / f"tandem-chaos-{os.getpid()}", None
+        try:
+            self.path.mkdir()
+            self.limit = self.path / ("memory.limit_in_bytes" if base == v1 else "memory.max")
+            self.limit.write_text(str(256 << 10))
+        except OSError:
+            self.limit = None
+
+    def usable(self):
+        return self.limit is not None and self.limit.exists()
+
+    def put(self, pid):
+        (self.path / "cgroup.procs").write_text(str(pid))
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+
+SIGNALS = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "stop": signal.SIGSTOP}
+
+
+class Record:
+    def __init__(self, situation, fault, counted, noticed_s, recovered_s, load_s):
+        self.situation, self.fault, self.counted = situation, fault, counted
+        self.noticed_s, self.recovered_s, self.load_s = noticed_s, recovered_s, load_s
+
+
+def first_after(streams, at):
+    """When each stream that goes on got something again."""
+    return [next((t for t in s.times if t > at), None) for s in streams]
+
+
+def strike(server, group, streams, fault, situation, minimum):
+    """Ends the engine, waits until it is replaced and everybody has something again; a Record, or None."""
+    engine = server.engine()
+    if not engine["pid"]:
+        return None
+    counted = streams.in_the_middle() >= minimum
+    if situation == "prefill":
+        counted &= any(r["phase"] == "prefill" for r in server.model_status()["requests"])
+    began = time.monotonic()
+    try:
+        if fault == "memory":
+            group.put(engine["pid"])
+        else:
+            os.kill(engine["pid"], SIGNALS[fault])
+    except OSError:
+        return None
+    while server.engine()["restarts"] == engine["restarts"]:
+        if time.monotonic() > began + 30:
+            raise AssertionError(f"{fault}: no loss within 30 s")
+        time.sleep(0.005)
+    noticed = time.monotonic()
+    server.wait_for(lambda: server.model_status()["state"] == "ready", "a new engine", 60)
+    load_s = time.monotonic() - noticed
+    going_on = [s for s in streams.streams if s.finish is None]
+    deadline = time.monotonic() + 60
+    while any(t is None and s.finish is None for s, t in zip(going_on, first_after(going_on, noticed))):
+        assert time.monotonic() < deadline, "a stream does not go on within 60 s"
+        time.sleep(0.01)
+    times = [t - noticed for t in first_after(going_on, noticed) if t]
+    return Record(situation, fault, counted, noticed - began, statistics.median(times) if times else 0, load_s)
+
+
+def pressers(server, stop, rng, bad):
+    """Prompts of 1,500 tokens, one after another, each compared with the answer to the one before."""
+    prompt, expected = text_of(rng, PRESSED_PROMPT), None
+    n = 0
+    while not stop.is_set():
+        n += 1
+        body = {"prompt": f"{n % 7} {prompt}", "max_tokens": 4, "temperature": 0, "cache_prompt": False}
+        with server.new_http(timeout=600) as http:
+            reply = http.post("/v1/completions", json=body)
+        if reply.status_code != 200:
+            bad.append(f"a prompt that was prefilled: {reply.status_code} {reply.text[:200]}")
+        elif n % 7 == 0:
+            text = reply.json()["choices"][0]["text"]
+            if expected is not None and text != expected:
+                bad.append(f"a prompt that was prefilled: {text!r}, before {expected!r}")
+            expected = text
+
+
+# ---- one situation ----
+
+def differences(bodies, results, expected, exact):
+    bad = []
+    for i, (body, got, want) in enumerate(zip(bodies, results, expected)):
+        if exact and got != want:
+            keys = [k for k in got if got[k] != want[k]]
+            bad.append(f"stream {i} differs in {keys}: {json.dumps({k: got[k] for k in keys})[:300]}")
+        if got["error"] or len(got["ids"]) != body["max_tokens"] or got["finish"] != "length":
+            bad.append(f"stream {i} is not whole: {len(got['ids'])} tokens, {got['finish']}, {got['error']}")
+    return bad
+
+
+def run_situation(a, server, situation, n_faults, rng, group):
+    faults = [f for f in FAULTS if f != "memory" or group.usable()]
+    records, bad, rounds = [], [], 0
+    bodies = requests_of(a, situation, rng)
+    expected = Together(server, bodies).join()
+    bad += differences(bodies, expected, expected, False)
+    while sum(r.counted for r in records) < n_faults and rounds < a.rounds and not bad:
+        rounds += 1
+        stop = threading.Event()
+        presser = threading.Thread(target=pressers, args=(server, stop, rng, bad), daemon=True)
+        if situation == "prefill":
+            presser.start()
+        streams = Together(server, bodies)
+        while streams.running():
+            if streams.in_the_middle() >= a.streams // 2 and sum(r.counted for r in records) < n_faults:
+                time.sleep(rng.uniform(0.05, a.pause))
+                record = strike(server, group, streams, faults[len(records) % len(faults)], situation, a.streams // 2)
+                records += [record] if record else []
+            time.sleep(0.02)
+        stop.set()
+        if presser.is_alive():
+            presser.join()
+        bad += differences(bodies, streams.join(), expected, a.backend == "cpu")
+        print(f"{situation}: round {rounds}, {sum(r.counted for r in records)} of {len(records)} faults count, "
+              f"{len(bad)} differences", flush=True)
+    return records, bad
+
+
+# ---- taking pages over ----
+
+def adopted_share(a, server, rng):
+    """Of the context of 8 streams with 6,000 tokens each, what the next engine does not prefill again."""
+    shared = text_of(rng, ADOPTED_CONTEXT - 200)
+    bodies = [{"prompt": f"{i} {shared}", "max_tokens": 200, "ignore_eos": True, "temperature": 0,
+               "return_token_ids": True, "stream_options": {"include_usage": True}} for i in range(8)]
+    expected = Together(server, bodies).join()
+    streams = Together(server, bodies)
+    while min(len(s.ids) for s in streams.streams) < 20:
+        time.sleep(0.02)
+    strike(server, None, streams, "kill", "long", 0)
+    context = sum(s["usage"]["prompt_tokens"] for s in expected)
+    prefilled = server.stats()["rows_prefill"]  # of the new engine alone
+    bad = differences(bodies, streams.join(), expected, a.backend == "cpu")
+    return 1 - prefilled / context, context, bad
+
+
+# ---- report ----
+
+def p95(values):
+    return sorted(values)[min(len(values) - 1, int(len(values) * 0.95))]
+
+
+def report(records):
+    print("\n| fault | n | noticed: median s | p95 | next token after: median s | p95 | of it loading: median s |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    missed = 0
+    for fault in FAULTS:
+        rows = [r for r in records if r.fault == fault and r.counted]
+        if not rows:
+            print(f"| {fault} | 0 | | | | | |")
+            continue
+        columns = [[r.noticed_s for r in rows], [r.recovered_s for r in rows]]
+        load = statistics.median(r.load_s for r in rows)
+        cells = [f"{statistics.median(c):.2f} | {p95(c):.2f}" for c in columns]
+        print(f"| {fault} | {len(rows)} | {cells[0]} | {cells[1]} | {load:.2f} |")
+        missed += p95(columns[1]) - load > RECOVERY_S
+    return missed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2:135m")
+    parser.add_argument("--backend", default="cpu", choices=["cpu", "mlx"])
+    parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument("--streams", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--situations", nargs="*", default=SITUATIONS, choices=SITUATIONS)
+    parser.add_argument("--rounds", type=int, default=20, help="of a situation, at most")
+    parser.add_argument("--pause", type=float, default=1.0, help="seconds from one fault to the next, at most")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-adopt", action="store_true", help="leave out the measurement of pages taken over")
+    parser.add_argument("--kv-memory", default="3G")
+    a = parser.parse_args()
+    os.environ["TANDEM_TEST_BACKEND"] = a.backend
+    from harness import Server  # noqa: E402  (reads the environment)
+    rng, group = random.Random(a.seed), MemoryGroup()
+    if not group.usable():
+        print("no control group can be made here: faults of memory are left out", flush=True)
+    records, bad = [], []
+    share = context = None
+    with Server(a.model, "--kv-memory", a.kv_memory, "--restart-limit", 64, "--restart-window-ms", 1000,
+                "--max-sequences", 2 * a.streams) as server:
+        for i, situation in enumerate(a.situations):
+            n = a.faults // len(a.situations) + (i < a.faults % len(a.situations))
+            more, worse = run_situation(a, server, situation, n, rng, group)
+            records += more
+            bad += worse
+        if not a.no_adopt and a.backend == "cpu":
+            share, context, worse = adopted_share(a, server, rng)
+            bad += worse
+    group.close()
+    missed = report(records)
+    counted = sum(r.counted for r in records)
+    print(f"\n{counted} faults that count ({', '.join(f'{s}: {sum(r.counted for r in records if r.situation == s)}' for s in a.situations)}), "
+          f"{len(records)} in all; {len(bad)} differences")
+    if share is not None:
+        print(f"of {context} tokens of context the next engine took over {100 * share:.1f} % (at least {100 * ADOPTED_SHARE:.0f} %)")
+        missed += share < ADOPTED_SHARE
+    for sentence in bad[:20]:
+        print(f"FAILED: {sentence}")
+    sys.exit(1 if bad or missed or counted < a.faults else 0)
+
+
+if __name__ == "__main__":
+    main()
