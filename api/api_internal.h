@@ -21,7 +21,7 @@ struct app {
     struct http_server *server;
     size_t n_calls; /* not freed yet: a worker may still read one whose client is gone */
     bool server_closed;
-    struct kept_set *kept; /* NULL: no journal */
+    struct kept_set *kept;          /* NULL: no journal */
     struct loop_timer *close_timer; /* while closing waits for last bytes */
     int64_t close_until_ms;
     void (*on_closed)(void *arg);
@@ -57,9 +57,9 @@ struct call {
     struct served_model *model;
     char resumed_from[17]; /* fingerprint of another engine that made the first tokens of it; empty: no such thing */
     char fingerprint[17];  /* of an answer of old; empty: the engine's */
-    struct buf ignored; /* names of unknown fields */
-    struct buf reply;   /* JSON */
-    bool ok;            /* of the last worker step */
+    struct buf ignored;    /* names of unknown fields */
+    struct buf reply;      /* JSON */
+    bool ok;               /* of the last worker step */
     struct error error;
 };
 
@@ -74,7 +74,7 @@ void api__error_body(const struct http_request *head, const struct error *err, s
 /* ---- calls ---- */
 /* NULL: no memory. x may be NULL: nobody waits for it. */
 struct call *api__call_create(struct app *a, const struct route *route, struct http_exchange *x);
-void api__call_decode(struct call *c); /* c->text by its route: c->ok, or c->error; any thread */
+void api__call_decode(struct call *c);                     /* c->text by its route: c->ok, or c->error; any thread */
 void api__refuse(struct call *c, const struct error *err); /* answers it, where somebody waits, and frees it */
 /* Something is under way that uses the app: it is not freed until the release. */
 void api__hold(struct app *a);

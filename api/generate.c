@@ -208,7 +208,8 @@ void api__reply_ready(void *arg)
         return;
     }
     struct error why;
-    if (!has_tokens(r) && generation_failed(r->generation, &why)) { /* before a byte was sent: an error reply like any other */
+    if (!has_tokens(r) &&
+        generation_failed(r->generation, &why)) { /* before a byte was sent: an error reply like any other */
         struct http_exchange *x = r->call->x;
         api__call_headers(r->call);
         api__reply_error(x, &why);

@@ -28,7 +28,7 @@ struct gen_reply {
     size_t n_choices;
     struct gen_usage usage;
     struct loop_timer *timer; /* begin of a silent stream; flush intervals */
-    bool stream;         /* as the request wants it, or as one that reads it again does */
+    bool stream;              /* as the request wants it, or as one that reads it again does */
     bool streaming, ended;
     struct buf head; /* JSON that begins every chunk; empty until the first */
     /* of a request that is kept */

@@ -12,7 +12,7 @@
 
 #define KEPT_SAVE_MS     100
 #define KEPT_RETRY_MS    1000 /* until the journal, or an engine that refused, is tried again */
-#define KEPT_LOST_MAX    3   /* engines that it may lose before it fails */
+#define KEPT_LOST_MAX    3    /* engines that it may lose before it fails */
 #define KEPT_RUNNING_MAX 256  /* at once; the others wait in the journal */
 
 enum kept_phase { KEPT_INSERTING, KEPT_WAITING, KEPT_LOADING, KEPT_RUNNING, KEPT_ENDED, KEPT_DONE };
@@ -68,7 +68,7 @@ struct kept_set {
     struct save save;
     bool saving;
     struct error refused; /* the journal did not take it */
-    int64_t save_ms; /* not before */
+    int64_t save_ms;      /* not before */
     bool stopping;
     char listed[48]; /* at the start: what the journal has told so far */
 };

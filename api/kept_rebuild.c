@@ -46,7 +46,8 @@ void api__put_details(struct buf *out, const struct gen_request *r, const struct
 
 static bool read_timings(const struct json *v, struct gen_timings *t)
 {
-    int64_t *values[N_TIMINGS] = {&t->prepare_us, &t->queue_us, &t->prefill_us, &t->decode_us, &t->ttft_us, &t->total_us};
+    int64_t *values[N_TIMINGS] = {&t->prepare_us, &t->queue_us, &t->prefill_us,
+                                  &t->decode_us,  &t->ttft_us,  &t->total_us};
     if (json_len(v) != N_TIMINGS) {
         return false;
     }
@@ -228,8 +229,8 @@ static void work(void *arg)
     struct rebuilding *b = arg;
     struct pipeline *p = served_model_pipeline(b->call->model);
     b->out.damaged = b->record->damaged;
-    b->out.ok = decode(b) && pipeline_prepare(p, &b->call->request, &b->out.error) && allocate(b) &&
-                apply_details(b) && place_tokens(b);
+    b->out.ok = decode(b) && pipeline_prepare(p, &b->call->request, &b->out.error) && allocate(b) && apply_details(b) &&
+                place_tokens(b);
 }
 
 static void worked(void *arg)
@@ -278,7 +279,8 @@ bool api__rebuild(struct app *a, struct journal_answer *answer, struct http_exch
         return error_set(err, ERR_NO_MEMORY, "no memory for a request.");
     }
     c->model = model;
-    *b = (struct rebuilding){.call = c, .arena = answer->arena, .record = answer->records, .done = done, .done_arg = arg};
+    *b = (struct rebuilding){
+        .call = c, .arena = answer->arena, .record = answer->records, .done = done, .done_arg = arg};
     answer->arena = NULL;
     loop_work(a->loop, work, worked, b);
     return true;

@@ -55,7 +55,9 @@ static void on_rebuilt(void *arg, struct rebuilt *r)
         k->reason[0] = '\0';
         k->dirty = true;
     }
-    api__put_details(&k->details, &r->call->request, NULL);
+    if (k->details.len == 0) {
+        api__put_details(&k->details, &r->call->request, k->generation);
+    }
     LOG_INFO("a request of the journal goes on", "id=%s tokens=%llu", k->id, (unsigned long long)r->n_saved);
 }
 

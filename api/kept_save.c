@@ -121,6 +121,13 @@ static bool add_tokens(struct kept *k, struct arena *arena, struct journal_updat
     return !scores_are_new(k) || pack_scores(k, arena, rows, &u->n_tokens);
 }
 
+/* What changes meanwhile must not change under the writing thread. */
+static bool copy(struct arena *arena, struct str from, struct str *out)
+{
+    *out = from.len ? arena_str(arena, from) : (struct str){0};
+    return from.len == 0 || out->ptr;
+}
+
 /* False: it does not fit into this transaction. */
 static bool add_update(struct save *s, struct kept *k)
 {
@@ -129,13 +136,14 @@ static bool add_update(struct save *s, struct kept *k)
                                  .state_only = !k->generation,
                                  .forget_tokens = k->forget_tokens,
                                  .state = state_now(k),
-                                 .fingerprint = str_of(k->fingerprint),
-                                 .resumed_from = str_of(k->resumed_from),
-                                 .reason = str_of(k->reason),
-                                 .details = buf_view(&k->details),
                                  .n_generated = kept__n_tokens(k),
                                  .error = k->error,
                                  .result = buf_view(&k->result)};
+    if (!copy(s->arena, str_of(k->fingerprint), &u->fingerprint) ||
+        !copy(s->arena, str_of(k->resumed_from), &u->resumed_from) || !copy(s->arena, str_of(k->reason), &u->reason) ||
+        !copy(s->arena, buf_view(&k->details), &u->details)) {
+        return false;
+    }
     k->scores_sending = k->scores_saved;
     k->tokens_sent = k->generation != NULL;
     if (k->generation && !add_tokens(k, s->arena, u)) {

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define AFTER_MAX     (LIMIT_PROMPTS * LIMIT_CHOICES) /* numbers of `after`: one per choice */
-#define LIST_DEFAULT  20
-#define LIST_MAX      100
-#define OBJECT_MAX    (LIMIT_HTTP_REPLY)
+#define AFTER_MAX    (LIMIT_PROMPTS * LIMIT_CHOICES) /* numbers of `after`: one per choice */
+#define LIST_DEFAULT 20
+#define LIST_MAX     100
+#define OBJECT_MAX   (LIMIT_HTTP_REPLY)
 
 /* Somebody who asks and waits for the journal. */
 struct asking {

@@ -24,11 +24,13 @@ const struct route api__routes[] = {
      "Ends a running request by its public id; its client gets what was generated so far.", NULL, 0, api__cancel, NULL,
      NULL, NULL},
     {"GET", "/v1/requests",
-     "Requests with `background` or `detach` of the caller's key, newest first; `?limit=` (1 to 100, 20) and `?after=` (the "
+     "Requests with `background` or `detach` of the caller's key, newest first; `?limit=` (1 to 100, 20) and `?after=` "
+     "(the "
      "last id of the page before).",
      NULL, 0, api__request_list, NULL, NULL, NULL},
     {"GET", "/v1/requests/{id}",
-     "One of them: its status and, once it has ended, its result; with `?stream=true` its events, `&after=N` those behind "
+     "One of them: its status and, once it has ended, its result; with `?stream=true` its events, `&after=N` those "
+     "behind "
      "the N-th token (RELIABILITY.md).",
      NULL, 0, api__request_get, NULL, NULL, NULL},
     {"DELETE", "/v1/requests/{id}", "Cancels it, or removes it once it has ended.", NULL, 0, api__request_delete, NULL,

@@ -237,8 +237,7 @@ static void start_upkeep(void *arg)
 {
     struct journal *j = arg;
     struct error ignored = {0};
-    struct journal_op op = {
-        .run = journal_write__upkeep, .done = {on_upkeep, j}, .limit = j->stats.failing ? 1 : 0};
+    struct journal_op op = {.run = journal_write__upkeep, .done = {on_upkeep, j}, .limit = j->stats.failing ? 1 : 0};
     if (!j->upkeep_in_flight) {
         j->upkeep_in_flight = submit(j, j->writes, &op, &ignored);
     }

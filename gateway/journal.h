@@ -2,8 +2,8 @@
  * knows requests, their bodies, tokens and results as bytes, and nothing of what they mean.
  *
  *     j = journal_open(&options, &err);
- *     journal_insert(j, &meta, body, (struct journal_done){on_inserted, arg}, &err);     committed when on_inserted says so
- *     journal_update(j, updates, n, done, &err);     tokens and states of many requests in one transaction
+ *     journal_insert(j, &meta, body, (struct journal_done){on_inserted, arg}, &err);     committed when on_inserted
+ * says so journal_update(j, updates, n, done, &err);     tokens and states of many requests in one transaction
  *     journal_read(j, id, key_name, JOURNAL_ALL, done, &err);
  *     journal_close(j);
  *
@@ -44,11 +44,11 @@ bool journal_state_ended(enum journal_state s); /* completed, failed or cancelle
 
 struct journal_options {
     struct loop *loop;
-    const char *dir;     /* made when it is missing, with mode 0700 */
-    bool full_sync;      /* survive a power loss: an fsync per commit */
-    uint64_t max_size;   /* bytes of the database; finished requests make room, oldest first; 0: no limit */
-    int64_t max_age_s;   /* of finished requests; 0: no limit */
-    int64_t upkeep_ms;   /* between looks at limits; 0: 5 s */
+    const char *dir;                 /* made when it is missing, with mode 0700 */
+    bool full_sync;                  /* survive a power loss: an fsync per commit */
+    uint64_t max_size;               /* bytes of the database; finished requests make room, oldest first; 0: no limit */
+    int64_t max_age_s;               /* of finished requests; 0: no limit */
+    int64_t upkeep_ms;               /* between looks at limits; 0: 5 s */
     void (*on_statement)(void *arg); /* tests: before and after each statement that writes, on the writing thread */
     void *on_statement_arg;
 };
@@ -62,13 +62,13 @@ void journal_close(struct journal *j);
 bool journal_failing(const struct journal *j, struct error *why);
 
 struct journal_stats {
-    uint64_t failing;                         /* 0 or 1 */
-    uint64_t commits, errors;                 /* transactions; those that failed */
-    uint64_t refused;                         /* new requests */
-    uint64_t dropped;                         /* finished requests that made room or were too old */
-    uint64_t damaged;                         /* rows whose checksum was wrong */
-    uint64_t size, max_size;                  /* bytes in use */
-    uint64_t requests[JOURNAL_STATE_COUNT];   /* a few seconds old at most */
+    uint64_t failing;                       /* 0 or 1 */
+    uint64_t commits, errors;               /* transactions; those that failed */
+    uint64_t refused;                       /* new requests */
+    uint64_t dropped;                       /* finished requests that made room or were too old */
+    uint64_t damaged;                       /* rows whose checksum was wrong */
+    uint64_t size, max_size;                /* bytes in use */
+    uint64_t requests[JOURNAL_STATE_COUNT]; /* a few seconds old at most */
 };
 struct journal_stats journal_stats(const struct journal *j);
 
@@ -120,15 +120,15 @@ struct journal_done {
 
 /* ---- calls; false: not accepted, *err says why, and done is not called ---- */
 
-/* A new request, queued. Its created_s, expires_s, size and n_tokens are the journal's to set. OVERLOADED: the journal is
- * full of requests that have not ended. */
+/* A new request, queued. Its created_s, expires_s, size and n_tokens are the journal's to set. OVERLOADED: the journal
+ * is full of requests that have not ended. */
 NODISCARD bool journal_insert(struct journal *j, const struct journal_meta *meta, struct str body,
                               struct journal_done done, struct error *err);
 
 struct journal_update {
     struct str id;
-    bool state_only;    /* state, reason and error; the rest of it stays as it is */
-    bool forget_tokens; /* first: what was saved of it was damaged */
+    bool state_only;                     /* state, reason and error; the rest of it stays as it is */
+    bool forget_tokens;                  /* first: what was saved of it was damaged */
     const struct journal_tokens *tokens; /* [n_tokens] to add; a row at a place that is taken replaces that one */
     size_t n_tokens;
     enum journal_state state;

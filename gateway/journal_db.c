@@ -195,9 +195,10 @@ static bool check_damage(struct journal_db *d, struct error *err)
         return false;
     }
     return strcmp(answer, "ok") == 0 ||
-           error_set(err, ERR_IO,
-                     "The journal '%s' is damaged (%.60s). Move it away, with its -wal and -shm, to start an empty one.",
-                     d->path, answer);
+           error_set(
+               err, ERR_IO,
+               "The journal '%s' is damaged (%.60s). Move it away, with its -wal and -shm, to start an empty one.",
+               d->path, answer);
 }
 
 /* An empty file gets the schema; any other must be ours, and of this version. */

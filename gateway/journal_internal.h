@@ -15,45 +15,45 @@
 #define JOURNAL_VERSION 1 /* of the schema: PRAGMA user_version */
 
 /* X(id, SQL) */
-#define JOURNAL_COLUMNS                                                                                             \
-    "row, id, route, key_name, model, fingerprint, resumed_from, reason, details, state, background, created, "     \
+#define JOURNAL_COLUMNS                                                                                         \
+    "row, id, route, key_name, model, fingerprint, resumed_from, reason, details, state, background, created, " \
     "finished, expires, seed, size, n_tokens, error_code, error_param, error_message"
-#define JOURNAL_STATEMENT_TABLE(X)                                                                                   \
-    X(BEGIN, "BEGIN IMMEDIATE")                                                                                      \
-    X(COMMIT, "COMMIT")                                                                                              \
-    X(ROLLBACK, "ROLLBACK")                                                                                          \
-    X(INSERT, "INSERT INTO requests (id, route, key_name, model, details, state, background, created, expires, "     \
-              "seed, size) VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?7, ?8, ?9, ?10)")                              \
-    X(PUT_BLOB, "INSERT INTO blobs (request, kind, data, sum) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (request, kind) "  \
-                "DO UPDATE SET data = excluded.data, sum = excluded.sum")                                            \
-    X(ROW_OF, "SELECT row FROM requests WHERE id = ?1")                                                              \
-    X(UPDATE, "UPDATE requests SET state = ?2, fingerprint = ?3, resumed_from = ?4, reason = ?5, details = ?6, "     \
-              "n_tokens = ?7, error_code = ?8, error_param = ?9, error_message = ?10, size = size + ?11, "           \
-              "finished = ?12, expires = coalesce(?13, expires) WHERE row = ?1")                                     \
-    X(PUT_TOKENS, "INSERT INTO tokens (request, prompt, choice, first, n, data, finish, stop_id, sum) VALUES "       \
-                  "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (request, prompt, choice, first) DO UPDATE SET " \
-                  "n = excluded.n, data = excluded.data, finish = excluded.finish, stop_id = excluded.stop_id, "     \
-                  "sum = excluded.sum")                                                                              \
-    X(UPDATE_STATE, "UPDATE requests SET state = ?2, reason = ?5, error_code = ?8, error_param = ?9, "                 \
-                    "error_message = ?10, finished = ?12, expires = coalesce(?13, expires) WHERE row = ?1")            \
-    X(FORGET_TOKENS, "DELETE FROM tokens WHERE request = ?1")                                                          \
-    X(REMOVE, "DELETE FROM requests WHERE id = ?1 AND key_name = ?2 AND finished IS NOT NULL")                       \
+#define JOURNAL_STATEMENT_TABLE(X)                                                                                    \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                                                       \
+    X(COMMIT, "COMMIT")                                                                                               \
+    X(ROLLBACK, "ROLLBACK")                                                                                           \
+    X(INSERT, "INSERT INTO requests (id, route, key_name, model, details, state, background, created, expires, "      \
+              "seed, size) VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?7, ?8, ?9, ?10)")                               \
+    X(PUT_BLOB, "INSERT INTO blobs (request, kind, data, sum) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (request, kind) "   \
+                "DO UPDATE SET data = excluded.data, sum = excluded.sum")                                             \
+    X(ROW_OF, "SELECT row FROM requests WHERE id = ?1")                                                               \
+    X(UPDATE, "UPDATE requests SET state = ?2, fingerprint = ?3, resumed_from = ?4, reason = ?5, details = ?6, "      \
+              "n_tokens = ?7, error_code = ?8, error_param = ?9, error_message = ?10, size = size + ?11, "            \
+              "finished = ?12, expires = coalesce(?13, expires) WHERE row = ?1")                                      \
+    X(PUT_TOKENS, "INSERT INTO tokens (request, prompt, choice, first, n, data, finish, stop_id, sum) VALUES "        \
+                  "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (request, prompt, choice, first) DO UPDATE SET "  \
+                  "n = excluded.n, data = excluded.data, finish = excluded.finish, stop_id = excluded.stop_id, "      \
+                  "sum = excluded.sum")                                                                               \
+    X(UPDATE_STATE, "UPDATE requests SET state = ?2, reason = ?5, error_code = ?8, error_param = ?9, "                \
+                    "error_message = ?10, finished = ?12, expires = coalesce(?13, expires) WHERE row = ?1")           \
+    X(FORGET_TOKENS, "DELETE FROM tokens WHERE request = ?1")                                                         \
+    X(REMOVE, "DELETE FROM requests WHERE id = ?1 AND key_name = ?2 AND finished IS NOT NULL")                        \
     X(DROP_OLDEST, "DELETE FROM requests WHERE row IN (SELECT row FROM requests WHERE finished IS NOT NULL ORDER BY " \
-                   "finished, row LIMIT 1)")                                                                         \
-    X(DROP_EXPIRED, "DELETE FROM requests WHERE row IN (SELECT row FROM requests WHERE finished IS NOT NULL AND "    \
-                    "finished < ?1 ORDER BY finished LIMIT 64)")                                                     \
-    X(TOUCH, "UPDATE upkeep SET at = ?1")                                                                            \
-    X(VACUUM, "PRAGMA incremental_vacuum(256)")                                                                      \
-    X(PAGE_COUNT, "PRAGMA page_count")                                                                               \
-    X(FREE_PAGES, "PRAGMA freelist_count")                                                                           \
-    X(COUNT_STATES, "SELECT state, count(*) FROM requests GROUP BY state")                                                  \
-    X(READ, "SELECT " JOURNAL_COLUMNS " FROM requests WHERE id = ?1 AND (?2 IS NULL OR key_name = ?2)")              \
-    X(READ_BLOB, "SELECT data, sum FROM blobs WHERE request = ?1 AND kind = ?2")                                     \
-    X(READ_TOKENS, "SELECT prompt, choice, first, n, data, finish, stop_id, sum FROM tokens WHERE request = ?1 "     \
-                   "ORDER BY prompt, choice, first")                                                                 \
-    X(LIST, "SELECT " JOURNAL_COLUMNS " FROM requests WHERE key_name = ?1 AND (?2 = '' OR row < (SELECT row FROM "   \
-            "requests WHERE id = ?2 AND key_name = ?1)) ORDER BY row DESC LIMIT ?3")                                 \
-    X(UNFINISHED, "SELECT " JOURNAL_COLUMNS " FROM requests WHERE finished IS NULL AND (?1 = '' OR row > (SELECT "   \
+                   "finished, row LIMIT 1)")                                                                          \
+    X(DROP_EXPIRED, "DELETE FROM requests WHERE row IN (SELECT row FROM requests WHERE finished IS NOT NULL AND "     \
+                    "finished < ?1 ORDER BY finished LIMIT 64)")                                                      \
+    X(TOUCH, "UPDATE upkeep SET at = ?1")                                                                             \
+    X(VACUUM, "PRAGMA incremental_vacuum(256)")                                                                       \
+    X(PAGE_COUNT, "PRAGMA page_count")                                                                                \
+    X(FREE_PAGES, "PRAGMA freelist_count")                                                                            \
+    X(COUNT_STATES, "SELECT state, count(*) FROM requests GROUP BY state")                                            \
+    X(READ, "SELECT " JOURNAL_COLUMNS " FROM requests WHERE id = ?1 AND (?2 IS NULL OR key_name = ?2)")               \
+    X(READ_BLOB, "SELECT data, sum FROM blobs WHERE request = ?1 AND kind = ?2")                                      \
+    X(READ_TOKENS, "SELECT prompt, choice, first, n, data, finish, stop_id, sum FROM tokens WHERE request = ?1 "      \
+                   "ORDER BY prompt, choice, first")                                                                  \
+    X(LIST, "SELECT " JOURNAL_COLUMNS " FROM requests WHERE key_name = ?1 AND (?2 = '' OR row < (SELECT row FROM "    \
+            "requests WHERE id = ?2 AND key_name = ?1)) ORDER BY row DESC LIMIT ?3")                                  \
+    X(UNFINISHED, "SELECT " JOURNAL_COLUMNS " FROM requests WHERE finished IS NULL AND (?1 = '' OR row > (SELECT "    \
                   "row FROM requests WHERE id = ?1)) ORDER BY row LIMIT ?2")
 enum journal_statement {
 #define X(id, sql) STATEMENT_##id,
@@ -119,7 +119,7 @@ struct journal_op {
 struct journal {
     struct journal_options options;
     int lock_fd;
-    struct journal_db writer, reader; /* each its thread's */
+    struct journal_db writer, reader;       /* each its thread's */
     struct queue *writes, *reads, *answers; /* of struct journal_op * */
     struct loop_signal *signal;
     struct loop_timer *timer;

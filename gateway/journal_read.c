@@ -51,8 +51,8 @@ static enum journal_state state_of(sqlite3_stmt *s, int at)
 /* A row of JOURNAL_COLUMNS. */
 static bool read_meta(struct journal_op *op, sqlite3_stmt *s, struct journal_meta *m)
 {
-    struct str *texts[] = {&m->id,           &m->route,  &m->key_name, &m->model, &m->fingerprint,
-                           &m->resumed_from, &m->reason, &m->details};
+    struct str *texts[] = {&m->id,          &m->route,        &m->key_name, &m->model,
+                           &m->fingerprint, &m->resumed_from, &m->reason,   &m->details};
     *m = (struct journal_meta){0};
     for (int i = 0; i < (int)ARRAY_LEN(texts); i++) {
         if (!column_str(op, s, i + 1, texts[i])) {
@@ -130,8 +130,8 @@ static bool add_row(struct journal *j, struct journal_op *op, int64_t row, sqlit
         rows->next = 0;
         rows->broken = false;
     }
-    bool sound = journal__tokens_sum(row, &t) == sqlite3_column_int64(s, 7) && t.first == rows->next &&
-                 t.finish <= FINISH_ERROR;
+    bool sound =
+        journal__tokens_sum(row, &t) == sqlite3_column_int64(s, 7) && t.first == rows->next && t.finish <= FINISH_ERROR;
     (void)j;
     if (rows->broken || !sound) {
         op->n_damaged += !rows->broken;
@@ -182,8 +182,7 @@ static bool start_answer(struct journal_op *op, size_t n)
 {
     op->answer.arena = arena_create(RECORD_MAX);
     op->answer.records = op->answer.arena ? arena_alloc_array(op->answer.arena, n, sizeof *op->answer.records) : NULL;
-    return op->answer.records ||
-           error_set(&op->answer.error, ERR_NO_MEMORY, "no memory for an answer of the journal.");
+    return op->answer.records || error_set(&op->answer.error, ERR_NO_MEMORY, "no memory for an answer of the journal.");
 }
 
 static bool read_request(struct journal *j, struct journal_op *op)

@@ -409,7 +409,7 @@ static bool take_started(struct generation *g, size_t index, const struct engine
         return false;
     }
     prompt->admitted = true;
-    prompt->n_cached = event->n_cached;
+    prompt->n_cached = prompt->restored ? prompt->n_cached : event->n_cached;
     gen_clock_admitted(&g->clock, now_us(), event->queue_us);
     if (o->admitted) {
         o->admitted(o->arg, g->request, g->request->jobs[index].n_prompt, event->n_cached,

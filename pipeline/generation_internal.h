@@ -10,6 +10,7 @@ struct prompt_state { /* one job */
     bool routed;               /* the engine knows the job */
     uint32_t n_cached, n_done; /* prompt tokens from the cache; prefilled, those included */
     bool admitted, answered;   /* the engine has begun with it; a token has come */
+    bool restored;             /* tokens of it came from elsewhere: n_cached is what their engine found */
     bool progress_pending;
     struct choice_token *scores; /* [n_prompt] logprobs of the prompt, when asked for */
     uint32_t n_scores;           /* positions scored so far: [1, n_scores) */
@@ -41,7 +42,7 @@ struct generation {
     bool observed_end;
     const struct generation *follows; /* the one that it copies; NULL: it has jobs of its own, or had */
     bool detached;                    /* restored complete: it is not among the pipeline's running ones */
-    struct gen_token *tokens; /* scratch of the event at hand */
+    struct gen_token *tokens;         /* scratch of the event at hand */
     size_t cap_tokens;
     struct gen_top *tops;
     size_t cap_tops;

@@ -88,6 +88,7 @@ static bool restore_prompt(struct generation *g, size_t prompt, const struct gen
         if (!restore_choice(g, prompt, k, &choices[k], err)) {
             return false;
         }
+        g->prompts[prompt].restored |= choices[k].n > 0;
     }
     if (!restore_scores(&g->prompts[prompt], job->n_prompt, p)) {
         return error_set(err, ERR_NO_MEMORY, "no memory for the logprobs of a prompt.");

@@ -29,7 +29,7 @@ struct gen_saved_prompt {
     uint32_t n_scores;
 };
 
-struct gen_saved { /* everything lies in the request's arena */
+struct gen_saved {                          /* everything lies in the request's arena */
     const struct gen_saved_prompt *prompts; /* [n_jobs] */
     const struct gen_saved_choice *choices; /* [n_jobs * best_of] */
     struct error error;                     /* what it ended with; code NONE: nothing */

@@ -543,8 +543,8 @@ struct step {
     uint32_t first, n;
 };
 static const struct step steps[] = {
-    {STEP_INSERT, 1, 0, 0}, {STEP_TOKENS, 1, 0, 4}, {STEP_INSERT, 2, 0, 0}, {STEP_TOKENS, 1, 4, 9},
-    {STEP_TOKENS, 2, 0, 7}, {STEP_END, 1, 13, 2},   {STEP_INSERT, 3, 0, 0}, {STEP_TOKENS, 2, 7, 20},
+    {STEP_INSERT, 1, 0, 0}, {STEP_TOKENS, 1, 0, 4}, {STEP_INSERT, 2, 0, 0},  {STEP_TOKENS, 1, 4, 9},
+    {STEP_TOKENS, 2, 0, 7}, {STEP_END, 1, 13, 2},   {STEP_INSERT, 3, 0, 0},  {STEP_TOKENS, 2, 7, 20},
     {STEP_END, 3, 0, 3},    {STEP_REMOVE, 1, 0, 0}, {STEP_TOKENS, 2, 27, 6},
 };
 #define N_STEPS ((int)(sizeof steps / sizeof steps[0]))
