@@ -12,6 +12,7 @@
 
 #include "api/app.h"
 #include "api/fields.h"
+#include "api/request_record.h"
 #include "http/server.h"
 
 struct app {
@@ -43,6 +44,9 @@ struct route {
 };
 extern const struct route api__routes[];
 extern const int api__n_routes;
+/* The route of a request's path and method, or else the first of its path; NULL: none has that path. */
+const struct route *api__find_route(const struct http_request *head);
+bool api__route_is_quiet(const struct route *r); /* asked by machines every few seconds: health, metrics */
 
 struct call {
     struct app *app;
@@ -61,6 +65,7 @@ struct call {
     struct buf reply;      /* JSON */
     bool ok;               /* of the last worker step */
     struct error error;
+    char key_name[64]; /* of the API key that it came with; "": none */
 };
 
 /* ---- replies ---- */

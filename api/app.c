@@ -68,6 +68,7 @@ void api__reply_error(struct http_exchange *x, const struct error *err)
 {
     const struct error_info *info = error_info(err->code);
     struct buf body;
+    api__record_error(x, err->code);
     buf_init(&body, KIB(16));
     api__write_error(&body, err);
     if (info->retryable) {
@@ -160,9 +161,7 @@ void api__refuse(struct call *c, const struct error *err)
 
 void api__call_headers(struct call *c)
 {
-    if (c->request.id[0]) {
-        http_add_header(c->x, "X-Request-Id", str_of(c->request.id));
-    }
+    api__record_call(c);
     if (c->ignored.len) {
         http_add_header(c->x, "X-Tandem-Ignored-Fields", buf_view(&c->ignored));
     }
@@ -185,6 +184,7 @@ static void reply_and_free(struct call *c)
 static void on_gone(void *arg)
 {
     struct call *c = arg;
+    api__record_key(c->x, c->key_name); /* nothing else: a worker may have the request */
     c->x = NULL;
 }
 
@@ -211,6 +211,7 @@ static void decoded(void *arg)
         reply_and_free(c);
         return;
     }
+    snprintf(c->request.request_id, sizeof c->request.request_id, "%s", api__request_id(c->x));
     c->model = gateway_model_find(c->app->gateway, c->request.model);
     if (!c->model) {
         c->ok = error_set_param(&c->error, ERR_MODEL_NOT_FOUND, "model",
@@ -308,6 +309,28 @@ static const struct route *find_route(const struct http_request *head, struct st
     return NULL;
 }
 
+const struct route *api__find_route(const struct http_request *head)
+{
+    struct str rest;
+    struct str method = head->is_head ? STR("GET") : head->method;
+    const struct route *found = NULL;
+    for (int i = 0; i < api__n_routes; i++) {
+        const struct route *r = &api__routes[i];
+        if (path_matches(r->path, head->path, &rest)) {
+            if (str_eq(str_of(r->method), method)) {
+                return r;
+            }
+            found = found ? found : r;
+        }
+    }
+    return found;
+}
+
+bool api__route_is_quiet(const struct route *r)
+{
+    return r->answer == api__health || r->answer == api__ready || r->answer == api__metrics;
+}
+
 static void reply_no_route(struct http_exchange *x, struct buf *allow)
 {
     const struct http_request *head = http_request_of(x);
@@ -363,6 +386,8 @@ struct app *app_create(const struct app_options *options, struct error *err)
         .stall_timeout_ms = options->stall_timeout_ms,
         .handler = handle,
         .error_body = api__error_body,
+        .opened = api__opened,
+        .finished = api__finished,
         .arg = a,
     };
     if (options->journal && !(a->kept = api__kept_create(a))) {

@@ -4,6 +4,7 @@
 #define TANDEM_API_APP_H
 
 #include "gateway/gateway.h"
+#include "gateway/otlp.h"
 #include "gateway/journal.h"
 
 struct app;
@@ -20,6 +21,8 @@ struct app_options {
     int64_t keepalive_ms;     /* between comments of a silent stream */
     int64_t stall_timeout_ms; /* a reader that takes nothing for so long is cancelled */
     const char *version;      /* for /v1/status */
+    struct otlp *otlp;        /* takes the spans of requests; outlives the app; NULL: none */
+    bool log_content;         /* prompts and answers go to the log */
     struct journal *journal;  /* keeps requests that outlive their client; NULL: none; outlives the app */
 };
 struct app_options app_options_default(void);

@@ -38,7 +38,10 @@ void app_write_docs(struct buf *out)
         "# HTTP API\n\nGenerated from the program's tables by `make docs`; do not edit.\n\n"
         "A field that is `null` counts as absent. A field that this list does not name is accepted and named in the "
         "reply's\n`X-Tandem-Ignored-Fields` header; with `--strict-fields` it is refused. A value out of bounds is a "
-        "400 whose `param` names\nthe field.\n");
+        "400 whose `param` names\nthe field.\n\n"
+        "Every reply has an `X-Request-Id`: the request's own, if that is one of 1 to 128 letters, digits and "
+        "`-_.:+=@~` "
+        "that begins\nwith a letter or a digit, or else a new one. It is not the `id` of an answer's object.\n");
     for (int i = 0; i < api__n_routes; i++) {
         const struct route *r = &api__routes[i];
         buf_printf(out, "\n## %s %s\n\n%s\n", r->method, r->path, r->help);

@@ -63,6 +63,7 @@ static void reply_free(struct gen_reply *r)
 
 static void on_gone(void *arg)
 {
+    api__record_generation(arg);
     reply_free(arg); /* cancels what still runs */
 }
 
@@ -73,6 +74,7 @@ static void finish_body(struct gen_reply *r, const struct gen_event *last)
     struct http_exchange *x = r->call->x;
     struct buf body;
     api__call_headers(r->call);
+    api__record_generation(r);
     if (last->kind == GEN_ERROR) {
         api__reply_error(x, &last->error);
     } else {
@@ -148,6 +150,7 @@ static enum http_pull pull(void *arg, struct buf *out)
         }
     }
     if (r->ended) {
+        api__record_generation(r);
         reply_free(r);
         return HTTP_PULL_END;
     }
@@ -212,6 +215,7 @@ void api__reply_ready(void *arg)
         generation_failed(r->generation, &why)) { /* before a byte was sent: an error reply like any other */
         struct http_exchange *x = r->call->x;
         api__call_headers(r->call);
+        api__record_generation(r);
         api__reply_error(x, &why);
         reply_free(r);
         return;

@@ -129,6 +129,10 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
                                         .timeouts = http.timeouts};
     memcpy(http_now.replies, http.replies, sizeof http_now.replies);
     metrics_set_http(metrics, &http_now);
+    if (a->options.otlp) {
+        struct otlp_stats spans = otlp_stats(a->options.otlp);
+        metrics_set_otlp(metrics, &spans);
+    }
     if (a->options.journal) {
         struct journal_stats journal = journal_stats(a->options.journal);
         metrics_set_journal(metrics, &journal);

@@ -6,18 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* One place for both: requests of one key are not seen by another. */
-struct str api__exchange_key(const struct app *a, const struct http_exchange *x)
+/* The name that requests are kept under: those of one key are not seen by another. */
+struct str api__exchange_key(const struct http_exchange *x)
 {
-    (void)a;
-    (void)x;
-    return STR("");
-}
-
-struct str api__call_key(const struct call *c)
-{
-    (void)c;
-    return STR("");
+    const struct request_record *r = http_context(x);
+    return r ? str_of(r->key_name) : STR("");
 }
 
 /* ---- the set ---- */
@@ -198,9 +191,10 @@ void kept__fail(struct kept *k, const struct error *why)
 static void complete(struct kept *k)
 {
     struct error err = {0};
+    bool cancelled = generation_finish(k->generation) == FINISH_CANCELLED;
     api__put_details(&k->details, &k->call->request, k->generation);
     if (api__reply_body(k->call, k->generation, &k->result, &err)) {
-        end(k, k->cancelled ? JOURNAL_CANCELLED : JOURNAL_COMPLETED);
+        end(k, cancelled ? JOURNAL_CANCELLED : JOURNAL_COMPLETED);
     } else {
         buf_release(&k->result);
         k->error = err;
@@ -223,6 +217,8 @@ void kept__finished(struct kept *k, bool ok, const struct error *err)
             set->n_waiting++;
         }
     }
+    LOG_INFO("kept request saved", "id=%s state=%s tokens=%llu", k->id, journal_state_name(k->state),
+             (unsigned long long)kept__n_tokens(k));
     k->phase = KEPT_DONE;
     if (k->on_cancelled) {
         void (*done)(void *, bool, const struct error *) = k->on_cancelled;
@@ -400,7 +396,6 @@ void api__kept_cancel(struct kept *k, void (*done)(void *arg, bool ok, const str
     }
     k->on_cancelled = done;
     k->on_cancelled_arg = arg;
-    k->cancelled = true;
     if (k->phase == KEPT_RUNNING) {
         generation_cancel(k->generation); /* on_ready ends it */
     } else {
@@ -410,6 +405,13 @@ void api__kept_cancel(struct kept *k, void (*done)(void *arg, bool ok, const str
 }
 
 /* ---- its beginning ---- */
+
+static void add_place(struct http_exchange *x, const char *header, const struct call *c)
+{
+    char where[80];
+    snprintf(where, sizeof where, "/v1/requests/%s", c->request.id);
+    http_add_header(x, header, str_of(where));
+}
 
 static void reply_accepted(struct call *c)
 {
@@ -425,14 +427,9 @@ static void reply_accepted(struct call *c)
     json_member_cstr(&w, "route", c->route->path);
     json_end_object(&w);
     struct http_exchange *x = c->x;
+    api__call_headers(c);
+    add_place(x, "Location", c);
     c->x = NULL;
-    char where[80];
-    snprintf(where, sizeof where, "/v1/requests/%s", c->request.id);
-    http_add_header(x, "X-Request-Id", str_of(c->request.id));
-    http_add_header(x, "Location", str_of(where));
-    if (c->ignored.len) {
-        http_add_header(x, "X-Tandem-Ignored-Fields", buf_view(&c->ignored));
-    }
     http_reply(x, 202, "application/json", buf_view(&out));
     buf_release(&out);
 }
@@ -475,6 +472,7 @@ static void start_detached(struct kept *k)
         return;
     }
     c->x = NULL;
+    add_place(x, "Content-Location", c);
     own = api__call_create(k->set->app, c->route, x);
     if (own) {
         buf_append(&own->ignored, buf_view(&c->ignored));
@@ -515,7 +513,7 @@ void api__kept_start(struct call *c)
     struct kept_set *set = c->app->kept;
     struct error err = {0};
     const char *model = served_model_name(c->model);
-    struct kept *k = kept__create(set, str_of(c->request.id), api__call_key(c), str_of(model));
+    struct kept *k = kept__create(set, str_of(c->request.id), str_of(c->key_name), str_of(model));
     if (!k) {
         error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
         api__refuse(c, &err);

@@ -46,7 +46,7 @@ struct kept {
     struct error error;
     struct buf details, result;
 
-    bool cancelled, requeue; /* ENDED: it waits again */
+    bool requeue; /* ENDED: it waits again */
     void (*on_cancelled)(void *arg, bool ok, const struct error *err);
     void *on_cancelled_arg;
 };

@@ -21,8 +21,8 @@ const struct route api__routes[] = {
     {"GET", "/v1/models", "The names under which models are served.", NULL, 0, api__models, NULL, NULL, NULL},
     {"GET", "/v1/models/{id}", "One of them.", NULL, 0, api__model, NULL, NULL, NULL},
     {"POST", "/v1/requests/{id}/cancel",
-     "Ends a running request by its public id; its client gets what was generated so far.", NULL, 0, api__cancel, NULL,
-     NULL, NULL},
+     "Ends a running request by its object's id or by its X-Request-Id; its client gets what was generated so far.",
+     NULL, 0, api__cancel, NULL, NULL, NULL},
     {"GET", "/v1/requests",
      "Requests with `background` or `detach` of the caller's key, newest first; `?limit=` (1 to 100, 20) and `?after=` "
      "(the "

@@ -41,6 +41,7 @@ static bool put_request(void *arg, struct generation *g)
     generation_status(g, clock_ns() / 1000, &s);
     json_begin_object(w);
     json_member_cstr(w, "id", r->id);
+    json_member_cstr(w, "request_id", r->request_id[0] ? r->request_id : NULL);
     json_key(w, "model");
     json_put_str(w, r->model);
     json_member_cstr(w, "phase", gen_phase_name(s.phase));
@@ -68,6 +69,7 @@ static void put_engine(struct json_writer *w, struct served_model *m)
     if (info) {
         json_member_cstr(w, "backend", info->backend);
         json_member_cstr(w, "fingerprint", info->fingerprint);
+        json_member_cstr(w, "sandbox", info->sandbox);
         json_member_uint(w, "context", info->n_context);
         json_member_uint(w, "max_sequences", info->max_sequences);
         json_member_uint(w, "max_batch_tokens", info->max_batch_tokens);

@@ -314,6 +314,7 @@ struct mlx_backend_options {
  * missing: the object, MLX's library, or a library of another version than the one it was built for. */
 NODISCARD struct backend *mlx_backend_create(const struct mlx_backend_options *options, struct error *err);
 bool mlx_backend_available(struct error *why); /* false and why not; loads the library, no device is opened */
+bool mlx_backend_present(void);                /* the object is there, whatever it is worth; nothing is loaded */
 const char *mlx_backend_version(void);         /* of the library found, "0.32.4", or NULL */
 /* As cpu_layout_of, with activations of this type (not AUTO); the rule is in backend/mlx/mlx_plan.h. Returns buf. */
 const char *mlx_layout_of(const struct tensor_view *t, enum mlx_type type, char *buf, size_t size);

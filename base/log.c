@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,9 +14,10 @@
 #include <unistd.h>
 
 #define LOG_LINE_SIZE 4096 /* PIPE_BUF: what is written at once to a pipe does not mix with other processes' lines */
-#define LOG_VALUE_SIZE                                                                            \
-    512 /* bytes of a value; six times as long when escaped, which still leaves room for the rest \
-         */
+#define LOG_VALUE_SIZE                                                                                               \
+    512                    /* bytes of a value; six times as long when escaped, which still leaves room for the rest \
+                            */
+#define LOG_SHOWN_MAX 3072 /* bytes of the longest value, when it needs no escapes */
 #define LOG_TEXT_SIZE ((size_t)64 << 10)
 #define LOG_SEPARATOR '\x1F' /* between fields, put into the format; see split_format */
 
@@ -120,10 +122,11 @@ static void put_json_string(struct line *l, struct str value)
     buf_release(&safe);
 }
 
+/* value: what is shown of it, at most LOG_SHOWN_MAX bytes. */
 static void put_pair(struct line *l, struct str key, struct str value, bool shortened)
 {
     if (sink.format == LOG_FORMAT_JSON) {
-        char name[64], shown[LOG_VALUE_SIZE + 4];
+        char name[64], shown[LOG_SHOWN_MAX + 4];
         snprintf(name, sizeof name, STR_FMT, STR_ARG(key));
         memcpy(shown, value.ptr ? value.ptr : "", value.len);
         memcpy(shown + value.len, "...", 4);
@@ -139,15 +142,29 @@ static void put_pair(struct line *l, struct str key, struct str value, bool shor
     buf_puts(&l->text, shortened ? "...\"" : quoted ? "\"" : "");
 }
 
-static void put_field(struct line *l, struct str key, struct str value)
+static bool fits(const struct line *l)
 {
-    size_t before = l->text.len, shown = utf8_cut(value, LOG_VALUE_SIZE);
+    return l->text.len <= LOG_LINE_SIZE - sizeof " \"cut\":true}\n";
+}
+
+/* Shows as much of the value as `most` and the line allow; a field that has no room even when it is short is left out.
+ */
+static void put_field(struct line *l, struct str key, struct str value, size_t most)
+{
+    size_t before = l->text.len;
     struct json_writer json = l->json;
-    put_pair(l, key, str_slice(value, 0, shown), shown < value.len);
-    if (l->text.len > LOG_LINE_SIZE - sizeof " \"cut\":true}\n") {
+    for (;; most = most / 2 > LOG_VALUE_SIZE ? most / 2 : LOG_VALUE_SIZE) {
+        size_t shown = utf8_cut(value, most);
+        put_pair(l, key, str_slice(value, 0, shown), shown < value.len);
+        if (fits(l)) {
+            return;
+        }
         buf_truncate(&l->text, before);
         l->json = json;
-        l->cut = true;
+        if (most <= LOG_VALUE_SIZE) {
+            l->cut = true;
+            return;
+        }
     }
 }
 
@@ -186,15 +203,15 @@ static void put_fields(struct line *l, struct str text, int n_separators)
 {
     struct str part;
     if (count_separators(text) != n_separators) { /* an argument holds the separator: nobody can say which are real */
-        put_field(l, STR("detail"), text);
+        put_field(l, STR("detail"), text, LOG_VALUE_SIZE);
         return;
     }
     while (str_split(&text, LOG_SEPARATOR, &part)) {
         size_t equals = str_find_char(part, '=');
         if (equals != STR_NPOS) {
-            put_field(l, str_slice(part, 0, equals), str_slice(part, equals + 1, part.len));
+            put_field(l, str_slice(part, 0, equals), str_slice(part, equals + 1, part.len), LOG_VALUE_SIZE);
         } else if (part.len) {
-            put_field(l, STR("detail"), part);
+            put_field(l, STR("detail"), part, LOG_VALUE_SIZE);
         }
     }
 }
@@ -211,13 +228,13 @@ static void begin_line(struct line *l, enum log_level level, const char *event)
         put_escaped(&l->text, str_slice(str_of(event), 0, LOG_VALUE_SIZE), false);
     } else if (sink.format == LOG_FORMAT_LOGFMT) {
         buf_printf(&l->text, "time=%s level=%s process=%s", time, level_names[level], sink.process);
-        put_field(l, STR("event"), str_of(event));
+        put_field(l, STR("event"), str_of(event), LOG_VALUE_SIZE);
     } else {
         json_begin_object(&l->json);
-        put_field(l, STR("time"), str_of(time));
-        put_field(l, STR("level"), str_of(level_names[level]));
-        put_field(l, STR("process"), str_of(sink.process));
-        put_field(l, STR("event"), str_of(event));
+        put_field(l, STR("time"), str_of(time), LOG_VALUE_SIZE);
+        put_field(l, STR("level"), str_of(level_names[level]), LOG_VALUE_SIZE);
+        put_field(l, STR("process"), str_of(sink.process), LOG_VALUE_SIZE);
+        put_field(l, STR("event"), str_of(event), LOG_VALUE_SIZE);
     }
 }
 
@@ -261,6 +278,66 @@ void log_write(enum log_level level, const char *event, const char *fmt, ...)
         line.cut = text.failed;
         put_fields(&line, buf_view(&text), n_separators);
         buf_release(&text);
+    }
+    end_line(&line);
+    if (!line.text.failed) {
+        write_line(buf_view(&line.text));
+    }
+    buf_release(&line.text);
+    errno = saved;
+}
+
+/* ---- fields one by one ---- */
+
+/* What needs no quotes in any format. */
+static void put_plain(struct line *l, const char *key, const char *value)
+{
+    size_t before = l->text.len;
+    struct json_writer json = l->json;
+    if (sink.format == LOG_FORMAT_JSON) {
+        json_key(&l->json, key);
+        json_put_raw(&l->json, str_of(value));
+    } else {
+        buf_printf(&l->text, " %s=%s", key, value);
+    }
+    if (!fits(l)) {
+        buf_truncate(&l->text, before);
+        l->json = json;
+        l->cut = true;
+    }
+}
+
+static void put_typed(struct line *l, const struct log_field *f)
+{
+    char text[64];
+    size_t most = f->most ? f->most : LOG_VALUE_SIZE;
+    switch (f->kind) {
+    case LOG_KIND_STR:
+        put_field(l, str_of(f->key), f->text, most < LOG_SHOWN_MAX ? most : LOG_SHOWN_MAX);
+        return;
+    case LOG_KIND_INT:
+        snprintf(text, sizeof text, "%lld", (long long)f->number);
+        break;
+    case LOG_KIND_REAL:
+        snprintf(text, sizeof text, "%.3f", isfinite(f->real) && fabs(f->real) < 1e18 ? f->real : 0);
+        break;
+    case LOG_KIND_BOOL:
+        snprintf(text, sizeof text, "%s", f->number ? "true" : "false");
+        break;
+    }
+    put_plain(l, f->key, text);
+}
+
+void log_fields(enum log_level level, const char *event, const struct log_field *fields, size_t n)
+{
+    if (!log_enabled(level)) {
+        return;
+    }
+    int saved = errno;
+    struct line line;
+    begin_line(&line, level, event);
+    for (size_t i = 0; i < n; i++) {
+        put_typed(&line, &fields[i]);
     }
     end_line(&line);
     if (!line.text.failed) {

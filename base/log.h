@@ -6,6 +6,9 @@
 #define TANDEM_BASE_LOG_H
 
 #include "base/error.h"
+#include "base/str.h"
+
+#include <stddef.h>
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON };
@@ -31,6 +34,45 @@ NODISCARD bool log_level_parse(const char *name, enum log_level *out, struct err
  *     json    {"time":"2026-11-23T10:00:00.123Z","level":"info","process":"gateway","event":"engine ready","model":"x"}
  */
 void log_write(enum log_level level, const char *event, const char *fmt, ...) PRINTF_FORMAT(3, 4);
+
+/* The same for lines whose fields are chosen while the program runs; in JSON, numbers are numbers and booleans
+ * booleans.
+ *
+ *     struct log_field fields[] = {log_str("id", id), log_int("status", 200), log_real("total_ms", 1.25)};
+ *     log_fields(LOG_LEVEL_INFO, "request", fields, 3);
+ */
+enum log_kind { LOG_KIND_STR, LOG_KIND_INT, LOG_KIND_REAL, LOG_KIND_BOOL };
+
+struct log_field {
+    const char *key; /* static: letters, digits, '_' */
+    enum log_kind kind;
+    struct str text;
+    size_t most; /* bytes of text that are shown; 0: 512. What the line has no room for is halved until it fits */
+    int64_t number;
+    double real; /* finite; shown with three decimals */
+};
+
+static inline struct log_field log_str(const char *key, struct str text)
+{
+    return (struct log_field){.key = key, .kind = LOG_KIND_STR, .text = text};
+}
+
+static inline struct log_field log_int(const char *key, int64_t number)
+{
+    return (struct log_field){.key = key, .kind = LOG_KIND_INT, .number = number};
+}
+
+static inline struct log_field log_real(const char *key, double real)
+{
+    return (struct log_field){.key = key, .kind = LOG_KIND_REAL, .real = real};
+}
+
+static inline struct log_field log_bool(const char *key, bool yes)
+{
+    return (struct log_field){.key = key, .kind = LOG_KIND_BOOL, .number = yes};
+}
+
+void log_fields(enum log_level level, const char *event, const struct log_field *fields, size_t n);
 
 #define LOG_ERROR(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define LOG_WARN(...)  log_write(LOG_LEVEL_WARN, __VA_ARGS__)

@@ -5,10 +5,11 @@
 
 #include "base/error.h"
 
-void sys_die_with_parent(
-    void);                     /* this process gets SIGKILL when its parent ends (Linux); else a watched pipe does it */
-void sys_oom_prefer_me(void);  /* the system should rather end this process than its parent */
-void sys_lower_priority(void); /* of the calling thread: below the kernels' threads */
+/* This process gets SIGKILL when its parent ends, however that ends. A parent that ended before the call goes
+ * unnoticed: look afterwards whether what connects both is still open. */
+void sys_die_with_parent(void);
+void sys_oom_prefer_me(void);           /* the system should rather end this process than its parent */
+void sys_lower_priority(void);          /* of the calling thread: below the kernels' threads */
 void sys_name_thread(const char *name); /* at most 15 bytes are kept */
 void sys_ignore_sigpipe(void);
 bool sys_close_on_exec(int fd, bool on); /* false when fd is bad */

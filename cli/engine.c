@@ -10,7 +10,8 @@ int command_engine(const struct options *o)
                                        .socket_fd = (int)o->socket_fd,
                                        .pool_fd = (int)o->pool_fd,
                                        .watch_fd = (int)o->watch_fd,
-                                       .epoch = (uint32_t)o->epoch};
+                                       .epoch = (uint32_t)o->epoch,
+                                       .sandbox = o->sandbox};
     struct engine_options *e = &p.engine;
     if (o->socket_fd < 0 || !o->model) {
         error_set(&err, ERR_INVALID, "`tandem engine` is started by `tandem serve`; it needs --socket-fd and --model.");

@@ -72,6 +72,10 @@ struct options {
     int64_t retry_initial_ms, retry_max_ms, retry_limit, restart_limit, restart_window_ms, restart_retry_ms;
     float retry_multiplier;
     int64_t heartbeat_timeout_ms, hang_timeout_ms;
+    bool sandbox;
+    bool log_content;
+    const char *otlp_endpoint;
+    float otlp_sample;
     const char *journal, *journal_sync;
     int64_t journal_max_mb;
     float journal_max_age_hours;

@@ -3,8 +3,11 @@
 #include "api/warm_file.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sys_service.h"
+#include "cli/announce.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "http/listener.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -12,13 +15,16 @@
 #include <string.h>
 #include <uv.h>
 
-#define SERVE_WORKERS 1 /* beside an engine that wants the cores; requests are parsed one by one */
+#define OTLP_FLUSH_MS 2000 /* for the last spans, at the end */
+#define SERVE_WORKERS 1    /* beside an engine that wants the cores; requests are parsed one by one */
 
 struct server {
     const struct options *options;
     struct loop *loop;
     struct gateway *gateway;
     struct app *app;
+    struct otlp *otlp; /* NULL: no spans are sent */
+    int n_closing;     /* of gateway and exporter, what is not closed yet */
     struct journal *journal; /* NULL: none */
     struct warm_list warm;
     uv_signal_t sigterm, sigint;
@@ -26,26 +32,52 @@ struct server {
     int64_t started_ms;
     struct error failure;
     char draft_path[MODEL_PATH_MAX]; /* empty: no draft model */
+    struct service service;
+    struct announcer *announcer;
+    int sockets[SERVICE_MAX_SOCKETS]; /* [n_sockets] opened by the service manager */
+    int n_sockets;
 };
 
 /* ---- shutting down: drain, close the API, close the engines, leave the loop ---- */
 
-static void on_gateway_closed(void *arg)
+static void on_part_closed(struct server *s)
 {
-    struct server *s = arg;
-    s->gateway = NULL;
+    if (--s->n_closing) {
+        return;
+    }
     uv_close((uv_handle_t *)&s->sigterm, NULL);
     uv_close((uv_handle_t *)&s->sigint, NULL);
     loop_stop(s->loop);
 }
 
+static void on_gateway_closed(void *arg)
+{
+    struct server *s = arg;
+    s->gateway = NULL;
+    announcer_free(s->announcer);
+    s->announcer = NULL;
+    on_part_closed(s);
+}
+
+static void on_otlp_closed(void *arg)
+{
+    struct server *s = arg;
+    s->otlp = NULL;
+    on_part_closed(s);
+}
+
+/* Every request has ended: the last spans go out while the engines leave. */
 static void on_app_closed(void *arg)
 {
     struct server *s = arg;
     s->app = NULL;
+    s->n_closing = 1 + (s->otlp != NULL);
     journal_close(s->journal);
     s->journal = NULL;
     gateway_close(s->gateway, on_gateway_closed, s);
+    if (s->otlp) {
+        otlp_close(s->otlp, OTLP_FLUSH_MS, on_otlp_closed, s);
+    }
 }
 
 static void on_drained(void *arg)
@@ -61,6 +93,7 @@ static void on_drained(void *arg)
 static void stop(struct server *s, int64_t drain_ms)
 {
     s->stopping = true;
+    announcer_stopping(s->announcer);
     if (s->app) {
         app_stop_accepting(s->app);
     }
@@ -86,10 +119,21 @@ static bool is_loopback(struct str where)
            str_starts(where, STR("unix:"));
 }
 
+/* Of a descriptor that was handed over, what it listens on; one that does not listen is refused when it is opened. */
+static bool is_local(const char *where)
+{
+    int fd;
+    char address[160];
+    if (!listener_fd_of(where, &fd)) {
+        return is_loopback(str_of(where));
+    }
+    return !listener_describe(fd, address, sizeof address) || is_loopback(str_of(address));
+}
+
 static bool check_bind(const struct options *o, const struct option_list *listen, struct error *err)
 {
     for (int i = 0; i < listen->n; i++) {
-        if (!is_loopback(str_of(listen->items[i])) && !o->insecure_no_auth) {
+        if (!is_local(listen->items[i]) && !o->insecure_no_auth) {
             return error_set(err, ERR_INVALID,
                              "listening on %.60s would open the server to other machines, and it has no keys; give "
                              "--insecure-no-auth to do it all the same.",
@@ -103,6 +147,7 @@ static void on_state(void *arg, struct served_model *m)
 {
     struct server *s = arg;
     enum model_state state = served_model_state(m);
+    announcer_look(s->announcer);
     if (state == MODEL_READY && !s->announced) {
         s->announced = true;
         LOG_INFO("ready", "model=%s start_ms=%lld", served_model_name(m), (long long)(clock_ms() - s->started_ms));
@@ -157,6 +202,7 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .draft_kv_memory = o->draft_kv_memory,
         .max_itl_factor = (double)o->max_itl_factor,
         .script_path = o->script,
+        .sandbox = o->sandbox,
         .log_level = o->log_level,
         .log_format = o->log_format,
         .default_sampling = o->sampling,
@@ -166,16 +212,36 @@ static bool add_model(struct server *s, const char *path, struct error *err)
     return gateway_add_model(s->gateway, &m, err);
 }
 
+struct places {
+    struct option_list list;
+    char texts[SERVICE_MAX_SOCKETS][300];
+};
+
+/* What the service manager has opened; else --listen; else --host and --port. */
+static void find_places(const struct server *s, struct places *p)
+{
+    const struct options *o = s->options;
+    p->list = o->listen;
+    if (s->n_sockets) {
+        p->list.n = 0;
+    }
+    for (int i = 0; i < s->n_sockets; i++) {
+        snprintf(p->texts[i], sizeof p->texts[i], "fd:%d", s->sockets[i]);
+        p->list.items[p->list.n++] = p->texts[i];
+    }
+    if (p->list.n == 0) {
+        snprintf(p->texts[0], sizeof p->texts[0], strchr(o->host, ':') ? "[%.250s]:%lld" : "%.250s:%lld", o->host,
+                 (long long)o->port);
+        p->list.items[p->list.n++] = p->texts[0];
+    }
+}
+
 static bool start_app(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
-    struct option_list listen = o->listen;
-    char where[300];
-    if (listen.n == 0) {
-        snprintf(where, sizeof where, strchr(o->host, ':') ? "[%.250s]:%lld" : "%.250s:%lld", o->host,
-                 (long long)o->port);
-        listen.items[listen.n++] = where;
-    }
+    struct places places;
+    find_places(s, &places);
+    struct option_list listen = places.list;
     struct app_options a = app_options_default();
     a.gateway = s->gateway;
     a.listen = listen.items;
@@ -189,6 +255,8 @@ static bool start_app(struct server *s, struct error *err)
     a.keepalive_ms = o->keepalive_ms;
     a.stall_timeout_ms = o->stall_timeout_ms;
     a.version = tandem_build();
+    a.otlp = s->otlp;
+    a.log_content = o->log_content;
     a.journal = s->journal;
     if (!check_bind(o, &listen, err) || !(s->app = app_create(&a, err))) {
         return false;
@@ -226,6 +294,21 @@ static void watch_signal(struct server *s, uv_signal_t *handle, int number)
     uv_signal_start(handle, on_signal, number);
 }
 
+static bool start_otlp(struct server *s, struct error *err)
+{
+    struct otlp_options options = {.loop = s->loop,
+                                   .endpoint = s->options->otlp_endpoint,
+                                   .headers = getenv("OTEL_EXPORTER_OTLP_HEADERS"),
+                                   .service_name = getenv("OTEL_SERVICE_NAME"),
+                                   .version = tandem_version(),
+                                   .sample = (double)s->options->otlp_sample};
+    if (!s->options->otlp_endpoint) {
+        return true;
+    }
+    s->otlp = otlp_create(&options, err);
+    return s->otlp || error_wrap(err, "--otlp-endpoint");
+}
+
 static bool start(struct server *s, const char *path, struct error *err)
 {
     const struct options *o = s->options;
@@ -242,6 +325,11 @@ static bool start(struct server *s, const char *path, struct error *err)
     g.on_state = on_state;
     g.on_state_arg = s;
     s->gateway = gateway_create(&g, err);
+    if (!s->gateway) {
+        return false;
+    }
+    s->announcer = announcer_create(s->gateway, &s->service);
+    return start_otlp(s, err) && start_app(s, err) && add_model(s, path, err);
     if (!s->gateway || !open_journal(s, err) || !start_app(s, err) || !add_model(s, path, err)) {
         return false;
     }
@@ -259,6 +347,8 @@ int command_serve(const struct options *o)
         return command_fail(&err);
     }
     enum speculation checked;
+    service_init(&s.service);
+    s.n_sockets = service_sockets(s.sockets);
     if (!model_path_resolve(o->model, path, &err) || !options_speculation(o, &checked, &err) ||
         (o->draft_model && !model_path_resolve(o->draft_model, s.draft_path, &err)) ||
         (o->warm_prompts && !warm_file_read(o->warm_prompts, &s.warm, &err)) ||

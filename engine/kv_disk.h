@@ -36,6 +36,9 @@ struct kv_disk_options {
 };
 #define KV_DISK_BUFFER_SIZE ((size_t)64 << 20)
 
+/* The folder, with mode 0700, and those above it; fine when it is there. kv_disk_create does it too. */
+NODISCARD bool kv_disk_make_dir(const char *dir, struct error *err);
+
 /* Opens or makes the store and reads what it holds, its heads only. When another process writes to the same store, this
  * one only reads it (and says so in the log). IO, INVALID (no room for even one block, a folder that others may write
  * to), NO_MEMORY. */

@@ -37,7 +37,7 @@ static bool failed(struct error *err, const char *what, const char *name)
 /* ---- the folder ---- */
 
 /* Parents as any folder; the last one is nobody else's: it will hold what people wrote. */
-static bool make_dir(const char *dir, struct error *err)
+bool kv_disk_make_dir(const char *dir, struct error *err)
 {
     char parent[4096];
     size_t len = strlen(dir);
@@ -86,7 +86,7 @@ static bool check_dir(int fd, struct error *err)
 
 static bool open_dir(struct kv_disk_store *s, const char *dir, struct error *err)
 {
-    if (!make_dir(dir, err)) {
+    if (!kv_disk_make_dir(dir, err)) {
         return false;
     }
     s->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -9,6 +9,7 @@
 #include "base/queue.h"
 #include "base/sys_proc.h"
 #include "base/sys_shm.h"
+#include "engine/process_sandbox.h"
 #include "wire/engine_watch.h"
 #include "wire/frame.h"
 
@@ -16,6 +17,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -37,6 +39,7 @@ struct out_item {
 struct process {
     const struct engine_process_options *options;
     struct engine *engine;
+    struct sandbox_state sandbox;
     struct shm pool, watch_memory;
     struct engine_watch *watch; /* NULL: nobody watches */
     struct queue *out;          /* of struct out_item */
@@ -212,10 +215,19 @@ static bool attach_memory(struct process *p, struct error *err)
     return true;
 }
 
+static bool confine(struct process *p, struct error *err)
+{
+    if (!p->options->sandbox) {
+        snprintf(p->sandbox.text, sizeof p->sandbox.text, "off");
+        return true;
+    }
+    return process_sandbox(&p->options->engine, &p->sandbox, err);
+}
+
 static bool load(struct process *p, struct error *err)
 {
     struct engine_options o = p->options->engine;
-    if (!attach_memory(p, err) || !start_heartbeat(p, err)) {
+    if (!attach_memory(p, err) || !confine(p, err) || !start_heartbeat(p, err)) { /* the first thread comes after it */
         return false;
     }
     o.pool = p->pool.data ? p->pool.data : o.pool;
@@ -234,8 +246,10 @@ static bool load(struct process *p, struct error *err)
 static bool say_hello(struct process *p, struct error *err)
 {
     struct buf frames;
+    struct engine_info info = *engine_info(p->engine);
+    snprintf(info.sandbox, sizeof info.sandbox, "%s", p->sandbox.text);
     buf_init(&frames, KIB(4));
-    bool ok = frame_put_hello(&frames, p->options->epoch, engine_info(p->engine), err);
+    bool ok = frame_put_hello(&frames, p->options->epoch, &info, err);
     if (ok) {
         write_now(p, &frames);
     }
@@ -370,6 +384,13 @@ static bool read_loop(struct process *p, struct error *err)
 
 /* ---- life ---- */
 
+/* The gateway ended before this process asked to end with it; its end of the socket closed first. */
+static bool is_orphan(int socket_fd)
+{
+    struct pollfd p = {.fd = socket_fd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL));
+}
+
 static void release(struct process *p, bool flush)
 {
     struct out_item item;
@@ -404,6 +425,9 @@ int engine_process_run(const struct engine_process_options *options)
     struct process p = {.options = options, .pool = {.fd = -1}, .watch_memory = {.fd = -1}};
     sys_ignore_sigpipe();
     sys_die_with_parent();
+    if (is_orphan(options->socket_fd)) {
+        return 0;
+    }
     sys_oom_prefer_me();
     buf_init(&p.in, IN_BUFFER);
     bool ok = load(&p, &err) && start(&p, &err) && read_loop(&p, &err);

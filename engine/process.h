@@ -11,6 +11,7 @@ struct engine_process_options {
     int pool_fd;    /* shared memory of the KV pool, engine.pool_size bytes; -1: own memory */
     int watch_fd;   /* shared memory of a struct engine_watch; -1: none */
     uint32_t epoch; /* of every frame */
+    bool sandbox;   /* gives up what it does not need (process_sandbox.h) before it reads a model */
 };
 
 /* Runs until the gateway closes the socket, FRAME_DRAIN is done or a fatal error was sent; returns the exit status. */

@@ -272,6 +272,7 @@ static bool make_child(struct served_model *m, struct error *err)
     add(&a, "--script", o->script_path);
     add(&a, "--log-level", o->log_level);
     add(&a, "--log-format", o->log_format);
+    add(&a, "--sandbox", o->sandbox ? "on" : "off");
     add(&a, "--prefix-cache", o->prefix_cache ? "on" : "off");
     add(&a, "--kv-disk-dir", o->kv_disk_dir);
     add_factor(&a, "--kv-disk-gb", o->kv_disk_gb);

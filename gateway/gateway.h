@@ -56,6 +56,7 @@ struct served_model_options {
     uint64_t draft_kv_memory;
     double max_itl_factor;
     const char *script_path;
+    bool sandbox;                       /* the engine gives up what it does not need */
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
     struct sampling default_sampling;
     int64_t default_max_tokens, default_timeout_ms;

@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "gateway/engine_loss.h"
+#include "gateway/otlp.h"
 #include "gateway/journal.h"
 #include "gateway/percentiles.h"
 #include "pipeline/generation.h"
@@ -71,6 +72,8 @@ struct metrics_http_now {
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
 
+/* What the exporter of spans has done; given before metrics_write, zeros without one. */
+void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
 void metrics_set_journal(struct metrics *m, const struct journal_stats *now); /* likewise */
 
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */

@@ -198,6 +198,11 @@ const struct metrics_family metrics__families[] = {
     VALUE("tandem_http_parse_errors_total", COUNTER, NO, SERVER(http.parse_errors),
           "Requests refused by the HTTP parser."),
     VALUE("tandem_http_timeouts_total", COUNTER, NO, SERVER(http.timeouts), "Connections closed by a time-out."),
+    BY("tandem_otlp_spans_total", COUNTER, NO, FORM_COUNT, "result",
+       "Spans by what became of them: taken by the collector, dropped because the queue was full, or refused or given "
+       "up.",
+       {"exported", SERVER(otlp.exported)}, {"dropped", SERVER(otlp.dropped)}, {"failed", SERVER(otlp.failed)}),
+    VALUE("tandem_otlp_spans_queued", GAUGE, NO, SERVER(otlp.queued), "Spans that wait to be sent."),
     VALUE("tandem_journal_failing", GAUGE, NO, SERVER(journal.failing),
           "1 while the journal cannot be written; 0 otherwise, and without a journal."),
     VALUE("tandem_journal_bytes", GAUGE, NO, SERVER(journal.size), "Bytes in use in the journal's database."),

@@ -262,12 +262,20 @@ static void end_round(struct warmer *w)
              (unsigned long long)(w->status.n_tokens - w->n_cached), (long long)(clock_ms() - w->begun_ms));
 }
 
+/* why: our own words; an error's sentence may quote the prompt, which is not for the log. */
 static void leave_out(struct warmer *w, const char *why)
 {
     LOG_WARN("warm prompt left out", "model=%s line=%d error=\"%s\"", w->options.model,
              w->options.list->items[w->at].line, why);
     w->status.n_left_out++;
     w->at++;
+}
+
+static void leave_out_by(struct warmer *w, const struct error *err)
+{
+    char why[160];
+    snprintf(why, sizeof why, "%s%s%s", error_info(err->code)->name, err->param[0] ? " in " : "", err->param);
+    leave_out(w, why);
 }
 
 static void take_done(struct warmer *w, const struct gen_event *e)
@@ -351,7 +359,7 @@ static void on_prepared(void *arg)
         closed(w);
     } else if (w->status.running) {
         if (p.round == w->round) {
-            leave_out(w, p.error.msg);
+            leave_out_by(w, &p.error);
         }
         next(w);
     }

@@ -2,6 +2,8 @@
  * it in CONNECTION_CLOSED with its memory intact until the transport's `closed`. */
 #include "http/server_internal.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -80,6 +82,7 @@ static void on_head(struct connection *c)
     const struct http_server_options *o = &c->server->options;
     const struct http_request *r = &c->exchange->parser.request;
     struct error err = {0};
+    exchange__opened(c->exchange);
     if (o->head_check && !o->head_check(r, o->arg, &err)) {
         exchange__refuse(c, &err);
     } else if (r->expect_continue && (r->chunked || r->content_length)) {
@@ -377,6 +380,22 @@ void connection__check(struct connection *c, int64_t now)
 
 /* ---- beginning ---- */
 
+static void read_address(struct connection *c, int fd)
+{
+    struct sockaddr_storage a = {0};
+    socklen_t size = sizeof a;
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)&a;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)&a;
+    bool known = getpeername(fd, (struct sockaddr *)(void *)&a, &size) == 0;
+    if (known && a.ss_family == AF_INET) {
+        inet_ntop(AF_INET, &v4->sin_addr, c->address, sizeof c->address);
+    } else if (known && a.ss_family == AF_INET6) {
+        inet_ntop(AF_INET6, &v6->sin6_addr, c->address, sizeof c->address);
+    } else {
+        snprintf(c->address, sizeof c->address, "%s", known ? "unix" : "unknown"); /* unknown: it has left already */
+    }
+}
+
 static const struct transport_events events = {
     .received = received, .ended = ended, .written = written, .closed = on_closed};
 
@@ -389,6 +408,7 @@ void connection__open(struct http_server *s, int fd, bool is_tcp, bool refused)
     }
     c->server = s;
     c->refused = refused;
+    read_address(c, fd);
     c->idle_since_ms = c->progress_ms = server__now(s);
     buf_init(&c->in, CONNECTION_IN + sizeof s->received);
     buf_init(&c->out, OUT_MAX);

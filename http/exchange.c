@@ -22,9 +22,26 @@ struct http_exchange *exchange__create(struct connection *c)
     return x;
 }
 
+void exchange__opened(struct http_exchange *x)
+{
+    const struct http_server_options *o = &x->connection->server->options;
+    if (x->opened) {
+        return;
+    }
+    x->opened = true;
+    if (o->opened) {
+        o->opened(x, x->parser.has_head ? &x->parser.request : NULL, o->arg);
+    }
+    x->opened_headers = x->headers.len;
+}
+
 void exchange__free(struct http_exchange *x)
 {
     if (x) {
+        const struct http_server_options *o = &x->connection->server->options;
+        if (x->opened && o->finished) {
+            o->finished(x, &x->end, o->arg);
+        }
         http_parser_release(&x->parser);
         buf_release(&x->body);
         buf_release(&x->headers);
@@ -52,6 +69,21 @@ const struct http_request *http_request_of(const struct http_exchange *x)
 struct str http_body(const struct http_exchange *x)
 {
     return buf_view(&x->body);
+}
+
+void http_set_context(struct http_exchange *x, void *context)
+{
+    x->context = context;
+}
+
+void *http_context(const struct http_exchange *x)
+{
+    return x->context;
+}
+
+const char *http_client_address(const struct http_exchange *x)
+{
+    return x->connection->address;
 }
 
 void http_on_gone(struct http_exchange *x, void (*on_gone)(void *arg), void *arg)
@@ -131,9 +163,12 @@ static void put_head(struct connection *c, const struct http_exchange *x, const 
     buf_puts(out, "\r\n");
 }
 
-/* The reply is complete; the exchange's memory goes. */
-static void complete(struct connection *c)
+/* Nothing more of the reply will be made; the exchange's memory goes. */
+static void finish(struct connection *c, bool complete)
 {
+    if (c->exchange) {
+        c->exchange->end.complete = complete;
+    }
     exchange__free(c->exchange);
     c->exchange = NULL;
     c->state = CONNECTION_FLUSH;
@@ -144,6 +179,9 @@ static void reply(struct connection *c, int status, const char *content_type, st
 {
     struct http_exchange *x = c->exchange;
     bool none = has_no_body(status);
+    if (x) {
+        x->end.status = status;
+    }
     put_head(c, x,
              &(struct reply_head){.status = status,
                                   .content_type = none ? NULL : content_type,
@@ -152,7 +190,7 @@ static void reply(struct connection *c, int status, const char *content_type, st
     if (!none && !(x && x->parser.request.is_head)) {
         buf_append(&c->out, body);
     }
-    complete(c);
+    finish(c, true);
 }
 
 static void reply_error(struct connection *c, const struct error *err)
@@ -173,7 +211,16 @@ static void reply_error(struct connection *c, const struct error *err)
 
 void exchange__refuse(struct connection *c, const struct error *err)
 {
+    struct http_exchange *x = c->exchange;
     c->close_after = true;
+    if (!x) { /* nothing has come; without memory for it the reply has no header of the API */
+        x = c->exchange = exchange__create(c);
+    }
+    if (x) {
+        x->refusal = *err;
+        x->end.refusal = &x->refusal;
+        exchange__opened(x);
+    }
     reply_error(c, err);
 }
 
@@ -188,7 +235,7 @@ void http_reply(struct http_exchange *x, int status, const char *content_type, s
         struct error err = {0};
         error_set(&err, ERR_INTERNAL, "The reply has %zu bytes; at most %zu can be sent in one piece.", body.len,
                   LIMIT_HTTP_REPLY);
-        buf_clear(&x->headers);
+        buf_truncate(&x->headers, x->opened_headers);
         reply_error(c, &err);
         return;
     }
@@ -205,6 +252,7 @@ void http_stream_start(struct http_exchange *x, int status, const char *content_
     }
     assert(c->state == CONNECTION_RUN);
     x->source = *source;
+    x->end.status = status;
     x->want_pull = true;
     x->headers_only = x->parser.request.is_head || has_no_body(status);
     x->chunked = x->parser.request.minor_version > 0;
@@ -268,7 +316,7 @@ static void end_stream(struct connection *c, bool aborted)
     } else if (chunked) {
         buf_puts(&c->out, "0\r\n\r\n");
     }
-    complete(c);
+    finish(c, !aborted);
 }
 
 void exchange__pull(struct connection *c)
@@ -277,6 +325,7 @@ void exchange__pull(struct connection *c)
     struct buf *piece = &c->server->pulled;
     if (x->headers_only) {
         c->state = CONNECTION_FLUSH;
+        x->end.complete = true;
         exchange__gone(c);
         return;
     }

@@ -3,8 +3,10 @@
 #include "base/str.h"
 #include "base/sys_proc.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -50,13 +52,19 @@ static bool split_address(struct str s, char host[256], char port[8], struct err
     if (h.len == 0 || h.len > 255 || !str_to_u64(p, &number) || number > 65535 || (!bracketed && !is_bare_host(h))) {
         return error_set(err, ERR_INVALID,
                          "'" STR_FMT
-                         "' is no address to listen on; expected 'host:port', '[ipv6]:port' or 'unix:PATH'.",
+                         "' is no address to listen on; expected 'host:port', '[ipv6]:port', 'unix:PATH' or 'fd:N'.",
                          STR_ARG(s));
     }
     memcpy(host, h.ptr, h.len);
     host[h.len] = '\0';
     snprintf(port, 8, "%u", (unsigned)number);
     return true;
+}
+
+static int port_of(const struct sockaddr_storage *name)
+{
+    return ntohs(name->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)name)->sin6_port
+                                             : ((const struct sockaddr_in *)name)->sin_port);
 }
 
 static bool bind_tcp(struct listener *l, const struct addrinfo *a, const char *address, struct error *err)
@@ -78,8 +86,7 @@ static bool bind_tcp(struct listener *l, const struct addrinfo *a, const char *a
     if (listen(l->fd, BACKLOG) != 0 || getsockname(l->fd, (struct sockaddr *)&bound, &size) != 0) {
         return io_error(err, address, "listen");
     }
-    l->port = ntohs(a->ai_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                             : ((struct sockaddr_in *)&bound)->sin_port);
+    l->port = port_of(&bound);
     return true;
 }
 
@@ -156,12 +163,86 @@ static bool open_unix(struct listener *l, const char *address, struct error *err
     return (chmod(l->path, 0600) == 0 && listen(l->fd, BACKLOG) == 0) || io_error(err, address, "listen");
 }
 
+/* ---- descriptors that somebody else opened ---- */
+
+bool listener_fd_of(const char *address, int *fd)
+{
+    uint64_t n;
+    struct str text = str_of(address);
+    if (!str_starts(text, STR("fd:")) || !str_to_u64(str_slice(text, 3, text.len), &n) || n > INT_MAX) {
+        return false;
+    }
+    *fd = (int)n;
+    return true;
+}
+
+static int option_of(int fd, int option)
+{
+    int value = 0;
+    socklen_t size = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 ? value : 0;
+}
+
+static bool describe(const struct sockaddr_storage *name, char *out, size_t size)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+    if (name->ss_family == AF_UNIX) {
+        snprintf(out, size, "unix:%.*s", (int)sizeof((struct sockaddr_un *)0)->sun_path,
+                 ((const struct sockaddr_un *)name)->sun_path);
+        return true;
+    }
+    if (name->ss_family == AF_INET6) {
+        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)name)->sin6_addr, host, sizeof host);
+        snprintf(out, size, "[%s]:%d", host, port_of(name));
+        return true;
+    }
+    inet_ntop(AF_INET, &((const struct sockaddr_in *)name)->sin_addr, host, sizeof host);
+    snprintf(out, size, "%s:%d", host, port_of(name));
+    return name->ss_family == AF_INET;
+}
+
+bool listener_describe(int fd, char *out, size_t size)
+{
+    struct sockaddr_storage name = {0};
+    socklen_t name_size = sizeof name;
+    return option_of(fd, SO_ACCEPTCONN) && option_of(fd, SO_TYPE) == SOCK_STREAM &&
+           getsockname(fd, (struct sockaddr *)&name, &name_size) == 0 && describe(&name, out, size);
+}
+
+static bool open_fd(struct listener *l, int fd, const char *address, struct error *err)
+{
+    struct sockaddr_storage name = {0};
+    socklen_t size = sizeof name;
+    char where[160];
+    if (!listener_describe(fd, where, sizeof where) || getsockname(fd, (struct sockaddr *)&name, &size) != 0) {
+        return error_set(err, ERR_INVALID, "cannot listen on '%.100s': no listening TCP or unix socket is open there.",
+                         address);
+    }
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || !sys_close_on_exec(fd, true)) {
+        return io_error(err, address, "fcntl");
+    }
+    l->fd = fd;
+    l->is_tcp = name.ss_family != AF_UNIX;
+    l->port = l->is_tcp ? port_of(&name) : 0;
+    return true;
+}
+
 /* ---- life ---- */
+
+static bool open_any(struct listener *l, uv_loop_t *loop, const char *address, struct error *err)
+{
+    int fd;
+    if (listener_fd_of(address, &fd)) {
+        return open_fd(l, fd, address, err);
+    }
+    return str_starts(str_of(address), STR("unix:")) ? open_unix(l, address, err) : open_tcp(l, loop, address, err);
+}
 
 bool listener_open(struct listener *l, uv_loop_t *loop, const char *address, struct error *err)
 {
     *l = (struct listener){.fd = -1};
-    bool ok = str_starts(str_of(address), STR("unix:")) ? open_unix(l, address, err) : open_tcp(l, loop, address, err);
+    bool ok = open_any(l, loop, address, err);
     if (!ok) {
         listener_close(l);
     }

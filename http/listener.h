@@ -14,11 +14,18 @@ struct listener {
     uint64_t path_device, path_number; /* which file that was: another's is not unlinked */
 };
 
-/* address: "127.0.0.1:8000", "[::1]:8000", "localhost:8000" (its first address), "unix:PATH"; port 0: any free one.
- * An IPv6 listener takes IPv6 only, so that both may be given. A unix socket gets mode 0600; a socket file that nobody
+/* address: "127.0.0.1:8000", "[::1]:8000", "localhost:8000" (its first address), "unix:PATH"; port 0: any free one;
+ * "fd:N": a descriptor that listens already, taken over (its file, of a unix socket, belongs to whoever made it). An
+ * IPv6 listener takes IPv6 only, so that both may be given. A unix socket gets mode 0600; a socket file that nobody
  * listens on is replaced. IO names the address and the reason. May block on a name's resolution: at start only. */
 NODISCARD bool listener_open(struct listener *l, uv_loop_t *loop, const char *address, struct error *err);
 void listener_close(struct listener *l); /* unlinks a unix socket; fine when closed already (fd -1) */
+
+/* Where a descriptor listens, in the form above: "127.0.0.1:8000", "[::]:8000", "unix:PATH". False: it does not listen.
+ */
+NODISCARD bool listener_describe(int fd, char *out, size_t size);
+/* The descriptor of an address "fd:N"; false when it is another kind of address. */
+bool listener_fd_of(const char *address, int *fd);
 
 enum accept_result {
     ACCEPT_OK,

@@ -36,8 +36,15 @@
 struct http_server;
 struct http_exchange; /* one request and its reply */
 
-struct http_server_options {   /* copied; time-outs: 0 means the default, negative means never */
-    const char *const *listen; /* [n_listen] "127.0.0.1:8000", "[::1]:8000", "unix:/run/tandem.sock"; port 0: any */
+struct http_end {                /* how an exchange ended */
+    int status;                  /* of its reply; 0: none was begun */
+    bool complete;               /* the whole reply was made; false: the client has left, or the reply was cut off */
+    const struct error *refusal; /* the server itself (or head_check) refused the request: why; else NULL */
+};
+
+struct http_server_options { /* copied; time-outs: 0 means the default, negative means never */
+    const char *const
+        *listen; /* [n_listen] "127.0.0.1:8000", "[::1]:8000", "unix:/run/tandem.sock", "fd:3"; port 0: any */
     int n_listen;
     size_t max_body;           /* default LIMIT_HTTP_BODY; a larger one is a 413 as soon as it is announced */
     int max_connections;       /* default LIMIT_HTTP_CONNECTIONS; one more is answered 503 and closed */
@@ -46,6 +53,12 @@ struct http_server_options {   /* copied; time-outs: 0 means the default, negati
     int64_t idle_timeout_ms;   /* keep-alive without a request: closed; 75 s */
     int64_t stall_timeout_ms;  /* a reader that takes nothing of a reply: closed, on_gone; 60 s, seen up to 25% late */
     void (*handler)(struct http_exchange *x, void *arg); /* the request is complete: head and body */
+    /* Called once for every exchange that will have a reply, before head_check and the handler: the head is complete,
+     * or (head NULL) the server itself is about to refuse what came. It may add reply headers, which every reply then
+     * has, and set the context. May be NULL. */
+    void (*opened)(struct http_exchange *x, const struct http_request *head, void *arg);
+    /* Called once for each of them when it is over, just before its memory goes. May be NULL. */
+    void (*finished)(struct http_exchange *x, const struct http_end *end, void *arg);
     /* Called when the head is complete, before the body is read: false answers *err and closes after the reply. May be
      * NULL. */
     bool (*head_check)(const struct http_request *head, void *arg, struct error *err);
@@ -78,6 +91,13 @@ struct http_server_stats http_server_stats(const struct http_server *s);
 /* ---- the request of an exchange; views live as long as the exchange ---- */
 const struct http_request *http_request_of(const struct http_exchange *x);
 struct str http_body(const struct http_exchange *x);
+
+/* What the API keeps of an exchange; NULL until it is set. Not touched by the server. */
+void http_set_context(struct http_exchange *x, void *context);
+void *http_context(const struct http_exchange *x);
+
+/* The address of the other end: "192.0.2.7", "2001:db8::1", or "unix". */
+const char *http_client_address(const struct http_exchange *x);
 
 /* The client has left, or the server closes; not called after the reply is complete. Replaces an earlier one. */
 void http_on_gone(struct http_exchange *x, void (*on_gone)(void *arg), void *arg);

@@ -26,6 +26,8 @@
 #include "http/server.h"
 #include "http/transport.h"
 
+#include <netinet/in.h>
+
 #define CONNECTION_IN (LIMIT_HTTP_PIPELINE * KIB(4)) /* waiting bytes: that many requests of an ordinary size */
 #define NEVER         INT64_MAX
 
@@ -49,9 +51,14 @@ struct http_exchange {
     void (*on_gone)(void *arg);
     void *on_gone_arg;
     struct http_source source;
-    bool want_pull;    /* the source has not said WAIT since the last wake */
-    bool chunked;      /* the stream's framing; false: its end is the connection's */
-    bool headers_only; /* a stream in answer to HEAD */
+    bool want_pull;        /* the source has not said WAIT since the last wake */
+    bool chunked;          /* the stream's framing; false: its end is the connection's */
+    bool headers_only;     /* a stream in answer to HEAD */
+    bool opened;           /* options.opened was called, so options.finished will be */
+    size_t opened_headers; /* bytes of `headers` that were there then */
+    struct http_end end;
+    struct error refusal; /* what end.refusal points to */
+    void *context;
 };
 
 struct connection {
@@ -68,6 +75,7 @@ struct connection {
     bool close_after;               /* no further request */
     bool cut;                       /* the reply has no end of its own and is not complete: reset */
     bool refused;                   /* one connection too many: answered 503, not counted */
+    char address[INET6_ADDRSTRLEN]; /* of the other end */
     int64_t idle_since_ms;
     int64_t progress_ms; /* the system has taken bytes of the reply, or there were none to take */
     uint64_t progress_taken;
@@ -129,6 +137,7 @@ bool connection__idle(const struct connection *c);         /* between requests *
 
 struct http_exchange *exchange__create(struct connection *c); /* NULL when memory fails */
 void exchange__free(struct http_exchange *x);
+void exchange__opened(struct http_exchange *x); /* tells the API, once */
 
 /* Ends the exchange of c: on_gone, then its memory. Nothing when there is none. */
 void exchange__gone(struct connection *c);

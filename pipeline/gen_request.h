@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "http/trace_context.h"
 #include "wire/job.h"
 
 enum gen_input { GEN_CHAT, GEN_PROMPTS, GEN_INFILL };
@@ -19,7 +20,8 @@ struct gen_prompt {
 struct gen_request {
     struct arena *arena; /* owns everything here */
     enum gen_input input;
-    char id[48]; /* public id: "chatcmpl-...", "cmpl-..." */
+    char id[48];                         /* public id of the answer's object: "chatcmpl-...", "cmpl-..." */
+    char request_id[REQUEST_ID_MAX + 1]; /* of the HTTP request (X-Request-Id); "": none */
     int64_t created_s;
     int64_t received_us; /* monotonic: its time begins; gen_request_init's time unless a decoder knows better */
     struct str model;    /* as asked; {NULL,0}: the default */

@@ -102,11 +102,14 @@ struct gen_status {
     uint64_t n_prefilled; /* prompt tokens, those from the cache included */
     uint64_t max_tokens;  /* that it may generate, all choices together */
     uint64_t n_preemptions;
+    uint64_t n_engine_losses;       /* engines that were lost while it was theirs */
     double prompt_rate, token_rate; /* tokens a second: computed of the prompt while it was prefilled; generated now */
     int64_t left_ms;                /* until its deadline; -1: it has none */
 };
 void generation_status(const struct generation *g, int64_t now_us, struct gen_status *out);
 enum gen_phase generation_phase(const struct generation *g);
+enum finish_reason generation_finish(const struct generation *g); /* of its first choice; NONE: it has not ended */
+struct str generation_text(const struct generation *g);           /* of its first choice, as far as it may be shown */
 const struct gen_request *generation_request(const struct generation *g);
 
 #endif

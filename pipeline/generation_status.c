@@ -50,6 +50,22 @@ enum gen_phase generation_phase(const struct generation *g)
     return g->clock.first_us ? GEN_DECODE : GEN_PREFILL;
 }
 
+static const struct choice *first_choice(const struct generation *g)
+{
+    return &g->choices[g->prompts[0].ordered ? g->prompts[0].order[0] : 0];
+}
+
+enum finish_reason generation_finish(const struct generation *g)
+{
+    return g->failed ? FINISH_ERROR : first_choice(g)->finish;
+}
+
+struct str generation_text(const struct generation *g)
+{
+    const struct choice *c = first_choice(g);
+    return str_slice(buf_view(&c->text), 0, c->safe);
+}
+
 static int64_t left_ms(const struct generation *g, int64_t now_us)
 {
     int64_t timeout_ms = g->request->jobs[0].timeout_ms; /* all jobs have the same */
@@ -62,6 +78,7 @@ void generation_status(const struct generation *g, int64_t now_us, struct gen_st
     *out = (struct gen_status){
         .phase = generation_phase(g),
         .n_preemptions = g->n_preemptions,
+        .n_engine_losses = g->recovery.n_losses,
         .token_rate = gen_clock_rate(&g->clock, now_us),
         .left_ms = left_ms(g, now_us),
     };

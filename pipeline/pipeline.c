@@ -115,10 +115,11 @@ void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation
     }
 }
 
-struct generation *pipeline_find(struct pipeline *p, struct str public_id)
+struct generation *pipeline_find(struct pipeline *p, struct str id)
 {
-    for (struct generation *g = p->first; g; g = *generation__next_link(g)) {
-        if (str_eq(str_of(generation_request(g)->id), public_id)) {
+    for (struct generation *g = p->first; g && id.len; g = *generation__next_link(g)) {
+        const struct gen_request *r = generation_request(g);
+        if (str_eq(str_of(r->id), id) || str_eq(str_of(r->request_id), id)) {
             return g;
         }
     }

@@ -86,7 +86,9 @@ void pipeline_pump(struct pipeline *p);
 /* Running generations, oldest first: calls each(arg, g) until it returns false. */
 struct generation;
 void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation *g), void *arg);
-struct generation *pipeline_find(struct pipeline *p, struct str public_id); /* NULL: none */
+/* By its object's id or its request's; of several, which clients may cause by giving one request id twice, the oldest.
+ * NULL: none. */
+struct generation *pipeline_find(struct pipeline *p, struct str id);
 size_t pipeline_n_running(const struct pipeline *p);
 /* Ends every generation that has not finished with this error. Their jobs are not cancelled: the engine is to end. */
 void pipeline_fail_all(struct pipeline *p, const struct error *why);

@@ -69,7 +69,8 @@ static bool survives(struct generation *g, const struct error *loss, struct erro
     s->lost_us = clock_ns() / 1000;
     if (s->n_alone >= RECOVERY_ALONE) {
         quarantine(&p->recovery.quarantine, g->request, clock_ms());
-        LOG_ERROR("request is quarantined", "request=%s losses=%u", g->request->id, s->n_losses);
+        LOG_ERROR("request is quarantined", "id=%s request_id=%s losses=%u", g->request->id, g->request->request_id,
+                  s->n_losses);
         return error_set(
             err, ERR_QUARANTINED,
             "This request ended the engine %u times, %d of them while it was alone, and is not tried again.",
@@ -145,7 +146,8 @@ static void next_turn(struct pipeline *p)
     p->recovery.tried = NULL;
     p->recovery.turn_due = false;
     while ((suspect = first_waiting(p, RECOVERY_SUSPECT))) {
-        LOG_WARN("request goes on alone", "request=%s losses=%u", suspect->request->id, suspect->recovery.n_losses);
+        LOG_WARN("request goes on alone", "id=%s request_id=%s losses=%u", suspect->request->id,
+                 suspect->request->request_id, suspect->recovery.n_losses);
         p->recovery.tried = suspect;
         if (submit(suspect)) {
             return;

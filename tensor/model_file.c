@@ -13,12 +13,6 @@
 /* "-00001-of-00003.gguf" */
 #define SPLIT_SUFFIX_LEN 20
 
-struct split_name {
-    struct str prefix;
-    int64_t no; /* from 1 */
-    int64_t count;
-};
-
 static bool digits5(struct str s, int64_t *out)
 {
     for (size_t i = 0; i < s.len; i++) {
@@ -28,8 +22,7 @@ static bool digits5(struct str s, int64_t *out)
     return s.len == 5 && str_to_i64(s, out);
 }
 
-/* False when the path does not end like a shard's. */
-static bool parse_split_name(struct str path, struct split_name *out)
+bool model_file__split_name(struct str path, struct split_name *out)
 {
     if (path.len < SPLIT_SUFFIX_LEN)
         return false;
@@ -40,14 +33,18 @@ static bool parse_split_name(struct str path, struct split_name *out)
            str_eq(str_slice(suffix, 15, 20), STR(".gguf"));
 }
 
+bool model_file__shard_path(const struct split_name *name, int64_t no, char *out, size_t size)
+{
+    int n = snprintf(out, size, STR_FMT "-%05d-of-%05d.gguf", STR_ARG(name->prefix), (int)no, (int)name->count);
+    return n > 0 && (size_t)n < size;
+}
+
 /* NULL when the arena is full. */
 static char *shard_path(struct arena *arena, const struct split_name *name, int64_t no)
 {
     size_t size = name->prefix.len + SPLIT_SUFFIX_LEN + 1;
     char *path = arena_alloc(arena, size);
-    if (path)
-        snprintf(path, size, STR_FMT "-%05d-of-%05d.gguf", STR_ARG(name->prefix), (int)no, (int)name->count);
-    return path;
+    return path && model_file__shard_path(name, no, path, size) ? path : NULL;
 }
 
 static const char *base_name(const char *path)
@@ -177,7 +174,7 @@ struct model_file *model_file_open(const char *path, struct error *err)
     if (dir_exists(path))
         return model_folder_open(path, err);
     struct split_name name = {.count = 1};
-    bool split = parse_split_name(str_of(path), &name);
+    bool split = model_file__split_name(str_of(path), &name);
     if (!split)
         name.count = 1;
     else if (!check_split_name(&name, path, err))

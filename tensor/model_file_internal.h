@@ -76,6 +76,15 @@ struct model_file {
 NODISCARD struct model_file *model_file__create(const char *path, size_t n_shards, size_t n_documents,
                                                 struct error *err);
 
+/* The name of a shard, "PREFIX-00001-of-00003.gguf", taken apart and made; numbers are not checked. */
+struct split_name {
+    struct str prefix; /* with the folder */
+    int64_t no;        /* from 1 */
+    int64_t count;
+};
+bool model_file__split_name(struct str path, struct split_name *out); /* false: it does not end like a shard's */
+bool model_file__shard_path(const struct split_name *name, int64_t no, char *out, size_t size); /* false: too long */
+
 /* All shards' tensors as one list, with their index. At most max tensors, no name twice. */
 NODISCARD bool model_file__join(struct model_file *f, size_t max, struct error *err);
 

@@ -108,6 +108,7 @@ bool frame_put_hello(struct buf *out, uint32_t epoch, const struct engine_info *
     put_u64(out, info->kv_size);
     put_u64(out, info->n_params);
     put_u32(out, info->load_ms);
+    put_text(out, info->sandbox);
     return frame__end(out, start, epoch, FRAME_HELLO, err);
 }
 
@@ -134,6 +135,7 @@ bool frame_get_hello(const struct frame *f, struct engine_info *info, struct err
     got.kv_size = get_u64(&c);
     got.n_params = get_u64(&c);
     got.load_ms = get_u32(&c);
+    get_text(&c, got.sandbox, sizeof got.sandbox);
     if (!cursor_finish(&c, "HELLO", err)) {
         return false;
     }

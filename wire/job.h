@@ -264,6 +264,7 @@ struct engine_info {
         page_tokens;
     uint64_t weights_size, kv_size, n_params;
     uint32_t load_ms;
+    char sandbox[96]; /* what confines its process: "landlock 7, seccomp ..."; "off"; "" in the gateway's own process */
 };
 
 #endif

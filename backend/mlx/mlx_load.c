@@ -19,17 +19,36 @@ struct plugin {
     const char *(*version)(void);
 };
 
-static void *open_object(struct error *err)
+#define N_PLACES (sizeof places / sizeof places[0])
+
+static void path_at(size_t place, char out[PATH_MAX + 32])
 {
-    char self[PATH_MAX], path[PATH_MAX + 32];
+    char self[PATH_MAX];
     if (!sys_self_path(self, sizeof self))
         self[0] = '\0';
     char *slash = strrchr(self, '/');
     if (slash)
         slash[1] = '\0';
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+    snprintf(out, PATH_MAX + 32, "%s%s" OBJECT, self, places[place]);
+}
+
+bool mlx_backend_present(void)
+{
+    char path[PATH_MAX + 32];
+    bool found = false;
+    for (size_t i = 0; i < N_PLACES && !found; i++) {
+        path_at(i, path);
+        found = file_exists(path);
+    }
+    return found;
+}
+
+static void *open_object(struct error *err)
+{
+    char path[PATH_MAX + 32];
+    for (size_t i = 0; i < N_PLACES; i++) {
         struct error why = {0};
-        snprintf(path, sizeof path, "%s%s" OBJECT, self, places[i]);
+        path_at(i, path);
         void *library = sys_library_open(path, &why);
         if (library)
             return library;

@@ -544,4 +544,4 @@ def test_exceptions_of_the_client(tiny, stream, fields, exception, param, code):
     with tiny.openai() as client, pytest.raises(exception) as raised:
         client.chat.completions.create(**{"model": "default", "messages": HELLO, "stream": stream, **fields})
     assert (raised.value.param, raised.value.code, raised.value.type) == (param, code, INVALID)
-    assert raised.value.request_id.startswith("chatcmpl-")
+    assert raised.value.request_id.startswith("req_")

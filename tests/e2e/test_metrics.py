@@ -151,11 +151,11 @@ def test_errors_and_cancellations(server):
     with counted(server) as growth:
         server.post("/v1/completions", {"prompt": "KEY-FAIL", "max_tokens": 100})
         with server.http.stream("POST", "/v1/completions", json={"prompt": "KEY-SLOW", "max_tokens": 500, "stream": True}) as reply:
-            public_id = reply.headers["x-request-id"]
+            request_id = reply.headers["x-request-id"]
             running = server.wait_for(lambda: server.model_status()["requests"], "a running request")
-            assert [request["id"] for request in running] == [public_id]
+            assert [request["request_id"] for request in running] == [request_id]
             assert running[0]["phase"] in ("queued", "prefill", "decode", "waiting", "running"), running
-            assert server.post(f"/v1/requests/{public_id}/cancel", {}).status_code == 200
+            assert server.post(f"/v1/requests/{running[0]['id']}/cancel", {}).status_code == 200
             reply.read()
     assert growth("tandem_requests_finished_total", reason="error") == 1
     assert growth("tandem_requests_finished_total", reason="cancelled") == 1

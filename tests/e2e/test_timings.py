@@ -158,10 +158,10 @@ def test_a_cancelled_request(scripted):
     """What was generated until then."""
     body = {"prompt": "KEY-STEADY", "max_tokens": 4000, "timings": True, "stream": True}
     with scripted.http.stream("POST", COMPLETIONS, json=body) as reply:
-        public_id = reply.headers["x-request-id"]
+        request_id = reply.headers["x-request-id"]
         scripted.wait_for(lambda: any(r["generated_tokens"] > 5 for r in scripted.model_status()["requests"]
-                                      if r["id"] == public_id), "some tokens")
-        assert scripted.post(f"/v1/requests/{public_id}/cancel", {}).status_code == 200
+                                      if r["request_id"] == request_id), "some tokens")
+        assert scripted.post(f"/v1/requests/{request_id}/cancel", {}).status_code == 200
         reply.read()
     assert '"timings":{' in reply.text and '"finish_reason":"cancelled"' in reply.text
 

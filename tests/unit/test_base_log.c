@@ -141,6 +141,86 @@ static void content_cannot_forge(void **state)
     }
 }
 
+static void typed_fields(void **state)
+{
+    (void)state;
+    const struct log_field fields[] = {log_str("id", STR("a b")), log_int("n", -5), log_real("ms", 1.25),
+                                       log_bool("stream", true), log_str("none", (struct str){0})};
+    start(LOG_FORMAT_LOGFMT);
+    log_fields(LOG_LEVEL_INFO, "request", fields, 5);
+    assert_string_equal(after_time(finish() + 5), "level=info process=gateway event=request id=\"a b\" n=-5 ms=1.250 "
+                                                  "stream=true none=\"\"\n");
+    start(LOG_FORMAT_TEXT);
+    log_fields(LOG_LEVEL_INFO, "request", fields, 2);
+    assert_string_equal(after_time(finish()), "INFO gateway request id=\"a b\" n=-5\n");
+    start(LOG_FORMAT_JSON);
+    log_fields(LOG_LEVEL_INFO, "request", fields, 5);
+    struct json *root = only_line(finish());
+    assert_true(json_type(json_get(root, "n")) == JSON_INT && json_int(json_get(root, "n")) == -5);
+    assert_true(json_double(json_get(root, "ms")) == 1.25);
+    assert_true(json_type(json_get(root, "stream")) == JSON_BOOL && json_bool(json_get(root, "stream")));
+    assert_true(str_eq(json_str(json_get(root, "id")), STR("a b")));
+    json_free(root);
+    start(LOG_FORMAT_JSON);
+    log_fields(LOG_LEVEL_DEBUG, "request", fields, 5);
+    assert_string_equal(finish(), "");
+}
+
+/* The fields behind a hostile one are still there, once each, and nothing else is. */
+static void typed_fields_cannot_be_forged(void **state)
+{
+    (void)state;
+    for (enum log_format format = LOG_FORMAT_TEXT; format <= LOG_FORMAT_JSON; format++) {
+        for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
+            const struct log_field fields[] = {log_str("a", str_of(hostile[i])), log_int("b", 7)};
+            start(format);
+            log_fields(LOG_LEVEL_INFO, "event", fields, 2);
+            char *text = finish();
+            size_t len = strlen(text);
+            assert_true(utf8_valid(str_of(text)));
+            for (size_t k = 0; k + 1 < len; k++) {
+                assert_true((unsigned char)text[k] >= 0x20 && text[k] != 0x7F);
+            }
+            if (format == LOG_FORMAT_JSON) {
+                struct json *root = only_line(text);
+                assert_int_equal(json_len(root), 6);
+                assert_int_equal(json_int(json_get(root, "b")), 7);
+                json_free(root);
+            } else {
+                assert_true(str_ends(str_of(text), STR(" b=7\n")));
+                assert_null(strstr(text, " admin=true"));
+            }
+        }
+    }
+}
+
+static void long_texts_take_what_room_there_is(void **state)
+{
+    (void)state;
+    static char plain[4000], control[4000];
+    memset(plain, 'p', sizeof plain - 1);
+    memset(control, '\x01', sizeof control - 1);
+    for (enum log_format format = LOG_FORMAT_TEXT; format <= LOG_FORMAT_JSON; format++) {
+        struct log_field fields[] = {log_str("text", str_of(plain)), log_int("b", 7)};
+        fields[0].most = 3000;
+        start(format);
+        log_fields(LOG_LEVEL_INFO, "prompt", fields, 2);
+        char *text = finish();
+        size_t n = 0;
+        for (char *c = text; *c; c++) {
+            n += *c == 'p';
+        }
+        assert_in_range(n, 3000, 3010);
+        assert_true(strlen(text) <= 4096 && strstr(text, "..."));
+        fields[0].text = str_of(control);
+        start(format);
+        log_fields(LOG_LEVEL_INFO, "prompt", fields, 2);
+        text = finish();
+        assert_true(strlen(text) <= 4096 && strlen(text) > 512 && strstr(text, "01"));
+        assert_null(strstr(text, "cut"));
+    }
+}
+
 static void long_lines_are_cut(void **state)
 {
     (void)state;
@@ -228,6 +308,9 @@ int main(void)
         cmocka_unit_test(logfmt_format),
         cmocka_unit_test(json_format),
         cmocka_unit_test(content_cannot_forge),
+        cmocka_unit_test(typed_fields),
+        cmocka_unit_test(typed_fields_cannot_be_forged),
+        cmocka_unit_test(long_texts_take_what_room_there_is),
         cmocka_unit_test(long_lines_are_cut),
         cmocka_unit_test(levels),
         cmocka_unit_test(threads_do_not_mix_lines),

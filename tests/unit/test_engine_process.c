@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/sys_file.h"
+#include "base/sys_proc.h"
 #include "base/sys_shm.h"
 #include "engine/process.h"
 #include "wire/engine_watch.h"
@@ -41,7 +42,7 @@ static const char *const script =
     "{\"match\": \"slow\", \"text\": \"abcdefgh\", \"delay_ms\": 20, \"then\": \"length\"}],"
     "\"default\": {\"text\": \"Hello.\"}}";
 
-static void open_bench(struct bench *b, size_t pool_size)
+static void start_bench(struct bench *b, size_t pool_size, bool sandbox)
 {
     struct error err = {0};
     int ends[2];
@@ -59,7 +60,8 @@ static void open_bench(struct bench *b, size_t pool_size)
                                            .socket_fd = ends[1],
                                            .pool_fd = dup(b->pool.fd),
                                            .watch_fd = dup(b->watch.fd),
-                                           .epoch = EPOCH};
+                                           .epoch = EPOCH,
+                                           .sandbox = sandbox};
         close(ends[0]);
         o.engine.model_path = b->model;
         o.engine.script_path = b->script;
@@ -72,6 +74,11 @@ static void open_bench(struct bench *b, size_t pool_size)
     buf_init(&b->in, MIB(64));
     b->arena = arena_create(MIB(64));
     b->log = calloc(1, sizeof *b->log);
+}
+
+static void open_bench(struct bench *b, size_t pool_size)
+{
+    start_bench(b, pool_size, false);
 }
 
 static void each_event(void *arg, const struct engine_event *e)
@@ -310,6 +317,48 @@ static void a_slow_reader_pauses_admission(void **state)
     assert_int_equal(close_bench(&b), 0);
 }
 
+/* The same work with nothing but what it needs: shared memory, threads, the figures about itself. */
+static void works_in_its_sandbox(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench(&b, MIB(4), true);
+    read_until_hello(&b);
+    assert_non_null(strstr(b.info.sandbox, "limits"));
+    print_message("in force: %s\n", b.info.sandbox);
+    ask(&b, 1, "hi", 50, EPOCH);
+    ask(&b, 2, "slow", 10, EPOCH);
+    assert_true(read_until(&b, 2));
+    assert_int_equal(b.log->jobs[1].choices[0].finish, FINISH_STOP);
+    assert_int_equal(b.log->jobs[2].choices[0].n, 10);
+    const struct engine_watch *watch = b.watch.data;
+    assert_true(atomic_load(&watch->heartbeats) > 0);
+    assert_int_equal(close_bench(&b), 0);
+}
+
+/* Its gateway ended between fork and exec: nobody is told, so it looks. The model is not even opened. */
+static void an_orphan_ends_at_once(void **state)
+{
+    (void)state;
+    int ends[2], status;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct engine_process_options o = {
+            .engine = engine_options_default(), .socket_fd = ends[1], .pool_fd = -1, .watch_fd = -1, .epoch = EPOCH};
+        close(ends[0]);
+        o.engine.model_path = "/no/such/model.gguf"; /* which would be its exit status */
+        sys_ignore_sigpipe();
+        clock_sleep_ms(50);
+        _exit(engine_process_run(&o));
+    }
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,6 +368,8 @@ int main(void)
         cmocka_unit_test(garbage_is_fatal),
         cmocka_unit_test(drains),
         cmocka_unit_test(a_slow_reader_pauses_admission),
+        cmocka_unit_test(works_in_its_sandbox),
+        cmocka_unit_test(an_orphan_ends_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/sys_memory.h"
 #include "base/sys_proc.h"
+#include "http/listener.h"
 #include "tests/support/http_server.h"
 #include "tests/support/temp_dir.h"
 
@@ -14,6 +15,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -92,12 +94,61 @@ static void test_ipv6(void **state)
     server_stop(&f);
 }
 
+/* A service manager opens the sockets; they are its own also after the server has closed its copies. */
+static void test_handed_over(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct raw_client c;
+    struct temp_dir dir;
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    struct sockaddr_in any = {.sin_family = AF_INET};
+    char addresses[2][32], where[160], expected[160];
+    temp_dir_make(&dir);
+    char *path = temp_dir_file(&dir, "s");
+    snprintf(name.sun_path, sizeof name.sun_path, "%s", path);
+    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int tcp = socket(AF_INET, SOCK_STREAM, 0), local = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(tcp, (struct sockaddr *)&any, sizeof any), 0);
+    assert_int_equal(bind(local, (struct sockaddr *)&name, sizeof name), 0);
+    assert_false(listener_describe(tcp, where, sizeof where)); /* not yet */
+    assert_int_equal(listen(tcp, 5) | listen(local, 5), 0);
+    int copies[2] = {dup(tcp), dup(local)};
+    snprintf(addresses[0], sizeof addresses[0], "fd:%d", copies[0]);
+    snprintf(addresses[1], sizeof addresses[1], "fd:%d", copies[1]);
+    const char *const listen_to[] = {addresses[0], addresses[1]};
+    server_start(&f, (struct http_server_options){.listen = listen_to, .n_listen = 2});
+    assert_true(f.port > 0);
+    assert_true(listener_describe(tcp, where, sizeof where));
+    snprintf(expected, sizeof expected, "127.0.0.1:%d", f.port);
+    assert_string_equal(where, expected);
+    assert_true(listener_describe(local, where, sizeof where));
+    snprintf(expected, sizeof expected, "unix:%s", path);
+    assert_string_equal(where, expected);
+    client_connect(&c, f.port);
+    client_send_text(&c, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    client_expect(&c, 200, NULL);
+    client_close(&c);
+    assert_true(client_connect_unix(&c, path));
+    client_send_text(&c, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    client_expect(&c, 200, NULL);
+    client_close(&c);
+    server_stop(&f);
+    assert_true(listener_describe(tcp, where, sizeof where));
+    assert_int_equal(access(path, F_OK), 0); /* not unlinked */
+    close(tcp);
+    close(local);
+    free(path);
+    temp_dir_remove(&dir);
+}
+
 static void test_bad_addresses(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",           "8000",      ":8000",    "127.0.0.1",
-                                      "127.0.0.1:", "1.2.3.4:x", "::1:8000", "127.0.0.1:65536",
-                                      "[::1]",      "unix:",     "[]:1",     "127.0.0.1:-1"};
+    static const char *const bad[] = {
+        "",          "8000",         ":8000", "127.0.0.1",    "127.0.0.1:", "1.2.3.4:x", "::1:8000", "127.0.0.1:65536",
+        "[::1]",     "unix:",        "[]:1",  "127.0.0.1:-1", "fd:",        "fd:-1",     "fd:x",     "fd:0",
+        "fd:987654", "fd:4294967299"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct fixture f;
         server_try_start(&f, (struct http_server_options){.listen = &bad[i], .n_listen = 1});
@@ -224,11 +275,9 @@ int main(void)
 {
     sys_ignore_sigpipe();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unix_socket),
-        cmocka_unit_test(test_ipv6),
-        cmocka_unit_test(test_bad_addresses),
-        cmocka_unit_test(test_stop_accepting),
-        cmocka_unit_test(test_close_with_running_exchanges),
+        cmocka_unit_test(test_unix_socket),    cmocka_unit_test(test_ipv6),
+        cmocka_unit_test(test_handed_over),    cmocka_unit_test(test_bad_addresses),
+        cmocka_unit_test(test_stop_accepting), cmocka_unit_test(test_close_with_running_exchanges),
         cmocka_unit_test(test_no_leaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

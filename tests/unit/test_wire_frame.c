@@ -43,7 +43,8 @@ static void small_frames(void **state)
                                .weights_size = 1ull << 40,
                                .kv_size = 9,
                                .n_params = 1ull << 50,
-                               .load_ms = 10};
+                               .load_ms = 10,
+                               .sandbox = "landlock 7, seccomp"};
     struct engine_info got = {0};
     assert_true(frame_put_hello(&b, EPOCH, &info, &err));
     struct frame f = parse_one(&b);

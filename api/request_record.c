@@ -1,0 +1,211 @@
+#include "api/request_record.h"
+
+#include "api/generate.h"
+#include "base/array.h"
+#include "base/clock.h"
+#include "base/rng.h"
+#include "base/utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static int64_t now_us(void)
+{
+    return clock_ns() / 1000;
+}
+
+static struct request_record *record_of(const struct http_exchange *x)
+{
+    return http_context(x);
+}
+
+/* ---- names ---- */
+
+static void make_id(char *out, size_t size)
+{
+    snprintf(out, size, "req_%016llx%016llx", (unsigned long long)rng_entropy64(), (unsigned long long)rng_entropy64());
+}
+
+static void take_id(struct request_record *r, const struct http_request *head)
+{
+    struct str given = head ? http_header_only(head, "x-request-id") : (struct str){0};
+    if (request_id_valid(given)) {
+        snprintf(r->id, sizeof r->id, STR_FMT, STR_ARG(given));
+    } else {
+        make_id(r->id, sizeof r->id);
+    }
+}
+
+static void random_bytes(uint8_t *out, size_t n)
+{
+    for (size_t i = 0; i < n; i += sizeof(uint64_t)) {
+        uint64_t random = rng_entropy64();
+        random += random == 0; /* an id is never all 0 */
+        memcpy(out + i, &random, sizeof random);
+    }
+}
+
+/* The client's trace goes on, or a new one begins. */
+static void take_trace(struct request_record *r, const struct http_request *head)
+{
+    const struct otlp *otlp = r->app->options.otlp;
+    buf_init(&r->trace_state, TRACESTATE_MAX);
+    r->has_parent = head && trace_context_of(head, &r->trace, &r->trace_state);
+    if (r->has_parent) {
+        memcpy(r->parent_id, r->trace.span_id, SPAN_ID_SIZE);
+    } else if (otlp) {
+        random_bytes(r->trace.trace_id, TRACE_ID_SIZE);
+        r->trace.sampled = otlp_samples(otlp, r->trace.trace_id);
+    }
+    if (otlp && r->trace.sampled) {
+        random_bytes(r->trace.span_id, SPAN_ID_SIZE);
+    }
+}
+
+/* Names from a table, so that no client puts text of its own into logs and metrics of others. */
+static const char *known_method(struct str method)
+{
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (str_eq(method, str_of(names[i]))) {
+            return names[i];
+        }
+    }
+    return "_OTHER";
+}
+
+/* ---- life ---- */
+
+void api__opened(struct http_exchange *x, const struct http_request *head, void *arg)
+{
+    struct request_record *r = calloc(1, sizeof *r);
+    if (!r) {
+        return;
+    }
+    r->app = arg;
+    r->begun_us = now_us();
+    r->begun_wall_ns = clock_wall_ns();
+    r->method = head ? known_method(head->method) : "";
+    r->route = head ? api__find_route(head) : NULL;
+    r->http_minor = head ? head->minor_version : -1;
+    take_id(r, head);
+    take_trace(r, head);
+    http_set_context(x, r);
+    http_add_header(x, "X-Request-Id", str_of(r->id));
+}
+
+void api__finished(struct http_exchange *x, const struct http_end *end, void *arg)
+{
+    struct request_record *r = record_of(x);
+    (void)arg;
+    if (!r) {
+        return;
+    }
+    if (end->refusal) {
+        r->error = end->refusal->code;
+    }
+    api__log_request(r, end, http_client_address(x));
+    api__export_request(r, end, http_client_address(x));
+    buf_release(&r->trace_state);
+    free(r);
+}
+
+/* ---- what is learned on the way ---- */
+
+const char *api__request_id(const struct http_exchange *x)
+{
+    return record_of(x) ? record_of(x)->id : "";
+}
+
+void api__record_error(struct http_exchange *x, enum error_code code)
+{
+    if (record_of(x)) {
+        record_of(x)->error = code;
+    }
+}
+
+void api__record_key(struct http_exchange *x, const char *key_name)
+{
+    struct request_record *r = record_of(x);
+    if (r && key_name[0]) {
+        snprintf(r->key_name, sizeof r->key_name, "%s", key_name);
+    }
+}
+
+static void copy(char *out, size_t size, struct str text)
+{
+    struct str shown = str_slice(text, 0, utf8_cut(text, size - 1));
+    snprintf(out, size, STR_FMT, STR_ARG(shown));
+}
+
+static void copy_request(struct request_record *r, const struct gen_request *request)
+{
+    r->is_generation = true;
+    r->chat = request->input == GEN_CHAT;
+    r->stream = request->stream;
+    r->has_seed = request->has_seed;
+    r->seed = request->seed;
+    r->max_tokens = request->max_tokens;
+    r->n = request->n;
+    r->sampling = request->sampling;
+    memcpy(r->object_id, request->id, sizeof r->object_id);
+}
+
+void api__record_call(const struct call *c)
+{
+    struct request_record *r = c->x ? record_of(c->x) : NULL;
+    if (!r) {
+        return;
+    }
+    api__record_key(c->x, c->key_name);
+    const char *served = c->model ? served_model_name(c->model) : "";
+    bool named = c->request.model.len && !str_eq(c->request.model, STR("default"));
+    copy(r->served_model, sizeof r->served_model, str_of(served));
+    copy(r->model, sizeof r->model, named ? c->request.model : str_of(served));
+    if (c->request.id[0]) {
+        copy_request(r, &c->request);
+    }
+}
+
+void api__record_generation(const struct gen_reply *reply)
+{
+    struct request_record *r = record_of(reply->call->x);
+    struct gen_status status;
+    struct error err;
+    if (!r) {
+        return;
+    }
+    api__record_call(reply->call);
+    generation_status(reply->generation, now_us(), &status);
+    r->has_generation = true;
+    r->received_us = reply_request(reply)->received_us;
+    r->usage = status.usage;
+    r->timings = status.timings;
+    r->n_engine_losses = status.n_engine_losses;
+    r->finish = generation_finish(reply->generation);
+    r->error = generation_failed(reply->generation, &err) ? err.code : ERR_NONE;
+    if (r->app->options.log_content) {
+        api__log_texts(r, reply_request(reply), generation_text(reply->generation));
+    }
+}
+
+/* ---- how it ended ---- */
+
+const char *request_outcome_name(enum request_outcome outcome)
+{
+    static const char *const names[] = {"completed", "cancelled", "refused", "failed"};
+    return names[outcome];
+}
+
+enum request_outcome api__outcome(const struct request_record *r, const struct http_end *end)
+{
+    int status = r->error ? error_info(r->error)->http_status : end->status;
+    bool no_room = status == 503 && r->usage.completion_tokens == 0 && r->n_engine_losses == 0;
+    if (!end->complete || r->finish == FINISH_CANCELLED) {
+        return OUTCOME_CANCELLED;
+    }
+    if (end->refusal || (status >= 400 && (status < 500 || no_room))) {
+        return OUTCOME_REFUSED;
+    }
+    return status >= 500 ? OUTCOME_FAILED : OUTCOME_COMPLETED;
+}
