@@ -32,7 +32,7 @@ struct app {
 struct call;
 
 struct route {
-    const char *method, *path; /* "{id}" matches the rest of the path */
+    const char *method, *path; /* "{model}" matches the rest of the path, "{id}" one segment */
     const char *help;
     const struct field *const *fields; /* [n_fields] tables of its body, for documents */
     int n_fields;

@@ -276,7 +276,7 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
 
 /* ---- routing ---- */
 
-/* "/v1/models/{id}" matches "/v1/models/a/b" with rest "a/b". */
+/* "/v1/models/{model}" matches "/v1/models/a/b" with rest "a/b"; any other name in braces stands for one segment. */
 static bool path_matches(const char *pattern, struct str path, struct str *rest)
 {
     struct str p = str_of(pattern);
@@ -290,7 +290,7 @@ static bool path_matches(const char *pattern, struct str path, struct str *rest)
         return false;
     }
     *rest = str_slice(path, head.len, path.len - tail.len);
-    return true;
+    return str_find_char(*rest, '/') == STR_NPOS || str_eq(str_slice(p, brace, close + 1), STR("{model}"));
 }
 
 static const struct route *find_route(const struct http_request *head, struct str *rest, struct buf *allow)

@@ -4,8 +4,8 @@
 #define TANDEM_API_APP_H
 
 #include "gateway/gateway.h"
-#include "gateway/otlp.h"
 #include "gateway/journal.h"
+#include "gateway/otlp.h"
 
 struct app;
 

@@ -239,6 +239,7 @@ static void note_fingerprint(struct kept *k)
         return;
     }
     k->has_fingerprint = true;
+    k->starts = 0;
     api__put_details(&k->details, &k->call->request, k->generation);
     if (strcmp(k->fingerprint, info->fingerprint) == 0) {
         return;

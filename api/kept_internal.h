@@ -13,6 +13,8 @@
 #define KEPT_SAVE_MS     100
 #define KEPT_RETRY_MS    1000 /* until the journal, or an engine that refused, is tried again */
 #define KEPT_LOST_MAX    3    /* engines that it may lose before it fails */
+#define KEPT_SUSPECT     2    /* starts in vain after which it is started alone ... */
+#define KEPT_STARTS_MAX  5    /* ... and after which it fails */
 #define KEPT_RUNNING_MAX 256  /* at once; the others wait in the journal */
 
 enum kept_phase { KEPT_INSERTING, KEPT_WAITING, KEPT_LOADING, KEPT_RUNNING, KEPT_ENDED, KEPT_DONE };
@@ -41,7 +43,9 @@ struct kept {
     enum journal_state state;
     char fingerprint[17], resumed_from[17], reason[160];
     uint64_t n_restored; /* tokens of another process */
-    int n_lost;          /* engines, in this process */
+    uint32_t starts;     /* of programs that ended before it had a new token */
+    struct journal_update start;
+    int n_lost; /* engines, in this process */
     bool has_fingerprint;
     struct error error;
     struct buf details, result;

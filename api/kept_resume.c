@@ -92,17 +92,43 @@ static void on_loaded(void *arg, struct journal_answer *answer)
     api__release(a);
 }
 
-static void load(struct kept *k)
+static void on_counted(void *arg, struct journal_answer *answer)
 {
-    struct error err = {0};
+    struct kept *k = arg;
+    struct error err = answer->error;
     struct journal_done done = {on_loaded, k};
-    k->set->n_waiting--;
-    k->phase = KEPT_LOADING;
-    api__hold(k->set->app);
-    if (!journal_read(k->set->journal, str_of(k->id), (struct str){0}, JOURNAL_BODY | JOURNAL_TOKENS, done, &err)) {
+    if (!answer->ok ||
+        !journal_read(k->set->journal, str_of(k->id), (struct str){0}, JOURNAL_BODY | JOURNAL_TOKENS, done, &err)) {
         wait_again(k, err.msg);
         api__release(k->set->app);
     }
+}
+
+/* Its start is counted before anything of it is touched: a request that ends the program would end it for ever. */
+static void load(struct kept *k)
+{
+    struct error err = {0};
+    struct journal_done done = {on_counted, k};
+    k->set->n_waiting--;
+    k->phase = KEPT_LOADING;
+    k->start = (struct journal_update){.id = str_of(k->id), .count_start = true};
+    api__hold(k->set->app);
+    if (!journal_update(k->set->journal, &k->start, 1, done, &err)) {
+        wait_again(k, err.msg);
+        api__release(k->set->app);
+    }
+}
+
+/* Those under which the program ended again and again are tried one at a time, so that it shows which of them does it.
+ */
+static bool is_its_turn(const struct kept *k)
+{
+    for (const struct kept *other = k->set->first; other && k->starts >= KEPT_SUSPECT; other = other->next) {
+        if (other->starts >= KEPT_SUSPECT && (other->phase == KEPT_LOADING || other->phase == KEPT_RUNNING)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void try_one(struct kept *k)
@@ -112,6 +138,10 @@ static void try_one(struct kept *k)
     if (clock_wall_s() >= k->expires_s) {
         error_set(&err, ERR_DEADLINE, "The request waited longer than --journal-max-age-hours: %.120s",
                   k->reason[0] ? k->reason : "too many others ran.");
+        k->set->n_waiting--;
+        kept__fail(k, &err);
+    } else if (k->starts >= KEPT_STARTS_MAX) {
+        error_set(&err, ERR_INTERNAL, "The program ended %u times before this request had a new token.", k->starts);
         k->set->n_waiting--;
         kept__fail(k, &err);
     } else if (!gateway_model_find(k->set->app->gateway, str_of(k->model))) {
@@ -135,7 +165,7 @@ void kept__resume_waiting(struct kept_set *set)
     }
     for (struct kept *k = set->first, *next; k && set->n_running + n_loading < KEPT_RUNNING_MAX; k = next) {
         next = k->next; /* only k itself may go */
-        if (k->phase == KEPT_WAITING && k->retry_ms <= now_ms) {
+        if (k->phase == KEPT_WAITING && k->retry_ms <= now_ms && is_its_turn(k)) {
             try_one(k);
             n_loading += 1;
         }
@@ -161,6 +191,7 @@ static void on_listed(void *arg, struct journal_answer *answer)
             k->phase = KEPT_WAITING;
             k->background = m->background;
             k->expires_s = m->expires_s;
+            k->starts = m->starts;
             copy(k->reason, sizeof k->reason, m->reason);
             set->n_waiting++;
         }

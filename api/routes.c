@@ -19,7 +19,7 @@ const struct route api__routes[] = {
     {"POST", "/apply-template", "What the chat template makes of a conversation.", FIELDS(api__template_fields), NULL,
      api__decode_template, api__work_template, NULL},
     {"GET", "/v1/models", "The names under which models are served.", NULL, 0, api__models, NULL, NULL, NULL},
-    {"GET", "/v1/models/{id}", "One of them.", NULL, 0, api__model, NULL, NULL, NULL},
+    {"GET", "/v1/models/{model}", "One of them.", NULL, 0, api__model, NULL, NULL, NULL},
     {"POST", "/v1/requests/{id}/cancel",
      "Ends a running request by its object's id or by its X-Request-Id; its client gets what was generated so far.",
      NULL, 0, api__cancel, NULL, NULL, NULL},

@@ -23,8 +23,8 @@ struct server {
     struct loop *loop;
     struct gateway *gateway;
     struct app *app;
-    struct otlp *otlp; /* NULL: no spans are sent */
-    int n_closing;     /* of gateway and exporter, what is not closed yet */
+    struct otlp *otlp;       /* NULL: no spans are sent */
+    int n_closing;           /* of gateway and exporter, what is not closed yet */
     struct journal *journal; /* NULL: none */
     struct warm_list warm;
     uv_signal_t sigterm, sigint;

@@ -84,6 +84,7 @@ struct journal_meta { /* a request without body, tokens and result */
     bool background;
     int64_t created_s, finished_s /* 0: not yet */, expires_s;
     uint64_t seed, size, n_tokens; /* size: bytes of body, tokens and result; n_tokens: generated */
+    uint32_t starts;               /* in vain: those of this program or another since it had its last new token */
     struct error error;            /* FAILED */
 };
 
@@ -127,6 +128,8 @@ NODISCARD bool journal_insert(struct journal *j, const struct journal_meta *meta
 
 struct journal_update {
     struct str id;
+    bool count_start;                    /* one more start; nothing else changes */
+    bool forget_starts;                  /* it was put aside in good order; new tokens do the same */
     bool state_only;                     /* state, reason and error; the rest of it stays as it is */
     bool forget_tokens;                  /* first: what was saved of it was damaged */
     const struct journal_tokens *tokens; /* [n_tokens] to add; a row at a place that is taken replaces that one */

@@ -41,6 +41,7 @@ static const char schema[] =
     " seed INTEGER NOT NULL,"
     " size INTEGER NOT NULL,"
     " n_tokens INTEGER NOT NULL DEFAULT 0,"
+    " starts INTEGER NOT NULL DEFAULT 0,"
     " error_code TEXT NOT NULL DEFAULT '',"
     " error_param TEXT NOT NULL DEFAULT '',"
     " error_message TEXT NOT NULL DEFAULT '',"

@@ -17,7 +17,7 @@
 /* X(id, SQL) */
 #define JOURNAL_COLUMNS                                                                                         \
     "row, id, route, key_name, model, fingerprint, resumed_from, reason, details, state, background, created, " \
-    "finished, expires, seed, size, n_tokens, error_code, error_param, error_message"
+    "finished, expires, seed, size, n_tokens, error_code, error_param, error_message, starts"
 #define JOURNAL_STATEMENT_TABLE(X)                                                                                    \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                                       \
     X(COMMIT, "COMMIT")                                                                                               \
@@ -27,15 +27,19 @@
     X(PUT_BLOB, "INSERT INTO blobs (request, kind, data, sum) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (request, kind) "   \
                 "DO UPDATE SET data = excluded.data, sum = excluded.sum")                                             \
     X(ROW_OF, "SELECT row FROM requests WHERE id = ?1")                                                               \
-    X(UPDATE, "UPDATE requests SET state = ?2, fingerprint = ?3, resumed_from = ?4, reason = ?5, details = ?6, "      \
-              "n_tokens = ?7, error_code = ?8, error_param = ?9, error_message = ?10, size = size + ?11, "            \
-              "finished = ?12, expires = coalesce(?13, expires) WHERE row = ?1")                                      \
+    X(UPDATE,                                                                                                         \
+      "UPDATE requests SET state = ?2, fingerprint = ?3, resumed_from = ?4, reason = ?5, details = ?6, "              \
+      "n_tokens = ?7, error_code = ?8, error_param = ?9, error_message = ?10, size = size + ?11, "                    \
+      "finished = ?12, expires = coalesce(?13, expires), starts = CASE WHEN ?14 OR ?7 > n_tokens THEN 0 ELSE starts " \
+      "END WHERE row = ?1")                                                                                           \
     X(PUT_TOKENS, "INSERT INTO tokens (request, prompt, choice, first, n, data, finish, stop_id, sum) VALUES "        \
                   "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (request, prompt, choice, first) DO UPDATE SET "  \
                   "n = excluded.n, data = excluded.data, finish = excluded.finish, stop_id = excluded.stop_id, "      \
                   "sum = excluded.sum")                                                                               \
+    X(COUNT_START, "UPDATE requests SET starts = starts + 1 WHERE row = ?1")                                          \
     X(UPDATE_STATE, "UPDATE requests SET state = ?2, reason = ?5, error_code = ?8, error_param = ?9, "                \
-                    "error_message = ?10, finished = ?12, expires = coalesce(?13, expires) WHERE row = ?1")           \
+                    "error_message = ?10, finished = ?12, expires = coalesce(?13, expires), starts = CASE WHEN ?14 "  \
+                    "THEN 0 ELSE starts END WHERE row = ?1")                                                          \
     X(FORGET_TOKENS, "DELETE FROM tokens WHERE request = ?1")                                                         \
     X(REMOVE, "DELETE FROM requests WHERE id = ?1 AND key_name = ?2 AND finished IS NOT NULL")                        \
     X(DROP_OLDEST, "DELETE FROM requests WHERE row IN (SELECT row FROM requests WHERE finished IS NOT NULL ORDER BY " \

@@ -67,6 +67,7 @@ static bool read_meta(struct journal_op *op, sqlite3_stmt *s, struct journal_met
     m->seed = (uint64_t)sqlite3_column_int64(s, 14);
     m->size = (uint64_t)sqlite3_column_int64(s, 15);
     m->n_tokens = (uint64_t)sqlite3_column_int64(s, 16);
+    m->starts = (uint32_t)sqlite3_column_int64(s, 20);
     if (m->state == JOURNAL_FAILED) {
         const char *code = (const char *)sqlite3_column_text(s, 17);
         m->error.code = error_code_of(code ? code : "");

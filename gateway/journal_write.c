@@ -135,6 +135,7 @@ static bool update_row(struct journal *j, int64_t row, const struct journal_upda
     journal_db__bind_str(s, 9, str_of(u->error.param));
     journal_db__bind_str(s, 10, str_of(u->error.msg));
     journal_db__bind_int(s, 11, size);
+    journal_db__bind_int(s, 14, u->forget_starts);
     if (journal_state_ended(u->state)) {
         journal_db__bind_int(s, 12, now_s);
         journal_db__bind_int(s, 13, expiry(j, now_s));
@@ -154,9 +155,9 @@ static bool row_of(struct journal *j, struct str id, int64_t *row, struct error 
     return ok;
 }
 
-static bool forget_tokens(struct journal *j, int64_t row, struct error *err)
+static bool run_on(struct journal *j, enum journal_statement which, int64_t row, struct error *err)
 {
-    sqlite3_stmt *s = journal_db__statement(&j->writer, STATEMENT_FORGET_TOKENS);
+    sqlite3_stmt *s = journal_db__statement(&j->writer, which);
     journal_db__bind_int(s, 1, row);
     return journal_db__run(&j->writer, s, err);
 }
@@ -170,7 +171,10 @@ static bool update(struct journal *j, const struct journal_update *u, struct err
     if (row == 0) {
         return true;
     }
-    if (u->forget_tokens && !forget_tokens(j, row, err)) {
+    if (u->count_start) {
+        return run_on(j, STATEMENT_COUNT_START, row, err);
+    }
+    if (u->forget_tokens && !run_on(j, STATEMENT_FORGET_TOKENS, row, err)) {
         return false;
     }
     for (size_t i = 0; i < u->n_tokens; i++) {

@@ -14,8 +14,8 @@
 
 #include "base/buf.h"
 #include "gateway/engine_loss.h"
-#include "gateway/otlp.h"
 #include "gateway/journal.h"
+#include "gateway/otlp.h"
 #include "gateway/percentiles.h"
 #include "pipeline/generation.h"
 

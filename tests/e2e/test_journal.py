@@ -3,6 +3,7 @@ import contextlib
 import json
 import re
 import signal
+import sqlite3
 import stat
 
 import openai
@@ -445,6 +446,23 @@ def test_its_model_is_not_served(kept_tiny):
         request = ended(server, id)
         assert request["status"] == "completed" and request["reason"] is None
         same_answer({**request["result"], "model": ""}, {**server.ok("/v1/completions", {**PROMPT, "max_tokens": 1500}), "model": ""})
+
+
+def test_what_ends_the_program_again_and_again(kept_tiny, tmp_path):
+    """Tried one at a time after a while, and not for ever."""
+    with kept_tiny() as server:
+        ids = [background(server, "/v1/completions", {**PROMPT, "max_tokens": 1500}) for _ in range(4)]
+        server.wait_for(lambda: longest(server, ids) > 0, "tokens", 30)
+        kill_gateway(server)
+    for id, starts in zip(ids, (0, 2, 4, 5)):
+        with contextlib.closing(sqlite3.connect(tmp_path / "journal" / "journal.db")) as database, database:
+            database.execute("UPDATE requests SET starts = ? WHERE id = ?", (starts, id))
+    with kept_tiny() as server:
+        requests = [ended(server, id) for id in ids]
+        assert [r["status"] for r in requests] == ["completed"] * 3 + ["failed"]
+        assert "ended 5 times" in requests[3]["error"]["message"] and requests[3]["error"]["code"] == "internal_error"
+        for request in requests[1:3]:
+            same_answer(request["result"], requests[0]["result"])
 
 
 def test_two_gateways_do_not_share_a_journal(kept_tiny, tiny_path, tmp_path):
