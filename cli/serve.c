@@ -329,8 +329,7 @@ static bool start(struct server *s, const char *path, struct error *err)
         return false;
     }
     s->announcer = announcer_create(s->gateway, &s->service);
-    return start_otlp(s, err) && start_app(s, err) && add_model(s, path, err);
-    if (!s->gateway || !open_journal(s, err) || !start_app(s, err) || !add_model(s, path, err)) {
+    if (!start_otlp(s, err) || !open_journal(s, err) || !start_app(s, err) || !add_model(s, path, err)) {
         return false;
     }
     app_resume(s->app);

@@ -395,7 +395,7 @@ static void test_never_gives_out_a_torn_row(void **state)
     assert_true(r->damaged);
     assert_int_equal(r->n_rows, 1); /* what is behind it has no place any more */
     assert_int_equal(r->rows[0].n, 5);
-    sql(f, "UPDATE blobs SET data = x'00' || substr(data, 2) WHERE kind = 'body'");
+    sql(f, "UPDATE blobs SET data = zeroblob(length(data)) WHERE kind = 'body'");
     r = read_request(f, 1);
     assert_int_equal(r->body.len, 0);
     assert_int_equal(journal_stats(f->journal).damaged, 3);
@@ -456,8 +456,8 @@ static void test_finished_ones_make_room(void **state)
 /* ---- a disk that fails, and a process that dies: SQLite's writes, seen from below ---- */
 
 struct disk { /* of this process; the tests run one after another */
-    const sqlite3_io_methods *real;
-    sqlite3_io_methods patched;
+    const sqlite3_io_methods *real[2]; /* of other files, of the database */
+    sqlite3_io_methods patched[2];
     sqlite3_vfs vfs;
     int (*real_open)(sqlite3_vfs *, const char *, sqlite3_file *, int, int *);
     bool full;
@@ -468,26 +468,28 @@ static struct disk disk;
 
 static int disk_write(sqlite3_file *file, const void *bytes, int n, sqlite3_int64 offset)
 {
+    const sqlite3_io_methods *real = disk.real[file->pMethods == &disk.patched[1]];
     if (disk.full) {
         return SQLITE_FULL;
     }
     if (disk.kill_at && ++disk.n_writes == disk.kill_at) {
         if (disk.torn) {
-            (void)disk.real->xWrite(file, bytes, n / 2, offset);
+            (void)real->xWrite(file, bytes, n / 2, offset);
         }
         kill(getpid(), SIGKILL);
     }
-    return disk.real->xWrite(file, bytes, n, offset);
+    return real->xWrite(file, bytes, n, offset);
 }
 
 static int disk_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags)
 {
     int rc = disk.real_open(vfs, name, file, flags, out_flags);
+    int which = (flags & SQLITE_OPEN_MAIN_DB) != 0; /* it is locked, the others are not */
     if (rc == SQLITE_OK && file->pMethods) {
-        disk.real = file->pMethods;
-        disk.patched = *disk.real;
-        disk.patched.xWrite = disk_write;
-        file->pMethods = &disk.patched;
+        disk.real[which] = file->pMethods;
+        disk.patched[which] = *file->pMethods;
+        disk.patched[which].xWrite = disk_write;
+        file->pMethods = &disk.patched[which];
     }
     return rc;
 }
@@ -583,11 +585,15 @@ static void count_statement(void *arg)
 static void live(const struct fixture *parent, int told, struct statement_bomb *bomb, bool full_sync)
 {
     struct fixture f = {.dir = parent->dir};
+    struct error err = {0};
     start_fixture(&f);
     f.options.full_sync = full_sync;
     f.options.on_statement = bomb ? count_statement : NULL;
     f.options.on_statement_arg = bomb;
-    open_journal(&f);
+    if (!try_open(&f, &err)) {
+        (void)!write(STDERR_FILENO, err.msg, strlen(err.msg));
+        _exit(4); /* never back into the tests */
+    }
     for (int i = 0; i < N_STEPS; i++) {
         char step = (char)i;
         if (!take_step(&f, &steps[i]) || write(told, &step, 1) != 1) {
