@@ -109,16 +109,21 @@ static void send_error(struct buf *out, const struct error *err)
     buf_release(&json);
 }
 
-/* Puts the place after an event into the last of what was just written: who has that has all before it. The echo of a
- * prompt has none: there is no place between it and the beginning. */
+/* Puts the place after an event into the last of what was just written: who has that has all before it. */
 static void put_place(const struct gen_reply *r, const struct gen_event *e, size_t start, struct buf *out)
 {
     bool moves = (e->kind == GEN_DELTA && !e->echo) || e->kind == GEN_FINISH;
-    if (r->placed && moves && out->len > start) {
-        buf_truncate(out, out->len - 1);
-        buf_append(out, STR("id: "));
-        generation_position(r->generation, out);
+    size_t end = out->len;
+    if (!r->placed || !moves || end == start) {
+        return;
+    }
+    buf_truncate(out, end - 1);
+    buf_append(out, STR("id: "));
+    if (generation_position(r->generation, out)) {
         buf_append(out, STR("\n\n"));
+    } else {
+        buf_truncate(out, end - 1);
+        buf_putc(out, '\n');
     }
 }
 

@@ -300,9 +300,19 @@ bool generation_skip(struct generation *g, const uint32_t *after, size_t n_after
     return true;
 }
 
-void generation_position(const struct generation *g, struct buf *out)
+static bool is_between(const struct choice *c)
+{
+    return c->echo_taken && choice_position(c) == 0;
+}
+
+bool generation_position(const struct generation *g, struct buf *out)
 {
     const struct gen_request *r = g->request;
+    for (size_t i = 0; i < g->n_choices; i++) {
+        if (is_between(&g->choices[i])) {
+            return false;
+        }
+    }
     for (size_t i = 0; i < r->n_jobs * r->n; i++) {
         const struct prompt_state *prompt = &g->prompts[i / r->n];
         const struct choice *c = &g->choices[index_of(g, i / r->n, prompt->order[i % r->n])];
@@ -311,6 +321,7 @@ void generation_position(const struct generation *g, struct buf *out)
         }
         buf_put_uint(out, choice_position(c));
     }
+    return true;
 }
 
 /* ---- what is to be saved ---- */

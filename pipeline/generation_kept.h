@@ -61,8 +61,9 @@ bool generation_catch_up(struct generation *follower, const struct gen_mark *mar
 /* Its reader has so many tokens of each choice already, in the order of OpenAI's index; before anything was taken. One
  * number stands for all choices. INVALID: another number of numbers. Not with best_of above n. */
 NODISCARD bool generation_skip(struct generation *g, const uint32_t *after, size_t n_after, struct error *err);
-/* Appends what would have to be skipped to go on from here: "17", or "17,4" for two choices. */
-void generation_position(const struct generation *g, struct buf *out);
+/* Appends what would have to be skipped to go on from here: "17", or "17,4" for two choices. False, and out is
+ * untouched: there is no way to say it, since the echo of a choice was taken and nothing behind it. */
+NODISCARD bool generation_position(const struct generation *g, struct buf *out);
 
 /* ---- what is to be saved ---- */
 bool generation_complete(const struct generation *g); /* every choice has ended */

@@ -313,12 +313,11 @@ static void read_twice(struct fixture *f, const struct answer *a, int n_events, 
         while (n_events > 0 && generation_next(reader, 0, &e)) {
             take(&e, pieces);
             n_events--;
-            if (!e.echo) {
-                buf_clear(&place);
-                generation_position(reader, &place);
+            buf_clear(&place);
+            if (generation_position(reader, &place)) {
                 n_after = read_numbers(buf_view(&place), after);
             } else if (n_events == 0) {
-                buf_clear(&pieces[e.index].text); /* it has no place: it comes again */
+                buf_clear(&pieces[e.index].text); /* an echo has no place behind it: it comes again */
             }
         }
     }
