@@ -20,7 +20,8 @@ struct app {
     struct gateway *gateway;
     struct loop *loop;
     struct http_server *server;
-    size_t n_calls; /* not freed yet: a worker may still read one whose client is gone */
+    uint64_t n_reading; /* calls that will generate, and whose model is not known yet */
+    size_t n_calls;     /* not freed yet: a worker may still read one whose client is gone */
     bool server_closed;
     struct kept_set *kept;          /* NULL: no journal */
     struct loop_timer *close_timer; /* while closing waits for last bytes */
@@ -61,9 +62,11 @@ struct call {
     struct served_model *model;
     char resumed_from[17]; /* fingerprint of another engine that made the first tokens of it; empty: no such thing */
     char fingerprint[17];  /* of an answer of old; empty: the engine's */
-    struct buf ignored;    /* names of unknown fields */
-    struct buf reply;      /* JSON */
-    bool ok;               /* of the last worker step */
+    bool reading;       /* counts in n_reading */
+    uint64_t n_places;  /* taken of the model's admission */
+    struct buf ignored; /* names of unknown fields */
+    struct buf reply;   /* JSON */
+    bool ok;            /* of the last worker step */
     struct error error;
     char key_name[64]; /* of the API key that it came with; "": none */
 };
@@ -98,6 +101,8 @@ bool api__decode_infill(struct call *c, struct error *err);
 bool api__check_messages(const struct json *messages, struct error *err);
 
 /* ---- generating ---- */
+/* The places that the call has taken are given back: its generation counts from now on, or it comes to nothing. */
+void api__leave_places(struct call *c);
 bool api__prepare(struct call *c, struct error *err);
 void api__generate(struct call *c);
 

@@ -72,7 +72,9 @@ void api__reply_error(struct http_exchange *x, const struct error *err)
     buf_init(&body, KIB(16));
     api__write_error(&body, err);
     if (info->retryable) {
-        http_add_header(x, "Retry-After", STR("1"));
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%d", err->retry_after_s > 0 ? (int)err->retry_after_s : 1);
+        http_add_header(x, "Retry-After", str_of(seconds));
     } else if (info->http_status >= 500) {
         http_add_header(x, "x-should-retry", STR("false")); /* OpenAI's and Anthropic's clients obey it */
     }
@@ -143,6 +145,7 @@ struct call *api__call_create(struct app *a, const struct route *route, struct h
 void api__call_free(struct call *c)
 {
     struct app *a = c->app;
+    api__leave_places(c);
     buf_release(&c->ignored);
     buf_release(&c->reply);
     loop_free_arena(a->loop, c->arena);
@@ -164,6 +167,48 @@ void api__call_headers(struct call *c)
     api__record_call(c);
     if (c->ignored.len) {
         http_add_header(c->x, "X-Tandem-Ignored-Fields", buf_view(&c->ignored));
+    }
+}
+
+/* ---- places ---- */
+
+static bool generates(const struct route *r)
+{
+    return r->finish == api__generate;
+}
+
+/* Before anything of the request is read: when no model has a place left, whichever it is for. */
+static bool is_full(struct app *a, struct error *err)
+{
+    for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
+        if (!admission_full(served_model_admission(gateway_model_at(a->gateway, i)), a->n_reading, err)) {
+            return false;
+        }
+    }
+    return gateway_n_models(a->gateway) > 0;
+}
+
+static void stop_reading(struct call *c)
+{
+    c->app->n_reading -= c->reading;
+    c->reading = false;
+}
+
+static bool take_places(struct call *c)
+{
+    struct admission_request r = {.n_jobs = c->request.input == GEN_PROMPTS ? c->request.n_prompts : 1,
+                                  .priority = c->request.priority,
+                                  .timeout_ms = c->request.timeout_ms};
+    c->ok = !generates(c->route) || admission_enter(served_model_admission(c->model), &r, &c->error);
+    c->n_places = c->ok && generates(c->route) ? r.n_jobs : 0;
+    return c->ok;
+}
+
+void api__leave_places(struct call *c)
+{
+    if (c->n_places) {
+        admission_leave(served_model_admission(c->model), c->n_places);
+        c->n_places = 0;
     }
 }
 
@@ -207,6 +252,7 @@ static void work(void *arg)
 static void decoded(void *arg)
 {
     struct call *c = arg;
+    stop_reading(c);
     if (!c->x || !c->ok) {
         reply_and_free(c);
         return;
@@ -217,6 +263,10 @@ static void decoded(void *arg)
         c->ok = error_set_param(&c->error, ERR_MODEL_NOT_FOUND, "model",
                                 "The model '%.100s' does not exist; GET /v1/models lists those served.",
                                 c->request.model.ptr);
+        reply_and_free(c);
+        return;
+    }
+    if (!take_places(c)) {
         reply_and_free(c);
         return;
     }
@@ -259,7 +309,7 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
         api__reply_error(x, &err);
         return;
     }
-    if (!check_content_type(http_request_of(x), &err)) {
+    if (!check_content_type(http_request_of(x), &err) || (generates(route) && is_full(a, &err))) {
         api__reply_error(x, &err);
         return;
     }
@@ -271,7 +321,9 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
     }
     c->text = arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */
     http_on_gone(x, on_gone, c);
-    loop_work(a->loop, decode, decoded, c);
+    c->reading = generates(route);
+    a->n_reading += c->reading;
+    loop_work_first(a->loop, decode, decoded, c);
 }
 
 /* ---- routing ---- */
@@ -380,10 +432,13 @@ struct app *app_create(const struct app_options *options, struct error *err)
         .n_listen = options->n_listen,
         .max_body = options->max_body ? options->max_body : LIMIT_HTTP_BODY,
         .max_connections = options->max_connections ? options->max_connections : LIMIT_HTTP_CONNECTIONS,
-        .header_timeout_ms = 10000,
-        .body_timeout_ms = 30000,
-        .idle_timeout_ms = 75000,
+        .max_client_connections = options->max_client_connections,
+        .header_timeout_ms = options->header_timeout_ms,
+        .body_timeout_ms = options->body_timeout_ms,
+        .min_body_rate = options->min_body_rate,
+        .idle_timeout_ms = options->idle_timeout_ms,
         .stall_timeout_ms = options->stall_timeout_ms,
+        .tls = {.cert_path = options->tls_cert, .key_path = options->tls_key},
         .handler = handle,
         .error_body = api__error_body,
         .opened = api__opened,
@@ -407,6 +462,11 @@ struct app *app_create(const struct app_options *options, struct error *err)
 int app_port(const struct app *a, int listener)
 {
     return http_server_port(a->server, listener);
+}
+
+bool app_reload_tls(struct app *a, struct error *err)
+{
+    return http_server_reload_tls(a->server, err);
 }
 
 void app_resume(struct app *a)

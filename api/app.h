@@ -23,12 +23,18 @@ struct app_options {
     const char *version;      /* for /v1/status */
     struct otlp *otlp;        /* takes the spans of requests; outlives the app; NULL: none */
     bool log_content;         /* prompts and answers go to the log */
+    /* As in http/server.h, 0 and negative values too. */
+    int max_client_connections;
+    int64_t header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
+    const char *tls_cert, *tls_key; /* files; both or neither */
     struct journal *journal;  /* keeps requests that outlive their client; NULL: none; outlives the app */
 };
 struct app_options app_options_default(void);
 
 NODISCARD struct app *app_create(const struct app_options *options, struct error *err);
 int app_port(const struct app *a, int listener); /* the bound TCP port */
+/* Certificate and key from their files again; false: those of before stay in use. */
+NODISCARD bool app_reload_tls(struct app *a, struct error *err);
 void app_stop_accepting(struct app *a);
 /* Requests of the journal that had not ended go on, once the models are there. Call it once. */
 void app_resume(struct app *a);

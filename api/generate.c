@@ -294,6 +294,7 @@ static void generate(struct call *c)
         return;
     }
     struct generation *g = generation_start(served_model_pipeline(c->model), &c->request, api__reply_ready, r, &err);
+    api__leave_places(c);
     if (!g) {
         api__reply_discard(r);
         api__refuse(c, &err);

@@ -30,7 +30,8 @@ struct gen_reply {
     struct loop_timer *timer; /* begin of a silent stream; flush intervals */
     bool stream;              /* as the request wants it, or as one that reads it again does */
     bool streaming, ended;
-    struct buf head; /* JSON that begins every chunk; empty until the first */
+    struct buf head;     /* JSON that begins every chunk; empty until the first */
+    bool head_elsewhere; /* it has generation_fingerprint */
     /* of a request that is kept */
     bool placed;               /* events say how far they go: "id: 17" (kept.h) */
     const struct call *origin; /* whose answer it is; call, unless that only reads another's */

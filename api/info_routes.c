@@ -102,11 +102,16 @@ static bool count_phase(void *arg, struct generation *g)
 static void set_model(struct metrics *metrics, struct served_model *m)
 {
     const struct served_model_options *o = served_model_options(m);
+    struct admission_status admission = admission_status(served_model_admission(m));
     struct metrics_model_now now = {.ready = served_model_state(m) == MODEL_READY,
                                     .prefix_cache = o->prefix_cache,
                                     .architecture = served_model_config(m)->arch,
                                     .kv_type = o->kv_type,
-                                    .info = served_model_info(m)};
+                                    .info = served_model_info(m),
+                                    .n_refused_full = admission.n_refused_full,
+                                    .n_refused_late = admission.n_refused_late,
+                                    .wait_s = (double)admission.wait_ms / 1000};
+    memcpy(now.n_late, served_model_late(m), sizeof now.n_late);
     pipeline_each(served_model_pipeline(m), count_phase, now.phases);
     metrics_set_model(metrics, served_model_metrics(m), &now);
 }
@@ -126,9 +131,13 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
                                         .bytes_in = http.bytes_in,
                                         .bytes_out = http.bytes_out,
                                         .parse_errors = http.parse_errors,
-                                        .timeouts = http.timeouts};
+                                        .timeouts = http.timeouts,
+                                        .refused = http.refused,
+                                        .tls_failures = http.tls_failures,
+                                        .tls_expires_s = (uint64_t)http.tls_expires_s};
     memcpy(http_now.replies, http.replies, sizeof http_now.replies);
     metrics_set_http(metrics, &http_now);
+    metrics_set_pressure(metrics, (int)gateway_pressure(a->gateway));
     if (a->options.otlp) {
         struct otlp_stats spans = otlp_stats(a->options.otlp);
         metrics_set_otlp(metrics, &spans);

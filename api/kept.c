@@ -192,6 +192,10 @@ static void complete(struct kept *k)
 {
     struct error err = {0};
     bool cancelled = generation_finish(k->generation) == FINISH_CANCELLED;
+    const char *fingerprint = generation_fingerprint(k->generation);
+    if (fingerprint) {
+        snprintf(k->fingerprint, sizeof k->fingerprint, "%s", fingerprint);
+    }
     api__put_details(&k->details, &k->call->request, k->generation);
     if (api__reply_body(k->call, k->generation, &k->result, &err)) {
         end(k, cancelled ? JOURNAL_CANCELLED : JOURNAL_COMPLETED);
@@ -307,6 +311,7 @@ bool kept__run(struct kept *k, struct call *c, const struct gen_saved *saved, st
     }
     k->generation = saved ? generation_restore(p, &c->request, saved, on_ready, k, err)
                           : generation_start(p, &c->request, on_ready, k, err);
+    api__leave_places(c);
     if (!k->generation) {
         free(k->saved);
         free(k->sending);

@@ -14,12 +14,21 @@ static const char *model_of(const struct gen_reply *r)
     return named ? request->model.ptr : served_model_name(r->call->model);
 }
 
-static void put_head(const struct gen_reply *r, struct json_writer *w, const char *object)
+/* Of the engine that computed the last of it. */
+static const char *fingerprint_of(const struct gen_reply *r)
 {
     const struct engine_info *info = served_model_info(r->call->model);
+    const char *other = r->generation ? generation_fingerprint(r->generation) : NULL;
+    if (r->origin->fingerprint[0]) {
+        return r->origin->fingerprint;
+    }
+    return other ? other : info ? info->fingerprint : "";
+}
+
+static void put_head(const struct gen_reply *r, struct json_writer *w, const char *object)
+{
     char fingerprint[32];
-    const char *own = r->origin->fingerprint;
-    snprintf(fingerprint, sizeof fingerprint, "fp_%s", own[0] ? own : info ? info->fingerprint : "");
+    snprintf(fingerprint, sizeof fingerprint, "fp_%s", fingerprint_of(r));
     json_key(w, "id");
     json_put_cstr(w, reply_request(r)->id);
     json_key(w, "object");
@@ -65,6 +74,10 @@ static void put_usage(const struct gen_reply *r, struct json_writer *w, const st
     json_put_uint(w, usage->n_accepted_prediction);
     json_key(w, "rejected_prediction_tokens");
     json_put_uint(w, usage->n_rejected_prediction);
+    if (usage->n_replayed) {
+        json_key(w, "replayed_tokens");
+        json_put_uint(w, usage->n_replayed);
+    }
     json_end_object(w);
     json_end_object(w);
 }
@@ -279,10 +292,13 @@ void reply_end_choices(const struct gen_reply *r, struct json_writer *w)
     }
 }
 
-/* What all chunks of an answer begin with is made once. */
+/* What all chunks of an answer begin with is made once, and again when another engine goes on with it. */
 struct json_writer reply_begin_chunk(struct gen_reply *r, const char *object, struct buf *out)
 {
-    if (r->head.len == 0) {
+    bool elsewhere = generation_fingerprint(r->generation) != NULL;
+    if (r->head.len == 0 || r->head_elsewhere != elsewhere) {
+        buf_clear(&r->head);
+        r->head_elsewhere = elsewhere;
         (void)reply_begin(r, &r->head, object);
     }
     sse_begin(out);

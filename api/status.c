@@ -87,13 +87,37 @@ static void put_engine(struct json_writer *w, struct served_model *m)
     json_end_object(w);
 }
 
-static void put_memory(struct json_writer *w, const struct engine_stats *s)
+static void put_queue(struct json_writer *w, struct served_model *m)
+{
+    struct admission_status s = admission_status(served_model_admission(m));
+    const uint64_t *late = served_model_late(m);
+    json_key(w, "queue");
+    json_begin_object(w);
+    json_member_uint(w, "waiting", s.view.n_waiting);
+    json_member_uint(w, "limit", s.max_waiting);
+    json_member_uint(w, "free", s.view.n_free);
+    json_member_double(w, "tokens_per_second", s.view.rate);
+    api__put_ms(w, "predicted_wait_ms", s.wait_ms * 1000);
+    json_member_uint(w, "refused_full", s.n_refused_full);
+    json_member_uint(w, "refused_wait", s.n_refused_late);
+    json_key(w, "late");
+    json_begin_object(w);
+    for (int i = 0; i < GEN_LIMIT_COUNT; i++) {
+        json_member_uint(w, gen_limit_name((enum gen_limit)i), late[i]);
+    }
+    json_end_object(w);
+    json_end_object(w);
+}
+
+static void put_memory(struct json_writer *w, const struct engine_stats *s, size_t pool_limit)
 {
     uint64_t in_use = s->pages_referenced + s->pages_cached;
     json_key(w, "memory");
     json_begin_object(w);
     json_member_uint(w, "weights", s->weights_size);
     json_member_uint(w, "kv_pool", s->kv_size);
+    json_member_uint(w, "kv_limit", pool_limit);
+    json_member_uint(w, "kv_usable", s->kv_usable_size);
     json_member_uint(w, "kv_referenced", metrics_page_bytes(s, s->pages_referenced));
     json_member_uint(w, "kv_cached", metrics_page_bytes(s, s->pages_cached));
     json_member_uint(w, "scratch", s->scratch_size);
@@ -202,7 +226,8 @@ static void put_served_model(struct app *a, struct json_writer *w, struct served
     json_member_double(w, "load_fraction", (double)served_model_load_fraction(m));
     json_member_cstr(w, "failure", served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
     put_engine(w, m);
-    put_memory(w, &totals);
+    put_queue(w, m);
+    put_memory(w, &totals, served_model_pool_limit(m));
     put_prefix_cache(w, &totals);
     put_warm(w, served_model_warmer(m));
     put_steps(w, &totals);
@@ -235,6 +260,7 @@ void api__status(struct app *a, struct http_exchange *x, struct str rest)
     json_begin_object(&w);
     json_member_uint(&w, "system_total", memory.total);
     json_member_uint(&w, "system_available", memory.available);
+    json_member_cstr(&w, "pressure", pressure_level_name(gateway_pressure(a->gateway)));
     json_member_uint(&w, "gateway_resident", sys_memory_resident());
     json_end_object(&w);
     api__put_ms(&w, "gateway_cpu_ms", clock_cpu_ns() / 1000);

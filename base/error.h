@@ -45,6 +45,7 @@
     X(NOT_IMPLEMENTED, 501, "invalid_request_error", "not_implemented", "invalid_request_error", 69, 0)         \
     X(UNAVAILABLE, 503, "server_error", "service_unavailable", "overloaded_error", 69, 1)                       \
     X(ENGINE_LOST, 503, "server_error", "engine_lost", "overloaded_error", 69, 1)                               \
+    X(DEVICE, 503, "server_error", "device_error", "overloaded_error", 72, 1)                                   \
     X(DEADLINE, 504, "timeout_error", "deadline_exceeded", "timeout_error", 75, 1)                              \
     X(HTTP_VERSION, 505, "invalid_request_error", "http_version_not_supported", "invalid_request_error", 2, 0)  \
     X(IO, 500, "server_error", "io_error", "api_error", 74, 0)                                                  \
@@ -70,8 +71,9 @@ struct error_info {
 
 struct error {
     enum error_code code;
-    char param[64]; /* the request field at fault ("messages[2].content"), or "" */
-    char msg[240];  /* one complete sentence, valid UTF-8 */
+    char param[64];        /* the request field at fault ("messages[2].content"), or "" */
+    char msg[240];         /* one complete sentence, valid UTF-8 */
+    int32_t retry_after_s; /* of a retryable one: when it is worth it, as far as that is known; else 0 */
 };
 
 /* Sets *err to code and the formatted sentence (cut to fit, never inside a UTF-8 character); clears param.

@@ -13,6 +13,7 @@
 #define LIMIT_HTTP_HEADER_COUNT 100
 #define LIMIT_HTTP_BODY         MIB(32)
 #define LIMIT_HTTP_CONNECTIONS  1024
+#define LIMIT_HTTP_CLIENT       256      /* of them, from one address of another machine */
 #define LIMIT_HTTP_PIPELINE     16       /* requests of one connection waiting for their turn */
 #define LIMIT_HTTP_REPLY        MIB(64)  /* one non-streaming reply */
 #define LIMIT_HTTP_OUT_BUFFER   KIB(256) /* unsent bytes of one stream before its source is paused */

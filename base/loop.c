@@ -33,8 +33,8 @@ struct loop {
 
     pthread_mutex_t lock; /* covers what follows */
     pthread_cond_t have_work;
-    struct work_list todo, finished;
-    int n_queued; /* in todo or being worked on */
+    struct work_list first, todo, finished;
+    int n_queued; /* in first or todo, or being worked on */
     bool closing;
 
     int n_workers;
@@ -76,7 +76,8 @@ static void *worker_main(void *arg)
     sys_lower_priority();
     pthread_mutex_lock(&l->lock);
     for (;;) {
-        struct work *w = list_pop(&l->todo);
+        struct work *w = list_pop(&l->first);
+        w = w ? w : list_pop(&l->todo);
         if (!w && l->closing) {
             break;
         }
@@ -204,14 +205,23 @@ static struct work *work_create(void (*fn)(void *), void (*done)(void *), void *
     return w;
 }
 
-void loop_work(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg)
+static void push_work(struct loop *l, struct work_list *list, struct work *w)
 {
-    struct work *w = work_create(fn, done, arg);
     pthread_mutex_lock(&l->lock);
-    list_push(&l->todo, w);
+    list_push(list, w);
     l->n_queued++;
     pthread_cond_signal(&l->have_work);
     pthread_mutex_unlock(&l->lock);
+}
+
+void loop_work(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg)
+{
+    push_work(l, &l->todo, work_create(fn, done, arg));
+}
+
+void loop_work_first(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg)
+{
+    push_work(l, &l->first, work_create(fn, done, arg));
 }
 
 static void free_arena(void *arg)

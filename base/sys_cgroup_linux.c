@@ -46,12 +46,25 @@ static uint64_t read_stat(const char *folder, const char *key)
     return value;
 }
 
+/* Where memory is taken back by force, or processes are ended. The lower one of version 2 counts: beyond it whoever
+ * asks for memory is held up until it is given up elsewhere. "max": no limit. */
+static bool read_limit(const char *folder, bool v2, uint64_t *limit)
+{
+    uint64_t high;
+    bool ok = read_number(folder, v2 ? "memory.max" : "memory.limit_in_bytes", limit);
+    if (v2 && read_number(folder, "memory.high", &high) && (!ok || high < *limit)) {
+        *limit = high;
+        ok = true;
+    }
+    return ok;
+}
+
 static void memory_level(const char *folder, bool v2, struct cgroup_limits *out)
 {
     uint64_t limit, used;
-    if (!read_number(folder, v2 ? "memory.max" : "memory.limit_in_bytes", &limit) ||
+    if (!read_limit(folder, v2, &limit) ||
         !read_number(folder, v2 ? "memory.current" : "memory.usage_in_bytes", &used)) {
-        return; /* "max": no limit */
+        return;
     }
     uint64_t cache = read_stat(folder, v2 ? "inactive_file" : "total_inactive_file");
     used = used > cache ? used - cache : 0;

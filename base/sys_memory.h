@@ -11,7 +11,8 @@ struct sys_memory {
 };
 
 struct sys_memory sys_memory(void);
-uint64_t sys_memory_resident(void); /* of this process */
+struct sys_memory sys_memory_of_system(void); /* whatever control groups allow */
+uint64_t sys_memory_resident(void);           /* of this process */
 /* Processes that the system has ended for want of memory since it started, of every group: it tells such an end from
  * another SIGKILL. 0 where the system does not count them. */
 uint64_t sys_memory_oom_kills(void);

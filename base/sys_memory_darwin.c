@@ -22,6 +22,11 @@ struct sys_memory sys_memory(void)
     return m;
 }
 
+struct sys_memory sys_memory_of_system(void)
+{
+    return sys_memory();
+}
+
 uint64_t sys_memory_resident(void)
 {
     mach_task_basic_info_data_t info;

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static struct sys_memory system_memory(void)
+struct sys_memory sys_memory_of_system(void)
 {
     struct sys_memory m = {0};
     char line[128];
@@ -29,7 +29,7 @@ static struct sys_memory system_memory(void)
 
 struct sys_memory sys_memory(void)
 {
-    struct sys_memory m = system_memory();
+    struct sys_memory m = sys_memory_of_system();
     struct cgroup_limits group = sys_cgroup_limits(CGROUP_MOUNT, CGROUP_MEMBERSHIP);
     if (group.has_memory && group.memory_limit < m.total) {
         m.total = group.memory_limit;

@@ -34,6 +34,7 @@ int command_engine(const struct options *o)
     e->max_waiting = (uint32_t)o->max_waiting;
     e->prefill_chunk = (uint32_t)o->prefill_chunk;
     e->prefix_cache = o->prefix_cache;
+    e->reserve_output = o->reserve_output;
     e->kv_disk_dir = o->kv_disk_dir;
     e->max_drafts = (uint32_t)o->max_draft_tokens;
     e->draft_model_path = o->draft_model;
@@ -41,5 +42,6 @@ int command_engine(const struct options *o)
     e->max_itl_factor = o->max_itl_factor;
     e->script_path = o->script;
     e->build = tandem_build();
+    p.fault = o->fault;
     return engine_process_run(&p);
 }

@@ -48,10 +48,10 @@ struct options {
     const char *model;        /* the first argument; for the engine --model */
     struct option_list names; /* --served-model-name */
     struct option_list overrides;
-    const char *chat_template, *rope_scaling, *backend, *cpu_kernels, *mlx_device, *mlx_type, *kv_type, *script;
+    const char *chat_template, *rope_scaling, *backend, *cpu_kernels, *mlx_device, *mlx_type, *kv_type, *script, *fault;
     uint64_t kv_memory;
     int64_t threads, max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
-    bool prefix_cache;
+    bool prefix_cache, reserve_output;
     const char *kv_disk_dir;
     float kv_disk_gb;
     const char *warm_prompts;
@@ -68,7 +68,8 @@ struct options {
     uint64_t max_body;
     int64_t max_connections, drain_timeout_ms, keepalive_ms, stall_timeout_ms;
     int64_t stream_interval_ms, stream_interval_tokens;
-    int64_t default_timeout_ms;
+    int64_t default_timeout_ms, queue_timeout_ms, first_token_timeout_ms;
+    const char *pressure_file;
     int64_t retry_initial_ms, retry_max_ms, retry_limit, restart_limit, restart_window_ms, restart_retry_ms;
     float retry_multiplier;
     int64_t heartbeat_timeout_ms, hang_timeout_ms;
@@ -76,6 +77,8 @@ struct options {
     bool log_content;
     const char *otlp_endpoint;
     float otlp_sample;
+    int64_t max_client_connections, header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
+    const char *tls_cert, *tls_key;
     const char *journal, *journal_sync;
     int64_t journal_max_mb;
     float journal_max_age_hours;

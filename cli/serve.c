@@ -7,6 +7,7 @@
 #include "cli/announce.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "engine/fault.h"
 #include "http/listener.h"
 
 #include <signal.h>
@@ -192,6 +193,7 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .max_waiting = (uint32_t)o->max_waiting,
         .prefill_chunk = (uint32_t)o->prefill_chunk,
         .prefix_cache = o->prefix_cache,
+        .reserve_output = o->reserve_output,
         .kv_disk_dir = o->kv_disk_dir,
         .kv_disk_gb = (double)o->kv_disk_gb,
         .warm = s->warm.n ? &s->warm : NULL,
@@ -202,12 +204,15 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .draft_kv_memory = o->draft_kv_memory,
         .max_itl_factor = (double)o->max_itl_factor,
         .script_path = o->script,
+        .fault = o->fault,
         .sandbox = o->sandbox,
         .log_level = o->log_level,
         .log_format = o->log_format,
         .default_sampling = o->sampling,
         .default_max_tokens = o->max_tokens,
         .default_timeout_ms = o->default_timeout_ms,
+        .queue_timeout_ms = o->queue_timeout_ms,
+        .first_token_timeout_ms = o->first_token_timeout_ms,
     };
     return gateway_add_model(s->gateway, &m, err);
 }
@@ -236,6 +241,27 @@ static void find_places(const struct server *s, struct places *p)
     }
 }
 
+/* With the URL that clients ask, where it listens on TCP. */
+static void say_listening(const struct options *o, const char *place, int port)
+{
+    char address[300];
+    int fd;
+    if (!listener_fd_of(place, &fd) || !listener_describe(fd, address, sizeof address)) {
+        snprintf(address, sizeof address, "%s", place);
+    }
+    struct str host = str_of(address);
+    while (host.len && host.ptr[host.len - 1] != ':') {
+        host.len--;
+    }
+    host = str_slice(host, 0, host.len ? host.len - 1 : 0);
+    if (str_starts(str_of(address), STR("unix:"))) {
+        LOG_INFO("listening", "address=%s", address);
+    } else {
+        LOG_INFO("listening", "address=%s port=%d url=%s://" STR_FMT ":%d", address, port,
+                 o->tls_cert ? "https" : "http", STR_ARG(host), port);
+    }
+}
+
 static bool start_app(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
@@ -257,12 +283,19 @@ static bool start_app(struct server *s, struct error *err)
     a.version = tandem_build();
     a.otlp = s->otlp;
     a.log_content = o->log_content;
+    a.max_client_connections = (int)o->max_client_connections;
+    a.header_timeout_ms = o->header_timeout_ms;
+    a.body_timeout_ms = o->body_timeout_ms;
+    a.min_body_rate = o->min_body_rate ? o->min_body_rate : -1;
+    a.idle_timeout_ms = o->idle_timeout_ms;
+    a.tls_cert = o->tls_cert;
+    a.tls_key = o->tls_key;
     a.journal = s->journal;
     if (!check_bind(o, &listen, err) || !(s->app = app_create(&a, err))) {
         return false;
     }
     for (int i = 0; i < listen.n; i++) {
-        LOG_INFO("listening", "address=%s port=%d", listen.items[i], app_port(s->app, i));
+        say_listening(o, listen.items[i], app_port(s->app, i));
     }
     return true;
 }
@@ -324,6 +357,7 @@ static bool start(struct server *s, const char *path, struct error *err)
     g.watchdog = (struct watchdog_limits){.stopped_ms = o->heartbeat_timeout_ms, .hang_ms = o->hang_timeout_ms};
     g.on_state = on_state;
     g.on_state_arg = s;
+    g.pressure_file = s->options->pressure_file;
     s->gateway = gateway_create(&g, err);
     if (!s->gateway) {
         return false;
@@ -346,6 +380,12 @@ int command_serve(const struct options *o)
         return command_fail(&err);
     }
     enum speculation checked;
+    struct fault *fault = NULL;
+    bool understood = fault_create(o->fault, &fault, &err);
+    fault_free(fault);
+    if (!understood) {
+        return command_fail(&err);
+    }
     service_init(&s.service);
     s.n_sockets = service_sockets(s.sockets);
     if (!model_path_resolve(o->model, path, &err) || !options_speculation(o, &checked, &err) ||

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/queue.h"
 #include "base/sys_proc.h"
+#include "engine/replay.h"
 #include "engine/scheduler.h"
 #include "engine/stats.h"
 #include "wire/engine_watch.h"
@@ -16,8 +17,17 @@
 #define COMMANDS_BESIDE_JOBS 4096 /* cancels and the like that may wait for the end of a step */
 #define BLOCKED_WAIT_MS      5    /* when requests wait but none can start (paused) */
 #define FULL_WAIT_MS         1
+#define REPLAY_WAIT_MS       50 /* how often the deadlines of replays are looked at, at least */
 
-enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_CLEAR_CACHE, COMMAND_DRAIN, COMMAND_DISK };
+enum command_kind {
+    COMMAND_SUBMIT,
+    COMMAND_CANCEL,
+    COMMAND_CLEAR_CACHE,
+    COMMAND_DRAIN,
+    COMMAND_DISK,
+    COMMAND_LIMIT_POOL,
+    COMMAND_REPLAYED
+};
 
 struct command {
     enum command_kind kind;
@@ -26,6 +36,9 @@ struct command {
     uint32_t choice;
     void (*on_idle)(void *arg); /* DRAIN */
     void *arg;
+    struct pool_limit pool; /* LIMIT_POOL */
+    char *data;             /* REPLAYED: owned */
+    size_t size;
 };
 
 struct engine {
@@ -36,6 +49,7 @@ struct engine {
     void (*release)(void *resources);
     void *resources;
     struct scheduler *scheduler;
+    struct replay *replay; /* NULL: none */
     struct queue *commands;
     struct stats_snapshot stats;
     atomic_uint n_unstarted;
@@ -43,6 +57,8 @@ struct engine {
     struct engine_watch *watch; /* NULL: nobody watches */
     pthread_t thread;
     bool started;
+    void (*on_fatal)(void *arg, const struct error *why);
+    void *on_fatal_arg;
     /* The engine's thread only. */
     void (*on_idle)(void *arg);
     void *on_idle_arg;
@@ -78,6 +94,48 @@ static bool make_scheduler(struct engine *e, struct error *err)
     return e->scheduler != NULL;
 }
 
+/* For commands that must not get lost: a full queue is emptied at the end of the running step. False: it is closed. */
+static bool push(struct engine *e, const struct command *c)
+{
+    while (!queue_push(e->commands, c)) {
+        if (queue_closed(e->commands)) {
+            return false;
+        }
+        clock_sleep_ms(FULL_WAIT_MS);
+    }
+    return true;
+}
+
+/* Threads of the replay. */
+static bool on_replayed(void *arg, char *data, size_t size)
+{
+    return push(arg, &(struct command){.kind = COMMAND_REPLAYED, .data = data, .size = size});
+}
+
+static bool on_bad_numbers(void *arg, const struct bad_job *bad, struct error *err)
+{
+    struct engine *e = arg;
+    return replay_push(e->replay, bad, err);
+}
+
+static bool make_replay(struct engine *e, const struct engine_options *o, struct error *err)
+{
+    struct replay_options options = {.n_context = e->config.n_context,
+                                     .weights_size = e->info.weights_size,
+                                     .idle_ms = o ? o->replay_idle_ms : 0,
+                                     .deliver = on_replayed,
+                                     .arg = e};
+    if (!o) {
+        return true;
+    }
+    options.engine = *o;
+    e->replay = replay_create(&options, err);
+    if (e->replay) {
+        scheduler_on_bad_numbers(e->scheduler, on_bad_numbers, e);
+    }
+    return e->replay != NULL;
+}
+
 void engine__free_drafter(struct drafter *d)
 {
     if (d) {
@@ -109,7 +167,7 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
     if (!ok) {
         error_set(err, ERR_NO_MEMORY, "There is no memory for an engine.");
     }
-    if (!ok || !make_scheduler(e, err)) {
+    if (!ok || !make_scheduler(e, err) || !make_replay(e, parts->replay, err)) {
         engine__free_drafter(parts->drafter);
         engine_free(e);
         return NULL;
@@ -118,6 +176,7 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
         scheduler_add_drafter(e->scheduler, parts->drafter);
     }
     scheduler_count_unstarted(e->scheduler, &e->n_unstarted);
+    scheduler_on_discard(e->scheduler, parts->discard, parts->discard_arg);
     scheduler_set_sizes(e->scheduler, e->info.weights_size);
     stats_publish(&e->stats, scheduler_stats(e->scheduler));
     return e;
@@ -128,6 +187,7 @@ static void drop_commands(struct engine *e)
     struct command c;
     while (e->commands && queue_pop(e->commands, &c)) {
         request_free(c.request);
+        free(c.data);
     }
 }
 
@@ -141,6 +201,7 @@ void engine_free(struct engine *e)
         queue_close(e->commands);
         pthread_join(e->thread, NULL);
     }
+    replay_free(e->replay); /* its threads push no more: the queue is closed */
     drop_commands(e);
     scheduler_free(e->scheduler);
     kv_disk_free(e->disk);
@@ -160,6 +221,14 @@ const struct engine_info *engine_info(const struct engine *e)
 
 /* ---- the engine's thread ---- */
 
+/* Of a job that is being replayed. */
+static void pass(void *arg, const struct engine_event *event, bool last)
+{
+    struct engine *e = arg;
+    e->reported_idle = e->reported_idle && !last;
+    scheduler_pass(e->scheduler, event, last);
+}
+
 static void apply(struct engine *e, const struct command *c)
 {
     switch (c->kind) {
@@ -169,6 +238,7 @@ static void apply(struct engine *e, const struct command *c)
         break;
     case COMMAND_CANCEL:
         scheduler_cancel(e->scheduler, c->job, c->choice);
+        replay_cancel(e->replay, c->job, c->choice, pass, e);
         break;
     case COMMAND_CLEAR_CACHE:
         scheduler_clear_cache(e->scheduler);
@@ -178,8 +248,15 @@ static void apply(struct engine *e, const struct command *c)
         e->on_idle = c->on_idle;
         e->on_idle_arg = c->arg;
         break;
+    case COMMAND_LIMIT_POOL:
+        scheduler_limit_pool(e->scheduler, c->pool.size, c->pool.urgent);
+        e->reported_idle = false;
+        break;
     case COMMAND_DISK: /* the step looks; an idle engine says how the figures changed */
         e->reported_idle = false;
+        break;
+    case COMMAND_REPLAYED:
+        replay_take(e->replay, c->data, c->size, pass, e);
         break;
     }
 }
@@ -196,13 +273,13 @@ static void begin_turn(struct engine *e)
 
 static void wait_for_work(struct engine *e)
 {
-    bool idle = scheduler_idle(e->scheduler);
+    bool idle = scheduler_idle(e->scheduler) && !scheduler_is_resizing(e->scheduler);
     struct command c;
     if (idle && !e->reported_idle) {
         e->reported_idle = true;
         scheduler_emit_stats(e->scheduler);
     }
-    if (idle && e->on_idle) {
+    if (idle && e->on_idle && !replay_busy(e->replay)) {
         void (*on_idle)(void *) = e->on_idle;
         e->on_idle = NULL;
         on_idle(e->on_idle_arg);
@@ -210,9 +287,20 @@ static void wait_for_work(struct engine *e)
     if (e->watch) {
         atomic_store(&e->watch->busy, 0);
     }
-    if (queue_wait(e->commands, &c, idle ? -1 : BLOCKED_WAIT_MS)) {
+    int64_t wait_ms = !idle ? BLOCKED_WAIT_MS : replay_busy(e->replay) ? REPLAY_WAIT_MS : -1;
+    if (queue_wait(e->commands, &c, wait_ms)) {
         apply(e, &c);
     }
+}
+
+/* Whoever asked for it ends the engine; it does nothing any more. */
+static bool device_failed(struct engine *e)
+{
+    const struct error *why = scheduler_device_error(e->scheduler);
+    if (why) {
+        e->on_fatal(e->on_fatal_arg, why);
+    }
+    return why != NULL;
 }
 
 static void *run(void *arg)
@@ -227,6 +315,12 @@ static void *run(void *arg)
         }
         scheduler_pause(e->scheduler, atomic_load(&e->paused));
         bool ran = scheduler_step(e->scheduler);
+        if (device_failed(e)) {
+            return NULL;
+        }
+        if (replay_busy(e->replay)) {
+            replay_expire(e->replay, clock_ns(), pass, e);
+        }
         stats_publish(&e->stats, scheduler_stats(e->scheduler));
         if (!ran) {
             wait_for_work(e);
@@ -263,22 +357,19 @@ bool engine_submit(struct engine *e, const struct job *job, struct error *err)
     return true;
 }
 
-/* For commands that must not get lost: a full queue is emptied at the end of the running step. */
-static void push(struct engine *e, const struct command *c)
-{
-    while (!queue_push(e->commands, c) && !queue_closed(e->commands)) {
-        clock_sleep_ms(FULL_WAIT_MS);
-    }
-}
-
 void engine_cancel(struct engine *e, uint64_t job, uint32_t choice)
 {
-    push(e, &(struct command){.kind = COMMAND_CANCEL, .job = job, .choice = choice});
+    (void)push(e, &(struct command){.kind = COMMAND_CANCEL, .job = job, .choice = choice});
 }
 
 void engine_clear_cache(struct engine *e)
 {
-    push(e, &(struct command){.kind = COMMAND_CLEAR_CACHE});
+    (void)push(e, &(struct command){.kind = COMMAND_CLEAR_CACHE});
+}
+
+void engine_limit_pool(struct engine *e, uint64_t size, bool urgent)
+{
+    (void)push(e, &(struct command){.kind = COMMAND_LIMIT_POOL, .pool = {.size = size, .urgent = urgent}});
 }
 
 void engine_pause(struct engine *e, bool paused)
@@ -289,7 +380,7 @@ void engine_pause(struct engine *e, bool paused)
 void engine_drain(struct engine *e, void (*on_idle)(void *arg), void *arg)
 {
     atomic_store(&e->draining, true);
-    push(e, &(struct command){.kind = COMMAND_DRAIN, .on_idle = on_idle, .arg = arg});
+    (void)push(e, &(struct command){.kind = COMMAND_DRAIN, .on_idle = on_idle, .arg = arg});
 }
 
 void engine_stats(struct engine *e, struct engine_stats *out)
@@ -301,4 +392,11 @@ void engine_set_watch(struct engine *e, struct engine_watch *watch)
 {
     e->watch = watch;
     scheduler_set_expected(e->scheduler, watch ? &watch->expected_ns : NULL);
+}
+
+void engine_on_fatal(struct engine *e, void (*fn)(void *arg, const struct error *why), void *arg)
+{
+    e->on_fatal = fn;
+    e->on_fatal_arg = arg;
+    scheduler_keep_device_error(e->scheduler);
 }

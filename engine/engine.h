@@ -16,6 +16,7 @@
 #include "wire/job.h"
 
 struct engine;
+struct fault; /* engine/fault.h */
 
 struct engine_options {
     const char *model_path;
@@ -23,8 +24,11 @@ struct engine_options {
     int n_overrides;
     const char *rope_scaling; /* NULL: what the model says */
     struct backend_options backend;
-    enum kv_type kv_type;      /* default KV_F16 */
-    uint8_t *pool;             /* KV memory that somebody else owns (the gateway); NULL: the engine takes its own */
+    enum kv_type kv_type; /* default KV_F16 */
+    uint8_t *pool;        /* KV memory that somebody else owns (the gateway); NULL: the engine takes its own */
+    /* Gives bytes of the pool back to the system: they hold nothing any more. The step thread; NULL: they are kept. */
+    void (*discard)(void *arg, size_t offset, size_t size);
+    void *discard_arg;
     size_t pool_size;          /* bytes of KV; at least one sequence of max_context or of ENGINE_MIN_CONTEXT must fit */
     uint32_t max_context;      /* 0: the model's, as far as the pool holds one sequence of it */
     uint32_t max_batch_tokens; /* rows of a step; 0: ENGINE_DEFAULT_BATCH_TOKENS */
@@ -32,6 +36,7 @@ struct engine_options {
     uint32_t max_waiting;      /* jobs in the queue; one more is OVERLOADED; 0: ENGINE_DEFAULT_WAITING */
     uint32_t prefill_chunk;    /* prompt tokens of one sequence in a step; 0: as many as fit */
     bool prefix_cache;         /* default true: set by engine_options_default */
+    bool reserve_output;       /* admission leaves room for what answers are expected to grow to; default true */
     const char *kv_disk_dir;   /* folder of the prefix cache's disk tier; NULL: none */
     uint64_t kv_disk_size;     /* bytes that all stores in it may take */
     enum speculation speculation; /* of jobs that leave it open; default AUTO */
@@ -42,6 +47,9 @@ struct engine_options {
     size_t draft_pool_size;       /* bytes of its KV; 0: an eighth of pool_size */
     const char *script_path;      /* test builds: forward and sample are replaced by this script */
     const char *build;            /* goes into engine_info and the fingerprint */
+    bool replay;                  /* jobs with bad numbers are computed once more (engine/replay.h); default true */
+    int64_t replay_idle_ms;       /* after so long without any, what that took is freed; 0: REPLAY_IDLE_MS */
+    struct fault *fault;          /* test builds: what goes wrong on purpose; outlives the engine; NULL: nothing */
     void (*progress)(void *arg, float fraction);
     void *progress_arg;
 };
@@ -71,12 +79,19 @@ NODISCARD bool engine_submit(struct engine *e, const struct job *job, struct err
  * had finished. Unknown ids are ignored. A queued job is cancelled too, and only the one named. */
 void engine_cancel(struct engine *e, uint64_t job, uint32_t choice);
 void engine_clear_cache(struct engine *e);
+/* At most so many bytes of the pool are for use, but always enough for the sequence that is longest now: cached pages
+ * go first, what is free is given back. Urgent: the youngest are preempted too. */
+void engine_limit_pool(struct engine *e, uint64_t size, bool urgent);
 /* While paused nothing new is admitted; what runs goes on. For a sink whose reader does not keep up. Any thread, also
  * in the sink. */
 void engine_pause(struct engine *e, bool paused);
 /* Takes no new jobs; on_idle runs on the step thread when the last has finished. */
 void engine_drain(struct engine *e, void (*on_idle)(void *arg), void *arg);
 void engine_stats(struct engine *e, struct engine_stats *out); /* a snapshot, without waiting for a step */
+
+/* fn(arg, why) on the step thread when the backend's device has failed (DEVICE): no further step is made, and nobody
+ * hears of it but by fn. Without it the requests of such a step fail. Before engine_start. */
+void engine_on_fatal(struct engine *e, void (*fn)(void *arg, const struct error *why), void *arg);
 
 /* Its thread writes turns, busy and expected_ns there from now on (wire/engine_watch.h). Before engine_start; outlives
  * the engine; NULL: nobody watches. */

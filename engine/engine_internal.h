@@ -17,7 +17,11 @@ struct engine_parts {
     struct kv_disk *disk;             /* likewise; may be NULL */
     void (*release)(void *resources); /* what the executor stands on; may be NULL */
     void *resources;
+    void (*discard)(void *arg, size_t offset, size_t size); /* see engine_options; may be NULL */
+    void *discard_arg;
     struct drafter *drafter; /* beside the one that every scheduler has; may be NULL */
+    /* Jobs with bad numbers are computed once more with these options; NULL: they fail. Copied. */
+    const struct engine_options *replay;
 };
 
 /* The draft model of the options (engine_draft.c). be, tokenizer and n_vocab are those of the model that it guesses

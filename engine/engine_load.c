@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/sys_shm.h"
+#include "engine/fault.h"
 #include "engine/script.h"
 
 #include <stdio.h>
@@ -32,8 +33,10 @@ struct engine_options engine_options_default(void)
         .backend = {.cpu = {.spin_us = -1}},
         .kv_type = KV_F16,
         .prefix_cache = true,
+        .reserve_output = true,
         .speculation = SPECULATION_AUTO,
         .max_itl_factor = ENGINE_DEFAULT_ITL_FACTOR,
+        .replay = true,
         .build = "",
     };
 }
@@ -132,6 +135,7 @@ static void configure(struct loaded *l, const struct engine_options *o, struct e
         .max_waiting = or_default(o->max_waiting, ENGINE_DEFAULT_WAITING),
         .prefill_chunk = o->prefill_chunk,
         .prefix_cache = o->prefix_cache,
+        .reserve_output = o->reserve_output,
         .speculation = o->speculation,
         .max_drafts = or_default(o->max_drafts, ENGINE_DEFAULT_DRAFTS),
         .max_itl_factor = o->max_itl_factor,
@@ -230,8 +234,9 @@ static void describe(const struct loaded *l, const struct engine_options *o, con
 
 static struct executor *make_executor(const struct loaded *l, const struct engine_options *o, struct error *err)
 {
-    return o->script_path ? script_executor_create(o->script_path, l->tokenizer, err)
-                          : executor_model_create(l->be, l->model, err);
+    struct executor *x = o->script_path ? script_executor_create(o->script_path, l->tokenizer, err)
+                                        : executor_model_create(l->be, l->model, err);
+    return x && o->fault ? fault_executor_create(x, o->fault, err) : x;
 }
 
 /* ---- the disk tier ---- */
@@ -283,7 +288,7 @@ struct engine *engine_create(const struct engine_options *options, struct error 
 {
     struct engine_options o = *options;
     int64_t start_ms = clock_ms();
-    struct engine_parts parts = {.release = release};
+    struct engine_parts parts = {.release = release, .discard = options->discard, .discard_arg = options->discard_arg};
     uint64_t draft_size = 0;
     struct loaded *l = calloc(1, sizeof *l);
     if (!l) {
@@ -293,6 +298,7 @@ struct engine *engine_create(const struct engine_options *options, struct error 
     l->pool.fd = -1;
     o.build = o.build ? o.build : "";
     parts.resources = l;
+    parts.replay = o.replay ? &o : NULL;
     bool ok = check_options(&o, err) && open_file(l, &o, err) && open_backend(l, &o, err) && check_disk(l, &o, err);
     if (ok) {
         configure(l, &o, &parts.config);

@@ -2,7 +2,10 @@
  * `prev` link a page into exactly one list: its slab's free pages, or the unreferenced cached ones (oldest first).
  *
  * Counts that answer kv_can_alloc without looking: a slab without referenced pages is idle (its pages are free or can
- * be evicted, so it can serve any group); `spare` counts what the other slabs of a group can still give that group. */
+ * be evicted, so it can serve any group); `spare` counts what the other slabs of a group can still give that group.
+ *
+ * Beyond the limit (n_usable > limit) the next slabs that become empty are withdrawn instead of serving anybody: so
+ * many of the idle ones do not count. */
 #include "engine/kv.h"
 
 #include "base/array.h"
@@ -11,6 +14,9 @@
 
 #define NONE UINT32_MAX
 
+#define UNASSIGNED (-1) /* instead of a slab's group */
+#define WITHDRAWN  (-2)
+
 struct kv_page {
     uint32_t refs;
     uint32_t owner; /* node of the prefix cache, NONE: not cached */
@@ -18,10 +24,10 @@ struct kv_page {
 };
 
 struct kv_slab {
-    int group; /* -1: none */
+    int group; /* or UNASSIGNED, WITHDRAWN */
     uint32_t n_free, n_referenced;
     uint32_t free_head;  /* page ids */
-    uint32_t prev, next; /* group's slabs with free pages, or all groups' unassigned slabs */
+    uint32_t prev, next; /* group's slabs with free pages, all groups' unassigned slabs, or the withdrawn ones */
 };
 
 struct kv_list {
@@ -43,14 +49,17 @@ struct kv_pool {
     struct kv_slab *slabs; /* [n_slabs] */
     size_t slab_size;
     uint32_t n_slabs, n_idle;
-    struct kv_list unassigned; /* slabs */
-    struct kv_list lru;        /* pages: cached, unreferenced */
+    uint32_t n_usable, limit;             /* slabs that are not withdrawn; that are for use */
+    struct kv_list unassigned, withdrawn; /* slabs */
+    struct kv_list lru;                   /* pages: cached, unreferenced */
     size_t largest_page, bytes_referenced, bytes_cached;
-    uint64_t bytes_evicted;
+    uint64_t bytes_evicted, bytes_withdrawn;
     void (*on_evict)(void *arg, int group, uint32_t owner);
     void *on_evict_arg;
     void (*on_free)(void *arg, int group, uint32_t page); /* may be NULL */
     void *on_free_arg;
+    void (*on_withdraw)(void *arg, size_t offset, size_t size); /* may be NULL */
+    void *on_withdraw_arg;
 };
 
 /* ---- geometry ---- */
@@ -101,14 +110,25 @@ static uint32_t min_per_slab(size_t slab_size, size_t page_size)
     return slab_size % page_size ? n - 1 : n;
 }
 
-bool kv_geometry_fits(const struct kv_geometry *g, const uint32_t need[KV_MAX_GROUPS])
+static size_t slabs_for(const struct kv_geometry *g, const uint32_t need[KV_MAX_GROUPS])
 {
-    size_t slab_size = slab_size_of(g), n_slabs = g->pool_size / slab_size, used = 0;
+    size_t slab_size = slab_size_of(g), used = 0;
     for (int i = 0; i < g->n_groups; i++) {
         uint32_t per_slab = min_per_slab(slab_size, g->page_size[i]);
         used += ((size_t)need[i] + per_slab - 1) / per_slab;
     }
-    return used <= n_slabs;
+    return used;
+}
+
+bool kv_geometry_fits(const struct kv_geometry *g, const uint32_t need[KV_MAX_GROUPS])
+{
+    return slabs_for(g, need) <= g->pool_size / slab_size_of(g);
+}
+
+size_t kv_geometry_size(const struct kv_geometry *g, const uint32_t need[KV_MAX_GROUPS])
+{
+    size_t size;
+    return size_mul(slabs_for(g, need), slab_size_of(g), &size) ? size : SIZE_MAX;
 }
 
 /* ---- lists ---- */
@@ -158,7 +178,7 @@ static bool allocate(struct kv_pool *kv, size_t n_pages, struct error *err)
         kv->pages[i] = (struct kv_page){.owner = NONE, .prev = NONE, .next = NONE};
     }
     for (uint32_t i = 0; i < kv->n_slabs; i++) {
-        kv->slabs[i] = (struct kv_slab){.group = -1, .free_head = NONE};
+        kv->slabs[i] = (struct kv_slab){.group = UNASSIGNED, .free_head = NONE};
         slab_append(kv, &kv->unassigned, i);
     }
     return true;
@@ -179,8 +199,8 @@ struct kv_pool *kv_pool_create(const struct kv_geometry *g, struct error *err)
     }
     kv->n_groups = g->n_groups;
     kv->slab_size = slab_size;
-    kv->n_slabs = kv->n_idle = (uint32_t)n_slabs;
-    kv->unassigned = kv->lru = (struct kv_list){NONE, NONE};
+    kv->n_slabs = kv->n_idle = kv->n_usable = kv->limit = (uint32_t)n_slabs;
+    kv->unassigned = kv->withdrawn = kv->lru = (struct kv_list){NONE, NONE};
     for (int i = 0; i < g->n_groups; i++) {
         size_t size = g->page_size[i], n = n_slabs * slab_size / size;
         kv->groups[i] = (struct kv_group){.page_size = size,
@@ -263,6 +283,20 @@ static void note_unreferenced(struct kv_pool *kv, struct kv_slab *s)
     }
 }
 
+/* An unassigned slab. */
+static void withdraw(struct kv_pool *kv, uint32_t slab)
+{
+    slab_unlink(kv, &kv->unassigned, slab);
+    slab_append(kv, &kv->withdrawn, slab);
+    kv->slabs[slab].group = WITHDRAWN;
+    kv->n_usable--;
+    kv->n_idle--;
+    kv->bytes_withdrawn += kv->slab_size;
+    if (kv->on_withdraw) {
+        kv->on_withdraw(kv->on_withdraw_arg, slab * kv->slab_size, kv->slab_size);
+    }
+}
+
 static void push_free(struct kv_pool *kv, struct kv_slab *s, uint32_t id)
 {
     struct kv_group *g = &kv->groups[s->group];
@@ -277,8 +311,11 @@ static void push_free(struct kv_pool *kv, struct kv_slab *s, uint32_t id)
     }
     if (s->n_free == slab_pages(kv, s)) { /* empty: any group may have it */
         slab_unlink(kv, &g->slabs, slab);
-        *s = (struct kv_slab){.group = -1, .free_head = NONE};
+        *s = (struct kv_slab){.group = UNASSIGNED, .free_head = NONE};
         slab_append(kv, &kv->unassigned, slab);
+        if (kv->n_usable > kv->limit) {
+            withdraw(kv, slab);
+        }
     }
 }
 
@@ -309,9 +346,8 @@ static void assign_slab(struct kv_pool *kv, int group)
     slab_append(kv, &g->slabs, slab);
 }
 
-static void evict_oldest(struct kv_pool *kv)
+static void evict(struct kv_pool *kv, uint32_t id)
 {
-    uint32_t id = kv->lru.head;
     size_t before = kv->bytes_cached;
     kv->on_evict(kv->on_evict_arg, group_of(kv, id), kv->pages[id].owner);
     kv->bytes_evicted += before - kv->bytes_cached;
@@ -324,7 +360,7 @@ uint32_t kv_alloc(struct kv_pool *kv, int group)
         if (kv->lru.head == NONE) {
             return KV_PAGE_NONE;
         }
-        evict_oldest(kv);
+        evict(kv, kv->lru.head);
     }
     if (g->slabs.head == NONE) {
         assign_slab(kv, group);
@@ -406,8 +442,75 @@ void kv_on_free(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t pa
 void kv_evict_all(struct kv_pool *kv)
 {
     while (kv->lru.head != NONE) {
-        evict_oldest(kv);
+        evict(kv, kv->lru.head);
     }
+}
+
+/* ---- limit ---- */
+
+void kv_on_withdraw(struct kv_pool *kv, void (*fn)(void *arg, size_t offset, size_t size), void *arg)
+{
+    kv->on_withdraw = fn;
+    kv->on_withdraw_arg = arg;
+}
+
+size_t kv_usable_size(const struct kv_pool *kv)
+{
+    return kv->n_usable * kv->slab_size;
+}
+
+void kv_set_limit(struct kv_pool *kv, size_t size)
+{
+    size_t n = size / kv->slab_size;
+    kv->limit = n < 1 ? 1 : n > kv->n_slabs ? kv->n_slabs : (uint32_t)n;
+    while (kv->n_usable < kv->limit) {
+        uint32_t slab = kv->withdrawn.head;
+        slab_unlink(kv, &kv->withdrawn, slab);
+        kv->slabs[slab].group = UNASSIGNED;
+        slab_append(kv, &kv->unassigned, slab);
+        kv->n_usable++;
+        kv->n_idle++;
+    }
+}
+
+/* The idle slab of the page that was used longest ago; NONE: there is none. */
+static uint32_t oldest_idle(const struct kv_pool *kv)
+{
+    for (uint32_t id = kv->lru.head; id != NONE; id = kv->pages[id].next) {
+        const struct kv_slab *s = slab_of(kv, group_of(kv, id), id);
+        if (s->n_referenced == 0) {
+            return (uint32_t)(s - kv->slabs);
+        }
+    }
+    return NONE;
+}
+
+/* All that an idle slab has is cached or free; with its last page it is withdrawn or unassigned. */
+static void empty_slab(struct kv_pool *kv, uint32_t slab)
+{
+    int group = kv->slabs[slab].group;
+    const struct kv_group *g = &kv->groups[group];
+    uint32_t end = slab_end(kv->slab_size, slab, g->page_size);
+    for (uint32_t i = slab_first(kv->slab_size, slab, g->page_size); i < end && kv->slabs[slab].group == group; i++) {
+        if (kv->pages[g->first_id + i].owner != NONE) {
+            evict(kv, g->first_id + i);
+        }
+    }
+}
+
+bool kv_shrink(struct kv_pool *kv, size_t most)
+{
+    uint32_t least = kv->n_usable > most / kv->slab_size ? kv->n_usable - (uint32_t)(most / kv->slab_size) : 0;
+    for (uint32_t slab; kv->n_usable > kv->limit && kv->n_usable >= least;) {
+        if (kv->unassigned.head != NONE) {
+            withdraw(kv, kv->unassigned.tail);
+        } else if ((slab = oldest_idle(kv)) != NONE) {
+            empty_slab(kv, slab);
+        } else {
+            return false;
+        }
+    }
+    return kv->n_usable > kv->limit;
 }
 
 bool kv_can_alloc(const struct kv_pool *kv, const uint32_t need[KV_MAX_GROUPS])
@@ -419,7 +522,8 @@ bool kv_can_alloc(const struct kv_pool *kv, const uint32_t need[KV_MAX_GROUPS])
             slabs += (need[i] - g->spare + g->min_per_slab - 1) / g->min_per_slab;
         }
     }
-    return slabs <= kv->n_idle;
+    uint32_t beyond = kv->n_usable > kv->limit ? kv->n_usable - kv->limit : 0;
+    return slabs <= (kv->n_idle > beyond ? kv->n_idle - beyond : 0);
 }
 
 struct kv_counts kv_counts(const struct kv_pool *kv)
@@ -428,7 +532,8 @@ struct kv_counts kv_counts(const struct kv_pool *kv)
     return (struct kv_counts){.total = kv->n_slabs * kv->slab_size / unit,
                               .referenced = (kv->bytes_referenced + unit - 1) / unit,
                               .cached = (kv->bytes_cached + unit - 1) / unit,
-                              .evicted = (kv->bytes_evicted + unit - 1) / unit};
+                              .evicted = (kv->bytes_evicted + unit - 1) / unit,
+                              .withdrawn = (kv->bytes_withdrawn + unit - 1) / unit};
 }
 
 uint32_t kv_n_pages(const struct kv_pool *kv, int group)
@@ -509,10 +614,11 @@ static bool check_unassigned(const struct kv_pool *kv, const uint32_t *const exp
 bool kv_check(const struct kv_pool *kv, const uint32_t *const expected[KV_MAX_GROUPS], struct error *err)
 {
     struct recount sum = {0};
-    uint32_t n_idle = 0, spare[KV_MAX_GROUPS] = {0};
+    uint32_t n_idle = 0, n_usable = 0, spare[KV_MAX_GROUPS] = {0};
     for (uint32_t i = 0; i < kv->n_slabs; i++) {
         const struct kv_slab *s = &kv->slabs[i];
-        n_idle += s->group < 0 || s->n_referenced == 0;
+        n_idle += s->group == UNASSIGNED || (s->group >= 0 && s->n_referenced == 0);
+        n_usable += s->group != WITHDRAWN;
         if (s->group < 0) {
             continue;
         }
@@ -533,6 +639,9 @@ bool kv_check(const struct kv_pool *kv, const uint32_t *const expected[KV_MAX_GR
     }
     if (n_idle != kv->n_idle) {
         return wrong(err, "the number of idle slabs", 0, n_idle);
+    }
+    if (n_usable != kv->n_usable || n_usable < kv->limit) {
+        return wrong(err, "the number of slabs that are not withdrawn", 0, n_usable);
     }
     return check_unassigned(kv, expected, err) && check_lru(kv, sum.n_cached, err);
 }

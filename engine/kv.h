@@ -10,6 +10,10 @@
  * cached too. Allocation, reference and release are O(1): each slab has its own free list, each group a list of slabs
  * that have free pages, and an empty slab goes back to all groups at once.
  *
+ * The pool can have a limit below its size. Slabs beyond it are withdrawn: nobody gets pages of them, and whoever owns
+ * the bytes is told that they may be given back to the system. What is referenced is never withdrawn, so a limit below
+ * it is reached when pages are released.
+ *
  * Only bookkeeping: the bytes belong to the backend. One thread, the engine's. */
 #ifndef TANDEM_ENGINE_KV_H
 #define TANDEM_ENGINE_KV_H
@@ -30,6 +34,8 @@ void kv_pool_free(struct kv_pool *kv);
 
 /* Whether an empty pool of this geometry holds need[g] pages of every group at once. */
 bool kv_geometry_fits(const struct kv_geometry *geometry, const uint32_t need[KV_MAX_GROUPS]);
+/* Bytes of an empty pool that holds so many; SIZE_MAX: they cannot be counted. */
+size_t kv_geometry_size(const struct kv_geometry *geometry, const uint32_t need[KV_MAX_GROUPS]);
 
 /* A page with one reference, or KV_PAGE_NONE when all are referenced. May evict cached pages. */
 uint32_t kv_alloc(struct kv_pool *kv, int group);
@@ -48,11 +54,22 @@ void kv_on_evict(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t o
 void kv_on_free(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t page), void *arg);
 void kv_evict_all(struct kv_pool *kv); /* every page that is cached and not referenced */
 
+/* At most so many bytes of the pool are for use from now on, at least one slab. Raising it takes effect at once; the
+ * rest is kv_shrink's, and of releases and evictions to come. */
+void kv_set_limit(struct kv_pool *kv, size_t size);
+/* Withdraws up to `most` bytes, rounded up to a slab, that are beyond the limit: free slabs, then those of which only
+ * unreferenced cached pages are left, the longest unused first. False: nothing is left that could be withdrawn now. */
+bool kv_shrink(struct kv_pool *kv, size_t most);
+/* fn is told of bytes of the pool that hold nothing any more. They may be handed out again after kv_set_limit. */
+void kv_on_withdraw(struct kv_pool *kv, void (*fn)(void *arg, size_t offset, size_t size), void *arg);
+size_t kv_usable_size(const struct kv_pool *kv); /* bytes of the slabs that are not withdrawn */
+
 /* Whether need[g] more pages of every group could be had at once, by evicting if need be. */
 bool kv_can_alloc(const struct kv_pool *kv, const uint32_t need[KV_MAX_GROUPS]);
 
 struct kv_counts { /* pages in units of the largest group's page, rounded up */
     uint64_t total, referenced, cached, evicted;
+    uint64_t withdrawn; /* in all, those handed out again included */
 };
 struct kv_counts kv_counts(const struct kv_pool *kv);
 uint32_t kv_n_pages(const struct kv_pool *kv, int group); /* indexes of a group: [0, n) */

@@ -162,6 +162,14 @@ void prefix_cache_free(struct prefix_cache *c)
 
 /* ---- lookup ---- */
 
+struct sha256 prefix_root(struct prefix_cache *c, const struct sha256 *root, uint64_t salt)
+{
+    sha256_start(c->sha);
+    sha256_update(c->sha, root, sizeof *root);
+    sha256_update(c->sha, &salt, sizeof salt);
+    return sha256_finish(c->sha);
+}
+
 struct sha256 prefix_key(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids)
 {
     sha256_start(c->sha);

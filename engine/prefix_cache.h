@@ -29,6 +29,8 @@ struct prefix_cache_options {
 NODISCARD struct prefix_cache *prefix_cache_create(const struct prefix_cache_options *options, struct error *err);
 void prefix_cache_free(struct prefix_cache *c);
 
+/* What the keys of a tenant's blocks begin with. */
+struct sha256 prefix_root(struct prefix_cache *c, const struct sha256 *root, uint64_t salt);
 /* ids: [page_tokens] */
 struct sha256 prefix_key(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids);
 

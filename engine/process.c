@@ -9,6 +9,7 @@
 #include "base/queue.h"
 #include "base/sys_proc.h"
 #include "base/sys_shm.h"
+#include "engine/fault.h"
 #include "engine/process_sandbox.h"
 #include "wire/engine_watch.h"
 #include "wire/frame.h"
@@ -47,6 +48,10 @@ struct process {
     atomic_bool paused, stop;
     pthread_t writer, heartbeat;
     bool writer_started, heartbeat_started;
+    struct fault *fault; /* NULL: none */
+    struct buf late;     /* a frame that a fault holds back */
+    struct error fatal;  /* once `broken`: the device failed */
+    atomic_bool broken;
     struct buf in;
     struct arena *arena;
     struct job_assembly *parts;
@@ -154,22 +159,73 @@ static void send_frames(struct process *p, struct buf *frames)
     }
 }
 
+static void put_events(struct process *p, const struct engine_event *events, size_t n, struct buf *frames)
+{
+    struct error err = {0};
+    buf_init(frames, OUT_MAX);
+    if (!frame_put_events(frames, p->options->epoch, events, n, &err)) {
+        give_up(err.msg);
+    }
+}
+
+static bool has_tokens(const struct engine_event *events, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (events[i].kind == ENGINE_TOKENS) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Test builds: frames with tokens get lost and the like. What is late goes behind the next one. */
+static void send_faulty(struct process *p, struct buf *frames, bool with_tokens)
+{
+    struct buf late = p->late, copy;
+    buf_init(&p->late, OUT_MAX);
+    switch (with_tokens ? fault_frame(p->fault) : FAULT_FRAME_NONE) {
+    case FAULT_FRAME_LOST:
+        buf_clear(frames);
+        break;
+    case FAULT_FRAME_DUP:
+        buf_init(&copy, OUT_MAX);
+        buf_append(&copy, buf_view(frames));
+        send_frames(p, &copy);
+        break;
+    case FAULT_FRAME_LATE:
+        p->late = *frames;
+        buf_init(frames, OUT_MAX);
+        break;
+    case FAULT_FRAME_CORRUPT:
+        frames->data[frames->len - 1] ^= 1;
+        break;
+    case FAULT_FRAME_NONE:
+        break;
+    }
+    send_frames(p, frames);
+    send_frames(p, &late);
+    buf_release(frames);
+}
+
+/* The engine's thread. */
 static void take_events(void *arg, const struct engine_event *events, size_t n)
 {
     struct process *p = arg;
     struct buf frames;
-    struct error err = {0};
-    buf_init(&frames, OUT_MAX);
-    if (!frame_put_events(&frames, p->options->epoch, events, n, &err)) {
-        give_up(err.msg);
+    put_events(p, events, n, &frames);
+    if (p->fault) {
+        send_faulty(p, &frames, has_tokens(events, n));
+    } else {
+        send_frames(p, &frames);
     }
-    send_frames(p, &frames);
 }
 
 static void send_failed(struct process *p, uint64_t job, const struct error *error)
 {
     struct engine_event e = {.kind = ENGINE_FAILED, .job = job, .error = *error, .stop_id = -1};
-    take_events(p, &e, 1);
+    struct buf frames;
+    put_events(p, &e, 1, &frames);
+    send_frames(p, &frames);
 }
 
 static void send_fatal(struct process *p, const struct error *fatal)
@@ -215,6 +271,12 @@ static bool attach_memory(struct process *p, struct error *err)
     return true;
 }
 
+static void discard(void *arg, size_t offset, size_t size)
+{
+    struct process *p = arg;
+    shm_discard(&p->pool, offset, size);
+}
+
 static bool confine(struct process *p, struct error *err)
 {
     if (!p->options->sandbox) {
@@ -227,10 +289,15 @@ static bool confine(struct process *p, struct error *err)
 static bool load(struct process *p, struct error *err)
 {
     struct engine_options o = p->options->engine;
-    if (!attach_memory(p, err) || !confine(p, err) || !start_heartbeat(p, err)) { /* the first thread comes after it */
+    if (!attach_memory(p, err) || !fault_create(p->options->fault, &p->fault, err) || !confine(p, err) ||
+        !start_heartbeat(p, err)) { /* the first thread comes after the sandbox */
         return false;
     }
+    fault_start(p->fault);
+    o.fault = p->fault;
     o.pool = p->pool.data ? p->pool.data : o.pool;
+    o.discard = p->pool.data ? discard : NULL;
+    o.discard_arg = p;
     o.progress = take_progress;
     o.progress_arg = p;
     p->arena = arena_create(2 * JOB_MAX_SIZE);
@@ -257,6 +324,16 @@ static bool say_hello(struct process *p, struct error *err)
     return ok;
 }
 
+/* The engine's thread, which ends: the writer sends why, then shuts the socket down, which ends the reader. */
+static void on_fatal(void *arg, const struct error *why)
+{
+    struct process *p = arg;
+    p->fatal = *why;
+    atomic_store(&p->broken, true);
+    send_fatal(p, why);
+    send_item(p, (struct out_item){.data = NULL});
+}
+
 static bool start(struct process *p, struct error *err)
 {
     int rc;
@@ -269,6 +346,7 @@ static bool start(struct process *p, struct error *err)
         return error_set(err, ERR_NO_MEMORY, "The writer of the engine process could not be started: %s.",
                          strerror(rc));
     }
+    engine_on_fatal(p->engine, on_fatal, p);
     engine_set_watch(p->engine, p->watch);
     return engine_start(p->engine, take_events, p, err);
 }
@@ -305,6 +383,16 @@ static bool take_cancel(struct process *p, const struct frame *f, struct error *
     return true;
 }
 
+static bool take_pool_limit(struct process *p, const struct frame *f, struct error *err)
+{
+    struct pool_limit limit;
+    if (!frame_get_pool_limit(f, &limit, err)) {
+        return false;
+    }
+    engine_limit_pool(p->engine, limit.size, limit.urgent);
+    return true;
+}
+
 /* The engine's thread: everything before is in the queue already. */
 static void on_drained(void *arg)
 {
@@ -328,6 +416,8 @@ static bool take_frame(struct process *p, const struct frame *f, struct error *e
     case FRAME_CLEAR_CACHE:
         engine_clear_cache(p->engine);
         return true;
+    case FRAME_POOL_LIMIT:
+        return take_pool_limit(p, f, err);
     default:
         return error_set(err, ERR_PROTOCOL, "The gateway sent a frame of type %d, which only an engine sends.",
                          (int)f->type);
@@ -417,6 +507,17 @@ static void release(struct process *p, bool flush)
     buf_release(&p->in);
     shm_release(&p->pool);
     shm_release(&p->watch_memory);
+    buf_release(&p->late);
+    fault_free(p->fault);
+}
+
+/* What a broken device would do when it is put away nobody knows: the process ends as it is, once its last words are
+ * out. */
+static void leave(struct process *p)
+{
+    queue_close(p->out);
+    pthread_join(p->writer, NULL);
+    _exit(error_info(p->fatal.code)->exit_status);
 }
 
 int engine_process_run(const struct engine_process_options *options)
@@ -430,7 +531,11 @@ int engine_process_run(const struct engine_process_options *options)
     }
     sys_oom_prefer_me();
     buf_init(&p.in, IN_BUFFER);
+    buf_init(&p.late, OUT_MAX);
     bool ok = load(&p, &err) && start(&p, &err) && read_loop(&p, &err);
+    if (atomic_load(&p.broken)) {
+        leave(&p);
+    }
     if (!ok) {
         send_fatal(&p, &err);
     }

@@ -169,6 +169,15 @@ uint32_t sequence_n_output(const struct sequence *q)
     return q->tokens ? q->n_tokens - q->request->job->n_prompt : n_accepted(q);
 }
 
+const int32_t *sequence_output(const struct sequence *q)
+{
+    const struct job *job = q->request->job;
+    if (sequence_n_output(q) == 0) {
+        return NULL;
+    }
+    return q->tokens ? q->tokens + job->n_prompt : job->accepted[q->choice].ids;
+}
+
 static int32_t last_output(const struct sequence *q)
 {
     return q->tokens ? q->tokens[q->n_tokens - 1] : q->request->job->accepted[q->choice].ids[n_accepted(q) - 1];

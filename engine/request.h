@@ -21,6 +21,7 @@ struct engine_config {
     uint32_t max_sequences, max_batch_tokens, max_waiting;
     uint32_t prefill_chunk; /* rows of one prompt in a step; 0: as the budget allows */
     bool prefix_cache, test_hooks;
+    bool reserve_output;          /* admission leaves room for what answers are expected to grow to */
     bool disk_always;             /* tests: what is on disk is read, whatever it costs */
     enum speculation speculation; /* of jobs that leave it open; DEFAULT: off */
     uint32_t max_drafts;          /* guessed tokens of one sequence in a step, at most DRAFT_MAX */
@@ -103,6 +104,7 @@ void request_free(struct request *r); /* pages must have been released */
 
 bool request_is_end_id(const struct request *r, const struct engine_config *config, int32_t id);
 uint32_t sequence_n_output(const struct sequence *q);
+const int32_t *sequence_output(const struct sequence *q); /* [sequence_n_output]; NULL when there are none */
 /* How a choice that has these tokens ended; *stop_id as in ENGINE_TOKENS. FINISH_NONE: it goes on. */
 enum finish_reason sequence_finish(const struct sequence *q, const struct engine_config *config, int32_t *stop_id);
 

@@ -74,8 +74,9 @@ static bool create_arrays(struct scheduler *s, struct error *err)
     s->prefills = calloc(n_seqs, sizeof(struct sequence *));
     s->drafts = calloc(n_seqs, sizeof *s->drafts);
     s->asked = calloc(n_seqs, sizeof(struct draft *));
+    s->bad = calloc(n_seqs, sizeof *s->bad);
     s->f = &s->flights[0];
-    bool ok = s->running && s->prefills && s->drafts && s->asked && create_flight(s, &s->flights[0]) &&
+    bool ok = s->running && s->prefills && s->drafts && s->asked && s->bad && create_flight(s, &s->flights[0]) &&
               (!s->x->lazy || create_flight(s, &s->flights[1]));
     return ok ||
            error_set(err, ERR_NO_MEMORY, "There is no memory for steps of %zu rows and %zu sequences.", n_rows, n_seqs);
@@ -113,6 +114,7 @@ struct scheduler *scheduler_create(const struct engine_config *config, struct ex
     s->n_groups = config->geometry.n_groups;
     s->x = x;
     s->next_deadline_ns = INT64_MAX;
+    scheduler__init_pool(s);
     step_cost_init(&s->cost);
     share_groups(s);
     if (create_pages(s, err) && create_arrays(s, err) && create_drafters(s, err) &&
@@ -152,6 +154,7 @@ void scheduler_free(struct scheduler *s)
     free(s->prefills);
     free(s->drafts);
     free(s->asked);
+    free(s->bad);
     release_flight(&s->flights[0]);
     release_flight(&s->flights[1]);
     free(s);
@@ -285,7 +288,6 @@ void scheduler__start(struct scheduler *s, struct request *r, uint32_t n_cached)
 static void end_request(struct scheduler *s, struct request *r)
 {
     note_started(s, r);
-    s->stats.jobs_finished++;
     s->n_requests--;
     *(r->prev ? &r->prev->next : &s->requests) = r->next;
     if (r->next) {
@@ -315,6 +317,7 @@ void scheduler__end(struct scheduler *s, struct sequence *q)
     struct request *r = q->request;
     drop(s, q);
     if (r->n_left == 0) {
+        s->stats.jobs_finished++;
         end_request(s, r);
     }
 }
@@ -328,16 +331,22 @@ void scheduler__finish(struct scheduler *s, struct sequence *q, enum finish_reas
     scheduler__end(s, q);
 }
 
-void scheduler__fail(struct scheduler *s, struct request *r, const struct error *error)
+void scheduler__remove(struct scheduler *s, struct request *r)
 {
     for (uint32_t i = 0; i < r->job->n_choices; i++) {
         if (r->sequences[i].state != SEQUENCE_DONE) {
             drop(s, &r->sequences[i]);
         }
     }
+    end_request(s, r);
+}
+
+void scheduler__fail(struct scheduler *s, struct request *r, const struct error *error)
+{
+    s->stats.jobs_finished++;
     s->stats.jobs_failed++;
     events_add(&s->events, ENGINE_FAILED, r->job->id)->error = *error;
-    end_request(s, r);
+    scheduler__remove(s, r);
 }
 
 static struct request *find_request(struct scheduler *s, uint64_t job)
@@ -420,7 +429,9 @@ void scheduler__expire(struct scheduler *s, int64_t now_ns)
         next = r->next;
         if (r->deadline_ns && r->deadline_ns <= now_ns) {
             struct error late = {0};
-            error_set(&late, ERR_DEADLINE, "The request did not finish within its %u ms.", r->job->timeout_ms);
+            error_set(&late, ERR_DEADLINE,
+                      "The request did not finish within %u ms, its limit in all ('timeout', --timeout-ms).",
+                      r->job->timeout_ms);
             scheduler__fail(s, r, &late);
         } else if (r->deadline_ns && r->deadline_ns < s->next_deadline_ns) {
             s->next_deadline_ns = r->deadline_ns;
@@ -440,6 +451,8 @@ const struct engine_stats *scheduler_stats(struct scheduler *s)
     s->stats.pages_cached = counts.cached;
     s->stats.pages_evicted = counts.evicted;
     s->stats.kv_size = s->config->geometry.pool_size;
+    s->stats.kv_usable_size = kv_usable_size(s->kv);
+    s->stats.pages_given_back = counts.withdrawn;
     s->stats.scratch_size = s->x->scratch_size;
     scheduler__disk_stats(s);
     return &s->stats;

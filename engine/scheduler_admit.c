@@ -23,13 +23,13 @@ static bool wants_scores(const struct request *r)
     return (r->job->flags & JOB_PROMPT_LOGPROBS) && r->n_scored < r->job->n_prompt && !r->scorer;
 }
 
-/* One more for each of those that run, to go on with. */
+/* With what all of them are expected to grow to, and one more page for each of those that run, to go on with. */
 bool scheduler__has_room(const struct scheduler *s, const struct sequence *q, const uint32_t more[KV_MAX_GROUPS])
 {
     uint32_t need[KV_MAX_GROUPS] = {0};
-    scheduler__add_need(s, q, q->n_tokens + 1, need);
+    scheduler__add_growth(s, q, need);
     for (uint32_t i = 0; i < s->n_running; i++) {
-        scheduler__add_need(s, s->running[i], s->running[i]->n_tokens + 1, need);
+        scheduler__add_growth(s, s->running[i], need);
     }
     for (int g = 0; g < s->n_groups; g++) {
         need[g] += s->n_running + more[g];
@@ -63,9 +63,13 @@ static bool take_room(struct scheduler *s, struct sequence *q, uint32_t n_blocks
     return true;
 }
 
-static enum admission fail_memory(struct scheduler *s, struct sequence *q)
+/* Those that run will leave some; alone it fails. */
+static enum admission no_memory(struct scheduler *s, struct sequence *q)
 {
     struct error full = {0};
+    if (scheduler__may_wait(s, s->n_running)) {
+        return NO_ROOM;
+    }
     error_set(&full, ERR_NO_MEMORY, "There is no memory for a request of %u tokens.", q->request->job->n_prompt);
     scheduler__fail(s, q->request, &full);
     return ENDED;
@@ -79,11 +83,11 @@ static enum admission try_admit(struct scheduler *s, struct sequence *q)
         return PASSED_OVER;
     }
     if (!sequence_load(q)) {
-        return fail_memory(s, q);
+        return no_memory(s, q);
     }
     bool uses_cache = scheduler__uses_cache(s, r), scores = wants_scores(r);
     if (uses_cache && !scheduler__update_keys(s, q)) {
-        return fail_memory(s, q);
+        return no_memory(s, q);
     }
     if (uses_cache && !scores) {
         match = prefix_match(s->cache, q->keys, q->n_keys);
@@ -131,16 +135,24 @@ static void start(struct scheduler *s, struct sequence *q)
     }
 }
 
+static bool may_admit(const struct scheduler *s)
+{
+    bool memory_is_short = s->admit_pause > 0 && s->n_running > 0;
+    return s->n_running < s->config->max_sequences && !s->paused && !memory_is_short;
+}
+
 void scheduler__admit(struct scheduler *s)
 {
     struct sequence *next;
+    s->stats.starved = 0;
     scheduler__poll_disk(s);
-    for (struct sequence *q = s->queue; q && s->n_running < s->config->max_sequences && !s->paused; q = next) {
+    for (struct sequence *q = s->queue; q && may_admit(s); q = next) {
         next = q->next;
         enum admission a = try_admit(s, q);
         if (a == ADMITTED) {
             start(s, q);
         } else if (a == NO_ROOM) {
+            s->stats.starved = 1;
             break;
         } else if (a == ENDED) {
             next = s->queue; /* its siblings left the queue with it */

@@ -35,7 +35,8 @@ static bool someone_may_start(const struct scheduler *s)
 static bool may_run_ahead(const struct scheduler *s)
 {
     const struct flight *f = s->f;
-    if (!s->x->lazy || f->n_forks > 0 || (uint32_t)f->batch.n_seqs != s->n_running || someone_may_start(s)) {
+    if (!s->x->lazy || s->pool.moving || f->n_forks > 0 || (uint32_t)f->batch.n_seqs != s->n_running ||
+        someone_may_start(s)) {
         return false;
     }
     for (int i = 0; i < f->batch.n_seqs; i++) {

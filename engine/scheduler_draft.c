@@ -12,8 +12,7 @@
 
 #include <assert.h>
 
-#define DRAFT_ROWS   64  /* of all sequences: rows that may turn out useless, each with logits */
-#define MEMORY_PAUSE 256 /* steps without guesses after one that did not fit into memory */
+#define DRAFT_ROWS 64 /* of all sequences: rows that may turn out useless, each with logits */
 
 /* The request's wish, or else the engine's. Running ahead wins over guessing: there auto means off. */
 static enum speculation wish_of(const struct scheduler *s, const struct sequence *q)

@@ -3,10 +3,12 @@
  *     scheduler.c        requests: accept, end, cancel, deadlines; queue and running list
  *     scheduler_pages.c  pages of a sequence: hits, growth, copy-on-write, windows, preemption
  *     scheduler_admit.c  who starts
+ *     scheduler_pool.c   how much of the pool is for use, and what running sequences will need of it
  *     scheduler_disk.c   blocks to and from the disk tier
  *     scheduler_rows.c   rows of a step: who decodes, how much of which prompt
  *     scheduler_draft.c  guesses of tokens that are checked in it
  *     scheduler_step.c   the batch, and what comes out of it
+ *     scheduler_bad.c    rows whose numbers are not finite; steps that find no memory
  *     scheduler_ahead.c  the next step before this one is read, where the executor is lazy
  *     scheduler_check.c  recount for tests */
 #ifndef TANDEM_ENGINE_SCHEDULER_INTERNAL_H
@@ -19,6 +21,9 @@
 
 /* Rows of one scored prompt in a step: each of them has logits, 256 MiB of them with a vocabulary of 1 M. */
 #define SCORE_ROWS 64
+
+/* After a step that found no memory: so many steps with what made it small enough. */
+#define MEMORY_PAUSE 256
 
 #define MAX_DRAFTERS 2 /* what the text repeats; a draft model */
 
@@ -76,12 +81,31 @@ struct scheduler {
     double group_share[KV_MAX_GROUPS];      /* of a position's K and V */
     struct drafter *drafters[MAX_DRAFTERS]; /* [n_drafters] owned, the cheaper first */
     int n_drafters;
-    uint32_t draft_pause; /* steps to come without guesses */
+    uint32_t draft_pause;             /* steps to come without guesses */
+    uint32_t short_steps, short_rows; /* steps to come with at most so many rows, since memory was short; 0: any */
+    uint32_t admit_pause;             /* steps to come in which nobody is admitted beside those that run, likewise */
+
+    uint32_t n_memory_tries; /* of the sequence that is alone, in vain */
+
+    struct bad_job *bad; /* [n_bad] of [max_sequences] to be handed out behind this step */
+    uint32_t n_bad;
+    bool (*on_bad)(void *arg, const struct bad_job *bad, struct error *err); /* NULL: they fail */
+    void *on_bad_arg;
+    struct error device_error; /* NONE: there was none */
+    bool keeps_device_error;
 
     struct sequence **prefills; /* [max_sequences] scratch, like the next two */
     struct draft *drafts;
     struct draft **asked;
     uint32_t max_samples;
+    struct {
+        uint64_t limit; /* bytes for use; UINT64_MAX: all */
+        bool urgent, moving;
+    } pool;
+    struct {             /* tokens of an answer, as observed */
+        double expected; /* a moving mean */
+        double factor;   /* of it that admission makes room for: more after sequences had to give way */
+    } output;
     struct flight flights[2]; /* the second for running ahead */
     struct flight *f;         /* the step that is being made or settled */
     struct flight *ahead;     /* enqueued, to be settled by the next call of scheduler_step; NULL: none */
@@ -96,6 +120,7 @@ void scheduler__stop(struct scheduler *s, struct sequence *q); /* leaves them; i
 void scheduler__finish(struct scheduler *s, struct sequence *q, enum finish_reason reason); /* an empty TOKENS event */
 void scheduler__end(struct scheduler *s, struct sequence *q); /* without an event: the last TOKENS had the reason */
 void scheduler__fail(struct scheduler *s, struct request *r, const struct error *error);
+void scheduler__remove(struct scheduler *s, struct request *r); /* without an event: it goes on elsewhere */
 void scheduler__start(struct scheduler *s, struct request *r, uint32_t n_cached); /* STARTED, once */
 void scheduler__expire(struct scheduler *s, int64_t now_ns);
 
@@ -116,6 +141,16 @@ void scheduler__share_pages(struct scheduler *s, const struct sequence *from, st
 void scheduler__offer_blocks(struct scheduler *s, struct sequence *q); /* computed ones, to the prefix cache */
 void scheduler__forget_blocks(struct scheduler *s, struct sequence *q);
 void scheduler__expect_blocks(struct scheduler *s, struct sequence *q);
+
+/* ---- scheduler_bad.c ---- */
+void scheduler__bad_numbers(struct scheduler *s, struct sequence *q); /* q gave some: its request ends here */
+void scheduler__hand_out(struct scheduler *s);                        /* those of this step, behind its events */
+/* Too little memory for one sequence, beside so many others that run: true when it may wait for them or try again. */
+bool scheduler__may_wait(struct scheduler *s, uint32_t n_others);
+/* Too little memory for s->f: what is to be done so that the next one needs less. False: nothing is left to do. */
+bool scheduler__make_smaller(struct scheduler *s);
+void scheduler__note_memory(struct scheduler *s); /* a step had enough */
+uint32_t scheduler__max_rows(const struct scheduler *s);
 
 /* ---- scheduler_ahead.c ---- */
 /* Enqueues the step after s->f, which is enqueued and not read. NULL: it is not to be, or cannot be. */
@@ -139,6 +174,14 @@ void scheduler__forget_drafts(struct scheduler *s, struct sequence *q);
 
 /* ---- scheduler_step.c ---- */
 NODISCARD bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error *err);
+
+/* ---- scheduler_pool.c ---- */
+void scheduler__init_pool(struct scheduler *s);
+void scheduler__resize_pool(struct scheduler *s); /* towards its limit; while no step is enqueued */
+/* Adds the pages q lacks to have what it is expected to grow to, siblings that will share its prompt included. */
+void scheduler__add_growth(const struct scheduler *s, const struct sequence *q, uint32_t need[KV_MAX_GROUPS]);
+void scheduler__note_output(struct scheduler *s, const struct sequence *q); /* it has ended by itself */
+void scheduler__note_shortage(struct scheduler *s);                         /* somebody gave way for want of pages */
 
 /* ---- scheduler_admit.c ---- */
 void scheduler__admit(struct scheduler *s);

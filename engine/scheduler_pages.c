@@ -20,11 +20,7 @@ bool scheduler__uses_cache(const struct scheduler *s, const struct request *r)
 
 static struct sha256 root_key(struct scheduler *s, uint64_t salt)
 {
-    struct {
-        struct sha256 root;
-        uint64_t salt;
-    } parts = {s->config->root, salt};
-    return sha256_of(&parts, sizeof parts);
+    return prefix_root(s->cache, &s->config->root, salt);
 }
 
 bool scheduler__update_keys(struct scheduler *s, struct sequence *q)
@@ -293,12 +289,22 @@ static bool drop_drafts(struct sequence *q)
     return n > 0;
 }
 
+/* It waits until others have ended; alone it fails. */
+static void no_memory(struct scheduler *s, struct sequence *q)
+{
+    struct error full = {0};
+    if (scheduler__may_wait(s, s->n_running - 1)) {
+        scheduler__preempt(s, q);
+        return;
+    }
+    error_set(&full, ERR_NO_MEMORY, "There is no memory for the %u tokens of this request.", q->n_tokens);
+    scheduler__fail(s, q->request, &full);
+}
+
 bool scheduler__prepare(struct scheduler *s, struct sequence *q)
 {
-    if (!reserve(s, q)) {
-        struct error full = {0};
-        error_set(&full, ERR_NO_MEMORY, "There is no memory for the %u tokens of this request.", q->n_tokens);
-        scheduler__fail(s, q->request, &full);
+    if (!reserve(s, q) && !(drop_drafts(q) && reserve(s, q))) {
+        no_memory(s, q);
         return false;
     }
     release_unseen(s, q);
@@ -312,6 +318,7 @@ bool scheduler__prepare(struct scheduler *s, struct sequence *q)
             return false;
         }
         scheduler__preempt(s, youngest);
+        scheduler__note_shortage(s);
         if (youngest == q) {
             return false;
         }

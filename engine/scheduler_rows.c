@@ -187,5 +187,5 @@ void scheduler__choose_rows(struct scheduler *s)
     for (uint32_t i = 0; i < s->n_running; i++) {
         s->running[i]->plan.rows = s->running[i]->plan.n_drafts = 0;
     }
-    scheduler__plan_drafts(s, plan_prefills(s, plan_decodes(s, s->config->max_batch_tokens)));
+    scheduler__plan_drafts(s, plan_prefills(s, plan_decodes(s, scheduler__max_rows(s))));
 }

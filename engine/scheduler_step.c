@@ -142,17 +142,6 @@ static void build_batch(struct scheduler *s)
 
 /* ---- what comes out ---- */
 
-/* Its pages may hold what made the numbers bad, so nobody else is to use them. A second attempt on reference kernels,
- * alone and without hits, would start here. */
-static void fail_bad_numbers(struct scheduler *s, struct sequence *q)
-{
-    struct error bad = {0};
-    scheduler__forget_blocks(s, q);
-    error_set(&bad, ERR_BAD_NUMBERS, "The model gave logits that are not finite numbers at token %u of this request.",
-              q->n_tokens);
-    scheduler__fail(s, q->request, &bad);
-}
-
 static void count_drafts(struct scheduler *s, const struct sequence *q, const struct engine_event *e)
 {
     s->stats.spec_drafts += e->n_drafted > 0;
@@ -203,14 +192,17 @@ static void accept_tokens(struct scheduler *s, struct sequence *q, const struct 
     s->stats.generated_tokens += e->n;
     q->n_alone = 0;
     count_drafts(s, q, e);
+    if (!finite) {
+        scheduler__bad_numbers(s, q);
+        return;
+    }
     if (n_drafts) { /* rows behind a wrong guess were computed for nothing; they will be written again */
         q->n_computed = q->n_tokens - 1;
         scheduler__offer_blocks(s, q);
     }
     if (e->finish != FINISH_NONE) {
+        scheduler__note_output(s, q);
         scheduler__end(s, q);
-    } else if (!finite) {
-        fail_bad_numbers(s, q);
     }
 }
 
@@ -338,7 +330,7 @@ static void settle(struct scheduler *s)
         if (all_finite(s, q, q->plan.n_drafts ? 1 : n)) { /* what follows from a wrong guess is nobody's number */
             settle_member(s, q, n);
         } else {
-            fail_bad_numbers(s, q);
+            scheduler__bad_numbers(s, q);
         }
     }
 }
@@ -352,21 +344,24 @@ static void drop_forks(struct scheduler *s)
     }
 }
 
-/* Too little memory for the step: the youngest gives way, and a smaller step is tried. Anything else is the members'
- * failure. */
+/* What is to be tried again smaller is; a broken device is the engine's end; anything else is the members' failure. */
 static void step_failed(struct scheduler *s, const struct error *error)
 {
+    struct error why = *error;
     drop_forks(s);
-    if (error->code == ERR_NO_MEMORY && scheduler__drop_drafts(s)) {
+    if (error->code == ERR_DEVICE && s->keeps_device_error) {
+        s->device_error = *error;
         return;
     }
-    if (error->code == ERR_NO_MEMORY && s->n_running > 1) {
-        scheduler__preempt(s, s->running[s->n_running - 1]);
-        return;
+    if (error->code == ERR_NO_MEMORY) {
+        if (scheduler__make_smaller(s)) {
+            return;
+        }
+        error_wrap(&why, "There is no memory to compute this request, not even alone and in small steps");
     }
     for (int i = 0; i < s->f->batch.n_seqs; i++) {
         if (s->f->members[i]->state == SEQUENCE_RUNNING) {
-            scheduler__fail(s, s->f->members[i]->request, error);
+            scheduler__fail(s, s->f->members[i]->request, &why);
         }
     }
 }
@@ -474,6 +469,7 @@ static void execute(struct scheduler *s, int64_t start_ns, bool enqueued)
         step_cost_note(&s->cost, &s->f->shape, (double)(after - before));
     }
     if (ok) {
+        scheduler__note_memory(s);
         settle(s);
     } else {
         drop_ahead(s);
@@ -500,6 +496,7 @@ static bool next_flight(struct scheduler *s, bool *enqueued)
         s->ahead = NULL;
         return true;
     }
+    scheduler__resize_pool(s);
     scheduler__admit(s);
     scheduler__choose_rows(s);
     find_pages(s);
@@ -520,6 +517,7 @@ bool scheduler_step(struct scheduler *s)
         scheduler_emit_stats(s);
     }
     events_flush(&s->events);
+    scheduler__hand_out(s);
     if (!s->ahead) { /* else it may name those that ended */
         reap(s);
     }

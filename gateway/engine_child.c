@@ -62,9 +62,10 @@ struct engine_child {
     struct event_inbox inbox;
     struct engine_event lost;
     bool lost_pending;
-    bool fatal;                /* it said itself that it cannot go on */
-    enum engine_loss given_up; /* why what it still says is not read; LOSS_COUNT: it is */
-    bool clear_cache;          /* asked for while no engine could hear it */
+    bool fatal;                   /* it said itself that it cannot go on */
+    enum engine_loss given_up;    /* why what it still says is not read; LOSS_COUNT: it is */
+    bool clear_cache;             /* asked for while no engine could hear it */
+    struct pool_limit pool_limit; /* size 0: none was ever set */
 
     struct waiting_jobs waiting;
     struct engine_event late;          /* of a job whose time was over before an engine had it */
@@ -190,7 +191,8 @@ static const struct engine_event *late_event(struct engine_child *c)
         return NULL;
     }
     c->late = (struct engine_event){.kind = ENGINE_FAILED, .job = job->id, .stop_id = -1};
-    error_set(&c->late.error, ERR_DEADLINE, "The request waited %u ms for the model to load, which is all its time.",
+    error_set(&c->late.error, ERR_DEADLINE,
+              "The request waited %u ms for the model to load, all its time ('timeout', --timeout-ms).",
               job->timeout_ms);
     free(job);
     return &c->late;
@@ -346,6 +348,21 @@ static bool send_clear_cache(struct engine_child *c, struct error *err)
     return send_frames(c, &frames, err);
 }
 
+/* Of an engine that is not ready: it hears of it with its HELLO. */
+static bool send_pool_limit(struct engine_child *c, struct error *err)
+{
+    struct buf frames;
+    if (c->pool_limit.size == 0) {
+        return true;
+    }
+    buf_init(&frames, KIB(1));
+    if (!frame_put_pool_limit(&frames, c->epoch, &c->pool_limit, err)) {
+        buf_release(&frames);
+        return false;
+    }
+    return send_frames(c, &frames, err);
+}
+
 static bool take_hello(struct engine_child *c, const struct frame *f, struct error *err)
 {
     if (!frame_get_hello(f, &c->info, err)) {
@@ -363,6 +380,9 @@ static bool take_hello(struct engine_child *c, const struct frame *f, struct err
         return false;
     }
     c->clear_cache = false;
+    if (!send_pool_limit(c, err)) {
+        return false;
+    }
     set_state(c, MODEL_READY);
     return send_waiting(c, err);
 }
@@ -807,6 +827,15 @@ enum engine_loss engine_child_loss(const struct engine_child *c)
 int engine_child_restarts(const struct engine_child *c)
 {
     return c->n_restarts;
+}
+
+void engine_child_limit_pool(struct engine_child *c, const struct pool_limit *limit)
+{
+    struct error ignored = {0}; /* it does not read, or is being lost: the next one gets it */
+    c->pool_limit = *limit;
+    if (c->state == MODEL_READY) {
+        (void)!send_pool_limit(c, &ignored);
+    }
 }
 
 /* The next engine would find on disk what was to be cleared. */

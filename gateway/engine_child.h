@@ -16,6 +16,7 @@
 #include "gateway/engine_loss.h"
 #include "gateway/gateway.h"
 #include "pipeline/engine_port.h"
+#include "wire/frame.h"
 
 struct engine_child;
 
@@ -49,6 +50,8 @@ const struct engine_info *engine_child_info(
 int engine_child_pid(const struct engine_child *c);
 int engine_child_restarts(const struct engine_child *c);
 enum engine_loss engine_child_loss(const struct engine_child *c); /* the last one; LOSS_COUNT: none */
-bool engine_child_clear_cache(struct engine_child *c);            /* false: no engine is ready, the next one does it */
+/* How much of the pool this engine and those after it may use (wire/frame.h). */
+void engine_child_limit_pool(struct engine_child *c, const struct pool_limit *limit);
+bool engine_child_clear_cache(struct engine_child *c); /* false: no engine is ready, the next one does it */
 
 #endif

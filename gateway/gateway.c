@@ -6,7 +6,10 @@
 #include "base/log.h"
 #include "base/sys_file.h"
 #include "base/sys_memory.h"
+#include "gateway/deadline_timer.h"
 #include "gateway/engine_child.h"
+#include "gateway/pool_limit.h"
+#include "gateway/pressure.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +24,7 @@
 #define KV_ROUND              MIB(2)
 #define GATEWAY_DRAIN_POLL_MS 50
 #define DEFAULT_SEQUENCES     64
+#define DEFAULT_WAITING       1024
 
 struct served_model {
     struct gateway *gateway;
@@ -36,6 +40,9 @@ struct served_model {
     struct engine_child *child;
     struct pipeline *pipeline;
     struct warmer *warmer; /* NULL: no warm prompts */
+    struct admission *admission;
+    struct deadline_timer deadlines;
+    struct pool_limit_state pool_limit;
     struct engine_stats stats;
     int64_t stats_ms; /* when they came; 0: never */
     int metrics_index;
@@ -45,6 +52,7 @@ struct served_model {
 struct gateway {
     struct gateway_options options;
     struct metrics *metrics;
+    struct pressure *pressure; /* from the first model on */
     struct served_model *models[GATEWAY_MAX_MODELS];
     size_t n_models;
     int64_t started_ms;
@@ -251,6 +259,19 @@ static void add_factor(struct arguments *a, const char *flag, double value)
     }
 }
 
+static uint32_t or_default(uint32_t value, uint32_t fallback)
+{
+    return value ? value : fallback;
+}
+
+/* The queue that counts is the gateway's (admission.h): an engine takes all that it lets through, and those that run.
+ */
+static uint32_t engine_waiting(const struct served_model_options *o)
+{
+    return or_default(o->max_waiting, DEFAULT_WAITING) + or_default(o->max_sequences, DEFAULT_SEQUENCES) +
+           LIMIT_PROMPTS;
+}
+
 static void on_child_state(void *arg);
 
 static bool make_child(struct served_model *m, struct error *err)
@@ -259,7 +280,7 @@ static bool make_child(struct served_model *m, struct error *err)
     struct arguments a = {0};
     struct engine_child_options options = {.gateway = &m->gateway->options,
                                            .name = m->names[0],
-                                           .max_waiting = o->max_waiting ? o->max_waiting : 1024,
+                                           .max_waiting = engine_waiting(o),
                                            .on_state = on_child_state,
                                            .on_state_arg = m};
     add(&a, "--model", o->model_path);
@@ -270,10 +291,12 @@ static bool make_child(struct served_model *m, struct error *err)
     add(&a, "--kv-type", o->kv_type);
     add(&a, "--rope-scaling", o->rope_scaling);
     add(&a, "--script", o->script_path);
+    add(&a, "--fault", o->fault);
     add(&a, "--log-level", o->log_level);
     add(&a, "--log-format", o->log_format);
     add(&a, "--sandbox", o->sandbox ? "on" : "off");
     add(&a, "--prefix-cache", o->prefix_cache ? "on" : "off");
+    add(&a, "--reserve-output", o->reserve_output ? "on" : "off");
     add(&a, "--kv-disk-dir", o->kv_disk_dir);
     add_factor(&a, "--kv-disk-gb", o->kv_disk_gb);
     add(&a, "--speculation", o->speculation);
@@ -285,7 +308,7 @@ static bool make_child(struct served_model *m, struct error *err)
     add_number(&a, "--max-context", o->max_context);
     add_number(&a, "--max-batch-tokens", o->max_batch_tokens);
     add_number(&a, "--max-sequences", o->max_sequences);
-    add_number(&a, "--max-waiting", o->max_waiting);
+    add_number(&a, "--max-waiting", engine_waiting(o));
     add_number(&a, "--prefill-chunk", o->prefill_chunk);
     for (int i = 0; i < o->n_overrides; i++) {
         add(&a, "--override-kv", o->overrides[i]);
@@ -296,8 +319,12 @@ static bool make_child(struct served_model *m, struct error *err)
     }
     options.arguments = a.items;
     options.n_arguments = a.n;
-    return plan_pool(m, &options.pool_size, &options.pool_floor, err) &&
-           (m->child = engine_child_create(&options, err));
+    if (!plan_pool(m, &options.pool_size, &options.pool_floor, err)) {
+        return false;
+    }
+    pool_limit_init(&m->pool_limit, options.pool_size);
+    m->child = engine_child_create(&options, err);
+    return m->child != NULL;
 }
 
 static void take_stats(void *arg, const struct engine_stats *stats)
@@ -306,6 +333,7 @@ static void take_stats(void *arg, const struct engine_stats *stats)
     m->stats = *stats;
     m->stats_ms = clock_ms();
     metrics_engine_stats(m->gateway->metrics, m->metrics_index, stats);
+    admission_note_stats(m->admission, stats);
     if (m->warmer) {
         warmer_note_stats(m->warmer, stats);
     }
@@ -315,6 +343,27 @@ static void free_arena(void *arg, struct arena *a)
 {
     struct gateway *g = arg;
     loop_free_arena(g->options.loop, a);
+}
+
+static void on_begun(void *arg, const struct generation *g)
+{
+    struct served_model *m = arg;
+    deadline_timer_note(&m->deadlines, g);
+}
+
+static bool make_admission(struct served_model *m, struct error *err)
+{
+    const struct served_model_options *o = &m->options;
+    struct admission_options options = {.pipeline = m->pipeline,
+                                        .model = served_model_name(m),
+                                        .max_waiting = or_default(o->max_waiting, DEFAULT_WAITING),
+                                        .max_sequences = or_default(o->max_sequences, DEFAULT_SEQUENCES),
+                                        .default_timeout_ms = o->default_timeout_ms,
+                                        .queue_timeout_ms = o->queue_timeout_ms,
+                                        .first_token_timeout_ms = o->first_token_timeout_ms};
+    m->deadlines.pipeline = m->pipeline;
+    m->admission = admission_create(&options, err);
+    return m->admission != NULL;
 }
 
 static bool make_pipeline(struct served_model *m, struct error *err)
@@ -330,6 +379,10 @@ static bool make_pipeline(struct served_model *m, struct error *err)
         .default_sampling = o->default_sampling,
         .default_max_tokens = o->default_max_tokens,
         .default_timeout_ms = o->default_timeout_ms,
+        .queue_timeout_ms = o->queue_timeout_ms,
+        .first_token_timeout_ms = o->first_token_timeout_ms,
+        .on_begun = on_begun,
+        .on_begun_arg = m,
         .retry_limit = m->gateway->options.retry_limit,
         .observer = metrics_observer(m->gateway->metrics, m->metrics_index),
         .on_stats = take_stats,
@@ -358,6 +411,8 @@ static void served_model_free(struct served_model *m)
 {
     if (m) {
         warmer_free(m->warmer);
+        deadline_timer_release(&m->deadlines);
+        admission_free(m->admission);
         pipeline_free(m->pipeline);
         engine_child_free(m->child);
         chat_template_free(m->chat);
@@ -365,6 +420,35 @@ static void served_model_free(struct served_model *m)
         model_file_close(m->file);
         free(m);
     }
+}
+
+/* ---- memory pressure ---- */
+
+static void limit_pool(struct served_model *m, enum pressure_level level)
+{
+    uint64_t held = metrics_page_bytes(&m->stats, m->stats.pages_referenced + m->stats.pages_cached);
+    if (!pool_limit_update(&m->pool_limit, level, (size_t)held, clock_ms())) {
+        return;
+    }
+    struct pool_limit limit = {.size = m->pool_limit.limit, .urgent = m->pool_limit.urgent};
+    LOG_INFO("KV pool limited", "model=%s pressure=%s mib=%zu of_mib=%zu", m->names[0], pressure_level_name(level),
+             m->pool_limit.limit >> 20, m->pool_limit.size >> 20);
+    engine_child_limit_pool(m->child, &limit);
+}
+
+static void on_pressure(void *arg, enum pressure_level level)
+{
+    struct gateway *g = arg;
+    for (size_t i = 0; i < g->n_models; i++) {
+        limit_pool(g->models[i], level);
+    }
+}
+
+static bool watch_pressure(struct gateway *g, struct error *err)
+{
+    struct pressure_options options = {
+        .loop = g->options.loop, .file = g->options.pressure_file, .on_level = on_pressure, .arg = g};
+    return g->pressure || (g->pressure = pressure_create(&options, err));
 }
 
 bool gateway_add_model(struct gateway *g, const struct served_model_options *options, struct error *err)
@@ -378,8 +462,9 @@ bool gateway_add_model(struct gateway *g, const struct served_model_options *opt
     }
     m->gateway = g;
     m->options = *options;
-    if (!collect_names(m, err) || !read_model(m, err) || !make_child(m, err) || !make_pipeline(m, err) ||
-        !make_warmer(m, err)) {
+    if (!watch_pressure(g, err) || !collect_names(m, err) || !read_model(m, err) || !make_child(m, err) ||
+        !deadline_timer_init(&m->deadlines, g->options.loop, err) || !make_pipeline(m, err) ||
+        !make_admission(m, err) || !make_warmer(m, err)) {
         served_model_free(m);
         return error_wrap(err, "model '%s'", options->model_path);
     }
@@ -407,6 +492,9 @@ static void on_child_state(void *arg)
         ENGINE_STATS_GAUGES(X)
 #undef X
         metrics_engine_lost(m->gateway->metrics, m->metrics_index, engine_child_loss(m->child));
+    }
+    if (m->child && m->admission) {
+        admission_note_ready(m->admission, engine_child_state(m->child) == MODEL_READY);
     }
     if (m->child && engine_child_state(m->child) == MODEL_READY) {
         begin_warming(m);
@@ -489,6 +577,7 @@ static void finish_close(void *arg)
     }
     void (*on_closed)(void *) = g->on_closed;
     void *on_closed_arg = g->on_closed_arg;
+    pressure_free(g->pressure);
     for (size_t i = 0; i < g->n_models; i++) {
         served_model_free(g->models[i]);
     }
@@ -552,6 +641,11 @@ bool gateway_ready(const struct gateway *g, struct error *why_not)
 struct metrics *gateway_metrics(struct gateway *g)
 {
     return g->metrics;
+}
+
+enum pressure_level gateway_pressure(const struct gateway *g)
+{
+    return pressure_level(g->pressure);
 }
 
 struct loop *gateway_loop(struct gateway *g)
@@ -682,6 +776,21 @@ int served_model_pid(const struct served_model *m)
 bool served_model_clear_cache(struct served_model *m)
 {
     return engine_child_clear_cache(m->child);
+}
+
+struct admission *served_model_admission(struct served_model *m)
+{
+    return m->admission;
+}
+
+size_t served_model_pool_limit(const struct served_model *m)
+{
+    return m->pool_limit.limit;
+}
+
+const uint64_t *served_model_late(const struct served_model *m)
+{
+    return m->deadlines.n_late;
 }
 
 const struct warmer *served_model_warmer(const struct served_model *m)

@@ -8,6 +8,8 @@
 #define TANDEM_GATEWAY_GATEWAY_H
 
 #include "base/loop.h"
+#include "base/sys_pressure.h"
+#include "gateway/admission.h"
 #include "gateway/metrics.h"
 #include "gateway/restart.h"
 #include "gateway/warm.h"
@@ -23,8 +25,9 @@ struct gateway_options {
     const char *program;           /* what to exec for `tandem engine`; NULL: sys_self_path */
     struct restart_policy restart; /* of engines that are lost */
     struct watchdog_limits watchdog;
-    int64_t engine_grace_ms; /* for an engine to exit by itself, before SIGKILL */
-    uint32_t retry_limit;    /* engines that may be lost under a request without a new token of it */
+    int64_t engine_grace_ms;   /* for an engine to exit by itself, before SIGKILL */
+    uint32_t retry_limit;      /* engines that may be lost under a request without a new token of it */
+    const char *pressure_file; /* NULL: the system says how short memory is; see pressure.h */
     /* A model's state has changed; may be NULL. */
     void (*on_state)(void *arg, struct served_model *m);
     void *on_state_arg;
@@ -45,7 +48,7 @@ struct served_model_options {
     int n_threads;                /* 0: as many as usable */
     uint64_t kv_memory;           /* bytes; 0: 25% of what the system or cgroup leaves after the weights */
     uint32_t max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
-    bool prefix_cache;
+    bool prefix_cache, reserve_output;
     const char *kv_disk_dir;      /* NULL: none */
     double kv_disk_gb;            /* 0: the engine's default */
     const struct warm_list *warm; /* NULL: none; outlives the gateway */
@@ -55,11 +58,12 @@ struct served_model_options {
     uint32_t max_draft_tokens;
     uint64_t draft_kv_memory;
     double max_itl_factor;
-    const char *script_path;
+    const char *script_path, *fault;
     bool sandbox;                       /* the engine gives up what it does not need */
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
     struct sampling default_sampling;
     int64_t default_max_tokens, default_timeout_ms;
+    int64_t queue_timeout_ms, first_token_timeout_ms; /* 0: none */
 };
 
 NODISCARD struct gateway *gateway_create(const struct gateway_options *options, struct error *err);
@@ -79,6 +83,7 @@ const char *model_state_name(enum model_state s);
 bool gateway_ready(const struct gateway *g,
                    struct error *why_not); /* every model is ready and it is not draining; takes no engine lock */
 struct metrics *gateway_metrics(struct gateway *g);
+enum pressure_level gateway_pressure(const struct gateway *g); /* how short memory is */
 struct loop *gateway_loop(struct gateway *g);
 int64_t gateway_uptime_ms(const struct gateway *g);
 
@@ -107,6 +112,10 @@ int served_model_pid(const struct served_model *m); /* of its engine; 0: none ru
  * admitted. False: no engine is ready, so nothing lies in memory; the next one clears its disk before it takes a job.
  */
 bool served_model_clear_cache(struct served_model *m);
+struct admission *served_model_admission(struct served_model *m);
+size_t served_model_pool_limit(const struct served_model *m); /* bytes of KV that its engine may use */
+/* [GEN_LIMIT_COUNT] requests that ended because their time was over, by which (pipeline/deadlines.h). */
+const uint64_t *served_model_late(const struct served_model *m);
 const struct warmer *served_model_warmer(const struct served_model *m); /* NULL: no warm prompts */
 int served_model_metrics(const struct served_model *m);                 /* its index in the metrics */
 

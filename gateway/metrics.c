@@ -205,6 +205,11 @@ void metrics_set_http(struct metrics *m, const struct metrics_http_now *now)
     m->server.http = *now;
 }
 
+void metrics_set_pressure(struct metrics *m, int level)
+{
+    m->server.pressure = (uint64_t)level;
+}
+
 void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats)
 {
     m->server.otlp = *stats;

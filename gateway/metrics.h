@@ -17,7 +17,7 @@
 #include "gateway/journal.h"
 #include "gateway/otlp.h"
 #include "gateway/percentiles.h"
-#include "pipeline/generation.h"
+#include "pipeline/deadlines.h"
 
 struct metrics;
 
@@ -62,16 +62,21 @@ struct metrics_model_now {
     bool ready, prefix_cache;
     const char *architecture, *kv_type;
     const struct engine_info *info; /* NULL until an engine has loaded */
+    uint64_t n_refused_full, n_refused_late, n_late[GEN_LIMIT_COUNT];
+    double wait_s; /* predicted */
 };
 void metrics_set_model(struct metrics *m, int model, const struct metrics_model_now *now);
 
 /* What the HTTP server knows; given before metrics_write. */
 struct metrics_http_now {
-    uint64_t connections_open, connections, requests, bytes_in, bytes_out, parse_errors, timeouts;
-    uint64_t replies[10]; /* by the first digit of their status */
+    uint64_t connections_open, connections, requests, bytes_in, bytes_out, parse_errors, timeouts, refused,
+        tls_failures;
+    uint64_t tls_expires_s; /* Unix time; 0: no TLS */
+    uint64_t replies[10];   /* by the first digit of their status */
 };
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
 
+void metrics_set_pressure(struct metrics *m, int level); /* enum pressure_level */
 /* What the exporter of spans has done; given before metrics_write, zeros without one. */
 void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
 void metrics_set_journal(struct metrics *m, const struct journal_stats *now); /* likewise */

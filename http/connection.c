@@ -82,6 +82,7 @@ static void on_head(struct connection *c)
     const struct http_server_options *o = &c->server->options;
     const struct http_request *r = &c->exchange->parser.request;
     struct error err = {0};
+    c->exchange->head_ms = server__now(c->server);
     exchange__opened(c->exchange);
     if (o->head_check && !o->head_check(r, o->arg, &err)) {
         exchange__refuse(c, &err);
@@ -148,10 +149,20 @@ static void parse(struct connection *c, struct str *input)
     }
 }
 
+static void refuse_plain_text(struct connection *c)
+{
+    struct error err = {0};
+    error_set(&err, ERR_INVALID, "This port speaks TLS, and plain HTTP came; use https.");
+    refuse(c, &err, &c->server->stats.parse_errors);
+}
+
 static void received(void *owner, struct str bytes)
 {
     struct connection *c = owner;
     c->server->stats.bytes_in += bytes.len;
+    if (c->state == CONNECTION_READ && transport_is_misdirected(&c->io)) {
+        refuse_plain_text(c);
+    }
     if (c->state == CONNECTION_LINGER) {
         c->n_drained += bytes.len;
         if (c->n_drained > c->server->options.max_body + LINGER_BYTES) {
@@ -174,6 +185,7 @@ static void received(void *owner, struct str bytes)
 static void ended(void *owner, bool broken)
 {
     struct connection *c = owner;
+    c->server->stats.tls_failures += broken && transport_is_handshaking(&c->io);
     if (c->state == CONNECTION_FLUSH && !broken) {
         c->peer_ended = c->close_after = true; /* it may still read the reply, which is complete */
         return;
@@ -206,9 +218,9 @@ static void sample_progress(struct connection *c, int64_t now)
 
 static bool flush(struct connection *c)
 {
-    uint64_t before = c->io.submitted;
+    size_t before = c->out.len;
     bool ok = transport_write(&c->io, &c->out);
-    c->server->stats.bytes_out += c->io.submitted - before;
+    c->server->stats.bytes_out += before - c->out.len; /* all or nothing was taken */
     return ok;
 }
 
@@ -296,18 +308,39 @@ static int64_t after(int64_t since_ms, int64_t timeout_ms) /* a negative time-ou
     return timeout_ms < 0 ? NEVER : since_ms + timeout_ms;
 }
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A body may pause for body_timeout_ms, and needs no more than that and the time that the minimum rate allows: else a
+ * byte now and then would hold a connection for ever. Only bytes of the body count, not the chunks' lines. */
+static int64_t slow_body_expiry(const struct http_server_options *o, const struct http_exchange *x)
+{
+    if (o->body_timeout_ms < 0 || o->min_body_rate < 0) {
+        return NEVER;
+    }
+    return x->head_ms + o->body_timeout_ms + (int64_t)x->body.len * 1000 / o->min_body_rate;
+}
+
+static int64_t request_expiry(const struct http_server_options *o, const struct http_exchange *x)
+{
+    return x->parser.has_head ? earlier(after(x->last_byte_ms, o->body_timeout_ms), slow_body_expiry(o, x))
+                              : after(x->first_byte_ms, o->header_timeout_ms);
+}
+
 /* When the connection has waited too long in its state. */
 static int64_t expiry(const struct connection *c)
 {
     const struct http_server_options *o = &c->server->options;
     const struct http_exchange *x = c->exchange;
+    if (transport_is_handshaking(&c->io)) {
+        return after(c->idle_since_ms, o->header_timeout_ms);
+    }
     switch (c->state) {
     case CONNECTION_READ:
-        if (!x || !http_parser_started(&x->parser)) {
-            return after(c->idle_since_ms, o->idle_timeout_ms);
-        }
-        return x->parser.has_head ? after(x->last_byte_ms, o->body_timeout_ms)
-                                  : after(x->first_byte_ms, o->header_timeout_ms);
+        return x && http_parser_started(&x->parser) ? request_expiry(o, x)
+                                                    : after(c->idle_since_ms, o->idle_timeout_ms);
     case CONNECTION_STREAM:
     case CONNECTION_FLUSH:
         return unsent(c) ? after(c->progress_ms, o->stall_timeout_ms) : NEVER;
@@ -318,17 +351,37 @@ static int64_t expiry(const struct connection *c)
     }
 }
 
-static void expire(struct connection *c)
+static void say_late(const struct connection *c, int64_t now, struct error *err)
+{
+    const struct http_server_options *o = &c->server->options;
+    const struct http_exchange *x = c->exchange;
+    if (!x->parser.has_head) {
+        error_set(err, ERR_TIMEOUT, "The request did not arrive in time: its head may take %lld ms.",
+                  (long long)o->header_timeout_ms);
+    } else if (after(x->last_byte_ms, o->body_timeout_ms) <= now) {
+        error_set(err, ERR_TIMEOUT, "The request did not arrive in time: no byte of its body came for %lld ms.",
+                  (long long)o->body_timeout_ms);
+    } else {
+        error_set(err, ERR_TIMEOUT,
+                  "The request did not arrive in time: its body may take %lld ms, and a second more for every %lld "
+                  "bytes; %zu came.",
+                  (long long)o->body_timeout_ms, (long long)o->min_body_rate, x->body.len);
+    }
+}
+
+static void expire(struct connection *c, int64_t now)
 {
     struct error err = {0};
-    if (c->state == CONNECTION_READ && !connection__idle(c)) {
-        error_set(&err, ERR_TIMEOUT, "The request did not arrive in time.");
+    bool handshaking = transport_is_handshaking(&c->io);
+    if (!handshaking && c->state == CONNECTION_READ && !connection__idle(c)) {
+        say_late(c, now, &err);
         refuse(c, &err, &c->server->stats.timeouts);
         server__ready(c);
         return;
     }
-    bool stalled = c->state != CONNECTION_LINGER && c->state != CONNECTION_READ;
-    c->server->stats.timeouts += stalled;
+    bool stalled = !handshaking && c->state != CONNECTION_LINGER && c->state != CONNECTION_READ;
+    c->server->stats.timeouts += stalled || handshaking;
+    c->server->stats.tls_failures += handshaking;
     end(c, stalled);
 }
 
@@ -337,11 +390,6 @@ static int64_t keepalive_due(const struct connection *c)
     const struct http_exchange *x = c->exchange;
     bool quiet = c->state == CONNECTION_STREAM && x->source.keepalive_ms > 0 && unsent(c) == 0;
     return quiet ? c->quiet_since_ms + x->source.keepalive_ms : NEVER;
-}
-
-static int64_t earlier(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* When to look next: at the expiry; while bytes wait to be taken, often enough to see that some were; while reading is
@@ -368,7 +416,7 @@ void connection__check(struct connection *c, int64_t now)
     if (is_running(c) && !c->io.reading && transport_hung_up(&c->io)) {
         connection__lost(c);
     } else if (expiry(c) <= now) {
-        expire(c);
+        expire(c, now);
     } else if (keepalive_due(c) <= now) {
         exchange__keepalive(c);
         server__ready(c);
@@ -399,16 +447,25 @@ static void read_address(struct connection *c, int fd)
 static const struct transport_events events = {
     .received = received, .ended = ended, .written = written, .closed = on_closed};
 
-void connection__open(struct http_server *s, int fd, bool is_tcp, bool refused)
+static bool open_stream(struct connection *c, const struct arrival *a)
+{
+    struct http_server *s = c->server;
+    transport_init(&c->io, s->loop, a->is_tcp, (struct str){s->received, sizeof s->received}, &events, c);
+    bool is_secure = a->is_tcp && s->tls;
+    return (!is_secure || transport_secure(&c->io, s->tls)) && transport_open(&c->io, a->fd);
+}
+
+void connection__open(struct http_server *s, const struct arrival *a)
 {
     struct connection *c = calloc(1, sizeof *c);
     if (!c) {
-        close(fd);
+        close(a->fd);
         return;
     }
     c->server = s;
-    c->refused = refused;
-    read_address(c, fd);
+    c->refused = a->refusal != NULL;
+    c->client = a->client;
+    read_address(c, a->fd);
     c->idle_since_ms = c->progress_ms = server__now(s);
     buf_init(&c->in, CONNECTION_IN + sizeof s->received);
     buf_init(&c->out, OUT_MAX);
@@ -417,18 +474,15 @@ void connection__open(struct http_server *s, int fd, bool is_tcp, bool refused)
         c->next->previous = c;
     }
     s->connections = c;
-    *(refused ? &s->n_refused : &s->n_open) += 1;
-    s->stats.connections += !refused;
-    transport_init(&c->io, s->loop, is_tcp, (struct str){s->received, sizeof s->received}, &events, c);
-    if (!transport_open(&c->io, fd)) {
-        close(fd);
+    *(c->refused ? &s->n_refused : &s->n_open) += 1;
+    s->stats.connections += !c->refused;
+    if (!open_stream(c, a)) {
+        close(a->fd);
         connection__lost(c);
         return;
     }
-    if (refused) {
-        struct error err = {0};
-        error_set(&err, ERR_UNAVAILABLE, "The server has too many connections; try again later.");
-        exchange__refuse(c, &err);
+    if (a->refusal) {
+        exchange__refuse(c, a->refusal);
     }
     connection__advance(c);
 }

@@ -130,6 +130,7 @@ struct reply_head {
     const char *content_type; /* NULL: none */
     enum framing framing;
     size_t length;
+    bool try_again; /* an error that may not be there the next time */
 };
 
 static bool has_no_body(int status)
@@ -151,6 +152,9 @@ static void put_head(struct connection *c, const struct http_exchange *x, const 
         buf_printf(out, "Content-Length: %zu\r\n", h->length);
     } else if (h->framing == FRAMING_CHUNKED) {
         buf_puts(out, "Transfer-Encoding: chunked\r\n");
+    }
+    if (h->try_again) {
+        buf_puts(out, "Retry-After: 1\r\n");
     }
     if (x) {
         buf_append(out, buf_view(&x->headers));
@@ -175,18 +179,17 @@ static void finish(struct connection *c, bool complete)
     server__ready(c);
 }
 
-static void reply(struct connection *c, int status, const char *content_type, struct str body)
+static void reply(struct connection *c, struct reply_head head, struct str body)
 {
     struct http_exchange *x = c->exchange;
-    bool none = has_no_body(status);
+    bool none = has_no_body(head.status);
+    head.content_type = none ? NULL : head.content_type;
+    head.framing = none ? FRAMING_NONE : FRAMING_LENGTH;
+    head.length = body.len;
     if (x) {
-        x->end.status = status;
+        x->end.status = head.status;
     }
-    put_head(c, x,
-             &(struct reply_head){.status = status,
-                                  .content_type = none ? NULL : content_type,
-                                  .framing = none ? FRAMING_NONE : FRAMING_LENGTH,
-                                  .length = body.len});
+    put_head(c, x, &head);
     if (!none && !(x && x->parser.request.is_head)) {
         buf_append(&c->out, body);
     }
@@ -204,7 +207,12 @@ static void reply_error(struct connection *c, const struct error *err)
     } else {
         buf_printf(&body, "%s\n", err->msg);
     }
-    reply(c, error_info(err->code)->http_status, o->error_body ? "application/json" : "text/plain; charset=utf-8",
+    const struct error_info *info = error_info(err->code);
+    bool says_when = x && str_find(buf_view(&x->headers), STR("Retry-After: ")) != STR_NPOS; /* who refused knows it */
+    reply(c,
+          (struct reply_head){.status = info->http_status,
+                              .content_type = o->error_body ? "application/json" : "text/plain; charset=utf-8",
+                              .try_again = info->retryable && !says_when},
           buf_view(&body));
     buf_release(&body);
 }
@@ -239,7 +247,7 @@ void http_reply(struct http_exchange *x, int status, const char *content_type, s
         reply_error(c, &err);
         return;
     }
-    reply(c, status, content_type, body);
+    reply(c, (struct reply_head){.status = status, .content_type = content_type}, body);
 }
 
 /* ---- streams ---- */

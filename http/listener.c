@@ -263,10 +263,51 @@ void listener_close(struct listener *l)
     }
 }
 
-enum accept_result listener_accept(const struct listener *l, int *fd, int *why)
+/* ---- clients ---- */
+
+static uint64_t number_of(const uint8_t *bytes, size_t n)
 {
-    *fd = accept(l->fd, NULL, NULL);
+    uint64_t number = 0;
+    for (size_t i = 0; i < n; i++) {
+        number = number << 8 | bytes[i];
+    }
+    return number;
+}
+
+/* An IPv4 address, also one that is written as an IPv6 address. */
+static struct client ipv4_client(const uint8_t bytes[4])
+{
+    return (struct client){.network = number_of(bytes, 4), .is_loopback = bytes[0] == 127};
+}
+
+static struct client client_of(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET) {
+        return ipv4_client((const uint8_t *)&((const struct sockaddr_in *)address)->sin_addr);
+    }
+    if (address->ss_family != AF_INET6) {
+        return (struct client){.is_unix = true};
+    }
+    const struct in6_addr *a = &((const struct sockaddr_in6 *)address)->sin6_addr;
+    return IN6_IS_ADDR_V4MAPPED(a) ? ipv4_client(a->s6_addr + 12)
+                                   : (struct client){.network = number_of(a->s6_addr, 8),
+                                                     .is_ipv6 = true,
+                                                     .is_loopback = IN6_IS_ADDR_LOOPBACK(a)};
+}
+
+bool client_equal(const struct client *a, const struct client *b)
+{
+    return a->is_unix == b->is_unix && a->is_ipv6 == b->is_ipv6 && a->is_loopback == b->is_loopback &&
+           a->network == b->network;
+}
+
+enum accept_result listener_accept(const struct listener *l, int *fd, struct client *who, int *why)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof address;
+    *fd = accept(l->fd, (struct sockaddr *)&address, &size);
     if (*fd >= 0) {
+        *who = l->is_tcp ? client_of(&address) : (struct client){.is_unix = true};
         sys_close_on_exec(*fd, true);
         return ACCEPT_OK;
     }

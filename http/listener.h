@@ -26,6 +26,14 @@ void listener_close(struct listener *l); /* unlinks a unix socket; fine when clo
 NODISCARD bool listener_describe(int fd, char *out, size_t size);
 /* The descriptor of an address "fd:N"; false when it is another kind of address. */
 bool listener_fd_of(const char *address, int *fd);
+/* Whom connections are counted for. Of IPv6 it is the network of 64 bits: whoever has one address there has them all.
+ */
+struct client {
+    bool is_unix, is_loopback; /* unix: nobody in particular */
+    uint64_t network;          /* the IPv4 address, or the first half of the IPv6 address */
+    bool is_ipv6;
+};
+bool client_equal(const struct client *a, const struct client *b);
 
 enum accept_result {
     ACCEPT_OK,
@@ -33,6 +41,7 @@ enum accept_result {
     ACCEPT_SKIP, /* that client has left: go on */
     ACCEPT_FULL  /* out of descriptors or memory: *why has the system's error; try again later */
 };
-enum accept_result listener_accept(const struct listener *l, int *fd, int *why); /* *fd: close-on-exec */
+/* *fd: close-on-exec. */
+enum accept_result listener_accept(const struct listener *l, int *fd, struct client *who, int *why);
 
 #endif

@@ -12,12 +12,15 @@
 #define ACCEPT_ROUND   64    /* connections taken before the others get their turn */
 #define ACCEPT_PAUSE   100   /* ms, when descriptors or memory are used up */
 #define ACCEPT_WARN_MS 10000 /* between two log lines about that */
-#define MAX_REFUSED    64    /* connections that are being answered 503; more are just closed */
+#define MAX_REFUSED    64    /* connections that are being told so; more are just closed */
 
 #define DEFAULT_HEADER_MS 10000
 #define DEFAULT_BODY_MS   30000
 #define DEFAULT_IDLE_MS   75000 /* longer than the usual client pools keep an idle connection */
 #define DEFAULT_STALL_MS  60000
+#define DEFAULT_BODY_RATE                                                                      \
+    1024 /* bytes a second: slower than any line people use, and an end to those who only wait \
+          */
 
 int64_t server__now(const struct http_server *s)
 {
@@ -133,15 +136,52 @@ static void resume_accepting(struct http_server *s, int64_t now)
     }
 }
 
-static void admit(struct server_listener *l, int fd)
+/* How many connections it may have; 0: any number. */
+static int client_limit(const struct http_server *s, const struct client *who)
+{
+    int limit = s->options.max_client_connections;
+    if (who->is_unix || limit < 0) {
+        return 0;
+    }
+    return limit > 0 ? limit : who->is_loopback ? 0 : LIMIT_HTTP_CLIENT;
+}
+
+/* Walks the connections, of which there are at most max_connections and a few: cheaper than the accept before it, until
+ * they are many thousands. */
+static int count_of(const struct http_server *s, const struct client *who)
+{
+    int n = 0;
+    for (const struct connection *c = s->connections; c; c = c->next) {
+        n += !c->refused && c->state != CONNECTION_CLOSED && client_equal(&c->client, who);
+    }
+    return n;
+}
+
+static bool is_welcome(const struct http_server *s, const struct client *who, struct error *err)
+{
+    int limit = client_limit(s, who);
+    if (s->n_open >= s->options.max_connections) {
+        return error_set(err, ERR_UNAVAILABLE, "The server has too many connections, at most %d; try again later.",
+                         s->options.max_connections);
+    }
+    return limit == 0 || count_of(s, who) < limit ||
+           error_set(err, ERR_OVERLOADED,
+                     "This client's address has too many connections, at most %d; close some, or use them again.",
+                     limit);
+}
+
+static void admit(struct server_listener *l, int fd, const struct client *who)
 {
     struct http_server *s = l->server;
-    bool refused = s->n_open >= s->options.max_connections;
-    if (refused && s->n_refused >= MAX_REFUSED) {
+    struct error err = {0};
+    bool welcome = is_welcome(s, who, &err);
+    s->stats.refused += !welcome;
+    if (!welcome && s->n_refused >= MAX_REFUSED) {
         close(fd);
         return;
     }
-    connection__open(s, fd, l->socket.is_tcp, refused);
+    connection__open(
+        s, &(struct arrival){.fd = fd, .is_tcp = l->socket.is_tcp, .client = *who, .refusal = welcome ? NULL : &err});
 }
 
 static void on_acceptable(uv_poll_t *poll, int status, int readable)
@@ -151,9 +191,10 @@ static void on_acceptable(uv_poll_t *poll, int status, int readable)
     (void)readable; /* an error shows in accept */
     for (int i = 0; i < ACCEPT_ROUND && l->open; i++) {
         int fd = -1, why = 0;
-        switch (listener_accept(&l->socket, &fd, &why)) {
+        struct client who;
+        switch (listener_accept(&l->socket, &fd, &who, &why)) {
         case ACCEPT_OK:
-            admit(l, fd);
+            admit(l, fd, &who);
             break;
         case ACCEPT_NONE:
             return;
@@ -216,6 +257,45 @@ static bool open_listeners(struct http_server *s, struct error *err)
     return true;
 }
 
+/* ---- TLS ---- */
+
+static bool load_tls(struct http_server *s, struct error *err)
+{
+    struct tls_context *fresh = tls_context_create(&(struct tls_files){s->cert_path, s->key_path}, err);
+    if (!fresh) {
+        return false;
+    }
+    tls_context_free(s->tls); /* its connections keep it */
+    s->tls = fresh;
+    return true;
+}
+
+static bool set_up_tls(struct http_server *s, struct error *err)
+{
+    const struct tls_files *files = &s->options.tls;
+    if (!files->cert_path && !files->key_path) {
+        return true;
+    }
+    if (!files->cert_path || !files->key_path) {
+        return error_set(err, ERR_INVALID, "TLS needs a certificate and its key: give --tls-cert and --tls-key.");
+    }
+    s->cert_path = strdup(files->cert_path);
+    s->key_path = strdup(files->key_path);
+    s->options.tls = (struct tls_files){0}; /* the caller's memory */
+    if (!s->cert_path || !s->key_path) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for TLS.");
+    }
+    return load_tls(s, err);
+}
+
+bool http_server_reload_tls(struct http_server *s, struct error *err)
+{
+    if (!s->tls) {
+        return error_set(err, ERR_INVALID, "the server does not speak TLS; it was started without --tls-cert.");
+    }
+    return load_tls(s, err);
+}
+
 /* ---- life ---- */
 
 static void fill_defaults(struct http_server_options *o)
@@ -226,12 +306,16 @@ static void fill_defaults(struct http_server_options *o)
     o->body_timeout_ms = o->body_timeout_ms ? o->body_timeout_ms : DEFAULT_BODY_MS;
     o->idle_timeout_ms = o->idle_timeout_ms ? o->idle_timeout_ms : DEFAULT_IDLE_MS;
     o->stall_timeout_ms = o->stall_timeout_ms ? o->stall_timeout_ms : DEFAULT_STALL_MS;
+    o->min_body_rate = o->min_body_rate ? o->min_body_rate : DEFAULT_BODY_RATE;
 }
 
 static void free_server(struct http_server *s)
 {
     close_listeners(s);
     buf_release(&s->pulled);
+    tls_context_free(s->tls);
+    free(s->cert_path);
+    free(s->key_path);
     free(s->listeners);
     free(s);
 }
@@ -252,7 +336,7 @@ struct http_server *http_server_create(uv_loop_t *loop, const struct http_server
     s->listeners = listeners;
     s->timer_at_ms = s->accept_again_ms = NEVER;
     buf_init(&s->pulled, LIMIT_HTTP_REPLY);
-    if (!open_listeners(s, err)) {
+    if (!set_up_tls(s, err) || !open_listeners(s, err)) {
         free_server(s);
         return NULL;
     }
@@ -280,7 +364,9 @@ int http_server_connections(const struct http_server *s)
 
 struct http_server_stats http_server_stats(const struct http_server *s)
 {
-    return s->stats;
+    struct http_server_stats stats = s->stats;
+    stats.tls_expires_s = s->tls ? tls_context_expires_s(s->tls) : 0;
+    return stats;
 }
 
 void http_server_stop_accepting(struct http_server *s)

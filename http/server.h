@@ -1,6 +1,7 @@
 /* HTTP/1.1 server (RFC 9110, RFC 9112) on a libuv loop: strict parser, keep-alive, pipelining answered in order,
  * bounded chunked and sized bodies, Expect: 100-continue, HEAD, streaming replies (SSE or any), TCP over IPv4 and IPv6
- * and unix sockets. It owns connections, their limits and time-outs; it knows nothing of APIs.
+ * (with TLS where it is asked for) and unix sockets. It owns connections, their limits and time-outs; it knows nothing
+ * of APIs.
  *
  * Threads: everything happens on the thread of the loop. A handler must not block: it answers at once, or keeps the
  * exchange and answers later from the same thread. The program must ignore SIGPIPE (sys_ignore_sigpipe).
@@ -30,6 +31,7 @@
 
 #include "base/buf.h"
 #include "http/message.h"
+#include "http/tls.h"
 
 #include <uv.h>
 
@@ -46,12 +48,19 @@ struct http_server_options { /* copied; time-outs: 0 means the default, negative
     const char *const
         *listen; /* [n_listen] "127.0.0.1:8000", "[::1]:8000", "unix:/run/tandem.sock", "fd:3"; port 0: any */
     int n_listen;
-    size_t max_body;           /* default LIMIT_HTTP_BODY; a larger one is a 413 as soon as it is announced */
-    int max_connections;       /* default LIMIT_HTTP_CONNECTIONS; one more is answered 503 and closed */
-    int64_t header_timeout_ms; /* from the first byte of a request to its last header byte: 408; 10 s */
-    int64_t body_timeout_ms;   /* without a byte of the body: 408; 30 s */
+    size_t max_body;     /* default LIMIT_HTTP_BODY; a larger one is a 413 as soon as it is announced */
+    int max_connections; /* default LIMIT_HTTP_CONNECTIONS; one more is answered 503 and closed */
+    /* Of one client address (an IPv6 network of 64 bits), unix sockets apart; one more is answered 429 and closed.
+     * 0: LIMIT_HTTP_CLIENT, and no limit for this machine's own; negative: no limit. */
+    int max_client_connections;
+    int64_t header_timeout_ms; /* from the first byte of a request to its last header byte: 408; before it, for the
+                                * handshake of TLS: closed; 10 s */
+    int64_t body_timeout_ms;   /* without a byte of the body, and, at the minimum rate, for all of it: 408; 30 s */
+    int64_t min_body_rate;     /* bytes a second: each of them adds to the time for the whole body; 1024; negative: a
+                                * byte now and then is enough */
     int64_t idle_timeout_ms;   /* keep-alive without a request: closed; 75 s */
     int64_t stall_timeout_ms;  /* a reader that takes nothing of a reply: closed, on_gone; 60 s, seen up to 25% late */
+    struct tls_files tls;      /* TCP listeners speak TLS when both are there; unix sockets never do */
     void (*handler)(struct http_exchange *x, void *arg); /* the request is complete: head and body */
     /* Called once for every exchange that will have a reply, before head_check and the handler: the head is complete,
      * or (head NULL) the server itself is about to refuse what came. It may add reply headers, which every reply then
@@ -74,6 +83,10 @@ NODISCARD struct http_server *http_server_create(uv_loop_t *loop, const struct h
                                                  struct error *err);
 int http_server_port(const struct http_server *s, int listener); /* the bound TCP port; 0 for unix sockets */
 
+/* Reads certificate and key again, for connections that come from now on; those that are open keep theirs. False: what
+ * was there before stays in use. INVALID also when the server does not speak TLS. */
+NODISCARD bool http_server_reload_tls(struct http_server *s, struct error *err);
+
 /* Listeners close at once, connections between requests soon; the others finish, and replies say Connection: close. */
 void http_server_stop_accepting(struct http_server *s);
 int http_server_connections(const struct http_server *s); /* open ones, without those that are being refused */
@@ -82,9 +95,12 @@ int http_server_connections(const struct http_server *s); /* open ones, without 
  * of the server is left, then it is freed. Call it once. */
 void http_server_close(struct http_server *s, void (*on_closed)(void *arg), void *arg);
 
-struct http_server_stats { /* since the start; requests: handed to the handler; timeouts: 408 and stalled readers */
-    uint64_t connections, requests, bytes_in, bytes_out, parse_errors, timeouts;
-    uint64_t replies[10]; /* begun, by the first digit of their status; interim ones (100) not */
+struct http_server_stats { /* since the start; requests: handed to the handler; timeouts: 408, handshakes of TLS that
+                            * were not finished, and stalled readers; refused: connections over a limit;
+                            * tls_failures: handshakes that came to nothing; bytes: within TLS */
+    uint64_t connections, requests, bytes_in, bytes_out, parse_errors, timeouts, refused, tls_failures;
+    int64_t tls_expires_s; /* Unix time of the certificate's end; 0: no TLS */
+    uint64_t replies[10];  /* begun, by the first digit of their status; interim ones (100) not */
 };
 struct http_server_stats http_server_stats(const struct http_server *s);
 

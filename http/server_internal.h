@@ -47,6 +47,7 @@ struct http_exchange {
     struct buf body;
     struct buf headers;    /* of the reply: lines with CR LF */
     int64_t first_byte_ms; /* 0: not yet */
+    int64_t head_ms;       /* the head was complete */
     int64_t last_byte_ms;  /* of the request */
     void (*on_gone)(void *arg);
     void *on_gone_arg;
@@ -74,7 +75,8 @@ struct connection {
     bool peer_ended;                /* the client's end of stream has come, after the reply was complete */
     bool close_after;               /* no further request */
     bool cut;                       /* the reply has no end of its own and is not complete: reset */
-    bool refused;                   /* one connection too many: answered 503, not counted */
+    bool refused;                   /* one connection too many: answered 503 or 429, not counted */
+    struct client client;
     char address[INET6_ADDRSTRLEN]; /* of the other end */
     int64_t idle_since_ms;
     int64_t progress_ms; /* the system has taken bytes of the reply, or there were none to take */
@@ -94,6 +96,8 @@ struct server_listener {
 struct http_server {
     uv_loop_t *loop;
     struct http_server_options options;
+    struct tls_context *tls; /* for connections to come; NULL: plain */
+    char *cert_path, *key_path;
     struct server_listener *listeners; /* [n_listeners] */
     int n_listeners;
     struct connection *connections; /* also those that are closing */
@@ -127,7 +131,13 @@ void server__closed(struct connection *c); /* it is closed: frees it */
 
 /* ---- connection.c ---- */
 
-void connection__open(struct http_server *s, int fd, bool is_tcp, bool refused); /* takes fd */
+struct arrival {
+    int fd;
+    bool is_tcp;
+    struct client client;
+    const struct error *refusal; /* NULL: it is welcome */
+};
+void connection__open(struct http_server *s, const struct arrival *arrival); /* takes fd */
 void connection__advance(struct connection *c);
 void connection__check(struct connection *c, int64_t now); /* limits in time; asks to be looked at again */
 void connection__lost(struct connection *c);               /* on_gone, and closes; nothing when closed already */

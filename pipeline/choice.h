@@ -49,6 +49,7 @@ struct choice {
     double sum_logprob;            /* of all tokens: best_of */
     struct prediction prediction;  /* compared with the answer, for its usage */
     uint64_t n_drafted, n_held;    /* guesses checked for its tokens, and those that were right */
+    uint64_t n_replayed;           /* of its tokens: by the engine of ENGINE_REPLAYED */
 };
 
 void choice_init(struct choice *c, const struct gen_request *request, const struct tokenizer *tokenizer);

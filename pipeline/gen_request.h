@@ -66,7 +66,7 @@ struct gen_request {
     struct str prediction; /* GEN_CHAT: what the client expects of the answer; tokenized by prepare */
     enum speculation speculation;
     int32_t priority;
-    int64_t timeout_ms;       /* 0: the server's default */
+    int64_t timeout_ms;       /* until it ends; 0: the server's default, which pipeline_prepare puts here */
     bool digest;              /* test builds */
     bool cache_prompt;        /* default true */
     bool skip_special_tokens; /* default true */
@@ -82,7 +82,8 @@ struct gen_request {
     int64_t interval_ms, interval_tokens; /* a delta is flushed when either is reached; 0 and 1: at once */
 
     /* made by pipeline_prepare */
-    struct job *jobs; /* [n_jobs], one per prompt */
+    int64_t queue_timeout_ms, first_token_timeout_ms; /* the server's; 0: none. All times begin with received_us */
+    struct job *jobs;                                 /* [n_jobs], one per prompt */
     size_t n_jobs;
     int64_t *n_truncated; /* [n_jobs] prompt tokens cut by truncate_prompt_tokens */
     struct str rendered;  /* GEN_CHAT: the template's output */

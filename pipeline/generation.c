@@ -179,6 +179,7 @@ static void add_choice(struct gen_usage *usage, const struct choice *c)
     usage->n_begun += c->n_tokens > 0;
     usage->n_drafted += c->n_drafted;
     usage->n_held += c->n_held;
+    usage->n_replayed += c->n_replayed;
 }
 
 void generation__usage(const struct generation *g, struct gen_usage *usage)
@@ -303,6 +304,13 @@ bool generation__fail(struct generation *g, const struct error *error)
     return true;
 }
 
+void generation_fail(struct generation *g, const struct error *why)
+{
+    if (!generation__finished(g) && generation__fail(g, why)) {
+        generation__notify(g);
+    }
+}
+
 bool generation__finished(const struct generation *g)
 {
     for (size_t i = 0; i < g->request->n_jobs; i++) {
@@ -345,6 +353,7 @@ static bool take_tokens(struct generation *g, size_t index, const struct engine_
     }
     if (c->n_tokens > n_before) {
         observe_tokens(g, prompt, c, c->n_tokens - n_before);
+        c->n_replayed += prompt->replayed ? c->n_tokens - n_before : 0;
         recovery_note_token(g);
     }
     if (stopped && event->finish == FINISH_NONE) {
@@ -436,6 +445,10 @@ bool generation__event(struct generation *g, size_t index, const struct engine_e
         return false;
     case ENGINE_PROGRESS:
         return take_progress(g, index, event->n_done);
+    case ENGINE_REPLAYED:
+        g->prompts[index].replayed = true;
+        memcpy(g->fingerprint, event->fingerprint, sizeof g->fingerprint);
+        return false;
     case ENGINE_PROMPT:
         return take_prompt_logprobs(g, index, event);
     case ENGINE_TOKENS:

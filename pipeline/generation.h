@@ -77,11 +77,17 @@ bool generation_failed(const struct generation *g, struct error *err);
 
 /* FINISH_CANCELLED for what runs, then DONE. Calls on_ready, which may take them and free g. */
 void generation_cancel(struct generation *g);
+/* Ends it with this error unless it has ended; what runs of it is cancelled. Calls on_ready, which may free g. */
+void generation_fail(struct generation *g, const struct error *why);
 void generation_free(struct generation *g);
 
 /* Its time so far, and its tokens; of all prompts and choices together. */
 void generation_timings(const struct generation *g, int64_t now_us, struct gen_timings *timings,
                         struct gen_usage *usage);
+
+/* The fingerprint under which the answer went on when another engine than the port's had to compute it; NULL: none had.
+ * Valid while g lives, changes with its events. */
+const char *generation_fingerprint(const struct generation *g);
 
 /* ---- for status and registries ---- */
 enum gen_phase {

@@ -10,6 +10,7 @@ struct prompt_state { /* one job */
     bool routed;               /* the engine knows the job */
     uint32_t n_cached, n_done; /* prompt tokens from the cache; prefilled, those included */
     bool admitted, answered;   /* the engine has begun with it; a token has come */
+    bool replayed;             /* what comes now is computed by another engine: ENGINE_REPLAYED */
     bool restored;             /* tokens of it came from elsewhere: n_cached is what their engine found */
     bool progress_pending;
     struct choice_token *scores; /* [n_prompt] logprobs of the prompt, when asked for */
@@ -35,6 +36,7 @@ struct generation {
     size_t cursor;      /* choice to look at next: streams take turns */
     bool failed, ended; /* ended: DONE or ERROR was taken */
     struct error error;
+    char fingerprint[17]; /* of another engine than the port's that computed some of it last; "": none */
 
     struct gen_clock clock;
     struct recovery_state recovery;

@@ -185,6 +185,7 @@ static bool copy_tokens(struct generation *f, size_t prompt, uint32_t choice, ui
             return false;
         }
     } while (to->finish == FINISH_NONE && to->n_tokens < until);
+    to->n_replayed = from->n_replayed;
     to->n_drafted = from->n_drafted;
     to->n_held = from->n_held;
     return true;
@@ -267,6 +268,7 @@ bool generation_catch_up(struct generation *f, const struct gen_mark *marks)
     }
     f->clock = f->follows->clock;
     f->n_preemptions = f->follows->n_preemptions;
+    memcpy(f->fingerprint, f->follows->fingerprint, sizeof f->fingerprint);
     if (!copy_all(f, marks, &news, &err)) {
         f->failed = true;
         f->error = err;

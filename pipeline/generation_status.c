@@ -6,6 +6,11 @@ const struct gen_request *generation_request(const struct generation *g)
     return g->request;
 }
 
+const char *generation_fingerprint(const struct generation *g)
+{
+    return g->fingerprint[0] ? g->fingerprint : NULL;
+}
+
 void generation_timings(const struct generation *g, int64_t now_us, struct gen_timings *timings,
                         struct gen_usage *usage)
 {
@@ -68,8 +73,7 @@ struct str generation_text(const struct generation *g)
 
 static int64_t left_ms(const struct generation *g, int64_t now_us)
 {
-    int64_t timeout_ms = g->request->jobs[0].timeout_ms; /* all jobs have the same */
-    int64_t left = timeout_ms - (now_us - g->clock.submitted_us) / 1000;
+    int64_t timeout_ms = g->request->timeout_ms, left = timeout_ms - (now_us - g->clock.received_us) / 1000;
     return timeout_ms == 0 ? -1 : left > 0 ? left : 0;
 }
 

@@ -42,10 +42,24 @@ static bool time_left(const struct generation *g, uint32_t timeout_ms, uint32_t 
         return true;
     }
     if (gone_ms >= timeout_ms) {
-        return error_set(err, ERR_DEADLINE, "The request did not finish within its %u ms.", timeout_ms);
+        return error_set(err, ERR_DEADLINE,
+                         "The request did not finish within %u ms, its limit in all ('timeout', --timeout-ms).",
+                         timeout_ms);
     }
     *left = timeout_ms - (uint32_t)gone_ms;
     return true;
+}
+
+/* The port's engine computes it now. */
+static void forget_replay(struct generation *g, struct prompt_state *prompt)
+{
+    prompt->replayed = false;
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        if (g->prompts[i].replayed) {
+            return;
+        }
+    }
+    g->fingerprint[0] = '\0';
 }
 
 static bool submit_job(struct generation *g, size_t index, struct error *err)
@@ -74,6 +88,7 @@ static bool submit_job(struct generation *g, size_t index, struct error *err)
     if (ok) {
         prompt->route = (struct job_route){.job = job.id, .generation = g, .index = index};
         prompt->routed = true;
+        forget_replay(g, prompt);
         pipeline__add_route(g->pipeline, &prompt->route);
     }
     return ok;

@@ -84,6 +84,9 @@ void pipeline__add_generation(struct pipeline *p, struct generation *g)
     }
     p->last = g;
     p->n_running++;
+    if (p->options.on_begun) {
+        p->options.on_begun(p->options.on_begun_arg, g);
+    }
 }
 
 void pipeline__remove_generation(struct pipeline *p, struct generation *g)

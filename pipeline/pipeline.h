@@ -13,6 +13,7 @@
 #include "text/tokenizer.h"
 
 struct pipeline;
+struct generation;
 
 #define PIPELINE_RETRY_LIMIT 8
 
@@ -22,6 +23,7 @@ struct gen_usage {
                                                                and the rest of them */
     uint64_t n_drafted, n_held; /* tokens that the engine guessed and checked, and those of them that were right */
     uint64_t n_begun;           /* choices that have a token */
+    uint64_t n_replayed; /* tokens computed on the reference kernels, since numbers of the request were not finite */
 };
 
 /* How a request ended, for an observer. */
@@ -55,10 +57,14 @@ struct pipeline_options {
     struct sampling default_sampling; /* for APIs' decoders */
     int64_t default_max_tokens;       /* -1: as far as the context goes */
     int64_t default_timeout_ms;       /* 0: none */
+    int64_t queue_timeout_ms, first_token_timeout_ms; /* 0: none; see deadlines.h */
     uint32_t retry_limit; /* engines that may be lost under a request without a new token; PIPELINE_RETRY_LIMIT */
     struct pipeline_observer observer;
     void (*on_stats)(void *arg, const struct engine_stats *stats); /* may be NULL */
     void *on_stats_arg;
+    /* Called when a generation has begun; for whoever watches deadlines. May be NULL. */
+    void (*on_begun)(void *arg, const struct generation *g);
+    void *on_begun_arg;
     /* Frees the arena of a request that has ended; NULL: arena_free. */
     void (*free_arena)(void *arg, struct arena *a);
     void *free_arena_arg;
@@ -84,7 +90,6 @@ NODISCARD bool pipeline_render_chat(const struct pipeline *p, const struct gen_r
 void pipeline_pump(struct pipeline *p);
 
 /* Running generations, oldest first: calls each(arg, g) until it returns false. */
-struct generation;
 void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation *g), void *arg);
 /* By its object's id or its request's; of several, which clients may cause by giving one request id twice, the oldest.
  * NULL: none. */

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define ENGINE_GRACE_MS 250
+
 struct preparing {
     const struct pipeline *p;
     struct gen_request *r;
@@ -302,6 +304,14 @@ static uint32_t job_flags(const struct gen_request *r)
            (r->digest ? JOB_DIGEST : 0) | (r->cache_prompt ? 0 : JOB_NO_CACHE);
 }
 
+/* Where deadlines are watched (deadlines.h) the engine's own comes a little later, so that one place says what was
+ * late. */
+static uint32_t engine_timeout_ms(const struct preparing *w)
+{
+    int64_t ms = w->r->timeout_ms + (w->p->options.on_begun ? ENGINE_GRACE_MS : 0);
+    return w->r->timeout_ms > 0 && ms < UINT32_MAX ? (uint32_t)ms : 0;
+}
+
 static bool fill_common(struct preparing *w, struct job *job)
 {
     struct gen_request *r = w->r;
@@ -318,13 +328,15 @@ static bool fill_common(struct preparing *w, struct job *job)
     if (r->best_of < r->n) {
         r->best_of = r->n;
     }
-    int64_t timeout_ms = r->timeout_ms > 0 ? r->timeout_ms : w->p->options.default_timeout_ms;
+    r->timeout_ms = r->timeout_ms > 0 ? r->timeout_ms : w->p->options.default_timeout_ms;
+    r->queue_timeout_ms = w->p->options.queue_timeout_ms;
+    r->first_token_timeout_ms = w->p->options.first_token_timeout_ms;
     *job = (struct job){
         .kind = JOB_GENERATE,
         .flags = job_flags(r),
         .n_choices = r->best_of,
         .priority = r->priority,
-        .timeout_ms = timeout_ms > 0 && timeout_ms < UINT32_MAX ? (uint32_t)timeout_ms : 0,
+        .timeout_ms = engine_timeout_ms(w),
         .seed = r->seed,
         .min_tokens = r->min_tokens,
         .n_top = r->n_top,

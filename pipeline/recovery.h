@@ -10,7 +10,7 @@
  *     loss: note each generation -> suspects? one of them is tried : all are submitted
  *     token of, or end of, the one that is tried: the next suspect is tried; after the last all go on
  *
- * Everything on the loop's thread; used by pipeline.c and generation.c only. */
+ * Everything on the loop's thread; used by the pipeline's files only. */
 #ifndef TANDEM_PIPELINE_RECOVERY_H
 #define TANDEM_PIPELINE_RECOVERY_H
 

@@ -143,7 +143,7 @@ bool frame_get_hello(const struct frame *f, struct engine_info *info, struct err
     return true;
 }
 
-/* ---- loading, fatal, cancel, empty ---- */
+/* ---- loading, fatal, cancel, pool limit, empty ---- */
 
 bool frame_put_loading(struct buf *out, uint32_t epoch, float fraction, struct error *err)
 {
@@ -216,6 +216,29 @@ bool frame_get_cancel(const struct frame *f, uint64_t *job, uint32_t *choice, st
     }
     *job = got_job;
     *choice = got_choice;
+    return true;
+}
+
+bool frame_put_pool_limit(struct buf *out, uint32_t epoch, const struct pool_limit *limit, struct error *err)
+{
+    size_t start = frame__begin(out);
+    put_u64(out, limit->size);
+    put_u8(out, limit->urgent);
+    return frame__end(out, start, epoch, FRAME_POOL_LIMIT, err);
+}
+
+bool frame_get_pool_limit(const struct frame *f, struct pool_limit *limit, struct error *err)
+{
+    struct cursor c = cursor_of(f->payload, NULL);
+    if (!frame__wants(f, FRAME_POOL_LIMIT, err)) {
+        return false;
+    }
+    struct pool_limit got = {.size = get_u64(&c)};
+    got.urgent = get_bool(&c);
+    if (!cursor_finish(&c, "POOL_LIMIT", err)) {
+        return false;
+    }
+    *limit = got;
     return true;
 }
 

@@ -19,16 +19,23 @@
 enum frame_type {
     FRAME_HELLO = 1,   /* engine -> gateway: struct engine_info; the first frame, once the model is loaded */
     FRAME_LOADING,     /* engine -> gateway: f32 fraction of the load */
-    FRAME_FATAL,       /* engine -> gateway: struct error: could not start; the process exits after it */
+    FRAME_FATAL,       /* engine -> gateway: struct error: could not start or, behind HELLO, cannot go on; it exits */
     FRAME_SUBMIT_PART, /* gateway -> engine: u64 job id, bytes of a SUBMIT payload to come */
     FRAME_SUBMIT,      /* gateway -> engine: struct job */
     FRAME_CANCEL,      /* gateway -> engine: u64 job, u32 choice or WIRE_ALL_CHOICES */
     FRAME_EVENTS,      /* engine -> gateway: the events of one step (all kinds but LOST) */
     FRAME_DRAIN,       /* gateway -> engine: finish what runs, then exit */
     FRAME_CLEAR_CACHE, /* gateway -> engine: drop unreferenced cached pages */
+    FRAME_POOL_LIMIT,  /* gateway -> engine: struct pool_limit */
     FRAME_TYPE_END
 };
 #define WIRE_ALL_CHOICES UINT32_MAX
+
+/* How much of the KV pool an engine may use from now on: less than all of it under memory pressure. */
+struct pool_limit {
+    uint64_t size; /* bytes; the whole pool or more: no limit */
+    bool urgent;   /* what runs is preempted for it, down to one sequence; else only the cache gives way */
+};
 
 struct frame {
     enum frame_type type;
@@ -59,6 +66,8 @@ NODISCARD int frame_get_job(const struct frame *f, struct job_assembly *parts, s
                             struct error *err);
 NODISCARD bool frame_put_cancel(struct buf *out, uint32_t epoch, uint64_t job, uint32_t choice, struct error *err);
 NODISCARD bool frame_get_cancel(const struct frame *f, uint64_t *job, uint32_t *choice, struct error *err);
+NODISCARD bool frame_put_pool_limit(struct buf *out, uint32_t epoch, const struct pool_limit *limit, struct error *err);
+NODISCARD bool frame_get_pool_limit(const struct frame *f, struct pool_limit *limit, struct error *err);
 NODISCARD bool frame_put_empty(struct buf *out, uint32_t epoch, enum frame_type type,
                                struct error *err); /* DRAIN, CLEAR_CACHE */
 

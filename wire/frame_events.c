@@ -74,6 +74,9 @@ static void put_event(struct buf *out, const struct engine_event *e)
     case ENGINE_LOST:
         put_event_error(out, &e->error);
         break;
+    case ENGINE_REPLAYED:
+        put_text(out, e->fingerprint);
+        break;
     case ENGINE_STATS:
         put_stats(out, e->stats);
         break;
@@ -190,7 +193,7 @@ static void get_event_error(struct cursor *c, struct error *error)
 
 static void get_event(struct cursor *c, struct engine_event *e)
 {
-    e->kind = (enum engine_event_kind)get_enum(c, ENGINE_LOST + 1);
+    e->kind = (enum engine_event_kind)get_enum(c, ENGINE_EVENT_KINDS);
     e->job = get_u64(c);
     e->stop_id = -1;
     switch (e->kind) {
@@ -223,6 +226,9 @@ static void get_event(struct cursor *c, struct engine_event *e)
     case ENGINE_FAILED:
     case ENGINE_LOST:
         get_event_error(c, &e->error);
+        break;
+    case ENGINE_REPLAYED:
+        get_text(c, e->fingerprint, sizeof e->fingerprint);
         break;
     case ENGINE_STATS:
         get_stats(c, e);

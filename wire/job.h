@@ -137,9 +137,13 @@ enum engine_event_kind {
     ENGINE_STATS,    /* counters of the engine; at most 10 a second, and one when it becomes idle */
     /* A choice lost its pages: it waits again, and all of its tokens are prefilled again. */
     ENGINE_PREEMPTED,
-    ENGINE_LOST /* the engine is gone: every job submitted to it and not finished is lost (`error` says why). Made by
-                   the port, never by an engine */
+    ENGINE_LOST, /* the engine is gone: every job submitted to it and not finished is lost (`error` says why). Made by
+                    the port, never by an engine */
+    /* Logits of the job were no finite numbers: the tokens that follow are computed by another engine, on the reference
+     * kernels, whose `fingerprint` this is. Once, before the first of them. */
+    ENGINE_REPLAYED
 };
+#define ENGINE_EVENT_KINDS (ENGINE_REPLAYED + 1)
 
 struct token_logprob {
     int32_t id;
@@ -188,10 +192,13 @@ struct token_top {
     X(draft_ns, "time in the draft model")                                              \
     X(running, "sequences running now")                                                 \
     X(waiting, "jobs waiting now")                                                      \
+    X(starved, "1 while a job waits because the pool has no room for it")               \
     X(pages_total, "KV pages the pool holds now, in units of the largest group's page") \
     X(pages_referenced, "pages that running sequences hold now")                        \
     X(pages_cached, "unreferenced pages kept for prefix hits now")                      \
     X(kv_size, "bytes of the KV pool")                                                  \
+    X(kv_usable_size, "bytes of it that are for use now: less under memory pressure")   \
+    X(pages_given_back, "KV pages given back to the system under memory pressure")      \
     X(disk_blocks, "blocks in the disk cache now")                                      \
     X(disk_size, "bytes that they take")                                                \
     X(disk_limit_size, "bytes that they may take at most")                              \
@@ -206,6 +213,10 @@ struct token_top {
     X(disk_loads_declined, "admissions for which computing was quicker than reading")   \
     X(disk_loads_abandoned, "readings given up: too slow, or a block was not usable")   \
     X(disk_tokens, "prompt tokens taken from the disk cache; cached_tokens has them")   \
+    X(replays, "jobs whose logits were no finite numbers, computed once more")          \
+    X(replays_failed, "of them, those that failed again")                               \
+    X(replaying, "jobs being computed once more now")                                   \
+    X(memory_shortages, "steps that found no memory and were made smaller")             \
     X(weights_size, "bytes of weights")                                                 \
     X(scratch_size, "bytes of step memory now; 0 where the backend does not say")       \
     X(resident_size, "resident bytes of the engine's process, mapped weights and KV included")
@@ -214,17 +225,20 @@ struct token_top {
 #define ENGINE_STATS_GAUGES(X) \
     X(running)                 \
     X(waiting)                 \
+    X(starved)                 \
     X(pages_total)             \
     X(pages_referenced)        \
     X(pages_cached)            \
     X(kv_size)                 \
+    X(kv_usable_size)          \
     X(weights_size)            \
     X(scratch_size)            \
     X(resident_size)           \
     X(disk_blocks)             \
     X(disk_size)               \
     X(disk_limit_size)         \
-    X(disk_queued)
+    X(disk_queued)             \
+    X(replaying)
 
 /* Histogram of rows per step: bucket i counts steps with at most 2^i rows, the last all others. */
 #define ENGINE_ROWS_BUCKETS 16
@@ -251,6 +265,7 @@ struct engine_event {
     uint32_t n_cached, n_done;            /* STARTED, PROGRESS */
     uint64_t queue_us;                    /* STARTED: from submission to admission, the job's waited_us included */
     struct error error;                   /* FAILED, LOST */
+    char fingerprint[17];                 /* REPLAYED */
     const struct engine_stats *stats;     /* STATS */
 };
 

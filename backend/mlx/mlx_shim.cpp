@@ -56,10 +56,11 @@ void fail(struct mlx_context *m, enum error_code code, const char *what)
         error_set(&m->failure, code, "MLX: %s", what);
 }
 
-/* MLX reports memory that it cannot have as a runtime_error. */
+/* MLX reports memory that it cannot have as a runtime_error. Whatever else goes wrong in it leaves nobody knows what: its
+ * state is not to be trusted any more, which is what a failed device means. */
 enum error_code code_of(const std::exception &e)
 {
-    return std::strstr(e.what(), "allocate") || std::strstr(e.what(), "out of memory") ? ERR_NO_MEMORY : ERR_INTERNAL;
+    return std::strstr(e.what(), "allocate") || std::strstr(e.what(), "out of memory") ? ERR_NO_MEMORY : ERR_DEVICE;
 }
 
 template <typename F> bool guard(struct mlx_context *m, F f)

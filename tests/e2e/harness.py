@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import signal
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -75,6 +76,14 @@ def make_model(config, out, tokenizer_from=None):
     tokenizer = ["--tokenizer-from", str(tokenizer_from)] if tokenizer_from else []
     subprocess.run([tool, *tokenizer, config, out], check=True)
     return pathlib.Path(out)
+
+
+def make_certificate(cert, key, *more):
+    """A self-signed one for localhost and 127.0.0.1; more: days, and the key's passphrase."""
+    tool = BUILD / "make_certificate"
+    if not tool.exists():
+        missing(f"{tool} (build all targets)")
+    subprocess.run([tool, "localhost", cert, key, *map(str, more)], check=True)
 
 
 def tiny_config(context=4096, n_vocab=49152):
@@ -288,6 +297,25 @@ class Server:
             info = psutil.Process(pid).memory_full_info() if SANITIZER else psutil.Process(pid).memory_info()
             return info.rss - getattr(info, "shared", 0)
         return of(self.process.pid), of(self.engine()["pid"])
+
+
+class SecureServer(Server):
+    """One that speaks TLS, with a certificate of its own in that folder."""
+
+    def __init__(self, model, folder, *options, **arguments):
+        self.cert, self.key = pathlib.Path(folder) / "cert.pem", pathlib.Path(folder) / "key.pem"
+        make_certificate(self.cert, self.key)
+        super().__init__(model, "--tls-cert", self.cert, "--tls-key", self.key, *options, **arguments)
+
+    @property
+    def url(self):
+        return f"https://127.0.0.1:{self.port}"
+
+    def context(self):
+        return ssl.create_default_context(cafile=str(self.cert))
+
+    def new_http(self, timeout=60):
+        return httpx.Client(base_url=self.url, timeout=timeout * PATIENCE, verify=self.context())
 
 
 class LoadingServer(Server):

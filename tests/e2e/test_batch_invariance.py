@@ -148,7 +148,8 @@ def test_int8_k_and_v(smollm_path, requests):
     with Server(smollm_path, "--kv-memory", "256M", *options_of(1, 0), "--kv-type", "q8") as server:
         asked = [choices_request(server, 20, 8, max_tokens=64), *(requests[i] for i in GROWING)]
         expected = ask_alone(server, asked)
-    with Server(smollm_path, "--kv-memory", "6M", *options_of(2, 7, 256), "--kv-type", "q8") as server:
+    with Server(smollm_path, "--kv-memory", "6M", *options_of(2, 7, 256), "--kv-type", "q8",
+                "--reserve-output", "off") as server:
         together = ask_together(server, asked)
         server.wait_idle()
         assert server.stats()["preemptions"] > 0
@@ -167,7 +168,7 @@ def test_preempted_and_resumed(served, smollm_path, requests, alone):
     choices = choices_request(served(1, 0), 20, 8, max_tokens=64)  # eight times two more pages
     expected = [*ask_alone(served(1, 0), [choices]), *(alone[i] for i in GROWING)]
     asked = [choices, *(requests[i] for i in GROWING)]
-    with Server(smollm_path, "--kv-memory", "12M", *options_of(2, 0, 256)) as server:
+    with Server(smollm_path, "--kv-memory", "12M", *options_of(2, 0, 256), "--reserve-output", "off") as server:
         together = ask_together(server, asked)
         server.wait_idle()
         print(f"{server.stats()['preemptions']} preemptions of {len(asked) + 7} sequences")

@@ -359,7 +359,8 @@ def test_queued_and_prefilling_requests(tiny_path):
 
 def test_preempted_requests_are_told(tiny_path):
     """Six long answers, pages for four of them: they take turns, and say so."""
-    with Server(tiny_path, "--threads", 1, "--kv-memory", "2M", "--max-context", 2048, "--prefix-cache", "off") as server:
+    with Server(tiny_path, "--threads", 1, "--kv-memory", "2M", "--max-context", 2048, "--prefix-cache", "off",
+                "--reserve-output", "off") as server:
         body = {"prompt": "A story", "max_tokens": 2000, "ignore_eos": True, "temperature": 0}
         with contextlib.ExitStack() as running:
             for _ in range(6):

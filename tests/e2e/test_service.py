@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd's proto
 LAUNCHER = """
 import fcntl, os, sys
 fds = [int(fd) for fd in sys.argv[1].split(",") if fd]
-high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in fds]  # away from where they go
+high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in fds]  # away from where they go
 for fd in fds:
     os.close(fd)
 for i, fd in enumerate(high):

@@ -114,7 +114,7 @@ def test_preempted(smollm_path, requests, plain, how):
     some = [i for i in range(len(requests)) if i % 3]
     asked = [requests[i] for i in some] * 2
     with Server(smollm_path, "--kv-memory", "9M", "--max-context", 256, "--threads", 2, "--speculation", how,
-                "--prefix-cache", "off", *OPTIONS) as server:
+                "--prefix-cache", "off", "--reserve-output", "off", *OPTIONS) as server:
         answers = ask_together(server, asked)
         server.wait_idle()
         print(f"{server.stats()['preemptions']} preemptions, guesses {drafted(server)}")

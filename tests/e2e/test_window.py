@@ -69,7 +69,7 @@ def test_preempted_and_resumed(path, reference):
     """What is resumed computes again what had left the window."""
     requests = [make_request(i, 1 + 3 * i, n=8 if i % 4 == 1 else 1, max_tokens=200) for i in range(24)]
     alone = ask_alone(reference, requests)
-    with Server(path, "--kv-memory", "2M", *options_of(2, 0)) as server:
+    with Server(path, "--kv-memory", "2M", *options_of(2, 0), "--reserve-output", "off") as server:
         assert_equal_answers(requests, alone, ask_together(server, requests))
         server.wait_idle()
         print(f"{server.stats()['preemptions']} preemptions")

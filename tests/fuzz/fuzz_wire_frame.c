@@ -60,6 +60,7 @@ static void try_frame(const struct frame *f, struct arena *arena)
 {
     struct error err = {0}, fatal;
     struct engine_info info;
+    struct pool_limit limit;
     float fraction;
     uint64_t job;
     uint32_t choice;
@@ -80,6 +81,9 @@ static void try_frame(const struct frame *f, struct arena *arena)
         break;
     case FRAME_FATAL:
         (void)!frame_get_fatal(f, &fatal, &err);
+        break;
+    case FRAME_POOL_LIMIT:
+        (void)!frame_get_pool_limit(f, &limit, &err);
         break;
     default:
         (void)!frame_get_cancel(f, &job, &choice, &err);

@@ -380,6 +380,7 @@ static void take(struct toy_log *log, const struct engine_event *e)
         break;
     case ENGINE_FAILED:
         job->failed = e->error.code;
+        job->error = e->error;
         log->n_finished++;
         if (job->n_choices) {
             atomic_fetch_add(&log->n_jobs_ended, 1);
@@ -394,6 +395,10 @@ static void take(struct toy_log *log, const struct engine_event *e)
         if (!job->n_started) {
             complain(log, "a preemption of what has not started");
         }
+        break;
+    case ENGINE_REPLAYED:
+        job->n_replayed++;
+        memcpy(job->fingerprint, e->fingerprint, sizeof job->fingerprint);
         break;
     case ENGINE_LOST:
         complain(log, "an engine does not report its own loss");

@@ -64,10 +64,12 @@ struct toy_choice {
 struct toy_job {
     struct toy_choice choices[TOY_MAX_CHOICES];
     uint32_t n_choices; /* set by the test that waits for the end of jobs; else 0 */
-    uint32_t n_started, n_cached, n_done, n_scored, n_ended, n_preempted;
+    uint32_t n_started, n_cached, n_done, n_scored, n_ended, n_preempted, n_replayed;
+    char fingerprint[17]; /* of whoever replayed it */
     uint64_t queue_us;
     float score_sum;
     enum error_code failed;
+    struct error error; /* of it */
     uint64_t start_seq; /* order in which jobs started */
 };
 struct toy_log {

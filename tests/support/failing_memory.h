@@ -12,9 +12,11 @@
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
 void *malloc(size_t size);
 void *calloc(size_t n, size_t size);
 void *realloc(void *p, size_t size);
+void *aligned_alloc(size_t alignment, size_t size);
 
 static long fail_at = -1, n_allocations;
 
@@ -36,6 +38,11 @@ void *calloc(size_t n, size_t size)
 void *realloc(void *p, size_t size)
 {
     return fails_now() ? NULL : __libc_realloc(p, size);
+}
+
+void *aligned_alloc(size_t alignment, size_t size)
+{
+    return fails_now() ? NULL : __libc_memalign(alignment, size);
 }
 #else
 #define CAN_FAIL 0

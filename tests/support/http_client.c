@@ -20,6 +20,7 @@
 static void open_socket(struct raw_client *c, int family)
 {
     struct timeval wait = {.tv_sec = CLIENT_WAIT_S};
+    *c = (struct raw_client){0};
     buf_init(&c->in, (size_t)1 << 30);
     c->fd = socket(family, SOCK_STREAM, 0);
     assert_true(c->fd >= 0);
@@ -110,7 +111,8 @@ void client_receive_buffer(struct raw_client *c, int bytes)
 bool client_try_send(struct raw_client *c, struct str bytes)
 {
     while (bytes.len) {
-        ssize_t n = send(c->fd, bytes.ptr, bytes.len, MSG_NOSIGNAL);
+        ssize_t n =
+            c->transmit ? c->transmit(c->arg, bytes.ptr, bytes.len) : send(c->fd, bytes.ptr, bytes.len, MSG_NOSIGNAL);
         if (n <= 0) {
             return false;
         }
@@ -128,7 +130,7 @@ void client_send(struct raw_client *c, struct str bytes)
 static bool read_more(struct raw_client *c)
 {
     char bytes[16384];
-    ssize_t n = recv(c->fd, bytes, sizeof bytes, 0);
+    ssize_t n = c->receive ? c->receive(c->arg, bytes, sizeof bytes) : recv(c->fd, bytes, sizeof bytes, 0);
     if (n < 0 && errno != ECONNRESET) {
         fail_msg("no byte from the server in %d s; so far: '%.200s'", CLIENT_WAIT_S, c->in.data ? c->in.data : "");
     }

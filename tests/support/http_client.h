@@ -5,9 +5,15 @@
 
 #include "base/buf.h"
 
+#include <sys/types.h>
+
 struct raw_client {
     int fd;
     struct buf in; /* what came and was not taken */
+    /* Instead of recv and send (http_tls.h); NULL: the socket's own. */
+    ssize_t (*receive)(void *arg, void *bytes, size_t n);
+    ssize_t (*transmit)(void *arg, const void *bytes, size_t n);
+    void *arg;
 };
 
 struct http_answer {

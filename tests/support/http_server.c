@@ -196,6 +196,8 @@ static void sample(struct fixture *f)
     struct http_server_stats stats = http_server_stats(f->server);
     f->timeouts = (int)stats.timeouts;
     f->connections = http_server_connections(f->server);
+    f->refused = (int)stats.refused;
+    f->tls_failures = (int)stats.tls_failures;
 }
 
 static void on_closed(void *arg)
@@ -215,6 +217,9 @@ static void on_wake(uv_async_t *async)
         break;
     case COMMAND_CLOSE:
         http_server_close(f->server, on_closed, f);
+        break;
+    case COMMAND_RELOAD_TLS:
+        f->reloaded = http_server_reload_tls(f->server, &f->err);
         break;
     default:
         break;

@@ -14,7 +14,7 @@
 
 #include <stdatomic.h>
 
-enum command { COMMAND_NONE, COMMAND_STOP_ACCEPTING, COMMAND_CLOSE };
+enum command { COMMAND_NONE, COMMAND_STOP_ACCEPTING, COMMAND_CLOSE, COMMAND_RELOAD_TLS };
 
 struct fixture {
     uv_loop_t loop;
@@ -24,9 +24,10 @@ struct fixture {
     struct http_server *server;
     struct http_server_options options;
     atomic_int command;
-    atomic_int gone, ended, pulls, requests, timeouts, connections;
+    atomic_int gone, ended, pulls, requests, timeouts, connections, refused, tls_failures;
     atomic_llong pulled; /* bytes */
     bool failed;         /* to start */
+    bool reloaded;       /* by COMMAND_RELOAD_TLS; else err says why not */
     struct error err;
     int port;
     bool closed;

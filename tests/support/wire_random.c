@@ -142,7 +142,7 @@ static void random_tokens(struct wire_random *r, struct arena *arena, struct eng
 void wire_random_event(struct wire_random *r, struct arena *arena, struct engine_event *out)
 {
     *out = (struct engine_event){
-        .kind = (enum engine_event_kind)wire_random_below(r, ENGINE_LOST + 1), .job = random64(r), .stop_id = -1};
+        .kind = (enum engine_event_kind)wire_random_below(r, ENGINE_EVENT_KINDS), .job = random64(r), .stop_id = -1};
     switch (out->kind) {
     case ENGINE_STARTED:
         out->n_cached = wire_random_below(r, 1000);
@@ -162,6 +162,9 @@ void wire_random_event(struct wire_random *r, struct arena *arena, struct engine
     case ENGINE_LOST:
         error_set_param(&out->error, (enum error_code)wire_random_below(r, ERR_COUNT), "prompt", "Sentence %u.",
                         wire_random_below(r, 1000));
+        break;
+    case ENGINE_REPLAYED:
+        snprintf(out->fingerprint, sizeof out->fingerprint, "%08x", wire_random_below(r, UINT32_MAX));
         break;
     case ENGINE_STATS:
         out->stats = random_stats(r, arena);
@@ -238,6 +241,7 @@ bool wire_events_equal(const struct engine_event *a, const struct engine_event *
                    a->n_done == b->n_done && a->queue_us == b->queue_us && a->n_drafted == b->n_drafted &&
                    a->n_held == b->n_held && a->error.code == b->error.code;
     return numbers && strcmp(a->error.msg, b->error.msg) == 0 && strcmp(a->error.param, b->error.param) == 0 &&
+           strcmp(a->fingerprint, b->fingerprint) == 0 &&
            (a->kind != ENGINE_TOKENS || ids_equal(a->ids, a->n, b->ids, b->n)) && logprobs_equal(a, b) &&
            (a->kind != ENGINE_STATS || memcmp(a->stats, b->stats, sizeof *a->stats) == 0);
 }

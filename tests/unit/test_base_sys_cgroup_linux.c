@@ -70,6 +70,21 @@ static void version_2_takes_the_tightest_level(void **state)
     assert_int_equal(l.n_cpus, 3);
 }
 
+static void the_lower_limit_of_a_group_counts(void **state)
+{
+    (void)state;
+    put("list", "0::/a\n");
+    put("a/memory.max", "max\n");
+    put("a/memory.high", "700000\n");
+    put("a/memory.current", "100000\n");
+    struct cgroup_limits l = sys_cgroup_limits(root, list);
+    assert_true(l.has_memory);
+    assert_int_equal(l.memory_limit, 700000);
+    assert_int_equal(l.memory_available, 600000);
+    put("a/memory.max", "500000\n");
+    assert_int_equal(sys_cgroup_limits(root, list).memory_limit, 500000);
+}
+
 static void version_1(void **state)
 {
     (void)state;
@@ -121,6 +136,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(version_2_takes_the_tightest_level, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_lower_limit_of_a_group_counts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(version_1, set_up, tear_down),
         cmocka_unit_test_setup_teardown(hidden_levels_fall_back_to_the_mount, set_up, tear_down),
         cmocka_unit_test_setup_teardown(garbage_is_no_limit, set_up, tear_down),

@@ -14,8 +14,10 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,7 +44,8 @@ static const char *const script =
     "{\"match\": \"slow\", \"text\": \"abcdefgh\", \"delay_ms\": 20, \"then\": \"length\"}],"
     "\"default\": {\"text\": \"Hello.\"}}";
 
-static void start_bench(struct bench *b, size_t pool_size, bool sandbox)
+/* The shared memory may be larger than what the engine is told to use of it. */
+static void start_bench_in(struct bench *b, size_t pool_size, size_t shared_size, bool sandbox, const char *fault)
 {
     struct error err = {0};
     int ends[2];
@@ -51,7 +54,7 @@ static void start_bench(struct bench *b, size_t pool_size, bool sandbox)
     b->model = engine_random_model(&b->dir, "llama-plain");
     b->script = temp_dir_file(&b->dir, "script.json");
     assert_true(file_write_atomic(b->script, str_of(script), &err));
-    assert_true(shm_create(pool_size, "test-pool", &b->pool, &err));
+    assert_true(shm_create(shared_size, "test-pool", &b->pool, &err));
     assert_true(shm_create(sizeof(struct engine_watch), "test-watch", &b->watch, &err));
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     b->pid = fork();
@@ -61,7 +64,8 @@ static void start_bench(struct bench *b, size_t pool_size, bool sandbox)
                                            .pool_fd = dup(b->pool.fd),
                                            .watch_fd = dup(b->watch.fd),
                                            .epoch = EPOCH,
-                                           .sandbox = sandbox};
+                                           .sandbox = sandbox,
+                                           .fault = fault};
         close(ends[0]);
         o.engine.model_path = b->model;
         o.engine.script_path = b->script;
@@ -76,9 +80,14 @@ static void start_bench(struct bench *b, size_t pool_size, bool sandbox)
     b->log = calloc(1, sizeof *b->log);
 }
 
+static void start_bench(struct bench *b, size_t pool_size, bool sandbox, const char *fault)
+{
+    start_bench_in(b, pool_size, pool_size, sandbox, fault);
+}
+
 static void open_bench(struct bench *b, size_t pool_size)
 {
-    start_bench(b, pool_size, false);
+    start_bench(b, pool_size, false, NULL);
 }
 
 static void each_event(void *arg, const struct engine_event *e)
@@ -299,6 +308,52 @@ static void drains(void **state)
     assert_int_equal(close_bench(&b), 0);
 }
 
+static void send_limit(struct bench *b, uint64_t size)
+{
+    struct pool_limit limit = {.size = size};
+    struct error err = {0};
+    struct buf frames;
+    buf_init(&frames, MIB(1));
+    assert_true(frame_put_pool_limit(&frames, EPOCH, &limit, &err));
+    send_frames(b, &frames);
+    buf_release(&frames);
+}
+
+static size_t bytes_there(const struct bench *b)
+{
+    struct stat st;
+    assert_int_equal(fstat(b->pool.fd, &st), 0);
+    return (size_t)st.st_blocks * 512;
+}
+
+/* A pool smaller than the memory that is there; its limit gives memory back, also to an idle engine, and all goes on.
+ */
+static void a_limited_pool_goes_back(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench_in(&b, MIB(4), MIB(16), true, NULL); /* in its sandbox */
+    memset(b.pool.data, 1, MIB(16));
+    read_until_hello(&b);
+    assert_int_equal(b.info.kv_size, MIB(4));
+    send_limit(&b, 1);
+    while (b.log->stats.kv_usable_size == 0 || b.log->stats.kv_usable_size > MIB(2)) {
+        assert_true(read_some(&b));
+    }
+    assert_true(bytes_there(&b) < MIB(14) + KIB(64) || bytes_there(&b) == MIB(16)); /* where holes can be punched */
+    assert_int_equal(((const uint8_t *)b.pool.data)[MIB(4)], 1); /* what is not the pool's is let alone */
+    ask(&b, 1, "hi", 50, EPOCH);
+    assert_true(read_until(&b, 1));
+    send_limit(&b, MIB(64));
+    while (b.log->stats.kv_usable_size < MIB(3)) {
+        assert_true(read_some(&b));
+    }
+    ask(&b, 2, "hi", 50, EPOCH);
+    assert_true(read_until(&b, 2));
+    assert_int_equal(b.log->jobs[2].choices[0].n, 7);
+    assert_int_equal(close_bench(&b), 0);
+}
+
 /* What the gateway does not read queues up; admission pauses, nothing is lost, and all goes on when it reads again. */
 static void a_slow_reader_pauses_admission(void **state)
 {
@@ -317,12 +372,121 @@ static void a_slow_reader_pauses_admission(void **state)
     assert_int_equal(close_bench(&b), 0);
 }
 
+/* ---- what goes wrong on purpose (engine/fault.h) ---- */
+
+static void a_broken_device_is_said(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench(&b, MIB(4), true, "device:step=3");
+    read_until_hello(&b);
+    ask(&b, 1, "slow", 50, EPOCH);
+    while (read_some(&b)) {
+    }
+    assert_int_equal(b.fatal.code, ERR_DEVICE);
+    assert_int_equal(b.log->jobs[1].failed, ERR_NONE); /* it is the gateway's to go on with */
+    assert_int_equal(b.log->jobs[1].choices[0].n, 2);
+    assert_int_equal(close_bench(&b), error_info(ERR_DEVICE)->exit_status);
+}
+
+static int ends_by(const char *fault)
+{
+    struct bench b;
+    start_bench(&b, MIB(4), true, fault);
+    if (strstr(fault, "step=2") || strstr(fault, "always")) { /* else it does not get so far */
+        read_until_hello(&b);
+        ask(&b, 1, "slow", 50, EPOCH);
+    }
+    while (read_some(&b)) {
+    }
+    return close_bench(&b);
+}
+
+static void it_ends_in_many_ways(void **state)
+{
+    (void)state;
+    assert_int_equal(ends_by("segv:step=2"), 1000 + SIGSEGV);
+    assert_int_equal(ends_by("kill:step=2"), 1000 + SIGKILL);
+    assert_int_equal(ends_by("abort:step=2"), 1000 + SIGABRT);
+    assert_int_equal(ends_by("exit:step=2,status=9"), 9);
+    assert_int_equal(ends_by("exit:start,status=5"), 5);
+    assert_int_equal(ends_by("oom:step=2,mb=8"), 1000 + SIGKILL);
+    assert_int_equal(ends_by("segv:token=108,always"), 1000 + SIGSEGV); /* the l of "slow" */
+    assert_int_equal(ends_by("nonsense"), error_info(ERR_INVALID)->exit_status);
+    assert_int_equal(ends_by("kill:step=x"), error_info(ERR_INVALID)->exit_status);
+}
+
+static void only_the_poison_kills(void **state)
+{
+    (void)state;
+    struct bench b;
+    start_bench(&b, MIB(4), true, "kill:token=120,always"); /* x */
+    read_until_hello(&b);
+    ask(&b, 1, "slow", 5, EPOCH);
+    assert_true(read_until(&b, 1));
+    ask(&b, 2, "s x", 5, EPOCH);
+    assert_false(read_until(&b, 2));
+    assert_int_equal(close_bench(&b), 1000 + SIGKILL);
+}
+
+static void not_again_after_a_restart(void **state)
+{
+    (void)state;
+    struct temp_dir dir;
+    char fault[400];
+    temp_dir_make(&dir);
+    char *once = temp_dir_file(&dir, "struck");
+    snprintf(fault, sizeof fault, "kill:step=1,always,once=%s", once);
+    assert_int_equal(ends_by(fault), 1000 + SIGKILL);
+    struct bench b;
+    start_bench(&b, MIB(4), true, fault);
+    read_until_hello(&b);
+    ask(&b, 1, "hi", 50, EPOCH);
+    assert_true(read_until(&b, 1));
+    assert_int_equal(close_bench(&b), 0);
+    free(once);
+    temp_dir_remove(&dir);
+}
+
+/* Indexes of a job's tokens as they come, through frames that are no good. */
+static struct toy_choice answer_with(const char *fault, const char **wrong, int *status)
+{
+    struct bench b;
+    start_bench(&b, MIB(4), true, fault);
+    read_until_hello(&b);
+    ask(&b, 1, "slow", 8, EPOCH);
+    while (!b.log->wrong && atomic_load(&b.log->n_jobs_ended) == 0) {
+        assert_true(read_some(&b));
+    }
+    struct toy_choice c = b.log->jobs[1].choices[0];
+    *wrong = b.log->wrong;
+    b.log->wrong = NULL;
+    *status = close_bench(&b);
+    return c;
+}
+
+static void frames_go_wrong(void **state)
+{
+    (void)state;
+    const char *wrong;
+    int status;
+    struct toy_choice c = answer_with("frame-lost:nth=100", &wrong, &status);
+    assert_null(wrong);
+    assert_int_equal(c.n, 8);
+    static const char *const specs[] = {"frame-lost:nth=3", "frame-dup:nth=3", "frame-late:nth=3"};
+    for (size_t i = 0; i < 3; i++) {
+        c = answer_with(specs[i], &wrong, &status);
+        assert_non_null(wrong); /* the log is strict; the gateway drops what it knows */
+        assert_int_equal(status, 0);
+    }
+}
+
 /* The same work with nothing but what it needs: shared memory, threads, the figures about itself. */
 static void works_in_its_sandbox(void **state)
 {
     (void)state;
     struct bench b;
-    start_bench(&b, MIB(4), true);
+    start_bench(&b, MIB(4), true, NULL);
     read_until_hello(&b);
     assert_non_null(strstr(b.info.sandbox, "limits"));
     print_message("in force: %s\n", b.info.sandbox);
@@ -368,6 +532,12 @@ int main(void)
         cmocka_unit_test(garbage_is_fatal),
         cmocka_unit_test(drains),
         cmocka_unit_test(a_slow_reader_pauses_admission),
+        cmocka_unit_test(a_limited_pool_goes_back),
+        cmocka_unit_test(a_broken_device_is_said),
+        cmocka_unit_test(it_ends_in_many_ways),
+        cmocka_unit_test(only_the_poison_kills),
+        cmocka_unit_test(not_again_after_a_restart),
+        cmocka_unit_test(frames_go_wrong),
         cmocka_unit_test(works_in_its_sandbox),
         cmocka_unit_test(an_orphan_ends_at_once),
     };

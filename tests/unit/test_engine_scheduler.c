@@ -291,6 +291,130 @@ static void preemption_is_exact(void **state)
     assert_int_equal(n_from_disk > 0, with_disk);
 }
 
+static struct job plain_job(uint64_t id, uint32_t n_prompt, uint32_t max_tokens);
+
+/* Bytes that the pool was said to hold nothing in: whoever reads them gets other tokens than alone. */
+static void clobber(void *arg, size_t offset, size_t size)
+{
+    struct bench *b = arg;
+    for (int g = 0; g < b->config.geometry.n_groups; g++) {
+        size_t page_size = b->config.geometry.page_size[g];
+        for (size_t i = (offset + page_size - 1) / page_size; (i + 1) * page_size <= offset + size; i++) {
+            memset((char *)b->toy.kv[g] + i * page_size, 0xa5, page_size);
+        }
+    }
+}
+
+/* A limit that goes up and down under them, now and then urgently: everybody gets what it gets alone. */
+static void limits_change_nothing(void **state)
+{
+    (void)state;
+    uint64_t n_given_back = 0, n_preemptions = 0;
+    for (uint64_t seed = 41; seed <= 44; seed++) {
+        struct engine_config config = toy_config(150);
+        struct random_jobs *jobs = random_jobs(seed, 30, 40, 60);
+        struct toy_log *expected = expected_of(&config, jobs);
+        struct bench b;
+        config.reserve_output = seed % 2;
+        bench_init(&b, &config);
+        if (!bench_mode.lazy) { /* there a step may still be on its way */
+            scheduler_on_discard(b.s, clobber, &b);
+        }
+        for (uint32_t i = 0, at = 0; i < jobs->n || !scheduler_idle(b.s); at++) {
+            assert_true(at < 20000);
+            if (i < jobs->n && below(seed, at, 20, 3) == 0) {
+                submit(&b, &jobs->jobs[i++]);
+            }
+            if (below(seed, at, 21, 8) == 0) {
+                scheduler_limit_pool(b.s, below(seed, at, 22, 16000), below(seed, at, 23, 2));
+            }
+            step(&b);
+        }
+        assert_as_expected(&b, jobs, expected);
+        n_given_back += scheduler_stats(b.s)->pages_given_back;
+        n_preemptions += scheduler_stats(b.s)->preemptions;
+        scheduler_limit_pool(b.s, 0, false);
+        while (scheduler_is_resizing(b.s)) {
+            step(&b);
+        }
+        assert_true(scheduler_stats(b.s)->kv_usable_size < scheduler_stats(b.s)->kv_size / 4);
+        scheduler_limit_pool(b.s, UINT64_MAX, false);
+        step(&b);
+        assert_true(scheduler_stats(b.s)->kv_usable_size + 240 > scheduler_stats(b.s)->kv_size);
+        bench_release(&b);
+        log_free(expected);
+        random_jobs_free(jobs);
+    }
+    assert_true(n_given_back > 1000 && n_preemptions > 0);
+}
+
+/* A warning takes cached pages only; what is critical takes pages of those that run too, but for one. */
+static void limits_spare_who_runs(void **state)
+{
+    (void)state;
+    for (int urgent = 0; urgent < 2; urgent++) {
+        struct engine_config config = toy_config(400);
+        struct bench b;
+        bench_init(&b, &config);
+        static int32_t prompts[5][80];
+        for (uint64_t id = 1; id <= 5; id++) {
+            struct job job = plain_job(id, 80, id == 1 ? 1 : 60);
+            for (int k = 0; k < 80; k++) {
+                prompts[id - 1][k] = (int32_t)((id * 7 + (uint64_t)k) % 40);
+            }
+            job.prompt = prompts[id - 1];
+            submit(&b, &job);
+            if (id == 1) {
+                run_all(&b); /* leaves its pages in the cache */
+            }
+        }
+        while (scheduler_stats(b.s)->running < 4 || scheduler_stats(b.s)->generated_tokens < 20) {
+            step(&b);
+        }
+        uint64_t n_cached = scheduler_stats(b.s)->pages_cached;
+        assert_true(n_cached > 0);
+        scheduler_limit_pool(b.s, 0, urgent);
+        step(&b);
+        step(&b);
+        const struct engine_stats *stats = scheduler_stats(b.s);
+        assert_true(stats->pages_cached < n_cached); /* but for those beside pages that are in use */
+        assert_true(stats->pages_given_back > 0);
+        assert_int_equal(stats->preemptions, urgent ? 3 : 0);
+        assert_int_equal(stats->running, urgent ? 1 : 4);
+        run_all(&b); /* all of them finish */
+        for (uint64_t id = 2; id <= 5; id++) {
+            assert_int_equal(b.log->jobs[id].choices[0].n, 60);
+        }
+        bench_release(&b);
+    }
+}
+
+/* Many long answers in a pool that holds a few: with room kept for them nobody gives way, once it is known how long
+ * they get; without, they do again and again. */
+static void room_for_answers_is_kept(void **state)
+{
+    (void)state;
+    uint64_t n_preemptions[2];
+    for (int reserve = 0; reserve < 2; reserve++) {
+        struct engine_config config = toy_config(110);
+        struct bench b;
+        config.reserve_output = reserve;
+        config.prefix_cache = false;
+        bench_init(&b, &config);
+        for (uint64_t id = 1; id <= 60; id++) {
+            struct job job = plain_job(id, 20, 100 + (uint32_t)(id * 7 % 80));
+            submit(&b, &job);
+        }
+        run_all(&b);
+        n_preemptions[reserve] = scheduler_stats(b.s)->preemptions;
+        bench_release(&b);
+    }
+    print_message("  %llu preemptions without, %llu with\n", (unsigned long long)n_preemptions[0],
+                  (unsigned long long)n_preemptions[1]);
+    assert_true(n_preemptions[0] > 10);
+    assert_true(n_preemptions[1] <= 2);
+}
+
 /* One group without a window, and one with a window alone. */
 static void other_groups(void **state)
 {
@@ -323,7 +447,7 @@ static void resume_is_exact(void **state)
         struct job job = jobs->jobs[i];
         for (uint32_t k = 0; k < job.n_choices; k++) {
             const struct toy_choice *c = &expected->jobs[job.id].choices[k];
-            accepted[i][k] = (struct job_accepted){c->ids, below(31, i, 30 + k, c->n + 1)};
+            accepted[i][k] = (struct job_accepted){c->ids, below(31, i, 30 + k, c->n + 1), false};
         }
         job.accepted = accepted[i];
         submit(&b, &job);
@@ -853,6 +977,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_invariance),
         cmocka_unit_test(preemption_is_exact),
+        cmocka_unit_test(limits_change_nothing),
+        cmocka_unit_test(limits_spare_who_runs),
+        cmocka_unit_test(room_for_answers_is_kept),
         cmocka_unit_test(other_groups),
         cmocka_unit_test(resume_is_exact),
         cmocka_unit_test(whole_prompt_hits),
@@ -875,6 +1002,7 @@ int main(void)
         cmocka_unit_test(nothing_leaks),
         IN_OTHER_MODES(batch_invariance),
         IN_OTHER_MODES(preemption_is_exact),
+        IN_OTHER_MODES(limits_change_nothing),
         IN_OTHER_MODES(other_groups),
         IN_OTHER_MODES(resume_is_exact),
         IN_OTHER_MODES(whole_prompt_hits),
@@ -888,6 +1016,7 @@ int main(void)
         IN_OTHER_MODES(nothing_leaks),
         ON_DISK(batch_invariance),
         ON_DISK(preemption_is_exact),
+        ON_DISK(limits_change_nothing),
         ON_DISK(other_groups),
         ON_DISK(resume_is_exact),
         ON_DISK(whole_prompt_hits),

@@ -556,7 +556,7 @@ static void counters_grow_across_engines(void **state)
     struct page *p = *state;
     int m = metrics_add_model(p->metrics, "m");
     set_model(p, m, &stats);
-    metrics_engine_lost(p->metrics, m);
+    metrics_engine_lost(p->metrics, m, LOSS_SIGNAL);
     parse(p);
     assert_true(value_of(p, "tandem_engine_restarts_total", "m", NULL, NULL) == 1);
     assert_true(value_of(p, "tandem_engine_rows_prefill_total", "m", NULL, NULL) == 70);
@@ -564,7 +564,7 @@ static void counters_grow_across_engines(void **state)
     assert_true(value_of(p, "tandem_engine_running", "m", NULL, NULL) == 0);
     assert_true(value_of(p, "tandem_memory_bytes", "m", "kind", "weights") == 0);
     set_model(p, m, &(struct engine_stats){.rows_prefill = 5, .running = 1, .rows_per_step = {2}});
-    metrics_engine_lost(p->metrics, m);
+    metrics_engine_lost(p->metrics, m, LOSS_SIGNAL);
     set_model(p, m, &(struct engine_stats){.rows_prefill = 1, .running = 2});
     parse(p);
     assert_true(value_of(p, "tandem_engine_rows_prefill_total", "m", NULL, NULL) == 76);
@@ -609,7 +609,10 @@ static void the_http_server_is_counted(void **state)
                                    .bytes_in = 4,
                                    .bytes_out = 5000000000,
                                    .parse_errors = 6,
-                                   .timeouts = 7};
+                                   .timeouts = 7,
+                                   .refused = 8,
+                                   .tls_failures = 9,
+                                   .tls_expires_s = 1800000000};
     metrics_set_http(p->metrics, &now);
     parse(p);
     assert_true(value_of(p, "tandem_http_connections_open", NULL, NULL, NULL) == 1);
@@ -619,6 +622,9 @@ static void the_http_server_is_counted(void **state)
     assert_true(value_of(p, "tandem_http_sent_bytes_total", NULL, NULL, NULL) == 5e9);
     assert_true(value_of(p, "tandem_http_parse_errors_total", NULL, NULL, NULL) == 6);
     assert_true(value_of(p, "tandem_http_timeouts_total", NULL, NULL, NULL) == 7);
+    assert_true(value_of(p, "tandem_http_refused_connections_total", NULL, NULL, NULL) == 8);
+    assert_true(value_of(p, "tandem_tls_handshake_failures_total", NULL, NULL, NULL) == 9);
+    assert_true(value_of(p, "tandem_tls_certificate_expires_seconds", NULL, NULL, NULL) == 1.8e9);
 }
 
 static void latencies_have_percentiles(void **state)

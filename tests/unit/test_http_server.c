@@ -369,6 +369,100 @@ static void test_too_many_connections(void **state)
     server_stop(&f);
 }
 
+/* Of one address; whoever is refused counts for nothing, and unix sockets have no addresses. */
+static void test_too_many_connections_of_a_client(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct raw_client first, second, third;
+    server_start(&f, (struct http_server_options){.max_client_connections = 2});
+    client_connect(&first, f.port);
+    client_connect(&second, f.port);
+    client_send_text(&second, "GET /2 HTTP/1.1\r\n" HOST "\r\n");
+    client_expect(&second, 200, "GET /2 ");
+    for (int i = 0; i < 3; i++) {
+        struct http_answer a;
+        client_connect(&third, f.port);
+        client_answer(&third, false, &a);
+        assert_int_equal(a.status, 429);
+        assert_true(answer_has(&a, "Retry-After: 1"));
+        assert_non_null(strstr(a.body.data, "at most 2;"));
+        answer_release(&a);
+        client_expect_end(&third);
+        client_close(&third);
+    }
+    client_close(&second);
+    assert_true(server_connections_become(&f, 1));
+    assert_int_equal(f.refused, 3);
+    client_connect(&third, f.port);
+    client_send_text(&third, "GET /3 HTTP/1.1\r\n" HOST "\r\n");
+    client_expect(&third, 200, "GET /3 ");
+    client_close(&third);
+    client_close(&first);
+    server_stop(&f);
+}
+
+/* By default this machine's own clients are not counted. */
+static void test_connections_of_loopback(void **state)
+{
+    (void)state;
+    struct fixture f;
+    static struct raw_client clients[LIMIT_HTTP_CLIENT + 1];
+    server_start(&f, (struct http_server_options){0});
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+        client_connect(&clients[i], f.port);
+    }
+    assert_true(server_connections_become(&f, LIMIT_HTTP_CLIENT + 1));
+    assert_int_equal(f.refused, 0);
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+        client_close(&clients[i]);
+    }
+    server_stop(&f);
+}
+
+static bool has_answer(const struct raw_client *c)
+{
+    char byte;
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+}
+
+/* A byte now and then keeps a connection no longer than the minimum rate allows. */
+static void test_slow_body(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct raw_client sized, chunked, good;
+    server_start(&f, (struct http_server_options){.body_timeout_ms = 1200, .min_body_rate = 1000});
+    client_connect(&sized, f.port);
+    client_connect(&chunked, f.port);
+    client_connect(&good, f.port);
+    client_send_text(&sized, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5000\r\n\r\n");
+    client_send_text(&chunked, "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n");
+    client_send_text(&good, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 20000\r\n\r\n");
+    int64_t began = clock_ms();
+    for (int n = 0; n < 200 || !has_answer(&sized) || !has_answer(&chunked); n++) {
+        (void)client_try_send(&sized, STR("b"));
+        (void)client_try_send(&chunked, STR("1;comment=0123456789012345678901\r\nb\r\n"));
+        if (n < 200) { /* 100 bytes earn 100 ms: later than the others, and in time */
+            client_send_text(&good, "01234567890123456789012345678901234567890123456789"
+                                    "01234567890123456789012345678901234567890123456789");
+        }
+        clock_sleep_ms(10);
+        assert_true(clock_ms() - began < 10000);
+    }
+    assert_true(clock_ms() - began >= 1190);
+    client_expect(&good, 200, NULL);
+    struct raw_client *slow[] = {&sized, &chunked};
+    for (size_t i = 0; i < ARRAY_LEN(slow); i++) {
+        client_expect(slow[i], 408, NULL);
+        client_close(slow[i]);
+    }
+    client_close(&good);
+    server_command(&f, COMMAND_NONE);
+    assert_int_equal(f.timeouts, 2);
+    server_stop(&f);
+}
+
 static double cpu_seconds(void)
 {
     struct rusage u;
@@ -418,6 +512,9 @@ int main(void)
         cmocka_unit_test(test_reply_to_large_upload),
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_too_many_connections),
+        cmocka_unit_test(test_too_many_connections_of_a_client),
+        cmocka_unit_test(test_connections_of_loopback),
+        cmocka_unit_test(test_slow_body),
         cmocka_unit_test(test_out_of_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

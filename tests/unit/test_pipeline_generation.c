@@ -1,4 +1,6 @@
 /* Generations over a port that the test plays: what goes out for what comes in. */
+#include "pipeline/deadlines.h"
+#include "pipeline/load.h"
 #include "tests/support/pipeline_bench.h"
 
 #include "base/clock.h"
@@ -309,6 +311,24 @@ static void test_a_failed_job_ends_the_generation(void **state)
     assert_int_equal(f->bench.port.cancelled_job, f->bench.port.jobs[1]->id); /* the other one is not left running */
 }
 
+static void test_a_replay_is_told(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    send_from(f, 0, 0, 0, "ab", FINISH_NONE);
+    take_all(f, 0);
+    assert_null(generation_fingerprint(f->g));
+    send_event(f, (struct engine_event){
+                      .kind = ENGINE_REPLAYED, .job = f->bench.port.jobs[0]->id, .fingerprint = "0123456789abcdef"});
+    send_from(f, 0, 0, 2, "cde", FINISH_LENGTH);
+    take_all(f, 0);
+    expect_text(f, 0, "abcde");
+    assert_string_equal(generation_fingerprint(f->g), "0123456789abcdef");
+    assert_int_equal(f->last.kind, GEN_DONE);
+    assert_int_equal(f->last.usage.completion_tokens, 5);
+    assert_int_equal(f->last.usage.n_replayed, 3);
+}
+
 static void test_cancel(void **state)
 {
     struct fixture *f = *state;
@@ -492,6 +512,86 @@ static void test_the_arena_goes_to_who_frees_it(void **state)
     gen_request_init(&f->request, arena_create(1 << 20), GEN_PROMPTS); /* for the teardown */
 }
 
+/* ---- deadlines and load ---- */
+
+static void test_each_limit_ends_what_it_is_for(void **state)
+{
+    struct fixture *f = *state;
+    struct error why = {0};
+    uint64_t counts[GEN_LIMIT_COUNT] = {0};
+    enum gen_limit which = GEN_LIMIT_COUNT;
+    start(f);
+    f->request.received_us = 0; /* not looked at any more */
+    int64_t begun = clock_ms();
+    f->request.queue_timeout_ms = 1000;
+    f->request.first_token_timeout_ms = 2000;
+    f->request.timeout_ms = 3000;
+    assert_in_range(generation_deadline_ms(f->g, &which), begun - 100, begun + 1000);
+    assert_int_equal(which, GEN_LIMIT_QUEUE);
+    pipeline_expire(f->bench.pipeline, begun + 500, counts);
+    assert_false(generation_failed(f->g, &why));
+    send_event(f, (struct engine_event){.kind = ENGINE_STARTED, .job = f->bench.port.jobs[0]->id});
+    pipeline_expire(f->bench.pipeline, begun + 1500, counts); /* it was begun in time */
+    assert_false(generation_failed(f->g, &why));
+    generation_deadline_ms(f->g, &which);
+    assert_int_equal(which, GEN_LIMIT_FIRST_TOKEN);
+    send_from(f, 0, 0, 0, "a", FINISH_NONE);
+    pipeline_expire(f->bench.pipeline, begun + 2500, counts);
+    assert_false(generation_failed(f->g, &why));
+    assert_int_equal(f->bench.port.n_cancels, 0);
+    int n_ready = f->n_ready;
+    pipeline_expire(f->bench.pipeline, begun + 3500, counts);
+    assert_true(generation_failed(f->g, &why));
+    assert_int_equal(why.code, ERR_DEADLINE);
+    assert_non_null(strstr(why.msg, "3000 ms"));
+    assert_non_null(strstr(why.msg, "--timeout-ms"));
+    assert_int_equal(f->bench.port.n_cancels, 1); /* the engine stops */
+    assert_int_equal(f->n_ready, n_ready + 1);
+    assert_int_equal(counts[GEN_LIMIT_TOTAL], 1);
+    assert_int_equal(counts[GEN_LIMIT_QUEUE] + counts[GEN_LIMIT_FIRST_TOKEN], 0);
+    assert_true(pipeline_next_deadline_ms(f->bench.pipeline) == INT64_MAX);
+    take_all(f, 0);
+    assert_int_equal(f->last.kind, GEN_ERROR);
+}
+
+static void test_what_has_ended_is_not_late(void **state)
+{
+    struct fixture *f = *state;
+    struct error why = {0};
+    uint64_t counts[GEN_LIMIT_COUNT] = {0};
+    f->request.timeout_ms = 1000;
+    start(f);
+    send_from(f, 0, 0, 0, "a", FINISH_LENGTH);
+    pipeline_expire(f->bench.pipeline, clock_ms() + 100000, counts); /* its client may take it whenever it likes */
+    assert_false(generation_failed(f->g, &why));
+    assert_int_equal(counts[GEN_LIMIT_TOTAL], 0);
+}
+
+static void test_load_is_counted(void **state)
+{
+    struct fixture *f = *state;
+    f->request.n = 2;
+    f->request.max_tokens = 10;
+    f->request.priority = 5;
+    f->request.prompts[1].text = STR("cde");
+    f->request.n_prompts = 2;
+    start(f);
+    struct pipeline_load load = pipeline_load(f->bench.pipeline, 5, 7);
+    assert_int_equal(load.jobs_waiting, 2);
+    assert_int_equal(load.jobs_before, 2);
+    assert_true(load.tokens_before == 2 + 3 + 2 * 7);
+    assert_true(pipeline_load(f->bench.pipeline, 5, 100).tokens_before ==
+                2 + 3 + 2 * 20);                                             /* no more than they may have */
+    assert_int_equal(pipeline_load(f->bench.pipeline, 4, 7).jobs_before, 0); /* more urgent than these */
+    assert_int_equal(pipeline_load(f->bench.pipeline, 4, 7).jobs_waiting, 2);
+    send_event(f, (struct engine_event){.kind = ENGINE_STARTED, .job = f->bench.port.jobs[0]->id});
+    load = pipeline_load(f->bench.pipeline, 5, 7);
+    assert_int_equal(load.jobs_waiting, 1);
+    assert_int_equal(load.sequences_running, 2);
+    send_from(f, 0, 1, 0, "a", FINISH_LENGTH);
+    assert_int_equal(pipeline_load(f->bench.pipeline, 5, 7).sequences_running, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -507,11 +607,15 @@ int main(void)
         TEST(test_echo),
         TEST(test_flush_intervals),
         TEST(test_a_failed_job_ends_the_generation),
+        TEST(test_a_replay_is_told),
         TEST(test_cancel),
         TEST(test_status_follows_the_engine),
         TEST(test_observers_see_what_was_generated),
         TEST(test_the_last_end_is_marked),
         TEST(test_the_arena_goes_to_who_frees_it),
+        TEST(test_each_limit_ends_what_it_is_for),
+        TEST(test_what_has_ended_is_not_late),
+        TEST(test_load_is_counted),
         TEST(test_limits_are_errors_that_name_the_field),
         TEST(test_a_refused_submit_leaves_the_request_to_the_caller),
     };

@@ -76,6 +76,18 @@ static void small_frames(void **state)
     assert_true(frame_get_cancel(&f, &job, &choice, &err));
     assert_true(job == 1ull << 63 && choice == WIRE_ALL_CHOICES);
 
+    for (int urgent = 0; urgent < 2; urgent++) {
+        struct pool_limit limit = {.size = 3ull << 40, .urgent = urgent}, got_limit = {0};
+        buf_clear(&b);
+        assert_true(frame_put_pool_limit(&b, EPOCH, &limit, &err));
+        f = parse_one(&b);
+        assert_true(frame_get_pool_limit(&f, &got_limit, &err));
+        assert_true(got_limit.size == limit.size && got_limit.urgent == limit.urgent);
+        f.payload.len--;
+        assert_false(frame_get_pool_limit(&f, &got_limit, &err));
+        assert_int_equal(err.code, ERR_PROTOCOL);
+    }
+
     buf_clear(&b);
     assert_true(frame_put_empty(&b, EPOCH, FRAME_DRAIN, &err));
     assert_int_equal(parse_one(&b).type, FRAME_DRAIN);
