@@ -25,6 +25,7 @@ struct app {
     uint64_t n_reading; /* calls that will generate, and whose model is not known yet */
     size_t n_calls;     /* not freed yet: a worker may still read one whose client is gone */
     bool server_closed;
+    struct kept_set *kept;          /* NULL: no journal */
     struct loop_timer *close_timer; /* while closing waits for last bytes */
     int64_t close_until_ms;
     void (*on_closed)(void *arg);
@@ -34,7 +35,7 @@ struct app {
 struct call;
 
 struct route {
-    const char *method, *path; /* "{id}" matches the rest of the path */
+    const char *method, *path; /* "{model}" matches the rest of the path, "{id}" one segment */
     const char *help;
     const struct field *const *fields; /* [n_fields] tables of its body, for documents */
     int n_fields;
@@ -60,13 +61,16 @@ struct call {
     struct json *body;   /* parsed; freed with the arena */
     struct gen_request request;
     uint64_t key;      /* id of the API key; 0: there are none */
+    bool charged;      /* its prompt's tokens, to that key */
     const void *extra; /* what a route's decode keeps for its work */
     struct served_model *model;
-    bool reading;       /* counts in n_reading */
-    uint64_t n_places;  /* taken of the model's admission */
-    struct buf ignored; /* names of unknown fields */
-    struct buf reply;   /* JSON */
-    bool ok;            /* of the last worker step */
+    char resumed_from[17]; /* fingerprint of another engine that made the first tokens of it; empty: no such thing */
+    char fingerprint[17];  /* of an answer of old; empty: the engine's */
+    bool reading;          /* counts in n_reading */
+    uint64_t n_places;     /* taken of the model's admission */
+    struct buf ignored;    /* names of unknown fields */
+    struct buf reply;      /* JSON */
+    bool ok;               /* of the last worker step */
     struct error error;
     char key_name[64]; /* of the API key that it came with; "": none */
 };
@@ -82,6 +86,13 @@ void api__put_ms(struct json_writer *w, const char *key, int64_t us);
 void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg);
 
 /* ---- calls ---- */
+/* NULL: no memory. x may be NULL: nobody waits for it. */
+struct call *api__call_create(struct app *a, const struct route *route, struct http_exchange *x);
+void api__call_decode(struct call *c);                     /* c->text by its route: c->ok, or c->error; any thread */
+void api__refuse(struct call *c, const struct error *err); /* answers it, where somebody waits, and frees it */
+/* Something is under way that uses the app: it is not freed until the release. */
+void api__hold(struct app *a);
+void api__release(struct app *a);
 void api__call_start(struct app *a, const struct route *route, struct http_exchange *x);
 void api__call_free(struct call *c);
 /* The reply has begun or is given: adds the call's headers first. */
@@ -115,6 +126,12 @@ bool api__check_messages(const struct json *messages, struct error *err);
 void api__leave_places(struct call *c);
 bool api__prepare(struct call *c, struct error *err);
 void api__generate(struct call *c);
+
+/* ---- requests that are kept ---- */
+void api__request_get(struct app *a, struct http_exchange *x, struct str rest);
+void api__request_list(struct app *a, struct http_exchange *x, struct str rest);
+bool api__cancel_kept(struct app *a, struct http_exchange *x, struct str id); /* false: it is no kept one */
+void api__request_delete(struct app *a, struct http_exchange *x, struct str rest);
 
 /* ---- routes that answer at once, and the text tools ---- */
 void api__health(struct app *a, struct http_exchange *x, struct str rest);

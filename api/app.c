@@ -1,5 +1,6 @@
 /* Routing, the life of a call, error replies. */
 #include "api/api_internal.h"
+#include "api/kept.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -116,8 +117,37 @@ static void finish_close(struct app *a)
     void (*on_closed)(void *) = a->on_closed;
     void *on_closed_arg = a->on_closed_arg;
     access_free(a->access);
+    api__kept_free(a->kept);
     free(a);
     on_closed(on_closed_arg);
+}
+
+void api__hold(struct app *a)
+{
+    a->n_calls++;
+}
+
+void api__release(struct app *a)
+{
+    a->n_calls--;
+    finish_close(a);
+}
+
+struct call *api__call_create(struct app *a, const struct route *route, struct http_exchange *x)
+{
+    struct call *c = calloc(1, sizeof *c);
+    if (!c || !(c->arena = arena_create(LIMIT_REQUEST_ARENA))) {
+        free(c);
+        return NULL;
+    }
+    api__hold(a);
+    c->app = a;
+    c->route = route;
+    c->x = x;
+    c->received_us = clock_ns() / 1000;
+    buf_init(&c->ignored, CALL_IGNORED_MAX);
+    buf_init(&c->reply, CALL_REPLY_MAX);
+    return c;
 }
 
 void api__call_free(struct call *c)
@@ -129,8 +159,17 @@ void api__call_free(struct call *c)
     buf_release(&c->reply);
     loop_free_arena(a->loop, c->arena);
     free(c);
-    a->n_calls--;
-    finish_close(a);
+    api__release(a);
+}
+
+void api__refuse(struct call *c, const struct error *err)
+{
+    api__key_give_back_tokens(c);
+    if (c->x) {
+        api__call_headers(c);
+        api__reply_error(c->x, err);
+    }
+    api__call_free(c);
 }
 
 void api__call_headers(struct call *c)
@@ -249,9 +288,8 @@ static void decoded(void *arg)
     loop_work(c->app->loop, work, worked, c);
 }
 
-static void decode(void *arg)
+void api__call_decode(struct call *c)
 {
-    struct call *c = arg;
     c->body = json_parse(c->text, LIMIT_JSON_DEPTH, &c->error);
     if (!c->body) {
         return;
@@ -262,6 +300,11 @@ static void decode(void *arg)
         return;
     }
     c->ok = c->route->decode(c, &c->error);
+}
+
+static void decode(void *arg)
+{
+    api__call_decode(arg);
 }
 
 static bool check_content_type(const struct http_request *head, struct error *err)
@@ -289,23 +332,15 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
     if (!api__key_begin(a, x, key)) {
         return;
     }
-    struct call *c = calloc(1, sizeof *c);
-    if (!c || !(c->arena = arena_create(LIMIT_REQUEST_ARENA))) {
-        free(c);
+    struct call *c = api__call_create(a, route, x);
+    if (!c) {
         api_keys_end(a->options.keys, key);
         error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
         api__reply_error(x, &err);
         return;
     }
-    c->app = a;
-    a->n_calls++;
-    c->route = route;
-    c->x = x;
     c->key = key;
     snprintf(c->key_name, sizeof c->key_name, "%s", api_keys_name(a->options.keys, key));
-    c->received_us = clock_ns() / 1000;
-    buf_init(&c->ignored, CALL_IGNORED_MAX);
-    buf_init(&c->reply, CALL_REPLY_MAX);
     c->text = arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */
     http_on_gone(x, on_gone, c);
     c->reading = generates(route);
@@ -315,7 +350,7 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
 
 /* ---- routing ---- */
 
-/* "/v1/models/{id}" matches "/v1/models/a/b" with rest "a/b". */
+/* "/v1/models/{model}" matches "/v1/models/a/b" with rest "a/b"; any other name in braces stands for one segment. */
 static bool path_matches(const char *pattern, struct str path, struct str *rest)
 {
     struct str p = str_of(pattern);
@@ -329,7 +364,7 @@ static bool path_matches(const char *pattern, struct str path, struct str *rest)
         return false;
     }
     *rest = str_slice(path, head.len, path.len - tail.len);
-    return true;
+    return str_find_char(*rest, '/') == STR_NPOS || str_eq(str_slice(p, brace, close + 1), STR("{model}"));
 }
 
 static const struct route *find_route(const struct http_request *head, struct str *rest, struct buf *allow)
@@ -430,6 +465,20 @@ static struct http_server_options server_options(struct app *a, const struct app
     };
 }
 
+static bool create_parts(struct app *a, const struct app_options *options, struct error *err)
+{
+    struct http_server_options server = server_options(a, options);
+    a->access = access_create(options->keys, err);
+    if (!a->access || !access_configure(a->access, &options->access, err)) {
+        return false;
+    }
+    if (options->journal && !(a->kept = api__kept_create(a))) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for the API server.");
+    }
+    a->server = http_server_create(loop_uv(a->loop), &server, err);
+    return a->server != NULL;
+}
+
 struct app *app_create(const struct app_options *options, struct error *err)
 {
     struct app *a = calloc(1, sizeof *a);
@@ -440,10 +489,8 @@ struct app *app_create(const struct app_options *options, struct error *err)
     a->options = *options;
     a->gateway = options->gateway;
     a->loop = gateway_loop(options->gateway);
-    a->access = access_create(options->keys, err);
-    struct http_server_options server = server_options(a, options);
-    if (!a->access || !access_configure(a->access, &options->access, err) ||
-        !(a->server = http_server_create(loop_uv(a->loop), &server, err))) {
+    if (!create_parts(a, options, err)) {
+        api__kept_free(a->kept);
         access_free(a->access);
         free(a);
         return NULL;
@@ -487,8 +534,18 @@ int app_port(const struct app *a, int listener)
     return http_server_port(a->server, listener);
 }
 
+void app_resume(struct app *a)
+{
+    if (a->kept) {
+        api__kept_resume(a->kept);
+    }
+}
+
 void app_stop_accepting(struct app *a)
 {
+    if (a->kept) {
+        api__kept_stop(a->kept);
+    }
     http_server_stop_accepting(a->server);
 }
 
@@ -513,7 +570,7 @@ void app_close(struct app *a, void (*on_closed)(void *arg), void *arg)
 {
     a->on_closed = on_closed;
     a->on_closed_arg = arg;
-    http_server_stop_accepting(a->server);
+    app_stop_accepting(a);
     a->close_until_ms = clock_ms() + CLOSE_FLUSH_MS;
     a->close_timer = loop_timer_create(a->loop, close_when_flushed, a);
     if (a->close_timer) {

@@ -5,6 +5,7 @@
 
 #include "api/access.h"
 #include "gateway/gateway.h"
+#include "gateway/journal.h"
 #include "gateway/otlp.h"
 
 struct app;
@@ -30,6 +31,7 @@ struct app_options {
     int max_client_connections;
     int64_t header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
     const char *tls_cert, *tls_key; /* files; both or neither */
+    struct journal *journal;        /* keeps requests that outlive their client; NULL: none; outlives the app */
 };
 struct app_options app_options_default(void);
 
@@ -44,6 +46,8 @@ NODISCARD bool app_reload_tls(struct app *a, struct error *err);
 void app_count_reload(struct app *a, bool ok); /* for metrics */
 
 void app_stop_accepting(struct app *a);
+/* Requests of the journal that had not ended go on, once the models are there. Call it once. */
+void app_resume(struct app *a);
 /* Ends every connection, after a moment in which they may send what is on its way; on_closed runs from the loop once no
  * worker prepares a request any more; the app is freed before it. */
 void app_close(struct app *a, void (*on_closed)(void *arg), void *arg);

@@ -158,6 +158,7 @@ bool api__key_take_tokens(struct call *c)
 {
     struct api_key_refusal why_not = {0};
     if (api_keys_take_tokens(c->app->options.keys, c->key, prompt_tokens(c), clock_ms(), &why_not)) {
+        c->charged = true;
         return true;
     }
     api__call_headers(c);
@@ -168,7 +169,10 @@ bool api__key_take_tokens(struct call *c)
 
 void api__key_give_back_tokens(struct call *c)
 {
-    api_keys_give_back(c->app->options.keys, c->key, prompt_tokens(c), clock_ms());
+    if (c->charged) {
+        c->charged = false;
+        api_keys_give_back(c->app->options.keys, c->key, prompt_tokens(c), clock_ms());
+    }
 }
 
 void api__key_end(struct call *c)

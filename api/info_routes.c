@@ -144,6 +144,10 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
         struct otlp_stats spans = otlp_stats(a->options.otlp);
         metrics_set_otlp(metrics, &spans);
     }
+    if (a->options.journal) {
+        struct journal_stats journal = journal_stats(a->options.journal);
+        metrics_set_journal(metrics, &journal);
+    }
     buf_init(&out, INFO_MAX);
     metrics_write(metrics, &out);
     http_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out));
@@ -155,6 +159,9 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
 void api__cancel(struct app *a, struct http_exchange *x, struct str rest)
 {
     struct error err = {0};
+    if (api__cancel_kept(a, x, rest)) {
+        return;
+    }
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
         struct generation *g = pipeline_find(served_model_pipeline(gateway_model_at(a->gateway, i)), rest);
         if (g && generation_request(g)->api_key == api__key_of(x)) { /* another key's is none that one may know of */

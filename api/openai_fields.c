@@ -416,6 +416,10 @@ const struct field api__common_fields[] = {
      "gather tokens for so long before they are sent"},
     {"stream_interval_tokens", FIELD_I64, AT(interval_tokens), 1, 4096, NULL, NULL, NULL,
      "gather so many tokens before they are sent"},
+    {"background", FIELD_BOOL, AT(background), 0, 0, NULL, NULL, NULL,
+     "answer 202 with an id at once; the answer is had from /v1/requests/{id}; needs --journal (RELIABILITY.md)"},
+    {"detach", FIELD_BOOL, AT(detach), 0, 0, NULL, NULL, NULL,
+     "go on when the client leaves; the answer is had from /v1/requests/{id}; needs --journal"},
     {"return_progress", FIELD_BOOL, AT(return_progress), 0, 0, NULL, NULL, NULL,
      "events while the prompt is prefilled; with stream"},
     {"return_token_ids", FIELD_BOOL, AT(return_token_ids), 0, 0, NULL, NULL, NULL, "token ids of prompt and answer"},
@@ -518,6 +522,13 @@ static bool check_request(struct call *c, struct error *err)
     if (r->truncate_prompt_tokens == 0 && given(c, "truncate_prompt_tokens")) {
         return conflict(err, "truncate_prompt_tokens",
                         "Invalid value for 'truncate_prompt_tokens': expected -1 or at least 1, but got 0.");
+    }
+    if ((r->background || r->detach) && !c->app->options.journal) {
+        const char *name = r->background ? "background" : "detach";
+        return error_set_param(err, ERR_UNSUPPORTED, name,
+                               "'%s' is not available: this server keeps no requests; it was started without "
+                               "--journal.",
+                               name);
     }
     if (r->has_stream_options && !r->stream) {
         return conflict(err, "stream_options", "'stream_options' is only allowed together with 'stream': true.");

@@ -102,6 +102,14 @@ static const struct option table[] = {
      "send spans of requests to this OpenTelemetry collector, as OTLP over HTTP in JSON (docs/OBSERVABILITY.md)"},
     {"otlp-sample", OPTION_FLOAT, S, AT(otlp_sample), 0, 1, "1", "RATIO",
      "share of the traces that begin here to be sent; a caller's own decision is followed"},
+    {"journal", OPTION_STR, S, AT(journal), 0, 0, NULL, "DIR",
+     "keep requests with background or detach in this folder, through restarts (docs/RELIABILITY.md)"},
+    {"journal-sync", OPTION_STR, S, AT(journal_sync), 0, 0, "normal", "WHEN",
+     "normal: commits survive kill -9; full: an fsync each, they survive a power loss"},
+    {"journal-max-mb", OPTION_INT, S, AT(journal_max_mb), 0, 1e9, "1024", "MB",
+     "size of its database, in MiB; finished requests make room; 0: no limit"},
+    {"journal-max-age-hours", OPTION_FLOAT, S, AT(journal_max_age_hours), 0, 1e6, "72", "HOURS",
+     "how long it keeps finished requests, and waits with those that cannot run; 0: no limit"},
 
     {"retry-initial-ms", OPTION_INT, S, AT(retry_initial_ms), 1, 600000, "200", "MS",
      "longest wait before a lost engine is started for the second time in a row; the first time is at once"},
@@ -267,9 +275,11 @@ static const struct option table[] = {
 
 /* What SIGHUP reads again; the rest of the table stays as it was at the start. */
 static const char *const reloadable[] = {
-    "log-level",        "allowed-host", "cors-origin",      "max-body",           "max-connections",
-    "max-connections-per-client", "header-timeout-ms", "body-timeout-ms", "min-body-rate", "idle-timeout-ms",
-    "drain-timeout-ms", "keepalive-ms", "stall-timeout-ms", "stream-interval-ms", "stream-interval-tokens",
+    "log-level",         "allowed-host",       "cors-origin",
+    "max-body",          "max-connections",    "max-connections-per-client",
+    "header-timeout-ms", "body-timeout-ms",    "min-body-rate",
+    "idle-timeout-ms",   "drain-timeout-ms",   "keepalive-ms",
+    "stall-timeout-ms",  "stream-interval-ms", "stream-interval-tokens",
 };
 
 /* "top_k" of the sampling table is --top-k. */
@@ -582,8 +592,8 @@ static void clear_lists_given(int argc, char **argv, struct options *out, enum c
 bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
                    struct error *err)
 {
-    *out = (struct options){.socket_fd = -1, .pool_fd = -1, .command = command, .argc = argc, .argv = argv};
-    *out = (struct options){.socket_fd = -1, .pool_fd = -1, .seals_fd = -1};
+    *out = (struct options){
+        .socket_fd = -1, .pool_fd = -1, .watch_fd = -1, .seals_fd = -1, .command = command, .argc = argc, .argv = argv};
     struct options words = *out;
     if (!read_words(command, argc, argv, &words, err)) { /* first, to know the config file */
         return false;

@@ -82,6 +82,9 @@ struct options {
     float otlp_sample;
     int64_t max_client_connections, header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
     const char *tls_cert, *tls_key;
+    const char *journal, *journal_sync;
+    int64_t journal_max_mb;
+    float journal_max_age_hours;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;

@@ -30,8 +30,9 @@ struct server {
     struct app *app;
     struct api_keys *keys;
     struct reload reload;
-    struct otlp *otlp; /* NULL: no spans are sent */
-    int n_closing;     /* of gateway and exporter, what is not closed yet */
+    struct otlp *otlp;       /* NULL: no spans are sent */
+    int n_closing;           /* of gateway and exporter, what is not closed yet */
+    struct journal *journal; /* NULL: none */
     struct warm_list warm;
     uv_signal_t sigterm, sigint, sighup;
     bool ends_with_terminal; /* SIGHUP may mean that it is gone */
@@ -80,6 +81,8 @@ static void on_app_closed(void *arg)
     struct server *s = arg;
     s->app = NULL;
     s->n_closing = 1 + (s->otlp != NULL);
+    journal_close(s->journal);
+    s->journal = NULL;
     gateway_close(s->gateway, on_gateway_closed, s);
     if (s->otlp) {
         otlp_close(s->otlp, OTLP_FLUSH_MS, on_otlp_closed, s);
@@ -327,6 +330,7 @@ static bool start_app(struct server *s, struct error *err)
     a.log_content = o->log_content;
     a.tls_cert = o->tls_cert;
     a.tls_key = o->tls_key;
+    a.journal = s->journal;
     a.keys = s->keys;
     a.cache_salt_per_key = o->cache_salt_per_key;
     reload_app_options(o, &a);
@@ -338,6 +342,26 @@ static bool start_app(struct server *s, struct error *err)
     }
     s->reload = (struct reload){.app = s->app, .keys = s->keys, .options = *o};
     return true;
+}
+
+static bool open_journal(struct server *s, struct error *err)
+{
+    const struct options *o = s->options;
+    bool full = strcmp(o->journal_sync, "full") == 0;
+    if (!o->journal) {
+        return true;
+    }
+    if (!full && strcmp(o->journal_sync, "normal") != 0) {
+        return error_set(err, ERR_INVALID, "--journal-sync: expected normal or full, but got '%.60s'.",
+                         o->journal_sync);
+    }
+    struct journal_options j = {.loop = s->loop,
+                                .dir = o->journal,
+                                .full_sync = full,
+                                .max_size = (uint64_t)o->journal_max_mb << 20,
+                                .max_age_s = (int64_t)(o->journal_max_age_hours * 3600)};
+    s->journal = journal_open(&j, err);
+    return s->journal != NULL;
 }
 
 static void watch_signal(struct server *s, uv_signal_t *handle, int number, uv_signal_cb fn)
@@ -393,7 +417,11 @@ static bool start(struct server *s, const char *path, struct error *err)
         return false;
     }
     s->announcer = announcer_create(s->gateway, &s->service);
-    return start_otlp(s, err) && start_app(s, err) && add_model(s, path, err);
+    if (!start_otlp(s, err) || !open_journal(s, err) || !start_app(s, err) || !add_model(s, path, err)) {
+        return false;
+    }
+    app_resume(s->app);
+    return true;
 }
 
 static void release(struct server *s)

@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "gateway/engine_loss.h"
+#include "gateway/journal.h"
 #include "gateway/otlp.h"
 #include "gateway/percentiles.h"
 #include "pipeline/deadlines.h"
@@ -90,6 +91,7 @@ void metrics_set_keys(struct metrics *m, const struct api_keys *keys);
 
 /* What the exporter of spans has done; given before metrics_write, zeros without one. */
 void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
+void metrics_set_journal(struct metrics *m, const struct journal_stats *now); /* likewise */
 
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
 void metrics_write(struct metrics *m, struct buf *out);

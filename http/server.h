@@ -87,7 +87,8 @@ int http_server_port(const struct http_server *s, int listener); /* the bound TC
  * was there before stays in use. INVALID also when the server does not speak TLS. */
 NODISCARD bool http_server_reload_tls(struct http_server *s, struct error *err);
 /* Takes the limits anew while it runs: max_body, the numbers of connections and the time-outs of *options; the
- * rest of it is ignored. They hold for every connection from now on, but for max_body, which a request has that began before. */
+ * rest of it is ignored. They hold for every connection from now on, but for max_body, which a request has that began
+ * before. */
 void http_server_set_limits(struct http_server *s, const struct http_server_options *options);
 
 /* Listeners close at once, connections between requests soon; the others finish, and replies say Connection: close. */

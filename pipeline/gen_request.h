@@ -79,6 +79,7 @@ struct gen_request {
 
     /* delivery */
     bool stream, return_progress;
+    bool background, detach;                                  /* it is kept, and goes on without its client */
     bool has_stream_options, include_usage, continuous_usage; /* usage in a last chunk; in every chunk */
     int64_t interval_ms, interval_tokens; /* a delta is flushed when either is reached; 0 and 1: at once */
 
