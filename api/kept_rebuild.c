@@ -205,6 +205,15 @@ static bool decode(struct rebuilding *b)
     return true;
 }
 
+/* Nobody waits for its first token. */
+static bool prepare(struct rebuilding *b)
+{
+    struct gen_request *r = &b->call->request;
+    bool ok = pipeline_prepare(served_model_pipeline(b->call->model), r, &b->out.error);
+    r->queue_timeout_ms = r->first_token_timeout_ms = 0;
+    return ok;
+}
+
 static bool allocate(struct rebuilding *b)
 {
     struct arena *arena = b->call->arena;
@@ -227,10 +236,8 @@ static bool allocate(struct rebuilding *b)
 static void work(void *arg)
 {
     struct rebuilding *b = arg;
-    struct pipeline *p = served_model_pipeline(b->call->model);
     b->out.damaged = b->record->damaged;
-    b->out.ok = decode(b) && pipeline_prepare(p, &b->call->request, &b->out.error) && allocate(b) && apply_details(b) &&
-                place_tokens(b);
+    b->out.ok = decode(b) && prepare(b) && allocate(b) && apply_details(b) && place_tokens(b);
 }
 
 static void worked(void *arg)

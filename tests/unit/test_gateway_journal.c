@@ -455,7 +455,7 @@ static void test_finished_ones_make_room(void **state)
 
 /* ---- a disk that fails, and a process that dies: SQLite's writes, seen from below ---- */
 
-struct disk { /* of this process; the tests run one after another */
+struct disk {                          /* of this process; the tests run one after another */
     const sqlite3_io_methods *real[2]; /* of other files, of the database */
     sqlite3_io_methods patched[2];
     sqlite3_vfs vfs;
