@@ -181,7 +181,8 @@ def strike(server, group, streams, fault, situation, minimum):
         return None
     counted = streams.in_the_middle() >= minimum
     if situation == "prefill":
-        counted &= any(r["phase"] == "prefill" for r in server.model_status()["requests"])
+        counted &= any(r["prompt_tokens"] >= PRESSED_PROMPT and r["phase"] in ("prefill", "recovering")
+                       for r in server.model_status()["requests"])
     began = time.monotonic()
     try:
         if fault == "memory":
