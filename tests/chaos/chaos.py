@@ -191,7 +191,7 @@ def strike(server, group, streams, fault, situation, minimum):
     while server.engine()["restarts"] == engine["restarts"]:
         if time.monotonic() > began + 30:
             raise AssertionError(f"{fault}: no loss within 30 s")
-        time.sleep(0.005)
+        time.sleep(0.02)
     noticed = time.monotonic()
     server.wait_for(lambda: server.model_status()["state"] == "ready", "a new engine", 60)
     load_s = time.monotonic() - noticed

@@ -172,9 +172,9 @@ class Server:
     def _wait_for_port(self):
         deadline = time.monotonic() + 20 * PATIENCE
         while time.monotonic() < deadline:
-            found = re.search(r'listening[" ].*?port"?[=:]"?(\d+)', self.log())
+            found = re.search(r'listening[" ].*?(?:port"?[=:]"?(\d+)|unix:)', self.log())
             if found:
-                self.port = int(found.group(1))
+                self.port = int(found.group(1) or 0)
                 return
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log()[-4000:]}")
