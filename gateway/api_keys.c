@@ -72,6 +72,16 @@ const char *api_keys_name(const struct api_keys *k, uint64_t id)
     return key ? key->name : "";
 }
 
+uint64_t api_keys_named(const struct api_keys *k, const char *name)
+{
+    for (size_t i = 0; k && i < k->n; i++) {
+        if (!k->keys[i].closed && strcmp(k->keys[i].name, name) == 0) {
+            return k->keys[i].id;
+        }
+    }
+    return 0;
+}
+
 uint64_t api_keys_salt(const struct api_keys *k, uint64_t id, uint64_t own)
 {
     static const char purpose[] = "tandem: salt of a key";
