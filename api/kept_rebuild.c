@@ -240,9 +240,21 @@ static void work(void *arg)
     b->out.ok = decode(b) && prepare(b) && allocate(b) && apply_details(b) && place_tokens(b);
 }
 
+/* As when it first came; its key may have other ids by now. */
+static void salt_jobs(struct rebuilding *b)
+{
+    const struct app_options *o = &b->call->app->options;
+    struct gen_request *r = &b->call->request;
+    struct str key_name = b->record->meta.key_name;
+    for (size_t i = 0; o->cache_salt_per_key && key_name.len && r->jobs && i < r->n_jobs; i++) {
+        r->jobs[i].cache_salt = api_keys_salt_of_name(o->keys, key_name, r->cache_salt);
+    }
+}
+
 static void worked(void *arg)
 {
     struct rebuilding *b = arg;
+    salt_jobs(b);
     struct rebuilt out = b->out;
     out.saved = b->saved;
     out.call = b->call;
