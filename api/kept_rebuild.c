@@ -249,7 +249,7 @@ static void take_key(struct rebuilding *b)
     snprintf(name, sizeof name, STR_FMT, STR_ARG(b->record->meta.key_name));
     r->api_key = name[0] ? api_keys_named(o->keys, name) : 0;
     if (name[0] && o->cache_salt_per_key) {
-        r->cache_salt = api_keys_salt(o->keys, r->api_key, r->cache_salt);
+        r->cache_salt = api_keys_salt_of_name(o->keys, str_of(name), r->cache_salt);
         for (size_t i = 0; i < r->n_jobs; i++) {
             r->jobs[i].cache_salt = r->cache_salt;
         }
