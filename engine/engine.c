@@ -45,7 +45,8 @@ struct engine {
     struct engine_config config;
     struct engine_info info;
     struct executor *executor;
-    struct kv_disk *disk; /* NULL: none */
+    struct kv_disk *disk;   /* NULL: none */
+    struct kv_seals *seals; /* NULL: none */
     void (*release)(void *resources);
     void *resources;
     struct scheduler *scheduler;
@@ -90,6 +91,9 @@ static bool make_scheduler(struct engine *e, struct error *err)
     if (e->scheduler && e->disk) {
         kv_disk_on_ready(e->disk, on_disk, e);
         scheduler_set_disk(e->scheduler, e->disk);
+    }
+    if (e->scheduler && e->seals) {
+        scheduler_set_seals(e->scheduler, e->seals);
     }
     return e->scheduler != NULL;
 }
@@ -148,6 +152,7 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
     struct engine *e = calloc(1, sizeof *e);
     if (!e) {
         kv_disk_free(parts->disk);
+        kv_seals_close(parts->seals);
         engine__free_drafter(parts->drafter);
         parts->executor->ops->free(parts->executor);
         if (parts->release) {
@@ -160,6 +165,7 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
     e->info = parts->info;
     e->executor = parts->executor;
     e->disk = parts->disk;
+    e->seals = parts->seals;
     e->release = parts->release;
     e->resources = parts->resources;
     e->commands = queue_create(sizeof(struct command), (size_t)e->config.max_waiting + COMMANDS_BESIDE_JOBS);
@@ -205,6 +211,7 @@ void engine_free(struct engine *e)
     drop_commands(e);
     scheduler_free(e->scheduler);
     kv_disk_free(e->disk);
+    kv_seals_close(e->seals);
     queue_free(e->commands);
     e->executor->ops->free(e->executor);
     if (e->release) {

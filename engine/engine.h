@@ -29,16 +29,19 @@ struct engine_options {
     /* Gives bytes of the pool back to the system: they hold nothing any more. The step thread; NULL: they are kept. */
     void (*discard)(void *arg, size_t offset, size_t size);
     void *discard_arg;
-    size_t pool_size;          /* bytes of KV; at least one sequence of max_context or of ENGINE_MIN_CONTEXT must fit */
-    uint32_t max_context;      /* 0: the model's, as far as the pool holds one sequence of it */
-    uint32_t max_batch_tokens; /* rows of a step; 0: ENGINE_DEFAULT_BATCH_TOKENS */
-    uint32_t max_sequences;    /* running at once; 0: ENGINE_DEFAULT_SEQUENCES */
-    uint32_t max_waiting;      /* jobs in the queue; one more is OVERLOADED; 0: ENGINE_DEFAULT_WAITING */
-    uint32_t prefill_chunk;    /* prompt tokens of one sequence in a step; 0: as many as fit */
-    bool prefix_cache;         /* default true: set by engine_options_default */
-    bool reserve_output;       /* admission leaves room for what answers are expected to grow to; default true */
-    const char *kv_disk_dir;   /* folder of the prefix cache's disk tier; NULL: none */
-    uint64_t kv_disk_size;     /* bytes that all stores in it may take */
+    size_t pool_size;     /* bytes of KV; at least one sequence of max_context or of ENGINE_MIN_CONTEXT must fit */
+    uint8_t *seals;       /* memory for seals of the pool's pages (kv_seal.h), which has the same owner and outlives
+                             the engine with it; NULL: none, and nothing is adopted */
+    size_t seals_size;    /* its bytes; 64 for each page, and some for the table */
+    uint32_t max_context; /* 0: the model's, as far as the pool holds one sequence of it */
+    uint32_t max_batch_tokens;    /* rows of a step; 0: ENGINE_DEFAULT_BATCH_TOKENS */
+    uint32_t max_sequences;       /* running at once; 0: ENGINE_DEFAULT_SEQUENCES */
+    uint32_t max_waiting;         /* jobs in the queue; one more is OVERLOADED; 0: ENGINE_DEFAULT_WAITING */
+    uint32_t prefill_chunk;       /* prompt tokens of one sequence in a step; 0: as many as fit */
+    bool prefix_cache;            /* default true: set by engine_options_default */
+    bool reserve_output;          /* admission leaves room for what answers are expected to grow to; default true */
+    const char *kv_disk_dir;      /* folder of the prefix cache's disk tier; NULL: none */
+    uint64_t kv_disk_size;        /* bytes that all stores in it may take */
     enum speculation speculation; /* of jobs that leave it open; default AUTO */
     uint32_t max_drafts;  /* guessed tokens of a sequence in a step, up to DRAFT_MAX; 0: ENGINE_DEFAULT_DRAFTS */
     float max_itl_factor; /* how much longer prompts may make a step than those who decode need; 0: any;

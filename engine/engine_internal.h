@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "engine/executor.h"
 #include "engine/kv_disk.h"
+#include "engine/kv_seal.h"
 #include "engine/request.h"
 #include "text/tokenizer.h"
 
@@ -15,6 +16,7 @@ struct engine_parts {
     struct engine_info info;
     struct executor *executor;        /* freed by the engine, first */
     struct kv_disk *disk;             /* likewise; may be NULL */
+    struct kv_seals *seals;           /* closed by the engine; may be NULL */
     void (*release)(void *resources); /* what the executor stands on; may be NULL */
     void *resources;
     void (*discard)(void *arg, size_t offset, size_t size); /* see engine_options; may be NULL */

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/sys_shm.h"
 #include "engine/fault.h"
 #include "engine/script.h"
@@ -278,6 +279,35 @@ static bool open_disk(const struct loaded *l, const struct engine_options *o, st
     return parts->disk || error_wrap(err, "--kv-disk-dir '%s'", o->kv_disk_dir);
 }
 
+/* ---- seals ---- */
+
+/* Without them all works, only nothing outlives the engine. Whoever writes pages and seals none of them must say so. */
+static void open_seals(const struct loaded *l, const struct engine_options *o, struct engine_parts *parts)
+{
+    const struct engine_config *c = &parts->config;
+    struct error why = {0};
+    if (!o->seals) {
+        return;
+    }
+    if (!o->pool || !o->prefix_cache || o->script_path || !l->be->ops->kv_page) {
+        kv_seals_void(o->seals, o->seals_size);
+        return;
+    }
+    struct kv_seal_options options = {.memory = o->seals,
+                                      .size = o->seals_size,
+                                      .pool = o->pool,
+                                      .pool_size = o->pool_size,
+                                      .identity = identity(l, o, c),
+                                      .page_tokens = c->page_tokens,
+                                      .n_groups = c->geometry.n_groups};
+    memcpy(options.page_size, c->geometry.page_size, sizeof options.page_size);
+    parts->seals = kv_seals_open(&options, &why);
+    if (!parts->seals) {
+        kv_seals_void(o->seals, o->seals_size);
+        LOG_WARN("KV pages will not outlive the engine", "reason=\"%s\"", why.msg);
+    }
+}
+
 static bool check_options(const struct engine_options *o, struct error *err)
 {
     return o->max_drafts <= DRAFT_MAX ||
@@ -314,6 +344,7 @@ struct engine *engine_create(const struct engine_options *options, struct error 
         release(l);
         return NULL;
     }
+    open_seals(l, &o, &parts);
     describe(l, &o, &parts.config, &parts.info);
     parts.info.weights_size += draft_size;
     parts.info.load_ms = (uint32_t)(clock_ms() - start_ms);

@@ -330,10 +330,22 @@ static uint32_t pop_free(struct kv_pool *kv, struct kv_slab *s)
     return id;
 }
 
-static void assign_slab(struct kv_pool *kv, int group)
+/* Out of the middle of the free list: its slab is gone through. */
+static void take_free(struct kv_pool *kv, struct kv_slab *s, uint32_t id)
+{
+    uint32_t *link = &s->free_head;
+    while (*link != id) {
+        link = &kv->pages[*link].next;
+    }
+    *link = kv->pages[id].next;
+    kv->pages[id].next = s->free_head;
+    s->free_head = id; /* its head, from where it is taken */
+    pop_free(kv, s);
+}
+
+static void assign_slab(struct kv_pool *kv, uint32_t slab, int group)
 {
     struct kv_group *g = &kv->groups[group];
-    uint32_t slab = kv->unassigned.head;
     struct kv_slab *s = &kv->slabs[slab];
     slab_unlink(kv, &kv->unassigned, slab);
     s->group = group;
@@ -363,7 +375,7 @@ uint32_t kv_alloc(struct kv_pool *kv, int group)
         evict(kv, kv->lru.head);
     }
     if (g->slabs.head == NONE) {
-        assign_slab(kv, group);
+        assign_slab(kv, kv->unassigned.head, group);
     }
     struct kv_slab *s = &kv->slabs[g->slabs.head];
     uint32_t id = pop_free(kv, s);
@@ -420,6 +432,27 @@ void kv_uncache_page(struct kv_pool *kv, int group, uint32_t page)
         kv->bytes_cached -= kv->groups[group].page_size;
         push_free(kv, slab_of(kv, group, id), id);
     }
+}
+
+bool kv_adopt_page(struct kv_pool *kv, int group, uint32_t page, uint32_t owner)
+{
+    const struct kv_group *g = &kv->groups[group];
+    if (page >= g->n_pages || page * g->page_size / kv->slab_size != ((page + 1) * g->page_size - 1) / kv->slab_size) {
+        return false;
+    }
+    uint32_t id = id_of(kv, group, page);
+    struct kv_page *p = &kv->pages[id];
+    struct kv_slab *s = slab_of(kv, group, id);
+    if (s->group == UNASSIGNED) {
+        assign_slab(kv, (uint32_t)(s - kv->slabs), group);
+    } else if (s->group != group || p->refs || p->owner != NONE) {
+        return false;
+    }
+    take_free(kv, s, id);
+    p->owner = owner;
+    page_append(kv, &kv->lru, id);
+    kv->bytes_cached += g->page_size;
+    return true;
 }
 
 bool kv_is_cached(const struct kv_pool *kv, int group, uint32_t page)
@@ -539,6 +572,11 @@ struct kv_counts kv_counts(const struct kv_pool *kv)
 uint32_t kv_n_pages(const struct kv_pool *kv, int group)
 {
     return kv->groups[group].n_pages;
+}
+
+size_t kv_page_size(const struct kv_pool *kv, int group)
+{
+    return kv->groups[group].page_size;
 }
 
 /* ---- recount ---- */

@@ -46,6 +46,9 @@ uint32_t kv_refs(const struct kv_pool *kv, int group, uint32_t page);
 /* The prefix cache knows this page as part of its node `owner`: it stays when the last reference goes. */
 void kv_cache_page(struct kv_pool *kv, int group, uint32_t page, uint32_t owner);
 void kv_uncache_page(struct kv_pool *kv, int group, uint32_t page); /* frees it when nobody references it */
+/* This very page becomes one that the prefix cache knows and nobody references, and the youngest of them; its slab
+ * becomes the group's. False: another has it, or its bytes, or there is no such page. */
+NODISCARD bool kv_adopt_page(struct kv_pool *kv, int group, uint32_t page, uint32_t owner);
 bool kv_is_cached(const struct kv_pool *kv, int group, uint32_t page);
 
 /* fn must uncache the page named (and may uncache others). Called by kv_alloc and kv_evict_all. */
@@ -73,6 +76,7 @@ struct kv_counts { /* pages in units of the largest group's page, rounded up */
 };
 struct kv_counts kv_counts(const struct kv_pool *kv);
 uint32_t kv_n_pages(const struct kv_pool *kv, int group); /* indexes of a group: [0, n) */
+size_t kv_page_size(const struct kv_pool *kv, int group);
 
 /* Recounts everything (tests): expected[g][page] references, or NULL for any. False, with what is wrong in *err. */
 NODISCARD bool kv_check(const struct kv_pool *kv, const uint32_t *const expected[KV_MAX_GROUPS], struct error *err);

@@ -2,6 +2,7 @@
  * page or is expected. */
 #include "engine/prefix_cache.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #define NONE UINT32_MAX
@@ -11,8 +12,10 @@ struct node {
     uint32_t next; /* in its bucket, or on the free list */
     uint32_t n_expected;
     uint32_t pages[KV_MAX_GROUPS]; /* KV_PAGE_NONE: not here */
+    uint8_t adopted, unverified;   /* bit sets of groups: from an engine before; nobody has looked at the bytes yet */
     bool used;
 };
+static_assert(KV_MAX_GROUPS <= 8, "groups fit into a node's bit set");
 
 struct prefix_cache {
     struct prefix_cache_options options;
@@ -22,6 +25,8 @@ struct prefix_cache {
     uint32_t free_node;
     uint32_t *buckets; /* [mask + 1] first node */
     uint32_t mask;
+    struct kv_seals *seals; /* NULL: pages are not sealed */
+    uint32_t n_unverified;  /* pages */
 };
 
 /* ---- nodes ---- */
@@ -84,9 +89,36 @@ static void remove_if_empty(struct prefix_cache *c, struct node *n)
     c->free_node = i;
 }
 
+/* The only places where a page becomes a node's, or ceases to be: give_page, drop_page and adopt_page. */
+
+static void give_page(struct prefix_cache *c, struct node *n, uint32_t depth, int group, uint32_t page)
+{
+    n->pages[group] = page;
+    kv_cache_page(c->options.kv, group, page, (uint32_t)(n - c->nodes));
+    if (c->seals) {
+        kv_seal_put(c->seals, group, page, &n->key, depth);
+    }
+}
+
+static bool is_unverified(const struct node *n, int group)
+{
+    return n->unverified >> group & 1;
+}
+
+static void set_verified(struct prefix_cache *c, struct node *n, int group)
+{
+    c->n_unverified -= is_unverified(n, group);
+    n->unverified &= (uint8_t) ~(1u << group);
+}
+
 static void drop_page(struct prefix_cache *c, struct node *n, int group)
 {
     if (n->pages[group] != KV_PAGE_NONE) {
+        set_verified(c, n, group);
+        n->adopted &= (uint8_t) ~(1u << group);
+        if (c->seals) { /* before anybody may write to it */
+            kv_seal_remove(c->seals, group, n->pages[group]);
+        }
         kv_uncache_page(c->options.kv, group, n->pages[group]);
         n->pages[group] = KV_PAGE_NONE;
     }
@@ -260,6 +292,7 @@ void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_b
             uint32_t first = prefix_first_visible(n_blocks * page_tokens, c->options.window[g], page_tokens);
             tables[g][i] = i < first ? KV_PAGE_NONE : node->pages[g];
             if (i >= first) {
+                assert(!is_unverified(node, g));
                 kv_retain(c->options.kv, g, node->pages[g]);
             }
         }
@@ -268,15 +301,14 @@ void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_b
 
 /* ---- change ---- */
 
-void prefix_insert(struct prefix_cache *c, const struct sha256 *key, int group, uint32_t page)
+void prefix_insert(struct prefix_cache *c, const struct sha256 *key, uint32_t depth, int group, uint32_t page)
 {
     if (kv_is_cached(c->options.kv, group, page)) {
         return;
     }
     struct node *n = find_or_add(c, key);
     if (n && n->pages[group] == KV_PAGE_NONE) {
-        n->pages[group] = page;
-        kv_cache_page(c->options.kv, group, page, (uint32_t)(n - c->nodes));
+        give_page(c, n, depth, group, page);
     }
 }
 
@@ -321,26 +353,161 @@ bool prefix_expected(const struct prefix_cache *c, const struct sha256 *key)
     return n && n->n_expected > 0;
 }
 
-bool prefix_check(const struct prefix_cache *c, struct error *err)
+/* ---- pages that outlive the engine ---- */
+
+/* Two entries of one block, or of one place, are nothing that an engine leaves behind; the first of them stays. */
+static bool adopt_page(struct prefix_cache *c, const struct kv_seal *seal)
 {
-    for (uint32_t i = 0; i < c->options.n_nodes; i++) {
-        const struct node *n = &c->nodes[i];
-        if (!n->used) {
-            continue;
-        }
-        if (find(c, &n->key) != n) {
-            return error_set(err, ERR_INTERNAL, "Node %u of the prefix cache is not found by its key.", i);
-        }
-        if (is_empty(c, n)) {
-            return error_set(err, ERR_INTERNAL, "Node %u of the prefix cache is empty.", i);
-        }
-        for (int g = 0; g < c->options.n_groups; g++) {
-            if (n->pages[g] != KV_PAGE_NONE && !kv_is_cached(c->options.kv, g, n->pages[g])) {
-                return error_set(err, ERR_INTERNAL,
-                                 "Node %u of the prefix cache names page %u of group %d, which is not cached.", i,
-                                 n->pages[g], g);
-            }
+    struct node *n = find_or_add(c, &seal->key);
+    if (!n) {
+        return false;
+    }
+    bool ok = n->pages[seal->group] == KV_PAGE_NONE &&
+              kv_adopt_page(c->options.kv, seal->group, seal->page, (uint32_t)(n - c->nodes));
+    if (ok) {
+        n->pages[seal->group] = seal->page;
+        n->unverified |= (uint8_t)(1u << seal->group);
+        n->adopted |= (uint8_t)(1u << seal->group);
+        c->n_unverified++;
+    }
+    remove_if_empty(c, n);
+    return ok;
+}
+
+static bool lacks_full_page(const struct prefix_cache *c, const struct node *n)
+{
+    for (int g = 0; g < c->options.n_groups; g++) {
+        if (c->options.window[g] == 0 && n->pages[g] == KV_PAGE_NONE) {
+            return true;
         }
     }
+    return false;
+}
+
+uint32_t prefix_adopt(struct prefix_cache *c, struct kv_seals *seals)
+{
+    uint32_t n_found, n_blocks = 0;
+    const struct kv_seal *found = kv_seals_found(seals, &n_found);
+    c->seals = seals;
+    for (uint32_t i = 0; i < n_found; i++) {
+        if (!adopt_page(c, &found[i])) {
+            kv_seal_remove(seals, found[i].group, found[i].page);
+        }
+    }
+    for (uint32_t i = 0; i < c->options.n_nodes; i++) {
+        struct node *n = &c->nodes[i];
+        if (n->used && lacks_full_page(c, n)) { /* as on_evict says */
+            drop_pages(c, n);
+        }
+        n_blocks += n->used;
+    }
+    return n_blocks;
+}
+
+/* What follows a block that is gone is of no use until somebody computes the block, and then computes it too. */
+static void forget_unverified(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_keys)
+{
+    for (uint32_t i = 0; i < n_keys; i++) {
+        struct node *n = find(c, &keys[i]);
+        if (n && n->unverified) {
+            drop_pages(c, n);
+        }
+    }
+}
+
+static enum prefix_trust verify_page(struct prefix_cache *c, struct node *n, int group, size_t *budget)
+{
+    size_t size = kv_page_size(c->options.kv, group);
+    if (*budget == 0) {
+        return PREFIX_UNFINISHED;
+    }
+    *budget -= size < *budget ? size : *budget;
+    if (!kv_seal_holds(c->seals, group, n->pages[group], &n->key)) {
+        on_evict(c, group, (uint32_t)(n - c->nodes)); /* nobody holds what nobody could take */
+        return PREFIX_BROKEN;
+    }
+    set_verified(c, n, group);
+    return PREFIX_SOUND;
+}
+
+enum prefix_trust prefix_verify(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_keys, uint32_t n_blocks,
+                                size_t *budget)
+{
+    uint32_t page_tokens = c->options.page_tokens, next = n_blocks * page_tokens;
+    enum prefix_trust trust = PREFIX_SOUND;
+    for (uint32_t i = 0; i < n_blocks && c->n_unverified > 0; i++) {
+        struct node *n = find(c, &keys[i]);
+        for (int g = 0; n && g < c->options.n_groups && trust == PREFIX_SOUND; g++) {
+            bool seen = i >= prefix_first_visible(next, c->options.window[g], page_tokens);
+            trust = seen && is_unverified(n, g) ? verify_page(c, n, g, budget) : trust;
+        }
+        if (trust == PREFIX_BROKEN && lacks_full_page(c, n)) {
+            forget_unverified(c, keys + i + 1, n_keys - i - 1);
+        }
+        if (trust != PREFIX_SOUND) {
+            return trust;
+        }
+    }
+    return PREFIX_SOUND;
+}
+
+bool prefix_is_adopted(const struct prefix_cache *c, const struct sha256 *key)
+{
+    const struct node *n = find(c, key);
+    return n && n->adopted;
+}
+
+/* ---- recount ---- */
+
+static bool wrong(struct error *err, const char *what, uint32_t node)
+{
+    return error_set(err, ERR_INTERNAL, "Node %u of the prefix cache %s.", node, what);
+}
+
+static bool check_node(const struct prefix_cache *c, uint32_t i, uint32_t *n_unverified, uint32_t *n_sealed,
+                       struct error *err)
+{
+    const struct node *n = &c->nodes[i];
+    if (find(c, &n->key) != n) {
+        return wrong(err, "is not found by its key", i);
+    }
+    if (is_empty(c, n)) {
+        return wrong(err, "is empty", i);
+    }
+    for (int g = 0; g < c->options.n_groups; g++) {
+        uint32_t page = n->pages[g];
+        if (page == KV_PAGE_NONE) {
+            if ((n->unverified | n->adopted) >> g & 1) {
+                return wrong(err, "knows something of a page that it does not have", i);
+            }
+            continue;
+        }
+        if (!kv_is_cached(c->options.kv, g, page)) {
+            return wrong(err, "names a page that is not cached", i);
+        }
+        bool covered = c->seals && kv_seal_covers(c->seals, g, page);
+        if (covered && !is_unverified(n, g) && !kv_seal_holds(c->seals, g, page, &n->key)) {
+            return wrong(err, "has a page without its seal", i);
+        }
+        *n_unverified += is_unverified(n, g);
+        *n_sealed += covered;
+    }
     return true;
+}
+
+bool prefix_check(const struct prefix_cache *c, struct error *err)
+{
+    uint32_t n_unverified = 0, n_sealed = 0;
+    for (uint32_t i = 0; i < c->options.n_nodes; i++) {
+        if (c->nodes[i].used && !check_node(c, i, &n_unverified, &n_sealed, err)) {
+            return false;
+        }
+    }
+    if (n_unverified != c->n_unverified) {
+        return error_set(err, ERR_INTERNAL, "%u pages of the prefix cache are to be checked, not %u.", n_unverified,
+                         c->n_unverified);
+    }
+    return !c->seals || kv_seals_count(c->seals) == n_sealed ||
+           error_set(err, ERR_INTERNAL, "%u pages are sealed, %u of the prefix cache should be.",
+                     kv_seals_count(c->seals), n_sealed);
 }

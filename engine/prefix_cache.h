@@ -9,6 +9,10 @@
  * still sees. Pages are evicted by kv.h in the order in which they were released; holders release children before their
  * parents, so a parent is never older than its child and chains are cut from the end.
  *
+ * With seals (kv_seal.h) the pages outlive the engine: every page that comes to hold a block is sealed, its seal goes
+ * before it may be written again, and what an engine before this one had sealed is adopted. Such pages are checked
+ * once, before the first hit that takes them.
+ *
  * A node may also be expected: somebody is computing its block. Whoever needs it can wait instead of computing it too.
  * One thread, the engine's. */
 #ifndef TANDEM_ENGINE_PREFIX_CACHE_H
@@ -16,6 +20,7 @@
 
 #include "base/hash.h"
 #include "engine/kv.h"
+#include "engine/kv_seal.h"
 
 struct prefix_cache;
 
@@ -52,8 +57,9 @@ uint32_t prefix_page(const struct prefix_cache *c, const struct sha256 *key, int
 void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_blocks,
                  uint32_t *const tables[KV_MAX_GROUPS]);
 
-/* The page holds this block now (the caller keeps its reference). Nothing happens when the block has one already. */
-void prefix_insert(struct prefix_cache *c, const struct sha256 *key, int group, uint32_t page);
+/* The page holds this block now, the depth-th of its chain, and its bytes are complete (the caller keeps its
+ * reference). Nothing happens when the block has one already. */
+void prefix_insert(struct prefix_cache *c, const struct sha256 *key, uint32_t depth, int group, uint32_t page);
 void prefix_forget(struct prefix_cache *c, const struct sha256 *key); /* none of its pages is to be used again */
 void prefix_clear(struct prefix_cache *c); /* forgets everything; pages in use stay with those who use them */
 
@@ -63,10 +69,25 @@ NODISCARD bool prefix_expect(struct prefix_cache *c, const struct sha256 *key);
 void prefix_unexpect(struct prefix_cache *c, const struct sha256 *key);
 bool prefix_expected(const struct prefix_cache *c, const struct sha256 *key);
 
+/* Before the first insert: takes over the blocks that the seals know, and seals its own from now on; the seals outlive
+ * it. Returns how many blocks. */
+uint32_t prefix_adopt(struct prefix_cache *c, struct kv_seals *seals);
+
+enum prefix_trust {
+    PREFIX_SOUND,     /* take the hit */
+    PREFIX_BROKEN,    /* a page was not what its seal says; it is forgotten, with what followed: match again */
+    PREFIX_UNFINISHED /* come again with a new budget */
+};
+/* To be asked before a hit of n_blocks is taken: checks the adopted pages in it that were not checked yet, while
+ * *budget (bytes) lasts; one page in any case. keys: [n_keys], n_keys at least n_blocks. */
+enum prefix_trust prefix_verify(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_keys, uint32_t n_blocks,
+                                size_t *budget);
+bool prefix_is_adopted(const struct prefix_cache *c, const struct sha256 *key); /* another engine computed it */
+
 /* First block that position `next` and those after it may still see in a group with this window. */
 uint32_t prefix_first_visible(uint32_t next, int window, uint32_t page_tokens);
 
-/* Every node's pages are known to kv as its own (tests). */
+/* Every node's pages are known to kv as its own, and they and no others are sealed (tests). */
 NODISCARD bool prefix_check(const struct prefix_cache *c, struct error *err);
 
 #endif

@@ -41,7 +41,7 @@ struct process {
     const struct engine_process_options *options;
     struct engine *engine;
     struct sandbox_state sandbox;
-    struct shm pool, watch_memory;
+    struct shm pool, seals, watch_memory;
     struct engine_watch *watch; /* NULL: nobody watches */
     struct queue *out;          /* of struct out_item */
     atomic_size_t out_size;
@@ -264,6 +264,9 @@ static bool attach_memory(struct process *p, struct error *err)
     if (o->pool_fd >= 0 && !shm_attach(o->pool_fd, o->engine.pool_size, &p->pool, err)) {
         return error_wrap(err, "KV pool");
     }
+    if (o->seals_fd >= 0 && o->seals_size && !shm_attach(o->seals_fd, o->seals_size, &p->seals, err)) {
+        return error_wrap(err, "seals of KV pages");
+    }
     if (o->watch_fd >= 0 && !shm_attach(o->watch_fd, sizeof(struct engine_watch), &p->watch_memory, err)) {
         return error_wrap(err, "watch words");
     }
@@ -296,6 +299,8 @@ static bool load(struct process *p, struct error *err)
     fault_start(p->fault);
     o.fault = p->fault;
     o.pool = p->pool.data ? p->pool.data : o.pool;
+    o.seals = p->seals.data ? p->seals.data : o.seals;
+    o.seals_size = p->seals.data ? p->seals.size : o.seals_size;
     o.discard = p->pool.data ? discard : NULL;
     o.discard_arg = p;
     o.progress = take_progress;
@@ -506,6 +511,7 @@ static void release(struct process *p, bool flush)
     arena_free(p->arena);
     buf_release(&p->in);
     shm_release(&p->pool);
+    shm_release(&p->seals);
     shm_release(&p->watch_memory);
     buf_release(&p->late);
     fault_free(p->fault);
@@ -523,7 +529,7 @@ static void leave(struct process *p)
 int engine_process_run(const struct engine_process_options *options)
 {
     struct error err = {0};
-    struct process p = {.options = options, .pool = {.fd = -1}, .watch_memory = {.fd = -1}};
+    struct process p = {.options = options, .pool = {.fd = -1}, .seals = {.fd = -1}, .watch_memory = {.fd = -1}};
     sys_ignore_sigpipe();
     sys_die_with_parent();
     if (is_orphan(options->socket_fd)) {

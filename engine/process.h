@@ -13,6 +13,8 @@ struct engine_process_options {
     uint32_t epoch;    /* of every frame */
     bool sandbox;      /* gives up what it does not need (process_sandbox.h) before it reads a model */
     const char *fault; /* test builds: what goes wrong on purpose (engine/fault.h); NULL: nothing */
+    int seals_fd;      /* shared memory for the seals of the pool's pages, seals_size bytes; -1, or size 0: none */
+    size_t seals_size;
 };
 
 /* Runs until the gateway closes the socket, FRAME_DRAIN is done or a fatal error was sent; returns the exit status,

@@ -21,6 +21,7 @@ struct engine_config {
     uint32_t max_sequences, max_batch_tokens, max_waiting;
     uint32_t prefill_chunk; /* rows of one prompt in a step; 0: as the budget allows */
     bool prefix_cache, test_hooks;
+    size_t verify_size;           /* tests: bytes of adopted pages that are checked in a step; 0: as usual */
     bool reserve_output;          /* admission leaves room for what answers are expected to grow to */
     bool disk_always;             /* tests: what is on disk is read, whatever it costs */
     enum speculation speculation; /* of jobs that leave it open; DEFAULT: off */

@@ -166,6 +166,16 @@ void scheduler_set_sink(struct scheduler *s, engine_sink *sink, void *arg)
     s->events.arg = arg;
 }
 
+void scheduler_set_seals(struct scheduler *s, struct kv_seals *seals)
+{
+    s->stats.adopted_blocks = prefix_adopt(s->cache, seals);
+    if (s->stats.adopted_blocks) {
+        LOG_INFO("KV pages of the engine before this one are adopted", "blocks=%llu tokens=%llu",
+                 (unsigned long long)s->stats.adopted_blocks,
+                 (unsigned long long)s->stats.adopted_blocks * s->config->page_tokens);
+    }
+}
+
 void scheduler_count_unstarted(struct scheduler *s, atomic_uint *n)
 {
     s->n_unstarted = n;

@@ -27,6 +27,9 @@ NODISCARD struct scheduler *scheduler_create(const struct engine_config *config,
 void scheduler_free(struct scheduler *s); /* what is not finished ends without events */
 /* A disk tier under its prefix cache, for an executor with page_data; outlives it. Before the first request. */
 void scheduler_set_disk(struct scheduler *s, struct kv_disk *disk);
+/* Its pages outlive it: it adopts those that the seals know (kv_seal.h), and seals its own; the seals outlive it. For
+ * an executor whose pages lie where the seals were told. Before the first request, and only with a prefix cache. */
+void scheduler_set_seals(struct scheduler *s, struct kv_seals *seals);
 void scheduler_set_sink(struct scheduler *s, engine_sink *sink, void *arg);
 
 /* A job taken out of the scheduler because logits of it were no finite numbers, to be computed once more by somebody

@@ -1,8 +1,20 @@
 /* Who starts. In the order of the queue: a sequence that would compute what another is computing waits and is passed
- * over; one for which there are no pages lets nobody overtake it. */
+ * over; one for which there are no pages, or whose hit is not checked yet, lets nobody overtake it: they would take its
+ * pages. */
 #include "engine/scheduler_internal.h"
 
-enum admission { ADMITTED, PASSED_OVER, NO_ROOM, ENDED };
+#include "base/limits.h"
+
+enum admission { ADMITTED, PASSED_OVER, NO_ROOM, UNCHECKED, ENDED };
+
+/* Bytes of adopted pages that are checked in a step beside which others run: some milliseconds. A hit of more is taken
+ * some steps later. */
+#define VERIFY_STEP_SIZE MIB(64)
+
+struct hit {
+    uint32_t n_here; /* blocks in memory */
+    uint32_t n_load; /* blocks with those that are to be read from disk; 0: none are */
+};
 
 /* Its siblings start from the prompt that the first of them computes. */
 static bool waits_for_sibling(const struct sequence *q)
@@ -75,10 +87,38 @@ static enum admission no_memory(struct scheduler *s, struct sequence *q)
     return ENDED;
 }
 
+/* Nobody waits while nothing runs. */
+static enum prefix_trust verify(struct scheduler *s, const struct sequence *q, uint32_t n_blocks)
+{
+    size_t all = SIZE_MAX;
+    enum prefix_trust trust =
+        prefix_verify(s->cache, q->keys, q->n_keys, n_blocks, s->n_running ? &s->verify_left : &all);
+    s->stats.adopted_blocks_dropped += trust == PREFIX_BROKEN;
+    return trust;
+}
+
+/* The longest hit whose pages are what they should be. UNCHECKED: that is not known yet. */
+static enum admission find_hit(struct scheduler *s, struct sequence *q, struct hit *hit)
+{
+    enum prefix_trust trust;
+    do { /* every round but the last forgets something */
+        struct prefix_match match = prefix_match(s->cache, q->keys, q->n_keys);
+        if (match.expected) {
+            q->waits = true;
+            q->wait_key = q->keys[match.wait_for];
+            return PASSED_OVER;
+        }
+        *hit = (struct hit){match.n_blocks, scheduler__plan_load(s, q, match.n_blocks)};
+        trust = verify(s, q, hit->n_here);
+        trust = trust == PREFIX_SOUND ? verify(s, q, hit->n_load) : trust;
+    } while (trust == PREFIX_BROKEN);
+    return trust == PREFIX_SOUND ? ADMITTED : UNCHECKED;
+}
+
 static enum admission try_admit(struct scheduler *s, struct sequence *q)
 {
     struct request *r = q->request;
-    struct prefix_match match = {0};
+    struct hit hit = {0};
     if (waits_for_sibling(q) || waits_for_prefix(s, q)) {
         return PASSED_OVER;
     }
@@ -89,21 +129,26 @@ static enum admission try_admit(struct scheduler *s, struct sequence *q)
     if (uses_cache && !scheduler__update_keys(s, q)) {
         return no_memory(s, q);
     }
-    if (uses_cache && !scores) {
-        match = prefix_match(s->cache, q->keys, q->n_keys);
-        if (match.expected) {
-            q->waits = true;
-            q->wait_key = q->keys[match.wait_for];
-            return PASSED_OVER;
-        }
+    enum admission found = uses_cache && !scores ? find_hit(s, q, &hit) : ADMITTED;
+    if (found != ADMITTED) {
+        return found;
     }
-    uint32_t n_blocks = uses_cache && !scores ? scheduler__plan_load(s, q, match.n_blocks) : 0;
-    if (!(n_blocks && scheduler__begin_load(s, q, n_blocks)) && !take_room(s, q, match.n_blocks)) {
+    if (!(hit.n_load && scheduler__begin_load(s, q, hit.n_load)) && !take_room(s, q, hit.n_here)) {
         return NO_ROOM;
     }
     q->scores = scores;
     r->scorer = scores ? q : r->scorer;
     return ADMITTED;
+}
+
+/* Of its hit, those that an engine before this one computed. */
+static uint32_t adopted_tokens(const struct scheduler *s, const struct sequence *q)
+{
+    uint32_t n = q->n_computed / s->config->page_tokens, n_adopted = 0;
+    for (uint32_t i = 0; s->stats.adopted_blocks && i < n && i < q->n_keys; i++) {
+        n_adopted += prefix_is_adopted(s->cache, &q->keys[i]);
+    }
+    return n_adopted * s->config->page_tokens;
 }
 
 void scheduler__note_started(struct scheduler *s, struct sequence *q)
@@ -113,6 +158,7 @@ void scheduler__note_started(struct scheduler *s, struct sequence *q)
         s->stats.cache_queries += !q->scores;
         s->stats.queried_tokens += q->scores || r->started ? 0 : r->job->n_prompt;
         s->stats.cache_hits += q->n_computed > 0;
+        s->stats.adopted_tokens += adopted_tokens(s, q);
     }
     scheduler__start(s, r, q->n_computed < r->job->n_prompt ? q->n_computed : r->job->n_prompt);
 }
@@ -146,13 +192,14 @@ void scheduler__admit(struct scheduler *s)
     struct sequence *next;
     s->stats.starved = 0;
     scheduler__poll_disk(s);
+    s->verify_left = s->config->verify_size ? s->config->verify_size : VERIFY_STEP_SIZE;
     for (struct sequence *q = s->queue; q && may_admit(s); q = next) {
         next = q->next;
         enum admission a = try_admit(s, q);
         if (a == ADMITTED) {
             start(s, q);
-        } else if (a == NO_ROOM) {
-            s->stats.starved = 1;
+        } else if (a == NO_ROOM || a == UNCHECKED) {
+            s->stats.starved = a == NO_ROOM;
             break;
         } else if (a == ENDED) {
             next = s->queue; /* its siblings left the queue with it */

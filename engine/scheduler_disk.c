@@ -291,7 +291,7 @@ static void take_read(struct scheduler *s, const struct kv_disk_read *r)
         uint32_t page = q->tables[g][r->tag];
         if (q->load.groups[r->tag] >> g & 1) {
             memcpy(s->x->ops->page_data(s->x, g, page), r->pages[g], s->config->geometry.page_size[g]);
-            prefix_insert(s->cache, &q->keys[r->tag], g, page);
+            prefix_insert(s->cache, &q->keys[r->tag], r->tag, g, page);
         }
     }
     q->load.n_left--;

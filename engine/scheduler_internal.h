@@ -63,6 +63,7 @@ struct scheduler {
     _Atomic uint64_t *expected_ns; /* NULL: nobody wants to know */
     atomic_uint *n_unstarted;
     bool paused;
+    size_t verify_left; /* bytes of adopted pages that may still be checked in this step */
 
     struct request *requests; /* all, newest first */
     struct request *ended;    /* freed at the end of the step: its plan may name them */

@@ -61,7 +61,7 @@ void scheduler__offer_blocks(struct scheduler *s, struct sequence *q)
         uint32_t i = q->n_inserted;
         for (int g = 0; g < s->n_groups; g++) {
             if (q->tables[g][i] != KV_PAGE_NONE) {
-                prefix_insert(s->cache, &q->keys[i], g, q->tables[g][i]);
+                prefix_insert(s->cache, &q->keys[i], i, g, q->tables[g][i]);
             }
         }
         scheduler__offer_to_disk(s, q, i);

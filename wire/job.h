@@ -178,6 +178,9 @@ struct token_top {
     X(pages_evicted, "cached pages dropped to make room")                               \
     X(cache_hits, "admissions that found part of their prompt in the prefix cache")     \
     X(cache_queries, "admissions that looked")                                          \
+    X(adopted_blocks, "blocks in memory taken over from an engine before this one")     \
+    X(adopted_tokens, "tokens, of prompt or answer, that admissions found in them")     \
+    X(adopted_blocks_dropped, "adopted blocks that were damaged and not used")          \
     X(step_ns, "time in steps")                                                         \
     X(step_decode_ns, "time in steps of decode rows only")                              \
     X(step_prefill_ns, "time in steps of prompt rows only")                             \

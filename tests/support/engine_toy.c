@@ -17,7 +17,7 @@ static uint64_t mix(uint64_t a, uint64_t b)
 /* A page has the words that its size says, one of them for each position: the rest is there for the size. */
 static uint64_t *page_words(const struct toy *t, int group, uint32_t page)
 {
-    return &t->kv[group][(size_t)page * (t->config->geometry.page_size[group] / sizeof(uint64_t))];
+    return &t->kv[(size_t)page * (t->config->geometry.page_size[group] / sizeof(uint64_t))];
 }
 
 static uint64_t *slot(const struct toy *t, int group, const struct batch_seq *seq, int32_t position)
@@ -260,16 +260,14 @@ void toy_init_mode(struct toy *t, const struct engine_config *config, struct toy
             fprintf(stderr, "toy: a page of %zu bytes has no word for each position\n", size);
             abort();
         }
-        t->kv[g] = calloc(config->geometry.pool_size / size, size);
     }
+    t->kv = calloc(config->geometry.pool_size / sizeof(uint64_t) + 1, sizeof(uint64_t));
     t->states = calloc(config->max_batch_tokens, sizeof(uint64_t));
 }
 
 void toy_release(struct toy *t)
 {
-    for (int g = 0; g < KV_MAX_GROUPS; g++) {
-        free(t->kv[g]);
-    }
+    free(t->kv);
     free(t->states);
     free(t->samples[0].results);
     free(t->samples[1].results);

@@ -26,8 +26,8 @@ struct toy {
     bool blind;
     struct toy_samples samples[2]; /* alternate from step to step */
     const struct engine_config *config;
-    uint64_t *kv[KV_MAX_GROUPS]; /* [pages][page_size / 8] */
-    uint64_t *states;            /* [rows] of the step */
+    uint64_t *kv;     /* the pool, pages of all groups in it as kv.h says */
+    uint64_t *states; /* [rows] of the step */
     /* What it does wrong on purpose. */
     enum error_code fail_next; /* the next step fails with it */
     uint64_t bad_job;          /* its logits are not finite; 0: none */

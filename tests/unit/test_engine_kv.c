@@ -155,6 +155,46 @@ static void one_operation(struct naive *m)
     assert_int_equal(kv_is_cached(m->kv, g, page), *cached);
 }
 
+/* A pool like the one that is lost, with the pages that were cached there, in any order; what contradicts them or lies
+ * across slabs is refused. */
+static void adopt_all(struct naive *m)
+{
+    struct naive *old = calloc(1, sizeof *old);
+    struct error err = {0};
+    uint32_t n_adopted = 0, n_refused = 0;
+    *old = *m;
+    memset(m->refs, 0, sizeof m->refs);
+    memset(m->cached, 0, sizeof m->cached);
+    kv_pool_free(m->kv);
+    m->kv = kv_pool_create(&m->geometry, &err);
+    kv_on_evict(m->kv, evict, m);
+    for (int pass = 0; pass < 2; pass++) { /* first those that were there, then all others */
+        for (uint32_t k = 0; k < 2000; k++) {
+            int g = (int)below(m, (uint32_t)m->geometry.n_groups);
+            uint32_t page = below(m, kv_n_pages(m->kv, g) + 2);
+            bool was = page < kv_n_pages(m->kv, g) && old->cached[g][page];
+            if (pass == 0 && !was) {
+                continue;
+            }
+            bool twice = page < kv_n_pages(m->kv, g) && m->cached[g][page];
+            bool ok = kv_adopt_page(m->kv, g, page, (uint32_t)g << 16 | page);
+            assert_true(!ok || !twice);
+            assert_true(pass > 0 || ok == !twice);
+            assert_true(!ok || page < kv_n_pages(m->kv, g));
+            if (ok) {
+                m->cached[g][page] = true;
+                m->released[g][page] = ++m->now;
+            }
+            n_adopted += ok;
+            n_refused += !ok;
+        }
+        recount(m);
+        no_overlap(m);
+    }
+    assert_true(n_adopted > 10 && n_refused > 10);
+    free(old);
+}
+
 static void random_operations(void **state)
 {
     (void)state;
@@ -179,6 +219,16 @@ static void random_operations(void **state)
             }
         }
         assert_true(m->n_evicted > 100);
+        for (int life = 0; life < 5; life++) {
+            adopt_all(m);
+            for (int k = 0; k < 1000; k++) {
+                one_operation(m);
+                if (k % 50 == 0) {
+                    recount(m);
+                    no_overlap(m);
+                }
+            }
+        }
         for (int g = 0; g < m->geometry.n_groups; g++) {
             for (uint32_t page = 0; page < kv_n_pages(m->kv, g); page++) {
                 for (; m->refs[g][page]; m->refs[g][page]--) {

@@ -54,7 +54,7 @@ static void fill(struct bench *b, uint32_t from, uint32_t to)
         for (int g = 0; g < b->geometry.n_groups; g++) {
             b->pages[g][i] = kv_alloc(b->kv, g);
             assert_int_not_equal(b->pages[g][i], KV_PAGE_NONE);
-            prefix_insert(b->cache, &b->keys[i], g, b->pages[g][i]);
+            prefix_insert(b->cache, &b->keys[i], i, g, b->pages[g][i]);
         }
     }
 }
@@ -183,7 +183,7 @@ static void limits(void **state)
     open_bench(&b, 1, 0, 20);
     fill(&b, 0, 1);
     uint32_t other = kv_alloc(b.kv, 0);
-    prefix_insert(b.cache, &b.keys[0], 0, other);
+    prefix_insert(b.cache, &b.keys[0], 0, 0, other);
     assert_false(kv_is_cached(b.kv, 0, other));
     close_bench(&b);
 

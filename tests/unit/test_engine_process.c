@@ -1,5 +1,7 @@
-/* The engine process in a child: frames over a socket, loading, refusal, a crash, drain, its end with the socket. */
+/* The engine process in a child: frames over a socket, loading, refusal, a crash, drain, its end with the socket; and
+ * one that is killed, whose pages another goes on with. */
 #include "tests/support/engine_run.h"
+#include "tests/support/vocab_file.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -28,7 +30,7 @@
 struct bench {
     struct temp_dir dir;
     char *model, *script;
-    struct shm pool, watch;
+    struct shm pool, watch, seals;
     int fd;
     pid_t pid;
     struct buf in;
@@ -44,18 +46,37 @@ static const char *const script =
     "{\"match\": \"slow\", \"text\": \"abcdefgh\", \"delay_ms\": 20, \"then\": \"length\"}],"
     "\"default\": {\"text\": \"Hello.\"}}";
 
-/* The shared memory may be larger than what the engine is told to use of it. */
-static void start_bench_in(struct bench *b, size_t pool_size, size_t shared_size, bool sandbox, const char *fault)
+/* What is told to an engine beside the bench's memory. */
+struct spawn_options {
+    size_t pool_size; /* the shared memory may be larger */
+    bool sandbox;
+    const char *fault;
+    const char *seals_kv_type; /* with seals: a real engine, with K and V of this type; NULL: a script, and no seals */
+};
+
+static void set_options(const struct bench *b, const struct spawn_options *options, struct engine_process_options *o)
 {
     struct error err = {0};
+    o->sandbox = options->sandbox;
+    o->fault = options->fault;
+    o->engine.model_path = b->model;
+    o->engine.pool_size = options->pool_size;
+    o->engine.backend.cpu.n_threads = 1;
+    if (options->seals_kv_type) {
+        o->seals_fd = dup(b->seals.fd);
+        o->seals_size = b->seals.size;
+        if (!kv_type_parse(options->seals_kv_type, &o->engine.kv_type, &err)) {
+            _exit(1);
+        }
+    } else {
+        o->engine.script_path = b->script;
+    }
+}
+
+/* An engine process over the bench's memory. */
+static void spawn(struct bench *b, const struct spawn_options *options)
+{
     int ends[2];
-    *b = (struct bench){.fd = -1};
-    temp_dir_make(&b->dir);
-    b->model = engine_random_model(&b->dir, "llama-plain");
-    b->script = temp_dir_file(&b->dir, "script.json");
-    assert_true(file_write_atomic(b->script, str_of(script), &err));
-    assert_true(shm_create(shared_size, "test-pool", &b->pool, &err));
-    assert_true(shm_create(sizeof(struct engine_watch), "test-watch", &b->watch, &err));
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     b->pid = fork();
     if (b->pid == 0) {
@@ -64,13 +85,9 @@ static void start_bench_in(struct bench *b, size_t pool_size, size_t shared_size
                                            .pool_fd = dup(b->pool.fd),
                                            .watch_fd = dup(b->watch.fd),
                                            .epoch = EPOCH,
-                                           .sandbox = sandbox,
-                                           .fault = fault};
+                                           .seals_fd = -1};
         close(ends[0]);
-        o.engine.model_path = b->model;
-        o.engine.script_path = b->script;
-        o.engine.pool_size = pool_size;
-        o.engine.backend.cpu.n_threads = 1;
+        set_options(b, options, &o);
         _exit(engine_process_run(&o));
     }
     close(ends[1]);
@@ -78,6 +95,25 @@ static void start_bench_in(struct bench *b, size_t pool_size, size_t shared_size
     buf_init(&b->in, MIB(64));
     b->arena = arena_create(MIB(64));
     b->log = calloc(1, sizeof *b->log);
+    b->n_hello = 0;
+}
+
+static void make_bench(struct bench *b, size_t shared_size)
+{
+    struct error err = {0};
+    *b = (struct bench){.fd = -1, .seals = {.fd = -1}};
+    temp_dir_make(&b->dir);
+    b->model = engine_random_model(&b->dir, "llama-plain");
+    b->script = temp_dir_file(&b->dir, "script.json");
+    assert_true(file_write_atomic(b->script, str_of(script), &err));
+    assert_true(shm_create(shared_size, "test-pool", &b->pool, &err));
+    assert_true(shm_create(sizeof(struct engine_watch), "test-watch", &b->watch, &err));
+}
+
+static void start_bench_in(struct bench *b, size_t pool_size, size_t shared_size, bool sandbox, const char *fault)
+{
+    make_bench(b, shared_size);
+    spawn(b, &(struct spawn_options){.pool_size = pool_size, .sandbox = sandbox, .fault = fault});
 }
 
 static void start_bench(struct bench *b, size_t pool_size, bool sandbox, const char *fault)
@@ -188,7 +224,7 @@ static bool read_until(struct bench *b, uint32_t n_jobs)
 }
 
 /* The child's exit status, or 1000 + its signal. */
-static int close_bench(struct bench *b)
+static int end_process(struct bench *b)
 {
     int status = 0;
     if (b->fd >= 0) {
@@ -201,12 +237,24 @@ static int close_bench(struct bench *b)
     free(b->log);
     arena_free(b->arena);
     buf_release(&b->in);
+    return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void remove_bench(struct bench *b)
+{
     shm_release(&b->pool);
     shm_release(&b->watch);
+    shm_release(&b->seals);
     free(b->model);
     free(b->script);
     temp_dir_remove(&b->dir);
-    return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int close_bench(struct bench *b)
+{
+    int status = end_process(b);
+    remove_bench(b);
+    return status;
 }
 
 static void serves_until_the_socket_ends(void **state)
@@ -523,6 +571,158 @@ static void an_orphan_ends_at_once(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* ---- killed, and followed ---- */
+
+#define N_STREAMS 3
+#define N_ANSWER  60
+
+struct streams {
+    int32_t prompts[N_STREAMS][1024];
+    uint32_t n_prompt;
+    int32_t answers[N_STREAMS][N_ANSWER]; /* of an engine that nothing happened to */
+    struct job_accepted accepted[N_STREAMS];
+};
+
+static void submit_streams(struct bench *b, struct streams *st)
+{
+    struct error err = {0};
+    struct buf frames;
+    read_until_hello(b);
+    buf_init(&frames, MIB(1));
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        struct job job = {.id = i + 1,
+                          .n_choices = 1,
+                          .prompt = st->prompts[i],
+                          .n_prompt = st->n_prompt,
+                          .max_tokens = N_ANSWER,
+                          .seed = i,
+                          .flags = JOB_IGNORE_EOS,
+                          .sampling = sampling_default(),
+                          .accepted = &st->accepted[i]};
+        b->log->jobs[job.id].n_choices = 1;
+        assert_true(frame_put_job(&frames, EPOCH, &job, &err));
+    }
+    send_frames(b, &frames);
+    buf_release(&frames);
+}
+
+static bool have_all(const struct bench *b, uint32_t n)
+{
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        if (b->log->jobs[i + 1].choices[0].n < n) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void read_until_all_have(struct bench *b, uint32_t n)
+{
+    while (!have_all(b, n)) {
+        assert_true(read_some(b));
+    }
+}
+
+static void kill_engine(struct bench *b)
+{
+    kill(b->pid, SIGKILL);
+    assert_int_equal(end_process(b), 1000 + SIGKILL);
+}
+
+static void run_undisturbed(struct bench *b, struct streams *st, const struct spawn_options *o)
+{
+    spawn(b, o);
+    submit_streams(b, st);
+    read_until_all_have(b, N_ANSWER);
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        memcpy(st->answers[i], b->log->jobs[i + 1].choices[0].ids, sizeof st->answers[i]);
+    }
+    kill_engine(b);
+    shm_discard(&b->seals, 0, b->seals.size); /* nothing of it is to be found */
+}
+
+/* The engine that follows: the rest of the answers, with a prefill of what was not in whole pages. */
+static void check_rest(struct bench *b, struct streams *st, const char *name)
+{
+    uint32_t context = 0;
+    submit_streams(b, st);
+    while (b->log->stats.jobs_finished < N_STREAMS) {
+        assert_true(read_some(b));
+    }
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        uint32_t n = st->accepted[i].n;
+        const struct toy_choice *c = &b->log->jobs[i + 1].choices[0];
+        context += st->n_prompt + n;
+        assert_int_equal(c->n, N_ANSWER);
+        assert_memory_equal(c->ids + n, st->answers[i] + n, (N_ANSWER - n) * sizeof(int32_t));
+    }
+    const struct engine_stats *stats = &b->log->stats;
+    print_message("  %s: %u tokens, %llu adopted, %llu prefilled again\n", name, context,
+                  (unsigned long long)stats->adopted_tokens, (unsigned long long)stats->rows_prefill);
+    assert_int_equal(stats->adopted_blocks_dropped, 0);
+    assert_true(stats->adopted_tokens + N_STREAMS * b->info.page_tokens >= context);
+    assert_true(stats->rows_prefill <= N_STREAMS * b->info.page_tokens);
+    assert_true(st->n_prompt < 600 || stats->rows_prefill * 100 <= context * 5);
+}
+
+static void kill_and_follow(struct bench *b, const char *kv_type, uint32_t n_prompt, uint32_t n_vocab)
+{
+    struct spawn_options o = {.pool_size = b->pool.size, .sandbox = true, .seals_kv_type = kv_type};
+    struct error err = {0};
+    struct streams *st = calloc(1, sizeof *st);
+    int32_t tokens[N_STREAMS][N_ANSWER];
+    st->n_prompt = n_prompt;
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        for (uint32_t k = 0; k < n_prompt; k++) {
+            st->prompts[i][k] = (int32_t)((k * k + 31 * i * k + 7 * i) % n_vocab);
+        }
+    }
+    assert_true(shm_create(MIB(1), "test-seals", &b->seals, &err));
+    run_undisturbed(b, st, &o);
+    spawn(b, &o);
+    submit_streams(b, st);
+    read_until_all_have(b, N_ANSWER / 3);
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        const struct toy_choice *c = &b->log->jobs[i + 1].choices[0];
+        uint32_t n = c->n < N_ANSWER ? c->n : N_ANSWER - 1;
+        memcpy(tokens[i], c->ids, n * sizeof(int32_t));
+        st->accepted[i] = (struct job_accepted){.ids = tokens[i], .n = n};
+    }
+    kill_engine(b);
+    spawn(b, &o);
+    check_rest(b, st, kv_type);
+    assert_int_equal(end_process(b), 0);
+    free(st);
+}
+
+static void pages_outlive_a_kill(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"f32", "f16", "q8"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        struct bench b;
+        make_bench(&b, MIB(16));
+        kill_and_follow(&b, types[i], 200, 256);
+        remove_bench(&b);
+    }
+}
+
+static void pages_of_smollm2_outlive_a_kill(void **state)
+{
+    (void)state;
+    char *path = real_model_path("smollm2-135m-instruct-q4_1.gguf");
+    if (!path) {
+        print_message("skip: the model is not there\n");
+        skip();
+    }
+    struct bench b;
+    make_bench(&b, MIB(96));
+    free(b.model);
+    b.model = path;
+    kill_and_follow(&b, "f16", 640, 40000);
+    remove_bench(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -540,6 +740,8 @@ int main(void)
         cmocka_unit_test(frames_go_wrong),
         cmocka_unit_test(works_in_its_sandbox),
         cmocka_unit_test(an_orphan_ends_at_once),
+        cmocka_unit_test(pages_outlive_a_kill),
+        cmocka_unit_test(pages_of_smollm2_outlive_a_kill),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,225 @@
+/* seal_cost MODEL [TOKENS [ROUNDS [THREADS]]]: what sealing KV pages (engine/kv_seal.h) costs a prompt token and a
+ * decode step, an engine with seals and one without taking turns; and what it saves: the same prompt in an engine that
+ * adopts its pages. */
+#include "base/array.h"
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/rng.h"
+#include "base/sys_shm.h"
+#include "engine/engine.h"
+#include "engine/kv_seal.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_ROUNDS 64
+#define N_DECODE   96
+
+struct side {
+    struct engine *engine;
+    struct shm pool, seals;
+    atomic_uint n_done;
+    double prefill_us[MAX_ROUNDS], decode_us[MAX_ROUNDS]; /* of a token, of a step */
+};
+
+struct cost {
+    struct engine_options options;
+    int32_t *prompt;
+    uint32_t n_prompt, n_jobs;
+};
+
+static void sink(void *arg, const struct engine_event *events, size_t n)
+{
+    struct side *s = arg;
+    for (size_t i = 0; i < n; i++) {
+        if (events[i].kind == ENGINE_FAILED || (events[i].kind == ENGINE_TOKENS && events[i].finish != FINISH_NONE)) {
+            atomic_fetch_add(&s->n_done, 1);
+        }
+    }
+}
+
+static bool open_side(const struct cost *c, struct side *s, bool seals, struct error *err)
+{
+    struct engine_options o = c->options;
+    if (!s->pool.data &&
+        (!shm_create(o.pool_size, "pool", &s->pool, err) || !shm_create(MIB(1), "seals", &s->seals, err))) {
+        return false;
+    }
+    o.pool = s->pool.data;
+    o.seals = seals ? s->seals.data : NULL;
+    o.seals_size = s->seals.size;
+    s->engine = engine_create(&o, err);
+    return s->engine && engine_start(s->engine, sink, s, err);
+}
+
+static bool run(struct cost *c, struct side *s, uint32_t max_tokens, struct error *err)
+{
+    unsigned before = atomic_load(&s->n_done);
+    struct job job = {.id = ++c->n_jobs,
+                      .n_choices = 1,
+                      .prompt = c->prompt,
+                      .n_prompt = c->n_prompt,
+                      .max_tokens = max_tokens,
+                      .flags = JOB_IGNORE_EOS,
+                      .speculation = SPECULATION_OFF,
+                      .sampling = sampling_default()};
+    if (!engine_submit(s->engine, &job, err)) {
+        return false;
+    }
+    while (atomic_load(&s->n_done) == before) {
+        clock_sleep_ms(1);
+    }
+    return true;
+}
+
+static void new_prompt(struct cost *c, uint32_t round)
+{
+    for (uint32_t i = 0; i < c->n_prompt; i++) {
+        c->prompt[i] = (int32_t)(100 + rng_uniform(round, i, 0, 0, RNG_SAMPLE) * 20000);
+    }
+}
+
+static bool one_round(struct cost *c, struct side *s, uint32_t round, struct error *err)
+{
+    struct engine_stats a, b;
+    engine_stats(s->engine, &a);
+    if (!run(c, s, N_DECODE, err)) {
+        return false;
+    }
+    clock_sleep_ms(20); /* the last step is published behind its events */
+    engine_stats(s->engine, &b);
+    s->prefill_us[round] =
+        (double)(b.step_prefill_ns - a.step_prefill_ns) / 1e3 / (double)(b.rows_prefill - a.rows_prefill);
+    s->decode_us[round] =
+        (double)(b.step_decode_ns - a.step_decode_ns) / 1e3 / (double)(b.steps_decode - a.steps_decode);
+    return true;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const double *values, uint32_t n)
+{
+    double sorted[MAX_ROUNDS];
+    memcpy(sorted, values, n * sizeof *values);
+    qsort(sorted, n, sizeof *sorted, by_value);
+    return sorted[n / 2];
+}
+
+static void report(const char *what, const double *plain, const double *sealed, uint32_t n)
+{
+    double a = median(plain, n), b = median(sealed, n);
+    printf("%-14s %9.1f us without, %9.1f us with seals: %+.2f %%\n", what, a, b, 100 * (b - a) / a);
+}
+
+/* The engine with seals goes; one that follows it gets its last prompt. */
+static bool adopt(struct cost *c, struct side *s, struct error *err)
+{
+    struct engine_stats stats;
+    engine_free(s->engine);
+    s->engine = NULL;
+    if (!open_side(c, s, true, err)) {
+        return false;
+    }
+    int64_t start_ns = clock_ns();
+    if (!run(c, s, 1, err)) {
+        return false;
+    }
+    double ms = (double)(clock_ns() - start_ns) / 1e6;
+    clock_sleep_ms(20);
+    engine_stats(s->engine, &stats);
+    printf("adopted        %llu blocks; a prompt of %u tokens answers after %.1f ms, %llu tokens of it adopted\n",
+           (unsigned long long)stats.adopted_blocks, c->n_prompt, ms, (unsigned long long)stats.adopted_tokens);
+    return true;
+}
+
+#define PUTS 200
+
+/* One page at a time, each another one, as they come out of the caches when they were just computed or long ago. */
+static bool time_seals(const struct cost *c, struct side *s, struct error *err)
+{
+    struct engine_stats stats;
+    engine_stats(s->engine, &stats);
+    struct kv_seal_options o = {.memory = calloc(1, MIB(1)),
+                                .size = MIB(1),
+                                .pool = s->pool.data,
+                                .pool_size = s->pool.size,
+                                .n_groups = 1,
+                                .page_size = {s->pool.size / stats.pages_total}};
+    struct kv_seals *seals = o.memory ? kv_seals_open(&o, err) : NULL;
+    struct sha256 key = {{1}};
+    if (!seals) {
+        free(o.memory);
+        return false;
+    }
+    uint32_t n_pages = c->n_prompt / 32; /* that were written */
+    int64_t ns[3] = {clock_ns()};
+    for (uint32_t i = 0; i < PUTS; i++) {
+        kv_seal_put(seals, 0, i % n_pages, &key, i);
+    }
+    ns[1] = clock_ns();
+    for (uint32_t i = 0; i < PUTS; i++) {
+        (void)kv_seal_holds(seals, 0, i % n_pages, &key);
+    }
+    ns[2] = clock_ns();
+    printf("a page of %zu KiB: sealed in %.1f us, checked in %.1f us\n", o.page_size[0] >> 10,
+           (double)(ns[1] - ns[0]) / 1e3 / PUTS, (double)(ns[2] - ns[1]) / 1e3 / PUTS);
+    kv_seals_close(seals);
+    free(o.memory);
+    return true;
+}
+
+static bool measure(struct cost *c, struct side sides[2], uint32_t n_rounds, struct error *err)
+{
+    for (int i = 0; i < 2; i++) {
+        if (!open_side(c, &sides[i], i == 1, err)) {
+            return false;
+        }
+    }
+    for (uint32_t round = 0; round < n_rounds; round++) {
+        new_prompt(c, round);
+        for (int i = 0; i < 2; i++) {
+            if (!one_round(c, &sides[(i + (int)round) % 2], round, err)) {
+                return false;
+            }
+        }
+    }
+    report("prompt token", sides[0].prefill_us, sides[1].prefill_us, n_rounds);
+    report("decode step", sides[0].decode_us, sides[1].decode_us, n_rounds);
+    return time_seals(c, &sides[1], err) && adopt(c, &sides[1], err);
+}
+
+int main(int argc, char **argv)
+{
+    struct error err = {0};
+    struct side sides[2] = {{.pool = {.fd = -1}, .seals = {.fd = -1}}, {.pool = {.fd = -1}, .seals = {.fd = -1}}};
+    struct cost c = {.options = engine_options_default()};
+    if (argc < 2) {
+        fprintf(stderr, "usage: seal_cost MODEL [TOKENS [ROUNDS [THREADS]]]\n");
+        return 2;
+    }
+    c.n_prompt = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 2048;
+    c.n_prompt = c.n_prompt < 64 ? 64 : c.n_prompt;
+    uint32_t n_rounds = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 5;
+    n_rounds = n_rounds < 1 ? 1 : n_rounds > MAX_ROUNDS ? MAX_ROUNDS : n_rounds;
+    c.options.model_path = argv[1];
+    c.options.pool_size = MIB(512);
+    c.options.backend.cpu.n_threads = argc > 4 ? (int)strtol(argv[4], NULL, 10) : 0;
+    c.prompt = calloc(c.n_prompt + 1, sizeof *c.prompt);
+    bool ok = c.prompt && measure(&c, sides, n_rounds, &err);
+    if (!ok) {
+        fprintf(stderr, "%s\n", err.msg);
+    }
+    for (int i = 0; i < 2; i++) {
+        engine_free(sides[i].engine);
+        shm_release(&sides[i].pool);
+        shm_release(&sides[i].seals);
+    }
+    free(c.prompt);
+    return ok ? 0 : 1;
+}
