@@ -366,7 +366,8 @@ static bool make_admission(struct served_model *m, struct error *err)
                                         .max_sequences = or_default(o->max_sequences, DEFAULT_SEQUENCES),
                                         .default_timeout_ms = o->default_timeout_ms,
                                         .queue_timeout_ms = o->queue_timeout_ms,
-                                        .first_token_timeout_ms = o->first_token_timeout_ms};
+                                        .first_token_timeout_ms = o->first_token_timeout_ms,
+                                        .n_late = m->deadlines.n_late};
     m->deadlines.pipeline = m->pipeline;
     m->admission = admission_create(&options, err);
     return m->admission != NULL;
