@@ -20,9 +20,12 @@ struct app {
     struct gateway *gateway;
     struct loop *loop;
     struct http_server *server;
+    struct access *access;
+    struct metrics_access_now access_counts;
     uint64_t n_reading; /* calls that will generate, and whose model is not known yet */
     size_t n_calls;     /* not freed yet: a worker may still read one whose client is gone */
     bool server_closed;
+    struct kept_set *kept;          /* NULL: no journal */
     struct loop_timer *close_timer; /* while closing waits for last bytes */
     int64_t close_until_ms;
     void (*on_closed)(void *arg);
@@ -32,7 +35,7 @@ struct app {
 struct call;
 
 struct route {
-    const char *method, *path; /* "{id}" matches the rest of the path */
+    const char *method, *path; /* "{model}" matches the rest of the path, "{id}" one segment */
     const char *help;
     const struct field *const *fields; /* [n_fields] tables of its body, for documents */
     int n_fields;
@@ -57,19 +60,25 @@ struct call {
     int64_t received_us; /* monotonic: when all of it had come */
     struct json *body;   /* parsed; freed with the arena */
     struct gen_request request;
+    uint64_t key;      /* id of the API key; 0: there are none */
+    bool charged;      /* its prompt's tokens, to that key */
     const void *extra; /* what a route's decode keeps for its work */
     struct served_model *model;
-    bool reading;       /* counts in n_reading */
-    uint64_t n_places;  /* taken of the model's admission */
-    struct buf ignored; /* names of unknown fields */
-    struct buf reply;   /* JSON */
-    bool ok;            /* of the last worker step */
+    char resumed_from[17]; /* fingerprint of another engine that made the first tokens of it; empty: no such thing */
+    char fingerprint[17];  /* of an answer of old; empty: the engine's */
+    bool reading;          /* counts in n_reading */
+    uint64_t n_places;     /* taken of the model's admission */
+    struct buf ignored;    /* names of unknown fields */
+    struct buf reply;      /* JSON */
+    bool ok;               /* of the last worker step */
     struct error error;
     char key_name[64]; /* of the API key that it came with; "": none */
 };
 
 /* ---- replies ---- */
 void api__reply_error(struct http_exchange *x, const struct error *err);
+/* Likewise, with when to try again; -1: never. */
+void api__reply_error_after(struct http_exchange *x, const struct error *err, int64_t retry_ms);
 void api__reply_json(struct http_exchange *x, struct buf *json); /* 200; releases it; a failed buf is a 500 */
 void api__write_error(struct buf *out, const struct error *err); /* {"error": {...}} */
 /* "key": milliseconds to the microsecond; null when negative: not known. */
@@ -77,10 +86,32 @@ void api__put_ms(struct json_writer *w, const char *key, int64_t us);
 void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg);
 
 /* ---- calls ---- */
+/* NULL: no memory. x may be NULL: nobody waits for it. */
+struct call *api__call_create(struct app *a, const struct route *route, struct http_exchange *x);
+void api__call_decode(struct call *c);                     /* c->text by its route: c->ok, or c->error; any thread */
+void api__refuse(struct call *c, const struct error *err); /* answers it, where somebody waits, and frees it */
+/* Something is under way that uses the app: it is not freed until the release. */
+void api__hold(struct app *a);
+void api__release(struct app *a);
 void api__call_start(struct app *a, const struct route *route, struct http_exchange *x);
 void api__call_free(struct call *c);
 /* The reply has begun or is given: adds the call's headers first. */
 void api__call_headers(struct call *c);
+
+/* ---- keys (call_key.c) ---- */
+
+/* The check of every request, before its body is read (head_check of http/server.h). */
+bool api__check_access(struct http_exchange *x, void *app, struct error *err);
+/* The answer to a preflight that passed it. False: the request is none. */
+bool api__answer_preflight(struct http_exchange *x);
+uint64_t api__key_of(const struct http_exchange *x); /* id; 0: without */
+
+/* A call takes its place among those of its key, and later the tokens of its prompt. False: refused, and answered. */
+bool api__key_begin(struct app *a, struct http_exchange *x, uint64_t key);
+bool api__key_take_tokens(struct call *c);
+void api__key_give_back_tokens(struct call *c);
+void api__key_end(struct call *c);
+void api__key_headers(const struct call *c); /* x-ratelimit-... */
 
 /* ---- decoding (fields of the OpenAI routes) ---- */
 extern const struct field api__common_fields[], api__chat_fields[], api__completion_fields[], api__infill_fields[],
@@ -95,6 +126,12 @@ bool api__check_messages(const struct json *messages, struct error *err);
 void api__leave_places(struct call *c);
 bool api__prepare(struct call *c, struct error *err);
 void api__generate(struct call *c);
+
+/* ---- requests that are kept ---- */
+void api__request_get(struct app *a, struct http_exchange *x, struct str rest);
+void api__request_list(struct app *a, struct http_exchange *x, struct str rest);
+bool api__cancel_kept(struct app *a, struct http_exchange *x, struct str id); /* false: it is no kept one */
+void api__request_delete(struct app *a, struct http_exchange *x, struct str rest);
 
 /* ---- routes that answer at once, and the text tools ---- */
 void api__health(struct app *a, struct http_exchange *x, struct str rest);

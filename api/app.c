@@ -1,5 +1,6 @@
 /* Routing, the life of a call, error replies. */
 #include "api/api_internal.h"
+#include "api/kept.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -11,6 +12,7 @@
 #define CALL_IGNORED_MAX KIB(2)
 #define CLOSE_FLUSH_MS   2000 /* for last words to clients that take them */
 #define CLOSE_POLL_MS    10
+#define DEFAULT_RETRY_MS 1000
 
 struct app_options app_options_default(void)
 {
@@ -63,22 +65,28 @@ void api__put_ms(struct json_writer *w, const char *key, int64_t us)
     }
 }
 
-void api__reply_error(struct http_exchange *x, const struct error *err)
+void api__reply_error_after(struct http_exchange *x, const struct error *err, int64_t retry_ms)
 {
     const struct error_info *info = error_info(err->code);
     struct buf body;
+    char after[32];
     api__record_error(x, err->code);
     buf_init(&body, KIB(16));
     api__write_error(&body, err);
-    if (info->retryable) {
-        char seconds[16];
-        snprintf(seconds, sizeof seconds, "%d", err->retry_after_s > 0 ? (int)err->retry_after_s : 1);
-        http_add_header(x, "Retry-After", str_of(seconds));
+    if (retry_ms >= 0) {
+        snprintf(after, sizeof after, "%lld", (long long)(retry_ms + 999) / 1000);
+        http_add_header(x, "Retry-After", str_of(after));
     } else if (info->http_status >= 500) {
         http_add_header(x, "x-should-retry", STR("false")); /* OpenAI's and Anthropic's clients obey it */
     }
     http_reply(x, info->http_status, "application/json", buf_view(&body));
     buf_release(&body);
+}
+
+void api__reply_error(struct http_exchange *x, const struct error *err)
+{
+    int64_t after_ms = err->retry_after_s > 0 ? (int64_t)err->retry_after_s * 1000 : DEFAULT_RETRY_MS;
+    api__reply_error_after(x, err, error_info(err->code)->retryable ? after_ms : -1);
 }
 
 void api__reply_json(struct http_exchange *x, struct buf *json)
@@ -108,20 +116,60 @@ static void finish_close(struct app *a)
     }
     void (*on_closed)(void *) = a->on_closed;
     void *on_closed_arg = a->on_closed_arg;
+    access_free(a->access);
+    api__kept_free(a->kept);
     free(a);
     on_closed(on_closed_arg);
+}
+
+void api__hold(struct app *a)
+{
+    a->n_calls++;
+}
+
+void api__release(struct app *a)
+{
+    a->n_calls--;
+    finish_close(a);
+}
+
+struct call *api__call_create(struct app *a, const struct route *route, struct http_exchange *x)
+{
+    struct call *c = calloc(1, sizeof *c);
+    if (!c || !(c->arena = arena_create(LIMIT_REQUEST_ARENA))) {
+        free(c);
+        return NULL;
+    }
+    api__hold(a);
+    c->app = a;
+    c->route = route;
+    c->x = x;
+    c->received_us = clock_ns() / 1000;
+    buf_init(&c->ignored, CALL_IGNORED_MAX);
+    buf_init(&c->reply, CALL_REPLY_MAX);
+    return c;
 }
 
 void api__call_free(struct call *c)
 {
     struct app *a = c->app;
     api__leave_places(c);
+    api__key_end(c);
     buf_release(&c->ignored);
     buf_release(&c->reply);
     loop_free_arena(a->loop, c->arena);
     free(c);
-    a->n_calls--;
-    finish_close(a);
+    api__release(a);
+}
+
+void api__refuse(struct call *c, const struct error *err)
+{
+    api__key_give_back_tokens(c);
+    if (c->x) {
+        api__call_headers(c);
+        api__reply_error(c->x, err);
+    }
+    api__call_free(c);
 }
 
 void api__call_headers(struct call *c)
@@ -130,6 +178,7 @@ void api__call_headers(struct call *c)
     if (c->ignored.len) {
         http_add_header(c->x, "X-Tandem-Ignored-Fields", buf_view(&c->ignored));
     }
+    api__key_headers(c);
 }
 
 /* ---- places ---- */
@@ -232,12 +281,15 @@ static void decoded(void *arg)
         reply_and_free(c);
         return;
     }
+    c->request.api_key = c->key;
+    if (c->key && c->app->options.cache_salt_per_key) {
+        c->request.cache_salt = api_keys_salt(c->app->options.keys, c->key, c->request.cache_salt);
+    }
     loop_work(c->app->loop, work, worked, c);
 }
 
-static void decode(void *arg)
+void api__call_decode(struct call *c)
 {
-    struct call *c = arg;
     c->body = json_parse(c->text, LIMIT_JSON_DEPTH, &c->error);
     if (!c->body) {
         return;
@@ -248,6 +300,11 @@ static void decode(void *arg)
         return;
     }
     c->ok = c->route->decode(c, &c->error);
+}
+
+static void decode(void *arg)
+{
+    api__call_decode(arg);
 }
 
 static bool check_content_type(const struct http_request *head, struct error *err)
@@ -271,20 +328,19 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
         api__reply_error(x, &err);
         return;
     }
-    struct call *c = calloc(1, sizeof *c);
-    if (!c || !(c->arena = arena_create(LIMIT_REQUEST_ARENA))) {
-        free(c);
+    uint64_t key = api__key_of(x);
+    if (!api__key_begin(a, x, key)) {
+        return;
+    }
+    struct call *c = api__call_create(a, route, x);
+    if (!c) {
+        api_keys_end(a->options.keys, key);
         error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
         api__reply_error(x, &err);
         return;
     }
-    c->app = a;
-    a->n_calls++;
-    c->route = route;
-    c->x = x;
-    c->received_us = clock_ns() / 1000;
-    buf_init(&c->ignored, CALL_IGNORED_MAX);
-    buf_init(&c->reply, CALL_REPLY_MAX);
+    c->key = key;
+    snprintf(c->key_name, sizeof c->key_name, "%s", api_keys_name(a->options.keys, key));
     c->text = arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */
     http_on_gone(x, on_gone, c);
     c->reading = generates(route);
@@ -294,7 +350,7 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
 
 /* ---- routing ---- */
 
-/* "/v1/models/{id}" matches "/v1/models/a/b" with rest "a/b". */
+/* "/v1/models/{model}" matches "/v1/models/a/b" with rest "a/b"; any other name in braces stands for one segment. */
 static bool path_matches(const char *pattern, struct str path, struct str *rest)
 {
     struct str p = str_of(pattern);
@@ -308,7 +364,7 @@ static bool path_matches(const char *pattern, struct str path, struct str *rest)
         return false;
     }
     *rest = str_slice(path, head.len, path.len - tail.len);
-    return true;
+    return str_find_char(*rest, '/') == STR_NPOS || str_eq(str_slice(p, brace, close + 1), STR("{model}"));
 }
 
 static const struct route *find_route(const struct http_request *head, struct str *rest, struct buf *allow)
@@ -369,6 +425,9 @@ static void handle(struct http_exchange *x, void *arg)
     struct app *a = arg;
     struct str rest = {0};
     struct buf allow;
+    if (api__answer_preflight(x)) {
+        return;
+    }
     buf_init(&allow, KIB(1));
     const struct route *route = find_route(http_request_of(x), &rest, &allow);
     if (!route) {
@@ -383,17 +442,9 @@ static void handle(struct http_exchange *x, void *arg)
 
 /* ---- life ---- */
 
-struct app *app_create(const struct app_options *options, struct error *err)
+static struct http_server_options server_options(struct app *a, const struct app_options *options)
 {
-    struct app *a = calloc(1, sizeof *a);
-    if (!a) {
-        error_set(err, ERR_NO_MEMORY, "no memory for the API server.");
-        return NULL;
-    }
-    a->options = *options;
-    a->gateway = options->gateway;
-    a->loop = gateway_loop(options->gateway);
-    struct http_server_options server = {
+    return (struct http_server_options){
         .listen = options->listen,
         .n_listen = options->n_listen,
         .max_body = options->max_body ? options->max_body : LIMIT_HTTP_BODY,
@@ -406,17 +457,76 @@ struct app *app_create(const struct app_options *options, struct error *err)
         .stall_timeout_ms = options->stall_timeout_ms,
         .tls = {.cert_path = options->tls_cert, .key_path = options->tls_key},
         .handler = handle,
+        .head_check = api__check_access,
         .error_body = api__error_body,
         .opened = api__opened,
         .finished = api__finished,
         .arg = a,
     };
+}
+
+static bool create_parts(struct app *a, const struct app_options *options, struct error *err)
+{
+    struct http_server_options server = server_options(a, options);
+    a->access = access_create(options->keys, err);
+    if (!a->access || !access_configure(a->access, &options->access, err)) {
+        return false;
+    }
+    if (options->journal && !(a->kept = api__kept_create(a))) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for the API server.");
+    }
     a->server = http_server_create(loop_uv(a->loop), &server, err);
-    if (!a->server) {
+    return a->server != NULL;
+}
+
+struct app *app_create(const struct app_options *options, struct error *err)
+{
+    struct app *a = calloc(1, sizeof *a);
+    if (!a) {
+        error_set(err, ERR_NO_MEMORY, "no memory for the API server.");
+        return NULL;
+    }
+    a->options = *options;
+    a->gateway = options->gateway;
+    a->loop = gateway_loop(options->gateway);
+    if (!create_parts(a, options, err)) {
+        api__kept_free(a->kept);
+        access_free(a->access);
         free(a);
         return NULL;
     }
     return a;
+}
+
+bool app_reload(struct app *a, const struct app_options *options, struct error *err)
+{
+    struct http_server_options server = server_options(a, options);
+    if (!access_configure(a->access, &options->access, err)) {
+        return false;
+    }
+    a->options.max_body = options->max_body;
+    a->options.max_connections = options->max_connections;
+    a->options.max_client_connections = options->max_client_connections;
+    a->options.header_timeout_ms = options->header_timeout_ms;
+    a->options.body_timeout_ms = options->body_timeout_ms;
+    a->options.min_body_rate = options->min_body_rate;
+    a->options.idle_timeout_ms = options->idle_timeout_ms;
+    a->options.keepalive_ms = options->keepalive_ms;
+    a->options.stall_timeout_ms = options->stall_timeout_ms;
+    a->options.stream_interval_ms = options->stream_interval_ms;
+    a->options.stream_interval_tokens = options->stream_interval_tokens;
+    http_server_set_limits(a->server, &server);
+    return true;
+}
+
+bool app_reload_tls(struct app *a, struct error *err)
+{
+    return !a->options.tls_cert || http_server_reload_tls(a->server, err);
+}
+
+void app_count_reload(struct app *a, bool ok)
+{
+    *(ok ? &a->access_counts.reloads : &a->access_counts.failed_reloads) += 1;
 }
 
 int app_port(const struct app *a, int listener)
@@ -424,13 +534,18 @@ int app_port(const struct app *a, int listener)
     return http_server_port(a->server, listener);
 }
 
-bool app_reload_tls(struct app *a, struct error *err)
+void app_resume(struct app *a)
 {
-    return http_server_reload_tls(a->server, err);
+    if (a->kept) {
+        api__kept_resume(a->kept);
+    }
 }
 
 void app_stop_accepting(struct app *a)
 {
+    if (a->kept) {
+        api__kept_stop(a->kept);
+    }
     http_server_stop_accepting(a->server);
 }
 
@@ -455,7 +570,7 @@ void app_close(struct app *a, void (*on_closed)(void *arg), void *arg)
 {
     a->on_closed = on_closed;
     a->on_closed_arg = arg;
-    http_server_stop_accepting(a->server);
+    app_stop_accepting(a);
     a->close_until_ms = clock_ms() + CLOSE_FLUSH_MS;
     a->close_timer = loop_timer_create(a->loop, close_when_flushed, a);
     if (a->close_timer) {

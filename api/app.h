@@ -3,7 +3,9 @@
 #ifndef TANDEM_API_APP_H
 #define TANDEM_API_APP_H
 
+#include "api/access.h"
 #include "gateway/gateway.h"
+#include "gateway/journal.h"
 #include "gateway/otlp.h"
 
 struct app;
@@ -20,20 +22,32 @@ struct app_options {
     int64_t keepalive_ms;     /* between comments of a silent stream */
     int64_t stall_timeout_ms; /* a reader that takes nothing for so long is cancelled */
     const char *version;      /* for /v1/status */
-    struct otlp *otlp;        /* takes the spans of requests; outlives the app; NULL: none */
-    bool log_content;         /* prompts and answers go to the log */
+    struct api_keys *keys;    /* outlive the app; NULL or without a key: anybody may call */
+    struct access_options access;
+    bool cache_salt_per_key; /* prefix-cache hits do not cross keys */
+    struct otlp *otlp;       /* takes the spans of requests; outlives the app; NULL: none */
+    bool log_content;        /* prompts and answers go to the log */
     /* As in http/server.h, 0 and negative values too. */
     int max_client_connections;
     int64_t header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
     const char *tls_cert, *tls_key; /* files; both or neither */
+    struct journal *journal;        /* keeps requests that outlive their client; NULL: none; outlives the app */
 };
 struct app_options app_options_default(void);
 
 NODISCARD struct app *app_create(const struct app_options *options, struct error *err);
 int app_port(const struct app *a, int listener); /* the bound TCP port */
-/* Certificate and key from their files again; false: those of before stay in use. */
+
+/* Takes from *options what may change while it runs, without dropping a connection: max_body, max_connections, the
+ * time-outs, the stream intervals, `access`. On failure everything stays as it was. */
+NODISCARD bool app_reload(struct app *a, const struct app_options *options, struct error *err);
+/* Certificate and key from their files again; false: those of before stay in use. Nothing where TLS is off. */
 NODISCARD bool app_reload_tls(struct app *a, struct error *err);
+void app_count_reload(struct app *a, bool ok); /* for metrics */
+
 void app_stop_accepting(struct app *a);
+/* Requests of the journal that had not ended go on, once the models are there. Call it once. */
+void app_resume(struct app *a);
 /* Ends every connection, after a moment in which they may send what is on its way; on_closed runs from the loop once no
  * worker prepares a request any more; the app is freed before it. */
 void app_close(struct app *a, void (*on_closed)(void *arg), void *arg);

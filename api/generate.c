@@ -1,7 +1,9 @@
 #include "api/generate.h"
 
+#include "api/kept.h"
 #include "base/clock.h"
 #include "http/sse.h"
+#include "pipeline/generation_kept.h"
 
 #include <stdlib.h>
 
@@ -37,17 +39,26 @@ static void init_choice(struct reply_choice *c)
     }
 }
 
-static void reply_free(struct gen_reply *r)
+void api__reply_discard(struct gen_reply *r)
 {
-    generation_free(r->generation);
     for (size_t i = 0; i < r->n_choices; i++) {
         release_choice(&r->choices[i]);
     }
     free(r->choices);
     loop_timer_free(r->timer);
     buf_release(&r->head);
-    api__call_free(r->call);
     free(r);
+}
+
+static void reply_free(struct gen_reply *r)
+{
+    struct call *c = r->call;
+    generation_free(r->generation);
+    if (r->kept) {
+        api__kept_leave(r->kept, r);
+    }
+    api__reply_discard(r);
+    api__call_free(c);
 }
 
 static void on_gone(void *arg)
@@ -98,12 +109,32 @@ static void send_error(struct buf *out, const struct error *err)
     buf_release(&json);
 }
 
+/* Puts the place after an event into the last of what was just written: who has that has all before it. */
+static void put_place(const struct gen_reply *r, const struct gen_event *e, size_t start, struct buf *out)
+{
+    bool moves = (e->kind == GEN_DELTA && !e->echo) || e->kind == GEN_FINISH;
+    size_t end = out->len;
+    if (!r->placed || !moves || end == start) {
+        return;
+    }
+    buf_truncate(out, end - 1);
+    buf_append(out, STR("id: "));
+    if (generation_position(r->generation, out)) {
+        buf_append(out, STR("\n\n"));
+    } else {
+        buf_truncate(out, end - 1);
+        buf_putc(out, '\n');
+    }
+}
+
 static void send_event(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
+    size_t start = out->len;
     if (e->kind == GEN_ERROR) {
         send_error(out, &e->error);
     } else {
         r->encoder->stream_event(r, e, out);
+        put_place(r, e, start, out);
     }
     if (e->kind == GEN_DONE || e->kind == GEN_ERROR) {
         sse_data(out, STR("[DONE]"));
@@ -162,10 +193,21 @@ static void on_timer(void *arg)
     }
 }
 
-static void on_ready(void *arg)
+/* Who reads again what has failed gets the tokens that there are, then the error. */
+static bool has_tokens(const struct gen_reply *r)
+{
+    struct gen_timings ignored;
+    struct gen_usage usage = {0};
+    if (r->placed) {
+        generation_timings(r->generation, 0, &ignored, &usage);
+    }
+    return usage.completion_tokens > 0;
+}
+
+void api__reply_ready(void *arg)
 {
     struct gen_reply *r = arg;
-    if (!reply_request(r)->stream) {
+    if (!r->stream) {
         gather(r);
         return;
     }
@@ -174,7 +216,8 @@ static void on_ready(void *arg)
         return;
     }
     struct error why;
-    if (generation_failed(r->generation, &why)) { /* before a byte was sent: an error reply like any other */
+    if (!has_tokens(r) &&
+        generation_failed(r->generation, &why)) { /* before a byte was sent: an error reply like any other */
         struct http_exchange *x = r->call->x;
         api__call_headers(r->call);
         api__record_generation(r);
@@ -187,13 +230,15 @@ static void on_ready(void *arg)
 
 /* ---- start ---- */
 
-static struct gen_reply *reply_create(struct call *c)
+struct gen_reply *api__reply_create(struct call *c)
 {
     struct gen_reply *r = calloc(1, sizeof *r);
     if (!r) {
         return NULL;
     }
     r->call = c;
+    r->origin = c;
+    r->stream = c->request.stream;
     r->encoder = c->request.input == GEN_CHAT ? &api__chat_encoder : &api__completion_encoder;
     r->n_choices = c->request.n_jobs * c->request.n;
     r->choices = calloc(r->n_choices, sizeof r->choices[0]);
@@ -211,39 +256,63 @@ static struct gen_reply *reply_create(struct call *c)
     return r;
 }
 
-static void refuse(struct call *c, const struct error *err)
+void api__reply_begin(struct gen_reply *r, struct generation *g)
 {
-    api__call_headers(c);
-    api__reply_error(c->x, err);
-    api__call_free(c);
+    r->generation = g;
+    http_on_gone(r->call->x, on_gone, r);
+    if (r->stream) {
+        loop_timer_start(r->timer, STREAM_BEGIN_MS, 0);
+    }
+}
+
+bool api__reply_body(struct call *c, struct generation *g, struct buf *out, struct error *err)
+{
+    struct gen_reply *r = api__reply_create(c);
+    struct gen_event e = {.kind = GEN_FINISH};
+    if (!r) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for a reply.");
+    }
+    r->generation = g;
+    while (e.kind != GEN_DONE && e.kind != GEN_ERROR && generation_next(g, clock_ms(), &e)) {
+        r->encoder->gather(r, &e);
+    }
+    if (e.kind == GEN_DONE) {
+        r->usage = e.usage;
+        r->encoder->body(r, out);
+    }
+    api__reply_discard(r);
+    return e.kind == GEN_DONE ? buf_ok(out, "the reply", err) : error_set(err, ERR_INTERNAL, "the answer has no end.");
+}
+
+static void generate(struct call *c)
+{
+    struct error err = {0};
+    struct gen_reply *r = api__reply_create(c);
+    if (!r) {
+        error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");
+        api__refuse(c, &err);
+        return;
+    }
+    struct generation *g = generation_start(served_model_pipeline(c->model), &c->request, api__reply_ready, r, &err);
+    api__leave_places(c);
+    if (!g) {
+        api__reply_discard(r);
+        api__refuse(c, &err);
+        return;
+    }
+    c->arena = NULL; /* the generation's now; the request itself lies in the call, which outlives it */
+    api__reply_begin(r, g);
 }
 
 void api__generate(struct call *c)
 {
-    struct error err = {0};
-    struct gen_reply *r = reply_create(c);
-    if (!r) {
-        error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");
-        refuse(c, &err);
+    if (!api__key_take_tokens(c)) {
         return;
     }
-    r->generation = generation_start(served_model_pipeline(c->model), &c->request, on_ready, r, &err);
-    api__leave_places(c);
-    if (!r->generation) {
-        r->call = NULL;
-        for (size_t i = 0; i < r->n_choices; i++) {
-            release_choice(&r->choices[i]);
-        }
-        free(r->choices);
-        loop_timer_free(r->timer);
-        free(r);
-        refuse(c, &err);
-        return;
-    }
-    c->arena = NULL; /* the generation's now; the request itself lies in the call, which outlives it */
-    http_on_gone(c->x, on_gone, r);
-    if (c->request.stream) {
-        loop_timer_start(r->timer, STREAM_BEGIN_MS, 0);
+    if (c->request.background || c->request.detach) {
+        api__kept_start(c);
+    } else {
+        generate(c);
     }
 }
 

@@ -28,9 +28,16 @@ struct gen_reply {
     size_t n_choices;
     struct gen_usage usage;
     struct loop_timer *timer; /* begin of a silent stream; flush intervals */
+    bool stream;              /* as the request wants it, or as one that reads it again does */
     bool streaming, ended;
     struct buf head;     /* JSON that begins every chunk; empty until the first */
     bool head_elsewhere; /* it has generation_fingerprint */
+    /* of a request that is kept */
+    bool placed;               /* events say how far they go: "id: 17" (kept.h) */
+    const struct call *origin; /* whose answer it is; call, unless that only reads another's */
+    struct kept *kept;         /* it follows this one; NULL: it has a generation of its own */
+    struct gen_reply *next_reader;
+    bool live; /* it sees tokens before they are saved */
 };
 
 struct gen_encoder {
@@ -42,6 +49,16 @@ struct gen_encoder {
     void (*body)(struct gen_reply *r, struct buf *out);
 };
 extern const struct gen_encoder api__chat_encoder, api__completion_encoder;
+
+/* A reply to c's exchange; c is its own from api__reply_begin on. NULL: no memory. */
+struct gen_reply *api__reply_create(struct call *c);
+void api__reply_discard(struct gen_reply *r); /* instead of beginning; c and x stay */
+/* Takes over g, whose on_ready is api__reply_ready with r. Call that too where g may have something already. */
+void api__reply_begin(struct gen_reply *r, struct generation *g);
+void api__reply_ready(void *reply);
+
+/* The body that answers c, out of a complete generation that nobody has taken anything of. */
+NODISCARD bool api__reply_body(struct call *c, struct generation *g, struct buf *out, struct error *err);
 
 const struct gen_request *reply_request(const struct gen_reply *r);
 

@@ -138,9 +138,15 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
     memcpy(http_now.replies, http.replies, sizeof http_now.replies);
     metrics_set_http(metrics, &http_now);
     metrics_set_pressure(metrics, (int)gateway_pressure(a->gateway));
+    metrics_set_access(metrics, &a->access_counts);
+    metrics_set_keys(metrics, a->options.keys);
     if (a->options.otlp) {
         struct otlp_stats spans = otlp_stats(a->options.otlp);
         metrics_set_otlp(metrics, &spans);
+    }
+    if (a->options.journal) {
+        struct journal_stats journal = journal_stats(a->options.journal);
+        metrics_set_journal(metrics, &journal);
     }
     buf_init(&out, INFO_MAX);
     metrics_write(metrics, &out);
@@ -153,9 +159,12 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
 void api__cancel(struct app *a, struct http_exchange *x, struct str rest)
 {
     struct error err = {0};
+    if (api__cancel_kept(a, x, rest)) {
+        return;
+    }
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
         struct generation *g = pipeline_find(served_model_pipeline(gateway_model_at(a->gateway, i)), rest);
-        if (g) {
+        if (g && generation_request(g)->api_key == api__key_of(x)) { /* another key's is none that one may know of */
             struct buf out;
             buf_init(&out, KIB(1));
             struct json_writer w = json_writer(&out);

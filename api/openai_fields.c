@@ -1,6 +1,7 @@
 /* The fields of the OpenAI routes and what they mean. Bounds of sampling parameters come from SAMPLING_TABLE. */
 #include "api/api_internal.h"
 
+#include "base/hash.h"
 #include "base/rng.h"
 
 #include <stdio.h>
@@ -192,6 +193,17 @@ static bool parse_metadata(struct decoding *d, const struct json *v, const char 
             return field_type_error(err, name, "an object of strings", it.value);
         }
     }
+    return true;
+}
+
+/* Any string: only whether two are equal matters. */
+static bool parse_cache_salt(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    if (json_type(v) != JSON_STRING || json_str(v).len == 0) {
+        return field_type_error(err, name, "a string that is not empty", v);
+    }
+    struct sha256 digest = sha256_of(json_str(v).ptr, json_str(v).len);
+    memcpy(&request_of(d)->cache_salt, digest.bytes, sizeof request_of(d)->cache_salt);
     return true;
 }
 
@@ -404,6 +416,10 @@ const struct field api__common_fields[] = {
      "gather tokens for so long before they are sent"},
     {"stream_interval_tokens", FIELD_I64, AT(interval_tokens), 1, 4096, NULL, NULL, NULL,
      "gather so many tokens before they are sent"},
+    {"background", FIELD_BOOL, AT(background), 0, 0, NULL, NULL, NULL,
+     "answer 202 with an id at once; the answer is had from /v1/requests/{id}; needs --journal (RELIABILITY.md)"},
+    {"detach", FIELD_BOOL, AT(detach), 0, 0, NULL, NULL, NULL,
+     "go on when the client leaves; the answer is had from /v1/requests/{id}; needs --journal"},
     {"return_progress", FIELD_BOOL, AT(return_progress), 0, 0, NULL, NULL, NULL,
      "events while the prompt is prefilled; with stream"},
     {"return_token_ids", FIELD_BOOL, AT(return_token_ids), 0, 0, NULL, NULL, NULL, "token ids of prompt and answer"},
@@ -412,6 +428,8 @@ const struct field api__common_fields[] = {
     {"timings_per_token", FIELD_BOOL, AT(timings_per_token), 0, 0, NULL, NULL, NULL,
      "likewise, and so far in every chunk"},
     {"cache_prompt", FIELD_BOOL, AT(cache_prompt), 0, 0, NULL, NULL, NULL, "use the prefix cache"},
+    {"cache_salt", FIELD_CUSTOM, 0, 0, 0, parse_cache_salt, NULL, "string",
+     "prefix-cache hits do not cross different ones"},
     {"user", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
     {"safety_identifier", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
     {"prompt_cache_key", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string",
@@ -504,6 +522,13 @@ static bool check_request(struct call *c, struct error *err)
     if (r->truncate_prompt_tokens == 0 && given(c, "truncate_prompt_tokens")) {
         return conflict(err, "truncate_prompt_tokens",
                         "Invalid value for 'truncate_prompt_tokens': expected -1 or at least 1, but got 0.");
+    }
+    if ((r->background || r->detach) && !c->app->options.journal) {
+        const char *name = r->background ? "background" : "detach";
+        return error_set_param(err, ERR_UNSUPPORTED, name,
+                               "'%s' is not available: this server keeps no requests; it was started without "
+                               "--journal.",
+                               name);
     }
     if (r->has_stream_options && !r->stream) {
         return conflict(err, "stream_options", "'stream_options' is only allowed together with 'stream': true.");

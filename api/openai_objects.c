@@ -19,6 +19,9 @@ static const char *fingerprint_of(const struct gen_reply *r)
 {
     const struct engine_info *info = served_model_info(r->call->model);
     const char *other = r->generation ? generation_fingerprint(r->generation) : NULL;
+    if (r->origin->fingerprint[0]) {
+        return r->origin->fingerprint;
+    }
     return other ? other : info ? info->fingerprint : "";
 }
 
@@ -36,6 +39,10 @@ static void put_head(const struct gen_reply *r, struct json_writer *w, const cha
     json_put_cstr(w, model_of(r));
     json_key(w, "system_fingerprint");
     json_put_cstr(w, fingerprint);
+    if (r->origin->resumed_from[0]) {
+        snprintf(fingerprint, sizeof fingerprint, "fp_%s", r->origin->resumed_from);
+        json_member_cstr(w, "resumed_from_fingerprint", fingerprint);
+    }
 }
 
 static void put_usage(const struct gen_reply *r, struct json_writer *w, const struct gen_usage *usage)

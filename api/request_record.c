@@ -88,6 +88,7 @@ void api__opened(struct http_exchange *x, const struct http_request *head, void 
     r->method = head ? known_method(head->method) : "";
     r->route = head ? api__find_route(head) : NULL;
     r->http_minor = head ? head->minor_version : -1;
+    r->is_secure = http_is_secure(x);
     take_id(r, head);
     take_trace(r, head);
     http_set_context(x, r);

@@ -26,6 +26,7 @@ struct request_record {
     const char *method;        /* static; "_OTHER" for one that no route has; "": nothing was understood */
     const struct route *route; /* NULL: none has that path */
     int http_minor;            /* of HTTP/1.x; -1: unknown */
+    bool is_secure;            /* it came by TLS */
     int64_t begun_us, begun_wall_ns;
     char key_name[64]; /* "": no key */
 

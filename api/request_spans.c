@@ -53,7 +53,7 @@ static void put_http(struct attributes *a, const struct request_record *r, const
                      const char *client)
 {
     put_str(a, "http.request.method", r->method);
-    put_str(a, "url.scheme", "http");
+    put_str(a, "url.scheme", r->is_secure ? "https" : "http");
     put_str(a, "url.path", r->route && !strchr(r->route->path, '{') ? r->route->path : "");
     put_str(a, "http.route", r->route ? r->route->path : "");
     put_str(a, "client.address", client);

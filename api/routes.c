@@ -19,10 +19,22 @@ const struct route api__routes[] = {
     {"POST", "/apply-template", "What the chat template makes of a conversation.", FIELDS(api__template_fields), NULL,
      api__decode_template, api__work_template, NULL},
     {"GET", "/v1/models", "The names under which models are served.", NULL, 0, api__models, NULL, NULL, NULL},
-    {"GET", "/v1/models/{id}", "One of them.", NULL, 0, api__model, NULL, NULL, NULL},
+    {"GET", "/v1/models/{model}", "One of them.", NULL, 0, api__model, NULL, NULL, NULL},
     {"POST", "/v1/requests/{id}/cancel",
      "Ends a running request by its object's id or by its X-Request-Id; its client gets what was generated so far.",
      NULL, 0, api__cancel, NULL, NULL, NULL},
+    {"GET", "/v1/requests",
+     "Requests with `background` or `detach` of the caller's key, newest first; `?limit=` (1 to 100, 20) and `?after=` "
+     "(the "
+     "last id of the page before).",
+     NULL, 0, api__request_list, NULL, NULL, NULL},
+    {"GET", "/v1/requests/{id}",
+     "One of them: its status and, once it has ended, its result; with `?stream=true` its events, `&after=N` those "
+     "behind "
+     "the N-th token (RELIABILITY.md).",
+     NULL, 0, api__request_get, NULL, NULL, NULL},
+    {"DELETE", "/v1/requests/{id}", "Cancels it, or removes it once it has ended.", NULL, 0, api__request_delete, NULL,
+     NULL, NULL},
     {"DELETE", "/v1/cache",
      "Drops what the prefix caches hold and nobody uses, in memory and on disk, of all models or of the one in "
      "`?model=`; see OBSERVABILITY.md.",

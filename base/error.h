@@ -36,6 +36,7 @@
     X(BAD_MEDIA_TYPE, 415, "invalid_request_error", "unsupported_media_type", "invalid_request_error", 2, 0)    \
     X(EXPECTATION, 417, "invalid_request_error", "expectation_failed", "invalid_request_error", 2, 0)           \
     X(OVERLOADED, 429, "rate_limit_error", "server_overloaded", "rate_limit_error", 75, 1)                      \
+    X(RATE_LIMITED, 429, "rate_limit_error", "rate_limit_exceeded", "rate_limit_error", 75, 1)                  \
     X(HEADERS_TOO_LARGE, 431, "invalid_request_error", "headers_too_large", "request_too_large", 2, 0)          \
     X(CANCELLED, 499, "request_cancelled", "request_cancelled", "request_cancelled", 75, 0)                     \
     X(INTERNAL, 500, "server_error", "internal_error", "api_error", 70, 0)                                      \

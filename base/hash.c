@@ -76,6 +76,11 @@ bool sha256_equal(const struct sha256 *a, const struct sha256 *b)
     return CRYPTO_memcmp(a->bytes, b->bytes, SHA256_SIZE) == 0;
 }
 
+void memory_wipe(void *p, size_t size)
+{
+    OPENSSL_cleanse(p, size);
+}
+
 uint64_t xxh3(const void *data, size_t size, uint64_t seed)
 {
     return XXH3_64bits_withSeed(data, size, seed);

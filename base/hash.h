@@ -21,6 +21,8 @@ struct sha256 sha256_of(const void *data, size_t size);
 void sha256_hex(const struct sha256 *digest, char out[2 * SHA256_SIZE + 1]);
 bool sha256_equal(const struct sha256 *a, const struct sha256 *b); /* constant time */
 
+void memory_wipe(void *p, size_t size); /* zeroes what must not stay behind; no compiler leaves it out */
+
 uint64_t xxh3(const void *data, size_t size, uint64_t seed);
 
 #endif

@@ -18,6 +18,11 @@
 #define LIMIT_HTTP_REPLY        MIB(64)  /* one non-streaming reply */
 #define LIMIT_HTTP_OUT_BUFFER   KIB(256) /* unsent bytes of one stream before its source is paused */
 
+/* API keys */
+#define LIMIT_API_KEYS      1024
+#define LIMIT_API_KEY_SIZE  1024 /* bytes of one key */
+#define LIMIT_API_KEYS_FILE MIB(1)
+
 /* requests */
 #define LIMIT_JSON_DEPTH    32
 #define LIMIT_MESSAGES      4096

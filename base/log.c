@@ -21,7 +21,7 @@
 #define LOG_TEXT_SIZE ((size_t)64 << 10)
 #define LOG_SEPARATOR '\x1F' /* between fields, put into the format; see split_format */
 
-/* The process's one log sink (STYLE 4): set in main, read-only afterwards. */
+/* The process's one log sink (STYLE 4): set in main, read-only afterwards but for its level. */
 static struct log_options sink = {.level = LOG_LEVEL_INFO, .fd = 2, .process = "tandem"};
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
@@ -34,9 +34,14 @@ void log_init(const struct log_options *options)
     sink.process = sink.process ? sink.process : "tandem";
 }
 
+void log_set_level(enum log_level level)
+{
+    __atomic_store_n(&sink.level, level, __ATOMIC_RELAXED);
+}
+
 bool log_enabled(enum log_level level)
 {
-    return level <= sink.level;
+    return level <= __atomic_load_n(&sink.level, __ATOMIC_RELAXED);
 }
 
 bool log_level_parse(const char *name, enum log_level *out, struct error *err)

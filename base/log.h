@@ -21,6 +21,7 @@ struct log_options {
 };
 
 void log_init(const struct log_options *options);
+void log_set_level(enum log_level level); /* any thread, at any time */
 bool log_enabled(enum log_level level);
 NODISCARD bool log_level_parse(const char *name, enum log_level *out, struct error *err);
 

@@ -2,10 +2,25 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
 void sys_ignore_sigpipe(void)
 {
     signal(SIGPIPE, SIG_IGN);
+}
+
+void sys_ignore_sighup(void)
+{
+    signal(SIGHUP, SIG_IGN);
+}
+
+bool sys_has_terminal(void)
+{
+    int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return fd >= 0;
 }
 
 bool sys_close_on_exec(int fd, bool on)

@@ -12,6 +12,8 @@ void sys_oom_prefer_me(void);           /* the system should rather end this pro
 void sys_lower_priority(void);          /* of the calling thread: below the kernels' threads */
 void sys_name_thread(const char *name); /* at most 15 bytes are kept */
 void sys_ignore_sigpipe(void);
+void sys_ignore_sighup(void);
+bool sys_has_terminal(void);             /* there is a controlling terminal, and it has not been hung up */
 bool sys_close_on_exec(int fd, bool on); /* false when fd is bad */
 
 #endif

@@ -1,6 +1,7 @@
 /* `tandem engine`: what serve starts for each model. */
 #include "cli/commands.h"
 
+#include "base/sys_proc.h"
 #include "engine/process.h"
 
 int command_engine(const struct options *o)
@@ -15,6 +16,7 @@ int command_engine(const struct options *o)
                                        .seals_fd = (int)o->seals_fd,
                                        .seals_size = (size_t)o->seals_size};
     struct engine_options *e = &p.engine;
+    sys_ignore_sighup(); /* it is the gateway's, and may be sent to both */
     if (o->socket_fd < 0 || !o->model) {
         error_set(&err, ERR_INVALID, "`tandem engine` is started by `tandem serve`; it needs --socket-fd and --model.");
         return command_fail(&err);

@@ -53,6 +53,15 @@ static const struct option table[] = {
      "instead: 127.0.0.1:8000, [::1]:8000, unix:PATH or fd:N (one that listens already); may be repeated"},
     {"insecure-no-auth", OPTION_BOOL, S, AT(insecure_no_auth), 0, 0, "off", NULL,
      "allow to listen beyond this machine without keys"},
+    {"api-keys", OPTION_STR, S, AT(api_keys), 0, 0, NULL, "FILE",
+     "API keys as JSON, besides those in the variable TANDEM_API_KEY (docs/SECURITY.md); its text is read again on "
+     "SIGHUP"},
+    {"allowed-host", OPTION_LIST, S, AT(allowed_hosts), 0, 0, NULL, "NAME",
+     "without keys: another name or pattern (*.example.com) that Host may have; may be repeated"},
+    {"cors-origin", OPTION_LIST, S, AT(cors_origins), 0, 0, NULL, "ORIGIN",
+     "https://chat.example.com: its pages may use the server; with keys, *: all may; may be repeated"},
+    {"cache-salt-per-key", OPTION_BOOL, S, AT(cache_salt_per_key), 0, 0, "off", NULL,
+     "requests find cached prefixes of their own API key only"},
     {"strict-fields", OPTION_BOOL, S, AT(strict_fields), 0, 0, "off", NULL, "refuse unknown request fields"},
     {"max-body", OPTION_SIZE, S, AT(max_body), 1024, 1073741824.0, "32M", "SIZE", "largest request body"},
     {"max-connections", OPTION_INT, S, AT(max_connections), 1, 100000, "1024", "N", "open connections"},
@@ -93,6 +102,14 @@ static const struct option table[] = {
      "send spans of requests to this OpenTelemetry collector, as OTLP over HTTP in JSON (docs/OBSERVABILITY.md)"},
     {"otlp-sample", OPTION_FLOAT, S, AT(otlp_sample), 0, 1, "1", "RATIO",
      "share of the traces that begin here to be sent; a caller's own decision is followed"},
+    {"journal", OPTION_STR, S, AT(journal), 0, 0, NULL, "DIR",
+     "keep requests with background or detach in this folder, through restarts (docs/RELIABILITY.md)"},
+    {"journal-sync", OPTION_STR, S, AT(journal_sync), 0, 0, "normal", "WHEN",
+     "normal: commits survive kill -9; full: an fsync each, they survive a power loss"},
+    {"journal-max-mb", OPTION_INT, S, AT(journal_max_mb), 0, 1e9, "1024", "MB",
+     "size of its database, in MiB; finished requests make room; 0: no limit"},
+    {"journal-max-age-hours", OPTION_FLOAT, S, AT(journal_max_age_hours), 0, 1e6, "72", "HOURS",
+     "how long it keeps finished requests, and waits with those that cannot run; 0: no limit"},
 
     {"retry-initial-ms", OPTION_INT, S, AT(retry_initial_ms), 1, 600000, "200", "MS",
      "longest wait before a lost engine is started for the second time in a row; the first time is at once"},
@@ -254,6 +271,15 @@ static const struct option table[] = {
     {"epoch", OPTION_INT, E, AT(epoch), 0, 4294967295.0, "1", "N", "incarnation of the engine"},
     {"seals-fd", OPTION_INT, E, AT(seals_fd), -1, INT_MAX_, "-1", "FD", "shared memory of the KV pages' seals"},
     {"seals-size", OPTION_SIZE, E, AT(seals_size), 0, 1e15, "0", "SIZE", "its size"},
+};
+
+/* What SIGHUP reads again; the rest of the table stays as it was at the start. */
+static const char *const reloadable[] = {
+    "log-level",         "allowed-host",       "cors-origin",
+    "max-body",          "max-connections",    "max-connections-per-client",
+    "header-timeout-ms", "body-timeout-ms",    "min-body-rate",
+    "idle-timeout-ms",   "drain-timeout-ms",   "keepalive-ms",
+    "stall-timeout-ms",  "stream-interval-ms", "stream-interval-tokens",
 };
 
 /* "top_k" of the sampling table is --top-k. */
@@ -496,6 +522,11 @@ static bool read_flag(enum command command, int argc, char **argv, int *i, struc
         negated = o && o->kind == OPTION_BOOL;
         o = negated ? o : NULL;
     }
+    if (!o && command == COMMAND_SERVE && str_eq(name, STR("api-key"))) {
+        return error_set(err, ERR_INVALID,
+                         "--api-key: a key on the command line is seen by everybody who lists processes; set "
+                         "TANDEM_API_KEY, or name a file with --api-keys.");
+    }
     if (!o) {
         return error_set(err, ERR_INVALID, "unknown option '%.80s'; --help lists those there are.", argv[*i]);
     }
@@ -561,7 +592,8 @@ static void clear_lists_given(int argc, char **argv, struct options *out, enum c
 bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
                    struct error *err)
 {
-    *out = (struct options){.socket_fd = -1, .pool_fd = -1, .seals_fd = -1};
+    *out = (struct options){
+        .socket_fd = -1, .pool_fd = -1, .watch_fd = -1, .seals_fd = -1, .command = command, .argc = argc, .argv = argv};
     struct options words = *out;
     if (!read_words(command, argc, argv, &words, err)) { /* first, to know the config file */
         return false;
@@ -573,6 +605,74 @@ bool options_parse(enum command command, int argc, char **argv, struct arena *ar
     }
     clear_lists_given(argc, argv, out, command);
     return read_words(command, argc, argv, out, err);
+}
+
+/* ---- reading again ---- */
+
+static bool is_reloadable(const struct option *o)
+{
+    for (size_t i = 0; i < ARRAY_LEN(reloadable); i++) {
+        if (strcmp(reloadable[i], o->name) == 0) {
+            return (o->commands & S) != 0;
+        }
+    }
+    return false;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static size_t value_size(enum option_kind kind)
+{
+    static const size_t sizes[] = {
+        [OPTION_STR] = sizeof(char *),
+        [OPTION_INT] = sizeof(int64_t),
+        [OPTION_SIZE] = sizeof(uint64_t),
+        [OPTION_FLOAT] = sizeof(float),
+        [OPTION_I32] = sizeof(int32_t),
+        [OPTION_BOOL] = sizeof(bool),
+        [OPTION_LIST] = sizeof(struct option_list),
+    };
+    return sizes[kind];
+}
+
+static bool same_value(const struct option *o, const void *a, const void *b)
+{
+    const struct option_list *x = a, *y = b;
+    if (o->kind == OPTION_STR) {
+        return same_text(*(const char *const *)a, *(const char *const *)b);
+    }
+    if (o->kind != OPTION_LIST) {
+        return memcmp(a, b, value_size(o->kind)) == 0;
+    }
+    bool same = x->n == y->n;
+    for (int i = 0; same && i < x->n; i++) {
+        same = same_text(x->items[i], y->items[i]);
+    }
+    return same;
+}
+
+bool options_reload(const struct options *now, struct arena *arena, struct options *out, struct buf *fixed,
+                    struct error *err)
+{
+    if (!options_parse(now->command, now->argc, now->argv, arena, out, err)) {
+        return false;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        const struct option *o = &table[i];
+        const char *old = (const char *)now + o->offset;
+        char *new = (char *)out + o->offset;
+        if (!(o->commands & now->command) || is_reloadable(o)) {
+            continue;
+        }
+        if (!same_value(o, old, new)) {
+            buf_printf(fixed, "%s%s", fixed->len ? " " : "", o->name);
+        }
+        memcpy(new, old, value_size(o->kind)); /* equal ones too: strings of the start outlive this arena */
+    }
+    return true;
 }
 
 /* ---- help ---- */
@@ -612,7 +712,7 @@ void options_help(enum command command, struct buf *out)
         if (o->fallback) {
             buf_printf(out, " [%s]", o->fallback);
         }
-        buf_putc(out, '\n');
+        buf_puts(out, is_reloadable(o) && command == S ? " (again on SIGHUP)\n" : "\n");
     }
 }
 
@@ -623,7 +723,9 @@ void options_docs(struct buf *out)
                   "`--kv-memory`) or in the "
                   "JSON file named\nby `--config` (`\"kv-memory\": \"2G\"`). Flags win over the environment, the "
                   "environment over "
-                  "the file.\n\n| option | default | commands | |\n| --- | --- | --- | --- |\n");
+                  "the file.\n\nWhat is marked with \"again on SIGHUP\" `tandem serve` reads again from the file when "
+                  "it gets that signal\n([SECURITY.md](SECURITY.md), Reloading).\n\n| option | default | commands | "
+                  "|\n| --- | --- | --- | --- |\n");
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         const struct option *o = &table[i];
         char flag[80];
@@ -632,9 +734,10 @@ void options_docs(struct buf *out)
             continue;
         }
         flag_name(o->name, flag, sizeof flag);
-        buf_printf(out, "| `%s%s%s` | %s |%s%s%s%s%s%s%s | %s |\n", flag, o->value ? " " : "", o->value ? o->value : "",
-                   o->fallback ? o->fallback : "", commands & S ? " serve" : "", commands & R ? " run" : "",
-                   commands & I ? " inspect" : "", commands & L ? " list" : "", commands & B ? " bench" : "",
-                   commands & K ? " bench-kernels" : "", commands & V ? " bench-serve" : "", o->help);
+        buf_printf(out, "| `%s%s%s` | %s |%s%s%s%s%s%s%s | %s%s |\n", flag, o->value ? " " : "",
+                   o->value ? o->value : "", o->fallback ? o->fallback : "", commands & S ? " serve" : "",
+                   commands & R ? " run" : "", commands & I ? " inspect" : "", commands & L ? " list" : "",
+                   commands & B ? " bench" : "", commands & K ? " bench-kernels" : "",
+                   commands & V ? " bench-serve" : "", o->help, is_reloadable(o) ? "; again on SIGHUP" : "");
     }
 }

@@ -65,6 +65,9 @@ struct options {
     const char *host;
     int64_t port;
     bool insecure_no_auth, strict_fields;
+    const char *api_keys;
+    struct option_list allowed_hosts, cors_origins;
+    bool cache_salt_per_key;
     uint64_t max_body;
     int64_t max_connections, drain_timeout_ms, keepalive_ms, stall_timeout_ms;
     int64_t stream_interval_ms, stream_interval_tokens;
@@ -79,6 +82,9 @@ struct options {
     float otlp_sample;
     int64_t max_client_connections, header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
     const char *tls_cert, *tls_key;
+    const char *journal, *journal_sync;
+    int64_t journal_max_mb;
+    float journal_max_age_hours;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;
@@ -95,6 +101,9 @@ struct options {
     uint64_t pool_size, seals_size;
     struct bench_serve_options bench_serve;
     /* what is left */
+    enum command command; /* and its words, as they came: options_reload reads them again */
+    int argc;
+    char **argv;
     struct option_list arguments; /* behind the model; bench-serve: the targets */
 };
 
@@ -102,6 +111,12 @@ struct options {
  * live in argv, the environment or the arena. INVALID names the flag, the variable or the config file's line. */
 NODISCARD bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
                              struct error *err);
+
+/* Reads everything again that *now was made of. Of options that can only be set at the start, *out keeps what *now has;
+ * the names of those that would have changed are appended to *fixed, separated by blanks. options_help says which can
+ * change. On failure *out is not to be used. */
+NODISCARD bool options_reload(const struct options *now, struct arena *arena, struct options *out, struct buf *fixed,
+                              struct error *err);
 
 /* The text of a config file over what is in *out; options_parse does it for --config. Keys that belong to another
  * command are fine: one file may serve all. Strings are copied into the arena. */

@@ -3,11 +3,14 @@
 #include "api/warm_file.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sys_proc.h"
 #include "base/sys_service.h"
 #include "cli/announce.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "cli/reload.h"
 #include "engine/fault.h"
+#include "http/host.h"
 #include "http/listener.h"
 
 #include <signal.h>
@@ -16,6 +19,7 @@
 #include <string.h>
 #include <uv.h>
 
+#define KEY_VARIABLE  "TANDEM_API_KEY"
 #define OTLP_FLUSH_MS 2000 /* for the last spans, at the end */
 #define SERVE_WORKERS 1    /* beside an engine that wants the cores; requests are parsed one by one */
 
@@ -24,10 +28,14 @@ struct server {
     struct loop *loop;
     struct gateway *gateway;
     struct app *app;
-    struct otlp *otlp; /* NULL: no spans are sent */
-    int n_closing;     /* of gateway and exporter, what is not closed yet */
+    struct api_keys *keys;
+    struct reload reload;
+    struct otlp *otlp;       /* NULL: no spans are sent */
+    int n_closing;           /* of gateway and exporter, what is not closed yet */
+    struct journal *journal; /* NULL: none */
     struct warm_list warm;
-    uv_signal_t sigterm, sigint;
+    uv_signal_t sigterm, sigint, sighup;
+    bool ends_with_terminal; /* SIGHUP may mean that it is gone */
     bool stopping, announced, failed;
     int64_t started_ms;
     struct error failure;
@@ -47,6 +55,7 @@ static void on_part_closed(struct server *s)
     }
     uv_close((uv_handle_t *)&s->sigterm, NULL);
     uv_close((uv_handle_t *)&s->sigint, NULL);
+    uv_close((uv_handle_t *)&s->sighup, NULL);
     loop_stop(s->loop);
 }
 
@@ -72,6 +81,8 @@ static void on_app_closed(void *arg)
     struct server *s = arg;
     s->app = NULL;
     s->n_closing = 1 + (s->otlp != NULL);
+    journal_close(s->journal);
+    s->journal = NULL;
     gateway_close(s->gateway, on_gateway_closed, s);
     if (s->otlp) {
         otlp_close(s->otlp, OTLP_FLUSH_MS, on_otlp_closed, s);
@@ -105,16 +116,32 @@ static void on_signal(uv_signal_t *handle, int number)
         LOG_WARN("second signal: leaving at once", NULL);
         _Exit(128 + number); /* engines end with their sockets */
     }
-    LOG_INFO("stopping", "signal=%d drain_ms=%lld", number, (long long)s->options->drain_timeout_ms);
-    stop(s, s->options->drain_timeout_ms);
+    int64_t drain_ms = s->reload.options.drain_timeout_ms;
+    LOG_INFO("stopping", "signal=%d drain_ms=%lld", number, (long long)drain_ms);
+    stop(s, drain_ms);
+}
+
+/* The same signal says that the terminal in which the server was started has been closed: then it ends, unless it was
+ * told not to (nohup). */
+static void on_hangup(uv_signal_t *handle, int number)
+{
+    struct server *s = handle->data;
+    if (s->ends_with_terminal && !sys_has_terminal()) {
+        if (!s->stopping) {
+            on_signal(handle, number);
+        }
+    } else if (!s->stopping && s->app) {
+        announcer_reloading(s->announcer);
+        announcer_reloaded(s->announcer, reload_all(&s->reload) ? NULL : "a part was not reloaded: see the log");
+    }
 }
 
 /* ---- starting ---- */
 
 static bool is_loopback(struct str where)
 {
-    return str_starts(where, STR("127.")) || str_starts(where, STR("localhost:")) || str_starts(where, STR("[::1]:")) ||
-           str_starts(where, STR("unix:"));
+    struct http_host host;
+    return str_starts(where, STR("unix:")) || (http_host_parse(where, &host) && http_host_is_loopback(&host));
 }
 
 /* Of a descriptor that was handed over, what it listens on; one that does not listen is refused when it is opened. */
@@ -128,15 +155,42 @@ static bool is_local(const char *where)
     return !listener_describe(fd, address, sizeof address) || is_loopback(str_of(address));
 }
 
-static bool check_bind(const struct options *o, const struct option_list *listen, struct error *err)
+static bool check_bind(const struct server *s, const struct option_list *listen, struct error *err)
 {
     for (int i = 0; i < listen->n; i++) {
-        if (!is_local(listen->items[i]) && !o->insecure_no_auth) {
+        if (!is_local(listen->items[i]) && !api_keys_n(s->keys) && !s->options->insecure_no_auth) {
             return error_set(err, ERR_INVALID,
-                             "listening on %.60s would open the server to other machines, and it has no keys; give "
-                             "--insecure-no-auth to do it all the same.",
+                             "listening on %.60s would open the server to other machines, and it has no keys: give it "
+                             "some (--api-keys FILE or " KEY_VARIABLE "), or --insecure-no-auth to do it all the same.",
                              listen->items[i]);
         }
+    }
+    return true;
+}
+
+/* The variable goes from the environment, so that neither engines nor the list of processes show it. */
+static bool read_keys(struct server *s, struct error *err)
+{
+    const struct options *o = s->options;
+    char *list = getenv(KEY_VARIABLE);
+    s->keys = api_keys_create();
+    if (!s->keys) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for API keys.");
+    }
+    if (list && !api_keys_set_list(s->keys, list, err)) {
+        return error_wrap(err, KEY_VARIABLE);
+    }
+    unsetenv(KEY_VARIABLE);
+    if (o->api_keys && !api_keys_read_file(s->keys, o->api_keys, err)) {
+        return false;
+    }
+    if (o->cache_salt_per_key && !api_keys_n(s->keys)) {
+        return error_set(err, ERR_INVALID,
+                         "--cache-salt-per-key needs keys: give --api-keys FILE or " KEY_VARIABLE ".");
+    }
+    if (o->cache_salt_per_key && o->warm_prompts) {
+        return error_set(err, ERR_INVALID,
+                         "--warm-prompts have no key: with --cache-salt-per-key no request would find them.");
     }
     return true;
 }
@@ -270,37 +324,60 @@ static bool start_app(struct server *s, struct error *err)
     a.listen = listen.items;
     a.n_listen = listen.n;
     a.default_sampling = o->sampling;
-    a.stream_interval_ms = o->stream_interval_ms;
-    a.stream_interval_tokens = o->stream_interval_tokens;
     a.strict_fields = o->strict_fields;
-    a.max_body = (size_t)o->max_body;
-    a.max_connections = (int)o->max_connections;
-    a.keepalive_ms = o->keepalive_ms;
-    a.stall_timeout_ms = o->stall_timeout_ms;
     a.version = tandem_build();
     a.otlp = s->otlp;
     a.log_content = o->log_content;
-    a.max_client_connections = (int)o->max_client_connections;
-    a.header_timeout_ms = o->header_timeout_ms;
-    a.body_timeout_ms = o->body_timeout_ms;
-    a.min_body_rate = o->min_body_rate ? o->min_body_rate : -1;
-    a.idle_timeout_ms = o->idle_timeout_ms;
     a.tls_cert = o->tls_cert;
     a.tls_key = o->tls_key;
-    if (!check_bind(o, &listen, err) || !(s->app = app_create(&a, err))) {
+    a.journal = s->journal;
+    a.keys = s->keys;
+    a.cache_salt_per_key = o->cache_salt_per_key;
+    reload_app_options(o, &a);
+    if (!check_bind(s, &listen, err) || !(s->app = app_create(&a, err))) {
         return false;
     }
     for (int i = 0; i < listen.n; i++) {
         say_listening(o, listen.items[i], app_port(s->app, i));
     }
+    s->reload = (struct reload){.app = s->app, .keys = s->keys, .options = *o};
     return true;
 }
 
-static void watch_signal(struct server *s, uv_signal_t *handle, int number)
+static bool open_journal(struct server *s, struct error *err)
+{
+    const struct options *o = s->options;
+    bool full = strcmp(o->journal_sync, "full") == 0;
+    if (!o->journal) {
+        return true;
+    }
+    if (!full && strcmp(o->journal_sync, "normal") != 0) {
+        return error_set(err, ERR_INVALID, "--journal-sync: expected normal or full, but got '%.60s'.",
+                         o->journal_sync);
+    }
+    struct journal_options j = {.loop = s->loop,
+                                .dir = o->journal,
+                                .full_sync = full,
+                                .max_size = (uint64_t)o->journal_max_mb << 20,
+                                .max_age_s = (int64_t)(o->journal_max_age_hours * 3600)};
+    s->journal = journal_open(&j, err);
+    return s->journal != NULL;
+}
+
+static void watch_signal(struct server *s, uv_signal_t *handle, int number, uv_signal_cb fn)
 {
     uv_signal_init(loop_uv(s->loop), handle);
     handle->data = s;
-    uv_signal_start(handle, on_signal, number);
+    uv_signal_start(handle, fn, number);
+}
+
+static void watch_signals(struct server *s)
+{
+    struct sigaction hangup;
+    s->ends_with_terminal = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN && sys_has_terminal();
+    watch_signal(s, &s->sigterm, SIGTERM, on_signal);
+    watch_signal(s, &s->sigint, SIGINT, on_signal);
+    watch_signal(s, &s->sighup, SIGHUP, on_hangup);
 }
 
 static bool start_otlp(struct server *s, struct error *err)
@@ -334,18 +411,30 @@ static bool start(struct server *s, const char *path, struct error *err)
     g.on_state = on_state;
     g.on_state_arg = s;
     g.pressure_file = s->options->pressure_file;
+    g.keys = s->keys;
     s->gateway = gateway_create(&g, err);
     if (!s->gateway) {
         return false;
     }
     s->announcer = announcer_create(s->gateway, &s->service);
-    return start_otlp(s, err) && start_app(s, err) && add_model(s, path, err);
+    if (!start_otlp(s, err) || !open_journal(s, err) || !start_app(s, err) || !add_model(s, path, err)) {
+        return false;
+    }
+    app_resume(s->app);
+    return true;
+}
+
+static void release(struct server *s)
+{
+    warm_list_release(&s->warm);
+    reload_release(&s->reload);
+    api_keys_free(s->keys);
 }
 
 int command_serve(const struct options *o)
 {
     struct error err = {0};
-    struct server s = {.options = o, .started_ms = clock_ms()};
+    struct server s = {.options = o, .reload.options = *o, .started_ms = clock_ms()};
     char path[MODEL_PATH_MAX];
     if (!o->model) {
         error_set(&err, ERR_INVALID, "`tandem serve` needs a model: a path, or a name such as smollm2:135m.");
@@ -362,12 +451,12 @@ int command_serve(const struct options *o)
     s.n_sockets = service_sockets(s.sockets);
     if (!model_path_resolve(o->model, path, &err) || !options_speculation(o, &checked, &err) ||
         (o->draft_model && !model_path_resolve(o->draft_model, s.draft_path, &err)) ||
-        (o->warm_prompts && !warm_file_read(o->warm_prompts, &s.warm, &err)) ||
+        (o->warm_prompts && !warm_file_read(o->warm_prompts, &s.warm, &err)) || !read_keys(&s, &err) ||
         !(s.loop = loop_create(SERVE_WORKERS, &err))) {
+        release(&s);
         return command_fail(&err);
     }
-    watch_signal(&s, &s.sigterm, SIGTERM);
-    watch_signal(&s, &s.sigint, SIGINT);
+    watch_signals(&s);
     if (!start(&s, path, &err)) {
         s.failed = true;
         s.failure = err;
@@ -378,6 +467,6 @@ int command_serve(const struct options *o)
     }
     loop_run(s.loop);
     loop_free(s.loop);
-    warm_list_release(&s.warm);
+    release(&s);
     return s.failed ? command_fail(&s.failure) : 0;
 }

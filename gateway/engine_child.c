@@ -3,14 +3,12 @@
  * engines of one model run. */
 #include "gateway/engine_child.h"
 
-#include "base/array.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
-#include "base/sys_file.h"
 #include "base/sys_memory.h"
 #include "base/sys_proc.h"
-#include "gateway/engine_memory.h"
+#include "gateway/engine_launch.h"
 #include "gateway/restart.h"
 #include "gateway/waiting_jobs.h"
 #include "gateway/watchdog.h"
@@ -25,17 +23,13 @@
 #include <unistd.h>
 #include <uv.h>
 
-#define CHILD_SOCKET_FD     3 /* descriptors as the engine finds them, and as spawn says them */
-#define CHILD_POOL_FD       4
-#define CHILD_WATCH_FD      5
-#define CHILD_MAX_ARGUMENTS 128
-#define CHILD_IN_BUFFER     (4 * LIMIT_FRAME)
-#define CHILD_READ_SIZE     KIB(256)
+#define CHILD_IN_BUFFER (4 * LIMIT_FRAME)
+#define CHILD_READ_SIZE KIB(256)
 
 struct engine_child {
     struct engine_port port; /* first: the port is the child */
     struct engine_child_options options;
-    char *arguments[CHILD_MAX_ARGUMENTS];
+    char *arguments[LAUNCH_MAX_ARGUMENTS];
     struct engine_memory memory;
 
     enum model_state state;
@@ -631,42 +625,19 @@ static bool make_socket(struct engine_child *c, int *child_end, struct error *er
 
 static bool spawn(struct engine_child *c, int child_end, struct error *err)
 {
-    char program[4096], epoch[16], pool_size[32];
-    snprintf(epoch, sizeof epoch, "%u", c->epoch);
-    snprintf(pool_size, sizeof pool_size, "%zu", c->memory.pool_size);
-    if (c->options.gateway->program) {
-        snprintf(program, sizeof program, "%s", c->options.gateway->program);
-    } else if (!sys_self_path(program, sizeof program)) {
-        return error_set(err, ERR_IO, "the path of this program could not be found.");
-    }
-    const char *fixed[] = {program,       "engine",  "--socket-fd", "3", "--pool-fd", "4",
-                           "--pool-size", pool_size, "--watch-fd",  "5", "--epoch",   epoch};
-    const char *argv[CHILD_MAX_ARGUMENTS + ARRAY_LEN(fixed) + 1];
-    memcpy(argv, fixed, sizeof fixed);
-    memcpy(argv + ARRAY_LEN(fixed), c->arguments, sizeof c->arguments);
-    argv[ARRAY_LEN(argv) - 1] = NULL;
-    uv_stdio_container_t stdio[] = {
-        {.flags = UV_IGNORE},
-        {.flags = UV_INHERIT_FD, .data.fd = 2}, /* an engine has nothing to say on standard output */
-        {.flags = UV_INHERIT_FD, .data.fd = 2},
-        [CHILD_SOCKET_FD] = {.flags = UV_INHERIT_FD, .data.fd = child_end},
-        [CHILD_POOL_FD] = {.flags = UV_INHERIT_FD, .data.fd = c->memory.pool.fd},
-        [CHILD_WATCH_FD] = {.flags = UV_INHERIT_FD, .data.fd = c->memory.watch.fd},
-    };
-    uv_process_options_t options = {.file = program,
-                                    .args = (char **)argv,
-                                    .stdio = stdio,
-                                    .stdio_count = ARRAY_LEN(stdio),
-                                    .exit_cb = on_exit_process};
+    struct engine_launch launch = {.program = c->options.gateway->program,
+                                   .arguments = (const char *const *)c->arguments,
+                                   .memory = &c->memory,
+                                   .socket_fd = child_end,
+                                   .epoch = c->epoch,
+                                   .on_exit = on_exit_process};
     c->process.data = c;
-    int rc = uv_spawn(loop_uv(c->options.gateway->loop), &c->process, &options);
-    c->process_alive = true; /* also after a failure: the handle must be closed */
-    if (rc != 0) {
+    bool ok = engine_launch(loop_uv(c->options.gateway->loop), &c->process, &launch, &c->process_alive, err);
+    if (!ok && c->process_alive) { /* the handle must be closed all the same */
         c->process_exited = true;
         uv_close((uv_handle_t *)&c->process, on_process_closed);
-        return error_set(err, ERR_IO, "the engine process could not be started: %s.", uv_strerror(rc));
     }
-    return true;
+    return ok;
 }
 
 static void start(void *arg)
@@ -706,8 +677,8 @@ static void start(void *arg)
 
 static bool copy_arguments(struct engine_child *c, struct error *err)
 {
-    if (c->options.n_arguments >= CHILD_MAX_ARGUMENTS) {
-        return error_set(err, ERR_INVALID, "an engine takes at most %d arguments.", CHILD_MAX_ARGUMENTS - 1);
+    if (c->options.n_arguments >= LAUNCH_MAX_ARGUMENTS) {
+        return error_set(err, ERR_INVALID, "an engine takes at most %d arguments.", LAUNCH_MAX_ARGUMENTS - 1);
     }
     for (int i = 0; i < c->options.n_arguments; i++) {
         c->arguments[i] = strdup(c->options.arguments[i]);
@@ -755,7 +726,7 @@ void engine_child_free(struct engine_child *c)
     waiting_jobs_clear(&c->waiting);
     event_inbox_release(&c->inbox);
     engine_memory_release(&c->memory);
-    for (int i = 0; i < c->options.n_arguments && i < CHILD_MAX_ARGUMENTS; i++) {
+    for (int i = 0; i < c->options.n_arguments && i < LAUNCH_MAX_ARGUMENTS; i++) {
         free(c->arguments[i]);
     }
     loop_timer_free(c->timer);

@@ -339,6 +339,17 @@ static void take_stats(void *arg, const struct engine_stats *stats)
     }
 }
 
+/* A request that failed before its first token did not run: its prompt is not charged. */
+static void charge_key(void *arg, const struct gen_request *r, const struct gen_outcome *outcome)
+{
+    struct served_model *m = arg;
+    struct api_keys *keys = m->gateway->options.keys;
+    api_keys_charge(keys, r->api_key, outcome->usage.completion_tokens, clock_ms());
+    if (outcome->error && outcome->usage.n_begun == 0) {
+        api_keys_give_back(keys, r->api_key, outcome->usage.prompt_tokens, clock_ms());
+    }
+}
+
 static void free_arena(void *arg, struct arena *a)
 {
     struct gateway *g = arg;
@@ -387,6 +398,8 @@ static bool make_pipeline(struct served_model *m, struct error *err)
         .observer = metrics_observer(m->gateway->metrics, m->metrics_index),
         .on_stats = take_stats,
         .on_stats_arg = m,
+        .on_finished = charge_key,
+        .on_finished_arg = m,
         .free_arena = free_arena,
         .free_arena_arg = m->gateway,
     };

@@ -10,6 +10,7 @@
 #include "base/loop.h"
 #include "base/sys_pressure.h"
 #include "gateway/admission.h"
+#include "gateway/api_keys.h"
 #include "gateway/metrics.h"
 #include "gateway/restart.h"
 #include "gateway/warm.h"
@@ -28,6 +29,7 @@ struct gateway_options {
     int64_t engine_grace_ms;   /* for an engine to exit by itself, before SIGKILL */
     uint32_t retry_limit;      /* engines that may be lost under a request without a new token of it */
     const char *pressure_file; /* NULL: the system says how short memory is; see pressure.h */
+    struct api_keys *keys;     /* what requests generate is charged to them; outlive the gateway; NULL: none */
     /* A model's state has changed; may be NULL. */
     void (*on_state)(void *arg, struct served_model *m);
     void *on_state_arg;

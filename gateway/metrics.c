@@ -210,9 +210,24 @@ void metrics_set_pressure(struct metrics *m, int level)
     m->server.pressure = (uint64_t)level;
 }
 
+void metrics_set_access(struct metrics *m, const struct metrics_access_now *now)
+{
+    m->server.access = *now;
+}
+
+void metrics_set_keys(struct metrics *m, const struct api_keys *keys)
+{
+    m->keys = keys;
+}
+
 void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats)
 {
     m->server.otlp = *stats;
+}
+
+void metrics_set_journal(struct metrics *m, const struct journal_stats *now)
+{
+    m->server.journal = *now;
 }
 
 uint64_t metrics__engine_value(const struct model_metrics *m, const struct metrics_field *f)

@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "gateway/engine_loss.h"
+#include "gateway/journal.h"
 #include "gateway/otlp.h"
 #include "gateway/percentiles.h"
 #include "pipeline/deadlines.h"
@@ -76,8 +77,21 @@ struct metrics_http_now {
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
 
 void metrics_set_pressure(struct metrics *m, int level); /* enum pressure_level */
+
+/* Who was not let in, and what SIGHUP has done; given before metrics_write. */
+struct metrics_access_now {
+    uint64_t no_key, bad_key, bad_host, bad_origin; /* requests refused */
+    uint64_t reloads, failed_reloads;
+};
+void metrics_set_access(struct metrics *m, const struct metrics_access_now *now);
+
+/* API keys, whose series are made of what they have counted; NULL: none. They outlive the metrics. */
+struct api_keys;
+void metrics_set_keys(struct metrics *m, const struct api_keys *keys);
+
 /* What the exporter of spans has done; given before metrics_write, zeros without one. */
 void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
+void metrics_set_journal(struct metrics *m, const struct journal_stats *now); /* likewise */
 
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
 void metrics_write(struct metrics *m, struct buf *out);

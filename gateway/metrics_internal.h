@@ -7,6 +7,7 @@
 #ifndef TANDEM_GATEWAY_METRICS_INTERNAL_H
 #define TANDEM_GATEWAY_METRICS_INTERNAL_H
 
+#include "gateway/api_keys.h"
 #include "gateway/engine_loss.h"
 #include "gateway/histogram.h"
 #include "gateway/metrics.h"
@@ -51,7 +52,9 @@ struct model_metrics {
 
 struct metrics_server { /* what no model has */
     struct metrics_http_now http;
+    struct metrics_access_now access;
     struct otlp_stats otlp;
+    struct journal_stats journal; /* zeros: there is none */
     uint64_t cpu_ns, start_ns, resident_size, open_descriptors, pressure;
 };
 
@@ -59,6 +62,7 @@ struct metrics {
     struct model_metrics models[METRICS_MAX_MODELS];
     int n_models;
     struct metrics_server server;
+    const struct api_keys *keys;
 };
 
 void metrics__refresh(struct metrics *m);
@@ -70,7 +74,8 @@ enum metrics_kind { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM };
 enum metrics_labels {
     LABELS_MODEL, /* model */
     LABELS_VLLM,  /* model_name, and engine, always "0" */
-    LABELS_NONE
+    LABELS_NONE,
+    LABELS_KEY /* key: the name of an API key */
 };
 
 enum metrics_form {               /* what lies at a member's place */
@@ -86,7 +91,8 @@ enum metrics_form {               /* what lies at a member's place */
 struct metrics_member {
     const char *value; /* of the family's own label */
     const char *field; /* a field of the engine's statistics; NULL: `at` counts */
-    size_t at; /* offset in struct model_metrics or, without a model, struct metrics_server; or as the form says */
+    size_t at;         /* offset in struct model_metrics or, without a model, struct metrics_server or, of a key, struct
+                          api_key_usage; or as the form says */
 };
 
 struct metrics_family {

@@ -9,6 +9,7 @@
 #define OWN(member)    NULL, offsetof(struct model_metrics, member)
 #define ENGINE(field)  field, 0
 #define SERVER(member) NULL, offsetof(struct metrics_server, member)
+#define KEY(member)    NULL, offsetof(struct api_key_usage, member)
 #define INDEX(i)       NULL, i
 
 #define MEMBERS(...)                                         \
@@ -52,6 +53,7 @@
 #define TANDEM  LABELS_MODEL
 #define VLLM    LABELS_VLLM
 #define NO      LABELS_NONE
+#define BY_KEY  LABELS_KEY
 
 /* ---- labels of what is always 1 ---- */
 
@@ -195,7 +197,22 @@ const struct metrics_family metrics__families[] = {
           "Drafted tokens that the model agreed with."),
     INFO("vllm:cache_config_info", VLLM, cache_config, "Size and kind of the KV cache; always 1."),
 
+    /* API keys. */
+    VALUE("tandem_key_requests_total", COUNTER, BY_KEY, KEY(n_requests), "Requests begun: those that limits count."),
+    VALUE("tandem_key_requests_in_progress", GAUGE, BY_KEY, KEY(n_running), "Of them, those that are not over."),
+    BY("tandem_key_requests_refused_total", COUNTER, BY_KEY, FORM_COUNT, "limit", "Requests refused by a limit.",
+       {"requests_per_minute", KEY(n_refused[API_KEY_REQUESTS])}, {"tokens_per_minute", KEY(n_refused[API_KEY_TOKENS])},
+       {"max_concurrent", KEY(n_refused[API_KEY_CONCURRENT])}),
+    BY("tandem_key_tokens_total", COUNTER, BY_KEY, FORM_COUNT, "kind", "Tokens of prompts and answers.",
+       {"prompt", KEY(n_prompt_tokens)}, {"generated", KEY(n_generated_tokens)}),
+
     /* The HTTP server and the gateway's process. */
+    BY("tandem_access_refused_total", COUNTER, NO, FORM_COUNT, "reason",
+       "Requests not let in: without a key, with a wrong one, by an unknown Host, from a page of another origin.",
+       {"no_key", SERVER(access.no_key)}, {"bad_key", SERVER(access.bad_key)}, {"host", SERVER(access.bad_host)},
+       {"origin", SERVER(access.bad_origin)}),
+    BY("tandem_reloads_total", COUNTER, NO, FORM_COUNT, "result", "Reloads by SIGHUP; failed: in a part.",
+       {"ok", SERVER(access.reloads)}, {"failed", SERVER(access.failed_reloads)}),
     VALUE("tandem_http_connections_open", GAUGE, NO, SERVER(http.connections_open), "Connections open now."),
     VALUE("tandem_http_connections_total", COUNTER, NO, SERVER(http.connections), "Connections accepted."),
     VALUE("tandem_http_requests_total", COUNTER, NO, SERVER(http.requests), "HTTP requests read."),
@@ -220,6 +237,23 @@ const struct metrics_family metrics__families[] = {
           "TLS handshakes that failed, were broken off or took too long."),
     VALUE("tandem_tls_certificate_expires_seconds", GAUGE, NO, SERVER(http.tls_expires_s),
           "When the TLS certificate ends, in seconds since 1970; 0 without TLS."),
+    VALUE("tandem_journal_failing", GAUGE, NO, SERVER(journal.failing),
+          "1 while the journal cannot be written; 0 otherwise, and without a journal."),
+    VALUE("tandem_journal_bytes", GAUGE, NO, SERVER(journal.size), "Bytes in use in the journal's database."),
+    VALUE("tandem_journal_limit_bytes", GAUGE, NO, SERVER(journal.max_size),
+          "Bytes that it may use; 0: no limit, or no journal."),
+    BY("tandem_journal_requests", GAUGE, NO, FORM_COUNT, "state", "Requests in the journal.",
+       {"queued", SERVER(journal.requests[JOURNAL_QUEUED])}, {"running", SERVER(journal.requests[JOURNAL_RUNNING])},
+       {"completed", SERVER(journal.requests[JOURNAL_COMPLETED])}, {"failed", SERVER(journal.requests[JOURNAL_FAILED])},
+       {"cancelled", SERVER(journal.requests[JOURNAL_CANCELLED])}),
+    VALUE("tandem_journal_commits_total", COUNTER, NO, SERVER(journal.commits), "Transactions committed."),
+    VALUE("tandem_journal_errors_total", COUNTER, NO, SERVER(journal.errors), "Transactions that failed."),
+    VALUE("tandem_journal_refused_total", COUNTER, NO, SERVER(journal.refused),
+          "Requests refused because the journal could not take them."),
+    VALUE("tandem_journal_dropped_total", COUNTER, NO, SERVER(journal.dropped),
+          "Finished requests dropped because they were too old or others needed the room."),
+    VALUE("tandem_journal_damaged_total", COUNTER, NO, SERVER(journal.damaged),
+          "Entries whose checksum was wrong and that were not given out."),
     BY("process_cpu_seconds_total", COUNTER, NO, FORM_SECONDS, NULL, "Processor time of the gateway.",
        {NULL, SERVER(cpu_ns)}),
     BY("process_start_time_seconds", GAUGE, NO, FORM_SECONDS, NULL, "When the gateway started, in seconds since 1970.",

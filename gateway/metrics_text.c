@@ -1,6 +1,8 @@
 /* The table as text: Prometheus' format 0.0.4, and docs/METRICS.md. */
 #include "gateway/metrics_internal.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -26,6 +28,7 @@ static void head(struct buf *out, const char *name, enum metrics_kind kind, cons
 struct sample { /* what its labels are made of */
     const struct metrics_family *family;
     const struct model_metrics *model; /* NULL: without */
+    const char *key;                   /* name of an API key; NULL: none */
     const char *suffix, *value, *le;   /* of the name; of the family's label; a bucket's: NULL: none */
 };
 
@@ -50,6 +53,9 @@ static void begin(struct buf *out, const struct sample *s)
         label(out, &any, "model_name", s->model->name);
     } else if (s->model) {
         label(out, &any, "model", s->model->name);
+    }
+    if (s->key) {
+        label(out, &any, "key", s->key);
     }
     if (s->value && s->family->label) {
         label(out, &any, s->family->label, s->value);
@@ -187,9 +193,27 @@ static bool is_counted(const struct metrics_family *f)
     return true;
 }
 
+static void put_family_of_keys(struct buf *out, const struct metrics_family *f, const struct api_keys *keys)
+{
+    struct api_key_usage usage;
+    for (size_t i = 0; i < api_keys_count(keys); i++) {
+        api_keys_usage_at(keys, i, clock_ms(), &usage);
+        for (int k = 0; k < f->n_members; k++) {
+            put_member(out, (struct sample){.family = f, .key = usage.name}, &f->members[k], &usage);
+        }
+    }
+}
+
 static void put_family(struct buf *out, const struct metrics *m, const struct metrics_family *f)
 {
+    if (f->labels == LABELS_KEY && api_keys_count(m->keys) == 0) {
+        return;
+    }
     head(out, f->name, f->kind, f->help);
+    if (f->labels == LABELS_KEY) {
+        put_family_of_keys(out, f, m->keys);
+        return;
+    }
     if (f->labels == LABELS_NONE) {
         put_family_of(out, f, NULL, &m->server);
         return;
@@ -350,5 +374,7 @@ void metrics_write_docs(struct buf *out)
         out, LABELS_VLLM,
         "\n## Under vLLM's names\n\nThe same figures with the names, labels (`model_name`; `engine`, always \"0\") and "
         "meanings of vLLM's engine, for the\ndashboards and gateways that look for them. Buckets contain vLLM's.\n");
+    document(out, LABELS_KEY,
+             "\n## By API key\n\nEach has the label `key`: the key's name. Only where there are keys.\n");
     document(out, LABELS_NONE, "\n## Of the server\n\nWithout a label for the model.\n");
 }

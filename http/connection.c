@@ -84,7 +84,7 @@ static void on_head(struct connection *c)
     struct error err = {0};
     c->exchange->head_ms = server__now(c->server);
     exchange__opened(c->exchange);
-    if (o->head_check && !o->head_check(r, o->arg, &err)) {
+    if (o->head_check && !o->head_check(c->exchange, o->arg, &err)) {
         exchange__refuse(c, &err);
     } else if (r->expect_continue && (r->chunked || r->content_length)) {
         buf_puts(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -451,8 +451,8 @@ static bool open_stream(struct connection *c, const struct arrival *a)
 {
     struct http_server *s = c->server;
     transport_init(&c->io, s->loop, a->is_tcp, (struct str){s->received, sizeof s->received}, &events, c);
-    bool is_secure = a->is_tcp && s->tls;
-    return (!is_secure || transport_secure(&c->io, s->tls)) && transport_open(&c->io, a->fd);
+    c->is_secure = a->is_tcp && s->tls;
+    return (!c->is_secure || transport_secure(&c->io, s->tls)) && transport_open(&c->io, a->fd);
 }
 
 void connection__open(struct http_server *s, const struct arrival *a)

@@ -71,6 +71,21 @@ struct str http_body(const struct http_exchange *x)
     return buf_view(&x->body);
 }
 
+bool http_is_local(const struct http_exchange *x)
+{
+    return !x->connection->io.is_tcp;
+}
+
+void http_set_tag(struct http_exchange *x, uint64_t tag)
+{
+    x->tag = tag;
+}
+
+uint64_t http_tag(const struct http_exchange *x)
+{
+    return x->tag;
+}
+
 void http_set_context(struct http_exchange *x, void *context)
 {
     x->context = context;
@@ -84,6 +99,11 @@ void *http_context(const struct http_exchange *x)
 const char *http_client_address(const struct http_exchange *x)
 {
     return x->connection->address;
+}
+
+bool http_is_secure(const struct http_exchange *x)
+{
+    return x->connection->is_secure;
 }
 
 void http_on_gone(struct http_exchange *x, void (*on_gone)(void *arg), void *arg)

@@ -26,8 +26,8 @@ void listener_close(struct listener *l); /* unlinks a unix socket; fine when clo
 NODISCARD bool listener_describe(int fd, char *out, size_t size);
 /* The descriptor of an address "fd:N"; false when it is another kind of address. */
 bool listener_fd_of(const char *address, int *fd);
-/* Whom connections are counted for. Of IPv6 it is the network of 64 bits: whoever has one address there has them all.
- */
+
+/* Whom connections are counted for. Of IPv6 it is the network of 64 bits: who has one address there has them all. */
 struct client {
     bool is_unix, is_loopback; /* unix: nobody in particular */
     uint64_t network;          /* the IPv4 address, or the first half of the IPv6 address */

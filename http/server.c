@@ -18,9 +18,8 @@
 #define DEFAULT_BODY_MS   30000
 #define DEFAULT_IDLE_MS   75000 /* longer than the usual client pools keep an idle connection */
 #define DEFAULT_STALL_MS  60000
-#define DEFAULT_BODY_RATE                                                                      \
-    1024 /* bytes a second: slower than any line people use, and an end to those who only wait \
-          */
+/* Bytes a second: slower than any line people use, and an end to those who only wait. */
+#define DEFAULT_BODY_RATE 1024
 
 int64_t server__now(const struct http_server *s)
 {
@@ -307,6 +306,21 @@ static void fill_defaults(struct http_server_options *o)
     o->idle_timeout_ms = o->idle_timeout_ms ? o->idle_timeout_ms : DEFAULT_IDLE_MS;
     o->stall_timeout_ms = o->stall_timeout_ms ? o->stall_timeout_ms : DEFAULT_STALL_MS;
     o->min_body_rate = o->min_body_rate ? o->min_body_rate : DEFAULT_BODY_RATE;
+}
+
+void http_server_set_limits(struct http_server *s, const struct http_server_options *options)
+{
+    struct http_server_options *o = &s->options;
+    o->max_body = options->max_body;
+    o->max_connections = options->max_connections;
+    o->max_client_connections = options->max_client_connections;
+    o->header_timeout_ms = options->header_timeout_ms;
+    o->body_timeout_ms = options->body_timeout_ms;
+    o->min_body_rate = options->min_body_rate;
+    o->idle_timeout_ms = options->idle_timeout_ms;
+    o->stall_timeout_ms = options->stall_timeout_ms;
+    fill_defaults(o);
+    server__look_at(s, server__now(s)); /* what has waited longer than it now may */
 }
 
 static void free_server(struct http_server *s)

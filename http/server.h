@@ -68,9 +68,9 @@ struct http_server_options { /* copied; time-outs: 0 means the default, negative
     void (*opened)(struct http_exchange *x, const struct http_request *head, void *arg);
     /* Called once for each of them when it is over, just before its memory goes. May be NULL. */
     void (*finished)(struct http_exchange *x, const struct http_end *end, void *arg);
-    /* Called when the head is complete, before the body is read: false answers *err and closes after the reply. May be
-     * NULL. */
-    bool (*head_check)(const struct http_request *head, void *arg, struct error *err);
+    /* Called when the head is complete, before the body is read: false answers *err and closes after the reply. It may
+     * add header fields, which go with whatever reply the request gets, and leave a tag; nothing else. May be NULL. */
+    bool (*head_check)(struct http_exchange *x, void *arg, struct error *err);
     /* Writes a reply body (application/json) for an error found by the server itself (400, 408, 413 ...) in the API's
      * shape. NULL: the sentence as plain text. */
     void (*error_body)(const struct http_request *head_or_null, const struct error *err, struct buf *out, void *arg);
@@ -86,6 +86,10 @@ int http_server_port(const struct http_server *s, int listener); /* the bound TC
 /* Reads certificate and key again, for connections that come from now on; those that are open keep theirs. False: what
  * was there before stays in use. INVALID also when the server does not speak TLS. */
 NODISCARD bool http_server_reload_tls(struct http_server *s, struct error *err);
+/* Takes the limits anew while it runs: max_body, the numbers of connections and the time-outs of *options; the
+ * rest of it is ignored. They hold for every connection from now on, but for max_body, which a request has that began
+ * before. */
+void http_server_set_limits(struct http_server *s, const struct http_server_options *options);
 
 /* Listeners close at once, connections between requests soon; the others finish, and replies say Connection: close. */
 void http_server_stop_accepting(struct http_server *s);
@@ -107,6 +111,9 @@ struct http_server_stats http_server_stats(const struct http_server *s);
 /* ---- the request of an exchange; views live as long as the exchange ---- */
 const struct http_request *http_request_of(const struct http_exchange *x);
 struct str http_body(const struct http_exchange *x);
+bool http_is_local(const struct http_exchange *x);        /* it came through a unix socket */
+void http_set_tag(struct http_exchange *x, uint64_t tag); /* what head_check leaves for the handler; 0 at first */
+uint64_t http_tag(const struct http_exchange *x);
 
 /* What the API keeps of an exchange; NULL until it is set. Not touched by the server. */
 void http_set_context(struct http_exchange *x, void *context);
@@ -114,6 +121,7 @@ void *http_context(const struct http_exchange *x);
 
 /* The address of the other end: "192.0.2.7", "2001:db8::1", or "unix". */
 const char *http_client_address(const struct http_exchange *x);
+bool http_is_secure(const struct http_exchange *x); /* it came by TLS */
 
 /* The client has left, or the server closes; not called after the reply is complete. Replaces an earlier one. */
 void http_on_gone(struct http_exchange *x, void (*on_gone)(void *arg), void *arg);

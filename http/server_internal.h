@@ -49,6 +49,7 @@ struct http_exchange {
     int64_t first_byte_ms; /* 0: not yet */
     int64_t head_ms;       /* the head was complete */
     int64_t last_byte_ms;  /* of the request */
+    uint64_t tag;          /* head_check's */
     void (*on_gone)(void *arg);
     void *on_gone_arg;
     struct http_source source;
@@ -78,6 +79,7 @@ struct connection {
     bool refused;                   /* one connection too many: answered 503 or 429, not counted */
     struct client client;
     char address[INET6_ADDRSTRLEN]; /* of the other end */
+    bool is_secure;                 /* TLS is spoken */
     int64_t idle_since_ms;
     int64_t progress_ms; /* the system has taken bytes of the reply, or there were none to take */
     uint64_t progress_taken;

@@ -92,6 +92,8 @@ static bool accept_token(struct choice *c, const struct engine_event *event, siz
     return true;
 }
 
+static void skip(struct choice *c);
+
 bool choice_accept(struct choice *c, const struct engine_event *event, int64_t now_ms, bool *stopped, struct error *err)
 {
     *stopped = false;
@@ -111,6 +113,7 @@ bool choice_accept(struct choice *c, const struct engine_event *event, int64_t n
         c->stop_id = event->finish == FINISH_STOP ? event->stop_id : -1;
         choice_finish(c, event->finish);
     }
+    skip(c);
     return buf_ok(&c->text, "the text of an answer", err);
 }
 
@@ -150,17 +153,61 @@ static size_t count_shown(const struct choice *c)
     return n - c->released_tokens;
 }
 
+/* Where the text ends that goes out with the next n tokens. */
+static size_t text_end(const struct choice *c, size_t n)
+{
+    if (!c->aligned || (c->finish != FINISH_NONE && n == count_shown(c))) {
+        return c->safe;
+    }
+    size_t taken = c->released_tokens + n, end = taken ? c->tokens[taken - 1].text_end : 0;
+    return end < c->safe ? end : c->safe;
+}
+
 bool choice_has_pending(const struct choice *c, bool with_tokens)
 {
-    return c->safe > c->released || (with_tokens && count_shown(c) > 0);
+    size_t n = with_tokens || c->aligned ? count_shown(c) : 0;
+    return text_end(c, n) > c->released || (with_tokens && n > 0);
 }
 
 struct str choice_take(struct choice *c, size_t *first_token, size_t *n_tokens)
 {
-    struct str text = str_slice(buf_view(&c->text), c->released, c->safe);
     *first_token = c->released_tokens;
     *n_tokens = count_shown(c);
-    c->released = c->safe > c->released ? c->safe : c->released;
+    size_t end = text_end(c, *n_tokens);
+    struct str text = str_slice(buf_view(&c->text), c->released, end);
+    c->released = end > c->released ? end : c->released;
     c->released_tokens += *n_tokens;
     return text;
+}
+
+/* What its reader already has is taken as soon as it could be given out, and not before: a token whose text is held
+ * back was not given to anybody. */
+static void skip(struct choice *c)
+{
+    if (c->released_tokens >= c->skip_tokens) {
+        return;
+    }
+    size_t n = count_shown(c), left = c->skip_tokens - c->released_tokens, end = c->safe;
+    bool whole = c->finish != FINISH_NONE && c->skip_tokens >= c->n_tokens;
+    n = n < left ? n : left;
+    c->released_tokens += n;
+    if (!whole) {
+        end = c->released_tokens ? c->tokens[c->released_tokens - 1].text_end : 0;
+        end = end < c->safe ? end : c->safe;
+    }
+    c->released = end > c->released ? end : c->released;
+}
+
+void choice_skip(struct choice *c, size_t n)
+{
+    c->aligned = true;
+    c->skip_tokens = n;
+    skip(c);
+}
+
+/* The token that ended the answer need not show: it counts once all is taken. */
+size_t choice_position(const struct choice *c)
+{
+    bool all = c->finish != FINISH_NONE && c->released >= c->safe && count_shown(c) == 0;
+    return all ? c->n_tokens : c->released_tokens;
 }

@@ -37,6 +37,8 @@ struct choice {
     size_t safe;      /* bytes that may be shown */
     size_t released;  /* bytes and tokens already taken */
     size_t released_tokens;
+    bool aligned;       /* text goes out with whole tokens only, so that released_tokens says where its reader is */
+    size_t skip_tokens; /* so many count as taken as soon as they are there */
     enum finish_reason finish; /* NONE while it runs */
     struct str stop;           /* the stop string that ended it */
     int32_t stop_id;
@@ -60,6 +62,11 @@ void choice_release(struct choice *c);
 NODISCARD bool choice_accept(struct choice *c, const struct engine_event *event, int64_t now_ms, bool *stopped,
                              struct error *err);
 void choice_finish(struct choice *c, enum finish_reason reason); /* cancelled, for a choice that still runs */
+
+/* Its reader has the first n tokens and their text already: they are not given out. Makes it aligned. */
+void choice_skip(struct choice *c, size_t n);
+/* How many tokens its reader has: what another reader would give to choice_skip to go on from here. */
+size_t choice_position(const struct choice *c);
 
 /* Text and tokens that may be shown and were not taken. tokens: room for choice_pending_tokens; tops for their n_top
  * together. */

@@ -23,7 +23,7 @@ static int64_t limit_ms(const struct generation *g, enum gen_limit which)
     if (which == GEN_LIMIT_TOTAL) {
         return r->timeout_ms;
     }
-    if (r->unobserved) { /* nobody waits for it */
+    if (r->unobserved || r->background) { /* nobody waits for it */
         return 0;
     }
     if (which == GEN_LIMIT_QUEUE) {

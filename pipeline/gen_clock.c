@@ -61,3 +61,13 @@ double gen_clock_rate(const struct gen_clock *c, int64_t now_us)
     bool counting = c->first_us && elapsed_us > 0;
     return counting ? (double)(c->n_tokens - c->marks[0].n_tokens) * 1e6 / (double)elapsed_us : 0;
 }
+
+void gen_clock_restore(struct gen_clock *c, const struct gen_timings *t, int64_t now_us)
+{
+    int64_t received_us = now_us - t->total_us, submitted_us = received_us + t->prepare_us;
+    *c = (struct gen_clock){.received_us = received_us, .submitted_us = submitted_us, .ended_us = now_us};
+    c->admitted_us = t->prefill_us >= 0 ? submitted_us + t->queue_us : 0;
+    c->prefilled_us = t->ttft_us >= 0 && c->admitted_us ? c->admitted_us + t->prefill_us : 0;
+    c->first_us = t->ttft_us >= 0 ? received_us + t->ttft_us : 0;
+    c->last_us = c->first_us ? c->first_us + t->decode_us : 0;
+}

@@ -40,6 +40,9 @@ void gen_clock_admitted(struct gen_clock *c, int64_t now_us, uint64_t queue_us);
 void gen_clock_tokens(struct gen_clock *c, int64_t now_us, uint64_t n, bool first_of_prompt);
 void gen_clock_end(struct gen_clock *c, int64_t now_us);
 
+/* One that has ended, as gen_clock_read once gave it. */
+void gen_clock_restore(struct gen_clock *c, const struct gen_timings *t, int64_t now_us);
+
 struct gen_timings gen_clock_read(const struct gen_clock *c, int64_t now_us);
 double gen_clock_rate(const struct gen_clock *c, int64_t now_us); /* tokens a second now */
 

@@ -70,6 +70,8 @@ struct gen_request {
     bool digest;              /* test builds */
     bool cache_prompt;        /* default true */
     bool skip_special_tokens; /* default true */
+    uint64_t api_key;         /* id of the key it came with (gateway/api_keys.h); 0: none */
+    uint64_t cache_salt;      /* prefix-cache hits do not cross salts */
     bool unobserved;          /* nobody's request: the pipeline's observer is not told of it */
     bool return_token_ids;
     bool timings;           /* with the end of the answer */
@@ -77,6 +79,7 @@ struct gen_request {
 
     /* delivery */
     bool stream, return_progress;
+    bool background, detach;                                  /* it is kept, and goes on without its client */
     bool has_stream_options, include_usage, continuous_usage; /* usage in a last chunk; in every chunk */
     int64_t interval_ms, interval_tokens; /* a delta is flushed when either is reached; 0 and 1: at once */
 

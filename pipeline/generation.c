@@ -65,7 +65,7 @@ void generation__withdraw(struct generation *g)
     }
 }
 
-static void release_state(struct generation *g)
+void generation__release(struct generation *g)
 {
     for (size_t i = 0; g->choices && i < g->n_choices; i++) {
         choice_release(&g->choices[i]);
@@ -121,12 +121,9 @@ static bool allocate(struct generation *g)
     return true;
 }
 
-struct generation *generation_start(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
-                                    void *arg, struct error *err)
+struct generation *generation__create(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
+                                      void *arg, struct error *err)
 {
-    if (!recovery_allows(p, request, err)) {
-        return NULL;
-    }
     struct generation *g = calloc(1, sizeof *g);
     if (!g) {
         error_set(err, ERR_NO_MEMORY, "no memory for a request.");
@@ -139,17 +136,35 @@ struct generation *generation_start(struct pipeline *p, struct gen_request *requ
     gen_clock_start(&g->clock, request->received_us, now_us(), (uint32_t)request->n_jobs);
     if (!allocate(g)) {
         error_set(err, ERR_NO_MEMORY, "no memory for the state of a request.");
-        release_state(g);
+        generation__release(g);
         return NULL;
     }
-    g->recovery.waits = recovery_holds(p);
+    return g;
+}
+
+bool generation__begin(struct generation *g, struct error *err)
+{
+    if (!recovery_allows(g->pipeline, g->request, err)) {
+        return false;
+    }
+    g->recovery.waits = recovery_holds(g->pipeline);
     if (!g->recovery.waits && !generation__submit(g, err)) {
-        release_state(g);
-        return NULL;
+        return false;
     }
-    pipeline__add_generation(p, g);
+    pipeline__add_generation(g->pipeline, g);
     if (observer_of(g)->started) {
-        observer_of(g)->started(observer_of(g)->arg, request);
+        observer_of(g)->started(observer_of(g)->arg, g->request);
+    }
+    return true;
+}
+
+struct generation *generation_start(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
+                                    void *arg, struct error *err)
+{
+    struct generation *g = generation__create(p, request, on_ready, arg, err);
+    if (g && !generation__begin(g, err)) {
+        generation__release(g);
+        g = NULL;
     }
     return g;
 }
@@ -203,6 +218,10 @@ static void observe_end(struct generation *g)
     if (observer_of(g)->finished) {
         observer_of(g)->finished(observer_of(g)->arg, g->request, &outcome);
     }
+    const struct pipeline_options *o = pipeline_options(g->pipeline);
+    if (o->on_finished) {
+        o->on_finished(o->on_finished_arg, g->request, &outcome);
+    }
 }
 
 static void observe_tokens(struct generation *g, struct prompt_state *prompt, struct choice *c, uint64_t n)
@@ -230,13 +249,19 @@ void generation_free(struct generation *g)
     if (!g) {
         return;
     }
+    if (g->follows) {
+        generation__release(g);
+        return;
+    }
     generation__withdraw(g);
     observe_end(g);
     recovery_note_end(g);
-    pipeline__remove_generation(g->pipeline, g);
+    if (!g->detached) {
+        pipeline__remove_generation(g->pipeline, g);
+    }
     const struct pipeline_options *o = pipeline_options(g->pipeline);
     struct arena *arena = g->request->arena;
-    release_state(g);
+    generation__release(g);
     if (o->free_arena) {
         o->free_arena(o->free_arena_arg, arena);
     } else {
@@ -397,7 +422,7 @@ static bool take_started(struct generation *g, size_t index, const struct engine
         return false;
     }
     prompt->admitted = true;
-    prompt->n_cached = event->n_cached;
+    prompt->n_cached = prompt->restored ? prompt->n_cached : event->n_cached;
     gen_clock_admitted(&g->clock, now_us(), event->queue_us);
     if (o->admitted) {
         o->admitted(o->arg, g->request, g->request->jobs[index].n_prompt, event->n_cached,

@@ -1,4 +1,4 @@
-/* Shared by generation.c and generation_status.c only. */
+/* Shared by generation.c, generation_status.c, generation_submit.c and generation_kept.c only. */
 #ifndef TANDEM_PIPELINE_GENERATION_INTERNAL_H
 #define TANDEM_PIPELINE_GENERATION_INTERNAL_H
 
@@ -11,6 +11,7 @@ struct prompt_state { /* one job */
     uint32_t n_cached, n_done; /* prompt tokens from the cache; prefilled, those included */
     bool admitted, answered;   /* the engine has begun with it; a token has come */
     bool replayed;             /* what comes now is computed by another engine: ENGINE_REPLAYED */
+    bool restored;             /* tokens of it came from elsewhere: n_cached is what their engine found */
     bool progress_pending;
     struct choice_token *scores; /* [n_prompt] logprobs of the prompt, when asked for */
     uint32_t n_scores;           /* positions scored so far: [1, n_scores) */
@@ -41,11 +42,19 @@ struct generation {
     struct recovery_state recovery;
     uint64_t n_preemptions;
     bool observed_end;
-    struct gen_token *tokens; /* scratch of the event at hand */
+    const struct generation *follows; /* the one that it copies; NULL: it has jobs of its own, or had */
+    bool detached;                    /* restored complete: it is not among the pipeline's running ones */
+    struct gen_token *tokens;         /* scratch of the event at hand */
     size_t cap_tokens;
     struct gen_top *tops;
     size_t cap_tops;
 };
+
+/* generation_start in two steps: everything but the jobs; then the jobs of the prompts that have choices running. */
+struct generation *generation__create(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
+                                      void *arg, struct error *err);
+NODISCARD bool generation__begin(struct generation *g, struct error *err);
+void generation__release(struct generation *g); /* its state alone: nothing runs, the request stays */
 
 /* Tokens so far, of all prompts and choices. */
 void generation__usage(const struct generation *g, struct gen_usage *usage);

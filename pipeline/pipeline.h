@@ -65,6 +65,10 @@ struct pipeline_options {
     /* Called when a generation has begun; for whoever watches deadlines. May be NULL. */
     void (*on_begun)(void *arg, const struct generation *g);
     void *on_begun_arg;
+    /* A request has ended, however it did, and whether or not its answer was taken; unobserved ones too. May be NULL.
+     */
+    void (*on_finished)(void *arg, const struct gen_request *r, const struct gen_outcome *outcome);
+    void *on_finished_arg;
     /* Frees the arena of a request that has ended; NULL: arena_free. */
     void (*free_arena)(void *arg, struct arena *a);
     void *free_arena_arg;

@@ -338,6 +338,7 @@ static bool fill_common(struct preparing *w, struct job *job)
         .priority = r->priority,
         .timeout_ms = engine_timeout_ms(w),
         .seed = r->seed,
+        .cache_salt = r->cache_salt,
         .min_tokens = r->min_tokens,
         .n_top = r->n_top,
         .n_prompt_top = r->prompt_logprobs ? r->n_prompt_top : r->n_top,

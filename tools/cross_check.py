@@ -25,10 +25,10 @@ TARGETS = {  # what CMakeLists.txt leaves out for each
     "aarch64-linux-gnu": r"_darwin\.c$|_(avx2|avx512|x86_64)\.c$",
     "aarch64-macos": r"_linux\.c$|_(avx2|avx512|x86_64)\.c$",
 }
-HEADERS = ["uv.h", "uv", "json-c", "openssl", "xxhash.h", "utf8proc.h", "curl", "cmocka.h"]
+HEADERS = ["uv.h", "uv", "json-c", "openssl", "xxhash.h", "utf8proc.h", "curl", "sqlite3.h", "cmocka.h"]
 ALLOWED = {  # what each library may leave unresolved: its own symbols
     "libuv": r"_uv_", "json-c": r"_json_", "OpenSSL": r"_(EVP|CRYPTO|SSL|TLS|BIO|ERR|X509|ASN1)_", "xxHash": r"_XXH", "utf8proc": r"_utf8proc_",
-    "libcurl": r"_curl_",
+    "libcurl": r"_curl_", "SQLite": r"_sqlite3_",
     "PCRE2": r"_pcre2_", "llguidance": r"_llg_",
 }
 # What the shared object of the mlx backend is made of, besides base, tensor and the cpu backend, which it has its own copies of.

@@ -116,11 +116,12 @@ def environment(more=None):
 
 class Server:
     """`tandem serve` with a log kept for failures. Use it in a with statement: leaving it is a SIGTERM and has to end
-    with status 0, unless the body says `server.expect_exit(...)` before."""
+    with status 0, unless the body says `server.expect_exit(...)` before. Raw requests may call it by the host "x"."""
 
-    def __init__(self, model, *options, env=None, listen=None, ready_timeout=60):
+    def __init__(self, model, *options, env=None, listen=None, ready_timeout=60, api_key=None):
         self.arguments = [str(TANDEM), "serve", str(model), *(["--listen", listen] if listen else ["--port", "0"]),
-                          "--backend", BACKEND, *map(str, options)]
+                          "--backend", BACKEND, "--allowed-host", "x", *map(str, options)]
+        self.api_key = api_key  # what its clients send
         self.environment = environment(env)
         self.listen = listen
         self.ready_timeout = ready_timeout * PATIENCE
@@ -171,9 +172,9 @@ class Server:
     def _wait_for_port(self):
         deadline = time.monotonic() + 20 * PATIENCE
         while time.monotonic() < deadline:
-            found = re.search(r'listening[" ].*?port"?[=:]"?(\d+)', self.log())
+            found = re.search(r'listening[" ].*?(?:port"?[=:]"?(\d+)|unix:)', self.log())
             if found:
-                self.port = int(found.group(1))
+                self.port = int(found.group(1) or 0)
                 return
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log()[-4000:]}")
@@ -186,11 +187,12 @@ class Server:
 
     def new_http(self, timeout=60):
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=20)
-        return httpx.Client(base_url=self.url, timeout=timeout * PATIENCE, limits=limits)
+        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return httpx.Client(base_url=self.url, timeout=timeout * PATIENCE, limits=limits, headers=headers)
 
     def openai(self, **options):
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=60 * PATIENCE,
-                             **options)
+        options = {"api_key": self.api_key or "unused", "max_retries": 0, "timeout": 60 * PATIENCE, **options}
+        return openai.OpenAI(base_url=f"{self.url}/v1", **options)
 
     def openai_async(self):
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=60 * PATIENCE)

@@ -249,7 +249,8 @@ OTHER_REQUESTS = [
     (("/", {}), 404, "not_found_error", None, None, r"Unknown route: POST /"),
     (("/v1/models", {}), 405, INVALID, None, "method_not_allowed", r"'POST' is not allowed for /v1/models; allowed: GET"),
     (("/v1/requests/chatcmpl-none/cancel", {}), 404, "not_found_error", None, None, r"chatcmpl-none"),
-    (("/v1/requests/chatcmpl-none", {}), 404, "not_found_error", None, None, r"Unknown route"),
+    (("/v1/requests/chatcmpl-none", {}), 405, INVALID, None, "method_not_allowed", r"allowed: GET, DELETE"),
+    (("/v1/requests/chatcmpl-none/else", {}), 404, "not_found_error", None, None, r"Unknown route"),
     (("/v1/models/tiny", {}), 405, INVALID, None, "method_not_allowed", r"'POST' is not allowed for /v1/models/tiny"),
     (("/health", {}), 405, INVALID, None, "method_not_allowed", r"allowed: GET"),
 ]
@@ -486,6 +487,8 @@ def test_unknown_fields_are_named(tiny):
     ("DELETE", "/v1/models/x", 405, INVALID, None, "method_not_allowed", r"allowed: GET"),
     ("GET", "/v1/cache", 405, INVALID, None, "method_not_allowed", r"allowed: DELETE"),
     ("POST", COMPLETIONS, 400, INVALID, None, None, r"line 1, column 1: the text ends"),
+    ("GET", "/v1/requests/x", 404, "not_found_error", None, None, r"--journal"),
+    ("DELETE", "/v1/requests/x", 404, "not_found_error", None, None, r"--journal"),
     ("POST", "/v1/requests//cancel", 404, "not_found_error", None, None, r"Unknown route"),
 ])
 def test_bad_request_without_a_body(tiny, method, path, status, kind, param, code, message):

@@ -162,7 +162,7 @@ def test_what_a_reply_says(raw):
     raw.send(b"OPTIONS /v1/completions HTTP/1.1\r\nHost: x\r\nOrigin: http://elsewhere.example\r\n"
              b"Access-Control-Request-Method: POST\r\n\r\n")
     status, preflight, _ = raw.reply()
-    assert (status, preflight["allow"]) == (405, "POST")
+    assert status == 403
     assert not [name for name in [*headers, *preflight] if name.startswith("access-control")], "no page may ask"
 
 

@@ -111,7 +111,7 @@ def test_engine_losses(tiny_path, script_path):
     ("POST", COMPLETIONS, {"prompt": "word " * 10000}, COMPLETIONS, 400, "CONTEXT_EXCEEDED"),
     ("POST", CHAT, body("x" * 70000), CHAT, 413, "TOO_LARGE"),  # found by the HTTP server
     ("POST", "/v1/requests/nobody/cancel", {}, "/v1/requests/{id}/cancel", 404, "NOT_FOUND"),
-    ("GET", "/v1/models/nobody", None, "/v1/models/{id}", 404, "MODEL_NOT_FOUND"),
+    ("GET", "/v1/models/nobody", None, "/v1/models/{model}", 404, "MODEL_NOT_FOUND"),
     ("GET", "/nowhere", None, "none", 404, "NOT_FOUND"),
     ("PUT", CHAT, {}, CHAT, 405, "BAD_METHOD"),
 ])

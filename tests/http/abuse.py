@@ -47,10 +47,10 @@ WORKERS = 8              # attackers at a time
 SLOWLORIS = 10           # connections that send a byte now and then, to each server
 ALLOWED_GROWTH = 8 * MIB # of a process, from the warm-up to the end
 ALLOWED_DELAY = 1.10     # of the median, with --timing
-RATE = 250               # requests a second, with --timing: a busy attacker, and the machine not full of attackers
+RATE = 200               # requests a second, with --timing: a busy attacker, and the machine not full of attackers
 ROUND_S = 2.0            # of abuse and of calm, in turn
 OPTIONS = ["--threads", 1, "--kv-memory", "128M", "--header-timeout-ms", 2000, "--body-timeout-ms", 2000,
-           "--idle-timeout-ms", 4000, "--stall-timeout-ms", 4000]
+           "--idle-timeout-ms", 4000, "--stall-timeout-ms", 4000, "--allowed-host", "example.com"]
 PATIENT = 20 * PATIENCE  # seconds for anything that has to come
 PROMPT = {"prompt": "Once upon a time", "max_tokens": 12, "temperature": 0}
 

@@ -138,6 +138,13 @@ static void answer_info(struct http_exchange *x)
     buf_release(&text);
 }
 
+static void answer_tag(struct http_exchange *x)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)http_tag(x));
+    http_reply(x, 200, "text/plain", str_of(text));
+}
+
 static void answer_headers(struct http_exchange *x)
 {
     http_add_header(x, "X-Good", STR("a\tb \xc3\xa9"));
@@ -170,6 +177,8 @@ static void handle(struct http_exchange *x, void *arg)
         answer_bytes(x, LIMIT_HTTP_REPLY + 1);
     } else if (str_eq(path, STR("/headers"))) {
         answer_headers(x);
+    } else if (str_eq(path, STR("/tag"))) {
+        answer_tag(x);
     } else if (str_eq(path, STR("/nothing"))) {
         http_reply(x, 204, "text/plain", STR(""));
     } else {
@@ -177,9 +186,12 @@ static void handle(struct http_exchange *x, void *arg)
     }
 }
 
-bool server_head_check(const struct http_request *head, void *arg, struct error *err)
+bool server_head_check(struct http_exchange *x, void *arg, struct error *err)
 {
+    const struct http_request *head = http_request_of(x);
     (void)arg;
+    http_add_header(x, "X-Checked", http_is_local(x) ? STR("local") : STR("tcp"));
+    http_set_tag(x, head->n_headers);
     return !http_header_get(head, "x-refuse").ptr || error_set(err, ERR_FORBIDDEN, "refused by the check.");
 }
 

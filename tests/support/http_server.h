@@ -4,6 +4,7 @@
  *     /later?ms=N              the query, after N ms    /never       no reply
  *     /big?n=N                 N bytes                  /headers     good and bad reply fields
  *     /nothing                 204                      /huge        a body over the limit
+ *     /tag                     what the check left
  *     /stream?n=N&size=S&ms=M  N pieces of S bytes, one in M ms (0: as fast as they are pulled; without: one per wake,
  *                              woken from inside pull); abort=1: ends with ABORT; keepalive=K */
 #ifndef TANDEM_TESTS_HTTP_SERVER_H
@@ -45,7 +46,8 @@ bool server_connections_become(struct fixture *f, int n);
 void client_send_text(struct raw_client *c, const char *text);
 bool answer_has(const struct http_answer *a, const char *text); /* its head */
 
-bool server_head_check(const struct http_request *head, void *arg, struct error *err); /* refuses X-Refuse with 403 */
+bool server_head_check(struct http_exchange *x, void *arg,
+                       struct error *err); /* refuses X-Refuse with 403; tags with the number of fields */
 /* The code's name, and " with head". */
 void server_error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg);
 

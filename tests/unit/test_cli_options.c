@@ -349,6 +349,79 @@ static void unknown_options_and_missing_values_are_named(void **state)
     must_refuse(f, COMMAND_SERVE, "--port --host", "--port", "'--host'"); /* it is the value */
 }
 
+static void a_key_on_the_command_line_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const lines[] = {"--api-key sk-SECRET", "--api-key=sk-SECRET"};
+    for (size_t i = 0; i < 2; i++) {
+        must_refuse(f, COMMAND_SERVE, lines[i], "TANDEM_API_KEY", "--api-keys");
+        assert_null(strstr(f->err.msg, "SECRET"));
+    }
+}
+
+/* ---- reading again ---- */
+
+static void must_reload(struct fixture *f, struct options *next, const char *fixed)
+{
+    struct error err = {0};
+    struct buf names;
+    buf_init(&names, 1000);
+    if (!options_reload(&f->options, f->arena, next, &names, &err)) {
+        fail_msg("%s", err.msg);
+    }
+    assert_string_equal(names.data ? names.data : "", fixed);
+    buf_release(&names);
+}
+
+static void what_can_change_is_read_again(void **state)
+{
+    struct fixture *f = *state;
+    struct options next;
+    char line[600];
+    write_config(
+        f,
+        "{\"max-connections\": 5, \"keepalive-ms\": 200, \"cors-origin\": [\"https://a\"], \"log-level\": \"warn\"}");
+    snprintf(line, sizeof line, "m --config %s --keepalive-ms 300", f->config);
+    must_parse(f, COMMAND_SERVE, line);
+    must_reload(f, &next, "");
+    assert_int_equal(next.max_connections, 5);
+    write_config(f, "{\"max-connections\": 6, \"keepalive-ms\": 400, \"cors-origin\": [\"https://b\", \"https://c\"], "
+                    "\"max-body\": \"1M\"}");
+    must_reload(f, &next, "");
+    assert_int_equal(next.max_connections, 6);
+    assert_int_equal(next.max_body, 1 << 20);
+    assert_int_equal(next.keepalive_ms, 300); /* the flag still wins */
+    assert_int_equal(next.cors_origins.n, 2);
+    assert_string_equal(next.cors_origins.items[1], "https://c");
+    assert_string_equal(next.log_level, "info"); /* no longer given */
+    assert_string_equal(next.model, "m");
+}
+
+static void what_cannot_change_stays_and_is_named(void **state)
+{
+    struct fixture *f = *state;
+    struct options next, again;
+    struct error err = {0};
+    struct buf names;
+    char line[600];
+    write_config(f, "{\"kv-memory\": \"1G\", \"backend\": \"cpu\", \"listen\": [\"unix:a\"], \"top-p\": 0.5}");
+    snprintf(line, sizeof line, "m --config %s", f->config);
+    must_parse(f, COMMAND_SERVE, line);
+    write_config(f, "{\"kv-memory\": \"2G\", \"backend\": \"mlx\", \"listen\": [\"unix:b\"], \"top-p\": 0.25, "
+                    "\"max-body\": \"1M\"}");
+    must_reload(f, &next, "listen kv-memory backend top_p");
+    assert_int_equal(next.kv_memory, 1 << 30);
+    assert_true(next.backend == f->options.backend); /* the string itself, whose memory stays */
+    assert_string_equal(next.listen.items[0], "unix:a");
+    assert_float_equal(next.sampling.top_p, 0.5, 0);
+    assert_int_equal(next.max_body, 1 << 20);
+    write_config(f, "{\"max-connections\": 0}");
+    buf_init(&names, 1000);
+    assert_false(options_reload(&next, f->arena, &again, &names, &err));
+    assert_non_null(strstr(err.msg, "max-connections"));
+    buf_release(&names);
+}
+
 static void each_command_takes_its_own_options(void **state)
 {
     struct fixture *f = *state;
@@ -623,6 +696,9 @@ int main(void)
         TEST(a_list_is_bounded),
         TEST(dashes_and_underscores_are_the_same_in_names),
         TEST(unknown_options_and_missing_values_are_named),
+        TEST(a_key_on_the_command_line_is_refused),
+        TEST(what_can_change_is_read_again),
+        TEST(what_cannot_change_stays_and_is_named),
         TEST(each_command_takes_its_own_options),
         TEST(one_name_may_mean_another_thing_to_another_command),
         TEST(words_that_are_no_options),

@@ -191,7 +191,7 @@ static void check_resume(const struct engine_options *options, const struct work
         struct job job = w->jobs[i];
         for (uint32_t k = 0; k < job.n_choices; k++) {
             const struct toy_choice *c = &alone.log->jobs[job.id].choices[k];
-            accepted[i][k] = (struct job_accepted){c->ids, below(i, 10 + k, c->n + 1)};
+            accepted[i][k] = (struct job_accepted){.ids = c->ids, .n = below(i, 10 + k, c->n + 1)};
         }
         job.accepted = accepted[i];
         engine_run_submit(&resumed, &job);

@@ -341,7 +341,7 @@ static void resume_is_exact(void **state)
         struct job job = j->jobs[i];
         for (uint32_t k = 0; k < job.n_choices; k++) {
             const struct toy_choice *c = &j->expected->jobs[job.id].choices[k];
-            accepted[i][k] = (struct job_accepted){c->ids, below(41, i, 40 + k, c->n + 1)};
+            accepted[i][k] = (struct job_accepted){.ids = c->ids, .n = below(41, i, 40 + k, c->n + 1)};
         }
         job.accepted = accepted[i];
         submit(&b, &job);

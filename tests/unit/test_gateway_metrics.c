@@ -3,6 +3,8 @@
  * and the engine's statistics put into it. */
 #include "gateway/metrics.h"
 
+#include "gateway/api_keys.h"
+
 #include "base/clock.h"
 
 #include <ctype.h>
@@ -358,6 +360,28 @@ static void every_family_has_help_type_and_samples(void **state)
     }
 }
 
+static void keys_have_series_of_their_own(void **state)
+{
+    struct page *p = *state;
+    struct api_keys *keys = api_keys_create();
+    struct api_key_refusal why = {0};
+    struct error err = {0};
+    char list[] = "sk-0123456789abcdef,sk-123456789abcdef0";
+    assert_true(api_keys_set_list(keys, list, &err));
+    uint64_t id = api_keys_check(keys, STR("sk-123456789abcdef0"));
+    assert_true(api_keys_begin(keys, id, 0, &why) && api_keys_take_tokens(keys, id, 7, 0, &why));
+    api_keys_charge(keys, id, 5, 0);
+    set_model(p, metrics_add_model(p->metrics, "m"), &stats);
+    metrics_set_keys(p->metrics, keys);
+    parse(p);
+    assert_float_equal(value_of(p, "tandem_key_requests_total", NULL, "key", "env-1"), 0, 0);
+    assert_float_equal(value_of(p, "tandem_key_requests_total", NULL, "key", "env-2"), 1, 0);
+    assert_non_null(strstr(p->text.data, "tandem_key_tokens_total{key=\"env-2\",kind=\"prompt\"} 7\n"));
+    assert_non_null(strstr(p->text.data, "tandem_key_tokens_total{key=\"env-2\",kind=\"generated\"} 5\n"));
+    metrics_set_keys(p->metrics, NULL);
+    api_keys_free(keys);
+}
+
 static void every_histogram_adds_up(void **state)
 {
     struct page *p = *state;
@@ -673,6 +697,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(without_a_model_it_is_well_formed),
         TEST(every_family_has_help_type_and_samples),
+        TEST(keys_have_series_of_their_own),
         TEST(every_histogram_adds_up),
         TEST(values_fall_into_their_buckets),
         TEST(statistics_of_the_engine_are_in_base_units),

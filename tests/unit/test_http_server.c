@@ -167,6 +167,31 @@ static void test_expect(void **state)
     assert_int_equal(f.requests, 2);
 }
 
+/* What the check adds goes with any reply; what it leaves is there for the handler, request by request. */
+static void test_head_check(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct raw_client c;
+    struct http_answer a;
+    server_start(&f, (struct http_server_options){.head_check = server_head_check});
+    client_connect(&c, f.port);
+    client_send_text(&c, "GET /tag HTTP/1.1\r\n" HOST "A: 1\r\nB: 1\r\n\r\nGET /tag HTTP/1.1\r\n" HOST "\r\n");
+    client_answer(&c, false, &a);
+    assert_true(str_eq(buf_view(&a.body), STR("3")));
+    assert_true(answer_has(&a, "X-Checked: tcp"));
+    answer_release(&a);
+    client_expect(&c, 200, "1");
+    client_send_text(&c, "GET /tag HTTP/1.1\r\n" HOST "X-Refuse: 1\r\n\r\n");
+    client_answer(&c, false, &a);
+    assert_int_equal(a.status, 403);
+    assert_true(answer_has(&a, "X-Checked: tcp"));
+    answer_release(&a);
+    client_expect_end(&c);
+    client_close(&c);
+    server_stop(&f);
+}
+
 static void test_head(void **state)
 {
     (void)state;
@@ -505,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_pipeline_order),
         cmocka_unit_test(test_long_pipeline),
         cmocka_unit_test(test_expect),
+        cmocka_unit_test(test_head_check),
         cmocka_unit_test(test_head),
         cmocka_unit_test(test_http_1_0),
         cmocka_unit_test(test_reply_headers),

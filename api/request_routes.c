@@ -1,0 +1,514 @@
+/* /v1/requests: what has become of requests that are kept. A request of another key is as if it were not there. */
+#include "api/kept.h"
+#include "base/array.h"
+#include "http/percent.h"
+#include "pipeline/generation_kept.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define AFTER_MAX    (LIMIT_PROMPTS * LIMIT_CHOICES) /* numbers of `after`: one per choice */
+#define LIST_DEFAULT 20
+#define LIST_MAX     100
+#define OBJECT_MAX   (LIMIT_HTTP_REPLY)
+
+/* Somebody who asks and waits for the journal. */
+struct asking {
+    struct app *app;
+    struct http_exchange *x; /* NULL once it has left */
+    char id[64], key_name[64];
+    uint32_t *after; /* [n_after] stream */
+    size_t n_after;
+    uint32_t limit;
+};
+
+static void on_gone(void *arg)
+{
+    ((struct asking *)arg)->x = NULL;
+}
+
+static void free_asking(struct asking *q)
+{
+    struct app *a = q->app;
+    free(q->after);
+    free(q);
+    api__release(a);
+}
+
+static void answer_error(struct asking *q, const struct error *err)
+{
+    if (q->x) {
+        api__reply_error(q->x, err);
+    }
+    free_asking(q);
+}
+
+/* ---- queries ---- */
+
+static bool query_str(const struct http_request *head, const char *name, struct buf *out)
+{
+    buf_init(out, LIMIT_HTTP_LINE);
+    return http_query_get(head, name, out);
+}
+
+static bool query_bool(const struct http_request *head, const char *name, bool *out, struct error *err)
+{
+    struct buf value;
+    bool given = query_str(head, name, &value), ok = true;
+    *out = given && (value.len == 0 || str_eq(buf_view(&value), STR("true")) || str_eq(buf_view(&value), STR("1")));
+    if (given && !*out && !str_eq(buf_view(&value), STR("false")) && !str_eq(buf_view(&value), STR("0"))) {
+        ok = error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': expected true or false.", name);
+    }
+    buf_release(&value);
+    return ok;
+}
+
+static bool parse_after(struct asking *q, struct str text, struct error *err)
+{
+    struct str rest = text, part;
+    q->after = calloc(AFTER_MAX, sizeof *q->after);
+    if (!q->after) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for a request.");
+    }
+    while (str_split(&rest, ',', &part)) {
+        uint64_t number;
+        if (q->n_after == AFTER_MAX || !str_to_u64(part, &number) || number > LIMIT_CONTEXT) {
+            return error_set_param(err, ERR_INVALID, "after",
+                                   "Invalid value for 'after': expected a number of tokens from 0 to %u, or one for "
+                                   "each choice, separated by commas.",
+                                   LIMIT_CONTEXT);
+        }
+        q->after[q->n_after++] = (uint32_t)number;
+    }
+    if (q->n_after == 0) {
+        q->n_after = 1; /* from the beginning */
+    }
+    return true;
+}
+
+/* `after`, or what a browser's EventSource sends when it comes back. */
+static bool read_after(struct asking *q, const struct http_request *head, struct error *err)
+{
+    struct buf value;
+    bool given = query_str(head, "after", &value);
+    bool ok = parse_after(q, given ? buf_view(&value) : http_header_get(head, "last-event-id"), err);
+    buf_release(&value);
+    return ok;
+}
+
+static bool check_query(const struct http_request *head, const char *const *known, size_t n_known, struct error *err)
+{
+    struct str rest = head->query, part;
+    while (str_split(&rest, '&', &part)) {
+        size_t equals = str_find_char(part, '=');
+        struct str name = str_slice(part, 0, equals == STR_NPOS ? part.len : equals);
+        bool found = part.len == 0;
+        for (size_t i = 0; i < n_known; i++) {
+            found = found || str_eq(name, str_of(known[i]));
+        }
+        if (!found) {
+            return error_set_param(err, ERR_INVALID, "query", "Unknown query parameter '" STR_FMT "'.",
+                                   STR_ARG(str_slice(name, 0, 60)));
+        }
+    }
+    return true;
+}
+
+/* NULL: it is answered with an error already. */
+static struct asking *ask(struct app *a, struct http_exchange *x, struct str id)
+{
+    struct error err = {0};
+    struct asking *q = a->kept ? calloc(1, sizeof *q) : NULL;
+    if (!q) {
+        if (a->kept) {
+            error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
+        } else {
+            error_set(&err, ERR_NOT_FOUND, "This server keeps no requests: it was started without --journal.");
+        }
+        api__reply_error(x, &err);
+        return NULL;
+    }
+    struct str key = api__exchange_key(x);
+    *q = (struct asking){.app = a, .x = x};
+    snprintf(q->id, sizeof q->id, STR_FMT, STR_ARG(id));
+    snprintf(q->key_name, sizeof q->key_name, STR_FMT, STR_ARG(key));
+    api__hold(a);
+    http_on_gone(x, on_gone, q);
+    return q;
+}
+
+/* ---- objects ---- */
+
+static void put_fingerprint(struct json_writer *w, const char *key, struct str fingerprint)
+{
+    char text[32];
+    snprintf(text, sizeof text, "fp_" STR_FMT, STR_ARG(str_slice(fingerprint, 0, 24)));
+    json_member_cstr(w, key, fingerprint.len ? text : NULL);
+}
+
+static void put_time(struct json_writer *w, const char *key, int64_t seconds)
+{
+    json_key(w, key);
+    if (seconds > 0 && seconds < INT64_MAX) {
+        json_put_int(w, seconds);
+    } else {
+        json_put_null(w);
+    }
+}
+
+static void put_str(struct json_writer *w, const char *key, struct str value)
+{
+    json_key(w, key);
+    if (value.len) {
+        json_put_str(w, value);
+    } else {
+        json_put_null(w);
+    }
+}
+
+static void put_error(struct json_writer *w, const struct journal_meta *m)
+{
+    struct buf error;
+    buf_init(&error, KIB(16));
+    json_key(w, "error");
+    if (m->state == JOURNAL_FAILED) {
+        api__write_error(&error, &m->error);
+        /* {"error": {...}}: what is inside */
+        json_put_raw(w, str_slice(buf_view(&error), strlen("{\"error\":"), error.len - 1));
+    } else {
+        json_put_null(w);
+    }
+    buf_release(&error);
+}
+
+static void put_request(struct json_writer *w, const struct journal_meta *m)
+{
+    json_member_cstr(w, "object", "request");
+    put_str(w, "id", m->id);
+    json_member_cstr(w, "status", journal_state_name(m->state));
+    put_str(w, "reason", m->reason);
+    put_str(w, "route", m->route);
+    put_str(w, "model", m->model);
+    json_member_bool(w, "background", m->background);
+    put_time(w, "created", m->created_s);
+    put_time(w, "finished", m->finished_s);
+    put_time(w, "expires", m->expires_s);
+    json_member_uint(w, "generated_tokens", m->n_tokens);
+    json_member_uint(w, "size", m->size);
+    put_fingerprint(w, "system_fingerprint", m->fingerprint);
+    put_fingerprint(w, "resumed_from_fingerprint", m->resumed_from);
+    put_error(w, m);
+}
+
+/* ---- one of them ---- */
+
+static void on_read(void *arg, struct journal_answer *answer)
+{
+    struct asking *q = arg;
+    struct buf out;
+    if (!answer->ok) {
+        answer_error(q, &answer->error);
+        return;
+    }
+    const struct journal_record *r = &answer->records[0];
+    struct error damaged = {0};
+    if (r->damaged) {
+        error_set(&damaged, ERR_IO, "The journal's copy of this result is damaged.");
+        answer_error(q, &damaged);
+        return;
+    }
+    buf_init(&out, OBJECT_MAX);
+    struct json_writer w = json_writer(&out);
+    json_begin_object(&w);
+    put_request(&w, &r->meta);
+    json_key(&w, "result");
+    if (r->result.len) {
+        json_put_raw(&w, r->result);
+    } else {
+        json_put_null(&w);
+    }
+    json_end_object(&w);
+    if (q->x) {
+        api__reply_json(q->x, &out);
+    }
+    buf_release(&out);
+    free_asking(q);
+}
+
+/* ---- its events ---- */
+
+/* The call of a reader that waits: from here on its own exchange. */
+static struct call *reader_call(struct asking *q)
+{
+    return q->x ? api__call_create(q->app, NULL, q->x) : NULL;
+}
+
+static void begin_replay(struct asking *q, struct rebuilt *r)
+{
+    struct call *c = r->call;
+    struct error err = {0};
+    struct generation *g = generation_replay(served_model_pipeline(c->model), &c->request, r->saved, &err);
+    struct gen_reply *reply = NULL;
+    c->x = q->x;
+    if (g) {
+        c->arena = NULL; /* the generation's now */
+        reply = api__reply_create(c);
+    }
+    if (!reply || !generation_skip(g, q->after, q->n_after, &err)) {
+        generation_free(g);
+        if (reply) {
+            api__reply_discard(reply);
+        } else if (g) {
+            error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");
+        }
+        api__refuse(c, &err);
+        return;
+    }
+    reply->stream = reply->placed = true;
+    for (size_t i = 0; i < reply->n_choices; i++) {
+        reply->choices[i].started = q->after[q->n_after == 1 ? 0 : i] > 0;
+    }
+    api__reply_begin(reply, g);
+    api__reply_ready(reply);
+}
+
+static void on_rebuilt(void *arg, struct rebuilt *r)
+{
+    struct asking *q = arg;
+    if (r->ok && r->damaged) {
+        r->ok = false;
+        error_set(&r->error, ERR_IO, "The journal's copy of this answer is damaged.");
+    }
+    if (r->ok && q->x) {
+        begin_replay(q, r);
+        free_asking(q);
+        return;
+    }
+    if (r->call) {
+        api__call_free(r->call);
+    }
+    answer_error(q, &r->error);
+}
+
+struct replay { /* who asks, and what the journal knows that a rebuilt request does not */
+    struct asking *asking;
+    char fingerprint[17], resumed_from[17];
+};
+
+static void on_replay_rebuilt(void *arg, struct rebuilt *r)
+{
+    struct replay *p = arg;
+    struct asking *q = p->asking;
+    if (r->call) {
+        memcpy(r->call->fingerprint, p->fingerprint, sizeof p->fingerprint);
+        memcpy(r->call->resumed_from, p->resumed_from, sizeof p->resumed_from);
+    }
+    free(p);
+    on_rebuilt(q, r);
+}
+
+static void on_read_ended(void *arg, struct journal_answer *answer)
+{
+    struct asking *q = arg;
+    struct error err = answer->error;
+    struct replay *p = NULL;
+    bool ok = answer->ok;
+    if (ok && !journal_state_ended(answer->records[0].meta.state)) {
+        ok = error_set(&err, ERR_UNAVAILABLE, "The request is queued; its events can be read once it runs.");
+    }
+    if (ok && !(p = calloc(1, sizeof *p))) {
+        ok = error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
+    }
+    if (ok) {
+        const struct journal_meta *m = &answer->records[0].meta;
+        p->asking = q;
+        snprintf(p->fingerprint, sizeof p->fingerprint, STR_FMT, STR_ARG(m->fingerprint));
+        snprintf(p->resumed_from, sizeof p->resumed_from, STR_FMT, STR_ARG(m->resumed_from));
+        ok = api__rebuild(q->app, answer, NULL, on_replay_rebuilt, p, &err);
+    }
+    if (!ok) {
+        free(p);
+        answer_error(q, &err);
+    }
+}
+
+/* A running one is followed; what has ended is read again; what waits is to be asked for later. */
+static void stream(struct asking *q)
+{
+    struct error err = {0};
+    struct kept *k = api__kept_find(q->app->kept, str_of(q->id), str_of(q->key_name));
+    if (k && api__kept_readable(k)) {
+        struct call *c = reader_call(q);
+        if (!c || !api__kept_read(k, c, q->after, q->n_after, &err)) {
+            if (c) {
+                c->x = NULL;
+                api__call_free(c);
+            } else {
+                error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
+            }
+            answer_error(q, &err);
+            return;
+        }
+        free_asking(q);
+        return;
+    }
+    struct journal_done done = {on_read_ended, q};
+    if (!journal_read(q->app->options.journal, str_of(q->id), str_of(q->key_name), JOURNAL_BODY | JOURNAL_TOKENS, done,
+                      &err)) {
+        answer_error(q, &err);
+    }
+}
+
+void api__request_get(struct app *a, struct http_exchange *x, struct str rest)
+{
+    static const char *const known[] = {"stream", "after"};
+    const struct http_request *head = http_request_of(x);
+    struct error err = {0};
+    bool streams;
+    struct asking *q = ask(a, x, rest);
+    if (!q) {
+        return;
+    }
+    if (!check_query(head, known, ARRAY_LEN(known), &err) || !query_bool(head, "stream", &streams, &err) ||
+        !read_after(q, head, &err)) {
+        answer_error(q, &err);
+        return;
+    }
+    if (streams) {
+        stream(q);
+        return;
+    }
+    struct journal_done done = {on_read, q};
+    if (!journal_read(a->options.journal, str_of(q->id), str_of(q->key_name), JOURNAL_RESULT, done, &err)) {
+        answer_error(q, &err);
+    }
+}
+
+/* ---- all of them ---- */
+
+static void on_list(void *arg, struct journal_answer *answer)
+{
+    struct asking *q = arg;
+    struct buf out;
+    if (!answer->ok) {
+        answer_error(q, &answer->error);
+        return;
+    }
+    buf_init(&out, MIB(4));
+    struct json_writer w = json_writer(&out);
+    json_begin_object(&w);
+    json_member_cstr(&w, "object", "list");
+    json_key(&w, "data");
+    json_begin_array(&w);
+    for (size_t i = 0; i < answer->n; i++) {
+        json_begin_object(&w);
+        put_request(&w, &answer->records[i].meta);
+        json_end_object(&w);
+    }
+    json_end_array(&w);
+    put_str(&w, "first_id", answer->n ? answer->records[0].meta.id : (struct str){0});
+    put_str(&w, "last_id", answer->n ? answer->records[answer->n - 1].meta.id : (struct str){0});
+    json_member_bool(&w, "has_more", answer->more);
+    json_end_object(&w);
+    if (q->x) {
+        api__reply_json(q->x, &out);
+    }
+    buf_release(&out);
+    free_asking(q);
+}
+
+static bool read_limit(const struct http_request *head, uint32_t *limit, struct error *err)
+{
+    struct buf value;
+    uint64_t number = LIST_DEFAULT;
+    bool ok = !query_str(head, "limit", &value) ||
+              (str_to_u64(buf_view(&value), &number) && number >= 1 && number <= LIST_MAX) ||
+              error_set_param(err, ERR_INVALID, "limit", "Invalid value for 'limit': expected 1 to %d.", LIST_MAX);
+    *limit = (uint32_t)number;
+    buf_release(&value);
+    return ok;
+}
+
+void api__request_list(struct app *a, struct http_exchange *x, struct str rest)
+{
+    static const char *const known[] = {"limit", "after"};
+    const struct http_request *head = http_request_of(x);
+    struct error err = {0};
+    struct buf after;
+    (void)rest;
+    struct asking *q = ask(a, x, STR(""));
+    if (!q) {
+        return;
+    }
+    (void)query_str(head, "after", &after);
+    snprintf(q->id, sizeof q->id, STR_FMT, STR_ARG(buf_view(&after)));
+    buf_release(&after);
+    struct journal_done done = {on_list, q};
+    if (!check_query(head, known, ARRAY_LEN(known), &err) || !read_limit(head, &q->limit, &err) ||
+        !journal_list(a->options.journal, str_of(q->key_name), str_of(q->id), q->limit, done, &err)) {
+        answer_error(q, &err);
+    }
+}
+
+/* ---- cancelling and removing ---- */
+
+static void answer_end(struct asking *q, bool deleted)
+{
+    struct buf out;
+    buf_init(&out, KIB(1));
+    struct json_writer w = json_writer(&out);
+    json_begin_object(&w);
+    json_member_cstr(&w, "id", q->id);
+    json_member_cstr(&w, "object", "request");
+    json_member_bool(&w, "cancelled", !deleted);
+    json_member_bool(&w, "deleted", deleted);
+    json_end_object(&w);
+    if (q->x) {
+        api__reply_json(q->x, &out);
+    }
+    buf_release(&out);
+    free_asking(q);
+}
+
+static void on_cancelled(void *arg, bool ok, const struct error *err)
+{
+    struct asking *q = arg;
+    if (ok) {
+        answer_end(q, false);
+    } else {
+        answer_error(q, err);
+    }
+}
+
+static void on_removed(void *arg, struct journal_answer *answer)
+{
+    struct asking *q = arg;
+    if (answer->ok) {
+        answer_end(q, true);
+    } else {
+        answer_error(q, &answer->error);
+    }
+}
+
+bool api__cancel_kept(struct app *a, struct http_exchange *x, struct str id)
+{
+    struct kept *k = a->kept ? api__kept_find(a->kept, id, api__exchange_key(x)) : NULL;
+    struct asking *q = k ? ask(a, x, id) : NULL;
+    if (q) {
+        api__kept_cancel(k, on_cancelled, q);
+    }
+    return k != NULL;
+}
+
+void api__request_delete(struct app *a, struct http_exchange *x, struct str rest)
+{
+    struct error err = {0};
+    if (api__cancel_kept(a, x, rest)) {
+        return;
+    }
+    struct asking *q = ask(a, x, rest);
+    struct journal_done done = {on_removed, q};
+    if (q && !journal_remove(a->options.journal, str_of(q->id), str_of(q->key_name), done, &err)) {
+        answer_error(q, &err);
+    }
+}

@@ -1,0 +1,151 @@
+/* Shared by the files of the journal only:
+ *
+ *     journal.c        calls, threads, answers
+ *     journal_db.c     the file: opening, checking, schema, statements
+ *     journal_write.c  what the writing thread does in a transaction
+ *     journal_read.c   what the reading thread answers */
+#ifndef TANDEM_GATEWAY_JOURNAL_INTERNAL_H
+#define TANDEM_GATEWAY_JOURNAL_INTERNAL_H
+
+#include "gateway/journal.h"
+
+#include <pthread.h>
+#include <sqlite3.h>
+
+#define JOURNAL_VERSION 1 /* of the schema: PRAGMA user_version */
+
+/* X(id, SQL) */
+#define JOURNAL_COLUMNS                                                                                         \
+    "row, id, route, key_name, model, fingerprint, resumed_from, reason, details, state, background, created, " \
+    "finished, expires, seed, size, n_tokens, error_code, error_param, error_message, starts"
+#define JOURNAL_STATEMENT_TABLE(X)                                                                                    \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                                                       \
+    X(COMMIT, "COMMIT")                                                                                               \
+    X(ROLLBACK, "ROLLBACK")                                                                                           \
+    X(INSERT, "INSERT INTO requests (id, route, key_name, model, details, state, background, created, expires, "      \
+              "seed, size) VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?7, ?8, ?9, ?10)")                               \
+    X(PUT_BLOB, "INSERT INTO blobs (request, kind, data, sum) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (request, kind) "   \
+                "DO UPDATE SET data = excluded.data, sum = excluded.sum")                                             \
+    X(ROW_OF, "SELECT row FROM requests WHERE id = ?1")                                                               \
+    X(UPDATE,                                                                                                         \
+      "UPDATE requests SET state = ?2, fingerprint = ?3, resumed_from = ?4, reason = ?5, details = ?6, "              \
+      "n_tokens = ?7, error_code = ?8, error_param = ?9, error_message = ?10, size = size + ?11, "                    \
+      "finished = ?12, expires = coalesce(?13, expires), starts = CASE WHEN ?14 OR ?7 > n_tokens THEN 0 ELSE starts " \
+      "END WHERE row = ?1")                                                                                           \
+    X(PUT_TOKENS, "INSERT INTO tokens (request, prompt, choice, first, n, data, finish, stop_id, sum) VALUES "        \
+                  "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (request, prompt, choice, first) DO UPDATE SET "  \
+                  "n = excluded.n, data = excluded.data, finish = excluded.finish, stop_id = excluded.stop_id, "      \
+                  "sum = excluded.sum")                                                                               \
+    X(COUNT_START, "UPDATE requests SET starts = starts + 1 WHERE row = ?1")                                          \
+    X(UPDATE_STATE, "UPDATE requests SET state = ?2, reason = ?5, error_code = ?8, error_param = ?9, "                \
+                    "error_message = ?10, finished = ?12, expires = coalesce(?13, expires), starts = CASE WHEN ?14 "  \
+                    "THEN 0 ELSE starts END WHERE row = ?1")                                                          \
+    X(FORGET_TOKENS, "DELETE FROM tokens WHERE request = ?1")                                                         \
+    X(REMOVE, "DELETE FROM requests WHERE id = ?1 AND key_name = ?2 AND finished IS NOT NULL")                        \
+    X(DROP_OLDEST, "DELETE FROM requests WHERE row IN (SELECT row FROM requests WHERE finished IS NOT NULL ORDER BY " \
+                   "finished, row LIMIT 1)")                                                                          \
+    X(DROP_EXPIRED, "DELETE FROM requests WHERE row IN (SELECT row FROM requests WHERE finished IS NOT NULL AND "     \
+                    "finished < ?1 ORDER BY finished LIMIT 64)")                                                      \
+    X(TOUCH, "UPDATE upkeep SET at = ?1")                                                                             \
+    X(VACUUM, "PRAGMA incremental_vacuum(256)")                                                                       \
+    X(PAGE_COUNT, "PRAGMA page_count")                                                                                \
+    X(FREE_PAGES, "PRAGMA freelist_count")                                                                            \
+    X(COUNT_STATES, "SELECT state, count(*) FROM requests GROUP BY state")                                            \
+    X(READ, "SELECT " JOURNAL_COLUMNS " FROM requests WHERE id = ?1 AND (?2 IS NULL OR key_name = ?2)")               \
+    X(READ_BLOB, "SELECT data, sum FROM blobs WHERE request = ?1 AND kind = ?2")                                      \
+    X(READ_TOKENS, "SELECT prompt, choice, first, n, data, finish, stop_id, sum FROM tokens WHERE request = ?1 "      \
+                   "ORDER BY prompt, choice, first")                                                                  \
+    X(LIST, "SELECT " JOURNAL_COLUMNS " FROM requests WHERE key_name = ?1 AND (?2 = '' OR row < (SELECT row FROM "    \
+            "requests WHERE id = ?2 AND key_name = ?1)) ORDER BY row DESC LIMIT ?3")                                  \
+    X(UNFINISHED, "SELECT " JOURNAL_COLUMNS " FROM requests WHERE finished IS NULL AND (?1 = '' OR row > (SELECT "    \
+                  "row FROM requests WHERE id = ?1)) ORDER BY row LIMIT ?2")
+enum journal_statement {
+#define X(id, sql) STATEMENT_##id,
+    JOURNAL_STATEMENT_TABLE(X)
+#undef X
+        STATEMENT_COUNT
+};
+
+/* ---- journal_db.c: one connection, owned by one thread at a time ---- */
+
+struct journal_db {
+    sqlite3 *db;
+    sqlite3_stmt *statements[STATEMENT_COUNT];
+    char path[1024];
+    uint64_t page_size;
+};
+
+NODISCARD bool journal_db__open(struct journal_db *d, const struct journal_options *options, bool writes,
+                                struct error *err);
+void journal_db__close(struct journal_db *d);
+/* Sets *err to UNAVAILABLE (or IO where the file is damaged) with what SQLite says; false. */
+bool journal_db__error(const struct journal_db *d, const char *doing, struct error *err);
+
+/* A statement ready for its values; journal_db__done when it was stepped through. */
+sqlite3_stmt *journal_db__statement(struct journal_db *d, enum journal_statement which);
+void journal_db__done(sqlite3_stmt *s);
+NODISCARD bool journal_db__run(struct journal_db *d, sqlite3_stmt *s, struct error *err); /* to its end, and done */
+NODISCARD bool journal_db__number(struct journal_db *d, enum journal_statement which, uint64_t *out, struct error *err);
+void journal_db__bind_str(sqlite3_stmt *s, int at, struct str value);  /* as text; not copied */
+void journal_db__bind_blob(sqlite3_stmt *s, int at, struct str value); /* likewise, as bytes */
+void journal_db__bind_int(sqlite3_stmt *s, int at, int64_t value);
+
+int64_t journal__sum(int64_t row, struct str data); /* of a blob */
+int64_t journal__tokens_sum(int64_t row, const struct journal_tokens *t);
+
+/* ---- operations ---- */
+
+struct journal_op;
+
+enum journal_outcome {
+    OP_OK,
+    OP_REFUSED, /* answer.error says why; nothing was written */
+    OP_BROKEN   /* likewise, and the whole transaction failed */
+};
+
+struct journal_op {
+    enum journal_outcome (*run)(struct journal *j, struct journal_op *op);
+    struct journal_done done;
+    struct journal_answer answer;
+    /* its input, as the calls were given it */
+    struct journal_meta meta;
+    struct str id, key_name, after, body;
+    const struct journal_update *updates;
+    size_t n_updates;
+    int parts;
+    uint32_t limit;
+    /* what else came of it */
+    uint64_t n_dropped, n_damaged, n_size;
+    bool has_counts, committed;
+    uint64_t counts[JOURNAL_STATE_COUNT];
+};
+
+struct journal {
+    struct journal_options options;
+    int lock_fd;
+    struct journal_db writer, reader;       /* each its thread's */
+    struct queue *writes, *reads, *answers; /* of struct journal_op * */
+    struct loop_signal *signal;
+    struct loop_timer *timer;
+    pthread_t write_thread, read_thread;
+    bool writing, reading; /* the threads run */
+    /* the loop's: */
+    size_t n_in_flight;
+    bool upkeep_in_flight, logged;
+    struct error failure; /* code NONE: none */
+    int64_t failed_ms;
+    struct journal_stats stats;
+};
+
+enum journal_outcome journal_write__insert(struct journal *j, struct journal_op *op);
+enum journal_outcome journal_write__update(struct journal *j, struct journal_op *op);
+enum journal_outcome journal_write__remove(struct journal *j, struct journal_op *op);
+enum journal_outcome journal_write__upkeep(struct journal *j, struct journal_op *op);
+/* Runs the operations in one transaction; each has its answer after it. */
+void journal_write__group(struct journal *j, struct journal_op **ops, size_t n);
+
+enum journal_outcome journal_read__one(struct journal *j, struct journal_op *op);
+enum journal_outcome journal_read__list(struct journal *j, struct journal_op *op);
+enum journal_outcome journal_read__unfinished(struct journal *j, struct journal_op *op);
+
+#endif

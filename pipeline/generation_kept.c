@@ -1,0 +1,350 @@
+#include "pipeline/generation_kept.h"
+
+#include "base/array.h"
+#include "base/clock.h"
+#include "pipeline/generation_internal.h"
+
+#include <stdlib.h>
+
+#define COPY_TOKENS 64 /* at a time, from a leader to a follower */
+
+static size_t index_of(const struct generation *g, size_t prompt, uint32_t choice)
+{
+    return prompt * g->request->best_of + choice;
+}
+
+static bool has_logprobs(const struct generation *g, size_t prompt)
+{
+    return g->request->jobs[prompt].flags & (JOB_LOGPROBS | JOB_DIGEST);
+}
+
+/* Feeds one choice as an engine would. The token that ends it must come with its end. */
+static bool feed(struct generation *g, size_t prompt, uint32_t choice, const struct engine_event *event,
+                 struct error *err)
+{
+    struct choice *c = &g->choices[index_of(g, prompt, choice)];
+    bool stopped, ran = c->finish == FINISH_NONE;
+    if (!ran) {
+        return true;
+    }
+    if (!choice_accept(c, event, clock_ms(), &stopped, err)) {
+        return false;
+    }
+    g->prompts[prompt].n_running -= c->finish != FINISH_NONE;
+    return true;
+}
+
+/* ---- restore and replay ---- */
+
+static bool copy_top(struct choice_token *to, uint32_t n_top, const struct token_top *top)
+{
+    free(to->top);
+    to->top = n_top ? malloc(n_top * sizeof *top) : NULL;
+    to->n_top = to->top ? n_top : 0;
+    if (to->top) {
+        memcpy(to->top, top, n_top * sizeof *top);
+    }
+    return to->n_top == n_top;
+}
+
+static bool restore_scores(struct prompt_state *prompt, uint32_t n_prompt, const struct gen_saved_prompt *saved)
+{
+    if (!prompt->scores || saved->n_scores != n_prompt) {
+        return true;
+    }
+    for (uint32_t i = 0; i < n_prompt; i++) {
+        const struct token_logprob *from = &saved->scores[i];
+        prompt->scores[i].logprob = from->logprob;
+        prompt->scores[i].rank = from->rank;
+        prompt->n_scores = i + 1;
+        if (!copy_top(&prompt->scores[i], from->n_top, from->top)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool restore_choice(struct generation *g, size_t prompt, uint32_t choice, const struct gen_saved_choice *saved,
+                           struct error *err)
+{
+    struct engine_event event = {.kind = ENGINE_TOKENS,
+                                 .choice = choice,
+                                 .n = saved->n,
+                                 .ids = saved->ids,
+                                 .logprobs = saved->logprobs,
+                                 .finish = saved->finish,
+                                 .stop_id = saved->stop_id};
+    return feed(g, prompt, choice, &event, err);
+}
+
+static bool restore_prompt(struct generation *g, size_t prompt, const struct gen_saved *saved, struct error *err)
+{
+    const struct gen_saved_prompt *p = &saved->prompts[prompt];
+    const struct gen_saved_choice *choices = saved->choices + index_of(g, prompt, 0);
+    struct job *job = &g->request->jobs[prompt];
+    g->prompts[prompt].n_cached = p->n_cached;
+    job->max_tokens = p->max_tokens ? p->max_tokens : job->max_tokens;
+    for (uint32_t k = 0; k < g->request->best_of; k++) {
+        if (!restore_choice(g, prompt, k, &choices[k], err)) {
+            return false;
+        }
+        g->prompts[prompt].restored |= choices[k].n > 0;
+    }
+    if (!restore_scores(&g->prompts[prompt], job->n_prompt, p)) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for the logprobs of a prompt.");
+    }
+    return true;
+}
+
+static struct generation *create_restored(struct pipeline *p, struct gen_request *request,
+                                          const struct gen_saved *saved, void (*on_ready)(void *arg), void *arg,
+                                          struct error *err)
+{
+    struct generation *g = generation__create(p, request, on_ready, arg, err);
+    for (size_t i = 0; g && i < request->n_jobs; i++) {
+        if (!restore_prompt(g, i, saved, err)) {
+            generation__release(g);
+            g = NULL;
+        }
+    }
+    for (size_t i = 0; g && i < g->n_choices; i++) {
+        g->recovery.n_tokens += g->choices[i].n_tokens; /* none of them speaks for it if it loses an engine */
+    }
+    return g;
+}
+
+struct generation *generation_restore(struct pipeline *p, struct gen_request *request, const struct gen_saved *saved,
+                                      void (*on_ready)(void *arg), void *arg, struct error *err)
+{
+    struct generation *g = create_restored(p, request, saved, on_ready, arg, err);
+    if (g && !generation__begin(g, err)) {
+        generation__release(g);
+        g = NULL;
+    }
+    return g;
+}
+
+struct generation *generation_replay(struct pipeline *p, struct gen_request *request, const struct gen_saved *saved,
+                                     struct error *err)
+{
+    struct generation *g = create_restored(p, request, saved, NULL, NULL, err);
+    if (!g) {
+        return NULL;
+    }
+    g->detached = true;
+    g->observed_end = true;
+    if (saved->error.code) {
+        g->failed = true;
+        g->error = saved->error;
+    } else if (!generation__finished(g)) {
+        g->failed = true;
+        error_set(&g->error, ERR_INTERNAL, "the rest of this answer was lost.");
+    }
+    if (saved->has_timings) {
+        gen_clock_restore(&g->clock, &saved->timings, clock_ns() / 1000);
+    }
+    return g;
+}
+
+/* ---- followers ---- */
+
+struct generation *generation_follow(const struct generation *leader, void (*on_ready)(void *arg), void *arg,
+                                     struct error *err)
+{
+    struct generation *f = generation__create(leader->pipeline, leader->request, on_ready, arg, err);
+    if (f) {
+        f->follows = leader;
+        f->observed_end = true; /* its leader is what is observed */
+    }
+    return f;
+}
+
+static bool copy_tokens(struct generation *f, size_t prompt, uint32_t choice, uint32_t until, bool finish,
+                        struct error *err)
+{
+    size_t at = index_of(f, prompt, choice);
+    const struct choice *from = &f->follows->choices[at];
+    struct choice *to = &f->choices[at];
+    int32_t ids[COPY_TOKENS];
+    struct token_logprob logprobs[COPY_TOKENS];
+    struct engine_event event = {.kind = ENGINE_TOKENS, .choice = choice, .ids = ids, .stop_id = -1};
+    event.logprobs = has_logprobs(f, prompt) ? logprobs : NULL;
+    do {
+        event.index = (uint32_t)to->n_tokens;
+        event.n = min_u32(until - event.index, COPY_TOKENS);
+        for (uint32_t i = 0; i < event.n; i++) {
+            const struct choice_token *t = &from->tokens[event.index + i];
+            ids[i] = t->id;
+            logprobs[i] = (struct token_logprob){t->id, t->logprob, t->rank, t->n_top, t->top, t->digest};
+        }
+        if (finish && event.index + event.n == until) {
+            event.finish = from->finish;
+            event.stop_id = from->stop_id;
+        }
+        if (!feed(f, prompt, choice, &event, err)) {
+            return false;
+        }
+    } while (to->finish == FINISH_NONE && to->n_tokens < until);
+    to->n_replayed = from->n_replayed;
+    to->n_drafted = from->n_drafted;
+    to->n_held = from->n_held;
+    return true;
+}
+
+/* The token that ended the leader's choice comes with its end, or not at all. */
+static bool copy_choice(struct generation *f, size_t prompt, uint32_t choice, const struct gen_mark *mark, bool *news,
+                        struct error *err)
+{
+    size_t at = index_of(f, prompt, choice);
+    const struct choice *from = &f->follows->choices[at];
+    struct choice *to = &f->choices[at];
+    uint32_t n = (uint32_t)from->n_tokens;
+    bool finish = from->finish != FINISH_NONE && (!mark || mark->finished);
+    if (from->finish != FINISH_NONE && !finish && n > 0) {
+        n--;
+    }
+    n = mark && mark->n < n ? mark->n : n;
+    finish = finish && n == from->n_tokens;
+    if (to->finish != FINISH_NONE || (n <= to->n_tokens && !finish)) {
+        return true;
+    }
+    *news = true;
+    return copy_tokens(f, prompt, choice, n, finish, err);
+}
+
+static bool copy_scores(struct generation *f, size_t prompt)
+{
+    const struct choice_token *from = generation_scores(f->follows, prompt);
+    struct prompt_state *to = &f->prompts[prompt];
+    uint32_t n = f->request->jobs[prompt].n_prompt;
+    if (!from || !to->scores || to->n_scores == n) {
+        return true;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        to->scores[i].logprob = from[i].logprob;
+        to->scores[i].rank = from[i].rank;
+        to->n_scores = i + 1;
+        if (!copy_top(&to->scores[i], from[i].n_top, from[i].top)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool copy_prompt(struct generation *f, size_t prompt, bool *news)
+{
+    const struct prompt_state *from = &f->follows->prompts[prompt];
+    struct prompt_state *to = &f->prompts[prompt];
+    bool moved = to->n_done != from->n_done || to->admitted != from->admitted;
+    to->n_cached = from->n_cached;
+    to->n_done = from->n_done;
+    to->admitted = from->admitted;
+    to->progress_pending |= moved && f->request->return_progress;
+    *news |= moved && f->request->return_progress;
+    return copy_scores(f, prompt);
+}
+
+static bool copy_all(struct generation *f, const struct gen_mark *marks, bool *news, struct error *err)
+{
+    for (size_t i = 0; i < f->request->n_jobs; i++) {
+        if (!copy_prompt(f, i, news)) {
+            return error_set(err, ERR_NO_MEMORY, "no memory for the logprobs of a prompt.");
+        }
+        for (uint32_t k = 0; k < f->request->best_of; k++) {
+            if (!copy_choice(f, i, k, marks ? &marks[index_of(f, i, k)] : NULL, news, err)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+bool generation_catch_up(struct generation *f, const struct gen_mark *marks)
+{
+    bool news = false;
+    struct error err = {0};
+    if (f->failed || f->ended) {
+        return false;
+    }
+    f->clock = f->follows->clock;
+    f->n_preemptions = f->follows->n_preemptions;
+    memcpy(f->fingerprint, f->follows->fingerprint, sizeof f->fingerprint);
+    if (!copy_all(f, marks, &news, &err)) {
+        f->failed = true;
+        f->error = err;
+    } else if (f->follows->failed && !marks) {
+        f->failed = true;
+        f->error = f->follows->error;
+    }
+    return news || f->failed;
+}
+
+/* ---- places ---- */
+
+bool generation_skip(struct generation *g, const uint32_t *after, size_t n_after, struct error *err)
+{
+    struct gen_request *r = g->request;
+    size_t n = r->n_jobs * r->n;
+    if (n_after != n && n_after != 1) {
+        return error_set_param(err, ERR_INVALID, "after", "'after' has %zu numbers, but the answer has %zu choices.",
+                               n_after, n);
+    }
+    if (r->best_of > r->n) {
+        return error_set_param(err, ERR_INVALID, "stream",
+                               "An answer with 'best_of' greater than 'n' cannot be streamed.");
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint32_t skip = after[n_after == 1 ? 0 : i];
+        choice_skip(&g->choices[i], skip);
+        g->choices[i].echo_taken = skip > 0;
+        g->prompts[i / r->n].scores_taken |= skip > 0;
+    }
+    return true;
+}
+
+static bool is_between(const struct choice *c)
+{
+    return c->echo_taken && choice_position(c) == 0;
+}
+
+bool generation_position(const struct generation *g, struct buf *out)
+{
+    const struct gen_request *r = g->request;
+    for (size_t i = 0; i < g->n_choices; i++) {
+        if (is_between(&g->choices[i])) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < r->n_jobs * r->n; i++) {
+        const struct prompt_state *prompt = &g->prompts[i / r->n];
+        const struct choice *c = &g->choices[index_of(g, i / r->n, prompt->order[i % r->n])];
+        if (i) {
+            buf_putc(out, ',');
+        }
+        buf_put_uint(out, choice_position(c));
+    }
+    return true;
+}
+
+/* ---- what is to be saved ---- */
+
+bool generation_complete(const struct generation *g)
+{
+    return generation__finished(g);
+}
+
+const struct choice *generation_choice(const struct generation *g, size_t prompt, uint32_t choice)
+{
+    return &g->choices[index_of(g, prompt, choice)];
+}
+
+uint32_t generation_n_cached(const struct generation *g, size_t prompt)
+{
+    return g->prompts[prompt].n_cached;
+}
+
+const struct choice_token *generation_scores(const struct generation *g, size_t prompt)
+{
+    const struct prompt_state *state = &g->prompts[prompt];
+    return state->scores && state->n_scores >= g->request->jobs[prompt].n_prompt ? state->scores : NULL;
+}
