@@ -7,10 +7,9 @@
 #include <stdlib.h>
 
 /* The name that requests are kept under: those of one key are not seen by another. */
-struct str api__exchange_key(const struct http_exchange *x)
+struct str api__exchange_key(const struct app *a, const struct http_exchange *x)
 {
-    const struct request_record *r = http_context(x);
-    return r ? str_of(r->key_name) : STR("");
+    return str_of(api_keys_name(a->options.keys, api__key_of(x)));
 }
 
 /* ---- the set ---- */

@@ -38,7 +38,8 @@ void api__kept_leave(struct kept *k, struct gen_reply *reader);
 /* Ends it. done runs when that is saved. */
 void api__kept_cancel(struct kept *k, void (*done)(void *arg, bool ok, const struct error *err), void *arg);
 
-struct str api__exchange_key(const struct http_exchange *x); /* the name of the key that it came with */
+struct str api__exchange_key(const struct app *a,
+                             const struct http_exchange *x); /* the name of the key that it came with */
 
 /* ---- a request out of the journal (kept_rebuild.c) ---- */
 

@@ -240,9 +240,28 @@ static void work(void *arg)
     b->out.ok = decode(b) && prepare(b) && allocate(b) && apply_details(b) && place_tokens(b);
 }
 
+/* It counts for its key, by name; one whose key is gone shares no cache with others either. */
+static void take_key(struct rebuilding *b)
+{
+    const struct app_options *o = &b->call->app->options;
+    struct gen_request *r = &b->call->request;
+    char name[API_KEY_NAME];
+    snprintf(name, sizeof name, STR_FMT, STR_ARG(b->record->meta.key_name));
+    r->api_key = name[0] ? api_keys_named(o->keys, name) : 0;
+    if (name[0] && o->cache_salt_per_key) {
+        r->cache_salt = api_keys_salt_of_name(o->keys, str_of(name), r->cache_salt);
+        for (size_t i = 0; i < r->n_jobs; i++) {
+            r->jobs[i].cache_salt = r->cache_salt;
+        }
+    }
+}
+
 static void worked(void *arg)
 {
     struct rebuilding *b = arg;
+    if (b->out.ok) {
+        take_key(b);
+    }
     struct rebuilt out = b->out;
     out.saved = b->saved;
     out.call = b->call;

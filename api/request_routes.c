@@ -128,7 +128,7 @@ static struct asking *ask(struct app *a, struct http_exchange *x, struct str id)
         api__reply_error(x, &err);
         return NULL;
     }
-    struct str key = api__exchange_key(x);
+    struct str key = api__exchange_key(a, x);
     *q = (struct asking){.app = a, .x = x};
     snprintf(q->id, sizeof q->id, STR_FMT, STR_ARG(id));
     snprintf(q->key_name, sizeof q->key_name, STR_FMT, STR_ARG(key));
@@ -492,7 +492,7 @@ static void on_removed(void *arg, struct journal_answer *answer)
 
 bool api__cancel_kept(struct app *a, struct http_exchange *x, struct str id)
 {
-    struct kept *k = a->kept ? api__kept_find(a->kept, id, api__exchange_key(x)) : NULL;
+    struct kept *k = a->kept ? api__kept_find(a->kept, id, api__exchange_key(a, x)) : NULL;
     struct asking *q = k ? ask(a, x, id) : NULL;
     if (q) {
         api__kept_cancel(k, on_cancelled, q);

@@ -197,16 +197,22 @@ static void drop_commands(struct engine *e)
     }
 }
 
+void engine_stop(struct engine *e)
+{
+    if (e->started) {
+        atomic_store(&e->stop, true);
+        queue_close(e->commands);
+        pthread_join(e->thread, NULL);
+        e->started = false;
+    }
+}
+
 void engine_free(struct engine *e)
 {
     if (!e) {
         return;
     }
-    if (e->started) {
-        atomic_store(&e->stop, true);
-        queue_close(e->commands);
-        pthread_join(e->thread, NULL);
-    }
+    engine_stop(e);
     replay_free(e->replay); /* its threads push no more: the queue is closed */
     drop_commands(e);
     scheduler_free(e->scheduler);

@@ -72,6 +72,7 @@ NODISCARD struct engine *engine_create(const struct engine_options *options, str
 typedef void engine_sink(void *arg, const struct engine_event *events, size_t n);
 NODISCARD bool engine_start(struct engine *e, engine_sink *sink, void *arg, struct error *err);
 void engine_free(struct engine *e); /* running jobs end without further events */
+void engine_stop(struct engine *e); /* ends the step thread only, behind its step; engine_free does it too */
 
 const struct engine_info *engine_info(const struct engine *e);
 

@@ -523,6 +523,7 @@ static void leave(struct process *p)
 {
     queue_close(p->out);
     pthread_join(p->writer, NULL);
+    engine_stop(p->engine); /* it has left its loop */
     _exit(error_info(p->fatal.code)->exit_status);
 }
 

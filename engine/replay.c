@@ -227,7 +227,8 @@ static void choose_options(struct replay *r)
     struct engine_options *o = &r->options.engine;
     o->backend = (struct backend_options){.kind = BACKEND_CPU,
                                           .cpu = {.kernels = CPU_KERNELS_REFERENCE, .n_threads = 1, .spin_us = 0}};
-    o->pool = NULL;
+    o->pool = o->seals = NULL; /* they are the other's */
+    o->seals_size = 0;
     o->discard = NULL;
     o->max_context = r->options.n_context;
     o->max_batch_tokens = o->prefill_chunk = 0;

@@ -1,15 +1,24 @@
 #include "gateway/admission.h"
 
-#include "base/array.h"
+#include "pipeline/deadlines.h"
 
 #include <stdlib.h>
 
 #define MOST_RETRY_S 300
 
+/* Predictions err, and who is let in with no time to spare is late half of the time, which is work for nothing. So more
+ * is reckoned with than is predicted: so many times as much, more with each request that is late. */
+#define CAUTION_LEAST   1.2
+#define CAUTION_MOST    3.0
+#define CAUTION_LATE    1.1   /* times as much with each of them ... */
+#define CAUTION_RECOVER 0.995 /* ... and of what it is above the least with each prompt that ends */
+
 struct admission {
     struct admission_options options;
     struct throughput throughput;
     bool ready, starved;
+    double caution;
+    uint64_t n_late;      /* of options.n_late, when it was looked at last */
     uint64_t n_preparing; /* places of requests that are no generations yet */
     uint64_t n_refused_full, n_refused_late;
 };
@@ -22,6 +31,7 @@ struct admission *admission_create(const struct admission_options *options, stru
         return NULL;
     }
     a->options = *options;
+    a->caution = CAUTION_LEAST;
     return a;
 }
 
@@ -32,7 +42,11 @@ void admission_free(struct admission *a)
 
 void admission_note_stats(struct admission *a, const struct engine_stats *stats)
 {
+    uint64_t before = a->throughput.n_finished;
     throughput_note(&a->throughput, stats);
+    for (uint64_t n = before; n < a->throughput.n_finished && a->caution > CAUTION_LEAST; n++) {
+        a->caution = CAUTION_LEAST + CAUTION_RECOVER * (a->caution - CAUTION_LEAST);
+    }
     a->starved = stats->starved > 0;
 }
 
@@ -61,7 +75,7 @@ static struct admission_view look(struct admission *a, int32_t priority)
         .ready = a->ready,
         .rate = throughput_rate(t),
         .tokens_each = prompt + output,
-        .service_ms = 1000 * output * throughput_step(t),
+        .n_running = running,
     };
 }
 
@@ -76,7 +90,26 @@ int64_t admission_wait_ms(const struct admission_view *v)
     return (int64_t)(1000 * (share * v->tokens_before + v->tokens_each) / v->rate);
 }
 
+/* Those that run share what is served. */
+int64_t admission_service_ms(const struct admission_view *v)
+{
+    uint64_t n = v->n_running ? v->n_running : 1;
+    return v->rate > 0 ? (int64_t)(1000 * (double)n * v->tokens_each / v->rate) : 0;
+}
+
 /* ---- refusals ---- */
+
+static void learn_caution(struct admission *a)
+{
+    uint64_t n = 0;
+    for (int i = 0; a->options.n_late && i < GEN_LIMIT_COUNT; i++) {
+        n += a->options.n_late[i];
+    }
+    for (; a->n_late < n; a->n_late++) {
+        double caution = a->caution * CAUTION_LATE;
+        a->caution = caution < CAUTION_MOST ? caution : CAUTION_MOST;
+    }
+}
 
 static void set_retry(struct error *err, int64_t ms)
 {
@@ -111,7 +144,7 @@ static bool is_late(struct admission *a, int64_t wait_ms, int64_t left_ms, const
     }
     a->n_refused_late++;
     error_set(err, ERR_OVERLOADED,
-              "the request would wait about %.1f s for model '%.60s', too long for its %.1f s %s. Try again later.",
+              "the request would take about %.1f s with model '%.60s', too long for its %.1f s %s. Try again later.",
               (double)wait_ms / 1000, a->options.model, (double)left_ms / 1000, limit);
     set_retry(err, wait_ms - left_ms);
     return true;
@@ -133,14 +166,15 @@ bool admission_full(struct admission *a, uint64_t n_more, struct error *err)
 bool admission_enter(struct admission *a, const struct admission_request *r, struct error *err)
 {
     struct admission_view v = look(a, r->priority);
-    int64_t wait_ms = admission_wait_ms(&v);
+    learn_caution(a);
+    int64_t wait_ms = (int64_t)(a->caution * (double)admission_wait_ms(&v));
+    int64_t service_ms = (int64_t)(a->caution * (double)admission_service_ms(&v));
     int64_t timeout_ms = r->timeout_ms > 0 ? r->timeout_ms : a->options.default_timeout_ms;
     if (!has_place(a, &v, 0, err) || is_late_for_all(a, wait_ms, err)) {
         return false;
     }
     /* What is begun and not finished in time is work for nothing: so its own time counts, but only behind others. */
-    if (wait_ms > 0 &&
-        is_late(a, wait_ms + (int64_t)v.service_ms, timeout_ms, "in all ('timeout', --timeout-ms)", err)) {
+    if (wait_ms > 0 && is_late(a, wait_ms + service_ms, timeout_ms, "in all ('timeout', --timeout-ms)", err)) {
         return false;
     }
     a->n_preparing += r->n_jobs;

@@ -20,6 +20,8 @@ struct admission_options {
     const char *model;         /* for messages; outlives it */
     uint32_t max_waiting, max_sequences;
     int64_t default_timeout_ms, queue_timeout_ms, first_token_timeout_ms; /* 0: none */
+    const uint64_t
+        *n_late; /* [GEN_LIMIT_COUNT] requests ended because their time was over; outlives it; NULL: unknown */
 };
 
 NODISCARD struct admission *admission_create(const struct admission_options *options, struct error *err);
@@ -48,11 +50,12 @@ struct admission_view {
     uint64_t n_free;      /* prompts that could start at once */
     bool ready;           /* else an engine is loading, or none runs */
     double rate;          /* tokens a second; 0: not known */
+    uint64_t n_running;   /* sequences that share the engine */
     double tokens_each;   /* of a request in the mean: prompt and answer */
-    double service_ms;    /* from its start to its end, in the mean */
 };
 /* Milliseconds until a request that comes now would start; 0: at once, or nobody knows. */
 int64_t admission_wait_ms(const struct admission_view *v);
+int64_t admission_service_ms(const struct admission_view *v); /* from then until it ends, in the mean */
 
 struct admission_status {
     struct admission_view view;

@@ -72,20 +72,45 @@ const char *api_keys_name(const struct api_keys *k, uint64_t id)
     return key ? key->name : "";
 }
 
-uint64_t api_keys_salt(const struct api_keys *k, uint64_t id, uint64_t own)
+uint64_t api_keys_named(const struct api_keys *k, const char *name)
+{
+    for (size_t i = 0; k && i < k->n; i++) {
+        if (!k->keys[i].closed && strcmp(k->keys[i].name, name) == 0) {
+            return k->keys[i].id;
+        }
+    }
+    return 0;
+}
+
+static uint64_t salt_of(const struct sha256 *key, uint64_t own)
 {
     static const char purpose[] = "tandem: salt of a key";
-    const struct api_key *key = find(k, id);
-    uint8_t text[sizeof purpose + SHA256_SIZE + sizeof own] = {0};
+    uint8_t text[sizeof purpose + SHA256_SIZE + sizeof own];
     memcpy(text, purpose, sizeof purpose);
-    if (key) {
-        memcpy(text + sizeof purpose, key->digest.bytes, SHA256_SIZE);
-    }
+    memcpy(text + sizeof purpose, key->bytes, SHA256_SIZE);
     memcpy(text + sizeof purpose + SHA256_SIZE, &own, sizeof own);
     struct sha256 digest = sha256_of(text, sizeof text);
     uint64_t salt;
     memcpy(&salt, digest.bytes, sizeof salt);
     return salt ? salt : 1;
+}
+
+uint64_t api_keys_salt(const struct api_keys *k, uint64_t id, uint64_t own)
+{
+    static const struct sha256 nobody = {{0}};
+    const struct api_key *key = find(k, id);
+    return salt_of(key ? &key->digest : &nobody, own);
+}
+
+uint64_t api_keys_salt_of_name(const struct api_keys *k, struct str name, uint64_t own)
+{
+    for (size_t i = 0; k && i < k->n; i++) {
+        if (str_eq(str_of(k->keys[i].name), name)) {
+            return salt_of(&k->keys[i].digest, own);
+        }
+    }
+    struct sha256 gone = sha256_of(name.ptr ? name.ptr : "", name.len);
+    return salt_of(&gone, own);
 }
 
 /* ---- other keys for those of one source ---- */

@@ -53,8 +53,12 @@ uint64_t api_keys_check(const struct api_keys *k, struct str key);
 
 const char *api_keys_name(const struct api_keys *k, uint64_t id); /* "" for 0 and for what is gone */
 
+uint64_t api_keys_named(const struct api_keys *k, const char *name); /* the id of the one that opens; 0: none */
+
 /* A salt for the prefix cache that only this key and the request's own salt give; never 0. */
 uint64_t api_keys_salt(const struct api_keys *k, uint64_t id, uint64_t own);
+/* The same for a request of old, of which the key's name is known. Of a name that is gone it is the name's own. */
+uint64_t api_keys_salt_of_name(const struct api_keys *k, struct str name, uint64_t own);
 
 /* ---- limits ---- */
 

@@ -39,7 +39,6 @@ struct engine_child {
     struct engine_info info;
     bool has_info;
     int n_restarts;
-    int64_t ready_since_ms;
     struct restart restart;
     enum engine_loss loss; /* the last one; LOSS_COUNT: none yet */
 
@@ -56,6 +55,7 @@ struct engine_child {
     struct event_inbox inbox;
     struct engine_event lost;
     bool lost_pending;
+    bool productive;              /* it has given tokens */
     bool fatal;                   /* it said itself that it cannot go on */
     enum engine_loss given_up;    /* why what it still says is not read; LOSS_COUNT: it is */
     bool clear_cache;             /* asked for while no engine could hear it */
@@ -257,6 +257,7 @@ static const struct engine_event *port_next(struct engine_port *p)
 {
     struct engine_child *c = child_of(p);
     const struct engine_event *event = event_inbox_next(&c->inbox);
+    c->productive = c->productive || (event && event->kind == ENGINE_TOKENS);
     if (!event && c->lost_pending) {
         c->lost_pending = false;
         event = &c->lost;
@@ -365,7 +366,6 @@ static bool take_hello(struct engine_child *c, const struct frame *f, struct err
     c->has_info = true;
     c->failure = (struct error){0};
     c->load_fraction = 1;
-    c->ready_since_ms = clock_ms();
     LOG_INFO(
         "engine ready", "model=%s pid=%d epoch=%u load_ms=%u context=%u kv_mib=%llu weights_mib=%llu backend=\"%s\"",
         c->options.name, engine_child_pid(c), c->epoch, c->info.load_ms, c->info.n_context,
@@ -550,18 +550,6 @@ static enum engine_loss classify(const struct engine_child *c, bool was_ready)
                                                .given_up = c->given_up});
 }
 
-/* What the next engine finds. */
-static void prepare_memory(struct engine_child *c, bool was_ready)
-{
-    if (!was_ready) {
-        engine_memory_forget_pages(&c->memory);
-    }
-    if (engine_loss_info(c->loss)->shrinks && engine_memory_shrink(&c->memory, c->options.pool_floor)) {
-        LOG_WARN("the next engine gets a smaller KV pool", "model=%s mib=%zu", c->options.name,
-                 c->memory.pool_size >> 20);
-    }
-}
-
 /* The last of process and socket is gone. */
 static void finish_incarnation(struct engine_child *c)
 {
@@ -573,7 +561,6 @@ static void finish_incarnation(struct engine_child *c)
         c->on_closed(c->on_closed_arg); /* may free c */
         return;
     }
-    int64_t now = clock_ms();
     bool was_ready = c->state == MODEL_READY;
     bool failed;
     buf_clear(&c->in);
@@ -581,10 +568,11 @@ static void finish_incarnation(struct engine_child *c)
     c->loss = classify(c, was_ready);
     LOG_ERROR("engine lost", "model=%s epoch=%u loss=%s error=\"%s\"", c->options.name, c->epoch,
               engine_loss_info(c->loss)->name, c->failure.msg);
-    int64_t delay =
-        restart_after(&c->restart, &c->options.gateway->restart, now, was_ready ? now - c->ready_since_ms : -1,
-                      !engine_loss_info(c->loss)->resumed, rng_entropy64(), &failed);
-    prepare_memory(c, was_ready);
+    int64_t delay = restart_after(&c->restart, &c->options.gateway->restart, clock_ms(), c->productive,
+                                  !engine_loss_info(c->loss)->resumed, rng_entropy64(), &failed);
+    if (!was_ready) {
+        engine_memory_forget_pages(&c->memory); /* the next one is not to fail because of them too */
+    }
     if (failed || was_ready) {           /* else nothing was in flight: what waits here goes to the next one */
         waiting_jobs_clear(&c->waiting); /* their generations hear of it with the loss */
         announce_loss(c, failed);
@@ -647,7 +635,7 @@ static void start(void *arg)
     int child_end = -1;
     c->epoch++;
     c->failure = (struct error){0};
-    c->fatal = c->process_exited = false;
+    c->fatal = c->process_exited = c->productive = false;
     c->given_up = LOSS_COUNT;
     c->exit_signal = 0;
     c->oom_kills = sys_memory_oom_kills();

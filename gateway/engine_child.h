@@ -26,9 +26,8 @@ struct engine_child_options {
     const struct gateway_options *gateway; /* loop, program, restart policy; outlives the child */
     const char *const *arguments;          /* [n_arguments] of `tandem engine` for this model; copied */
     int n_arguments;
-    const char *name;            /* for the log; outlives the child */
-    size_t pool_size;            /* of the first engine, and the most that any gets */
-    size_t pool_floor;           /* the least that one needs for what it is asked for */
+    const char *name; /* for the log; outlives the child */
+    size_t pool_size;
     size_t max_unread;           /* bytes sent that it has not read; 0: ENGINE_CHILD_MAX_UNREAD */
     uint32_t max_waiting;        /* jobs that may wait while it loads, in at most half of max_unread */
     void (*on_state)(void *arg); /* state, info or failure changed */

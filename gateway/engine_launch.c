@@ -46,7 +46,7 @@ bool engine_launch(uv_loop_t *loop, uv_process_t *process, const struct engine_l
         return false;
     }
     snprintf(epoch, sizeof epoch, "%u", launch->epoch);
-    snprintf(pool_size, sizeof pool_size, "%zu", launch->memory->pool_size);
+    snprintf(pool_size, sizeof pool_size, "%zu", launch->memory->pool.size);
     snprintf(seals_size, sizeof seals_size, "%zu", launch->memory->seals.size);
     const char *words[] = {program,        "engine",   "--socket-fd", "3",  "--pool-fd",  "4",
                            "--pool-size",  pool_size,  "--watch-fd",  "5",  "--seals-fd", "6",

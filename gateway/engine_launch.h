@@ -1,5 +1,5 @@
-/* Starts `tandem engine`: the words of its command line, and what it inherits. Descriptors 3 to 6 of the new process are
- * its socket, the KV pool, the watchdog's words and the seals of the pool's pages. */
+/* Starts `tandem engine`: the words of its command line, and what it inherits. Descriptors 3 to 6 of the new process
+ * are its socket, the KV pool, the watchdog's words and the seals of the pool's pages. */
 #ifndef TANDEM_GATEWAY_ENGINE_LAUNCH_H
 #define TANDEM_GATEWAY_ENGINE_LAUNCH_H
 

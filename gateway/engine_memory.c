@@ -4,12 +4,11 @@
 
 #include <string.h>
 
-#define SEALS_SHARE 64     /* a seal takes as many bytes, and few pages are smaller than 4 KiB */
-#define SHRINK_TO   MIB(2) /* sizes are multiples of it */
+#define SEALS_SHARE 64 /* a seal takes as many bytes, and few pages are smaller than 4 KiB */
 
 bool engine_memory_create(struct engine_memory *m, size_t pool_size, struct error *err)
 {
-    *m = (struct engine_memory){.pool = {.fd = -1}, .seals = {.fd = -1}, .watch = {.fd = -1}, .pool_size = pool_size};
+    *m = (struct engine_memory){.pool = {.fd = -1}, .seals = {.fd = -1}, .watch = {.fd = -1}};
     bool ok = shm_create(pool_size, "tandem-kv", &m->pool, err) &&
               shm_create(pool_size / SEALS_SHARE + KIB(4), "tandem-seals", &m->seals, err) &&
               shm_create(sizeof(struct engine_watch), "tandem-watch", &m->watch, err);
@@ -34,16 +33,4 @@ struct engine_watch *engine_memory_watch(struct engine_memory *m)
 void engine_memory_forget_pages(struct engine_memory *m)
 {
     shm_discard(&m->seals, 0, m->seals.size);
-}
-
-bool engine_memory_shrink(struct engine_memory *m, size_t floor)
-{
-    size_t size = m->pool_size / 2 / SHRINK_TO * SHRINK_TO;
-    size = size < floor ? floor : size;
-    if (size >= m->pool_size || size == 0) {
-        return false;
-    }
-    shm_discard(&m->pool, size, m->pool_size - size);
-    m->pool_size = size;
-    return true;
 }

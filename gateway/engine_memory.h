@@ -1,7 +1,6 @@
 /* The memory that an engine works in and does not own, so that it outlives the process: the KV pool, the seals that say
  * what its pages hold (engine/kv_seal.h), and the words of the watchdog. All of it is passed on to the next engine.
- *
- * The pool may become smaller from one engine to the next, never larger than it was made. The loop's thread. */
+ * The loop's thread. */
 #ifndef TANDEM_GATEWAY_ENGINE_MEMORY_H
 #define TANDEM_GATEWAY_ENGINE_MEMORY_H
 
@@ -10,7 +9,6 @@
 
 struct engine_memory {
     struct shm pool, seals, watch;
-    size_t pool_size; /* what the next engine may use, at most pool.size */
 };
 
 /* On failure it is released. */
@@ -20,7 +18,5 @@ void engine_memory_release(struct engine_memory *m); /* fine when zeroed */
 struct engine_watch *engine_memory_watch(struct engine_memory *m);
 /* The next engine finds no pages that it may adopt: the last one may have failed because of them. */
 void engine_memory_forget_pages(struct engine_memory *m);
-/* Half the pool, but not less than floor; what is left over goes back to the system. False: it is as small already. */
-bool engine_memory_shrink(struct engine_memory *m, size_t floor);
 
 #endif

@@ -192,8 +192,7 @@ static uint64_t draft_size(const struct served_model *m)
     return size;
 }
 
-/* *floor: what the longest sequence takes; an engine that was short of memory is not given less. */
-static bool plan_pool(const struct served_model *m, size_t *pool_size, size_t *floor, struct error *err)
+static bool plan_pool(const struct served_model *m, size_t *pool_size, struct error *err)
 {
     enum kv_type type;
     if (!kv_type_parse(m->options.kv_type, &type, err)) {
@@ -207,10 +206,6 @@ static bool plan_pool(const struct served_model *m, size_t *pool_size, size_t *f
     }
     size = size > useful ? useful : size;
     *pool_size = (size + KV_ROUND - 1) / KV_ROUND * KV_ROUND;
-    size_t longest = m->options.max_context ? m->options.max_context : (size_t)m->config.n_context;
-    if (!size_mul(kv_token_size(m, type), longest, floor) || *floor > *pool_size) {
-        *floor = *pool_size;
-    }
     return true;
 }
 
@@ -319,7 +314,7 @@ static bool make_child(struct served_model *m, struct error *err)
     }
     options.arguments = a.items;
     options.n_arguments = a.n;
-    if (!plan_pool(m, &options.pool_size, &options.pool_floor, err)) {
+    if (!plan_pool(m, &options.pool_size, err)) {
         return false;
     }
     pool_limit_init(&m->pool_limit, options.pool_size);
@@ -371,7 +366,8 @@ static bool make_admission(struct served_model *m, struct error *err)
                                         .max_sequences = or_default(o->max_sequences, DEFAULT_SEQUENCES),
                                         .default_timeout_ms = o->default_timeout_ms,
                                         .queue_timeout_ms = o->queue_timeout_ms,
-                                        .first_token_timeout_ms = o->first_token_timeout_ms};
+                                        .first_token_timeout_ms = o->first_token_timeout_ms,
+                                        .n_late = m->deadlines.n_late};
     m->deadlines.pipeline = m->pipeline;
     m->admission = admission_create(&options, err);
     return m->admission != NULL;
@@ -495,12 +491,17 @@ static void begin_warming(struct served_model *m)
     }
 }
 
+static void limit_pool(struct served_model *m, enum pressure_level level);
+
 static void on_child_state(void *arg)
 {
     struct served_model *m = arg;
     int restarts = m->child ? engine_child_restarts(m->child) : 0;
     if (restarts > m->seen_restarts) {
         m->seen_restarts = restarts;
+        if (engine_loss_info(engine_child_loss(m->child))->shrinks) {
+            limit_pool(m, PRESSURE_WARN); /* the next one is not to end the same way; grows back like after pressure */
+        }
 #define X(name) m->stats.name = 0;
         ENGINE_STATS_GAUGES(X)
 #undef X

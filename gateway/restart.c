@@ -19,10 +19,10 @@ static double ceiling_ms(const struct restart *r, const struct restart_policy *p
     return ceiling < (double)policy->max_ms ? ceiling : (double)policy->max_ms;
 }
 
-int64_t restart_after(struct restart *r, const struct restart_policy *policy, int64_t now_ms, int64_t ready_ms,
+int64_t restart_after(struct restart *r, const struct restart_policy *policy, int64_t now_ms, bool productive,
                       bool hopeless, uint64_t random, bool *failed)
 {
-    r->step = ready_ms >= RESTART_HEALTHY_MS ? 0 : r->step;
+    r->step = productive ? 0 : r->step;
     *failed = spent(r, policy, now_ms) || hopeless;
     if (*failed) {
         return policy->retry_ms;

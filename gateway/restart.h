@@ -6,8 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RESTART_MAX_LOSSES 64    /* remembered, and the most that limit may be */
-#define RESTART_HEALTHY_MS 60000 /* an engine that was ready so long is not part of a series */
+#define RESTART_MAX_LOSSES 64 /* remembered, and the most that limit may be */
 
 struct restart_policy {
     int64_t initial_ms, max_ms; /* the longest wait before the second start in a row; and before any */
@@ -22,10 +21,10 @@ struct restart {
     int n_losses, step;                    /* step: starts in this series */
 };
 
-/* An engine was lost now, after it was ready for ready_ms (-1: it never was). hopeless: another one would end the same
- * way. Returns the milliseconds to wait; *failed: the budget is spent. random: any 64 bits. The first start of a series
- * is at once: most losses are singles. */
-int64_t restart_after(struct restart *r, const struct restart_policy *policy, int64_t now_ms, int64_t ready_ms,
+/* An engine was lost now. productive: it had given tokens, so a series of losses, if there was one, is over; hopeless:
+ * another one would end the same way. Returns the milliseconds to wait; *failed: the budget is spent. random: any 64
+ * bits. The first start of a series is at once: most losses are singles. */
+int64_t restart_after(struct restart *r, const struct restart_policy *policy, int64_t now_ms, bool productive,
                       bool hopeless, uint64_t random, bool *failed);
 
 #endif

@@ -15,7 +15,8 @@ A fault counts when at least half of the streams stand between 10% and 90% of th
     prefill   another prompt of 1,500 tokens is being prefilled
     long      the streams have contexts of 2,000 tokens and more
 
-    chaos.py [--model smollm2:135m] [--faults 100] [--streams 32] [--seed 1] [--backend cpu] [--adopt]
+    chaos.py [--model smollm2:135m] [--faults 100] [--streams 32] [--seed 1]
+    chaos.py --backend mlx --model tiny --faults 20 --situations decode
 
 Every stream has to end with the text, token ids, logprobs, finish reason and usage (but for cached_tokens) of an undisturbed
 run of the same server. On the mlx backend a resumed answer may differ from the undisturbed one; there every stream has to
@@ -33,6 +34,7 @@ import random
 import signal
 import statistics
 import sys
+import tempfile
 import threading
 import time
 
@@ -179,7 +181,8 @@ def strike(server, group, streams, fault, situation, minimum):
         return None
     counted = streams.in_the_middle() >= minimum
     if situation == "prefill":
-        counted &= any(r["phase"] == "prefill" for r in server.model_status()["requests"])
+        counted &= any(r["prompt_tokens"] >= PRESSED_PROMPT and r["phase"] in ("prefill", "recovering")
+                       for r in server.model_status()["requests"])
     began = time.monotonic()
     try:
         if fault == "memory":
@@ -191,7 +194,7 @@ def strike(server, group, streams, fault, situation, minimum):
     while server.engine()["restarts"] == engine["restarts"]:
         if time.monotonic() > began + 30:
             raise AssertionError(f"{fault}: no loss within 30 s")
-        time.sleep(0.005)
+        time.sleep(0.02)
     noticed = time.monotonic()
     server.wait_for(lambda: server.model_status()["state"] == "ready", "a new engine", 60)
     load_s = time.monotonic() - noticed
@@ -306,7 +309,7 @@ def report(records):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2:135m")
+    parser.add_argument("--model", default="smollm2:135m", help="tiny: a random one")
     parser.add_argument("--backend", default="cpu", choices=["cpu", "mlx"])
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--streams", type=int, default=32)
@@ -319,7 +322,10 @@ def main():
     parser.add_argument("--kv-memory", default="3G")
     a = parser.parse_args()
     os.environ["TANDEM_TEST_BACKEND"] = a.backend
-    from harness import Server  # noqa: E402  (reads the environment)
+    from harness import SMOLLM, Server, make_model, models_folder, tiny_config  # noqa: E402  (reads the environment)
+    if a.model == "tiny":
+        folder = tempfile.TemporaryDirectory()
+        a.model = make_model(tiny_config(), pathlib.Path(folder.name) / "tiny.gguf", models_folder() / SMOLLM)
     rng, group = random.Random(a.seed), MemoryGroup()
     if not group.usable():
         print("no control group can be made here: faults of memory are left out", flush=True)

@@ -329,6 +329,33 @@ def test_cancel_and_remove(kept):
         server.wait_idle()
 
 
+# ---- keys ----
+
+def test_one_key_does_not_see_anothers(kept, tmp_path):
+    keys = {name: f"sk-{name}-0123456789abcdef" for name in ("alice", "bob")}
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps([{"name": name, "key": key} for name, key in keys.items()]))
+    path.chmod(0o600)
+    bearer = {name: {"Authorization": f"Bearer {key}"} for name, key in keys.items()}
+    with kept("--api-keys", path, "--cache-salt-per-key", api_key=keys["alice"]) as server:
+        slow = background(server, "/v1/completions", {"prompt": "KEY-SLOW", "max_tokens": 3000})
+        done = background(server, "/v1/completions", {"prompt": "KEY-PLAIN", "max_tokens": 5})
+        ended(server, done)
+        server.wait_for(lambda: state(server, slow)["generated_tokens"] > 3, "tokens")
+        assert len(server.http.get("/v1/requests").json()["data"]) == 2
+        assert server.http.get("/v1/requests", headers=bearer["bob"]).json()["data"] == []
+        for id in (slow, done):
+            for method, rest in (("GET", ""), ("GET", "?stream=true"), ("DELETE", ""), ("POST", "/cancel")):
+                reply = server.http.request(method, f"/v1/requests/{id}{rest}", headers=bearer["bob"])
+                assert reply.status_code == 404, (method, rest, reply.text)
+        assert state(server, slow)["status"] == "running"
+        kill_gateway(server)
+    with kept("--api-keys", path, "--cache-salt-per-key", api_key=keys["alice"]) as server:
+        server.wait_for(lambda: state(server, slow)["status"] == "running", "it goes on")
+        assert server.http.get(f"/v1/requests/{slow}", headers=bearer["bob"]).status_code == 404
+        assert server.http.delete(f"/v1/requests/{slow}").json()["cancelled"] is True
+
+
 # ---- limits ----
 
 def test_full_journal(kept):

@@ -142,7 +142,7 @@ def test_a_wait_that_is_too_long_is_refused(new_scripted):
                 seconds = time.monotonic() - began
                 assert reply.status_code == 429, reply.text
                 message = reply.json()["error"]["message"]
-                assert "would wait" in message and "'timeout'" in message
+                assert "would take" in message and "'timeout'" in message
                 assert seconds < 3 * QUICK
                 assert 1 <= int(reply.headers["retry-after"]) <= 2 * wait_ms / 1000 + 10
             # Who has the time may wait; who is more urgent waits for nobody.

@@ -344,6 +344,28 @@ static void cancels_and_deadlines_reach_it(void **state)
     assert_int_equal(b->run.log->jobs[3].choices[1].finish, FINISH_CANCELLED);
 }
 
+/* The pool and its seals are the first engine's alone: what it sealed is there for the next one. */
+static void seals_are_left_alone(void **state)
+{
+    struct bench *b = *state;
+    struct engine_stats stats;
+    b->options.pool = aligned_alloc(4096, b->options.pool_size);
+    b->options.seals = calloc(1, MIB(1));
+    b->options.seals_size = MIB(1);
+    start(b, "nan:step=12,row=0");
+    run_jobs(b);
+    for (uint64_t id = 1; id <= 3; id++) {
+        assert_int_equal(b->run.log->jobs[id].failed, ERR_NONE);
+    }
+    start(b, NULL);
+    engine_stats(b->run.engine, &stats);
+    assert_true(stats.adopted_blocks > 0);
+    engine_run_release(&b->run);
+    b->run.log = NULL;
+    free(b->options.pool);
+    free(b->options.seals);
+}
+
 static void set_true(void *arg)
 {
     atomic_store((atomic_bool *)arg, true);
@@ -383,6 +405,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_is_put_away, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(what_cannot_be_loaded_fails_alone, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(cancels_and_deadlines_reach_it, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(seals_are_left_alone, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(draining_waits_for_it, open_bench, close_bench),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

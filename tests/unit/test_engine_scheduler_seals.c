@@ -92,6 +92,13 @@ static void open_disk(struct bench *b)
     scheduler_set_disk(b->s, b->disk);
 }
 
+/* Bytes that are given back to the system. */
+static void clobber(void *arg, size_t offset, size_t size)
+{
+    struct bench *b = arg;
+    memset((char *)b->toy.kv + offset, 0xa5, size);
+}
+
 /* A scheduler over whatever is in the memory. */
 static void start(struct bench *b)
 {
@@ -114,6 +121,9 @@ static void start(struct bench *b)
     scheduler_set_seals(b->s, b->seals);
     b->log = calloc(1, sizeof *b->log);
     scheduler_set_sink(b->s, toy_sink, b->log);
+    if (!bench_mode.lazy) { /* there a step may still be on its way */
+        scheduler_on_discard(b->s, clobber, b);
+    }
     bench_check(b->s, b->log);
 }
 
@@ -278,12 +288,13 @@ static void nothing_is_computed_twice(void **state)
     close_bench(&want);
 }
 
-/* At any step, again and again, in pools where pages are short: they are evicted, taken by others, preempted. */
+/* At any step, again and again, in pools where pages are short: they are evicted, taken by others, preempted, and given
+ * back to the system. */
 static void lost_at_any_step(void **state)
 {
     (void)state;
     struct bench want, b;
-    uint64_t n_adopted = 0;
+    uint64_t n_adopted = 0, n_given_back = 0;
     run_undisturbed(&want);
     for (uint32_t round = 0; round < 12; round++) {
         open_bench(&b, round % 2 ? 2000 : 260);
@@ -294,9 +305,14 @@ static void lost_at_any_step(void **state)
             start(&b);
             submit_all(&b);
             for (uint32_t i = 0; i < n_steps && !scheduler_idle(b.s); i++) {
+                if (round % 3 == 2 && i % 8 == 7) {
+                    scheduler_limit_pool(b.s, below(60 + round, i, 20000), i % 16 == 7);
+                }
                 step(&b);
             }
             n_adopted += scheduler_stats(b.s)->adopted_tokens;
+            n_given_back += scheduler_stats(b.s)->pages_given_back;
+            assert_int_equal(scheduler_stats(b.s)->adopted_blocks_dropped, 0);
             if (scheduler_idle(b.s)) {
                 break;
             }
@@ -307,7 +323,7 @@ static void lost_at_any_step(void **state)
         assert_same(&b, &want);
         close_bench(&b);
     }
-    assert_true(n_adopted > 10000);
+    assert_true(n_adopted > 10000 && n_given_back > 100);
     close_bench(&want);
 }
 

@@ -1,6 +1,7 @@
 /* Who is refused: by places, by the predicted wait; what throughput is measured; how the pool's limit moves. */
 #include "gateway/admission.h"
 #include "gateway/pool_limit.h"
+#include "pipeline/deadlines.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,7 +28,10 @@ static void waits(void **state)
     v.n_before = 0;
     v.tokens_before = 0;
     assert_int_equal(admission_wait_ms(&v), 500);
+    v.n_running = 4;
+    assert_int_equal(admission_service_ms(&v), 2000); /* four share it */
     v.rate = 0;
+    assert_int_equal(admission_service_ms(&v), 0);
     assert_int_equal(admission_wait_ms(&v), 0); /* nobody knows */
     v.rate = 100;
     v.ready = false;
@@ -179,6 +183,35 @@ static void waits_that_are_too_long(void **state)
     close_admission(&f);
 }
 
+/* Who was let in and was late makes it more careful, until enough have ended in time. */
+static void caution_is_learned(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    struct error err = {0};
+    uint64_t n_late[GEN_LIMIT_COUNT] = {0};
+    struct admission_request many = {.n_jobs = 20}, one = {.n_jobs = 1, .timeout_ms = 4000};
+    open_admission(&f, (struct admission_options){.max_waiting = 100, .max_sequences = 2, .n_late = n_late});
+    admission_note_ready(f.admission, true);
+    learn(&f, true);
+    assert_true(admission_enter(f.admission, &many, &err));
+    assert_true(admission_enter(f.admission, &one, &err));
+    n_late[GEN_LIMIT_TOTAL] = 8;
+    assert_false(admission_enter(f.admission, &one, &err));
+    struct engine_stats s = after(10);
+    s.starved = true;
+    for (int i = 0; i < 100; i++) {
+        s.jobs_finished += 10;
+        s.jobs_admitted += 10;
+        s.step_ns += 1000000000;
+        s.rows_prefill += 400;
+        s.generated_tokens += 200;
+        admission_note_stats(f.admission, &s);
+    }
+    assert_true(admission_enter(f.admission, &one, &err));
+    close_admission(&f);
+}
+
 /* ---- the pool's limit ---- */
 
 static void pools_shrink_and_grow(void **state)
@@ -223,6 +256,7 @@ int main(void)
         cmocka_unit_test(throughput_is_of_the_last_seconds),
         cmocka_unit_test(places_run_out),
         cmocka_unit_test(waits_that_are_too_long),
+        cmocka_unit_test(caution_is_learned),
         cmocka_unit_test(pools_shrink_and_grow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

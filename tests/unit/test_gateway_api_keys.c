@@ -367,7 +367,11 @@ static void salts(void **state)
     assert_int_not_equal(salt, api_keys_salt(k, b, 0));
     assert_int_not_equal(salt, api_keys_salt(k, a, 1));
     assert_int_not_equal(api_keys_salt(k, a, 1), api_keys_salt(k, b, 1));
+    assert_int_equal(api_keys_salt_of_name(k, STR("a"), 0), salt);
+    assert_int_equal(api_keys_salt_of_name(k, STR("b"), 1), api_keys_salt(k, b, 1));
     read_ok(k, "[{\"name\":\"other\",\"key\":\"" ALICE "\"}]");
+    assert_int_not_equal(api_keys_salt_of_name(k, STR("a"), 0), salt); /* gone */
+    assert_int_not_equal(api_keys_salt_of_name(k, STR("a"), 0), api_keys_salt_of_name(k, STR("b"), 0));
     assert_int_equal(api_keys_salt(k, id_of(k, ALICE), 0), salt); /* it is the key's, whatever its name */
 }
 

@@ -668,12 +668,14 @@ static bool live_and_die(struct fixture *f, const struct death *d)
     clear_dir(f);
     use_disk();
     assert_int_equal(pipe(told), 0);
+    end_fixture(f); /* a fork takes no threads along, but the locks that they hold */
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
         close(told[0]);
         child(f, told[1], d);
     }
+    start_fixture(f);
     close(told[1]);
     if (d->after_us) {
         usleep((unsigned)d->after_us);
