@@ -328,7 +328,10 @@ static _Noreturn void write_for_ever(struct victim *v)
     struct kv_seal_options options = victim_options(v);
     struct error err = {0};
     struct kv_seals *s = kv_seals_open(&options, &err);
-    for (unsigned long n = 0; s; n++) {
+    if (!s) {
+        _exit(1);
+    }
+    for (unsigned long n = 0;; n++) {
         uint32_t page = (uint32_t)(n * 7 % KILL_PAGES);
         struct sha256 key = {{(uint8_t)n, (uint8_t)(n >> 8), (uint8_t)(n >> 16)}};
         kv_seal_remove(s, 0, page);
@@ -336,7 +339,6 @@ static _Noreturn void write_for_ever(struct victim *v)
         kv_seal_put(s, 0, page, &key, (uint32_t)n);
         atomic_fetch_add(&v->n_writes, 1);
     }
-    _exit(1);
 }
 
 /* Whenever it dies, a page that is sealed holds what its seal says. */
