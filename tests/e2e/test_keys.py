@@ -424,6 +424,7 @@ def test_a_terminal_that_is_closed_ends_the_server(tiny_path):
     """The server that was started in it, that is: SIGHUP alone reloads."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         os.execv(TANDEM, [str(TANDEM), "serve", str(tiny_path), "--port", "0", "--kv-memory", "32M"])
     seen = b""
     while b"listening" not in seen:

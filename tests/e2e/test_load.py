@@ -238,11 +238,22 @@ def slow(**fields):
     return {"prompt": "KEY-SLOW", "max_tokens": 3000, **fields}
 
 
+def narrow_server(tiny_path, script_path):
+    """One runs, three wait."""
+    return Server(tiny_path, "--threads", 1, "--kv-memory", "64M", "--script", script_path, "--max-sequences", 1,
+                  "--max-waiting", 3)
+
+
 @pytest.fixture(scope="module")
 def narrow(tiny_path, script_path):
-    """One runs, three wait."""
-    with Server(tiny_path, "--threads", 1, "--kv-memory", "64M", "--script", script_path, "--max-sequences", 1,
-                "--max-waiting", 3) as server:
+    with narrow_server(tiny_path, script_path) as server:
+        yield server
+
+
+@pytest.fixture
+def new_narrow(tiny_path, script_path):
+    """One that has served nothing yet, and so predicts no wait."""
+    with narrow_server(tiny_path, script_path) as server:
         yield server
 
 
@@ -290,19 +301,19 @@ def test_full_queue_refuses(narrow):
     assert narrow.complete("KEY-PLAIN", max_tokens=100)["choices"][0]["text"] == PLAIN
 
 
-def test_time_out_while_waiting(narrow):
+def test_time_out_while_waiting(new_narrow):
     """504 as long as nothing was sent, an error event when the stream has begun; the queue is free after it."""
-    held = occupy(narrow, 1)
+    held = occupy(new_narrow, 1)
     try:
         for stream in (False, True):
-            reply = narrow.post("/v1/completions", slow(timeout=0.2, stream=stream))
+            reply = new_narrow.post("/v1/completions", slow(timeout=0.2, stream=stream))
             assert reply.status_code == 504, f"{reply.status_code} {reply.text[:500]}"
             assert reply.json()["error"]["code"] == "deadline_exceeded" and reply.headers["retry-after"]
-        events = narrow.stream_all("/v1/completions", slow(timeout=1.5))
+        events = new_narrow.stream_all("/v1/completions", slow(timeout=1.5))
         assert [c["error"]["code"] for c in chunks(events)] == ["deadline_exceeded"] and events[-1] == ("done", None)
-        assert [r["phase"] for r in narrow.model_status()["requests"]] == ["decode"]
+        assert [r["phase"] for r in new_narrow.model_status()["requests"]] == ["decode"]
     finally:
-        release(narrow, held)
+        release(new_narrow, held)
 
 
 def test_priority_in_the_queue(narrow):
