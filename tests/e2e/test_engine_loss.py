@@ -146,6 +146,7 @@ def test_a_request_that_ends_the_engine(new_scripted):
         assert metric(server.metrics(), "tandem_requests_quarantined_total") >= 1
 
 
+@pytest.mark.cpu_only("other backends promise no bytes")
 @pytest.mark.parametrize("options", [(), ("--speculation", "on"), ("--kv-type", "q8"), ("--prefix-cache", "off")])
 def test_answers_equal_undisturbed_ones(smollm_path, options):
     """A real model, all that has state: penalties, stop strings, several choices, least lengths, logprobs."""

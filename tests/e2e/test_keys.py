@@ -16,6 +16,8 @@ import pytest
 
 from harness import PATIENCE, TANDEM, LoadingServer, Server, failing_server, metric, parse_events, parse_metrics
 
+pytestmark = pytest.mark.cpu_only("it is about the gateway")
+
 ALICE, BOB, ENV = "sk-alice-0123456789abcdef", "sk-bob-0123456789abcdef", "sk-env-0123456789abcdef"
 FEW, POOR, LONE, NEW = (f"sk-{name}-0123456789abcdef" for name in ("few", "poor", "lone", "new"))
 PAGE = "https://chat.example"

@@ -9,6 +9,8 @@ import pytest
 from harness import Server, chunks, reply_text
 from log_lines import lines, wait_line
 
+pytestmark = pytest.mark.cpu_only("it is about the gateway")
+
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 FORMATS = ["text", "logfmt", "json"]
 GENERATED_ID = r"req_[0-9a-f]{32}"

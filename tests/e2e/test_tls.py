@@ -11,6 +11,8 @@ import pytest
 
 from harness import PATIENCE, TANDEM, SecureServer, failing_server, make_certificate, metric
 
+pytestmark = pytest.mark.cpu_only("it is about the gateway")
+
 
 @pytest.fixture(scope="module")
 def secure(tiny_path, tmp_path_factory):

@@ -9,6 +9,8 @@ from harness import Server, failing_server, metric
 from log_lines import lines, wait_line
 from otlp_collector import Collector
 
+pytestmark = pytest.mark.cpu_only("it is about the gateway")
+
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 
