@@ -317,6 +317,7 @@ def main():
     parser.add_argument("--situations", nargs="*", default=SITUATIONS, choices=SITUATIONS)
     parser.add_argument("--rounds", type=int, default=20, help="of a situation, at most")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds from one fault to the next, at most")
+    parser.add_argument("--minutes", type=float, default=60, help="no other situation is begun after so long")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-adopt", action="store_true", help="leave out the measurement of pages taken over")
     parser.add_argument("--kv-memory", default="3G")
@@ -329,11 +330,13 @@ def main():
     rng, group = random.Random(a.seed), MemoryGroup()
     if not group.usable():
         print("no control group can be made here: faults of memory are left out", flush=True)
-    records, bad = [], []
+    records, bad, until = [], [], time.monotonic() + 60 * a.minutes
     share = context = None
     with Server(a.model, "--kv-memory", a.kv_memory, "--restart-limit", 64, "--restart-window-ms", 1000,
                 "--max-sequences", 2 * a.streams) as server:
         for i, situation in enumerate(a.situations):
+            if bad or time.monotonic() > until:
+                break
             n = a.faults // len(a.situations) + (i < a.faults % len(a.situations))
             more, worse = run_situation(a, server, situation, n, rng, group)
             records += more
