@@ -19,10 +19,7 @@ struct app_options app_options_default(void)
     return (struct app_options){
         .default_sampling = sampling_default(),
         .stream_interval_tokens = 1,
-        .max_body = LIMIT_HTTP_BODY,
-        .max_connections = LIMIT_HTTP_CONNECTIONS,
         .keepalive_ms = 15000,
-        .stall_timeout_ms = 60000,
         .version = "",
     };
 }
@@ -447,15 +444,8 @@ static struct http_server_options server_options(struct app *a, const struct app
     return (struct http_server_options){
         .listen = options->listen,
         .n_listen = options->n_listen,
-        .max_body = options->max_body ? options->max_body : LIMIT_HTTP_BODY,
-        .max_connections = options->max_connections ? options->max_connections : LIMIT_HTTP_CONNECTIONS,
-        .max_client_connections = options->max_client_connections,
-        .header_timeout_ms = options->header_timeout_ms,
-        .body_timeout_ms = options->body_timeout_ms,
-        .min_body_rate = options->min_body_rate,
-        .idle_timeout_ms = options->idle_timeout_ms,
-        .stall_timeout_ms = options->stall_timeout_ms,
-        .tls = {.cert_path = options->tls_cert, .key_path = options->tls_key},
+        .limits = options->limits,
+        .tls = options->tls,
         .handler = handle,
         .head_check = api__check_access,
         .error_body = api__error_body,
@@ -500,28 +490,20 @@ struct app *app_create(const struct app_options *options, struct error *err)
 
 bool app_reload(struct app *a, const struct app_options *options, struct error *err)
 {
-    struct http_server_options server = server_options(a, options);
     if (!access_configure(a->access, &options->access, err)) {
         return false;
     }
-    a->options.max_body = options->max_body;
-    a->options.max_connections = options->max_connections;
-    a->options.max_client_connections = options->max_client_connections;
-    a->options.header_timeout_ms = options->header_timeout_ms;
-    a->options.body_timeout_ms = options->body_timeout_ms;
-    a->options.min_body_rate = options->min_body_rate;
-    a->options.idle_timeout_ms = options->idle_timeout_ms;
+    a->options.limits = options->limits;
     a->options.keepalive_ms = options->keepalive_ms;
-    a->options.stall_timeout_ms = options->stall_timeout_ms;
     a->options.stream_interval_ms = options->stream_interval_ms;
     a->options.stream_interval_tokens = options->stream_interval_tokens;
-    http_server_set_limits(a->server, &server);
+    http_server_set_limits(a->server, &options->limits);
     return true;
 }
 
 bool app_reload_tls(struct app *a, struct error *err)
 {
-    return !a->options.tls_cert || http_server_reload_tls(a->server, err);
+    return !a->options.tls.cert_path || http_server_reload_tls(a->server, err);
 }
 
 void app_count_reload(struct app *a, bool ok)

@@ -7,6 +7,7 @@
 #include "gateway/gateway.h"
 #include "gateway/journal.h"
 #include "gateway/otlp.h"
+#include "http/server.h"
 
 struct app;
 
@@ -17,29 +18,24 @@ struct app_options {
     struct sampling default_sampling;                   /* of requests that say nothing */
     int64_t stream_interval_ms, stream_interval_tokens; /* flush defaults: 0 and 1: at once */
     bool strict_fields;
-    size_t max_body;          /* bytes; 0: LIMIT_HTTP_BODY */
-    int max_connections;      /* 0: LIMIT_HTTP_CONNECTIONS */
-    int64_t keepalive_ms;     /* between comments of a silent stream */
-    int64_t stall_timeout_ms; /* a reader that takes nothing for so long is cancelled */
-    const char *version;      /* for /v1/status */
-    struct api_keys *keys;    /* outlive the app; NULL or without a key: anybody may call */
+    struct http_limits limits;
+    int64_t keepalive_ms;  /* between comments of a silent stream */
+    const char *version;   /* for /v1/status */
+    struct api_keys *keys; /* outlive the app; NULL or without a key: anybody may call */
     struct access_options access;
     bool cache_salt_per_key; /* prefix-cache hits do not cross keys */
     struct otlp *otlp;       /* takes the spans of requests; outlives the app; NULL: none */
     bool log_content;        /* prompts and answers go to the log */
-    /* As in http/server.h, 0 and negative values too. */
-    int max_client_connections;
-    int64_t header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
-    const char *tls_cert, *tls_key; /* files; both or neither */
-    struct journal *journal;        /* keeps requests that outlive their client; NULL: none; outlives the app */
+    struct tls_files tls;    /* as in http/server.h */
+    struct journal *journal; /* keeps requests that outlive their client; NULL: none; outlives the app */
 };
 struct app_options app_options_default(void);
 
 NODISCARD struct app *app_create(const struct app_options *options, struct error *err);
 int app_port(const struct app *a, int listener); /* the bound TCP port */
 
-/* Takes from *options what may change while it runs, without dropping a connection: max_body, max_connections, the
- * time-outs, the stream intervals, `access`. On failure everything stays as it was. */
+/* Takes from *options what may change while it runs, without dropping a connection: `limits`, the comments of silent
+ * streams, the stream intervals, `access`. On failure everything stays as it was. */
 NODISCARD bool app_reload(struct app *a, const struct app_options *options, struct error *err);
 /* Certificate and key from their files again; false: those of before stay in use. Nothing where TLS is off. */
 NODISCARD bool app_reload_tls(struct app *a, struct error *err);

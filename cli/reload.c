@@ -8,15 +8,15 @@ void reload_app_options(const struct options *o, struct app_options *out)
 {
     out->stream_interval_ms = o->stream_interval_ms;
     out->stream_interval_tokens = o->stream_interval_tokens;
-    out->max_body = (size_t)o->max_body;
-    out->max_connections = (int)o->max_connections;
-    out->max_client_connections = (int)o->max_client_connections;
-    out->header_timeout_ms = o->header_timeout_ms;
-    out->body_timeout_ms = o->body_timeout_ms;
-    out->min_body_rate = o->min_body_rate ? o->min_body_rate : -1;
-    out->idle_timeout_ms = o->idle_timeout_ms;
+    out->limits = (struct http_limits){.max_body = (size_t)o->max_body,
+                                       .max_connections = (int)o->max_connections,
+                                       .max_client_connections = (int)o->max_client_connections,
+                                       .header_timeout_ms = o->header_timeout_ms,
+                                       .body_timeout_ms = o->body_timeout_ms,
+                                       .min_body_rate = o->min_body_rate ? o->min_body_rate : -1,
+                                       .idle_timeout_ms = o->idle_timeout_ms,
+                                       .stall_timeout_ms = o->stall_timeout_ms};
     out->keepalive_ms = o->keepalive_ms;
-    out->stall_timeout_ms = o->stall_timeout_ms;
     out->access = (struct access_options){.allowed_hosts = o->allowed_hosts.items,
                                           .n_allowed_hosts = o->allowed_hosts.n,
                                           .cors_origins = o->cors_origins.items,

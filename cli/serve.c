@@ -328,8 +328,7 @@ static bool start_app(struct server *s, struct error *err)
     a.version = tandem_build();
     a.otlp = s->otlp;
     a.log_content = o->log_content;
-    a.tls_cert = o->tls_cert;
-    a.tls_key = o->tls_key;
+    a.tls = (struct tls_files){.cert_path = o->tls_cert, .key_path = o->tls_key};
     a.journal = s->journal;
     a.keys = s->keys;
     a.cache_salt_per_key = o->cache_salt_per_key;

@@ -165,7 +165,7 @@ static void received(void *owner, struct str bytes)
     }
     if (c->state == CONNECTION_LINGER) {
         c->n_drained += bytes.len;
-        if (c->n_drained > c->server->options.max_body + LINGER_BYTES) {
+        if (c->n_drained > c->server->options.limits.max_body + LINGER_BYTES) {
             connection__lost(c);
         }
         return;
@@ -315,35 +315,35 @@ static int64_t earlier(int64_t a, int64_t b)
 
 /* A body may pause for body_timeout_ms, and needs no more than that and the time that the minimum rate allows: else a
  * byte now and then would hold a connection for ever. Only bytes of the body count, not the chunks' lines. */
-static int64_t slow_body_expiry(const struct http_server_options *o, const struct http_exchange *x)
+static int64_t slow_body_expiry(const struct http_limits *l, const struct http_exchange *x)
 {
-    if (o->body_timeout_ms < 0 || o->min_body_rate < 0) {
+    if (l->body_timeout_ms < 0 || l->min_body_rate < 0) {
         return NEVER;
     }
-    return x->head_ms + o->body_timeout_ms + (int64_t)x->body.len * 1000 / o->min_body_rate;
+    return x->head_ms + l->body_timeout_ms + (int64_t)x->body.len * 1000 / l->min_body_rate;
 }
 
-static int64_t request_expiry(const struct http_server_options *o, const struct http_exchange *x)
+static int64_t request_expiry(const struct http_limits *l, const struct http_exchange *x)
 {
-    return x->parser.has_head ? earlier(after(x->last_byte_ms, o->body_timeout_ms), slow_body_expiry(o, x))
-                              : after(x->first_byte_ms, o->header_timeout_ms);
+    return x->parser.has_head ? earlier(after(x->last_byte_ms, l->body_timeout_ms), slow_body_expiry(l, x))
+                              : after(x->first_byte_ms, l->header_timeout_ms);
 }
 
 /* When the connection has waited too long in its state. */
 static int64_t expiry(const struct connection *c)
 {
-    const struct http_server_options *o = &c->server->options;
+    const struct http_limits *l = &c->server->options.limits;
     const struct http_exchange *x = c->exchange;
     if (transport_is_handshaking(&c->io)) {
-        return after(c->idle_since_ms, o->header_timeout_ms);
+        return after(c->idle_since_ms, l->header_timeout_ms);
     }
     switch (c->state) {
     case CONNECTION_READ:
-        return x && http_parser_started(&x->parser) ? request_expiry(o, x)
-                                                    : after(c->idle_since_ms, o->idle_timeout_ms);
+        return x && http_parser_started(&x->parser) ? request_expiry(l, x)
+                                                    : after(c->idle_since_ms, l->idle_timeout_ms);
     case CONNECTION_STREAM:
     case CONNECTION_FLUSH:
-        return unsent(c) ? after(c->progress_ms, o->stall_timeout_ms) : NEVER;
+        return unsent(c) ? after(c->progress_ms, l->stall_timeout_ms) : NEVER;
     case CONNECTION_LINGER:
         return c->linger_until_ms;
     default:
@@ -353,19 +353,19 @@ static int64_t expiry(const struct connection *c)
 
 static void say_late(const struct connection *c, int64_t now, struct error *err)
 {
-    const struct http_server_options *o = &c->server->options;
+    const struct http_limits *l = &c->server->options.limits;
     const struct http_exchange *x = c->exchange;
     if (!x->parser.has_head) {
         error_set(err, ERR_TIMEOUT, "The request did not arrive in time: its head may take %lld ms.",
-                  (long long)o->header_timeout_ms);
-    } else if (after(x->last_byte_ms, o->body_timeout_ms) <= now) {
+                  (long long)l->header_timeout_ms);
+    } else if (after(x->last_byte_ms, l->body_timeout_ms) <= now) {
         error_set(err, ERR_TIMEOUT, "The request did not arrive in time: no byte of its body came for %lld ms.",
-                  (long long)o->body_timeout_ms);
+                  (long long)l->body_timeout_ms);
     } else {
         error_set(err, ERR_TIMEOUT,
                   "The request did not arrive in time: its body may take %lld ms, and a second more for every %lld "
                   "bytes; %zu came.",
-                  (long long)o->body_timeout_ms, (long long)o->min_body_rate, x->body.len);
+                  (long long)l->body_timeout_ms, (long long)l->min_body_rate, x->body.len);
     }
 }
 
@@ -397,7 +397,7 @@ static int64_t keepalive_due(const struct connection *c)
 static int64_t next_look(const struct connection *c, int64_t now)
 {
     int64_t at = earlier(expiry(c), keepalive_due(c));
-    int64_t stall = c->server->options.stall_timeout_ms;
+    int64_t stall = c->server->options.limits.stall_timeout_ms;
     if ((c->state == CONNECTION_STREAM || c->state == CONNECTION_FLUSH) && unsent(c) && stall >= 0) {
         at = earlier(at, now + stall / 4 + 1);
     }

@@ -15,8 +15,8 @@ struct http_exchange *exchange__create(struct connection *c)
     struct http_exchange *x = calloc(1, sizeof *x);
     if (x) {
         x->connection = c;
-        http_parser_init(&x->parser, c->server->options.max_body);
-        buf_init(&x->body, c->server->options.max_body);
+        http_parser_init(&x->parser, c->server->options.limits.max_body);
+        buf_init(&x->body, c->server->options.limits.max_body);
         buf_init(&x->headers, MAX_REPLY_HEADERS);
     }
     return x;

@@ -138,7 +138,7 @@ static void resume_accepting(struct http_server *s, int64_t now)
 /* How many connections it may have; 0: any number. */
 static int client_limit(const struct http_server *s, const struct client *who)
 {
-    int limit = s->options.max_client_connections;
+    int limit = s->options.limits.max_client_connections;
     if (who->is_unix || limit < 0) {
         return 0;
     }
@@ -159,9 +159,9 @@ static int count_of(const struct http_server *s, const struct client *who)
 static bool is_welcome(const struct http_server *s, const struct client *who, struct error *err)
 {
     int limit = client_limit(s, who);
-    if (s->n_open >= s->options.max_connections) {
+    if (s->n_open >= s->options.limits.max_connections) {
         return error_set(err, ERR_UNAVAILABLE, "The server has too many connections, at most %d; try again later.",
-                         s->options.max_connections);
+                         s->options.limits.max_connections);
     }
     return limit == 0 || count_of(s, who) < limit ||
            error_set(err, ERR_OVERLOADED,
@@ -297,29 +297,21 @@ bool http_server_reload_tls(struct http_server *s, struct error *err)
 
 /* ---- life ---- */
 
-static void fill_defaults(struct http_server_options *o)
+static struct http_limits with_defaults(struct http_limits l)
 {
-    o->max_body = o->max_body ? o->max_body : LIMIT_HTTP_BODY;
-    o->max_connections = o->max_connections ? o->max_connections : LIMIT_HTTP_CONNECTIONS;
-    o->header_timeout_ms = o->header_timeout_ms ? o->header_timeout_ms : DEFAULT_HEADER_MS;
-    o->body_timeout_ms = o->body_timeout_ms ? o->body_timeout_ms : DEFAULT_BODY_MS;
-    o->idle_timeout_ms = o->idle_timeout_ms ? o->idle_timeout_ms : DEFAULT_IDLE_MS;
-    o->stall_timeout_ms = o->stall_timeout_ms ? o->stall_timeout_ms : DEFAULT_STALL_MS;
-    o->min_body_rate = o->min_body_rate ? o->min_body_rate : DEFAULT_BODY_RATE;
+    l.max_body = l.max_body ? l.max_body : LIMIT_HTTP_BODY;
+    l.max_connections = l.max_connections ? l.max_connections : LIMIT_HTTP_CONNECTIONS;
+    l.header_timeout_ms = l.header_timeout_ms ? l.header_timeout_ms : DEFAULT_HEADER_MS;
+    l.body_timeout_ms = l.body_timeout_ms ? l.body_timeout_ms : DEFAULT_BODY_MS;
+    l.idle_timeout_ms = l.idle_timeout_ms ? l.idle_timeout_ms : DEFAULT_IDLE_MS;
+    l.stall_timeout_ms = l.stall_timeout_ms ? l.stall_timeout_ms : DEFAULT_STALL_MS;
+    l.min_body_rate = l.min_body_rate ? l.min_body_rate : DEFAULT_BODY_RATE;
+    return l;
 }
 
-void http_server_set_limits(struct http_server *s, const struct http_server_options *options)
+void http_server_set_limits(struct http_server *s, const struct http_limits *limits)
 {
-    struct http_server_options *o = &s->options;
-    o->max_body = options->max_body;
-    o->max_connections = options->max_connections;
-    o->max_client_connections = options->max_client_connections;
-    o->header_timeout_ms = options->header_timeout_ms;
-    o->body_timeout_ms = options->body_timeout_ms;
-    o->min_body_rate = options->min_body_rate;
-    o->idle_timeout_ms = options->idle_timeout_ms;
-    o->stall_timeout_ms = options->stall_timeout_ms;
-    fill_defaults(o);
+    s->options.limits = with_defaults(*limits);
     server__look_at(s, server__now(s)); /* what has waited longer than it now may */
 }
 
@@ -346,7 +338,7 @@ struct http_server *http_server_create(uv_loop_t *loop, const struct http_server
     }
     s->loop = loop;
     s->options = *options;
-    fill_defaults(&s->options);
+    s->options.limits = with_defaults(options->limits);
     s->listeners = listeners;
     s->timer_at_ms = s->accept_again_ms = NEVER;
     buf_init(&s->pulled, LIMIT_HTTP_REPLY);

@@ -44,10 +44,8 @@ struct http_end {                /* how an exchange ended */
     const struct error *refusal; /* the server itself (or head_check) refused the request: why; else NULL */
 };
 
-struct http_server_options { /* copied; time-outs: 0 means the default, negative means never */
-    const char *const
-        *listen; /* [n_listen] "127.0.0.1:8000", "[::1]:8000", "unix:/run/tandem.sock", "fd:3"; port 0: any */
-    int n_listen;
+/* What an operator may set, also while the server runs. 0 means the default; a negative time-out means never. */
+struct http_limits {
     size_t max_body;     /* default LIMIT_HTTP_BODY; a larger one is a 413 as soon as it is announced */
     int max_connections; /* default LIMIT_HTTP_CONNECTIONS; one more is answered 503 and closed */
     /* Of one client address (an IPv6 network of 64 bits), unix sockets apart; one more is answered 429 and closed.
@@ -60,7 +58,14 @@ struct http_server_options { /* copied; time-outs: 0 means the default, negative
                                 * byte now and then is enough */
     int64_t idle_timeout_ms;   /* keep-alive without a request: closed; 75 s */
     int64_t stall_timeout_ms;  /* a reader that takes nothing of a reply: closed, on_gone; 60 s, seen up to 25% late */
-    struct tls_files tls;      /* TCP listeners speak TLS when both are there; unix sockets never do */
+};
+
+struct http_server_options { /* copied */
+    const char *const
+        *listen; /* [n_listen] "127.0.0.1:8000", "[::1]:8000", "unix:/run/tandem.sock", "fd:3"; port 0: any */
+    int n_listen;
+    struct http_limits limits;
+    struct tls_files tls; /* TCP listeners speak TLS when both are there; unix sockets never do */
     void (*handler)(struct http_exchange *x, void *arg); /* the request is complete: head and body */
     /* Called once for every exchange that will have a reply, before head_check and the handler: the head is complete,
      * or (head NULL) the server itself is about to refuse what came. It may add reply headers, which every reply then
@@ -86,10 +91,9 @@ int http_server_port(const struct http_server *s, int listener); /* the bound TC
 /* Reads certificate and key again, for connections that come from now on; those that are open keep theirs. False: what
  * was there before stays in use. INVALID also when the server does not speak TLS. */
 NODISCARD bool http_server_reload_tls(struct http_server *s, struct error *err);
-/* Takes the limits anew while it runs: max_body, the numbers of connections and the time-outs of *options; the
- * rest of it is ignored. They hold for every connection from now on, but for max_body, which a request has that began
- * before. */
-void http_server_set_limits(struct http_server *s, const struct http_server_options *options);
+/* Other limits while it runs. They hold for every connection from now on, but for max_body, which a request has that
+ * began before. */
+void http_server_set_limits(struct http_server *s, const struct http_limits *limits);
 
 /* Listeners close at once, connections between requests soon; the others finish, and replies say Connection: close. */
 void http_server_stop_accepting(struct http_server *s);

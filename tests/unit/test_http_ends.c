@@ -105,7 +105,7 @@ static void test_replies(void **state)
 {
     (void)state;
     struct fixture f;
-    start(&f, (struct http_server_options){.max_body = 100, .head_check = server_head_check});
+    start(&f, (struct http_server_options){.limits.max_body = 100, .head_check = server_head_check});
     exchange(&f, "GET /info HTTP/1.1\r\n" HOST "\r\n", 200);
     expect_end(0, 200, true, ERR_NONE);
     exchange(&f, "GET /huge HTTP/1.1\r\n" HOST "\r\n", 500); /* the server's own reply in place of the handler's */
@@ -173,7 +173,7 @@ static void test_one_too_many(void **state)
     (void)state;
     struct fixture f;
     struct raw_client first;
-    start(&f, (struct http_server_options){.max_connections = 1});
+    start(&f, (struct http_server_options){.limits.max_connections = 1});
     client_connect(&first, f.port);
     client_send_text(&first, "GET /1 HTTP/1.1\r\n" HOST "\r\n");
     expect_answer(&first, 200);

@@ -127,7 +127,7 @@ static void test_expect(void **state)
     struct fixture f;
     struct raw_client c;
     server_start(&f, (struct http_server_options){
-                         .max_body = 100, .head_check = server_head_check, .error_body = server_error_body});
+                         .limits.max_body = 100, .head_check = server_head_check, .error_body = server_error_body});
     client_connect(&c, f.port);
     client_send_text(&c, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n");
     client_expect(&c, 100, NULL);
@@ -315,7 +315,7 @@ static void test_reply_to_large_upload(void **state)
     struct fixture f;
     struct raw_client c;
     char *bytes = calloc(1, MIB(4));
-    server_start(&f, (struct http_server_options){.max_body = MIB(4)});
+    server_start(&f, (struct http_server_options){.limits.max_body = MIB(4)});
     for (int i = 0; i < 5; i++) {
         client_connect(&c, f.port);
         client_send_text(&c, "POST / HTTP/1.1\r\n" HOST "Content-Length: 4194305\r\n\r\n");
@@ -336,9 +336,9 @@ static void test_timeouts(void **state)
     (void)state;
     struct fixture f;
     struct raw_client head, body, idle, blank;
-    server_start(&f, (struct http_server_options){.header_timeout_ms = 500,
-                                                  .body_timeout_ms = 800,
-                                                  .idle_timeout_ms = 1200,
+    server_start(&f, (struct http_server_options){.limits.header_timeout_ms = 500,
+                                                  .limits.body_timeout_ms = 800,
+                                                  .limits.idle_timeout_ms = 1200,
                                                   .error_body = server_error_body});
     int64_t began = clock_ms();
     client_connect(&head, f.port);
@@ -372,7 +372,7 @@ static void test_too_many_connections(void **state)
     (void)state;
     struct fixture f;
     struct raw_client first, second, third;
-    server_start(&f, (struct http_server_options){.max_connections = 2, .error_body = server_error_body});
+    server_start(&f, (struct http_server_options){.limits.max_connections = 2, .error_body = server_error_body});
     client_connect(&first, f.port);
     client_connect(&second, f.port);
     client_send_text(&first, "GET /1 HTTP/1.1\r\n" HOST "\r\n");
@@ -400,7 +400,7 @@ static void test_too_many_connections_of_a_client(void **state)
     (void)state;
     struct fixture f;
     struct raw_client first, second, third;
-    server_start(&f, (struct http_server_options){.max_client_connections = 2});
+    server_start(&f, (struct http_server_options){.limits.max_client_connections = 2});
     client_connect(&first, f.port);
     client_connect(&second, f.port);
     client_send_text(&second, "GET /2 HTTP/1.1\r\n" HOST "\r\n");
@@ -457,7 +457,7 @@ static void test_slow_body(void **state)
     (void)state;
     struct fixture f;
     struct raw_client sized, chunked, good;
-    server_start(&f, (struct http_server_options){.body_timeout_ms = 1200, .min_body_rate = 1000});
+    server_start(&f, (struct http_server_options){.limits.body_timeout_ms = 1200, .limits.min_body_rate = 1000});
     client_connect(&sized, f.port);
     client_connect(&chunked, f.port);
     client_connect(&good, f.port);

@@ -154,7 +154,7 @@ static void test_slow_reader(void **state)
     struct fixture f;
     struct raw_client c;
     struct http_answer a;
-    server_start(&f, (struct http_server_options){.stall_timeout_ms = 60000});
+    server_start(&f, (struct http_server_options){.limits.stall_timeout_ms = 60000});
     client_socket(&c);
     client_receive_buffer(&c, 65536);
     client_connect_socket(&c, f.port);
@@ -179,7 +179,7 @@ static void test_stalled_reader(void **state)
     (void)state;
     struct fixture f;
     struct raw_client stream, reply, ok;
-    server_start(&f, (struct http_server_options){.stall_timeout_ms = 300});
+    server_start(&f, (struct http_server_options){.limits.stall_timeout_ms = 300});
     client_connect(&stream, f.port);
     client_connect(&reply, f.port);
     client_connect(&ok, f.port);
@@ -205,7 +205,7 @@ static void test_keepalive_comments(void **state)
     struct fixture f;
     struct raw_client c;
     struct http_answer a;
-    server_start(&f, (struct http_server_options){.stall_timeout_ms = 60});
+    server_start(&f, (struct http_server_options){.limits.stall_timeout_ms = 60});
     client_connect(&c, f.port);
     client_send_text(&c, "GET /stream?n=1&size=1&ms=250&keepalive=40 HTTP/1.1\r\n" HOST "\r\n");
     client_answer(&c, false, &a);

@@ -294,7 +294,7 @@ static void test_slow_reader(void **state)
     struct secure s;
     struct tls_client t;
     struct http_answer a;
-    start(&s, (struct http_server_options){.stall_timeout_ms = 600});
+    start(&s, (struct http_server_options){.limits.stall_timeout_ms = 600});
     join(&s, &t, TLS1_3_VERSION);
     client_send_text(&t.raw, "GET /stream?n=100000&size=1000&ms=0 HTTP/1.1\r\n" HOST "\r\n");
     assert_true(count_reaches(&s.f.pulls, 100));
@@ -390,7 +390,7 @@ static void test_close_of_idle_connections(void **state)
     (void)state;
     struct secure s;
     struct tls_client t;
-    start(&s, (struct http_server_options){.idle_timeout_ms = 200});
+    start(&s, (struct http_server_options){.limits.idle_timeout_ms = 200});
     join(&s, &t, TLS1_3_VERSION);
     get(&t, "/1", "GET /1 ");
     client_expect_end(&t.raw);
@@ -455,7 +455,7 @@ static void test_handshake_timeout(void **state)
     struct secure s;
     struct raw_client silent, slow, refused;
     struct tls_client t;
-    start(&s, (struct http_server_options){.header_timeout_ms = 1000, .max_connections = 3});
+    start(&s, (struct http_server_options){.limits.header_timeout_ms = 1000, .limits.max_connections = 3});
     int64_t began = clock_ms();
     join(&s, &t, TLS1_3_VERSION);
     client_connect(&silent, s.f.port);
@@ -486,7 +486,7 @@ static void test_one_connection_too_many(void **state)
     (void)state;
     struct secure s;
     struct tls_client first, second;
-    start(&s, (struct http_server_options){.max_client_connections = 1});
+    start(&s, (struct http_server_options){.limits.max_client_connections = 1});
     join(&s, &first, TLS1_3_VERSION);
     get(&first, "/1", "GET /1 ");
     join(&s, &second, TLS1_3_VERSION);
