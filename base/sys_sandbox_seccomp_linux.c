@@ -220,28 +220,17 @@ static void forbid(struct program *p, const int *calls, size_t n)
 }
 #define FORBID(p, calls) forbid(p, calls, sizeof(calls) / sizeof(calls)[0])
 
-/* The call is allowed when argument i is one of the values. Ends in an answer, as each of these does: the number of the
- * call is still what is loaded behind it. */
-static void only_with(struct program *p, int call, int i, const uint32_t *values, uint8_t n)
+/* The call is allowed when argument i is one of the values (only), or when it is none of them. Ends in an answer, as
+ * each of these does: the number of the call is still what is loaded behind it. */
+static void by_argument(struct program *p, int call, int i, const uint32_t *values, uint8_t n, bool only)
 {
     if_equal(p, (uint32_t)call, (uint8_t)(2 + 2 * n));
     load_argument(p, i);
     for (uint8_t v = 0; v < n; v++) {
         if_equal(p, values[v], 1);
-        answer(p, ALLOW);
+        answer(p, only ? ALLOW : DENY);
     }
-    answer(p, DENY);
-}
-
-static void never_with(struct program *p, int call, int i, const uint32_t *values, uint8_t n)
-{
-    if_equal(p, (uint32_t)call, (uint8_t)(2 + 2 * n));
-    load_argument(p, i);
-    for (uint8_t v = 0; v < n; v++) {
-        if_equal(p, values[v], 1);
-        answer(p, DENY);
-    }
-    answer(p, ALLOW);
+    answer(p, only ? DENY : ALLOW);
 }
 
 /* Threads, and processes where programs may be started; no namespaces. The flags of clone3 lie in memory, where a
@@ -266,11 +255,11 @@ static void confine_clone(struct program *p, bool start_programs)
 static void confine_signals(struct program *p)
 {
     const uint32_t self[] = {(uint32_t)getpid(), 0};
-    only_with(p, SYS_kill, 0, self, 1);
-    only_with(p, SYS_tgkill, 0, self, 1);
-    only_with(p, SYS_rt_sigqueueinfo, 0, self, 1);
-    only_with(p, SYS_rt_tgsigqueueinfo, 0, self, 1);
-    only_with(p, SYS_prlimit64, 0, self, 2);
+    by_argument(p, SYS_kill, 0, self, 1, true);
+    by_argument(p, SYS_tgkill, 0, self, 1, true);
+    by_argument(p, SYS_rt_sigqueueinfo, 0, self, 1, true);
+    by_argument(p, SYS_rt_tgsigqueueinfo, 0, self, 1, true);
+    by_argument(p, SYS_prlimit64, 0, self, 2, true);
 }
 
 /* No memory that can be written and run. */
@@ -306,8 +295,8 @@ static void write_program(struct program *p, const struct sandbox_profile *profi
     }
     FORBID(p, forbidden);
     confine_clone(p, profile->start_programs);
-    never_with(p, SYS_ioctl, 1, terminal, 3);
-    only_with(p, SYS_socket, 0, local, profile->devices ? 1 : 0);
+    by_argument(p, SYS_ioctl, 1, terminal, 3, false);
+    by_argument(p, SYS_socket, 0, local, profile->devices ? 1 : 0, true);
     if (!profile->devices) {
         FORBID(p, sockets);
         FORBID(p, file_modes);

@@ -4,8 +4,8 @@
 #include "base/sys_cpu.h"
 #include "base/sys_file.h"
 #include "base/sys_memory.h"
-#include "base/sys_sandbox.h"
 #include "base/sys_shm.h"
+#include "tests/support/sandbox_child.h"
 #include "tests/support/temp_dir.h"
 
 #include <setjmp.h>
@@ -32,48 +32,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LEFT_OUT 77
-
 static struct temp_dir readable, writable, other;
 static char *given, *secret; /* a file in readable, one in other */
 static struct sandbox_state state;
 
-/* In a child: the first expectation that fails says so, and the test with it. */
-#define EXPECT(what)                                                                                    \
-    do {                                                                                                \
-        if (!(what)) {                                                                                  \
-            fprintf(stderr, "%s:%d: not so: %s (errno: %s; in force: %s)\n", __FILE__, __LINE__, #what, \
-                    strerror(errno), state.text);                                                       \
-            return 1;                                                                                   \
-        }                                                                                               \
-    } while (0)
 #define REFUSED(call) EXPECT((call) == -1 && (errno == EPERM || errno == EACCES))
-#define NEEDS(feature)                                                       \
-    do {                                                                     \
-        if (!state.feature) {                                                \
-            fprintf(stderr, "skip: not possible here: %s\n", state.missing); \
-            return LEFT_OUT;                                                 \
-        }                                                                    \
-    } while (0)
-
-static void in_child(const struct sandbox_profile *profile, int (*attempt)(void))
-{
-    int status;
-    fflush(NULL);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        alarm(60);
-        sandbox_enter(profile, &state);
-        _exit(attempt());
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == LEFT_OUT) {
-        skip();
-    }
-    assert_int_equal(WEXITSTATUS(status), 0);
-}
 
 static struct sandbox_profile usual(void)
 {
@@ -113,7 +76,7 @@ static void files_given_are_read_and_no_others(void **unused)
 {
     (void)unused;
     struct sandbox_profile p = usual();
-    in_child(&p, read_what_is_given);
+    sandbox_child(&p, &state, read_what_is_given);
     struct stat st;
     assert_int_equal(stat(given, &st), 0);
     assert_int_equal(st.st_size, 6);
@@ -146,7 +109,7 @@ static void files_are_written_below_one_folder(void **unused)
 {
     (void)unused;
     struct sandbox_profile p = usual();
-    in_child(&p, write_below);
+    sandbox_child(&p, &state, write_below);
 }
 
 static int read_one_file(void)
@@ -164,7 +127,7 @@ static void one_file_by_a_link(void **unused)
     assert_int_equal(symlink(secret, link), 0);
     const char *const reads[] = {link, "/nowhere/at/all"};
     struct sandbox_profile p = {.read = reads, .n_read = 2};
-    in_child(&p, read_one_file);
+    sandbox_child(&p, &state, read_one_file);
     unlink(link);
     free(link);
 }
@@ -181,7 +144,7 @@ static void reading_everything(void **unused)
 {
     (void)unused;
     struct sandbox_profile p = {.read_all = true};
-    in_child(&p, read_anything);
+    sandbox_child(&p, &state, read_anything);
 }
 
 /* ---- what keeps working ---- */
@@ -227,7 +190,7 @@ static void what_is_open_keeps_working(void **unused)
     n_cpus = sys_cpu_usable();
     assert_true(shm_create(4096, "test", &shared, &err));
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-    in_child(&p, use_what_is_open);
+    sandbox_child(&p, &state, use_what_is_open);
     close(pair[0]);
     close(pair[1]);
     shm_release(&shared);
@@ -264,7 +227,7 @@ static void no_network(void **unused)
     assert_int_equal(getsockname(listener, (struct sockaddr *)&there, &size), 0);
     tcp = socket(AF_INET, SOCK_STREAM, 0);
     struct sandbox_profile p = usual();
-    in_child(&p, reach_out);
+    sandbox_child(&p, &state, reach_out);
     close(tcp);
     close(listener);
 }
@@ -290,7 +253,7 @@ static void no_programs_and_no_signals(void **unused)
 {
     (void)unused;
     struct sandbox_profile p = usual();
-    in_child(&p, use_others);
+    sandbox_child(&p, &state, use_others);
 }
 
 static int start_one(void)
@@ -313,7 +276,7 @@ static void programs_where_they_are_wanted(void **unused)
     (void)unused;
     static const char *const reads[] = {"/usr", "/bin"};
     struct sandbox_profile p = {.read = reads, .n_read = 2, .start_programs = true};
-    in_child(&p, start_one);
+    sandbox_child(&p, &state, start_one);
 }
 
 /* ---- limits ---- */
@@ -333,7 +296,7 @@ static void limits(void **unused)
     (void)unused;
     struct sandbox_profile p = usual();
     p.max_files = 32;
-    in_child(&p, look_at_limits);
+    sandbox_child(&p, &state, look_at_limits);
 }
 
 static int take_memory(void)
@@ -354,7 +317,7 @@ static void memory_has_a_limit(void **unused)
     (void)unused;
     struct sandbox_profile p = usual();
     p.max_memory = (uint64_t)1 << 30;
-    in_child(&p, take_memory);
+    sandbox_child(&p, &state, take_memory);
 }
 
 /* ---- words ---- */
@@ -373,7 +336,7 @@ static void it_says_what_is_in_force(void **unused)
 {
     (void)unused;
     struct sandbox_profile p = usual();
-    in_child(&p, compare_words);
+    sandbox_child(&p, &state, compare_words);
 }
 
 static int make_dirs(void **unused)

@@ -1,6 +1,6 @@
 /* The filter of system calls: each call that it forbids, by name; the argument checks; both generations of a thread. */
 #define _GNU_SOURCE
-#include "base/sys_sandbox.h"
+#include "tests/support/sandbox_child.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,37 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LEFT_OUT 77
-
 static struct sandbox_state state;
-
-static void in_child(const struct sandbox_profile *profile, int (*attempt)(void))
-{
-    int status;
-    fflush(NULL);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        alarm(60);
-        sandbox_enter(profile, &state);
-        _exit(state.calls ? attempt() : LEFT_OUT);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == LEFT_OUT) {
-        print_message("skip: no seccomp here\n");
-        skip();
-    }
-    assert_int_equal(WEXITSTATUS(status), 0);
-}
-
-#define EXPECT(what)                                                                                 \
-    do {                                                                                             \
-        if (!(what)) {                                                                               \
-            fprintf(stderr, "%s:%d: not so: %s (%s)\n", __FILE__, __LINE__, #what, strerror(errno)); \
-            return 1;                                                                                \
-        }                                                                                            \
-    } while (0)
 
 /* Called with arguments that mean nothing: EPERM comes before the kernel looks at them. */
 static const struct {
@@ -84,6 +54,7 @@ static const struct {
 
 static int call_each(void)
 {
+    NEEDS(calls);
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         errno = 0;
         long rc = syscall(calls[i].number, -1L, -1L, -1L, -1L, -1L, -1L);
@@ -99,7 +70,7 @@ static void calls_are_refused(void **unused)
 {
     (void)unused;
     struct sandbox_profile p = {0};
-    in_child(&p, call_each);
+    sandbox_child(&p, &state, call_each);
 }
 
 static void *nothing(void *arg)
@@ -109,6 +80,7 @@ static void *nothing(void *arg)
 
 static int look_at_arguments(void)
 {
+    NEEDS(calls);
     struct rlimit limit;
     pthread_t thread;
     char c = 'x';
@@ -136,11 +108,12 @@ static void arguments_are_looked_at(void **unused)
 {
     (void)unused;
     struct sandbox_profile p = {0};
-    in_child(&p, look_at_arguments);
+    sandbox_child(&p, &state, look_at_arguments);
 }
 
 static int use_local_sockets(void)
 {
+    NEEDS(calls);
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     EXPECT(fd >= 0);
@@ -159,12 +132,13 @@ static void devices_get_local_sockets(void **unused)
 {
     (void)unused;
     struct sandbox_profile p = {.devices = true, .read_all = true};
-    in_child(&p, use_local_sockets);
+    sandbox_child(&p, &state, use_local_sockets);
 }
 
 /* Of others, /proc is closed; one's own stays open, also after a long time. */
 static int look_into_proc(void)
 {
+    NEEDS(calls);
     char path[64], line[16];
     if (!state.files) {
         return LEFT_OUT;
@@ -186,7 +160,7 @@ static void proc_is_ones_own(void **unused)
 {
     (void)unused;
     struct sandbox_profile p = {0};
-    in_child(&p, look_into_proc);
+    sandbox_child(&p, &state, look_into_proc);
 }
 
 int main(void)
