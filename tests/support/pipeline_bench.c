@@ -89,9 +89,21 @@ void pipeline_bench_close(struct pipeline_bench *b)
     tokenizer_free(b->tokenizer);
     model_file_close(b->file);
     buf_release(&b->bytes);
+    pipeline_bench_forget_jobs(b);
+}
+
+const struct job *pipeline_bench_last(const struct pipeline_bench *b)
+{
+    assert_true(b->port.n_jobs > 0);
+    return b->port.jobs[b->port.n_jobs - 1];
+}
+
+void pipeline_bench_forget_jobs(struct pipeline_bench *b)
+{
     for (int i = 0; i < b->port.n_jobs; i++) {
         free(b->port.jobs[i]);
     }
+    b->port.n_jobs = 0;
 }
 
 void pipeline_bench_send(struct pipeline_bench *b, struct engine_event event)

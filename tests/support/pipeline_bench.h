@@ -30,6 +30,8 @@ struct pipeline_bench {
 
 void pipeline_bench_open(struct pipeline_bench *b, const struct pipeline_observer *observer);
 void pipeline_bench_close(struct pipeline_bench *b);
+const struct job *pipeline_bench_last(const struct pipeline_bench *b); /* submitted */
+void pipeline_bench_forget_jobs(struct pipeline_bench *b);             /* begins to count them anew */
 /* The port has this event, and the pipeline takes it. */
 void pipeline_bench_send(struct pipeline_bench *b, struct engine_event event);
 /* TOKENS of a choice of the job-th job submitted; ids of bytes are given as text, FINISH_STOP adds the end of text. */

@@ -1,9 +1,9 @@
 /* Generations that are restored, replayed and followed, over a port that the test plays: whatever the place at which
- * one is cut, the pieces are the whole. The vocabulary is the tiny byte-level one: ids 0 to 255 are bytes. */
+ * one is cut, the pieces are the whole. */
 #include "pipeline/generation_kept.h"
 
 #include "pipeline/saved_tokens.h"
-#include "tests/support/random_model.h"
+#include "tests/support/pipeline_bench.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,57 +13,11 @@
 
 #include <cmocka.h>
 
-#define EOS         256
 #define MAX_TOKENS  64
 #define MAX_CHOICES 2
 
-struct fake_port {
-    struct engine_port port;
-    struct job *job; /* the last */
-    const struct engine_event *event;
-    int n_jobs, n_cancels;
-};
-
-static bool fake_submit(struct engine_port *p, const struct job *job, struct error *err)
-{
-    struct fake_port *f = (struct fake_port *)p;
-    (void)err;
-    free(f->job);
-    f->job = job_copy(job);
-    f->n_jobs++;
-    return true;
-}
-
-static void fake_cancel(struct engine_port *p, uint64_t job, uint32_t choice)
-{
-    (void)job;
-    (void)choice;
-    ((struct fake_port *)p)->n_cancels++;
-}
-
-static const struct engine_event *fake_next(struct engine_port *p)
-{
-    struct fake_port *f = (struct fake_port *)p;
-    const struct engine_event *event = f->event;
-    f->event = NULL;
-    return event;
-}
-
-static const struct engine_info *fake_info(const struct engine_port *p)
-{
-    (void)p;
-    return NULL;
-}
-
-static const struct engine_port_ops fake_ops = {
-    .submit = fake_submit, .cancel = fake_cancel, .next = fake_next, .info = fake_info};
-
 struct fixture {
-    struct buf bytes;
-    struct model_file *file;
-    struct tokenizer *tokenizer;
-    struct fake_port port;
-    struct pipeline *pipeline;
+    struct pipeline_bench bench;
     struct gen_request requests[2], *request; /* the present one, and the one before */
 };
 
@@ -93,23 +47,7 @@ static const struct answer answers[] = {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    struct error err = {0};
-    struct random_model *m = random_model_create(STR("{\"metadata\":{\"general.architecture\":[\"str\",\"llama\"]},"
-                                                     "\"tensors\":[{\"name\":\"x\",\"shape\":[1]}]}"),
-                                                 NULL, &err);
-    assert_non_null(m);
-    buf_init(&f->bytes, 1 << 20);
-    assert_true(gguf_write_buf(random_model_writer(m), &f->bytes, &err));
-    random_model_free(m);
-    f->file = model_file_open_memory(f->bytes.data, f->bytes.len, &err);
-    assert_non_null(f->file);
-    f->tokenizer = tokenizer_from_model_file(f->file, &err);
-    assert_non_null(f->tokenizer);
-    f->port.port.ops = &fake_ops;
-    struct pipeline_options o = {
-        .tokenizer = f->tokenizer, .port = &f->port.port, .n_context = 100, .default_max_tokens = -1};
-    f->pipeline = pipeline_create(&o, &err);
-    assert_non_null(f->pipeline);
+    pipeline_bench_open(&f->bench, &(struct pipeline_observer){0});
     *state = f;
     return 0;
 }
@@ -117,11 +55,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    pipeline_free(f->pipeline);
-    tokenizer_free(f->tokenizer);
-    model_file_close(f->file);
-    buf_release(&f->bytes);
-    free(f->port.job);
+    pipeline_bench_close(&f->bench);
     free(f);
     return 0;
 }
@@ -147,7 +81,7 @@ static void prepare(struct fixture *f, const struct answer *a)
         r->stops = stops;
         r->n_stops = 1;
     }
-    if (!pipeline_prepare(f->pipeline, r, &err)) {
+    if (!pipeline_prepare(f->bench.pipeline, r, &err)) {
         fail_msg("%s", err.msg);
     }
 }
@@ -167,7 +101,7 @@ static void send_tokens(struct fixture *f, const struct answer *a, uint32_t choi
     struct token_top tops[MAX_TOKENS][2];
     uint32_t n_text = (uint32_t)strlen(a->text[choice]), total = n_sent(a, choice);
     for (uint32_t i = from; i < to; i++) {
-        int32_t id = i < n_text ? (uint8_t)a->text[choice][i] : EOS;
+        int32_t id = i < n_text ? (uint8_t)a->text[choice][i] : BENCH_EOS;
         struct token_top *top = tops[i - from];
         top[0] = (struct token_top){id, -0.25f * (float)i};
         top[1] = (struct token_top){id ^ 1, -7.5f};
@@ -175,16 +109,15 @@ static void send_tokens(struct fixture *f, const struct answer *a, uint32_t choi
         logprobs[i - from] = (struct token_logprob){id, top[0].logprob, 1, 2, top, 0};
     }
     struct engine_event event = {.kind = ENGINE_TOKENS,
-                                 .job = f->port.job->id,
+                                 .job = pipeline_bench_last(&f->bench)->id,
                                  .choice = choice,
                                  .index = from,
                                  .n = to - from,
                                  .ids = ids,
                                  .logprobs = a->logprobs ? logprobs : NULL,
                                  .finish = to == total ? a->finish : FINISH_NONE,
-                                 .stop_id = to == total && a->finish == FINISH_STOP ? EOS : -1};
-    f->port.event = &event;
-    pipeline_pump(f->pipeline);
+                                 .stop_id = to == total && a->finish == FINISH_STOP ? BENCH_EOS : -1};
+    pipeline_bench_send(&f->bench, event);
 }
 
 /* ---- what somebody gets ---- */
@@ -249,7 +182,8 @@ static void expect_same(const struct got whole[MAX_CHOICES], const struct got pi
 static struct generation *start(struct fixture *f)
 {
     struct error err = {0};
-    struct generation *g = generation_start(f->pipeline, f->request, NULL, NULL, &err);
+    pipeline_bench_forget_jobs(&f->bench);
+    struct generation *g = generation_start(f->bench.pipeline, f->request, NULL, NULL, &err);
     assert_non_null(g);
     return g;
 }
@@ -386,13 +320,14 @@ static void restore_at(struct fixture *f, const struct answer *a, uint32_t n, st
     prepare(f, a);
     struct gen_saved *saved = save(g, f->request->arena, a->logprobs);
     generation_free(g);
-    f->port.n_jobs = 0;
-    g = generation_restore(f->pipeline, f->request, saved, NULL, NULL, &err);
+    pipeline_bench_forget_jobs(&f->bench);
+    g = generation_restore(f->bench.pipeline, f->request, saved, NULL, NULL, &err);
     assert_non_null(g);
-    assert_int_equal(f->port.n_jobs, !generation_complete(g));
+    assert_int_equal(f->bench.port.n_jobs, !generation_complete(g));
     for (uint32_t k = 0; k < a->n && !generation_complete(g); k++) {
         static const struct job_accepted none = {0};
-        const struct job_accepted *accepted = f->port.job->accepted ? &f->port.job->accepted[k] : &none;
+        const struct job_accepted *accepted =
+            pipeline_bench_last(&f->bench)->accepted ? &pipeline_bench_last(&f->bench)->accepted[k] : &none;
         assert_int_equal(accepted->n, saved->choices[k].n);
         assert_int_equal(accepted->done, saved->choices[k].finish != FINISH_NONE);
         for (uint32_t i = 0; i < accepted->n; i++) {
@@ -438,9 +373,9 @@ static void test_what_has_ended_is_read_again(void **state)
         prepare(f, a);
         struct gen_saved *saved = save(g, f->request->arena, a->logprobs);
         generation_free(g);
-        g = generation_replay(f->pipeline, f->request, saved, &err);
+        g = generation_replay(f->bench.pipeline, f->request, saved, &err);
         assert_non_null(g);
-        assert_int_equal(pipeline_n_running(f->pipeline), 0);
+        assert_int_equal(pipeline_n_running(f->bench.pipeline), 0);
         got_init(again);
         take_all(g, again);
         expect_same(whole, again, a->name);
@@ -488,9 +423,8 @@ static void test_failures_reach_followers(void **state)
     struct generation *g = start(f), *reader = follow(g);
     send_tokens(f, a, 0, 0, 2);
     error_set(&why, ERR_BAD_NUMBERS, "no numbers.");
-    struct engine_event failed = {.kind = ENGINE_FAILED, .job = f->port.job->id, .error = why};
-    f->port.event = &failed;
-    pipeline_pump(f->pipeline);
+    struct engine_event failed = {.kind = ENGINE_FAILED, .job = pipeline_bench_last(&f->bench)->id, .error = why};
+    pipeline_bench_send(&f->bench, failed);
     assert_true(generation_catch_up(reader, &mark));
     assert_false(generation_failed(reader, &err)); /* it is not saved yet */
     assert_true(generation_catch_up(reader, NULL));
