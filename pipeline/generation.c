@@ -10,16 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-struct generation **generation__next_link(struct generation *g)
-{
-    return &g->next;
-}
-
-struct generation **generation__prev_link(struct generation *g)
-{
-    return &g->prev;
-}
-
 void generation__notify(struct generation *g)
 {
     if (g->on_ready) {

@@ -28,7 +28,7 @@ struct generation {
     struct gen_request *request;
     void (*on_ready)(void *arg);
     void *arg;
-    struct generation *prev, *next;
+    struct generation *prev, *next; /* the pipeline's */
 
     struct prompt_state *prompts; /* [n_jobs] */
     struct choice *choices;       /* [n_jobs * best_of] */
@@ -55,6 +55,16 @@ struct generation *generation__create(struct pipeline *p, struct gen_request *re
                                       void *arg, struct error *err);
 NODISCARD bool generation__begin(struct generation *g, struct error *err);
 void generation__release(struct generation *g); /* its state alone: nothing runs, the request stays */
+
+/* One event of job `index`; returns true when the generation has something new to take. */
+bool generation__event(struct generation *g, size_t index, const struct engine_event *event);
+void generation__notify(struct generation *g);
+/* Gives all that is not done to the engine, from where it is. False: nothing of it is there. */
+NODISCARD bool generation__submit(struct generation *g, struct error *err);
+void generation__withdraw(struct generation *g);                 /* from the engine; its state stays */
+void generation__forget_job(struct generation *g, size_t index); /* the engine has none of it any more */
+/* True: the ERROR event is new and can be taken. */
+bool generation__fail(struct generation *g, const struct error *error);
 
 /* Tokens so far, of all prompts and choices. */
 void generation__usage(const struct generation *g, struct gen_usage *usage);
