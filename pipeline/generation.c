@@ -17,11 +17,6 @@ void generation__notify(struct generation *g)
     }
 }
 
-static int64_t now_us(void)
-{
-    return clock_ns() / 1000;
-}
-
 static struct choice *choice_of(const struct generation *g, size_t prompt, uint32_t choice)
 {
     return &g->choices[prompt * g->request->best_of + choice];
@@ -123,7 +118,7 @@ struct generation *generation__create(struct pipeline *p, struct gen_request *re
     g->request = request;
     g->on_ready = on_ready;
     g->arg = arg;
-    gen_clock_start(&g->clock, request->received_us, now_us(), (uint32_t)request->n_jobs);
+    gen_clock_start(&g->clock, request->received_us, clock_us(), (uint32_t)request->n_jobs);
     if (!allocate(g)) {
         error_set(err, ERR_NO_MEMORY, "no memory for the state of a request.");
         generation__release(g);
@@ -199,12 +194,12 @@ static void observe_end(struct generation *g)
         return;
     }
     g->observed_end = true;
-    gen_clock_end(&g->clock, now_us());
+    gen_clock_end(&g->clock, clock_us());
     enum finish_reason reason = g->choices[0].finish == FINISH_NONE ? FINISH_CANCELLED : g->choices[0].finish;
     struct gen_outcome outcome = {.reason = g->failed ? FINISH_ERROR : reason,
                                   .error = g->failed ? &g->error : NULL,
                                   .longest = longest_choice(g)};
-    generation_timings(g, now_us(), &outcome.timings, &outcome.usage);
+    generation_timings(g, clock_us(), &outcome.timings, &outcome.usage);
     if (observer_of(g)->finished) {
         observer_of(g)->finished(observer_of(g)->arg, g->request, &outcome);
     }
@@ -217,7 +212,7 @@ static void observe_end(struct generation *g)
 static void observe_tokens(struct generation *g, struct prompt_state *prompt, struct choice *c, uint64_t n)
 {
     const struct pipeline_observer *o = observer_of(g);
-    int64_t now = now_us(), itl_us = c->last_token_us ? now - c->last_token_us : -1;
+    int64_t now = clock_us(), itl_us = c->last_token_us ? now - c->last_token_us : -1;
     bool first = g->clock.first_us == 0;
     gen_clock_tokens(&g->clock, now, n, !prompt->answered);
     prompt->answered = true;
@@ -413,7 +408,7 @@ static bool take_started(struct generation *g, size_t index, const struct engine
     }
     prompt->admitted = true;
     prompt->n_cached = prompt->restored ? prompt->n_cached : event->n_cached;
-    gen_clock_admitted(&g->clock, now_us(), event->queue_us);
+    gen_clock_admitted(&g->clock, clock_us(), event->queue_us);
     if (o->admitted) {
         o->admitted(o->arg, g->request, g->request->jobs[index].n_prompt, event->n_cached,
                     first ? g->clock.admitted_us - g->clock.submitted_us : -1);

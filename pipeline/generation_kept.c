@@ -141,7 +141,7 @@ struct generation *generation_replay(struct pipeline *p, struct gen_request *req
         error_set(&g->error, ERR_INTERNAL, "the rest of this answer was lost.");
     }
     if (saved->has_timings) {
-        gen_clock_restore(&g->clock, &saved->timings, clock_ns() / 1000);
+        gen_clock_restore(&g->clock, &saved->timings, clock_us());
     }
     return g;
 }

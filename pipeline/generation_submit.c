@@ -36,7 +36,7 @@ static bool has_begun(const struct choice *choices, uint32_t n)
 /* Of the time that the request has, so much is left; 0: it has no limit. */
 static bool time_left(const struct generation *g, uint32_t timeout_ms, uint32_t *left, struct error *err)
 {
-    int64_t gone_ms = (clock_ns() / 1000 - g->clock.submitted_us) / 1000;
+    int64_t gone_ms = (clock_us() - g->clock.submitted_us) / 1000;
     *left = timeout_ms;
     if (timeout_ms == 0) {
         return true;
