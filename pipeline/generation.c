@@ -56,7 +56,7 @@ void generation__release(struct generation *g)
         choice_release(&g->choices[i]);
     }
     for (size_t i = 0; g->prompts && i < g->request->n_jobs; i++) {
-        for (uint32_t k = 0; k < g->prompts[i].n_scores; k++) {
+        for (uint32_t k = 0; g->prompts[i].scores && k < g->request->jobs[i].n_prompt; k++) {
             free(g->prompts[i].scores[k].top);
         }
         free(g->prompts[i].scores);
@@ -295,12 +295,21 @@ bool generation__fail(struct generation *g, const struct error *error)
 
 void generation_fail(struct generation *g, const struct error *why)
 {
-    if (!generation__finished(g) && generation__fail(g, why)) {
+    if (!generation_complete(g) && generation__fail(g, why)) {
         generation__notify(g);
     }
 }
 
-bool generation__finished(const struct generation *g)
+uint64_t generation__n_tokens(const struct generation *g)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < g->n_choices; i++) {
+        n += g->choices[i].n_tokens;
+    }
+    return n;
+}
+
+bool generation_complete(const struct generation *g)
 {
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         if (g->prompts[i].n_running > 0) {
@@ -350,7 +359,7 @@ static bool take_tokens(struct generation *g, size_t index, const struct engine_
     }
     if (c->finish != FINISH_NONE && --prompt->n_running == 0) {
         generation__forget_job(g, index);
-        if (generation__finished(g)) {
+        if (generation_complete(g)) {
             observe_end(g);
             recovery_note_end(g);
         }
@@ -368,20 +377,9 @@ static bool take_prompt_logprobs(struct generation *g, size_t index, const struc
         return lose_trust(g, &err);
     }
     for (uint32_t i = 0; i < event->n; i++) {
-        struct choice_token *t = &prompt->scores[event->index + i];
-        const struct token_logprob *from = &event->logprobs[i];
-        t->logprob = from->logprob;
-        t->rank = from->rank;
-        free(t->top);
-        t->n_top = 0;
-        t->top = from->n_top ? malloc(from->n_top * sizeof t->top[0]) : NULL;
-        if (from->n_top && !t->top) {
+        if (!choice_token_score(&prompt->scores[event->index + i], &event->logprobs[i])) {
             error_set(&err, ERR_NO_MEMORY, "no memory for the logprobs of a prompt.");
             return generation__fail(g, &err);
-        }
-        if (t->top) {
-            memcpy(t->top, from->top, from->n_top * sizeof t->top[0]);
-            t->n_top = from->n_top;
         }
     }
     uint32_t end = event->index + event->n;
@@ -493,8 +491,7 @@ static bool reserve_scratch(struct generation *g, size_t n_tokens, size_t n_tops
            array_reserve(&g->tops, &g->cap_tops, n_tops, (size_t)LIMIT_CONTEXT * JOB_MAX_TOP, "logprobs", &ignored);
 }
 
-static bool fill_tokens(struct generation *g, const struct choice_token *from, size_t n, size_t char_offset,
-                        struct gen_event *event)
+static bool fill_tokens(struct generation *g, const struct choice_token *from, size_t n, struct gen_event *event)
 {
     const struct tokenizer *tokenizer = pipeline_options(g->pipeline)->tokenizer;
     size_t n_tops = 0, at = 0;
@@ -511,7 +508,7 @@ static bool fill_tokens(struct generation *g, const struct choice_token *from, s
             .logprob = t->logprob,
             .rank = t->rank,
             .bytes = tokenizer_bytes(tokenizer, t->id),
-            .text_offset = char_offset + t->char_begin,
+            .text_offset = t->char_begin,
             .n_top = t->n_top,
             .top = g->tops + at,
             .digest = t->digest,
@@ -570,7 +567,7 @@ static bool next_prompt_logprobs(struct generation *g, size_t prompt, struct gen
     event->kind = GEN_PROMPT_LOGPROBS;
     event->prompt = (uint32_t)prompt;
     event->index = (uint32_t)prompt * g->request->n;
-    return fill_tokens(g, state->scores, job->n_prompt, 0, event);
+    return fill_tokens(g, state->scores, job->n_prompt, event);
 }
 
 static bool flush_due(const struct generation *g, const struct choice *c, int64_t now_ms)
@@ -592,7 +589,7 @@ static bool next_delta(struct generation *g, struct choice *c, int64_t now_ms, s
     size_t first, n;
     event->kind = GEN_DELTA;
     event->text = choice_take(c, &first, &n);
-    return !wants_tokens(g) || fill_tokens(g, c->tokens + first, n, 0, event);
+    return !wants_tokens(g) || fill_tokens(g, c->tokens + first, n, event);
 }
 
 /* The prompt as the client gave it; as its tokens say where it gave tokens or some were cut. */

@@ -68,6 +68,6 @@ bool generation__fail(struct generation *g, const struct error *error);
 
 /* Tokens so far, of all prompts and choices. */
 void generation__usage(const struct generation *g, struct gen_usage *usage);
-bool generation__finished(const struct generation *g); /* every choice has ended */
+uint64_t generation__n_tokens(const struct generation *g); /* generated so far, of all choices */
 
 #endif

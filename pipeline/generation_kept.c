@@ -36,15 +36,10 @@ static bool feed(struct generation *g, size_t prompt, uint32_t choice, const str
 
 /* ---- restore and replay ---- */
 
-static bool copy_top(struct choice_token *to, uint32_t n_top, const struct token_top *top)
+static bool restore_score(struct prompt_state *prompt, uint32_t i, const struct token_logprob *from)
 {
-    free(to->top);
-    to->top = n_top ? malloc(n_top * sizeof *top) : NULL;
-    to->n_top = to->top ? n_top : 0;
-    if (to->top) {
-        memcpy(to->top, top, n_top * sizeof *top);
-    }
-    return to->n_top == n_top;
+    prompt->n_scores = i + 1;
+    return choice_token_score(&prompt->scores[i], from);
 }
 
 static bool restore_scores(struct prompt_state *prompt, uint32_t n_prompt, const struct gen_saved_prompt *saved)
@@ -53,11 +48,7 @@ static bool restore_scores(struct prompt_state *prompt, uint32_t n_prompt, const
         return true;
     }
     for (uint32_t i = 0; i < n_prompt; i++) {
-        const struct token_logprob *from = &saved->scores[i];
-        prompt->scores[i].logprob = from->logprob;
-        prompt->scores[i].rank = from->rank;
-        prompt->n_scores = i + 1;
-        if (!copy_top(&prompt->scores[i], from->n_top, from->top)) {
+        if (!restore_score(prompt, i, &saved->scores[i])) {
             return false;
         }
     }
@@ -107,8 +98,8 @@ static struct generation *create_restored(struct pipeline *p, struct gen_request
             g = NULL;
         }
     }
-    for (size_t i = 0; g && i < g->n_choices; i++) {
-        g->recovery.n_tokens += g->choices[i].n_tokens; /* none of them speaks for it if it loses an engine */
+    if (g) {
+        g->recovery.n_tokens = generation__n_tokens(g); /* none of them speaks for it if it loses an engine */
     }
     return g;
 }
@@ -136,7 +127,7 @@ struct generation *generation_replay(struct pipeline *p, struct gen_request *req
     if (saved->error.code) {
         g->failed = true;
         g->error = saved->error;
-    } else if (!generation__finished(g)) {
+    } else if (!generation_complete(g)) {
         g->failed = true;
         error_set(&g->error, ERR_INTERNAL, "the rest of this answer was lost.");
     }
@@ -159,6 +150,11 @@ struct generation *generation_follow(const struct generation *leader, void (*on_
     return f;
 }
 
+static struct token_logprob logprob_of(const struct choice_token *t)
+{
+    return (struct token_logprob){t->id, t->logprob, t->rank, t->n_top, t->top, t->digest};
+}
+
 static bool copy_tokens(struct generation *f, size_t prompt, uint32_t choice, uint32_t until, bool finish,
                         struct error *err)
 {
@@ -175,7 +171,7 @@ static bool copy_tokens(struct generation *f, size_t prompt, uint32_t choice, ui
         for (uint32_t i = 0; i < event.n; i++) {
             const struct choice_token *t = &from->tokens[event.index + i];
             ids[i] = t->id;
-            logprobs[i] = (struct token_logprob){t->id, t->logprob, t->rank, t->n_top, t->top, t->digest};
+            logprobs[i] = logprob_of(t);
         }
         if (finish && event.index + event.n == until) {
             event.finish = from->finish;
@@ -221,10 +217,8 @@ static bool copy_scores(struct generation *f, size_t prompt)
         return true;
     }
     for (uint32_t i = 0; i < n; i++) {
-        to->scores[i].logprob = from[i].logprob;
-        to->scores[i].rank = from[i].rank;
-        to->n_scores = i + 1;
-        if (!copy_top(&to->scores[i], from[i].n_top, from[i].top)) {
+        struct token_logprob score = logprob_of(&from[i]);
+        if (!restore_score(to, i, &score)) {
             return false;
         }
     }
@@ -327,11 +321,6 @@ bool generation_position(const struct generation *g, struct buf *out)
 }
 
 /* ---- what is to be saved ---- */
-
-bool generation_complete(const struct generation *g)
-{
-    return generation__finished(g);
-}
 
 const struct choice *generation_choice(const struct generation *g, size_t prompt, uint32_t choice)
 {

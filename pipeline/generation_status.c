@@ -40,7 +40,7 @@ static bool all_preempted(const struct generation *g)
 
 enum gen_phase generation_phase(const struct generation *g)
 {
-    if (g->failed || generation__finished(g)) {
+    if (g->failed || generation_complete(g)) {
         return GEN_ENDED;
     }
     if (g->recovery.lost_us) {
