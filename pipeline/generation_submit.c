@@ -66,7 +66,7 @@ static bool submit_job(struct generation *g, size_t index, struct error *err)
 {
     struct engine_port *port = pipeline_options(g->pipeline)->port;
     struct prompt_state *prompt = &g->prompts[index];
-    const struct choice *choices = &g->choices[index * g->request->best_of];
+    const struct choice *choices = generation__choice(g, index, 0);
     struct job job = g->request->jobs[index];
     struct job_accepted *accepted = NULL;
     if (!time_left(g, job.timeout_ms, &job.timeout_ms, err)) {
