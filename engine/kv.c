@@ -1,5 +1,5 @@
-/* Ids: all pages of all groups lie in one array, group after group, so that a list may hold pages of any. `next` and
- * `prev` link a page into exactly one list: its slab's free pages, or the unreferenced cached ones (oldest first).
+/* Ids: all pages of all groups lie in one array, group after group, so that a list may hold pages of any. A page is in
+ * exactly one list, unless it is referenced: its slab's free pages, or the unreferenced cached ones (oldest first).
  *
  * Counts that answer kv_can_alloc without looking: a slab without referenced pages is idle (its pages are free or can
  * be evicted, so it can serve any group); `spare` counts what the other slabs of a group can still give that group.
@@ -20,14 +20,16 @@
 struct kv_page {
     uint32_t refs;
     uint32_t owner; /* node of the prefix cache, NONE: not cached */
-    uint32_t prev, next;
 };
 
 struct kv_slab {
     int group; /* or UNASSIGNED, WITHDRAWN */
     uint32_t n_free, n_referenced;
-    uint32_t free_head;  /* page ids */
-    uint32_t prev, next; /* group's slabs with free pages, all groups' unassigned slabs, or the withdrawn ones */
+    uint32_t free_head; /* page ids, linked by next alone */
+};
+
+struct kv_link {
+    uint32_t prev, next;
 };
 
 struct kv_list {
@@ -45,8 +47,10 @@ struct kv_group {
 struct kv_pool {
     int n_groups;
     struct kv_group groups[KV_MAX_GROUPS];
-    struct kv_page *pages; /* [sum of n_pages] */
-    struct kv_slab *slabs; /* [n_slabs] */
+    struct kv_page *pages;      /* [sum of n_pages] */
+    struct kv_link *page_links; /* [sum of n_pages] in the lru, or their slab's free pages */
+    struct kv_slab *slabs;      /* [n_slabs] */
+    struct kv_link *slab_links; /* [n_slabs] in a group's slabs with free pages, the unassigned or the withdrawn ones */
     size_t slab_size;
     uint32_t n_slabs, n_idle;
     uint32_t n_usable, limit;             /* slabs that are not withdrawn; that are for use */
@@ -93,17 +97,6 @@ static size_t slab_size_of(const struct kv_geometry *g)
     return size;
 }
 
-/* Pages of a slab in a group: those that lie wholly inside. */
-static uint32_t slab_first(size_t slab_size, uint32_t slab, size_t page_size)
-{
-    return (uint32_t)((slab * slab_size + page_size - 1) / page_size);
-}
-
-static uint32_t slab_end(size_t slab_size, uint32_t slab, size_t page_size)
-{
-    return (uint32_t)((slab + 1) * slab_size / page_size);
-}
-
 static uint32_t min_per_slab(size_t slab_size, size_t page_size)
 {
     uint32_t n = (uint32_t)(slab_size / page_size);
@@ -133,36 +126,37 @@ size_t kv_geometry_size(const struct kv_geometry *g, const uint32_t need[KV_MAX_
 
 /* ---- lists ---- */
 
-static void page_append(struct kv_pool *kv, struct kv_list *list, uint32_t id)
+static void append(struct kv_link *links, struct kv_list *list, uint32_t at)
 {
-    struct kv_page *p = &kv->pages[id];
-    p->prev = list->tail;
-    p->next = NONE;
-    *(list->tail == NONE ? &list->head : &kv->pages[list->tail].next) = id;
-    list->tail = id;
+    links[at] = (struct kv_link){.prev = list->tail, .next = NONE};
+    *(list->tail == NONE ? &list->head : &links[list->tail].next) = at;
+    list->tail = at;
 }
 
-static void page_unlink(struct kv_pool *kv, struct kv_list *list, uint32_t id)
+static void take_out(struct kv_link *links, struct kv_list *list, uint32_t at)
 {
-    struct kv_page *p = &kv->pages[id];
-    *(p->prev == NONE ? &list->head : &kv->pages[p->prev].next) = p->next;
-    *(p->next == NONE ? &list->tail : &kv->pages[p->next].prev) = p->prev;
+    struct kv_link l = links[at];
+    *(l.prev == NONE ? &list->head : &links[l.prev].next) = l.next;
+    *(l.next == NONE ? &list->tail : &links[l.next].prev) = l.prev;
 }
 
-static void slab_append(struct kv_pool *kv, struct kv_list *list, uint32_t slab)
+static void move_slab(struct kv_pool *kv, struct kv_list *from, struct kv_list *to, uint32_t slab)
 {
-    struct kv_slab *s = &kv->slabs[slab];
-    s->prev = list->tail;
-    s->next = NONE;
-    *(list->tail == NONE ? &list->head : &kv->slabs[list->tail].next) = slab;
-    list->tail = slab;
+    take_out(kv->slab_links, from, slab);
+    append(kv->slab_links, to, slab);
 }
 
-static void slab_unlink(struct kv_pool *kv, struct kv_list *list, uint32_t slab)
+/* An unreferenced cached page, the youngest of them. */
+static void lru_append(struct kv_pool *kv, int group, uint32_t id)
 {
-    struct kv_slab *s = &kv->slabs[slab];
-    *(s->prev == NONE ? &list->head : &kv->slabs[s->prev].next) = s->next;
-    *(s->next == NONE ? &list->tail : &kv->slabs[s->next].prev) = s->prev;
+    append(kv->page_links, &kv->lru, id);
+    kv->bytes_cached += kv->groups[group].page_size;
+}
+
+static void lru_take_out(struct kv_pool *kv, int group, uint32_t id)
+{
+    take_out(kv->page_links, &kv->lru, id);
+    kv->bytes_cached -= kv->groups[group].page_size;
 }
 
 /* ---- creation ---- */
@@ -170,16 +164,18 @@ static void slab_unlink(struct kv_pool *kv, struct kv_list *list, uint32_t slab)
 static bool allocate(struct kv_pool *kv, size_t n_pages, struct error *err)
 {
     kv->pages = calloc(n_pages ? n_pages : 1, sizeof *kv->pages);
+    kv->page_links = calloc(n_pages ? n_pages : 1, sizeof *kv->page_links);
     kv->slabs = calloc(kv->n_slabs, sizeof *kv->slabs);
-    if (!kv->pages || !kv->slabs) {
+    kv->slab_links = calloc(kv->n_slabs, sizeof *kv->slab_links);
+    if (!kv->pages || !kv->page_links || !kv->slabs || !kv->slab_links) {
         return error_set(err, ERR_NO_MEMORY, "There is no memory for the books of %zu KV pages.", n_pages);
     }
     for (size_t i = 0; i < n_pages; i++) {
-        kv->pages[i] = (struct kv_page){.owner = NONE, .prev = NONE, .next = NONE};
+        kv->pages[i].owner = NONE;
     }
     for (uint32_t i = 0; i < kv->n_slabs; i++) {
         kv->slabs[i] = (struct kv_slab){.group = UNASSIGNED, .free_head = NONE};
-        slab_append(kv, &kv->unassigned, i);
+        append(kv->slab_links, &kv->unassigned, i);
     }
     return true;
 }
@@ -224,7 +220,9 @@ void kv_pool_free(struct kv_pool *kv)
 {
     if (kv) {
         free(kv->pages);
+        free(kv->page_links);
         free(kv->slabs);
+        free(kv->slab_links);
         free(kv);
     }
 }
@@ -251,11 +249,22 @@ static struct kv_slab *slab_of(const struct kv_pool *kv, int group, uint32_t id)
     return &kv->slabs[(id - g->first_id) * g->page_size / kv->slab_size];
 }
 
+/* Pages of a slab in a group: those that lie wholly inside. */
+static uint32_t slab_first(const struct kv_pool *kv, int group, uint32_t slab)
+{
+    size_t page_size = kv->groups[group].page_size;
+    return (uint32_t)((slab * kv->slab_size + page_size - 1) / page_size);
+}
+
+static uint32_t slab_end(const struct kv_pool *kv, int group, uint32_t slab)
+{
+    return (uint32_t)((slab + 1) * kv->slab_size / kv->groups[group].page_size);
+}
+
 static uint32_t slab_pages(const struct kv_pool *kv, const struct kv_slab *s)
 {
     uint32_t slab = (uint32_t)(s - kv->slabs);
-    size_t size = kv->groups[s->group].page_size;
-    return slab_end(kv->slab_size, slab, size) - slab_first(kv->slab_size, slab, size);
+    return slab_end(kv, s->group, slab) - slab_first(kv, s->group, slab);
 }
 
 /* A page of the slab became referenced. */
@@ -286,8 +295,7 @@ static void note_unreferenced(struct kv_pool *kv, struct kv_slab *s)
 /* An unassigned slab. */
 static void withdraw(struct kv_pool *kv, uint32_t slab)
 {
-    slab_unlink(kv, &kv->unassigned, slab);
-    slab_append(kv, &kv->withdrawn, slab);
+    move_slab(kv, &kv->unassigned, &kv->withdrawn, slab);
     kv->slabs[slab].group = WITHDRAWN;
     kv->n_usable--;
     kv->n_idle--;
@@ -304,15 +312,14 @@ static void push_free(struct kv_pool *kv, struct kv_slab *s, uint32_t id)
     if (kv->on_free) {
         kv->on_free(kv->on_free_arg, s->group, id - g->first_id);
     }
-    kv->pages[id].next = s->free_head;
+    kv->page_links[id].next = s->free_head;
     s->free_head = id;
     if (s->n_free++ == 0) {
-        slab_append(kv, &g->slabs, slab);
+        append(kv->slab_links, &g->slabs, slab);
     }
     if (s->n_free == slab_pages(kv, s)) { /* empty: any group may have it */
-        slab_unlink(kv, &g->slabs, slab);
+        move_slab(kv, &g->slabs, &kv->unassigned, slab);
         *s = (struct kv_slab){.group = UNASSIGNED, .free_head = NONE};
-        slab_append(kv, &kv->unassigned, slab);
         if (kv->n_usable > kv->limit) {
             withdraw(kv, slab);
         }
@@ -323,9 +330,9 @@ static uint32_t pop_free(struct kv_pool *kv, struct kv_slab *s)
 {
     struct kv_group *g = &kv->groups[s->group];
     uint32_t id = s->free_head;
-    s->free_head = kv->pages[id].next;
+    s->free_head = kv->page_links[id].next;
     if (--s->n_free == 0) {
-        slab_unlink(kv, &g->slabs, (uint32_t)(s - kv->slabs));
+        take_out(kv->slab_links, &g->slabs, (uint32_t)(s - kv->slabs));
     }
     return id;
 }
@@ -335,10 +342,10 @@ static void take_free(struct kv_pool *kv, struct kv_slab *s, uint32_t id)
 {
     uint32_t *link = &s->free_head;
     while (*link != id) {
-        link = &kv->pages[*link].next;
+        link = &kv->page_links[*link].next;
     }
-    *link = kv->pages[id].next;
-    kv->pages[id].next = s->free_head;
+    *link = kv->page_links[id].next;
+    kv->page_links[id].next = s->free_head;
     s->free_head = id; /* its head, from where it is taken */
     pop_free(kv, s);
 }
@@ -347,15 +354,14 @@ static void assign_slab(struct kv_pool *kv, uint32_t slab, int group)
 {
     struct kv_group *g = &kv->groups[group];
     struct kv_slab *s = &kv->slabs[slab];
-    slab_unlink(kv, &kv->unassigned, slab);
+    move_slab(kv, &kv->unassigned, &g->slabs, slab);
     s->group = group;
-    uint32_t first = slab_first(kv->slab_size, slab, g->page_size);
-    for (uint32_t i = slab_end(kv->slab_size, slab, g->page_size); i > first; i--) { /* the lowest is taken first */
-        kv->pages[g->first_id + i - 1].next = s->free_head;
+    uint32_t first = slab_first(kv, group, slab);
+    for (uint32_t i = slab_end(kv, group, slab); i > first; i--) { /* the lowest is taken first */
+        kv->page_links[g->first_id + i - 1].next = s->free_head;
         s->free_head = g->first_id + i - 1;
         s->n_free++;
     }
-    slab_append(kv, &g->slabs, slab);
 }
 
 static void evict(struct kv_pool *kv, uint32_t id)
@@ -389,8 +395,7 @@ void kv_retain(struct kv_pool *kv, int group, uint32_t page)
     uint32_t id = id_of(kv, group, page);
     struct kv_page *p = &kv->pages[id];
     if (p->refs++ == 0) { /* it was cached: only such pages can be named without a reference */
-        page_unlink(kv, &kv->lru, id);
-        kv->bytes_cached -= kv->groups[group].page_size;
+        lru_take_out(kv, group, id);
         note_referenced(kv, slab_of(kv, group, id));
     }
 }
@@ -407,8 +412,7 @@ void kv_release(struct kv_pool *kv, int group, uint32_t page)
     if (p->owner == NONE) {
         push_free(kv, s, id);
     } else {
-        page_append(kv, &kv->lru, id);
-        kv->bytes_cached += kv->groups[group].page_size;
+        lru_append(kv, group, id);
     }
 }
 
@@ -428,8 +432,7 @@ void kv_uncache_page(struct kv_pool *kv, int group, uint32_t page)
     struct kv_page *p = &kv->pages[id];
     p->owner = NONE;
     if (p->refs == 0) {
-        page_unlink(kv, &kv->lru, id);
-        kv->bytes_cached -= kv->groups[group].page_size;
+        lru_take_out(kv, group, id);
         push_free(kv, slab_of(kv, group, id), id);
     }
 }
@@ -450,8 +453,7 @@ bool kv_adopt_page(struct kv_pool *kv, int group, uint32_t page, uint32_t owner)
     }
     take_free(kv, s, id);
     p->owner = owner;
-    page_append(kv, &kv->lru, id);
-    kv->bytes_cached += g->page_size;
+    lru_append(kv, group, id);
     return true;
 }
 
@@ -498,9 +500,8 @@ void kv_set_limit(struct kv_pool *kv, size_t size)
     kv->limit = n < 1 ? 1 : n > kv->n_slabs ? kv->n_slabs : (uint32_t)n;
     while (kv->n_usable < kv->limit) {
         uint32_t slab = kv->withdrawn.head;
-        slab_unlink(kv, &kv->withdrawn, slab);
+        move_slab(kv, &kv->withdrawn, &kv->unassigned, slab);
         kv->slabs[slab].group = UNASSIGNED;
-        slab_append(kv, &kv->unassigned, slab);
         kv->n_usable++;
         kv->n_idle++;
     }
@@ -509,7 +510,7 @@ void kv_set_limit(struct kv_pool *kv, size_t size)
 /* The idle slab of the page that was used longest ago; NONE: there is none. */
 static uint32_t oldest_idle(const struct kv_pool *kv)
 {
-    for (uint32_t id = kv->lru.head; id != NONE; id = kv->pages[id].next) {
+    for (uint32_t id = kv->lru.head; id != NONE; id = kv->page_links[id].next) {
         const struct kv_slab *s = slab_of(kv, group_of(kv, id), id);
         if (s->n_referenced == 0) {
             return (uint32_t)(s - kv->slabs);
@@ -523,8 +524,8 @@ static void empty_slab(struct kv_pool *kv, uint32_t slab)
 {
     int group = kv->slabs[slab].group;
     const struct kv_group *g = &kv->groups[group];
-    uint32_t end = slab_end(kv->slab_size, slab, g->page_size);
-    for (uint32_t i = slab_first(kv->slab_size, slab, g->page_size); i < end && kv->slabs[slab].group == group; i++) {
+    uint32_t end = slab_end(kv, group, slab);
+    for (uint32_t i = slab_first(kv, group, slab); i < end && kv->slabs[slab].group == group; i++) {
         if (kv->pages[g->first_id + i].owner != NONE) {
             evict(kv, g->first_id + i);
         }
@@ -581,10 +582,6 @@ size_t kv_page_size(const struct kv_pool *kv, int group)
 
 /* ---- recount ---- */
 
-struct recount {
-    uint32_t n_free, n_referenced, n_cached;
-};
-
 static bool wrong(struct error *err, const char *what, int group, uint32_t at)
 {
     return error_set(err, ERR_INTERNAL, "The KV books are wrong: %s (group %d, at %u).", what, group, at);
@@ -594,42 +591,36 @@ static bool on_free_list(const struct kv_pool *kv, const struct kv_slab *s, uint
 {
     uint32_t at = s->free_head;
     while (at != NONE && at != id) {
-        at = kv->pages[at].next;
+        at = kv->page_links[at].next;
     }
     return at == id;
 }
 
-static bool check_slab(const struct kv_pool *kv, uint32_t slab, const uint32_t *const expected[], struct recount *sum,
-                       struct error *err)
+static bool check_slab(const struct kv_pool *kv, uint32_t slab, uint32_t *n_cached, struct error *err)
 {
     const struct kv_slab *s = &kv->slabs[slab];
     const struct kv_group *g = &kv->groups[s->group];
-    uint32_t first = slab_first(kv->slab_size, slab, g->page_size), n_free = 0, n_referenced = 0;
-    for (uint32_t i = first; i < slab_end(kv->slab_size, slab, g->page_size); i++) {
+    uint32_t first = slab_first(kv, s->group, slab), n_free = 0, n_referenced = 0;
+    for (uint32_t i = first; i < slab_end(kv, s->group, slab); i++) {
         const struct kv_page *p = &kv->pages[g->first_id + i];
         bool is_free = p->refs == 0 && p->owner == NONE;
-        if (expected && expected[s->group] && expected[s->group][i] != p->refs) {
-            return wrong(err, "a page has another number of references than its holders", s->group, i);
-        }
         if (is_free != on_free_list(kv, s, g->first_id + i)) {
             return wrong(err, "a page is on its slab's free list and used, or neither", s->group, i);
         }
         n_free += is_free;
         n_referenced += p->refs > 0;
-        sum->n_cached += p->refs == 0 && p->owner != NONE;
+        *n_cached += p->refs == 0 && p->owner != NONE;
     }
     if (n_free != s->n_free || n_referenced != s->n_referenced) {
         return wrong(err, "the counts of a slab", s->group, slab);
     }
-    sum->n_free += n_free;
-    sum->n_referenced += n_referenced;
     return true;
 }
 
 static bool check_lru(const struct kv_pool *kv, uint32_t n_cached, struct error *err)
 {
     uint32_t n = 0;
-    for (uint32_t id = kv->lru.head; id != NONE; id = kv->pages[id].next, n++) {
+    for (uint32_t id = kv->lru.head; id != NONE; id = kv->page_links[id].next, n++) {
         if (kv->pages[id].refs || kv->pages[id].owner == NONE || n > n_cached) {
             return wrong(err, "a page on the list of unreferenced cached pages", group_of(kv, id), id);
         }
@@ -637,12 +628,12 @@ static bool check_lru(const struct kv_pool *kv, uint32_t n_cached, struct error 
     return n == n_cached || wrong(err, "the number of unreferenced cached pages", 0, n);
 }
 
-static bool check_unassigned(const struct kv_pool *kv, const uint32_t *const expected[], struct error *err)
+static bool check_references(const struct kv_pool *kv, const uint32_t *const expected[], struct error *err)
 {
     for (int i = 0; expected && i < kv->n_groups; i++) {
         for (uint32_t k = 0; expected[i] && k < kv->groups[i].n_pages; k++) {
             if (expected[i][k] != kv->pages[kv->groups[i].first_id + k].refs) {
-                return wrong(err, "a page is held that belongs to no slab of the group", i, k);
+                return wrong(err, "a page has another number of references than its holders", i, k);
             }
         }
     }
@@ -651,8 +642,7 @@ static bool check_unassigned(const struct kv_pool *kv, const uint32_t *const exp
 
 bool kv_check(const struct kv_pool *kv, const uint32_t *const expected[KV_MAX_GROUPS], struct error *err)
 {
-    struct recount sum = {0};
-    uint32_t n_idle = 0, n_usable = 0, spare[KV_MAX_GROUPS] = {0};
+    uint32_t n_cached = 0, n_idle = 0, n_usable = 0, spare[KV_MAX_GROUPS] = {0};
     for (uint32_t i = 0; i < kv->n_slabs; i++) {
         const struct kv_slab *s = &kv->slabs[i];
         n_idle += s->group == UNASSIGNED || (s->group >= 0 && s->n_referenced == 0);
@@ -660,7 +650,7 @@ bool kv_check(const struct kv_pool *kv, const uint32_t *const expected[KV_MAX_GR
         if (s->group < 0) {
             continue;
         }
-        if (!check_slab(kv, i, expected, &sum, err)) {
+        if (!check_slab(kv, i, &n_cached, err)) {
             return false;
         }
         if (s->n_referenced) {
@@ -681,5 +671,5 @@ bool kv_check(const struct kv_pool *kv, const uint32_t *const expected[KV_MAX_GR
     if (n_usable != kv->n_usable || n_usable < kv->limit) {
         return wrong(err, "the number of slabs that are not withdrawn", 0, n_usable);
     }
-    return check_unassigned(kv, expected, err) && check_lru(kv, sum.n_cached, err);
+    return check_references(kv, expected, err) && check_lru(kv, n_cached, err);
 }
