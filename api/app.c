@@ -141,7 +141,7 @@ struct call *api__call_create(struct app *a, const struct route *route, struct h
     c->app = a;
     c->route = route;
     c->x = x;
-    c->received_us = clock_ns() / 1000;
+    c->received_us = clock_us();
     buf_init(&c->ignored, CALL_IGNORED_MAX);
     buf_init(&c->reply, CALL_REPLY_MAX);
     return c;

@@ -16,6 +16,11 @@ bool field_type_error(struct error *err, const char *name, const char *expected,
                            expected, article_type(got));
 }
 
+bool field_missing_error(struct error *err, const char *name)
+{
+    return error_set_param(err, ERR_INVALID, name, "Missing required parameter: '%s'.", name);
+}
+
 /* A bound of an integer field; (double)INT64_MAX is one more than INT64_MAX. */
 static int64_t whole_bound(double bound)
 {

@@ -45,5 +45,6 @@ NODISCARD bool fields_decode(struct decoding *d, const struct json *object, cons
 
 /* "expected an integer from 1 to 64, got a string": the one wording of type errors. */
 bool field_type_error(struct error *err, const char *name, const char *expected, const struct json *got);
+bool field_missing_error(struct error *err, const char *name);
 
 #endif

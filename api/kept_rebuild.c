@@ -32,7 +32,7 @@ void api__put_details(struct buf *out, const struct gen_request *r, const struct
     if (g) {
         struct gen_timings t;
         struct gen_usage ignored;
-        generation_timings(g, clock_ns() / 1000, &t, &ignored);
+        generation_timings(g, clock_us(), &t, &ignored);
         const int64_t values[N_TIMINGS] = {t.prepare_us, t.queue_us, t.prefill_us, t.decode_us, t.ttft_us, t.total_us};
         json_key(&w, "timings");
         json_begin_array(&w);

@@ -23,7 +23,7 @@ static bool check_string(const struct json *object, const char *where, const cha
     const struct json *v = json_get(object, member);
     snprintf(param, sizeof param, "%s.%s", where, member);
     if (json_is_null(v)) {
-        return !required || error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s'.", param);
+        return !required || field_missing_error(err, param);
     }
     return json_type(v) == JSON_STRING || field_type_error(err, param, "a string", v);
 }
@@ -56,7 +56,7 @@ static bool check_content(const struct json *message, size_t index, bool may_be_
         return true;
     }
     if (json_is_null(content)) {
-        return error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s'.", param);
+        return field_missing_error(err, param);
     }
     if (json_type(content) != JSON_ARRAY) {
         return field_type_error(err, param, "a string or an array of content parts", content);

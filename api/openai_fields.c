@@ -1,8 +1,7 @@
-/* The fields of the OpenAI routes and what they mean. Bounds of sampling parameters come from SAMPLING_TABLE. */
+/* The fields of the OpenAI routes, each by itself. Bounds of sampling parameters come from SAMPLING_TABLE. */
 #include "api/api_internal.h"
 
 #include "base/hash.h"
-#include "base/rng.h"
 
 #include <stdio.h>
 
@@ -18,6 +17,12 @@ static struct gen_request *request_of(struct decoding *d)
 static bool out_of_memory(struct decoding *d, struct error *err)
 {
     return arena_full(d->arena, "the request", err);
+}
+
+static bool count_error(struct error *err, const char *name, size_t max, const char *what, size_t n)
+{
+    return error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': at most %zu %s are allowed, but got %zu.",
+                           name, max, what, n);
 }
 
 /* ---- custom fields ---- */
@@ -40,8 +45,7 @@ static bool add_strings(struct decoding *d, const struct json *v, const char *na
         return field_type_error(err, name, "a string or an array of strings", v);
     }
     if (n > max) {
-        return error_set_param(err, ERR_INVALID, name,
-                               "Invalid value for '%s': at most %zu strings are allowed, but got %zu.", name, max, n);
+        return count_error(err, name, max, "strings", n);
     }
     struct str *strings = arena_alloc_array(d->arena, n ? n : 1, sizeof *strings);
     if (!strings) {
@@ -85,8 +89,7 @@ static bool add_ids(struct decoding *d, const struct json *v, const char *name, 
         return field_type_error(err, name, "an array of token ids", v);
     }
     if (n > max) {
-        return error_set_param(err, ERR_INVALID, name,
-                               "Invalid value for '%s': at most %zu token ids are allowed, but got %zu.", name, max, n);
+        return count_error(err, name, max, "token ids", n);
     }
     int32_t *ids = arena_alloc_array(d->arena, n ? n : 1, sizeof *ids);
     if (!ids) {
@@ -122,9 +125,7 @@ static bool parse_logit_bias(struct decoding *d, const struct json *v, const cha
         return field_type_error(err, name, "an object of token ids and biases", v);
     }
     if (n > JOB_MAX_BIAS) {
-        return error_set_param(err, ERR_INVALID, name,
-                               "Invalid value for '%s': at most %d tokens are allowed, but got %zu.", name,
-                               JOB_MAX_BIAS, n);
+        return count_error(err, name, JOB_MAX_BIAS, "tokens", n);
     }
     struct job_bias *bias = arena_alloc_array(d->arena, n ? n : 1, sizeof *bias);
     if (!bias) {
@@ -271,7 +272,7 @@ static bool parse_prediction(struct decoding *d, const struct json *v, const cha
     }
     if (json_is_null(json_get(v, "type")) || json_is_null(json_get(v, "content"))) {
         const char *param = json_is_null(json_get(v, "type")) ? "prediction.type" : "prediction.content";
-        return error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s'.", param);
+        return field_missing_error(err, param);
     }
     return decode_members(d, v, name, members, err);
 }
@@ -312,12 +313,6 @@ static bool parse_tools(struct decoding *d, const struct json *v, const char *na
                            "Unsupported value for '%s': this server does not support tools yet.", name);
 }
 
-static bool add_prompt_ids(struct decoding *d, const struct json *v, const char *name, struct gen_prompt *p,
-                           struct error *err)
-{
-    return add_ids(d, v, name, LIMIT_CONTEXT, &p->ids, &p->n_ids, err);
-}
-
 static bool add_prompt(struct decoding *d, const struct json *v, const char *name, struct gen_prompt *p,
                        struct error *err)
 {
@@ -326,7 +321,7 @@ static bool add_prompt(struct decoding *d, const struct json *v, const char *nam
         return true;
     }
     if (json_type(v) == JSON_ARRAY) {
-        return add_prompt_ids(d, v, name, p, err);
+        return add_ids(d, v, name, LIMIT_CONTEXT, &p->ids, &p->n_ids, err);
     }
     return field_type_error(
         err, name, "a string, an array of strings, an array of token ids, or an array of arrays of token ids", v);
@@ -503,126 +498,3 @@ const struct field api__infill_fields[] = {
     {"logprobs", FIELD_U32, AT(n_top), 0, LIMIT_TOP_LOGPROBS, NULL, NULL, NULL, "logprobs, with so many alternatives"},
     {0},
 };
-
-/* ---- what concerns several fields ---- */
-
-static bool conflict(struct error *err, const char *param, const char *why)
-{
-    return error_set_param(err, ERR_INVALID, param, "%s", why);
-}
-
-static bool given(const struct call *c, const char *name)
-{
-    return !json_is_null(json_get(c->body, name));
-}
-
-static bool check_request(struct call *c, struct error *err)
-{
-    struct gen_request *r = &c->request;
-    if (r->truncate_prompt_tokens == 0 && given(c, "truncate_prompt_tokens")) {
-        return conflict(err, "truncate_prompt_tokens",
-                        "Invalid value for 'truncate_prompt_tokens': expected -1 or at least 1, but got 0.");
-    }
-    if ((r->background || r->detach) && !c->app->options.journal) {
-        const char *name = r->background ? "background" : "detach";
-        return error_set_param(err, ERR_UNSUPPORTED, name,
-                               "'%s' is not available: this server keeps no requests; it was started without "
-                               "--journal.",
-                               name);
-    }
-    if (r->has_stream_options && !r->stream) {
-        return conflict(err, "stream_options", "'stream_options' is only allowed together with 'stream': true.");
-    }
-    if (r->prompt_logprobs && r->stream) {
-        return conflict(err, "prompt_logprobs", "'prompt_logprobs' is not available together with 'stream': true.");
-    }
-    if (r->return_progress && !r->stream) {
-        return conflict(err, "return_progress", "'return_progress' is only allowed together with 'stream': true.");
-    }
-    if (r->best_of && r->best_of < r->n) {
-        return conflict(err, "best_of", "'best_of' must not be less than 'n'.");
-    }
-    if (r->best_of > r->n && r->stream) {
-        return conflict(err, "best_of", "'best_of' greater than 'n' is not available together with 'stream': true.");
-    }
-    return true;
-}
-
-static bool decode(struct call *c, enum gen_input input, const struct field *own, const char *id_prefix,
-                   struct error *err)
-{
-    const struct app_options *o = &c->app->options;
-    const struct field *tables[] = {own, api__common_fields};
-    struct decoding d = {.arena = c->arena, .target = &c->request, .ignored = &c->ignored, .strict = o->strict_fields};
-    gen_request_init(&c->request, c->arena, input);
-    c->request.received_us = c->received_us;
-    c->request.sampling = o->default_sampling;
-    c->request.interval_ms = o->stream_interval_ms;
-    c->request.interval_tokens = o->stream_interval_tokens;
-    snprintf(c->request.id, sizeof c->request.id, "%s-%016llx%08x", id_prefix, (unsigned long long)rng_entropy64(),
-             (unsigned)rng_entropy64());
-    if (!fields_decode(&d, c->body, tables, 2, err)) {
-        return false;
-    }
-    c->request.prompt_logprobs = given(c, "prompt_logprobs"); /* 0 alternatives is a wish too */
-    c->request.timings |= c->request.timings_per_token;
-    if (input != GEN_CHAT) {
-        c->request.logprobs = given(c, "logprobs");
-    }
-    return check_request(c, err);
-}
-
-bool api__decode_chat(struct call *c, struct error *err)
-{
-    struct gen_request *r = &c->request;
-    if (!decode(c, GEN_CHAT, api__chat_fields, "chatcmpl", err)) {
-        return false;
-    }
-    if (!r->messages) {
-        return conflict(err, "messages", "Missing required parameter: 'messages'.");
-    }
-    if (r->max_completion_tokens > 0) {
-        r->max_tokens = r->max_completion_tokens;
-    }
-    if (r->n_top && !r->logprobs) {
-        return conflict(err, "top_logprobs", "'top_logprobs' is only allowed together with 'logprobs': true.");
-    }
-    if (r->continue_final_message && json_get(c->body, "add_generation_prompt") && r->add_generation_prompt) {
-        return conflict(err, "continue_final_message",
-                        "'continue_final_message' and 'add_generation_prompt' cannot both be true.");
-    }
-    r->add_generation_prompt = r->add_generation_prompt && !r->continue_final_message;
-    return true;
-}
-
-#define COMPLETION_DEFAULT_TOKENS 16 /* as OpenAI documents it */
-
-bool api__decode_completion(struct call *c, struct error *err)
-{
-    struct gen_request *r = &c->request;
-    if (!decode(c, GEN_PROMPTS, api__completion_fields, "cmpl", err)) {
-        return false;
-    }
-    if (!r->prompts) {
-        return conflict(err, "prompt", "Missing required parameter: 'prompt'.");
-    }
-    r->max_tokens = r->max_tokens < 0 ? COMPLETION_DEFAULT_TOKENS : r->max_tokens;
-    if (r->max_tokens == 0 && !r->echo) {
-        return conflict(err, "max_tokens", "'max_tokens' may be 0 only together with 'echo': true.");
-    }
-    if (r->echo && r->has_suffix) {
-        return conflict(err, "echo", "'echo' is not available together with 'suffix'.");
-    }
-    return true;
-}
-
-bool api__decode_infill(struct call *c, struct error *err)
-{
-    if (!decode(c, GEN_INFILL, api__infill_fields, "infill", err)) {
-        return false;
-    }
-    if (!c->request.infill_prefix.ptr && !c->request.infill_suffix.ptr) {
-        return conflict(err, "input_prefix", "Missing required parameter: 'input_prefix' or 'input_suffix'.");
-    }
-    return true;
-}

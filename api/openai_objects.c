@@ -100,7 +100,7 @@ static void put_timings(const struct gen_reply *r, struct json_writer *w)
 {
     struct gen_timings t;
     struct gen_usage u;
-    generation_timings(r->generation, clock_ns() / 1000, &t, &u);
+    generation_timings(r->generation, clock_us(), &t, &u);
     json_key(w, "timings");
     json_begin_object(w);
     json_key(w, "cache_n");

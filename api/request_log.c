@@ -87,7 +87,7 @@ void api__log_request(const struct request_record *r, const struct http_end *end
     if (r->has_generation) {
         put_generation(&f, r);
     }
-    put_ms(&f, "total_ms", clock_ns() / 1000 - r->begun_us);
+    put_ms(&f, "total_ms", clock_us() - r->begun_us);
     if (r->has_parent || r->app->options.otlp) {
         hex_write(r->trace.trace_id, TRACE_ID_SIZE, trace_id);
         put_str(&f, "trace_id", trace_id);

@@ -9,11 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int64_t now_us(void)
-{
-    return clock_ns() / 1000;
-}
-
 static struct request_record *record_of(const struct http_exchange *x)
 {
     return http_context(x);
@@ -83,7 +78,7 @@ void api__opened(struct http_exchange *x, const struct http_request *head, void 
         return;
     }
     r->app = arg;
-    r->begun_us = now_us();
+    r->begun_us = clock_us();
     r->begun_wall_ns = clock_wall_ns();
     r->method = head ? known_method(head->method) : "";
     r->route = head ? api__find_route(head) : NULL;
@@ -177,7 +172,7 @@ void api__record_generation(const struct gen_reply *reply)
         return;
     }
     api__record_call(reply->call);
-    generation_status(reply->generation, now_us(), &status);
+    generation_status(reply->generation, clock_us(), &status);
     r->has_generation = true;
     r->received_us = reply_request(reply)->received_us;
     r->usage = status.usage;

@@ -188,7 +188,7 @@ void api__export_request(const struct request_record *r, const struct http_end *
                                   .name = name,
                                   .kind = OTLP_SPAN_SERVER,
                                   .start_ns = r->begun_wall_ns,
-                                  .end_ns = wall_ns(r, clock_ns() / 1000),
+                                  .end_ns = wall_ns(r, clock_us()),
                                   .attributes = a.items,
                                   .n_attributes = a.n,
                                   .failed = api__outcome(r, end) == OUTCOME_FAILED || end->status >= 500};

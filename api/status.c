@@ -38,7 +38,7 @@ static bool put_request(void *arg, struct generation *g)
     struct json_writer *w = arg;
     const struct gen_request *r = generation_request(g);
     struct gen_status s;
-    generation_status(g, clock_ns() / 1000, &s);
+    generation_status(g, clock_us(), &s);
     json_begin_object(w);
     json_member_cstr(w, "id", r->id);
     json_member_cstr(w, "request_id", r->request_id[0] ? r->request_id : NULL);

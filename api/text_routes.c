@@ -120,11 +120,6 @@ static bool decode(struct call *c, const struct field *fields, struct error *err
     return true;
 }
 
-static bool missing(struct error *err, const char *param)
-{
-    return error_set_param(err, ERR_INVALID, param, "Missing required parameter: '%s'.", param);
-}
-
 static bool render(struct call *c, const struct text_request *r, struct buf *out, struct error *err)
 {
     struct gen_request chat;
@@ -150,7 +145,7 @@ bool api__decode_tokenize(struct call *c, struct error *err)
         return error_set_param(err, ERR_INVALID, "messages",
                                "'messages' is not available together with 'content' or 'prompt'.");
     }
-    return r->messages || r->has_content || missing(err, "content");
+    return r->messages || r->has_content || field_missing_error(err, "content");
 }
 
 /* As llama.cpp has it: a piece that is no whole UTF-8 is an array of bytes. */
@@ -217,7 +212,7 @@ bool api__decode_detokenize(struct call *c, struct error *err)
         return false;
     }
     const struct text_request *r = c->extra;
-    return r->tokens || missing(err, "tokens");
+    return r->tokens || field_missing_error(err, "tokens");
 }
 
 bool api__work_detokenize(struct call *c, struct error *err)
@@ -261,7 +256,7 @@ bool api__decode_template(struct call *c, struct error *err)
         return false;
     }
     const struct text_request *r = c->extra;
-    return r->messages || missing(err, "messages");
+    return r->messages || field_missing_error(err, "messages");
 }
 
 bool api__work_template(struct call *c, struct error *err)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 int64_t clock_ns(void);     /* monotonic */
+int64_t clock_us(void);     /* monotonic */
 int64_t clock_ms(void);     /* monotonic */
 int64_t clock_wall_s(void); /* seconds since 1970 */
 int64_t clock_wall_ms(void);

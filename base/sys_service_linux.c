@@ -81,7 +81,7 @@ void service_notify(const struct service *s, enum service_event event, const cha
         return;
     }
     if (event == SERVICE_RELOADING) { /* what Type=notify-reload tells the old state from the new by */
-        snprintf(time, sizeof time, "MONOTONIC_USEC=%" PRId64 "\n", clock_ns() / 1000);
+        snprintf(time, sizeof time, "MONOTONIC_USEC=%" PRId64 "\n", clock_us());
     } else if (event == SERVICE_LOADING) {
         snprintf(time, sizeof time, "EXTEND_TIMEOUT_USEC=%d\n", MORE_TIME_US);
     }

@@ -1,66 +1,8 @@
-/* Ids: all pages of all groups lie in one array, group after group, so that a list may hold pages of any. `next` and
- * `prev` link a page into exactly one list: its slab's free pages, or the unreferenced cached ones (oldest first).
- *
- * Counts that answer kv_can_alloc without looking: a slab without referenced pages is idle (its pages are free or can
- * be evicted, so it can serve any group); `spare` counts what the other slabs of a group can still give that group.
- *
- * Beyond the limit (n_usable > limit) the next slabs that become empty are withdrawn instead of serving anybody: so
- * many of the idle ones do not count. */
-#include "engine/kv.h"
+#include "engine/kv_internal.h"
 
 #include "base/array.h"
 
 #include <stdlib.h>
-
-#define NONE UINT32_MAX
-
-#define UNASSIGNED (-1) /* instead of a slab's group */
-#define WITHDRAWN  (-2)
-
-struct kv_page {
-    uint32_t refs;
-    uint32_t owner; /* node of the prefix cache, NONE: not cached */
-    uint32_t prev, next;
-};
-
-struct kv_slab {
-    int group; /* or UNASSIGNED, WITHDRAWN */
-    uint32_t n_free, n_referenced;
-    uint32_t free_head;  /* page ids */
-    uint32_t prev, next; /* group's slabs with free pages, all groups' unassigned slabs, or the withdrawn ones */
-};
-
-struct kv_list {
-    uint32_t head, tail;
-};
-
-struct kv_group {
-    size_t page_size;
-    uint32_t first_id, n_pages;
-    uint32_t min_per_slab; /* pages that any slab gives at least */
-    struct kv_list slabs;  /* assigned, with at least one free page */
-    uint32_t spare;        /* pages in assigned slabs that are neither idle nor referenced */
-};
-
-struct kv_pool {
-    int n_groups;
-    struct kv_group groups[KV_MAX_GROUPS];
-    struct kv_page *pages; /* [sum of n_pages] */
-    struct kv_slab *slabs; /* [n_slabs] */
-    size_t slab_size;
-    uint32_t n_slabs, n_idle;
-    uint32_t n_usable, limit;             /* slabs that are not withdrawn; that are for use */
-    struct kv_list unassigned, withdrawn; /* slabs */
-    struct kv_list lru;                   /* pages: cached, unreferenced */
-    size_t largest_page, bytes_referenced, bytes_cached;
-    uint64_t bytes_evicted, bytes_withdrawn;
-    void (*on_evict)(void *arg, int group, uint32_t owner);
-    void *on_evict_arg;
-    void (*on_free)(void *arg, int group, uint32_t page); /* may be NULL */
-    void *on_free_arg;
-    void (*on_withdraw)(void *arg, size_t offset, size_t size); /* may be NULL */
-    void *on_withdraw_arg;
-};
 
 /* ---- geometry ---- */
 
@@ -93,17 +35,6 @@ static size_t slab_size_of(const struct kv_geometry *g)
     return size;
 }
 
-/* Pages of a slab in a group: those that lie wholly inside. */
-static uint32_t slab_first(size_t slab_size, uint32_t slab, size_t page_size)
-{
-    return (uint32_t)((slab * slab_size + page_size - 1) / page_size);
-}
-
-static uint32_t slab_end(size_t slab_size, uint32_t slab, size_t page_size)
-{
-    return (uint32_t)((slab + 1) * slab_size / page_size);
-}
-
 static uint32_t min_per_slab(size_t slab_size, size_t page_size)
 {
     uint32_t n = (uint32_t)(slab_size / page_size);
@@ -133,36 +64,37 @@ size_t kv_geometry_size(const struct kv_geometry *g, const uint32_t need[KV_MAX_
 
 /* ---- lists ---- */
 
-static void page_append(struct kv_pool *kv, struct kv_list *list, uint32_t id)
+static void append(struct kv_link *links, struct kv_list *list, uint32_t at)
 {
-    struct kv_page *p = &kv->pages[id];
-    p->prev = list->tail;
-    p->next = NONE;
-    *(list->tail == NONE ? &list->head : &kv->pages[list->tail].next) = id;
-    list->tail = id;
+    links[at] = (struct kv_link){.prev = list->tail, .next = KV_NONE};
+    *(list->tail == KV_NONE ? &list->head : &links[list->tail].next) = at;
+    list->tail = at;
 }
 
-static void page_unlink(struct kv_pool *kv, struct kv_list *list, uint32_t id)
+static void take_out(struct kv_link *links, struct kv_list *list, uint32_t at)
 {
-    struct kv_page *p = &kv->pages[id];
-    *(p->prev == NONE ? &list->head : &kv->pages[p->prev].next) = p->next;
-    *(p->next == NONE ? &list->tail : &kv->pages[p->next].prev) = p->prev;
+    struct kv_link l = links[at];
+    *(l.prev == KV_NONE ? &list->head : &links[l.prev].next) = l.next;
+    *(l.next == KV_NONE ? &list->tail : &links[l.next].prev) = l.prev;
 }
 
-static void slab_append(struct kv_pool *kv, struct kv_list *list, uint32_t slab)
+void kv__move_slab(struct kv_pool *kv, struct kv_list *from, struct kv_list *to, uint32_t slab)
 {
-    struct kv_slab *s = &kv->slabs[slab];
-    s->prev = list->tail;
-    s->next = NONE;
-    *(list->tail == NONE ? &list->head : &kv->slabs[list->tail].next) = slab;
-    list->tail = slab;
+    take_out(kv->slab_links, from, slab);
+    append(kv->slab_links, to, slab);
 }
 
-static void slab_unlink(struct kv_pool *kv, struct kv_list *list, uint32_t slab)
+/* An unreferenced cached page, the youngest of them. */
+static void lru_append(struct kv_pool *kv, int group, uint32_t id)
 {
-    struct kv_slab *s = &kv->slabs[slab];
-    *(s->prev == NONE ? &list->head : &kv->slabs[s->prev].next) = s->next;
-    *(s->next == NONE ? &list->tail : &kv->slabs[s->next].prev) = s->prev;
+    append(kv->page_links, &kv->lru, id);
+    kv->bytes_cached += kv->groups[group].page_size;
+}
+
+static void lru_take_out(struct kv_pool *kv, int group, uint32_t id)
+{
+    take_out(kv->page_links, &kv->lru, id);
+    kv->bytes_cached -= kv->groups[group].page_size;
 }
 
 /* ---- creation ---- */
@@ -170,16 +102,18 @@ static void slab_unlink(struct kv_pool *kv, struct kv_list *list, uint32_t slab)
 static bool allocate(struct kv_pool *kv, size_t n_pages, struct error *err)
 {
     kv->pages = calloc(n_pages ? n_pages : 1, sizeof *kv->pages);
+    kv->page_links = calloc(n_pages ? n_pages : 1, sizeof *kv->page_links);
     kv->slabs = calloc(kv->n_slabs, sizeof *kv->slabs);
-    if (!kv->pages || !kv->slabs) {
+    kv->slab_links = calloc(kv->n_slabs, sizeof *kv->slab_links);
+    if (!kv->pages || !kv->page_links || !kv->slabs || !kv->slab_links) {
         return error_set(err, ERR_NO_MEMORY, "There is no memory for the books of %zu KV pages.", n_pages);
     }
     for (size_t i = 0; i < n_pages; i++) {
-        kv->pages[i] = (struct kv_page){.owner = NONE, .prev = NONE, .next = NONE};
+        kv->pages[i].owner = KV_NONE;
     }
     for (uint32_t i = 0; i < kv->n_slabs; i++) {
-        kv->slabs[i] = (struct kv_slab){.group = UNASSIGNED, .free_head = NONE};
-        slab_append(kv, &kv->unassigned, i);
+        kv->slabs[i] = (struct kv_slab){.group = KV_UNASSIGNED, .free_head = KV_NONE};
+        append(kv->slab_links, &kv->unassigned, i);
     }
     return true;
 }
@@ -200,18 +134,18 @@ struct kv_pool *kv_pool_create(const struct kv_geometry *g, struct error *err)
     kv->n_groups = g->n_groups;
     kv->slab_size = slab_size;
     kv->n_slabs = kv->n_idle = kv->n_usable = kv->limit = (uint32_t)n_slabs;
-    kv->unassigned = kv->withdrawn = kv->lru = (struct kv_list){NONE, NONE};
+    kv->unassigned = kv->withdrawn = kv->lru = (struct kv_list){KV_NONE, KV_NONE};
     for (int i = 0; i < g->n_groups; i++) {
         size_t size = g->page_size[i], n = n_slabs * slab_size / size;
         kv->groups[i] = (struct kv_group){.page_size = size,
                                           .first_id = (uint32_t)n_pages,
                                           .n_pages = (uint32_t)n,
                                           .min_per_slab = min_per_slab(slab_size, size),
-                                          .slabs = {NONE, NONE}};
+                                          .slabs = {KV_NONE, KV_NONE}};
         kv->largest_page = size > kv->largest_page ? size : kv->largest_page;
         n_pages += n;
     }
-    if (n_pages >= NONE || n_slabs >= NONE) {
+    if (n_pages >= KV_NONE || n_slabs >= KV_NONE) {
         error_set(err, ERR_INVALID, "The KV pool of %zu bytes has more pages than can be counted.", g->pool_size);
     } else if (allocate(kv, n_pages, err)) {
         return kv;
@@ -224,7 +158,9 @@ void kv_pool_free(struct kv_pool *kv)
 {
     if (kv) {
         free(kv->pages);
+        free(kv->page_links);
         free(kv->slabs);
+        free(kv->slab_links);
         free(kv);
     }
 }
@@ -236,7 +172,7 @@ static uint32_t id_of(const struct kv_pool *kv, int group, uint32_t page)
     return kv->groups[group].first_id + page;
 }
 
-static int group_of(const struct kv_pool *kv, uint32_t id)
+int kv__group_of(const struct kv_pool *kv, uint32_t id)
 {
     int group = kv->n_groups - 1;
     while (id < kv->groups[group].first_id) {
@@ -245,17 +181,27 @@ static int group_of(const struct kv_pool *kv, uint32_t id)
     return group;
 }
 
-static struct kv_slab *slab_of(const struct kv_pool *kv, int group, uint32_t id)
+struct kv_slab *kv__slab_of(const struct kv_pool *kv, int group, uint32_t id)
 {
     const struct kv_group *g = &kv->groups[group];
     return &kv->slabs[(id - g->first_id) * g->page_size / kv->slab_size];
 }
 
-static uint32_t slab_pages(const struct kv_pool *kv, const struct kv_slab *s)
+uint32_t kv__slab_first(const struct kv_pool *kv, int group, uint32_t slab)
+{
+    size_t page_size = kv->groups[group].page_size;
+    return (uint32_t)((slab * kv->slab_size + page_size - 1) / page_size);
+}
+
+uint32_t kv__slab_end(const struct kv_pool *kv, int group, uint32_t slab)
+{
+    return (uint32_t)((slab + 1) * kv->slab_size / kv->groups[group].page_size);
+}
+
+uint32_t kv__slab_pages(const struct kv_pool *kv, const struct kv_slab *s)
 {
     uint32_t slab = (uint32_t)(s - kv->slabs);
-    size_t size = kv->groups[s->group].page_size;
-    return slab_end(kv->slab_size, slab, size) - slab_first(kv->slab_size, slab, size);
+    return kv__slab_end(kv, s->group, slab) - kv__slab_first(kv, s->group, slab);
 }
 
 /* A page of the slab became referenced. */
@@ -265,7 +211,7 @@ static void note_referenced(struct kv_pool *kv, struct kv_slab *s)
     kv->bytes_referenced += g->page_size;
     if (s->n_referenced++ == 0) {
         kv->n_idle--;
-        g->spare += slab_pages(kv, s) - 1;
+        g->spare += kv__slab_pages(kv, s) - 1;
     } else {
         g->spare--;
     }
@@ -277,23 +223,9 @@ static void note_unreferenced(struct kv_pool *kv, struct kv_slab *s)
     kv->bytes_referenced -= g->page_size;
     if (--s->n_referenced == 0) {
         kv->n_idle++;
-        g->spare -= slab_pages(kv, s) - 1;
+        g->spare -= kv__slab_pages(kv, s) - 1;
     } else {
         g->spare++;
-    }
-}
-
-/* An unassigned slab. */
-static void withdraw(struct kv_pool *kv, uint32_t slab)
-{
-    slab_unlink(kv, &kv->unassigned, slab);
-    slab_append(kv, &kv->withdrawn, slab);
-    kv->slabs[slab].group = WITHDRAWN;
-    kv->n_usable--;
-    kv->n_idle--;
-    kv->bytes_withdrawn += kv->slab_size;
-    if (kv->on_withdraw) {
-        kv->on_withdraw(kv->on_withdraw_arg, slab * kv->slab_size, kv->slab_size);
     }
 }
 
@@ -304,17 +236,16 @@ static void push_free(struct kv_pool *kv, struct kv_slab *s, uint32_t id)
     if (kv->on_free) {
         kv->on_free(kv->on_free_arg, s->group, id - g->first_id);
     }
-    kv->pages[id].next = s->free_head;
+    kv->page_links[id].next = s->free_head;
     s->free_head = id;
     if (s->n_free++ == 0) {
-        slab_append(kv, &g->slabs, slab);
+        append(kv->slab_links, &g->slabs, slab);
     }
-    if (s->n_free == slab_pages(kv, s)) { /* empty: any group may have it */
-        slab_unlink(kv, &g->slabs, slab);
-        *s = (struct kv_slab){.group = UNASSIGNED, .free_head = NONE};
-        slab_append(kv, &kv->unassigned, slab);
+    if (s->n_free == kv__slab_pages(kv, s)) { /* empty: any group may have it */
+        kv__move_slab(kv, &g->slabs, &kv->unassigned, slab);
+        *s = (struct kv_slab){.group = KV_UNASSIGNED, .free_head = KV_NONE};
         if (kv->n_usable > kv->limit) {
-            withdraw(kv, slab);
+            kv__withdraw(kv, slab);
         }
     }
 }
@@ -323,9 +254,9 @@ static uint32_t pop_free(struct kv_pool *kv, struct kv_slab *s)
 {
     struct kv_group *g = &kv->groups[s->group];
     uint32_t id = s->free_head;
-    s->free_head = kv->pages[id].next;
+    s->free_head = kv->page_links[id].next;
     if (--s->n_free == 0) {
-        slab_unlink(kv, &g->slabs, (uint32_t)(s - kv->slabs));
+        take_out(kv->slab_links, &g->slabs, (uint32_t)(s - kv->slabs));
     }
     return id;
 }
@@ -335,10 +266,10 @@ static void take_free(struct kv_pool *kv, struct kv_slab *s, uint32_t id)
 {
     uint32_t *link = &s->free_head;
     while (*link != id) {
-        link = &kv->pages[*link].next;
+        link = &kv->page_links[*link].next;
     }
-    *link = kv->pages[id].next;
-    kv->pages[id].next = s->free_head;
+    *link = kv->page_links[id].next;
+    kv->page_links[id].next = s->free_head;
     s->free_head = id; /* its head, from where it is taken */
     pop_free(kv, s);
 }
@@ -347,34 +278,33 @@ static void assign_slab(struct kv_pool *kv, uint32_t slab, int group)
 {
     struct kv_group *g = &kv->groups[group];
     struct kv_slab *s = &kv->slabs[slab];
-    slab_unlink(kv, &kv->unassigned, slab);
+    kv__move_slab(kv, &kv->unassigned, &g->slabs, slab);
     s->group = group;
-    uint32_t first = slab_first(kv->slab_size, slab, g->page_size);
-    for (uint32_t i = slab_end(kv->slab_size, slab, g->page_size); i > first; i--) { /* the lowest is taken first */
-        kv->pages[g->first_id + i - 1].next = s->free_head;
+    uint32_t first = kv__slab_first(kv, group, slab);
+    for (uint32_t i = kv__slab_end(kv, group, slab); i > first; i--) { /* the lowest is taken first */
+        kv->page_links[g->first_id + i - 1].next = s->free_head;
         s->free_head = g->first_id + i - 1;
         s->n_free++;
     }
-    slab_append(kv, &g->slabs, slab);
 }
 
-static void evict(struct kv_pool *kv, uint32_t id)
+void kv__evict(struct kv_pool *kv, uint32_t id)
 {
     size_t before = kv->bytes_cached;
-    kv->on_evict(kv->on_evict_arg, group_of(kv, id), kv->pages[id].owner);
+    kv->on_evict(kv->on_evict_arg, kv__group_of(kv, id), kv->pages[id].owner);
     kv->bytes_evicted += before - kv->bytes_cached;
 }
 
 uint32_t kv_alloc(struct kv_pool *kv, int group)
 {
     struct kv_group *g = &kv->groups[group];
-    while (g->slabs.head == NONE && kv->unassigned.head == NONE) {
-        if (kv->lru.head == NONE) {
+    while (g->slabs.head == KV_NONE && kv->unassigned.head == KV_NONE) {
+        if (kv->lru.head == KV_NONE) {
             return KV_PAGE_NONE;
         }
-        evict(kv, kv->lru.head);
+        kv__evict(kv, kv->lru.head);
     }
-    if (g->slabs.head == NONE) {
+    if (g->slabs.head == KV_NONE) {
         assign_slab(kv, kv->unassigned.head, group);
     }
     struct kv_slab *s = &kv->slabs[g->slabs.head];
@@ -389,9 +319,8 @@ void kv_retain(struct kv_pool *kv, int group, uint32_t page)
     uint32_t id = id_of(kv, group, page);
     struct kv_page *p = &kv->pages[id];
     if (p->refs++ == 0) { /* it was cached: only such pages can be named without a reference */
-        page_unlink(kv, &kv->lru, id);
-        kv->bytes_cached -= kv->groups[group].page_size;
-        note_referenced(kv, slab_of(kv, group, id));
+        lru_take_out(kv, group, id);
+        note_referenced(kv, kv__slab_of(kv, group, id));
     }
 }
 
@@ -402,13 +331,12 @@ void kv_release(struct kv_pool *kv, int group, uint32_t page)
     if (--p->refs > 0) {
         return;
     }
-    struct kv_slab *s = slab_of(kv, group, id);
+    struct kv_slab *s = kv__slab_of(kv, group, id);
     note_unreferenced(kv, s);
-    if (p->owner == NONE) {
+    if (p->owner == KV_NONE) {
         push_free(kv, s, id);
     } else {
-        page_append(kv, &kv->lru, id);
-        kv->bytes_cached += kv->groups[group].page_size;
+        lru_append(kv, group, id);
     }
 }
 
@@ -426,11 +354,10 @@ void kv_uncache_page(struct kv_pool *kv, int group, uint32_t page)
 {
     uint32_t id = id_of(kv, group, page);
     struct kv_page *p = &kv->pages[id];
-    p->owner = NONE;
+    p->owner = KV_NONE;
     if (p->refs == 0) {
-        page_unlink(kv, &kv->lru, id);
-        kv->bytes_cached -= kv->groups[group].page_size;
-        push_free(kv, slab_of(kv, group, id), id);
+        lru_take_out(kv, group, id);
+        push_free(kv, kv__slab_of(kv, group, id), id);
     }
 }
 
@@ -442,22 +369,21 @@ bool kv_adopt_page(struct kv_pool *kv, int group, uint32_t page, uint32_t owner)
     }
     uint32_t id = id_of(kv, group, page);
     struct kv_page *p = &kv->pages[id];
-    struct kv_slab *s = slab_of(kv, group, id);
-    if (s->group == UNASSIGNED) {
+    struct kv_slab *s = kv__slab_of(kv, group, id);
+    if (s->group == KV_UNASSIGNED) {
         assign_slab(kv, (uint32_t)(s - kv->slabs), group);
-    } else if (s->group != group || p->refs || p->owner != NONE) {
+    } else if (s->group != group || p->refs || p->owner != KV_NONE) {
         return false;
     }
     take_free(kv, s, id);
     p->owner = owner;
-    page_append(kv, &kv->lru, id);
-    kv->bytes_cached += g->page_size;
+    lru_append(kv, group, id);
     return true;
 }
 
 bool kv_is_cached(const struct kv_pool *kv, int group, uint32_t page)
 {
-    return kv->pages[id_of(kv, group, page)].owner != NONE;
+    return kv->pages[id_of(kv, group, page)].owner != KV_NONE;
 }
 
 void kv_on_evict(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t owner), void *arg)
@@ -474,76 +400,9 @@ void kv_on_free(struct kv_pool *kv, void (*fn)(void *arg, int group, uint32_t pa
 
 void kv_evict_all(struct kv_pool *kv)
 {
-    while (kv->lru.head != NONE) {
-        evict(kv, kv->lru.head);
+    while (kv->lru.head != KV_NONE) {
+        kv__evict(kv, kv->lru.head);
     }
-}
-
-/* ---- limit ---- */
-
-void kv_on_withdraw(struct kv_pool *kv, void (*fn)(void *arg, size_t offset, size_t size), void *arg)
-{
-    kv->on_withdraw = fn;
-    kv->on_withdraw_arg = arg;
-}
-
-size_t kv_usable_size(const struct kv_pool *kv)
-{
-    return kv->n_usable * kv->slab_size;
-}
-
-void kv_set_limit(struct kv_pool *kv, size_t size)
-{
-    size_t n = size / kv->slab_size;
-    kv->limit = n < 1 ? 1 : n > kv->n_slabs ? kv->n_slabs : (uint32_t)n;
-    while (kv->n_usable < kv->limit) {
-        uint32_t slab = kv->withdrawn.head;
-        slab_unlink(kv, &kv->withdrawn, slab);
-        kv->slabs[slab].group = UNASSIGNED;
-        slab_append(kv, &kv->unassigned, slab);
-        kv->n_usable++;
-        kv->n_idle++;
-    }
-}
-
-/* The idle slab of the page that was used longest ago; NONE: there is none. */
-static uint32_t oldest_idle(const struct kv_pool *kv)
-{
-    for (uint32_t id = kv->lru.head; id != NONE; id = kv->pages[id].next) {
-        const struct kv_slab *s = slab_of(kv, group_of(kv, id), id);
-        if (s->n_referenced == 0) {
-            return (uint32_t)(s - kv->slabs);
-        }
-    }
-    return NONE;
-}
-
-/* All that an idle slab has is cached or free; with its last page it is withdrawn or unassigned. */
-static void empty_slab(struct kv_pool *kv, uint32_t slab)
-{
-    int group = kv->slabs[slab].group;
-    const struct kv_group *g = &kv->groups[group];
-    uint32_t end = slab_end(kv->slab_size, slab, g->page_size);
-    for (uint32_t i = slab_first(kv->slab_size, slab, g->page_size); i < end && kv->slabs[slab].group == group; i++) {
-        if (kv->pages[g->first_id + i].owner != NONE) {
-            evict(kv, g->first_id + i);
-        }
-    }
-}
-
-bool kv_shrink(struct kv_pool *kv, size_t most)
-{
-    uint32_t least = kv->n_usable > most / kv->slab_size ? kv->n_usable - (uint32_t)(most / kv->slab_size) : 0;
-    for (uint32_t slab; kv->n_usable > kv->limit && kv->n_usable >= least;) {
-        if (kv->unassigned.head != NONE) {
-            withdraw(kv, kv->unassigned.tail);
-        } else if ((slab = oldest_idle(kv)) != NONE) {
-            empty_slab(kv, slab);
-        } else {
-            return false;
-        }
-    }
-    return kv->n_usable > kv->limit;
 }
 
 bool kv_can_alloc(const struct kv_pool *kv, const uint32_t need[KV_MAX_GROUPS])
@@ -577,109 +436,4 @@ uint32_t kv_n_pages(const struct kv_pool *kv, int group)
 size_t kv_page_size(const struct kv_pool *kv, int group)
 {
     return kv->groups[group].page_size;
-}
-
-/* ---- recount ---- */
-
-struct recount {
-    uint32_t n_free, n_referenced, n_cached;
-};
-
-static bool wrong(struct error *err, const char *what, int group, uint32_t at)
-{
-    return error_set(err, ERR_INTERNAL, "The KV books are wrong: %s (group %d, at %u).", what, group, at);
-}
-
-static bool on_free_list(const struct kv_pool *kv, const struct kv_slab *s, uint32_t id)
-{
-    uint32_t at = s->free_head;
-    while (at != NONE && at != id) {
-        at = kv->pages[at].next;
-    }
-    return at == id;
-}
-
-static bool check_slab(const struct kv_pool *kv, uint32_t slab, const uint32_t *const expected[], struct recount *sum,
-                       struct error *err)
-{
-    const struct kv_slab *s = &kv->slabs[slab];
-    const struct kv_group *g = &kv->groups[s->group];
-    uint32_t first = slab_first(kv->slab_size, slab, g->page_size), n_free = 0, n_referenced = 0;
-    for (uint32_t i = first; i < slab_end(kv->slab_size, slab, g->page_size); i++) {
-        const struct kv_page *p = &kv->pages[g->first_id + i];
-        bool is_free = p->refs == 0 && p->owner == NONE;
-        if (expected && expected[s->group] && expected[s->group][i] != p->refs) {
-            return wrong(err, "a page has another number of references than its holders", s->group, i);
-        }
-        if (is_free != on_free_list(kv, s, g->first_id + i)) {
-            return wrong(err, "a page is on its slab's free list and used, or neither", s->group, i);
-        }
-        n_free += is_free;
-        n_referenced += p->refs > 0;
-        sum->n_cached += p->refs == 0 && p->owner != NONE;
-    }
-    if (n_free != s->n_free || n_referenced != s->n_referenced) {
-        return wrong(err, "the counts of a slab", s->group, slab);
-    }
-    sum->n_free += n_free;
-    sum->n_referenced += n_referenced;
-    return true;
-}
-
-static bool check_lru(const struct kv_pool *kv, uint32_t n_cached, struct error *err)
-{
-    uint32_t n = 0;
-    for (uint32_t id = kv->lru.head; id != NONE; id = kv->pages[id].next, n++) {
-        if (kv->pages[id].refs || kv->pages[id].owner == NONE || n > n_cached) {
-            return wrong(err, "a page on the list of unreferenced cached pages", group_of(kv, id), id);
-        }
-    }
-    return n == n_cached || wrong(err, "the number of unreferenced cached pages", 0, n);
-}
-
-static bool check_unassigned(const struct kv_pool *kv, const uint32_t *const expected[], struct error *err)
-{
-    for (int i = 0; expected && i < kv->n_groups; i++) {
-        for (uint32_t k = 0; expected[i] && k < kv->groups[i].n_pages; k++) {
-            if (expected[i][k] != kv->pages[kv->groups[i].first_id + k].refs) {
-                return wrong(err, "a page is held that belongs to no slab of the group", i, k);
-            }
-        }
-    }
-    return true;
-}
-
-bool kv_check(const struct kv_pool *kv, const uint32_t *const expected[KV_MAX_GROUPS], struct error *err)
-{
-    struct recount sum = {0};
-    uint32_t n_idle = 0, n_usable = 0, spare[KV_MAX_GROUPS] = {0};
-    for (uint32_t i = 0; i < kv->n_slabs; i++) {
-        const struct kv_slab *s = &kv->slabs[i];
-        n_idle += s->group == UNASSIGNED || (s->group >= 0 && s->n_referenced == 0);
-        n_usable += s->group != WITHDRAWN;
-        if (s->group < 0) {
-            continue;
-        }
-        if (!check_slab(kv, i, expected, &sum, err)) {
-            return false;
-        }
-        if (s->n_referenced) {
-            spare[s->group] += slab_pages(kv, s) - s->n_referenced;
-        }
-        if (s->n_free == slab_pages(kv, s)) {
-            return wrong(err, "an empty slab was kept", s->group, i);
-        }
-    }
-    for (int i = 0; i < kv->n_groups; i++) {
-        if (spare[i] != kv->groups[i].spare) {
-            return wrong(err, "the spare pages", i, spare[i]);
-        }
-    }
-    if (n_idle != kv->n_idle) {
-        return wrong(err, "the number of idle slabs", 0, n_idle);
-    }
-    if (n_usable != kv->n_usable || n_usable < kv->limit) {
-        return wrong(err, "the number of slabs that are not withdrawn", 0, n_usable);
-    }
-    return check_unassigned(kv, expected, err) && check_lru(kv, sum.n_cached, err);
 }

@@ -28,20 +28,17 @@ void choice_release(struct choice *c)
     buf_release(&c->text);
 }
 
-static bool copy_logprob(struct choice_token *t, const struct token_logprob *from, struct error *err)
+bool choice_token_score(struct choice_token *t, const struct token_logprob *from)
 {
+    free(t->top);
+    t->top = from->n_top ? malloc(from->n_top * sizeof t->top[0]) : NULL;
+    t->n_top = t->top ? from->n_top : 0;
     t->logprob = from->logprob;
     t->rank = from->rank;
-    t->digest = from->digest;
-    if (from->n_top) {
-        t->top = malloc(from->n_top * sizeof t->top[0]);
-        if (!t->top) {
-            return error_set(err, ERR_NO_MEMORY, "no memory for the logprobs of an answer.");
-        }
+    if (t->top) {
         memcpy(t->top, from->top, from->n_top * sizeof t->top[0]);
-        t->n_top = from->n_top;
     }
-    return true;
+    return t->n_top == from->n_top;
 }
 
 /* min_tokens holds for stop strings too: they are looked for in the text that comes after so many tokens. */
@@ -72,8 +69,11 @@ static bool accept_token(struct choice *c, const struct engine_event *event, siz
     }
     struct choice_token t = {
         .id = event->ids[i], .text_begin = (uint32_t)c->text.len, .char_begin = c->n_chars, .shown = true};
-    if (event->logprobs && !copy_logprob(&t, &event->logprobs[i], err)) {
-        return false;
+    if (event->logprobs) {
+        t.digest = event->logprobs[i].digest;
+        if (!choice_token_score(&t, &event->logprobs[i])) {
+            return error_set(err, ERR_NO_MEMORY, "no memory for the logprobs of an answer.");
+        }
     }
     c->sum_logprob += (double)t.logprob;
     if (event->finish == FINISH_STOP && i + 1 == event->n && event->stop_id == t.id) {

@@ -24,6 +24,9 @@ struct choice_token {
     uint64_t digest;
 };
 
+/* Its logprob, rank and alternatives. False: no memory for the alternatives; it has none. */
+NODISCARD bool choice_token_score(struct choice_token *t, const struct token_logprob *from);
+
 struct choice {
     const struct gen_request *request;
     const struct tokenizer *tokenizer;

@@ -35,7 +35,7 @@ static int64_t limit_ms(const struct generation *g, enum gen_limit which)
 int64_t generation_deadline_ms(const struct generation *g, enum gen_limit *which)
 {
     int64_t earliest = INT64_MAX;
-    if (g->failed || generation__finished(g)) {
+    if (g->failed || generation_complete(g)) {
         return INT64_MAX;
     }
     for (int i = 0; i < GEN_LIMIT_COUNT; i++) {

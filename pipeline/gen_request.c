@@ -8,7 +8,7 @@ void gen_request_init(struct gen_request *r, struct arena *arena, enum gen_input
         .arena = arena,
         .input = input,
         .created_s = clock_wall_s(),
-        .received_us = clock_ns() / 1000,
+        .received_us = clock_us(),
         .add_generation_prompt = true,
         .add_special_tokens = true,
         .sampling = sampling_default(),

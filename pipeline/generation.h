@@ -72,6 +72,8 @@ bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *eve
 /* Milliseconds until generation_next may have something that a flush interval holds back; -1: nothing is held back. */
 int64_t generation_next_due(const struct generation *g, int64_t now_ms);
 
+bool generation_complete(const struct generation *g); /* every choice has ended */
+
 /* Has it failed? Then *err says why. The ERROR event is still to be taken. */
 bool generation_failed(const struct generation *g, struct error *err);
 

@@ -1,4 +1,14 @@
-/* Shared by generation.c, generation_status.c, generation_submit.c and generation_kept.c only. */
+/* Shared by the files of pipeline/ that look into generations only:
+ *
+ *     generation.c         its life
+ *     generation_submit.c  from its state to jobs
+ *     generation_event.c   what the engine's events do to it
+ *     generation_next.c    what its consumer takes
+ *     generation_status.c  what it says of itself
+ *     generation_kept.c    those that outlive whoever asked for them
+ *     pipeline.c           the list of those that run, and whose an event is
+ *     recovery.c           what becomes of them when their engine is lost
+ *     deadlines.c, load.c  those whose time is up; how much there is to do */
 #ifndef TANDEM_PIPELINE_GENERATION_INTERNAL_H
 #define TANDEM_PIPELINE_GENERATION_INTERNAL_H
 
@@ -28,7 +38,7 @@ struct generation {
     struct gen_request *request;
     void (*on_ready)(void *arg);
     void *arg;
-    struct generation *prev, *next;
+    struct generation *prev, *next; /* the pipeline's */
 
     struct prompt_state *prompts; /* [n_jobs] */
     struct choice *choices;       /* [n_jobs * best_of] */
@@ -50,14 +60,32 @@ struct generation {
     size_t cap_tops;
 };
 
+void generation__notify(struct generation *g);
+struct choice *generation__choice(const struct generation *g, size_t prompt, uint32_t choice);
+const struct pipeline_observer *generation__observer(const struct generation *g); /* nobody, if it is not to be seen */
+
 /* generation_start in two steps: everything but the jobs; then the jobs of the prompts that have choices running. */
 struct generation *generation__create(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
                                       void *arg, struct error *err);
-NODISCARD bool generation__begin(struct generation *g, struct error *err);
+/* Releases it when it fails. g may be NULL: creating it has failed, and so does this. */
+NODISCARD struct generation *generation__begin(struct generation *g, struct error *err);
 void generation__release(struct generation *g); /* its state alone: nothing runs, the request stays */
 
+/* Gives all that is not done to the engine, from where it is. False: nothing of it is there. */
+NODISCARD bool generation__submit(struct generation *g, struct error *err);
+void generation__withdraw(struct generation *g);                 /* from the engine; its state stays */
+void generation__forget_job(struct generation *g, size_t index); /* the engine has none of it any more */
+
+/* One event of job `index`; returns true when the generation has something new to take. */
+bool generation__event(struct generation *g, size_t index, const struct engine_event *event);
+/* True: the ERROR event is new and can be taken. */
+bool generation__fail(struct generation *g, const struct error *error);
+/* It has ended, in whatever way: its observers hear of it, once, and whoever waits for it to end. */
+void generation__end(struct generation *g);
+
+uint64_t generation__n_tokens(const struct generation *g); /* generated so far, of all choices */
 /* Tokens so far, of all prompts and choices. */
 void generation__usage(const struct generation *g, struct gen_usage *usage);
-bool generation__finished(const struct generation *g); /* every choice has ended */
+void generation__add_choice(struct gen_usage *usage, const struct choice *c);
 
 #endif

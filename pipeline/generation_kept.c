@@ -8,11 +8,6 @@
 
 #define COPY_TOKENS 64 /* at a time, from a leader to a follower */
 
-static size_t index_of(const struct generation *g, size_t prompt, uint32_t choice)
-{
-    return prompt * g->request->best_of + choice;
-}
-
 static bool has_logprobs(const struct generation *g, size_t prompt)
 {
     return g->request->jobs[prompt].flags & (JOB_LOGPROBS | JOB_DIGEST);
@@ -22,7 +17,7 @@ static bool has_logprobs(const struct generation *g, size_t prompt)
 static bool feed(struct generation *g, size_t prompt, uint32_t choice, const struct engine_event *event,
                  struct error *err)
 {
-    struct choice *c = &g->choices[index_of(g, prompt, choice)];
+    struct choice *c = generation__choice(g, prompt, choice);
     bool stopped, ran = c->finish == FINISH_NONE;
     if (!ran) {
         return true;
@@ -36,15 +31,10 @@ static bool feed(struct generation *g, size_t prompt, uint32_t choice, const str
 
 /* ---- restore and replay ---- */
 
-static bool copy_top(struct choice_token *to, uint32_t n_top, const struct token_top *top)
+static bool restore_score(struct prompt_state *prompt, uint32_t i, const struct token_logprob *from)
 {
-    free(to->top);
-    to->top = n_top ? malloc(n_top * sizeof *top) : NULL;
-    to->n_top = to->top ? n_top : 0;
-    if (to->top) {
-        memcpy(to->top, top, n_top * sizeof *top);
-    }
-    return to->n_top == n_top;
+    prompt->n_scores = i + 1;
+    return choice_token_score(&prompt->scores[i], from);
 }
 
 static bool restore_scores(struct prompt_state *prompt, uint32_t n_prompt, const struct gen_saved_prompt *saved)
@@ -53,11 +43,7 @@ static bool restore_scores(struct prompt_state *prompt, uint32_t n_prompt, const
         return true;
     }
     for (uint32_t i = 0; i < n_prompt; i++) {
-        const struct token_logprob *from = &saved->scores[i];
-        prompt->scores[i].logprob = from->logprob;
-        prompt->scores[i].rank = from->rank;
-        prompt->n_scores = i + 1;
-        if (!copy_top(&prompt->scores[i], from->n_top, from->top)) {
+        if (!restore_score(prompt, i, &saved->scores[i])) {
             return false;
         }
     }
@@ -80,7 +66,7 @@ static bool restore_choice(struct generation *g, size_t prompt, uint32_t choice,
 static bool restore_prompt(struct generation *g, size_t prompt, const struct gen_saved *saved, struct error *err)
 {
     const struct gen_saved_prompt *p = &saved->prompts[prompt];
-    const struct gen_saved_choice *choices = saved->choices + index_of(g, prompt, 0);
+    const struct gen_saved_choice *choices = saved->choices + prompt * g->request->best_of;
     struct job *job = &g->request->jobs[prompt];
     g->prompts[prompt].n_cached = p->n_cached;
     job->max_tokens = p->max_tokens ? p->max_tokens : job->max_tokens;
@@ -107,8 +93,8 @@ static struct generation *create_restored(struct pipeline *p, struct gen_request
             g = NULL;
         }
     }
-    for (size_t i = 0; g && i < g->n_choices; i++) {
-        g->recovery.n_tokens += g->choices[i].n_tokens; /* none of them speaks for it if it loses an engine */
+    if (g) {
+        g->recovery.n_tokens = generation__n_tokens(g); /* none of them speaks for it if it loses an engine */
     }
     return g;
 }
@@ -116,12 +102,7 @@ static struct generation *create_restored(struct pipeline *p, struct gen_request
 struct generation *generation_restore(struct pipeline *p, struct gen_request *request, const struct gen_saved *saved,
                                       void (*on_ready)(void *arg), void *arg, struct error *err)
 {
-    struct generation *g = create_restored(p, request, saved, on_ready, arg, err);
-    if (g && !generation__begin(g, err)) {
-        generation__release(g);
-        g = NULL;
-    }
-    return g;
+    return generation__begin(create_restored(p, request, saved, on_ready, arg, err), err);
 }
 
 struct generation *generation_replay(struct pipeline *p, struct gen_request *request, const struct gen_saved *saved,
@@ -136,12 +117,12 @@ struct generation *generation_replay(struct pipeline *p, struct gen_request *req
     if (saved->error.code) {
         g->failed = true;
         g->error = saved->error;
-    } else if (!generation__finished(g)) {
+    } else if (!generation_complete(g)) {
         g->failed = true;
         error_set(&g->error, ERR_INTERNAL, "the rest of this answer was lost.");
     }
     if (saved->has_timings) {
-        gen_clock_restore(&g->clock, &saved->timings, clock_ns() / 1000);
+        gen_clock_restore(&g->clock, &saved->timings, clock_us());
     }
     return g;
 }
@@ -159,12 +140,16 @@ struct generation *generation_follow(const struct generation *leader, void (*on_
     return f;
 }
 
+static struct token_logprob logprob_of(const struct choice_token *t)
+{
+    return (struct token_logprob){t->id, t->logprob, t->rank, t->n_top, t->top, t->digest};
+}
+
 static bool copy_tokens(struct generation *f, size_t prompt, uint32_t choice, uint32_t until, bool finish,
                         struct error *err)
 {
-    size_t at = index_of(f, prompt, choice);
-    const struct choice *from = &f->follows->choices[at];
-    struct choice *to = &f->choices[at];
+    const struct choice *from = generation__choice(f->follows, prompt, choice);
+    struct choice *to = generation__choice(f, prompt, choice);
     int32_t ids[COPY_TOKENS];
     struct token_logprob logprobs[COPY_TOKENS];
     struct engine_event event = {.kind = ENGINE_TOKENS, .choice = choice, .ids = ids, .stop_id = -1};
@@ -175,7 +160,7 @@ static bool copy_tokens(struct generation *f, size_t prompt, uint32_t choice, ui
         for (uint32_t i = 0; i < event.n; i++) {
             const struct choice_token *t = &from->tokens[event.index + i];
             ids[i] = t->id;
-            logprobs[i] = (struct token_logprob){t->id, t->logprob, t->rank, t->n_top, t->top, t->digest};
+            logprobs[i] = logprob_of(t);
         }
         if (finish && event.index + event.n == until) {
             event.finish = from->finish;
@@ -195,9 +180,8 @@ static bool copy_tokens(struct generation *f, size_t prompt, uint32_t choice, ui
 static bool copy_choice(struct generation *f, size_t prompt, uint32_t choice, const struct gen_mark *mark, bool *news,
                         struct error *err)
 {
-    size_t at = index_of(f, prompt, choice);
-    const struct choice *from = &f->follows->choices[at];
-    struct choice *to = &f->choices[at];
+    const struct choice *from = generation__choice(f->follows, prompt, choice);
+    struct choice *to = generation__choice(f, prompt, choice);
     uint32_t n = (uint32_t)from->n_tokens;
     bool finish = from->finish != FINISH_NONE && (!mark || mark->finished);
     if (from->finish != FINISH_NONE && !finish && n > 0) {
@@ -221,10 +205,8 @@ static bool copy_scores(struct generation *f, size_t prompt)
         return true;
     }
     for (uint32_t i = 0; i < n; i++) {
-        to->scores[i].logprob = from[i].logprob;
-        to->scores[i].rank = from[i].rank;
-        to->n_scores = i + 1;
-        if (!copy_top(&to->scores[i], from[i].n_top, from[i].top)) {
+        struct token_logprob score = logprob_of(&from[i]);
+        if (!restore_score(to, i, &score)) {
             return false;
         }
     }
@@ -251,7 +233,7 @@ static bool copy_all(struct generation *f, const struct gen_mark *marks, bool *n
             return error_set(err, ERR_NO_MEMORY, "no memory for the logprobs of a prompt.");
         }
         for (uint32_t k = 0; k < f->request->best_of; k++) {
-            if (!copy_choice(f, i, k, marks ? &marks[index_of(f, i, k)] : NULL, news, err)) {
+            if (!copy_choice(f, i, k, marks ? &marks[i * f->request->best_of + k] : NULL, news, err)) {
                 return false;
             }
         }
@@ -317,7 +299,7 @@ bool generation_position(const struct generation *g, struct buf *out)
     }
     for (size_t i = 0; i < r->n_jobs * r->n; i++) {
         const struct prompt_state *prompt = &g->prompts[i / r->n];
-        const struct choice *c = &g->choices[index_of(g, i / r->n, prompt->order[i % r->n])];
+        const struct choice *c = generation__choice(g, i / r->n, prompt->order[i % r->n]);
         if (i) {
             buf_putc(out, ',');
         }
@@ -328,14 +310,9 @@ bool generation_position(const struct generation *g, struct buf *out)
 
 /* ---- what is to be saved ---- */
 
-bool generation_complete(const struct generation *g)
-{
-    return generation__finished(g);
-}
-
 const struct choice *generation_choice(const struct generation *g, size_t prompt, uint32_t choice)
 {
-    return &g->choices[index_of(g, prompt, choice)];
+    return generation__choice(g, prompt, choice);
 }
 
 uint32_t generation_n_cached(const struct generation *g, size_t prompt)

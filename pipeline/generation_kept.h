@@ -66,7 +66,6 @@ NODISCARD bool generation_skip(struct generation *g, const uint32_t *after, size
 NODISCARD bool generation_position(const struct generation *g, struct buf *out);
 
 /* ---- what is to be saved ---- */
-bool generation_complete(const struct generation *g); /* every choice has ended */
 const struct choice *generation_choice(const struct generation *g, size_t prompt, uint32_t choice);
 uint32_t generation_n_cached(const struct generation *g, size_t prompt);
 /* Logprobs of the prompt's tokens, [n_prompt], as choice tokens; NULL: not asked for, or not there yet. */

@@ -1,4 +1,4 @@
-/* What a generation says of itself while it runs. */
+/* What a generation says of itself. */
 #include "pipeline/generation_internal.h"
 
 const struct gen_request *generation_request(const struct generation *g)
@@ -9,6 +9,56 @@ const struct gen_request *generation_request(const struct generation *g)
 const char *generation_fingerprint(const struct generation *g)
 {
     return g->fingerprint[0] ? g->fingerprint : NULL;
+}
+
+bool generation_failed(const struct generation *g, struct error *err)
+{
+    if (g->failed) {
+        *err = g->error;
+    }
+    return g->failed;
+}
+
+bool generation_complete(const struct generation *g)
+{
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        if (g->prompts[i].n_running > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+uint64_t generation__n_tokens(const struct generation *g)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < g->n_choices; i++) {
+        n += g->choices[i].n_tokens;
+    }
+    return n;
+}
+
+void generation__add_choice(struct gen_usage *usage, const struct choice *c)
+{
+    usage->completion_tokens += c->n_tokens;
+    usage->n_accepted_prediction += c->prediction.n_accepted;
+    usage->n_rejected_prediction += c->prediction.n - c->prediction.n_accepted;
+    usage->n_begun += c->n_tokens > 0;
+    usage->n_drafted += c->n_drafted;
+    usage->n_held += c->n_held;
+    usage->n_replayed += c->n_replayed;
+}
+
+void generation__usage(const struct generation *g, struct gen_usage *usage)
+{
+    *usage = (struct gen_usage){0};
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        usage->prompt_tokens += g->request->jobs[i].n_prompt;
+        usage->cached_tokens += g->prompts[i].n_cached;
+    }
+    for (size_t i = 0; i < g->n_choices; i++) {
+        generation__add_choice(usage, &g->choices[i]);
+    }
 }
 
 void generation_timings(const struct generation *g, int64_t now_us, struct gen_timings *timings,
@@ -40,7 +90,7 @@ static bool all_preempted(const struct generation *g)
 
 enum gen_phase generation_phase(const struct generation *g)
 {
-    if (g->failed || generation__finished(g)) {
+    if (g->failed || generation_complete(g)) {
         return GEN_ENDED;
     }
     if (g->recovery.lost_us) {

@@ -36,7 +36,7 @@ static bool has_begun(const struct choice *choices, uint32_t n)
 /* Of the time that the request has, so much is left; 0: it has no limit. */
 static bool time_left(const struct generation *g, uint32_t timeout_ms, uint32_t *left, struct error *err)
 {
-    int64_t gone_ms = (clock_ns() / 1000 - g->clock.submitted_us) / 1000;
+    int64_t gone_ms = (clock_us() - g->clock.submitted_us) / 1000;
     *left = timeout_ms;
     if (timeout_ms == 0) {
         return true;
@@ -66,7 +66,7 @@ static bool submit_job(struct generation *g, size_t index, struct error *err)
 {
     struct engine_port *port = pipeline_options(g->pipeline)->port;
     struct prompt_state *prompt = &g->prompts[index];
-    const struct choice *choices = &g->choices[index * g->request->best_of];
+    const struct choice *choices = generation__choice(g, index, 0);
     struct job job = g->request->jobs[index];
     struct job_accepted *accepted = NULL;
     if (!time_left(g, job.timeout_ms, &job.timeout_ms, err)) {

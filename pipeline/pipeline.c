@@ -1,4 +1,4 @@
-#include "pipeline/pipeline_internal.h"
+#include "pipeline/generation_internal.h"
 
 #include <stdlib.h>
 
@@ -75,13 +75,9 @@ static struct job_route *find_route(struct pipeline *p, uint64_t job)
 
 void pipeline__add_generation(struct pipeline *p, struct generation *g)
 {
-    *generation__prev_link(g) = p->last;
-    *generation__next_link(g) = NULL;
-    if (p->last) {
-        *generation__next_link(p->last) = g;
-    } else {
-        p->first = g;
-    }
+    g->prev = p->last;
+    g->next = NULL;
+    *(p->last ? &p->last->next : &p->first) = g;
     p->last = g;
     p->n_running++;
     if (p->options.on_begun) {
@@ -91,17 +87,8 @@ void pipeline__add_generation(struct pipeline *p, struct generation *g)
 
 void pipeline__remove_generation(struct pipeline *p, struct generation *g)
 {
-    struct generation *prev = *generation__prev_link(g), *next = *generation__next_link(g);
-    if (prev) {
-        *generation__next_link(prev) = next;
-    } else {
-        p->first = next;
-    }
-    if (next) {
-        *generation__prev_link(next) = prev;
-    } else {
-        p->last = prev;
-    }
+    *(g->prev ? &g->prev->next : &p->first) = g->next;
+    *(g->next ? &g->next->prev : &p->last) = g->prev;
     p->n_running--;
     if (p->current == g) {
         p->current = NULL;
@@ -111,7 +98,7 @@ void pipeline__remove_generation(struct pipeline *p, struct generation *g)
 void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation *g), void *arg)
 {
     for (struct generation *g = p->first, *next; g; g = next) {
-        next = *generation__next_link(g);
+        next = g->next;
         if (!each(arg, g)) {
             return;
         }
@@ -120,9 +107,8 @@ void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation
 
 struct generation *pipeline_find(struct pipeline *p, struct str id)
 {
-    for (struct generation *g = p->first; g && id.len; g = *generation__next_link(g)) {
-        const struct gen_request *r = generation_request(g);
-        if (str_eq(str_of(r->id), id) || str_eq(str_of(r->request_id), id)) {
+    for (struct generation *g = p->first; g && id.len; g = g->next) {
+        if (str_eq(str_of(g->request->id), id) || str_eq(str_of(g->request->request_id), id)) {
             return g;
         }
     }

@@ -46,27 +46,18 @@ bool recovery_allows(struct pipeline *p, const struct gen_request *r, struct err
 
 /* ---- a loss ---- */
 
-static uint64_t tokens_of(const struct generation *g)
-{
-    uint64_t n = 0;
-    for (size_t i = 0; i < g->n_choices; i++) {
-        n += g->choices[i].n_tokens;
-    }
-    return n;
-}
-
 /* It was in the lost engine. False: it does not go on, and *err says why. */
 static bool survives(struct generation *g, const struct error *loss, struct error *err)
 {
     struct pipeline *p = g->pipeline;
     struct recovery_state *s = &g->recovery;
-    uint64_t n_tokens = tokens_of(g);
+    uint64_t n_tokens = generation__n_tokens(g);
     bool futile = n_tokens == s->n_tokens;
     s->n_losses++;
     s->n_futile = futile ? s->n_futile + 1 : 0;
     s->n_alone = !futile ? 0 : s->n_alone + (p->recovery.tried == g);
     s->n_tokens = n_tokens;
-    s->lost_us = clock_ns() / 1000;
+    s->lost_us = clock_us();
     if (s->n_alone >= RECOVERY_ALONE) {
         quarantine(&p->recovery.quarantine, g->request, clock_ms());
         LOG_ERROR("request is quarantined", "id=%s request_id=%s losses=%u", g->request->id, g->request->request_id,
@@ -92,7 +83,7 @@ static bool note_loss(struct generation *g, const struct error *loss)
         in_engine |= g->prompts[i].routed;
         generation__forget_job(g, i);
     }
-    if (generation__finished(g)) {
+    if (generation_complete(g)) {
         return false;
     }
     if (loss->code != ERR_ENGINE_LOST || (in_engine && !survives(g, loss, &err))) {

@@ -1,0 +1,73 @@
+#include "cli/options_internal.h"
+
+#include "base/array.h"
+
+#include <stdio.h>
+
+static const struct {
+    enum command command;
+    const char *name;
+} commands[] = {
+    /* those that people start */
+    {COMMAND_SERVE, "serve"},
+    {COMMAND_RUN, "run"},
+    {COMMAND_INSPECT, "inspect"},
+    {COMMAND_LIST, "list"},
+    {COMMAND_BENCH, "bench"},
+    {COMMAND_BENCH_KERNELS, "bench-kernels"},
+    {COMMAND_BENCH_SERVE, "bench-serve"},
+};
+
+/* "--top-k VALUE" */
+static void usage_of(const struct option *o, char *out, size_t size)
+{
+    char flag[80];
+    options__flag(o, flag, sizeof flag);
+    snprintf(out, size, "%s%s%s", flag, o->value ? " " : "", o->value ? o->value : "");
+}
+
+void options_help(enum command command, struct buf *out)
+{
+    for (const struct option *o = options__table; o->name; o++) {
+        char usage[120];
+        if (!(o->commands & command)) {
+            continue;
+        }
+        usage_of(o, usage, sizeof usage);
+        buf_printf(out, "  %-38s %s", usage, o->help);
+        if (o->fallback) {
+            buf_printf(out, " [%s]", o->fallback);
+        }
+        buf_puts(out, options__is_reloadable(o) && command == COMMAND_SERVE ? " (again on SIGHUP)\n" : "\n");
+    }
+}
+
+void options_docs(struct buf *out)
+{
+    buf_puts(
+        out,
+        "# Options\n\n"
+        "Generated from the program's table by `make docs`; do not edit.\n\n"
+        "Each option can be given as a flag, as an environment variable (`TANDEM_KV_MEMORY` for `--kv-memory`) or "
+        "in the JSON file named\n"
+        "by `--config` (`\"kv-memory\": \"2G\"`). Flags win over the environment, the environment over the file.\n\n"
+        "What is marked with \"again on SIGHUP\" `tandem serve` reads again from the file when it gets that "
+        "signal\n"
+        "([SECURITY.md](SECURITY.md), Reloading).\n\n"
+        "| option | default | commands | |\n"
+        "| --- | --- | --- | --- |\n");
+    for (const struct option *o = options__table; o->name; o++) {
+        char usage[120];
+        if (!(o->commands & ~COMMAND_ENGINE)) {
+            continue;
+        }
+        usage_of(o, usage, sizeof usage);
+        buf_printf(out, "| `%s` | %s |", usage, o->fallback ? o->fallback : "");
+        for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+            if (o->commands & (int)commands[i].command) {
+                buf_printf(out, " %s", commands[i].name);
+            }
+        }
+        buf_printf(out, " | %s%s |\n", o->help, options__is_reloadable(o) ? "; again on SIGHUP" : "");
+    }
+}
