@@ -92,7 +92,7 @@ static bool note_loss(struct generation *g, const struct error *loss)
         in_engine |= g->prompts[i].routed;
         generation__forget_job(g, i);
     }
-    if (generation__finished(g)) {
+    if (g->failed || generation__finished(g)) { /* it is only still to be taken */
         return false;
     }
     if (loss->code != ERR_ENGINE_LOST || (in_engine && !survives(g, loss, &err))) {

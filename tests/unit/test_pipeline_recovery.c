@@ -20,6 +20,7 @@ struct client {
     struct buf text;
     struct gen_event last;
     bool leave_on_error; /* frees its generation when it fails, as a client does that has gone */
+    bool reads_nothing;
 };
 
 struct fixture {
@@ -66,7 +67,7 @@ static void on_ready(void *arg)
 {
     struct client *c = arg;
     struct gen_event e;
-    while (c->g && generation_next(c->g, 0, &e)) {
+    while (c->g && !c->reads_nothing && generation_next(c->g, 0, &e)) {
         c->last = e;
         if (c->last.kind == GEN_DELTA) {
             buf_append(&c->text, c->last.text);
@@ -216,6 +217,22 @@ static void who_cannot_be_submitted_again_hears_why(void **state)
     }
 }
 
+/* Its client is slow and has not taken the error yet. */
+static void who_has_failed_does_not_go_on(void **state)
+{
+    struct fixture *f = *state;
+    struct error late = {0};
+    must_ask(f, 0, "ab");
+    error_set(&late, ERR_DEADLINE, "late.");
+    f->clients[0].reads_nothing = true;
+    generation_fail(f->clients[0].g, &late);
+    lose(f, ERR_ENGINE_LOST);
+    assert_int_equal(f->bench.port.n_jobs, 1);
+    f->clients[0].reads_nothing = false;
+    on_ready(&f->clients[0]);
+    assert_int_equal(f->clients[0].last.error.code, ERR_DEADLINE);
+}
+
 /* ---- finding the cause ---- */
 
 /* Client 1 of three ends every engine that has it; the others give a token each time. */
@@ -320,6 +337,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(time_that_is_gone_is_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_model_that_has_failed_ends_them, setup, teardown),
         cmocka_unit_test_setup_teardown(who_cannot_be_submitted_again_hears_why, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_has_failed_does_not_go_on, setup, teardown),
         cmocka_unit_test_setup_teardown(the_cause_is_found_and_the_others_go_on, setup, teardown),
         cmocka_unit_test_setup_teardown(the_innocent_are_tried_one_by_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_suspect_that_leaves_ends_its_turn, setup, teardown),
