@@ -2,6 +2,7 @@
  * found and stopped. */
 #include "tests/support/pipeline_bench.h"
 
+#include "base/clock.h"
 #include "pipeline/recovery.h"
 
 #include <setjmp.h>
@@ -309,6 +310,27 @@ static void a_suspect_that_leaves_ends_its_turn(void **state)
     assert_int_equal(f->bench.port.n_jobs, 7);
 }
 
+/* The first suspect has no time left when its turn comes: the second one is alone all the same. */
+static void a_suspect_that_fails_ends_its_turn(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const prompts[] = {"aa", "bb", "cc"};
+    for (int i = 0; i < 3; i++) {
+        must_ask(f, i, prompts[i]);
+    }
+    lose(f, ERR_ENGINE_LOST);
+    assert_int_equal(f->bench.port.n_jobs, 6);
+    f->clients[0].request.jobs[0].timeout_ms = 1;
+    clock_sleep_ms(3);
+    lose(f, ERR_ENGINE_LOST);
+    assert_int_equal(f->clients[0].last.error.code, ERR_DEADLINE);
+    assert_int_equal(f->bench.port.n_jobs, 7);
+    assert_int_equal(job_at(f, 6)->prompt[0], 'b');
+    leave(&f->clients[1]);
+    assert_int_equal(f->bench.port.n_jobs, 8);
+    assert_int_equal(job_at(f, 7)->prompt[0], 'c');
+}
+
 static void tokens_between_losses_clear_a_request(void **state)
 {
     struct fixture *f = *state;
@@ -341,6 +363,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_cause_is_found_and_the_others_go_on, setup, teardown),
         cmocka_unit_test_setup_teardown(the_innocent_are_tried_one_by_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_suspect_that_leaves_ends_its_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_suspect_that_fails_ends_its_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(tokens_between_losses_clear_a_request, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
