@@ -66,7 +66,7 @@ static bool survives(struct generation *g, const struct error *loss, struct erro
     s->n_futile = futile ? s->n_futile + 1 : 0;
     s->n_alone = !futile ? 0 : s->n_alone + (p->recovery.tried == g);
     s->n_tokens = n_tokens;
-    s->lost_us = clock_ns() / 1000;
+    s->lost_us = s->lost_us ? s->lost_us : clock_ns() / 1000;
     if (s->n_alone >= RECOVERY_ALONE) {
         quarantine(&p->recovery.quarantine, g->request, clock_ms());
         LOG_ERROR("request is quarantined", "id=%s request_id=%s losses=%u", g->request->id, g->request->request_id,

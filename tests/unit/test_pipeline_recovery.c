@@ -28,13 +28,16 @@ struct fixture {
     struct pipeline_bench bench;
     struct client clients[MAX_CLIENTS];
     int n_resumed;
+    int64_t pause_us; /* the last one */
 };
 
 static void see_resumed(void *arg, const struct gen_request *r, int64_t pause_us)
 {
+    struct fixture *f = arg;
     (void)r;
     assert_true(pause_us >= 0);
-    ((struct fixture *)arg)->n_resumed++;
+    f->n_resumed++;
+    f->pause_us = pause_us;
 }
 
 static int setup(void **state)
@@ -150,6 +153,18 @@ static void goes_on_from_its_tokens(void **state)
     assert_int_equal(f->clients[0].last.kind, GEN_DONE);
     assert_int_equal(f->clients[0].last.usage.completion_tokens, 6);
     assert_int_equal(f->n_resumed, 1);
+}
+
+static void a_pause_begins_with_the_first_loss(void **state)
+{
+    struct fixture *f = *state;
+    must_ask(f, 0, "ab");
+    lose(f, ERR_ENGINE_LOST);
+    clock_sleep_ms(5);
+    lose(f, ERR_ENGINE_LOST);
+    tokens(f, f->bench.port.n_jobs - 1, 0, "x", FINISH_STOP);
+    assert_int_equal(f->n_resumed, 1);
+    assert_true(f->pause_us >= 5000);
 }
 
 static void a_request_without_tokens_begins_again(void **state)
@@ -354,6 +369,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(goes_on_from_its_tokens, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_pause_begins_with_the_first_loss, setup, teardown),
         cmocka_unit_test_setup_teardown(a_request_without_tokens_begins_again, setup, teardown),
         cmocka_unit_test_setup_teardown(choices_that_have_ended_are_not_wanted_again, setup, teardown),
         cmocka_unit_test_setup_teardown(time_that_is_gone_is_gone, setup, teardown),
