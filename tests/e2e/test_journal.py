@@ -258,6 +258,19 @@ def test_reattach_with_choices_and_stop_strings(kept):
             assert reply.status_code == 400 and reply.json()["error"]["param"] == "after", after
 
 
+def test_a_place_that_an_ended_answer_does_not_have(kept):
+    """Refused like any other request, and its line in the log has what was asked for."""
+    with kept() as server:
+        model = server.http.get("/v1/models").json()["data"][0]["id"]
+        done = background(server, "/v1/completions", {"model": model, "prompt": "KEY-PLAIN", "max_tokens": 5})
+        ended(server, done)
+        reply = server.http.get(f"/v1/requests/{done}", params={"stream": "true", "after": "1,2"},
+                                headers={"X-Request-Id": "nowhere"})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == "after"
+        line = server.wait_for(lambda: [x for x in server.log().split("\n") if "nowhere" in x], "the request's line")[0]
+        assert f"model={model} " in line, line
+
+
 def test_two_readers_and_one_that_leaves(kept):
     body = {"messages": [{"role": "user", "content": "KEY-SLOW"}], "max_tokens": 120}
     with kept() as server:
