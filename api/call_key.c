@@ -116,7 +116,7 @@ static void add_limits(struct app *a, struct http_exchange *x, uint64_t key)
 
 void api__key_headers(const struct call *c)
 {
-    add_limits(c->app, c->x, c->key);
+    add_limits(c->app, c->x, api__key_of(c->x)); /* c->key counts it, which one that only reads another's does not */
 }
 
 /* The official clients read both: that in milliseconds, and whether to send it again at all. */

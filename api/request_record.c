@@ -18,7 +18,9 @@ static struct request_record *record_of(const struct http_exchange *x)
 
 static void make_id(char *out, size_t size)
 {
-    snprintf(out, size, "req_%016llx%016llx", (unsigned long long)rng_entropy64(), (unsigned long long)rng_entropy64());
+    uint64_t random[2];
+    rng_entropy(random, sizeof random);
+    snprintf(out, size, "req_%016llx%016llx", (unsigned long long)random[0], (unsigned long long)random[1]);
 }
 
 static void take_id(struct request_record *r, const struct http_request *head)
@@ -33,11 +35,10 @@ static void take_id(struct request_record *r, const struct http_request *head)
 
 static void random_bytes(uint8_t *out, size_t n)
 {
-    for (size_t i = 0; i < n; i += sizeof(uint64_t)) {
-        uint64_t random = rng_entropy64();
-        random += random == 0; /* an id is never all 0 */
-        memcpy(out + i, &random, sizeof random);
-    }
+    static const uint8_t none[TRACE_ID_SIZE]; /* an id is never all 0 */
+    do {
+        rng_entropy(out, n);
+    } while (memcmp(out, none, n) == 0);
 }
 
 /* The client's trace goes on, or a new one begins. */
@@ -130,8 +131,9 @@ void api__record_key(struct http_exchange *x, const char *key_name)
 
 static void copy(char *out, size_t size, struct str text)
 {
-    struct str shown = str_slice(text, 0, utf8_cut(text, size - 1));
-    snprintf(out, size, STR_FMT, STR_ARG(shown));
+    size_t n = utf8_cut(text, size - 1);
+    memcpy(out, text.ptr ? text.ptr : "", n);
+    out[n] = '\0';
 }
 
 static void copy_request(struct request_record *r, const struct gen_request *request)

@@ -255,13 +255,15 @@ static void begin_replay(struct asking *q, struct rebuilt *r)
         reply = api__reply_create(c);
     }
     if (!reply || !generation_skip(g, q->after, q->n_after, &err)) {
-        generation_free(g);
         if (reply) {
             api__reply_discard(reply);
         } else if (g) {
             error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");
         }
-        api__refuse(c, &err);
+        api__call_headers(c);
+        api__reply_error(c->x, &err);
+        generation_free(g); /* the request's memory goes with it, and the request lies in the call */
+        api__call_free(c);
         return;
     }
     reply->stream = reply->placed = true;

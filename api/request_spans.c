@@ -134,11 +134,10 @@ static struct otlp_span *begin_child(const struct request_record *r, struct otlp
                                      const char *name)
 {
     struct otlp_span *s = &spans[(*n)++];
-    uint64_t id = rng_entropy64();
     *s = (struct otlp_span){.name = name, .kind = OTLP_SPAN_INTERNAL, .trace_state = buf_view(&r->trace_state)};
     memcpy(s->trace_id, r->trace.trace_id, TRACE_ID_SIZE);
     memcpy(s->parent_id, r->trace.span_id, SPAN_ID_SIZE);
-    memcpy(s->span_id, &id, SPAN_ID_SIZE);
+    rng_entropy(s->span_id, SPAN_ID_SIZE);
     return s;
 }
 

@@ -36,12 +36,17 @@ double rng_uniform(uint64_t seed, uint32_t output_index, uint32_t choice, uint32
     return (double)bits * 0x1p-53;
 }
 
-uint64_t rng_entropy64(void)
+void rng_entropy(void *out, size_t size)
 {
-    uint64_t value;
-    if (getentropy(&value, sizeof value) != 0) {
+    if (getentropy(out, size) != 0) {
         perror("getentropy");
         abort(); /* a system without randomness cannot make ids */
     }
+}
+
+uint64_t rng_entropy64(void)
+{
+    uint64_t value;
+    rng_entropy(&value, sizeof value);
     return value;
 }

@@ -57,7 +57,7 @@ static bool survives(struct generation *g, const struct error *loss, struct erro
     s->n_futile = futile ? s->n_futile + 1 : 0;
     s->n_alone = !futile ? 0 : s->n_alone + (p->recovery.tried == g);
     s->n_tokens = n_tokens;
-    s->lost_us = clock_us();
+    s->lost_us = s->lost_us ? s->lost_us : clock_us();
     if (s->n_alone >= RECOVERY_ALONE) {
         quarantine(&p->recovery.quarantine, g->request, clock_ms());
         LOG_ERROR("request is quarantined", "id=%s request_id=%s losses=%u", g->request->id, g->request->request_id,
@@ -83,7 +83,7 @@ static bool note_loss(struct generation *g, const struct error *loss)
         in_engine |= g->prompts[i].routed;
         generation__forget_job(g, i);
     }
-    if (generation_complete(g)) {
+    if (g->failed || generation_complete(g)) { /* it is only still to be taken */
         return false;
     }
     if (loss->code != ERR_ENGINE_LOST || (in_engine && !survives(g, loss, &err))) {
@@ -131,21 +131,29 @@ static void submit_all(struct pipeline *p)
     }
 }
 
+/* Who cannot be submitted when its turn comes has ended it by that. */
 static void next_turn(struct pipeline *p)
 {
-    struct generation *suspect;
-    p->recovery.tried = NULL;
-    p->recovery.turn_due = false;
-    while ((suspect = first_waiting(p, RECOVERY_SUSPECT))) {
-        LOG_WARN("request goes on alone", "id=%s request_id=%s losses=%u", suspect->request->id,
-                 suspect->request->request_id, suspect->recovery.n_losses);
-        p->recovery.tried = suspect;
-        if (submit(suspect)) {
-            return;
+    struct recovery *r = &p->recovery;
+    r->turning = true;
+    do {
+        r->turn_due = false;
+        r->tried = first_waiting(p, RECOVERY_SUSPECT);
+        if (r->tried) {
+            LOG_WARN("request goes on alone", "id=%s request_id=%s losses=%u", r->tried->request->id,
+                     r->tried->request->request_id, r->tried->recovery.n_losses);
+            submit(r->tried);
         }
-        p->recovery.tried = NULL;
-    }
+    } while (r->turn_due);
+    r->turning = false;
     submit_all(p);
+}
+
+void recovery_go_on(struct pipeline *p)
+{
+    if (p->recovery.turn_due && !p->recovery.turning) {
+        next_turn(p);
+    }
 }
 
 /* Whoever was tried is done; at once, unless a list of generations is being walked. */
@@ -153,14 +161,7 @@ static void end_turn(struct pipeline *p)
 {
     p->recovery.turn_due = true;
     if (!p->pumping) {
-        next_turn(p);
-    }
-}
-
-void recovery_go_on(struct pipeline *p)
-{
-    if (p->recovery.turn_due) {
-        next_turn(p);
+        recovery_go_on(p);
     }
 }
 

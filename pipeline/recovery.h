@@ -34,6 +34,7 @@ struct quarantine { /* digests of prompts that end engines */
 struct recovery {
     struct generation *tried; /* alone in the engine; NULL: nobody is */
     bool turn_due;            /* it is done: the next one's turn comes with recovery_go_on */
+    bool turning;             /* that is being looked for */
     uint64_t n_losses;        /* of engines */
     struct quarantine quarantine;
 };

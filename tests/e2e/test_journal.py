@@ -258,6 +258,19 @@ def test_reattach_with_choices_and_stop_strings(kept):
             assert reply.status_code == 400 and reply.json()["error"]["param"] == "after", after
 
 
+def test_a_place_that_an_ended_answer_does_not_have(kept):
+    """Refused like any other request, and its line in the log has what was asked for."""
+    with kept() as server:
+        model = server.http.get("/v1/models").json()["data"][0]["id"]
+        done = background(server, "/v1/completions", {"model": model, "prompt": "KEY-PLAIN", "max_tokens": 5})
+        ended(server, done)
+        reply = server.http.get(f"/v1/requests/{done}", params={"stream": "true", "after": "1,2"},
+                                headers={"X-Request-Id": "nowhere"})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == "after"
+        line = server.wait_for(lambda: [x for x in server.log().split("\n") if "nowhere" in x], "the request's line")[0]
+        assert f"model={model} " in line, line
+
+
 def test_two_readers_and_one_that_leaves(kept):
     body = {"messages": [{"role": "user", "content": "KEY-SLOW"}], "max_tokens": 120}
     with kept() as server:
@@ -334,7 +347,7 @@ def test_cancel_and_remove(kept):
 def test_one_key_does_not_see_anothers(kept, tmp_path):
     keys = {name: f"sk-{name}-0123456789abcdef" for name in ("alice", "bob")}
     path = tmp_path / "keys.json"
-    path.write_text(json.dumps([{"name": name, "key": key} for name, key in keys.items()]))
+    path.write_text(json.dumps([{"name": name, "key": key, "requests_per_minute": 1000} for name, key in keys.items()]))
     path.chmod(0o600)
     bearer = {name: {"Authorization": f"Bearer {key}"} for name, key in keys.items()}
     with kept("--api-keys", path, "--cache-salt-per-key", api_key=keys["alice"]) as server:
@@ -343,6 +356,8 @@ def test_one_key_does_not_see_anothers(kept, tmp_path):
         ended(server, done)
         server.wait_for(lambda: state(server, slow)["generated_tokens"] > 3, "tokens")
         assert len(server.http.get("/v1/requests").json()["data"]) == 2
+        detached = server.post("/v1/completions", {"prompt": "KEY-PLAIN", "max_tokens": 5, "detach": True})
+        assert detached.status_code == 200 and detached.headers["x-ratelimit-limit-requests"] == "1000"
         assert server.http.get("/v1/requests", headers=bearer["bob"]).json()["data"] == []
         for id in (slow, done):
             for method, rest in (("GET", ""), ("GET", "?stream=true"), ("DELETE", ""), ("POST", "/cancel")):

@@ -2,6 +2,7 @@
  * found and stopped. */
 #include "tests/support/pipeline_bench.h"
 
+#include "base/clock.h"
 #include "pipeline/recovery.h"
 
 #include <setjmp.h>
@@ -20,19 +21,23 @@ struct client {
     struct buf text;
     struct gen_event last;
     bool leave_on_error; /* frees its generation when it fails, as a client does that has gone */
+    bool reads_nothing;
 };
 
 struct fixture {
     struct pipeline_bench bench;
     struct client clients[MAX_CLIENTS];
     int n_resumed;
+    int64_t pause_us; /* the last one */
 };
 
 static void see_resumed(void *arg, const struct gen_request *r, int64_t pause_us)
 {
+    struct fixture *f = arg;
     (void)r;
     assert_true(pause_us >= 0);
-    ((struct fixture *)arg)->n_resumed++;
+    f->n_resumed++;
+    f->pause_us = pause_us;
 }
 
 static int setup(void **state)
@@ -66,7 +71,7 @@ static void on_ready(void *arg)
 {
     struct client *c = arg;
     struct gen_event e;
-    while (c->g && generation_next(c->g, 0, &e)) {
+    while (c->g && !c->reads_nothing && generation_next(c->g, 0, &e)) {
         c->last = e;
         if (c->last.kind == GEN_DELTA) {
             buf_append(&c->text, c->last.text);
@@ -150,6 +155,18 @@ static void goes_on_from_its_tokens(void **state)
     assert_int_equal(f->n_resumed, 1);
 }
 
+static void a_pause_begins_with_the_first_loss(void **state)
+{
+    struct fixture *f = *state;
+    must_ask(f, 0, "ab");
+    lose(f, ERR_ENGINE_LOST);
+    clock_sleep_ms(5);
+    lose(f, ERR_ENGINE_LOST);
+    tokens(f, f->bench.port.n_jobs - 1, 0, "x", FINISH_STOP);
+    assert_int_equal(f->n_resumed, 1);
+    assert_true(f->pause_us >= 5000);
+}
+
 static void a_request_without_tokens_begins_again(void **state)
 {
     struct fixture *f = *state;
@@ -214,6 +231,22 @@ static void who_cannot_be_submitted_again_hears_why(void **state)
         assert_null(f->clients[i].g);
         assert_int_equal(f->clients[i].last.error.code, ERR_OVERLOADED);
     }
+}
+
+/* Its client is slow and has not taken the error yet. */
+static void who_has_failed_does_not_go_on(void **state)
+{
+    struct fixture *f = *state;
+    struct error late = {0};
+    must_ask(f, 0, "ab");
+    error_set(&late, ERR_DEADLINE, "late.");
+    f->clients[0].reads_nothing = true;
+    generation_fail(f->clients[0].g, &late);
+    lose(f, ERR_ENGINE_LOST);
+    assert_int_equal(f->bench.port.n_jobs, 1);
+    f->clients[0].reads_nothing = false;
+    on_ready(&f->clients[0]);
+    assert_int_equal(f->clients[0].last.error.code, ERR_DEADLINE);
 }
 
 /* ---- finding the cause ---- */
@@ -292,6 +325,27 @@ static void a_suspect_that_leaves_ends_its_turn(void **state)
     assert_int_equal(f->bench.port.n_jobs, 7);
 }
 
+/* The first suspect has no time left when its turn comes: the second one is alone all the same. */
+static void a_suspect_that_fails_ends_its_turn(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const prompts[] = {"aa", "bb", "cc"};
+    for (int i = 0; i < 3; i++) {
+        must_ask(f, i, prompts[i]);
+    }
+    lose(f, ERR_ENGINE_LOST);
+    assert_int_equal(f->bench.port.n_jobs, 6);
+    f->clients[0].request.jobs[0].timeout_ms = 1;
+    clock_sleep_ms(3);
+    lose(f, ERR_ENGINE_LOST);
+    assert_int_equal(f->clients[0].last.error.code, ERR_DEADLINE);
+    assert_int_equal(f->bench.port.n_jobs, 7);
+    assert_int_equal(job_at(f, 6)->prompt[0], 'b');
+    leave(&f->clients[1]);
+    assert_int_equal(f->bench.port.n_jobs, 8);
+    assert_int_equal(job_at(f, 7)->prompt[0], 'c');
+}
+
 static void tokens_between_losses_clear_a_request(void **state)
 {
     struct fixture *f = *state;
@@ -315,14 +369,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(goes_on_from_its_tokens, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_pause_begins_with_the_first_loss, setup, teardown),
         cmocka_unit_test_setup_teardown(a_request_without_tokens_begins_again, setup, teardown),
         cmocka_unit_test_setup_teardown(choices_that_have_ended_are_not_wanted_again, setup, teardown),
         cmocka_unit_test_setup_teardown(time_that_is_gone_is_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_model_that_has_failed_ends_them, setup, teardown),
         cmocka_unit_test_setup_teardown(who_cannot_be_submitted_again_hears_why, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_has_failed_does_not_go_on, setup, teardown),
         cmocka_unit_test_setup_teardown(the_cause_is_found_and_the_others_go_on, setup, teardown),
         cmocka_unit_test_setup_teardown(the_innocent_are_tried_one_by_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_suspect_that_leaves_ends_its_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_suspect_that_fails_ends_its_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(tokens_between_losses_clear_a_request, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
