@@ -306,7 +306,11 @@ static void give_up(struct engine_child *c, enum engine_loss loss, const struct 
 
 static void on_watch(void *arg)
 {
-    static const enum engine_loss losses[] = {[WATCHDOG_STOPPED] = LOSS_STOPPED, [WATCHDOG_HUNG] = LOSS_HUNG};
+    static const struct {
+        enum engine_loss loss;
+        const char *what;
+    } found[] = {[WATCHDOG_STOPPED] = {LOSS_STOPPED, "the engine process did not run any more"},
+                 [WATCHDOG_HUNG] = {LOSS_HUNG, "a step of the engine did not come to its end"}};
     struct engine_child *c = arg;
     struct error err = {0};
     enum watchdog_verdict verdict =
@@ -314,9 +318,9 @@ static void on_watch(void *arg)
     if (verdict == WATCHDOG_ALIVE || c->process_exited || c->given_up != LOSS_COUNT) {
         return;
     }
-    error_set(&err, ERR_ENGINE_LOST, "%s for %lld ms.", engine_loss_info(losses[verdict])->sentence,
+    error_set(&err, ERR_ENGINE_LOST, "%s for %lld ms.", found[verdict].what,
               (long long)watchdog_silence_ms(&c->watchdog, verdict));
-    give_up(c, losses[verdict], &err);
+    give_up(c, found[verdict].loss, &err);
 }
 
 /* A consumer found events that cannot be: a gap in its tokens. */
