@@ -7,6 +7,7 @@
 #include "base/sys_file.h"
 #include "base/sys_memory.h"
 #include "gateway/deadline_timer.h"
+#include "gateway/engine_arguments.h"
 #include "gateway/engine_child.h"
 #include "gateway/pool_limit.h"
 #include "gateway/pressure.h"
@@ -209,51 +210,6 @@ static bool plan_pool(const struct served_model *m, size_t *pool_size, struct er
     return true;
 }
 
-struct arguments {
-    const char *items[128];
-    int n;
-    bool full;
-    char numbers[16][24];
-    int n_numbers;
-};
-
-static void add(struct arguments *a, const char *flag, const char *value)
-{
-    if (!value) {
-        return;
-    }
-    a->full = a->full || a->n + 2 > (int)ARRAY_LEN(a->items);
-    if (!a->full) {
-        a->items[a->n++] = flag;
-        a->items[a->n++] = value;
-    }
-}
-
-/* Room for a number; NULL: full. */
-static char *number(struct arguments *a)
-{
-    a->full = a->full || a->n_numbers == (int)ARRAY_LEN(a->numbers);
-    return a->full ? NULL : a->numbers[a->n_numbers++];
-}
-
-static void add_number(struct arguments *a, const char *flag, uint64_t value)
-{
-    char *text = value ? number(a) : NULL;
-    if (text) {
-        snprintf(text, sizeof a->numbers[0], "%llu", (unsigned long long)value);
-        add(a, flag, text);
-    }
-}
-
-static void add_factor(struct arguments *a, const char *flag, double value)
-{
-    char *text = number(a);
-    if (text) {
-        snprintf(text, sizeof a->numbers[0], "%.9g", value);
-        add(a, flag, text);
-    }
-}
-
 static uint32_t or_default(uint32_t value, uint32_t fallback)
 {
     return value ? value : fallback;
@@ -272,48 +228,17 @@ static void on_child_state(void *arg);
 static bool make_child(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
-    struct arguments a = {0};
+    struct engine_arguments arguments;
     struct engine_child_options options = {.gateway = &m->gateway->options,
                                            .name = m->names[0],
                                            .max_waiting = engine_waiting(o),
                                            .on_state = on_child_state,
                                            .on_state_arg = m};
-    add(&a, "--model", o->model_path);
-    add(&a, "--backend", o->backend.backend);
-    add(&a, "--cpu-kernels", o->backend.cpu_kernels);
-    add(&a, "--mlx-device", o->backend.mlx_device);
-    add(&a, "--mlx-type", o->backend.mlx_type);
-    add(&a, "--kv-type", o->kv_type);
-    add(&a, "--rope-scaling", o->rope_scaling);
-    add(&a, "--script", o->script_path);
-    add(&a, "--fault", o->fault);
-    add(&a, "--log-level", o->log_level);
-    add(&a, "--log-format", o->log_format);
-    add(&a, "--sandbox", o->sandbox ? "on" : "off");
-    add(&a, "--prefix-cache", o->prefix_cache ? "on" : "off");
-    add(&a, "--reserve-output", o->reserve_output ? "on" : "off");
-    add(&a, "--kv-disk-dir", o->kv_disk_dir);
-    add_factor(&a, "--kv-disk-gb", o->kv_disk_gb);
-    add(&a, "--speculation", o->speculation);
-    add(&a, "--draft-model", o->draft_model_path);
-    add_number(&a, "--max-draft-tokens", o->max_draft_tokens);
-    add_number(&a, "--draft-kv-memory", o->draft_kv_memory);
-    add_factor(&a, "--max-itl-factor", o->max_itl_factor);
-    add_number(&a, "--threads", (uint64_t)o->n_threads);
-    add_number(&a, "--max-context", o->max_context);
-    add_number(&a, "--max-batch-tokens", o->max_batch_tokens);
-    add_number(&a, "--max-sequences", o->max_sequences);
-    add_number(&a, "--max-waiting", engine_waiting(o));
-    add_number(&a, "--prefill-chunk", o->prefill_chunk);
-    for (int i = 0; i < o->n_overrides; i++) {
-        add(&a, "--override-kv", o->overrides[i]);
+    if (!engine_arguments_fill(&arguments, o, options.max_waiting, err)) {
+        return false;
     }
-    if (a.full) {
-        return error_set(err, ERR_INVALID, "too many options for an engine: it takes at most %d.",
-                         (int)ARRAY_LEN(a.items) / 2);
-    }
-    options.arguments = a.items;
-    options.n_arguments = a.n;
+    options.arguments = arguments.items;
+    options.n_arguments = arguments.n;
     if (!plan_pool(m, &options.pool_size, err)) {
         return false;
     }
