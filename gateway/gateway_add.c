@@ -160,7 +160,6 @@ static bool make_admission(struct served_model *m, struct error *err)
                                         .queue_timeout_ms = o->queue_timeout_ms,
                                         .first_token_timeout_ms = o->first_token_timeout_ms,
                                         .n_late = m->deadlines.n_late};
-    m->deadlines.pipeline = m->pipeline;
     m->admission = admission_create(&options, err);
     return m->admission != NULL;
 }
@@ -191,7 +190,7 @@ static bool make_pipeline(struct served_model *m, struct error *err)
         .free_arena = gateway__free_arena,
         .free_arena_arg = m->gateway,
     };
-    m->pipeline = pipeline_create(&options, err);
+    m->pipeline = m->deadlines.pipeline = pipeline_create(&options, err);
     return m->pipeline != NULL;
 }
 

@@ -13,29 +13,35 @@ static void begin_warming(struct served_model *m)
     }
 }
 
+static void note_loss(struct served_model *m)
+{
+    enum engine_loss loss = engine_child_loss(m->child);
+    if (engine_loss_info(loss)->shrinks) {
+        /* The next one is not to end the same way; grows back like after pressure. */
+        gateway__limit_pool(m, PRESSURE_WARN);
+    }
+#define X(name) m->stats.name = 0;
+    ENGINE_STATS_GAUGES(X)
+#undef X
+    metrics_engine_lost(m->gateway->metrics, m->metrics_index, loss);
+}
+
 void gateway__child_state(void *arg)
 {
     struct served_model *m = arg;
-    int restarts = m->child ? engine_child_restarts(m->child) : 0;
+    const struct gateway_options *o = &m->gateway->options;
+    int restarts = engine_child_restarts(m->child);
+    bool ready = engine_child_state(m->child) == MODEL_READY;
     if (restarts > m->seen_restarts) {
         m->seen_restarts = restarts;
-        if (engine_loss_info(engine_child_loss(m->child))->shrinks) {
-            /* The next one is not to end the same way; grows back like after pressure. */
-            gateway__limit_pool(m, PRESSURE_WARN);
-        }
-#define X(name) m->stats.name = 0;
-        ENGINE_STATS_GAUGES(X)
-#undef X
-        metrics_engine_lost(m->gateway->metrics, m->metrics_index, engine_child_loss(m->child));
+        note_loss(m);
     }
-    if (m->child && m->admission) {
-        admission_note_ready(m->admission, engine_child_state(m->child) == MODEL_READY);
-    }
-    if (m->child && engine_child_state(m->child) == MODEL_READY) {
+    admission_note_ready(m->admission, ready);
+    if (ready) {
         begin_warming(m);
     }
-    if (m->child && m->gateway->options.on_state) {
-        m->gateway->options.on_state(m->gateway->options.on_state_arg, m);
+    if (o->on_state) {
+        o->on_state(o->on_state_arg, m);
     }
 }
 

@@ -7,10 +7,16 @@
 
 /* ---- names ---- */
 
+/* Without its folders. */
+static struct str file_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return str_of(slash ? slash + 1 : path);
+}
+
 static void name_of_file(const char *path, char *out, size_t size)
 {
-    const char *base = strrchr(path, '/');
-    struct str name = str_of(base ? base + 1 : path);
+    struct str name = file_of(path);
     if (str_ends(name, STR(".gguf"))) {
         name.len -= strlen(".gguf");
     }
@@ -60,8 +66,7 @@ static bool answers_to(const struct served_model *m, struct str name)
             return true;
         }
     }
-    const char *base = strrchr(m->options.model_path, '/');
-    return str_eq(str_of(base ? base + 1 : m->options.model_path), name);
+    return str_eq(file_of(m->options.model_path), name);
 }
 
 struct served_model *gateway_model_find(struct gateway *g, struct str name)
