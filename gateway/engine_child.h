@@ -12,7 +12,6 @@
 
 #include "base/limits.h"
 #include "base/loop.h"
-#include "base/sys_shm.h"
 #include "gateway/engine_loss.h"
 #include "gateway/gateway.h"
 #include "pipeline/engine_port.h"

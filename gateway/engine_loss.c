@@ -3,7 +3,7 @@
 #include <signal.h>
 
 static const struct engine_loss_info table[] = {
-#define X(id, name, resumed, shrinks, sentence) {name, resumed, shrinks, sentence},
+#define X(id, name, resumed, shrinks) {name, resumed, shrinks},
     ENGINE_LOSS_TABLE(X)
 #undef X
 };

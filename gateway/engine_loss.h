@@ -6,21 +6,19 @@
 #include <stdbool.h>
 
 /* X(id, name in metrics and logs, 1: another engine is started for what was in flight; 0: it could not run either,
- *   1: the next engine gets less memory, sentence)
- *
- * The sentence is completed by what is known of the loss. */
-#define ENGINE_LOSS_TABLE(X)                                                                      \
-    X(EXIT, "exit", 1, 0, "the engine process ended by itself")                                   \
-    X(SIGNAL, "signal", 1, 0, "the engine process was ended by a signal")                         \
-    X(MEMORY, "memory", 1, 1, "the system ended the engine process for want of memory")           \
-    X(STOPPED, "stopped", 1, 0, "the engine process did not run any more")                        \
-    X(HUNG, "hung", 1, 0, "a step of the engine did not come to its end")                         \
-    X(PROTOCOL, "protocol", 1, 0, "the engine sent what makes no sense")                          \
-    X(DEVICE, "device", 1, 0, "the engine's backend reported an error that it cannot go on with") \
-    X(START, "start", 0, 0, "the engine could not be started")
+ *   1: the next engine gets less memory) */
+#define ENGINE_LOSS_TABLE(X)                                                           \
+    X(EXIT, "exit", 1, 0)         /* its process ended by itself */                    \
+    X(SIGNAL, "signal", 1, 0)     /* a signal ended it */                              \
+    X(MEMORY, "memory", 1, 1)     /* the system ended it for want of memory */         \
+    X(STOPPED, "stopped", 1, 0)   /* it did not run any more */                        \
+    X(HUNG, "hung", 1, 0)         /* a step did not come to its end */                 \
+    X(PROTOCOL, "protocol", 1, 0) /* it sent what makes no sense */                    \
+    X(DEVICE, "device", 1, 0)     /* its backend reported what it cannot go on with */ \
+    X(START, "start", 0, 0)       /* it could not be started */
 
 enum engine_loss {
-#define X(id, name, resumed, shrinks, sentence) LOSS_##id,
+#define X(id, name, resumed, shrinks) LOSS_##id,
     ENGINE_LOSS_TABLE(X)
 #undef X
         LOSS_COUNT
@@ -29,7 +27,6 @@ enum engine_loss {
 struct engine_loss_info {
     const char *name;
     bool resumed, shrinks;
-    const char *sentence;
 };
 const struct engine_loss_info *engine_loss_info(enum engine_loss loss);
 

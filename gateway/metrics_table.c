@@ -85,8 +85,8 @@ static void cache_config(struct buf *out, const struct model_metrics *m)
 
 /* ---- the table ---- */
 
-#define X(id, name, resumed, shrinks, sentence) {name, OWN(losses[LOSS_##id])},
-#define LOSS_MEMBERS                            ENGINE_LOSS_TABLE(X)
+#define X(id, name, resumed, shrinks) {name, OWN(losses[LOSS_##id])},
+#define LOSS_MEMBERS                  ENGINE_LOSS_TABLE(X)
 
 const struct metrics_family metrics__families[] = {
     /* Requests. */

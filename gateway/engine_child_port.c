@@ -1,0 +1,261 @@
+#include "gateway/engine_child_internal.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+
+void engine_child__wake(struct engine_child *c)
+{
+    if (c->port.wake) {
+        c->port.wake(c->port.wake_arg);
+    }
+}
+
+/* ---- writing ---- */
+
+struct write {
+    uv_write_t uv;
+    char *data;
+};
+
+static void on_written(uv_write_t *uv, int status)
+{
+    struct write *w = uv->data;
+    (void)status; /* a broken socket also ends the reading side, which handles it */
+    free(w->data);
+    free(w);
+}
+
+/* Sends the frames in `frames` and releases it; put: whether they could be put there. */
+static bool send_frames(struct engine_child *c, struct buf *frames, bool put, struct error *err)
+{
+    struct write *w = NULL;
+    bool ok = false;
+    if (!put || !buf_ok(frames, "frames to the engine", err)) {
+        goto out;
+    }
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&c->socket) + frames->len > c->options.max_unread) {
+        error_set(err, ERR_OVERLOADED, "the engine does not keep up with the requests sent to it. Try again later.");
+        goto out;
+    }
+    w = calloc(1, sizeof *w);
+    if (!w) {
+        error_set(err, ERR_NO_MEMORY, "no memory to send a request to the engine.");
+        goto out;
+    }
+    w->uv.data = w;
+    size_t size;
+    w->data = buf_take(frames, &size);
+    uv_buf_t bytes = uv_buf_init(w->data, (unsigned)size);
+    int rc = uv_write(&w->uv, (uv_stream_t *)&c->socket, &bytes, 1, on_written);
+    if (rc != 0) {
+        free(w->data);
+        free(w);
+        error_set(err, ERR_UNAVAILABLE, "the engine cannot be reached: %s.", uv_strerror(rc));
+        goto out;
+    }
+    ok = true;
+out:
+    buf_release(frames);
+    return ok;
+}
+
+static bool send_job(struct engine_child *c, const struct job *job, struct error *err)
+{
+    struct buf frames;
+    buf_init(&frames, c->options.max_unread);
+    return send_frames(c, &frames, frame_put_job(&frames, c->epoch, job, err), err);
+}
+
+static bool send_cancel(struct engine_child *c, uint64_t job, uint32_t choice, struct error *err)
+{
+    struct buf frames;
+    buf_init(&frames, KIB(1));
+    return send_frames(c, &frames, frame_put_cancel(&frames, c->epoch, job, choice, err), err);
+}
+
+static bool send_clear_cache(struct engine_child *c, struct error *err)
+{
+    struct buf frames;
+    buf_init(&frames, KIB(1));
+    return send_frames(c, &frames, frame_put_empty(&frames, c->epoch, FRAME_CLEAR_CACHE, err), err);
+}
+
+static bool send_pool_limit(struct engine_child *c, struct error *err)
+{
+    struct buf frames;
+    buf_init(&frames, KIB(1));
+    return send_frames(c, &frames, frame_put_pool_limit(&frames, c->epoch, &c->pool_limit, err), err);
+}
+
+bool engine_child__send_settings(struct engine_child *c, struct error *err)
+{
+    if (c->clear_cache && !send_clear_cache(c, err)) {
+        return false;
+    }
+    c->clear_cache = false;
+    return c->pool_limit.size == 0 || send_pool_limit(c, err);
+}
+
+/* ---- jobs that wait for the engine ---- */
+
+/* The time of those that wait runs: wakes the port when the first of them is late. */
+static void watch_deadlines(struct engine_child *c)
+{
+    int64_t at = waiting_jobs_deadline(&c->waiting), now = clock_ms();
+    if (at != INT64_MAX) {
+        /* Never at once: what nobody has taken yet must not keep the loop in its timers. */
+        loop_timer_start(c->deadline_timer, at > now ? at - now : 1, 0);
+    }
+}
+
+/* Half of what may be queued for an engine: the rest is for what comes right after its HELLO. */
+static bool push_waiting(struct engine_child *c, const struct job *job, struct error *err)
+{
+    if (waiting_jobs_size_of(job) > c->options.max_unread / 2 - c->waiting.size) {
+        return error_set(err, ERR_OVERLOADED,
+                         "the model is loading and the requests that wait for it hold %zu bytes. Try again later.",
+                         c->waiting.size);
+    }
+    if (c->waiting.n >= c->options.max_waiting) {
+        return error_set(err, ERR_OVERLOADED,
+                         "the model is loading and %u requests wait for it already. Try again later.", c->waiting.n);
+    }
+    if (!waiting_jobs_push(&c->waiting, job, clock_ms(), err)) {
+        return false;
+    }
+    watch_deadlines(c);
+    return true;
+}
+
+static const struct engine_event *late_event(struct engine_child *c)
+{
+    struct job *job = waiting_jobs_expire(&c->waiting, clock_ms());
+    if (!job) {
+        return NULL;
+    }
+    c->late = (struct engine_event){.kind = ENGINE_FAILED, .job = job->id, .stop_id = -1};
+    error_set(&c->late.error, ERR_DEADLINE,
+              "The request waited %u ms for the model to load, all its time ('timeout', --timeout-ms).",
+              job->timeout_ms);
+    free(job);
+    return &c->late;
+}
+
+static void on_deadline(void *arg)
+{
+    struct engine_child *c = arg;
+    engine_child__wake(c);
+    watch_deadlines(c);
+}
+
+bool engine_child__send_waiting(struct engine_child *c, struct error *err)
+{
+    struct job *job;
+    bool ok = true;
+    while (ok && (job = waiting_jobs_pop(&c->waiting, clock_ms()))) {
+        ok = send_job(c, job, err);
+        free(job);
+    }
+    return ok;
+}
+
+/* ---- port ---- */
+
+static struct engine_child *child_of(const struct engine_port *p)
+{
+    return (struct engine_child *)p;
+}
+
+static bool port_submit(struct engine_port *p, const struct job *job, struct error *err)
+{
+    struct engine_child *c = child_of(p);
+    switch (c->state) {
+    case MODEL_READY:
+        return send_job(c, job, err);
+    case MODEL_LOADING:
+    case MODEL_RESTARTING:
+        return push_waiting(c, job, err);
+    case MODEL_FAILED:
+        break;
+    }
+    return error_set(err, ERR_UNAVAILABLE, "the engine of this model has failed: %s", c->failure.msg);
+}
+
+static void port_cancel(struct engine_port *p, uint64_t job, uint32_t choice)
+{
+    struct engine_child *c = child_of(p);
+    if (c->state == MODEL_READY) {
+        struct error ignored = {0}; /* the engine is being lost: nothing is left to cancel */
+        (void)!send_cancel(c, job, choice, &ignored);
+        return;
+    }
+    if (choice == WIRE_ALL_CHOICES) {
+        waiting_jobs_remove(&c->waiting, job);
+    }
+}
+
+static const struct engine_event *port_next(struct engine_port *p)
+{
+    struct engine_child *c = child_of(p);
+    const struct engine_event *event = event_inbox_next(&c->inbox);
+    c->productive = c->productive || (event && event->kind == ENGINE_TOKENS);
+    if (!event && c->lost_pending) {
+        c->lost_pending = false;
+        event = &c->lost;
+    }
+    return event ? event : late_event(c);
+}
+
+static const struct engine_info *port_info(const struct engine_port *p)
+{
+    return engine_child_info(child_of(p));
+}
+
+/* A consumer found events that cannot be: a gap in its tokens. */
+static void port_distrust(struct engine_port *p, const struct error *why)
+{
+    struct engine_child *c = child_of(p);
+    if (c->process_alive && !c->process_exited) {
+        engine_child__give_up(c, LOSS_PROTOCOL, why);
+    }
+}
+
+static const struct engine_port_ops port_ops = {port_submit, port_cancel, port_next, port_info, port_distrust};
+
+bool engine_child__init_port(struct engine_child *c)
+{
+    c->port.ops = &port_ops;
+    c->deadline_timer = loop_timer_create(c->options.gateway->loop, on_deadline, c);
+    return c->deadline_timer != NULL;
+}
+
+void engine_child__release_port(struct engine_child *c)
+{
+    waiting_jobs_clear(&c->waiting);
+    loop_timer_free(c->deadline_timer);
+}
+
+struct engine_port *engine_child_port(struct engine_child *c)
+{
+    return &c->port;
+}
+
+/* ---- what else it is told ---- */
+
+void engine_child_limit_pool(struct engine_child *c, const struct pool_limit *limit)
+{
+    struct error ignored = {0}; /* it does not read, or is being lost: the next one gets it */
+    c->pool_limit = *limit;
+    if (c->state == MODEL_READY) {
+        (void)!send_pool_limit(c, &ignored);
+    }
+}
+
+/* The next engine would find on disk what was to be cleared. */
+bool engine_child_clear_cache(struct engine_child *c)
+{
+    struct error ignored = {0};
+    c->clear_cache = c->state != MODEL_READY || !send_clear_cache(c, &ignored);
+    return !c->clear_cache;
+}

@@ -1,0 +1,181 @@
+#include "gateway/gateway_internal.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- names ---- */
+
+/* Without its folders. */
+static struct str file_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return str_of(slash ? slash + 1 : path);
+}
+
+static void name_of_file(const char *path, char *out, size_t size)
+{
+    struct str name = file_of(path);
+    if (str_ends(name, STR(".gguf"))) {
+        name.len -= strlen(".gguf");
+    }
+    snprintf(out, size, STR_FMT, STR_ARG(name));
+}
+
+bool gateway__collect_names(struct served_model *m, struct error *err)
+{
+    const struct served_model_options *o = &m->options;
+    name_of_file(o->model_path, m->file_name, sizeof m->file_name);
+    if (o->n_names + 1 > MODEL_MAX_NAMES) {
+        return error_set(err, ERR_INVALID, "a model can be served under at most %d names, %d are given.",
+                         MODEL_MAX_NAMES - 1, o->n_names);
+    }
+    for (int i = 0; i < o->n_names; i++) {
+        m->names[m->n_names++] = o->names[i];
+    }
+    m->names[m->n_names++] = m->file_name;
+    return true;
+}
+
+/* A pattern is no name to show: the first that is none, at the latest the file's. */
+const char *served_model_name(const struct served_model *m)
+{
+    for (size_t i = 0; i < m->n_names; i++) {
+        if (!strpbrk(m->names[i], "*?")) {
+            return m->names[i];
+        }
+    }
+    return m->file_name;
+}
+
+size_t served_model_n_names(const struct served_model *m)
+{
+    return m->n_names;
+}
+
+const char *served_model_name_at(const struct served_model *m, size_t i)
+{
+    return m->names[i];
+}
+
+static bool answers_to(const struct served_model *m, struct str name)
+{
+    for (size_t i = 0; i < m->n_names; i++) {
+        if (str_match(str_of(m->names[i]), name)) {
+            return true;
+        }
+    }
+    return str_eq(file_of(m->options.model_path), name);
+}
+
+struct served_model *gateway_model_find(struct gateway *g, struct str name)
+{
+    if (g->n_models && (name.len == 0 || str_eq(name, STR("default")))) {
+        return g->models[0];
+    }
+    for (size_t i = 0; i < g->n_models; i++) {
+        if (answers_to(g->models[i], name)) {
+            return g->models[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- looking ---- */
+
+const char *model_state_name(enum model_state s)
+{
+    static const char *const names[] = {"loading", "ready", "restarting", "failed"};
+    return names[s];
+}
+
+const struct served_model_options *served_model_options(const struct served_model *m)
+{
+    return &m->options;
+}
+
+struct pipeline *served_model_pipeline(struct served_model *m)
+{
+    return m->pipeline;
+}
+
+enum model_state served_model_state(const struct served_model *m)
+{
+    return engine_child_state(m->child);
+}
+
+float served_model_load_fraction(const struct served_model *m)
+{
+    return engine_child_load_fraction(m->child);
+}
+
+const struct error *served_model_failure(const struct served_model *m)
+{
+    return engine_child_failure(m->child);
+}
+
+const struct engine_info *served_model_info(const struct served_model *m)
+{
+    return engine_child_info(m->child);
+}
+
+const struct engine_stats *served_model_stats(const struct served_model *m)
+{
+    return &m->stats;
+}
+
+int64_t served_model_stats_age_ms(const struct served_model *m)
+{
+    return m->stats_ms ? clock_ms() - m->stats_ms : -1;
+}
+
+const struct decoder_config *served_model_config(const struct served_model *m)
+{
+    return &m->config;
+}
+
+int64_t served_model_created_s(const struct served_model *m)
+{
+    return m->created_s;
+}
+
+int served_model_restarts(const struct served_model *m)
+{
+    return engine_child_restarts(m->child);
+}
+
+int served_model_pid(const struct served_model *m)
+{
+    return engine_child_pid(m->child);
+}
+
+bool served_model_clear_cache(struct served_model *m)
+{
+    return engine_child_clear_cache(m->child);
+}
+
+struct admission *served_model_admission(struct served_model *m)
+{
+    return m->admission;
+}
+
+size_t served_model_pool_limit(const struct served_model *m)
+{
+    return m->pool_limit.limit;
+}
+
+const uint64_t *served_model_late(const struct served_model *m)
+{
+    return m->deadlines.n_late;
+}
+
+const struct warmer *served_model_warmer(const struct served_model *m)
+{
+    return m->warmer;
+}
+
+int served_model_metrics(const struct served_model *m)
+{
+    return m->metrics_index;
+}
