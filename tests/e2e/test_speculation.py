@@ -112,15 +112,15 @@ def test_after_a_crash(server, requests, plain):
 def test_preempted(smollm_path, requests, plain, how):
     """A pool for the short prompts and some of their answers: the youngest give way, again and again."""
     some = [i for i in range(len(requests)) if i % 3]
-    asked = [requests[i] for i in some] * 2
-    with Server(smollm_path, "--kv-memory", "9M", "--max-context", 256, "--threads", 2, "--speculation", how,
+    asked = [requests[i] for i in some] * 4
+    with Server(smollm_path, "--kv-memory", "7M", "--max-context", 256, "--threads", 2, "--speculation", how,
                 "--prefix-cache", "off", "--reserve-output", "off", *OPTIONS) as server:
         answers = ask_together(server, asked)
         server.wait_idle()
         print(f"{server.stats()['preemptions']} preemptions, guesses {drafted(server)}")
         assert server.stats()["preemptions"] >= 1
         assert how != "on" or drafted(server)[1] > 50
-    assert_equal_answers(asked, [plain[i] for i in some] * 2, answers)
+    assert_equal_answers(asked, [plain[i] for i in some] * 4, answers)
 
 
 @exact
