@@ -315,7 +315,8 @@ struct engine_child *engine_child_create(const struct engine_child_options *opti
     c->read_buffer = malloc(CHILD_READ_SIZE);
     c->timer = loop_timer_create(options->gateway->loop, on_timer, c);
     c->watch_timer = loop_timer_create(options->gateway->loop, on_watch, c);
-    bool ok = engine_child__init_port(c) && c->read_buffer && c->timer && c->watch_timer;
+    engine_child__init_port(c);
+    bool ok = c->read_buffer && c->timer && c->watch_timer;
     if (!ok) {
         error_set(err, ERR_NO_MEMORY, "no memory for an engine.");
     }

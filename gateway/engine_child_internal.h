@@ -55,9 +55,7 @@ struct engine_child {
     struct pool_limit pool_limit; /* size 0: none was ever set */
 
     struct waiting_jobs waiting;
-    struct engine_event late;          /* of a job whose time was over before an engine had it */
-    struct loop_timer *deadline_timer; /* of the jobs that wait */
-    struct loop_timer *timer;          /* while something of an incarnation is left: grace; else backoff */
+    struct loop_timer *timer; /* while something of an incarnation is left: grace; else backoff */
     bool closing, finish_deferred;
     void (*on_closed)(void *arg);
     void *on_closed_arg;
@@ -74,7 +72,7 @@ void engine_child__close_socket(struct engine_child *c);
 
 /* ---- engine_child_port.c ---- */
 
-NODISCARD bool engine_child__init_port(struct engine_child *c); /* false: no memory */
+void engine_child__init_port(struct engine_child *c);
 void engine_child__release_port(struct engine_child *c);
 void engine_child__wake(struct engine_child *c); /* the port's next has something */
 /* What an engine that said HELLO is told before it is ready; then the jobs that waited, in the order they came. When

@@ -99,16 +99,6 @@ bool engine_child__send_settings(struct engine_child *c, struct error *err)
 
 /* ---- jobs that wait for the engine ---- */
 
-/* The time of those that wait runs: wakes the port when the first of them is late. */
-static void watch_deadlines(struct engine_child *c)
-{
-    int64_t at = waiting_jobs_deadline(&c->waiting), now = clock_ms();
-    if (at != INT64_MAX) {
-        /* Never at once: what nobody has taken yet must not keep the loop in its timers. */
-        loop_timer_start(c->deadline_timer, at > now ? at - now : 1, 0);
-    }
-}
-
 /* Half of what may be queued for an engine: the rest is for what comes right after its HELLO. */
 static bool push_waiting(struct engine_child *c, const struct job *job, struct error *err)
 {
@@ -121,32 +111,7 @@ static bool push_waiting(struct engine_child *c, const struct job *job, struct e
         return error_set(err, ERR_OVERLOADED,
                          "the model is loading and %u requests wait for it already. Try again later.", c->waiting.n);
     }
-    if (!waiting_jobs_push(&c->waiting, job, clock_ms(), err)) {
-        return false;
-    }
-    watch_deadlines(c);
-    return true;
-}
-
-static const struct engine_event *late_event(struct engine_child *c)
-{
-    struct job *job = waiting_jobs_expire(&c->waiting, clock_ms());
-    if (!job) {
-        return NULL;
-    }
-    c->late = (struct engine_event){.kind = ENGINE_FAILED, .job = job->id, .stop_id = -1};
-    error_set(&c->late.error, ERR_DEADLINE,
-              "The request waited %u ms for the model to load, all its time ('timeout', --timeout-ms).",
-              job->timeout_ms);
-    free(job);
-    return &c->late;
-}
-
-static void on_deadline(void *arg)
-{
-    struct engine_child *c = arg;
-    engine_child__wake(c);
-    watch_deadlines(c);
+    return waiting_jobs_push(&c->waiting, job, clock_ms(), err);
 }
 
 bool engine_child__send_waiting(struct engine_child *c, struct error *err)
@@ -204,7 +169,7 @@ static const struct engine_event *port_next(struct engine_port *p)
         c->lost_pending = false;
         event = &c->lost;
     }
-    return event ? event : late_event(c);
+    return event;
 }
 
 static const struct engine_info *port_info(const struct engine_port *p)
@@ -223,17 +188,14 @@ static void port_distrust(struct engine_port *p, const struct error *why)
 
 static const struct engine_port_ops port_ops = {port_submit, port_cancel, port_next, port_info, port_distrust};
 
-bool engine_child__init_port(struct engine_child *c)
+void engine_child__init_port(struct engine_child *c)
 {
     c->port.ops = &port_ops;
-    c->deadline_timer = loop_timer_create(c->options.gateway->loop, on_deadline, c);
-    return c->deadline_timer != NULL;
 }
 
 void engine_child__release_port(struct engine_child *c)
 {
     waiting_jobs_clear(&c->waiting);
-    loop_timer_free(c->deadline_timer);
 }
 
 struct engine_port *engine_child_port(struct engine_child *c)

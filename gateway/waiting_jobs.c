@@ -80,25 +80,6 @@ void waiting_jobs_remove(struct waiting_jobs *w, uint64_t id)
     }
 }
 
-struct job *waiting_jobs_expire(struct waiting_jobs *w, int64_t now_ms)
-{
-    for (struct waiting_job *j = w->first, *previous = NULL; j; previous = j, j = j->next) {
-        if (j->deadline_ms <= now_ms) {
-            return take_behind(w, previous);
-        }
-    }
-    return NULL;
-}
-
-int64_t waiting_jobs_deadline(const struct waiting_jobs *w)
-{
-    int64_t earliest = INT64_MAX;
-    for (const struct waiting_job *j = w->first; j; j = j->next) {
-        earliest = j->deadline_ms < earliest ? j->deadline_ms : earliest;
-    }
-    return earliest;
-}
-
 void waiting_jobs_clear(struct waiting_jobs *w)
 {
     while (w->first) {

@@ -1,6 +1,6 @@
-/* Jobs that wait for an engine to be ready, in the order they came: copies of their own, each with the time at which it
- * must have ended. What has waited so long is given out by waiting_jobs_expire, and a job that is taken out has only
- * the rest of its time left. The loop's thread; zero-initialised is empty. */
+/* Jobs that wait for an engine to be ready, in the order they came: copies of their own. A job that is taken out has
+ * only the rest of its time left; whose time is over is taken out by its generation's deadline (pipeline/deadlines.h),
+ * which cancels it. The loop's thread; zero-initialised is empty. */
 #ifndef TANDEM_GATEWAY_WAITING_JOBS_H
 #define TANDEM_GATEWAY_WAITING_JOBS_H
 
@@ -22,9 +22,6 @@ NODISCARD bool waiting_jobs_push(struct waiting_jobs *w, const struct job *job, 
  * the time here. */
 struct job *waiting_jobs_pop(struct waiting_jobs *w, int64_t now_ms);
 void waiting_jobs_remove(struct waiting_jobs *w, uint64_t id); /* of a job that does not wait here: nothing */
-/* Takes out one whose time is over, free() it; NULL: none. */
-struct job *waiting_jobs_expire(struct waiting_jobs *w, int64_t now_ms);
-int64_t waiting_jobs_deadline(const struct waiting_jobs *w); /* the earliest, monotonic ms; INT64_MAX: none */
 void waiting_jobs_clear(struct waiting_jobs *w);
 
 #endif

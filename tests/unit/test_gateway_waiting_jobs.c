@@ -105,31 +105,6 @@ static void waiting_is_counted(void **state)
     free(second);
 }
 
-static void late_ones_come_out_alone(void **state)
-{
-    struct waiting_jobs w = {0};
-    (void)state;
-    assert_true(waiting_jobs_deadline(&w) == INT64_MAX);
-    push(&w, 1, 0, 0);
-    assert_true(waiting_jobs_deadline(&w) == INT64_MAX);
-    push(&w, 2, 300, 0);
-    push(&w, 3, 200, 0);
-    assert_int_equal(waiting_jobs_deadline(&w), 200);
-    assert_null(waiting_jobs_expire(&w, 199));
-    struct job *late = waiting_jobs_expire(&w, 200);
-    assert_non_null(late);
-    assert_int_equal(late->id, 3);
-    assert_int_equal(late->timeout_ms, 200);
-    free(late);
-    assert_null(waiting_jobs_expire(&w, 200));
-    assert_int_equal(waiting_jobs_deadline(&w), 300);
-    push(&w, 4, 0, 0); /* the last one has left: the end of the list is another */
-    assert_pops(&w, 1, 0, 0);
-    assert_pops(&w, 2, 300, 0);
-    assert_pops(&w, 4, 0, 0);
-    assert_empty(&w);
-}
-
 static void clearing_frees_all(void **state)
 {
     struct waiting_jobs w = {0};
@@ -147,7 +122,6 @@ int main(void)
         cmocka_unit_test(removal_keeps_the_rest_in_order),
         cmocka_unit_test(waiting_takes_its_time_from_a_job),
         cmocka_unit_test(waiting_is_counted),
-        cmocka_unit_test(late_ones_come_out_alone),
         cmocka_unit_test(clearing_frees_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
