@@ -38,22 +38,31 @@ static bool wants_tokens(const struct generation *g)
     return g->request->logprobs || g->request->return_token_ids || g->request->digest;
 }
 
-static bool reserve_scratch(struct generation *g, size_t n_tokens, size_t n_tops)
+static bool reserve_scratch(struct generation *g, size_t n_tokens, size_t n_tops, struct error *err)
 {
-    struct error ignored = {0};
-    return array_reserve(&g->tokens, &g->cap_tokens, n_tokens, LIMIT_CONTEXT, "tokens", &ignored) &&
-           array_reserve(&g->tops, &g->cap_tops, n_tops, (size_t)LIMIT_CONTEXT * JOB_MAX_TOP, "logprobs", &ignored);
+    return array_reserve(&g->tokens, &g->cap_tokens, n_tokens, LIMIT_CONTEXT, "tokens", err) &&
+           array_reserve(&g->tops, &g->cap_tops, n_tops, (size_t)LIMIT_CONTEXT * JOB_MAX_TOP, "logprobs", err);
 }
 
-static bool fill_tokens(struct generation *g, const struct choice_token *from, size_t n, struct gen_event *event)
+/* What was taken and cannot be given is not passed over: the generation ends here, with the error. */
+static void end_by(struct generation *g, const struct error *why, struct gen_event *event)
+{
+    generation__fail(g, why);
+    g->ended = true;
+    *event = (struct gen_event){.kind = GEN_ERROR, .error = *why, .stop_id = -1};
+}
+
+static void fill_tokens(struct generation *g, const struct choice_token *from, size_t n, struct gen_event *event)
 {
     const struct tokenizer *tokenizer = pipeline_options(g->pipeline)->tokenizer;
+    struct error err = {0};
     size_t n_tops = 0, at = 0;
     for (size_t i = 0; i < n; i++) {
         n_tops += from[i].n_top;
     }
-    if (!reserve_scratch(g, n, n_tops)) {
-        return false;
+    if (!reserve_scratch(g, n, n_tops, &err)) {
+        end_by(g, &err, event);
+        return;
     }
     for (size_t i = 0; i < n; i++) {
         const struct choice_token *t = &from[i];
@@ -73,7 +82,6 @@ static bool fill_tokens(struct generation *g, const struct choice_token *from, s
     }
     event->tokens = g->tokens;
     event->n_tokens = n;
-    return true;
 }
 
 static bool next_progress(struct generation *g, struct gen_event *event)
@@ -121,7 +129,8 @@ static bool next_prompt_logprobs(struct generation *g, size_t prompt, struct gen
     event->kind = GEN_PROMPT_LOGPROBS;
     event->prompt = (uint32_t)prompt;
     event->index = (uint32_t)prompt * g->request->n;
-    return fill_tokens(g, state->scores, job->n_prompt, event);
+    fill_tokens(g, state->scores, job->n_prompt, event);
+    return true;
 }
 
 static bool flush_due(const struct generation *g, const struct choice *c, int64_t now_ms)
@@ -143,7 +152,10 @@ static bool next_delta(struct generation *g, struct choice *c, int64_t now_ms, s
     size_t first, n;
     event->kind = GEN_DELTA;
     event->text = choice_take(c, &first, &n);
-    return !wants_tokens(g) || fill_tokens(g, c->tokens + first, n, event);
+    if (wants_tokens(g)) {
+        fill_tokens(g, c->tokens + first, n, event);
+    }
+    return true;
 }
 
 /* The prompt as the client gave it; as its tokens say where it gave tokens or some were cut. */
@@ -223,6 +235,9 @@ static bool next_of_choice(struct generation *g, size_t prompt, uint32_t k, int6
     event->prompt = (uint32_t)prompt;
     event->choice = k;
     event->index = (uint32_t)prompt * g->request->n + k;
+    if (c->text.failed) {
+        return false; /* part of it is lost, and the generation has failed: it has no end */
+    }
     if (next_echo(g, prompt, c, event)) {
         return true;
     }
