@@ -15,8 +15,7 @@
 static bool set_defaults(enum command command, struct options *out, struct error *err)
 {
     for (const struct option *o = options__table; o->name; o++) {
-        bool sampling = strchr(o->name, '_') || o->kind == OPTION_FLOAT;
-        if (o->fallback && (o->commands & command || sampling) && !options__set(o, o->fallback, out, o->name, err)) {
+        if (o->fallback && o->commands & command && !options__set(o, o->fallback, out, o->name, err)) {
             return false;
         }
     }
