@@ -12,6 +12,7 @@
 #define RELIEF      0.6  /* times the expected: a step this short shows that the ones before it were disturbed */
 #define TRUSTED     8    /* steps of a size, before which no step is a surprise */
 #define PACE_STEPS  32   /* over so many the pace is taken; at first, none is taken for so many */
+#define MIXED_MOST  2.0  /* times as long as the sum says, or half */
 #define WARM_UP     1    /* steps that are not counted: they bring the weights into memory */
 
 /* Units in which a feature counts for about as much as one more of another. */
@@ -22,7 +23,7 @@ static const double reluctance[COST_FEATURES] = {1e-4, 1e-2, 1e-3, 1e-2, 1e-2, 1
 void step_cost_init(struct step_cost *c)
 {
     memset(c, 0, sizeof *c);
-    c->pace = 1;
+    c->pace = c->mixed = 1;
 }
 
 static double beyond(double rows, double bend)
@@ -43,6 +44,11 @@ static void features_of(const struct step_shape *s, double f[COST_FEATURES])
     f[COST_PREFILL_READS] = s->prefill_reads * unit[COST_PREFILL_READS];
 }
 
+static bool is_mixed(const struct step_shape *s)
+{
+    return s->decode_rows > 0 && s->prefill_rows > 0;
+}
+
 double step_cost_of(const struct step_cost *c, const struct step_shape *shape)
 {
     double f[COST_FEATURES], ns = 0;
@@ -50,7 +56,7 @@ double step_cost_of(const struct step_cost *c, const struct step_shape *shape)
     for (int i = 0; i < COST_FEATURES; i++) {
         ns += c->ns[i] * f[i];
     }
-    return ns * c->pace;
+    return ns * c->pace * (is_mixed(shape) ? c->mixed : 1);
 }
 
 static struct cost_sums *size_of(struct step_cost *c, const struct step_shape *shape)
@@ -124,6 +130,12 @@ static void follow_pace(struct step_cost *c, double ns, double expected)
     }
 }
 
+static void follow_mixed(struct step_cost *c, double ns, double expected)
+{
+    double mixed = c->mixed + (ns / expected - 1) * c->mixed / PACE_STEPS;
+    c->mixed = mixed > MIXED_MOST ? MIXED_MOST : mixed < 1 / MIXED_MOST ? 1 / MIXED_MOST : mixed;
+}
+
 void step_cost_note(struct step_cost *c, const struct step_shape *shape, double ns)
 {
     struct cost_sums *s = size_of(c, shape);
@@ -136,6 +148,9 @@ void step_cost_note(struct step_cost *c, const struct step_shape *shape, double 
     }
     decay(s, s->n > 1 && ns < RELIEF * expected ? 0.5 : 1 - 1 / SIZE_MEMORY);
     follow_pace(c, ns, expected);
+    if (is_mixed(shape) && s->n >= TRUSTED && expected > 0) {
+        follow_mixed(c, ns, expected);
+    }
     features_of(shape, f);
     add(s, f, ns);
     solve(c);

@@ -8,7 +8,8 @@
  * be cheap for the rows and dear for the step, so that a caller who wants another row tries it and learns. A step that
  * took far longer than expected (another process had the core) counts as one that took some longer. When all steps take
  * longer, or less long, than they did (cores come and go), that shows at once in a pace by which all costs are
- * multiplied, also those of sizes that do not occur now.
+ * multiplied, also those of sizes that do not occur now. What the sum gets wrong of steps that decode and prefill at
+ * once, whose bounds on each other it does not know, is a factor of their own.
  *
  *     struct step_cost c;
  *     step_cost_init(&c);
@@ -53,6 +54,7 @@ struct step_cost {
     struct cost_sums sizes[COST_SIZES];
     double ns[COST_FEATURES]; /* of each feature's unit, at pace 1 */
     double pace;              /* of late: what steps took, by what they should have taken */
+    double mixed;             /* the same of steps of decode and prefill rows, beyond the pace */
     uint64_t n_steps;         /* noted */
 };
 

@@ -169,6 +169,29 @@ static void follows(void **state)
     assert_close(&b, &computing, decode(4, 200), 0.15);
 }
 
+/* A machine on which prompts beside decoding rows cost more than both alone: the sum cannot say that, the bound of
+ * mixed steps has to. Steps of decode alone keep their price. */
+static void knows_mixed_steps(void **state)
+{
+    (void)state;
+    struct bench b = {0};
+    learn(&b, &computing);
+    for (uint32_t i = 0; i < 400; i++) {
+        struct step_shape shape = mixed(16, 300, 20 + below(&b, 40), 500);
+        step_cost_note(&b.cost, &shape, 1.4 * time_of(&computing, &shape));
+        shape = decode(16, 300);
+        step_cost_note(&b.cost, &shape, time_of(&computing, &shape));
+    }
+    for (int prefill = 20; prefill <= 60; prefill += 10) {
+        struct step_shape shape = mixed(16, 300, prefill, 500);
+        double ratio = step_cost_of(&b.cost, &shape) / (1.4 * time_of(&computing, &shape));
+        assert_true(ratio > 0.95 && ratio < 1.1);
+    }
+    struct step_shape alone = decode(16, 300);
+    double ratio = step_cost_of(&b.cost, &alone) / time_of(&computing, &alone);
+    assert_true(ratio > 0.9 && ratio < 1.1);
+}
+
 /* Never negative, never less with more rows, whatever times come. */
 static void is_sane(void **state)
 {
@@ -191,9 +214,10 @@ static void is_sane(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(learns_a_machine), cmocka_unit_test(knows_what_another_row_costs),
-        cmocka_unit_test(is_hopeful),       cmocka_unit_test(remembers),
-        cmocka_unit_test(follows),          cmocka_unit_test(is_sane),
+        cmocka_unit_test(learns_a_machine),  cmocka_unit_test(knows_what_another_row_costs),
+        cmocka_unit_test(is_hopeful),        cmocka_unit_test(remembers),
+        cmocka_unit_test(follows),           cmocka_unit_test(is_sane),
+        cmocka_unit_test(knows_mixed_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
