@@ -55,8 +55,7 @@ def build(arguments):
 
 def unit_tests(arguments, tally):
     headline("unit tests and fuzz corpora")
-    done = run(["ctest", "--test-dir", arguments.build, "--output-on-failure", "-j", max(1, int(arguments.jobs) // 2)],
-               capture_output=True)
+    done = run(["ctest", "--test-dir", arguments.build, "--output-on-failure", "-j", arguments.jobs], capture_output=True)
     for line in done.stdout.split("\n"):
         if re.search(r"\*\*\*|Failed|Timeout|Skipped", line) and "Test #" in line:
             print(line)
