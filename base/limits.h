@@ -33,6 +33,11 @@
 #define LIMIT_CHOICES       64 /* n and best_of */
 #define LIMIT_PROMPTS       64 /* prompts of one completion request */
 #define LIMIT_REQUEST_ARENA MIB(256)
+#define LIMIT_TOOLS         512     /* of one request */
+#define LIMIT_TOOL_NAME     128     /* bytes */
+#define LIMIT_SCHEMA_SIZE   MIB(1)  /* JSON text of one tool's parameters or of a response format */
+#define LIMIT_GRAMMAR_SIZE  MIB(1)  /* text of one grammar or regular expression */
+#define LIMIT_OUTPUT_TEXT   MIB(64) /* what one choice may write */
 
 /* warm prompts */
 #define LIMIT_WARM_FILE    MIB(16)
