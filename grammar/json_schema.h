@@ -8,8 +8,8 @@
  *     json_schema_free(s);
  *
  * All assertions and applicators of both drafts are implemented. What differs from other implementations:
- *   - `$schema` chooses the draft (2020-12 without one); any other is refused, as are keywords with values that the
- *     metaschema does not allow. Unknown keywords are ignored.
+ *   - `$schema` chooses the draft (2020-12 without one); any other is refused, as are keywords with values of a
+ *     wrong kind, and null. Unknown keywords are ignored.
  *   - In draft 7 the siblings of `$ref` are ignored, as it says. In 2020-12 `definitions` and `dependencies` still
  * work.
  *   - Numbers are compared exactly, as decimals, whatever their length; multipleOf takes at most 18 digits.

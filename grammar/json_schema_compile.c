@@ -54,6 +54,9 @@ bool json_schema__compile_type(struct compiler *c, struct node *n, struct rule *
         }
         rule->u.types |= bits;
     }
+    if (!n_types) {
+        return json_schema__refuse(c, n, "type", "expected at least one type.");
+    }
     return show(c, rule, v, 120);
 }
 
@@ -102,6 +105,9 @@ bool json_schema__compile_number(struct compiler *c, struct node *n, struct rule
     if (!show(c, rule, v, 60)) {
         return false;
     }
+    if (!json_number_text(v).len) {
+        return error_set(c->err, ERR_NO_MEMORY, "no memory for the text of a number.");
+    }
     struct str text = arena_str(c->schema->arena, json_number_text(v)); /* the tree's own is a cache */
     if (!text.ptr) {
         return json_schema__full(c);
@@ -118,7 +124,11 @@ bool json_schema__compile_number(struct compiler *c, struct node *n, struct rule
 
 static bool read_count(struct compiler *c, const struct node *n, const char *keyword, const struct json *v, size_t *out)
 {
-    struct decimal d = json_schema__decimal(json_number_text(v));
+    struct str text = json_number_text(v);
+    struct decimal d = json_schema__decimal(text);
+    if ((TYPE_BIT(json_type(v)) & TYPE_NUMBER) && !text.len) {
+        return error_set(c->err, ERR_NO_MEMORY, "no memory for the text of a number.");
+    }
     if (!(TYPE_BIT(json_type(v)) & TYPE_NUMBER) || d.negative || !json_schema__decimal_is_integer(&d)) {
         return json_schema__refuse(c, n, keyword, "expected an integer that is not negative.");
     }

@@ -35,6 +35,8 @@ const struct keyword json_schema__keywords[] = {
     {"items", DRAFT_BOTH, TYPE_ARRAY, true, C(items), K(items)},
     {"additionalItems", DRAFT_7, TYPE_ARRAY, true, C(items), K(items)},
     {"contains", DRAFT_BOTH, TYPE_ARRAY, false, C(contains), K(contains)},
+    {"minContains", DRAFT_2020, TYPE_ANY, false, C(count), NULL}, /* contains reads them */
+    {"maxContains", DRAFT_2020, TYPE_ANY, false, C(count), NULL},
     {"uniqueItems", DRAFT_BOTH, TYPE_ARRAY, false, C(flag), K(unique)},
     {"$ref", DRAFT_BOTH, TYPE_ANY, false, C(reference), K(reference)},
     {"$dynamicRef", DRAFT_2020, TYPE_ANY, false, C(reference), K(reference)},

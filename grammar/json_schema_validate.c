@@ -195,7 +195,13 @@ static bool evaluate(struct run *r, struct frame *f)
     }
     r->nested++;
     f->type = json_schema__type(&f->subject);
-    size_t digits = f->type == JSON_INT || f->type == JSON_DOUBLE ? json_number_text(f->subject.value).len : 0;
+    size_t digits = 0;
+    if (f->type == JSON_INT || f->type == JSON_DOUBLE) {
+        digits = json_number_text(f->subject.value).len;
+        if (!digits) { /* it is kept from now on: whoever asks later gets it */
+            json_schema__stop(r, ERR_NO_MEMORY, "no memory for the text of a number.");
+        }
+    }
     if (json_schema__spend(r, 1 + digits / 64) && push_marks(r, f)) {
         ok = rules_hold(r, f) && !json_schema__stopped(r);
     }

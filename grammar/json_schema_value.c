@@ -157,7 +157,13 @@ static void put_text(struct buf *out, struct str s)
     buf_append(out, s);
 }
 
-static void put_number(struct buf *out, struct str text)
+/* A number without a text: the tree found no memory to make it. */
+static bool no_text(struct error *err)
+{
+    return error_set(err, ERR_NO_MEMORY, "no memory for the text of a number.");
+}
+
+static bool put_number(struct buf *out, struct str text, struct error *err)
 {
     struct decimal d = json_schema__decimal(text);
     buf_puts(out, d.negative ? "-" : "+");
@@ -165,6 +171,7 @@ static void put_number(struct buf *out, struct str text)
         buf_putc(out, (char)('0' + digit_at(&d, i)));
     }
     buf_printf(out, "e%lld;", (long long)d.exponent);
+    return text.len || no_text(err);
 }
 
 static bool put_value(struct buf *out, const struct json *v, int depth, struct error *err);
@@ -206,7 +213,7 @@ static bool put_value(struct buf *out, const struct json *v, int depth, struct e
         break;
     case JSON_INT:
     case JSON_DOUBLE:
-        put_number(out, json_number_text(v));
+        ok = put_number(out, json_number_text(v), err);
         break;
     case JSON_STRING:
         put_text(out, json_str(v));

