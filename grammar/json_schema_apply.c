@@ -23,7 +23,7 @@ static const struct member_rule *find_named(const struct members *m, struct str 
 static bool fail_unknown(struct run *r, struct frame *f, const char *keyword, struct str key, const struct members *m)
 {
     struct buf names;
-    if (!r->why) {
+    if (!r->why || !json_schema__spend(r, 8)) {
         return false;
     }
     buf_init(&names, KIB(2));
@@ -201,6 +201,9 @@ static const struct node *outermost(struct run *r, const struct frame *f, const 
 {
     const struct node *found = rule->u.reference.target;
     const struct resource *last = NULL;
+    if (!json_schema__spend(r, (size_t)r->nested / 16)) {
+        return found;
+    }
     for (; f; f = f->outer) {
         const struct resource *resource = f->node->resource;
         for (const struct anchor *a = resource != last ? resource->dynamic : NULL; a; a = a->next) {

@@ -10,7 +10,7 @@
 static bool fail_value(struct run *r, const struct frame *f, const char *keyword, const char *must, struct str what)
 {
     struct buf value;
-    if (!r->why) {
+    if (!r->why || !json_schema__spend(r, 8)) {
         return false;
     }
     buf_init(&value, KIB(2));
@@ -115,7 +115,7 @@ bool json_schema__check_format(struct run *r, struct frame *f, const struct rule
 
 static bool has(struct run *r, const struct frame *f, struct str key)
 {
-    return json_schema__spend(r, 1) && json_has(f->subject.value, key.ptr);
+    return json_schema__spend(r, 1 + key.len / 64) && strlen(key.ptr) == key.len && json_has(f->subject.value, key.ptr);
 }
 
 bool json_schema__check_required(struct run *r, struct frame *f, const struct rule *rule)

@@ -82,7 +82,7 @@ static int count_groups(struct str s, bool last)
     }
     bool ends_empty = s.ptr[s.len - 1] == ':';
     while (str_split(&s, ':', &part)) {
-        bool at_end = part.ptr + part.len == s.ptr + s.len || !s.len;
+        bool at_end = !s.len;
         if (is_group(part)) {
             n++;
         } else if (last && at_end && is_ipv4(part)) {

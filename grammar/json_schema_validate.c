@@ -140,7 +140,7 @@ bool json_schema__fail(struct run *r, const struct frame *f, const char *keyword
     struct buf at, msg;
     va_list args;
     int depth = r->why ? depth_of(f->path) : 0;
-    if (!r->why || depth <= r->why_depth || !json_schema__spend(r, 8)) {
+    if (!r->why || depth <= r->why_depth || !json_schema__spend(r, 8 + (size_t)(depth * depth) / 64)) {
         return false;
     }
     r->why_depth = depth;

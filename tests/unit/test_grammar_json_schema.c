@@ -14,6 +14,12 @@
 
 #include <cmocka.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STACK (2 << 20) /* their frames are larger */
+#else
+#define STACK (512 << 10)
+#endif
+
 #define DRAFT_7 "\"$schema\":\"http://json-schema.org/draft-07/schema#\","
 
 static struct json *parse(const char *text)
@@ -507,6 +513,33 @@ static void threads(void **state)
     json_schema_free(s);
 }
 
+/* The deepest walk that there is, within what a thread of macOS has. */
+static void *walk_deep(void *arg)
+{
+    struct json_schema_problem why;
+    const struct json_schema *s = arg;
+    struct json *v = json_parse(STR("{}"), 0, &(struct error){0});
+    bool given_up = v && !json_schema_validate(s, v, &why) && why.code == ERR_TOO_LARGE;
+    json_free(v);
+    return given_up ? NULL : arg;
+}
+
+static void small_stacks(void **state)
+{
+    (void)state;
+    pthread_attr_t attributes;
+    pthread_t id;
+    void *failed = &id;
+    struct json_schema *s = compile("{\"oneOf\":[{\"$ref\":\"#\"},true]}", NULL);
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, STACK), 0);
+    assert_int_equal(pthread_create(&id, &attributes, walk_deep, s), 0);
+    pthread_join(id, &failed);
+    assert_null(failed);
+    pthread_attr_destroy(&attributes);
+    json_schema_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -525,6 +558,7 @@ int main(void)
         cmocka_unit_test(large_schemas),
         cmocka_unit_test(deep_values),
         cmocka_unit_test(threads),
+        cmocka_unit_test(small_stacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
