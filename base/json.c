@@ -234,6 +234,11 @@ const struct json *json_get(const struct json *object, const char *key)
     return (const struct json *)value;
 }
 
+bool json_has(const struct json *object, const char *key)
+{
+    return json_type(object) == JSON_OBJECT && json_object_object_get_ex(raw(object), key, NULL);
+}
+
 struct json_iter json_members(const struct json *object)
 {
     struct json_iter it = {0};

@@ -35,7 +35,8 @@ struct str json_number_text(const struct json *v);
 
 size_t json_len(const struct json *v); /* items of an array, members of an object; else 0 */
 const struct json *json_at(const struct json *array, size_t i);
-const struct json *json_get(const struct json *object, const char *key); /* NULL when absent */
+const struct json *json_get(const struct json *object, const char *key); /* NULL when absent, or null */
+bool json_has(const struct json *object, const char *key);               /* also when its value is null */
 
 struct json_iter { /* members in source order: while (json_next(&it)) use it.key, it.value */
     const void *state;

@@ -33,6 +33,22 @@
 #define LIMIT_CHOICES       64 /* n and best_of */
 #define LIMIT_PROMPTS       64 /* prompts of one completion request */
 #define LIMIT_REQUEST_ARENA MIB(256)
+#define LIMIT_TOOLS         512     /* of one request */
+#define LIMIT_TOOL_NAME     128     /* bytes */
+#define LIMIT_SCHEMA_SIZE   MIB(1)  /* JSON text of one tool's parameters or of a response format */
+#define LIMIT_GRAMMAR_SIZE  MIB(1)  /* text of one grammar or regular expression */
+#define LIMIT_OUTPUT_TEXT   MIB(64) /* what one choice may write */
+
+/* JSON Schema, compiled and validated (grammar/json_schema.h) */
+#define LIMIT_SCHEMA_DEPTH     128        /* nesting of the schema's JSON, and of what is compared as a whole */
+#define LIMIT_SCHEMA_VALUES    (1u << 18) /* JSON values of one document */
+#define LIMIT_SCHEMA_DOCUMENTS 64         /* other documents that a schema refers to */
+#define LIMIT_SCHEMA_ARENA     MIB(64)    /* what one compiled schema takes, without its patterns */
+#define LIMIT_SCHEMA_PATTERN   KIB(16)    /* bytes of one regular expression */
+#define LIMIT_SCHEMA_PATTERNS  MIB(8)     /* all regular expressions of a schema, compiled */
+#define LIMIT_SCHEMA_NESTED    256        /* schemas applied within each other at once; each takes stack */
+#define LIMIT_SCHEMA_STEPS     10000000   /* of one validation: a keyword, a member, an item, 64 bytes of text */
+#define LIMIT_SCHEMA_SCRATCH   MIB(64)    /* memory of one validation */
 
 /* warm prompts */
 #define LIMIT_WARM_FILE    MIB(16)

@@ -11,6 +11,32 @@
 
 enum gen_input { GEN_CHAT, GEN_PROMPTS, GEN_INFILL };
 
+enum gen_tool_choice {
+    GEN_TOOLS_AUTO,     /* the model decides */
+    GEN_TOOLS_NONE,     /* it is shown none, or its calls are text */
+    GEN_TOOLS_REQUIRED, /* at least one call, of any tool */
+    GEN_TOOLS_NAMED     /* of one tool: tool_name */
+};
+
+enum gen_format {
+    GEN_FORMAT_TEXT,
+    GEN_FORMAT_JSON,
+    GEN_FORMAT_SCHEMA,
+    GEN_FORMAT_REGEX,
+    GEN_FORMAT_CHOICE,
+    GEN_FORMAT_LARK,
+    GEN_FORMAT_GBNF,
+    GEN_FORMAT_STRUCTURAL_TAG
+};
+
+/* What the answer has to look like: response_format, guided_*. */
+struct gen_answer_format {
+    enum gen_format kind;
+    const struct json *schema; /* SCHEMA; CHOICE: array of strings; STRUCTURAL_TAG: its object */
+    struct str text;           /* REGEX, LARK, GBNF */
+    const char *field;         /* that asked for it, for errors */
+};
+
 struct gen_prompt {
     struct str text;
     const int32_t *ids; /* [n_ids]: token ids given by the client; NULL: text */
@@ -29,6 +55,15 @@ struct gen_request {
     /* GEN_CHAT */
     const struct json *messages, *tools, *template_kwargs; /* array; array or NULL; object or NULL */
     bool add_generation_prompt, continue_final_message;    /* default true, false */
+    /* tools: OpenAI's tool objects; "strict": true binds a tool's calls to its schema */
+    enum gen_tool_choice tool_choice;
+    struct str tool_name;
+    bool parallel_tool_calls;        /* default true */
+    bool raw_output;                 /* what the model writes is the answer, markers and all: no reasoning, no calls */
+    int thinking;                    /* enable_thinking: 1, 0; -1: the template's default */
+    struct str reasoning_effort;     /* {NULL,0}: the template's default */
+    int64_t thinking_budget;         /* tokens of reasoning at most; -1: no limit of its own */
+    struct gen_answer_format format; /* of the answer, after the reasoning; also of GEN_PROMPTS */
     /* GEN_PROMPTS; with has_suffix each prompt becomes a fill-in-the-middle prompt */
     struct gen_prompt *prompts; /* [n_prompts] */
     size_t n_prompts;

@@ -6,7 +6,8 @@
  *     on_ready: while (generation_next(g, now, &event)) encode(event);
  *     generation_free(g)        cancels what still runs
  *
- * Event order per choice: DELTA*, FINISH. PROMPT_LOGPROBS before the first DELTA. Last of all: DONE or ERROR, once. */
+ * Event order per choice: (DELTA | REASONING | CALL ARGUMENTS* CALL_END)*, FINISH. PROMPT_LOGPROBS before the first of
+ * them. Last of all: DONE or ERROR, once. */
 #ifndef TANDEM_PIPELINE_GENERATION_H
 #define TANDEM_PIPELINE_GENERATION_H
 
@@ -17,6 +18,10 @@ enum gen_event_kind {
     GEN_PROGRESS,        /* prompt tokens prefilled so far; only with return_progress */
     GEN_PROMPT_LOGPROBS, /* all prompt tokens of one prompt */
     GEN_DELTA,           /* text (whole UTF-8; maybe empty when only logprobs came) of one choice */
+    GEN_REASONING,       /* more of a choice's reasoning, like DELTA */
+    GEN_CALL,            /* a choice begins a tool call: its id and name */
+    GEN_ARGUMENTS,       /* more of that call's arguments, JSON text */
+    GEN_CALL_END,        /* that call's arguments have ended */
     GEN_FINISH,          /* one choice has ended */
     GEN_DONE,            /* everything has ended; usage is final */
     GEN_ERROR            /* the generation ends here with an error */
@@ -39,6 +44,14 @@ struct gen_token { /* one token with its logprob */
     uint64_t digest;
 };
 
+/* A tool call of a choice, complete with CALL_END. */
+struct gen_call {
+    uint32_t index;      /* among the choice's, from 0 */
+    struct str id, name; /* id: unique, "call_" and 24 letters; APIs with another prefix replace "call_" */
+    bool valid;          /* CALL_END: its arguments are JSON and obey the tool's schema */
+    struct str fault;    /* CALL_END, not valid: why, a sentence */
+};
+
 struct gen_event {
     enum gen_event_kind kind;
     uint32_t prompt, choice; /* choice within the prompt, renumbered by best_of */
@@ -46,8 +59,8 @@ struct gen_event {
     struct str text;
     bool echo;         /* DELTA: the prompt's own text (request's echo), without tokens; the first of its choice */
     size_t echo_chars; /* DELTA: characters of the echoed prompt; tokens' text_offset does not count them */
-    const struct gen_token *tokens; /* [n_tokens] of PROMPT_LOGPROBS; of DELTA where the request wants logprobs, token
-                                       ids or digests, else none */
+    const struct gen_token *tokens; /* [n_tokens] of PROMPT_LOGPROBS; of DELTA and its like where the request wants
+                                       logprobs, token ids or digests, else none */
     size_t n_tokens;
     enum finish_reason finish;
     struct str stop;                    /* FINISH_STOP by a stop string: which; else {NULL,0} */
@@ -55,6 +68,8 @@ struct gen_event {
     uint32_t n_done, n_total, n_cached; /* PROGRESS */
     struct gen_usage usage; /* FINISH: of this choice; DONE: of all; others, with continuous_usage: so far */
     bool last;              /* FINISH: only DONE comes after it */
+    struct gen_call call;   /* CALL, ARGUMENTS, CALL_END */
+    uint32_t n_calls;       /* FINISH: tool calls of this choice */
     struct error error;     /* ERROR */
 };
 

@@ -19,13 +19,13 @@ import sys
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FOLDERS = "base http wire tensor text chat backend backend/cpu backend/mlx model engine pipeline gateway lib api cli".split()
+FOLDERS = "base http wire tensor text chat grammar backend backend/cpu backend/mlx model engine pipeline gateway lib api cli".split()
 TESTS = "tests/support tests/tools tests/unit tests/fuzz".split()
 TARGETS = {  # what CMakeLists.txt leaves out for each
     "aarch64-linux-gnu": r"_darwin\.c$|_(avx2|avx512|x86_64)\.c$",
     "aarch64-macos": r"_linux\.c$|_(avx2|avx512|x86_64)\.c$",
 }
-HEADERS = ["uv.h", "uv", "json-c", "openssl", "xxhash.h", "utf8proc.h", "curl", "sqlite3.h", "cmocka.h"]
+HEADERS = ["uv.h", "uv", "json-c", "openssl", "xxhash.h", "utf8proc.h", "pcre2.h", "curl", "sqlite3.h", "cmocka.h"]
 ALLOWED = {  # what each library may leave unresolved: its own symbols
     "libuv": r"_uv_", "json-c": r"_json_", "OpenSSL": r"_(EVP|CRYPTO|OPENSSL|SSL|TLS|BIO|ERR|X509|ASN1)_", "xxHash": r"_XXH", "utf8proc": r"_utf8proc_",
     "libcurl": r"_curl_", "SQLite": r"_sqlite3_",

@@ -6,12 +6,12 @@ set -eu
 
 what="${1:-build}"
 
-build_apt="cmake ninja-build gcc libc6-dev pkg-config libuv1-dev libjson-c-dev libssl-dev libxxhash-dev libutf8proc-dev libcurl4-openssl-dev libsqlite3-dev python3 python3-pip ca-certificates"
+build_apt="cmake ninja-build gcc libc6-dev pkg-config libuv1-dev libjson-c-dev libssl-dev libxxhash-dev libutf8proc-dev libpcre2-dev libcurl4-openssl-dev libsqlite3-dev python3 python3-pip ca-certificates"
 test_apt="libcmocka-dev python3-venv clang-format binutils g++"
 mlx_apt="g++ python3-venv"
 arm64_apt="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 avx512_apt="bochs bochs-term vgabios binutils"
-build_brew="cmake ninja pkg-config libuv json-c openssl@3 xxhash utf8proc sqlite python@3 mlx"
+build_brew="cmake ninja pkg-config libuv json-c openssl@3 xxhash utf8proc pcre2 sqlite python@3 mlx"
 test_brew="cmocka clang-format"
 
 as_root() {

@@ -309,6 +309,8 @@ static void access_of_the_wrong_type_is_harmless(void **state)
     assert_null(json_get(root, "absent"));
     assert_null(json_get(json_get(root, "a"), "x"));
     assert_null(json_get(NULL, "x"));
+    assert_true(json_has(root, "n") && json_has(root, "a"));
+    assert_false(json_has(root, "absent") || json_has(json_get(root, "a"), "x") || json_has(NULL, "x"));
     assert_null(json_at(root, 0));
     assert_null(json_at(json_get(root, "a"), 1));
     assert_null(json_at(json_get(root, "a"), 2));

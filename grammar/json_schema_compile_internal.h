@@ -1,0 +1,29 @@
+/* The functions of json_schema_compile.c in the table of keywords: each reads v, the keyword's value in n, into the
+ * rule. */
+#ifndef TANDEM_GRAMMAR_JSON_SCHEMA_COMPILE_INTERNAL_H
+#define TANDEM_GRAMMAR_JSON_SCHEMA_COMPILE_INTERNAL_H
+
+#include "grammar/json_schema_internal.h"
+
+typedef bool json_schema_compile_fn(struct compiler *c, struct node *n, struct rule *rule, const struct json *v);
+
+json_schema_compile_fn json_schema__compile_type;
+json_schema_compile_fn json_schema__compile_enum;
+json_schema_compile_fn json_schema__compile_number;
+json_schema_compile_fn json_schema__compile_count;
+json_schema_compile_fn json_schema__compile_flag;
+json_schema_compile_fn json_schema__compile_pattern;
+json_schema_compile_fn json_schema__compile_format;
+json_schema_compile_fn json_schema__compile_required;
+json_schema_compile_fn json_schema__compile_dependents;
+json_schema_compile_fn json_schema__compile_node;
+json_schema_compile_fn json_schema__compile_unevaluated;
+json_schema_compile_fn json_schema__compile_nodes;
+json_schema_compile_fn json_schema__compile_definitions;
+json_schema_compile_fn json_schema__compile_if;
+json_schema_compile_fn json_schema__compile_contains;
+json_schema_compile_fn json_schema__compile_items;
+json_schema_compile_fn json_schema__compile_members;
+json_schema_compile_fn json_schema__compile_reference;
+
+#endif

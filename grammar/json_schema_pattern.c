@@ -1,0 +1,458 @@
+/* Regular expressions: ECMA-262 (with the u flag) in, PCRE2 beneath. The pattern is rewritten where the two read the
+ * same text differently, and refused where only PCRE2 knows what it means. PCRE2's own limits bound one attempt at one
+ * place of the text, not a search; so every item it tries calls back and is charged to the validation's steps, with the
+ * text that it passed. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include "grammar/json_schema_run_internal.h"
+
+#include "base/utf8.h"
+
+#include <stdlib.h>
+
+#define NEST_MAX 100        /* groups within each other */
+#define HEAP_KIB (16 << 10) /* of one match */
+#define SPACES \
+    "\\x{9}-\\x{d}\\x{20}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}\\x{feff}"
+
+struct regex {
+    pcre2_code *code;
+    struct regex *next;
+};
+
+struct matcher {
+    pcre2_match_data *data;
+    pcre2_match_context *context;
+    struct run *run;
+    size_t last; /* where the text was at the callback before */
+};
+
+/* ---- rewriting ---- */
+
+struct rewriting {
+    struct str in;
+    size_t at;
+    struct buf out;
+    bool in_class;
+    struct error *err;
+};
+
+static int peek(const struct rewriting *w, size_t ahead)
+{
+    return w->at + ahead < w->in.len ? (unsigned char)w->in.ptr[w->at + ahead] : -1;
+}
+
+static bool refuse(struct rewriting *w, size_t len, const char *why)
+{
+    struct str part = str_slice(w->in, w->at, w->at + len);
+    return error_set(w->err, ERR_INVALID, "'" STR_FMT "' in the pattern %s.", STR_ARG(part), why);
+}
+
+static int hex_value(int c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* n hexadecimal digits `ahead`; -1 when they are not. */
+static int32_t hex_digits(const struct rewriting *w, size_t ahead, int n)
+{
+    int32_t value = 0;
+    for (int i = 0; i < n; i++) {
+        int digit = hex_value(peek(w, ahead + (size_t)i));
+        if (digit < 0) {
+            return -1;
+        }
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
+/* \u{...}, \uXXXX, two of them for one character, \xXX. */
+static bool put_code_point(struct rewriting *w)
+{
+    size_t len = peek(w, 1) == 'x' ? 4 : 6;
+    int32_t value = hex_digits(w, 2, (int)len - 2);
+    if (peek(w, 1) == 'u' && peek(w, 2) == '{') {
+        int n = 0;
+        while (n < 6 && hex_value(peek(w, 3 + (size_t)n)) >= 0) {
+            n++;
+        }
+        value = n && peek(w, 3 + (size_t)n) == '}' ? hex_digits(w, 3, n) : -1;
+        len = (size_t)n + 4;
+    } else if (value >= 0xd800 && value < 0xdc00 && peek(w, 6) == '\\' && peek(w, 7) == 'u') {
+        int32_t low = hex_digits(w, 8, 4);
+        value = low >= 0xdc00 && low < 0xe000 ? 0x10000 + ((value - 0xd800) << 10) + (low - 0xdc00) : value;
+        len = 12;
+    }
+    if (value < 0 || value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) {
+        return refuse(w, len, "is no character");
+    }
+    buf_printf(&w->out, "\\x{%x}", (unsigned)value);
+    w->at += len;
+    return true;
+}
+
+/* \p{Letter}: PCRE2 10.42 knows the short names of categories, and scripts without "Script=". */
+static bool put_property(struct rewriting *w)
+{
+    static const struct {
+        const char *name, *brief;
+    } names[] = {{"Letter", "L"},
+                 {"Cased_Letter", "L&"},
+                 {"Uppercase_Letter", "Lu"},
+                 {"Lowercase_Letter", "Ll"},
+                 {"Titlecase_Letter", "Lt"},
+                 {"Modifier_Letter", "Lm"},
+                 {"Other_Letter", "Lo"},
+                 {"Mark", "M"},
+                 {"Nonspacing_Mark", "Mn"},
+                 {"Spacing_Mark", "Mc"},
+                 {"Enclosing_Mark", "Me"},
+                 {"Number", "N"},
+                 {"Decimal_Number", "Nd"},
+                 {"digit", "Nd"},
+                 {"Letter_Number", "Nl"},
+                 {"Other_Number", "No"},
+                 {"Punctuation", "P"},
+                 {"punct", "P"},
+                 {"Connector_Punctuation", "Pc"},
+                 {"Dash_Punctuation", "Pd"},
+                 {"Open_Punctuation", "Ps"},
+                 {"Close_Punctuation", "Pe"},
+                 {"Initial_Punctuation", "Pi"},
+                 {"Final_Punctuation", "Pf"},
+                 {"Other_Punctuation", "Po"},
+                 {"Symbol", "S"},
+                 {"Math_Symbol", "Sm"},
+                 {"Currency_Symbol", "Sc"},
+                 {"Modifier_Symbol", "Sk"},
+                 {"Other_Symbol", "So"},
+                 {"Separator", "Z"},
+                 {"Space_Separator", "Zs"},
+                 {"Line_Separator", "Zl"},
+                 {"Paragraph_Separator", "Zp"},
+                 {"Other", "C"},
+                 {"Control", "Cc"},
+                 {"Format", "Cf"},
+                 {"Private_Use", "Co"},
+                 {"Unassigned", "Cn"}};
+    static const char *const prefixes[] = {"General_Category=", "gc=", "Script=", "sc=", "Script_Extensions=", "scx="};
+    size_t end = str_find_char(str_slice(w->in, w->at, w->in.len), '}');
+    if (peek(w, 2) != '{' || end == STR_NPOS) {
+        return refuse(w, 2, "needs a property in braces");
+    }
+    struct str name = str_slice(w->in, w->at + 3, w->at + end);
+    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
+        struct str prefix = str_of(prefixes[i]);
+        name = str_starts(name, prefix) ? str_slice(name, prefix.len, name.len) : name;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        name = str_eq(name, str_of(names[i].name)) ? str_of(names[i].brief) : name;
+    }
+    buf_printf(&w->out, "\\%c{" STR_FMT "}", peek(w, 1), STR_ARG(name));
+    w->at += end + 1;
+    return true;
+}
+
+static bool put_space_class(struct rewriting *w)
+{
+    bool negated = peek(w, 1) == 'S';
+    if (w->in_class) { /* PCRE2 cannot take them out of a class: its own \S, which has the spaces beyond ASCII */
+        buf_puts(&w->out, negated ? "\\S" : SPACES);
+    } else {
+        buf_puts(&w->out, negated ? "[^" SPACES "]" : "[" SPACES "]");
+    }
+    w->at += 2;
+    return true;
+}
+
+static bool put_escape(struct rewriting *w)
+{
+    int c = peek(w, 1);
+    if (c < 0) {
+        return refuse(w, 1, "escapes nothing");
+    }
+    if (c == 'u' || c == 'x') {
+        return put_code_point(w);
+    }
+    if (c == 'p' || c == 'P') {
+        return put_property(w);
+    }
+    if (c == 's' || c == 'S') {
+        return put_space_class(w);
+    }
+    if (c == 'v' || c == 'b') { /* \v is any vertical space to PCRE2 */
+        buf_puts(&w->out, c == 'v' ? "\\x{b}" : "\\b");
+        w->at += 2;
+        return true;
+    }
+    bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if (letter && !strchr("BdDwWfnrtck", c)) {
+        return refuse(w, 2, "is no escape of ECMA-262");
+    }
+    if (c == 'c') {
+        int l = peek(w, 2) | 0x20;
+        if (l < 'a' || l > 'z') {
+            return refuse(w, 3, "is no control character");
+        }
+        buf_printf(&w->out, "\\x{%x}", (unsigned)(l - 'a' + 1));
+        w->at += 3;
+        return true;
+    }
+    if (c == '0') {
+        buf_puts(&w->out, "\\x{0}");
+        w->at += 2;
+        return true;
+    }
+    buf_append(&w->out, str_slice(w->in, w->at, w->at + 2));
+    w->at += 2;
+    return true;
+}
+
+/* "(" and what it begins; lookaround, named groups and inline modifiers may stand behind "(?". */
+static bool put_group(struct rewriting *w)
+{
+    size_t n = 2;
+    if (peek(w, 1) == '*') {
+        return refuse(w, 2, "repeats nothing");
+    }
+    if (peek(w, 1) == '?' && !strchr(":=!<", peek(w, 2) > 0 ? peek(w, 2) : 'x')) {
+        while (peek(w, n) > 0 && strchr("ims-", peek(w, n))) {
+            n++;
+        }
+        if (n == 2 || (peek(w, n) != ':' && peek(w, n) != ')')) {
+            return refuse(w, 3, "is no group of ECMA-262");
+        }
+    }
+    buf_putc(&w->out, '(');
+    w->at++;
+    return true;
+}
+
+/* Length of "{2}", "{2,}" or "{2,3}" at a brace; 0: it stands for itself. */
+static size_t quantifier_len(const struct rewriting *w)
+{
+    size_t n = 1, digits = 0;
+    for (; peek(w, n) >= '0' && peek(w, n) <= '9'; n++) {
+        digits++;
+    }
+    if (digits && peek(w, n) == ',') {
+        do {
+            n++;
+        } while (peek(w, n) >= '0' && peek(w, n) <= '9');
+    }
+    return digits && peek(w, n) == '}' ? n + 1 : 0;
+}
+
+static bool put_quantifier(struct rewriting *w, size_t len)
+{
+    buf_append(&w->out, str_slice(w->in, w->at, w->at + len));
+    w->at += len;
+    if (peek(w, 0) == '+') {
+        return refuse(w, 1, "repeats nothing");
+    }
+    return true;
+}
+
+static bool put_plain(struct rewriting *w)
+{
+    int c = peek(w, 0);
+    if (c == '[') {
+        w->in_class = true;
+        buf_putc(&w->out, '[');
+        w->at++;
+        if (peek(w, 0) == '^') {
+            buf_putc(&w->out, '^');
+            w->at++;
+        }
+        return true;
+    }
+    if (c == '(') {
+        return put_group(w);
+    }
+    if (c == '*' || c == '+' || c == '?') {
+        return w->at == 0 || w->in.ptr[w->at - 1] != '(' ? put_quantifier(w, 1)
+                                                         : (buf_putc(&w->out, '?'), w->at++, true);
+    }
+    if (c == '{') {
+        size_t len = quantifier_len(w);
+        if (len) {
+            return put_quantifier(w, len);
+        }
+        buf_putc(&w->out, '\\');
+    }
+    buf_putc(&w->out, (char)c);
+    w->at++;
+    return true;
+}
+
+static bool put_class_character(struct rewriting *w)
+{
+    int c = peek(w, 0);
+    w->in_class = c != ']';
+    buf_puts(&w->out, c == '[' ? "\\[" : ""); /* PCRE2 has [:alpha:] */
+    if (c != '[') {
+        buf_putc(&w->out, (char)c);
+    }
+    w->at++;
+    return true;
+}
+
+static bool rewrite(struct rewriting *w)
+{
+    bool ok = true;
+    while (ok && w->at < w->in.len) {
+        ok = peek(w, 0) == '\\' ? put_escape(w) : w->in_class ? put_class_character(w) : put_plain(w);
+    }
+    return ok && buf_ok(&w->out, "pattern", w->err);
+}
+
+/* ---- compiling ---- */
+
+static pcre2_code *compile(struct str pattern, pcre2_compile_context *context, struct error *err)
+{
+    int code = 0;
+    PCRE2_SIZE at = 0;
+    pcre2_set_newline(context, PCRE2_NEWLINE_ANYCRLF); /* what `.` does not match */
+    pcre2_set_parens_nest_limit(context, NEST_MAX);
+    pcre2_code *compiled =
+        pcre2_compile((PCRE2_SPTR)(pattern.ptr ? pattern.ptr : ""), pattern.len,
+                      PCRE2_UTF | PCRE2_NO_UTF_CHECK | PCRE2_DOLLAR_ENDONLY | PCRE2_ALLOW_EMPTY_CLASS |
+                          PCRE2_MATCH_UNSET_BACKREF | PCRE2_NEVER_BACKSLASH_C | PCRE2_AUTO_CALLOUT,
+                      &code, &at, context);
+    if (!compiled && code == PCRE2_ERROR_HEAP_FAILED) {
+        error_set(err, ERR_NO_MEMORY, "no memory to compile a pattern of %zu bytes.", pattern.len);
+    } else if (!compiled) {
+        PCRE2_UCHAR why[120];
+        pcre2_get_error_message(code, why, sizeof why);
+        error_set(err, ERR_INVALID, "the pattern is not understood: %s.", (const char *)why);
+    }
+    return compiled;
+}
+
+static pcre2_code *compile_ecma(struct str pattern, struct error *err)
+{
+    pcre2_code *compiled = NULL;
+    struct rewriting w = {.in = pattern, .err = err};
+    if (pattern.len > LIMIT_SCHEMA_PATTERN) {
+        error_set(err, ERR_INVALID, "the pattern has %zu bytes, more than %zu.", pattern.len, LIMIT_SCHEMA_PATTERN);
+        return NULL;
+    }
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    if (!context) {
+        error_set(err, ERR_NO_MEMORY, "no memory to compile a pattern.");
+        return NULL;
+    }
+    buf_init(&w.out, 64 * LIMIT_SCHEMA_PATTERN);
+    if (rewrite(&w)) {
+        compiled = compile(buf_view(&w.out), context, err);
+    }
+    buf_release(&w.out);
+    pcre2_compile_context_free(context);
+    return compiled;
+}
+
+bool json_schema__regex_is_valid(struct str pattern)
+{
+    struct error err = {0};
+    pcre2_code *code = compile_ecma(pattern, &err);
+    pcre2_code_free(code);
+    return code != NULL;
+}
+
+struct regex *json_schema__regex_compile(struct json_schema *s, struct str pattern, struct error *err)
+{
+    struct regex *regex = arena_alloc(s->arena, sizeof *regex);
+    size_t size = 0;
+    if (!regex) {
+        arena_full(s->arena, "compiled JSON Schema", err);
+        return NULL;
+    }
+    regex->code = compile_ecma(pattern, err);
+    if (!regex->code) {
+        return NULL;
+    }
+    regex->next = s->regexes;
+    s->regexes = regex;
+    pcre2_pattern_info(regex->code, PCRE2_INFO_SIZE, &size);
+    s->regex_size += size;
+    if (s->regex_size > LIMIT_SCHEMA_PATTERNS) {
+        error_set(err, ERR_TOO_LARGE, "the patterns of the schema take more than %zu bytes.", LIMIT_SCHEMA_PATTERNS);
+        return NULL;
+    }
+    return regex;
+}
+
+void json_schema__regex_free(struct regex *all)
+{
+    for (; all; all = all->next) {
+        pcre2_code_free(all->code);
+    }
+}
+
+/* ---- matching ---- */
+
+static int charge(pcre2_callout_block *block, void *data)
+{
+    struct matcher *m = data;
+    size_t at = block->current_position, passed = at > m->last ? at - m->last : m->last - at;
+    m->last = at;
+    return json_schema__spend(m->run, 1 + passed / 16) ? 0 : PCRE2_ERROR_CALLOUT;
+}
+
+static struct matcher *matcher_of(struct run *r)
+{
+    struct matcher *m = r->matcher;
+    if (m) {
+        return m;
+    }
+    m = calloc(1, sizeof *m);
+    if (!m) {
+        return NULL;
+    }
+    r->matcher = m;
+    m->run = r;
+    m->data = pcre2_match_data_create(1, NULL);
+    m->context = pcre2_match_context_create(NULL);
+    if (m->context) {
+        pcre2_set_callout(m->context, charge, m);
+        pcre2_set_heap_limit(m->context, HEAP_KIB);
+    }
+    return m;
+}
+
+void json_schema__matcher_free(struct run *r)
+{
+    if (r->matcher) {
+        pcre2_match_data_free(r->matcher->data);
+        pcre2_match_context_free(r->matcher->context);
+        free(r->matcher);
+    }
+    r->matcher = NULL;
+}
+
+bool json_schema__regex_matches(struct run *r, const struct regex *regex, struct str text)
+{
+    struct matcher *m = matcher_of(r);
+    if (!m || !m->data || !m->context) {
+        return json_schema__stop(r, ERR_NO_MEMORY, "no memory to match a pattern.");
+    }
+    if (!json_schema__spend(r, 1 + text.len / 64)) {
+        return false;
+    }
+    m->last = 0;
+    int rc = pcre2_match(regex->code, (PCRE2_SPTR)(text.ptr ? text.ptr : ""), text.len, 0, 0, m->data, m->context);
+    if (rc >= 0 || rc == PCRE2_ERROR_NOMATCH) {
+        return rc >= 0;
+    }
+    if (rc == PCRE2_ERROR_NOMEMORY) {
+        return json_schema__stop(r, ERR_NO_MEMORY, "no memory to match a pattern.");
+    }
+    return json_schema__stop(r, ERR_TOO_LARGE,
+                             "validation was given up: a pattern takes too many steps or too much memory.");
+}
