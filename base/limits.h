@@ -37,6 +37,12 @@
 #define LIMIT_TOOL_NAME     128     /* bytes */
 #define LIMIT_SCHEMA_SIZE   MIB(1)  /* JSON text of one tool's parameters or of a response format */
 #define LIMIT_GRAMMAR_SIZE  MIB(1)  /* text of one grammar or regular expression */
+#define LIMIT_CHOICE_STRINGS 4096   /* of one choice among texts */
+#define LIMIT_TRIGGERS      32      /* of a constraint that waits for one */
+#define LIMIT_TRIGGER_SIZE  256     /* bytes */
+#define LIMIT_MARKER_IDS    64      /* tokens that begin or end reasoning */
+#define LIMIT_FORCED_IDS    1024    /* tokens that are written when its budget is used up */
+#define LIMIT_CONSTRAINT    MIB(2)  /* bytes of an encoded constraint spec */
 #define LIMIT_OUTPUT_TEXT   MIB(64) /* what one choice may write */
 
 /* warm prompts */
