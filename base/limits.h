@@ -37,6 +37,8 @@
 #define LIMIT_TOOL_NAME     128     /* bytes */
 #define LIMIT_SCHEMA_SIZE   MIB(1)  /* JSON text of one tool's parameters or of a response format */
 #define LIMIT_GRAMMAR_SIZE  MIB(1)  /* text of one grammar or regular expression */
+#define LIMIT_SCHEMA_REFS   1024    /* places in one schema that references lead to */
+#define LIMIT_SCHEMA_DROPS  256     /* of one schema that are named; more are counted */
 #define LIMIT_CHOICE_STRINGS 4096   /* of one choice among texts */
 #define LIMIT_TRIGGERS      32      /* of a constraint that waits for one */
 #define LIMIT_TRIGGER_SIZE  256     /* bytes */

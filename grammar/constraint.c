@@ -103,7 +103,7 @@ static const char *llg_type(enum constraint_kind kind)
     return kind == CONSTRAINT_JSON_SCHEMA ? "json_schema" : kind == CONSTRAINT_REGEX ? "regex" : "lark";
 }
 
-static struct LlgConstraintInit llg_init(const struct constraint_vocab *v)
+struct LlgConstraintInit constraint__init(const struct constraint_vocab *v)
 {
     const struct constraint_limits *l = &v->limits;
     return (struct LlgConstraintInit){.tokenizer = v->llg,
@@ -121,7 +121,7 @@ static struct LlgConstraintInit llg_init(const struct constraint_vocab *v)
  * before anything is decoded; what it took to compute is cloned with the matcher. */
 static bool compile_text(struct constraint *c, const char *type, const char *text, const char *field, struct error *err)
 {
-    struct LlgConstraintInit init = llg_init(c->vocab);
+    struct LlgConstraintInit init = constraint__init(c->vocab);
     uint32_t *mask = malloc(c->vocab->n_words * sizeof *mask);
     if (!mask) {
         return no_memory(err);

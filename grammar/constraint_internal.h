@@ -52,6 +52,8 @@ struct constraint {
 size_t constraint__rest_tokens(const struct constraint *c, struct LlgMatcher *m, struct str rest,
                                uint32_t ids[CONSTRAINT_REST_MAX]);
 
+struct LlgConstraintInit constraint__init(const struct constraint_vocab *v); /* with its limits */
+
 /* The first line of llguidance's words, its "3(7): " as "line 3, column 7: ". */
 void constraint__reason(const char *words, char *out, size_t size);
 

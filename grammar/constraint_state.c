@@ -374,8 +374,9 @@ bool constraint_state_can_stop(struct constraint_state *s)
     case PHASE_CONSTRAINED:
         return llg_matcher_is_accepting(s->matcher);
     case PHASE_THINK:
-    case PHASE_FORCED:
         return !is_binding(s->c);
+    case PHASE_FORCED:
+        return false;
     case PHASE_FREE:
     case PHASE_DONE:
         break;

@@ -15,6 +15,9 @@ size_t llg_tokenize_bytes(const struct LlgTokenizer *tok, const uint8_t *bytes, 
 
 /* Never NULL; type is "lark", "json_schema" or "regex". */
 struct LlgMatcher *llg_new_matcher(const struct LlgConstraintInit *init, const char *constraint_type, const char *data);
+/* 0: it compiles; 1: with a warning; -1: it does not, and why. */
+int32_t llg_validate_grammar(const struct LlgConstraintInit *init, const char *constraint_type, const char *data,
+                             char *message, size_t message_len);
 struct LlgMatcher *llg_clone_matcher(const struct LlgMatcher *matcher);
 void llg_free_matcher(struct LlgMatcher *matcher);
 const char *llg_matcher_get_error(struct LlgMatcher *matcher); /* NULL: none */
