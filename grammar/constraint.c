@@ -6,33 +6,47 @@
 #include "base/json.h"
 #include "base/limits.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 /* ---- errors ---- */
 
-void constraint__reason(const char *words, char *out, size_t size)
+/* "at 3(7): words" or "3(7): words": where Lark was at fault. */
+static bool take_place(struct str *line, uint64_t at[2])
 {
-    struct str line = str_of(words), rest, number;
-    uint64_t at[2];
-    size_t end = str_find_char(line, '\n');
-    line = str_trim(str_slice(line, 0, end));
-    rest = str_starts(line, STR("at ")) ? str_slice(line, 3, line.len) : line;
+    struct str rest = str_starts(*line, STR("at ")) ? str_slice(*line, 3, line->len) : *line, number;
     bool placed = str_split(&rest, '(', &number) && str_to_u64(number, &at[0]) && str_split(&rest, ')', &number) &&
                   str_to_u64(number, &at[1]) && str_starts(rest, STR(": "));
     if (placed) {
-        rest = str_slice(rest, 2, rest.len);
-        snprintf(out, size, "line %llu, column %llu: " STR_FMT, (unsigned long long)at[0], (unsigned long long)at[1],
-                 STR_ARG(rest));
+        *line = str_slice(rest, 2, rest.len);
+    }
+    return placed;
+}
+
+void constraint__reason(const char *words, bool with_place, char *out, size_t size)
+{
+    struct str text = str_of(words), line = str_trim(str_slice(text, 0, str_find_char(text, '\n')));
+    char place[64] = "";
+    uint64_t at[2];
+    size_t error = str_find(text, STR("\nerror: ")); /* of a regular expression: what is wrong comes last */
+    if (take_place(&line, at) && with_place) {
+        snprintf(place, sizeof place, "line %llu, column %llu: ", (unsigned long long)at[0], (unsigned long long)at[1]);
+    }
+    if (error != STR_NPOS) {
+        struct str why = str_slice(text, error + 8, text.len);
+        why = str_trim(str_slice(why, 0, str_find_char(why, '\n')));
+        snprintf(out, size, "%s" STR_FMT " " STR_FMT, place, STR_ARG(str_slice(line, 0, size / 2)), STR_ARG(why));
     } else {
-        snprintf(out, size, STR_FMT, STR_ARG(line));
+        snprintf(out, size, "%s" STR_FMT, place, STR_ARG(line));
     }
 }
 
 /* What costs too much is no fault of the grammar's syntax. */
-static bool is_cost(struct str reason)
+bool constraint__is_cost(struct str reason)
 {
-    static const char *const words[] = {"fuel", "too large", "too big", "too complex", "too many", "limit", "exceed"};
+    static const char *const words[] = {"fuel", "too large", "too big", "too complex", "too many", "limit",
+                                       "exceed", "max is", "panic"};
     for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         if (str_find(reason, str_of(words[i])) != STR_NPOS) {
             return true;
@@ -41,11 +55,11 @@ static bool is_cost(struct str reason)
     return false;
 }
 
-static bool refuse(const char *field, const char *words, struct error *err)
+static bool refuse(const char *field, bool with_place, const char *words, struct error *err)
 {
     char reason[200];
-    constraint__reason(words, reason, sizeof reason);
-    enum error_code code = is_cost(str_of(reason)) ? ERR_UNSUPPORTED : ERR_INVALID;
+    constraint__reason(words, with_place, reason, sizeof reason);
+    enum error_code code = constraint__is_cost(str_of(reason)) ? ERR_UNSUPPORTED : ERR_INVALID;
     if (!field) {
         return error_set(err, code, "The grammar cannot be used: %s", reason);
     }
@@ -67,13 +81,13 @@ static bool put_choice(struct str grammar, struct buf *out, const char *field, s
     size_t n = json_len(texts);
     bool ok = true;
     if (!texts || json_type(texts) != JSON_ARRAY || n == 0 || n > LIMIT_CHOICE_STRINGS) {
-        ok = refuse(field, texts ? "a choice is a list of 1 to 4096 texts" : why.msg, err);
+        ok = refuse(field, false, texts ? "a choice is a list of 1 to 4096 texts" : why.msg, err);
         goto out;
     }
     buf_puts(out, "start: CHOICE\nCHOICE: ");
     for (size_t i = 0; i < n; i++) {
         if (json_type(json_at(texts, i)) != JSON_STRING) {
-            ok = refuse(field, "a choice is among texts, but one of its items is none", err);
+            ok = refuse(field, false, "a choice is among texts, but one of its items is none", err);
             goto out;
         }
         buf_puts(out, i ? " | " : "");
@@ -92,7 +106,7 @@ static bool put_regex(struct str grammar, struct buf *out, const char *field, st
         slashes++;
     }
     if (slashes % 2) {
-        return refuse(field, "the regular expression ends with a backslash", err);
+        return refuse(field, false, "the regular expression ends with a backslash", err);
     }
     buf_append(out, grammar.len ? grammar : STR("()"));
     return true;
@@ -117,20 +131,53 @@ struct LlgConstraintInit constraint__init(const struct constraint_vocab *v)
                                                  .verbose_errors = false}};
 }
 
+/* llguidance goes down into rules, references and groups by recursion, as deep as a text has them: at most about 330 bytes
+ * of stack per byte of text. Untouched stack costs address space only. */
+#define STACK_SIZE(text_len) (MIB(16) + 512 * (size_t)(text_len))
+
+struct compiling {
+    struct constraint *c;
+    struct LlgConstraintInit init;
+    const char *type, *text;
+    uint32_t *mask; /* [n_words] scratch */
+    bool ok;
+};
+
+static void *compile_on_its_stack(void *arg)
+{
+    struct compiling *job = arg;
+    size_t size = job->c->vocab->n_words * sizeof *job->mask;
+    job->c->matcher = llg_new_matcher(&job->init, job->type, job->text);
+    job->ok = !llg_matcher_is_error(job->c->matcher) &&
+              llg_matcher_compute_mask_into(job->c->matcher, job->mask, size) == 0;
+    return NULL;
+}
+
+static bool run_with_stack(size_t size, void *(*fn)(void *), void *arg)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    if (pthread_attr_init(&attr) != 0) {
+        return false;
+    }
+    bool ok = pthread_attr_setstacksize(&attr, size) == 0 && pthread_create(&thread, &attr, fn, arg) == 0 &&
+              pthread_join(thread, NULL) == 0;
+    pthread_attr_destroy(&attr);
+    return ok;
+}
+
 /* The first mask is computed here too: a grammar that nothing can begin, or that costs too much from the start, is found
  * before anything is decoded; what it took to compute is cloned with the matcher. */
-static bool compile_text(struct constraint *c, const char *type, const char *text, const char *field, struct error *err)
+static bool compile_text(struct constraint *c, const char *type, struct str text, const char *field, struct error *err)
 {
-    struct LlgConstraintInit init = constraint__init(c->vocab);
-    uint32_t *mask = malloc(c->vocab->n_words * sizeof *mask);
-    if (!mask) {
+    struct compiling job = {.c = c, .init = constraint__init(c->vocab), .type = type, .text = text.ptr};
+    job.mask = malloc(c->vocab->n_words * sizeof *job.mask);
+    bool ran = job.mask && run_with_stack(STACK_SIZE(text.len), compile_on_its_stack, &job);
+    free(job.mask);
+    if (!ran) {
         return no_memory(err);
     }
-    c->matcher = llg_new_matcher(&init, type, text);
-    bool ok = !llg_matcher_is_error(c->matcher) &&
-              llg_matcher_compute_mask_into(c->matcher, mask, c->vocab->n_words * sizeof *mask) == 0;
-    free(mask);
-    return ok || refuse(field, llg_matcher_get_error(c->matcher), err);
+    return job.ok || refuse(field, str_eq(str_of(type), STR("lark")), llg_matcher_get_error(c->matcher), err);
 }
 
 static bool compile_grammar(struct constraint *c, const struct constraint_spec *spec, const char *field,
@@ -145,9 +192,9 @@ static bool compile_grammar(struct constraint *c, const struct constraint_spec *
         ok = put_regex(spec->grammar, &text, field, err);
     } else {
         buf_append(&text, spec->grammar);
-        ok = spec->grammar.len > 0 || refuse(field, "it is empty", err);
+        ok = spec->grammar.len > 0 || refuse(field, false, "it is empty", err);
     }
-    ok = ok && buf_ok(&text, "grammar", err) && compile_text(c, llg_type(spec->kind), text.data, field, err);
+    ok = ok && buf_ok(&text, "grammar", err) && compile_text(c, llg_type(spec->kind), buf_view(&text), field, err);
     buf_release(&text);
     return ok;
 }

@@ -54,8 +54,10 @@ size_t constraint__rest_tokens(const struct constraint *c, struct LlgMatcher *m,
 
 struct LlgConstraintInit constraint__init(const struct constraint_vocab *v); /* with its limits */
 
-/* The first line of llguidance's words, its "3(7): " as "line 3, column 7: ". */
-void constraint__reason(const char *words, char *out, size_t size);
+/* Words that say that something costs too much, not that it is wrong. */
+bool constraint__is_cost(struct str reason);
+/* llguidance's words in one line; its "3(7): " as "line 3, column 7: ", or left out. */
+void constraint__reason(const char *words, bool with_place, char *out, size_t size);
 
 static inline void mask_set(uint32_t *mask, int32_t id)
 {

@@ -75,9 +75,10 @@ static bool fail(struct constraint_state *s, enum error_code code, const char *w
     char reason[160] = "";
     const char *words = s->matcher ? llg_matcher_get_error(s->matcher) : NULL;
     if (words) {
-        constraint__reason(words, reason, sizeof reason);
+        constraint__reason(words, false, reason, sizeof reason);
     }
     s->failed = true;
+    code = constraint__is_cost(str_of(reason)) ? ERR_UNSUPPORTED : code;
     return error_set(&s->failure, code, "%s%s%s.", what, reason[0] ? ": " : "", reason);
 }
 

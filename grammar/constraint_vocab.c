@@ -16,7 +16,7 @@
 struct constraint_limits constraint_limits_default(void)
 {
     return (struct constraint_limits){
-        .compile_fuel = 1000000, .mask_fuel = 200000, .mask_items = 50000, .lexer_states = 100000, .grammar_size = 500000};
+        .compile_fuel = 1000000, .mask_fuel = 200000, .mask_items = 50000, .lexer_states = 100000, .grammar_size = 25000};
 }
 
 /* ---- tokens ---- */

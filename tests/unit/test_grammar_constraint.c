@@ -172,11 +172,25 @@ static void errors_say_what_is_wrong(void **state)
     refuse(CONSTRAINT_CHOICE, "[\"a\"", NULL, ERR_INVALID, "");
 }
 
+/* More symbols than a grammar may have, and rules that lead to rules deeper than any stack of a thread is by default. */
 static void what_costs_too_much_is_refused(void **state)
 {
     (void)state;
-    refuse(CONSTRAINT_REGEX, "((((a{1,1000}b){1,1000}c){1,1000}d){1,1000}e){1,1000}.{1,100000}f{3}", NULL,
-           ERR_UNSUPPORTED, "");
+    struct buf text;
+    buf_init(&text, LIMIT_GRAMMAR_SIZE);
+    buf_puts(&text, "start:");
+    for (int i = 0; i < 30000; i++) {
+        buf_puts(&text, " \"a\"");
+    }
+    refuse(CONSTRAINT_LARK, text.data, NULL, ERR_UNSUPPORTED, "too big");
+    buf_clear(&text);
+    buf_puts(&text, "start: r0\n");
+    for (int i = 0; i < 20000; i++) {
+        buf_printf(&text, "r%d: \"a\" r%d\n", i, i + 1);
+    }
+    buf_puts(&text, "r20000: \"b\"");
+    refuse(CONSTRAINT_LARK, text.data, NULL, ERR_UNSUPPORTED, "too big");
+    buf_release(&text);
 }
 
 /* Out of fuel while decoding: the state fails, and stays so. */
