@@ -1,5 +1,5 @@
-/* From a spec to what all choices with it share: a matcher at the grammar's beginning, the triggers' automaton, and which
- * tokens must not end a trigger. */
+/* From a spec to what all choices with it share: a matcher at the grammar's beginning, the triggers' automaton, and
+ * which tokens must not end a trigger. */
 #include "grammar/constraint_internal.h"
 
 #include "base/array.h"
@@ -45,8 +45,8 @@ void constraint__reason(const char *words, bool with_place, char *out, size_t si
 /* What costs too much is no fault of the grammar's syntax. */
 bool constraint__is_cost(struct str reason)
 {
-    static const char *const words[] = {"fuel", "too large", "too big", "too complex", "too many", "limit",
-                                       "exceed", "max is", "panic"};
+    static const char *const words[] = {"fuel",  "too large", "too big", "too complex", "too many",
+                                        "limit", "exceed",    "max is",  "panic"};
     for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         if (str_find(reason, str_of(words[i])) != STR_NPOS) {
             return true;
@@ -131,8 +131,8 @@ struct LlgConstraintInit constraint__init(const struct constraint_vocab *v)
                                                  .verbose_errors = false}};
 }
 
-/* llguidance goes down into rules, references and groups by recursion, as deep as a text has them: at most about 330 bytes
- * of stack per byte of text. Untouched stack costs address space only. */
+/* llguidance goes down into rules, references and groups by recursion, as deep as a text has them: at most about 330
+ * bytes of stack per byte of text. Untouched stack costs address space only. */
 #define STACK_SIZE(text_len) (MIB(16) + 512 * (size_t)(text_len))
 
 struct compiling {
@@ -148,8 +148,8 @@ static void *compile_on_its_stack(void *arg)
     struct compiling *job = arg;
     size_t size = job->c->vocab->n_words * sizeof *job->mask;
     job->c->matcher = llg_new_matcher(&job->init, job->type, job->text);
-    job->ok = !llg_matcher_is_error(job->c->matcher) &&
-              llg_matcher_compute_mask_into(job->c->matcher, job->mask, size) == 0;
+    job->ok =
+        !llg_matcher_is_error(job->c->matcher) && llg_matcher_compute_mask_into(job->c->matcher, job->mask, size) == 0;
     return NULL;
 }
 
@@ -166,8 +166,8 @@ static bool run_with_stack(size_t size, void *(*fn)(void *), void *arg)
     return ok;
 }
 
-/* The first mask is computed here too: a grammar that nothing can begin, or that costs too much from the start, is found
- * before anything is decoded; what it took to compute is cloned with the matcher. */
+/* The first mask is computed here too: a grammar that nothing can begin, or that costs too much from the start, is
+ * found before anything is decoded; what it took to compute is cloned with the matcher. */
 static bool compile_text(struct constraint *c, const char *type, struct str text, const char *field, struct error *err)
 {
     struct compiling job = {.c = c, .init = constraint__init(c->vocab), .type = type, .text = text.ptr};

@@ -1,5 +1,5 @@
-/* Constraints while decoding: from a spec (grammar/constraint_spec.h) to the mask of the tokens that may come next. Owns
- * llguidance's tokenizers and matchers; the sampler applies the masks, and the engine decides when to ask.
+/* Constraints while decoding: from a spec (grammar/constraint_spec.h) to the mask of the tokens that may come next.
+ * Owns llguidance's tokenizers and matchers; the sampler applies the masks, and the engine decides when to ask.
  *
  *     vocab = constraint_vocab_create(tokenizer, &options, err);            once per model
  *     cache = constraint_cache_create(vocab);
@@ -38,8 +38,8 @@ struct constraint_limits {
 struct constraint_limits constraint_limits_default(void);
 
 struct constraint_vocab_options {
-    int32_t n_vocab; /* width of the model's logits, at least the tokenizer's vocabulary; 0: as wide. The ids between are
-                        never allowed */
+    int32_t n_vocab; /* width of the model's logits, at least the tokenizer's vocabulary; 0: as wide. The ids between
+                        are never allowed */
     /* Text that a grammar forces is written in the tokens that the tokenizer would make of it, where it is of a kind
      * that gives text back byte for byte (byte-level BPE): better text, as models saw it. Off: any tokens. */
     bool canonical;
@@ -86,14 +86,15 @@ void constraint_state_free(struct constraint_state *s);
  * failed fails for ever. */
 NODISCARD int constraint_state_mask(struct constraint_state *s, uint32_t *mask, struct error *err);
 
-/* The token that was written next. False for one that the last mask had not allowed (INTERNAL), and for a failed state. */
+/* The token that was written next. False for one that the last mask had not allowed (INTERNAL), and for a failed state.
+ */
 NODISCARD bool constraint_state_accept(struct constraint_state *s, int32_t id, struct error *err);
 NODISCARD bool constraint_state_replay(struct constraint_state *s, const int32_t *ids, size_t n, struct error *err);
 
 int32_t constraint_state_forced(const struct constraint_state *s); /* the only token that may come next; -1: several, or
                                                                       only a mask can say */
-bool constraint_state_can_stop(struct constraint_state *s); /* the generation may end here */
-bool constraint_state_done(const struct constraint_state *s); /* and nothing else may come */
-bool constraint_state_thinking(const struct constraint_state *s); /* inside the reasoning */
+bool constraint_state_can_stop(struct constraint_state *s);        /* the generation may end here */
+bool constraint_state_done(const struct constraint_state *s);      /* and nothing else may come */
+bool constraint_state_thinking(const struct constraint_state *s);  /* inside the reasoning */
 
 #endif

@@ -21,15 +21,15 @@ struct constraint_vocab {
     int32_t byte_ids[256]; /* canonical: the token of a single byte, or -1 */
 };
 
-/* Behind `fed` bytes of token `id` a trigger may end, and the rest of it is no beginning of the grammar: a token that must
- * not be written where that is so. */
+/* Behind `fed` bytes of token `id` a trigger may end, and the rest of it is no beginning of the grammar: a token that
+ * must not be written where that is so. */
 struct bad_end {
     int32_t id;
     uint32_t fed;
 };
 
 struct id_list {
-    int32_t *ids; /* [n] */
+    int32_t *ids;     /* [n] */
     uint32_t *border; /* [n] of ids[0..i]: how long its longest proper prefix is that is its suffix too */
     uint32_t n;
 };
@@ -37,7 +37,7 @@ struct id_list {
 struct constraint {
     atomic_uint n_owners;
     const struct constraint_vocab *vocab;
-    struct LlgMatcher *matcher; /* at its beginning, to be cloned; NULL for CONSTRAINT_NONE */
+    struct LlgMatcher *matcher;    /* at its beginning, to be cloned; NULL for CONSTRAINT_NONE */
     struct trigger_scan *triggers; /* NULL: binding, or CONSTRAINT_NONE */
     struct bad_end *bad_ends;      /* [n_bad_ends] by id */
     size_t n_bad_ends, bad_ends_cap;
@@ -46,8 +46,8 @@ struct constraint {
     int32_t think_budget;
 };
 
-/* Behind the trigger a token goes on: is the rest of it a beginning of what the matcher allows, and then its tokens into
- * ids; the count, or 0. */
+/* Behind the trigger a token goes on: is the rest of it a beginning of what the matcher allows, and then its tokens
+ * into ids; the count, or 0. */
 #define CONSTRAINT_REST_MAX 256 /* bytes; a longer rest of a token is not allowed */
 size_t constraint__rest_tokens(const struct constraint *c, struct LlgMatcher *m, struct str rest,
                                uint32_t ids[CONSTRAINT_REST_MAX]);

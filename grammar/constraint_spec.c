@@ -70,7 +70,8 @@ static bool check_thinking(const struct constraint_spec *s, struct error *err)
         return error_set(err, ERR_INVALID, "A thinking budget of %d tokens is none.", (int)s->think_budget);
     }
     bool reasons = s->think_open || s->think_start.n || s->think_budget >= 0;
-    return !reasons || s->think_end.n || error_set(err, ERR_INVALID, "A constraint does not say what ends the reasoning.");
+    return !reasons || s->think_end.n ||
+           error_set(err, ERR_INVALID, "A constraint does not say what ends the reasoning.");
 }
 
 bool constraint_spec_check(const struct constraint_spec *s, struct error *err)
@@ -196,8 +197,8 @@ bool constraint_spec_decode(struct str bytes, struct arena *arena, struct constr
     struct constraint_spec s = {0};
     uint8_t version = get_u8(&r), open;
     if (bytes.len > LIMIT_CONSTRAINT || version != CONSTRAINT_SPEC_VERSION) {
-        return error_set(err, ERR_PROTOCOL, "A constraint of version %u and %zu bytes came; expected version %d.", version,
-                         bytes.len, CONSTRAINT_SPEC_VERSION);
+        return error_set(err, ERR_PROTOCOL, "A constraint of version %u and %zu bytes came; expected version %d.",
+                         version, bytes.len, CONSTRAINT_SPEC_VERSION);
     }
     s.kind = (enum constraint_kind)get_u8(&r);
     open = get_u8(&r);

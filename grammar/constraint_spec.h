@@ -1,6 +1,6 @@
-/* What a choice may write, as the bytes that a SUBMIT frame carries (struct job: constraint, constraint_size): a grammar, when
- * it begins to hold, and how reasoning comes before it. Made by the pipeline, compiled by grammar/constraint.h. Plain
- * values: the views belong to whoever filled them.
+/* What a choice may write, as the bytes that a SUBMIT frame carries (struct job: constraint, constraint_size): a
+ * grammar, when it begins to hold, and how reasoning comes before it. Made by the pipeline, compiled by
+ * grammar/constraint.h. Plain values: the views belong to whoever filled them.
  *
  * Without triggers a grammar is binding: it holds for the whole answer, or for all that follows the reasoning. With
  * triggers (a lazy grammar: automatic tool calls) the answer is free text until one of them was written; what follows
@@ -33,8 +33,9 @@ struct constraint_spec {
     struct str grammar;
     const struct str *triggers; /* [n_triggers] texts; none is empty */
     uint32_t n_triggers;
-    /* Reasoning: tokens that begin and end it; think_start may be empty when it is open from the beginning. n 0 of both:
-     * the model does not reason. A binding grammar holds from the first token when the first is not think_start. */
+    /* Reasoning: tokens that begin and end it; think_start may be empty when it is open from the beginning. n 0 of
+     * both: the model does not reason. A binding grammar holds from the first token when the first is not think_start.
+     */
     struct constraint_ids think_start, think_end;
     bool think_open;                  /* the prompt has opened it */
     int32_t think_budget;             /* tokens of reasoning at most; -1: no limit */

@@ -111,7 +111,8 @@ static void mask_add(uint32_t *mask, const uint32_t *more, size_t n_words)
     }
 }
 
-/* All tokens but those that would end a trigger with a rest that the grammar cannot begin with; 0 when there are none. */
+/* All tokens but those that would end a trigger with a rest that the grammar cannot begin with; 0 when there are none.
+ */
 static int mask_of_triggers(const struct constraint_state *s, uint32_t *mask)
 {
     const struct constraint *c = s->c;
@@ -323,12 +324,8 @@ static bool accept_done(struct constraint_state *s, int32_t id)
 static bool accept_in_phase(struct constraint_state *s, int32_t id)
 {
     static bool (*const accept[])(struct constraint_state *, int32_t) = {
-        [PHASE_START] = accept_start,
-        [PHASE_THINK] = accept_think,
-        [PHASE_FORCED] = accept_forced,
-        [PHASE_GAP] = accept_gap,
-        [PHASE_FREE] = accept_free,
-        [PHASE_CONSTRAINED] = accept_constrained,
+        [PHASE_START] = accept_start, [PHASE_THINK] = accept_think, [PHASE_FORCED] = accept_forced,
+        [PHASE_GAP] = accept_gap,     [PHASE_FREE] = accept_free,   [PHASE_CONSTRAINED] = accept_constrained,
         [PHASE_DONE] = accept_done,
     };
     return accept[s->phase](s, id);

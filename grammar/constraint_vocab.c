@@ -15,8 +15,11 @@
 
 struct constraint_limits constraint_limits_default(void)
 {
-    return (struct constraint_limits){
-        .compile_fuel = 1000000, .mask_fuel = 200000, .mask_items = 50000, .lexer_states = 100000, .grammar_size = 25000};
+    return (struct constraint_limits){.compile_fuel = 1000000,
+                                      .mask_fuel = 200000,
+                                      .mask_items = 50000,
+                                      .lexer_states = 100000,
+                                      .grammar_size = 25000};
 }
 
 /* ---- tokens ---- */

@@ -1,6 +1,6 @@
-/* What a grammar's nodes may begin with, go on with and be followed by, as sets of bytes: of a character, the first byte of its
- * UTF-8. The sets are least fixed points, reached by passing over all nodes until nothing changes; where exactness would
- * cost, they are larger than need be, which only makes lexemes shorter. */
+/* What a grammar's nodes may begin with, go on with and be followed by, as sets of bytes: of a character, the first
+ * byte of its UTF-8. The sets are least fixed points, reached by passing over all nodes until nothing changes; where
+ * exactness would cost, they are larger than need be, which only makes lexemes shorter. */
 #include "grammar/gbnf_internal.h"
 
 #define MAX_LOOK  64   /* parts that may be empty, looked over for what follows one */
@@ -219,6 +219,17 @@ static bool hand_down(struct gbnf *g, const struct gbnf_node *n)
     return changed;
 }
 
+/* The parts of a sequence become lexemes one by one where other alternatives beside it are not regular. */
+static void split_sequences(struct gbnf *g)
+{
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const struct gbnf_node *n = &g->nodes[i];
+        for (uint32_t c = n->child; n->kind == GBNF_ALT && !n->regular && c != GBNF_NONE; c = g->nodes[c].next) {
+            g->nodes[c].regular = false;
+        }
+    }
+}
+
 void gbnf__analyse(struct gbnf *g)
 {
     for (bool changed = true; changed;) {
@@ -228,6 +239,7 @@ void gbnf__analyse(struct gbnf *g)
             changed |= update(&g->nodes[i], &f);
         }
     }
+    split_sequences(g);
     for (bool changed = true; changed;) {
         changed = false;
         for (size_t i = 0; i < g->n_nodes; i++) {

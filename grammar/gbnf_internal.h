@@ -7,8 +7,8 @@
 #include "base/limits.h"
 
 #define GBNF_MAX_RULES 2048
-#define GBNF_NONE UINT32_MAX
-#define GBNF_MANY UINT32_MAX /* no maximum */
+#define GBNF_NONE      UINT32_MAX
+#define GBNF_MANY      UINT32_MAX /* no maximum */
 
 enum gbnf_kind {
     GBNF_ALT,    /* children: its alternatives, all GBNF_SEQ */

@@ -72,7 +72,10 @@ static struct str take_name(struct parser *p)
 
 static int hex_of(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 static bool take_hex(struct parser *p, int digits, uint32_t *out)
@@ -143,8 +146,8 @@ static bool add_node(struct parser *p, enum gbnf_kind kind, uint32_t from, uint3
         return false;
     }
     *out = (uint32_t)g->n_nodes++;
-    g->nodes[*out] = (struct gbnf_node){
-        .kind = (uint8_t)kind, .child = GBNF_NONE, .next = GBNF_NONE, .from = from, .n = n};
+    g->nodes[*out] =
+        (struct gbnf_node){.kind = (uint8_t)kind, .child = GBNF_NONE, .next = GBNF_NONE, .from = from, .n = n};
     return true;
 }
 
@@ -350,10 +353,10 @@ static bool parse_postfix(struct parser *p, uint32_t *node)
 static bool parse_part(struct parser *p, uint32_t *out)
 {
     char c = peek(p);
-    bool ok = c == '"'   ? parse_literal(p, out)
-              : c == '[' ? parse_class(p, out)
-              : c == '(' ? parse_group(p, out)
-              : c == '.' ? parse_any(p, out)
+    bool ok = c == '"'               ? parse_literal(p, out)
+              : c == '['             ? parse_class(p, out)
+              : c == '('             ? parse_group(p, out)
+              : c == '.'             ? parse_any(p, out)
               : c == '<' || c == '!' ? parse_token(p, out)
                                      : parse_ref(p, out);
     return ok && parse_postfix(p, out);

@@ -1,5 +1,5 @@
-/* Lark from the tree. Names: T7 a regular rule, r7 another; G12 and g12 a group or a repetition that needs a name (Lark's own
- * groups may not lie deep); U12 a lexeme, N12 one without its empty text. */
+/* Lark from the tree. Names: T7 a regular rule, r7 another; G12 and g12 a group or a repetition that needs a name
+ * (Lark's own groups may not lie deep); U12 a lexeme, N12 one without its empty text. */
 #include "grammar/gbnf_internal.h"
 
 enum named { NAMED_NOT, NAMED_GROUP, NAMED_LEXEME, NAMED_NONEMPTY, NAMED_WRITTEN };
@@ -134,7 +134,8 @@ static void put_repeat(struct gbnf *g, struct buf *out, const struct gbnf_node *
     }
 }
 
-/* A part of a sequence of a rule: a lexeme where it is regular. A lexeme is never empty; what may be becomes optional. */
+/* A part of a sequence of a rule: a lexeme where it is regular. A lexeme is never empty; what may be becomes optional.
+ */
 static void put_lexeme(struct gbnf *g, struct buf *out, uint32_t node)
 {
     const struct gbnf_node *n = &g->nodes[node];

@@ -1,6 +1,6 @@
-/* The functions of llguidance's C interface that Tandem calls. A matcher belongs to one thread at a time; a tokenizer may be
- * used by any number, and by matchers that are cloned at the same time. No call unwinds into C: a panic inside is an
- * error of the matcher. Memory that cannot be had ends the process. */
+/* The functions of llguidance's C interface that Tandem calls. A matcher belongs to one thread at a time; a tokenizer
+ * may be used by any number, and by matchers that are cloned at the same time. No call unwinds into C: a panic inside
+ * is an error of the matcher. Memory that cannot be had ends the process. */
 #ifndef TANDEM_GRAMMAR_LLGUIDANCE_ABI_H
 #define TANDEM_GRAMMAR_LLGUIDANCE_ABI_H
 

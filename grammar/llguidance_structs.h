@@ -1,5 +1,6 @@
-/* The plain structs of llguidance's C interface that Tandem passes, as the pinned crate has them (its llguidance.h is made
- * by the crate's build, so it is not there where only headers are compiled). tests/abi compares them with the crate's. */
+/* The plain structs of llguidance's C interface that Tandem passes, as the pinned crate has them (its llguidance.h is
+ * made by the crate's build, so it is not there where only headers are compiled). tests/abi compares them with the
+ * crate's. */
 #ifndef TANDEM_GRAMMAR_LLGUIDANCE_STRUCTS_H
 #define TANDEM_GRAMMAR_LLGUIDANCE_STRUCTS_H
 

@@ -1,5 +1,5 @@
-/* One walk that writes while it reads. Recursion goes down the JSON text, whose depth the parser has bounded; references are
- * not followed but queued, so that each place they lead to is written once, as a definition. */
+/* One walk that writes while it reads. Recursion goes down the JSON text, whose depth the parser has bounded;
+ * references are not followed but queued, so that each place they lead to is written once, as a definition. */
 #include "grammar/schema_widen_internal.h"
 
 #include "base/array.h"
@@ -83,9 +83,9 @@ struct walk {
     const struct schema_widen_options *options;
     struct arena *arena;
     struct json_writer w;
-    struct buf path;         /* pointer to where the walk is */
-    struct target *targets;  /* [n_targets] of references */
-    struct str *drops;       /* [n_drops] */
+    struct buf path;        /* pointer to where the walk is */
+    struct target *targets; /* [n_targets] of references */
+    struct str *drops;      /* [n_drops] */
     size_t n_targets, targets_cap, n_drops, drops_cap, n_more;
     struct error *err;
 };
@@ -158,7 +158,10 @@ static bool drop(struct walk *k, const char *why)
 
 static int hex_value(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* One part of a pointer in a URI fragment: %xx first, then ~1 and ~0. False when it does not fit. */
@@ -212,7 +215,8 @@ const struct json *schema__resolve(const struct json *root, struct str ref)
             return NULL;
         }
         if (json_type(at) == JSON_ARRAY) {
-            at = str_to_u64((struct str){name, len}, &index) && index < json_len(at) ? json_at(at, (size_t)index) : NULL;
+            at =
+                str_to_u64((struct str){name, len}, &index) && index < json_len(at) ? json_at(at, (size_t)index) : NULL;
         } else {
             at = json_type(at) == JSON_OBJECT ? json_get(at, name) : NULL;
         }
@@ -311,8 +315,9 @@ static bool write_format(struct walk *k, const struct json *value)
 {
     static const char *const known[] = {"date-time", "time", "date", "duration", "email",
                                         "hostname",  "ipv4", "ipv6", "uuid",     "uri"};
-    static const char *const unknown[] = {"idn-email", "idn-hostname", "uri-reference", "iri", "iri-reference",
-                                          "uri-template", "json-pointer", "relative-json-pointer", "regex"};
+    static const char *const unknown[] = {"idn-email",    "idn-hostname",          "uri-reference",
+                                          "iri",          "iri-reference",         "uri-template",
+                                          "json-pointer", "relative-json-pointer", "regex"};
     struct str format = json_str(value);
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
         if (str_eq(format, str_of(known[i]))) {

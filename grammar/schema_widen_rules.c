@@ -187,7 +187,8 @@ bool schema__counts_enforced(const struct json *schema)
         return true;
     }
     /* llguidance's special case: at most, at least or exactly one of the optional ones, and no others. */
-    bool closed = json_type(additional) == JSON_BOOL && !json_bool(additional) && !json_get(schema, "patternProperties");
+    bool closed =
+        json_type(additional) == JSON_BOOL && !json_bool(additional) && !json_get(schema, "patternProperties");
     return closed && min - n_required <= 1 && (!max || json_int(max) - n_required == 1);
 }
 

@@ -1,5 +1,5 @@
-/* Finds the first of several texts in a stream of bytes, however it is cut: an Aho-Corasick automaton as one table. Const
- * after creation; the caller keeps the state, a number. */
+/* Finds the first of several texts in a stream of bytes, however it is cut: an Aho-Corasick automaton as one table.
+ * Const after creation; the caller keeps the state, a number. */
 #ifndef TANDEM_GRAMMAR_TRIGGER_SCAN_H
 #define TANDEM_GRAMMAR_TRIGGER_SCAN_H
 

@@ -1,5 +1,5 @@
-/* Compiles only when grammar/llguidance_*.h say what the header of the pinned crate says: the structs lie the same, and the
- * functions may be declared by both. */
+/* Compiles only when grammar/llguidance_*.h say what the header of the pinned crate says: the structs lie the same, and
+ * the functions may be declared by both. */
 #define LlgParserLimits    OurParserLimits
 #define LlgConstraintInit  OurConstraintInit
 #define LlgTokenizerInitV2 OurTokenizerInitV2
@@ -15,7 +15,7 @@
 #include "grammar/llguidance_abi.h"
 
 #define SAME_SIZE(name) _Static_assert(sizeof(struct Our##name) == sizeof(struct Llg##name), #name)
-#define SAME(name, field)                                                                                  \
+#define SAME(name, field)                                                                                     \
     _Static_assert(offsetof(struct Our##name, field) == offsetof(struct Llg##name, field), #name "." #field); \
     _Static_assert(sizeof(((struct Our##name *)0)->field) == sizeof(((struct Llg##name *)0)->field), #name "." #field)
 

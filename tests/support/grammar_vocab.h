@@ -1,5 +1,5 @@
-/* A small vocabulary for the tests of grammar/: all bytes, some words that begin and end in the middle of things, and the
- * special tokens below. And the questions that the tests ask of masks. Failures end the test. */
+/* A small vocabulary for the tests of grammar/: all bytes, some words that begin and end in the middle of things, and
+ * the special tokens below. And the questions that the tests ask of masks. Failures end the test. */
 #ifndef TANDEM_TESTS_SUPPORT_GRAMMAR_VOCAB_H
 #define TANDEM_TESTS_SUPPORT_GRAMMAR_VOCAB_H
 

@@ -1,7 +1,8 @@
 /* Constraints for the parity checks and for measuring: constraint_probe MODEL.gguf [--canonical] [--bench]
  * Standard input: lines of JSON objects {"kind": "lark" | "json_schema" | "regex" | "choice" | "gbnf", "grammar": TEXT,
- * "n": walks, "seed": S, "max_tokens": M}; a "schema" instead of the grammar goes through schema_widen (with "binding").
- * Per line one JSON object on standard output: {"texts": [of walks that ended], "unfinished": N, "dropped": [...]} or
+ * "n": walks, "seed": S, "max_tokens": M, "all": also walks that did not end}; a "schema" instead of the grammar goes
+ * through schema_widen (with "binding"). Per line one JSON object on standard output: {"texts": [of walks that ended],
+ * "unfinished": N, "dropped": [...]} or
  * {"error": TEXT}. A walk takes any allowed token, and ends where it may with a chance that grows. With --bench: {"n":
  * masks, "vocab": N, "compile_us", "clone_us", "mask_us_p50", "mask_us_p99", "mask_us_max", "accept_us_p50",
  * "accept_us_p99", "own_us_p50"}; own: what is ours of a mask. */
@@ -52,7 +53,7 @@ static bool is_allowed(const struct probe *p, int applies, int32_t id)
 /* Late in a walk, what closes things is preferred: it is to end. */
 static int32_t pick_closing(const struct walk *w, int applies)
 {
-    static const char closing[] = "\"]}),0ae ";
+    static const char closing[] = "\"]}),10ae ";
     for (const char *c = closing; *c; c++) {
         int32_t id = tokenizer_find(w->p->tokenizer, (struct str){c, 1});
         if (id >= 0 && is_allowed(w->p, applies, id) && uniform(w, 2 + (uint32_t)(c - closing)) < 0.7) {
@@ -62,18 +63,28 @@ static int32_t pick_closing(const struct walk *w, int applies)
     return -1;
 }
 
+/* Any allowed token among the first `n`: most others are rare words. */
+static int32_t pick_among(const struct walk *w, int applies, int32_t n)
+{
+    int32_t n_allowed = 0, skip;
+    for (int32_t id = 0; id < n; id++) {
+        n_allowed += is_allowed(w->p, applies, id) && !tokenizer_is_eog(w->p->tokenizer, id);
+    }
+    skip = (int32_t)(uniform(w, 0) * n_allowed);
+    for (int32_t id = 0; id < n && n_allowed; id++) {
+        if (is_allowed(w->p, applies, id) && !tokenizer_is_eog(w->p->tokenizer, id) && skip-- == 0) {
+            return id;
+        }
+    }
+    return -1;
+}
+
 static int32_t pick(const struct walk *w, int applies)
 {
     int32_t n = tokenizer_n_vocab(w->p->tokenizer);
-    int32_t from = (int32_t)(uniform(w, 0) * n), id = w->n > w->max / 3 ? pick_closing(w, applies) : -1;
-    for (int32_t i = 0; id < 0 && i < n; i++) {
-        int32_t at = (from + i) % n;
-        bool common = at < 20000 || i > n / 2; /* most allowed tokens are rare words */
-        if (common && is_allowed(w->p, applies, at) && !tokenizer_is_eog(w->p->tokenizer, at)) {
-            id = at;
-        }
-    }
-    return id;
+    int32_t id = w->n > w->max / 3 ? pick_closing(w, applies) : -1;
+    id = id < 0 && n > 20000 ? pick_among(w, applies, 20000) : id;
+    return id < 0 ? pick_among(w, applies, n) : id;
 }
 
 static int timed_mask(struct walk *w, struct error *err)
@@ -165,7 +176,7 @@ static bool walk_all(struct probe *p, struct constraint *c, const struct json *l
         buf_init(&one.text, MIB(16));
         one.state = constraint_state_create(c, err);
         int ended = one.state ? walk(&one, err) : -1;
-        if (ended == 1) {
+        if (ended == 1 || json_bool(json_get(line, "all"))) {
             json_put_str(w, buf_view(&one.text));
         }
         unfinished += ended == 0;
@@ -196,11 +207,8 @@ static double percentile(double *values, size_t n, double p)
 static double own_us(struct probe *p, struct error *err)
 {
     static const int32_t end[] = {0};
-    struct constraint_spec spec = {.kind = CONSTRAINT_REGEX,
-                                   .grammar = STR("a"),
-                                   .think_open = true,
-                                   .think_budget = -1,
-                                   .think_end = {end, 1}};
+    struct constraint_spec spec = {
+        .kind = CONSTRAINT_REGEX, .grammar = STR("a"), .think_open = true, .think_budget = -1, .think_end = {end, 1}};
     struct constraint *c = constraint_compile(p->vocab, &spec, NULL, err);
     struct constraint_state *s = c ? constraint_state_create(c, err) : NULL;
     double us[1001] = {0};
@@ -350,7 +358,8 @@ int main(int argc, char **argv)
         bench |= str_eq(str_of(argv[i]), STR("--bench"));
     }
     if (argc < 2 || !run(argv[1], canonical, bench, &err)) {
-        fprintf(stderr, "constraint_probe: %s\n", argc < 2 ? "usage: constraint_probe MODEL.gguf [OPTION]..." : err.msg);
+        fprintf(stderr, "constraint_probe: %s\n",
+                argc < 2 ? "usage: constraint_probe MODEL.gguf [OPTION]..." : err.msg);
         return 1;
     }
     return 0;

@@ -127,8 +127,9 @@ static void all_kinds_mean_what_they_say(void **state)
     accepts_each(CONSTRAINT_REGEX, "", LIST(""), LIST("a"));
     accepts_each(CONSTRAINT_REGEX, "^a/b\n$", LIST("a/b\n"), LIST("a/b", "xa/b\n"));
     accepts_each(CONSTRAINT_REGEX, "\\d{2,3}\\\\", LIST("12\\", "123\\"), LIST("1\\", "12"));
-    accepts_each(CONSTRAINT_JSON_SCHEMA, "{\"type\":\"object\",\"properties\":{\"b\":{\"type\":\"integer\"},\"a\":{}},"
-                                         "\"required\":[\"b\"],\"additionalProperties\":false}",
+    accepts_each(CONSTRAINT_JSON_SCHEMA,
+                 "{\"type\":\"object\",\"properties\":{\"b\":{\"type\":\"integer\"},\"a\":{}},"
+                 "\"required\":[\"b\"],\"additionalProperties\":false}",
                  LIST("{\"b\":1}", "{\"b\": -12, \"a\": [true, {\"x\": null}]}"),
                  LIST("{}", "{\"a\":1,\"b\":1}", "{\"b\":1.5}", "{\"b\":1,\"c\":1}", " {\"b\":1}"));
     accepts_each(CONSTRAINT_LARK, "start: \"(\" start \")\" | \"x\"", LIST("x", "((x))"), LIST("", "(x", "(x))"));
@@ -172,7 +173,8 @@ static void errors_say_what_is_wrong(void **state)
     refuse(CONSTRAINT_CHOICE, "[\"a\"", NULL, ERR_INVALID, "");
 }
 
-/* More symbols than a grammar may have, and rules that lead to rules deeper than any stack of a thread is by default. */
+/* More symbols than a grammar may have, and rules that lead to rules deeper than any stack of a thread is by default.
+ */
 static void what_costs_too_much_is_refused(void **state)
 {
     (void)state;
@@ -201,9 +203,10 @@ static void running_out_of_fuel_is_an_error(void **state)
     struct error err = {0};
     uint32_t mask[64];
     grammar_vocab_open(&small, &(struct constraint_vocab_options){.limits = {.mask_items = 60}});
-    struct constraint *c = grammar_compile(&small, CONSTRAINT_LARK,
-                                           "start: \"a\" many\nmany: (x y z)*\nx: \"a\" | \"b\" x |\ny: \"a\" | \"c\" y "
-                                           "|\nz: \"b\" | \"a\" z |");
+    struct constraint *c =
+        grammar_compile(&small, CONSTRAINT_LARK,
+                        "start: \"a\" many\nmany: (x y z)*\nx: \"a\" | \"b\" x |\ny: \"a\" | \"c\" y "
+                        "|\nz: \"b\" | \"a\" z |");
     struct constraint_state *s = start(c);
     int applies = 1;
     for (int i = 0; i < 100 && applies == 1; i++) {
@@ -580,8 +583,7 @@ static void logits_may_be_wider_than_the_vocabulary(void **state)
     }
     constraint_state_free(s);
     grammar_vocab_close(&wide);
-    assert_null(
-        constraint_vocab_create(vocab.tokenizer, &(struct constraint_vocab_options){.n_vocab = n - 1}, &err));
+    assert_null(constraint_vocab_create(vocab.tokenizer, &(struct constraint_vocab_options){.n_vocab = n - 1}, &err));
     assert_int_equal(err.code, ERR_INVALID);
 }
 

@@ -1,4 +1,5 @@
-/* Specs come back as they were written; what is cut, too much or senseless is refused. And triggers in streams of bytes. */
+/* Specs come back as they were written; what is cut, too much or senseless is refused. And triggers in streams of
+ * bytes. */
 #include "grammar/constraint_spec.h"
 
 #include "base/array.h"
@@ -95,13 +96,13 @@ static void counts_past_the_end_ask_for_no_memory(void **state)
     arena_free(small);
 }
 
-#define REFUSE(wanted, change)                        \
-    do {                                              \
-        struct constraint_spec s = full();            \
-        struct error err = {0};                       \
-        change;                                       \
+#define REFUSE(wanted, change)                         \
+    do {                                               \
+        struct constraint_spec s = full();             \
+        struct error err = {0};                        \
+        change;                                        \
         assert_false(constraint_spec_check(&s, &err)); \
-        assert_int_equal(err.code, wanted);           \
+        assert_int_equal(err.code, wanted);            \
     } while (0)
 
 static void limits_are_kept(void **state)
@@ -157,8 +158,8 @@ static void finds(const struct str *list, size_t n, struct str text, size_t end)
 static void triggers_are_found_where_they_end(void **state)
 {
     (void)state;
-    const struct str tags[] = {STR("<tool_call>"), STR("[call]")}, nested[] = {STR("abcd"), STR("bc"), STR("\xFF\0\x01")},
-                     same_start[] = {STR("ab"), STR("abc")};
+    const struct str tags[] = {STR("<tool_call>"), STR("[call]")},
+                     nested[] = {STR("abcd"), STR("bc"), STR("\xFF\0\x01")}, same_start[] = {STR("ab"), STR("abc")};
     finds(tags, 2, STR("x<tool_call>{"), 12);
     finds(tags, 2, STR("<tool<tool_call>"), 16);
     finds(tags, 2, STR("[ca[call]"), 9);
