@@ -132,8 +132,8 @@ struct LlgConstraintInit constraint__init(const struct constraint_vocab *v)
 }
 
 /* llguidance goes down into rules, references and groups by recursion, as deep as a text has them: at most about 330
- * bytes of stack per byte of text. Untouched stack costs address space only. */
-#define STACK_SIZE(text_len) (MIB(16) + 512 * (size_t)(text_len))
+ * bytes of stack per byte of text. Untouched stack costs address space only. In whole pages, as macOS wants it. */
+#define STACK_SIZE(text_len) (MIB(16) + ((512 * (size_t)(text_len)) | (KIB(64) - 1)) + 1)
 
 struct compiling {
     struct constraint *c;

@@ -4,6 +4,7 @@
 #include "grammar/constraint_internal.h"
 
 #include "base/limits.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 
@@ -96,21 +97,45 @@ static size_t byte_by_byte(const struct constraint_vocab *v, struct str bytes, u
     return n;
 }
 
+/* How much of the bytes, from the first on, is UTF-8. */
+static size_t valid_prefix(struct str bytes)
+{
+    size_t n = 0;
+    uint32_t c;
+    while (n < bytes.len) {
+        size_t size = utf8_decode(str_slice(bytes, n, bytes.len), &c);
+        if (c == UTF8_INVALID) {
+            break;
+        }
+        n += size;
+    }
+    return n;
+}
+
+/* llguidance cuts texts anywhere, also inside characters: what is UTF-8 is the tokenizer's, the rest goes byte by byte.
+ */
 static size_t tokenize(const void *user_data, const uint8_t *bytes, size_t size, uint32_t *out, size_t cap)
 {
     const struct constraint_vocab *v = user_data;
-    struct str text = {(const char *)bytes, size};
+    struct str rest = {(const char *)bytes, size};
     struct token_list list = {.max = CANONICAL_TEXT};
     struct error err = {0};
-    size_t n;
-    if (size <= CANONICAL_TEXT && tokenizer_encode(v->tokenizer, text, (struct encode_options){0}, &list, &err) &&
-        gives_back(v, &list, text)) {
-        n = list.n;
-        for (size_t i = 0; i < n && i < cap; i++) {
-            out[i] = (uint32_t)list.ids[i];
+    size_t n = 0;
+    while (rest.len) {
+        size_t len = valid_prefix(rest);
+        struct str part = str_slice(rest, 0, len ? len : 1);
+        list.n = 0;
+        if (len && len <= CANONICAL_TEXT &&
+            tokenizer_encode(v->tokenizer, part, (struct encode_options){0}, &list, &err) &&
+            gives_back(v, &list, part)) {
+            for (size_t i = 0; i < list.n && n + i < cap; i++) {
+                out[n + i] = (uint32_t)list.ids[i];
+            }
+            n += list.n;
+        } else {
+            n += byte_by_byte(v, part, out + (n < cap ? n : cap), n < cap ? cap - n : 0);
         }
-    } else {
-        n = byte_by_byte(v, text, out, cap);
+        rest = str_slice(rest, part.len, rest.len);
     }
     token_list_release(&list);
     return n;

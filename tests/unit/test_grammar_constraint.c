@@ -448,10 +448,24 @@ static void triggers_are_found_however_they_are_cut(void **state)
     (void)state;
     struct constraint_spec spec = lazy(CALL_GRAMMAR);
     struct constraint *c = grammar_compile_spec(&vocab, &spec);
-    assert_true(cut_on(c, NULL, 0, STR("ab<tool_call>{\"a\"}")) > 30);
-    assert_true(cut_on(c, NULL, 0, STR("[[call]{\"\"}")) >= 1);
-    assert_true(cut_on(c, NULL, 0, STR("<tool<tool_call>{\"ab\"}")) > 30);
+    assert_true(cut_on(c, (int32_t[1]){0}, 0, STR("ab<tool_call>{\"a\"}")) > 30);
+    assert_true(cut_on(c, (int32_t[1]){0}, 0, STR("[[call]{\"\"}")) >= 1);
+    assert_true(cut_on(c, (int32_t[1]){0}, 0, STR("<tool<tool_call>{\"ab\"}")) > 30);
     constraint_release(c);
+}
+
+static void a_special_token_may_be_a_trigger(void **state)
+{
+    (void)state;
+    static const struct str name[] = {STR("<pad>")};
+    struct constraint_spec spec = lazy(CALL_GRAMMAR);
+    spec.triggers = name;
+    spec.n_triggers = 1;
+    struct constraint_state *s = start(grammar_compile_spec(&vocab, &spec));
+    take_piece(s, "a");
+    take_piece(s, "<pad>");
+    assert_true(allows(s, "{") && allows(s, "{\"") && !allows(s, "a"));
+    constraint_state_free(s);
 }
 
 static void a_trigger_in_the_reasoning_is_none(void **state)
@@ -604,6 +618,7 @@ int main(void)
         cmocka_unit_test(markers_may_be_several_tokens),
         cmocka_unit_test(a_grammar_begins_behind_its_trigger),
         cmocka_unit_test(triggers_are_found_however_they_are_cut),
+        cmocka_unit_test(a_special_token_may_be_a_trigger),
         cmocka_unit_test(a_trigger_in_the_reasoning_is_none),
         cmocka_unit_test(replay_gives_the_same_state),
         cmocka_unit_test(equal_specs_are_compiled_once),
