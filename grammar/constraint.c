@@ -6,7 +6,6 @@
 #include "base/json.h"
 #include "base/limits.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -131,53 +130,21 @@ struct LlgConstraintInit constraint__init(const struct constraint_vocab *v)
                                                  .verbose_errors = false}};
 }
 
-/* llguidance goes down into rules, references and groups by recursion, as deep as a text has them: at most about 330
- * bytes of stack per byte of text. Untouched stack costs address space only. In whole pages, as macOS wants it. */
-#define STACK_SIZE(text_len) (MIB(16) + ((512 * (size_t)(text_len)) | (KIB(64) - 1)) + 1)
-
-struct compiling {
-    struct constraint *c;
-    struct LlgConstraintInit init;
-    const char *type, *text;
-    uint32_t *mask; /* [n_words] scratch */
-    bool ok;
-};
-
-static void *compile_on_its_stack(void *arg)
+static bool compile_text(struct constraint *c, const char *type, struct buf *text, const char *field, struct error *err)
 {
-    struct compiling *job = arg;
-    size_t size = job->c->vocab->n_words * sizeof *job->mask;
-    job->c->matcher = llg_new_matcher(&job->init, job->type, job->text);
-    job->ok =
-        !llg_matcher_is_error(job->c->matcher) && llg_matcher_compute_mask_into(job->c->matcher, job->mask, size) == 0;
-    return NULL;
-}
-
-static bool run_with_stack(size_t size, void *(*fn)(void *), void *arg)
-{
-    pthread_attr_t attr;
-    pthread_t thread;
-    if (pthread_attr_init(&attr) != 0) {
-        return false;
+    switch (constraint__gate_compile(c->vocab, type, text, &c->matcher)) {
+    case GATE_COMPILED:
+        return true;
+    case GATE_REFUSED:
+        return refuse(field, str_eq(str_of(type), STR("lark")), llg_matcher_get_error(c->matcher), err);
+    case GATE_LATE:
+        return refuse(field, false, "it takes longer to compile than the time limit", err);
+    case GATE_BUSY:
+        return error_set(err, ERR_OVERLOADED, "Too many grammars are being compiled.");
+    case GATE_NO_MEMORY:
+        break;
     }
-    bool ok = pthread_attr_setstacksize(&attr, size) == 0 && pthread_create(&thread, &attr, fn, arg) == 0 &&
-              pthread_join(thread, NULL) == 0;
-    pthread_attr_destroy(&attr);
-    return ok;
-}
-
-/* The first mask is computed here too: a grammar that nothing can begin, or that costs too much from the start, is
- * found before anything is decoded; what it took to compute is cloned with the matcher. */
-static bool compile_text(struct constraint *c, const char *type, struct str text, const char *field, struct error *err)
-{
-    struct compiling job = {.c = c, .init = constraint__init(c->vocab), .type = type, .text = text.ptr};
-    job.mask = malloc(c->vocab->n_words * sizeof *job.mask);
-    bool ran = job.mask && run_with_stack(STACK_SIZE(text.len), compile_on_its_stack, &job);
-    free(job.mask);
-    if (!ran) {
-        return no_memory(err);
-    }
-    return job.ok || refuse(field, str_eq(str_of(type), STR("lark")), llg_matcher_get_error(c->matcher), err);
+    return no_memory(err);
 }
 
 static bool compile_grammar(struct constraint *c, const struct constraint_spec *spec, const char *field,
@@ -194,7 +161,7 @@ static bool compile_grammar(struct constraint *c, const struct constraint_spec *
         buf_append(&text, spec->grammar);
         ok = spec->grammar.len > 0 || refuse(field, false, "it is empty", err);
     }
-    ok = ok && buf_ok(&text, "grammar", err) && compile_text(c, llg_type(spec->kind), buf_view(&text), field, err);
+    ok = ok && buf_ok(&text, "grammar", err) && compile_text(c, llg_type(spec->kind), &text, field, err);
     buf_release(&text);
     return ok;
 }

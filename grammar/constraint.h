@@ -29,6 +29,7 @@
 
 /* What one grammar may cost, in llguidance's units: how it bounds the time of a call. */
 struct constraint_limits {
+    uint32_t compile_ms;   /* until a grammar is refused, whatever it still does */
     uint64_t compile_fuel; /* 50,000 a millisecond */
     uint64_t mask_fuel;    /* of one mask: 14,000 a millisecond */
     size_t mask_items;     /* of one mask: 20,000 a millisecond */
@@ -51,7 +52,8 @@ struct constraint_vocab;
 NODISCARD struct constraint_vocab *constraint_vocab_create(const struct tokenizer *t,
                                                            const struct constraint_vocab_options *options,
                                                            struct error *err);
-void constraint_vocab_free(struct constraint_vocab *v);          /* outlives its constraints */
+void constraint_vocab_free(struct constraint_vocab *v);          /* outlives its constraints; waits for grammars whose
+                                                                    compiling was given up */
 int32_t constraint_vocab_size(const struct constraint_vocab *v); /* n_vocab */
 /* uint32_t of a mask: id i is allowed when bit i % 32 of word i / 32 is set; bits past n_vocab are clear. */
 size_t constraint_vocab_mask_words(const struct constraint_vocab *v);
@@ -60,7 +62,9 @@ size_t constraint_vocab_mask_words(const struct constraint_vocab *v);
 
 struct constraint;
 /* Compiles a grammar, bounded by the vocabulary's limits. INVALID for what is wrong in it, with its place where it has
- * one and `field` (a request's, or NULL) as param and in front; UNSUPPORTED for what costs too much. Not in a step. */
+ * one and `field` (a request's, or NULL) as param and in front; UNSUPPORTED for what costs too much, time included;
+ * OVERLOADED while too many are compiled. Takes a thread with a stack by the grammar's size meanwhile. Not in a step.
+ */
 NODISCARD struct constraint *constraint_compile(const struct constraint_vocab *v, const struct constraint_spec *spec,
                                                 const char *field, struct error *err);
 struct constraint *constraint_retain(struct constraint *c); /* c */

@@ -8,9 +8,12 @@
 
 #include <stdatomic.h>
 
+struct compile_gate; /* threads that compile; owned by a vocabulary */
+
 struct constraint_vocab {
     const struct tokenizer *tokenizer;
     struct LlgTokenizer *llg;
+    struct compile_gate *gate;
     struct constraint_limits limits;
     int32_t n_vocab, n_tokens; /* n_tokens: those that the tokenizer has */
     size_t n_words;            /* of a mask */
@@ -20,6 +23,21 @@ struct constraint_vocab {
     int32_t n_eog;
     int32_t byte_ids[256]; /* canonical: the token of a single byte, or -1 */
 };
+
+enum gate_result {
+    GATE_COMPILED,
+    GATE_REFUSED, /* the matcher says why */
+    GATE_LATE,
+    GATE_BUSY,
+    GATE_NO_MEMORY
+};
+
+struct compile_gate *constraint__gate_create(void); /* NULL when memory fails */
+void constraint__gate_free(struct compile_gate *g); /* waits for those left behind */
+/* Compiles the text, which it takes, within the vocabulary's limits; the matcher to *out when it was compiled or
+ * refused. */
+enum gate_result constraint__gate_compile(const struct constraint_vocab *v, const char *type, struct buf *text,
+                                          struct LlgMatcher **out);
 
 /* Behind `fed` bytes of token `id` a trigger may end, and the rest of it is no beginning of the grammar: a token that
  * must not be written where that is so. */

@@ -16,7 +16,8 @@
 
 struct constraint_limits constraint_limits_default(void)
 {
-    return (struct constraint_limits){.compile_fuel = 1000000,
+    return (struct constraint_limits){.compile_ms = 5000,
+                                      .compile_fuel = 1000000,
                                       .mask_fuel = 200000,
                                       .mask_items = 50000,
                                       .lexer_states = 100000,
@@ -195,6 +196,7 @@ out:
 static void default_limits(struct constraint_limits *l)
 {
     struct constraint_limits d = constraint_limits_default();
+    l->compile_ms = l->compile_ms ? l->compile_ms : d.compile_ms;
     l->compile_fuel = l->compile_fuel ? l->compile_fuel : d.compile_fuel;
     l->mask_fuel = l->mask_fuel ? l->mask_fuel : d.mask_fuel;
     l->mask_items = l->mask_items ? l->mask_items : d.mask_items;
@@ -225,7 +227,8 @@ struct constraint_vocab *constraint_vocab_create(const struct tokenizer *t,
     v->eog = calloc(v->n_words, sizeof *v->eog);
     v->space = calloc(v->n_words, sizeof *v->space);
     v->all = calloc(v->n_words, sizeof *v->all);
-    if (!v->eog || !v->space || !v->all) {
+    v->gate = constraint__gate_create();
+    if (!v->eog || !v->space || !v->all || !v->gate) {
         error_set(err, ERR_NO_MEMORY, "There is no memory for the tokens of constraints.");
         goto fail;
     }
@@ -240,6 +243,7 @@ fail:
 void constraint_vocab_free(struct constraint_vocab *v)
 {
     if (v) {
+        constraint__gate_free(v->gate);
         if (v->llg) {
             llg_free_tokenizer(v->llg);
         }

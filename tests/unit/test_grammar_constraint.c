@@ -195,6 +195,30 @@ static void what_costs_too_much_is_refused(void **state)
     buf_release(&text);
 }
 
+/* What takes too long is left to itself; freeing the vocabulary waits for it. */
+static void what_takes_too_long_is_refused(void **state)
+{
+    (void)state;
+    struct grammar_vocab hasty;
+    struct error err = {0};
+    struct buf text;
+    struct constraint_spec spec = constraint_spec_none();
+    buf_init(&text, LIMIT_GRAMMAR_SIZE);
+    buf_puts(&text, "start: \"b\"");
+    for (int i = 0; i < 8000; i++) {
+        buf_printf(&text, " | \"a%d\"", i);
+    }
+    grammar_vocab_open(&hasty, &(struct constraint_vocab_options){.limits = {.compile_ms = 1}});
+    spec.kind = CONSTRAINT_LARK;
+    spec.grammar = buf_view(&text);
+    assert_null(constraint_compile(hasty.vocab, &spec, "guided_grammar", &err));
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "time limit"));
+    assert_string_equal(err.param, "guided_grammar");
+    grammar_vocab_close(&hasty);
+    buf_release(&text);
+}
+
 /* Out of fuel while decoding: the state fails, and stays so. */
 static void running_out_of_fuel_is_an_error(void **state)
 {
@@ -609,6 +633,7 @@ int main(void)
         cmocka_unit_test(all_kinds_mean_what_they_say),
         cmocka_unit_test(errors_say_what_is_wrong),
         cmocka_unit_test(what_costs_too_much_is_refused),
+        cmocka_unit_test(what_takes_too_long_is_refused),
         cmocka_unit_test(running_out_of_fuel_is_an_error),
         cmocka_unit_test(a_token_that_is_not_allowed_fails_the_state),
         cmocka_unit_test(a_binding_grammar_waits_for_the_reasoning),

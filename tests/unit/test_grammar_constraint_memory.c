@@ -61,7 +61,7 @@ static void grammars_without_memory_are_errors(void **state)
 {
     (void)state;
     struct constraint *c = grammar_compile(&vocab, CONSTRAINT_REGEX, "a");
-    for (long n = 0; CAN_FAIL && n < 2; n++) { /* the third is llguidance's */
+    for (long n = 0; CAN_FAIL && n < 4; n++) { /* the next is llguidance's */
         struct error err = {0};
         struct constraint_spec spec = constraint_spec_none();
         spec.kind = CONSTRAINT_REGEX;
@@ -100,7 +100,7 @@ static void vocabularies_and_triggers_without_memory_are_errors(void **state)
     }
     assert_true(s || !CAN_FAIL);
     trigger_scan_free(s);
-    for (long n = 0; CAN_FAIL && n < 6; n++) { /* the struct, three masks, lengths, bytes */
+    for (long n = 0; CAN_FAIL && n < 7; n++) { /* the struct, three masks, the gate, lengths, bytes */
         struct error err = {0};
         n_allocations = 0;
         fail_at = n;
