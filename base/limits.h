@@ -24,20 +24,28 @@
 #define LIMIT_API_KEYS_FILE MIB(1)
 
 /* requests */
-#define LIMIT_JSON_DEPTH    32
-#define LIMIT_MESSAGES      4096
-#define LIMIT_STOPS         16
-#define LIMIT_STOP_SIZE     256 /* bytes of one stop string */
-#define LIMIT_LOGIT_BIAS    1024
-#define LIMIT_TOP_LOGPROBS  20
-#define LIMIT_CHOICES       64 /* n and best_of */
-#define LIMIT_PROMPTS       64 /* prompts of one completion request */
-#define LIMIT_REQUEST_ARENA MIB(256)
-#define LIMIT_TOOLS         512     /* of one request */
-#define LIMIT_TOOL_NAME     128     /* bytes */
-#define LIMIT_SCHEMA_SIZE   MIB(1)  /* JSON text of one tool's parameters or of a response format */
-#define LIMIT_GRAMMAR_SIZE  MIB(1)  /* text of one grammar or regular expression */
-#define LIMIT_OUTPUT_TEXT   MIB(64) /* what one choice may write */
+#define LIMIT_JSON_DEPTH     32
+#define LIMIT_MESSAGES       4096
+#define LIMIT_STOPS          16
+#define LIMIT_STOP_SIZE      256 /* bytes of one stop string */
+#define LIMIT_LOGIT_BIAS     1024
+#define LIMIT_TOP_LOGPROBS   20
+#define LIMIT_CHOICES        64 /* n and best_of */
+#define LIMIT_PROMPTS        64 /* prompts of one completion request */
+#define LIMIT_REQUEST_ARENA  MIB(256)
+#define LIMIT_TOOLS          512     /* of one request */
+#define LIMIT_TOOL_NAME      128     /* bytes */
+#define LIMIT_SCHEMA_SIZE    MIB(1)  /* JSON text of one tool's parameters or of a response format */
+#define LIMIT_GRAMMAR_SIZE   MIB(1)  /* text of one grammar or regular expression */
+#define LIMIT_SCHEMA_REFS    1024    /* places in one schema that references lead to */
+#define LIMIT_SCHEMA_DROPS   256     /* of one schema that are named; more are counted */
+#define LIMIT_CHOICE_STRINGS 4096    /* of one choice among texts */
+#define LIMIT_TRIGGERS       32      /* of a constraint that waits for one */
+#define LIMIT_TRIGGER_SIZE   256     /* bytes */
+#define LIMIT_MARKER_IDS     64      /* tokens that begin or end reasoning */
+#define LIMIT_FORCED_IDS     1024    /* tokens that are written when its budget is used up */
+#define LIMIT_CONSTRAINT     MIB(2)  /* bytes of an encoded constraint spec */
+#define LIMIT_OUTPUT_TEXT    MIB(64) /* what one choice may write */
 
 /* JSON Schema, compiled and validated (grammar/json_schema.h) */
 #define LIMIT_SCHEMA_DEPTH     128        /* nesting of the schema's JSON, and of what is compared as a whole */

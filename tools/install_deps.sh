@@ -14,6 +14,29 @@ avx512_apt="bochs bochs-term vgabios binutils"
 build_brew="cmake ninja pkg-config libuv json-c openssl@3 xxhash utf8proc pcre2 sqlite python@3 mlx"
 test_brew="cmocka clang-format"
 
+rust_minor=87 # of the oldest Rust 1.x that builds llguidance
+
+has_rust() {
+    version=$(PATH="$PATH:$HOME/.cargo/bin" cargo --version 2>/dev/null | sed 's/^cargo 1\.\([0-9]*\).*/\1/') || return 1
+    [ "${version:-0}" -ge "$rust_minor" ] 2>/dev/null
+}
+
+# The first of these pairs that the distribution has: Debian 12 keeps a newer Rust as rustc-web and cargo-web.
+rust_apt() {
+    missing="cargo"
+    as_root apt-get update -qq >&2
+    for suffix in -web ""; do
+        if apt-cache show "cargo$suffix" >/dev/null 2>&1; then echo "rustc$suffix cargo$suffix"; return; fi
+    done
+}
+
+need_rust() {
+    has_rust && return 0
+    echo "install_deps: structured output needs cargo 1.$rust_minor or newer, which no package here brings; this does:" >&2
+    echo "    curl -sSf https://sh.rustup.rs | sh -s -- -y" >&2
+    exit 1
+}
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null 2>&1; then sudo "$@"; else
         echo "install_deps: these packages are missing and this user cannot install them: $missing" >&2
@@ -48,9 +71,11 @@ with_brew() {
 }
 
 if command -v apt-get >/dev/null 2>&1; then
+    case "$what" in build | test) has_rust || build_apt="$build_apt $(rust_apt)" ;; esac
     # shellcheck disable=SC2086
     case "$what" in build) with_apt $build_apt ;; test) with_apt $build_apt $test_apt ;; arm64) with_apt $arm64_apt ;; avx512) with_apt $avx512_apt ;; mlx) with_apt $mlx_apt ;; esac
 elif command -v brew >/dev/null 2>&1; then
+    case "$what" in build | test) has_rust || build_brew="$build_brew rust" ;; esac
     # shellcheck disable=SC2086
     case "$what" in build) with_brew $build_brew ;; test) with_brew $build_brew $test_brew ;; mlx) with_brew mlx ;; esac
 else
@@ -58,3 +83,4 @@ else
         command -v "$tool" >/dev/null 2>&1 || { echo "install_deps: $tool is missing, and neither apt-get nor brew is here" >&2; exit 1; }
     done
 fi
+case "$what" in build | test) need_rust ;; esac

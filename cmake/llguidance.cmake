@@ -1,0 +1,30 @@
+# llguidance, a Rust crate with a C interface, pinned in grammar/llguidance: cargo builds it into the build folder.
+# `make deps` brings cargo where the system's packages have one that is new enough.
+set(TANDEM_CARGO_VERSION 1.87)
+find_program(TANDEM_CARGO cargo HINTS $ENV{HOME}/.cargo/bin)
+set(found "none")
+if(TANDEM_CARGO)
+  execute_process(COMMAND ${TANDEM_CARGO} --version OUTPUT_VARIABLE found ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+  string(REGEX MATCH "[0-9]+\\.[0-9]+" found "${found}")
+endif()
+if(NOT TANDEM_CARGO OR found VERSION_LESS TANDEM_CARGO_VERSION)
+  unset(TANDEM_CARGO CACHE) # another one may be here the next time
+  message(FATAL_ERROR "Structured output needs cargo ${TANDEM_CARGO_VERSION} or newer; found: ${found}. Run `make deps`, or "
+                      "where the packages have none new enough: curl -sSf https://sh.rustup.rs | sh -s -- -y")
+endif()
+
+set(llguidance_dir ${CMAKE_BINARY_DIR}/llguidance)
+set(llguidance_lib ${llguidance_dir}/release/libtandem_llguidance.a)
+file(GLOB llguidance_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/grammar/llguidance/Cargo.* ${CMAKE_SOURCE_DIR}/grammar/llguidance/src/*.rs)
+add_custom_command(
+  OUTPUT ${llguidance_lib} ${llguidance_dir}/release/llguidance.h
+  COMMAND ${TANDEM_CARGO} build --release --locked --quiet --manifest-path ${CMAKE_SOURCE_DIR}/grammar/llguidance/Cargo.toml
+          --target-dir ${llguidance_dir}
+  DEPENDS ${llguidance_sources}
+  COMMENT "Building llguidance with cargo"
+  VERBATIM)
+add_custom_target(tandem_llguidance_build DEPENDS ${llguidance_lib})
+add_library(tandem_llguidance STATIC IMPORTED)
+set_target_properties(tandem_llguidance PROPERTIES IMPORTED_LOCATION ${llguidance_lib}
+  INTERFACE_LINK_LIBRARIES "Threads::Threads;${CMAKE_DL_LIBS};m")
+add_dependencies(tandem_llguidance tandem_llguidance_build)

@@ -1,0 +1,527 @@
+/* One walk that writes while it reads. Recursion goes down the JSON text, whose depth the parser has bounded;
+ * references are not followed but queued, so that each place they lead to is written once, as a definition. */
+#include "grammar/schema_widen_internal.h"
+
+#include "base/array.h"
+#include "base/limits.h"
+
+#include <stdlib.h>
+
+#define POINTER_SIZE KIB(64)
+/* One space, or a line break and an indentation: what any writer of JSON puts between tokens. */
+#define WHITE_SPACE "{\"whitespace_pattern\":\" |\\\\r?\\\\n[ \\\\t]{0,64}\"}"
+
+enum rule {
+    RULE_KEEP,    /* as it is */
+    RULE_SCHEMA,  /* a schema */
+    RULE_SCHEMAS, /* an array of schemas */
+    RULE_MAP,     /* an object of schemas */
+    RULE_ITEMS,   /* either of the first two */
+    RULE_ONE_OF,
+    RULE_REF,
+    RULE_FORMAT,
+    RULE_PATTERN,
+    RULE_PATTERN_MAP,
+    RULE_ADDITIONAL,
+    RULE_COUNT,  /* minProperties, maxProperties */
+    RULE_UNIQUE, /* left out only when it is true */
+    RULE_NEVER   /* llguidance cannot */
+};
+
+static const struct keyword {
+    const char *name;
+    enum rule rule;
+} keywords[] = {
+    {"type", RULE_KEEP},
+    {"const", RULE_KEEP},
+    {"enum", RULE_KEEP},
+    {"required", RULE_KEEP},
+    {"minItems", RULE_KEEP},
+    {"maxItems", RULE_KEEP},
+    {"minLength", RULE_KEEP},
+    {"maxLength", RULE_KEEP},
+    {"minimum", RULE_KEEP},
+    {"maximum", RULE_KEEP},
+    {"exclusiveMinimum", RULE_KEEP},
+    {"exclusiveMaximum", RULE_KEEP},
+    {"multipleOf", RULE_KEEP},
+    {"additionalItems", RULE_SCHEMA},
+    {"allOf", RULE_SCHEMAS},
+    {"anyOf", RULE_SCHEMAS},
+    {"prefixItems", RULE_SCHEMAS},
+    {"properties", RULE_MAP},
+    {"items", RULE_ITEMS},
+    {"oneOf", RULE_ONE_OF},
+    {"$ref", RULE_REF},
+    {"format", RULE_FORMAT},
+    {"pattern", RULE_PATTERN},
+    {"patternProperties", RULE_PATTERN_MAP},
+    {"additionalProperties", RULE_ADDITIONAL},
+    {"minProperties", RULE_COUNT},
+    {"maxProperties", RULE_COUNT},
+    {"uniqueItems", RULE_UNIQUE},
+    {"not", RULE_NEVER},
+    {"if", RULE_NEVER},
+    {"contains", RULE_NEVER},
+    {"propertyNames", RULE_NEVER},
+    {"dependencies", RULE_NEVER},
+    {"dependentRequired", RULE_NEVER},
+    {"dependentSchemas", RULE_NEVER},
+    {"unevaluatedItems", RULE_NEVER},
+    {"unevaluatedProperties", RULE_NEVER},
+    {"$dynamicRef", RULE_NEVER},
+    {"$recursiveRef", RULE_NEVER},
+};
+
+struct target {
+    const struct json *schema;
+    struct str pointer; /* in the arena */
+};
+
+struct walk {
+    const struct json *root;
+    const struct schema_widen_options *options;
+    struct arena *arena;
+    struct json_writer w;
+    struct buf path;        /* pointer to where the walk is */
+    struct target *targets; /* [n_targets] of references */
+    struct str *drops;      /* [n_drops] */
+    size_t n_targets, targets_cap, n_drops, drops_cap, n_more;
+    struct error *err;
+};
+
+static bool write_schema(struct walk *k, const struct json *schema);
+
+/* ---- places ---- */
+
+static size_t enter(struct walk *k, struct str part)
+{
+    size_t before = k->path.len;
+    buf_putc(&k->path, '/');
+    for (size_t i = 0; i < part.len; i++) {
+        if (part.ptr[i] == '~' || part.ptr[i] == '/') {
+            buf_puts(&k->path, part.ptr[i] == '~' ? "~0" : "~1");
+        } else {
+            buf_putc(&k->path, part.ptr[i]);
+        }
+    }
+    return before;
+}
+
+static size_t enter_index(struct walk *k, size_t i)
+{
+    size_t before = k->path.len;
+    buf_printf(&k->path, "/%zu", i);
+    return before;
+}
+
+static bool refuse(struct walk *k, enum error_code code, const char *why)
+{
+    const char *field = k->options->field;
+    struct str at = buf_view(&k->path);
+    at = at.len > 100 ? str_slice(at, at.len - 100, at.len) : at;
+    if (!field) {
+        return error_set(k->err, code, "The schema at '" STR_FMT "': %s.", STR_ARG(at), why);
+    }
+    return error_set_param(k->err, code, field, "%s: the schema at '" STR_FMT "': %s.", field, STR_ARG(at), why);
+}
+
+/* What is where the walk is cannot be enforced: an error when it must be, else noted. */
+static bool drop(struct walk *k, const char *why)
+{
+    struct str here = buf_view(&k->path);
+    if (k->options->binding) {
+        return refuse(k, ERR_UNSUPPORTED, why);
+    }
+    for (size_t i = 0; i < k->n_drops; i++) {
+        if (str_eq(k->drops[i], here)) {
+            return true;
+        }
+    }
+    if (k->n_drops == LIMIT_SCHEMA_DROPS) {
+        k->n_more++;
+        return true;
+    }
+    if (!array_reserve(&k->drops, &k->drops_cap, k->n_drops + 1, LIMIT_SCHEMA_DROPS, "what a schema leaves out",
+                       k->err)) {
+        return false;
+    }
+    struct str copy = arena_str(k->arena, here);
+    if (!copy.ptr) {
+        return arena_full(k->arena, "schema", k->err);
+    }
+    k->drops[k->n_drops++] = copy;
+    return true;
+}
+
+/* ---- references ---- */
+
+static int hex_value(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* One part of a pointer in a URI fragment: %xx first, then ~1 and ~0. False when it does not fit. */
+static bool unescape(struct str part, char *out, size_t cap, size_t *len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < part.len; i++) {
+        char c = part.ptr[i];
+        if (c == '%' && i + 2 < part.len && hex_value(part.ptr[i + 1]) >= 0 && hex_value(part.ptr[i + 2]) >= 0) {
+            c = (char)(hex_value(part.ptr[i + 1]) * 16 + hex_value(part.ptr[i + 2]));
+            i += 2;
+        }
+        if (n && out[n - 1] == '~' && (c == '0' || c == '1')) {
+            out[n - 1] = c == '0' ? '\1' : '/'; /* \1: a '~' that is done with */
+            continue;
+        }
+        if (n + 1 >= cap) {
+            return false;
+        }
+        out[n++] = c;
+    }
+    for (size_t i = 0; i < n; i++) {
+        out[i] = out[i] == '\1' ? '~' : out[i];
+    }
+    out[n] = '\0';
+    *len = n;
+    return true;
+}
+
+const struct json *schema__resolve(const struct json *root, struct str ref)
+{
+    const struct json *at = root;
+    struct str rest = str_slice(ref, 1, ref.len), part;
+    char name[1024];
+    size_t len;
+    if (!str_starts(ref, STR("#")) || (rest.len && rest.ptr[0] != '/')) {
+        return NULL; /* another document, or an anchor */
+    }
+    rest = str_slice(rest, 1, rest.len);
+    if (ref.len <= 2) {
+        return root; /* "#" and, as llguidance has it, "#/" */
+    }
+    bool more = true;
+    while (more && at) {
+        size_t end = str_find_char(rest, '/');
+        part = str_slice(rest, 0, end);
+        more = end != STR_NPOS;
+        rest = more ? str_slice(rest, end + 1, rest.len) : (struct str){NULL, 0};
+        uint64_t index;
+        if (!unescape(part, name, sizeof name, &len)) {
+            return NULL;
+        }
+        if (json_type(at) == JSON_ARRAY) {
+            at =
+                str_to_u64((struct str){name, len}, &index) && index < json_len(at) ? json_at(at, (size_t)index) : NULL;
+        } else {
+            at = json_type(at) == JSON_OBJECT ? json_get(at, name) : NULL;
+        }
+    }
+    return at;
+}
+
+static bool add_target(struct walk *k, const struct json *schema, struct str ref, size_t *index)
+{
+    for (*index = 0; *index < k->n_targets; ++*index) {
+        if (k->targets[*index].schema == schema) {
+            return true;
+        }
+    }
+    if (!array_reserve(&k->targets, &k->targets_cap, k->n_targets + 1, LIMIT_SCHEMA_REFS, "references of a schema",
+                       k->err)) {
+        return false;
+    }
+    struct str pointer = arena_str(k->arena, str_slice(ref, 1, ref.len));
+    if (!pointer.ptr) {
+        return arena_full(k->arena, "schema", k->err);
+    }
+    k->targets[k->n_targets++] = (struct target){schema, pointer};
+    return true;
+}
+
+static bool write_ref(struct walk *k, const struct json *value)
+{
+    struct str ref = json_str(value);
+    size_t index;
+    char text[40];
+    const struct json *target = json_type(value) == JSON_STRING ? schema__resolve(k->root, ref) : NULL;
+    if (!target) {
+        return drop(k, "$ref is followed only to a place in the same schema that is there");
+    }
+    if (target == k->root) {
+        snprintf(text, sizeof text, "#");
+    } else if (!add_target(k, target, ref, &index)) {
+        return false;
+    } else {
+        snprintf(text, sizeof text, "#/$defs/r%zu", index);
+    }
+    json_member_cstr(&k->w, "$ref", text);
+    return true;
+}
+
+/* ---- keywords ---- */
+
+static bool write_list(struct walk *k, const char *name, const struct json *list)
+{
+    if (json_type(list) != JSON_ARRAY) {
+        return refuse(k, ERR_INVALID, "an array of schemas is expected");
+    }
+    json_key(&k->w, name);
+    json_begin_array(&k->w);
+    for (size_t i = 0; i < json_len(list); i++) {
+        size_t before = enter_index(k, i);
+        if (!write_schema(k, json_at(list, i))) {
+            return false;
+        }
+        buf_truncate(&k->path, before);
+    }
+    json_end_array(&k->w);
+    return true;
+}
+
+static bool write_map(struct walk *k, const char *name, const struct json *map)
+{
+    if (json_type(map) != JSON_OBJECT) {
+        return refuse(k, ERR_INVALID, "an object of schemas is expected");
+    }
+    json_key(&k->w, name);
+    json_begin_object(&k->w);
+    for (struct json_iter it = json_members(map); json_next(&it);) {
+        size_t before = enter(k, it.key);
+        json_key(&k->w, it.key.ptr);
+        if (!write_schema(k, it.value)) {
+            return false;
+        }
+        buf_truncate(&k->path, before);
+    }
+    json_end_object(&k->w);
+    return true;
+}
+
+static bool write_one_of(struct walk *k, const struct json *list)
+{
+    if (json_type(list) == JSON_ARRAY && !schema__exclusive(k->root, list) &&
+        !drop(k, "oneOf is enforced only where its options are seen to exclude each other")) {
+        return false;
+    }
+    return write_list(k, "anyOf", list);
+}
+
+static bool write_format(struct walk *k, const struct json *value)
+{
+    static const char *const known[] = {"date-time", "time", "date", "duration", "email",
+                                        "hostname",  "ipv4", "ipv6", "uuid",     "uri"};
+    static const char *const unknown[] = {"idn-email",    "idn-hostname",          "uri-reference",
+                                          "iri",          "iri-reference",         "uri-template",
+                                          "json-pointer", "relative-json-pointer", "regex"};
+    struct str format = json_str(value);
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        if (str_eq(format, str_of(known[i]))) {
+            json_member_cstr(&k->w, "format", known[i]);
+            return true;
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(unknown); i++) {
+        if (str_eq(format, str_of(unknown[i]))) {
+            return drop(k, "this format cannot be enforced");
+        }
+    }
+    return true; /* an annotation */
+}
+
+static bool write_pattern(struct walk *k, const struct json *schema, const struct json *value)
+{
+    if (json_type(value) != JSON_STRING) {
+        return refuse(k, ERR_INVALID, "a pattern is a string");
+    }
+    const char *fault = schema__pattern_problem(k->options->vocab, schema, json_str(value));
+    if (fault) {
+        return drop(k, fault);
+    }
+    json_key(&k->w, "pattern");
+    json_put_json(&k->w, value);
+    return true;
+}
+
+static bool write_pattern_map(struct walk *k, const struct json *map)
+{
+    const char *fault = json_type(map) == JSON_OBJECT ? schema__pattern_map_problem(k->options->vocab, map) : NULL;
+    return fault ? drop(k, fault) : write_map(k, "patternProperties", map);
+}
+
+/* Beside patternProperties that are left out, what is additional is not known. */
+static bool write_additional(struct walk *k, const struct json *schema, const struct json *value)
+{
+    const struct json *patterns = json_get(schema, "patternProperties");
+    if (json_type(patterns) == JSON_OBJECT && schema__pattern_map_problem(k->options->vocab, patterns)) {
+        return drop(k, "additionalProperties depends on patternProperties that cannot be enforced");
+    }
+    json_key(&k->w, "additionalProperties");
+    return write_schema(k, value);
+}
+
+static bool write_value(struct walk *k, const char *name, const struct json *value)
+{
+    json_key(&k->w, name);
+    json_put_json(&k->w, value);
+    return true;
+}
+
+static bool write_keyword(struct walk *k, const struct keyword *word, const struct json *schema,
+                          const struct json *value)
+{
+    bool is_list = json_type(value) == JSON_ARRAY;
+    switch (word->rule) {
+    case RULE_KEEP:
+        return write_value(k, word->name, value);
+    case RULE_SCHEMAS:
+        return write_list(k, word->name, value);
+    case RULE_MAP:
+        return write_map(k, word->name, value);
+    case RULE_ONE_OF:
+        return write_one_of(k, value);
+    case RULE_REF:
+        return write_ref(k, value);
+    case RULE_FORMAT:
+        return write_format(k, value);
+    case RULE_PATTERN:
+        return write_pattern(k, schema, value);
+    case RULE_PATTERN_MAP:
+        return write_pattern_map(k, value);
+    case RULE_ADDITIONAL:
+        return write_additional(k, schema, value);
+    case RULE_COUNT:
+        return schema__counts_enforced(schema)
+                   ? write_value(k, word->name, value)
+                   : drop(k, "the number of properties is enforced only where all listed ones are required");
+    case RULE_UNIQUE:
+        return !json_bool(value) || drop(k, "uniqueItems cannot be enforced");
+    case RULE_NEVER:
+        return drop(k, "this keyword cannot be enforced");
+    case RULE_ITEMS:
+        if (is_list) {
+            return write_list(k, word->name, value);
+        }
+        break;
+    case RULE_SCHEMA:
+        break;
+    }
+    json_key(&k->w, word->name);
+    return write_schema(k, value);
+}
+
+static const struct keyword *find_keyword(struct str name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
+        if (str_eq(name, str_of(keywords[i].name))) {
+            return &keywords[i];
+        }
+    }
+    return NULL;
+}
+
+static bool write_members(struct walk *k, const struct json *schema)
+{
+    for (struct json_iter it = json_members(schema); json_next(&it);) {
+        const struct keyword *word = find_keyword(it.key);
+        if (!word) {
+            continue;
+        }
+        size_t before = enter(k, it.key);
+        if (!write_keyword(k, word, schema, it.value)) {
+            return false;
+        }
+        buf_truncate(&k->path, before);
+    }
+    return true;
+}
+
+static bool write_schema(struct walk *k, const struct json *schema)
+{
+    if (json_type(schema) == JSON_BOOL) {
+        json_put_bool(&k->w, json_bool(schema));
+        return true;
+    }
+    if (json_type(schema) != JSON_OBJECT) {
+        return refuse(k, ERR_INVALID, "a schema is an object or a boolean");
+    }
+    json_begin_object(&k->w);
+    if (!write_members(k, schema)) {
+        return false;
+    }
+    json_end_object(&k->w);
+    return true;
+}
+
+/* ---- the whole ---- */
+
+static bool write_targets(struct walk *k)
+{
+    if (k->n_targets == 0) {
+        return true;
+    }
+    json_key(&k->w, "$defs");
+    json_begin_object(&k->w);
+    for (size_t i = 0; i < k->n_targets; i++) { /* grows while it is walked */
+        struct target t = k->targets[i];
+        char name[24];
+        snprintf(name, sizeof name, "r%zu", i);
+        json_key(&k->w, name);
+        buf_clear(&k->path);
+        buf_append(&k->path, t.pointer);
+        if (!write_schema(k, t.schema)) {
+            return false;
+        }
+    }
+    json_end_object(&k->w);
+    return true;
+}
+
+static bool write_root(struct walk *k)
+{
+    if (json_type(k->root) != JSON_OBJECT) {
+        return write_schema(k, k->root);
+    }
+    json_begin_object(&k->w);
+    if (!write_members(k, k->root) || !write_targets(k)) {
+        return false;
+    }
+    json_key(&k->w, "x-guidance");
+    json_put_raw(&k->w, STR(WHITE_SPACE));
+    json_end_object(&k->w);
+    return true;
+}
+
+static bool take_drops(struct walk *k, struct schema_drops *drops)
+{
+    struct str *copy = NULL;
+    if (!drops) {
+        return true;
+    }
+    if (k->n_drops) {
+        copy = arena_alloc_array(k->arena, k->n_drops, sizeof *copy);
+        if (!copy) {
+            return arena_full(k->arena, "schema", k->err);
+        }
+        memcpy(copy, k->drops, k->n_drops * sizeof *copy);
+    }
+    *drops = (struct schema_drops){copy, k->n_drops, k->n_more};
+    return true;
+}
+
+bool schema_widen(const struct json *schema, const struct schema_widen_options *options, struct arena *arena,
+                  struct buf *out, struct schema_drops *drops, struct error *err)
+{
+    struct walk k = {.root = schema, .options = options, .arena = arena, .w = json_writer(out), .err = err};
+    buf_init(&k.path, POINTER_SIZE);
+    bool ok = write_root(&k) && buf_ok(out, "schema", err) && buf_ok(&k.path, "place in the schema", err) &&
+              take_drops(&k, drops);
+    buf_release(&k.path);
+    free(k.targets);
+    free(k.drops);
+    return ok;
+}
