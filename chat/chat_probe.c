@@ -1,19 +1,22 @@
 /* What a template can take, found by rendering small conversations and looking for their words in the output. While a
- * probe runs, the flags of the template are set so that messages pass as they are. */
+ * probe runs, the template's forms are set to what it asks about. */
 #include "chat/chat_template_internal.h"
+
+#include "base/array.h"
 
 /* A template that needs more than this for three short messages has no capabilities. */
 static const struct jinja_limits probe_limits = {
     .max_steps = 500000, .max_output = (size_t)1 << 20, .max_memory = (size_t)32 << 20};
 
 #define USER "{\"role\": \"user\", \"content\": \"probe-user\"}"
-#define CALL(content, arguments)                                                                              \
-    "{\"role\": \"assistant\", \"content\": " content ", \"tool_calls\": [{\"id\": \"probe1234\", \"type\": " \
-    "\"function\", \"function\": {\"name\": \"probe_call\", \"arguments\": " arguments "}}]}"
-#define OBJECT "{\"probe_name\": \"probe-value\"}"
-#define STRING "\"{\\\"probe_name\\\": \\\"probe-value\\\"}\""
-#define RESULT \
-    "{\"role\": \"tool\", \"tool_call_id\": \"probe1234\", \"name\": \"probe_call\", \"content\": \"probe-result\"}"
+#define CALL(id)                                                                                                  \
+    "{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"id\": \"" id "\", \"type\": \"function\", " \
+    "\"function\": {\"name\": \"probe_call\", \"arguments\": \"{\\\"probe_name\\\": \\\"probe-value\\\"}\"}}]}"
+#define RESULT(id, content) \
+    "{\"role\": \"tool\", \"tool_call_id\": \"" id "\", \"name\": \"probe_call\", \"content\": " content "}"
+#define ROUND(id) "[" USER ", " CALL(id) ", " RESULT(id, "\"probe-result\"") "]"
+#define NINE      "probe1234"       /* an id that every template takes */
+#define LONG      "probe_call_1234" /* one of a client's length */
 
 static const char tools_text[] =
     "[{\"type\": \"function\", \"function\": {\"name\": \"probe_tool\", \"description\": \"A probe.\", \"parameters\": "
@@ -47,14 +50,53 @@ static bool shows(const struct chat_template *t, const char *messages, bool with
     return has(out, word);
 }
 
-/* Parts are understood when they give what the string gives; a template that shows only parts has to get them. */
-static void probe_content(struct chat_template *t, struct buf *a, struct buf *b)
+/* Conversations whose message of one role has its content at %s. */
+static const char *const contents[N_CHAT_ROLES] = {
+    [CHAT_SYSTEM] = "[{\"role\": \"system\", \"content\": %s}, " USER "]",
+    [CHAT_USER] = "[{\"role\": \"user\", \"content\": %s}]",
+    [CHAT_ASSISTANT] = "[" USER ", {\"role\": \"assistant\", \"content\": %s}]",
+    [CHAT_TOOL] = "[" USER ", " CALL(NINE) ", " RESULT(NINE, "%s") "]",
+};
+
+static bool shows_content(const struct chat_template *t, enum chat_role role, const char *content, struct buf *out)
 {
-    bool string = shows(t, "[" USER "]", false, "probe-user", a);
-    bool parts = shows(t, "[{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"probe-user\"}]}]",
-                       false, "probe-user", b);
-    t->caps.content_parts = parts && (!string || str_eq(buf_view(a), buf_view(b)));
-    t->parts_only = parts && !string;
+    struct buf messages;
+    buf_init(&messages, (size_t)1 << 16);
+    buf_printf(&messages, contents[role], content);
+    bool shown = shows(t, messages.data, role == CHAT_TOOL, "probe-text", out);
+    buf_release(&messages);
+    return shown;
+}
+
+/* Parts are understood when one gives what the string gives and all of several show; a template that shows only parts
+ * has to get them. */
+static void probe_parts(struct chat_template *t, enum chat_role role, struct buf *a, struct buf *b)
+{
+    enum chat_parts known = t->parts[role];
+    t->parts[role] = CHAT_PARTS_KEPT;
+    bool string = shows_content(t, role, "\"probe-text\"", a);
+    bool one = shows_content(t, role, "[{\"type\": \"text\", \"text\": \"probe-text\"}]", b);
+    bool same = str_eq(buf_view(a), buf_view(b));
+    bool both =
+        shows_content(
+            t, role, "[{\"type\": \"text\", \"text\": \"probe-text\"}, {\"type\": \"text\", \"text\": \"probe-more\"}]",
+            b) &&
+        has(b, "probe-more");
+    if (one && both && (same || !string)) {
+        t->parts[role] = string ? CHAT_PARTS_KEPT : CHAT_PARTS_ONLY;
+    } else {
+        t->parts[role] = string ? CHAT_PARTS_JOINED : known;
+    }
+}
+
+static void probe_user(struct chat_template *t, struct buf *a, struct buf *b)
+{
+    probe_parts(t, CHAT_USER, a, b);
+    t->caps.content_parts = t->parts[CHAT_USER] != CHAT_PARTS_JOINED;
+    bool only = t->parts[CHAT_USER] == CHAT_PARTS_ONLY;
+    for (int role = 0; role < N_CHAT_ROLES; role++) {
+        t->parts[role] = only || role == CHAT_USER ? t->parts[CHAT_USER] : CHAT_PARTS_JOINED;
+    }
 }
 
 static void probe_roles(struct chat_template *t, struct buf *a)
@@ -66,30 +108,53 @@ static void probe_roles(struct chat_template *t, struct buf *a)
                                    "probe-developer", a);
 }
 
-/* Content and arguments in the forms that templates expect, the most faithful ones first. */
-static void probe_calls(struct chat_template *t, struct buf *a)
+/* Whether the call shows with content and arguments in a form. Null is no form where it shows as such. */
+static bool shows_call(struct chat_template *t, const char *messages, enum chat_empty empty, bool string, struct buf *a)
+{
+    t->empty = empty;
+    t->arguments_string = string;
+    render(t, messages, true, a);
+    return has(a, "probe_call") && has(a, "probe-value") && !(empty == CHAT_EMPTY_NULL && has(a, "None"));
+}
+
+/* An open call may show where a round does not: of its own, the result may be refused. */
+static bool probe_call_forms(struct chat_template *t, struct buf *a)
 {
     static const struct {
         const char *messages;
-        bool null_content, string;
-    } forms[] = {{"[" USER ", " CALL("null", OBJECT) ", " RESULT "]", true, false},
-                 {"[" USER ", " CALL("\"\"", OBJECT) ", " RESULT "]", false, false},
-                 {"[" USER ", " CALL("null", STRING) ", " RESULT "]", true, true},
-                 {"[" USER ", " CALL("\"\"", STRING) ", " RESULT "]", false, true},
-                 {"[" USER ", " CALL("null", OBJECT) "]", true, false},
-                 {"[" USER ", " CALL("\"\"", OBJECT) "]", false, false}};
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        t->null_content = forms[i].null_content;
-        t->arguments_string = forms[i].string;
-        render(t, forms[i].messages, true, a);
-        if (has(a, "probe_call") && has(a, "probe-value") && !(forms[i].null_content && has(a, "None"))) {
-            t->caps.tool_calls = true;
-            t->caps.tool_role = has(a, "probe-result");
-            return;
+        bool string;
+    } forms[] = {{ROUND(NINE), false}, {ROUND(NINE), true}, {"[" USER ", " CALL(NINE) "]", false}};
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        for (int empty = CHAT_EMPTY_ABSENT; empty <= CHAT_EMPTY_STRING; empty++) {
+            if (shows_call(t, forms[i].messages, (enum chat_empty)empty, forms[i].string, a)) {
+                return true;
+            }
         }
     }
-    t->null_content = t->arguments_string = false;
-    t->caps.tool_role = shows(t, "[" USER ", " RESULT "]", true, "probe-result", a);
+    t->empty = CHAT_EMPTY_STRING;
+    t->arguments_string = false;
+    return false;
+}
+
+static void probe_ids(struct chat_template *t, struct buf *a)
+{
+    if (!shows(t, ROUND(LONG), true, "probe_call", a)) {
+        t->ids = CHAT_IDS_NINE;
+    } else if (has(a, LONG) && has(a, "functions.probe_call:0") &&
+               !shows(t, "[" USER ", " CALL(LONG) "]", true, LONG, a)) {
+        t->ids = CHAT_IDS_OWN;
+    }
+}
+
+static void probe_calls(struct chat_template *t, struct buf *a)
+{
+    t->caps.tool_calls = probe_call_forms(t, a);
+    t->caps.tool_role = t->caps.tool_calls
+                            ? has(a, "probe-result")
+                            : shows(t, "[" USER ", " RESULT(NINE, "\"probe-result\"") "]", true, "probe-result", a);
+    if (t->caps.tool_calls && t->caps.tool_role) {
+        probe_ids(t, a);
+    }
 }
 
 static bool probe_reasoning(struct chat_template *t, struct buf *a)
@@ -99,8 +164,8 @@ static bool probe_reasoning(struct chat_template *t, struct buf *a)
         ", {\"role\": \"assistant\", \"content\": \"probe-answer\", \"reasoning_content\": \"probe-thought\"}]",
         "[" USER
         ", {\"role\": \"assistant\", \"content\": \"\", \"reasoning_content\": \"probe-thought\", \"tool_calls\": "
-        "[{\"id\": \"probe1234\", \"type\": \"function\", \"function\": {\"name\": \"probe_call\", "
-        "\"arguments\": " OBJECT "}}]}, " RESULT "]"};
+        "[{\"id\": \"" NINE "\", \"type\": \"function\", \"function\": {\"name\": \"probe_call\", \"arguments\": "
+        "\"{}\"}}]}, " RESULT(NINE, "\"probe-result\"") "]"};
     return shows(t, forms[0], false, "probe-thought", a) || shows(t, forms[1], true, "probe-thought", a);
 }
 
@@ -109,12 +174,14 @@ void chat__probe(struct chat_template *t)
     struct buf a, b;
     buf_init(&a, (size_t)1 << 20);
     buf_init(&b, (size_t)1 << 20);
-    t->caps = (struct chat_caps){.developer_role = true, .content_parts = true};
-    t->null_content = t->arguments_string = true;
-    probe_content(t, &a, &b);
+    t->caps = (struct chat_caps){.developer_role = true};
+    probe_user(t, &a, &b);
     probe_roles(t, &a);
     t->caps.tools = shows(t, "[" USER "]", true, "probe_tool", &a);
     probe_calls(t, &a);
+    probe_parts(t, CHAT_SYSTEM, &a, &b);
+    probe_parts(t, CHAT_ASSISTANT, &a, &b);
+    probe_parts(t, CHAT_TOOL, &a, &b);
     t->caps.reasoning = probe_reasoning(t, &a);
     buf_release(&a);
     buf_release(&b);

@@ -1,7 +1,8 @@
 /* Renders templates for the parity checks. Standard input: one JSON object per line,
  *     {"template": "...", "context": {...}, "now": 0}                                        the engine alone
  *     {"template": "...", "chat": {"messages": [...], "tools": [...], "kwargs": {...}, "add_generation_prompt": true,
- *      "continue_final_message": false}, "special": {"bos": "<s>"}, "now": 0}                a chat
+ *      "continue_final_message": false}, "now": 0}                                            a chat
+ * A chat without "template" takes that of the chat before it.
  * Standard output: per line {"text": "..."} or {"error": "...", "code": "INVALID"}. With --caps: the capabilities that
  * were found by probing the template. */
 #include "chat/chat_template.h"
@@ -29,19 +30,20 @@ static bool render_plain(const struct json *job, struct buf *out, struct error *
     return ok;
 }
 
-static bool render_chat(const struct json *job, struct buf *out, struct error *err)
+static bool render_chat(const struct json *job, struct chat_template **kept, struct buf *out, struct error *err)
 {
-    const struct json *chat = json_get(job, "chat");
-    struct chat_template *t = chat_template_create(json_str(json_get(job, "template")), NULL, err);
+    const struct json *chat = json_get(job, "chat"), *template = json_get(job, "template");
+    if (template) {
+        chat_template_free(*kept);
+        *kept = chat_template_create(json_str(template), NULL, err);
+    }
     struct chat_render r = {.messages = json_get(chat, "messages"),
                             .tools = json_get(chat, "tools"),
                             .kwargs = json_get(chat, "kwargs"),
                             .add_generation_prompt = json_bool(json_get(chat, "add_generation_prompt")),
                             .continue_final_message = json_bool(json_get(chat, "continue_final_message")),
                             .now_s = json_int(json_get(job, "now"))};
-    bool ok = t && chat_template_render(t, &r, out, err);
-    chat_template_free(t);
-    return ok;
+    return *kept && chat_template_render(*kept, &r, out, err);
 }
 
 static bool print_caps(const struct json *job, struct buf *out, struct error *err)
@@ -56,7 +58,7 @@ static bool print_caps(const struct json *job, struct buf *out, struct error *er
     return t != NULL;
 }
 
-static void answer(struct str line, bool caps)
+static void answer(struct str line, bool caps, struct chat_template **kept)
 {
     struct error err = {0};
     struct buf out, reply;
@@ -64,7 +66,7 @@ static void answer(struct str line, bool caps)
     buf_init(&reply, 8 * MAX_LINE);
     struct json *job = json_parse(line, 300, &err);
     bool ok = job && (caps                    ? print_caps(job, &out, &err)
-                      : json_get(job, "chat") ? render_chat(job, &out, &err)
+                      : json_get(job, "chat") ? render_chat(job, kept, &out, &err)
                                               : render_plain(job, &out, &err));
     struct json_writer w = json_writer(&reply);
     json_begin_object(&w);
@@ -84,11 +86,13 @@ static void answer(struct str line, bool caps)
 int main(int argc, char **argv)
 {
     struct buf line;
+    struct chat_template *kept = NULL;
     bool caps = argc > 1 && str_eq(str_of(argv[1]), STR("--caps"));
     buf_init(&line, MAX_LINE);
     while (read_line(stdin, &line)) {
-        answer(buf_view(&line), caps);
+        answer(buf_view(&line), caps, &kept);
     }
+    chat_template_free(kept);
     buf_release(&line);
     return 0;
 }
