@@ -36,14 +36,14 @@ TABLE = ROOT / "docs" / "TEMPLATES.md"
 
 def probe(args, jobs, *flags):
     text = "".join(json.dumps(job) + "\n" for job in jobs).encode()
-    out = subprocess.run([args.probe, *flags], input=text, stdout=subprocess.PIPE, check=True).stdout
+    out = subprocess.run([args.probe, "--special", *flags], input=text, stdout=subprocess.PIPE, check=True).stdout
     lines = out.decode().split("\n")[:-1]
     assert len(lines) == len(jobs), (len(lines), len(jobs))
     return [json.loads(line) for line in lines]
 
 
 def variables(name, chat):
-    return {**template_chats.SPECIAL, **template_chats.VARIABLES.get(name, {}), **chat.get("kwargs", {})}
+    return {**template_chats.VARIABLES.get(name, {}), **chat.get("kwargs", {})}
 
 
 def conversation(chat):
@@ -52,7 +52,7 @@ def conversation(chat):
 
 def options(name, chat):
     return dict(tools=chat["tools"], continue_final_message=chat.get("continue_final_message", False),
-                add_generation_prompt=chat.get("add_generation_prompt", False), **variables(name, chat))
+                add_generation_prompt=chat.get("add_generation_prompt", False), **template_chats.SPECIAL, **variables(name, chat))
 
 
 def equal(want, got):

@@ -5,15 +5,15 @@ package, the version that bench/ compares with). Brought into the build folder o
 $TANDEM_TEMPLATES names a folder of *.jinja files to read instead. Absent is raised where they cannot be had."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "bench"))
-from peers.llama_cpp import PACKAGE
-
+# The one that bench/ compares with.
+PACKAGE = re.search(r'^PACKAGE = "(.*)"$', (ROOT / "bench" / "peers" / "llama_cpp.py").read_text(), re.M).group(1)
 INSIDE = "/vendor/llama.cpp/models/templates/"
 AT_LEAST = 40  # fewer means that the package is another one
 
