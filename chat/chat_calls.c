@@ -1,4 +1,5 @@
-/* Tool calls and their results on the way into a template: arguments, ids, and the name of what was called. */
+/* Tools, tool calls and their results on the way into a template: what tools lack, arguments, ids, and the name of
+ * what was called. */
 #include "chat/chat_template_internal.h"
 
 #include "base/hash.h"
@@ -9,6 +10,80 @@
 /* A result is looked for among so many calls of one message, beside the one that is next: many results of many calls
  * would take a search each. */
 #define MAX_SEARCHED 128
+
+/* ---- tools ---- */
+
+/* All but one, and but for those that are null: they count as absent. */
+static void put_members(const struct json *object, const char *but, struct json_writer *w)
+{
+    struct json_iter it = json_members(object);
+    while (json_next(&it)) {
+        if (!str_eq(it.key, str_of(but)) && !json_is_null(it.value)) {
+            json_key(w, it.key.ptr);
+            json_put_json(w, it.value);
+        }
+    }
+}
+
+/* Parameters with type and properties, whatever is there. */
+static void put_parameters(const struct json *parameters, struct json_writer *w)
+{
+    json_begin_object(w);
+    if (json_is_null(json_get(parameters, "type"))) {
+        json_member_cstr(w, "type", "object");
+    }
+    put_members(parameters, "", w);
+    if (json_is_null(json_get(parameters, "properties"))) {
+        json_key(w, "properties");
+        json_begin_object(w);
+        json_end_object(w);
+    }
+    json_end_object(w);
+}
+
+static void put_whole_function(const struct json *function, struct json_writer *w)
+{
+    const struct json *parameters = json_get(function, "parameters");
+    json_begin_object(w);
+    put_members(function, "parameters", w);
+    if (json_is_null(json_get(function, "description"))) {
+        json_member_cstr(w, "description", "");
+    }
+    json_key(w, "parameters");
+    put_parameters(parameters, w);
+    json_end_object(w);
+}
+
+static bool is_whole(const struct json *function)
+{
+    return json_type(function) != JSON_OBJECT ||
+           (!json_is_null(json_get(function, "description")) &&
+            !json_is_null(json_get(json_get(function, "parameters"), "properties")));
+}
+
+void chat__put_tools(const struct chat_template *t, const struct json *tools, struct json_writer *w)
+{
+    if (!t->whole_tools || json_type(tools) != JSON_ARRAY) {
+        json_put_json(w, tools);
+        return;
+    }
+    json_begin_array(w);
+    for (size_t i = 0; i < json_len(tools); i++) {
+        const struct json *tool = json_at(tools, i), *function = json_get(tool, "function");
+        if (is_whole(function)) {
+            json_put_json(w, tool);
+            continue;
+        }
+        json_begin_object(w);
+        put_members(tool, "function", w);
+        json_key(w, "function");
+        put_whole_function(function, w);
+        json_end_object(w);
+    }
+    json_end_array(w);
+}
+
+/* ---- calls ---- */
 
 static bool is_nine(struct str id)
 {

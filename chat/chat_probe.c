@@ -18,17 +18,19 @@ static const struct jinja_limits probe_limits = {
 #define NINE      "probe1234"       /* an id that every template takes */
 #define LONG      "probe_call_1234" /* one of a client's length */
 
-static const char tools_text[] =
+static const char bare_text[] = "[{\"type\": \"function\", \"function\": {\"name\": \"probe_tool\"}}]";
+static const char all_text[] =
     "[{\"type\": \"function\", \"function\": {\"name\": \"probe_tool\", \"description\": \"A probe.\", \"parameters\": "
     "{\"type\": \"object\", \"properties\": {\"probe_name\": {\"type\": \"string\", \"description\": \"A name.\"}}, "
     "\"required\": [\"probe_name\"]}}}]";
 
-/* The messages rendered; an empty text when the template fails. */
-static void render(const struct chat_template *t, const char *messages_text, bool with_tools, struct buf *out)
+/* The messages rendered; an empty text when the template fails. tools_text: NULL for none. */
+static void render_with(const struct chat_template *t, const char *messages_text, const char *tools_text,
+                        struct buf *out)
 {
     struct error ignored = {0};
     struct json *messages = json_parse(str_of(messages_text), 0, &ignored);
-    struct json *tools = with_tools ? json_parse(str_of(tools_text), 0, &ignored) : NULL;
+    struct json *tools = tools_text ? json_parse(str_of(tools_text), 0, &ignored) : NULL;
     struct chat_render r = {.messages = messages, .tools = tools};
     buf_clear(out);
     if (!messages || !chat__render(t, &r, &probe_limits, out, &ignored)) {
@@ -36,6 +38,11 @@ static void render(const struct chat_template *t, const char *messages_text, boo
     }
     json_free(messages);
     json_free(tools);
+}
+
+static void render(const struct chat_template *t, const char *messages, bool with_tools, struct buf *out)
+{
+    render_with(t, messages, with_tools ? all_text : NULL, out);
 }
 
 static bool has(const struct buf *text, const char *word)
@@ -103,9 +110,11 @@ static void probe_roles(struct chat_template *t, struct buf *a)
 {
     t->caps.system_role =
         shows(t, "[{\"role\": \"system\", \"content\": \"probe-system\"}, " USER "]", false, "probe-system", a);
-    t->caps.developer_role = str_find(t->source, STR("developer")) != STR_NPOS &&
-                             shows(t, "[{\"role\": \"developer\", \"content\": \"probe-developer\"}, " USER "]", false,
-                                   "probe-developer", a);
+    bool named =
+        str_find(t->source, STR("'developer'")) != STR_NPOS || str_find(t->source, STR("\"developer\"")) != STR_NPOS;
+    t->caps.developer_role =
+        named && shows(t, "[{\"role\": \"developer\", \"content\": \"probe-developer\"}, " USER "]", false,
+                       "probe-developer", a);
 }
 
 /* Whether the call shows with content and arguments in a form. Null is no form where it shows as such. */
@@ -157,6 +166,16 @@ static void probe_calls(struct chat_template *t, struct buf *a)
     }
 }
 
+/* A tool may come as a name alone: templates that show whole ones and fail on this one get what is missing. */
+static void probe_tools(struct chat_template *t, struct buf *a)
+{
+    t->caps.tools = shows(t, "[" USER "]", true, "probe_tool", a);
+    if (t->caps.tools) {
+        render_with(t, "[" USER "]", bare_text, a);
+        t->whole_tools = !has(a, "probe_tool");
+    }
+}
+
 static bool probe_reasoning(struct chat_template *t, struct buf *a)
 {
     static const char *const forms[] = {
@@ -177,7 +196,7 @@ void chat__probe(struct chat_template *t)
     t->caps = (struct chat_caps){.developer_role = true};
     probe_user(t, &a, &b);
     probe_roles(t, &a);
-    t->caps.tools = shows(t, "[" USER "]", true, "probe_tool", &a);
+    probe_tools(t, &a);
     probe_calls(t, &a);
     probe_parts(t, CHAT_SYSTEM, &a, &b);
     probe_parts(t, CHAT_ASSISTANT, &a, &b);

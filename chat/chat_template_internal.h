@@ -27,12 +27,14 @@ enum chat_role { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL, N_CHAT_ROLES
 
 struct chat_template {
     struct jinja_template *jinja;
-    struct str source;    /* owned */
-    struct json *special; /* variables of the special tokens; owned */
+    struct str source;              /* owned */
+    struct json *special;           /* variables of the special tokens; owned */
+    struct chat_template *tool_use; /* what renders requests with tools; NULL: this one. Owned */
     struct chat_caps caps;
     enum chat_parts parts[N_CHAT_ROLES];
     enum chat_empty empty;
     enum chat_ids ids;
+    bool whole_tools;      /* a tool without description, parameters or properties fails: it gets empty ones */
     bool arguments_string; /* arguments of tool calls have to be a string: an object fails */
 };
 
@@ -54,6 +56,9 @@ NODISCARD bool chat__render(const struct chat_template *t, const struct chat_ren
 /* Writes the messages as the template takes them; with continue_final_message the last one carries the tag. */
 NODISCARD bool chat__put_messages(const struct chat_template *t, const struct chat_render *r, struct json_writer *w,
                                   struct error *err);
+
+/* The array of tools of a request. */
+void chat__put_tools(const struct chat_template *t, const struct json *tools, struct json_writer *w);
 
 /* The array of tool_calls of a message. */
 void chat__put_calls(const struct chat_template *t, const struct json *calls, struct json_writer *w);

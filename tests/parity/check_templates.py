@@ -50,9 +50,9 @@ def conversation(chat):
     return chat["messages"], chat.get("continue_final_message", False)
 
 
-def options(name, chat):
-    return dict(tools=chat["tools"], continue_final_message=chat.get("continue_final_message", False),
-                add_generation_prompt=chat.get("add_generation_prompt", False), **template_chats.SPECIAL, **variables(name, chat))
+def options(shape, chat):
+    return dict(tools=shape.tools(chat["tools"]), continue_final_message=chat.get("continue_final_message", False),
+                add_generation_prompt=chat.get("add_generation_prompt", False), **template_chats.SPECIAL, **variables(shape.name, chat))
 
 
 def equal(want, got):
@@ -82,7 +82,7 @@ def check_template(args, env, name, source):
     jobs = [{"chat": {**chat, "kwargs": variables(name, chat)}, "now": NOW} for _, chat in chats]
     jobs[0]["template"] = source
     got = probe(args, jobs)
-    want = [oracle.apply_chat(env, source, shape.messages(*conversation(chat)), **options(name, chat)) for _, chat in chats]
+    want = [oracle.apply_chat(env, source, shape.messages(*conversation(chat)), **options(shape, chat)) for _, chat in chats]
     wrong = [i for i in range(len(chats)) if not equal(want[i], got[i])]
     for i in wrong[: args.show]:
         show("%s, %s" % (name, chats[i][0]), want[i], got[i])
@@ -106,9 +106,9 @@ def check_oracle(env, name, source):
     differ = 0
     for label, chat in template_chats.chats():
         messages = shape.messages(*conversation(chat))
-        want = oracle.apply_chat(env, source, messages, **options(name, chat))
+        want = oracle.apply_chat(env, source, messages, **options(shape, chat))
         try:
-            text = theirs.render_jinja_template([json.loads(json.dumps(messages))], chat_template=source, **options(name, chat))[0][0]
+            text = theirs.render_jinja_template([json.loads(json.dumps(messages))], chat_template=source, **options(shape, chat))[0][0]
             same = want == ("ok", text)
         except Exception as e:
             same = want[0] != "ok" and (want[0] != "raise" or want[1] == str(e))
@@ -149,6 +149,8 @@ def adapted(name):
         made.append("arguments as text")
     if name in template_chats.EMPTY_CONTENT:
         made.append("empty content is %s" % {None: "none", "": '""'}[template_chats.EMPTY_CONTENT[name]])
+    if name in template_chats.WHOLE_TOOLS:
+        made.append("whole tools")
     if name in template_chats.NINE:
         made.append("ids of nine characters")
     if name in template_chats.OWN_IDS:

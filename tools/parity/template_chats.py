@@ -13,6 +13,8 @@ The rules of Shape, which chat/chat_messages.c has to come to by itself:
   texts are joined by line feeds;
 - role developer is system where the template does not know it;
 - a tool result has the name of the function that was called, as transformers' guide shows it;
+- tools have a description and parameters with properties, as transformers' guide shows them, be they empty, where the template
+  fails without (WHOLE_TOOLS);
 - ids: nine letters or digits where the template demands them (NINE): any other id becomes the first nine hexadecimal digits of its
   SHA-256. Where the template shows ids of its own for calls (OWN_IDS), results carry these: functions.NAME:INDEX."""
 import hashlib
@@ -31,6 +33,11 @@ EMPTY_CONTENT = {
     "LFM2-8B-A1B": "", "LFM2.5-Instruct": "", "ibm-granite-granite-3.3-2B-Instruct": "", "microsoft-Phi-3.5-mini-instruct": "",
 }
 NINE = {"Mistral-Small-3.2-24B-Instruct-2506", "mistralai-Mistral-Nemo-Instruct-2407"}
+WHOLE_TOOLS = {
+    "Apertus-8B-Instruct", "ByteDance-Seed-OSS", "Cohere2MoE", "CohereForAI-c4ai-command-r-plus-tool_use",
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use", "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
+    "NousResearch-Hermes-3-Llama-3.1-8B-tool_use", "meetkai-functionary-medium-v3.1", "muse-glimmer", "openai-gpt-oss-120b",
+}
 OWN_IDS = {"moonshotai-Kimi-K2"}
 # What a template demands beside messages and tools.
 VARIABLES = {"fireworks-ai-llama-3-firefunction-v2": {"functions": json.dumps([WEATHER["function"]]), "datetime": "2023-11-14"}}
@@ -49,6 +56,7 @@ NESTED = {
         "required": ["positionen"], "additionalProperties": False}},
 }
 BARE = {"type": "function", "function": {"name": "now"}}
+OPEN = {"type": "function", "function": {"name": "now", "description": "The time.", "parameters": {"type": "object"}}}
 SIMPLE = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {"a": {"type": "number", "description": "one"}, "b": {"type": "number", "description": "two"}}, "required": ["a", "b"]}}}
 TOOLS = [WEATHER, SEARCH]
 THANKS = {"role": "user", "content": "Thanks. And in Rome?"}
@@ -95,6 +103,7 @@ CONVERSATIONS = {
     "nested tool": ([USER], [NESTED]),
     "many tools": ([SYSTEM, USER, ANSWER, THANKS], [WEATHER, NESTED, SIMPLE, SEARCH]),
     "bare tool": ([USER], [BARE]),
+    "tool without properties": ([USER, calls(tool_call("now", "{}"), content=None), result("12:00")], [OPEN]),
     "no tools": ([USER], []),
     "call, no content": ([USER, calls(), result()], TOOLS),
     "call, null content": ([SYSTEM, USER, calls(content=None), result()], TOOLS),
@@ -166,7 +175,7 @@ class Shape:
 
     def __init__(self, env, name, template):
         self.env, self.name, self.template = env, name, template
-        self.knows_developer = "developer" in template and "probe-d" in self.text([{"role": "developer", "content": "probe-d"}, USER])
+        self.knows_developer = any(q + "developer" + q in template for q in "'\"") and "probe-d" in self.text([{"role": "developer", "content": "probe-d"}, USER])
         self.parts = {role for role in ("system", "user", "assistant", "tool") if self.takes_parts(role)}
 
     def text(self, messages, tools=None):
@@ -204,6 +213,20 @@ class Shape:
             self.put_content(message, continued and len(made) + 1 == len(messages))
             made.append(message)
         return made
+
+    def tools(self, tools):
+        return [self.whole(t["function"], t) for t in tools] if tools and self.name in WHOLE_TOOLS else tools
+
+    @staticmethod
+    def whole(function, tool):
+        parameters = function.get("parameters", {})
+        if "description" in function and "properties" in parameters:
+            return tool
+        made = {k: v for k, v in function.items() if k != "parameters"}
+        made.setdefault("description", "")
+        parameters = {**({} if "type" in parameters else {"type": "object"}), **parameters}
+        parameters.setdefault("properties", {})
+        return {**{k: v for k, v in tool.items() if k != "function"}, "function": {**made, "parameters": parameters}}
 
     def put_content(self, message, continued):
         content = message.pop("content", None)
