@@ -10,8 +10,9 @@
 struct message { /* one message on its way into the context */
     const struct chat_template *t;
     const struct json *json;
-    const struct json *call; /* whose result this is, or NULL */
-    size_t call_index;       /* its place in its message */
+    const struct json *call;    /* whose result this is, or NULL */
+    size_t call_index;          /* its place in its message */
+    const struct json *thought; /* reasoning that goes into the content, or NULL */
     size_t index;
     bool open; /* its text gets the tag of continue_final_message */
 };
@@ -111,11 +112,41 @@ static void put_part(struct json_writer *w, const struct json *part, bool open, 
 static void put_parts(const struct message *m, const struct json *content, struct json_writer *w, struct buf *scratch)
 {
     size_t open = m->open ? last_text_part(content) : json_len(content);
-    json_begin_array(w);
     for (size_t i = 0; i < json_len(content); i++) {
         put_part(w, json_at(content, i), i == open, scratch);
     }
+}
+
+static void put_text_part(const struct message *m, struct str text, struct json_writer *w, struct buf *scratch)
+{
+    json_begin_object(w);
+    json_member_cstr(w, "type", "text");
+    json_key(w, "text");
+    put_open_text(w, text, m->open, scratch);
+    json_end_object(w);
+}
+
+/* The reasoning as a part of its own before those of the content. */
+static bool put_thought(const struct message *m, const struct json *content, struct json_writer *w, struct error *err)
+{
+    struct buf scratch;
+    buf_init(&scratch, CHAT_MAX_CONTEXT);
+    json_key(w, "content");
+    json_begin_array(w);
+    json_begin_object(w);
+    json_member_cstr(w, "type", "thinking");
+    json_key(w, "thinking");
+    json_put_json(w, m->thought);
+    json_end_object(w);
+    if (json_type(content) == JSON_ARRAY) {
+        put_parts(m, content, w, &scratch);
+    } else if (json_type(content) == JSON_STRING && (json_str(content).len || m->open)) {
+        put_text_part(m, json_str(content), w, &scratch);
+    }
     json_end_array(w);
+    bool ok = buf_ok(&scratch, "content of a message", err);
+    buf_release(&scratch);
+    return ok;
 }
 
 static bool put_text(const struct message *m, const struct json *content, struct json_writer *w, struct buf *scratch,
@@ -130,12 +161,7 @@ static bool put_text(const struct message *m, const struct json *content, struct
         error_set_param(err, ERR_INVALID, param, "%s has a part that is no text; this model takes text only.", param);
     } else if (parts_of(m->t, m->json) == CHAT_PARTS_ONLY) {
         json_begin_array(w);
-        json_begin_object(w);
-        json_key(w, "type");
-        json_put_cstr(w, "text");
-        json_key(w, "text");
-        put_open_text(w, buf_view(&text), m->open, scratch);
-        json_end_object(w);
+        put_text_part(m, buf_view(&text), w, scratch);
         json_end_array(w);
     } else {
         put_open_text(w, buf_view(&text), m->open, scratch);
@@ -154,7 +180,9 @@ static bool put_content(const struct message *m, const struct json *content, str
     if (json_is_null(content)) {
         json_put_cstr(w, "");
     } else if (takes_parts(m->t, m->json, content)) {
+        json_begin_array(w);
         put_parts(m, content, w, &scratch);
+        json_end_array(w);
     } else if (json_type(content) == JSON_STRING || json_type(content) == JSON_ARRAY) {
         ok = put_text(m, content, w, &scratch, err);
     } else {
@@ -212,6 +240,16 @@ static void put_member(const struct message *m, struct str key, const struct jso
     }
 }
 
+/* The content in whatever form it takes, with its key, or nothing. */
+static bool put_some_content(const struct message *m, const struct json *content, struct json_writer *w,
+                             struct error *err)
+{
+    if (m->thought) {
+        return put_thought(m, content, w, err);
+    }
+    return put_empty_content(m, w) || put_content(m, content, w, err);
+}
+
 /* The members in their order, but for the content that is not there. */
 static bool put_members(const struct message *m, const struct json *reasoning, struct json_writer *w, struct error *err)
 {
@@ -220,19 +258,29 @@ static bool put_members(const struct message *m, const struct json *reasoning, s
     while (json_next(&it)) {
         if (str_eq(it.key, STR("content"))) {
             content = true;
-            if (!put_empty_content(m, w) && !put_content(m, it.value, w, err)) {
+            if (!put_some_content(m, it.value, w, err)) {
                 return false;
             }
         } else if (!reasoning || !str_eq(it.key, STR("reasoning_content"))) {
             put_member(m, it.key, it.value, w);
         }
     }
-    return content || put_empty_content(m, w) || put_content(m, NULL, w, err);
+    return content || put_some_content(m, NULL, w, err);
 }
 
-static bool put_message(const struct message *m, struct json_writer *w, struct error *err)
+/* Whether the template takes reasoning as a part, and the message has it elsewhere. */
+static bool thinks_in_parts(const struct message *m, const struct json *reasoning)
+{
+    const struct json *first = json_at(json_get(m->json, "content"), 0);
+    return m->t->thinking_parts && json_type(reasoning) == JSON_STRING &&
+           str_eq(json_str(json_get(m->json, "role")), STR("assistant")) &&
+           !str_eq(json_str(json_get(first, "type")), STR("thinking"));
+}
+
+static bool put_message(struct message *m, struct json_writer *w, struct error *err)
 {
     const struct json *reasoning = reasoning_of(m->json);
+    m->thought = thinks_in_parts(m, reasoning) ? reasoning : NULL;
     json_begin_object(w);
     if (reasoning && json_is_null(json_get(m->json, "thinking"))) {
         json_key(w, "thinking");

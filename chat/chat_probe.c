@@ -15,8 +15,10 @@ static const struct jinja_limits probe_limits = {
 #define RESULT(id, content) \
     "{\"role\": \"tool\", \"tool_call_id\": \"" id "\", \"name\": \"probe_call\", \"content\": " content "}"
 #define ROUND(id) "[" USER ", " CALL(id) ", " RESULT(id, "\"probe-result\"") "]"
-#define NINE      "probe1234"       /* an id that every template takes */
-#define LONG      "probe_call_1234" /* one of a client's length */
+#define THINKING(members) \
+    "{\"role\": \"assistant\", \"content\": \"probe-answer\", \"reasoning_content\": \"probe-thought\"" members "}"
+#define NINE "probe1234"       /* an id that every template takes */
+#define LONG "probe_call_1234" /* one of a client's length */
 
 static const char bare_text[] = "[{\"type\": \"function\", \"function\": {\"name\": \"probe_tool\"}}]";
 static const char all_text[] =
@@ -26,12 +28,12 @@ static const char all_text[] =
 
 /* The messages rendered; an empty text when the template fails. tools_text: NULL for none. */
 static void render_with(const struct chat_template *t, const char *messages_text, const char *tools_text,
-                        struct buf *out)
+                        const struct json *kwargs, struct buf *out)
 {
     struct error ignored = {0};
     struct json *messages = json_parse(str_of(messages_text), 0, &ignored);
     struct json *tools = tools_text ? json_parse(str_of(tools_text), 0, &ignored) : NULL;
-    struct chat_render r = {.messages = messages, .tools = tools};
+    struct chat_render r = {.messages = messages, .tools = tools, .kwargs = kwargs};
     buf_clear(out);
     if (!messages || !chat__render(t, &r, &probe_limits, out, &ignored)) {
         buf_clear(out);
@@ -42,7 +44,7 @@ static void render_with(const struct chat_template *t, const char *messages_text
 
 static void render(const struct chat_template *t, const char *messages, bool with_tools, struct buf *out)
 {
-    render_with(t, messages, with_tools ? all_text : NULL, out);
+    render_with(t, messages, with_tools ? all_text : NULL, NULL, out);
 }
 
 static bool has(const struct buf *text, const char *word)
@@ -171,21 +173,43 @@ static void probe_tools(struct chat_template *t, struct buf *a)
 {
     t->caps.tools = shows(t, "[" USER "]", true, "probe_tool", a);
     if (t->caps.tools) {
-        render_with(t, "[" USER "]", bare_text, a);
+        render_with(t, "[" USER "]", bare_text, NULL, a);
         t->whole_tools = !has(a, "probe_tool");
     }
 }
 
-static bool probe_reasoning(struct chat_template *t, struct buf *a)
+/* Reasoning in an answer and before a call, with thinking enabled by each of its names. */
+static bool shows_reasoning(const struct chat_template *t, struct buf *a)
 {
-    static const char *const forms[] = {
-        "[" USER
-        ", {\"role\": \"assistant\", \"content\": \"probe-answer\", \"reasoning_content\": \"probe-thought\"}]",
-        "[" USER
-        ", {\"role\": \"assistant\", \"content\": \"\", \"reasoning_content\": \"probe-thought\", \"tool_calls\": "
-        "[{\"id\": \"" NINE "\", \"type\": \"function\", \"function\": {\"name\": \"probe_call\", \"arguments\": "
-        "\"{}\"}}]}, " RESULT(NINE, "\"probe-result\"") "]"};
-    return shows(t, forms[0], false, "probe-thought", a) || shows(t, forms[1], true, "probe-thought", a);
+    static const struct {
+        const char *messages;
+        bool tools;
+    } forms[] = {{"[" USER ", " THINKING("") "]", false},
+                 {"[" USER ", " THINKING(
+                      ", \"tool_calls\": [{\"id\": \"" NINE "\", \"type\": \"function\", \"function\": {\"name\": "
+                      "\"probe_call\", \"arguments\": \"{}\"}}]") ", " RESULT(NINE, "\"probe-result\"") "]",
+                  true}};
+    struct error ignored = {0};
+    struct json *enabled = json_parse(STR("{\"enable_thinking\": true, \"thinking\": true}"), 0, &ignored);
+    bool shown = false;
+    for (size_t i = 0; !shown && i < 2 * ARRAY_LEN(forms); i++) {
+        render_with(t, forms[i / 2].messages, forms[i / 2].tools ? all_text : NULL, i % 2 ? enabled : NULL, a);
+        shown = has(a, "probe-thought");
+    }
+    json_free(enabled);
+    return shown;
+}
+
+/* A template that does not look for reasoning may take it as a part of the content; one that writes down parts it does
+ * not know, as JSON or as Python shows them, does not. */
+static void probe_reasoning(struct chat_template *t, struct buf *a)
+{
+    t->caps.reasoning = shows_reasoning(t, a);
+    if (!t->caps.reasoning && t->parts[CHAT_ASSISTANT] != CHAT_PARTS_JOINED) {
+        t->thinking_parts = true;
+        t->thinking_parts = shows_reasoning(t, a) && !has(a, "\"thinking\"") && !has(a, "'thinking'");
+        t->caps.reasoning = t->thinking_parts;
+    }
 }
 
 void chat__probe(struct chat_template *t)
@@ -201,7 +225,7 @@ void chat__probe(struct chat_template *t)
     probe_parts(t, CHAT_SYSTEM, &a, &b);
     probe_parts(t, CHAT_ASSISTANT, &a, &b);
     probe_parts(t, CHAT_TOOL, &a, &b);
-    t->caps.reasoning = probe_reasoning(t, &a);
+    probe_reasoning(t, &a);
     buf_release(&a);
     buf_release(&b);
 }

@@ -30,7 +30,8 @@ struct chat_render {
 
 /* What the template can take, found by rendering probes when it is created. Messages are adapted to it, from the shape
  * in which APIs bring them to the one that models document for transformers (docs/TEMPLATES.md):
- * - members that are null and empty lists of tool calls are left out; reasoning comes under each of its names;
+ * - members that are null and empty lists of tool calls are left out; reasoning comes under each of its names, and as a
+ *   part of type thinking where the template shows it only there;
  * - arguments of tool calls, JSON in a string, become the object; where the template only takes text they stay;
  * - content beside tool calls that is null, absent or "" is absent, null or "": the first that shows the calls.
  * Elsewhere null is "";
@@ -47,7 +48,7 @@ struct chat_caps {
     bool developer_role;
     bool content_parts; /* content as a list of {"type":"text"} parts is understood */
     bool tools, tool_calls, tool_role;
-    bool reasoning; /* reasoning_content shows in the output */
+    bool reasoning; /* reasoning_content shows in the output, at least where thinking is enabled */
 };
 struct chat_caps chat_template_caps(const struct chat_template *t);
 

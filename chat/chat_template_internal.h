@@ -34,6 +34,7 @@ struct chat_template {
     enum chat_parts parts[N_CHAT_ROLES];
     enum chat_empty empty;
     enum chat_ids ids;
+    bool thinking_parts;   /* reasoning shows as a part {"type": "thinking"} of the content alone */
     bool whole_tools;      /* a tool without description, parameters or properties fails: it gets empty ones */
     bool arguments_string; /* arguments of tool calls have to be a string: an object fails */
 };

@@ -151,6 +151,8 @@ def adapted(name):
         made.append("empty content is %s" % {None: "none", "": '""'}[template_chats.EMPTY_CONTENT[name]])
     if name in template_chats.WHOLE_TOOLS:
         made.append("whole tools")
+    if name in template_chats.THINKING_PARTS:
+        made.append("reasoning as a part")
     if name in template_chats.NINE:
         made.append("ids of nine characters")
     if name in template_chats.OWN_IDS:

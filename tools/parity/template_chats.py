@@ -13,6 +13,7 @@ The rules of Shape, which chat/chat_messages.c has to come to by itself:
   texts are joined by line feeds;
 - role developer is system where the template does not know it;
 - a tool result has the name of the function that was called, as transformers' guide shows it;
+- reasoning is a part {"type": "thinking"} before the content's parts where the documentation shows it so (THINKING_PARTS);
 - tools have a description and parameters with properties, as transformers' guide shows them, be they empty, where the template
   fails without (WHOLE_TOOLS);
 - ids: nine letters or digits where the template demands them (NINE): any other id becomes the first nine hexadecimal digits of its
@@ -38,6 +39,7 @@ WHOLE_TOOLS = {
     "CohereForAI-c4ai-command-r7b-12-2024-tool_use", "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
     "NousResearch-Hermes-3-Llama-3.1-8B-tool_use", "meetkai-functionary-medium-v3.1", "muse-glimmer", "openai-gpt-oss-120b",
 }
+THINKING_PARTS = {"mistralai-Ministral-3-14B-Reasoning-2512"}
 OWN_IDS = {"moonshotai-Kimi-K2"}
 # What a template demands beside messages and tools.
 VARIABLES = {"fireworks-ai-llama-3-firefunction-v2": {"functions": json.dumps([WEATHER["function"]]), "datetime": "2023-11-14"}}
@@ -138,6 +140,7 @@ CONVERSATIONS = {
     "reasoning and a call": ([USER, dict(calls(content=None), reasoning_content=THOUGHT), result()], TOOLS),
     "reasoning, call with text": ([SYSTEM, USER, dict(calls(content="Let me see."), reasoning_content=THOUGHT), result(), dict(ANSWER, reasoning_content="Done."), THANKS], TOOLS),
     "reasoning, two rounds": ([USER, dict(calls(*TWO, content=None), reasoning_content=THOUGHT), *RESULTS, dict(calls(content=""), reasoning_content="Once more."), result(), ANSWER, THANKS], TOOLS),
+    "reasoning and parts": ([USER, dict(parts("assistant", "It is", "sunny."), reasoning_content=THOUGHT), THANKS], None),
     "reasoning under its other name": ([USER, dict(ANSWER, reasoning=THOUGHT), THANKS], None),
     "thoughts in the text": ([USER, {"role": "assistant", "content": "<think>\n" + THOUGHT + "\n</think>\n\nIt is sunny."}, THANKS], None),
 }
@@ -238,6 +241,10 @@ class Shape:
             content = ""
         elif isinstance(content, list) and message["role"] not in self.parts:
             content = "\n".join(part["text"] for part in content)
+        thought = oracle.with_reasoning(message).get("thinking")
+        if self.name in THINKING_PARTS and message["role"] == "assistant" and thought:
+            rest = content if isinstance(content, list) else [{"type": "text", "text": content}] if content not in ("", ABSENT) else []
+            content = [{"type": "thinking", "thinking": thought}, *rest]
         if content is not ABSENT:
             message["content"] = content
 
