@@ -73,7 +73,7 @@ def show(label, want, got):
     print("%s\n  differ at %d: want %s %r\n  got %r" % (label, at, want[0], a[max(0, at - 80) : at + 120], b[max(0, at - 80) : at + 120]))
 
 
-Row = collections.namedtuple("Row", "name caps shape rendered raised differ words")
+Row = collections.namedtuple("Row", "name caps rendered raised differ words failures")
 
 
 def check_template(args, env, name, source):
@@ -89,7 +89,9 @@ def check_template(args, env, name, source):
     caps = probe(args, [{"template": source}], "--caps")[0].get("text", "").split()
     caps = {key: value == "1" for key, value in zip(caps[::2], caps[1::2])}
     words = collections.Counter(text for kind, text in want if kind == "raise")
-    return Row(name, caps, shape, sum(kind == "ok" for kind, _ in want), sum(kind != "ok" for kind, _ in want), len(wrong), words)
+    failures = collections.Counter(g["error"] for (kind, _), g in zip(want, got) if kind == "error" and "error" in g)
+    rendered = sum(kind == "ok" for kind, _ in want)
+    return Row(name, caps, rendered, len(want) - rendered, len(wrong), words, failures)
 
 
 def check_oracle(env, name, source):
@@ -131,7 +133,8 @@ def table(rows, n):
         "shape are in the headers of `chat/chat_template.h` and `tools/parity/template_chats.py`.", "",
         "System, tools (definitions show), calls (tool calls in the history show), results, reasoning (`reasoning_content` shows), parts",
         "(content parts of a user are passed on), developer: what probing found. Adapted: what the template takes otherwise than the API",
-        "brings it, beside arguments as an object. Equal: conversations rendered alike, and those that the template refuses and Tandem refuses with it.", "",
+        "brings it, beside arguments as an object. Equal: conversations rendered alike, and those that the template refuses and Tandem refuses with it.",
+        "Every template refuses one: to continue a message without text.", "",
         "| template | system | developer | tools | calls | results | reasoning | parts | adapted | equal | refused | differ |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for r in rows:
@@ -140,6 +143,12 @@ def table(rows, n):
     lines += ["", "## What templates refuse", "", "In their own words, with the number of conversations:", ""]
     for r in rows:
         lines += ["- %s: %s (%d)" % (r.name, " ".join(text.split()), k) for text, k in sorted(r.words.items())]
+    lines += ["", "## Where templates fail", "", "By accident, in Python as in Tandem; the words are Tandem's:", ""]
+    for r in rows:
+        lines += ["- %s: %s (%d)" % (r.name, " ".join(text.split()), k) for text, k in sorted(r.failures.items())]
+    lines += ["", "Three of these are not for transformers: the templates of Kimi-K2-Instruct and Kimi-K2-Thinking change lists, which its sandbox",
+              "forbids, and llama-cpp-deepseek-r1 writes a generator as JSON. Those named tool_use are for requests with tools; others go to the",
+              "model's default template."]
     return "\n".join(lines) + "\n"
 
 

@@ -299,6 +299,42 @@ static void test_reasoning(void **state)
     expect(ALL, rows, ARRAY_LEN(rows));
 }
 
+/* A template that takes reasoning as a part of the content. */
+static void test_thinking_parts(void **state)
+{
+    (void)state;
+    static const char template[] =
+        "{% for m in messages %}{% if m.content is string %}[{{ m.content }}]{% else %}{% for p in m.content or [] "
+        "%}{% if "
+        "p.type == 'thinking' %}<{{ p.thinking }}>{% else %}[{{ p.text }}]{% endif %}{% endfor %}{% endif %}{% for c "
+        "in "
+        "m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments.probe_name }}{% endfor %}{% endfor %}";
+    static const struct row rows[] = {
+        {"[{\"role\": \"assistant\", \"content\": \"x\", \"reasoning_content\": \"t\"}]", "<t>[x]"},
+        {"[{\"role\": \"assistant\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": \"u\", \"reasoning\": "
+         "\"t\"}]",
+         "[x][u]"},
+        {"[{\"role\": \"assistant\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}, {\"type\": \"text\", "
+         "\"text\": "
+         "\"b\"}], \"reasoning\": \"t\"}]",
+         "<t>[a][b]"},
+        {"[{\"role\": \"assistant\", \"content\": [{\"type\": \"thinking\", \"thinking\": \"own\"}], \"thinking\": "
+         "\"t\"}]",
+         "<own>"},
+        {"[{\"role\": \"assistant\", \"content\": null, \"reasoning_content\": \"t\", \"tool_calls\": [{\"id\": \"c\", "
+         "\"function\": {\"name\": \"f\", \"arguments\": \"{}\"}}]}]",
+         "<t>f"},
+        {"[{\"role\": \"assistant\", \"reasoning_content\": \"t\"}]", "<t>"}};
+    expect(template, rows, ARRAY_LEN(rows));
+    /* One that writes down what it does not know gets none. */
+    static const struct row unknown[] = {
+        {"[{\"role\": \"assistant\", \"content\": \"x\", \"reasoning_content\": \"t\"}]", "x"}};
+    expect(
+        "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content or [] %}{{ "
+        "p.text or p | tojson }}{% endfor %}{% endif %}{% endfor %}",
+        unknown, ARRAY_LEN(unknown));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_many_calls),
         cmocka_unit_test(test_reasoning),
+        cmocka_unit_test(test_thinking_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

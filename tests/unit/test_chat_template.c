@@ -1,5 +1,5 @@
 /* Chat templates: where they come from, what is found out about them, the variables they get, open last messages, and
- * errors that name the field. Equality with transformers is the business of tests/parity/check_jinja.py. */
+ * errors that name the field. Equality with transformers is the business of tests/parity/check_templates.py. */
 #include "chat/chat_template.h"
 
 #include "base/array.h"
@@ -277,6 +277,10 @@ static void test_caps(void **state)
         {"{% for m in messages if m.role != 'tool' %}{{ m.content or '' }}" CALLS "{% endfor %}",
          {.system_role = true, .tool_calls = true}},
         {"{% for m in messages %}{{ m.content }}{{ m.reasoning_content }}{% endfor %}",
+         {.system_role = true, .tool_role = true, .reasoning = true}},
+        {"{% for m in messages %}{{ m.content }}{% if thinking is defined %}{{ m.reasoning_content }}{% endif %}{% "
+         "endfor "
+         "%}",
          {.system_role = true, .tool_role = true, .reasoning = true}},
         {"{% for i in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}", {0}}, /* is given up on */
     };
