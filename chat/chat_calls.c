@@ -109,8 +109,13 @@ void chat__put_id(const struct chat_template *t, const struct json *id, const st
     } else if (t->ids == CHAT_IDS_OWN && name.ptr) {
         struct buf own;
         buf_init(&own, CHAT_MAX_CONTEXT);
-        buf_printf(&own, "functions." STR_FMT ":%zu", STR_ARG(name), index);
+        buf_puts(&own, "functions.");
+        buf_append(&own, name);
+        buf_putc(&own, ':');
+        buf_put_uint(&own, index);
         json_put_str(w, buf_view(&own));
+        w->out->no_memory |= own.no_memory;
+        w->out->failed |= own.failed;
         buf_release(&own);
     } else {
         json_put_json(w, id);

@@ -72,7 +72,8 @@ static bool shows_content(const struct chat_template *t, enum chat_role role, co
     struct buf messages;
     buf_init(&messages, (size_t)1 << 16);
     buf_printf(&messages, contents[role], content);
-    bool shown = shows(t, messages.data, role == CHAT_TOOL, "probe-text", out);
+    buf_clear(out);
+    bool shown = !messages.failed && shows(t, messages.data, role == CHAT_TOOL, "probe-text", out);
     buf_release(&messages);
     return shown;
 }
