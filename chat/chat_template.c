@@ -69,10 +69,25 @@ struct chat_template *chat_template_create(struct str source, const struct token
     return t;
 }
 
+/* The template named tool_use, which some models have beside their own. */
+static bool add_tool_use(struct chat_template *t, struct str source, const struct tokenizer *tokenizer,
+                         struct error *err)
+{
+    t->tool_use = chat_template_create(source, tokenizer, err);
+    if (t->tool_use) {
+        struct chat_caps caps = t->tool_use->caps;
+        t->caps.tools = caps.tools;
+        t->caps.tool_calls = caps.tool_calls;
+        t->caps.tool_role = caps.tool_role;
+    }
+    return t->tool_use != NULL;
+}
+
 struct chat_template *chat_template_from_model_file(const struct model_file *file, const struct tokenizer *tokenizer,
                                                     struct error *err)
 {
-    struct meta_value v = meta_get(file, "tokenizer.chat_template");
+    struct meta_value v = meta_get(file, "tokenizer.chat_template"),
+                      tool_use = meta_get(file, "tokenizer.chat_template.tool_use");
     if (v.type != META_STRING) {
         error_set(err, ERR_NOT_FOUND, "the model has no chat template (tokenizer.chat_template).");
         return NULL;
@@ -80,6 +95,10 @@ struct chat_template *chat_template_from_model_file(const struct model_file *fil
     struct chat_template *t = chat_template_create(v.s, tokenizer, err);
     if (!t) {
         error_wrap(err, "chat template of the model");
+    } else if (tool_use.type == META_STRING && !add_tool_use(t, tool_use.s, tokenizer, err)) {
+        error_wrap(err, "chat template of the model for tool use");
+        chat_template_free(t);
+        t = NULL;
     }
     return t;
 }
@@ -87,6 +106,7 @@ struct chat_template *chat_template_from_model_file(const struct model_file *fil
 void chat_template_free(struct chat_template *t)
 {
     if (t) {
+        chat_template_free(t->tool_use);
         jinja_free(t->jinja);
         json_free(t->special);
         free((char *)t->source.ptr);
@@ -162,7 +182,7 @@ static bool put_context(const struct chat_template *t, const struct chat_render 
     }
     json_key(&w, "tools");
     if (r->tools) {
-        json_put_json(&w, r->tools);
+        chat__put_tools(t, r->tools, &w);
     } else {
         json_put_null(&w);
     }
@@ -273,6 +293,7 @@ bool chat_template_render(const struct chat_template *t, const struct chat_rende
                           struct error *err)
 {
     size_t start = out->len;
+    t = r->tools && t->tool_use ? t->tool_use : t;
     if (!r->continue_final_message) {
         return chat__render(t, r, NULL, out, err);
     }

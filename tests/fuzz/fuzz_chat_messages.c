@@ -24,6 +24,14 @@ static const char *const templates[] = {
     "{{ tools | tojson(indent=2) }}" HEAD "{{ m | tojson }}" TAIL,
     HEAD "{{ m.reasoning_content }}{{ m.content or '' }}{% for c in m.tool_calls or [] %}{% for k, v in "
          "c.function.arguments | items %}{{ k }}={{ v | string }}{% endfor %}{% endfor %}" TAIL,
+    /* whole tools, ids of nine characters */
+    "{% for t in tools or [] %}{{ t.function | tojson }}{{ t.function.description + '' }}{% endfor %}" HEAD
+    "{{ m.name }}{{ m.content }}{% for c in m.tool_calls or [] %}{% if c.id|length != 9 %}{{ raise_exception('id') "
+    "}}{% "
+    "endif %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}" TAIL,
+    /* ids of the template's own */
+    HEAD "{{ m.tool_call_id }}{{ m.content }}{% for c in m.tool_calls or [] %}functions.{{ c.function.name }}:{{ "
+         "loop.index0 }}{{ c.function.arguments | tojson }}{% endfor %}" TAIL,
 };
 
 static void require(bool ok)

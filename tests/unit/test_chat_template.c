@@ -1,5 +1,5 @@
 /* Chat templates: where they come from, what is found out about them, the variables they get, open last messages, and
- * errors that name the field. Equality with transformers is the business of tests/parity/check_jinja.py. */
+ * errors that name the field. Equality with transformers is the business of tests/parity/check_templates.py. */
 #include "chat/chat_template.h"
 
 #include "base/array.h"
@@ -147,6 +147,28 @@ static void test_tools(void **state)
                 "[2.5]}]<tool>42");
 }
 
+/* Tools that are no more than a name, for templates that take these and for those that do not. */
+static void test_whole_tools(void **state)
+{
+    (void)state;
+#define TOOLS(tools)      "{\"messages\": [], \"tools\": [" tools "]}"
+#define FUNCTION(members) TOOLS("{\"type\": \"function\", \"function\": {\"name\": \"f\"" members "}, \"x\": 1}")
+    static const char any[] = "{% for t in tools %}{{ t | tojson }}{% endfor %}",
+                      whole[] = "{% for t in tools %}{{ t | tojson }}{{ t.function.description + '' }}{% for k in "
+                                "t.function.parameters.properties.keys() %}<{{ k }}>{% endfor %}{% endfor %}";
+    expect_text(any, FUNCTION(""), "{\"type\": \"function\", \"function\": {\"name\": \"f\"}, \"x\": 1}");
+    static const char made[] = "{\"type\": \"function\", \"x\": 1, \"function\": {\"name\": \"f\", \"description\": "
+                               "\"\", \"parameters\": {\"type\": \"object\", \"properties\": {}}}}";
+    expect_text(whole, FUNCTION(""), made);
+    expect_text(whole, FUNCTION(", \"parameters\": {}"), made);
+    expect_text(whole, FUNCTION(", \"description\": null, \"parameters\": null"), made);
+    expect_text(whole, FUNCTION(", \"parameters\": {\"type\": null, \"properties\": null}"), made);
+    expect_text(whole, FUNCTION(", \"description\": \"d\", \"parameters\": {\"properties\": {\"a\": {}}}"),
+                "{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"d\", \"parameters\": "
+                "{\"properties\": {\"a\": {}}}}, \"x\": 1}d<a>");
+    expect_error(whole, TOOLS("{\"name\": \"f\"}"), "", "template line 1: 'dict object' has no attribute 'function'");
+}
+
 /* ---- the last message stays open ---- */
 
 #define CONTINUE(content) \
@@ -239,10 +261,15 @@ static void test_caps(void **state)
          {.tool_role = true}},
         {"{% for m in messages %}{% if m.role in ['user', 'developer'] %}{{ m.content }}{% endif %}{% endfor %}",
          {.developer_role = true}},
-        {"{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{{ m.content[0].text }}{% endif "
-         "%}{% "
-         "endfor %}",
+        {"{# developers #}{% for m in messages %}{{ m.content }}{% endfor %}",
+         {.system_role = true, .tool_role = true}},
+        {"{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{{ "
+         "p.text "
+         "}}{% endfor %}{% endif %}{% endfor %}",
          {.system_role = true, .content_parts = true, .tool_role = true}},
+        {"{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{{ m.content[0].text }}{% endif "
+         "%}{% endfor %}", /* would lose all but the first */
+         {.system_role = true, .tool_role = true}},
         {"{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}",
          {.system_role = true, .content_parts = true, .tool_role = true}},
         {"{{ tools | tojson }}{% for m in messages %}{{ m.content or '' }}" CALLS "{% endfor %}",
@@ -250,6 +277,10 @@ static void test_caps(void **state)
         {"{% for m in messages if m.role != 'tool' %}{{ m.content or '' }}" CALLS "{% endfor %}",
          {.system_role = true, .tool_calls = true}},
         {"{% for m in messages %}{{ m.content }}{{ m.reasoning_content }}{% endfor %}",
+         {.system_role = true, .tool_role = true, .reasoning = true}},
+        {"{% for m in messages %}{{ m.content }}{% if thinking is defined %}{{ m.reasoning_content }}{% endif %}{% "
+         "endfor "
+         "%}",
          {.system_role = true, .tool_role = true, .reasoning = true}},
         {"{% for i in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}", {0}}, /* is given up on */
     };
@@ -276,8 +307,8 @@ struct made {
     struct tokenizer *tokenizer;
 };
 
-/* A small vocabulary with its special tokens, and the template unless it is NULL. */
-static struct made make(const char *template)
+/* A small vocabulary with its special tokens, and the templates unless they are NULL. */
+static struct made make(const char *template, const char *tool_use)
 {
     static const struct str tokens[] = {STR("a"), STR("b"), STR("<s>"), STR("</s>"), STR("<pad>"), STR("<unk>")},
                             merges[] = {STR("a b")};
@@ -297,6 +328,9 @@ static struct made make(const char *template)
     gguf_put_int(w, "tokenizer.ggml.padding_token_id", GGUF_U32, 4);
     if (template) {
         gguf_put_str(w, "tokenizer.chat_template", str_of(template));
+    }
+    if (tool_use) {
+        gguf_put_str(w, "tokenizer.chat_template.tool_use", str_of(tool_use));
     }
     buf_init(&m.bytes, (size_t)1 << 20);
     assert_true(gguf_write_buf(w, &m.bytes, &err));
@@ -321,7 +355,7 @@ static void test_from_model(void **state)
     static const char template[] = "{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ sep_token is defined }}";
     struct error err = {0};
     struct buf out;
-    struct made m = make(template);
+    struct made m = make(template, NULL);
     struct json *messages = json_parse(STR("[]"), 0, &err),
                 *kwargs = json_parse(STR("{\"bos_token\": \"B\"}"), 0, &err);
     struct chat_template *t = chat_template_from_model_file(m.file, m.tokenizer, &err);
@@ -340,19 +374,49 @@ static void test_from_model(void **state)
     release(&m);
 }
 
+/* A template named tool_use renders requests with tools. */
+static void test_tool_use(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct buf out;
+    struct made m = make("plain{% for m in messages %}{{ m.content }}{% endfor %}",
+                         "tools{% for t in tools %}{{ t.function.name }}{% endfor %}{{ messages[0].content }}");
+    struct json *messages = json_parse(STR("[" USER "]"), 0, &err),
+                *tools = json_parse(STR("[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]"), 0, &err);
+    struct chat_template *t = chat_template_from_model_file(m.file, m.tokenizer, &err);
+    assert_non_null(t);
+    assert_true(chat_template_caps(t).tools && chat_template_caps(t).system_role);
+    buf_init(&out, 1000);
+    assert_true(chat_template_render(t, &(struct chat_render){.messages = messages}, &out, &err));
+    assert_string_equal(out.data, "plainHi");
+    buf_clear(&out);
+    assert_true(chat_template_render(t, &(struct chat_render){.messages = messages, .tools = tools}, &out, &err));
+    assert_string_equal(out.data, "toolsfHi");
+    buf_release(&out);
+    json_free(messages);
+    json_free(tools);
+    chat_template_free(t);
+    release(&m);
+}
+
 static void test_model_without(void **state)
 {
     (void)state;
     struct error err = {0};
-    struct made m = make(NULL), bad = make("a\n{% for %}");
+    struct made m = make(NULL, NULL), bad = make("a\n{% for %}", NULL), worse = make("a", "{% for %}");
     assert_null(chat_template_from_model_file(m.file, m.tokenizer, &err));
     assert_int_equal(err.code, ERR_NOT_FOUND);
     assert_string_equal(err.msg, "the model has no chat template (tokenizer.chat_template).");
     assert_null(chat_template_from_model_file(bad.file, bad.tokenizer, &err));
     assert_int_equal(err.code, ERR_INVALID);
     assert_true(str_starts(str_of(err.msg), STR("chat template of the model: template line 2: ")));
+    err = (struct error){0};
+    assert_null(chat_template_from_model_file(worse.file, worse.tokenizer, &err));
+    assert_true(str_starts(str_of(err.msg), STR("chat template of the model for tool use: template line 1: ")));
     release(&m);
     release(&bad);
+    release(&worse);
 }
 
 static void test_real_model(void **state)
@@ -389,18 +453,13 @@ static void test_real_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_nul_in_content),
-        cmocka_unit_test(test_appends),
-        cmocka_unit_test(test_variables),
-        cmocka_unit_test(test_tools),
-        cmocka_unit_test(test_continue),
-        cmocka_unit_test(test_continue_errors),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_caps),
-        cmocka_unit_test(test_from_model),
-        cmocka_unit_test(test_model_without),
-        cmocka_unit_test(test_real_model),
+        cmocka_unit_test(test_plain),         cmocka_unit_test(test_nul_in_content),
+        cmocka_unit_test(test_appends),       cmocka_unit_test(test_variables),
+        cmocka_unit_test(test_tools),         cmocka_unit_test(test_whole_tools),
+        cmocka_unit_test(test_continue),      cmocka_unit_test(test_continue_errors),
+        cmocka_unit_test(test_errors),        cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_from_model),    cmocka_unit_test(test_tool_use),
+        cmocka_unit_test(test_model_without), cmocka_unit_test(test_real_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
