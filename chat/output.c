@@ -161,14 +161,15 @@ const struct json *output__tool(const struct output_parser *p, struct str name)
     return NULL;
 }
 
-/* functions.NAME:INDEX, as some write a name; the whole is the id. */
-static struct str plain_name(struct str name)
+/* functions.NAME:INDEX, as some write a name; with an index the whole is the id. */
+static struct str plain_name(struct str name, struct str *id)
 {
     size_t colon = name.len;
     while (colon && name.ptr[colon - 1] >= '0' && name.ptr[colon - 1] <= '9') {
         colon--;
     }
     if (colon > 1 && colon < name.len && name.ptr[colon - 1] == ':') {
+        *id = name;
         name.len = colon - 1;
     }
     return str_starts(name, STR("functions.")) ? str_slice(name, 10, name.len) : name;
@@ -177,9 +178,7 @@ static struct str plain_name(struct str name)
 bool output__commit(struct output_parser *p, struct str name, struct str id)
 {
     if (p->syntax->qualified) {
-        struct str plain = plain_name(name);
-        id = !id.ptr && plain.len < name.len ? name : id;
-        name = plain;
+        name = plain_name(name, &id);
     }
     const struct json *tool = output__tool(p, name);
     if (!name.len || (p->syntax->known_only && !tool)) {

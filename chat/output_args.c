@@ -95,8 +95,11 @@ static size_t feed_null(struct output_parser *p, struct str s)
         r = output__json_step(&a->outer, s.ptr[i]);
         i += r != JSON_STEP_BAD;
     }
-    a->bad = r == JSON_STEP_BAD;
     a->ended = r != JSON_STEP_MORE;
+    if (r == JSON_STEP_BAD) {
+        a->bad = true;
+        output__emit_args(p, str_slice(STR("null"), 0, 4 - strlen(a->outer.word))); /* what looked like it */
+    }
     return i;
 }
 

@@ -15,6 +15,8 @@ enum step output__begin_block(struct output_parser *p)
     return STEP_GO;
 }
 
+static enum step name_begins(struct output_parser *p);
+
 enum step output__begin_item(struct output_parser *p)
 {
     if (output__given(p->syntax->item)) {
@@ -23,6 +25,12 @@ enum step output__begin_item(struct output_parser *p)
             return m == MATCH_PARTIAL || !output__skip_space(p) ? STEP_WAIT : output__bad(p);
         }
     }
+    p->state = name_begins;
+    return STEP_GO;
+}
+
+static enum step name_begins(struct output_parser *p)
+{
     if (!output__skip_space(p)) {
         return STEP_WAIT;
     }

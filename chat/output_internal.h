@@ -80,8 +80,8 @@ struct tool_format {
     const char *needs[3]; /* detection: all of these occur in the template ... */
     const char *lacks;    /* ... and this does not */
     const char *answer[2]; /* what may stand before an answer that is text and is no part of it */
-    const struct call_syntax *syntaxes;
-    size_t n_syntaxes;
+    const struct call_syntax *syntaxes; /* those with the same opener are tried in this order */
+    size_t n_syntaxes, canonical;       /* the one that the models are meant to write */
     const char *const *markers;
     size_t n_markers;
 };

@@ -117,7 +117,7 @@ static enum step at_mark(struct output_parser *p, const struct text_mark *m, siz
     p->trim = true;
     p->fresh = m->use != TEXT_ANSWER_END;
     p->reasoning = false;
-    p->in_answer = m->use == TEXT_ANSWER;
+    p->in_answer = m->use == TEXT_ANSWER || m->use == TEXT_REASONING_END;
     if (m->use == TEXT_REASONING) {
         output__begin_reasoning(p);
     }

@@ -173,7 +173,8 @@ static const struct tool_format formats[] = {
     {"deepseek-v3", "deepseek-r1", {"<｜tool▁calls▁begin｜>", "```json"}, SYNTAXES(DEEPSEEK_V3, DEEPSEEK_V31),
      MARKERS("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>",
              "<｜tool▁calls▁end｜>")},
-    {"deepseek-v3.1", NULL, {"<｜tool▁calls▁begin｜>"}, SYNTAXES(DEEPSEEK_V31, DEEPSEEK_V3),
+    {"deepseek-v3.1", NULL, {"<｜tool▁calls▁begin｜>"}, .canonical = 1,
+     SYNTAXES(DEEPSEEK_V3, DEEPSEEK_V31),
      MARKERS("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>",
              "<｜tool▁calls▁end｜>")},
     {"step3", NULL, {"<｜tool_calls_begin｜>"}, SYNTAXES(STEP3),
@@ -295,6 +296,7 @@ const char *const *tool_format_markers(const struct tool_format *f, size_t *n)
 
 const char *const *tool_format_triggers(const struct tool_format *f, size_t *n)
 {
-    *n = f->syntaxes->open[0] ? 1 : 0;
-    return &f->syntaxes->open;
+    const struct call_syntax *s = &f->syntaxes[f->canonical];
+    *n = s->open[0] ? 1 : 0;
+    return &s->open;
 }

@@ -325,7 +325,7 @@ static void test_tags(void **state)
 static void test_lists(void **state)
 {
     (void)state;
-    static const struct format_rows formats[] = {
+    const struct format_rows formats[] = {
         {"granite", .rows = &(struct row){"<|tool_call|>[{\"name\": \"now\", \"arguments\": {}}]", "C now|A {}|E ok"},
          .n = 1},
         {"phi4-mini",
@@ -440,7 +440,7 @@ static void test_harmony(void **state)
 static void test_reasoning(void **state)
 {
     (void)state;
-    static const struct format_rows formats[] = {
+    const struct format_rows formats[] = {
         {NULL, "magistral", .rows = &(struct row){"[THINK]a\n[/THINK]b", "R a|T b"}, .n = 1},
         {NULL, "seed-oss", .rows = &(struct row){"<seed:think>a</seed:think>b", "R a|T b"}, .n = 1},
         {NULL, "granite",
@@ -456,7 +456,7 @@ static void test_reasoning(void **state)
         {NULL, "kimi-vl", .rows = &(struct row){"◁think▷a◁/think▷b", "R a|T b"}, .n = 1},
         {NULL, "gemma", .rows = &(struct row){"<|channel>thought\na\n<channel|>b", "R a|T b"}, .n = 1},
         {NULL, "apriel",
-         .rows = &(struct row){"Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]", "R a|T b\n[END FINAL RESPONSE]"},
+         .rows = &(struct row){"Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]", "R a|T b"},
          .n = 1},
     };
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
