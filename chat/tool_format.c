@@ -89,7 +89,7 @@
     {QWEN_TAGS, .newlines = true, .open = "<tool_call>", .close = "</tool_call>", .item = "<function=", \
      .layout = {.single = true, .after_open = "\n", .after_name = "\n", .after_value = "\n",  \
                 .between = "\n", .before_close = "\n"}}
-#define QWEN_CODER_BARE {QWEN_TAGS, .newlines = true, .open = "<function=", .close = "</tool_call>"}
+#define QWEN_CODER_BARE {QWEN_TAGS, .newlines = true, .open = "<function=", .close = "</tool_call>", .layout = {.single = true}}
 /* Seed-OSS: template. */
 #define SEED                                                                                              \
     {QWEN_TAGS, .open = "<seed:tool_call>", .close = "</seed:tool_call>", .item = "<function=",           \
@@ -133,7 +133,7 @@
 #define LLAMA4        {PYTHON, .list = true, .open = "<|python_start|>", .close = "<|python_end|>"}
 #define BARE_PYTHON   {PYTHON, .known_only = true, .list = true, .open = ""}
 /* Llama 3.1's built-in tools: <|python_tag|>brave_search.call(query="..."). */
-#define LLAMA_BUILTIN {PYTHON, .known_only = true, .open = "<|python_tag|>"}
+#define LLAMA_BUILTIN {PYTHON, .known_only = true, .open = "<|python_tag|>", .layout = {.single = true}}
 /* LFM2: template and model card. */
 #define LFM2          {PYTHON, .list = true, .open = "<|tool_call_start|>", .close = "<|tool_call_end|>"}
 /* Olmo 3: template; a call a line. */
