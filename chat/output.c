@@ -210,11 +210,13 @@ enum step output__end_call(struct output_parser *p, bool complete, output_state 
 /* The next syntax with the same opener, where the block has no call yet. */
 static const struct call_syntax *other_syntax(const struct output_parser *p)
 {
-    const struct call_syntax *end = p->options.tools->syntaxes + p->options.tools->n_syntaxes;
-    for (const struct call_syntax *s = p->syntax + 1; !p->committed && s < end; s++) {
-        if (strcmp(s->open, p->syntax->open) == 0) {
-            return s;
+    const struct call_syntax *const *all = p->options.tools->syntaxes;
+    bool passed = false;
+    for (size_t i = 0; !p->committed && i < CALL_SYNTAXES && all[i]; i++) {
+        if (passed && strcmp(all[i]->open, p->syntax->open) == 0) {
+            return all[i];
         }
+        passed = passed || all[i] == p->syntax;
     }
     return NULL;
 }

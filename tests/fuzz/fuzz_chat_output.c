@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char definitions_json[] =
     "[{\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"a\":{\"type\":\"string\"},\"n\":{\"type\":"
-    "\"integer\"},\"o\":{\"type\":\"object\"},\"x\":{\"type\":[\"string\",\"null\"]}}}}},{\"function\":{\"name\":\"g\"}}]";
+    "\"integer\"},\"o\":{\"type\":\"object\"},\"x\":{\"type\":[\"string\",\"null\"]}}}}},{\"function\":{\"name\":\"g\"}"
+    "}]";
 
 static void require(bool ok)
 {

@@ -103,7 +103,8 @@ static void grammar(void **state)
     (void)state;
     struct error err = {0};
     struct json *definitions = json_parse(
-        STR("[{\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"a\":{\"type\":\"string\"}}}}}]"), 0, &err);
+        STR("[{\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"a\":{\"type\":\"string\"}}}}}]"), 0,
+        &err);
     struct tool_grammar g = {.definitions = definitions};
     for (size_t i = 0; CAN_FAIL && i < tool_format_count(); i++) {
         for (fail_at = 0;; fail_at++) {

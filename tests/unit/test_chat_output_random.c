@@ -46,8 +46,9 @@ static const char *const names[] = {"find", "a-b_2"};
 
 static void random_string(struct writer *w, struct buf *out)
 {
-    static const char *const parts[] = {"a", "xyz", " ", "\"", "\\", "\n", "é", "日本", "😀", "<", "</", ">", "{", "}",
-                                        "[", "]", ":", ",", "'", "\t", "5", "name", "</param", "<|", "|>", "``"};
+    static const char *const parts[] = {"a", "xyz", " ", "\"",   "\\",      "\n", "é",  "日本", "😀",
+                                        "<", "</",  ">", "{",    "}",       "[",  "]",  ":",    ",",
+                                        "'", "\t",  "5", "name", "</param", "<|", "|>", "``"};
     for (uint32_t n = draw(w, 7); n > 0; n--) {
         buf_puts(out, parts[draw(w, ARRAY_LEN(parts))]);
     }
@@ -426,8 +427,8 @@ static void every_syntax(void **state)
         const struct tool_format *f = tool_format_at(i);
         struct output_options o = {
             .tools = f, .reasoning = reasoning_format_find(STR("think")), .definitions = definitions};
-        for (size_t k = 0; k < f->n_syntaxes; k++) {
-            struct writer w = {.seed = i * 1000 + k, .s = &f->syntaxes[k]};
+        for (size_t k = 0; k < CALL_SYNTAXES && f->syntaxes[k]; k++) {
+            struct writer w = {.seed = i * 1000 + k, .s = f->syntaxes[k]};
             if (w.s->shape == CALL_HARMONY) {
                 continue;
             }
