@@ -142,6 +142,56 @@ static bool put_json(struct buf *out, struct str s)
     return false;
 }
 
+/* A string of Python's, s.ptr[0] its quote: written as JSON. How many bytes it takes; 0: it does not end. */
+static size_t put_python_string(struct buf *out, struct str s)
+{
+    static const char from[] = "\\'\"nrt", to[] = "\\'\"\n\r\t";
+    struct str one = {NULL, 1};
+    buf_putc(out, '"');
+    for (size_t i = 1; i < s.len; i++) {
+        if (s.ptr[i] == *s.ptr) {
+            buf_putc(out, '"');
+            return i + 1;
+        }
+        const char *named = s.ptr[i] == '\\' && i + 1 < s.len && s.ptr[i + 1] ? strchr(from, s.ptr[i + 1]) : NULL;
+        one.ptr = named ? &to[named - from] : &s.ptr[i];
+        output__escape(out, one);
+        i += named != NULL;
+    }
+    return 0;
+}
+
+/* What Python prints of lists and dictionaries, ['a', True], which templates show instead of JSON. */
+static bool put_python(struct buf *out, struct str s)
+{
+    size_t start = out->len, i = 0, n = 1;
+    for (; n && i < s.len; i += n) {
+        struct str rest = str_slice(s, i, s.len);
+        n = 0;
+        while (n < rest.len && ((rest.ptr[n] | 0x20) >= 'a' && (rest.ptr[n] | 0x20) <= 'z')) {
+            n++;
+        }
+        if (n) {
+            buf_append(out, python_word(str_slice(rest, 0, n)));
+        } else if (*rest.ptr == '\'' || *rest.ptr == '"') {
+            n = put_python_string(out, rest);
+        } else {
+            buf_putc(out, *rest.ptr);
+            n = 1;
+        }
+    }
+    if (n && (out->failed || output__json_whole(str_slice(buf_view(out), start, out->len)))) {
+        return true;
+    }
+    buf_truncate(out, start);
+    return false;
+}
+
+static bool put_value(struct buf *out, struct str s, enum value_type type)
+{
+    return put_json(out, s) || (type == VALUE_JSON && put_python(out, s));
+}
+
 void output__value_json(struct str text, enum value_type type, struct buf *out)
 {
     struct str trimmed = str_trim(text);
@@ -150,7 +200,7 @@ void output__value_json(struct str text, enum value_type type, struct buf *out)
         put_string(out, text);
     } else if (null) {
         buf_puts(out, "null");
-    } else if (!put_json(out, type == VALUE_JSON ? python_word(trimmed) : trimmed)) {
+    } else if (!put_value(out, trimmed, type)) {
         put_string(out, text);
     }
 }

@@ -85,6 +85,12 @@ static const struct call_syntax gigachat_role = {
     .open = "function call<|role_sep|>",
     .layout = {.single = true, .after_open = "\n"},
 };
+/* GigaChat 3.1: template. */
+static const struct call_syntax gigachat_31 = {
+    JSON_KEYS,
+    .open = "<|function_call|>",
+    .layout = {.single = true},
+};
 /* Firefunction v2: template; Phi-4-mini under vLLM: examples/tool_chat_template_phi4_mini.jinja. */
 static const struct call_syntax functools = {
     JSON_KEYS,
@@ -408,6 +414,8 @@ static const struct tool_format formats[] = {
      .markers = {"<function_calls>", "</function_calls>"}},
     {"apertus", NULL, .signs = {.both = {"<|tools_prefix|>"}}, .syntaxes = {&apertus},
      .markers = {"<|tools_prefix|>", "<|tools_suffix|>"}},
+    {"gigachat3.1", NULL, .signs = {.both = {"<|role_sep|>", "<|function_call|>"}}, .syntaxes = {&gigachat_31},
+     .markers = {"<|function_call|>"}},
     {"gigachat3", NULL, .signs = {.both = {"<|role_sep|>", "function call"}}, .syntaxes = {&gigachat, &gigachat_role},
      .markers = {"<|message_sep|>", "<|role_sep|>"}},
     {"internlm2", NULL, .signs = {.both = {"<|action_start|>"}}, .syntaxes = {&internlm},

@@ -123,6 +123,7 @@ FORMATS = {
     "internlm2": each("<|action_start|><|plugin|>\n", "<|action_end|>", arguments="parameters"),
     "apertus": lambda calls: "<|tools_prefix|>[" + ", ".join(dump({n: a}) for n, a in calls) + "]<|tools_suffix|>",
     "gigachat3": each("<|message_sep|>\n\nfunction call<|role_sep|>\n", ""),
+    "gigachat3.1": each("<|function_call|>", ""),
     "minimax-m1": lambda calls: "<tool_calls>\n" + objects(calls, sep="\n") + "\n</tool_calls>",
     "tool-calls-list": listed("<tool_calls>", "</tool_calls>"),
     "hermes": HERMES,

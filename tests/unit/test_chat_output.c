@@ -182,6 +182,9 @@ static void test_qwen_coder(void **state)
          "<parameter=opt>nul</parameter><parameter=days>many</parameter><parameter=any>a b</parameter>"
          "</function></tool_call>x",
          "C get_weather|A {\"kind\":\"5\",\"note\":null,\"opt\":\"nul\",\"days\":\"many\",\"any\":\"a b\"}|E ok|T x"},
+        {"<tool_call><function=get_weather><parameter=tags>['a\"', \"it's\", True, {'x\\n': None}]</parameter>"
+         "<parameter=metric>['a</parameter></function></tool_call>",
+         "C get_weather|A {\"tags\":[\"a\\\"\", \"it's\", true, {\"x\\n\": null}],\"metric\":\"['a\"}|E ok"},
         {"<tool_call><function=other><parameter=a><b></c></parameter></function></tool_call>",
          "C other|A {\"a\":\"<b></c>\"}|E ok"},
         {"<tool_call>\n<function=get_weather>\n<parameter=city>\nPar", "C get_weather|A {\"city\":\"Par|E cut"},
@@ -375,6 +378,8 @@ static void test_lists(void **state)
         {"gigachat3",
          .rows = &(struct row){"function call<|role_sep|>\n{\"name\": \"now\", \"arguments\": {}}", "C now|A {}|E ok"},
          .n = 1},
+        {"gigachat3.1",
+         .rows = &(struct row){"<|function_call|>{\"name\": \"now\", \"arguments\": {}}", "C now|A {}|E ok"}, .n = 1},
         {"functools", .rows = &(struct row){"functools[{\"name\": \"now\", \"arguments\": {}}]", "C now|A {}|E ok"},
          .n = 1},
         {"xlam", .rows = &(struct row){"[{\"name\": \"now\", \"arguments\": {}}]", "C now|A {}|E ok"}, .n = 1},
