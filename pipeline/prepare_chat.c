@@ -24,7 +24,7 @@ static bool check_twice(const struct json *given, const char *name, bool same, s
 {
     return !given || same ||
            error_set_param(err, ERR_INVALID, "chat_template_kwargs",
-                           "'chat_template_kwargs.%s' and '%s' say different things; give only one.", name, name);
+                           "'chat_template_kwargs' and '%s' say different things about '%s'; give only one.", name, name);
 }
 
 static bool check_variables(const struct gen_request *r, struct error *err)
