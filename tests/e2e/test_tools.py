@@ -212,6 +212,30 @@ def test_legacy_functions(agent):
     assert agent.ok(CHAT, fields)["usage"]["prompt_tokens"] == agent.ok(CHAT, plain)["usage"]["prompt_tokens"]
 
 
+def test_legacy_conversation(agent):
+    """It is what the newer form is."""
+    call = {"name": "weather", "arguments": WEATHER}
+    old = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None, "function_call": call},
+           {"role": "function", "name": "weather", "content": "30"}]
+    new = [old[0], {"role": "assistant", "content": None, "tool_calls": [
+        {"id": "call_1", "type": "function", "function": call}]},
+        {"role": "tool", "tool_call_id": "call_1", "name": "weather", "content": "30"}]
+    fields = {"prompt_logprobs": 0, "max_tokens": 1}
+    assert agent.ok(CHAT, {"messages": old, **fields})["prompt_logprobs"] == agent.ok(
+        CHAT, {"messages": new, **fields})["prompt_logprobs"]
+    for wrong, param in (({"name": "f"}, ".arguments"), ({"arguments": "{}"}, ".name"), (5, "")):
+        reply = agent.post(CHAT, {"messages": [{**old[1], "function_call": wrong}]})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == f"messages[0].function_call{param}"
+
+
+def test_reasoning_in_a_conversation(agent):
+    for name in ("reasoning_content", "reasoning"):
+        said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A", name: "because"}]
+        assert "<think>because</think>A" in agent.ok("/apply-template", {"messages": said})["prompt"]
+        reply = agent.post(CHAT, {"messages": [{**said[1], name: 5}]})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == f"messages[0].{name}"
+
+
 # ---- fields ----
 
 def named(name, **fields):
@@ -240,7 +264,7 @@ REFUSED = [
     ({"tool_choice": 5}, "tool_choice", "a string or an object"),
     ({"tool_choice": {"type": "function"}}, "tool_choice", "function"),
     ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice", "no tool 'x'"),
-    ({"tool_choice": "required", "tools": None}, "tool_choice", "there are none in 'tools'"),
+    ({"tool_choice": "required", "tools": None}, "tool_choice", "the request has none"),
     ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "x"}}}, "tool_choice.allowed_tools.mode", "auto"),
     ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
      "tool_choice.allowed_tools.tools", "not empty"),
@@ -256,7 +280,8 @@ REFUSED = [
     ({"reasoning_effort": "huge"}, "reasoning_effort", "none of none, minimal"),
     ({"reasoning_effort": "none", "enable_thinking": True}, "reasoning_effort", "enable_thinking"),
     ({"enable_thinking": True, "chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs", "different"),
-    ({"thinking_budget": 100}, "thinking_budget", "does not yet bind"),
+    *(({name: 100}, name, "does not yet bind") for name in (
+        "thinking_budget", "thinking_token_budget", "thinking_budget_tokens", "reasoning_budget_tokens")),
     ({"thinking_token_budget": -2}, "thinking_token_budget", "from -1"),
     ({"response_format": {"type": "xml"}}, "response_format.type", "json_schema"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "Missing"),

@@ -1,5 +1,6 @@
 /* What a model writes as events: reasoning, answer, tool calls, each with its tokens; over a port that the test plays.
  * How they are read again from any place is in test_pipeline_generation_kept.c. */
+#include "tests/support/failing_memory.h"
 #include "tests/support/pipeline_bench.h"
 
 #include <setjmp.h>
@@ -11,8 +12,8 @@
 #include <cmocka.h>
 
 #define MAX_TOKENS 200
-#define TOOLS                                                                                                    \
-    "[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"parameters\": {\"type\": \"object\"}}}, "     \
+#define TOOLS                                                                                                \
+    "[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"parameters\": {\"type\": \"object\"}}}, " \
     "{\"type\": \"function\", \"function\": {\"name\": \"sub\"}}]"
 #define CALL(name, arguments) "<tool_call>{\"name\": \"" name "\", \"arguments\": " arguments "}</tool_call>"
 
@@ -125,10 +126,10 @@ static void send_tokens(struct fixture *f, uint32_t choice, uint32_t from, uint3
 
 static void note(struct fixture *f, const struct gen_event *e)
 {
-    static const char *const names[] = {[GEN_DELTA] = "text",           [GEN_REASONING] = "think", [GEN_CALL] = "call",
-                                        [GEN_ARGUMENTS] = "args",       [GEN_CALL_END] = "end",    [GEN_FINISH] = "finish",
-                                        [GEN_DONE] = "done",            [GEN_ERROR] = "error",     [GEN_PROGRESS] = "progress",
-                                        [GEN_PROMPT_LOGPROBS] = "prompt"};
+    static const char *const names[] = {
+        [GEN_DELTA] = "text",        [GEN_REASONING] = "think",       [GEN_CALL] = "call", [GEN_ARGUMENTS] = "args",
+        [GEN_CALL_END] = "end",      [GEN_FINISH] = "finish",         [GEN_DONE] = "done", [GEN_ERROR] = "error",
+        [GEN_PROGRESS] = "progress", [GEN_PROMPT_LOGPROBS] = "prompt"};
     buf_printf(&f->seen, "%s", names[e->kind]);
     if (e->kind == GEN_CALL) {
         buf_printf(&f->seen, " %u " STR_FMT, e->call.index, STR_ARG(e->call.name));
@@ -314,6 +315,49 @@ static void test_the_prompt_opens_the_reasoning(void **state)
     expect(f, "think hm #2\ntext yes #4\nfinish 0 calls, 2 of 7\n");
 }
 
+/* Everything with the n-th allocation refused: it does not begin, or ends with NO_MEMORY, or says everything. True: it
+ * needs fewer. */
+static bool run_with_failure(struct fixture *f, long n)
+{
+    struct gen_request request = f->request;
+    struct error err = {0};
+    struct gen_event e = {0};
+    uint32_t n_calls = 0;
+    size_t n_bytes = 0;
+    request.arena = arena_create(1 << 20);
+    assert_true(pipeline_prepare(f->bench.pipeline, &request, &err));
+    pipeline_bench_forget_jobs(&f->bench);
+    n_allocations = 0;
+    fail_at = n;
+    struct generation *g = generation_start(f->bench.pipeline, &request, NULL, NULL, &err);
+    fail_at = -1;
+    if (!g) {
+        assert_int_equal(err.code, ERR_NO_MEMORY);
+        arena_free(request.arena);
+        return false;
+    }
+    tokens_of(f, "<think>a</think>b" CALL("add", "{\"a\": 1}"));
+    send_tokens(f, 0, 0, f->n, FINISH_STOP);
+    fail_at = n;
+    while (generation_next(g, 0, &e)) {
+        n_calls += e.kind == GEN_CALL_END && e.call.valid;
+        assert_true(e.kind != GEN_ERROR || e.error.code == ERR_NO_MEMORY);
+        n_bytes += e.text.len;
+        assert_true(e.kind != GEN_DONE || (n_calls == 1 && n_bytes == strlen("ab{\"a\": 1}")));
+    }
+    fail_at = -1;
+    bool all = n_allocations <= n;
+    generation_free(g);
+    return all;
+}
+
+static void test_every_allocation_may_fail(void **state)
+{
+    for (long n = 0; CAN_FAIL && !run_with_failure(*state, n); n++) {
+        assert_true(n < 10000);
+    }
+}
+
 /* ---- ids ---- */
 
 static void ids_of(struct fixture *f, const char *request_id, uint64_t seed, char out[4][40])
@@ -466,6 +510,7 @@ int main(void)
         TEST(test_without_tools_a_call_is_text),
         TEST(test_text_prompts_are_never_taken_apart),
         TEST(test_the_prompt_opens_the_reasoning),
+        TEST(test_every_allocation_may_fail),
         TEST(test_ids_are_the_requests_own),
         TEST(test_fields_become_variables),
         TEST(test_what_cannot_be_bound_is_refused),
