@@ -8,8 +8,8 @@ struct lark {
     struct buf *out;
     const struct tool_grammar *g;
     const struct call_syntax *s;
-    size_t tool;                    /* the one being written */
-    const struct json *parameters;  /* its schema, or NULL */
+    size_t tool;                   /* the one being written */
+    const struct json *parameters; /* its schema, or NULL */
 };
 
 /* ---- words of the grammar ---- */
@@ -483,7 +483,7 @@ static void put_start(struct lark *l)
 
 bool tool_format_grammar(const struct tool_format *f, const struct tool_grammar *g, struct buf *out, struct error *err)
 {
-    struct lark l = {.out = out, .g = g, .s = &f->syntaxes[f->canonical]};
+    struct lark l = {.out = out, .g = g, .s = f->syntaxes[f->canonical]};
     size_t n = json_len(g->definitions);
     if (n == 0) {
         return error_set(err, ERR_UNSUPPORTED, "A grammar of tool calls needs at least one tool.");
