@@ -168,6 +168,10 @@ def test_stop_string_in_a_call(agent):
     answer = agent.ok(CHAT, body("KEY-TOOL-STOP", stop=["STOP"]))
     [found] = of_body(answer)
     assert found["calls"][0]["arguments"].endswith('"a ') and answer["choices"][0]["stop_reason"] == "STOP"
+    assert found["finish"] == "stop"
+    assert of_chunks(chunks(agent.stream(CHAT, body("KEY-TOOL-STOP", stop=["STOP"]))))[0]["finish"] == "stop"
+    [found] = of_body(agent.ok(CHAT, body("KEY-TOOLS", stop=["\n<tool_call>\n{\"name\": \"time"])))
+    assert len(found["calls"]) == 1 and found["finish"] == "tool_calls"  # it came behind the call
 
 
 def test_reasoning_hidden(agent):
