@@ -186,10 +186,8 @@ static void test_leading_space(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_chunking),
-        cmocka_unit_test(test_control_tokens),
-        cmocka_unit_test(test_shown_control_tokens),
+        cmocka_unit_test(test_bytes),          cmocka_unit_test(test_chunking),
+        cmocka_unit_test(test_control_tokens), cmocka_unit_test(test_shown_control_tokens),
         cmocka_unit_test(test_leading_space),
     };
     return cmocka_run_group_tests(tests, open_both, close_both);
