@@ -35,7 +35,7 @@ static void order_choices(struct generation *g, size_t prompt)
 
 static bool wants_tokens(const struct generation *g)
 {
-    return g->request->logprobs || g->request->return_token_ids || g->request->digest;
+    return gen_request_wants_tokens(g->request);
 }
 
 static bool reserve_scratch(struct generation *g, size_t n_tokens, size_t n_tops, struct error *err)
@@ -44,10 +44,21 @@ static bool reserve_scratch(struct generation *g, size_t n_tokens, size_t n_tops
            array_reserve(&g->tops, &g->cap_tops, n_tops, (size_t)LIMIT_CONTEXT * JOB_MAX_TOP, "logprobs", err);
 }
 
+/* One that only reads what another has fails alone. */
+static void fail(struct generation *g, const struct error *err)
+{
+    if (g->follows || g->detached) {
+        g->failed = true;
+        g->error = *err;
+    } else {
+        (void)generation__fail(g, err);
+    }
+}
+
 /* What was taken and cannot be given is not passed over: the generation ends here, with the error. */
 static void end_by(struct generation *g, const struct error *why, struct gen_event *event)
 {
-    generation__fail(g, why);
+    fail(g, why);
     g->ended = true;
     *event = (struct gen_event){.kind = GEN_ERROR, .error = *why, .stop_id = -1};
 }
@@ -158,6 +169,26 @@ static bool next_delta(struct generation *g, struct choice *c, int64_t now_ms, s
     return true;
 }
 
+/* Likewise, of a choice whose text is taken apart: what was begun with goes out whole, then comes the next flush. */
+static bool next_output(struct generation *g, struct choice *c, int64_t now_ms, struct gen_event *event)
+{
+    struct error err = {0};
+    size_t first = 0, n = 0;
+    bool found = choice_output_next(c->output, c, event, &first, &n, &err);
+    if (!found && !err.code && choice_has_pending(c, true) && flush_due(g, c, now_ms)) {
+        (void)choice_take(c, &first, &n);
+        found = choice_output_next(c->output, c, event, &first, &n, &err);
+    }
+    if (err.code) {
+        end_by(g, &err, event);
+        return true;
+    }
+    if (found && wants_tokens(g)) {
+        fill_tokens(g, c->tokens + first, n, event);
+    }
+    return found;
+}
+
 /* The prompt as the client gave it; as its tokens say where it gave tokens or some were cut. */
 static void make_echo(struct generation *g, size_t prompt)
 {
@@ -212,6 +243,10 @@ static void finish_event(struct generation *g, struct choice *c, struct gen_even
     event->usage =
         (struct gen_usage){.prompt_tokens = job->n_prompt, .cached_tokens = g->prompts[event->prompt].n_cached};
     generation__add_choice(&event->usage, c);
+    event->n_calls = c->output ? choice_output_calls(c->output) : 0;
+    if (event->n_calls > 0) {
+        event->call = choice_output_call(c->output);
+    }
     event->last = everything_taken(g);
 }
 
@@ -242,10 +277,10 @@ static bool next_of_choice(struct generation *g, size_t prompt, uint32_t k, int6
         return true;
     }
     event->echo_chars = state->echo_chars;
-    if (next_delta(g, c, now_ms, event)) {
+    if (c->output ? next_output(g, c, now_ms, event) : next_delta(g, c, now_ms, event)) {
         return true;
     }
-    if (c->finish != FINISH_NONE && !c->finish_taken) {
+    if (c->finish != FINISH_NONE && !c->finish_taken && (!c->output || choice_output_ended(c->output))) {
         finish_event(g, c, event);
         return true;
     }
@@ -283,7 +318,7 @@ bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *eve
     for (size_t turn = 0; turn < n; turn++) {
         size_t i = (g->cursor + turn) % n;
         if (next_of_choice(g, i / g->request->n, (uint32_t)(i % g->request->n), now_ms, event)) {
-            g->cursor = event->kind == GEN_FINISH || event->kind == GEN_DELTA ? i + 1 : i;
+            g->cursor = event->kind == GEN_PROMPT_LOGPROBS ? i : i + 1;
             return true;
         }
     }
