@@ -5,8 +5,9 @@
 
 #include "base/str.h"
 
-#define VOLATILE_LINES(X) X("x-anthropic-billing-header:") /* what they begin with, whatever its case; for --help too \
-                                                            */
+#define VOLATILE_LINES(X)                                                                       \
+    X("x-anthropic-billing-header:") /* what they begin with, whatever its case; for --help too \
+                                      */
 
 /* Bytes of those that the text begins with, line ends included, and how many they are, added to *n. Further down such a
  * line is left alone: it may be what the conversation is about. */
