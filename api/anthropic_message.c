@@ -56,6 +56,10 @@ static void put_usage(const struct message_writer *w, struct json_writer *json, 
     json_member_uint(json, "ephemeral_1h_input_tokens", 0);
     json_end_object(json);
     json_member_uint(json, "output_tokens", f->request->warm_only ? 0 : u->completion_tokens);
+    json_key(json, "output_tokens_details");
+    json_begin_object(json);
+    json_member_uint(json, "thinking_tokens", f->request->warm_only ? 0 : u->n_reasoning);
+    json_end_object(json);
     json_member_cstr(json, "service_tier", "standard");
     json_end_object(json);
 }
@@ -398,7 +402,7 @@ static void start(struct message_writer *w, const struct gen_event *e, struct bu
         return;
     }
     w->started = true;
-    usage.completion_tokens = 0; /* none of them was sent */
+    usage.completion_tokens = usage.n_reasoning = 0; /* none of them was sent */
     struct json_writer json = begin_event(out, "message_start");
     json_key(&json, "message");
     put_head(w, &json);

@@ -372,7 +372,7 @@ def parse_named_events(pieces):
         rest += piece
         while b"\n\n" in rest:
             event, rest = rest.split(b"\n\n", 1)
-            found = re.fullmatch(r"event: ([a-z_]+)\ndata: ([^\n]+)(\nid: [0-9,]+)?", event.decode("utf-8"))
+            found = re.fullmatch(r"event: ([a-z_]+)\ndata: ([^\n]+)(\nid: [0-9,.]+)?", event.decode("utf-8"))
             assert found, f"not an event: {event!r}"
             yield found.group(1), json.loads(found.group(2))
     assert rest == b"", f"the stream ends inside an event: {rest!r}"

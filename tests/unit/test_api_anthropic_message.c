@@ -73,9 +73,9 @@ static struct message_facts facts(struct fact_options o)
                                   .clipped = o.clipped};
 }
 
-#define USAGE                                                             \
-    {                                                                     \
-        .prompt_tokens = 100, .cached_tokens = 32, .completion_tokens = 7 \
+#define USAGE                                                                               \
+    {                                                                                       \
+        .prompt_tokens = 100, .cached_tokens = 32, .completion_tokens = 7, .n_reasoning = 3 \
     }
 static const struct gen_usage usage = USAGE;
 
@@ -191,10 +191,13 @@ static void stop_reasons(void **state)
     }
 }
 
+#define THINKING_7 "3"
+#define THINKING_0 "0"
 #define USAGE_JSON(input, created, read, output)                                                             \
     "{'input_tokens':" #input ",'cache_creation_input_tokens':" #created ",'cache_read_input_tokens':" #read \
     ",'cache_creation':{'ephemeral_5m_input_tokens':" #created                                               \
-    ",'ephemeral_1h_input_tokens':0},'output_tokens':" #output ",'service_tier':'standard'}"
+    ",'ephemeral_1h_input_tokens':0},'output_tokens':" #output                                               \
+    ",'output_tokens_details':{'thinking_tokens':" THINKING_##output "},'service_tier':'standard'}"
 
 static void usage_adds_up(void **state)
 {
