@@ -412,7 +412,7 @@ const struct field api__messages_fields[] = {
      "previous_message_id; the answer says that nothing is known of it"},
     {"fallbacks", FIELD_DEFAULT, 0, 0, 0, NULL, "[] \"default\"", NULL, "not supported"},
     {"fallback_credit_token", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
-    {"thread", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
+    {"thread", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported, in a way on which clients send all messages"},
 #define X(name, type, fallback, low, high, what) \
     {#name, KIND_##type, SAMPLING_AT(name), low, high, NULL, NULL, NULL, what},
     SAMPLING_TABLE(X)

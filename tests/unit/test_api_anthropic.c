@@ -586,6 +586,12 @@ static void errors(void **state)
     assert_true(str_eq(buf_view(&out), json_of(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
                                                   "'tools[0].defer_loading: Unsupported value.'}}")));
     buf_clear(&out);
+    error_set_param(&err, ERR_UNSUPPORTED, "thread", "thread: no.");
+    api__write_anthropic_error(&out, &err, "");
+    assert_true(str_eq(buf_view(&out), json_of(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
+                                                  "'thread: no.','details':{'error_code':"
+                                                  "'thread_unsupported_request'}}}")));
+    buf_clear(&out);
     error_set_param(&err, ERR_CONTEXT_EXCEEDED, "messages", "prompt is too long: 9 tokens > 8 maximum");
     api__write_anthropic_error(&out, &err, "");
     assert_non_null(strstr(out.data, "\"message\":\"prompt is too long: 9 tokens > 8 maximum\""));
