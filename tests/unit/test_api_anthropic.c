@@ -402,6 +402,8 @@ static void tools_that_are_refused(void **state)
                           "a JSON schema");
     expect_member_refused(f, "'tools':[{'name':'a','input_schema':{},'defer_loading':true}]", ERR_UNSUPPORTED,
                           "tools[0].defer_loading", "defer_loading");
+    expect_member_refused(f, "'tools':[{'name':'a','input_schema':{}},{'name':'a','input_schema':{}}]", ERR_INVALID,
+                          "tools", "'a' comes twice");
     expect_member_refused(f, "'tools':[1]", ERR_INVALID, "tools[0]", "an object");
 }
 
