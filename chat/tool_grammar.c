@@ -156,27 +156,38 @@ static const struct json *string_values(const struct json *schema)
 
 /* ---- JSON ---- */
 
+/* The members of a call: its name and arguments, or the arguments by its name. */
+static void put_members(struct lark *l, struct json_writer *w, struct str name)
+{
+    const char *name_key = l->s->name_key;
+    json_key(w, "properties");
+    json_begin_object(w);
+    if (name_key) {
+        json_key(w, name_key);
+        json_begin_object(w);
+        json_key(w, "const");
+        json_put_str(w, name);
+        json_end_object(w);
+    }
+    json_key(w, name_key ? l->s->arguments_key : name.ptr);
+    put_parameters(l, w);
+    json_end_object(w);
+    json_key(w, "required");
+    json_begin_array(w);
+    if (name_key) {
+        json_put_cstr(w, name_key);
+    }
+    json_put_cstr(w, name_key ? l->s->arguments_key : name.ptr);
+    json_end_array(w);
+}
+
 static void put_json_call(struct lark *l, struct str name)
 {
     struct json_writer w = json_writer(l->out);
     put(l, " %json ");
     json_begin_object(&w);
     json_member_cstr(&w, "type", "object");
-    json_key(&w, "properties");
-    json_begin_object(&w);
-    json_key(&w, l->s->name_key);
-    json_begin_object(&w);
-    json_key(&w, "const");
-    json_put_str(&w, name);
-    json_end_object(&w);
-    json_key(&w, l->s->arguments_key);
-    put_parameters(l, &w);
-    json_end_object(&w);
-    json_key(&w, "required");
-    json_begin_array(&w);
-    json_put_cstr(&w, l->s->name_key);
-    json_put_cstr(&w, l->s->arguments_key);
-    json_end_array(&w);
+    put_members(l, &w, name);
     json_member_bool(&w, "additionalProperties", false);
     put_definitions(l, &w);
     json_end_object(&w);
@@ -259,19 +270,25 @@ static const char *key_end(const struct lark *l, enum value_type type)
     return l->s->key_ends[0].text;
 }
 
+/* May a value hold others? Such a value is not described any further in a notation that is not JSON. */
+static bool is_container(const struct json *schema)
+{
+    struct str type = json_str(json_get(schema, "type"));
+    return json_get(schema, "properties") || json_get(schema, "items") || !type.len || str_eq(type, STR("array")) ||
+           str_eq(type, STR("object"));
+}
+
 static void put_expression_value(struct lark *l, const struct json *schema, enum value_type type)
 {
-    const char *quote = l->s->quote ? l->s->quote : "\"";
-    const struct json *values = string_values(schema), *t = json_get(schema, "type");
-    bool container = json_get(schema, "properties") || json_get(schema, "items") || !t ||
-                     str_eq(json_str(t), STR("array")) || str_eq(json_str(t), STR("object"));
+    const char *own = l->s->quote;
+    const struct json *values = string_values(schema);
     if (values) {
-        put_alternatives(l, values, quote);
+        put_alternatives(l, values, own ? own : "\"");
     } else if (type == VALUE_STRING || type == VALUE_STRING_OR_NULL) {
         put(l, " string_value");
-    } else if (l->s->quote && (container || type == VALUE_ANY)) {
+    } else if (own && (type == VALUE_ANY || is_container(schema))) {
         put(l, " any_value");
-    } else if (!l->s->quote && json_type(t) == JSON_STRING && str_eq(json_str(t), STR("boolean"))) {
+    } else if (!own && str_eq(json_str(json_get(schema, "type")), STR("boolean"))) {
         put(l, " (\"True\" | \"False\")");
     } else {
         put_schema(l, schema);
