@@ -33,6 +33,7 @@ struct app {
 };
 
 struct call;
+struct gen_encoder;
 
 struct route {
     const char *method, *path; /* "{model}" matches the rest of the path, "{id}" one segment */
@@ -44,6 +45,7 @@ struct route {
     bool (*decode)(struct call *c, struct error *err); /* worker; c->body is parsed */
     bool (*work)(struct call *c, struct error *err);   /* worker; c->model is known */
     void (*finish)(struct call *c);                    /* loop; NULL: c->reply is the reply */
+    const struct gen_encoder *encoder;                 /* of routes that generate */
 };
 extern const struct route api__routes[];
 extern const int api__n_routes;
@@ -69,6 +71,7 @@ struct call {
     bool reading;          /* counts in n_reading */
     uint64_t n_places;     /* taken of the model's admission */
     struct buf ignored;    /* names of unknown fields */
+    uint64_t n_volatile;   /* lines that were left out of its system prompt */
     struct buf reply;      /* JSON */
     bool ok;               /* of the last worker step */
     struct error error;
@@ -80,7 +83,12 @@ void api__reply_error(struct http_exchange *x, const struct error *err);
 /* Likewise, with when to try again; -1: never. */
 void api__reply_error_after(struct http_exchange *x, const struct error *err, int64_t retry_ms);
 void api__reply_json(struct http_exchange *x, struct buf *json); /* 200; releases it; a failed buf is a 500 */
-void api__write_error(struct buf *out, const struct error *err); /* {"error": {...}} */
+/* OpenAI's shape: {"error": {...}} */
+void api__write_error(struct buf *out, const struct error *err);
+/* Anthropic's: {"type": "error", "error": {...}, "request_id": ...}; request_id "": unknown. */
+void api__write_anthropic_error(struct buf *out, const struct error *err, const char *request_id);
+/* Does who sent this speak Anthropic's API? By the path, or by a header that only its clients send. */
+bool api__speaks_anthropic(const struct http_request *head);
 /* "key": milliseconds to the microsecond; null when negative: not known. */
 void api__put_ms(struct json_writer *w, const char *key, int64_t us);
 void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg);
@@ -120,6 +128,8 @@ bool api__decode_chat(struct call *c, struct error *err);
 bool api__decode_completion(struct call *c, struct error *err);
 bool api__decode_infill(struct call *c, struct error *err);
 bool api__check_messages(const struct json *messages, struct error *err);
+/* False: it asks to be kept, and nothing keeps requests here. */
+bool api__check_kept(const struct call *c, struct error *err);
 
 /* ---- generating ---- */
 /* The places that the call has taken are given back: its generation counts from now on, or it comes to nothing. */

@@ -19,38 +19,13 @@ struct app_options app_options_default(void)
     return (struct app_options){
         .default_sampling = sampling_default(),
         .stream_interval_tokens = 1,
+        .drop_volatile_lines = true,
         .keepalive_ms = 15000,
         .version = "",
     };
 }
 
 /* ---- replies ---- */
-
-void api__write_error(struct buf *out, const struct error *err)
-{
-    const struct error_info *info = error_info(err->code);
-    struct json_writer w = json_writer(out);
-    json_begin_object(&w);
-    json_key(&w, "error");
-    json_begin_object(&w);
-    json_key(&w, "message");
-    json_put_cstr(&w, err->msg);
-    json_key(&w, "type");
-    json_put_cstr(&w, info->openai_type);
-    json_key(&w, "param");
-    json_put_cstr(&w, err->param[0] ? err->param : NULL);
-    json_key(&w, "code");
-    json_put_cstr(&w, info->openai_code[0] ? info->openai_code : NULL);
-    json_end_object(&w);
-    json_end_object(&w);
-}
-
-void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg)
-{
-    (void)head;
-    (void)arg;
-    api__write_error(out, err);
-}
 
 void api__put_ms(struct json_writer *w, const char *key, int64_t us)
 {
@@ -69,7 +44,11 @@ void api__reply_error_after(struct http_exchange *x, const struct error *err, in
     char after[32];
     api__record_error(x, err->code);
     buf_init(&body, KIB(16));
-    api__write_error(&body, err);
+    if (api__speaks_anthropic(http_request_of(x))) {
+        api__write_anthropic_error(&body, err, api__request_id(x));
+    } else {
+        api__write_error(&body, err);
+    }
     if (retry_ms >= 0) {
         snprintf(after, sizeof after, "%lld", (long long)(retry_ms + 999) / 1000);
         http_add_header(x, "Retry-After", str_of(after));
@@ -261,6 +240,7 @@ static void decoded(void *arg)
 {
     struct call *c = arg;
     stop_reading(c);
+    c->app->access_counts.volatile_lines += c->n_volatile;
     if (!c->x || !c->ok) {
         reply_and_free(c);
         return;

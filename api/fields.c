@@ -213,3 +213,19 @@ bool fields_decode(struct decoding *d, const struct json *object, const struct f
     }
     return true;
 }
+
+bool fields_decode_members(struct decoding *d, const struct json *v, const char *name, const struct field *members,
+                           struct error *err)
+{
+    const struct field *tables[] = {members};
+    char param[64];
+    if (json_type(v) != JSON_OBJECT) {
+        return field_type_error(err, name, "an object", v);
+    }
+    if (fields_decode(d, v, tables, 1, err)) {
+        return true;
+    }
+    snprintf(param, sizeof param, "%s.%.40s", name, err->param);
+    memcpy(err->param, param, sizeof param);
+    return false;
+}

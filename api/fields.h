@@ -43,6 +43,10 @@ struct field {
 NODISCARD bool fields_decode(struct decoding *d, const struct json *object, const struct field *const *tables,
                              int n_tables, struct error *err);
 
+/* The members of an object that is the value of the field `name`; an error's param gets "name." before it. */
+NODISCARD bool fields_decode_members(struct decoding *d, const struct json *v, const char *name,
+                                     const struct field *members, struct error *err);
+
 /* "expected an integer from 1 to 64, got a string": the one wording of type errors. */
 bool field_type_error(struct error *err, const char *name, const char *expected, const struct json *got);
 bool field_missing_error(struct error *err, const char *name);

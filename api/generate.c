@@ -2,7 +2,6 @@
 
 #include "api/kept.h"
 #include "base/clock.h"
-#include "http/sse.h"
 #include "pipeline/generation_kept.h"
 
 #include <stdlib.h>
@@ -47,6 +46,10 @@ void api__reply_discard(struct gen_reply *r)
     for (size_t i = 0; i < r->n_choices; i++) {
         release_choice(&r->choices[i]);
     }
+    if (r->encoder->release && r->state) {
+        r->encoder->release(r->state);
+    }
+    free(r->state);
     free(r->choices);
     loop_timer_free(r->timer);
     buf_release(&r->head);
@@ -103,15 +106,6 @@ static void gather(struct gen_reply *r)
 
 /* ---- a stream ---- */
 
-static void send_error(struct buf *out, const struct error *err)
-{
-    struct buf json;
-    buf_init(&json, KIB(16));
-    api__write_error(&json, err);
-    sse_data(out, buf_view(&json));
-    buf_release(&json);
-}
-
 /* Puts the place after an event into the last of what was just written: who has that has all before it. */
 static void put_place(const struct gen_reply *r, const struct gen_event *e, size_t start, struct buf *out)
 {
@@ -134,13 +128,13 @@ static void send_event(struct gen_reply *r, const struct gen_event *e, struct bu
 {
     size_t start = out->len;
     if (e->kind == GEN_ERROR) {
-        send_error(out, &e->error);
+        r->encoder->stream_error(r, &e->error, out);
     } else {
         r->encoder->stream_event(r, e, out);
         put_place(r, e, start, out);
     }
     if (e->kind == GEN_DONE || e->kind == GEN_ERROR) {
-        sse_data(out, STR("[DONE]"));
+        buf_puts(out, r->encoder->stream_end);
         r->ended = true;
     }
 }
@@ -177,7 +171,7 @@ static void begin_stream(struct gen_reply *r)
     struct http_source source = {.pull = pull,
                                  .arg = r,
                                  .keepalive_ms = r->call->app->options.keepalive_ms,
-                                 .keepalive = STR(": keep-alive\n\n")};
+                                 .keepalive = str_of(r->encoder->keepalive)};
     r->streaming = true;
     loop_timer_stop(r->timer);
     api__call_headers(r->call);
@@ -233,7 +227,7 @@ void api__reply_ready(void *arg)
 
 /* ---- start ---- */
 
-struct gen_reply *api__reply_create(struct call *c)
+struct gen_reply *api__reply_create(struct call *c, const struct gen_encoder *encoder)
 {
     struct gen_reply *r = calloc(1, sizeof *r);
     if (!r) {
@@ -242,12 +236,14 @@ struct gen_reply *api__reply_create(struct call *c)
     r->call = c;
     r->origin = c;
     r->stream = c->request.stream;
-    r->encoder = c->request.input == GEN_CHAT ? &api__chat_encoder : &api__completion_encoder;
+    r->encoder = encoder;
+    r->state = calloc(1, encoder->state_size ? encoder->state_size : 1);
     r->n_choices = c->request.n_jobs * c->request.n;
     r->choices = calloc(r->n_choices, sizeof r->choices[0]);
     r->timer = loop_timer_create(c->app->loop, on_timer, r);
-    if (!r->choices || !r->timer) {
+    if (!r->choices || !r->timer || !r->state) {
         free(r->choices);
+        free(r->state);
         loop_timer_free(r->timer);
         free(r);
         return NULL;
@@ -270,7 +266,7 @@ void api__reply_begin(struct gen_reply *r, struct generation *g)
 
 bool api__reply_body(struct call *c, struct generation *g, struct buf *out, struct error *err)
 {
-    struct gen_reply *r = api__reply_create(c);
+    struct gen_reply *r = api__reply_create(c, c->route->encoder);
     struct gen_event e = {.kind = GEN_FINISH};
     if (!r) {
         return error_set(err, ERR_NO_MEMORY, "no memory for a reply.");
@@ -290,7 +286,7 @@ bool api__reply_body(struct call *c, struct generation *g, struct buf *out, stru
 static void generate(struct call *c)
 {
     struct error err = {0};
-    struct gen_reply *r = api__reply_create(c);
+    struct gen_reply *r = api__reply_create(c, c->route->encoder);
     if (!r) {
         error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");
         api__refuse(c, &err);

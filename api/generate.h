@@ -27,6 +27,7 @@ struct reply_choice { /* what a non-streaming answer gathers of one choice */
 struct gen_reply {
     struct call *call;
     const struct gen_encoder *encoder;
+    void *state; /* the encoder's */
     struct generation *generation;
     struct reply_choice *choices; /* [n_choices] */
     size_t n_choices;
@@ -45,17 +46,23 @@ struct gen_reply {
 };
 
 struct gen_encoder {
-    /* Appends the server-sent events of one event. */
+    size_t state_size;            /* of what it keeps of one reply: gen_reply.state, zeroed; 0: nothing */
+    void (*release)(void *state); /* what that holds; NULL: nothing */
+    /* Appends the server-sent events of one event; of DONE what ends an answer. */
     void (*stream_event)(struct gen_reply *r, const struct gen_event *e, struct buf *out);
+    /* Appends an event that says so. */
+    void (*stream_error)(struct gen_reply *r, const struct error *err, struct buf *out);
+    const char *stream_end; /* behind the last event, whatever it was */
+    const char *keepalive;  /* what a silent stream sends now and then */
     /* Gathers an event of a non-streaming answer. */
     void (*gather)(struct gen_reply *r, const struct gen_event *e);
     /* The whole body at the end. */
     void (*body)(struct gen_reply *r, struct buf *out);
 };
-extern const struct gen_encoder api__chat_encoder, api__completion_encoder;
+extern const struct gen_encoder api__chat_encoder, api__completion_encoder, api__messages_encoder;
 
 /* A reply to c's exchange; c is its own from api__reply_begin on. NULL: no memory. */
-struct gen_reply *api__reply_create(struct call *c);
+struct gen_reply *api__reply_create(struct call *c, const struct gen_encoder *encoder);
 void api__reply_discard(struct gen_reply *r); /* instead of beginning; c and x stay */
 /* Takes over g, whose on_ready is api__reply_ready with r. Call that too where g may have something already. */
 void api__reply_begin(struct gen_reply *r, struct generation *g);

@@ -1,4 +1,5 @@
 /* Routes that answer at once from what the loop knows: none asks an engine anything. */
+#include "api/anthropic.h"
 #include "api/api_internal.h"
 
 #include <stdio.h>
@@ -57,6 +58,10 @@ void api__models(struct app *a, struct http_exchange *x, struct str rest)
 {
     struct buf out;
     (void)rest;
+    if (api__speaks_anthropic(http_request_of(x))) {
+        api__anthropic_models(a, x);
+        return;
+    }
     buf_init(&out, INFO_MAX);
     struct json_writer w = json_writer(&out);
     json_begin_object(&w);
@@ -87,6 +92,10 @@ void api__model(struct app *a, struct http_exchange *x, struct str rest)
                         "The model '" STR_FMT "' does not exist; GET /v1/models lists those served.",
                         STR_ARG(str_slice(rest, 0, 100)));
         api__reply_error(x, &err);
+        return;
+    }
+    if (api__speaks_anthropic(http_request_of(x))) {
+        api__anthropic_model(x, m, rest);
         return;
     }
     char id[256];

@@ -340,7 +340,7 @@ static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, c
     c->model = k->call->model;
     c->request = k->call->request;
     c->request.arena = NULL; /* all of it is the leader's */
-    struct gen_reply *r = api__reply_create(c);
+    struct gen_reply *r = api__reply_create(c, k->call->route->encoder);
     struct generation *f = r ? generation_follow(k->generation, api__reply_ready, r, err) : NULL;
     bool ok = f != NULL;
     if (!r) {

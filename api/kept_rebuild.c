@@ -209,7 +209,7 @@ static bool decode(struct rebuilding *b)
 static bool prepare(struct rebuilding *b)
 {
     struct gen_request *r = &b->call->request;
-    bool ok = pipeline_prepare(served_model_pipeline(b->call->model), r, &b->out.error);
+    bool ok = b->call->route->work(b->call, &b->out.error);
     r->queue_timeout_ms = r->first_token_timeout_ms = 0;
     return ok;
 }

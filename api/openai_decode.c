@@ -17,6 +17,19 @@ static bool given(const struct call *c, const char *name)
     return !json_is_null(json_get(c->body, name));
 }
 
+bool api__check_kept(const struct call *c, struct error *err)
+{
+    const struct gen_request *r = &c->request;
+    if ((r->background || r->detach) && !c->app->options.journal) {
+        const char *name = r->background ? "background" : "detach";
+        return error_set_param(err, ERR_UNSUPPORTED, name,
+                               "'%s' is not available: this server keeps no requests; it was started without "
+                               "--journal.",
+                               name);
+    }
+    return true;
+}
+
 static bool check_request(struct call *c, struct error *err)
 {
     struct gen_request *r = &c->request;
@@ -24,12 +37,8 @@ static bool check_request(struct call *c, struct error *err)
         return conflict(err, "truncate_prompt_tokens",
                         "Invalid value for 'truncate_prompt_tokens': expected -1 or at least 1, but got 0.");
     }
-    if ((r->background || r->detach) && !c->app->options.journal) {
-        const char *name = r->background ? "background" : "detach";
-        return error_set_param(err, ERR_UNSUPPORTED, name,
-                               "'%s' is not available: this server keeps no requests; it was started without "
-                               "--journal.",
-                               name);
+    if (!api__check_kept(c, err)) {
+        return false;
     }
     if (r->has_stream_options && !r->stream) {
         return conflict(err, "stream_options", "'stream_options' is only allowed together with 'stream': true.");

@@ -152,20 +152,6 @@ static bool parse_logit_bias(struct decoding *d, const struct json *v, const cha
     return true;
 }
 
-/* The members of an object that is the value of a field. */
-static bool decode_members(struct decoding *d, const struct json *v, const char *name, const struct field *members,
-                           struct error *err)
-{
-    const struct field *tables[] = {members};
-    char param[64];
-    if (fields_decode(d, v, tables, 1, err)) {
-        return true;
-    }
-    snprintf(param, sizeof param, "%s.%.40s", name, err->param);
-    memcpy(err->param, param, sizeof param);
-    return false;
-}
-
 static bool parse_stream_options(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     struct gen_request *r = request_of(d);
@@ -178,7 +164,7 @@ static bool parse_stream_options(struct decoding *d, const struct json *v, const
         {"continuous_usage_stats", FIELD_BOOL, AT(continuous_usage), 0, 0, NULL, NULL, NULL, NULL},
         {0},
     };
-    if (!decode_members(d, v, name, members, err)) {
+    if (!fields_decode_members(d, v, name, members, err)) {
         return false;
     }
     r->has_stream_options = true;
@@ -276,7 +262,7 @@ static bool parse_prediction(struct decoding *d, const struct json *v, const cha
         const char *param = json_is_null(json_get(v, "type")) ? "prediction.type" : "prediction.content";
         return field_missing_error(err, param);
     }
-    return decode_members(d, v, name, members, err);
+    return fields_decode_members(d, v, name, members, err);
 }
 
 static bool expect_string(struct decoding *d, const struct json *v, const char *name, struct error *err)

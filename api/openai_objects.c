@@ -7,15 +7,14 @@
 #include <math.h>
 #include <stdio.h>
 
-static const char *model_of(const struct gen_reply *r)
+const char *reply_model(const struct gen_reply *r)
 {
     const struct gen_request *request = reply_request(r);
     bool named = request->model.len && !str_eq(request->model, STR("default"));
     return named ? request->model.ptr : served_model_name(r->call->model);
 }
 
-/* Of the engine that computed the last of it. */
-static const char *fingerprint_of(const struct gen_reply *r)
+const char *reply_fingerprint(const struct gen_reply *r)
 {
     const struct engine_info *info = served_model_info(r->call->model);
     const char *other = r->generation ? generation_fingerprint(r->generation) : NULL;
@@ -28,7 +27,7 @@ static const char *fingerprint_of(const struct gen_reply *r)
 static void put_head(const struct gen_reply *r, struct json_writer *w, const char *object)
 {
     char fingerprint[32];
-    snprintf(fingerprint, sizeof fingerprint, "fp_%s", fingerprint_of(r));
+    snprintf(fingerprint, sizeof fingerprint, "fp_%s", reply_fingerprint(r));
     json_key(w, "id");
     json_put_cstr(w, reply_request(r)->id);
     json_key(w, "object");
@@ -36,7 +35,7 @@ static void put_head(const struct gen_reply *r, struct json_writer *w, const cha
     json_key(w, "created");
     json_put_int(w, reply_request(r)->created_s);
     json_key(w, "model");
-    json_put_cstr(w, model_of(r));
+    json_put_cstr(w, reply_model(r));
     json_key(w, "system_fingerprint");
     json_put_cstr(w, fingerprint);
     if (r->origin->resumed_from[0]) {
@@ -368,4 +367,14 @@ void reply_progress_chunk(struct gen_reply *r, const char *object, const struct 
     put_progress(&w, e);
     json_end_object(&w);
     sse_end(out);
+}
+
+void reply_stream_error(struct gen_reply *r, const struct error *err, struct buf *out)
+{
+    struct buf json;
+    (void)r;
+    buf_init(&json, KIB(16));
+    api__write_error(&json, err);
+    sse_data(out, buf_view(&json));
+    buf_release(&json);
 }

@@ -5,6 +5,9 @@
 
 #include "api/generate.h"
 
+const char *reply_model(const struct gen_reply *r);       /* as asked; the served model's name when nothing was asked */
+const char *reply_fingerprint(const struct gen_reply *r); /* of the engine that computed the last of it; "": unknown */
+
 /* An object opened up to its array of choices: id, object, created, model, system_fingerprint, choices. */
 struct json_writer reply_begin(const struct gen_reply *r, struct buf *out, const char *object);
 /* Closes the choices of a body and adds its usage, and timings where they are wanted; the object stays open. */
@@ -20,6 +23,11 @@ void reply_end_role_chunk(struct gen_reply *r, struct json_writer *w, const stru
 void reply_usage_chunk(struct gen_reply *r, const char *object, const struct gen_event *e, struct buf *out);
 /* No choices, "prompt_progress" in llama.cpp's shape. */
 void reply_progress_chunk(struct gen_reply *r, const char *object, const struct gen_event *e, struct buf *out);
+
+/* An error inside a stream, and how every stream ends and is kept alive. */
+void reply_stream_error(struct gen_reply *r, const struct error *err, struct buf *out);
+#define OPENAI_STREAM_END "data: [DONE]\n\n"
+#define OPENAI_KEEPALIVE  ": keep-alive\n\n"
 
 /* What a choice gathers, whatever the object: text, token ids and digests; those alone; how it ended. */
 void reply_gather_delta(struct reply_choice *c, const struct gen_event *e);

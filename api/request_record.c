@@ -1,5 +1,6 @@
 #include "api/request_record.h"
 
+#include "api/api_internal.h"
 #include "api/generate.h"
 #include "base/array.h"
 #include "base/clock.h"
@@ -89,6 +90,9 @@ void api__opened(struct http_exchange *x, const struct http_request *head, void 
     take_trace(r, head);
     http_set_context(x, r);
     http_add_header(x, "X-Request-Id", str_of(r->id));
+    if (head && api__speaks_anthropic(head)) {
+        http_add_header(x, "Request-Id", str_of(r->id));
+    }
 }
 
 void api__finished(struct http_exchange *x, const struct http_end *end, void *arg)

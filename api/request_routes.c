@@ -247,7 +247,7 @@ static void begin_replay(struct asking *q, struct rebuilt *r)
     c->x = q->x;
     if (g) {
         c->arena = NULL; /* the generation's now */
-        reply = api__reply_create(c);
+        reply = api__reply_create(c, c->route->encoder);
     }
     if (!reply || !generation_skip(g, q->after, q->n_after, &err)) {
         if (reply) {

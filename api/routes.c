@@ -1,49 +1,63 @@
 /* The table of routes: dispatch, docs/API.md and the test that walks all of them read it. */
 #include "api/api_internal.h"
 
+#include "api/anthropic.h"
+#include "api/generate.h"
+
 #define FIELDS(...)                             \
     (const struct field *const[]){__VA_ARGS__}, \
         sizeof((const struct field *const[]){__VA_ARGS__}) / sizeof(struct field *)
 
 const struct route api__routes[] = {
     {"POST", "/v1/chat/completions", "OpenAI's chat completions; tool calls and reasoning: TOOLS.md.",
-     FIELDS(api__chat_fields, api__common_fields), NULL, api__decode_chat, api__prepare, api__generate},
+     FIELDS(api__chat_fields, api__common_fields), NULL, api__decode_chat, api__prepare, api__generate,
+     &api__chat_encoder},
     {"POST", "/v1/completions", "OpenAI's completions, with fill-in-the-middle by `suffix`.",
-     FIELDS(api__completion_fields, api__common_fields), NULL, api__decode_completion, api__prepare, api__generate},
+     FIELDS(api__completion_fields, api__common_fields), NULL, api__decode_completion, api__prepare, api__generate,
+     &api__completion_encoder},
     {"POST", "/infill", "Fill-in-the-middle as llama.cpp's editors plugins ask for it; answers as /v1/completions.",
-     FIELDS(api__infill_fields, api__common_fields), NULL, api__decode_infill, api__prepare, api__generate},
+     FIELDS(api__infill_fields, api__common_fields), NULL, api__decode_infill, api__prepare, api__generate,
+     &api__completion_encoder},
+    {"POST", "/v1/messages", "Anthropic's Messages API; errors in its shape, here and below.",
+     FIELDS(api__messages_fields), NULL, api__decode_messages, api__prepare_messages, api__generate,
+     &api__messages_encoder},
+    {"POST", "/v1/messages/count_tokens", "The tokens that such a request's prompt has.", FIELDS(api__count_fields),
+     NULL, api__decode_count, api__work_count, NULL, NULL},
     {"POST", "/tokenize", "Token ids of a text or of a rendered conversation.", FIELDS(api__tokenize_fields), NULL,
-     api__decode_tokenize, api__work_tokenize, NULL},
+     api__decode_tokenize, api__work_tokenize, NULL, NULL},
     {"POST", "/detokenize", "The text of token ids.", FIELDS(api__detokenize_fields), NULL, api__decode_detokenize,
-     api__work_detokenize, NULL},
+     api__work_detokenize, NULL, NULL},
     {"POST", "/apply-template", "What the chat template makes of a conversation.", FIELDS(api__template_fields), NULL,
-     api__decode_template, api__work_template, NULL},
-    {"GET", "/v1/models", "The names under which models are served.", NULL, 0, api__models, NULL, NULL, NULL},
-    {"GET", "/v1/models/{model}", "One of them.", NULL, 0, api__model, NULL, NULL, NULL},
+     api__decode_template, api__work_template, NULL, NULL},
+    {"GET", "/v1/models",
+     "The names under which models are served; in Anthropic's shape for a request with `anthropic-version` or "
+     "`x-api-key`.",
+     NULL, 0, api__models, NULL, NULL, NULL, NULL},
+    {"GET", "/v1/models/{model}", "One of them.", NULL, 0, api__model, NULL, NULL, NULL, NULL},
     {"POST", "/v1/requests/{id}/cancel",
      "Ends a running request by its object's id or by its X-Request-Id; its client gets what was generated so far.",
-     NULL, 0, api__cancel, NULL, NULL, NULL},
+     NULL, 0, api__cancel, NULL, NULL, NULL, NULL},
     {"GET", "/v1/requests",
      "Requests with `background` or `detach` of the caller's key, newest first; `?limit=` (1 to 100, 20) and `?after=` "
      "(the "
      "last id of the page before).",
-     NULL, 0, api__request_list, NULL, NULL, NULL},
+     NULL, 0, api__request_list, NULL, NULL, NULL, NULL},
     {"GET", "/v1/requests/{id}",
      "One of them: its status and, once it has ended, its result; with `?stream=true` its events, `&after=N` those "
      "behind "
      "the N-th token (RELIABILITY.md).",
-     NULL, 0, api__request_get, NULL, NULL, NULL},
+     NULL, 0, api__request_get, NULL, NULL, NULL, NULL},
     {"DELETE", "/v1/requests/{id}", "Cancels it, or removes it once it has ended.", NULL, 0, api__request_delete, NULL,
-     NULL, NULL},
+     NULL, NULL, NULL},
     {"DELETE", "/v1/cache",
      "Drops what the prefix caches hold and nobody uses, in memory and on disk, of all models or of the one in "
      "`?model=`; see OBSERVABILITY.md.",
-     NULL, 0, api__clear_cache, NULL, NULL, NULL},
-    {"GET", "/health", "The process is alive.", NULL, 0, api__health, NULL, NULL, NULL},
+     NULL, 0, api__clear_cache, NULL, NULL, NULL, NULL},
+    {"GET", "/health", "The process is alive.", NULL, 0, api__health, NULL, NULL, NULL, NULL},
     {"GET", "/ready", "Every model is loaded and the server is not shutting down; else 503 with the reason.", NULL, 0,
-     api__ready, NULL, NULL, NULL},
+     api__ready, NULL, NULL, NULL, NULL},
     {"GET", "/v1/status", "Running requests, engines, memory, latencies; see OBSERVABILITY.md.", NULL, 0, api__status,
-     NULL, NULL, NULL},
-    {"GET", "/metrics", "Prometheus text format; see METRICS.md.", NULL, 0, api__metrics, NULL, NULL, NULL},
+     NULL, NULL, NULL, NULL},
+    {"GET", "/metrics", "Prometheus text format; see METRICS.md.", NULL, 0, api__metrics, NULL, NULL, NULL, NULL},
 };
 const int api__n_routes = sizeof api__routes / sizeof api__routes[0];

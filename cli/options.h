@@ -65,7 +65,7 @@ struct options {
     struct option_list listen;
     const char *host;
     int64_t port;
-    bool insecure_no_auth, strict_fields;
+    bool insecure_no_auth, strict_fields, drop_volatile_lines;
     const char *api_keys;
     struct option_list allowed_hosts, cors_origins;
     bool cache_salt_per_key;

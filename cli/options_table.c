@@ -1,5 +1,6 @@
 #include "cli/options_internal.h"
 
+#include "api/volatile_lines.h"
 #include "base/array.h"
 #include "base/limits.h"
 
@@ -21,6 +22,7 @@
 #define KIND_int32_t  OPTION_I32
 #define TEXT_(x)      #x
 #define TEXT(x)       TEXT_(x)
+#define QUOTED(line)  " '" line "'"
 
 const struct option options__table[] = {
     {"config", OPTION_STR, S | R | V, AT(config), 0, 0, NULL, "FILE", "JSON file with options by these names"},
@@ -44,6 +46,9 @@ const struct option options__table[] = {
     {"cache-salt-per-key", OPTION_BOOL, S, AT(cache_salt_per_key), 0, 0, "off", NULL,
      "requests find cached prefixes of their own API key only"},
     {"strict-fields", OPTION_BOOL, S, AT(strict_fields), 0, 0, "off", NULL, "refuse unknown request fields"},
+    {"drop-volatile-lines", OPTION_BOOL, S, AT(drop_volatile_lines), 0, 0, "on", NULL,
+     "leave out lines at the top of system prompts that change with each request, so that prefixes are found in the "
+     "cache:" VOLATILE_LINES(QUOTED)},
     {"max-body", OPTION_SIZE, S, AT(max_body), 1024, 1073741824.0, "32M", "SIZE", "largest request body"},
     {"max-connections", OPTION_INT, S, AT(max_connections), 1, 100000, "1024", "N", "open connections"},
     {"max-connections-per-client", OPTION_INT, S, AT(max_client_connections), -1, 100000, "0", "N",

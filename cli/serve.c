@@ -327,6 +327,7 @@ static bool start_app(struct server *s, struct error *err)
     a.n_listen = listen.n;
     a.default_sampling = o->sampling;
     a.strict_fields = o->strict_fields;
+    a.drop_volatile_lines = o->drop_volatile_lines;
     a.version = tandem_build();
     a.otlp = s->otlp;
     a.log_content = o->log_content;

@@ -78,10 +78,11 @@ void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
 
 void metrics_set_pressure(struct metrics *m, int level); /* enum pressure_level */
 
-/* Who was not let in, and what SIGHUP has done; given before metrics_write. */
+/* Who was not let in, what SIGHUP has done, and what was left out of requests; given before metrics_write. */
 struct metrics_access_now {
     uint64_t no_key, bad_key, bad_host, bad_origin; /* requests refused */
     uint64_t reloads, failed_reloads;
+    uint64_t volatile_lines;
 };
 void metrics_set_access(struct metrics *m, const struct metrics_access_now *now);
 

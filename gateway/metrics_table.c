@@ -213,6 +213,8 @@ const struct metrics_family metrics__families[] = {
        {"origin", SERVER(access.bad_origin)}),
     BY("tandem_reloads_total", COUNTER, NO, FORM_COUNT, "result", "Reloads by SIGHUP; failed: in a part.",
        {"ok", SERVER(access.reloads)}, {"failed", SERVER(access.failed_reloads)}),
+    VALUE("tandem_volatile_lines_dropped_total", COUNTER, NO, SERVER(access.volatile_lines),
+          "Lines that change with each request, left out of system prompts (--drop-volatile-lines)."),
     VALUE("tandem_http_connections_open", GAUGE, NO, SERVER(http.connections_open), "Connections open now."),
     VALUE("tandem_http_connections_total", COUNTER, NO, SERVER(http.connections), "Connections accepted."),
     VALUE("tandem_http_requests_total", COUNTER, NO, SERVER(http.requests), "HTTP requests read."),

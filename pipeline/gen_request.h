@@ -81,7 +81,9 @@ struct gen_request {
     struct sampling sampling;
     bool has_seed; /* else one is drawn */
     uint64_t seed;
-    int64_t max_tokens;            /* -1: as far as the context goes */
+    int64_t max_tokens;   /* -1: as far as the context goes */
+    bool clip_max_tokens; /* more of them than the context has room for are as many as it has; a prompt without room
+                             for one is refused in Anthropic's words */
     int64_t max_completion_tokens; /* as decoded; a decoder moves it to max_tokens */
     uint32_t min_tokens;
     uint32_t n, best_of; /* 1, and n when 0 */

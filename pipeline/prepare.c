@@ -186,12 +186,23 @@ static bool context_exceeded(struct preparing *w, uint32_t n_context, uint64_t n
         w->r->input == GEN_CHAT ? "messages" : "prompt");
 }
 
+/* Those that Anthropic's clients look for, to make their conversation shorter. */
+static bool prompt_too_long(struct preparing *w, uint32_t n_context, uint64_t n_prompt)
+{
+    return error_set_param(w->err, ERR_CONTEXT_EXCEEDED, prompt_param(w->r),
+                           "prompt is too long: %llu tokens > %u maximum", (unsigned long long)n_prompt, n_context - 1);
+}
+
 static bool resolve_max_tokens(struct preparing *w, uint32_t n_context, uint32_t *max_tokens)
 {
     uint64_t n_prompt = w->tokens.n;
     int64_t wanted = w->r->max_tokens;
+    uint64_t room = n_prompt < n_context ? n_context - n_prompt : 0;
+    if (w->r->clip_max_tokens && wanted >= 0) {
+        *max_tokens = (uint32_t)((uint64_t)wanted < room ? (uint64_t)wanted : room);
+        return room > 0 || prompt_too_long(w, n_context, n_prompt);
+    }
     if (wanted < 0) {
-        uint64_t room = n_prompt < n_context ? n_context - n_prompt : 0;
         int64_t fallback = w->p->options.default_max_tokens;
         if (room == 0) {
             return context_exceeded(w, n_context, n_prompt, 1);
