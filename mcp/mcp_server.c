@@ -64,12 +64,14 @@ static void lose(struct server *s, const struct error *why)
 {
     bool steady = s->state == MCP_READY && clock_ms() - s->ready_ms >= STEADY_MS;
     s->lost = true;
-    s->failure = *why;
     s->step = steady ? 0 : s->step;
-    s->n_restarts++;
     change_transport(s, why);
     server__stop_lists(s);
-    set_state(s, s->was_ready ? MCP_RECONNECTING : MCP_FAILED);
+    if (!s->at_once) {
+        s->failure = *why;
+        s->n_restarts++;
+        set_state(s, s->was_ready ? MCP_RECONNECTING : MCP_FAILED);
+    }
     server__fail_calls(s, why);
 }
 

@@ -31,6 +31,7 @@ void session__fail(struct session *s, const struct error *why)
         return;
     }
     LOG_WARN("mcp session broken", "server=%s error=\"%s\"", s->options.config->name, copy.msg);
+    s->died_of_probe = s->discover && !s->heard_ms && s->options.kind == MCP_STDIO;
     stop(s, true);
     while (s->pending && !s->closed_by_us) {
         session__end_pending(s->pending, NULL, &copy);
@@ -236,5 +237,5 @@ const char *session_server(const struct session *s)
 
 bool session_died_of_probe(const struct session *s)
 {
-    return s->discover && !s->ready && !s->heard_ms && s->options.kind == MCP_STDIO;
+    return s->died_of_probe;
 }

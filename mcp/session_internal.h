@@ -27,6 +27,7 @@ struct session {
     bool has[MCP_N_LISTS], changes[MCP_N_LISTS], logs;
     bool ready, dead;         /* dead: broken or closed; nothing goes in or out */
     bool closed_by_us;        /* no on_closed */
+    bool died_of_probe;
     bool initializing;        /* initialize was sent */
     struct error refused;     /* ... and in vain, while the probe is not answered yet */
     uint64_t discover, initialize, check, listen; /* ids of requests of its own; 0: none */

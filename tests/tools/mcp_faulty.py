@@ -7,6 +7,7 @@
 What goes wrong is a tool's name. `http` is streamable HTTP (sessions in the legacy era), `sse` the transport of 2024-11-05.
 """
 import argparse
+import base64
 import http.server
 import json
 import os
@@ -225,6 +226,12 @@ def serve_stdio(state):
         threading.Thread(target=session.handle, args=(m, send, raw), daemon=True).start()
 
 
+def decoded(value):
+    if value and value.startswith("=?base64?") and value.endswith("?="):
+        return base64.b64decode(value[9:-2]).decode()
+    return value
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -251,8 +258,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def event(self, data, name=None, ident=None, retry=None):
         text = (f"event: {name}\n" if name else "") + (f"id: {ident}\n" if ident else "") + (f"retry: {retry}\n" if retry else "") + f"data: {data}\n\n"
-        self.wfile.write(text.encode())
-        self.wfile.flush()
+        try:
+            self.wfile.write(text.encode())
+            self.wfile.flush()
+        except OSError:
+            pass  # the client has gone
 
     def wait_for_end(self):
         try:
@@ -317,9 +327,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if m["method"] == "tools/call":
                 wanted["Mcp-Name"] = m["params"]["name"]
                 text = m["params"].get("arguments", {}).get("text")
-                if m["params"]["name"] == "echo" and isinstance(text, str) and text.isascii():
+                if m["params"]["name"] == "echo" and isinstance(text, str):
                     wanted["Mcp-Param-Text"] = text
-            wrong = [k for k, v in wanted.items() if self.headers.get(k) != v]
+            wrong = [k for k, v in wanted.items() if decoded(self.headers.get(k)) != v]
             if wrong:
                 return self.plain(400, json.dumps({"jsonrpc": "2.0", "id": m.get("id"), "error": {"code": -32020, "message": f"Header mismatch: {wrong}"}}).encode())
         extra = {}
