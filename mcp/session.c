@@ -181,6 +181,9 @@ static struct transport *connect_to(struct session *s, struct error *err)
 {
     const struct session_options *o = &s->options;
     const struct transport_events events = {on_open, on_message, is_waiting, on_unanswered, on_closed, on_gone, s};
+    if (o->connect) {
+        return o->connect(o->connect_arg, &events, err);
+    }
     switch (o->kind) {
     case MCP_STDIO:
         return stdio_create(o->loop, o->config, &events, err);
@@ -227,7 +230,7 @@ bool session_has(const struct session *s, enum mcp_list which)
 
 int session_pid(const struct session *s)
 {
-    return s->options.kind == MCP_STDIO ? stdio_pid(s->transport) : 0;
+    return s->options.kind == MCP_STDIO && !s->options.connect ? stdio_pid(s->transport) : 0;
 }
 
 const char *session_server(const struct session *s)

@@ -18,6 +18,8 @@
 #define SESSION_CHECK_MS 5000 /* for a sign of life after a time-out */
 
 struct session;
+struct transport;
+struct transport_events;
 struct json;
 
 enum mcp_list { MCP_TOOLS, MCP_RESOURCES, MCP_TEMPLATES, MCP_PROMPTS, MCP_N_LISTS };
@@ -39,6 +41,9 @@ struct session_options {
     bool legacy;                            /* it is known not to speak a modern revision */
     int64_t start_timeout_ms;
     struct session_events events;
+    /* NULL: the transport of that kind. Else this one's, for tests. */
+    struct transport *(*connect)(void *arg, const struct transport_events *events, struct error *err);
+    void *connect_arg;
 };
 
 /* NOT_FOUND, INVALID, IO, NO_MEMORY: it could not even be begun. */
