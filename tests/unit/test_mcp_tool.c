@@ -4,6 +4,7 @@
 #include "base/array.h"
 #include "mcp/content.h"
 #include "mcp/http_text.h"
+#include "tests/support/failing_memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -157,6 +158,28 @@ static void results(void **state)
     }
 }
 
+/* Our own code alone: the tree is there already. */
+static void results_without_memory(void **state)
+{
+    (void)state;
+    struct json *tree = parse("{\"content\":[{\"type\":\"text\",\"text\":\"0123456789012345678901234567890123456789\"},"
+                              "{\"type\":\"image\",\"data\":\"AAAA\",\"mimeType\":\"image/png\"}]}");
+    bool ok = false;
+    for (long n = 0; CAN_FAIL && !ok; n++) {
+        struct error err = {0};
+        struct buf out;
+        buf_init(&out, 10000);
+        n_allocations = 0;
+        fail_at = n;
+        ok = content_text(tree, 1000, &out, &err);
+        fail_at = -1;
+        assert_true(ok || err.code == ERR_NO_MEMORY);
+        assert_true(!ok || str_ends(buf_view(&out), STR("789\n[image: image/png, 3 bytes, not shown]")));
+        buf_release(&out);
+    }
+    json_free(tree);
+}
+
 static void errors_of_tools(void **state)
 {
     (void)state;
@@ -238,7 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_openai_has_it), cmocka_unit_test(wrong_tools),     cmocka_unit_test(header_values),
-        cmocka_unit_test(results),          cmocka_unit_test(errors_of_tools), cmocka_unit_test(addresses),
+        cmocka_unit_test(results),          cmocka_unit_test(results_without_memory), cmocka_unit_test(errors_of_tools), cmocka_unit_test(addresses),
         cmocka_unit_test(encoded_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
