@@ -208,10 +208,10 @@ static const struct member {
     enum member_of of;
     bool (*read)(struct server_reader *s, const struct json *v, struct error *err);
 } members[] = {
-    {"type", OF_ANY, read_type},         {"command", OF_PROCESS, read_command}, {"args", OF_PROCESS, read_args},
-    {"env", OF_PROCESS, read_env},       {"cwd", OF_PROCESS, read_cwd},         {"url", OF_URL, read_url},
-    {"headers", OF_URL, read_headers},   {"allow", OF_ANY, read_allow},         {"deny", OF_ANY, read_deny},
-    {"timeout", OF_ANY, read_timeout},   {"disabled", OF_ANY, read_disabled},   {"protocol", OF_ANY, read_protocol},
+    {"type", OF_ANY, read_type},       {"command", OF_PROCESS, read_command}, {"args", OF_PROCESS, read_args},
+    {"env", OF_PROCESS, read_env},     {"cwd", OF_PROCESS, read_cwd},         {"url", OF_URL, read_url},
+    {"headers", OF_URL, read_headers}, {"allow", OF_ANY, read_allow},         {"deny", OF_ANY, read_deny},
+    {"timeout", OF_ANY, read_timeout}, {"disabled", OF_ANY, read_disabled},   {"protocol", OF_ANY, read_protocol},
 };
 
 static const struct member *find_member(struct str name)

@@ -80,7 +80,8 @@ static bool check_type(const struct json *result, struct error *err)
         return true;
     }
     if (str_eq(text_of(result, "resultType"), STR("input_required"))) {
-        return error_set(err, ERR_UNSUPPORTED, "the server asks for input of a user or a model, which is not possible.");
+        return error_set(err, ERR_UNSUPPORTED,
+                         "the server asks for input of a user or a model, which is not possible.");
     }
     return error_set(err, ERR_PROTOCOL, "the result has a 'resultType' that is not known.");
 }

@@ -148,9 +148,9 @@ void exchange_cancel(struct exchange *x)
 static const struct {
     int status;
     enum error_code code;
-} codes[] = {{400, ERR_INVALID},   {401, ERR_UNAUTHENTICATED}, {403, ERR_FORBIDDEN}, {404, ERR_NOT_FOUND},
-             {405, ERR_BAD_METHOD}, {408, ERR_DEADLINE},        {413, ERR_TOO_LARGE}, {429, ERR_RATE_LIMITED},
-             {504, ERR_DEADLINE}};
+} codes[] = {{400, ERR_INVALID},   {401, ERR_UNAUTHENTICATED}, {403, ERR_FORBIDDEN},
+             {404, ERR_NOT_FOUND}, {405, ERR_BAD_METHOD},      {408, ERR_DEADLINE},
+             {413, ERR_TOO_LARGE}, {429, ERR_RATE_LIMITED},    {504, ERR_DEADLINE}};
 
 static enum error_code code_of(int status)
 {

@@ -10,8 +10,7 @@ void http_fields_init(struct http_fields *f, struct mcp_pairs configured)
     f->arena = arena_create(LIMIT_HTTP_HEADERS * 4);
     f->items = f->arena ? arena_alloc_array(f->arena, f->cap, sizeof *f->items) : NULL;
     for (size_t i = 0; f->items && i < configured.n; i++) { /* views: the configuration outlives this */
-        f->items[f->n++] =
-            (struct http_header){str_of(configured.items[i].name), str_of(configured.items[i].value)};
+        f->items[f->n++] = (struct http_header){str_of(configured.items[i].name), str_of(configured.items[i].value)};
     }
     f->failed = !f->items;
 }

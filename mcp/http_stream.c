@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define DELETE_TIMEOUT_MS 2000
-#define RETRY_MS          1000  /* until the server says how long */
+#define RETRY_MS          1000 /* until the server says how long */
 #define RETRY_MAX_MS      60000
 #define RESUME_TRIES      5 /* in a row, without an event */
 #define MAX_POSTS         (2 * LIMIT_MCP_PENDING)
@@ -200,6 +200,8 @@ static void end_listening(struct post *p, const struct exchange_end *end)
         break_off(s, &why);
     } else if ((end->status >= 400 && end->status < 500) || !try_again(p, end)) {
         post_free(p); /* it has no such stream */
+    } else if (end->error && !s->base.closing) {
+        s->base.events.on_unanswered(s->base.events.arg, 0, end->error);
     }
 }
 

@@ -171,9 +171,8 @@ static bool prepare(struct mcp *m, struct error *err)
             return error_set(err, ERR_NO_MEMORY, "no memory for MCP servers.");
         }
     }
-    m->http = http_client_create(loop_uv(m->loop),
-                                 &(struct http_client_options){.user_agent = "tandem", .ca_file = m->options.ca_file},
-                                 err);
+    m->http = http_client_create(
+        loop_uv(m->loop), &(struct http_client_options){.user_agent = "tandem", .ca_file = m->options.ca_file}, err);
     return m->http != NULL;
 }
 

@@ -21,22 +21,22 @@ struct mcp;
 struct buf;
 
 enum mcp_state {
-    MCP_DISABLED,    /* by the configuration */
-    MCP_STARTING,    /* connecting, or reading its list of tools for the first time */
+    MCP_DISABLED, /* by the configuration */
+    MCP_STARTING, /* connecting, or reading its list of tools for the first time */
     MCP_READY,
     MCP_FAILED,      /* it was never ready: why, and when it is tried again */
     MCP_RECONNECTING /* likewise, but it was; its tools are still listed */
 };
 const char *mcp_state_name(enum mcp_state state); /* "starting" */
 
-struct mcp_options {         /* copied */
-    const char *version;     /* of this program, for servers; static */
-    const char *ca_file;     /* PEM, instead of the system's certificates; NULL */
-    size_t max_result;       /* bytes of a result's text; 0: LIMIT_MCP_RESULT */
-    int max_calls;           /* at a time, of one server; 0: LIMIT_MCP_CALLS. Others wait their turn */
-    int64_t start_timeout_ms; /* 0: 60 s; `npx` may have to download first */
+struct mcp_options {                /* copied */
+    const char *version;            /* of this program, for servers; static */
+    const char *ca_file;            /* PEM, instead of the system's certificates; NULL */
+    size_t max_result;              /* bytes of a result's text; 0: LIMIT_MCP_RESULT */
+    int max_calls;                  /* at a time, of one server; 0: LIMIT_MCP_CALLS. Others wait their turn */
+    int64_t start_timeout_ms;       /* 0: 60 s; `npx` may have to download first */
     int64_t retry_ms, retry_max_ms; /* first and longest pause before another try; 0: 1 s, 5 min */
-    void (*on_change)(void *arg); /* tools, or a state; soon after, once for several changes. May be NULL */
+    void (*on_change)(void *arg);   /* tools, or a state; soon after, once for several changes. May be NULL */
     void *arg;
 };
 
@@ -59,7 +59,7 @@ struct mcp_server_status { /* views, valid until the loop goes on */
     int pid;                  /* 0: none */
     size_t n_tools, n_hidden; /* n_hidden: not allowed, or not usable */
     size_t n_resources, n_templates, n_prompts;
-    int n_running, n_waiting; /* calls */
+    int n_running, n_waiting;   /* calls */
     uint64_t n_calls, n_failed; /* so far; n_failed: without an answer of the server */
     uint64_t n_restarts;
     const struct error *failure; /* the last one; NULL: none */
@@ -92,17 +92,18 @@ void mcp_tools(const struct mcp *m, bool (*wanted)(void *arg, const struct mcp_t
 
 /* ---- calls ---- */
 
-struct mcp_result { /* views, valid until the callback returns */
-    bool is_error;  /* the tool says so, or there was no answer */
-    struct str text; /* the parts as text (mcp/content.h), or the error as a sentence */
+struct mcp_result {        /* views, valid until the callback returns */
+    bool is_error;         /* the tool says so, or there was no answer */
+    struct str text;       /* the parts as text (mcp/content.h), or the error as a sentence */
     struct str structured; /* JSON, {NULL,0}: none; of a resource or a prompt: the whole result */
-    struct error error; /* code NONE: the server answered. Else DEADLINE, UNAVAILABLE, PROTOCOL, TOO_LARGE, INVALID ... */
+    struct error
+        error; /* code NONE: the server answered. Else DEADLINE, UNAVAILABLE, PROTOCOL, TOO_LARGE, INVALID ... */
 };
 
 struct mcp_call_options { /* copied */
     struct str tool;      /* as models see it */
     struct str arguments; /* JSON object; empty: {} */
-    int64_t timeout_ms;   /* waiting for its turn included; 0: the server's. Progress starts it anew, ten times at most */
+    int64_t timeout_ms; /* waiting for its turn included; 0: the server's. Progress starts it anew, ten times at most */
     void (*on_progress)(void *arg, double progress, double total, struct str message); /* may be NULL */
     void (*done)(void *arg, const struct mcp_result *result);
     void *arg;
@@ -122,10 +123,10 @@ void mcp_put_list(const struct mcp *m, size_t server, enum mcp_kind kind, struct
 
 struct mcp_get_options { /* copied */
     size_t server;
-    struct str uri;       /* of a resource to read; else: */
-    struct str prompt;    /* the name of a prompt to get */
-    struct str arguments; /* its arguments, a JSON object of strings; empty: none */
-    int64_t timeout_ms;   /* 0: the server's */
+    struct str uri;                                           /* of a resource to read; else: */
+    struct str prompt;                                        /* the name of a prompt to get */
+    struct str arguments;                                     /* its arguments, a JSON object of strings; empty: none */
+    int64_t timeout_ms;                                       /* 0: the server's */
     void (*done)(void *arg, const struct mcp_result *result); /* structured: the result */
     void *arg;
 };

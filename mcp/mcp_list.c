@@ -20,7 +20,6 @@ static const struct list_kind {
     [MCP_PROMPTS] = {"prompts/list", "prompts"},
 };
 
-
 static void request_page(struct server *s, enum mcp_list which, struct str cursor);
 
 /* A server without its tools is of no use; without another list it is. */
@@ -144,9 +143,10 @@ static void on_prompts(void *arg, const struct json *result, const struct error 
 
 static void request_page(struct server *s, enum mcp_list which, struct str cursor)
 {
-    static const session_done done[MCP_N_LISTS] = {
-        [MCP_TOOLS] = on_tools, [MCP_RESOURCES] = on_resources, [MCP_TEMPLATES] = on_templates,
-        [MCP_PROMPTS] = on_prompts};
+    static const session_done done[MCP_N_LISTS] = {[MCP_TOOLS] = on_tools,
+                                                   [MCP_RESOURCES] = on_resources,
+                                                   [MCP_TEMPLATES] = on_templates,
+                                                   [MCP_PROMPTS] = on_prompts};
     struct buf members;
     struct error err = {0};
     struct server_list *l = &s->lists[which];
@@ -155,15 +155,14 @@ static void request_page(struct server *s, enum mcp_list which, struct str curso
         buf_puts(&members, "\"cursor\":");
         json_quote(&members, cursor);
     }
-    l->request = members.failed
-                     ? (error_set(&err, ERR_NO_MEMORY, "no memory for a request."), 0)
-                     : session_request(s->session,
-                                       &(struct session_request){.method = kinds[which].method,
-                                                                 .members = buf_view(&members),
-                                                                 .timeout_ms = LIST_TIMEOUT_MS,
-                                                                 .done = done[which],
-                                                                 .arg = s},
-                                       &err);
+    l->request = members.failed ? (error_set(&err, ERR_NO_MEMORY, "no memory for a request."), 0)
+                                : session_request(s->session,
+                                                  &(struct session_request){.method = kinds[which].method,
+                                                                            .members = buf_view(&members),
+                                                                            .timeout_ms = LIST_TIMEOUT_MS,
+                                                                            .done = done[which],
+                                                                            .arg = s},
+                                                  &err);
     buf_release(&members);
     if (!l->request) {
         give_up(s, which, &err);

@@ -42,7 +42,9 @@ void mcp_server_status(const struct mcp *m, size_t i, struct mcp_server_status *
         .n_failed = s->n_failed,
         .n_restarts = s->n_restarts,
         .failure = s->failure.code ? &s->failure : NULL,
-        .next_try_ms = s->next_try_ms < 0 ? -1 : left > 0 ? left : 0,
+        .next_try_ms = s->next_try_ms < 0 ? -1
+                       : left > 0         ? left
+                                          : 0,
     };
 }
 
@@ -89,9 +91,8 @@ void mcp_put_status(const struct mcp *m, struct buf *out)
 
 void mcp_put_list(const struct mcp *m, size_t server, enum mcp_kind kind, struct buf *out)
 {
-    static const enum mcp_list lists[] = {[MCP_KIND_RESOURCES] = MCP_RESOURCES,
-                                          [MCP_KIND_TEMPLATES] = MCP_TEMPLATES,
-                                          [MCP_KIND_PROMPTS] = MCP_PROMPTS};
+    static const enum mcp_list lists[] = {
+        [MCP_KIND_RESOURCES] = MCP_RESOURCES, [MCP_KIND_TEMPLATES] = MCP_TEMPLATES, [MCP_KIND_PROMPTS] = MCP_PROMPTS};
     const struct json *tree = m->servers[server].lists[lists[kind]].tree;
     if (tree) {
         json_print(out, tree);

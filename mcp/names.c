@@ -35,8 +35,8 @@ static void put_digest(struct mcp_name *name)
 
 static void qualify(struct mcp_name *name)
 {
-    int n = snprintf(name->merged, sizeof name->merged, STR_FMT "__" STR_FMT, STR_ARG(name->server),
-                     STR_ARG(name->tool));
+    int n =
+        snprintf(name->merged, sizeof name->merged, STR_FMT "__" STR_FMT, STR_ARG(name->server), STR_ARG(name->tool));
     for (char *c = name->merged; *c; c++) {
         *c = is_plain(*c) ? *c : '_';
     }

@@ -8,24 +8,42 @@
 #include <unistd.h>
 
 /* What programs need to find their files and to speak the user's language; nothing that is ever a secret. */
-static const char *const inherited[] = {"HOME", "LANG",   "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH",
+static const char *const inherited[] = {"HOME",  "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH",
                                         "SHELL", "TERM", "TMPDIR", "TZ",       "USER"};
 
 /* Variables, or beginnings of them ('*'), that make a program run or load what the configuration does not name. */
-static const char *const denied[] = {
-    "LD_*",          "DYLD_*",       "GCONV_PATH",    "NLSPATH",    "LOCPATH",     "MALLOC_*",      "GLIBC_TUNABLES",
-    "BASH_ENV",      "BASH_FUNC_*",  "ENV",           "IFS",        "SHELLOPTS",   "BASHOPTS",      "PS4",
-    "PROMPT_COMMAND", "NODE_OPTIONS", "PYTHONSTARTUP", "PYTHONHOME", "PERL5OPT",    "PERL5DB",       "RUBYOPT",
-    "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"};
+static const char *const denied[] = {"LD_*",
+                                     "DYLD_*",
+                                     "GCONV_PATH",
+                                     "NLSPATH",
+                                     "LOCPATH",
+                                     "MALLOC_*",
+                                     "GLIBC_TUNABLES",
+                                     "BASH_ENV",
+                                     "BASH_FUNC_*",
+                                     "ENV",
+                                     "IFS",
+                                     "SHELLOPTS",
+                                     "BASHOPTS",
+                                     "PS4",
+                                     "PROMPT_COMMAND",
+                                     "NODE_OPTIONS",
+                                     "PYTHONSTARTUP",
+                                     "PYTHONHOME",
+                                     "PERL5OPT",
+                                     "PERL5DB",
+                                     "RUBYOPT",
+                                     "JAVA_TOOL_OPTIONS",
+                                     "_JAVA_OPTIONS",
+                                     "JDK_JAVA_OPTIONS"};
 
-static const char *const shells[] = {"sh",  "bash", "dash", "zsh",     "ksh",        "mksh", "csh",
+static const char *const shells[] = {"sh",   "bash", "dash", "zsh",     "ksh",        "mksh", "csh",
                                      "tcsh", "fish", "ash",  "cmd.exe", "powershell", "pwsh"};
 
 /* Which server it is, how long a message is, and what this client says of itself, are not for the configuration. */
 static const char *const own_headers[] = {
-    "host",           "content-length", "transfer-encoding", "connection",           "content-type",
-    "accept",         "expect",         "upgrade",           "mcp-session-id",       "mcp-protocol-version",
-    "last-event-id",  "mcp-method",     "mcp-name"};
+    "host",    "content-length", "transfer-encoding",    "connection",    "content-type", "accept",  "expect",
+    "upgrade", "mcp-session-id", "mcp-protocol-version", "last-event-id", "mcp-method",   "mcp-name"};
 
 const char *const *policy_inherited(size_t *n)
 {

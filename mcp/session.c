@@ -149,7 +149,7 @@ static void on_unanswered(void *arg, uint64_t id, const struct error *why)
 {
     struct session *s = arg;
     struct pending *p = s->dead ? NULL : session__find(s, id);
-    bool lost = p && s->ready && why->code == ERR_UNAVAILABLE && id != s->check;
+    bool lost = (p || !id) && s->ready && why->code == ERR_UNAVAILABLE && (!id || id != s->check);
     if (p) {
         session__end_pending(p, NULL, why);
     }

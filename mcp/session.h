@@ -5,7 +5,8 @@
  *     created -> on_ready (revision and capabilities are known) -> on_closed (broken, why)
  *     session_close, at any time -> on_gone, last of all: it is freed
  *
- * No event and no callback is called from inside session_create or session_request. In one, everything may be called. */
+ * No event and no callback is called from inside session_create or session_request. In one, everything may be called.
+ */
 #ifndef TANDEM_MCP_SESSION_H
 #define TANDEM_MCP_SESSION_H
 
@@ -65,10 +66,10 @@ typedef void (*session_progress)(void *arg, double progress, double total, struc
 
 struct session_request { /* copied */
     const char *method;
-    struct str members;       /* of params, JSON without the braces; may be empty */
-    struct str name;          /* what the request is about, for header fields; {NULL,0}: nothing */
-    struct mcp_pairs headers; /* Mcp-Param-* */
-    int64_t timeout_ms;       /* 0: none. Progress starts it anew, ten times at most */
+    struct str members;           /* of params, JSON without the braces; may be empty */
+    struct str name;              /* what the request is about, for header fields; {NULL,0}: nothing */
+    struct mcp_pairs headers;     /* Mcp-Param-* */
+    int64_t timeout_ms;           /* 0: none. Progress starts it anew, ten times at most */
     session_progress on_progress; /* may be NULL */
     session_done done;
     void *arg;

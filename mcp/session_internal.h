@@ -13,7 +13,7 @@ struct pending { /* a request without its answer */
     struct pending *prev, *next;
     uint64_t id;
     struct loop_timer *timer;
-    int64_t timeout_ms, until_ms; /* until_ms: progress keeps it alive no longer */
+    int64_t timeout_ms, sent_ms, until_ms; /* until_ms: progress keeps it alive no longer */
     char method[32];
     session_progress on_progress;
     session_done done;
@@ -25,13 +25,13 @@ struct session {
     struct transport *transport;
     const struct mcp_revision *revision;
     bool has[MCP_N_LISTS], changes[MCP_N_LISTS], logs;
-    bool ready, dead;         /* dead: broken or closed; nothing goes in or out */
-    bool closed_by_us;        /* no on_closed */
+    bool ready, dead;  /* dead: broken or closed; nothing goes in or out */
+    bool closed_by_us; /* no on_closed */
     bool died_of_probe;
-    bool initializing;        /* initialize was sent */
-    struct error refused;     /* ... and in vain, while the probe is not answered yet */
+    bool initializing;                            /* initialize was sent */
+    struct error refused;                         /* ... and in vain, while the probe is not answered yet */
     uint64_t discover, initialize, check, listen; /* ids of requests of its own; 0: none */
-    const struct rpc_message *answer; /* within a callback: the message that it is called for; else NULL */
+    const struct rpc_message *answer;             /* within a callback: the message that it is called for; else NULL */
     uint64_t last_id, n_noise;
     int64_t heard_ms; /* when the last message came */
     struct pending *pending;

@@ -53,9 +53,9 @@ static enum log_level level_of(const struct json *params)
     static const struct {
         const char *name;
         enum log_level level;
-    } levels[] = {{"debug", LOG_LEVEL_DEBUG},    {"info", LOG_LEVEL_INFO},      {"notice", LOG_LEVEL_INFO},
-                  {"warning", LOG_LEVEL_WARN},   {"error", LOG_LEVEL_ERROR},    {"critical", LOG_LEVEL_ERROR},
-                  {"alert", LOG_LEVEL_ERROR},    {"emergency", LOG_LEVEL_ERROR}};
+    } levels[] = {{"debug", LOG_LEVEL_DEBUG},  {"info", LOG_LEVEL_INFO},      {"notice", LOG_LEVEL_INFO},
+                  {"warning", LOG_LEVEL_WARN}, {"error", LOG_LEVEL_ERROR},    {"critical", LOG_LEVEL_ERROR},
+                  {"alert", LOG_LEVEL_ERROR},  {"emergency", LOG_LEVEL_ERROR}};
     const struct json *v = json_get(params, "level");
     for (size_t i = 0; json_type(v) == JSON_STRING && i < ARRAY_LEN(levels); i++) {
         if (str_eq(json_str(v), str_of(levels[i].name))) {
@@ -102,12 +102,10 @@ static void on_cancelled(struct session *s, const struct json *params)
 static const struct {
     const char *method;
     void (*take)(struct session *s, const struct json *params);
-} notifications[] = {{"notifications/progress", session__progress},
-                     {"notifications/message", on_log},
-                     {"notifications/tools/list_changed", on_tools},
-                     {"notifications/resources/list_changed", on_resources},
-                     {"notifications/prompts/list_changed", on_prompts},
-                     {"notifications/cancelled", on_cancelled}};
+} notifications[] = {
+    {"notifications/progress", session__progress},      {"notifications/message", on_log},
+    {"notifications/tools/list_changed", on_tools},     {"notifications/resources/list_changed", on_resources},
+    {"notifications/prompts/list_changed", on_prompts}, {"notifications/cancelled", on_cancelled}};
 
 void session__notification(struct session *s, const struct rpc_message *m)
 {

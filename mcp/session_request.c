@@ -146,12 +146,12 @@ static void on_timeout(void *arg)
     struct pending *p = arg;
     struct session *s = p->session;
     struct error err = {0};
-    bool own = !s->ready || p->id == s->check;
+    bool check = s->ready && p->id != s->check && s->heard_ms <= p->sent_ms;
     error_set(&err, ERR_DEADLINE, "the server did not answer '%s' within %lld ms.", p->method,
               (long long)p->timeout_ms);
     tell_cancelled(s, p->id, "timed out");
     session__end_pending(p, NULL, &err);
-    if (!own && !s->dead && s->heard_ms + SESSION_CHECK_MS < clock_ms()) {
+    if (check && !s->dead) { /* nothing has come since it was sent: is it still there? */
         session__check(s);
     }
 }
@@ -194,7 +194,8 @@ static struct pending *create_pending(struct session *s, const struct session_re
     p->session = s;
     p->id = ++s->last_id;
     p->timeout_ms = r->timeout_ms;
-    p->until_ms = clock_ms() + r->timeout_ms * MAX_EXTENSIONS;
+    p->sent_ms = clock_ms();
+    p->until_ms = p->sent_ms + r->timeout_ms * MAX_EXTENSIONS;
     snprintf(p->method, sizeof p->method, "%s", r->method);
     p->on_progress = r->on_progress;
     p->done = r->done;
@@ -208,8 +209,7 @@ static struct pending *create_pending(struct session *s, const struct session_re
     return p;
 }
 
-static bool send_request(struct session *s, const struct pending *p, const struct session_request *r,
-                         struct error *err)
+static bool send_request(struct session *s, const struct pending *p, const struct session_request *r, struct error *err)
 {
     struct buf text;
     struct outgoing m = {.id = p->id, .method = r->method, .name = r->name, .headers = r->headers};

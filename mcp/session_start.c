@@ -109,11 +109,13 @@ static void send_initialize(struct session *s)
         return;
     }
     s->initializing = true;
-    snprintf(members, sizeof members,
-             "\"protocolVersion\":\"%s\",\"capabilities\":{},\"clientInfo\":{\"name\":\"tandem\",\"version\":\"%.60s\"}",
-             protocol ? protocol : mcp_revision_newest(false)->name, s->options.version);
+    snprintf(
+        members, sizeof members,
+        "\"protocolVersion\":\"%s\",\"capabilities\":{},\"clientInfo\":{\"name\":\"tandem\",\"version\":\"%.60s\"}",
+        protocol ? protocol : mcp_revision_newest(false)->name, s->options.version);
     s->initialize = session_request(
-        s, &(struct session_request){.method = "initialize", .members = str_of(members), .done = on_initialized, .arg = s},
+        s,
+        &(struct session_request){.method = "initialize", .members = str_of(members), .done = on_initialized, .arg = s},
         &err);
     if (!s->initialize) {
         session__fail(s, &err);
@@ -262,9 +264,8 @@ void session__listen(struct session *s)
     static const struct {
         enum mcp_list list;
         const char *member;
-    } kinds[] = {{MCP_TOOLS, "toolsListChanged"},
-                 {MCP_RESOURCES, "resourcesListChanged"},
-                 {MCP_PROMPTS, "promptsListChanged"}};
+    } kinds[] = {
+        {MCP_TOOLS, "toolsListChanged"}, {MCP_RESOURCES, "resourcesListChanged"}, {MCP_PROMPTS, "promptsListChanged"}};
     char members[200];
     struct error err = {0};
     int n = snprintf(members, sizeof members, "\"notifications\":{");
@@ -279,12 +280,11 @@ void session__listen(struct session *s)
     if (!any || s->dead) {
         return;
     }
-    s->listen = session_request(s,
-                                &(struct session_request){.method = "subscriptions/listen",
-                                                          .members = str_of(members),
-                                                          .done = on_listen_end,
-                                                          .arg = s},
-                                &err);
+    s->listen = session_request(
+        s,
+        &(struct session_request){
+            .method = "subscriptions/listen", .members = str_of(members), .done = on_listen_end, .arg = s},
+        &err);
     if (!s->listen) {
         session__fail(s, &err);
     }

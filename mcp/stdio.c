@@ -15,11 +15,11 @@
 #include <string.h>
 #include <uv.h>
 
-#define READ_SIZE     KIB(64)
-#define SETTLE_MS     1000
-#define STDERR_LINE   KIB(4)
-#define PATH_SIZE     4096
-#define ENV_ARENA     MIB(2)
+#define READ_SIZE   KIB(64)
+#define SETTLE_MS   1000
+#define STDERR_LINE KIB(4)
+#define PATH_SIZE   4096
+#define ENV_ARENA   MIB(2)
 
 extern char **environ;
 
@@ -316,8 +316,8 @@ static const char *search_path(const struct mcp_server_config *config)
 static void spawn(struct stdio *s, char *program, char **words, char **environment)
 {
     const unsigned from_us = UV_CREATE_PIPE | UV_READABLE_PIPE, to_us = UV_CREATE_PIPE | UV_WRITABLE_PIPE;
-    uv_stdio_container_t stdio[N_PIPES] = {{.flags = (uv_stdio_flags)from_us}, {.flags = (uv_stdio_flags)to_us},
-                                           {.flags = (uv_stdio_flags)to_us}};
+    uv_stdio_container_t stdio[N_PIPES] = {
+        {.flags = (uv_stdio_flags)from_us}, {.flags = (uv_stdio_flags)to_us}, {.flags = (uv_stdio_flags)to_us}};
     for (int i = 0; i < N_PIPES; i++) {
         uv_pipe_init(loop_uv(s->loop), &s->pipes[i], 0);
         s->pipes[i].data = s;

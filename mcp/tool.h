@@ -7,9 +7,9 @@
 
 #define TOOL_MAX_HEADERS 8
 
-struct tool_header {       /* a parameter that goes into a header field too (2026-07-28, over HTTP) */
-    struct str field;      /* behind "Mcp-Param-" */
-    struct str path[8];    /* [n_path] names of members, from the arguments down */
+struct tool_header {    /* a parameter that goes into a header field too (2026-07-28, over HTTP) */
+    struct str field;   /* behind "Mcp-Param-" */
+    struct str path[8]; /* [n_path] names of members, from the arguments down */
     size_t n_path;
 };
 

@@ -11,11 +11,11 @@
 #include "mcp/config.h"
 #include "mcp/revision.h"
 
-struct outgoing {      /* copied */
-    struct str text;   /* one message, without line ends */
-    uint64_t id;       /* of a request; 0: a notification or an answer */
-    const char *method; /* of a request or notification; NULL: an answer */
-    struct str name;   /* its params' name or uri, which 2026-07-28 wants in a header; {NULL,0}: none */
+struct outgoing {             /* copied */
+    struct str text;          /* one message, without line ends */
+    uint64_t id;              /* of a request; 0: a notification or an answer */
+    const char *method;       /* of a request or notification; NULL: an answer */
+    struct str name;          /* its params' name or uri, which 2026-07-28 wants in a header; {NULL,0}: none */
     struct mcp_pairs headers; /* likewise */
 };
 
@@ -23,7 +23,8 @@ struct transport_events {
     void (*on_open)(void *arg);
     void (*on_message)(void *arg, struct str text);
     bool (*is_waiting)(void *arg, uint64_t id); /* for an answer to that request? */
-    /* Over HTTP: no answer to this request will come. Ids that are not waited for may be named. */
+    /* Over HTTP: no answer to this request will come. Ids that are not waited for may be named; 0: of no request, but
+     * the server may be away. */
     void (*on_unanswered)(void *arg, uint64_t id, const struct error *why);
     void (*on_closed)(void *arg, const struct error *why);
     void (*on_gone)(void *arg);

@@ -48,7 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     log_set_level(LOG_LEVEL_ERROR);
     peer_start(&p, MCP_HTTP, "2025-11-25");
-    peer_say(&p, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{\"tools\":{}}}}");
+    peer_say(&p, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{"
+                 "\"tools\":{}}}}");
     check(p.ready);
     uint64_t id = session_request(p.session, &(struct session_request){.method = "m", .done = count, .arg = &n}, &err);
     check(id == 2);

@@ -74,12 +74,11 @@ static void begin_requests(struct peer *p, int *n_answers)
 {
     struct error err = {0};
     for (int i = 0; i < N_REQUESTS; i++) {
-        check(session_request(p->session,
-                              &(struct session_request){.method = "tools/call",
-                                                        .on_progress = on_progress,
-                                                        .done = on_answer,
-                                                        .arg = &n_answers[i]},
-                              &err) != 0);
+        check(session_request(
+                  p->session,
+                  &(struct session_request){
+                      .method = "tools/call", .on_progress = on_progress, .done = on_answer, .arg = &n_answers[i]},
+                  &err) != 0);
     }
 }
 
@@ -124,7 +123,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool http = data[0] & 1, modern = data[0] & 2, ready = !(data[0] & 4);
     peer_start(&p, http ? MCP_HTTP : MCP_STDIO, NULL);
     if (ready) {
-        peer_become_ready(&p, modern ? "2026-07-28" : "2025-03-26", "{\"tools\":{\"listChanged\":true},\"logging\":{}}");
+        peer_become_ready(&p, modern ? "2026-07-28" : "2025-03-26",
+                          "{\"tools\":{\"listChanged\":true},\"logging\":{}}");
         begin_requests(&p, n_answers);
     }
     if (http) {

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -347,6 +348,20 @@ def leftovers(setup, way):
         time.sleep(0.05)
 
 
+def frozen(setup, way):
+    """A process that is there and does nothing any more is killed and made anew."""
+    p = connect(setup, way)
+    pid = p.ready()["pid"]
+    p.call("echo", {"text": "x"})
+    os.kill(pid, signal.SIGSTOP)
+    r = p.call("echo", {"text": "x"}, timeout=300)
+    assert r["is_error"] and r["code"] == "DEADLINE", r
+    other = p.begin("echo", {"text": "y"})  # meets its end with the process
+    s = p.until(lambda s: s["state"] == "ready" and s["restarts"] == 1)
+    assert s["pid"] != pid and not os.path.exists(f"/proc/{pid}")
+    assert p.result(other)["is_error"] and p.call("echo", {"text": "x"})["text"] == "x"
+
+
 def resumed(setup, way):
     p = connect(setup, way)
     p.ready()
@@ -409,7 +424,7 @@ def header_fields(setup, way):
 
 
 CASES = [(f, way) for way in WAYS for f in (everything, list_changed, hang, cancel, crash, huge, garbage)]
-CASES += [(f, "stdio") for f in (slow_start, merging, environment, leftovers)]
+CASES += [(f, "stdio") for f in (slow_start, merging, environment, leftovers)] + [(frozen, w) for w in ("stdio-legacy", "stdio-modern")]
 CASES += [(resumed, "http-legacy"), (resumed, "http-legacy-sse"), (session_lost, "http-legacy"), (session_deleted, "http-legacy"),
           (server_away, "http-legacy"), (server_away, "http-modern"), (server_away, "sse"), (login, "http"), (header_fields, "http-modern")]
 

@@ -112,8 +112,8 @@ void peer_become_ready(struct peer *p, const char *revision, const char *capabil
     char text[1024];
     if (mcp_revision_find(str_of(revision))->modern) {
         snprintf(text, sizeof text,
-                 "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"supportedVersions\":[\"%s\"],\"capabilities\":%s}}", revision,
-                 capabilities);
+                 "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"supportedVersions\":[\"%s\"],\"capabilities\":%s}}",
+                 revision, capabilities);
         peer_say(p, text);
         return;
     }

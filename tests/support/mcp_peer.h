@@ -16,15 +16,15 @@ struct peer {
     bool ready, gone, forced;
     int n_cancelled;
     int n_changed[MCP_N_LISTS];
-    struct error closed; /* on_closed's */
+    struct error closed;                /* on_closed's */
     void (*on_closing)(struct peer *p); /* called in on_closed; NULL: nothing */
 };
 
 /* kind, legacy and config.protocol shape the session. */
 void peer_start(struct peer *p, enum mcp_transport_kind kind, const char *protocol);
-void peer_say(struct peer *p, const char *text); /* a message of the server */
+void peer_say(struct peer *p, const char *text);                                        /* a message of the server */
 void peer_become_ready(struct peer *p, const char *revision, const char *capabilities); /* whatever it takes */
-void peer_run(struct peer *p, int64_t ms); /* the loop */
+void peer_run(struct peer *p, int64_t ms);                                              /* the loop */
 void peer_end(struct peer *p);
 
 #endif

@@ -284,8 +284,7 @@ int main(int argc, char **argv)
     struct error err = {0};
     struct mcp_config config;
     struct arena *arena = arena_create(MIB(8));
-    log_init(&(struct log_options){
-        .level = LOG_LEVEL_DEBUG, .format = LOG_FORMAT_LOGFMT, .fd = 2, .process = "probe"});
+    log_init(&(struct log_options){.level = LOG_LEVEL_DEBUG, .format = LOG_FORMAT_LOGFMT, .fd = 2, .process = "probe"});
     sys_ignore_sigpipe();
     if (argc < 2 || !p || !arena || !mcp_config_read_file(argv[1], arena, &config, &err) ||
         !(p->loop = loop_create(1, &err))) {

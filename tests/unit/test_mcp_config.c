@@ -25,16 +25,17 @@ static const char *lookup(void *arg, const char *name)
     return NULL;
 }
 
-static const char whole[] = "{\"mcpServers\": {\n"
-                            "  \"files\": {\"command\": \"server\", \"args\": [\"-v\", \"${HOST}\"], \"cwd\": \"/tmp\",\n"
-                            "    \"env\": {\"A\": \"<${TOKEN}>\", \"B\": \"${NONE:-x y}${EMPTY:-z}$5 {}\"},\n"
-                            "    \"allow\": [\"read_*\"], \"deny\": [\"*_all\"], \"timeout\": 5000},\n"
-                            "  \"web\": {\"url\": \"https://${HOST}/mcp\", \"headers\": {\"Authorization\": \"Bearer "
-                            "${TOKEN}\"}},\n"
-                            "  \"old-1\": {\"type\": \"sse\", \"url\": \"http://h/sse\", \"disabled\": true},\n"
-                            "  \"new_2\": {\"type\": \"streamable-http\", \"url\": \"http://h/\", \"protocol\": "
-                            "\"2025-06-18\"}\n"
-                            "}}\n";
+static const char whole[] =
+    "{\"mcpServers\": {\n"
+    "  \"files\": {\"command\": \"server\", \"args\": [\"-v\", \"${HOST}\"], \"cwd\": \"/tmp\",\n"
+    "    \"env\": {\"A\": \"<${TOKEN}>\", \"B\": \"${NONE:-x y}${EMPTY:-z}$5 {}\"},\n"
+    "    \"allow\": [\"read_*\"], \"deny\": [\"*_all\"], \"timeout\": 5000},\n"
+    "  \"web\": {\"url\": \"https://${HOST}/mcp\", \"headers\": {\"Authorization\": \"Bearer "
+    "${TOKEN}\"}},\n"
+    "  \"old-1\": {\"type\": \"sse\", \"url\": \"http://h/sse\", \"disabled\": true},\n"
+    "  \"new_2\": {\"type\": \"streamable-http\", \"url\": \"http://h/\", \"protocol\": "
+    "\"2025-06-18\"}\n"
+    "}}\n";
 
 static void assert_everything(const struct mcp_config *c)
 {

@@ -54,7 +54,7 @@ static bool has(char **environment, const char *entry)
 static void environments(void **state)
 {
     (void)state;
-    static const char *const ours[] = {"PATH=/bin", "SECRET=x",    "HOME=/root", "LD_PRELOAD=x.so",
+    static const char *const ours[] = {"PATH=/bin", "SECRET=x",     "HOME=/root", "LD_PRELOAD=x.so",
                                        "LANG=C",    "TANDEM_KEY=k", "PATHX=1",    NULL};
     static const struct mcp_pair given[] = {{"HOME", "/home"}, {"TOKEN", "t=1"}};
     struct arena *arena = arena_create(MIB(1));
@@ -95,8 +95,8 @@ static void merge(struct mcp_name *names, size_t n)
     for (size_t i = 0; i < n; i++) {
         size_t len = strlen(names[i].merged);
         assert_true(len > 0 && len <= LIMIT_MCP_TOOL_NAME);
-        assert_int_equal(
-            strspn(names[i].merged, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"), len);
+        assert_int_equal(strspn(names[i].merged, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"),
+                         len);
         for (size_t k = 0; k < i; k++) {
             assert_string_not_equal(names[i].merged, names[k].merged);
         }
@@ -109,9 +109,9 @@ static void names_of_several_servers(void **state)
 {
     (void)state;
     struct mcp_name names[] = {
-        {STR("a"), STR("search"), ""},         {STR("b"), STR("search"), ""},        {STR("a"), STR("only"), ""},
-        {STR("a"), STR("admin.list"), ""},     {STR("b"), STR("a b/ü"), ""},         {STR("a"), STR(LONG_TOOL "1"), ""},
-        {STR("a"), STR(LONG_TOOL "2"), ""},    {STR("c"), STR("a__search"), ""},     {STR("a"), STR("x.y"), ""},
+        {STR("a"), STR("search"), ""},      {STR("b"), STR("search"), ""},    {STR("a"), STR("only"), ""},
+        {STR("a"), STR("admin.list"), ""},  {STR("b"), STR("a b/ü"), ""},     {STR("a"), STR(LONG_TOOL "1"), ""},
+        {STR("a"), STR(LONG_TOOL "2"), ""}, {STR("c"), STR("a__search"), ""}, {STR("a"), STR("x.y"), ""},
         {STR("a"), STR("x y"), ""},
     };
     merge(names, ARRAY_LEN(names));

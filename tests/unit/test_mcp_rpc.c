@@ -124,8 +124,8 @@ static void writing(void **state)
     rpc_begin(&w, 9, "tools/call");
     json_member_cstr(&w, "name", "x\"y");
     rpc_end(&w);
-    assert_string_equal(
-        out.data, "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"tools/call\",\"params\":{\"name\":\"x\\\"y\"}}");
+    assert_string_equal(out.data,
+                        "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"tools/call\",\"params\":{\"name\":\"x\\\"y\"}}");
     buf_clear(&out);
     w = json_writer(&out);
     rpc_begin(&w, 0, "n");
@@ -144,7 +144,7 @@ static void writing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(messages), cmocka_unit_test(batches), cmocka_unit_test(too_much),
-                                       cmocka_unit_test(writing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(messages), cmocka_unit_test(batches),
+                                       cmocka_unit_test(too_much), cmocka_unit_test(writing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

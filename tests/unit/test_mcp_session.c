@@ -88,7 +88,8 @@ static void a_modern_server(void **state)
     peer_become_ready(&p, "2026-07-28", TOOLS);
     assert_true(p.ready && session_has(p.session, MCP_TOOLS) && !session_has(p.session, MCP_PROMPTS));
     assert_string_equal(session_revision(p.session)->name, "2026-07-28");
-    assert_true(has_sent(&p, "\"method\":\"subscriptions/listen\",\"params\":{\"notifications\":{\"toolsListChanged\":true}"));
+    assert_true(
+        has_sent(&p, "\"method\":\"subscriptions/listen\",\"params\":{\"notifications\":{\"toolsListChanged\":true}"));
     assert_false(has_sent(&p, "initialize"));
     peer_end(&p);
 }
@@ -118,7 +119,8 @@ static void revisions_that_nobody_knows(void **state)
          "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"protocolVersion\":\"1999-01-01\"}}"},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32601,\"message\":\"x\"}}",
          "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"protocolVersion\":\"2026-07-28\"}}"},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32022,\"message\":\"x\",\"data\":{\"supported\":[\"2030-01-01\"]}}}",
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32022,\"message\":\"x\",\"data\":{\"supported\":[\"2030-"
+         "01-01\"]}}}",
          NULL},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"supportedVersions\":[\"2030-01-01\",7]}}", NULL},
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}", NULL},
@@ -245,14 +247,16 @@ static void progress_and_time(void **state)
     uint64_t silent = ask(&p, &b, 150);
     for (int i = 0; i < 4; i++) {
         peer_run(&p, 80);
-        say(&p, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":%llu,"
-                "\"progress\":2.5}}",
+        say(&p,
+            "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":%llu,"
+            "\"progress\":2.5}}",
             id);
     }
     assert_true(a.n == 0 && a.n_progress == 4 && a.progress == 2.5);
     assert_true(b.n == 1 && b.code == ERR_DEADLINE);
     char text[100];
-    snprintf(text, sizeof text, "\"notifications/cancelled\",\"params\":{\"requestId\":%llu", (unsigned long long)silent);
+    snprintf(text, sizeof text, "\"notifications/cancelled\",\"params\":{\"requestId\":%llu",
+             (unsigned long long)silent);
     assert_true(has_sent(&p, text) && p.n_cancelled == 1);
     peer_run(&p, 300);
     assert_true(a.n == 1 && a.code == ERR_DEADLINE);
@@ -268,7 +272,9 @@ static void cancelling(void **state)
         enum mcp_transport_kind kind;
         const char *revision;
         bool told;
-    } cases[] = {{MCP_STDIO, "2025-06-18", true}, {MCP_STDIO, "2026-07-28", true}, {MCP_HTTP, "2025-06-18", true},
+    } cases[] = {{MCP_STDIO, "2025-06-18", true},
+                 {MCP_STDIO, "2026-07-28", true},
+                 {MCP_HTTP, "2025-06-18", true},
                  {MCP_HTTP, "2026-07-28", false}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct peer p;
@@ -298,8 +304,12 @@ static void what_the_server_asks(void **state)
     assert_true(has_sent(&p, "{\"jsonrpc\":\"2.0\",\"id\":\"p\",\"result\":{}}"));
     peer_say(&p, "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"sampling/createMessage\",\"params\":{}}");
     assert_true(has_sent(&p, "{\"jsonrpc\":\"2.0\",\"id\":5,\"error\":{\"code\":-32601,"));
-    static const char *const notifications[] = {"tools/list_changed", "resources/list_changed", "prompts/list_changed",
-                                                "message",            "progress",               "cancelled",
+    static const char *const notifications[] = {"tools/list_changed",
+                                                "resources/list_changed",
+                                                "prompts/list_changed",
+                                                "message",
+                                                "progress",
+                                                "cancelled",
                                                 "unknown"};
     for (size_t i = 0; i < ARRAY_LEN(notifications); i++) {
         char text[200];
@@ -325,8 +335,14 @@ static void what_breaks_it(void **state)
         const char *text;
         int times;
         bool breaks;
-    } cases[] = {{"{\"jsonrpc\":\"2.0\",", 1, true}, {"[]", 1, true},          {"[1,2", 1, true},  {"a log line", 100, false},
-                 {"a log line", 101, true},          {"{\"level\":30}", 5, false}, {"{}", 101, true}, {"", 50, false}};
+    } cases[] = {{"{\"jsonrpc\":\"2.0\",", 1, true},
+                 {"[]", 1, true},
+                 {"[1,2", 1, true},
+                 {"a log line", 100, false},
+                 {"a log line", 101, true},
+                 {"{\"level\":30}", 5, false},
+                 {"{}", 101, true},
+                 {"", 50, false}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct peer p;
         struct answer a = {0};

@@ -27,8 +27,9 @@ static struct json *parse(const char *text)
 static void as_openai_has_it(void **state)
 {
     (void)state;
-    struct json *tree = parse("{\"name\":\"a.b\",\"description\":\"Does \\\"it\\\"\",\"inputSchema\":{\"type\":\"object\"},"
-                              "\"annotations\":{\"readOnlyHint\":true,\"title\":\"T\"},\"outputSchema\":{}}");
+    struct json *tree =
+        parse("{\"name\":\"a.b\",\"description\":\"Does \\\"it\\\"\",\"inputSchema\":{\"type\":\"object\"},"
+              "\"annotations\":{\"readOnlyHint\":true,\"title\":\"T\"},\"outputSchema\":{}}");
     struct error err = {0};
     struct tool t;
     struct buf out;
@@ -39,9 +40,9 @@ static void as_openai_has_it(void **state)
     assert_int_equal(t.idempotent, -1);
     snprintf(t.name.merged, sizeof t.name.merged, "s__a_b");
     tool_put_openai(&t, &w);
-    assert_string_equal(out.data,
-                        "{\"type\":\"function\",\"function\":{\"name\":\"s__a_b\",\"description\":\"Does \\\"it\\\"\","
-                        "\"parameters\":{\"type\":\"object\"}},\"annotations\":{\"readOnlyHint\":true,\"title\":\"T\"}}");
+    assert_string_equal(
+        out.data, "{\"type\":\"function\",\"function\":{\"name\":\"s__a_b\",\"description\":\"Does \\\"it\\\"\","
+                  "\"parameters\":{\"type\":\"object\"}},\"annotations\":{\"readOnlyHint\":true,\"title\":\"T\"}}");
     buf_release(&out);
     json_free(tree);
 }
@@ -62,14 +63,15 @@ static void wrong_tools(void **state)
 #define SCHEMA(text) "{\"name\":\"a\",\"inputSchema\":{\"properties\":" text "}}"
         {SCHEMA("{\"p\":{\"type\":\"string\",\"x-mcp-header\":\"P\"}}"), true, true},
         {SCHEMA("{\"x-mcp-header\":{\"type\":\"string\"}}"), true, true}, /* a parameter of that name */
-        {SCHEMA("{\"o\":{\"type\":\"object\",\"properties\":{\"p\":{\"type\":\"integer\",\"x-mcp-header\":\"P\"}}}}"), true,
-         true},
+        {SCHEMA("{\"o\":{\"type\":\"object\",\"properties\":{\"p\":{\"type\":\"integer\",\"x-mcp-header\":\"P\"}}}}"),
+         true, true},
         {SCHEMA("{\"p\":{\"type\":\"number\",\"x-mcp-header\":\"P\"}}"), true, false},
         {SCHEMA("{\"p\":{\"type\":\"string\",\"x-mcp-header\":\"\"}}"), true, false},
         {SCHEMA("{\"p\":{\"type\":\"string\",\"x-mcp-header\":\"a b\"}}"), true, false},
         {SCHEMA("{\"p\":{\"type\":\"string\",\"x-mcp-header\":7}}"), true, false},
-        {SCHEMA("{\"p\":{\"type\":\"string\",\"x-mcp-header\":\"P\"},\"q\":{\"type\":\"string\",\"x-mcp-header\":\"p\"}}"), true,
-         false},
+        {SCHEMA(
+             "{\"p\":{\"type\":\"string\",\"x-mcp-header\":\"P\"},\"q\":{\"type\":\"string\",\"x-mcp-header\":\"p\"}}"),
+         true, false},
         {SCHEMA("{\"p\":{\"type\":\"array\",\"items\":{\"type\":\"string\",\"x-mcp-header\":\"P\"}}}"), true, false},
         {"{\"name\":\"a\",\"inputSchema\":{\"x-mcp-header\":\"P\"}}", true, false},
         {"{\"name\":\"a\",\"inputSchema\":{\"anyOf\":[{\"x-mcp-header\":\"P\"}]}}", true, false},
@@ -252,7 +254,8 @@ static void encoded_values(void **state)
         buf_release(&out);
     }
     assert_true(http_text_is_session(STR("abc-!~")));
-    assert_false(http_text_is_session(STR("")) || http_text_is_session(STR("a b")) || http_text_is_session(STR("\xc3\xa9")));
+    assert_false(http_text_is_session(STR("")) || http_text_is_session(STR("a b")) ||
+                 http_text_is_session(STR("\xc3\xa9")));
     assert_true(http_text_is_type(STR("Text/Event-Stream; charset=utf-8"), STR("text/event-stream")));
     assert_false(http_text_is_type(STR("text/event-streams"), STR("text/event-stream")));
 }
@@ -260,8 +263,13 @@ static void encoded_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_openai_has_it), cmocka_unit_test(wrong_tools),     cmocka_unit_test(header_values),
-        cmocka_unit_test(results),          cmocka_unit_test(results_without_memory), cmocka_unit_test(errors_of_tools), cmocka_unit_test(addresses),
+        cmocka_unit_test(as_openai_has_it),
+        cmocka_unit_test(wrong_tools),
+        cmocka_unit_test(header_values),
+        cmocka_unit_test(results),
+        cmocka_unit_test(results_without_memory),
+        cmocka_unit_test(errors_of_tools),
+        cmocka_unit_test(addresses),
         cmocka_unit_test(encoded_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
