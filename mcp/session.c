@@ -68,8 +68,12 @@ static void take_answer(struct session *s, const struct rpc_message *m)
     error_set(&err, m->code == RPC_METHOD_NOT_FOUND ? ERR_NOT_IMPLEMENTED : ERR_INVALID,
               "the server answered with error %lld: %.*s", (long long)m->code,
               m->text.len > 150 ? 150 : (int)m->text.len, m->text.ptr);
+    bool stale = m->code == RPC_HEADER_MISMATCH && s->ready; /* a tool's schema is not what we think */
     session__end_pending(p, NULL, &err);
     s->answer = NULL;
+    if (stale && !s->dead) {
+        s->options.events.on_changed(s->options.events.arg, MCP_TOOLS);
+    }
 }
 
 /* Something that is no message: a process that logs where it should not. */

@@ -291,6 +291,19 @@ static void cancelling(void **state)
     }
 }
 
+static void a_tool_that_is_not_what_it_was(void **state)
+{
+    (void)state;
+    struct peer p;
+    struct answer a = {0};
+    peer_start(&p, MCP_HTTP, NULL);
+    peer_become_ready(&p, "2026-07-28", TOOLS);
+    uint64_t id = ask(&p, &a, 0);
+    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"error\":{\"code\":-32020,\"message\":\"header\"}}", id);
+    assert_true(a.n == 1 && p.n_changed[MCP_TOOLS] == 1);
+    peer_end(&p);
+}
+
 /* ---- the server's own words ---- */
 
 static void what_the_server_asks(void **state)
@@ -413,6 +426,7 @@ int main(void)
         cmocka_unit_test(batches),
         cmocka_unit_test(progress_and_time),
         cmocka_unit_test(cancelling),
+        cmocka_unit_test(a_tool_that_is_not_what_it_was),
         cmocka_unit_test(what_the_server_asks),
         cmocka_unit_test(what_breaks_it),
         cmocka_unit_test(no_answer_to_one_request),
