@@ -314,6 +314,9 @@ static void on_head(void *arg, const struct http_reply *reply)
     if (p->begins && reply->status == 200 && !s->session && http_text_is_session(id)) {
         s->session = strndup(id.ptr, id.len);
     }
+    if (p->listens && p->tries > 0 && reply->status == 200 && !p->last_id && !s->base.closing) {
+        s->base.events.on_missed(s->base.events.arg);
+    }
 }
 
 static bool start(struct post *p, const char *method, struct str body, struct http_fields *f, struct error *err)

@@ -42,6 +42,7 @@ struct server {
     bool lost;                    /* the session is broken, or given up; it is not gone yet */
     bool legacy;                  /* not to be asked for a modern revision */
     bool at_once;                 /* the next try needs no pause: it is another transport */
+    struct error refused;         /* by the first of two transports that are tried; code NONE: it was not */
     bool was_ready;
     int step; /* of the pauses */
     int64_t ready_ms, next_try_ms;

@@ -58,6 +58,17 @@ static void change_transport(struct server *s, const struct error *why)
     }
     s->at_once = s->kind == MCP_HTTP && refused;
     s->kind = s->at_once ? MCP_SSE : MCP_HTTP;
+    s->refused = s->at_once ? *why : s->refused;
+}
+
+/* After two transports in vain, the first one's reason is the better one. */
+static void note_failure(struct server *s, const struct error *why)
+{
+    s->failure = *why;
+    if (s->refused.code) {
+        error_set(&s->failure, s->refused.code, "%.150s And with the older transport: %.60s", s->refused.msg, why->msg);
+        s->refused = (struct error){0};
+    }
 }
 
 static void lose(struct server *s, const struct error *why)
@@ -68,7 +79,7 @@ static void lose(struct server *s, const struct error *why)
     change_transport(s, why);
     server__stop_lists(s);
     if (!s->at_once) {
-        s->failure = *why;
+        note_failure(s, why);
         s->n_restarts++;
         set_state(s, s->was_ready ? MCP_RECONNECTING : MCP_FAILED);
     }
@@ -122,7 +133,7 @@ void server__listed(struct server *s, enum mcp_list which)
     if (which == MCP_TOOLS && s->state != MCP_READY && !s->lost) {
         s->ready_ms = clock_ms();
         s->was_ready = true;
-        s->failure = (struct error){0};
+        s->failure = s->refused = (struct error){0};
         LOG_INFO("mcp tools listed", "server=%s tools=%zu hidden=%zu", s->config->name, s->n_tools, s->n_hidden);
         set_state(s, MCP_READY);
     }

@@ -162,6 +162,11 @@ static void on_unanswered(void *arg, uint64_t id, const struct error *why)
     }
 }
 
+static void on_missed(void *arg)
+{
+    session__missed(arg);
+}
+
 static void on_closed(void *arg, const struct error *why)
 {
     session__fail(arg, why);
@@ -184,7 +189,8 @@ static void on_gone(void *arg)
 static struct transport *connect_to(struct session *s, struct error *err)
 {
     const struct session_options *o = &s->options;
-    const struct transport_events events = {on_open, on_message, is_waiting, on_unanswered, on_closed, on_gone, s};
+    const struct transport_events events = {on_open,   on_message, is_waiting, on_unanswered,
+                                            on_missed, on_closed,  on_gone,    s};
     if (o->connect) {
         return o->connect(o->connect_arg, &events, err);
     }

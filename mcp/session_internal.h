@@ -57,6 +57,7 @@ void session__check(struct session *s); /* asks for a sign of life */
 bool session__prepare_start(struct session *s);
 void session__start(struct session *s);
 void session__listen(struct session *s);
+void session__missed(struct session *s); /* lists may have changed */
 
 /* session_peer.c */
 void session__request_of_peer(struct session *s, const struct rpc_message *m);

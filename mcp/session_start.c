@@ -219,16 +219,20 @@ static void on_start_timer(void *arg)
 }
 
 /* What has changed while nobody listened is not said again. */
-static void on_listen_timer(void *arg)
+void session__missed(struct session *s)
 {
     static const enum mcp_list lists[] = {MCP_TOOLS, MCP_RESOURCES, MCP_PROMPTS};
-    struct session *s = arg;
-    session__listen(s);
     for (size_t i = 0; i < sizeof lists / sizeof lists[0] && !s->dead; i++) {
         if (s->changes[lists[i]]) {
             s->options.events.on_changed(s->options.events.arg, lists[i]);
         }
     }
+}
+
+static void on_listen_timer(void *arg)
+{
+    session__listen(arg);
+    session__missed(arg);
 }
 
 bool session__prepare_start(struct session *s)

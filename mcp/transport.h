@@ -26,6 +26,7 @@ struct transport_events {
     /* Over HTTP: no answer to this request will come. Ids that are not waited for may be named; 0: of no request, but
      * the server may be away. */
     void (*on_unanswered)(void *arg, uint64_t id, const struct error *why);
+    void (*on_missed)(void *arg); /* over HTTP: for a while nobody listened to what the server says by itself */
     void (*on_closed)(void *arg, const struct error *why);
     void (*on_gone)(void *arg);
     void *arg;

@@ -373,6 +373,16 @@ def resumed(setup, way):
     assert p.status()["restarts"] == 0
 
 
+def listening_again(setup, way):
+    """A stream that broke off is opened again, and what may have been missed is asked for."""
+    p = connect(setup, way)
+    before = p.ready()["tools"]
+    time.sleep(0.5)
+    p.call("drop")
+    p.until(lambda s: s["tools"] == before + 1)
+    assert "unheard" in p.tools() and p.status()["restarts"] == 0
+
+
 def session_lost(setup, way):
     p = connect(setup, way)
     p.ready()
@@ -418,6 +428,13 @@ def login(setup, way):
     assert "s3cret" not in (setup.folder / "probe.log").read_text()
 
 
+def refused(setup, way):
+    """Tried over both transports, a server fails with the reason of the first."""
+    p = setup.probe({"s": setup.http("http", "--era", "modern", protocol="2025-06-18")[1]})
+    s = p.until(lambda s: s["state"] == "failed")
+    assert "-32022" in s["error"] and "older transport: the server answered with HTTP 405" in s["error"] and s["restarts"] == 1, s
+
+
 def header_fields(setup, way):
     p = connect(setup, way, "--bad-header")
     p.ready()
@@ -429,8 +446,8 @@ def header_fields(setup, way):
 
 CASES = [(f, way) for way in WAYS for f in (everything, list_changed, hang, cancel, crash, huge, garbage)]
 CASES += [(f, "stdio") for f in (slow_start, merging, environment, leftovers)] + [(frozen, w) for w in ("stdio-legacy", "stdio-modern")]
-CASES += [(resumed, "http-legacy"), (resumed, "http-legacy-sse"), (session_lost, "http-legacy"), (session_deleted, "http-legacy"),
-          (server_away, "http-legacy"), (server_away, "http-modern"), (server_away, "sse"), (login, "http"), (header_fields, "http-modern")]
+CASES += [(resumed, "http-legacy"), (resumed, "http-legacy-sse"), (listening_again, "http-legacy"), (listening_again, "http-modern"), (session_lost, "http-legacy"), (session_deleted, "http-legacy"),
+          (server_away, "http-legacy"), (server_away, "http-modern"), (server_away, "sse"), (login, "http"), (refused, "http"), (header_fields, "http-modern")]
 
 
 # ---- reference servers ----

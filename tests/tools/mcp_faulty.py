@@ -33,13 +33,14 @@ class State:
         self.lock = threading.Lock()
         self.tools = [tool("echo", {"text": {"type": "string", "x-mcp-header": "Text"}}, annotations={"readOnlyHint": True, "idempotentHint": True})]
         self.tools += [tool(n) for n in ("fail hang crash huge garbage noise slow change rpc_error ask big env batch parts structured flaky "
-                                         "forget log cancelled headers needs_input silent_progress").split()]
+                                         "forget log cancelled headers drop needs_input silent_progress").split()]
         if options.bad_header:
             self.tools.append({"name": "bad_header", "inputSchema": {"type": "object", "x-mcp-header": "X"}})
         self.cancelled = []
         self.answers = {}  # to our own requests: id -> Queue
         self.listeners = []  # functions that send to whoever listens
         self.sessions = set()
+        self.listening = []  # connections
 
     def broadcast(self, message):
         for send in list(self.listeners):
@@ -195,6 +196,12 @@ class Session:
             return reply(content("logged"))
         if name == "cancelled":
             return reply(content(json.dumps(state.cancelled)))
+        if name == "drop":  # whoever listens, and hears nothing of the new tool
+            state.tools.append(tool("unheard"))
+            for connection in state.listening:
+                connection.shutdown(2)
+            state.listening.clear()
+            return reply(content("dropped"))
         if name == "headers":
             return reply(content(json.dumps(headers or {})))
         if name == "needs_input":
@@ -302,6 +309,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.begin_events()
         send = lambda m: self.event(json.dumps(m))  # noqa: E731
         state.listeners.append(send)
+        state.listening.append(self.connection)
         self.wait_for_end()
         state.listeners.remove(send)
 
@@ -371,6 +379,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 out.append(what)
         keep = Session(state).handle(m, send, raw, dict(self.headers.items()))
         if keep == "keep":
+            if m["method"] == "subscriptions/listen":
+                state.listening.append(self.connection)
             self.wait_for_end()
             return
         if streams or None in out:
@@ -432,6 +442,8 @@ def main():
         time.sleep(3600)
     time.sleep(options.slow_start)
     state = State(options)
+    report = threading.excepthook  # of threads that still write when the client has gone, nothing
+    threading.excepthook = lambda e: None if issubclass(e.exc_type, (OSError, ValueError)) else report(e)
     if options.transport == "stdio":
         serve_stdio(state)
     else:
