@@ -84,6 +84,26 @@
 #define LIMIT_VOCAB            (1u << 20)
 #define LIMIT_CONTEXT          (1u << 22)
 
+/* MCP servers */
+#define LIMIT_MCP_CONFIG      MIB(1)
+#define LIMIT_MCP_SERVERS     64
+#define LIMIT_MCP_WORDS       256        /* arguments, environment, headers, patterns: of each, of one server */
+#define LIMIT_MCP_VALUE       KIB(32)    /* one value of the configuration, variables filled in */
+#define LIMIT_MCP_MESSAGE     MIB(4)     /* one message, either way */
+#define LIMIT_MCP_VALUES      (1u << 18) /* JSON values of one message, or of one list */
+#define LIMIT_MCP_DEPTH       64         /* of a message */
+#define LIMIT_MCP_BATCH       256        /* messages of a batch */
+#define LIMIT_MCP_LIST        MIB(8)     /* JSON text of one server's list, all pages */
+#define LIMIT_MCP_PAGES       256
+#define LIMIT_MCP_TOOLS       256     /* of one server */
+#define LIMIT_MCP_TOOL_NAME   64      /* bytes of a tool's name as models see it: what APIs allow */
+#define LIMIT_MCP_SERVER_NAME 40      /* bytes */
+#define LIMIT_MCP_RESULT      MIB(1)  /* text of one result; the rest is cut off */
+#define LIMIT_MCP_PENDING     256     /* requests to one server without an answer yet */
+#define LIMIT_MCP_CALLS       8       /* calls that one server works on at a time */
+#define LIMIT_MCP_WAITING     64      /* calls to one server that wait for their turn */
+#define LIMIT_MCP_UNSENT      MIB(16) /* bytes that a process has not read yet */
+
 /* wire */
 #define LIMIT_FRAME MIB(16)
 

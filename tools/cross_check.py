@@ -19,7 +19,7 @@ import sys
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FOLDERS = "base http wire tensor text chat grammar backend backend/cpu backend/mlx model engine pipeline gateway lib api cli".split()
+FOLDERS = "base http mcp wire tensor text chat grammar backend backend/cpu backend/mlx model engine pipeline gateway lib api cli".split()
 TESTS = "tests/support tests/tools tests/unit tests/fuzz".split()
 TARGETS = {  # what CMakeLists.txt leaves out for each
     "aarch64-linux-gnu": r"_darwin\.c$|_(avx2|avx512|x86_64)\.c$",
