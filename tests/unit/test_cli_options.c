@@ -212,7 +212,7 @@ static void the_environment_is_for_the_commands_own_options(void **state)
     must_parse(f, COMMAND_RUN, "m");
     assert_float_equal(f->options.sampling.temperature, 0.25, 0);
     must_parse(f, COMMAND_ENGINE, "--socket-fd 3");
-    assert_float_equal(f->options.sampling.temperature, 1, 0);
+    assert_float_equal(f->options.sampling.temperature, 0, 0); /* it has no such option */
     must_refuse(f, COMMAND_SERVE, "m", "TANDEM_PORT", "'nonsense'");
 }
 
