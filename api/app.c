@@ -236,11 +236,8 @@ static void work(void *arg)
     c->ok = c->route->work(c, &c->error);
 }
 
-static void decoded(void *arg)
+void api__call_go_on(struct call *c)
 {
-    struct call *c = arg;
-    stop_reading(c);
-    c->app->access_counts.volatile_lines += c->n_volatile;
     if (!c->x || !c->ok) {
         reply_and_free(c);
         return;
@@ -263,6 +260,16 @@ static void decoded(void *arg)
         c->request.cache_salt = api_keys_salt(c->app->options.keys, c->key, c->request.cache_salt);
     }
     loop_work(c->app->loop, work, worked, c);
+}
+
+static void decoded(void *arg)
+{
+    struct call *c = arg;
+    stop_reading(c);
+    c->app->access_counts.volatile_lines += c->n_volatile;
+    if (!c->x || !c->ok || !c->fetch || !c->fetch(c)) {
+        api__call_go_on(c);
+    }
 }
 
 void api__call_decode(struct call *c)

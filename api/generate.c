@@ -187,11 +187,14 @@ static void on_timer(void *arg)
     }
 }
 
-/* Who reads again what has failed gets the tokens that there are, then the error. */
-static bool has_tokens(const struct gen_reply *r)
+/* Who reads again what has failed gets the events that there are, then the error. */
+static bool has_events(const struct gen_reply *r)
 {
     struct gen_timings ignored;
     struct gen_usage usage = {0};
+    if (r->again && r->encoder->numbered) {
+        return true;
+    }
     if (r->placed) {
         generation_timings(r->generation, 0, &ignored, &usage);
     }
@@ -210,7 +213,7 @@ void api__reply_ready(void *arg)
         return;
     }
     struct error why;
-    if (!has_tokens(r) &&
+    if (!has_events(r) &&
         generation_failed(r->generation, &why)) { /* before a byte was sent: an error reply like any other */
         struct http_exchange *x = r->call->x;
         api__call_headers(r->call);
