@@ -41,8 +41,10 @@ static void take_call(struct message_writer *w, const struct gen_call *call)
 static void put_usage(const struct message_writer *w, struct json_writer *json, const struct gen_usage *u)
 {
     const struct message_facts *f = &w->facts;
-    uint64_t kept = f->page_tokens ? u->prompt_tokens / f->page_tokens * f->page_tokens : 0;
-    uint64_t created = f->request->marks_cache && kept > u->cached_tokens ? kept - u->cached_tokens : 0;
+    uint64_t page = f->page_tokens ? f->page_tokens : 1;
+    uint64_t kept = f->page_tokens && f->request->marks_cache ? u->prompt_tokens / page * page : 0;
+    uint64_t found = (u->cached_tokens + page - 1) / page * page; /* of a prompt found whole, all but its last token */
+    uint64_t created = kept > found ? kept - found : 0;
     json_key(json, "usage");
     json_begin_object(json);
     json_member_uint(json, "input_tokens", u->prompt_tokens - u->cached_tokens - created);
@@ -54,6 +56,10 @@ static void put_usage(const struct message_writer *w, struct json_writer *json, 
     json_member_uint(json, "ephemeral_1h_input_tokens", 0);
     json_end_object(json);
     json_member_uint(json, "output_tokens", f->request->warm_only ? 0 : u->completion_tokens);
+    json_key(json, "output_tokens_details");
+    json_begin_object(json);
+    json_member_uint(json, "thinking_tokens", f->request->warm_only ? 0 : u->n_reasoning);
+    json_end_object(json);
     json_member_cstr(json, "service_tier", "standard");
     json_end_object(json);
 }
@@ -396,7 +402,7 @@ static void start(struct message_writer *w, const struct gen_event *e, struct bu
         return;
     }
     w->started = true;
-    usage.completion_tokens = 0; /* none of them was sent */
+    usage.completion_tokens = usage.n_reasoning = 0; /* none of them was sent */
     struct json_writer json = begin_event(out, "message_start");
     json_key(&json, "message");
     put_head(w, &json);

@@ -96,8 +96,9 @@ static bool decode_tool(struct messages_request *m, const struct json *v, const 
     return anthropic__check_cache_control(m, t->cache_control, param, err);
 }
 
-static void put_tool(struct json_writer *w, const struct tool *t)
+static bool put_tool(struct json_writer *w, const struct tool *t, const char *where, struct error *err)
 {
+    char param[64];
     json_begin_object(w);
     json_member_cstr(w, "type", "function");
     json_key(w, "function");
@@ -109,12 +110,18 @@ static void put_tool(struct json_writer *w, const struct tool *t)
         json_put_str(w, t->description);
     }
     json_key(w, "parameters");
+    size_t before = w->out->len;
     json_put_json(w, t->schema);
+    size_t schema_size = w->out->len - before;
     if (t->strict) {
         json_member_bool(w, "strict", true);
     }
     json_end_object(w);
     json_end_object(w);
+    snprintf(param, sizeof param, "%s.input_schema", where);
+    return schema_size <= LIMIT_SCHEMA_SIZE ||
+           error_set_param(err, ERR_TOO_LARGE, param, "'%s' is larger than %zu bytes of JSON, the limit of one schema.",
+                           param, LIMIT_SCHEMA_SIZE);
 }
 
 static bool put_tools(struct messages_request *m, struct json_writer *w, struct error *err)
@@ -125,10 +132,9 @@ static bool put_tools(struct messages_request *m, struct json_writer *w, struct 
         char where[32];
         struct tool t = {0};
         snprintf(where, sizeof where, "tools[%zu]", i);
-        if (!decode_tool(m, json_at(m->tools, i), where, &t, err)) {
+        if (!decode_tool(m, json_at(m->tools, i), where, &t, err) || !put_tool(w, &t, where, err)) {
             return false;
         }
-        put_tool(w, &t);
     }
     json_end_array(w);
     return true;

@@ -424,32 +424,6 @@ static bool take_content(struct conversion *c, const struct json *content, const
 
 /* ---- system ---- */
 
-static bool is_volatile(struct str line)
-{
-    static const char *const prefixes[] = {
-#define X(text) text,
-        VOLATILE_LINES(X)
-#undef X
-    };
-    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
-        if (str_eq_nocase(str_slice(line, 0, strlen(prefixes[i])), str_of(prefixes[i]))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Only at the top: further down such a line may be what the conversation is about. */
-static struct str drop_volatile(struct messages_request *m, struct str text)
-{
-    struct str rest = text, line;
-    while (m->drop_volatile_lines && is_volatile(rest) && str_split(&rest, '\n', &line)) {
-        m->n_volatile++;
-        text = rest;
-    }
-    return text;
-}
-
 static bool take_system(struct conversion *c)
 {
     struct place where = {"system"};
@@ -460,8 +434,9 @@ static bool take_system(struct conversion *c)
     if (!take_content(c, c->m->system, &where)) {
         return false;
     }
-    struct str text = drop_volatile(c->m, buf_view(&c->turn.text));
-    buf_drop_front(&c->turn.text, c->turn.text.len - text.len);
+    if (c->m->drop_volatile_lines) {
+        buf_drop_front(&c->turn.text, volatile_lines_at(buf_view(&c->turn.text), &c->m->n_volatile));
+    }
     if (c->turn.text.len == 0) {
         c->turn.role = ROLE_NONE; /* an empty system prompt is none */
     }
@@ -567,28 +542,6 @@ static bool take_messages(struct conversion *c)
 }
 
 /* ---- all of it ---- */
-
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
-bool anthropic__own_json(struct gen_request *r, struct buf *text, const struct json **out, struct error *err)
-{
-    if (!buf_ok(text, "the request", err)) {
-        return false;
-    }
-    struct json *v = json_parse(buf_view(text), LIMIT_JSON_DEPTH + 4, err); /* objects around what the client sent */
-    if (!v) {
-        return false;
-    }
-    if (!arena_defer(r->arena, free_json, v)) {
-        json_free(v);
-        return arena_full(r->arena, "the request", err);
-    }
-    *out = v;
-    return true;
-}
 
 static bool keep_cleared(struct conversion *c)
 {

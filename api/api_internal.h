@@ -150,6 +150,8 @@ bool api__cancel_kept(struct app *a, struct http_exchange *x, struct str id); /*
 void api__request_delete(struct app *a, struct http_exchange *x, struct str rest);
 
 /* ---- routes that answer at once, and the text tools ---- */
+/* "tool_format" and "reasoning_format": in which a model's output is looked for them; null: it is not. */
+void api__put_formats(struct json_writer *w, struct served_model *m);
 void api__health(struct app *a, struct http_exchange *x, struct str rest);
 void api__ready(struct app *a, struct http_exchange *x, struct str rest);
 void api__models(struct app *a, struct http_exchange *x, struct str rest);

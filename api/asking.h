@@ -10,7 +10,7 @@ struct asking {
     struct app *app;
     struct http_exchange *x; /* NULL once it has left */
     char id[64], key_name[64];
-    uint32_t *after; /* [n_after] stream; owned */
+    struct gen_place *after; /* [n_after] stream; owned */
     size_t n_after;
     uint64_t first_event; /* of a numbered stream */
     uint32_t limit;

@@ -41,7 +41,10 @@ void app_write_docs(struct buf *out)
         "400 whose `param` names\nthe field.\n\n"
         "Every reply has an `X-Request-Id`: the request's own, if that is one of 1 to 128 letters, digits and "
         "`-_.:+=@~` "
-        "that begins\nwith a letter or a digit, or else a new one. It is not the `id` of an answer's object.\n");
+        "that begins\nwith a letter or a digit, or else a new one. It is not the `id` of an answer's object. Below "
+        "`/v1/messages`, and wherever\na request has `anthropic-version`, errors have Anthropic's shape and the same "
+        "id is "
+        "in `Request-Id` too.\n");
     for (int i = 0; i < api__n_routes; i++) {
         const struct route *r = &api__routes[i];
         buf_printf(out, "\n## %s %s\n\n%s\n", r->method, r->path, r->help);

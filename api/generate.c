@@ -23,6 +23,9 @@ static void release_choice(struct reply_choice *c)
     buf_release(&c->ids);
     buf_release(&c->digests);
     buf_release(&c->prompt_logprobs);
+    buf_release(&c->reasoning);
+    buf_release(&c->calls);
+    buf_release(&c->arguments);
     for (size_t i = 0; i < 4; i++) {
         buf_release(&c->columns[i]);
     }
@@ -31,8 +34,8 @@ static void release_choice(struct reply_choice *c)
 static void init_choice(struct reply_choice *c)
 {
     *c = (struct reply_choice){.stop_id = -1};
-    struct buf *all[] = {&c->text,       &c->logprobs,   &c->ids,        &c->digests,   &c->prompt_logprobs,
-                         &c->columns[0], &c->columns[1], &c->columns[2], &c->columns[3]};
+    struct buf *all[] = {&c->text,  &c->logprobs,  &c->ids,        &c->digests,    &c->prompt_logprobs, &c->reasoning,
+                         &c->calls, &c->arguments, &c->columns[0], &c->columns[1], &c->columns[2],      &c->columns[3]};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         buf_init(all[i], LIMIT_HTTP_REPLY);
     }
@@ -106,7 +109,7 @@ static void gather(struct gen_reply *r)
 /* Puts the place after an event into the last of what was just written: who has that has all before it. */
 static void put_place(const struct gen_reply *r, const struct gen_event *e, size_t start, struct buf *out)
 {
-    bool moves = (e->kind >= GEN_DELTA && e->kind <= GEN_FINISH && !e->echo);
+    bool moves = e->kind >= GEN_DELTA && e->kind <= GEN_FINISH && !e->echo;
     size_t end = out->len;
     if (!r->placed || !moves || end == start) {
         return;

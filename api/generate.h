@@ -14,6 +14,9 @@ struct reply_choice { /* what a non-streaming answer gathers of one choice */
     struct buf columns[4];      /* completions: tokens, token_logprobs, top_logprobs, text_offset */
     struct buf ids, digests;    /* JSON items */
     struct buf prompt_logprobs; /* a JSON array, or empty */
+    struct buf reasoning;
+    struct buf calls, arguments; /* chat: JSON items of tool_calls; text of the call at hand */
+    uint32_t n_calls;
     enum finish_reason finish;
     struct str stop;
     int32_t stop_id;

@@ -28,6 +28,13 @@ void api__ready(struct app *a, struct http_exchange *x, struct str rest)
 
 /* ---- models ---- */
 
+void api__put_formats(struct json_writer *w, struct served_model *m)
+{
+    const struct output_formats *f = &pipeline_options(served_model_pipeline(m))->formats;
+    json_member_cstr(w, "tool_format", output_formats_tools(f));
+    json_member_cstr(w, "reasoning_format", output_formats_reasoning(f));
+}
+
 static void put_model(struct json_writer *w, struct served_model *m, const char *id)
 {
     json_begin_object(w);
@@ -43,6 +50,7 @@ static void put_model(struct json_writer *w, struct served_model *m, const char 
     json_put_uint(w, pipeline_n_context(served_model_pipeline(m)));
     json_key(w, "state");
     json_put_cstr(w, model_state_name(served_model_state(m)));
+    api__put_formats(w, m);
     json_end_object(w);
 }
 

@@ -334,8 +334,8 @@ bool api__kept_readable(const struct kept *k)
     return k->generation != NULL;
 }
 
-static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, const uint32_t *after, size_t n_after,
-                       struct error *err)
+static bool add_reader(struct kept *k, struct call *c, bool live, bool stream,
+                       const struct gen_place *after, size_t n_after, struct error *err)
 {
     c->model = k->call->model;
     c->request = k->call->request;
@@ -362,7 +362,7 @@ static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, c
     r->kept = k;
     r->live = live;
     for (size_t i = 0; stream && i < r->n_choices; i++) {
-        r->choices[i].started = after[n_after == 1 ? 0 : i] > 0;
+        r->choices[i].started = !gen_place_is_start(after[n_after == 1 ? 0 : i]);
     }
     r->next_reader = k->readers;
     k->readers = r;
@@ -370,7 +370,7 @@ static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, c
     return true;
 }
 
-bool api__kept_read(struct kept *k, struct call *c, const uint32_t *after, size_t n_after, struct error *err)
+bool api__kept_read(struct kept *k, struct call *c, const struct gen_place *after, size_t n_after, struct error *err)
 {
     if (!add_reader(k, c, false, true, after, n_after, err)) {
         return false;
@@ -483,7 +483,7 @@ static void start_detached(struct kept *k)
 {
     struct call *c = k->call, *own;
     struct error err = {0};
-    const uint32_t from_start[] = {0};
+    const struct gen_place from_start[] = {{0, 0}};
     struct http_exchange *x = c->x;
     if (!kept__run(k, c, NULL, &err)) {
         k->call = NULL;

@@ -1,5 +1,6 @@
 /* Bodies of the OpenAI routes: their fields by the tables, and what concerns several of them. */
 #include "api/api_internal.h"
+#include "api/openai_tools.h"
 
 #include "base/rng.h"
 
@@ -100,7 +101,7 @@ bool api__decode_chat(struct call *c, struct error *err)
                         "'continue_final_message' and 'add_generation_prompt' cannot both be true.");
     }
     r->add_generation_prompt = r->add_generation_prompt && !r->continue_final_message;
-    return true;
+    return openai_check_tools(r, c->body, err);
 }
 
 #define COMPLETION_DEFAULT_TOKENS 16 /* as OpenAI documents it */

@@ -1,5 +1,6 @@
 /* The fields of the OpenAI routes, each by itself. Bounds of sampling parameters come from SAMPLING_TABLE. */
 #include "api/api_internal.h"
+#include "api/openai_tools.h"
 
 #include "base/hash.h"
 
@@ -287,18 +288,6 @@ static bool parse_messages(struct decoding *d, const struct json *v, const char 
     return api__check_messages(v, err);
 }
 
-/* A non-empty list would have to change how the answer is read; until it does, it is refused. */
-static bool parse_tools(struct decoding *d, const struct json *v, const char *name, struct error *err)
-{
-    (void)d;
-    if (json_type(v) != JSON_ARRAY) {
-        return field_type_error(err, name, "an array", v);
-    }
-    return json_len(v) == 0 ||
-           error_set_param(err, ERR_UNSUPPORTED, name,
-                           "Unsupported value for '%s': this server does not support tools yet.", name);
-}
-
 static bool add_prompt(struct decoding *d, const struct json *v, const char *name, struct gen_prompt *p,
                        struct error *err)
 {
@@ -441,18 +430,35 @@ const struct field api__chat_fields[] = {
      "open the assistant's turn"},
     {"continue_final_message", FIELD_BOOL, AT(continue_final_message), 0, 0, NULL, NULL, NULL,
      "go on with the last message"},
-    {"tools", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array", "only an empty list"},
-    {"functions", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array", "only an empty list"},
-    {"tool_choice", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"none\"", NULL, "no tools yet"},
-    {"function_call", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"none\"", NULL, "no tools yet"},
-    {"parallel_tool_calls", FIELD_DEFAULT, 0, 0, 0, NULL, "true false", NULL, "no tools yet"},
-    {"response_format", FIELD_DEFAULT, 0, 0, 0, NULL, "{\"type\":\"text\"}", NULL, "only text yet"},
+    {"tools", FIELD_CUSTOM, 0, 0, 0, openai_parse_tools, NULL, "array", "functions that the model may call"},
+    {"tool_choice", FIELD_CUSTOM, 0, 0, 0, openai_parse_tool_choice, NULL, "string or object",
+     "auto, none, required, one function, or allowed_tools"},
+    {"parallel_tool_calls", FIELD_BOOL, AT(parallel_tool_calls), 0, 0, NULL, NULL, NULL,
+     "false: no more than one call"},
+    {"functions", FIELD_CUSTOM, 0, 0, 0, openai_parse_functions, NULL, "array",
+     "the older form of tools; answered with function_call"},
+    {"function_call", FIELD_CUSTOM, 0, 0, 0, openai_parse_function_call, NULL, "string or object",
+     "the older form of tool_choice"},
+    {"raw_output", FIELD_BOOL, AT(raw_output), 0, 0, NULL, NULL, NULL,
+     "content is what the model writes, markers and all: no tool calls, no reasoning"},
+    {"reasoning_effort", FIELD_CUSTOM, 0, 0, 0, openai_parse_effort, NULL, "string",
+     "none, minimal, low, medium, high or xhigh: for the chat template; none: enable_thinking false too"},
+    {"enable_thinking", FIELD_CUSTOM, 0, 0, 0, openai_parse_thinking, NULL, "boolean",
+     "for the chat template: whether the model reasons"},
+    {"thinking_budget", FIELD_I64, AT(thinking_budget), -1, LIMIT_CONTEXT, NULL, NULL, NULL,
+     "tokens of reasoning at most; -1: no limit"},
+    {"thinking_token_budget", FIELD_I64, AT(thinking_budget), -1, LIMIT_CONTEXT, NULL, NULL, NULL, "the same"},
+    {"thinking_budget_tokens", FIELD_I64, AT(thinking_budget), -1, LIMIT_CONTEXT, NULL, NULL, NULL, "the same"},
+    {"reasoning_budget_tokens", FIELD_I64, AT(thinking_budget), -1, LIMIT_CONTEXT, NULL, NULL, NULL, "the same"},
+    {"include_reasoning", FIELD_BOOL, AT(include_reasoning), 0, 0, NULL, NULL, NULL,
+     "the answer shows the reasoning; default true"},
+    {"response_format", FIELD_CUSTOM, 0, 0, 0, openai_parse_response_format, NULL, "object",
+     "text, json_object or json_schema"},
     {"modalities", FIELD_DEFAULT, 0, 0, 0, NULL, "[\"text\"]", NULL, "only text"},
     {"audio", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
     {"prediction", FIELD_CUSTOM, 0, 0, 0, parse_prediction, NULL, "object",
      "expected text of the answer (type \"content\"; content: a string or text parts); saves time where it is right"},
     {"web_search_options", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
-    {"reasoning_effort", FIELD_DEFAULT, 0, 0, 0, NULL, "\"none\"", NULL, "not supported yet"},
     {"verbosity", FIELD_DEFAULT, 0, 0, 0, NULL, "\"medium\"", NULL, "only the default"},
     {"store", FIELD_DEFAULT, 0, 0, 0, NULL, "false", NULL, "nothing is stored"},
     {0},

@@ -69,6 +69,7 @@ static void put_usage(const struct gen_reply *r, struct json_writer *w, const st
     json_end_object(w);
     json_key(w, "completion_tokens_details");
     json_begin_object(w);
+    json_member_uint(w, "reasoning_tokens", usage->n_reasoning);
     json_key(w, "accepted_prediction_tokens");
     json_put_uint(w, usage->n_accepted_prediction);
     json_key(w, "rejected_prediction_tokens");
@@ -133,10 +134,20 @@ static bool wants_timings(const struct gen_reply *r, const struct gen_event *e)
            (request->timings_per_token || e->kind == GEN_DONE || (e->last && !request->include_usage));
 }
 
-static void put_finish(struct json_writer *w, enum finish_reason finish, struct str stop, int32_t stop_id)
+/* An answer that ended by itself and has calls ended for them. */
+static const char *finish_name(const struct gen_reply *r, enum finish_reason finish, uint32_t n_calls)
+{
+    if (finish == FINISH_STOP && n_calls > 0) {
+        return reply_request(r)->legacy_functions ? "function_call" : "tool_calls";
+    }
+    return finish == FINISH_NONE ? NULL : finish_reason_name(finish);
+}
+
+static void put_finish(struct json_writer *w, const char *name, enum finish_reason finish, struct str stop,
+                       int32_t stop_id)
 {
     json_key(w, "finish_reason");
-    json_put_cstr(w, finish == FINISH_NONE ? NULL : finish_reason_name(finish));
+    json_put_cstr(w, name);
     if (finish == FINISH_NONE) {
         return;
     }
@@ -219,6 +230,11 @@ static void put_digests(struct buf *out, const struct gen_token *tokens, size_t 
 void reply_gather_delta(struct reply_choice *c, const struct gen_event *e)
 {
     buf_append(&c->text, e->text);
+    reply_gather_tokens(c, e);
+}
+
+void reply_gather_tokens(struct reply_choice *c, const struct gen_event *e)
+{
     if (!e->echo) {
         put_token_ids(&c->ids, e->tokens, e->n_tokens);
         put_digests(&c->digests, e->tokens, e->n_tokens);
@@ -230,6 +246,7 @@ void reply_gather_finish(struct reply_choice *c, const struct gen_event *e)
     c->finish = e->finish;
     c->stop = e->stop;
     c->stop_id = e->stop_id;
+    c->n_calls = e->n_calls;
 }
 
 void reply_array(struct json_writer *w, const char *key, const struct buf *items)
@@ -242,7 +259,7 @@ void reply_array(struct json_writer *w, const char *key, const struct buf *items
 
 void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const struct reply_choice *c)
 {
-    put_finish(w, c->finish, c->stop, c->stop_id);
+    put_finish(w, finish_name(r, c->finish, c->n_calls), c->finish, c->stop, c->stop_id);
     if (reply_request(r)->return_token_ids) {
         reply_array(w, "token_ids", &c->ids);
     }
@@ -254,7 +271,8 @@ void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const st
 
 void reply_end_chunk_choice(struct gen_reply *r, struct json_writer *w, const struct gen_event *e)
 {
-    put_finish(w, e->kind == GEN_FINISH ? e->finish : FINISH_NONE, e->stop, e->stop_id);
+    enum finish_reason finish = e->kind == GEN_FINISH ? e->finish : FINISH_NONE;
+    put_finish(w, finish_name(r, finish, e->n_calls), finish, e->stop, e->stop_id);
     struct reply_choice *c = &r->choices[e->index];
     if (reply_request(r)->return_token_ids && e->n_tokens) {
         buf_clear(&c->ids);

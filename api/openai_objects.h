@@ -29,8 +29,9 @@ void reply_stream_error(struct gen_reply *r, const struct error *err, struct buf
 #define OPENAI_STREAM_END "data: [DONE]\n\n"
 #define OPENAI_KEEPALIVE  ": keep-alive\n\n"
 
-/* What a choice gathers, whatever the object: text, token ids and digests; how it ended. */
+/* What a choice gathers, whatever the object: text, token ids and digests; those alone; how it ended. */
 void reply_gather_delta(struct reply_choice *c, const struct gen_event *e);
+void reply_gather_tokens(struct reply_choice *c, const struct gen_event *e);
 void reply_gather_finish(struct reply_choice *c, const struct gen_event *e);
 /* The last members of a choice (finish_reason, stop_reason, token_ids, tandem_digests) and its closing brace. */
 void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const struct reply_choice *c);

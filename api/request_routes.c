@@ -55,20 +55,15 @@ bool asking__query_bool(const struct http_request *head, const char *name, bool 
 
 static bool parse_after(struct asking *q, struct str text, struct error *err)
 {
-    struct str rest = text, part;
     q->after = calloc(AFTER_MAX, sizeof *q->after);
     if (!q->after) {
         return error_set(err, ERR_NO_MEMORY, "no memory for a request.");
     }
-    while (str_split(&rest, ',', &part)) {
-        uint64_t number;
-        if (q->n_after == AFTER_MAX || !str_to_u64(part, &number) || number > LIMIT_CONTEXT) {
-            return error_set_param(err, ERR_INVALID, "after",
-                                   "Invalid value for 'after': expected a number of tokens from 0 to %u, or one for "
-                                   "each choice, separated by commas.",
-                                   LIMIT_CONTEXT);
-        }
-        q->after[q->n_after++] = (uint32_t)number;
+    if (!gen_places_read(text, q->after, AFTER_MAX, &q->n_after)) {
+        return error_set_param(err, ERR_INVALID, "after",
+                               "Invalid value for 'after': expected a number of tokens from 0 to %u, or one for "
+                               "each choice, separated by commas; or an event's id.",
+                               LIMIT_CONTEXT);
     }
     if (q->n_after == 0) {
         q->n_after = 1; /* from the beginning */
@@ -265,7 +260,7 @@ static void begin_replay(struct asking *q, struct rebuilt *r)
     reply->placed = !reply->encoder->numbered;
     c->first_event = q->first_event;
     for (size_t i = 0; i < reply->n_choices; i++) {
-        reply->choices[i].started = q->after[q->n_after == 1 ? 0 : i] > 0;
+        reply->choices[i].started = !gen_place_is_start(q->after[q->n_after == 1 ? 0 : i]);
     }
     api__reply_begin(reply, g);
     api__reply_ready(reply);

@@ -79,11 +79,6 @@ bool responses_maker(struct str item_id, char *out, size_t size);
 
 /* ---- the object ---- */
 
-static inline uint64_t responses_n_reasoning(const struct gen_usage *usage)
-{
-    (void)usage;
-    return 0;
-}
 void responses_put_object(struct json_writer *w, const struct responses_view *v);
 void responses_put_error(struct json_writer *w, const struct error *err); /* {"code", "message"} */
 

@@ -71,7 +71,7 @@ static void put_usage(struct json_writer *w, const struct gen_usage *usage)
     json_member_uint(w, "output_tokens", usage->completion_tokens);
     json_key(w, "output_tokens_details");
     json_begin_object(w);
-    json_member_uint(w, "reasoning_tokens", responses_n_reasoning(usage));
+    json_member_uint(w, "reasoning_tokens", usage->n_reasoning);
     json_end_object(w);
     json_member_uint(w, "total_tokens", usage->prompt_tokens + usage->completion_tokens);
     json_end_object(w);

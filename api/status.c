@@ -223,6 +223,7 @@ static void put_served_model(struct app *a, struct json_writer *w, struct served
     json_member_cstr(w, "model", served_model_name(m));
     json_member_cstr(w, "architecture", served_model_config(m)->arch);
     json_member_cstr(w, "state", model_state_name(served_model_state(m)));
+    api__put_formats(w, m);
     json_member_double(w, "load_fraction", (double)served_model_load_fraction(m));
     json_member_cstr(w, "failure", served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
     put_engine(w, m);

@@ -48,6 +48,7 @@ struct options {
     const char *model;        /* the first argument; for the engine --model */
     struct option_list names; /* --served-model-name */
     struct option_list overrides;
+    const char *tool_format, *reasoning_format;
     const char *chat_template, *rope_scaling, *backend, *cpu_kernels, *mlx_device, *mlx_type, *kv_type, *script, *fault;
     uint64_t kv_memory;
     int64_t threads, max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;

@@ -1,6 +1,7 @@
 #include "cli/options_internal.h"
 
 #include "base/array.h"
+#include "pipeline/output_formats.h"
 
 #include <stdio.h>
 
@@ -17,6 +18,25 @@ static const struct {
     {COMMAND_BENCH_KERNELS, "bench-kernels"},
     {COMMAND_BENCH_SERVE, "bench-serve"},
 };
+
+/* Options whose values are the names of a table. */
+static const struct {
+    const char *name;
+    void (*list)(struct buf *out);
+} value_lists[] = {
+    {"tool-format", output_formats_list_tools},
+    {"reasoning-format", output_formats_list_reasoning},
+};
+
+static void put_values(const struct option *o, struct buf *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(value_lists); i++) {
+        if (strcmp(o->name, value_lists[i].name) == 0) {
+            buf_puts(out, "; one of ");
+            value_lists[i].list(out);
+        }
+    }
+}
 
 /* "--top-k VALUE" */
 static void usage_of(const struct option *o, char *out, size_t size)
@@ -35,6 +55,7 @@ void options_help(enum command command, struct buf *out)
         }
         usage_of(o, usage, sizeof usage);
         buf_printf(out, "  %-38s %s", usage, o->help);
+        put_values(o, out);
         if (o->fallback) {
             buf_printf(out, " [%s]", o->fallback);
         }
@@ -68,6 +89,8 @@ void options_docs(struct buf *out)
                 buf_printf(out, " %s", commands[i].name);
             }
         }
-        buf_printf(out, " | %s%s |\n", o->help, options__is_reloadable(o) ? "; again on SIGHUP" : "");
+        buf_printf(out, " | %s", o->help);
+        put_values(o, out);
+        buf_printf(out, "%s |\n", options__is_reloadable(o) ? "; again on SIGHUP" : "");
     }
 }

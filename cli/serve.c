@@ -231,6 +231,8 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         .names = o->names.items,
         .n_names = o->names.n,
         .chat_template_path = o->chat_template,
+        .tool_format = o->tool_format,
+        .reasoning_format = o->reasoning_format,
         .overrides = o->overrides.items,
         .n_overrides = o->overrides.n,
         .rope_scaling = o->rope_scaling,

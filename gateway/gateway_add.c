@@ -61,7 +61,8 @@ static bool read_model(struct served_model *m, struct error *err)
         return false;
     }
     m->tokenizer = tokenizer_from_model_file(m->file, err);
-    return m->tokenizer && load_template(m, err);
+    return m->tokenizer && load_template(m, err) &&
+           output_formats_choose(o->tool_format, o->reasoning_format, m->chat, &m->formats, err);
 }
 
 /* ---- its KV pool ---- */
@@ -172,6 +173,7 @@ static bool make_pipeline(struct served_model *m, struct error *err)
     struct pipeline_options options = {
         .tokenizer = m->tokenizer,
         .chat = m->chat,
+        .formats = m->formats,
         .port = engine_child_port(m->child),
         .n_context = o->max_context && o->max_context < n_context ? o->max_context : n_context,
         .default_sampling = o->default_sampling,

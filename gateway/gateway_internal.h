@@ -26,6 +26,7 @@ struct served_model {
     struct model_file *file;
     struct tokenizer *tokenizer;
     struct chat_template *chat;
+    struct output_formats formats;
     struct decoder_config config;
     struct engine_child *child;
     struct pipeline *pipeline;

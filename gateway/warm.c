@@ -151,6 +151,7 @@ static struct gen_request *prepare_variant(const struct pipeline *pipeline, cons
     gen_request_init(r, arena, p->messages ? GEN_CHAT : GEN_PROMPTS);
     snprintf(r->id, sizeof r->id, "warm-%d", p->line);
     r->unobserved = true;
+    r->raw_output = true; /* nobody reads it */
     r->max_tokens = 1;
     r->priority = WARM_PRIORITY;
     r->timeout_ms = WARM_TIMEOUT_MS;

@@ -10,7 +10,19 @@ void choice_init(struct choice *c, const struct gen_request *request, const stru
 {
     *c = (struct choice){.request = request, .tokenizer = tokenizer, .stop_id = -1};
     detokenizer_init(&c->detokenizer, tokenizer, request->skip_special_tokens, true);
+    detokenizer_show(&c->detokenizer, request->shown_ids, request->n_shown_ids);
     buf_init(&c->text, GIB(1));
+}
+
+bool choice_take_apart(struct choice *c, uint32_t prompt, uint32_t choice, struct error *err)
+{
+    const struct gen_request *r = c->request;
+    if (!r->tool_format && !r->reasoning_format) {
+        return true;
+    }
+    c->aligned = true;
+    c->output = choice_output_create(r, prompt, choice, err);
+    return c->output != NULL;
 }
 
 bool choice_predict(struct choice *c, const int32_t *ids, uint32_t n)
@@ -25,6 +37,7 @@ void choice_release(struct choice *c)
     }
     free(c->tokens);
     prediction_release(&c->prediction);
+    choice_output_free(c->output);
     buf_release(&c->text);
 }
 
@@ -208,16 +221,26 @@ static void skip(struct choice *c)
     c->released = end > c->released ? end : c->released;
 }
 
-void choice_skip(struct choice *c, size_t n)
+void choice_skip(struct choice *c, struct gen_place place)
 {
     c->aligned = true;
-    c->skip_tokens = n;
+    c->skip_tokens = place.n;
+    if (c->output) {
+        choice_output_skip(c->output, place);
+    }
     skip(c);
 }
 
-/* The token that ended the answer need not show: it counts once all is taken. */
-size_t choice_position(const struct choice *c)
+bool choice_all_taken(const struct choice *c)
 {
-    bool all = c->finish != FINISH_NONE && c->released >= c->safe && count_shown(c) == 0;
-    return all ? c->n_tokens : c->released_tokens;
+    return c->finish != FINISH_NONE && c->released >= c->safe && count_shown(c) == 0;
+}
+
+/* The token that ended the answer need not show: it counts once all is taken. */
+struct gen_place choice_position(const struct choice *c)
+{
+    if (c->output) {
+        return choice_output_place(c->output, c);
+    }
+    return (struct gen_place){(uint32_t)(choice_all_taken(c) ? c->n_tokens : c->released_tokens), 0};
 }

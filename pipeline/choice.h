@@ -3,10 +3,13 @@
  *
  *   text     |....released....|....safe, not yet taken....|..held back..|
  *   tokens    0 1 2 3           each with the offset at which its text begins
+ *
+ * Where the request has formats, what is released is taken apart into events by choice_output.h.
  */
 #ifndef TANDEM_PIPELINE_CHOICE_H
 #define TANDEM_PIPELINE_CHOICE_H
 
+#include "pipeline/choice_output.h"
 #include "pipeline/gen_request.h"
 #include "pipeline/generation.h"
 #include "pipeline/prediction.h"
@@ -50,12 +53,16 @@ struct choice {
     int64_t last_token_us;         /* when the newest came; 0: none has */
     bool preempted;                /* it lost its pages and no token has come since */
     double sum_logprob;            /* of all tokens: best_of */
+    struct choice_output *output;  /* NULL: its text is the answer */
     struct prediction prediction;  /* compared with the answer, for its usage */
     uint64_t n_drafted, n_held;    /* guesses checked for its tokens, and those that were right */
     uint64_t n_replayed;           /* of its tokens: by the engine of ENGINE_REPLAYED */
 };
 
 void choice_init(struct choice *c, const struct gen_request *request, const struct tokenizer *tokenizer);
+/* Its text is taken apart by the request's formats, if it has any; prompt, choice: which it is. Before anything is
+ * accepted. */
+NODISCARD bool choice_take_apart(struct choice *c, uint32_t prompt, uint32_t choice, struct error *err);
 /* What its tokens are compared with; ids live as long as c. False: no memory. */
 NODISCARD bool choice_predict(struct choice *c, const int32_t *ids, uint32_t n);
 void choice_release(struct choice *c);
@@ -66,15 +73,16 @@ NODISCARD bool choice_accept(struct choice *c, const struct engine_event *event,
                              struct error *err);
 void choice_finish(struct choice *c, enum finish_reason reason); /* cancelled, for a choice that still runs */
 
-/* Its reader has the first n tokens and their text already: they are not given out. Makes it aligned. */
-void choice_skip(struct choice *c, size_t n);
-/* How many tokens its reader has: what another reader would give to choice_skip to go on from here. */
-size_t choice_position(const struct choice *c);
+/* Its reader has what is before this place already: it is not given out. Makes it aligned. */
+void choice_skip(struct choice *c, struct gen_place place);
+/* What its reader has: what another reader would give to choice_skip to go on from here. */
+struct gen_place choice_position(const struct choice *c);
 
 /* Text and tokens that may be shown and were not taken. tokens: room for choice_pending_tokens; tops for their n_top
  * together. */
 size_t choice_pending_tokens(const struct choice *c);
 bool choice_has_pending(const struct choice *c, bool with_tokens);
 struct str choice_take(struct choice *c, size_t *first_token, size_t *n_tokens);
+bool choice_all_taken(const struct choice *c); /* it has ended, and there will be nothing more */
 
 #endif

@@ -11,6 +11,7 @@ void gen_request_init(struct gen_request *r, struct arena *arena, enum gen_input
         .received_us = clock_us(),
         .add_generation_prompt = true,
         .parallel_tool_calls = true,
+        .include_reasoning = true,
         .thinking = -1,
         .thinking_budget = -1,
         .add_special_tokens = true,

@@ -37,6 +37,9 @@ struct gen_answer_format {
     const char *field;         /* that asked for it, for errors */
 };
 
+struct tool_format;      /* chat/tool_format.h */
+struct reasoning_format; /* chat/reasoning_format.h */
+
 struct gen_prompt {
     struct str text;
     const int32_t *ids; /* [n_ids]: token ids given by the client; NULL: text */
@@ -116,6 +119,8 @@ struct gen_request {
 
     /* delivery */
     bool stream, return_progress;
+    bool include_reasoning; /* default true: the answer shows it */
+    bool legacy_functions;  /* asked with `functions`: the answer has a function_call instead of tool_calls */
     bool background, detach;                                  /* it is kept, and goes on without its client */
     bool has_stream_options, include_usage, continuous_usage; /* usage in a last chunk; in every chunk */
     bool stepwise; /* no event of more than one token, so that all who read the answer get the same events */
@@ -127,7 +132,18 @@ struct gen_request {
     size_t n_jobs;
     int64_t *n_truncated; /* [n_jobs] prompt tokens cut by truncate_prompt_tokens */
     struct str rendered;  /* GEN_CHAT: the template's output */
+    /* GEN_CHAT: how what the model writes is taken apart; both NULL: it is text */
+    const struct tool_format *tool_format;
+    const struct reasoning_format *reasoning_format;
+    bool in_reasoning;        /* the prompt has opened the reasoning */
+    const int32_t *shown_ids; /* [n_shown_ids] control tokens that are markers of the formats; the pipeline's */
+    size_t n_shown_ids;
 };
+
+static inline bool gen_request_wants_tokens(const struct gen_request *r) /* with the events that they made */
+{
+    return r->logprobs || r->return_token_ids || r->digest;
+}
 
 /* Defaults as commented above. */
 void gen_request_init(struct gen_request *r, struct arena *arena, enum gen_input input);

@@ -46,21 +46,39 @@ void generation__release(struct generation *g)
     free(g);
 }
 
-static bool allocate(struct generation *g)
+static bool out_of_memory(struct error *err)
+{
+    return error_set(err, ERR_NO_MEMORY, "no memory for the state of a request.");
+}
+
+static bool allocate_choices(struct generation *g, struct error *err)
+{
+    const struct gen_request *r = g->request;
+    for (size_t i = 0; i < g->n_choices; i++) {
+        const struct job *job = &r->jobs[i / r->best_of];
+        struct choice *c = &g->choices[i];
+        choice_init(c, r, pipeline_options(g->pipeline)->tokenizer);
+        if (!choice_take_apart(c, (uint32_t)(i / r->best_of), (uint32_t)(i % r->best_of), err)) {
+            return false;
+        }
+        if (!choice_predict(c, job->prediction, job->n_prediction)) {
+            return out_of_memory(err);
+        }
+    }
+    return true;
+}
+
+static bool allocate(struct generation *g, struct error *err)
 {
     struct gen_request *r = g->request;
     g->n_choices = r->n_jobs * r->best_of;
     g->prompts = calloc(r->n_jobs, sizeof g->prompts[0]);
     g->choices = calloc(g->n_choices, sizeof g->choices[0]);
     if (!g->prompts || !g->choices) {
-        return false;
+        return out_of_memory(err);
     }
-    for (size_t i = 0; i < g->n_choices; i++) {
-        const struct job *job = &r->jobs[i / r->best_of];
-        choice_init(&g->choices[i], r, pipeline_options(g->pipeline)->tokenizer);
-        if (!choice_predict(&g->choices[i], job->prediction, job->n_prediction)) {
-            return false;
-        }
+    if (!allocate_choices(g, err)) {
+        return false;
     }
     for (size_t i = 0; i < r->n_jobs; i++) {
         struct prompt_state *prompt = &g->prompts[i];
@@ -69,7 +87,7 @@ static bool allocate(struct generation *g)
         bool scored = r->jobs[i].flags & JOB_PROMPT_LOGPROBS;
         prompt->scores = scored ? calloc(r->jobs[i].n_prompt, sizeof prompt->scores[0]) : NULL;
         if (!prompt->order || (scored && !prompt->scores)) {
-            return false;
+            return out_of_memory(err);
         }
         for (uint32_t k = 0; k < r->n; k++) {
             prompt->order[k] = k;
@@ -92,8 +110,7 @@ struct generation *generation__create(struct pipeline *p, struct gen_request *re
     g->on_ready = on_ready;
     g->arg = arg;
     gen_clock_start(&g->clock, request->received_us, clock_us(), (uint32_t)request->n_jobs);
-    if (!allocate(g)) {
-        error_set(err, ERR_NO_MEMORY, "no memory for the state of a request.");
+    if (!allocate(g, err)) {
         generation__release(g);
         return NULL;
     }

@@ -263,12 +263,28 @@ bool generation_catch_up(struct generation *f, const struct gen_mark *marks)
 
 /* ---- places ---- */
 
-bool generation_skip(struct generation *g, const uint32_t *after, size_t n_after, struct error *err)
+bool gen_places_read(struct str text, struct gen_place *out, size_t max, size_t *n)
+{
+    struct str part;
+    for (*n = 0; str_split(&text, ',', &part); ++*n) {
+        size_t dot = str_find_char(part, '.');
+        uint64_t tokens, pieces = 0;
+        bool ok = str_to_u64(str_slice(part, 0, dot == STR_NPOS ? part.len : dot), &tokens) &&
+                  (dot == STR_NPOS || str_to_u64(str_slice(part, dot + 1, part.len), &pieces));
+        if (!ok || *n == max || tokens > LIMIT_CONTEXT || pieces > LIMIT_CONTEXT) {
+            return false;
+        }
+        out[*n] = (struct gen_place){(uint32_t)tokens, (uint32_t)pieces};
+    }
+    return true;
+}
+
+bool generation_skip(struct generation *g, const struct gen_place *after, size_t n_after, struct error *err)
 {
     struct gen_request *r = g->request;
     size_t n = r->n_jobs * r->n;
     if (n_after != n && n_after != 1) {
-        return error_set_param(err, ERR_INVALID, "after", "'after' has %zu numbers, but the answer has %zu choices.",
+        return error_set_param(err, ERR_INVALID, "after", "'after' has %zu places, but the answer has %zu choices.",
                                n_after, n);
     }
     if (r->best_of > r->n) {
@@ -276,17 +292,17 @@ bool generation_skip(struct generation *g, const uint32_t *after, size_t n_after
                                "An answer with 'best_of' greater than 'n' cannot be streamed.");
     }
     for (size_t i = 0; i < n; i++) {
-        uint32_t skip = after[n_after == 1 ? 0 : i];
+        struct gen_place skip = after[n_after == 1 ? 0 : i];
         choice_skip(&g->choices[i], skip);
-        g->choices[i].echo_taken = skip > 0;
-        g->prompts[i / r->n].scores_taken |= skip > 0;
+        g->choices[i].echo_taken = !gen_place_is_start(skip);
+        g->prompts[i / r->n].scores_taken |= !gen_place_is_start(skip);
     }
     return true;
 }
 
 static bool is_between(const struct choice *c)
 {
-    return c->echo_taken && choice_position(c) == 0;
+    return c->echo_taken && gen_place_is_start(choice_position(c));
 }
 
 bool generation_position(const struct generation *g, struct buf *out)
@@ -303,7 +319,12 @@ bool generation_position(const struct generation *g, struct buf *out)
         if (i) {
             buf_putc(out, ',');
         }
-        buf_put_uint(out, choice_position(c));
+        struct gen_place place = choice_position(c);
+        buf_put_uint(out, place.n);
+        if (place.pieces) {
+            buf_putc(out, '.');
+            buf_put_uint(out, place.pieces);
+        }
     }
     return true;
 }

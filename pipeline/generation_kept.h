@@ -58,11 +58,14 @@ NODISCARD struct generation *generation_follow(const struct generation *leader, 
  * too. True when there is something new to take. */
 bool generation_catch_up(struct generation *follower, const struct gen_mark *marks);
 
-/* Its reader has so many tokens of each choice already, in the order of OpenAI's index; before anything was taken. One
- * number stands for all choices. INVALID: another number of numbers. Not with best_of above n. */
-NODISCARD bool generation_skip(struct generation *g, const uint32_t *after, size_t n_after, struct error *err);
-/* Appends what would have to be skipped to go on from here: "17", or "17,4" for two choices. False, and out is
- * untouched: there is no way to say it, since the echo of a choice was taken and nothing behind it. */
+/* Its reader has each choice up to this place already, in the order of OpenAI's index; before anything was taken. One
+ * place stands for all choices. INVALID: another number of places. Not with best_of above n. */
+NODISCARD bool generation_skip(struct generation *g, const struct gen_place *after, size_t n_after, struct error *err);
+/* Reads places: "17", "17,4" for two choices, "17.1": 17 tokens and the first piece of what comes next. At most max of
+ * them go to out. False: it is nothing of the kind, or too many. */
+NODISCARD bool gen_places_read(struct str text, struct gen_place *out, size_t max, size_t *n);
+/* Appends what would have to be skipped to go on from here, as gen_places_read takes it. False, and out is untouched:
+ * there is no way to say it, since the echo of a choice was taken and nothing behind it. */
 NODISCARD bool generation_position(const struct generation *g, struct buf *out);
 
 /* ---- what is to be saved ---- */

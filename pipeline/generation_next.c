@@ -35,7 +35,7 @@ static void order_choices(struct generation *g, size_t prompt)
 
 static bool wants_tokens(const struct generation *g)
 {
-    return g->request->logprobs || g->request->return_token_ids || g->request->digest;
+    return gen_request_wants_tokens(g->request);
 }
 
 static bool reserve_scratch(struct generation *g, size_t n_tokens, size_t n_tops)
@@ -146,6 +146,34 @@ static bool next_delta(struct generation *g, struct choice *c, int64_t now_ms, s
     return !wants_tokens(g) || fill_tokens(g, c->tokens + first, n, event);
 }
 
+/* One that only reads what another has fails alone. */
+static void fail(struct generation *g, const struct error *err)
+{
+    if (g->follows || g->detached) {
+        g->failed = true;
+        g->error = *err;
+    } else {
+        (void)generation__fail(g, err);
+    }
+}
+
+/* Likewise, of a choice whose text is taken apart: what was begun with goes out whole, then comes the next flush. */
+static bool next_output(struct generation *g, struct choice *c, int64_t now_ms, struct gen_event *event)
+{
+    struct error err = {0};
+    size_t first = 0, n = 0;
+    bool found = choice_output_next(c->output, c, event, &first, &n, &err);
+    if (!found && !err.code && choice_has_pending(c, true) && flush_due(g, c, now_ms)) {
+        (void)choice_take(c, &first, &n);
+        found = choice_output_next(c->output, c, event, &first, &n, &err);
+    }
+    if (err.code) {
+        fail(g, &err);
+        return false;
+    }
+    return found && (!wants_tokens(g) || fill_tokens(g, c->tokens + first, n, event));
+}
+
 /* The prompt as the client gave it; as its tokens say where it gave tokens or some were cut. */
 static void make_echo(struct generation *g, size_t prompt)
 {
@@ -200,6 +228,7 @@ static void finish_event(struct generation *g, struct choice *c, struct gen_even
     event->usage =
         (struct gen_usage){.prompt_tokens = job->n_prompt, .cached_tokens = g->prompts[event->prompt].n_cached};
     generation__add_choice(&event->usage, c);
+    event->n_calls = c->output ? choice_output_calls(c->output) : 0;
     event->last = everything_taken(g);
 }
 
@@ -227,10 +256,10 @@ static bool next_of_choice(struct generation *g, size_t prompt, uint32_t k, int6
         return true;
     }
     event->echo_chars = state->echo_chars;
-    if (next_delta(g, c, now_ms, event)) {
+    if (c->output ? next_output(g, c, now_ms, event) : next_delta(g, c, now_ms, event)) {
         return true;
     }
-    if (c->finish != FINISH_NONE && !c->finish_taken) {
+    if (c->finish != FINISH_NONE && !c->finish_taken && (!c->output || choice_output_ended(c->output))) {
         finish_event(g, c, event);
         return true;
     }
@@ -268,7 +297,7 @@ bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *eve
     for (size_t turn = 0; turn < n; turn++) {
         size_t i = (g->cursor + turn) % n;
         if (next_of_choice(g, i / g->request->n, (uint32_t)(i % g->request->n), now_ms, event)) {
-            g->cursor = event->kind == GEN_FINISH || event->kind == GEN_DELTA ? i + 1 : i;
+            g->cursor = event->kind == GEN_PROMPT_LOGPROBS ? i : i + 1;
             return true;
         }
     }

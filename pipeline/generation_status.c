@@ -43,6 +43,7 @@ void generation__add_choice(struct gen_usage *usage, const struct choice *c)
     usage->completion_tokens += c->n_tokens;
     usage->n_accepted_prediction += c->prediction.n_accepted;
     usage->n_rejected_prediction += c->prediction.n - c->prediction.n_accepted;
+    usage->n_reasoning += c->output ? choice_output_reasoning(c->output) : 0;
     usage->n_begun += c->n_tokens > 0;
     usage->n_drafted += c->n_drafted;
     usage->n_held += c->n_held;

@@ -15,6 +15,10 @@ struct pipeline *pipeline_create(const struct pipeline_options *options, struct 
         return NULL;
     }
     p->options = *options;
+    if (!marker_ids_init(&p->markers, &options->formats, options->tokenizer, err)) {
+        free(p);
+        return NULL;
+    }
     p->next_job = 1;
     options->port->wake = on_wake;
     options->port->wake_arg = p;
@@ -25,6 +29,7 @@ void pipeline_free(struct pipeline *p)
 {
     if (p) {
         p->options.port->wake = NULL;
+        marker_ids_release(&p->markers);
         free(p);
     }
 }

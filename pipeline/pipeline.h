@@ -10,6 +10,7 @@
 #include "pipeline/engine_port.h"
 #include "pipeline/gen_clock.h"
 #include "pipeline/gen_request.h"
+#include "pipeline/output_formats.h"
 #include "text/tokenizer.h"
 
 struct pipeline;
@@ -23,7 +24,8 @@ struct gen_usage {
                                                                and the rest of them */
     uint64_t n_drafted, n_held; /* tokens that the engine guessed and checked, and those of them that were right */
     uint64_t n_begun;           /* choices that have a token */
-    uint64_t n_replayed; /* tokens computed on the reference kernels, since numbers of the request were not finite */
+    uint64_t n_reasoning; /* of the completion's: those that came with reasoning; see choice_output.h */
+    uint64_t n_replayed;  /* tokens computed on the reference kernels, since numbers of the request were not finite */
 };
 
 /* How a request ended, for an observer. */
@@ -52,6 +54,7 @@ struct pipeline_observer {
 struct pipeline_options {
     const struct tokenizer *tokenizer; /* outlive the pipeline */
     const struct chat_template *chat;  /* NULL: the model has no template; chat requests are refused */
+    struct output_formats formats;     /* of what the model writes; both NULL: text */
     struct engine_port *port;
     uint32_t n_context;               /* per sequence; replaced by engine_info's when that is known and smaller */
     struct sampling default_sampling; /* for APIs' decoders */

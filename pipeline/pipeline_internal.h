@@ -17,6 +17,7 @@ struct job_route {
 
 struct pipeline {
     struct pipeline_options options;
+    struct marker_ids markers; /* of options.formats */
     uint64_t next_job;
     struct job_route *routes[PIPELINE_ROUTES]; /* by job % PIPELINE_ROUTES: ids are consecutive */
     struct generation *first, *last;           /* running, oldest first */
@@ -30,5 +31,13 @@ void pipeline__add_route(struct pipeline *p, struct job_route *route);
 void pipeline__remove_route(struct pipeline *p, struct job_route *route);
 void pipeline__add_generation(struct pipeline *p, struct generation *g);
 void pipeline__remove_generation(struct pipeline *p, struct generation *g);
+
+/* ---- prepare_chat.c: what is special about GEN_CHAT, for pipeline_prepare ---- */
+
+/* Once r->rendered is there: the formats that its answer is taken apart by. */
+NODISCARD bool pipeline__choose_output(const struct pipeline *p, struct gen_request *r, struct error *err);
+/* What binds the answer (tool_choice, strict tools, format, thinking_budget), of all inputs. UNSUPPORTED names the
+ * field. */
+NODISCARD bool pipeline__constrain(const struct pipeline *p, const struct gen_request *r, struct error *err);
 
 #endif

@@ -135,30 +135,6 @@ static bool tokenize_prompt(struct preparing *w, size_t i)
     return add_text(w, prompt->text, r->add_special_tokens, true);
 }
 
-bool pipeline_render_chat(const struct pipeline *p, const struct gen_request *r, struct buf *out, struct error *err)
-{
-    if (!p->options.chat) {
-        return error_set_param(
-            err, ERR_UNSUPPORTED, "messages",
-            "this model has no chat template; give one with --chat-template, or use /v1/completions.");
-    }
-    struct chat_render render = {
-        .messages = r->messages,
-        .tools = r->tools,
-        .kwargs = r->template_kwargs,
-        .add_generation_prompt = r->add_generation_prompt,
-        .continue_final_message = r->continue_final_message,
-        .now_s = r->created_s,
-    };
-    if (!chat_template_render(p->options.chat, &render, out, err)) {
-        if (!err->param[0]) {
-            snprintf(err->param, sizeof err->param, "messages");
-        }
-        return false;
-    }
-    return true;
-}
-
 static bool render(struct preparing *w)
 {
     struct buf text;
@@ -415,7 +391,10 @@ bool pipeline_prepare(const struct pipeline *p, struct gen_request *r, struct er
         arena_full(r->arena, "request", err);
         goto out;
     }
-    if ((r->input == GEN_CHAT && !render(&w)) || !fill_common(&w, &common)) {
+    if (r->input == GEN_CHAT && (!render(&w) || !pipeline__choose_output(p, r, err))) {
+        goto out;
+    }
+    if (!pipeline__constrain(p, r, err) || !fill_common(&w, &common)) {
         goto out;
     }
     for (size_t i = 0; i < r->n_jobs; i++) {

@@ -12,6 +12,26 @@ void detokenizer_init(struct detokenizer *d, const struct tokenizer *t, bool ski
     };
 }
 
+void detokenizer_show(struct detokenizer *d, const int32_t *ids, size_t n)
+{
+    d->shown = ids;
+    d->n_shown = n;
+}
+
+static bool is_hidden(const struct detokenizer *d, int32_t id)
+{
+    enum token_kind kind = tokenizer_kind(d->tokenizer, id);
+    if (!d->skip_special || (kind != TOKEN_CONTROL && kind != TOKEN_UNKNOWN)) {
+        return false;
+    }
+    for (size_t i = 0; i < d->n_shown; i++) {
+        if (d->shown[i] == id) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void put_invalid(struct buf *out)
 {
     buf_puts(out, "\xEF\xBF\xBD");
@@ -73,8 +93,7 @@ static void clean_up_from(struct buf *out, size_t from)
 
 void detokenizer_feed(struct detokenizer *d, int32_t id, struct buf *out)
 {
-    enum token_kind kind = tokenizer_kind(d->tokenizer, id);
-    if (d->skip_special && (kind == TOKEN_CONTROL || kind == TOKEN_UNKNOWN))
+    if (is_hidden(d, id))
         return;
     /* The first word piece is as stored: no space before it, and a prefix that nothing precedes stays. */
     bool first_piece = d->at_start && d->tokenizer->model == MODEL_WORDPIECE;

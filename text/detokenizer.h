@@ -9,7 +9,9 @@
 
 struct detokenizer {
     const struct tokenizer *tokenizer;
-    bool skip_special; /* control tokens produce nothing */
+    bool skip_special; /* control tokens produce nothing, but for those that are shown */
+    const int32_t *shown; /* [n_shown] */
+    size_t n_shown;
     bool at_start;     /* SentencePiece: the dummy prefix space of the very first token is dropped */
     uint8_t held[4];   /* bytes of an incomplete character */
     uint8_t n_held;
@@ -17,6 +19,9 @@ struct detokenizer {
 
 /* continues_text: the ids follow a prompt, so that a leading space of the first token belongs to the text. */
 void detokenizer_init(struct detokenizer *d, const struct tokenizer *t, bool skip_special, bool continues_text);
+/* Control tokens that produce their text all the same: markers that who reads the text looks for. A few; they outlive
+ * d. Before the first id is fed. */
+void detokenizer_show(struct detokenizer *d, const int32_t *ids, size_t n);
 void detokenizer_feed(struct detokenizer *d, int32_t id, struct buf *out); /* appends what became whole */
 void detokenizer_finish(struct detokenizer *d, struct buf *out);           /* flushes what never became whole */
 

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 
+import anthropic
 import httpx
 import openai
 import psutil
@@ -197,6 +198,13 @@ class Server:
     def openai_async(self):
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=60 * PATIENCE)
 
+    def anthropic(self, **options):
+        options = {"api_key": self.api_key or "unused", "max_retries": 0, "timeout": 60 * PATIENCE, **options}
+        return anthropic.Anthropic(base_url=self.url, **options)
+
+    def anthropic_async(self):
+        return anthropic.AsyncAnthropic(base_url=self.url, api_key="unused", max_retries=0, timeout=60 * PATIENCE)
+
     def wait_ready(self, timeout=None):
         deadline = time.monotonic() + (timeout * PATIENCE if timeout else self.ready_timeout)
         reason = "nothing"
@@ -354,6 +362,19 @@ def parse_events(pieces):
                 yield "done", None
             else:
                 yield "data", json.loads(payload)
+    assert rest == b"", f"the stream ends inside an event: {rest!r}"
+
+
+def parse_named_events(pieces):
+    """(name, object) of a stream whose events are named, strictly; a place ("id: 17") may follow."""
+    rest = b""
+    for piece in pieces:
+        rest += piece
+        while b"\n\n" in rest:
+            event, rest = rest.split(b"\n\n", 1)
+            found = re.fullmatch(r"event: ([a-z_]+)\ndata: ([^\n]+)(\nid: [0-9,.]+)?", event.decode("utf-8"))
+            assert found, f"not an event: {event!r}"
+            yield found.group(1), json.loads(found.group(2))
     assert rest == b"", f"the stream ends inside an event: {rest!r}"
 
 

@@ -1,12 +1,13 @@
 /* Bodies of every route through JSON parsing and field decoding: first byte chooses the route and whether unknown
  * fields are refused. */
-#include "api/api_internal.h"
+#include "api/anthropic.h"
+#include "base/array.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static bool (*const decoders[])(struct call *c, struct error *err) = {
-    api__decode_chat,     api__decode_completion, api__decode_infill,
-    api__decode_tokenize, api__decode_detokenize, api__decode_template,
+    api__decode_chat,       api__decode_completion, api__decode_infill,   api__decode_tokenize,
+    api__decode_detokenize, api__decode_template,   api__decode_messages, api__decode_count,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -21,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     buf_init(&c.ignored, KIB(2));
     buf_init(&c.reply, MIB(1));
     c.body = c.arena ? json_parse((struct str){(const char *)data + 1, size - 1}, LIMIT_JSON_DEPTH, &err) : NULL;
-    if (c.body && !decoders[data[0] % 6](&c, &err) && (err.code == ERR_NONE || !err.msg[0])) {
+    if (c.body && !decoders[(data[0] & 0x7F) % ARRAY_LEN(decoders)](&c, &err) &&
+        (err.code == ERR_NONE || !err.msg[0])) {
         __builtin_trap(); /* a refusal must say why */
     }
     json_free(c.body);

@@ -56,7 +56,7 @@ static void fake_distrust(struct engine_port *p, const struct error *why)
 
 static const struct engine_port_ops fake_ops = {fake_submit, fake_cancel, fake_next, fake_info, fake_distrust};
 
-void pipeline_bench_open(struct pipeline_bench *b, const struct pipeline_observer *observer)
+static void open_model(struct pipeline_bench *b)
 {
     struct error err = {0};
     struct random_model *m = random_model_create(STR("{\"metadata\":{\"general.architecture\":[\"str\",\"llama\"]},"
@@ -71,6 +71,31 @@ void pipeline_bench_open(struct pipeline_bench *b, const struct pipeline_observe
     b->tokenizer = tokenizer_from_model_file(b->file, &err);
     assert_non_null(b->tokenizer);
     b->port.port.ops = &fake_ops;
+}
+
+void pipeline_bench_open_chat(struct pipeline_bench *b, const char *template_source)
+{
+    struct error err = {0};
+    open_model(b);
+    b->chat = chat_template_create(str_of(template_source), b->tokenizer, &err);
+    assert_non_null(b->chat);
+    struct pipeline_options o = {
+        .tokenizer = b->tokenizer,
+        .chat = b->chat,
+        .port = &b->port.port,
+        .n_context = 4000,
+        .default_max_tokens = -1,
+        .retry_limit = PIPELINE_RETRY_LIMIT,
+    };
+    assert_true(output_formats_choose("auto", "auto", b->chat, &o.formats, &err));
+    b->pipeline = pipeline_create(&o, &err);
+    assert_non_null(b->pipeline);
+}
+
+void pipeline_bench_open(struct pipeline_bench *b, const struct pipeline_observer *observer)
+{
+    struct error err = {0};
+    open_model(b);
     struct pipeline_options o = {
         .tokenizer = b->tokenizer,
         .port = &b->port.port,
@@ -86,6 +111,7 @@ void pipeline_bench_open(struct pipeline_bench *b, const struct pipeline_observe
 void pipeline_bench_close(struct pipeline_bench *b)
 {
     pipeline_free(b->pipeline);
+    chat_template_free(b->chat);
     tokenizer_free(b->tokenizer);
     model_file_close(b->file);
     buf_release(&b->bytes);

@@ -24,11 +24,14 @@ struct pipeline_bench {
     struct buf bytes;
     struct model_file *file;
     struct tokenizer *tokenizer;
+    struct chat_template *chat; /* NULL: none */
     struct fake_port port;
     struct pipeline *pipeline;
 };
 
 void pipeline_bench_open(struct pipeline_bench *b, const struct pipeline_observer *observer);
+/* Likewise, of a model with this chat template, whose formats are found in it; its context is longer. */
+void pipeline_bench_open_chat(struct pipeline_bench *b, const char *template_source);
 void pipeline_bench_close(struct pipeline_bench *b);
 const struct job *pipeline_bench_last(const struct pipeline_bench *b); /* submitted */
 void pipeline_bench_forget_jobs(struct pipeline_bench *b);             /* begins to count them anew */

@@ -13,13 +13,18 @@
 
 #include <cmocka.h>
 
-#define MAX_TOKENS  64
+#define MAX_TOKENS  160
 #define MAX_CHOICES 2
 
 struct fixture {
     struct pipeline_bench bench;
     struct gen_request requests[2], *request; /* the present one, and the one before */
 };
+
+/* Reasoning between <think> and </think>, calls as Hermes wrote them. */
+static const char template_source[] =
+    "{% for t in tools %}<tool_call>{\"name\": {{ t.function.name }}, \"arguments\": {} }</tool_call>{% endfor %}"
+    "{% for m in messages %}{{ m.content }}{% endfor %}{% if enable_thinking %}<think>{% else %}</think>{% endif %}";
 
 /* An answer as an engine would send it. */
 struct answer {
@@ -28,26 +33,39 @@ struct answer {
     enum finish_reason finish; /* STOP: by an end-of-text id behind the text */
     const char *stop;
     bool logprobs, echo;
+    bool chat; /* of a chat with tools, whose prompt has opened the reasoning */
 };
+
+#define CALL(name, arguments) "<tool_call>{\"name\": \"" name "\", \"arguments\": " arguments "}</tool_call>"
 static const struct answer answers[] = {
-    {"plain", {"Hello, world"}, 1, FINISH_LENGTH, NULL, false, false},
-    {"end of text", {"Hello, world"}, 1, FINISH_STOP, NULL, false, false},
-    {"characters of several bytes", {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z"}, 1, FINISH_STOP, NULL, true, false},
-    {"half a character at the end", {"ab\xe2\x82"}, 1, FINISH_STOP, NULL, true, false},
-    {"half a character, cut", {"ab\xe2\x82"}, 1, FINISH_LENGTH, NULL, false, false},
-    {"a stop string", {"some words STOP and more"}, 1, FINISH_LENGTH, "STOP", true, false},
-    {"nearly a stop string", {"STO STOO ST"}, 1, FINISH_STOP, "STOP", true, false},
-    {"logprobs", {"Hello, world"}, 1, FINISH_STOP, NULL, true, false},
-    {"echo", {"Hello, world"}, 1, FINISH_STOP, NULL, false, true},
-    {"two choices", {"first STO answer", "second \xc3\xa9"}, 2, FINISH_STOP, "STOP", true, false},
-    {"nothing", {""}, 1, FINISH_STOP, NULL, true, false},
+    {"plain", {"Hello, world"}, 1, FINISH_LENGTH, NULL, false, false, false},
+    {"end of text", {"Hello, world"}, 1, FINISH_STOP, NULL, false, false, false},
+    {"characters of several bytes", {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z"}, 1, FINISH_STOP, NULL, true, false, false},
+    {"half a character at the end", {"ab\xe2\x82"}, 1, FINISH_STOP, NULL, true, false, false},
+    {"half a character, cut", {"ab\xe2\x82"}, 1, FINISH_LENGTH, NULL, false, false, false},
+    {"a stop string", {"some words STOP and more"}, 1, FINISH_LENGTH, "STOP", true, false, false},
+    {"nearly a stop string", {"STO STOO ST"}, 1, FINISH_STOP, "STOP", true, false, false},
+    {"logprobs", {"Hello, world"}, 1, FINISH_STOP, NULL, true, false, false},
+    {"echo", {"Hello, world"}, 1, FINISH_STOP, NULL, false, true, false},
+    {"two choices", {"first STO answer", "second \xc3\xa9"}, 2, FINISH_STOP, "STOP", true, false, false},
+    {"nothing", {""}, 1, FINISH_STOP, NULL, true, false, false},
+    {"reasoning", {"why not</think>\n\nso be it"}, 1, FINISH_STOP, NULL, true, false, true},
+    {"reasoning, cut", {"why not</thi"}, 1, FINISH_LENGTH, NULL, true, false, true},
+    {"a call", {"hm</think>So: " CALL("add", "{\"a\": [1, 2]}")}, 1, FINISH_STOP, NULL, true, false, true},
+    {"without logprobs", {"hm</think>So: " CALL("add", "{\"a\": 1}")}, 1, FINISH_STOP, NULL, false, false, true},
+    {"two calls", {"</think>" CALL("add", "{}") "\n" CALL("sub", "{\"b\": 3}")}, 1, FINISH_STOP, NULL, true, false, true},
+    {"a call, cut", {"</think>" "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": \"x"}, 1, FINISH_LENGTH, NULL, true,
+     false, true},
+    {"a stop string in a call", {"</think>" CALL("add", "{\"a\": \"STOP\"}")}, 1, FINISH_STOP, "STOP", true, false, true},
+    {"nearly a call", {"</think>a <tool_cal"}, 1, FINISH_LENGTH, NULL, true, false, true},
+    {"two chats", {"x</think>" CALL("add", "{}"), "yy</think>text"}, 2, FINISH_STOP, "STOP", true, false, true},
 };
 #define N_ANSWERS (sizeof answers / sizeof answers[0])
 
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    pipeline_bench_open(&f->bench, &(struct pipeline_observer){0});
+    pipeline_bench_open_chat(&f->bench, template_source);
     *state = f;
     return 0;
 }
@@ -60,13 +78,35 @@ static int teardown(void **state)
     return 0;
 }
 
+static void free_json(void *root)
+{
+    json_free(root);
+}
+
+static const struct json *parse(struct arena *arena, const char *text)
+{
+    struct error err = {0};
+    struct json *root = json_parse(str_of(text), 0, &err);
+    assert_non_null(root);
+    assert_true(arena_defer(arena, free_json, root));
+    return root;
+}
+
 /* Another f->request, prepared, in an arena of its own. */
 static void prepare(struct fixture *f, const struct answer *a)
 {
     struct error err = {0};
     struct gen_request *r = f->request == &f->requests[0] ? &f->requests[1] : &f->requests[0];
     f->request = r;
-    gen_request_init(r, arena_create(1 << 20), GEN_PROMPTS);
+    gen_request_init(r, arena_create(1 << 20), a->chat ? GEN_CHAT : GEN_PROMPTS);
+    snprintf(r->id, sizeof r->id, "chatcmpl-1");
+    r->has_seed = true;
+    if (a->chat) {
+        r->messages = parse(r->arena, "[{\"role\": \"user\", \"content\": \"hi\"}]");
+        r->tools = parse(r->arena, "[{\"type\": \"function\", \"function\": {\"name\": \"add\"}}, "
+                                   "{\"type\": \"function\", \"function\": {\"name\": \"sub\"}}]");
+        r->thinking = 1;
+    }
     r->prompts = arena_alloc_array(r->arena, 1, sizeof *r->prompts);
     r->prompts[0].text = STR("ab");
     r->n_prompts = 1;
@@ -123,8 +163,11 @@ static void send_tokens(struct fixture *f, const struct answer *a, uint32_t choi
 /* ---- what somebody gets ---- */
 
 struct got { /* of each choice */
-    struct buf text, tokens;
+    struct buf text, tokens; /* text: marked with what it is of, but for the answer's own */
+    enum gen_event_kind last;
     enum finish_reason finish;
+    uint32_t n_calls;
+    uint64_t n_reasoning;
 };
 
 static void got_init(struct got got[MAX_CHOICES])
@@ -146,15 +189,25 @@ static void got_release(struct got got[MAX_CHOICES])
 
 static void take(const struct gen_event *e, struct got got[MAX_CHOICES])
 {
+    static const char *const marks[] = {[GEN_DELTA] = "", [GEN_REASONING] = "{R}", [GEN_ARGUMENTS] = "{A}"};
     struct got *g = &got[e->index];
-    if (e->kind == GEN_DELTA) {
+    if (e->kind == GEN_CALL || e->kind == GEN_CALL_END) {
+        buf_printf(&g->text, "{%s %u " STR_FMT " " STR_FMT " %d}", e->kind == GEN_CALL ? "call" : "end", e->call.index,
+                   STR_ARG(e->call.id), STR_ARG(e->call.name), e->call.valid);
+    } else if (e->kind >= GEN_DELTA && e->kind < GEN_FINISH) {
+        buf_puts(&g->text, e->kind == g->last ? "" : marks[e->kind]);
         buf_append(&g->text, e->text);
+    }
+    g->last = e->kind;
+    if (e->kind >= GEN_DELTA && e->kind < GEN_FINISH) {
         for (size_t i = 0; i < e->n_tokens; i++) {
             const struct gen_token *t = &e->tokens[i];
             buf_printf(&g->tokens, "%d@%zu:%g,%d,%g ", t->id, t->text_offset, (double)t->logprob, t->top[1].id,
                        (double)t->top[1].logprob);
         }
     } else if (e->kind == GEN_FINISH) {
+        g->n_calls = e->n_calls;
+        g->n_reasoning = e->usage.n_reasoning;
         g->finish = e->finish;
     }
 }
@@ -171,7 +224,8 @@ static void expect_same(const struct got whole[MAX_CHOICES], const struct got pi
 {
     for (int i = 0; i < MAX_CHOICES; i++) {
         if (!str_eq(buf_view(&whole[i].text), buf_view(&pieces[i].text)) ||
-            !str_eq(buf_view(&whole[i].tokens), buf_view(&pieces[i].tokens)) || whole[i].finish != pieces[i].finish) {
+            !str_eq(buf_view(&whole[i].tokens), buf_view(&pieces[i].tokens)) || whole[i].finish != pieces[i].finish ||
+            whole[i].n_calls != pieces[i].n_calls || whole[i].n_reasoning != pieces[i].n_reasoning) {
             fail_msg("%s, choice %d: '" STR_FMT "' " STR_FMT " became '" STR_FMT "' " STR_FMT, name, i,
                      STR_ARG(buf_view(&whole[i].text)), STR_ARG(buf_view(&whole[i].tokens)),
                      STR_ARG(buf_view(&pieces[i].text)), STR_ARG(buf_view(&pieces[i].tokens)));
@@ -209,25 +263,14 @@ static void take_whole(struct fixture *f, const struct answer *a, struct got got
     generation_free(g);
 }
 
-static size_t read_numbers(struct str text, uint32_t *out)
-{
-    struct str part;
-    size_t n = 0;
-    while (str_split(&text, ',', &part)) {
-        uint64_t number;
-        assert_true(str_to_u64(part, &number));
-        out[n++] = (uint32_t)number;
-    }
-    return n;
-}
-
 /* A reader that leaves after so many events and comes back with the place that the last one told. */
 static void read_twice(struct fixture *f, const struct answer *a, int n_events, struct got pieces[MAX_CHOICES])
 {
     struct error err = {0};
     struct gen_event e;
     struct buf place;
-    uint32_t after[MAX_CHOICES] = {0}, sent[MAX_CHOICES] = {0};
+    struct gen_place after[MAX_CHOICES] = {{0, 0}};
+    uint32_t sent[MAX_CHOICES] = {0};
     size_t n_after = 1;
     bool busy = true;
     prepare(f, a);
@@ -249,7 +292,7 @@ static void read_twice(struct fixture *f, const struct answer *a, int n_events, 
             n_events--;
             buf_clear(&place);
             if (generation_position(reader, &place)) {
-                n_after = read_numbers(buf_view(&place), after);
+                assert_true(gen_places_read(buf_view(&place), after, MAX_CHOICES, &n_after));
             } else if (n_events == 0) {
                 buf_clear(&pieces[e.index].text); /* an echo has no place behind it: it comes again */
             }
@@ -271,7 +314,7 @@ static void test_a_reader_may_come_back_after_every_event(void **state)
     for (size_t i = 0; i < N_ANSWERS; i++) {
         struct got whole[MAX_CHOICES], pieces[MAX_CHOICES];
         take_whole(f, &answers[i], whole);
-        for (int n_events = 0; n_events < 50; n_events++) {
+        for (int n_events = 0; n_events < 120; n_events++) {
             got_init(pieces);
             read_twice(f, &answers[i], n_events, pieces);
             expect_same(whole, pieces, answers[i].name);
@@ -347,7 +390,7 @@ static void test_goes_on_from_every_token(void **state)
     for (size_t i = 0; i < N_ANSWERS; i++) {
         struct got whole[MAX_CHOICES], pieces[MAX_CHOICES];
         take_whole(f, &answers[i], whole);
-        for (uint32_t n = 0; n < 30; n++) {
+        for (uint32_t n = 0; n < 100; n++) {
             got_init(pieces);
             restore_at(f, &answers[i], n, pieces);
             expect_same(whole, pieces, answers[i].name);
@@ -437,7 +480,7 @@ static void test_failures_reach_followers(void **state)
 static void test_skip_counts_choices(void **state)
 {
     struct fixture *f = *state;
-    const uint32_t after[3] = {1, 2, 3};
+    const struct gen_place after[3] = {{1, 0}, {2, 0}, {3, 1}};
     struct error err = {0};
     prepare(f, &answers[9]);
     struct generation *g = start(f);
@@ -446,6 +489,24 @@ static void test_skip_counts_choices(void **state)
     assert_string_equal(err.param, "after");
     assert_true(generation_skip(g, after, 2, &err));
     generation_free(g);
+}
+
+static void test_places_are_read(void **state)
+{
+    static const char *const bad[] = {"", "x", "1.", ".1", "1.2.3", "1,,2", "1,2,3,4", "-1", "99999999999"};
+    struct gen_place places[3];
+    size_t n;
+    (void)state;
+    assert_true(gen_places_read(STR("17,4.2,0"), places, 3, &n));
+    assert_int_equal(n, 3);
+    assert_true(places[0].n == 17 && places[0].pieces == 0 && places[1].n == 4 && places[1].pieces == 2);
+    assert_true(gen_places_read((struct str){0}, places, 3, &n));
+    assert_int_equal(n, 0);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        if (gen_places_read(str_of(bad[i]), places, 3, &n)) {
+            fail_msg("'%s' was read", bad[i]);
+        }
+    }
 }
 
 static void test_cut_bytes_are_no_tokens(void **state)
@@ -490,6 +551,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_marks_hold_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failures_reach_followers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_skip_counts_choices, setup, teardown),
+        cmocka_unit_test(test_places_are_read),
         cmocka_unit_test_setup_teardown(test_cut_bytes_are_no_tokens, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

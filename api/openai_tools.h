@@ -1,0 +1,24 @@
+/* Fields of OpenAI's chat that say which tools a model may call, how it reasons, what its answer looks like. Each
+ * parser is a row's of the field table (fields.h); what several fields say together is looked at by openai_check_tools.
+ */
+#ifndef TANDEM_API_OPENAI_TOOLS_H
+#define TANDEM_API_OPENAI_TOOLS_H
+
+#include "api/fields.h"
+#include "pipeline/gen_request.h"
+
+#define OPENAI_TOOL_NAME_MAX 64
+
+bool openai_parse_tools(struct decoding *d, const struct json *v, const char *name, struct error *err);
+bool openai_parse_functions(struct decoding *d, const struct json *v, const char *name, struct error *err);
+bool openai_parse_tool_choice(struct decoding *d, const struct json *v, const char *name, struct error *err);
+bool openai_parse_function_call(struct decoding *d, const struct json *v, const char *name, struct error *err);
+bool openai_parse_effort(struct decoding *d, const struct json *v, const char *name, struct error *err);
+bool openai_parse_thinking(struct decoding *d, const struct json *v, const char *name, struct error *err);
+bool openai_parse_response_format(struct decoding *d, const struct json *v, const char *name, struct error *err);
+
+/* Once all fields of body are decoded into r: a choice names tools that there are, and no more of them than are allowed
+ * are left. What it makes lives in the arena. */
+NODISCARD bool openai_check_tools(struct gen_request *r, const struct json *body, struct error *err);
+
+#endif
