@@ -59,6 +59,8 @@ extern const struct field api__responses_fields[];
 bool api__decode_responses(struct call *c, struct error *err);
 bool api__work_responses(struct call *c, struct error *err);
 
+/* An error about a tool of chat completions names the field that it came from. False. */
+bool responses_bare_param(struct error *err);
 /* Parses text into a tree that the arena owns. */
 NODISCARD const struct json *responses_keep_json(struct arena *arena, struct str text, struct error *err);
 

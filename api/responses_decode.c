@@ -25,6 +25,17 @@ const struct json *responses_keep_json(struct arena *arena, struct str text, str
     return root;
 }
 
+/* "tools[0].function.name" is "tools[0].name" here. */
+bool responses_bare_param(struct error *err)
+{
+    static const char inner[] = ".function";
+    char *found = strstr(err->param, inner);
+    if (found && str_starts(str_of(err->param), STR("tools["))) {
+        memmove(found, found + strlen(inner), strlen(found + strlen(inner)) + 1);
+    }
+    return false;
+}
+
 static bool refuse(struct error *err, const char *param, const char *why)
 {
     return error_set_param(err, ERR_INVALID, param, "%s", why);
@@ -446,7 +457,7 @@ static bool prepare_without(struct call *c, size_t n_dropped, struct error *err)
         if (str_starts(str_of(err->param), STR("messages"))) {
             snprintf(err->param, sizeof err->param, "input"); /* where the messages came from */
         }
-        return false;
+        return responses_bare_param(err);
     }
     return true;
 }

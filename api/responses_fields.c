@@ -1,4 +1,5 @@
 /* The fields of a response's request, each by itself. */
+#include "api/openai_tools.h"
 #include "api/responses.h"
 
 #include "base/array.h"
@@ -185,8 +186,9 @@ static bool parse_tools(struct decoding *d, const struct json *v, const char *na
     }
     json_end_array(&w);
     if (ok && json_len(v)) {
-        r->request.tools = buf_ok(&out, "the tools", err) ? responses_keep_json(d->arena, buf_view(&out), err) : NULL;
-        ok = r->request.tools != NULL;
+        const struct json *tools =
+            buf_ok(&out, "the tools", err) ? responses_keep_json(d->arena, buf_view(&out), err) : NULL;
+        ok = tools && (openai_parse_tools(d, tools, name, err) || responses_bare_param(err));
     }
     buf_release(&out);
     return ok;
@@ -298,26 +300,10 @@ static bool parse_text(struct decoding *d, const struct json *v, const char *nam
     return fields_decode_members(d, v, name, members, err);
 }
 
-/* "none" is no reasoning; the other words go to the template, which knows what its model takes. */
-static bool parse_effort(struct decoding *d, const struct json *v, const char *name, struct error *err)
-{
-    struct gen_request *r = &request_of(d)->request;
-    if (json_type(v) != JSON_STRING) {
-        return field_type_error(err, name, "a string", v);
-    }
-    if (str_eq(json_str(v), STR("none"))) {
-        r->thinking = 0;
-    } else {
-        r->thinking = 1;
-        r->reasoning_effort = json_str(v);
-    }
-    return true;
-}
-
 static bool parse_reasoning(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     static const struct field members[] = {
-        {"effort", FIELD_CUSTOM, 0, 0, 0, parse_effort, NULL, NULL, NULL},
+        {"effort", FIELD_CUSTOM, 0, 0, 0, openai_parse_effort, NULL, NULL, NULL},
         {"summary", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\"", NULL, NULL}, /* what there is, and there is none */
         {"generate_summary", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\"", NULL, NULL},
         {"context", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\"", NULL, NULL},
@@ -387,7 +373,7 @@ const struct field api__responses_fields[] = {
     {"text", FIELD_CUSTOM, 0, 0, 0, parse_text, NULL, "object",
      "format: text, json_object or json_schema; verbosity: only medium"},
     {"reasoning", FIELD_CUSTOM, 0, 0, 0, parse_reasoning, NULL, "object",
-     "effort: none, or a word that the chat template knows; summary: only auto, since no summaries are made"},
+     "effort: none, minimal, low, medium, high, xhigh, for the chat template; summary: only auto, since no summaries are made"},
     {"truncation", FIELD_CUSTOM, 0, 0, 0, parse_truncation, NULL, "string",
      "disabled: a 400 when the input is too long; auto: the oldest items are dropped, never instructions, system "
      "messages or what follows the last user message"},

@@ -7,6 +7,12 @@ UNICODE = ("a👩‍👩‍👧‍👦b 👍🏽 🇩🇪🇯🇵 e\u0301 n\u030
            "𝔘𝔫𝔦 🏴󠁧󠁢󠁥󠁮󠁧󠁿 ❤️‍🔥 \u200bZ\u0335\u0321 🧑🏿‍🚀 end🎉")
 
 
+# Reasoning, an answer and two calls, as models of the Hermes format write them.
+AGENT = ("<think>\nWhere is Oslo?\n</think>\n\nI look it up.\n<tool_call>\n"
+         '{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}\n</tool_call>\n<tool_call>\n'
+         '{"name": "clock", "arguments": {}}\n</tool_call>')
+
+
 def script():
     rules = [
         {"match": "KEY-PLAIN", "text": PLAIN},
@@ -20,6 +26,7 @@ def script():
         {"match": "KEY-FAIL", "text": "Some words, then", "delay_ms": 5, "then": "fail"},
         {"match": "KEY-CRASH", "text": "Some words, then", "delay_ms": 5, "then": "crash"},
         {"match": "KEY-EMPTY", "text": ""},
+        {"match": "KEY-AGENT", "text": AGENT},
         {"match": "KEY-CHOICES", "texts": ["First answer.", "Second one.", "The third of them."]},
     ]
     return {"rules": rules, "default": {"text": "Hello there."}}
