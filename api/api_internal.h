@@ -94,6 +94,11 @@ void api__write_error(struct buf *out, const struct error *err);
 void api__write_anthropic_error(struct buf *out, const struct error *err, const char *request_id);
 /* Does who sent this speak Anthropic's API? By the path, or by a header that only its clients send. */
 bool api__speaks_anthropic(const struct http_request *head);
+void api__write_ollama_error(struct buf *out, const struct error *err); /* {"error": "..."} */
+/* The error in the shape of the API that was spoken. */
+void api__write_error_for(const struct http_request *head, const struct error *err, const char *request_id,
+                          struct buf *out);
+bool api__speaks_ollama(const struct http_request *head); /* likewise, by the path */
 /* "key": milliseconds to the microsecond; null when negative: not known. */
 void api__put_ms(struct json_writer *w, const char *key, int64_t us);
 void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg);

@@ -3,6 +3,7 @@
 
 #include "api/anthropic.h"
 #include "api/generate.h"
+#include "api/ollama.h"
 #include "api/responses.h"
 
 #define FIELDS(...)                             \
@@ -38,6 +39,17 @@ const struct route api__routes[] = {
      &api__messages_encoder},
     {"POST", "/v1/messages/count_tokens", "The tokens that such a request's prompt has.", FIELDS(api__count_fields),
      NULL, api__decode_count, api__work_count, NULL, NULL},
+    {"POST", "/api/chat", "Ollama's chat: lines of JSON; errors in its shape, here and below.",
+     FIELDS(api__ollama_chat_fields), NULL, api__decode_ollama_chat, api__work_ollama, api__generate,
+     &api__ollama_chat_encoder},
+    {"POST", "/api/generate", "Ollama's answer to one prompt.", FIELDS(api__ollama_generate_fields), NULL,
+     api__decode_ollama_generate, api__work_ollama, api__generate, &api__ollama_generate_encoder},
+    {"POST", "/api/show", "What is known of a model.", FIELDS(api__ollama_show_fields), NULL, api__decode_ollama_show,
+     api__work_ollama_show, NULL, NULL},
+    {"GET", "/api/tags", "The names under which models are served, in Ollama's shape.", NULL, 0, api__ollama_tags, NULL,
+     NULL, NULL, NULL},
+    {"GET", "/api/ps", "The models that are loaded.", NULL, 0, api__ollama_ps, NULL, NULL, NULL, NULL},
+    {"GET", "/api/version", "This program's version.", NULL, 0, api__ollama_version, NULL, NULL, NULL, NULL},
     {"POST", "/tokenize", "Token ids of a text or of a rendered conversation.", FIELDS(api__tokenize_fields), NULL,
      api__decode_tokenize, api__work_tokenize, NULL, NULL},
     {"POST", "/detokenize", "The text of token ids.", FIELDS(api__detokenize_fields), NULL, api__decode_detokenize,
