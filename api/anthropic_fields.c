@@ -54,7 +54,7 @@ static bool parse_cache_control(struct decoding *d, const struct json *v, const 
     return anthropic__check_cache_control(request_of(d), v, name, err);
 }
 
-static bool parse_metadata(struct decoding *d, const struct json *v, const char *name, struct error *err)
+static bool expect_object(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     (void)d;
     return json_type(v) == JSON_OBJECT || field_type_error(err, name, "an object", v);
@@ -63,7 +63,11 @@ static bool parse_metadata(struct decoding *d, const struct json *v, const char 
 static bool parse_betas(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     (void)d;
-    return json_type(v) == JSON_ARRAY || field_type_error(err, name, "an array of strings", v);
+    bool strings = json_type(v) == JSON_ARRAY;
+    for (size_t i = 0; strings && i < json_len(v); i++) {
+        strings = json_type(json_at(v, i)) == JSON_STRING;
+    }
+    return strings || field_type_error(err, name, "an array of strings", v);
 }
 
 static bool expect_string(struct decoding *d, const struct json *v, const char *name, struct error *err)
@@ -387,7 +391,7 @@ static bool parse_diagnostics(struct decoding *d, const struct json *v, const ch
         {"mcp_servers", FIELD_DEFAULT, 0, 0, 0, NULL, "[]", NULL, "not supported"},                                   \
         {"compaction", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},                                      \
         {"speed", FIELD_DEFAULT, 0, 0, 0, NULL, "\"standard\"", NULL, "only one"},                                    \
-        {"billing_policy", FIELD_HINT, 0, 0, 0, NULL, NULL, "object", "accepted; nothing is billed"},                 \
+        {"billing_policy", FIELD_HINT, 0, 0, 0, expect_object, NULL, "object", "accepted; nothing is billed"},        \
         {"user_profile_id", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},                \
         {"workspace_id", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},                   \
     {                                                                                                                 \
@@ -404,7 +408,7 @@ const struct field api__messages_fields[] = {
     {"stop_sequences", FIELD_CUSTOM, 0, 0, 0, parse_stops, NULL, "array of strings",
      "up to 16 strings that end the answer"},
     {"stream", FIELD_BOOL, AT(stream), 0, 0, NULL, NULL, NULL, "server-sent events"},
-    {"metadata", FIELD_HINT, 0, 0, 0, parse_metadata, NULL, "object", "user_id: accepted; not stored"},
+    {"metadata", FIELD_HINT, 0, 0, 0, expect_object, NULL, "object", "user_id: accepted; not stored"},
     {"service_tier", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"standard_only\"", NULL, "only one tier"},
     {"container", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
     {"inference_geo", FIELD_DEFAULT, 0, 0, 0, NULL, "\"global\"", NULL, "not supported"},
@@ -412,7 +416,7 @@ const struct field api__messages_fields[] = {
      "previous_message_id; the answer says that nothing is known of it"},
     {"fallbacks", FIELD_DEFAULT, 0, 0, 0, NULL, "[] \"default\"", NULL, "not supported"},
     {"fallback_credit_token", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
-    {"thread", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
+    {"thread", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported, in a way on which clients send all messages"},
 #define X(name, type, fallback, low, high, what) \
     {#name, KIND_##type, SAMPLING_AT(name), low, high, NULL, NULL, NULL, what},
     SAMPLING_TABLE(X)

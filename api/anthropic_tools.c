@@ -40,6 +40,17 @@ static const struct field tool_fields[] = {
     {0},
 };
 
+/* Of the tools before it, which are at most LIMIT_TOOLS. */
+static bool is_taken(const struct json *tools, size_t n, struct str name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (str_eq(json_str(json_get(json_at(tools, i), "name")), name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Its type says more of a tool that is not there than the first of its fields that is missing. */
 static bool check_type(const struct json *v, const char *where, struct error *err)
 {
@@ -132,22 +143,20 @@ static bool put_tools(struct messages_request *m, struct json_writer *w, struct 
         char where[32];
         struct tool t = {0};
         snprintf(where, sizeof where, "tools[%zu]", i);
-        if (!decode_tool(m, json_at(m->tools, i), where, &t, err) || !put_tool(w, &t, where, err)) {
+        if (!decode_tool(m, json_at(m->tools, i), where, &t, err)) {
+            return false;
+        }
+        if (is_taken(m->tools, i, t.name)) {
+            return error_set_param(err, ERR_INVALID, "tools",
+                                   "tools: Tool names must be unique; '" STR_FMT "' comes twice.",
+                                   STR_ARG(str_slice(t.name, 0, LIMIT_TOOL_NAME)));
+        }
+        if (!put_tool(w, &t, where, err)) {
             return false;
         }
     }
     json_end_array(w);
     return true;
-}
-
-static bool has_tool(const struct json *tools, struct str name)
-{
-    for (size_t i = 0; i < json_len(tools); i++) {
-        if (str_eq(json_str(json_get(json_at(tools, i), "name")), name)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static bool check_choice(const struct messages_request *m, struct error *err)
@@ -158,7 +167,7 @@ static bool check_choice(const struct messages_request *m, struct error *err)
         return error_set_param(err, ERR_INVALID, "tool_choice",
                                "tool_choice: a tool has to be called, but 'tools' has none.");
     }
-    if (r->tool_choice == GEN_TOOLS_NAMED && !has_tool(m->tools, r->tool_name)) {
+    if (r->tool_choice == GEN_TOOLS_NAMED && !is_taken(m->tools, json_len(m->tools), r->tool_name)) {
         return error_set_param(err, ERR_INVALID, "tool_choice.name",
                                "tool_choice.name: no tool in 'tools' has the name '" STR_FMT "'.",
                                STR_ARG(str_slice(r->tool_name, 0, 80)));

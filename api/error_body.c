@@ -1,6 +1,8 @@
 /* Bodies of error replies, in the shape of the API that was spoken. */
 #include "api/api_internal.h"
 
+#include "base/array.h"
+
 #include <stdio.h>
 
 void api__write_error(struct buf *out, const struct error *err)
@@ -22,6 +24,23 @@ void api__write_error(struct buf *out, const struct error *err)
     json_end_object(&w);
 }
 
+/* Refusals that clients understand by a code of their own: they then do without. */
+static const struct {
+    const char *param, *error_code;
+} detailed[] = {{"thread", "thread_unsupported_request"}};
+
+static void put_details(struct json_writer *w, const struct error *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(detailed); i++) {
+        if (err->code == ERR_UNSUPPORTED && strcmp(err->param, detailed[i].param) == 0) {
+            json_key(w, "details");
+            json_begin_object(w);
+            json_member_cstr(w, "error_code", detailed[i].error_code);
+            json_end_object(w);
+        }
+    }
+}
+
 /* It has no place for the field at fault but the sentence; "prompt is too long" has to begin it. */
 void api__write_anthropic_error(struct buf *out, const struct error *err, const char *request_id)
 {
@@ -35,6 +54,7 @@ void api__write_anthropic_error(struct buf *out, const struct error *err, const 
     json_begin_object(&w);
     json_member_cstr(&w, "type", error_info(err->code)->anthropic_type);
     json_member_cstr(&w, "message", message);
+    put_details(&w, err);
     json_end_object(&w);
     if (request_id[0]) {
         json_member_cstr(&w, "request_id", request_id);

@@ -334,8 +334,8 @@ bool api__kept_readable(const struct kept *k)
     return k->generation != NULL;
 }
 
-static bool add_reader(struct kept *k, struct call *c, bool live, bool stream,
-                       const struct gen_place *after, size_t n_after, struct error *err)
+static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, const struct gen_place *after,
+                       size_t n_after, struct error *err)
 {
     c->model = k->call->model;
     c->request = k->call->request;

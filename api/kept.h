@@ -34,7 +34,8 @@ void api__kept_start(struct call *c);
 struct kept *api__kept_find(struct kept_set *set, struct str id, struct str key_name);
 bool api__kept_readable(const struct kept *k); /* it has a generation to follow */
 /* c, whose exchange waits, becomes a reader of it. False: *err says why, c is still the caller's. */
-NODISCARD bool api__kept_read(struct kept *k, struct call *c, const struct gen_place *after, size_t n_after, struct error *err);
+NODISCARD bool api__kept_read(struct kept *k, struct call *c, const struct gen_place *after, size_t n_after,
+                              struct error *err);
 void api__kept_leave(struct kept *k, struct gen_reply *reader);
 /* Ends it. done runs when that is saved. */
 void api__kept_cancel(struct kept *k, void (*done)(void *arg, bool ok, const struct error *err), void *arg);

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
+static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
 
 static bool known_role(struct str role)
 {
@@ -90,6 +90,28 @@ static bool check_tool_calls(const struct json *calls, size_t index, struct erro
     return true;
 }
 
+/* The older form of one call. */
+static bool check_function_call(const struct json *call, size_t index, struct error *err)
+{
+    char param[64];
+    snprintf(param, sizeof param, "messages[%zu].function_call", index);
+    if (json_is_null(call)) {
+        return true;
+    }
+    if (json_type(call) != JSON_OBJECT) {
+        return field_type_error(err, param, "an object", call);
+    }
+    return check_string(call, param, "name", true, err) && check_string(call, param, "arguments", true, err);
+}
+
+static bool check_assistant(const struct json *message, const char *where, size_t index, struct error *err)
+{
+    return check_tool_calls(json_get(message, "tool_calls"), index, err) &&
+           check_function_call(json_get(message, "function_call"), index, err) &&
+           check_string(message, where, "reasoning_content", false, err) &&
+           check_string(message, where, "reasoning", false, err);
+}
+
 static bool check_message(const struct json *message, size_t index, struct error *err)
 {
     char param[64];
@@ -104,13 +126,14 @@ static bool check_message(const struct json *message, size_t index, struct error
     const struct json *role = json_get(message, "role");
     if (!known_role(json_str(role))) {
         snprintf(param, sizeof param, "messages[%zu].role", index);
-        return error_set_param(err, ERR_INVALID, param,
-                               "Invalid value for '%s': '%.40s' is none of system, developer, user, assistant, tool.",
-                               param, json_str(role).ptr);
+        return error_set_param(
+            err, ERR_INVALID, param,
+            "Invalid value for '%s': '%.40s' is none of system, developer, user, assistant, tool, function.", param,
+            json_str(role).ptr);
     }
     bool assistant = str_eq(json_str(role), STR("assistant"));
-    const struct json *calls = json_get(message, "tool_calls");
-    return check_content(message, index, assistant && !json_is_null(calls), err) && check_tool_calls(calls, index, err);
+    bool calls = !json_is_null(json_get(message, "tool_calls")) || !json_is_null(json_get(message, "function_call"));
+    return check_content(message, index, assistant && calls, err) && check_assistant(message, param, index, err);
 }
 
 bool api__check_messages(const struct json *messages, struct error *err)

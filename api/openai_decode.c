@@ -2,6 +2,7 @@
 #include "api/api_internal.h"
 #include "api/openai_tools.h"
 
+#include "base/array.h"
 #include "base/rng.h"
 
 #include <stdio.h>
@@ -81,6 +82,19 @@ static bool decode(struct call *c, enum gen_input input, const struct field *own
     return check_request(c, err);
 }
 
+/* The first of its names that the body has. */
+static const char *budget_field(const struct call *c)
+{
+    static const char *const names[] = {"thinking_budget", "thinking_token_budget", "thinking_budget_tokens",
+                                        "reasoning_budget_tokens"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (given(c, names[i])) {
+            return names[i];
+        }
+    }
+    return NULL;
+}
+
 bool api__decode_chat(struct call *c, struct error *err)
 {
     struct gen_request *r = &c->request;
@@ -101,6 +115,7 @@ bool api__decode_chat(struct call *c, struct error *err)
                         "'continue_final_message' and 'add_generation_prompt' cannot both be true.");
     }
     r->add_generation_prompt = r->add_generation_prompt && !r->continue_final_message;
+    r->thinking_budget_field = budget_field(c);
     return openai_check_tools(r, c->body, err);
 }
 

@@ -1,5 +1,6 @@
 /* The fields of the OpenAI routes, each by itself. Bounds of sampling parameters come from SAMPLING_TABLE. */
 #include "api/api_internal.h"
+#include "api/openai_legacy.h"
 #include "api/openai_tools.h"
 
 #include "base/hash.h"
@@ -284,8 +285,11 @@ static bool parse_messages(struct decoding *d, const struct json *v, const char 
     if (json_type(v) != JSON_ARRAY) {
         return field_type_error(err, name, "an array of messages", v);
     }
-    request_of(d)->messages = v;
-    return api__check_messages(v, err);
+    if (!api__check_messages(v, err)) {
+        return false;
+    }
+    request_of(d)->messages = openai_modern_messages(v, d->arena, err);
+    return request_of(d)->messages != NULL;
 }
 
 static bool add_prompt(struct decoding *d, const struct json *v, const char *name, struct gen_prompt *p,

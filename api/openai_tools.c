@@ -55,8 +55,9 @@ static bool check_schema(const struct json *v, const char *param, struct error *
     if (no_memory) {
         return error_set(err, ERR_NO_MEMORY, "no memory for a schema.");
     }
-    return ok || error_set_param(err, ERR_TOO_LARGE, param, "'%s' is larger than %d bytes of JSON, the limit of one "
-                                                            "schema.",
+    return ok || error_set_param(err, ERR_TOO_LARGE, param,
+                                 "'%s' is larger than %d bytes of JSON, the limit of one "
+                                 "schema.",
                                  param, (int)LIMIT_SCHEMA_SIZE);
 }
 
@@ -122,14 +123,16 @@ static bool check_count(const char *name, size_t n, struct error *err)
                            LIMIT_TOOLS, n);
 }
 
-/* A few hundred at most: each with those before it. */
 static bool check_unique(const struct json *tools, const char *name, struct error *err)
 {
-    for (size_t i = 1; i < json_len(tools); i++) {
+    struct str names[LIMIT_TOOLS];
+    size_t n = json_len(tools);
+    for (size_t i = 0; i < n; i++) {
+        names[i] = tool_name(json_at(tools, i));
         for (size_t k = 0; k < i; k++) {
-            if (str_eq(tool_name(json_at(tools, i)), tool_name(json_at(tools, k)))) {
+            if (str_eq(names[i], names[k])) {
                 return error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': two are named '%s'.", name,
-                                       tool_name(json_at(tools, i)).ptr);
+                                       names[i].ptr);
             }
         }
     }
@@ -311,8 +314,8 @@ static const struct json *find_tool(const struct json *tools, struct str name)
 
 static bool unknown_tool(struct error *err, const char *param, struct str name)
 {
-    return error_set_param(err, ERR_INVALID, param, "Invalid value for '%s': there is no tool '%.80s' in 'tools'.",
-                           param, name.ptr);
+    return error_set_param(err, ERR_INVALID, param, "Invalid value for '%s': the request has no tool '%.80s'.", param,
+                           name.ptr);
 }
 
 static bool check_allowed(const struct json *tools, const struct json *list, struct error *err)
@@ -348,16 +351,13 @@ static bool keep_allowed(struct gen_request *r, const struct json *list, struct 
 
 bool openai_check_tools(struct gen_request *r, const struct json *body, struct error *err)
 {
-    const char *choice = r->legacy_functions ? "function_call" : "tool_choice";
-    const char *tools = r->legacy_functions ? "functions" : "tools";
+    const char *choice = json_is_null(json_get(body, "tool_choice")) ? "function_call" : "tool_choice";
     const struct json *allowed = allowed_tools(json_get(body, "tool_choice"));
     if (json_len(json_get(body, "tools")) && json_len(json_get(body, "functions"))) {
         return error_set_param(err, ERR_INVALID, "functions", "'functions' and 'tools' exclude each other.");
     }
     if (!r->tools && (r->tool_choice == GEN_TOOLS_REQUIRED || r->tool_choice == GEN_TOOLS_NAMED || allowed)) {
-        choice = json_is_null(json_get(body, "tool_choice")) ? "function_call" : "tool_choice";
-        return error_set_param(err, ERR_INVALID, choice, "'%s' asks for a tool, but there are none in '%s'.", choice,
-                               tools);
+        return error_set_param(err, ERR_INVALID, choice, "'%s' asks for a tool, but the request has none.", choice);
     }
     if (r->tool_choice == GEN_TOOLS_NAMED && !find_tool(r->tools, r->tool_name)) {
         return unknown_tool(err, choice, r->tool_name);

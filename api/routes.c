@@ -11,8 +11,9 @@
         sizeof((const struct field *const[]){__VA_ARGS__}) / sizeof(struct field *)
 
 const struct route api__routes[] = {
-    {"POST", "/v1/chat/completions", "OpenAI's chat completions.", FIELDS(api__chat_fields, api__common_fields), NULL,
-     api__decode_chat, api__prepare, api__generate, &api__chat_encoder},
+    {"POST", "/v1/chat/completions", "OpenAI's chat completions; tool calls and reasoning: TOOLS.md.",
+     FIELDS(api__chat_fields, api__common_fields), NULL, api__decode_chat, api__prepare, api__generate,
+     &api__chat_encoder},
     {"POST", "/v1/completions", "OpenAI's completions, with fill-in-the-middle by `suffix`.",
      FIELDS(api__completion_fields, api__common_fields), NULL, api__decode_completion, api__prepare, api__generate,
      &api__completion_encoder},

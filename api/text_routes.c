@@ -1,5 +1,6 @@
 /* /tokenize, /detokenize, /apply-template: what the model reads, through the same code as requests. */
 #include "api/api_internal.h"
+#include "api/openai_legacy.h"
 
 #include "base/utf8.h"
 
@@ -32,8 +33,11 @@ static bool parse_messages(struct decoding *d, const struct json *v, const char 
     if (json_type(v) != JSON_ARRAY) {
         return field_type_error(err, name, "an array of messages", v);
     }
-    r->messages = v;
-    return api__check_messages(v, err);
+    if (!api__check_messages(v, err)) {
+        return false;
+    }
+    r->messages = openai_modern_messages(v, d->arena, err);
+    return r->messages != NULL;
 }
 
 static bool parse_tools(struct decoding *d, const struct json *v, const char *name, struct error *err)

@@ -37,7 +37,7 @@ enum match output__match_at(const struct output_parser *p, size_t at, const char
     if (n == len) {
         return MATCH_YES;
     }
-    return p->ended ? MATCH_NO : MATCH_PARTIAL;
+    return p->ended && !p->syntax ? MATCH_NO : MATCH_PARTIAL; /* half a marker of a call that was cut off stays one */
 }
 
 bool output__skip_space(struct output_parser *p)
@@ -210,11 +210,13 @@ enum step output__end_call(struct output_parser *p, bool complete, output_state 
 /* The next syntax with the same opener, where the block has no call yet. */
 static const struct call_syntax *other_syntax(const struct output_parser *p)
 {
-    const struct call_syntax *end = p->options.tools->syntaxes + p->options.tools->n_syntaxes;
-    for (const struct call_syntax *s = p->syntax + 1; !p->committed && s < end; s++) {
-        if (strcmp(s->open, p->syntax->open) == 0) {
-            return s;
+    const struct call_syntax *const *all = p->options.tools->syntaxes;
+    bool passed = false;
+    for (size_t i = 0; !p->committed && i < CALL_SYNTAXES && all[i]; i++) {
+        if (passed && strcmp(all[i]->open, p->syntax->open) == 0) {
+            return all[i];
         }
+        passed = passed || all[i] == p->syntax;
     }
     return NULL;
 }
@@ -324,32 +326,29 @@ struct output_parser *output_parser_create(const struct output_options *options,
     return p;
 }
 
-/* Nothing more comes: what is held back is decided. True: there may be more to do. */
-static bool settle(struct output_parser *p)
+/* Nothing more comes. A block that has a call ends with it: the beginning of another one or of a marker is dropped.
+ * What has none yet was not known to be a call, and is text. */
+static void settle(struct output_parser *p)
 {
+    size_t end = fed(p);
     if (p->calling) {
+        p->at = end;
         output__end_call(p, false, output__text);
-        p->done = p->at = fed(p);
-        return false;
+    } else if (p->syntax && p->committed) {
+        p->done = p->at = end;
+    } else {
+        p->at = end;
+        output__emit_until(p, end);
     }
-    if (p->state != output__text && p->syntax && !p->committed) {
-        output__reject(p);
-        return true;
-    }
-    if (p->state != output__text && p->committed && p->done < p->at) {
-        output__reject(p); /* the beginning of another call */
-        return true;
-    }
-    output__emit_until(p, fed(p));
-    return false;
 }
 
 static bool run(struct output_parser *p, struct error *err)
 {
-    do {
-        while (!p->failed && p->state(p) == STEP_GO) {
-        }
-    } while (!p->failed && p->ended && settle(p));
+    while (!p->failed && p->state(p) == STEP_GO) {
+    }
+    if (!p->failed && p->ended) {
+        settle(p);
+    }
     if (p->failed) {
         *err = p->err;
         return false;

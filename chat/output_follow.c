@@ -4,17 +4,17 @@
 #include "chat/output_internal.h"
 
 enum follow_state {
-    F_VALUE,        /* a value has to come */
-    F_FIRST_VALUE,  /* or the end of the array */
-    F_FIRST_KEY,    /* a key, or the end of the object */
-    F_KEY,          /* a key */
+    F_VALUE,       /* a value has to come */
+    F_FIRST_VALUE, /* or the end of the array */
+    F_FIRST_KEY,   /* a key, or the end of the object */
+    F_KEY,         /* a key */
     F_COLON,
-    F_AFTER,        /* a comma or the end of the container */
+    F_AFTER, /* a comma or the end of the container */
     F_STRING,
     F_ESCAPE,
     F_HEX,
     F_WORD,
-    F_MINUS,        /* numbers, by what has come */
+    F_MINUS, /* numbers, by what has come */
     F_ZERO,
     F_DIGITS,
     F_POINT,

@@ -33,7 +33,7 @@ enum step output__harmony_begin(struct output_parser *p)
 {
     const struct tool_format *t = p->options.tools;
     const struct reasoning_format *r = p->options.reasoning;
-    if ((t && t->syntaxes->shape == CALL_HARMONY) || (r && r->harmony)) {
+    if ((t && t->syntaxes[0]->shape == CALL_HARMONY) || (r && r->harmony)) {
         p->trim = false;
         p->syntax = NULL;
         p->state = p->reasoning ? body : header_begins;

@@ -40,7 +40,9 @@ struct call_mark {
     enum mark_use use;
 };
 
-#define CALL_MARKS 4
+#define CALL_MARKS     4
+#define CALL_SYNTAXES  6
+#define FORMAT_MARKERS 8
 
 /* White space as the models write it, between what the parser looks for; NULL: none. */
 struct call_layout {
@@ -51,12 +53,12 @@ struct call_layout {
 /* One way of writing calls. Texts are "" or NULL where there is no such thing; white space may surround each. */
 struct call_syntax {
     enum call_shape shape;
-    bool known_only;    /* only the name of a tool of the request makes it a call */
-    bool qualified;     /* names are written functions.NAME:INDEX, which is the call's id, too */
-    bool list;          /* EXPRESSION: calls may stand in [...], separated by commas; JSON: the grammar writes an array */
-    bool repeats;       /* EXPRESSION: calls follow each other without anything between */
-    bool newlines;      /* TAGGED: one newline before and after each value is not part of it */
-    const char *open;   /* what begins a block of calls; "": an answer that begins with a call */
+    bool known_only;  /* only the name of a tool of the request makes it a call */
+    bool qualified;   /* names are written functions.NAME:INDEX, which is the call's id, too */
+    bool list;        /* EXPRESSION: calls may stand in [...], separated by commas; JSON: the grammar writes an array */
+    bool repeats;     /* EXPRESSION: calls follow each other without anything between */
+    bool newlines;    /* TAGGED: one newline before and after each value is not part of it */
+    const char *open; /* what begins a block of calls; "": an answer that begins with a call */
     const char *close;  /* what ends it */
     const char *item;   /* what begins each call */
     const char *end[2]; /* what ends each call, one after the other */
@@ -68,40 +70,42 @@ struct call_syntax {
     struct call_mark key_ends[CALL_MARKS];
     const char *value, *value_end;
     /* EXPRESSION */
-    char closer;       /* what ends the arguments; "(" or "{" is in name_ends */
-    char assign;       /* between key and value */
-    const char *quote; /* around strings; NULL: Python's quotes */
+    char closer;               /* what ends the arguments; "(" or "{" is in name_ends */
+    char assign;               /* between key and value */
+    const char *quote;         /* around strings; NULL: Python's quotes */
     struct call_layout layout; /* what only the grammar needs */
+};
+
+/* What a chat template shows of a format: both texts, or the other one alone. */
+struct template_signs {
+    const char *both[2]; /* the second may be NULL */
+    const char *instead; /* or NULL */
 };
 
 struct tool_format {
     const char *name;
-    const char *aliases;  /* further names, separated by spaces, or NULL */
-    const char *needs[3]; /* detection: all of these occur in the template ... */
-    const char *lacks;    /* ... and this does not */
+    const char *aliases; /* further names, separated by spaces, or NULL */
+    struct template_signs signs;
     const char *answer[2]; /* what may stand before an answer that is text and is no part of it */
-    const struct call_syntax *syntaxes; /* those with the same opener are tried in this order */
-    size_t n_syntaxes, canonical;       /* the one that the models are meant to write */
-    const char *const *markers;
-    size_t n_markers;
+    const struct call_syntax *syntaxes[CALL_SYNTAXES]; /* those with the same opener are tried in this order */
+    size_t canonical;                                  /* the one that the models are meant to write */
+    const char *markers[FORMAT_MARKERS];
 };
 
 struct reasoning_format {
     const char *name;
     const char *aliases;
-    const char *needs[2]; /* detection, as above */
-    const char *lacks;
+    struct template_signs signs;
     const char *starts[3], *ends[3]; /* the first of each is the one to write */
     const char *answer[2];           /* what may stand around the answer and is no part of it */
     bool ends_at_call;               /* a call ends the reasoning, even without the closing marker */
     bool harmony;                    /* channels: chat/output_harmony.c */
-    const char *const *markers;
-    size_t n_markers;
+    const char *markers[FORMAT_MARKERS];
 };
 
 bool tool_format__names(const char *name, const char *aliases, struct str wanted);
-bool tool_format__fits(const char *const *needs, size_t n_needs, const char *lacks, struct str source);
-const struct tool_format *tool_format__row(size_t i);
+bool tool_format__shows(const struct template_signs *signs, struct str source);
+size_t tool_format__count(const char *const *texts, size_t max); /* of a list that NULL ends */
 
 /* ---- following JSON ---- */
 
@@ -117,7 +121,7 @@ enum json_step {
 struct json_follow { /* zeroed: before the value */
     uint8_t state, depth, n;
     bool key;
-    const char *word;                       /* what is left of true, false, null */
+    const char *word;                         /* what is left of true, false, null */
     uint64_t objects[OUTPUT_JSON_DEPTH / 64]; /* which containers are objects */
 };
 
@@ -190,8 +194,8 @@ struct output_parser {
 
     struct text_mark marks[TEXT_MARKS];
     size_t n_marks;
-    uint8_t mark_starts[256]; /* bytes that a mark begins with */
-    bool has_bare;            /* a syntax has no opener */
+    uint8_t mark_starts[256];       /* bytes that a mark begins with */
+    const struct call_syntax *bare; /* the first syntax without an opener, or NULL */
     bool reasoning, fresh, trim, in_answer;
 
     /* the block of calls being read */
@@ -247,15 +251,15 @@ const struct json *output__tool(const struct output_parser *p, struct str name);
 /* The name is known: the call begins. False: rejected (nothing else to do). */
 bool output__commit(struct output_parser *p, struct str name, struct str id);
 enum step output__end_call(struct output_parser *p, bool complete, output_state then);
-enum step output__reject(struct output_parser *p);       /* no call: the next syntax or text */
-enum step output__bad(struct output_parser *p);          /* not as it should be: reject, or malformed */
-enum step output__leave(struct output_parser *p);        /* the block has ended: text from `at` on */
-enum step output__close_block(struct output_parser *p);  /* state: its closing marker, if it comes, and leave */
-enum step output__next_item(struct output_parser *p);    /* state: what ends an item, then the next or the end */
-enum step output__begin_item(struct output_parser *p);   /* state: what begins an item, then its name */
-enum step output__read_name(struct output_parser *p);    /* state */
-enum step output__text(struct output_parser *p);         /* state: text and reasoning */
-void output__prepare_text(struct output_parser *p);  /* the marks of both formats, and the first state */
+enum step output__reject(struct output_parser *p);      /* no call: the next syntax or text */
+enum step output__bad(struct output_parser *p);         /* not as it should be: reject, or malformed */
+enum step output__leave(struct output_parser *p);       /* the block has ended: text from `at` on */
+enum step output__close_block(struct output_parser *p); /* state: its closing marker, if it comes, and leave */
+enum step output__next_item(struct output_parser *p);   /* state: what ends an item, then the next or the end */
+enum step output__begin_item(struct output_parser *p);  /* state: what begins an item, then its name */
+enum step output__read_name(struct output_parser *p);   /* state */
+enum step output__text(struct output_parser *p);        /* state: text and reasoning */
+void output__prepare_text(struct output_parser *p);     /* the marks of both formats, and the first state */
 void output__begin_text(struct output_parser *p);
 void output__begin_reasoning(struct output_parser *p);
 

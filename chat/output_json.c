@@ -206,10 +206,13 @@ static bool begin_call(struct output_parser *p)
 {
     struct str id = p->id.to ? string_inside(p, p->id) : (struct str){0};
     struct str name = string_inside(p, p->value);
-    if (!name.ptr || !output__unescape(name, &p->text) || !output__commit(p, buf_view(&p->text), id)) {
+    if (!name.ptr || !output__unescape(name, &p->text)) {
         return false;
     }
     output__fail(p, &p->text, "a tool's name");
+    if (p->failed || !output__commit(p, buf_view(&p->text), id)) {
+        return false;
+    }
     if (p->held.to) {
         struct str held = output__bytes(p, p->held);
         output__args_begin(p);

@@ -25,9 +25,9 @@ void output__prepare_text(struct output_parser *p)
 {
     const struct tool_format *tools = p->options.tools;
     const struct reasoning_format *r = p->options.reasoning;
-    for (size_t i = 0; tools && i < tools->n_syntaxes; i++) {
-        add_mark(p, tools->syntaxes[i].open, TEXT_CALL, &tools->syntaxes[i]);
-        p->has_bare = p->has_bare || !tools->syntaxes[i].open[0];
+    for (size_t i = 0; tools && i < CALL_SYNTAXES && tools->syntaxes[i]; i++) {
+        add_mark(p, tools->syntaxes[i]->open, TEXT_CALL, tools->syntaxes[i]);
+        p->bare = !p->bare && !tools->syntaxes[i]->open[0] ? tools->syntaxes[i] : p->bare;
     }
     for (size_t i = 0; tools && i < ARRAY_LEN(tools->answer); i++) {
         add_mark(p, tools->answer[i], TEXT_ANSWER, NULL);
@@ -127,14 +127,8 @@ static enum step at_mark(struct output_parser *p, const struct text_mark *m, siz
 /* An answer begins here, with no marker: a call without one? */
 static enum step answer_begins(struct output_parser *p, size_t at)
 {
-    const struct tool_format *tools = p->options.tools;
     p->fresh = false;
-    for (size_t i = 0; p->has_bare && i < tools->n_syntaxes; i++) {
-        if (!tools->syntaxes[i].open[0]) {
-            return begin_block(p, at, &tools->syntaxes[i]);
-        }
-    }
-    return STEP_GO;
+    return p->bare ? begin_block(p, at, p->bare) : STEP_GO;
 }
 
 /* [done, at) is white space that is held back. */

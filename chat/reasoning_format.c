@@ -2,57 +2,57 @@
 #include "base/array.h"
 #include "chat/output_internal.h"
 
-#define M(...)       (const char *const[]){__VA_ARGS__}
-#define MARKERS(...) .markers = M(__VA_ARGS__), .n_markers = sizeof(M(__VA_ARGS__)) / sizeof(char *)
-
 /* In the order of detection. */
 static const struct reasoning_format formats[] = {
     /* gpt-oss: github.com/openai/harmony, docs/format.md */
-    {"harmony", "gpt-oss openai", {"<|channel|>", "<|message|>"}, .starts = {"<|channel|>analysis<|message|>"},
-     .ends = {"<|end|>"}, .harmony = true,
-     MARKERS("<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|call|>", "<|return|>")},
+    {"harmony", "gpt-oss openai", .signs = {.both = {"<|channel|>", "<|message|>"}},
+     .starts = {"<|channel|>analysis<|message|>"}, .ends = {"<|end|>"}, .harmony = true,
+     .markers = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|call|>", "<|return|>"}},
     /* Gemma 4: template */
-    {"gemma", "gemma4", {"<|channel>", "<channel|>"}, .starts = {"<|channel>thought\n"}, .ends = {"<channel|>"},
-     MARKERS("<|channel>", "<channel|>")},
+    {"gemma", "gemma4", .signs = {.both = {"<|channel>", "<channel|>"}}, .starts = {"<|channel>thought\n"},
+     .ends = {"<channel|>"}, .markers = {"<|channel>", "<channel|>"}},
     /* Magistral 1.1 and later: template; 1.0 has <think> in its system prompt */
-    {"mistral", "magistral", {"[THINK]"}, .starts = {"[THINK]"}, .ends = {"[/THINK]"}, MARKERS("[THINK]", "[/THINK]")},
+    {"mistral", "magistral", .signs = {.both = {"[THINK]"}}, .starts = {"[THINK]"}, .ends = {"[/THINK]"},
+     .markers = {"[THINK]", "[/THINK]"}},
     /* Seed-OSS: template; without a budget for thinking the prompt opens both */
-    {"seed-oss", NULL, {"<seed:think>"}, .starts = {"<seed:think>", "<seed:think><seed:cot_budget_reflect>"},
-     .ends = {"</seed:think>"},
-     MARKERS("<seed:think>", "</seed:think>", "<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>")},
+    {"seed-oss", NULL, .signs = {.both = {"<seed:think>"}},
+     .starts = {"<seed:think>", "<seed:think><seed:cot_budget_reflect>"}, .ends = {"</seed:think>"},
+     .markers = {"<seed:think>", "</seed:think>", "<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"}},
     /* Command R7B, Command A Reasoning: templates */
-    {"cohere", "command-a command-r7b", {"<|START_THINKING|>"}, .starts = {"<|START_THINKING|>"},
+    {"cohere", "command-a command-r7b", .signs = {.both = {"<|START_THINKING|>"}}, .starts = {"<|START_THINKING|>"},
      .ends = {"<|END_THINKING|>"}, .answer = {"<|START_RESPONSE|>", "<|END_RESPONSE|>"}, .ends_at_call = true,
-     MARKERS("<|START_THINKING|>", "<|END_THINKING|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>")},
+     .markers = {"<|START_THINKING|>", "<|END_THINKING|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>"}},
     /* Granite 3.2: its template asks for these sentences (vllm/reasoning/granite_reasoning_parser.py) */
-    {"granite-3.2", NULL, {"Here is my thought process"},
+    {"granite-3.2", NULL, .signs = {.both = {"Here is my thought process"}},
      .starts = {"Here is my thought process:", "Here's my thought process:"},
      .ends = {"Here is my response:", "Here's my response:"}},
     /* Granite 3.3: template */
-    {"granite", "granite-3.3", {"<think>", "<response>"}, .starts = {"<think>"}, .ends = {"</think>"},
-     .answer = {"<response>", "</response>"}, MARKERS("<think>", "</think>")},
+    {"granite", "granite-3.3", .signs = {.both = {"<response>", "<|start_of_role|>"}}, .starts = {"<think>"},
+     .ends = {"</think>"}, .answer = {"<response>", "</response>"}, .markers = {"<think>", "</think>"}},
     /* Hunyuan A13B: template */
-    {"hunyuan", "hunyuan-a13b", {"<think>", "<answer>"}, .starts = {"<think>"}, .ends = {"</think>"},
-     .answer = {"<answer>", "</answer>"}, MARKERS("<think>", "</think>")},
+    {"hunyuan", "hunyuan-a13b", .signs = {.both = {"<answer>", "<|startoftext|>"}}, .starts = {"<think>"},
+     .ends = {"</think>"}, .answer = {"<answer>", "</answer>"}, .markers = {"<think>", "</think>"}},
     /* Apertus: template */
-    {"apertus", NULL, {"<|inner_prefix|>"}, .starts = {"<|inner_prefix|>"}, .ends = {"<|inner_suffix|>"},
-     MARKERS("<|inner_prefix|>", "<|inner_suffix|>")},
+    {"apertus", NULL, .signs = {.both = {"<|inner_prefix|>"}}, .starts = {"<|inner_prefix|>"},
+     .ends = {"<|inner_suffix|>"}, .markers = {"<|inner_prefix|>", "<|inner_suffix|>"}},
     /* Apriel 1.5 and 1.6: template */
-    {"apriel", NULL, {"[BEGIN FINAL RESPONSE]"}, .starts = {"Here are my reasoning steps:"},
+    {"apriel", NULL, .signs = {.both = {"[BEGIN FINAL RESPONSE]"}}, .starts = {"Here are my reasoning steps:"},
      .ends = {"[BEGIN FINAL RESPONSE]"}, .answer = {NULL, "[END FINAL RESPONSE]"},
-     MARKERS("[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]")},
+     .markers = {"[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"}},
     /* EXAONE Deep: template */
-    {"exaone-deep", NULL, {"<thought>"}, .starts = {"<thought>"}, .ends = {"</thought>"},
-     MARKERS("<thought>", "</thought>")},
+    {"exaone-deep", NULL, .signs = {.both = {"<thought>"}}, .starts = {"<thought>"}, .ends = {"</thought>"},
+     .markers = {"<thought>", "</thought>"}},
     /* Kimi-VL Thinking: template */
-    {"kimi-vl", NULL, {"◁think▷"}, .starts = {"◁think▷"}, .ends = {"◁/think▷"}, MARKERS("◁think▷", "◁/think▷")},
+    {"kimi-vl", NULL, .signs = {.both = {"◁think▷"}}, .starts = {"◁think▷"}, .ends = {"◁/think▷"},
+     .markers = {"◁think▷", "◁/think▷"}},
     /* Kimi K2 Thinking: template; calls end its reasoning (vllm/reasoning/kimi_k2_reasoning_parser.py) */
-    {"kimi-k2", "kimi", {"</think>", "<|im_middle|>"}, .starts = {"<think>"}, .ends = {"</think>"},
-     .ends_at_call = true, MARKERS("<think>", "</think>")},
-    /* QwQ, Qwen 3, DeepSeek R1 to V3.2, GLM 4.5 to 4.7, MiniMax, Nemotron, EXAONE 4, SmolLM3, Olmo 3, ERNIE 4.5, Step-3:
-     * templates. Some prompts open it, some answers do. */
+    {"kimi-k2", "kimi", .signs = {.both = {"</think>", "<|im_middle|>"}}, .starts = {"<think>"}, .ends = {"</think>"},
+     .ends_at_call = true, .markers = {"<think>", "</think>"}},
+    /* QwQ, Qwen 3, DeepSeek R1 to V3.2, GLM 4.5 to 4.7, MiniMax, Nemotron, EXAONE 4, SmolLM3, Olmo 3, ERNIE 4.5,
+     * Step-3: templates. Some prompts open it, some answers do. */
     {"think", "qwq qwen3 deepseek-r1 deepseek-v3.1 glm glm4.5 minimax-m2 nemotron exaone4 smollm3 olmo3 step3",
-     {"</think>"}, .starts = {"<think>"}, .ends = {"</think>"}, MARKERS("<think>", "</think>")},
+     .signs = {.both = {"</think>"}, .instead = "<think>"}, .starts = {"<think>"}, .ends = {"</think>"},
+     .markers = {"<think>", "</think>"}},
 };
 
 const struct reasoning_format *reasoning_format_find(struct str name)
@@ -68,7 +68,7 @@ const struct reasoning_format *reasoning_format_find(struct str name)
 const struct reasoning_format *reasoning_format_detect(struct str source)
 {
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
-        if (tool_format__fits(formats[i].needs, ARRAY_LEN(formats[i].needs), formats[i].lacks, source)) {
+        if (tool_format__shows(&formats[i].signs, source)) {
             return &formats[i];
         }
     }
@@ -92,7 +92,7 @@ const struct reasoning_format *reasoning_format_at(size_t i)
 
 const char *const *reasoning_format_markers(const struct reasoning_format *f, size_t *n)
 {
-    *n = f->n_markers;
+    *n = tool_format__count(f->markers, ARRAY_LEN(f->markers));
     return f->markers;
 }
 

@@ -18,14 +18,25 @@ const char *const *tool_format_markers(const struct tool_format *f, size_t *n);
 /* Texts after which nothing but a call comes: where an automatic constraint starts (lazy grammar). [*n], static. */
 const char *const *tool_format_triggers(const struct tool_format *f, size_t *n);
 
+/* A marker that is one token of the model. */
+struct tool_token {
+    const char *marker;
+    int32_t id;
+};
+
 /* A grammar in llguidance's Lark for calls in this format, schemas as %json. */
 struct tool_grammar {
     const struct json *definitions; /* OpenAI's tool objects: those that may be called */
     bool text_first;                /* free text may come before the first call */
     bool parallel;                  /* more than one */
     bool after_trigger;             /* it starts behind a trigger that the model wrote (lazy) */
+    /* Those of the format's markers that are special tokens here: the grammar says <[id]>, as text it would not match
+     * them. [n_tokens], may be NULL. */
+    const struct tool_token *tokens;
+    size_t n_tokens;
 };
-/* UNSUPPORTED where the format's calls cannot be described. */
+/* UNSUPPORTED where the format's calls cannot be described: no tools, names that it cannot write. TOO_LARGE by out's
+ * maximum. Reasoning is not part of it. */
 NODISCARD bool tool_format_grammar(const struct tool_format *f, const struct tool_grammar *g, struct buf *out,
                                    struct error *err);
 

@@ -41,7 +41,7 @@ struct served_model_options {
     const char *const
         *names; /* [n_names] names and patterns ("claude-*") it answers to, besides its file's name and "default" */
     int n_names;
-    const char *chat_template_path; /* --chat-template; NULL: the model's own */
+    const char *chat_template_path;             /* --chat-template; NULL: the model's own */
     const char *tool_format, *reasoning_format; /* as given: "auto", "none" or a name; NULL: auto */
     const char *const *overrides;
     int n_overrides;

@@ -24,7 +24,7 @@ struct choice_output {
     size_t n_attached;     /* tokens that were given out */
     bool has_piece;        /* taken from the parser, not given out yet */
     struct output_piece piece;
-    struct buf text;       /* of the event at hand */
+    struct buf text; /* of the event at hand */
     uint64_t n_reasoning;
     /* the call at hand */
     uint32_t n_calls; /* that have begun */
@@ -99,8 +99,7 @@ static bool begin_step(struct choice_output *o, const struct choice *c, struct e
 static bool next_piece(struct choice_output *o, const struct choice *c)
 {
     bool found = output_parser_next(o->parser, &o->piece);
-    if (!found && o->ending && !o->rest && o->n_attached < c->released_tokens &&
-        gen_request_wants_tokens(o->request)) {
+    if (!found && o->ending && !o->rest && o->n_attached < c->released_tokens && gen_request_wants_tokens(o->request)) {
         o->rest = found = true;
         o->piece = (struct output_piece){.kind = OUTPUT_TEXT, .source_end = SIZE_MAX};
     }
@@ -137,13 +136,14 @@ static bool is_skipped(const struct choice_output *o)
 static void make_call_id(struct choice_output *o, uint32_t call)
 {
     static const char letters[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    char seed[160];
-    int n = snprintf(seed, sizeof seed, "call %s %016llx %u %u %u", o->request->id,
-                     (unsigned long long)o->request->seed, (unsigned)o->prompt, (unsigned)o->choice, (unsigned)call);
-    struct sha256 digest = sha256_of(seed, (size_t)n);
+    char place[160];
+    int n = snprintf(place, sizeof place, "%s %016llx %u %u %u", o->request->id, (unsigned long long)o->request->seed,
+                     (unsigned)o->prompt, (unsigned)o->choice, (unsigned)call);
     char *out = o->id + snprintf(o->id, sizeof o->id, "call_");
+    uint64_t digits = 0;
     for (size_t i = 0; i < CALL_ID_LETTERS; i++) {
-        out[i] = letters[digest.bytes[i] % (sizeof letters - 1)];
+        digits = i % 8 ? digits / (sizeof letters - 1) : xxh3(place, (size_t)n, i); /* eight letters of 64 bits */
+        out[i] = letters[digits % (sizeof letters - 1)];
     }
     out[CALL_ID_LETTERS] = '\0';
 }
@@ -194,8 +194,7 @@ static void note_call(struct choice_output *o, const struct output_piece *piece)
 /* One that may not be: the request wants no more than one. */
 static bool is_surplus(const struct choice_output *o, const struct output_piece *piece)
 {
-    bool of_call =
-        piece->kind == OUTPUT_CALL || piece->kind == OUTPUT_ARGUMENTS || piece->kind == OUTPUT_CALL_END;
+    bool of_call = piece->kind == OUTPUT_CALL || piece->kind == OUTPUT_ARGUMENTS || piece->kind == OUTPUT_CALL_END;
     return of_call && piece->call > 0 && !o->request->parallel_tool_calls;
 }
 

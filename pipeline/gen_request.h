@@ -61,12 +61,13 @@ struct gen_request {
     /* tools: OpenAI's tool objects; "strict": true binds a tool's calls to its schema */
     enum gen_tool_choice tool_choice;
     struct str tool_name;
-    bool parallel_tool_calls;        /* default true */
-    bool raw_output;                 /* what the model writes is the answer, markers and all: no reasoning, no calls */
-    int thinking;                    /* enable_thinking: 1, 0; -1: the template's default */
-    struct str reasoning_effort;     /* {NULL,0}: the template's default */
-    int64_t thinking_budget;         /* tokens of reasoning at most; -1: no limit of its own */
-    struct gen_answer_format format; /* of the answer, after the reasoning; also of GEN_PROMPTS */
+    bool parallel_tool_calls;    /* default true */
+    bool raw_output;             /* what the model writes is the answer, markers and all: no reasoning, no calls */
+    int thinking;                /* enable_thinking: 1, 0; -1: the template's default */
+    struct str reasoning_effort; /* {NULL,0}: the template's default */
+    int64_t thinking_budget;     /* tokens of reasoning at most; -1: no limit of its own */
+    const char *thinking_budget_field; /* that said so, for errors; NULL: thinking_budget */
+    struct gen_answer_format format;   /* of the answer, after the reasoning; also of GEN_PROMPTS */
     /* GEN_PROMPTS; with has_suffix each prompt becomes a fill-in-the-middle prompt */
     struct gen_prompt *prompts; /* [n_prompts] */
     size_t n_prompts;
@@ -119,9 +120,9 @@ struct gen_request {
 
     /* delivery */
     bool stream, return_progress;
-    bool include_reasoning; /* default true: the answer shows it */
-    bool legacy_functions;  /* asked with `functions`: the answer has a function_call instead of tool_calls */
-    bool background, detach;                                  /* it is kept, and goes on without its client */
+    bool include_reasoning;  /* default true: the answer shows it */
+    bool legacy_functions;   /* asked with `functions`: the answer has a function_call instead of tool_calls */
+    bool background, detach; /* it is kept, and goes on without its client */
     bool has_stream_options, include_usage, continuous_usage; /* usage in a last chunk; in every chunk */
     bool stepwise; /* no event of more than one token, so that all who read the answer get the same events */
     int64_t interval_ms, interval_tokens; /* a delta is flushed when either is reached; 0 and 1: at once */

@@ -167,11 +167,14 @@ static bool next_output(struct generation *g, struct choice *c, int64_t now_ms, 
         (void)choice_take(c, &first, &n);
         found = choice_output_next(c->output, c, event, &first, &n, &err);
     }
+    if (found && wants_tokens(g) && !fill_tokens(g, c->tokens + first, n, event)) {
+        error_set(&err, ERR_NO_MEMORY, "no memory for the tokens of an answer.");
+    }
     if (err.code) {
         fail(g, &err);
         return false;
     }
-    return found && (!wants_tokens(g) || fill_tokens(g, c->tokens + first, n, event));
+    return found;
 }
 
 /* The prompt as the client gave it; as its tokens say where it gave tokens or some were cut. */

@@ -88,8 +88,7 @@ static void add_markers(struct marker_ids *m, const char *const *markers, size_t
     }
 }
 
-bool marker_ids_init(struct marker_ids *m, const struct output_formats *f, const struct tokenizer *t,
-                     struct error *err)
+bool marker_ids_init(struct marker_ids *m, const struct output_formats *f, const struct tokenizer *t, struct error *err)
 {
     size_t n_reasoning = 0, n_tools = 0;
     const char *const *reasoning = f->reasoning ? reasoning_format_markers(f->reasoning, &n_reasoning) : NULL;

@@ -24,8 +24,8 @@ struct gen_usage {
                                                                and the rest of them */
     uint64_t n_drafted, n_held; /* tokens that the engine guessed and checked, and those of them that were right */
     uint64_t n_begun;           /* choices that have a token */
-    uint64_t n_reasoning; /* of the completion's: those that came with reasoning; see choice_output.h */
-    uint64_t n_replayed;  /* tokens computed on the reference kernels, since numbers of the request were not finite */
+    uint64_t n_reasoning;       /* of the completion's: those that came with reasoning; see choice_output.h */
+    uint64_t n_replayed; /* tokens computed on the reference kernels, since numbers of the request were not finite */
 };
 
 /* How a request ended, for an observer. */

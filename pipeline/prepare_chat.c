@@ -24,7 +24,8 @@ static bool check_twice(const struct json *given, const char *name, bool same, s
 {
     return !given || same ||
            error_set_param(err, ERR_INVALID, "chat_template_kwargs",
-                           "'chat_template_kwargs.%s' and '%s' say different things; give only one.", name, name);
+                           "'chat_template_kwargs' and '%s' say different things about '%s'; give only one.", name,
+                           name);
 }
 
 static bool check_variables(const struct gen_request *r, struct error *err)
@@ -121,9 +122,11 @@ bool pipeline__choose_output(const struct pipeline *p, struct gen_request *r, st
     r->in_reasoning = r->reasoning_format && reasoning_format_is_open(r->reasoning_format, r->rendered);
     choose_markers(&p->markers, r);
     if (has_tools(r) && !f->tools && !r->raw_output) {
-        return error_set_param(err, ERR_UNSUPPORTED, r->legacy_functions ? "functions" : "tools",
-                               "This model's chat template has no tools; name a format with --tool-format, or send "
-                               "none.");
+        const char *param = r->legacy_functions ? "functions" : "tools";
+        return error_set_param(err, ERR_UNSUPPORTED, param,
+                               "'%s' is not available: this model's chat template has no tools; the server's "
+                               "--tool-format may name a format.",
+                               param);
     }
     return true;
 }
@@ -162,7 +165,7 @@ bool pipeline__constrain(const struct pipeline *p, const struct gen_request *r, 
         return not_yet(r->legacy_functions ? "function_call" : "tool_choice", err);
     }
     if (r->thinking_budget >= 0 && p->options.formats.reasoning && !r->raw_output) {
-        return not_yet("thinking_budget", err);
+        return not_yet(r->thinking_budget_field ? r->thinking_budget_field : "thinking_budget", err);
     }
     return !has_tools(r) || check_strict(r, err);
 }

@@ -9,11 +9,11 @@
 
 struct detokenizer {
     const struct tokenizer *tokenizer;
-    bool skip_special; /* control tokens produce nothing, but for those that are shown */
+    bool skip_special;    /* control tokens produce nothing, but for those that are shown */
     const int32_t *shown; /* [n_shown] */
     size_t n_shown;
-    bool at_start;     /* SentencePiece: the dummy prefix space of the very first token is dropped */
-    uint8_t held[4];   /* bytes of an incomplete character */
+    bool at_start;   /* SentencePiece: the dummy prefix space of the very first token is dropped */
+    uint8_t held[4]; /* bytes of an incomplete character */
     uint8_t n_held;
 };
 

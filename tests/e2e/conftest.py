@@ -80,6 +80,21 @@ def scripted(tiny_path, script_path):
         yield server
 
 
+@pytest.fixture(scope="session")
+def agent_template(tmp_path_factory):
+    path = tmp_path_factory.mktemp("template") / "agent.jinja"
+    path.write_text(script_rules.AGENT_TEMPLATE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def agent(tiny_path, script_path, agent_template):
+    """The same rules, of a model that takes tools and reasons."""
+    with Server(tiny_path, "--threads", 1, "--kv-memory", "128M", "--script", script_path, "--chat-template",
+                agent_template) as server:
+        yield server
+
+
 @pytest.fixture
 def new_scripted(tiny_path, script_path):
     """Makes servers of the same rules with other options."""

@@ -6,6 +6,39 @@ PLAIN = "The quick brown fox jumps over the lazy dog. It says: STOP here, or go 
 UNICODE = ("a👩‍👩‍👧‍👦b 👍🏽 🇩🇪🇯🇵 e\u0301 n\u0303 a\u0308\u0323 日本語テキスト 中文字符 한국어 العربية ภาษาไทย "
            "𝔘𝔫𝔦 🏴󠁧󠁢󠁥󠁮󠁧󠁿 ❤️‍🔥 \u200bZ\u0335\u0321 🧑🏿‍🚀 end🎉")
 
+# A template as Qwen 3 has it, shortened: tools, calls, results, reasoning.
+AGENT_TEMPLATE = """\
+{%- if tools %}<|im_start|>system
+{%- for tool in tools %}
+{{ tool | tojson }}{% endfor %}
+Answer with <tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call><|im_end|>
+{% endif %}
+{%- for m in messages %}<|im_start|>{{ m.role }}
+{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content or "" }}
+{%- for call in m.tool_calls or [] %}
+<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined %}{% if enable_thinking %}<think>
+{% else %}<think>
+
+</think>
+
+{% endif %}{% endif %}{% endif %}"""
+
+
+def call_text(name, arguments):
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+THOUGHT = "The user wants weather \U0001f326 and time. STOPS are no ends."
+WEATHER = '{"city": "São \U0001f30d Paulo", "days": [1, 2], "unit": {"name": "C\\u00e9lsius"}}'
+TWO_CALLS = f"<think>{THOUGHT}</think>\n\nLet me see.\n{call_text('weather', WEATHER)}\n{call_text('time', '{}')}"
+
 
 # Reasoning, an answer and two calls, as models of the Hermes format write them.
 AGENT = ("<think>\nWhere is Oslo?\n</think>\n\nI look it up.\n<tool_call>\n"
@@ -15,6 +48,14 @@ AGENT = ("<think>\nWhere is Oslo?\n</think>\n\nI look it up.\n<tool_call>\n"
 
 def script():
     rules = [
+        {"match": "KEY-RESULT", "text": "<think>Warm.</think>\n\nIt is 30 °C."},
+        {"match": "KEY-TOOLS", "text": TWO_CALLS},
+        {"match": "KEY-SLOW-TOOLS", "text": TWO_CALLS, "delay_ms": 6},
+        {"match": "KEY-ONE-TOOL", "text": call_text("weather", WEATHER)},
+        {"match": "KEY-TOOL-CUT", "text": call_text("weather", WEATHER)[:60], "then": "length"},
+        {"match": "KEY-TOOL-STOP", "text": call_text("weather", '{"city": "a STOP b"}')},
+        {"match": "KEY-OPEN", "text": "Hm.</think>\n\nYes."},
+        {"match": "KEY-TOOL-CHOICES", "texts": [TWO_CALLS, "<think>None.</think>Just text.", call_text("time", "{}")]},
         {"match": "KEY-PLAIN", "text": PLAIN},
         {"match": "KEY-PACED", "text": PLAIN, "delay_ms": 4},
         {"match": "KEY-UNICODE", "text": UNICODE},

@@ -394,6 +394,42 @@ def test_limits_and_keys(tiny_path):
             client.messages.create(model="default", max_tokens=2, messages=HELLO)
 
 
+DEFAULTS = {"container": None, "inference_geo": "global", "speed": "standard", "service_tier": "standard_only",
+            "mcp_servers": [], "compaction": None, "fallbacks": "default", "fallback_credit_token": None,
+            "thread": None, "output_config": {"effort": "low", "format": None}, "output_format": None,
+            "metadata": {"user_id": "u"}, "billing_policy": {"type": "billing_policy", "bill_to": "self"},
+            "user_profile_id": "uprof_1", "workspace_id": "wrkspc_1", "betas": ["a-1"], "cache_control": EPHEMERAL,
+            "diagnostics": {"previous_message_id": None}, "context_management": {"edits": []}}
+
+
+def test_defaults_are_accepted(tiny):
+    reply = tiny.post("/v1/messages", body(**DEFAULTS))
+    assert reply.status_code == 200 and "x-tandem-ignored-fields" not in reply.headers, reply.text
+    assert "diagnostics" not in reply.json() and reply.json()["context_management"] == {"applied_edits": []}
+
+
+@pytest.mark.parametrize("field, value", [
+    ("container", "c"), ("inference_geo", "eu"), ("speed", "fast"), ("service_tier", "priority"),
+    ("mcp_servers", [{"type": "url", "url": "x", "name": "y"}]), ("compaction", {"type": "summarize"}),
+    ("fallbacks", [{"model": "m"}]), ("fallback_credit_token", "t"),
+    ("output_config", {"task_budget": {"type": "tokens", "total": 1}}), ("output_format", {"type": "regex"})])
+def test_other_values_are_refused_by_name(tiny, field, value):
+    check_error(tiny.post("/v1/messages", body(**{field: value})), 400, "invalid_request_error", rf"\b{field}\b")
+
+
+def test_threads_are_refused_as_clients_expect(tiny):
+    """They send all messages then."""
+    error = check_error(tiny.post("/v1/messages", body(thread={"type": "create"})), 400, "invalid_request_error", "thread")
+    assert error["error"]["details"] == {"error_code": "thread_unsupported_request"}
+
+
+def test_diagnostics_say_that_nothing_is_known(tiny):
+    fields = {"diagnostics": {"previous_message_id": "msg_1"}}
+    unknown = {"cache_miss_reason": {"type": "unavailable"}}
+    assert ask(tiny, **fields)["diagnostics"] == unknown
+    assert stream(tiny, **fields)[0]["message"]["diagnostics"] == unknown
+
+
 def test_unknown_fields_are_named(tiny):
     reply = tiny.post("/v1/messages", body(what=1))
     assert reply.status_code == 200 and reply.headers["x-tandem-ignored-fields"] == "what"

@@ -65,7 +65,7 @@ def events(reply):
             continue
         lines = event.split("\n")
         assert lines[0].startswith("data: ") and len(lines) <= 2, event
-        place = re.fullmatch(r"id: ([0-9,]+)", lines[1]).group(1) if len(lines) == 2 else None
+        place = re.fullmatch(r"id: ([0-9,.]+)", lines[1]).group(1) if len(lines) == 2 else None
         data = lines[0][len("data: "):]
         found.append((place, data if data == "[DONE]" else json.loads(data)))
     assert found[-1][1] == "[DONE]"

@@ -1,6 +1,8 @@
 #include "tests/support/pipeline_bench.h"
 
+#include "base/utf8.h"
 #include "tests/support/random_model.h"
+#include "text/vocab.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,12 +58,35 @@ static void fake_distrust(struct engine_port *p, const struct error *why)
 
 static const struct engine_port_ops fake_ops = {fake_submit, fake_cancel, fake_next, fake_info, fake_distrust};
 
-static void open_model(struct pipeline_bench *b)
+static const char plain_model[] =
+    "{\"metadata\":{\"general.architecture\":[\"str\",\"llama\"]},\"tensors\":[{\"name\":\"x\",\"shape\":[1]}]}";
+
+/* The same vocabulary with markers behind it, as JSON for random_model_create. */
+static void put_chat_model(struct buf *out)
+{
+    static const char *const specials[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>",  "<|pad|>",
+                                           "<think>",       "</think>",     "<tool_call>", "</tool_call>"};
+    const size_t n = 256 + sizeof specials / sizeof specials[0];
+    buf_puts(out, "{\"metadata\":{\"general.architecture\":[\"str\",\"llama\"],\"tokenizer.ggml.model\":[\"str\","
+                  "\"gpt2\"],\"tokenizer.ggml.pre\":[\"str\",\"gpt-2\"],\"tokenizer.ggml.eos_token_id\":[\"u32\",256],"
+                  "\"tokenizer.ggml.bos_token_id\":[\"u32\",256],\"tokenizer.ggml.merges\":[\"str[]\",[]],"
+                  "\"tokenizer.ggml.tokens\":[\"str[]\",[");
+    for (size_t i = 0; i < n; i++) {
+        char letter[8] = {0};
+        size_t len = i < 256 ? utf8_encode(vocab_letter_of_byte((uint8_t)i), letter) : 0;
+        json_quote(out, i < 256 ? (struct str){letter, len} : str_of(specials[i - 256]));
+        buf_puts(out, i + 1 < n ? "," : "]],\"tokenizer.ggml.token_type\":[\"i32[]\",[");
+    }
+    for (size_t i = 0; i < n; i++) {
+        buf_puts(out, i < 256 ? "1" : "3");
+        buf_puts(out, i + 1 < n ? "," : "]]},\"tensors\":[{\"name\":\"x\",\"shape\":[1]}]}");
+    }
+}
+
+static void open_model(struct pipeline_bench *b, struct str config)
 {
     struct error err = {0};
-    struct random_model *m = random_model_create(STR("{\"metadata\":{\"general.architecture\":[\"str\",\"llama\"]},"
-                                                     "\"tensors\":[{\"name\":\"x\",\"shape\":[1]}]}"),
-                                                 NULL, &err);
+    struct random_model *m = random_model_create(config, NULL, &err);
     assert_non_null(m);
     buf_init(&b->bytes, 1 << 20);
     assert_true(gguf_write_buf(random_model_writer(m), &b->bytes, &err));
@@ -76,7 +101,11 @@ static void open_model(struct pipeline_bench *b)
 void pipeline_bench_open_chat(struct pipeline_bench *b, const char *template_source)
 {
     struct error err = {0};
-    open_model(b);
+    struct buf config;
+    buf_init(&config, 1 << 16);
+    put_chat_model(&config);
+    open_model(b, buf_view(&config));
+    buf_release(&config);
     b->chat = chat_template_create(str_of(template_source), b->tokenizer, &err);
     assert_non_null(b->chat);
     struct pipeline_options o = {
@@ -95,7 +124,7 @@ void pipeline_bench_open_chat(struct pipeline_bench *b, const char *template_sou
 void pipeline_bench_open(struct pipeline_bench *b, const struct pipeline_observer *observer)
 {
     struct error err = {0};
-    open_model(b);
+    open_model(b, str_of(plain_model));
     struct pipeline_options o = {
         .tokenizer = b->tokenizer,
         .port = &b->port.port,

@@ -402,6 +402,8 @@ static void tools_that_are_refused(void **state)
                           "a JSON schema");
     expect_member_refused(f, "'tools':[{'name':'a','input_schema':{},'defer_loading':true}]", ERR_UNSUPPORTED,
                           "tools[0].defer_loading", "defer_loading");
+    expect_member_refused(f, "'tools':[{'name':'a','input_schema':{}},{'name':'a','input_schema':{}}]", ERR_INVALID,
+                          "tools", "'a' comes twice");
     expect_member_refused(f, "'tools':[1]", ERR_INVALID, "tools[0]", "an object");
 }
 
@@ -585,6 +587,12 @@ static void errors(void **state)
     api__write_anthropic_error(&out, &err, "");
     assert_true(str_eq(buf_view(&out), json_of(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
                                                   "'tools[0].defer_loading: Unsupported value.'}}")));
+    buf_clear(&out);
+    error_set_param(&err, ERR_UNSUPPORTED, "thread", "thread: no.");
+    api__write_anthropic_error(&out, &err, "");
+    assert_true(str_eq(buf_view(&out), json_of(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
+                                                  "'thread: no.','details':{'error_code':"
+                                                  "'thread_unsupported_request'}}}")));
     buf_clear(&out);
     error_set_param(&err, ERR_CONTEXT_EXCEEDED, "messages", "prompt is too long: 9 tokens > 8 maximum");
     api__write_anthropic_error(&out, &err, "");

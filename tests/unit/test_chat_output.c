@@ -264,7 +264,8 @@ static void test_deepseek(void **state)
          "string=\"true\">5</｜DSML｜parameter>\n<｜DSML｜parameter name=\"any\" string=\"false\">[1]</｜DSML｜"
          "parameter>\n</｜DSML｜invoke>\n<｜DSML｜invoke name=\"now\">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>",
          "C get_weather|A {\"city\":\"5\",\"any\":[1]}|E ok|C now|A {}|E ok"},
-        {"<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"now\">\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>", "C now|A {}|E ok"},
+        {"<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"now\">\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
+         "C now|A {}|E ok"},
     };
     RUN("deepseek-v3");
     RUN("deepseek-v3.1");
@@ -275,13 +276,15 @@ static void test_kimi(void **state)
 {
     (void)state;
     static const struct row rows[] = {
-        {"Ok.<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{\"city\":"
+        {"Ok.<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"
+         "\"city\":"
          " \"Paris\"}<|tool_call_end|><|tool_call_begin|>functions.now:1<|tool_call_argument_begin|><|tool_call_end|>"
          "<|tool_calls_section_end|>",
          "T Ok.|C get_weather#functions.get_weather:0|A {\"city\": \"Paris\"}|E ok|C now#functions.now:1|A {}|E ok"},
         {"<|tool_calls_section_begin|><|tool_call_begin|>functions.a.b:12 <|tool_call_argument_begin|> {}",
          "C a.b#functions.a.b:12|A {}|E ok"},
-        {"<think>so <|tool_calls_section_begin|><|tool_call_begin|>now:0<|tool_call_argument_begin|>{}<|tool_call_end|>",
+        {"<think>so "
+         "<|tool_calls_section_begin|><|tool_call_begin|>now:0<|tool_call_argument_begin|>{}<|tool_call_end|>",
          "R so|C now#now:0|A {}|E ok"},
     };
     RUN("kimi-k2", "kimi-k2");
@@ -360,8 +363,9 @@ static void test_lists(void **state)
         {"functools", .rows = &(struct row){"functools[{\"name\": \"now\", \"arguments\": {}}]", "C now|A {}|E ok"},
          .n = 1},
         {"xlam", .rows = &(struct row){"[{\"name\": \"now\", \"arguments\": {}}]", "C now|A {}|E ok"}, .n = 1},
-        {"xlam", .rows = &(struct row){"[{\"name\": \"nix\", \"arguments\": {}}]", "T [{\"name\": \"nix\", "
-                                                                                    "\"arguments\": {}}]"},
+        {"xlam",
+         .rows = &(struct row){"[{\"name\": \"nix\", \"arguments\": {}}]", "T [{\"name\": \"nix\", "
+                                                                           "\"arguments\": {}}]"},
          .n = 1},
         {"generic", .rows = &(struct row){"```json\n{\"name\": \"now\", \"parameters\": {}}\n```", "C now|A {}|E ok"},
          .n = 1},
@@ -443,12 +447,10 @@ static void test_reasoning(void **state)
     const struct format_rows formats[] = {
         {NULL, "magistral", .rows = &(struct row){"[THINK]a\n[/THINK]b", "R a|T b"}, .n = 1},
         {NULL, "seed-oss", .rows = &(struct row){"<seed:think>a</seed:think>b", "R a|T b"}, .n = 1},
-        {NULL, "granite",
-         .rows = &(struct row){"<think>a</think>\n<response>b</response>", "R a|T b"}, .n = 1},
+        {NULL, "granite", .rows = &(struct row){"<think>a</think>\n<response>b</response>", "R a|T b"}, .n = 1},
         {NULL, "granite-3.2",
          .rows = &(struct row){"Here's my thought process:\na\n\nHere is my response:\nb", "R a|T b"}, .n = 1},
-        {NULL, "hunyuan",
-         .rows = &(struct row){"<think>\na\n</think>\n<answer>\nb\n</answer>", "R a|T b"}, .n = 1},
+        {NULL, "hunyuan", .rows = &(struct row){"<think>\na\n</think>\n<answer>\nb\n</answer>", "R a|T b"}, .n = 1},
         {NULL, "cohere",
          .rows = &(struct row){"<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>b<|END_RESPONSE|>", "R a|T b"},
          .n = 1},
@@ -456,7 +458,8 @@ static void test_reasoning(void **state)
         {NULL, "kimi-vl", .rows = &(struct row){"◁think▷a◁/think▷b", "R a|T b"}, .n = 1},
         {NULL, "gemma", .rows = &(struct row){"<|channel>thought\na\n<channel|>b", "R a|T b"}, .n = 1},
         {NULL, "apriel",
-         .rows = &(struct row){"Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]", "R a|T b"},
+         .rows = &(struct row){"Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]",
+                               "R a|T b"},
          .n = 1},
     };
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
@@ -467,10 +470,10 @@ static void test_reasoning(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),      cmocka_unit_test(test_hermes),    cmocka_unit_test(test_hermes_reasoning),
-        cmocka_unit_test(test_qwen_coder), cmocka_unit_test(test_llama),    cmocka_unit_test(test_mistral),
-        cmocka_unit_test(test_deepseek),  cmocka_unit_test(test_kimi),      cmocka_unit_test(test_tags),
-        cmocka_unit_test(test_lists),     cmocka_unit_test(test_notations), cmocka_unit_test(test_harmony),
+        cmocka_unit_test(test_text),       cmocka_unit_test(test_hermes),    cmocka_unit_test(test_hermes_reasoning),
+        cmocka_unit_test(test_qwen_coder), cmocka_unit_test(test_llama),     cmocka_unit_test(test_mistral),
+        cmocka_unit_test(test_deepseek),   cmocka_unit_test(test_kimi),      cmocka_unit_test(test_tags),
+        cmocka_unit_test(test_lists),      cmocka_unit_test(test_notations), cmocka_unit_test(test_harmony),
         cmocka_unit_test(test_reasoning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,7 +40,14 @@ struct answer {
 static const struct answer answers[] = {
     {"plain", {"Hello, world"}, 1, FINISH_LENGTH, NULL, false, false, false},
     {"end of text", {"Hello, world"}, 1, FINISH_STOP, NULL, false, false, false},
-    {"characters of several bytes", {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z"}, 1, FINISH_STOP, NULL, true, false, false},
+    {"characters of several bytes",
+     {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z"},
+     1,
+     FINISH_STOP,
+     NULL,
+     true,
+     false,
+     false},
     {"half a character at the end", {"ab\xe2\x82"}, 1, FINISH_STOP, NULL, true, false, false},
     {"half a character, cut", {"ab\xe2\x82"}, 1, FINISH_LENGTH, NULL, false, false, false},
     {"a stop string", {"some words STOP and more"}, 1, FINISH_LENGTH, "STOP", true, false, false},
@@ -53,10 +60,31 @@ static const struct answer answers[] = {
     {"reasoning, cut", {"why not</thi"}, 1, FINISH_LENGTH, NULL, true, false, true},
     {"a call", {"hm</think>So: " CALL("add", "{\"a\": [1, 2]}")}, 1, FINISH_STOP, NULL, true, false, true},
     {"without logprobs", {"hm</think>So: " CALL("add", "{\"a\": 1}")}, 1, FINISH_STOP, NULL, false, false, true},
-    {"two calls", {"</think>" CALL("add", "{}") "\n" CALL("sub", "{\"b\": 3}")}, 1, FINISH_STOP, NULL, true, false, true},
-    {"a call, cut", {"</think>" "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": \"x"}, 1, FINISH_LENGTH, NULL, true,
-     false, true},
-    {"a stop string in a call", {"</think>" CALL("add", "{\"a\": \"STOP\"}")}, 1, FINISH_STOP, "STOP", true, false, true},
+    {"two calls",
+     {"</think>" CALL("add", "{}") "\n" CALL("sub", "{\"b\": 3}")},
+     1,
+     FINISH_STOP,
+     NULL,
+     true,
+     false,
+     true},
+    {"a call, cut",
+     {"</think>"
+      "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": \"x"},
+     1,
+     FINISH_LENGTH,
+     NULL,
+     true,
+     false,
+     true},
+    {"a stop string in a call",
+     {"</think>" CALL("add", "{\"a\": \"STOP\"}")},
+     1,
+     FINISH_STOP,
+     "STOP",
+     true,
+     false,
+     true},
     {"nearly a call", {"</think>a <tool_cal"}, 1, FINISH_LENGTH, NULL, true, false, true},
     {"two chats", {"x</think>" CALL("add", "{}"), "yy</think>text"}, 2, FINISH_STOP, "STOP", true, false, true},
 };
@@ -162,7 +190,7 @@ static void send_tokens(struct fixture *f, const struct answer *a, uint32_t choi
 
 /* ---- what somebody gets ---- */
 
-struct got { /* of each choice */
+struct got {                 /* of each choice */
     struct buf text, tokens; /* text: marked with what it is of, but for the answer's own */
     enum gen_event_kind last;
     enum finish_reason finish;
