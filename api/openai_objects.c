@@ -134,10 +134,10 @@ static bool wants_timings(const struct gen_reply *r, const struct gen_event *e)
            (request->timings_per_token || e->kind == GEN_DONE || (e->last && !request->include_usage));
 }
 
-/* An answer that ended by itself and has calls ended for them. */
-static const char *finish_name(const struct gen_reply *r, enum finish_reason finish, uint32_t n_calls)
+/* An answer that ended by itself and has calls ended for them, unless a stop string cut the last one. */
+static const char *finish_name(const struct gen_reply *r, enum finish_reason finish, uint32_t n_calls, bool cut)
 {
-    if (finish == FINISH_STOP && n_calls > 0) {
+    if (finish == FINISH_STOP && n_calls > 0 && !cut) {
         return reply_request(r)->legacy_functions ? "function_call" : "tool_calls";
     }
     return finish == FINISH_NONE ? NULL : finish_reason_name(finish);
@@ -247,6 +247,7 @@ void reply_gather_finish(struct reply_choice *c, const struct gen_event *e)
     c->stop = e->stop;
     c->stop_id = e->stop_id;
     c->n_calls = e->n_calls;
+    c->call_failed = !e->call.valid;
 }
 
 void reply_array(struct json_writer *w, const char *key, const struct buf *items)
@@ -259,7 +260,7 @@ void reply_array(struct json_writer *w, const char *key, const struct buf *items
 
 void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const struct reply_choice *c)
 {
-    put_finish(w, finish_name(r, c->finish, c->n_calls), c->finish, c->stop, c->stop_id);
+    put_finish(w, finish_name(r, c->finish, c->n_calls, c->stop.len && c->call_failed), c->finish, c->stop, c->stop_id);
     if (reply_request(r)->return_token_ids) {
         reply_array(w, "token_ids", &c->ids);
     }
@@ -272,7 +273,7 @@ void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const st
 void reply_end_chunk_choice(struct gen_reply *r, struct json_writer *w, const struct gen_event *e)
 {
     enum finish_reason finish = e->kind == GEN_FINISH ? e->finish : FINISH_NONE;
-    put_finish(w, finish_name(r, finish, e->n_calls), finish, e->stop, e->stop_id);
+    put_finish(w, finish_name(r, finish, e->n_calls, e->stop.len && !e->call.valid), finish, e->stop, e->stop_id);
     struct reply_choice *c = &r->choices[e->index];
     if (reply_request(r)->return_token_ids && e->n_tokens) {
         buf_clear(&c->ids);

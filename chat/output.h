@@ -12,7 +12,13 @@
  * What is no tool call is never swallowed: it comes as TEXT, byte for byte. What is one never leaks into TEXT. A call's
  * name comes as soon as it is known, its arguments as they are written: the ARGUMENTS pieces of a call, joined, are
  * JSON text of one object (formats that are not JSON are translated), unless the call was cut off or is malformed,
- * which its CALL_END says. White space between calls, and between reasoning and what follows, belongs to no piece. */
+ * which its CALL_END says. White space that touches a call, a reasoning or a marker belongs to no piece.
+ *
+ * A call is one from its name on: an output that ends before it is text. JSON arguments are handed on as written, but
+ * for control characters inside strings, which become escapes; {} stands for arguments that are missing, null or "".
+ * What is malformed in a call is handed on as its arguments, up to the format's next closing marker. Formats without
+ * markers take only the names of `definitions` for calls, and only where an answer begins. Reasoning begins only there,
+ * too. An id that stands behind the name and the arguments is not reported. */
 #ifndef TANDEM_CHAT_OUTPUT_H
 #define TANDEM_CHAT_OUTPUT_H
 

@@ -114,30 +114,34 @@ static enum json_step begin_value(struct json_follow *f, char c)
     }
 }
 
+static enum json_step after_value(struct json_follow *f, char c)
+{
+    if (c == ',') {
+        f->state = in_object(f) ? F_KEY : F_VALUE;
+        return JSON_STEP_MORE;
+    }
+    return c == '}' || c == ']' ? close_container(f, c == '}') : JSON_STEP_BAD;
+}
+
 /* Between values: white space has been taken care of. */
 static enum json_step structure(struct json_follow *f, char c)
 {
+    bool empty = (f->state == F_FIRST_VALUE && c == ']') || (f->state == F_FIRST_KEY && c == '}');
+    if (empty) {
+        return close_container(f, c == '}');
+    }
     switch (f->state) {
     case F_FIRST_VALUE:
-        return c == ']' ? close_container(f, false) : begin_value(f, c);
     case F_VALUE:
         return begin_value(f, c);
     case F_FIRST_KEY:
-        if (c == '}') {
-            return close_container(f, true);
-        }
-        return c == '"' ? begin_string(f, true) : JSON_STEP_BAD;
     case F_KEY:
         return c == '"' ? begin_string(f, true) : JSON_STEP_BAD;
     case F_COLON:
         f->state = F_VALUE;
         return c == ':' ? JSON_STEP_MORE : JSON_STEP_BAD;
     case F_AFTER:
-        if (c == ',') {
-            f->state = in_object(f) ? F_KEY : F_VALUE;
-            return JSON_STEP_MORE;
-        }
-        return c == '}' || c == ']' ? close_container(f, c == '}') : JSON_STEP_BAD;
+        return after_value(f, c);
     default:
         return JSON_STEP_BAD;
     }
@@ -168,34 +172,34 @@ static enum json_step string_step(struct json_follow *f, char c)
     return value_ended(f);
 }
 
-/* The state of a number after c, F_END where it is over before c, 0xff where c is wrong. */
-static uint8_t number_state(uint8_t state, char c)
+enum number_char { N_ZERO, N_DIGIT, N_POINT, N_E, N_SIGN, N_OTHER, N_CHARS };
+
+#define BAD 0xff
+
+/* The state of a number after a character: F_END where it was over before it, BAD where it cannot be one. */
+static const uint8_t number_states[F_END - F_MINUS][N_CHARS] = {
+    [F_MINUS - F_MINUS] = {F_ZERO, F_DIGITS, BAD, BAD, BAD, BAD},
+    [F_ZERO - F_MINUS] = {BAD, BAD, F_POINT, F_E, F_END, F_END},
+    [F_DIGITS - F_MINUS] = {F_DIGITS, F_DIGITS, F_POINT, F_E, F_END, F_END},
+    [F_POINT - F_MINUS] = {F_FRACTION, F_FRACTION, BAD, BAD, BAD, BAD},
+    [F_FRACTION - F_MINUS] = {F_FRACTION, F_FRACTION, F_END, F_E, F_END, F_END},
+    [F_E - F_MINUS] = {F_EXPONENT, F_EXPONENT, BAD, BAD, F_E_SIGN, BAD},
+    [F_E_SIGN - F_MINUS] = {F_EXPONENT, F_EXPONENT, BAD, BAD, BAD, BAD},
+    [F_EXPONENT - F_MINUS] = {F_EXPONENT, F_EXPONENT, F_END, F_END, F_END, F_END},
+};
+
+static enum number_char number_char(char c)
 {
-    bool digit = is_digit(c), e = c == 'e' || c == 'E';
-    switch (state) {
-    case F_MINUS:
-        return c == '0' ? F_ZERO : digit ? F_DIGITS : 0xff;
-    case F_ZERO:
-        return c == '.' ? F_POINT : e ? F_E : digit ? 0xff : F_END;
-    case F_DIGITS:
-        return digit ? F_DIGITS : c == '.' ? F_POINT : e ? F_E : F_END;
-    case F_POINT:
-        return digit ? F_FRACTION : 0xff;
-    case F_FRACTION:
-        return digit ? F_FRACTION : e ? F_E : F_END;
-    case F_E:
-        return c == '+' || c == '-' ? F_E_SIGN : digit ? F_EXPONENT : 0xff;
-    case F_E_SIGN:
-        return digit ? F_EXPONENT : 0xff;
-    default:
-        return digit ? F_EXPONENT : F_END;
+    if (is_digit(c)) {
+        return c == '0' ? N_ZERO : N_DIGIT;
     }
+    return c == '.' ? N_POINT : (c | 0x20) == 'e' ? N_E : c == '+' || c == '-' ? N_SIGN : N_OTHER;
 }
 
 static enum json_step number_step(struct json_follow *f, char c)
 {
-    uint8_t next = number_state(f->state, c);
-    if (next == 0xff) {
+    uint8_t next = number_states[f->state - F_MINUS][number_char(c)];
+    if (next == BAD) {
         return JSON_STEP_BAD;
     }
     if (next != F_END) {
@@ -219,6 +223,9 @@ static enum json_step word_step(struct json_follow *f, char c)
 
 enum json_step output__json_step(struct json_follow *f, char c)
 {
+    if (f->state >= F_MINUS && f->state < F_END) {
+        return number_step(f, c);
+    }
     switch (f->state) {
     case F_STRING:
     case F_ESCAPE:
@@ -226,15 +233,6 @@ enum json_step output__json_step(struct json_follow *f, char c)
         return string_step(f, c);
     case F_WORD:
         return word_step(f, c);
-    case F_MINUS:
-    case F_ZERO:
-    case F_DIGITS:
-    case F_POINT:
-    case F_FRACTION:
-    case F_E:
-    case F_E_SIGN:
-    case F_EXPONENT:
-        return number_step(f, c);
     default:
         return output__space(c) ? JSON_STEP_MORE : structure(f, c);
     }

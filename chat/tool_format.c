@@ -166,7 +166,7 @@ static const struct call_syntax functionary_first = {
     .known_only = true,
     .open = "",
     .name_ends = {{"\n", MARK_ENDS}},
-    .layout = {.single = true},
+    .layout = {.between = ">>>"},
 };
 /* gpt-oss: github.com/openai/harmony, docs/format.md. */
 static const struct call_syntax harmony = {
@@ -369,7 +369,7 @@ static const struct tool_format formats[] = {
     {"qwen3-coder", "qwen3_coder nemotron3 step3.5", .signs = {.both = {"<function=", "<parameter="}},
      .syntaxes = {&qwen_coder, &hermes, &qwen_coder_bare}, .markers = {"<tool_call>", "</tool_call>"}},
     {"functionary-v3.2", NULL, .signs = {.both = {">>>all"}}, .answer = {"all\n", ">>>all\n"},
-     .syntaxes = {&functionary, &functionary_first}, .markers = {">>>"}},
+     .syntaxes = {&functionary_first, &functionary}, .markers = {">>>"}},
     {"functionary-v3.1", NULL, .signs = {.both = {"<function="}},
      .syntaxes = {&function_tag, &llama_tag, &llama_builtin}, .markers = {"<|python_tag|>"}},
     {"mistral-v11", "mistral-v13 magistral devstral", .signs = {.both = {"[TOOL_CALLS]", "[ARGS]"}},

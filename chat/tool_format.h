@@ -15,7 +15,8 @@ size_t tool_format_count(void);
 const struct tool_format *tool_format_at(size_t i); /* for --help, docs and tests */
 /* Texts that may be special tokens and still have to reach the parser: [*n], static. */
 const char *const *tool_format_markers(const struct tool_format *f, size_t *n);
-/* Texts after which nothing but a call comes: where an automatic constraint starts (lazy grammar). [*n], static. */
+/* Texts after which nothing but a call comes: where an automatic constraint starts (lazy grammar). [*n], static; none
+ * for formats whose calls begin without a marker. */
 const char *const *tool_format_triggers(const struct tool_format *f, size_t *n);
 
 /* A marker that is one token of the model. */
@@ -27,7 +28,7 @@ struct tool_token {
 /* A grammar in llguidance's Lark for calls in this format, schemas as %json. */
 struct tool_grammar {
     const struct json *definitions; /* OpenAI's tool objects: those that may be called */
-    bool text_first;                /* free text may come before the first call */
+    bool text_first;                /* free text may come before the first call; not where calls have no marker */
     bool parallel;                  /* more than one */
     bool after_trigger;             /* it starts behind a trigger that the model wrote (lazy) */
     /* Those of the format's markers that are special tokens here: the grammar says <[id]>, as text it would not match

@@ -259,19 +259,25 @@ static const char *key_end(const struct lark *l, enum value_type type)
     return l->s->key_ends[0].text;
 }
 
+/* May a value hold others? Such a value is not described any further in a notation that is not JSON. */
+static bool is_container(const struct json *schema)
+{
+    struct str type = json_str(json_get(schema, "type"));
+    return json_get(schema, "properties") || json_get(schema, "items") || !type.len || str_eq(type, STR("array")) ||
+           str_eq(type, STR("object"));
+}
+
 static void put_expression_value(struct lark *l, const struct json *schema, enum value_type type)
 {
-    const char *quote = l->s->quote ? l->s->quote : "\"";
-    const struct json *values = string_values(schema), *t = json_get(schema, "type");
-    bool container = json_get(schema, "properties") || json_get(schema, "items") || !t ||
-                     str_eq(json_str(t), STR("array")) || str_eq(json_str(t), STR("object"));
+    const char *own = l->s->quote;
+    const struct json *values = string_values(schema);
     if (values) {
-        put_alternatives(l, values, quote);
+        put_alternatives(l, values, own ? own : "\"");
     } else if (type == VALUE_STRING || type == VALUE_STRING_OR_NULL) {
         put(l, " string_value");
-    } else if (l->s->quote && (container || type == VALUE_ANY)) {
+    } else if (own && (type == VALUE_ANY || is_container(schema))) {
         put(l, " any_value");
-    } else if (!l->s->quote && json_type(t) == JSON_STRING && str_eq(json_str(t), STR("boolean"))) {
+    } else if (!own && str_eq(json_str(json_get(schema, "type")), STR("boolean"))) {
         put(l, " (\"True\" | \"False\")");
     } else {
         put_schema(l, schema);

@@ -30,7 +30,7 @@ struct choice_output {
     uint32_t n_calls; /* that have begun */
     struct buf name, arguments;
     char id[sizeof "call_" + CALL_ID_LETTERS];
-    char fault[FAULT_MAX];
+    char fault[FAULT_MAX]; /* once it has ended; "": it is valid */
 };
 
 struct choice_output *choice_output_create(const struct gen_request *r, uint32_t prompt, uint32_t choice,
@@ -160,7 +160,7 @@ static const struct json *find_tool(const struct gen_request *r, struct str name
 }
 
 /* Are the arguments of the call at hand what its tool takes? Else o->fault says why not. */
-static bool check_call(struct choice_output *o, bool complete)
+static void check_call(struct choice_output *o, bool complete)
 {
     struct str name = str_slice(buf_view(&o->name), 0, 64);
     if (!complete) {
@@ -170,7 +170,6 @@ static bool check_call(struct choice_output *o, bool complete)
     } else {
         o->fault[0] = '\0';
     }
-    return !o->fault[0];
 }
 
 static void note_call(struct choice_output *o, const struct output_piece *piece)
@@ -182,6 +181,10 @@ static void note_call(struct choice_output *o, const struct output_piece *piece)
         buf_clear(&o->arguments);
         buf_append(&o->name, piece->text);
         make_call_id(o, piece->call);
+        check_call(o, false);
+        break;
+    case OUTPUT_CALL_END:
+        check_call(o, piece->complete);
         break;
     case OUTPUT_ARGUMENTS:
         buf_append(&o->arguments, piece->text);
@@ -217,11 +220,7 @@ static void begin_event(struct choice_output *o, struct gen_event *event)
     if (event->kind == GEN_DELTA || event->kind == GEN_REASONING) {
         return;
     }
-    event->call = (struct gen_call){.index = o->piece.call, .id = str_of(o->id), .name = buf_view(&o->name)};
-    if (event->kind == GEN_CALL_END) {
-        event->call.valid = check_call(o, o->piece.complete);
-        event->call.fault = str_of(o->fault);
-    }
+    event->call = choice_output_call(o);
 }
 
 /* The piece at hand is out, or its reader has it already: so are the tokens that end where it does, or before. */
@@ -300,6 +299,15 @@ struct gen_place choice_output_place(const struct choice_output *o, const struct
 uint64_t choice_output_reasoning(const struct choice_output *o)
 {
     return o->n_reasoning;
+}
+
+struct gen_call choice_output_call(const struct choice_output *o)
+{
+    return (struct gen_call){.index = o->n_calls - 1,
+                             .id = str_of(o->id),
+                             .name = buf_view(&o->name),
+                             .valid = !o->fault[0],
+                             .fault = str_of(o->fault)};
 }
 
 uint32_t choice_output_calls(const struct choice_output *o)

@@ -49,5 +49,6 @@ bool choice_output_ended(const struct choice_output *o);
 struct gen_place choice_output_place(const struct choice_output *o, const struct choice *c); /* of what is out */
 uint64_t choice_output_reasoning(const struct choice_output *o);                             /* tokens */
 uint32_t choice_output_calls(const struct choice_output *o);
+struct gen_call choice_output_call(const struct choice_output *o); /* the one at hand, or the last; of n > 0 */
 
 #endif

@@ -68,7 +68,7 @@ struct gen_event {
     uint32_t n_done, n_total, n_cached; /* PROGRESS */
     struct gen_usage usage; /* FINISH: of this choice; DONE: of all; others, with continuous_usage: so far */
     bool last;              /* FINISH: only DONE comes after it */
-    struct gen_call call;   /* CALL, ARGUMENTS, CALL_END */
+    struct gen_call call;   /* CALL, ARGUMENTS, CALL_END; FINISH, with n_calls: the last one */
     uint32_t n_calls;       /* FINISH: tool calls of this choice */
     struct error error;     /* ERROR */
 };

@@ -232,6 +232,9 @@ static void finish_event(struct generation *g, struct choice *c, struct gen_even
         (struct gen_usage){.prompt_tokens = job->n_prompt, .cached_tokens = g->prompts[event->prompt].n_cached};
     generation__add_choice(&event->usage, c);
     event->n_calls = c->output ? choice_output_calls(c->output) : 0;
+    if (event->n_calls > 0) {
+        event->call = choice_output_call(c->output);
+    }
     event->last = everything_taken(g);
 }
 

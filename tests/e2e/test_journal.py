@@ -57,10 +57,10 @@ def ended(server, id, timeout=60):
     return server.wait_for(look, f"{id} ends", timeout)
 
 
-def events(reply):
-    """(id or None, object or "[DONE]") of each event of a stream."""
+def parsed(text):
+    """(id or None, object or "[DONE]") of each event of a stream's text."""
     found = []
-    for event in reply.text.split("\n\n"):
+    for event in text.split("\n\n"):
         if not event or event.startswith(":"):
             continue
         lines = event.split("\n")
@@ -68,6 +68,12 @@ def events(reply):
         place = re.fullmatch(r"id: ([0-9,.]+)", lines[1]).group(1) if len(lines) == 2 else None
         data = lines[0][len("data: "):]
         found.append((place, data if data == "[DONE]" else json.loads(data)))
+    return found
+
+
+def events(reply):
+    """Of a whole stream, without its end."""
+    found = parsed(reply.text)
     assert found[-1][1] == "[DONE]"
     return found[:-1]
 

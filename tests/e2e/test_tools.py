@@ -11,7 +11,7 @@ import pytest
 from ask import finish
 from harness import PATIENCE, chunks, failing_server, together
 from script_rules import THOUGHT, TWO_CALLS, WEATHER
-from test_journal import attach, background, ended, events, had
+from test_journal import attach, background, ended, events, had, kill_gateway, parsed, state
 
 CHAT = "/v1/chat/completions"
 LONGEST_MARKER = 24  # tokens of a call up to its name: they wait for it
@@ -57,6 +57,11 @@ def of_chunks(stream, n=1):
         for choice in chunk["choices"]:
             add_delta(found[choice["index"]], choice)
     return found
+
+
+def of_text(text):
+    """What is whole of a stream that was cut."""
+    return of_chunks(c for _, c in parsed(text[:text.rindex("\n\n") + 2]))
 
 
 def of_body(answer):
@@ -163,6 +168,10 @@ def test_stop_string_in_a_call(agent):
     answer = agent.ok(CHAT, body("KEY-TOOL-STOP", stop=["STOP"]))
     [found] = of_body(answer)
     assert found["calls"][0]["arguments"].endswith('"a ') and answer["choices"][0]["stop_reason"] == "STOP"
+    assert found["finish"] == "stop"
+    assert of_chunks(chunks(agent.stream(CHAT, body("KEY-TOOL-STOP", stop=["STOP"]))))[0]["finish"] == "stop"
+    [found] = of_body(agent.ok(CHAT, body("KEY-TOOLS", stop=["\n<tool_call>\n{\"name\": \"time"])))
+    assert len(found["calls"]) == 1 and found["finish"] == "tool_calls"  # it came behind the call
 
 
 def test_reasoning_hidden(agent):
@@ -353,6 +362,29 @@ def test_reattach_at_every_place(new_scripted, agent_template, tmp_path, fields)
             rest = [i for _, c in attach(server, running, k) for choice in c["choices"] for i in choice.get("token_ids", [])]
             assert rest == again[0]["ids"][len(again[0]["ids"]) - len(rest):], k
             assert k <= len(again[0]["ids"]) - len(rest) + LONGEST_MARKER, k
+
+
+@pytest.mark.cpu_only("a resumed answer is the undisturbed one")
+def test_gateway_killed_in_mid_call(new_scripted, agent_template, tmp_path):
+    """A reader comes back to the next gateway: its calls go on with the ids that they had."""
+    options = ("--journal", tmp_path / "journal", "--chat-template", agent_template)
+    asked = body("KEY-SLOW-TOOLS", stream=True, return_token_ids=True, detach=True)
+    with new_scripted(*options) as server:
+        with server.new_http() as http, http.stream("POST", CHAT, json=asked) as reply:
+            id, got = reply.headers["content-location"].rsplit("/", 1)[1], ""
+            for text in reply.iter_text():
+                got += text
+                if got.count("tool_calls") > 12:
+                    break
+            server.wait_for(lambda: state(server, id)["generated_tokens"] >= len(of_text(got)[0]["ids"]), "they are saved")
+            kill_gateway(server)
+    got = got[:got.rindex("\n\n") + 2]
+    first, place = had(parsed(got))
+    with new_scripted(*options) as server:
+        result = of_body(ended(server, id)["result"])[0]
+        both = of_chunks((c for _, c in [*first, *attach(server, id, place)]))[0]
+        check_two_calls(both)
+        assert both == result
 
 
 @pytest.mark.cpu_only("a resumed answer is the undisturbed one")

@@ -196,6 +196,7 @@ struct got {                 /* of each choice */
     enum finish_reason finish;
     uint32_t n_calls;
     uint64_t n_reasoning;
+    bool valid; /* the last call */
 };
 
 static void got_init(struct got got[MAX_CHOICES])
@@ -235,6 +236,7 @@ static void take(const struct gen_event *e, struct got got[MAX_CHOICES])
         }
     } else if (e->kind == GEN_FINISH) {
         g->n_calls = e->n_calls;
+        g->valid = e->call.valid;
         g->n_reasoning = e->usage.n_reasoning;
         g->finish = e->finish;
     }
@@ -253,7 +255,8 @@ static void expect_same(const struct got whole[MAX_CHOICES], const struct got pi
     for (int i = 0; i < MAX_CHOICES; i++) {
         if (!str_eq(buf_view(&whole[i].text), buf_view(&pieces[i].text)) ||
             !str_eq(buf_view(&whole[i].tokens), buf_view(&pieces[i].tokens)) || whole[i].finish != pieces[i].finish ||
-            whole[i].n_calls != pieces[i].n_calls || whole[i].n_reasoning != pieces[i].n_reasoning) {
+            whole[i].n_calls != pieces[i].n_calls || whole[i].valid != pieces[i].valid ||
+            whole[i].n_reasoning != pieces[i].n_reasoning) {
             fail_msg("%s, choice %d: '" STR_FMT "' " STR_FMT " became '" STR_FMT "' " STR_FMT, name, i,
                      STR_ARG(buf_view(&whole[i].text)), STR_ARG(buf_view(&whole[i].tokens)),
                      STR_ARG(buf_view(&pieces[i].text)), STR_ARG(buf_view(&pieces[i].tokens)));

@@ -140,6 +140,28 @@ static void test_control_tokens(void **state)
     buf_release(&out);
 }
 
+/* Some of them may be shown all the same. */
+static void test_shown_control_tokens(void **state)
+{
+    (void)state;
+    const int32_t start = tokenizer_find(gpt2, STR("<|im_start|>")), end = tokenizer_find(gpt2, STR("<|im_end|>"));
+    const int32_t shown[] = {-1, end}, ids[] = {start, tokenizer_find(gpt2, STR("a")), end};
+    struct detokenizer d;
+    struct buf out;
+    buf_init(&out, KIB(4));
+    for (size_t n = 0; n <= ARRAY_LEN(shown); n++) {
+        buf_clear(&out);
+        detokenizer_init(&d, gpt2, true, true);
+        detokenizer_show(&d, shown, n);
+        for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+            detokenizer_feed(&d, ids[i], &out);
+        }
+        detokenizer_finish(&d, &out);
+        assert_true(str_eq(buf_view(&out), n == ARRAY_LEN(shown) ? STR("a<|im_end|>") : STR("a")));
+    }
+    buf_release(&out);
+}
+
 static void test_leading_space(void **state)
 {
     (void)state;
@@ -164,9 +186,8 @@ static void test_leading_space(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_chunking),
-        cmocka_unit_test(test_control_tokens),
+        cmocka_unit_test(test_bytes),          cmocka_unit_test(test_chunking),
+        cmocka_unit_test(test_control_tokens), cmocka_unit_test(test_shown_control_tokens),
         cmocka_unit_test(test_leading_space),
     };
     return cmocka_run_group_tests(tests, open_both, close_both);
