@@ -62,12 +62,12 @@ struct call {
     int64_t received_us; /* monotonic: when all of it had come */
     struct json *body;   /* parsed; freed with the arena */
     struct gen_request request;
-    uint64_t key;      /* id of the API key; 0: there are none */
-    bool charged;      /* its prompt's tokens, to that key */
-    bool rebuilt;      /* text is what the journal had of it */
-    bool attached;     /* it is kept, and ends when its client leaves */
+    uint64_t key;         /* id of the API key; 0: there are none */
+    bool charged;         /* its prompt's tokens, to that key */
+    bool rebuilt;         /* text is what the journal had of it */
+    bool attached;        /* it is kept, and ends when its client leaves */
     uint64_t first_event; /* of a numbered stream: those before it are not sent */
-    const void *extra; /* what a route's decode keeps for its work */
+    const void *extra;    /* what a route's decode keeps for its work */
     /* Set by decode: gets what else the request needs, on the loop. True: it goes on later, by api__call_go_on. */
     bool (*fetch)(struct call *c);
     struct served_model *model;

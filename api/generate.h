@@ -53,8 +53,8 @@ struct gen_encoder {
     void (*stream_event)(struct gen_reply *r, const struct gen_event *e, struct buf *out);
     /* Appends an event that says so. */
     void (*stream_error)(struct gen_reply *r, const struct error *err, struct buf *out);
-    const char *stream_end; /* behind the last event, whatever it was */
-    const char *keepalive;  /* what a silent stream sends now and then; NULL: there is nothing that it could send */
+    const char *stream_end;   /* behind the last event, whatever it was */
+    const char *keepalive;    /* what a silent stream sends now and then; NULL: there is nothing that it could send */
     const char *content_type; /* of a stream; NULL: server-sent events */
     /* Its events have numbers, the same for every reader (gen_request.stepwise): call.first_event says where one goes
      * on, and an error that ended the answer comes as an event to who reads it again. */

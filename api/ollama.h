@@ -10,7 +10,7 @@
 
 #include "api/generate.h"
 
-struct ollama_request { /* lies in the request's arena */
+struct ollama_request {         /* lies in the request's arena */
     struct gen_request request; /* first: the fields of the house write into it; the call has a copy */
     const struct json *messages;
     struct str prompt, suffix, system;

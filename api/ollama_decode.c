@@ -56,17 +56,17 @@ static bool parse_stop(struct decoding *d, const struct json *v, const char *nam
     return true;
 }
 
-#define NUMBER(name, member, low, high)                                          \
-    {                                                                            \
+#define NUMBER(name, member, low, high)                                           \
+    {                                                                             \
         name, FIELD_FLOAT, SAMPLING_AT(member), low, high, NULL, NULL, NULL, NULL \
     }
-#define ONLY(name, accepts)                                       \
-    {                                                             \
-        name, FIELD_DEFAULT, 0, 0, 0, NULL, accepts, NULL, NULL   \
+#define ONLY(name, accepts)                                     \
+    {                                                           \
+        name, FIELD_DEFAULT, 0, 0, 0, NULL, accepts, NULL, NULL \
     }
-#define IDLE(name)                                           \
-    {                                                        \
-        name, FIELD_HINT, 0, 0, 0, NULL, NULL, NULL, NULL    \
+#define IDLE(name)                                        \
+    {                                                     \
+        name, FIELD_HINT, 0, 0, 0, NULL, NULL, NULL, NULL \
     }
 
 /* How a model is loaded was said when the server was started, and changes no answer: such options are taken as read. */
@@ -180,18 +180,49 @@ static bool parse_messages(struct decoding *d, const struct json *v, const char 
 }
 
 #define SHARED_FIELDS                                                                                                  \
-    {"model", FIELD_STR, REQUEST_AT(model), 0, 512, NULL, NULL, NULL, "name of a served model; \":latest\" may follow"}, \
+    {                                                                                                                  \
+        "model", FIELD_STR, REQUEST_AT(model),                                                                         \
+        0,       512,       NULL,                                                                                      \
+        NULL,    NULL,      "name of a served model; \":latest\" may follow"},                                         \
         {"stream", FIELD_BOOL, REQUEST_AT(stream), 0, 0, NULL, NULL, NULL, "lines of JSON; default true"},             \
-        {"options", FIELD_CUSTOM, 0, 0, 0, parse_options, NULL, "object",                                              \
+        {"options",                                                                                                    \
+         FIELD_CUSTOM,                                                                                                 \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         parse_options,                                                                                                \
+         NULL,                                                                                                         \
+         "object",                                                                                                     \
          "num_predict, num_ctx (not larger than the context), temperature, top_k, top_p, min_p, typical_p, "           \
          "repeat_penalty, presence_penalty, frequency_penalty, seed, stop; what is about loading is accepted"},        \
         {"format", FIELD_CUSTOM, 0, 0, 0, parse_format, NULL, "\"json\" or a JSON Schema", "what the answer must be"}, \
-        {"think", FIELD_CUSTOM, 0, 0, 0, parse_think, NULL, "boolean or string",                                       \
+        {"think",                                                                                                      \
+         FIELD_CUSTOM,                                                                                                 \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         parse_think,                                                                                                  \
+         NULL,                                                                                                         \
+         "boolean or string",                                                                                          \
          "reason, or not; low, medium, high: how much, for templates that know it"},                                   \
-        {"keep_alive", FIELD_CUSTOM, 0, 0, 0, parse_keep_alive, NULL, "number or duration",                            \
+        {"keep_alive",                                                                                                 \
+         FIELD_CUSTOM,                                                                                                 \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         parse_keep_alive,                                                                                             \
+         NULL,                                                                                                         \
+         "number or duration",                                                                                         \
          "models stay loaded; 0 is refused"},                                                                          \
         {"logprobs", FIELD_BOOL, REQUEST_AT(logprobs), 0, 0, NULL, NULL, NULL, "logprobs of the answer's tokens"},     \
-        {"top_logprobs", FIELD_U32, REQUEST_AT(n_top), 0, LIMIT_TOP_LOGPROBS, NULL, NULL, NULL,                        \
+        {"top_logprobs",                                                                                               \
+         FIELD_U32,                                                                                                    \
+         REQUEST_AT(n_top),                                                                                            \
+         0,                                                                                                            \
+         LIMIT_TOP_LOGPROBS,                                                                                           \
+         NULL,                                                                                                         \
+         NULL,                                                                                                         \
+         NULL,                                                                                                         \
          "alternatives per token; needs logprobs"},                                                                    \
         {"truncate", FIELD_DEFAULT, 0, 0, 0, NULL, "false", NULL, "what is too long is refused"},                      \
     {                                                                                                                  \
@@ -209,8 +240,7 @@ const struct field api__ollama_chat_fields[] = {
 const struct field api__ollama_generate_fields[] = {
     SHARED_FIELDS,
     {"prompt", FIELD_STR, AT(prompt), 0, 0, NULL, NULL, NULL, "none: the model is loaded, and it is"},
-    {"suffix", FIELD_STR, AT(suffix), 0, 0, NULL, NULL, NULL,
-     "text after the answer; needs fill-in-the-middle tokens"},
+    {"suffix", FIELD_STR, AT(suffix), 0, 0, NULL, NULL, NULL, "text after the answer; needs fill-in-the-middle tokens"},
     {"system", FIELD_STR, AT(system), 0, 0, NULL, NULL, NULL, "a system message before the prompt"},
     {"raw", FIELD_BOOL, AT(raw), 0, 0, NULL, NULL, NULL, "the prompt is all of it: no chat template"},
     {"images", FIELD_CUSTOM, 0, 0, 0, parse_images, NULL, "array", "only an empty list"},
@@ -409,8 +439,7 @@ static struct ollama_request *decode(struct call *c, const struct field *fields,
     g->interval_ms = o->stream_interval_ms;
     g->interval_tokens = o->stream_interval_tokens;
     g->stream = true;
-    snprintf(g->id, sizeof g->id, "ollama-%016llx%08x", (unsigned long long)rng_entropy64(),
-             (unsigned)rng_entropy64());
+    snprintf(g->id, sizeof g->id, "ollama-%016llx%08x", (unsigned long long)rng_entropy64(), (unsigned)rng_entropy64());
     if (!fields_decode(&d, c->body, tables, ARRAY_LEN(tables), err)) {
         return NULL;
     }

@@ -247,11 +247,11 @@ static void body(struct gen_reply *r, struct buf *out)
     json_end_object(&w);
 }
 
-#define ENCODER                                                                                              \
-    {                                                                                                        \
-        .state_size = sizeof(struct ollama_state), .release = release, .stream_event = stream_event,         \
+#define ENCODER                                                                                                 \
+    {                                                                                                           \
+        .state_size = sizeof(struct ollama_state), .release = release, .stream_event = stream_event,            \
         .stream_error = stream_error, .stream_end = "", .content_type = "application/x-ndjson", .gather = take, \
-        .body = body                                                                                         \
+        .body = body                                                                                            \
     }
 const struct gen_encoder api__ollama_chat_encoder = ENCODER;
 const struct gen_encoder api__ollama_generate_encoder = ENCODER;

@@ -363,8 +363,8 @@ void api__request_get(struct app *a, struct http_exchange *x, struct str rest)
     if (!q) {
         return;
     }
-    if (!asking__check_query(head, known, ARRAY_LEN(known), &err) || !asking__query_bool(head, "stream", &streams, &err) ||
-        !read_after(q, head, &err)) {
+    if (!asking__check_query(head, known, ARRAY_LEN(known), &err) ||
+        !asking__query_bool(head, "stream", &streams, &err) || !read_after(q, head, &err)) {
         asking__fail(q, &err);
         return;
     }

@@ -18,13 +18,14 @@
 #include "api/generate.h"
 #include "gateway/journal.h"
 
-#define RESPONSES_ROUTE       "/v1/responses"
-#define RESPONSES_ID_DIGITS   24  /* of "resp_..."; items are named after their response: "msg_", these, 4 for their place */
+#define RESPONSES_ROUTE "/v1/responses"
+#define RESPONSES_ID_DIGITS \
+    24 /* of "resp_..."; items are named after their response: "msg_", these, 4 for their place */
 #define RESPONSES_INPUT_PLACE 0x8000 /* items of the output count from 0, those of the input from here */
-#define RESPONSES_REFERENCES  64  /* other responses that one request's item references may name */
+#define RESPONSES_REFERENCES  64     /* other responses that one request's item references may name */
 
-struct responses_request { /* lies in the request's arena, as do its values */
-    struct gen_request request; /* first: the fields of the house write into it; the call has a copy */
+struct responses_request {         /* lies in the request's arena, as do its values */
+    struct gen_request request;    /* first: the fields of the house write into it; the call has a copy */
     const struct json *context;    /* array of items, NULL: it follows no other */
     const struct json *references; /* object: id to item, NULL: none is known */
     const struct json *input;      /* string or array of items; NULL: none */

@@ -383,7 +383,7 @@ static bool accept_previous(const struct fetching *f, const struct journal_answe
         return false;
     }
     if (!answer->ok || !str_eq(record->meta.route, STR(RESPONSES_ROUTE))) {
-        return error_set_param(err, ERR_PREVIOUS_NOT_FOUND, "previous_response_id",
+        return error_set_param(err, ERR_NO_PREVIOUS, "previous_response_id",
                                "Previous response with id '%s' not found.", id);
     }
     if (record->damaged) {
@@ -399,8 +399,8 @@ static void on_read(void *arg, struct journal_answer *answer)
 {
     struct fetching *f = arg;
     struct call *c = f->call;
-    bool usable = answer->ok && str_eq(answer->records[0].meta.route, STR(RESPONSES_ROUTE)) &&
-                  !answer->records[0].damaged;
+    bool usable =
+        answer->ok && str_eq(answer->records[0].meta.route, STR(RESPONSES_ROUTE)) && !answer->records[0].damaged;
     if (f->at == 0) {
         c->ok = accept_previous(f, answer, &c->error);
     }

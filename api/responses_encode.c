@@ -385,8 +385,7 @@ static struct responses_view ended_view(const struct gen_reply *r, const struct 
     return v;
 }
 
-static void send_response(struct responses_state *s, const char *name, const struct responses_view *v,
-                          struct buf *out)
+static void send_response(struct responses_state *s, const char *name, const struct responses_view *v, struct buf *out)
 {
     struct json_writer w;
     if (begin(s, out, name, &w)) {

@@ -6,12 +6,12 @@
 
 #include <stdio.h>
 
-#define AT(member)          offsetof(struct responses_request, member)
-#define REQUEST_AT(member)  offsetof(struct responses_request, request.member)
-#define MAX_METADATA        16 /* as OpenAI documents it: pairs, bytes of a key and of a value */
-#define MAX_METADATA_KEY    64
-#define MAX_METADATA_VALUE  512
-#define MAX_INT             9007199254740992.0 /* what a double holds exactly */
+#define AT(member)         offsetof(struct responses_request, member)
+#define REQUEST_AT(member) offsetof(struct responses_request, request.member)
+#define MAX_METADATA       16 /* as OpenAI documents it: pairs, bytes of a key and of a value */
+#define MAX_METADATA_KEY   64
+#define MAX_METADATA_VALUE 512
+#define MAX_INT            9007199254740992.0 /* what a double holds exactly */
 
 static struct responses_request *request_of(struct decoding *d)
 {
@@ -64,9 +64,9 @@ static bool parse_metadata(struct decoding *d, const struct json *v, const char 
  * as text, which may be sent back; so nothing needs to be hidden in encrypted_content. */
 static bool parse_include(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
-    static const char *const idle[] = {"reasoning.encrypted_content",     "file_search_call.results",
-                                       "web_search_call.results",         "web_search_call.action.sources",
-                                       "message.input_image.image_url",   "computer_call_output.output.image_url",
+    static const char *const idle[] = {"reasoning.encrypted_content",   "file_search_call.results",
+                                       "web_search_call.results",       "web_search_call.action.sources",
+                                       "message.input_image.image_url", "computer_call_output.output.image_url",
                                        "code_interpreter_call.outputs"};
     if (json_type(v) != JSON_ARRAY) {
         return field_type_error(err, name, "an array of strings", v);
@@ -284,9 +284,9 @@ static bool parse_format(struct decoding *d, const struct json *v, const char *n
     format->kind = GEN_FORMAT_SCHEMA;
     format->schema = json_get(v, "schema");
     if (json_type(json_get(v, "name")) != JSON_STRING) {
-        return field_missing_error(err, "text.format.name");
+        return field_missing_error(err, "format.name");
     }
-    return json_type(format->schema) == JSON_OBJECT || field_missing_error(err, "text.format.schema");
+    return json_type(format->schema) == JSON_OBJECT || field_missing_error(err, "format.schema");
 }
 
 static bool parse_text(struct decoding *d, const struct json *v, const char *name, struct error *err)
@@ -344,8 +344,8 @@ static bool parse_stream_options(struct decoding *d, const struct json *v, const
 
 /* ---- the table ---- */
 
-#define REFUSED(name, accepts, help)                           \
-    {                                                          \
+#define REFUSED(name, accepts, help)                            \
+    {                                                           \
         name, FIELD_DEFAULT, 0, 0, 0, NULL, accepts, NULL, help \
     }
 
@@ -373,7 +373,8 @@ const struct field api__responses_fields[] = {
     {"text", FIELD_CUSTOM, 0, 0, 0, parse_text, NULL, "object",
      "format: text, json_object or json_schema; verbosity: only medium"},
     {"reasoning", FIELD_CUSTOM, 0, 0, 0, parse_reasoning, NULL, "object",
-     "effort: none, minimal, low, medium, high, xhigh, for the chat template; summary: only auto, since no summaries are made"},
+     "effort: none, minimal, low, medium, high, xhigh, for the chat template; summary: only auto, since no summaries "
+     "are made"},
     {"truncation", FIELD_CUSTOM, 0, 0, 0, parse_truncation, NULL, "string",
      "disabled: a 400 when the input is too long; auto: the oldest items are dropped, never instructions, system "
      "messages or what follows the last user message"},

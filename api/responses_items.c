@@ -1,5 +1,5 @@
-/* Items of a response's input. Each kind is checked when the request is decoded, so that whoever reads it later need not
- * look again. */
+/* Items of a response's input. Each kind is checked when the request is decoded, so that whoever reads it later need
+ * not look again. */
 #include "api/responses.h"
 
 #include "base/array.h"
@@ -11,8 +11,10 @@ enum kind { ITEM_MESSAGE, ITEM_CALL, ITEM_OUTPUT, ITEM_REASONING, ITEM_REFERENCE
 static const struct {
     const char *type, *id_prefix;
 } kinds[ITEM_KINDS] = {
-    [ITEM_MESSAGE] = {"message", "msg"},          [ITEM_CALL] = {"function_call", "fc"},
-    [ITEM_OUTPUT] = {"function_call_output", "fco"}, [ITEM_REASONING] = {"reasoning", "rs"},
+    [ITEM_MESSAGE] = {"message", "msg"},
+    [ITEM_CALL] = {"function_call", "fc"},
+    [ITEM_OUTPUT] = {"function_call_output", "fco"},
+    [ITEM_REASONING] = {"reasoning", "rs"},
     [ITEM_REFERENCE] = {"item_reference", "ref"},
 };
 
@@ -167,8 +169,7 @@ bool responses_check_items(const struct json *items, struct error *err)
     size_t n = json_len(items);
     if (n == 0 || n > LIMIT_MESSAGES) {
         return error_set_param(err, ERR_INVALID, "input",
-                               "Invalid value for 'input': 1 to %d items are allowed, but got %zu.", LIMIT_MESSAGES,
-                               n);
+                               "Invalid value for 'input': 1 to %d items are allowed, but got %zu.", LIMIT_MESSAGES, n);
     }
     for (size_t i = 0; i < n; i++) {
         char where[32];
@@ -204,8 +205,7 @@ static const struct json *item_at(const struct call *c, size_t i)
         return NULL;
     }
     const struct json *item = json_at(r->input, i - n_context(c));
-    const struct json *meant =
-        kind_of(item) == ITEM_REFERENCE ? json_get(r->references, member(item, "id").ptr) : NULL;
+    const struct json *meant = kind_of(item) == ITEM_REFERENCE ? json_get(r->references, member(item, "id").ptr) : NULL;
     return meant ? meant : item;
 }
 
@@ -366,8 +366,8 @@ static void add_output(struct chat *chat, const struct json *item)
 
 static bool add_item(struct chat *chat, const struct json *item, struct error *err)
 {
-    static void (*const add[])(struct chat *chat, const struct json *item) = {add_message, add_call, add_output,
-                                                                              add_reasoning};
+    static void (*const add[])(struct chat * chat, const struct json *item) = {add_message, add_call, add_output,
+                                                                               add_reasoning};
     if (item && kind_of(item) == ITEM_REFERENCE) {
         return in_context(chat->call, member(item, "id")) ||
                error_set_param(err, ERR_NOT_FOUND, "input", "Item with id '" STR_FMT "' not found.",

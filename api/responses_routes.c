@@ -120,8 +120,7 @@ static void begin_remaking(struct asking *q, struct journal_answer *answer,
         asking__fail(q, &err);
         return;
     }
-    *m = (struct remaking){
-        .asking = q, .arena = answer->arena, .record = answer->records, .call = c, .write = write};
+    *m = (struct remaking){.asking = q, .arena = answer->arena, .record = answer->records, .call = c, .write = write};
     answer->arena = NULL;
     loop_work(q->app->loop, remake, remade, m);
 }
@@ -202,8 +201,7 @@ void api__response_get(struct app *a, struct http_exchange *x, struct str rest)
     }
     bool ok = asking__check_query(head, known, ARRAY_LEN(known), &err) &&
               asking__query_bool(head, "stream", &streams, &err) &&
-              asking__query_bool(head, "include_obfuscation", &obfuscates, &err) &&
-              read_start(q, head, streams, &err);
+              asking__query_bool(head, "include_obfuscation", &obfuscates, &err) && read_start(q, head, streams, &err);
     if (ok && obfuscates) {
         ok = error_set_param(&err, ERR_UNSUPPORTED, "include_obfuscation",
                              "Unsupported value for 'include_obfuscation': this server supports only false.");
