@@ -164,12 +164,18 @@ static bool parse_keep_alive(struct decoding *d, const struct json *v, const cha
 static bool parse_images(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     (void)d;
+    if (json_type(v) != JSON_ARRAY) {
+        return field_type_error(err, name, "an array", v);
+    }
     return json_len(v) == 0 || unsupported(err, name, "this model reads text only.");
 }
 
 static bool parse_context(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     (void)d;
+    if (json_type(v) != JSON_ARRAY) {
+        return field_type_error(err, name, "an array", v);
+    }
     return json_len(v) == 0 || unsupported(err, name, "send the conversation to /api/chat instead.");
 }
 
@@ -179,54 +185,62 @@ static bool parse_messages(struct decoding *d, const struct json *v, const char 
     return json_type(v) == JSON_ARRAY || field_type_error(err, name, "an array of messages", v);
 }
 
-#define SHARED_FIELDS                                                                                                  \
-    {                                                                                                                  \
-        "model", FIELD_STR, REQUEST_AT(model),                                                                         \
-        0,       512,       NULL,                                                                                      \
-        NULL,    NULL,      "name of a served model; \":latest\" may follow"},                                         \
-        {"stream", FIELD_BOOL, REQUEST_AT(stream), 0, 0, NULL, NULL, NULL, "lines of JSON; default true"},             \
-        {"options",                                                                                                    \
-         FIELD_CUSTOM,                                                                                                 \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         parse_options,                                                                                                \
-         NULL,                                                                                                         \
-         "object",                                                                                                     \
-         "num_predict, num_ctx (not larger than the context), temperature, top_k, top_p, min_p, typical_p, "           \
-         "repeat_penalty, presence_penalty, frequency_penalty, seed, stop; what is about loading is accepted"},        \
-        {"format", FIELD_CUSTOM, 0, 0, 0, parse_format, NULL, "\"json\" or a JSON Schema", "what the answer must be"}, \
-        {"think",                                                                                                      \
-         FIELD_CUSTOM,                                                                                                 \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         parse_think,                                                                                                  \
-         NULL,                                                                                                         \
-         "boolean or string",                                                                                          \
-         "reason, or not; low, medium, high: how much, for templates that know it"},                                   \
-        {"keep_alive",                                                                                                 \
-         FIELD_CUSTOM,                                                                                                 \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         parse_keep_alive,                                                                                             \
-         NULL,                                                                                                         \
-         "number or duration",                                                                                         \
-         "models stay loaded; 0 is refused"},                                                                          \
-        {"logprobs", FIELD_BOOL, REQUEST_AT(logprobs), 0, 0, NULL, NULL, NULL, "logprobs of the answer's tokens"},     \
-        {"top_logprobs",                                                                                               \
-         FIELD_U32,                                                                                                    \
-         REQUEST_AT(n_top),                                                                                            \
-         0,                                                                                                            \
-         LIMIT_TOP_LOGPROBS,                                                                                           \
-         NULL,                                                                                                         \
-         NULL,                                                                                                         \
-         NULL,                                                                                                         \
-         "alternatives per token; needs logprobs"},                                                                    \
-        {"truncate", FIELD_DEFAULT, 0, 0, 0, NULL, "false", NULL, "what is too long is refused"},                      \
-    {                                                                                                                  \
-        "shift", FIELD_DEFAULT, 0, 0, 0, NULL, "false", NULL, "the answer ends where the context does"                 \
+#define SHARED_FIELDS                                                                                              \
+    {                                                                                                              \
+        "model", FIELD_STR, REQUEST_AT(model),                                                                     \
+        0,       512,       NULL,                                                                                  \
+        NULL,    NULL,      "name of a served model; \":latest\" may follow"},                                     \
+        {"stream", FIELD_BOOL, REQUEST_AT(stream), 0, 0, NULL, NULL, NULL, "lines of JSON; default true"},         \
+        {"options",                                                                                                \
+         FIELD_CUSTOM,                                                                                             \
+         0,                                                                                                        \
+         0,                                                                                                        \
+         0,                                                                                                        \
+         parse_options,                                                                                            \
+         NULL,                                                                                                     \
+         "object",                                                                                                 \
+         "num_predict, num_ctx (not larger than the context), temperature, top_k, top_p, min_p, typical_p, "       \
+         "repeat_penalty, presence_penalty, frequency_penalty, seed, stop; what is about loading is accepted"},    \
+        {"format",                                                                                                 \
+         FIELD_CUSTOM,                                                                                             \
+         0,                                                                                                        \
+         0,                                                                                                        \
+         0,                                                                                                        \
+         parse_format,                                                                                             \
+         NULL,                                                                                                     \
+         "string or object",                                                                                       \
+         "\"json\", or a JSON Schema that the answer must obey"},                                                  \
+        {"think",                                                                                                  \
+         FIELD_CUSTOM,                                                                                             \
+         0,                                                                                                        \
+         0,                                                                                                        \
+         0,                                                                                                        \
+         parse_think,                                                                                              \
+         NULL,                                                                                                     \
+         "boolean or string",                                                                                      \
+         "reason, or not; low, medium, high: how much, for templates that know it"},                               \
+        {"keep_alive",                                                                                             \
+         FIELD_CUSTOM,                                                                                             \
+         0,                                                                                                        \
+         0,                                                                                                        \
+         0,                                                                                                        \
+         parse_keep_alive,                                                                                         \
+         NULL,                                                                                                     \
+         "number or string",                                                                                       \
+         "models stay loaded; 0 is refused"},                                                                      \
+        {"logprobs", FIELD_BOOL, REQUEST_AT(logprobs), 0, 0, NULL, NULL, NULL, "logprobs of the answer's tokens"}, \
+        {"top_logprobs",                                                                                           \
+         FIELD_U32,                                                                                                \
+         REQUEST_AT(n_top),                                                                                        \
+         0,                                                                                                        \
+         LIMIT_TOP_LOGPROBS,                                                                                       \
+         NULL,                                                                                                     \
+         NULL,                                                                                                     \
+         NULL,                                                                                                     \
+         "alternatives per token; needs logprobs"},                                                                \
+        {"truncate", FIELD_DEFAULT, 0, 0, 0, NULL, "false", NULL, "what is too long is refused"},                  \
+    {                                                                                                              \
+        "shift", FIELD_DEFAULT, 0, 0, 0, NULL, "false", NULL, "the answer ends where the context does"             \
     }
 
 const struct field api__ollama_chat_fields[] = {

@@ -11,7 +11,7 @@
 #define MAX_METADATA       16 /* as OpenAI documents it: pairs, bytes of a key and of a value */
 #define MAX_METADATA_KEY   64
 #define MAX_METADATA_VALUE 512
-#define MAX_INT            9007199254740992.0 /* what a double holds exactly */
+#define MAX_TOOL_CALLS     1000000000
 
 static struct responses_request *request_of(struct decoding *d)
 {
@@ -368,7 +368,7 @@ const struct field api__responses_fields[] = {
      "auto, none, required, a function, or allowed_tools"},
     {"parallel_tool_calls", FIELD_BOOL, REQUEST_AT(parallel_tool_calls), 0, 0, NULL, NULL, NULL,
      "false: at most one call"},
-    {"max_tool_calls", FIELD_I64, AT(max_tool_calls), 1, MAX_INT, NULL, NULL, NULL,
+    {"max_tool_calls", FIELD_I64, AT(max_tool_calls), 1, MAX_TOOL_CALLS, NULL, NULL, NULL,
      "counts calls of built-in tools, of which there are none"},
     {"text", FIELD_CUSTOM, 0, 0, 0, parse_text, NULL, "object",
      "format: text, json_object or json_schema; verbosity: only medium"},

@@ -111,6 +111,11 @@ def test_refusals(scripted):
     assert "template" in refused(scripted, "/api/generate", prompt="x", template="{{ .Prompt }}")
     assert "raw" in refused(scripted, "/api/generate", prompt="x", raw=True, system="y")
     assert "suffix" in refused(scripted, "/api/generate", prompt="x", suffix="y")
+    for name in ("width", "height", "steps"):
+        assert name in refused(scripted, "/api/generate", prompt="x", **{name: 64})
+    for name in ("truncate", "shift"):
+        assert name in refused(scripted, "/api/chat", messages=ask("x"), **{name: True})
+    assert "verbose" in refused(scripted, "/api/show", verbose=True)
     assert "mirostat" in refused(scripted, "/api/chat", messages=ask("x"), options={"mirostat": 1})
     assert "thinking" in refused(scripted, "/api/chat", messages=ask("x"), think=True)
     assert "repeat" in refused(scripted, "/api/chat", messages=ask("x"),

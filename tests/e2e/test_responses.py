@@ -274,7 +274,9 @@ def test_refusals(scripted):
         refused(scripted, name, input="x", **{name: True})
     for name, value in (("prompt", {"id": "p"}), ("conversation", "c"), ("n", 2), ("return_token_ids", True),
                         ("prompt_cache_retention", "24h"), ("moderation", {"model": "m"}),
-                        ("context_management", [{"type": "compaction"}])):
+                        ("context_management", [{"type": "compaction"}]),
+                        ("access_programs", {"cyber": "standard"}), ("background_options", {"a": 1}),
+                        ("image", {"context_compression": "auto"}), ("prompt_cache_options", {"ttl": "12h"})):
         refused(scripted, name, input="x", **{name: value})
     refused(scripted, "previous_response_id", previous_response_id="resp_none")
     reply = scripted.post("/v1/responses", {"input": "x", "whatever": 1})
@@ -439,6 +441,8 @@ def test_restart(kept):
         server.process.kill()
     with kept() as server, client(server) as api:
         assert api.responses.retrieve(first.id).output_text == first.output_text == "Hello there."
+        server.wait_for(lambda: read(server, running.id, stream="true", starting_after=9999).status_code == 200,
+                        "it goes on", 30)
         rest = read_events(server, running.id, seen[-1]["sequence_number"])
         assert rest[0]["sequence_number"] == seen[-1]["sequence_number"] + 1
         body = ended(server, running.id)
@@ -447,6 +451,25 @@ def test_restart(kept):
         assert text == text_of(body)
         second = api.responses.create(model="default", input="x", previous_response_id=running.id, max_output_tokens=1)
         assert second.usage.input_tokens > first.usage.input_tokens + 100
+
+
+def test_other_key(kept, tmp_path):
+    """A response is seen, followed and ended only with its own key."""
+    keys = tmp_path / "keys"
+    keys.write_text(json.dumps([{"name": n, "key": f"key-{n}-0123456789abcdef"} for n in ("one", "two")]))
+    keys.chmod(0o600)
+    with kept("--api-keys", keys, api_key="key-one-0123456789abcdef") as server:
+        id = create(server, input="KEY-PLAIN")["id"]
+        own = server.http.headers["Authorization"]
+        server.http.headers["Authorization"] = "Bearer key-two-0123456789abcdef"
+        assert read(server, id).status_code == 404
+        assert server.http.get(f"/v1/responses/{id}/input_items").status_code == 404
+        assert server.http.delete(f"/v1/responses/{id}").status_code == 404
+        assert server.http.post(f"/v1/responses/{id}/cancel").status_code == 404
+        assert read(server, id, stream="true").status_code == 404
+        refused(server, "previous_response_id", input="x", previous_response_id=id)
+        server.http.headers["Authorization"] = own
+        assert read(server, id).status_code == 200
 
 
 def test_many_at_once(kept):
