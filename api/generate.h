@@ -57,7 +57,8 @@ struct gen_encoder {
     const char *keepalive;    /* what a silent stream sends now and then; NULL: there is nothing that it could send */
     const char *content_type; /* of a stream; NULL: server-sent events */
     /* Its events have numbers, the same for every reader (gen_request.stepwise): call.first_event says where one goes
-     * on, and an error that ended the answer comes as an event to who reads it again. */
+     * on, and an error that ended the answer comes as an event to who reads it again. It has one choice. Where it is
+     * kept, its end is told when it is saved. */
     bool numbered;
     /* The reply (200) to a background request; its stream, if it asks for one, goes to the client that sent it. NULL:
      * a 202 that names the request. */

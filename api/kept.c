@@ -254,6 +254,17 @@ static void note_fingerprint(struct kept *k)
     memcpy(k->fingerprint, info->fingerprint, sizeof k->fingerprint);
 }
 
+/* How far a reader sees; NULL: everything. The client that sent the request sees tokens at once; where what it was told
+ * of is to be there for its next request, not their end before that is saved. */
+static const struct gen_mark *marks_of(const struct kept *k, const struct gen_reply *r, bool all)
+{
+    static const struct gen_mark no_end = {.n = UINT32_MAX};
+    if (all || (r->live && !r->encoder->numbered)) {
+        return NULL;
+    }
+    return r->live ? &no_end : k->saved;
+}
+
 static void feed(struct kept *k, bool only_live)
 {
     struct error why;
@@ -262,7 +273,7 @@ static void feed(struct kept *k, bool only_live)
     k->feeding = true;
     for (struct gen_reply *r = k->readers, *next; r; r = next) {
         next = r->next_reader;
-        if ((r->live || !only_live) && generation_catch_up(r->generation, r->live || all ? NULL : k->saved)) {
+        if ((r->live || !only_live) && generation_catch_up(r->generation, marks_of(k, r, all))) {
             api__reply_ready(r); /* it may leave */
         }
     }

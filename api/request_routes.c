@@ -368,6 +368,12 @@ void api__request_get(struct app *a, struct http_exchange *x, struct str rest)
         asking__fail(q, &err);
         return;
     }
+    if (streams && str_starts(rest, STR("resp_")) && !gen_place_is_start(q->after[0])) {
+        error_set_param(&err, ERR_INVALID, "after",
+                        "The events of a response have numbers: use /v1/responses/{id} and 'starting_after'.");
+        asking__fail(q, &err);
+        return;
+    }
     if (streams) {
         asking__stream(q);
         return;

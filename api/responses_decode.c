@@ -151,7 +151,6 @@ static struct responses_request *create(struct call *c, struct error *err)
     r->request.received_us = c->received_us;
     r->request.sampling = o->default_sampling;
     r->request.interval_ms = o->stream_interval_ms;
-    r->request.interval_tokens = o->stream_interval_tokens;
     r->request.stepwise = true;
     snprintf(r->request.id, sizeof r->request.id, "resp_%016llx%08x", (unsigned long long)rng_entropy64(),
              (unsigned)rng_entropy64());

@@ -402,6 +402,7 @@ const struct field api__responses_fields[] = {
     REFUSED("truncate_prompt_tokens", "", "use truncation"),
     REFUSED("return_progress", "false", "not available here"),
     REFUSED("return_token_ids", "false", "not available here"),
+    REFUSED("stream_interval_tokens", "1", "each token is an event"),
     REFUSED("timings", "false", "not available here"),
     REFUSED("timings_per_token", "false", "not available here"),
     REFUSED("tandem_digest", "false", "not available here"),

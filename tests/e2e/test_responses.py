@@ -276,7 +276,7 @@ def test_refusals(scripted):
                         ("prompt_cache_retention", "24h"), ("moderation", {"model": "m"}),
                         ("context_management", [{"type": "compaction"}]),
                         ("access_programs", {"cyber": "standard"}), ("background_options", {"a": 1}),
-                        ("image", {"context_compression": "auto"}), ("prompt_cache_options", {"ttl": "12h"})):
+                        ("image", {"context_compression": "auto"}), ("stream_interval_tokens", 4), ("prompt_cache_options", {"ttl": "12h"})):
         refused(scripted, name, input="x", **{name: value})
     refused(scripted, "previous_response_id", previous_response_id="resp_none")
     reply = scripted.post("/v1/responses", {"input": "x", "whatever": 1})
@@ -370,6 +370,22 @@ def test_read_again(kept):
         for after in (0, 1, 2, 7, len(found) - 2, len(found) - 1):
             assert read_events(server, id, after) == again[after + 1:]
         assert read(server, id, starting_after=1).status_code == 400
+        assert server.http.get(f"/v1/requests/{id}", params={"stream": "true", "after": 3}).status_code == 400
+
+
+def test_followed_at_once(kept):
+    """What a client was told of is there for its next request."""
+    with kept() as server:
+        def talk(i):
+            id = None
+            for turn in range(6):
+                last = {"previous_response_id": id} if id else {}
+                if (i + turn) % 2:
+                    id = create(server, input=f"{i} KEY-EMPTY", **last)["id"]
+                else:
+                    id = stream(server, input=f"{i} KEY-EMPTY", **last)[-1]["response"]["id"]
+                assert read(server, id).json()["status"] == "completed"
+        together([lambda i=i: talk(i) for i in range(8)])
 
 
 def test_background(kept):
