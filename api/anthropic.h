@@ -16,8 +16,6 @@
 #include "base/hash.h"
 #include "pipeline/generation.h"
 
-#define LIMIT_TURN_CALLS 256 /* tool_use blocks of one turn */
-
 struct messages_request {
     struct gen_request request; /* first: the fields of the house write into it */
     /* as they came; NULL: absent */

@@ -1,6 +1,7 @@
 /* POST /v1/messages and /v1/messages/count_tokens: whole bodies. */
 #include "api/anthropic.h"
 
+#include "base/array.h"
 #include "base/rng.h"
 
 #include <stdio.h>
@@ -113,10 +114,22 @@ static bool count(const struct call *c, struct str text, bool parse_special, uin
     return ok;
 }
 
+/* What the pipeline refuses has this API's name. */
+static bool rename_param(struct error *err)
+{
+    static const char *const names[][2] = {{"thinking_budget", "thinking.budget_tokens"}};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(err->param, names[i][0]) == 0) {
+            snprintf(err->param, sizeof err->param, "%s", names[i][1]);
+        }
+    }
+    return false;
+}
+
 bool api__prepare_messages(struct call *c, struct error *err)
 {
     const struct messages_request *m = c->extra;
-    return count(c, m->cleared, false, m->n_cleared_tokens, err) && api__prepare(c, err);
+    return (count(c, m->cleared, false, m->n_cleared_tokens, err) && api__prepare(c, err)) || rename_param(err);
 }
 
 bool api__decode_count(struct call *c, struct error *err)

@@ -11,7 +11,7 @@ void message_writer_init(struct message_writer *w, const struct message_facts *f
     *w = (struct message_writer){.facts = *facts};
     buf_init(&w->blocks, LIMIT_HTTP_REPLY);
     buf_init(&w->text, LIMIT_OUTPUT_TEXT);
-    buf_init(&w->call_name, KIB(4));
+    buf_init(&w->call_name, LIMIT_OUTPUT_TEXT);
     buf_init(&w->stop, KIB(4));
 }
 

@@ -35,6 +35,7 @@
 #define LIMIT_REQUEST_ARENA MIB(256)
 #define LIMIT_TOOLS         512     /* of one request */
 #define LIMIT_TOOL_NAME     128     /* bytes */
+#define LIMIT_TURN_CALLS    256     /* tool_use blocks of one turn of a conversation */
 #define LIMIT_SCHEMA_SIZE   MIB(1)  /* JSON text of one tool's parameters or of a response format */
 #define LIMIT_GRAMMAR_SIZE  MIB(1)  /* text of one grammar or regular expression */
 #define LIMIT_OUTPUT_TEXT   MIB(64) /* what one choice may write */

@@ -63,7 +63,8 @@ struct call_syntax {
     const char *item;   /* what begins each call */
     const char *end[2]; /* what ends each call, one after the other */
     struct call_mark name_ends[CALL_MARKS];
-    /* JSON: keys of name and arguments as the grammar writes them; the parser takes all that are known */
+    /* JSON: keys of name and arguments as the grammar writes them, the parser takes all that are known; NULL: the name
+     * is the key of the arguments */
     const char *name_key, *arguments_key;
     /* TAGGED */
     const char *key;

@@ -180,10 +180,28 @@ static enum step colon(struct output_parser *p)
     return m == MATCH_YES ? go(p, before_value) : output__bad(p);
 }
 
+/* {"f": {...}}: the key is the name. */
+static bool begin_keyed_call(struct output_parser *p)
+{
+    if (output__peek(p) != '{' || !output__unescape(output__bytes(p, p->key), &p->text)) {
+        return false;
+    }
+    output__fail(p, &p->text, "a tool's name");
+    return !p->failed && output__commit(p, buf_view(&p->text), (struct str){0});
+}
+
 static enum step before_value(struct output_parser *p)
 {
     if (!output__skip_space(p)) {
         return STEP_WAIT;
+    }
+    bool keyed = !p->syntax->name_key && !p->calling;
+    if (keyed && !begin_keyed_call(p)) {
+        return output__reject(p);
+    }
+    if (keyed) {
+        output__args_begin(p);
+        return go(p, arguments);
     }
     if (member_of(p) == MEMBER_ARGUMENTS && p->calling && !p->args.seen) {
         p->done = p->at;

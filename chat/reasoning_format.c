@@ -32,9 +32,9 @@ static const struct reasoning_format formats[] = {
     /* Hunyuan A13B: template */
     {"hunyuan", "hunyuan-a13b", .signs = {.both = {"<answer>", "<|startoftext|>"}}, .starts = {"<think>"},
      .ends = {"</think>"}, .answer = {"<answer>", "</answer>"}, .markers = {"<think>", "</think>"}},
-    /* Apertus: template */
+    /* Apertus: template; it calls tools in the midst of it */
     {"apertus", NULL, .signs = {.both = {"<|inner_prefix|>"}}, .starts = {"<|inner_prefix|>"},
-     .ends = {"<|inner_suffix|>"}, .markers = {"<|inner_prefix|>", "<|inner_suffix|>"}},
+     .ends = {"<|inner_suffix|>"}, .ends_at_call = true, .markers = {"<|inner_prefix|>", "<|inner_suffix|>"}},
     /* Apriel 1.5 and 1.6: template */
     {"apriel", NULL, .signs = {.both = {"[BEGIN FINAL RESPONSE]"}}, .starts = {"Here are my reasoning steps:"},
      .ends = {"[BEGIN FINAL RESPONSE]"}, .answer = {NULL, "[END FINAL RESPONSE]"},

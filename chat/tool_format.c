@@ -67,6 +67,24 @@ static const struct call_syntax internlm = {
     .close = "<|action_end|>",
     .layout = {.single = true, .after_open = "\n"},
 };
+/* Apertus: template; the tool's name is the key of its arguments. */
+static const struct call_syntax apertus = {
+    .shape = CALL_JSON,
+    .list = true,
+    .open = "<|tools_prefix|>",
+    .close = "<|tools_suffix|>",
+};
+/* GigaChat 3: template, vllm/tool_parsers/gigachat3_tool_parser.py; the call is a message of its own. */
+static const struct call_syntax gigachat = {
+    JSON_KEYS,
+    .open = "<|message_sep|>\n\nfunction call<|role_sep|>",
+    .layout = {.single = true, .after_open = "\n"},
+};
+static const struct call_syntax gigachat_role = {
+    JSON_KEYS,
+    .open = "function call<|role_sep|>",
+    .layout = {.single = true, .after_open = "\n"},
+};
 /* Firefunction v2: template; Phi-4-mini under vLLM: examples/tool_chat_template_phi4_mini.jinja. */
 static const struct call_syntax functools = {
     JSON_KEYS,
@@ -384,18 +402,23 @@ static const struct tool_format formats[] = {
      .markers = {"<function_call>"}},
     {"cohere", "command-r7b command-a", .signs = {.both = {"<|START_ACTION|>"}}, .syntaxes = {&cohere},
      .markers = {"<|START_ACTION|>", "<|END_ACTION|>"}},
-    {"lfm2", NULL, .signs = {.both = {"<|tool_call_start|>"}, .instead = "<|tool_list_start|>"}, .syntaxes = {&lfm2},
+    {"lfm2", NULL, .signs = {.both = {"<|tool_call_start|>"}, .instead = "List of tools: "}, .syntaxes = {&lfm2},
      .markers = {"<|tool_call_start|>", "<|tool_call_end|>"}},
     {"olmo3", NULL, .signs = {.both = {"<function_calls>"}}, .syntaxes = {&olmo3},
      .markers = {"<function_calls>", "</function_calls>"}},
+    {"apertus", NULL, .signs = {.both = {"<|tools_prefix|>"}}, .syntaxes = {&apertus},
+     .markers = {"<|tools_prefix|>", "<|tools_suffix|>"}},
+    {"gigachat3", NULL, .signs = {.both = {"<|role_sep|>", "function call"}}, .syntaxes = {&gigachat, &gigachat_role},
+     .markers = {"<|message_sep|>", "<|role_sep|>"}},
     {"internlm2", NULL, .signs = {.both = {"<|action_start|>"}}, .syntaxes = {&internlm},
      .markers = {"<|action_start|>", "<|plugin|>", "<|action_end|>"}},
     {"minimax-m1", NULL, .signs = {.both = {"<tool_calls>", "<beginning_of_sentence>"}}, .syntaxes = {&tool_calls},
      .markers = {"<tool_calls>", "</tool_calls>"}},
     {"tool-calls-list", "jamba hunyuan apriel", .signs = {.both = {"<tool_calls>"}}, .syntaxes = {&tool_calls_list},
      .markers = {"<tool_calls>", "</tool_calls>"}},
-    {"hermes", "qwen2.5 qwen3 exaone4 smollm3 granite4 ernie4.5", .signs = {.both = {"<tool_call>"}},
-     .syntaxes = {&hermes, &qwen_coder}, .markers = {"<tool_call>", "</tool_call>"}},
+    {"hermes", "qwen2.5 qwen3 exaone4 smollm3 granite4 ernie4.5",
+     .signs = {.both = {"<tool_call>"}, .instead = "xml_tools"}, .syntaxes = {&hermes, &qwen_coder},
+     .markers = {"<tool_call>", "</tool_call>"}},
     {"functools", "firefunction-v2", .signs = {.both = {"functools["}}, .syntaxes = {&functools},
      .markers = {"functools"}},
     {"xlam", NULL, .signs = {.both = {"\"name\": \"tool_call_name\""}}, .syntaxes = {&bare_list, &fenced_json, &hermes},

@@ -156,27 +156,38 @@ static const struct json *string_values(const struct json *schema)
 
 /* ---- JSON ---- */
 
+/* The members of a call: its name and arguments, or the arguments by its name. */
+static void put_members(struct lark *l, struct json_writer *w, struct str name)
+{
+    const char *name_key = l->s->name_key;
+    json_key(w, "properties");
+    json_begin_object(w);
+    if (name_key) {
+        json_key(w, name_key);
+        json_begin_object(w);
+        json_key(w, "const");
+        json_put_str(w, name);
+        json_end_object(w);
+    }
+    json_key(w, name_key ? l->s->arguments_key : name.ptr);
+    put_parameters(l, w);
+    json_end_object(w);
+    json_key(w, "required");
+    json_begin_array(w);
+    if (name_key) {
+        json_put_cstr(w, name_key);
+    }
+    json_put_cstr(w, name_key ? l->s->arguments_key : name.ptr);
+    json_end_array(w);
+}
+
 static void put_json_call(struct lark *l, struct str name)
 {
     struct json_writer w = json_writer(l->out);
     put(l, " %json ");
     json_begin_object(&w);
     json_member_cstr(&w, "type", "object");
-    json_key(&w, "properties");
-    json_begin_object(&w);
-    json_key(&w, l->s->name_key);
-    json_begin_object(&w);
-    json_key(&w, "const");
-    json_put_str(&w, name);
-    json_end_object(&w);
-    json_key(&w, l->s->arguments_key);
-    put_parameters(l, &w);
-    json_end_object(&w);
-    json_key(&w, "required");
-    json_begin_array(&w);
-    json_put_cstr(&w, l->s->name_key);
-    json_put_cstr(&w, l->s->arguments_key);
-    json_end_array(&w);
+    put_members(l, &w, name);
     json_member_bool(&w, "additionalProperties", false);
     put_definitions(l, &w);
     json_end_object(&w);

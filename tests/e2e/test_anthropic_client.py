@@ -84,6 +84,7 @@ def check_error(reply, status, kind, message):
     if kind != "request_too_large":  # documented, but not among the client's types
         types.ErrorResponse.model_validate(error)
     assert error["type"] == "error" and error["error"]["type"] == kind
+    assert reply.headers["request-id"] == reply.headers["x-request-id"]
     assert re.search(message, error["error"]["message"]), error
     if "request_id" in error:
         assert error["request_id"] == reply.headers["request-id"]

@@ -121,6 +121,8 @@ FORMATS = {
     "lfm2": python("<|tool_call_start|>[", ", ", "]<|tool_call_end|>"),
     "olmo3": python("<function_calls>\n", "\n", "\n</function_calls>"),
     "internlm2": each("<|action_start|><|plugin|>\n", "<|action_end|>", arguments="parameters"),
+    "apertus": lambda calls: "<|tools_prefix|>[" + ", ".join(dump({n: a}) for n, a in calls) + "]<|tools_suffix|>",
+    "gigachat3": each("<|message_sep|>\n\nfunction call<|role_sep|>\n", ""),
     "minimax-m1": lambda calls: "<tool_calls>\n" + objects(calls, sep="\n") + "\n</tool_calls>",
     "tool-calls-list": listed("<tool_calls>", "</tool_calls>"),
     "hermes": HERMES,

@@ -2,9 +2,11 @@
  *     {"format": "hermes", "tools": [...], "text_first": true, "parallel": true, "after_trigger": false,
  *      "tokens": {"<tool_call>": 7}}                       writes the grammar
  *     {"format": "hermes", "tools": [...], "output": "..."}  takes an output apart
+ *     {"template": "..."}                                  the formats that a chat template shows
  *     {}                                                   lists the formats with their markers and triggers
  * Standard output: per line {"grammar": "..."}, {"text": "...", "calls": [{"name", "arguments", "complete"}]},
- * {"formats": [...]}, or {"error": "..."}. */
+ * {"tools": "hermes", "reasoning": null}, {"formats": [...]},
+ * or {"error": "..."}. */
 #include "base/array.h"
 #include "chat/output.h"
 #include "chat/reasoning_format.h"
@@ -122,6 +124,14 @@ static bool take_apart(const struct tool_format *f, const struct json *job, stru
     return ok;
 }
 
+static void detect(struct str source, struct json_writer *w)
+{
+    const struct tool_format *t = tool_format_detect(source);
+    const struct reasoning_format *r = reasoning_format_detect(source);
+    json_member_cstr(w, "tools", t ? tool_format_name(t) : NULL);
+    json_member_cstr(w, "reasoning", r ? reasoning_format_name(r) : NULL);
+}
+
 static void answer(struct str line)
 {
     struct error err = {0};
@@ -132,7 +142,9 @@ static void answer(struct str line)
     struct json_writer w = json_writer(&reply);
     json_begin_object(&w);
     bool ok = true;
-    if (job && !json_get(job, "format")) {
+    if (json_get(job, "template")) {
+        detect(json_str(json_get(job, "template")), &w);
+    } else if (job && !json_get(job, "format")) {
         list_formats(&w);
     } else if (!job || !f) {
         ok = job && error_set(&err, ERR_NOT_FOUND, "There is no such format.");

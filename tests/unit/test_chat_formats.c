@@ -51,7 +51,10 @@ static const struct {
     {"<|channel|>analysis<|message|> <|start|>assistant", "harmony", "harmony"},
     {"[{\"name\": \"tool_call_name\", \"arguments\":", "xlam", NULL},
     {"<tool_calls> <think> <answer> <|startoftext|>", "tool-calls-list", "hunyuan"},
-    {"<|tool_list_start|>[", "lfm2", NULL},
+    {"List of tools: <|tool_list_start|>[", "lfm2", NULL},
+    {"{%- if xml_tools %} <think>", "hermes", "think"},
+    {"'<|tools_prefix|>' '<|inner_prefix|>'", "apertus", "apertus"},
+    {"<|message_sep|> <|role_sep|> function call", "gigachat3", NULL},
     {"<function_calls> <think>", "olmo3", "think"},
 };
 

@@ -110,13 +110,17 @@ static void log_call(struct writer *w, const char *name, const char *id)
 static void json_call(struct writer *w, const char *name)
 {
     struct buf args;
-    bool first = draw(w, 4) == 0, id = draw(w, 3) == 0, string = draw(w, 4) == 0;
+    bool keyed = !w->s->name_key, first = draw(w, 4) == 0, id = draw(w, 3) == 0, string = draw(w, 4) == 0;
     buf_init(&args, 1 << 20);
+    id = id && !keyed;
     random_object(w, &args);
     log_call(w, name, id ? "id9" : "");
     buf_append(&w->log, buf_view(&args));
     put(w, id ? "{\"id\": \"id9\", " : "{ ");
-    for (int i = 0; i < 2; i++) {
+    if (keyed) {
+        buf_printf(&w->text, "\"%s\": " STR_FMT, name, STR_ARG(buf_view(&args)));
+    }
+    for (int i = 0; i < 2 && !keyed; i++) {
         put(w, i ? ", " : "");
         if ((i == 0) == first) {
             buf_printf(&w->text, "\"%s\": ", w->s->arguments_key);

@@ -415,6 +415,29 @@ static void test_limits_are_errors_that_name_the_field(void **state)
     assert_int_equal(f->request.n_truncated[0], 1);
 }
 
+/* As Anthropic's API has it: max_tokens is no promise of the context, only a prompt that fills it is refused. */
+static void test_max_tokens_may_be_clipped(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    f->request.clip_max_tokens = true;
+    f->request.max_tokens = 1000000;
+    assert_true(pipeline_prepare(f->bench.pipeline, &f->request, &err));
+    assert_int_equal(f->request.jobs[0].max_tokens, 98); /* of 100, two are the prompt's */
+    f->request.max_tokens = 97;
+    assert_true(pipeline_prepare(f->bench.pipeline, &f->request, &err));
+    assert_int_equal(f->request.jobs[0].max_tokens, 97);
+    int32_t *ids = arena_alloc_array(f->request.arena, 100, sizeof *ids);
+    f->request.prompts[0].ids = ids;
+    f->request.prompts[0].n_ids = 99;
+    assert_true(pipeline_prepare(f->bench.pipeline, &f->request, &err));
+    assert_int_equal(f->request.jobs[0].max_tokens, 1);
+    f->request.prompts[0].n_ids = 100;
+    assert_false(pipeline_prepare(f->bench.pipeline, &f->request, &err));
+    assert_int_equal(err.code, ERR_CONTEXT_EXCEEDED);
+    assert_string_equal(err.msg, "prompt is too long: 100 tokens > 99 maximum");
+}
+
 static void test_a_refused_submit_leaves_the_request_to_the_caller(void **state)
 {
     struct fixture *f = *state;
@@ -665,6 +688,7 @@ int main(void)
         TEST(test_what_has_ended_is_not_late),
         TEST(test_load_is_counted),
         TEST(test_limits_are_errors_that_name_the_field),
+        TEST(test_max_tokens_may_be_clipped),
         TEST(test_a_refused_submit_leaves_the_request_to_the_caller),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
