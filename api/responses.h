@@ -69,6 +69,8 @@ NODISCARD const struct json *responses_keep_json(struct arena *arena, struct str
 
 /* INVALID or UNSUPPORTED names the item: "input[2].content[0]". */
 NODISCARD bool responses_check_items(const struct json *items, struct error *err);
+/* The same of what the journal has of earlier responses; NULL is fine. */
+NODISCARD bool responses_check_earlier(const struct json *context, const struct json *references, struct error *err);
 /* Chat messages of the context and the input, without the oldest n_dropped items of those that may be dropped.
  * NOT_FOUND: an item reference names none that is known. */
 NODISCARD const struct json *responses_messages(const struct call *c, size_t n_dropped, struct error *err);

@@ -181,6 +181,9 @@ bool api__decode_responses(struct call *c, struct error *err)
         r->references = json_at(body, 2);
         body = json_at(body, 0);
     }
+    if (!responses_check_earlier(r->context, r->references, err)) {
+        return false;
+    }
     if (!fields_decode(&d, body, tables, ARRAY_LEN(tables), err) || !check(c, r, err) || !resolve_tools(r, err)) {
         return false;
     }

@@ -181,6 +181,21 @@ bool responses_check_items(const struct json *items, struct error *err)
     return true;
 }
 
+bool responses_check_earlier(const struct json *context, const struct json *references, struct error *err)
+{
+    bool ok = (!context || json_type(context) == JSON_ARRAY) && (!references || json_type(references) == JSON_OBJECT);
+    for (size_t i = 0; ok && i < json_len(context); i++) {
+        ok = check_item(json_at(context, i), "context", err);
+    }
+    for (struct json_iter it = json_members(references); ok && references && json_next(&it);) {
+        ok = check_item(it.value, "references", err);
+    }
+    if (!ok && !err->code) {
+        error_set(err, ERR_INVALID, "The conversation of a stored response is no list of items.");
+    }
+    return ok;
+}
+
 /* ---- the items of a request ---- */
 
 static size_t n_context(const struct call *c)
