@@ -62,9 +62,14 @@ struct call {
     int64_t received_us; /* monotonic: when all of it had come */
     struct json *body;   /* parsed; freed with the arena */
     struct gen_request request;
-    uint64_t key;      /* id of the API key; 0: there are none */
-    bool charged;      /* its prompt's tokens, to that key */
-    const void *extra; /* what a route's decode keeps for its work */
+    uint64_t key;         /* id of the API key; 0: there are none */
+    bool charged;         /* its prompt's tokens, to that key */
+    bool rebuilt;         /* text is what the journal had of it */
+    bool attached;        /* it is kept, and ends when its client leaves */
+    uint64_t first_event; /* of a numbered stream: those before it are not sent */
+    const void *extra;    /* what a route's decode keeps for its work */
+    /* Set by decode: gets what else the request needs, on the loop. True: it goes on later, by api__call_go_on. */
+    bool (*fetch)(struct call *c);
     struct served_model *model;
     char resumed_from[17]; /* fingerprint of another engine that made the first tokens of it; empty: no such thing */
     char fingerprint[17];  /* of an answer of old; empty: the engine's */
@@ -89,6 +94,11 @@ void api__write_error(struct buf *out, const struct error *err);
 void api__write_anthropic_error(struct buf *out, const struct error *err, const char *request_id);
 /* Does who sent this speak Anthropic's API? By the path, or by a header that only its clients send. */
 bool api__speaks_anthropic(const struct http_request *head);
+void api__write_ollama_error(struct buf *out, const struct error *err); /* {"error": "..."} */
+/* The error in the shape of the API that was spoken. */
+void api__write_error_for(const struct http_request *head, const struct error *err, const char *request_id,
+                          struct buf *out);
+bool api__speaks_ollama(const struct http_request *head); /* likewise, by the path */
 /* "key": milliseconds to the microsecond; null when negative: not known. */
 void api__put_ms(struct json_writer *w, const char *key, int64_t us);
 void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg);
@@ -97,6 +107,7 @@ void api__error_body(const struct http_request *head, const struct error *err, s
 /* NULL: no memory. x may be NULL: nobody waits for it. */
 struct call *api__call_create(struct app *a, const struct route *route, struct http_exchange *x);
 void api__call_decode(struct call *c);                     /* c->text by its route: c->ok, or c->error; any thread */
+void api__call_go_on(struct call *c);                      /* its fetch has what it needs, or c->error says why not */
 void api__refuse(struct call *c, const struct error *err); /* answers it, where somebody waits, and frees it */
 /* Something is under way that uses the app: it is not freed until the release. */
 void api__hold(struct app *a);

@@ -44,11 +44,7 @@ void api__reply_error_after(struct http_exchange *x, const struct error *err, in
     char after[32];
     api__record_error(x, err->code);
     buf_init(&body, KIB(16));
-    if (api__speaks_anthropic(http_request_of(x))) {
-        api__write_anthropic_error(&body, err, api__request_id(x));
-    } else {
-        api__write_error(&body, err);
-    }
+    api__write_error_for(http_request_of(x), err, api__request_id(x), &body);
     if (retry_ms >= 0) {
         snprintf(after, sizeof after, "%lld", (long long)(retry_ms + 999) / 1000);
         http_add_header(x, "Retry-After", str_of(after));
@@ -236,17 +232,26 @@ static void work(void *arg)
     c->ok = c->route->work(c, &c->error);
 }
 
-static void decoded(void *arg)
+/* To Ollama's clients every name has a tag. */
+static struct served_model *find_model(const struct call *c)
 {
-    struct call *c = arg;
-    stop_reading(c);
-    c->app->access_counts.volatile_lines += c->n_volatile;
+    static const char tag[] = ":latest";
+    struct str name = c->request.model;
+    struct served_model *m = gateway_model_find(c->app->gateway, name);
+    if (!m && str_starts(str_of(c->route->path), STR("/api/")) && str_ends(name, str_of(tag))) {
+        m = gateway_model_find(c->app->gateway, str_slice(name, 0, name.len - strlen(tag)));
+    }
+    return m;
+}
+
+void api__call_go_on(struct call *c)
+{
     if (!c->x || !c->ok) {
         reply_and_free(c);
         return;
     }
     snprintf(c->request.request_id, sizeof c->request.request_id, "%s", api__request_id(c->x));
-    c->model = gateway_model_find(c->app->gateway, c->request.model);
+    c->model = find_model(c);
     if (!c->model) {
         c->ok = error_set_param(&c->error, ERR_MODEL_NOT_FOUND, "model",
                                 "The model '%.100s' does not exist; GET /v1/models lists those served.",
@@ -263,6 +268,16 @@ static void decoded(void *arg)
         c->request.cache_salt = api_keys_salt(c->app->options.keys, c->key, c->request.cache_salt);
     }
     loop_work(c->app->loop, work, worked, c);
+}
+
+static void decoded(void *arg)
+{
+    struct call *c = arg;
+    stop_reading(c);
+    c->app->access_counts.volatile_lines += c->n_volatile;
+    if (!c->x || !c->ok || !c->fetch || !c->fetch(c)) {
+        api__call_go_on(c);
+    }
 }
 
 void api__call_decode(struct call *c)

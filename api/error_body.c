@@ -73,12 +73,33 @@ bool api__speaks_anthropic(const struct http_request *head)
            (is_below(head->path, STR("/v1/models")) && http_header_get(head, "x-api-key").ptr);
 }
 
-void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg)
+bool api__speaks_ollama(const struct http_request *head)
 {
-    (void)arg;
+    return is_below(head->path, STR("/api"));
+}
+
+void api__write_ollama_error(struct buf *out, const struct error *err)
+{
+    struct json_writer w = json_writer(out);
+    json_begin_object(&w);
+    json_member_cstr(&w, "error", err->msg);
+    json_end_object(&w);
+}
+
+void api__write_error_for(const struct http_request *head, const struct error *err, const char *request_id,
+                          struct buf *out)
+{
     if (head && api__speaks_anthropic(head)) {
-        api__write_anthropic_error(out, err, "");
+        api__write_anthropic_error(out, err, request_id);
+    } else if (head && api__speaks_ollama(head)) {
+        api__write_ollama_error(out, err);
     } else {
         api__write_error(out, err);
     }
+}
+
+void api__error_body(const struct http_request *head, const struct error *err, struct buf *out, void *arg)
+{
+    (void)arg;
+    api__write_error_for(head, err, "", out);
 }

@@ -170,14 +170,15 @@ static void begin_stream(struct gen_reply *r)
 {
     struct http_source source = {.pull = pull,
                                  .arg = r,
-                                 .keepalive_ms = r->call->app->options.keepalive_ms,
+                                 .keepalive_ms = r->encoder->keepalive ? r->call->app->options.keepalive_ms : 0,
                                  .keepalive = str_of(r->encoder->keepalive)};
+    const char *type = r->encoder->content_type;
     r->streaming = true;
     loop_timer_stop(r->timer);
     api__call_headers(r->call);
     http_add_header(r->call->x, "Cache-Control", STR("no-cache"));
     http_add_header(r->call->x, "X-Accel-Buffering", STR("no"));
-    http_stream_start(r->call->x, 200, "text/event-stream; charset=utf-8", &source);
+    http_stream_start(r->call->x, 200, type ? type : "text/event-stream; charset=utf-8", &source);
 }
 
 static void on_timer(void *arg)
@@ -190,11 +191,14 @@ static void on_timer(void *arg)
     }
 }
 
-/* Who reads again what has failed gets the tokens that there are, then the error. */
-static bool has_tokens(const struct gen_reply *r)
+/* Who reads again what has failed gets the events that there are, then the error. */
+static bool has_events(const struct gen_reply *r)
 {
     struct gen_timings ignored;
     struct gen_usage usage = {0};
+    if (r->again && r->encoder->numbered) {
+        return true;
+    }
     if (r->placed) {
         generation_timings(r->generation, 0, &ignored, &usage);
     }
@@ -213,7 +217,7 @@ void api__reply_ready(void *arg)
         return;
     }
     struct error why;
-    if (!has_tokens(r) &&
+    if (!has_events(r) &&
         generation_failed(r->generation, &why)) { /* before a byte was sent: an error reply like any other */
         struct http_exchange *x = r->call->x;
         api__call_headers(r->call);
@@ -303,8 +307,21 @@ static void generate(struct call *c)
     api__reply_begin(r, g);
 }
 
+/* Its work has found the answer already. */
+static void reply_at_once(struct call *c)
+{
+    struct http_exchange *x = c->x;
+    api__call_headers(c);
+    api__reply_json(x, &c->reply);
+    api__call_free(c);
+}
+
 void api__generate(struct call *c)
 {
+    if (c->reply.len) {
+        reply_at_once(c);
+        return;
+    }
     if (!api__key_take_tokens(c)) {
         return;
     }

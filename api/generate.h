@@ -42,7 +42,8 @@ struct gen_reply {
     const struct call *origin; /* whose answer it is; call, unless that only reads another's */
     struct kept *kept;         /* it follows this one; NULL: it has a generation of its own */
     struct gen_reply *next_reader;
-    bool live; /* it sees tokens before they are saved */
+    bool live;  /* it sees tokens before they are saved */
+    bool again; /* it is not the client that sent the request */
 };
 
 struct gen_encoder {
@@ -52,8 +53,16 @@ struct gen_encoder {
     void (*stream_event)(struct gen_reply *r, const struct gen_event *e, struct buf *out);
     /* Appends an event that says so. */
     void (*stream_error)(struct gen_reply *r, const struct error *err, struct buf *out);
-    const char *stream_end; /* behind the last event, whatever it was */
-    const char *keepalive;  /* what a silent stream sends now and then */
+    const char *stream_end;   /* behind the last event, whatever it was */
+    const char *keepalive;    /* what a silent stream sends now and then; NULL: there is nothing that it could send */
+    const char *content_type; /* of a stream; NULL: server-sent events */
+    /* Its events have numbers, the same for every reader (gen_request.stepwise): call.first_event says where one goes
+     * on, and an error that ended the answer comes as an event to who reads it again. It has one choice. Where it is
+     * kept, its end is told when it is saved. */
+    bool numbered;
+    /* The reply (200) to a background request; its stream, if it asks for one, goes to the client that sent it. NULL:
+     * a 202 that names the request. */
+    void (*accepted)(const struct call *c, struct buf *out);
     /* Gathers an event of a non-streaming answer. */
     void (*gather)(struct gen_reply *r, const struct gen_event *e);
     /* The whole body at the end. */

@@ -254,6 +254,17 @@ static void note_fingerprint(struct kept *k)
     memcpy(k->fingerprint, info->fingerprint, sizeof k->fingerprint);
 }
 
+/* How far a reader sees; NULL: everything. The client that sent the request sees tokens at once; where what it was told
+ * of is to be there for its next request, not their end before that is saved. */
+static const struct gen_mark *marks_of(const struct kept *k, const struct gen_reply *r, bool all)
+{
+    static const struct gen_mark no_end = {.n = UINT32_MAX};
+    if (all || (r->live && !r->encoder->numbered)) {
+        return NULL;
+    }
+    return r->live ? &no_end : k->saved;
+}
+
 static void feed(struct kept *k, bool only_live)
 {
     struct error why;
@@ -262,7 +273,7 @@ static void feed(struct kept *k, bool only_live)
     k->feeding = true;
     for (struct gen_reply *r = k->readers, *next; r; r = next) {
         next = r->next_reader;
-        if ((r->live || !only_live) && generation_catch_up(r->generation, r->live || all ? NULL : k->saved)) {
+        if ((r->live || !only_live) && generation_catch_up(r->generation, marks_of(k, r, all))) {
             api__reply_ready(r); /* it may leave */
         }
     }
@@ -356,7 +367,8 @@ static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, c
         return false;
     }
     r->stream = stream;
-    r->placed = stream;
+    r->placed = stream && !r->encoder->numbered;
+    r->again = !live;
     r->origin = k->call;
     r->kept = k;
     r->live = live;
@@ -378,6 +390,19 @@ bool api__kept_read(struct kept *k, struct call *c, const struct gen_place *afte
     return true;
 }
 
+/* Where nobody reads it any more. */
+static void abandon(struct kept *k)
+{
+    if (k->phase != KEPT_RUNNING || k->readers) {
+        return;
+    }
+    if (k->set->stopping) {
+        put_aside(k);
+    } else if (k->call->attached) {
+        generation_cancel(k->generation); /* on_ready ends it */
+    }
+}
+
 void api__kept_leave(struct kept *k, struct gen_reply *reader)
 {
     struct gen_reply **at = &k->readers;
@@ -385,9 +410,7 @@ void api__kept_leave(struct kept *k, struct gen_reply *reader)
         at = &(*at)->next_reader;
     }
     *at = reader->next_reader;
-    if (k->set->stopping && k->phase == KEPT_RUNNING && !k->readers) {
-        put_aside(k);
-    }
+    abandon(k);
     kept__release(k);
 }
 
@@ -414,15 +437,14 @@ void api__kept_cancel(struct kept *k, void (*done)(void *arg, bool ok, const str
 static void add_place(struct http_exchange *x, const char *header, const struct call *c)
 {
     char where[80];
-    snprintf(where, sizeof where, "/v1/requests/%s", c->request.id);
+    const char *folder = c->route->encoder->accepted ? c->route->path : "/v1/requests";
+    snprintf(where, sizeof where, "%.24s/%s", folder, c->request.id);
     http_add_header(x, header, str_of(where));
 }
 
-static void reply_accepted(struct call *c)
+static void put_accepted(const struct call *c, struct buf *out)
 {
-    struct buf out;
-    buf_init(&out, KIB(4));
-    struct json_writer w = json_writer(&out);
+    struct json_writer w = json_writer(out);
     json_begin_object(&w);
     json_member_cstr(&w, "id", c->request.id);
     json_member_cstr(&w, "object", "request");
@@ -431,11 +453,19 @@ static void reply_accepted(struct call *c)
     json_member_cstr(&w, "model", served_model_name(c->model));
     json_member_cstr(&w, "route", c->route->path);
     json_end_object(&w);
+}
+
+static void reply_accepted(struct call *c)
+{
+    const struct gen_encoder *e = c->route->encoder;
     struct http_exchange *x = c->x;
+    struct buf out;
+    buf_init(&out, LIMIT_HTTP_REPLY);
+    (e->accepted ? e->accepted : put_accepted)(c, &out);
     api__call_headers(c);
     add_place(x, "Location", c);
     c->x = NULL;
-    http_reply(x, 202, "application/json", buf_view(&out));
+    http_reply(x, e->accepted ? 200 : 202, "application/json", buf_view(&out));
     buf_release(&out);
 }
 
@@ -474,6 +504,7 @@ static void start_detached(struct kept *k)
         return;
     }
     if (!x) {
+        abandon(k);
         return;
     }
     c->x = NULL;
@@ -503,7 +534,7 @@ static void on_inserted(void *arg, struct journal_answer *answer)
         api__refuse(c, &answer->error);
         return;
     }
-    if (!k->background) {
+    if (!k->background || (c->x && c->request.stream && c->route->encoder->accepted)) {
         start_detached(k);
         return;
     }

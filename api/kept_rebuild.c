@@ -193,6 +193,7 @@ static bool decode(struct rebuilding *b)
         return error_set(&b->out.error, ERR_IO, "The journal's copy of the request is damaged.");
     }
     c->text = b->record->body;
+    c->rebuilt = true;
     api__call_decode(c);
     if (!c->ok) {
         b->out.error = c->error;

@@ -1,5 +1,5 @@
 /* /v1/requests: what has become of requests that are kept. A request of another key is as if it were not there. */
-#include "api/kept.h"
+#include "api/asking.h"
 #include "base/array.h"
 #include "http/percent.h"
 #include "pipeline/generation_kept.h"
@@ -12,22 +12,12 @@
 #define LIST_MAX     100
 #define OBJECT_MAX   (LIMIT_HTTP_REPLY)
 
-/* Somebody who asks and waits for the journal. */
-struct asking {
-    struct app *app;
-    struct http_exchange *x; /* NULL once it has left */
-    char id[64], key_name[64];
-    struct gen_place *after; /* [n_after] stream */
-    size_t n_after;
-    uint32_t limit;
-};
-
 static void on_gone(void *arg)
 {
     ((struct asking *)arg)->x = NULL;
 }
 
-static void free_asking(struct asking *q)
+void asking__free(struct asking *q)
 {
     struct app *a = q->app;
     free(q->after);
@@ -35,26 +25,26 @@ static void free_asking(struct asking *q)
     api__release(a);
 }
 
-static void answer_error(struct asking *q, const struct error *err)
+void asking__fail(struct asking *q, const struct error *err)
 {
     if (q->x) {
         api__reply_error(q->x, err);
     }
-    free_asking(q);
+    asking__free(q);
 }
 
 /* ---- queries ---- */
 
-static bool query_str(const struct http_request *head, const char *name, struct buf *out)
+bool asking__query_str(const struct http_request *head, const char *name, struct buf *out)
 {
     buf_init(out, LIMIT_HTTP_LINE);
     return http_query_get(head, name, out);
 }
 
-static bool query_bool(const struct http_request *head, const char *name, bool *out, struct error *err)
+bool asking__query_bool(const struct http_request *head, const char *name, bool *out, struct error *err)
 {
     struct buf value;
-    bool given = query_str(head, name, &value), ok = true;
+    bool given = asking__query_str(head, name, &value), ok = true;
     *out = given && (value.len == 0 || str_eq(buf_view(&value), STR("true")) || str_eq(buf_view(&value), STR("1")));
     if (given && !*out && !str_eq(buf_view(&value), STR("false")) && !str_eq(buf_view(&value), STR("0"))) {
         ok = error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': expected true or false.", name);
@@ -85,13 +75,13 @@ static bool parse_after(struct asking *q, struct str text, struct error *err)
 static bool read_after(struct asking *q, const struct http_request *head, struct error *err)
 {
     struct buf value;
-    bool given = query_str(head, "after", &value);
+    bool given = asking__query_str(head, "after", &value);
     bool ok = parse_after(q, given ? buf_view(&value) : http_header_get(head, "last-event-id"), err);
     buf_release(&value);
     return ok;
 }
 
-static bool check_query(const struct http_request *head, const char *const *known, size_t n_known, struct error *err)
+bool asking__check_query(const struct http_request *head, const char *const *known, size_t n_known, struct error *err)
 {
     struct str rest = head->query, part;
     while (str_split(&rest, '&', &part)) {
@@ -99,7 +89,8 @@ static bool check_query(const struct http_request *head, const char *const *know
         struct str name = str_slice(part, 0, equals == STR_NPOS ? part.len : equals);
         bool found = part.len == 0;
         for (size_t i = 0; i < n_known; i++) {
-            found = found || str_eq(name, str_of(known[i]));
+            struct str bare = str_ends(name, STR("[]")) ? str_slice(name, 0, name.len - 2) : name;
+            found = found || str_eq(bare, str_of(known[i]));
         }
         if (!found) {
             return error_set_param(err, ERR_INVALID, "query", "Unknown query parameter '" STR_FMT "'.",
@@ -110,7 +101,7 @@ static bool check_query(const struct http_request *head, const char *const *know
 }
 
 /* NULL: it is answered with an error already. */
-static struct asking *ask(struct app *a, struct http_exchange *x, struct str id)
+struct asking *asking__create(struct app *a, struct http_exchange *x, struct str id)
 {
     struct error err = {0};
     struct asking *q = a->kept ? calloc(1, sizeof *q) : NULL;
@@ -202,14 +193,14 @@ static void on_read(void *arg, struct journal_answer *answer)
     struct asking *q = arg;
     struct buf out;
     if (!answer->ok) {
-        answer_error(q, &answer->error);
+        asking__fail(q, &answer->error);
         return;
     }
     const struct journal_record *r = &answer->records[0];
     struct error damaged = {0};
     if (r->damaged) {
         error_set(&damaged, ERR_IO, "The journal's copy of this result is damaged.");
-        answer_error(q, &damaged);
+        asking__fail(q, &damaged);
         return;
     }
     buf_init(&out, OBJECT_MAX);
@@ -227,7 +218,7 @@ static void on_read(void *arg, struct journal_answer *answer)
         api__reply_json(q->x, &out);
     }
     buf_release(&out);
-    free_asking(q);
+    asking__free(q);
 }
 
 /* ---- its events ---- */
@@ -235,7 +226,11 @@ static void on_read(void *arg, struct journal_answer *answer)
 /* The call of a reader that waits: from here on its own exchange. */
 static struct call *reader_call(struct asking *q)
 {
-    return q->x ? api__call_create(q->app, NULL, q->x) : NULL;
+    struct call *c = q->x ? api__call_create(q->app, NULL, q->x) : NULL;
+    if (c) {
+        c->first_event = q->first_event;
+    }
+    return c;
 }
 
 static void begin_replay(struct asking *q, struct rebuilt *r)
@@ -261,7 +256,9 @@ static void begin_replay(struct asking *q, struct rebuilt *r)
         api__call_free(c);
         return;
     }
-    reply->stream = reply->placed = true;
+    reply->stream = reply->again = true;
+    reply->placed = !reply->encoder->numbered;
+    c->first_event = q->first_event;
     for (size_t i = 0; i < reply->n_choices; i++) {
         reply->choices[i].started = !gen_place_is_start(q->after[q->n_after == 1 ? 0 : i]);
     }
@@ -278,13 +275,13 @@ static void on_rebuilt(void *arg, struct rebuilt *r)
     }
     if (r->ok && q->x) {
         begin_replay(q, r);
-        free_asking(q);
+        asking__free(q);
         return;
     }
     if (r->call) {
         api__call_free(r->call);
     }
-    answer_error(q, &r->error);
+    asking__fail(q, &r->error);
 }
 
 struct replay { /* who asks, and what the journal knows that a rebuilt request does not */
@@ -325,12 +322,12 @@ static void on_read_ended(void *arg, struct journal_answer *answer)
     }
     if (!ok) {
         free(p);
-        answer_error(q, &err);
+        asking__fail(q, &err);
     }
 }
 
 /* A running one is followed; what has ended is read again; what waits is to be asked for later. */
-static void stream(struct asking *q)
+void asking__stream(struct asking *q)
 {
     struct error err = {0};
     struct kept *k = api__kept_find(q->app->kept, str_of(q->id), str_of(q->key_name));
@@ -343,16 +340,16 @@ static void stream(struct asking *q)
             } else {
                 error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
             }
-            answer_error(q, &err);
+            asking__fail(q, &err);
             return;
         }
-        free_asking(q);
+        asking__free(q);
         return;
     }
     struct journal_done done = {on_read_ended, q};
     if (!journal_read(q->app->options.journal, str_of(q->id), str_of(q->key_name), JOURNAL_BODY | JOURNAL_TOKENS, done,
                       &err)) {
-        answer_error(q, &err);
+        asking__fail(q, &err);
     }
 }
 
@@ -362,22 +359,28 @@ void api__request_get(struct app *a, struct http_exchange *x, struct str rest)
     const struct http_request *head = http_request_of(x);
     struct error err = {0};
     bool streams;
-    struct asking *q = ask(a, x, rest);
+    struct asking *q = asking__create(a, x, rest);
     if (!q) {
         return;
     }
-    if (!check_query(head, known, ARRAY_LEN(known), &err) || !query_bool(head, "stream", &streams, &err) ||
-        !read_after(q, head, &err)) {
-        answer_error(q, &err);
+    if (!asking__check_query(head, known, ARRAY_LEN(known), &err) ||
+        !asking__query_bool(head, "stream", &streams, &err) || !read_after(q, head, &err)) {
+        asking__fail(q, &err);
+        return;
+    }
+    if (streams && str_starts(rest, STR("resp_")) && !gen_place_is_start(q->after[0])) {
+        error_set_param(&err, ERR_INVALID, "after",
+                        "The events of a response have numbers: use /v1/responses/{id} and 'starting_after'.");
+        asking__fail(q, &err);
         return;
     }
     if (streams) {
-        stream(q);
+        asking__stream(q);
         return;
     }
     struct journal_done done = {on_read, q};
     if (!journal_read(a->options.journal, str_of(q->id), str_of(q->key_name), JOURNAL_RESULT, done, &err)) {
-        answer_error(q, &err);
+        asking__fail(q, &err);
     }
 }
 
@@ -388,7 +391,7 @@ static void on_list(void *arg, struct journal_answer *answer)
     struct asking *q = arg;
     struct buf out;
     if (!answer->ok) {
-        answer_error(q, &answer->error);
+        asking__fail(q, &answer->error);
         return;
     }
     buf_init(&out, MIB(4));
@@ -411,14 +414,14 @@ static void on_list(void *arg, struct journal_answer *answer)
         api__reply_json(q->x, &out);
     }
     buf_release(&out);
-    free_asking(q);
+    asking__free(q);
 }
 
 static bool read_limit(const struct http_request *head, uint32_t *limit, struct error *err)
 {
     struct buf value;
     uint64_t number = LIST_DEFAULT;
-    bool ok = !query_str(head, "limit", &value) ||
+    bool ok = !asking__query_str(head, "limit", &value) ||
               (str_to_u64(buf_view(&value), &number) && number >= 1 && number <= LIST_MAX) ||
               error_set_param(err, ERR_INVALID, "limit", "Invalid value for 'limit': expected 1 to %d.", LIST_MAX);
     *limit = (uint32_t)number;
@@ -433,17 +436,17 @@ void api__request_list(struct app *a, struct http_exchange *x, struct str rest)
     struct error err = {0};
     struct buf after;
     (void)rest;
-    struct asking *q = ask(a, x, STR(""));
+    struct asking *q = asking__create(a, x, STR(""));
     if (!q) {
         return;
     }
-    (void)query_str(head, "after", &after);
+    (void)asking__query_str(head, "after", &after);
     snprintf(q->id, sizeof q->id, STR_FMT, STR_ARG(buf_view(&after)));
     buf_release(&after);
     struct journal_done done = {on_list, q};
-    if (!check_query(head, known, ARRAY_LEN(known), &err) || !read_limit(head, &q->limit, &err) ||
+    if (!asking__check_query(head, known, ARRAY_LEN(known), &err) || !read_limit(head, &q->limit, &err) ||
         !journal_list(a->options.journal, str_of(q->key_name), str_of(q->id), q->limit, done, &err)) {
-        answer_error(q, &err);
+        asking__fail(q, &err);
     }
 }
 
@@ -464,7 +467,7 @@ static void answer_end(struct asking *q, bool deleted)
         api__reply_json(q->x, &out);
     }
     buf_release(&out);
-    free_asking(q);
+    asking__free(q);
 }
 
 static void on_cancelled(void *arg, bool ok, const struct error *err)
@@ -473,7 +476,7 @@ static void on_cancelled(void *arg, bool ok, const struct error *err)
     if (ok) {
         answer_end(q, false);
     } else {
-        answer_error(q, err);
+        asking__fail(q, err);
     }
 }
 
@@ -483,14 +486,14 @@ static void on_removed(void *arg, struct journal_answer *answer)
     if (answer->ok) {
         answer_end(q, true);
     } else {
-        answer_error(q, &answer->error);
+        asking__fail(q, &answer->error);
     }
 }
 
 bool api__cancel_kept(struct app *a, struct http_exchange *x, struct str id)
 {
     struct kept *k = a->kept ? api__kept_find(a->kept, id, api__exchange_key(a, x)) : NULL;
-    struct asking *q = k ? ask(a, x, id) : NULL;
+    struct asking *q = k ? asking__create(a, x, id) : NULL;
     if (q) {
         api__kept_cancel(k, on_cancelled, q);
     }
@@ -503,9 +506,9 @@ void api__request_delete(struct app *a, struct http_exchange *x, struct str rest
     if (api__cancel_kept(a, x, rest)) {
         return;
     }
-    struct asking *q = ask(a, x, rest);
+    struct asking *q = asking__create(a, x, rest);
     struct journal_done done = {on_removed, q};
     if (q && !journal_remove(a->options.journal, str_of(q->id), str_of(q->key_name), done, &err)) {
-        answer_error(q, &err);
+        asking__fail(q, &err);
     }
 }

@@ -3,6 +3,8 @@
 
 #include "api/anthropic.h"
 #include "api/generate.h"
+#include "api/ollama.h"
+#include "api/responses.h"
 
 #define FIELDS(...)                             \
     (const struct field *const[]){__VA_ARGS__}, \
@@ -18,11 +20,37 @@ const struct route api__routes[] = {
     {"POST", "/infill", "Fill-in-the-middle as llama.cpp's editors plugins ask for it; answers as /v1/completions.",
      FIELDS(api__infill_fields, api__common_fields), NULL, api__decode_infill, api__prepare, api__generate,
      &api__completion_encoder},
+    {"POST", RESPONSES_ROUTE, "OpenAI's responses; kept with --journal unless `store` is false (RESPONSES.md).",
+     FIELDS(api__responses_fields, api__common_fields), NULL, api__decode_responses, api__work_responses, api__generate,
+     &api__responses_encoder},
+    {"GET", RESPONSES_ROUTE "/{id}",
+     "A stored one as it is now; with `?stream=true` its events, `&starting_after=N` those behind the event with that "
+     "`sequence_number`.",
+     NULL, 0, api__response_get, NULL, NULL, NULL, NULL},
+    {"DELETE", RESPONSES_ROUTE "/{id}", "Removes it; one that runs is cancelled first.", NULL, 0, api__response_delete,
+     NULL, NULL, NULL, NULL},
+    {"POST", RESPONSES_ROUTE "/{id}/cancel", "Ends a running one, and answers with it.", NULL, 0, api__response_cancel,
+     NULL, NULL, NULL, NULL},
+    {"GET", RESPONSES_ROUTE "/{id}/input_items",
+     "The items that it was made of, those of the responses before it included; `?limit=` (1 to 100, 20), `&order=` "
+     "(desc, asc), `&after=` an item's id.",
+     NULL, 0, api__response_input, NULL, NULL, NULL, NULL},
     {"POST", "/v1/messages", "Anthropic's Messages API; errors in its shape, here and below.",
      FIELDS(api__messages_fields), NULL, api__decode_messages, api__prepare_messages, api__generate,
      &api__messages_encoder},
     {"POST", "/v1/messages/count_tokens", "The tokens that such a request's prompt has.", FIELDS(api__count_fields),
      NULL, api__decode_count, api__work_count, NULL, NULL},
+    {"POST", "/api/chat", "Ollama's chat: lines of JSON; errors in its shape, here and below.",
+     FIELDS(api__ollama_chat_fields), NULL, api__decode_ollama_chat, api__work_ollama, api__generate,
+     &api__ollama_chat_encoder},
+    {"POST", "/api/generate", "Ollama's answer to one prompt.", FIELDS(api__ollama_generate_fields), NULL,
+     api__decode_ollama_generate, api__work_ollama, api__generate, &api__ollama_generate_encoder},
+    {"POST", "/api/show", "What is known of a model.", FIELDS(api__ollama_show_fields), NULL, api__decode_ollama_show,
+     api__work_ollama_show, NULL, NULL},
+    {"GET", "/api/tags", "The names under which models are served, in Ollama's shape.", NULL, 0, api__ollama_tags, NULL,
+     NULL, NULL, NULL},
+    {"GET", "/api/ps", "The models that are loaded.", NULL, 0, api__ollama_ps, NULL, NULL, NULL, NULL},
+    {"GET", "/api/version", "This program's version.", NULL, 0, api__ollama_version, NULL, NULL, NULL, NULL},
     {"POST", "/tokenize", "Token ids of a text or of a rendered conversation.", FIELDS(api__tokenize_fields), NULL,
      api__decode_tokenize, api__work_tokenize, NULL, NULL},
     {"POST", "/detokenize", "The text of token ids.", FIELDS(api__detokenize_fields), NULL, api__decode_detokenize,

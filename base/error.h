@@ -24,6 +24,7 @@
     X(UNSUPPORTED, 400, "invalid_request_error", "unsupported_value", "invalid_request_error", 2, 0)            \
     X(UNKNOWN_FIELD, 400, "invalid_request_error", "unknown_parameter", "invalid_request_error", 2, 0)          \
     X(CONTEXT_EXCEEDED, 400, "invalid_request_error", "context_length_exceeded", "invalid_request_error", 2, 0) \
+    X(NO_PREVIOUS, 400, "invalid_request_error", "previous_response_not_found", "invalid_request_error", 2, 0)  \
     X(UNAUTHENTICATED, 401, "authentication_error", "invalid_api_key", "authentication_error", 77, 0)           \
     X(FORBIDDEN, 403, "permission_error", "", "permission_error", 77, 0)                                        \
     X(NOT_FOUND, 404, "not_found_error", "", "not_found_error", 66, 0)                                          \

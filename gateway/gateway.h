@@ -108,7 +108,8 @@ const struct engine_info *served_model_info(
 const struct engine_stats *served_model_stats(const struct served_model *m); /* the last received */
 int64_t served_model_stats_age_ms(const struct served_model *m);             /* -1: none was received */
 const struct decoder_config *served_model_config(const struct served_model *m);
-int64_t served_model_created_s(const struct served_model *m); /* when its file was last changed */
+const struct model_file *served_model_file(const struct served_model *m); /* its metadata; lives as long as it */
+int64_t served_model_created_s(const struct served_model *m);             /* when its file was last changed */
 int served_model_restarts(const struct served_model *m);
 int served_model_pid(const struct served_model *m); /* of its engine; 0: none runs */
 /* Drops what the prefix cache holds and nobody uses, in memory and on disk, before any job that is submitted later is

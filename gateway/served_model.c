@@ -135,6 +135,11 @@ const struct decoder_config *served_model_config(const struct served_model *m)
     return &m->config;
 }
 
+const struct model_file *served_model_file(const struct served_model *m)
+{
+    return m->file;
+}
+
 int64_t served_model_created_s(const struct served_model *m)
 {
     return m->created_s;

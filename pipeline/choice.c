@@ -166,10 +166,19 @@ static size_t count_shown(const struct choice *c)
     return n - c->released_tokens;
 }
 
+/* Of those, what goes out at once. */
+static size_t count_next(const struct choice *c)
+{
+    size_t n = count_shown(c);
+    return c->request->stepwise && n > 1 ? 1 : n;
+}
+
 /* Where the text ends that goes out with the next n tokens. */
 static size_t text_end(const struct choice *c, size_t n)
 {
-    if (!c->aligned || (c->finish != FINISH_NONE && n == count_shown(c))) {
+    bool stepwise = c->request->stepwise;
+    bool rest = c->finish != FINISH_NONE && n == count_shown(c) && (n == 0 || !stepwise);
+    if (rest || (!c->aligned && !stepwise)) {
         return c->safe;
     }
     size_t taken = c->released_tokens + n, end = taken ? c->tokens[taken - 1].text_end : 0;
@@ -178,14 +187,15 @@ static size_t text_end(const struct choice *c, size_t n)
 
 bool choice_has_pending(const struct choice *c, bool with_tokens)
 {
-    size_t n = with_tokens || c->aligned ? count_shown(c) : 0;
-    return text_end(c, n) > c->released || (with_tokens && n > 0);
+    bool stepwise = c->request->stepwise;
+    size_t n = with_tokens || c->aligned || stepwise ? count_next(c) : 0;
+    return (stepwise && n > 0) || text_end(c, n) > c->released || (with_tokens && n > 0);
 }
 
 struct str choice_take(struct choice *c, size_t *first_token, size_t *n_tokens)
 {
     *first_token = c->released_tokens;
-    *n_tokens = count_shown(c);
+    *n_tokens = count_next(c);
     size_t end = text_end(c, *n_tokens);
     struct str text = str_slice(buf_view(&c->text), c->released, end);
     c->released = end > c->released ? end : c->released;

@@ -124,6 +124,7 @@ struct gen_request {
     bool legacy_functions;   /* asked with `functions`: the answer has a function_call instead of tool_calls */
     bool background, detach; /* it is kept, and goes on without its client */
     bool has_stream_options, include_usage, continuous_usage; /* usage in a last chunk; in every chunk */
+    bool stepwise; /* no event of more than one token, so that all who read the answer get the same events */
     int64_t interval_ms, interval_tokens; /* a delta is flushed when either is reached; 0 and 1: at once */
 
     /* made by pipeline_prepare */

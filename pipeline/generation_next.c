@@ -175,7 +175,7 @@ static bool next_output(struct generation *g, struct choice *c, int64_t now_ms, 
     struct error err = {0};
     size_t first = 0, n = 0;
     bool found = choice_output_next(c->output, c, event, &first, &n, &err);
-    if (!found && !err.code && choice_has_pending(c, true) && flush_due(g, c, now_ms)) {
+    while (!found && !err.code && choice_has_pending(c, true) && flush_due(g, c, now_ms)) {
         (void)choice_take(c, &first, &n);
         found = choice_output_next(c->output, c, event, &first, &n, &err);
     }

@@ -40,6 +40,12 @@ WEATHER = '{"city": "São \U0001f30d Paulo", "days": [1, 2], "unit": {"name": "C
 TWO_CALLS = f"<think>{THOUGHT}</think>\n\nLet me see.\n{call_text('weather', WEATHER)}\n{call_text('time', '{}')}"
 
 
+# Reasoning, an answer and two calls, as models of the Hermes format write them.
+AGENT = ("<think>\nWhere is Oslo?\n</think>\n\nI look it up.\n<tool_call>\n"
+         '{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}\n</tool_call>\n<tool_call>\n'
+         '{"name": "clock", "arguments": {}}\n</tool_call>')
+
+
 def script():
     rules = [
         {"match": "KEY-RESULT", "text": "<think>Warm.</think>\n\nIt is 30 °C."},
@@ -61,6 +67,7 @@ def script():
         {"match": "KEY-FAIL", "text": "Some words, then", "delay_ms": 5, "then": "fail"},
         {"match": "KEY-CRASH", "text": "Some words, then", "delay_ms": 5, "then": "crash"},
         {"match": "KEY-EMPTY", "text": ""},
+        {"match": "KEY-AGENT", "text": AGENT},
         {"match": "KEY-CHOICES", "texts": ["First answer.", "Second one.", "The third of them."]},
     ]
     return {"rules": rules, "default": {"text": "Hello there."}}

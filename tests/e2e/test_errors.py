@@ -11,6 +11,7 @@ import pytest
 from harness import ROOT, Server, metric
 
 CHAT, COMPLETIONS, INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
+RESPONSES = "/v1/responses"
 HELLO = [{"role": "user", "content": "Hello"}]
 INVALID, N_VOCAB = "invalid_request_error", 49152
 
@@ -289,8 +290,10 @@ def test_the_table_is_long_enough():
 
 
 def test_the_table_covers_all_routes_with_a_body():
-    """But for Anthropic's, whose errors look otherwise: test_anthropic_client.py."""
-    assert {path for path, fields in documented().items() if fields} - set(ANTHROPIC) <= {row[0] for row in TABLE}
+    """But for those with errors that look otherwise, or tests of their own: test_anthropic_client.py, test_responses.py,
+    test_ollama.py."""
+    others = {*ANTHROPIC, *OLLAMA, RESPONSES}
+    assert {path for path, fields in documented().items() if fields} - others <= {row[0] for row in TABLE}
 
 
 @pytest.mark.parametrize("entry", TABLE, ids=lambda entry: f"{entry[0]}-{entry[4]}-{json.dumps(entry[1])[:60]}")
@@ -330,13 +333,15 @@ def documented():
             fields = shared
         elif row := re.match(r"\| `(\w+)` \| ([^|]*) \|", line):
             fields[row[1]] = row[2]
-    for path in (CHAT, COMPLETIONS, INFILL):
+    for path in (CHAT, COMPLETIONS, INFILL, RESPONSES):
         routes[path] |= {name: kind for name, kind in shared.items() if name not in routes[path]}
     return routes
 
 
 ANTHROPIC = {"/v1/messages": {"messages": HELLO, "max_tokens": 2}, "/v1/messages/count_tokens": {"messages": HELLO}}
-BODIES = {**ANTHROPIC, CHAT: {"messages": HELLO}, COMPLETIONS: {"prompt": "a"}, INFILL: {"input_prefix": "a"},
+OLLAMA = {"/api/chat": {"messages": HELLO, "options": {"num_predict": 2}},
+          "/api/generate": {"prompt": "a", "options": {"num_predict": 2}}, "/api/show": {"model": "tiny"}}
+BODIES = {**ANTHROPIC, **OLLAMA, RESPONSES: {"input": "Hello", "max_output_tokens": 2}, CHAT: {"messages": HELLO}, COMPLETIONS: {"prompt": "a"}, INFILL: {"input_prefix": "a"},
           "/tokenize": {}, "/detokenize": {"tokens": []}, "/apply-template": {"messages": HELLO}}
 DOCUMENTED = [(path, name, kind) for path, fields in documented().items() for name, kind in fields.items()]
 OF_A_TYPE = {"boolean": True, "integer": 5, "number": 5, "string": "x", "array": [[{}]], "object": {"a": 5}}
@@ -352,6 +357,11 @@ def is_wrong(path, name, kind, value_type):
     if "integer" in good or "number" in good:
         good += ["integer", "number"]  # 5 is both
     return value_type not in good
+
+
+def message_of(reply):
+    error = reply.json()["error"]
+    return error if isinstance(error, str) else error["message"]
 
 
 def test_the_documents_are_read():
@@ -371,9 +381,9 @@ def test_wrong_types_of_every_field(tiny, path):
             case = f"{path} {name}: {value}: {reply.status_code} {reply.text[:300]}"
             assert reply.status_code == 400, case
             error = reply.json()["error"]
-            assert error["type"] == INVALID, case
-            if path in ANTHROPIC:  # the sentence alone says which field it is
-                assert re.search(rf"\b{name}\b", error["message"]), case
+            assert path in OLLAMA or error["type"] == INVALID, case
+            if path in ANTHROPIC or path in OLLAMA:  # the sentence alone says which field it is
+                assert re.search(rf"\b{name}\b", message_of(reply)), case
                 continue
             assert re.fullmatch(re.escape(name) + r"(\[0\]|\.a)?", error["param"] or ""), case
             assert f"'{error['param']}'" in error["message"], case
@@ -391,8 +401,9 @@ def test_bounds_of_every_number(tiny, path):
             reply = tiny.post(path, {**BODIES[path], name: int(value) if step == 1 and abs(value) < 1e18 else value})
             case = f"{path} {name}: {value}: {reply.status_code} {reply.text[:300]}"
             assert reply.status_code == 400, case
-            assert path in ANTHROPIC or reply.json()["error"]["param"] == name, case
-            said = re.search(r"from (\S+) to (\S+),", reply.json()["error"]["message"])
+            alone = path in ANTHROPIC or path in OLLAMA
+            assert alone or reply.json()["error"]["param"] == name, case
+            said = re.search(r"from (\S+) to (\S+),", message_of(reply))
             assert said and (float(said[1]), float(said[2])) == (low, high), case
 
 

@@ -245,6 +245,52 @@ static void test_characters_come_whole(void **state)
     }
 }
 
+/* One token an event, whenever it is taken: as "text|text|". */
+static void list_events(struct fixture *f)
+{
+    struct gen_event e;
+    while (generation_next(f->g, 0, &e)) {
+        if (e.kind == GEN_DELTA && e.text.len) {
+            buf_append(&f->text[1], e.text);
+            buf_putc(&f->text[1], '|');
+        }
+    }
+}
+
+static void test_steps_do_not_depend_on_when_they_are_taken(void **state)
+{
+    static const char text[] = "one\xF0\x9F\x98\x80"
+                               "EN two";
+    static const char expected[] = "o|n|e|\xF0\x9F\x98\x80|E|N| |t|w|o|";
+    struct fixture *f = *state;
+    struct str stops[] = {STR("END")};
+    f->request.stops = stops;
+    f->request.n_stops = 1;
+    f->request.stepwise = true;
+    start(f);
+    send_from(f, 0, 0, 0, text, FINISH_LENGTH);
+    list_events(f);
+    expect_text(f, 1, expected);
+}
+
+static void test_steps_as_they_come(void **state)
+{
+    static const char text[] = "one\xF0\x9F\x98\x80"
+                               "EN two";
+    struct fixture *f = *state;
+    struct str stops[] = {STR("END")};
+    f->request.stops = stops;
+    f->request.n_stops = 1;
+    f->request.stepwise = true;
+    start(f);
+    for (uint32_t i = 0; i + 1 < sizeof text; i++) {
+        char byte[2] = {text[i], 0};
+        send_from(f, 0, 0, i, byte, i + 2 < sizeof text ? FINISH_NONE : FINISH_LENGTH);
+        list_events(f);
+    }
+    expect_text(f, 1, "o|n|e|\xF0\x9F\x98\x80|E|N| |t|w|o|");
+}
+
 static void test_best_of_gives_the_best_first(void **state)
 {
     struct fixture *f = *state;
@@ -626,6 +672,8 @@ int main(void)
         TEST(test_held_back_text_comes_at_the_end),
         TEST(test_min_tokens_holds_for_stop_strings),
         TEST(test_characters_come_whole),
+        TEST(test_steps_do_not_depend_on_when_they_are_taken),
+        TEST(test_steps_as_they_come),
         TEST(test_best_of_gives_the_best_first),
         TEST(test_echo),
         TEST(test_flush_intervals),
