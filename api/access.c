@@ -10,8 +10,8 @@
 
 const char access_methods[] = "GET, HEAD, POST, DELETE";
 const char access_exposed[] =
-    "X-Request-Id, Request-Id, X-Tandem-Ignored-Fields, Retry-After, Retry-After-Ms, X-RateLimit-Limit-Requests, "
-    "X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests, X-RateLimit-Limit-Tokens, "
+    "X-Request-Id, Request-Id, X-Tandem-Ignored-Fields, X-Tandem-Widened-Schemas, Retry-After, Retry-After-Ms, "
+    "X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests, X-RateLimit-Limit-Tokens, "
     "X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Tokens";
 
 struct access {

@@ -218,7 +218,8 @@ static bool parse_format(struct decoding *d, const struct json *v, const char *n
     if (json_type(schema) != JSON_OBJECT) {
         return field_type_error(err, name, "a 'schema' that is an object", schema);
     }
-    *format = (struct gen_answer_format){.kind = GEN_FORMAT_SCHEMA, .schema = schema, .field = "output_config"};
+    *format = (struct gen_answer_format){
+        .kind = GEN_FORMAT_SCHEMA, .schema = schema, .strict = true, .field = "output_config"};
     return true;
 }
 

@@ -76,6 +76,7 @@ struct call {
     bool reading;          /* counts in n_reading */
     uint64_t n_places;     /* taken of the model's admission */
     struct buf ignored;    /* names of unknown fields */
+    struct buf widened;    /* what decoding does not enforce of schemas */
     uint64_t n_volatile;   /* lines that were left out of its system prompt */
     struct buf reply;      /* JSON */
     bool ok;               /* of the last worker step */

@@ -10,6 +10,7 @@
 
 #define CALL_REPLY_MAX   LIMIT_HTTP_REPLY
 #define CALL_IGNORED_MAX KIB(2)
+#define CALL_WIDENED_MAX KIB(2)
 #define CLOSE_FLUSH_MS   2000 /* for last words to clients that take them */
 #define CLOSE_POLL_MS    10
 #define DEFAULT_RETRY_MS 1000
@@ -118,6 +119,7 @@ struct call *api__call_create(struct app *a, const struct route *route, struct h
     c->x = x;
     c->received_us = clock_us();
     buf_init(&c->ignored, CALL_IGNORED_MAX);
+    buf_init(&c->widened, CALL_WIDENED_MAX);
     buf_init(&c->reply, CALL_REPLY_MAX);
     return c;
 }
@@ -128,6 +130,7 @@ void api__call_free(struct call *c)
     api__leave_places(c);
     api__key_end(c);
     buf_release(&c->ignored);
+    buf_release(&c->widened);
     buf_release(&c->reply);
     loop_free_arena(a->loop, c->arena);
     free(c);
@@ -149,6 +152,9 @@ void api__call_headers(struct call *c)
     api__record_call(c);
     if (c->ignored.len) {
         http_add_header(c->x, "X-Tandem-Ignored-Fields", buf_view(&c->ignored));
+    }
+    if (c->widened.len) {
+        http_add_header(c->x, "X-Tandem-Widened-Schemas", buf_view(&c->widened));
     }
     api__key_headers(c);
 }

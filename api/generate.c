@@ -332,7 +332,22 @@ void api__generate(struct call *c)
     }
 }
 
+/* For a header: as much of it as that may hold, in the characters that it may have. */
+static void note_widened(struct call *c)
+{
+    struct str text = c->request.widened;
+    for (size_t i = 0; i < text.len && c->widened.len + 4 < c->widened.max; i++) {
+        unsigned char b = (unsigned char)text.ptr[i];
+        buf_putc(&c->widened, b >= 0x20 && b < 0x7F ? text.ptr[i] : '?');
+    }
+    if (text.len > c->widened.len) {
+        buf_puts(&c->widened, "...");
+    }
+}
+
 bool api__prepare(struct call *c, struct error *err)
 {
-    return pipeline_prepare(served_model_pipeline(c->model), &c->request, err);
+    bool ok = pipeline_prepare(served_model_pipeline(c->model), &c->request, err);
+    note_widened(c);
+    return ok;
 }

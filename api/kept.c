@@ -512,6 +512,7 @@ static void start_detached(struct kept *k)
     own = api__call_create(k->set->app, c->route, x);
     if (own) {
         buf_append(&own->ignored, buf_view(&c->ignored));
+        buf_append(&own->widened, buf_view(&c->widened));
     }
     if (!own || !add_reader(k, own, true, c->request.stream, from_start, 1, &err)) {
         error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");

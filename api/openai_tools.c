@@ -28,7 +28,7 @@ static bool is_name(struct str name)
     return name.len > 0 && name.len <= OPENAI_TOOL_NAME_MAX;
 }
 
-static bool check_name(const struct json *v, const char *param, struct error *err)
+bool openai_check_name(const struct json *v, const char *param, struct error *err)
 {
     if (json_type(v) != JSON_STRING) {
         return expected(err, param, "a string", v);
@@ -39,7 +39,7 @@ static bool check_name(const struct json *v, const char *param, struct error *er
                            param, OPENAI_TOOL_NAME_MAX, json_str(v).ptr);
 }
 
-static bool check_schema(const struct json *v, const char *param, struct error *err)
+bool openai_check_schema(const struct json *v, const char *param, struct error *err)
 {
     struct buf text;
     if (json_is_null(v)) {
@@ -75,7 +75,7 @@ static bool check_function(const struct json *function, const char *where, struc
         return expected(err, where, "an object", function);
     }
     snprintf(param, sizeof param, "%s.name", where);
-    if (!check_name(json_get(function, "name"), param, err)) {
+    if (!openai_check_name(json_get(function, "name"), param, err)) {
         return false;
     }
     snprintf(param, sizeof param, "%s.description", where);
@@ -87,7 +87,7 @@ static bool check_function(const struct json *function, const char *where, struc
         return false;
     }
     snprintf(param, sizeof param, "%s.parameters", where);
-    return check_schema(json_get(function, "parameters"), param, err);
+    return openai_check_schema(json_get(function, "parameters"), param, err);
 }
 
 static struct str tool_name(const struct json *tool)
@@ -388,45 +388,4 @@ bool openai_parse_thinking(struct decoding *d, const struct json *v, const char 
 {
     request_of(d)->thinking = json_bool(v);
     return json_type(v) == JSON_BOOL || field_type_error(err, name, "a boolean", v);
-}
-
-/* ---- the answer's format ---- */
-
-static bool parse_json_schema(struct gen_request *r, const struct json *v, struct error *err)
-{
-    const struct json *schema = json_get(v, "schema");
-    if (json_type(v) != JSON_OBJECT) {
-        return expected(err, "response_format.json_schema", "an object", v);
-    }
-    if (json_is_null(schema)) {
-        return field_missing_error(err, "response_format.json_schema.schema");
-    }
-    r->format.kind = GEN_FORMAT_SCHEMA;
-    r->format.schema = schema;
-    return check_name(json_get(v, "name"), "response_format.json_schema.name", err) &&
-           check_type(json_get(v, "strict"), "response_format.json_schema.strict", JSON_BOOL, "a boolean", err) &&
-           check_schema(schema, "response_format.json_schema.schema", err);
-}
-
-bool openai_parse_response_format(struct decoding *d, const struct json *v, const char *name, struct error *err)
-{
-    struct gen_request *r = request_of(d);
-    struct str type = json_str(json_get(v, "type"));
-    if (json_type(v) != JSON_OBJECT) {
-        return field_type_error(err, name, "an object", v);
-    }
-    r->format.field = "response_format";
-    if (str_eq(type, STR("text"))) {
-        return true;
-    }
-    if (str_eq(type, STR("json_object"))) {
-        r->format.kind = GEN_FORMAT_JSON;
-        return true;
-    }
-    if (str_eq(type, STR("json_schema"))) {
-        return parse_json_schema(r, json_get(v, "json_schema"), err);
-    }
-    return error_set_param(err, ERR_INVALID, "response_format.type",
-                           "Invalid value for 'response_format.type': expected \"text\", \"json_object\" or "
-                           "\"json_schema\".");
 }

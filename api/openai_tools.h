@@ -15,7 +15,14 @@ bool openai_parse_tool_choice(struct decoding *d, const struct json *v, const ch
 bool openai_parse_function_call(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_effort(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_thinking(struct decoding *d, const struct json *v, const char *name, struct error *err);
+/* openai_formats.c: what the answer has to look like. A request has one of these. */
+bool openai_parse_guided(struct decoding *d, const struct json *v, const char *name, struct error *err);
+bool openai_parse_structured(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_response_format(struct decoding *d, const struct json *v, const char *name, struct error *err);
+
+/* Of a tool or a schema. */
+bool openai_check_name(const struct json *v, const char *param, struct error *err);
+bool openai_check_schema(const struct json *v, const char *param, struct error *err); /* null is fine */
 
 /* Once all fields of body are decoded into r: a choice names tools that there are, and no more of them than are allowed
  * are left. What it makes lives in the arena. */

@@ -283,6 +283,7 @@ static bool parse_format(struct decoding *d, const struct json *v, const char *n
     }
     format->kind = GEN_FORMAT_SCHEMA;
     format->schema = json_get(v, "schema");
+    format->strict = json_bool(json_get(v, "strict"));
     if (json_type(json_get(v, "name")) != JSON_STRING) {
         return field_missing_error(err, "format.name");
     }

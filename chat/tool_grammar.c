@@ -97,6 +97,14 @@ static void put_definitions(struct lark *l, struct json_writer *w)
     }
 }
 
+/* Between tokens of JSON, at the root of a schema: as grammar/schema_widen.c has it, or a model might write blanks
+ * until it has no tokens left. */
+static void put_white_space(struct json_writer *w)
+{
+    json_key(w, "x-guidance");
+    json_put_raw(w, STR("{\"whitespace_pattern\":\" |\\\\r?\\\\n[ \\\\t]{0,64}\"}"));
+}
+
 static void put_parameters(struct lark *l, struct json_writer *w)
 {
     if (l->parameters) {
@@ -104,6 +112,7 @@ static void put_parameters(struct lark *l, struct json_writer *w)
     } else {
         json_begin_object(w);
         json_member_cstr(w, "type", "object");
+        put_white_space(w);
         json_end_object(w);
     }
 }
@@ -190,6 +199,7 @@ static void put_json_call(struct lark *l, struct str name)
     put_members(l, &w, name);
     json_member_bool(&w, "additionalProperties", false);
     put_definitions(l, &w);
+    put_white_space(&w);
     json_end_object(&w);
     put(l, "\n");
 }

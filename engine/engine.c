@@ -26,7 +26,8 @@ enum command_kind {
     COMMAND_DRAIN,
     COMMAND_DISK,
     COMMAND_LIMIT_POOL,
-    COMMAND_REPLAYED
+    COMMAND_REPLAYED,
+    COMMAND_CONSTRAINED
 };
 
 struct command {
@@ -39,6 +40,7 @@ struct command {
     struct pool_limit pool; /* LIMIT_POOL */
     char *data;             /* REPLAYED: owned */
     size_t size;
+    struct constrained *constrained; /* CONSTRAINED: owned */
 };
 
 struct engine {
@@ -50,7 +52,8 @@ struct engine {
     void (*release)(void *resources);
     void *resources;
     struct scheduler *scheduler;
-    struct replay *replay; /* NULL: none */
+    struct replay *replay;           /* NULL: none */
+    struct constrainer *constrainer; /* NULL: no tokenizer, so no constraints */
     struct queue *commands;
     struct stats_snapshot stats;
     atomic_uint n_unstarted;
@@ -140,6 +143,24 @@ static bool make_replay(struct engine *e, const struct engine_options *o, struct
     return e->replay != NULL;
 }
 
+/* The constrainer's thread. */
+static bool on_constrained(void *arg, struct constrained *c)
+{
+    return push(arg, &(struct command){.kind = COMMAND_CONSTRAINED, .constrained = c});
+}
+
+static bool make_constrainer(struct engine *e, const struct tokenizer *tokenizer, struct error *err)
+{
+    struct constrainer_options options = {.tokenizer = tokenizer,
+                                          .n_vocab = e->config.n_vocab,
+                                          .max_waiting = e->config.max_waiting,
+                                          .deliver = on_constrained,
+                                          .arg = e};
+    e->config.constraints = tokenizer != NULL;
+    e->constrainer = tokenizer ? constrainer_create(&options, err) : NULL;
+    return !tokenizer || e->constrainer;
+}
+
 void engine__free_drafter(struct drafter *d)
 {
     if (d) {
@@ -173,7 +194,8 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
     if (!ok) {
         error_set(err, ERR_NO_MEMORY, "There is no memory for an engine.");
     }
-    if (!ok || !make_scheduler(e, err) || !make_replay(e, parts->replay, err)) {
+    if (!ok || !make_scheduler(e, err) || !make_replay(e, parts->replay, err) ||
+        !make_constrainer(e, parts->tokenizer, err)) {
         engine__free_drafter(parts->drafter);
         engine_free(e);
         return NULL;
@@ -194,6 +216,7 @@ static void drop_commands(struct engine *e)
     while (e->commands && queue_pop(e->commands, &c)) {
         request_free(c.request);
         free(c.data);
+        constrained_free(c.constrained);
     }
 }
 
@@ -214,6 +237,7 @@ void engine_free(struct engine *e)
     }
     engine_stop(e);
     replay_free(e->replay); /* its threads push no more: the queue is closed */
+    constrainer_free(e->constrainer);
     drop_commands(e);
     scheduler_free(e->scheduler);
     kv_disk_free(e->disk);
@@ -242,12 +266,24 @@ static void pass(void *arg, const struct engine_event *event, bool last)
     scheduler_pass(e->scheduler, event, last);
 }
 
+/* It waits for its constraint in the scheduler. */
+static void submit(struct engine *e, struct request *r)
+{
+    uint64_t id = r->job->id;
+    struct error err = {0};
+    bool pushed = !r->unconstrained || constrainer_push(e->constrainer, r->job, &err);
+    scheduler_accept(e->scheduler, r);
+    if (!pushed) {
+        scheduler_fail(e->scheduler, id, &err);
+    }
+    e->reported_idle = false;
+}
+
 static void apply(struct engine *e, const struct command *c)
 {
     switch (c->kind) {
     case COMMAND_SUBMIT:
-        scheduler_accept(e->scheduler, c->request);
-        e->reported_idle = false;
+        submit(e, c->request);
         break;
     case COMMAND_CANCEL:
         scheduler_cancel(e->scheduler, c->job, c->choice);
@@ -270,6 +306,9 @@ static void apply(struct engine *e, const struct command *c)
         break;
     case COMMAND_REPLAYED:
         replay_take(e->replay, c->data, c->size, pass, e);
+        break;
+    case COMMAND_CONSTRAINED:
+        scheduler_constrained(e->scheduler, c->constrained);
         break;
     }
 }

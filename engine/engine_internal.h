@@ -21,7 +21,8 @@ struct engine_parts {
     void *resources;
     void (*discard)(void *arg, size_t offset, size_t size); /* see engine_options; may be NULL */
     void *discard_arg;
-    struct drafter *drafter; /* beside the one that every scheduler has; may be NULL */
+    struct drafter *drafter;           /* beside the one that every scheduler has; may be NULL */
+    const struct tokenizer *tokenizer; /* of the resources, for constraints; NULL: jobs have none */
     /* Jobs with bad numbers are computed once more with these options; NULL: they fail. Copied. */
     const struct engine_options *replay;
 };

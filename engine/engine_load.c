@@ -344,6 +344,7 @@ struct engine *engine_create(const struct engine_options *options, struct error 
         release(l);
         return NULL;
     }
+    parts.tokenizer = l->tokenizer;
     open_seals(l, &o, &parts);
     describe(l, &o, &parts.config, &parts.info);
     parts.info.weights_size += draft_size;

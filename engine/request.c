@@ -45,7 +45,7 @@ static bool check_job(const struct engine_config *config, const struct job *job,
         return error_set(err, ERR_NOT_IMPLEMENTED, "This engine generates and scores text; it has no job kind %d.",
                          (int)job->kind);
     }
-    if (job->constraint) {
+    if (job->constraint && !config->constraints) {
         return error_set_param(err, ERR_UNSUPPORTED, "constraint", "This engine decodes without constraints.");
     }
     if ((job->flags & JOB_DIGEST) && !config->test_hooks) {
@@ -129,8 +129,10 @@ struct request *request_create(const struct engine_config *config, const struct 
         r->job->flags |= JOB_PROMPT_LOGPROBS;
         r->job->max_tokens = r->job->min_tokens = 0;
         r->job->accepted = NULL;
+        r->job->constraint = NULL; /* nothing is sampled */
     }
     r->n_left = job->n_choices;
+    r->unconstrained = r->job->constraint != NULL;
     r->created_ns = clock_ns();
     r->deadline_ns = job->timeout_ms ? r->created_ns + (int64_t)job->timeout_ms * 1000000 : 0;
     for (uint32_t i = 0; i < job->n_choices; i++) {
@@ -212,6 +214,9 @@ enum finish_reason sequence_finish(const struct sequence *q, const struct engine
         *stop_id = last_output(q);
         return FINISH_STOP;
     }
+    if (q->constraint && constraint_state_done(q->constraint)) {
+        return FINISH_STOP;
+    }
     bool full = n_output >= r->job->max_tokens || r->job->n_prompt + n_output >= config->n_context;
     return full && r->job->max_tokens > 0 ? FINISH_LENGTH
                                           : FINISH_NONE; /* max_tokens 0 ends when the prompt is scored */
@@ -286,6 +291,8 @@ void sequence_unload(struct sequence *q)
     free(q->keys);
     free(q->tokens);
     free(q->load.groups);
+    constraint_state_free(q->constraint);
+    q->constraint = NULL;
     q->load.groups = NULL;
     q->keys = NULL;
     q->tokens = NULL;

@@ -11,6 +11,7 @@
 #define TANDEM_ENGINE_REQUEST_H
 
 #include "engine/prefix_cache.h"
+#include "grammar/constraint.h"
 #include "wire/job.h"
 
 /* What the engine resolved at creation; const afterwards, any thread. */
@@ -21,6 +22,7 @@ struct engine_config {
     uint32_t max_sequences, max_batch_tokens, max_waiting;
     uint32_t prefill_chunk; /* rows of one prompt in a step; 0: as the budget allows */
     bool prefix_cache, test_hooks;
+    bool constraints;             /* jobs may have them: there is a tokenizer to make them with */
     size_t verify_size;           /* tests: bytes of adopted pages that are checked in a step; 0: as usual */
     bool reserve_output;          /* admission leaves room for what answers are expected to grow to */
     bool disk_always;             /* tests: what is on disk is read, whatever it costs */
@@ -69,13 +71,16 @@ struct sequence {
     struct lookup *lookup;       /* of the drafter that looks tokens up; NULL: not asked yet */
     struct draft_state *drafted; /* of the draft model; likewise */
 
+    struct constraint_state *constraint; /* owned; behind all of its tokens; NULL: none, or not there yet */
+
     bool scores; /* its rows give the prompt's logprobs */
     struct {     /* this step; rows 0: not part of it */
         uint32_t rows, first_sample, n_scores;
         uint32_t n_drafts; /* of the rows: guesses, which stand in tokens behind n_tokens */
         bool by_model;     /* the draft model's */
         bool samples;
-        bool forked; /* started by this step from its sibling's prompt */
+        const uint32_t *mask; /* of the token that it samples; NULL: any may come */
+        bool forked;          /* started by this step from its sibling's prompt */
     } plan;
 };
 
@@ -87,6 +92,7 @@ struct request {
     int64_t deadline_ns;        /* 0: none */
     uint32_t n_left, n_running; /* choices that have not finished; of them running */
     bool started;               /* ENGINE_STARTED was sent */
+    bool unconstrained;         /* it waits for the states of its constraint */
     uint32_t n_done;            /* of the prompt, as reported */
     uint32_t n_scored;          /* prompt logprobs sent */
     struct sequence *scorer;    /* who computes them, while it runs */
@@ -106,7 +112,8 @@ void request_free(struct request *r); /* pages must have been released */
 bool request_is_end_id(const struct request *r, const struct engine_config *config, int32_t id);
 uint32_t sequence_n_output(const struct sequence *q);
 const int32_t *sequence_output(const struct sequence *q); /* [sequence_n_output]; NULL when there are none */
-/* How a choice that has these tokens ended; *stop_id as in ENGINE_TOKENS. FINISH_NONE: it goes on. */
+/* How a choice that has these tokens ended; *stop_id as in ENGINE_TOKENS. FINISH_NONE: it goes on. At the end of its
+ * grammar it has stopped, also where ends of generation are ignored or min_tokens are not there. */
 enum finish_reason sequence_finish(const struct sequence *q, const struct engine_config *config, int32_t *stop_id);
 
 /* Makes the tokens (prompt and accepted ones) unless they are there. False: no memory. */

@@ -56,8 +56,8 @@ static struct sample_row row_of(const struct sequence *q, uint32_t choice, int32
     row.bias = r->bias;
     row.n_bias = (int32_t)r->n_bias;
     row.banned = r->banned;
-    row.n_banned = below_min ? (int32_t)r->n_banned : 0;
-    row.mask = below_min ? r->min_mask : NULL;
+    row.n_banned = below_min && !q->plan.mask ? (int32_t)r->n_banned : 0; /* a constraint's mask has them */
+    row.mask = q->plan.mask ? q->plan.mask : below_min ? r->min_mask : NULL;
     row.uniform = rng_uniform(job->seed, n_output, choice, job->prompt_index, RNG_SAMPLE);
     row.xtc_uniform = rng_uniform(job->seed, n_output, choice, job->prompt_index, RNG_XTC);
     return row;

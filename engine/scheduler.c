@@ -155,6 +155,7 @@ void scheduler_free(struct scheduler *s)
     free(s->drafts);
     free(s->asked);
     free(s->bad);
+    free(s->masks);
     release_flight(&s->flights[0]);
     release_flight(&s->flights[1]);
     free(s);
@@ -359,7 +360,7 @@ void scheduler__fail(struct scheduler *s, struct request *r, const struct error 
     scheduler__remove(s, r);
 }
 
-static struct request *find_request(struct scheduler *s, uint64_t job)
+struct request *scheduler__find_request(struct scheduler *s, uint64_t job)
 {
     struct request *r = s->requests;
     while (r && r->job->id != job) {
@@ -391,7 +392,7 @@ static void finish_complete(struct scheduler *s, struct request *r)
 
 void scheduler_accept(struct scheduler *s, struct request *r)
 {
-    if (find_request(s, r->job->id)) {
+    if (scheduler__find_request(s, r->job->id)) {
         LOG_WARN("job refused: its id is in use", "job=%llu", (unsigned long long)r->job->id);
         note_started(s, r);
         request_free(r);
@@ -416,9 +417,17 @@ void scheduler_accept(struct scheduler *s, struct request *r)
     finish_complete(s, r);
 }
 
+void scheduler_fail(struct scheduler *s, uint64_t job, const struct error *why)
+{
+    struct request *r = scheduler__find_request(s, job);
+    if (r) {
+        scheduler__fail(s, r, why);
+    }
+}
+
 void scheduler_cancel(struct scheduler *s, uint64_t job, uint32_t choice)
 {
-    struct request *r = find_request(s, job);
+    struct request *r = scheduler__find_request(s, job);
     uint32_t n_choices = r ? r->job->n_choices : 0;
     for (uint32_t i = 0; i < n_choices; i++) {
         struct sequence *q = &r->sequences[i];

@@ -12,6 +12,7 @@
 #ifndef TANDEM_ENGINE_SCHEDULER_H
 #define TANDEM_ENGINE_SCHEDULER_H
 
+#include "engine/constrainer.h"
 #include "engine/engine.h"
 #include "engine/executor.h"
 #include "engine/kv_disk.h"
@@ -49,6 +50,11 @@ void scheduler_on_bad_numbers(struct scheduler *s, bool (*fn)(void *arg, const s
 void scheduler_pass(struct scheduler *s, const struct engine_event *event, bool last);
 
 void scheduler_accept(struct scheduler *s, struct request *r); /* takes r */
+/* The states of a job's constraint, which it has been waiting for since it was accepted; or why there are none. Takes
+ * c.
+ */
+void scheduler_constrained(struct scheduler *s, struct constrained *c);
+void scheduler_fail(struct scheduler *s, uint64_t job, const struct error *why); /* unless it has ended */
 void scheduler_cancel(struct scheduler *s, uint64_t job, uint32_t choice);
 void scheduler_clear_cache(struct scheduler *s);
 /* At most so many bytes of the pool are for use: see engine_limit_pool. Steps bring it about, also those in which

@@ -119,7 +119,7 @@ static enum admission try_admit(struct scheduler *s, struct sequence *q)
 {
     struct request *r = q->request;
     struct hit hit = {0};
-    if (waits_for_sibling(q) || waits_for_prefix(s, q)) {
+    if (r->unconstrained || waits_for_sibling(q) || waits_for_prefix(s, q)) {
         return PASSED_OVER;
     }
     if (!sequence_load(q)) {

@@ -2,10 +2,10 @@
  * the host. Its rows take their tokens from the handle of the samples that nobody has read yet.
  *
  * Only where nothing can come between: every running sequence is in the step, samples exactly one token in it, will
- * surely want another, and needs nothing of the host to sample it (penalties and DRY look at the token before; logprobs
- * are the host's; guesses of tokens are compared here). One that turns out to have ended has its row dropped, and so
- * have those that are cancelled or run out of time meanwhile: their pages are released at once, since whatever is
- * enqueued later runs later. After an end the next step is planned anew. */
+ * surely want another, and needs nothing of the host to sample it (penalties, DRY and constraints look at the token
+ * before; logprobs are the host's; guesses of tokens are compared here). One that turns out to have ended has its row
+ * dropped, and so have those that are cancelled or run out of time meanwhile: their pages are released at once, since
+ * whatever is enqueued later runs later. After an end the next step is planned anew. */
 #include "engine/scheduler_internal.h"
 
 #include "engine/sampler.h"
@@ -13,8 +13,8 @@
 static bool needs_host(const struct job *job)
 {
     const struct sampling *p = &job->sampling;
-    return job->flags & (JOB_LOGPROBS | JOB_DIGEST) || p->repetition_penalty != 1 || p->presence_penalty != 0 ||
-           p->frequency_penalty != 0 || p->dry_multiplier != 0;
+    return job->constraint || job->flags & (JOB_LOGPROBS | JOB_DIGEST) || p->repetition_penalty != 1 ||
+           p->presence_penalty != 0 || p->frequency_penalty != 0 || p->dry_multiplier != 0;
 }
 
 /* After the token of this step it wants another one, whatever the token is, unless that ends it. */

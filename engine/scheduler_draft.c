@@ -25,6 +25,9 @@ static enum speculation wish_of(const struct scheduler *s, const struct sequence
 bool scheduler__may_draft(const struct scheduler *s, const struct sequence *q)
 {
     enum speculation wish = wish_of(s, q);
+    if (q->request->job->constraint) {
+        return false; /* what may follow a guess would have to be computed for each, and taken back */
+    }
     return wish == SPECULATION_AUTO || wish == SPECULATION_ON;
 }
 

@@ -7,6 +7,7 @@
  *     scheduler_disk.c   blocks to and from the disk tier
  *     scheduler_rows.c   rows of a step: who decodes, how much of which prompt
  *     scheduler_draft.c  guesses of tokens that are checked in it
+ *     scheduler_constrain.c  masks of those whose job has a constraint
  *     scheduler_step.c   the batch, and what comes out of it
  *     scheduler_bad.c    rows whose numbers are not finite; steps that find no memory
  *     scheduler_ahead.c  the next step before this one is read, where the executor is lazy
@@ -99,6 +100,7 @@ struct scheduler {
     struct draft *drafts;
     struct draft **asked;
     uint32_t max_samples;
+    uint32_t *masks; /* [max_sequences][mask words] of a step; NULL until the first job with a constraint */
     struct {
         uint64_t limit; /* bytes for use; UINT64_MAX: all */
         bool urgent, moving;
@@ -124,6 +126,7 @@ void scheduler__fail(struct scheduler *s, struct request *r, const struct error 
 void scheduler__remove(struct scheduler *s, struct request *r); /* without an event: it goes on elsewhere */
 void scheduler__start(struct scheduler *s, struct request *r, uint32_t n_cached); /* STARTED, once */
 void scheduler__expire(struct scheduler *s, int64_t now_ns);
+struct request *scheduler__find_request(struct scheduler *s, uint64_t job); /* NULL: it is not here */
 
 /* ---- scheduler_pages.c ---- */
 bool scheduler__uses_cache(const struct scheduler *s, const struct request *r);
@@ -172,6 +175,11 @@ void scheduler__plan_drafts(struct scheduler *s, uint32_t budget); /* in at most
 /* After a step that did not fit into memory: true if it had guesses; then the next ones will have none. */
 bool scheduler__drop_drafts(struct scheduler *s);
 void scheduler__forget_drafts(struct scheduler *s, struct sequence *q);
+
+/* ---- scheduler_constrain.c ---- */
+void scheduler__find_masks(struct scheduler *s); /* of all that sample in the step, in plan.mask; some may fail */
+/* What q samples becomes a token of it. False: its constraint forbids it. */
+NODISCARD bool scheduler__accept_token(const struct sequence *q, int32_t id, struct error *err);
 
 /* ---- scheduler_step.c ---- */
 NODISCARD bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error *err);

@@ -152,9 +152,10 @@ static void count_drafts(struct scheduler *s, const struct sequence *q, const st
 }
 
 /* What was sampled from row after row becomes tokens, up to the row whose own token was a wrong guess, to an end, or to
- * numbers that are not finite: then *finite is false. results: [n_drafts + 1]. */
+ * what is wrong: numbers that are not finite (BAD_NUMBERS), a token that its constraint forbids. results:
+ * [n_drafts + 1]. */
 static struct engine_event *take_tokens(struct scheduler *s, struct sequence *q, const struct sample_result *results,
-                                        uint32_t n_drafts, bool *finite)
+                                        uint32_t n_drafts, struct error *wrong)
 {
     struct request *r = q->request;
     struct engine_event *e = events_add(&s->events, ENGINE_TOKENS, r->job->id);
@@ -162,10 +163,12 @@ static struct engine_event *take_tokens(struct scheduler *s, struct sequence *q,
     e->choice = q->choice;
     e->index = sequence_n_output(q);
     e->n_drafted = n_drafts;
-    *finite = true;
     for (uint32_t i = 0; guessed && e->finish == FINISH_NONE; i++) {
         if (!results[i].finite) {
-            *finite = false;
+            wrong->code = ERR_BAD_NUMBERS;
+            break;
+        }
+        if (!scheduler__accept_token(q, results[i].id, wrong)) {
             break;
         }
         const int32_t *id = events_id(&s->events, results[i].id);
@@ -187,13 +190,17 @@ static struct engine_event *take_tokens(struct scheduler *s, struct sequence *q,
 static void accept_tokens(struct scheduler *s, struct sequence *q, const struct sample_result *results,
                           uint32_t n_drafts)
 {
-    bool finite;
-    struct engine_event *e = take_tokens(s, q, results, n_drafts, &finite);
+    struct error wrong = {0};
+    struct engine_event *e = take_tokens(s, q, results, n_drafts, &wrong);
     s->stats.generated_tokens += e->n;
     q->n_alone = 0;
     count_drafts(s, q, e);
-    if (!finite) {
+    if (wrong.code == ERR_BAD_NUMBERS) {
         scheduler__bad_numbers(s, q);
+        return;
+    }
+    if (wrong.code != ERR_NONE) {
+        scheduler__fail(s, q->request, &wrong);
         return;
     }
     if (n_drafts) { /* rows behind a wrong guess were computed for nothing; they will be written again */
@@ -500,6 +507,7 @@ static bool next_flight(struct scheduler *s, bool *enqueued)
     scheduler__admit(s);
     scheduler__choose_rows(s);
     find_pages(s);
+    scheduler__find_masks(s);
     build_batch(s);
     return s->f->batch.n_rows > 0;
 }

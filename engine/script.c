@@ -299,6 +299,17 @@ static void fill_result(const struct sample_row *row, int32_t id, int32_t n_voca
     }
 }
 
+/* The token is the script's all the same: the job fails because of it. */
+static void check_mask(const struct script *s, const struct sample_row *row, const struct sample_result *result,
+                       const struct executor_owner *owner)
+{
+    if (row->mask && result->id >= 0 && !(row->mask[result->id / 32] >> (result->id % 32) & 1)) {
+        LOG_ERROR("the script has a token that the constraint forbids", "job=%llu choice=%u index=%d token=\"%.*s\"",
+                  (unsigned long long)owner->job, owner->choice, row->n_output,
+                  STR_ARG(tokenizer_bytes(s->tokenizer, result->id)));
+    }
+}
+
 static bool read_step(struct executor *x, const struct executor_step *step, struct tensor *ids,
                       struct sample_result *results, struct error *err)
 {
@@ -311,6 +322,7 @@ static bool read_step(struct executor *x, const struct executor_step *step, stru
         const struct rule *rule = s->step_rules[i];
         uint32_t choice = step->owners[i].choice;
         fill_result(row, rule ? next_id(s, rule, row, choice) : row->score_id, n_vocab, &results[i]);
+        check_mask(s, row, &results[i], &step->owners[i]);
         results[i].finite = !rule || rule->then != THEN_FAIL || !is_over(rule, row, choice);
     }
     return true;

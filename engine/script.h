@@ -10,7 +10,9 @@
  *     delay_ms       time of each token; those of one choice in a step (guessed ones) come one after another, of
  * several choices the longest counts first_delay_ms likewise, of the first one then           behind the answer: "eos"
  * (default), "length" (the answer again and again), "fail" (logits that are no numbers), "crash" (the process aborts),
- * "hang" (the step does not return) */
+ * "hang" (the step does not return)
+ *
+ * A token that a job's constraint forbids is logged as an error, and the job fails. */
 #ifndef TANDEM_ENGINE_SCRIPT_H
 #define TANDEM_ENGINE_SCRIPT_H
 

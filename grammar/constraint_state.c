@@ -11,6 +11,9 @@ enum phase { PHASE_START, PHASE_THINK, PHASE_FORCED, PHASE_GAP, PHASE_FREE, PHAS
 struct constraint_state {
     struct constraint *c;
     struct LlgMatcher *matcher; /* NULL without a grammar */
+    /* START, where several tokens begin the reasoning: the grammar behind those of them that were seen, which may yet
+     * be its own ("<" of "<think>" and of "<tool_call>"); NULL: they are not, or there are no several. */
+    struct LlgMatcher *ahead;
     enum phase phase;
     uint32_t n_think; /* tokens of reasoning so far */
     uint32_t at;      /* START, FREE: tokens of think_start seen; THINK: of think_end; FORCED: of forced_end written */
@@ -56,12 +59,24 @@ struct constraint_state *constraint_state_create(struct constraint *c, struct er
     if (c->think_open) {
         enter_think(s);
     }
+    if (s->phase == PHASE_START && c->think_start.n > 1) {
+        s->ahead = llg_clone_matcher(c->matcher);
+    }
     return s;
+}
+
+static void drop_ahead(struct constraint_state *s)
+{
+    if (s->ahead) {
+        llg_free_matcher(s->ahead);
+        s->ahead = NULL;
+    }
 }
 
 void constraint_state_free(struct constraint_state *s)
 {
     if (s) {
+        drop_ahead(s);
         if (s->matcher) {
             llg_free_matcher(s->matcher);
         }
@@ -96,12 +111,17 @@ static void mask_only(const struct constraint_state *s, uint32_t *mask, int32_t 
     mask_set(mask, id);
 }
 
-static bool mask_of_grammar(struct constraint_state *s, uint32_t *mask)
+static bool mask_of_matcher(struct constraint_state *s, struct LlgMatcher *m, uint32_t *mask)
 {
-    if (llg_matcher_compute_mask_into(s->matcher, mask, s->c->vocab->n_words * sizeof *mask) != 0) {
+    if (llg_matcher_compute_mask_into(m, mask, s->c->vocab->n_words * sizeof *mask) != 0) {
         return fail(s, ERR_UNSUPPORTED, "What may come next could not be computed by the grammar");
     }
     return true;
+}
+
+static bool mask_of_grammar(struct constraint_state *s, uint32_t *mask)
+{
+    return mask_of_matcher(s, s->matcher, mask);
 }
 
 static void mask_add(uint32_t *mask, const uint32_t *more, size_t n_words)
@@ -137,14 +157,14 @@ static int mask_of_triggers(const struct constraint_state *s, uint32_t *mask)
 static int mask_of_start(struct constraint_state *s, uint32_t *mask)
 {
     const struct id_list *start = &s->c->think_start;
-    if (s->at) {
+    if (s->at && !s->ahead) {
         mask_only(s, mask, start->ids[s->at]);
         return 1;
     }
-    if (!mask_of_grammar(s, mask)) {
+    if (!mask_of_matcher(s, s->at ? s->ahead : s->matcher, mask)) {
         return -1;
     }
-    mask_set(mask, start->ids[0]);
+    mask_set(mask, start->ids[s->at]);
     return 1;
 }
 
@@ -238,18 +258,36 @@ static bool is_next(struct constraint_state *s, int32_t id)
     return llg_matcher_validate_tokens(s->matcher, &token, 1) == 1;
 }
 
+/* One of those that begin the reasoning; the grammar goes along as far as it can. */
+static void follow_start(struct constraint_state *s, int32_t id)
+{
+    uint32_t token = (uint32_t)id;
+    bool both = s->ahead && llg_matcher_validate_tokens(s->ahead, &token, 1) == 1 &&
+                llg_matcher_consume_token(s->ahead, token) == 0;
+    if (!both) {
+        drop_ahead(s);
+    }
+    if (++s->at == s->c->think_start.n) {
+        drop_ahead(s);
+        enter_think(s);
+    }
+}
+
 static bool accept_start(struct constraint_state *s, int32_t id)
 {
-    const struct id_list *start = &s->c->think_start;
-    if (start->ids[s->at] == id) {
-        if (++s->at == start->n) {
-            enter_think(s);
-        }
+    if (s->c->think_start.ids[s->at] == id) {
+        follow_start(s, id);
         return true;
     }
-    if (s->at) {
+    if (s->at && !s->ahead) {
         return fail(s, ERR_INTERNAL, "A token was written that is not the next of those that begin the reasoning");
     }
+    if (s->at) {
+        struct LlgMatcher *fresh = s->matcher;
+        s->matcher = s->ahead;
+        s->ahead = fresh;
+    }
+    drop_ahead(s);
     return accept_constrained(s, id);
 }
 
@@ -360,14 +398,14 @@ int32_t constraint_state_forced(const struct constraint_state *s)
     if (s->phase == PHASE_FORCED) {
         return s->c->forced_end.ids[s->at];
     }
-    return s->phase == PHASE_START && s->at ? s->c->think_start.ids[s->at] : -1;
+    return s->phase == PHASE_START && s->at && !s->ahead ? s->c->think_start.ids[s->at] : -1;
 }
 
 bool constraint_state_can_stop(struct constraint_state *s)
 {
     switch (s->phase) {
     case PHASE_START:
-        return s->at == 0 && llg_matcher_is_accepting(s->matcher);
+        return s->at == 0 ? llg_matcher_is_accepting(s->matcher) : s->ahead && llg_matcher_is_accepting(s->ahead);
     case PHASE_GAP:
     case PHASE_CONSTRAINED:
         return llg_matcher_is_accepting(s->matcher);
@@ -389,5 +427,5 @@ bool constraint_state_done(const struct constraint_state *s)
 
 bool constraint_state_thinking(const struct constraint_state *s)
 {
-    return s->phase == PHASE_THINK || s->phase == PHASE_FORCED || (s->phase == PHASE_START && s->at);
+    return s->phase == PHASE_THINK || s->phase == PHASE_FORCED || (s->phase == PHASE_START && s->at && !s->ahead);
 }

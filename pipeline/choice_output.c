@@ -2,13 +2,14 @@
 
 #include "base/hash.h"
 #include "chat/output.h"
+#include "grammar/json_schema.h"
 #include "pipeline/choice.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define CALL_ID_LETTERS 24
-#define FAULT_MAX       160
+#define FAULT_MAX       600
 
 struct choice_output {
     const struct gen_request *request;
@@ -148,31 +149,57 @@ static void make_call_id(struct choice_output *o, uint32_t call)
     out[CALL_ID_LETTERS] = '\0';
 }
 
-static const struct json *find_tool(const struct gen_request *r, struct str name)
+/* SIZE_MAX: the request has none of that name. */
+static size_t find_tool(const struct gen_request *r, struct str name)
 {
     for (size_t i = 0; i < json_len(r->tools); i++) {
         const struct json *function = json_get(json_at(r->tools, i), "function");
         if (str_eq(json_str(json_get(function, "name")), name)) {
-            return function;
+            return i;
         }
     }
-    return NULL;
+    return SIZE_MAX;
+}
+
+/* The arguments of the call at hand by the schema of its tool, in full. NO_MEMORY: nobody knows. */
+static void check_arguments(struct choice_output *o, size_t tool, struct str name, struct error *err)
+{
+    const struct json_schema *schema = o->request->tool_schemas ? o->request->tool_schemas[tool] : NULL;
+    struct json_schema_problem why = {0};
+    struct error wrong = {0};
+    if (!schema) {
+        return;
+    }
+    struct json *arguments = json_parse(buf_view(&o->arguments), LIMIT_SCHEMA_DEPTH, &wrong);
+    if (!arguments) {
+        snprintf(o->fault, sizeof o->fault, "the arguments of '" STR_FMT "' are no JSON: %.80s", STR_ARG(name),
+                 wrong.msg);
+    } else if (!json_schema_validate(schema, arguments, &why)) {
+        snprintf(o->fault, sizeof o->fault, "the arguments of '" STR_FMT "' are not what its schema wants: %s",
+                 STR_ARG(name), why.msg);
+    }
+    json_free(arguments);
+    if (wrong.code == ERR_NO_MEMORY || why.code == ERR_NO_MEMORY) {
+        error_set(err, ERR_NO_MEMORY, "no memory to check the arguments of a tool call.");
+    }
 }
 
 /* Are the arguments of the call at hand what its tool takes? Else o->fault says why not. */
-static void check_call(struct choice_output *o, bool complete)
+static void check_call(struct choice_output *o, bool complete, struct error *err)
 {
     struct str name = str_slice(buf_view(&o->name), 0, 64);
+    size_t tool = find_tool(o->request, buf_view(&o->name));
+    o->fault[0] = '\0';
     if (!complete) {
         snprintf(o->fault, sizeof o->fault, "the arguments of '" STR_FMT "' are no whole JSON object.", STR_ARG(name));
-    } else if (!find_tool(o->request, buf_view(&o->name))) {
+    } else if (tool == SIZE_MAX) {
         snprintf(o->fault, sizeof o->fault, "the request has no tool '" STR_FMT "'.", STR_ARG(name));
     } else {
-        o->fault[0] = '\0';
+        check_arguments(o, tool, name, err);
     }
 }
 
-static void note_call(struct choice_output *o, const struct output_piece *piece)
+static void note_call(struct choice_output *o, const struct output_piece *piece, struct error *err)
 {
     switch (piece->kind) {
     case OUTPUT_CALL:
@@ -181,10 +208,10 @@ static void note_call(struct choice_output *o, const struct output_piece *piece)
         buf_clear(&o->arguments);
         buf_append(&o->name, piece->text);
         make_call_id(o, piece->call);
-        check_call(o, false);
+        check_call(o, false, err);
         break;
     case OUTPUT_CALL_END:
-        check_call(o, piece->complete);
+        check_call(o, piece->complete, err);
         break;
     case OUTPUT_ARGUMENTS:
         buf_append(&o->arguments, piece->text);
@@ -255,7 +282,7 @@ bool choice_output_next(struct choice_output *o, const struct choice *c, struct 
             drop_piece(o);
             continue;
         }
-        note_call(o, &o->piece);
+        note_call(o, &o->piece, err);
         if (!begun && !is_skipped(o)) {
             begin_event(o, event);
             *first_token = o->n_attached;

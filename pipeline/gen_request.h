@@ -34,9 +34,11 @@ struct gen_answer_format {
     enum gen_format kind;
     const struct json *schema; /* SCHEMA; CHOICE: array of strings; STRUCTURAL_TAG: its object */
     struct str text;           /* REGEX, LARK, GBNF */
+    bool strict;               /* SCHEMA: what cannot be enforced is refused, instead of left out */
     const char *field;         /* that asked for it, for errors */
 };
 
+struct json_schema;      /* grammar/json_schema.h */
 struct tool_format;      /* chat/tool_format.h */
 struct reasoning_format; /* chat/reasoning_format.h */
 
@@ -136,7 +138,9 @@ struct gen_request {
     /* GEN_CHAT: how what the model writes is taken apart; both NULL: it is text */
     const struct tool_format *tool_format;
     const struct reasoning_format *reasoning_format;
-    bool in_reasoning;        /* the prompt has opened the reasoning */
+    bool in_reasoning;                             /* the prompt has opened the reasoning */
+    const struct json_schema *const *tool_schemas; /* [of tools] that arguments are checked with; NULL: they are not */
+    struct str widened;       /* what decoding does not enforce of schemas: "where:pointer, ..."; empty: nothing */
     const int32_t *shown_ids; /* [n_shown_ids] control tokens that are markers of the formats; the pipeline's */
     size_t n_shown_ids;
 };

@@ -15,7 +15,14 @@ struct pipeline *pipeline_create(const struct pipeline_options *options, struct 
         return NULL;
     }
     p->options = *options;
+    p->grammars = grammar_check_create(options->tokenizer);
+    if (!p->grammars) {
+        error_set(err, ERR_NO_MEMORY, "no memory for a pipeline.");
+        free(p);
+        return NULL;
+    }
     if (!marker_ids_init(&p->markers, &options->formats, options->tokenizer, err)) {
+        grammar_check_free(p->grammars);
         free(p);
         return NULL;
     }
@@ -30,6 +37,7 @@ void pipeline_free(struct pipeline *p)
     if (p) {
         p->options.port->wake = NULL;
         marker_ids_release(&p->markers);
+        grammar_check_free(p->grammars);
         free(p);
     }
 }

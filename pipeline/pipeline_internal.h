@@ -2,6 +2,7 @@
 #ifndef TANDEM_PIPELINE_PIPELINE_INTERNAL_H
 #define TANDEM_PIPELINE_PIPELINE_INTERNAL_H
 
+#include "pipeline/grammar_check.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/recovery.h"
 
@@ -18,6 +19,7 @@ struct job_route {
 struct pipeline {
     struct pipeline_options options;
     struct marker_ids markers; /* of options.formats */
+    struct grammar_check *grammars;
     uint64_t next_job;
     struct job_route *routes[PIPELINE_ROUTES]; /* by job % PIPELINE_ROUTES: ids are consecutive */
     struct generation *first, *last;           /* running, oldest first */
@@ -36,8 +38,24 @@ void pipeline__remove_generation(struct pipeline *p, struct generation *g);
 
 /* Once r->rendered is there: the formats that its answer is taken apart by. */
 NODISCARD bool pipeline__choose_output(const struct pipeline *p, struct gen_request *r, struct error *err);
-/* What binds the answer (tool_choice, strict tools, format, thinking_budget), of all inputs. UNSUPPORTED names the
- * field. */
-NODISCARD bool pipeline__constrain(const struct pipeline *p, const struct gen_request *r, struct error *err);
+
+/* ---- prepare_constraint.c ---- */
+
+/* What binds the answers, of all inputs: an encoded spec in the arena, or an empty one. It compiles. UNSUPPORTED and
+ * INVALID name the field. */
+NODISCARD bool pipeline__constrain(const struct pipeline *p, struct gen_request *r, struct str *out, struct error *err);
+
+/* ---- prepare_tools.c ---- */
+
+bool pipeline__is_strict(const struct gen_request *r, size_t i); /* tool i */
+/* r->tool_schemas, for arguments. */
+NODISCARD bool pipeline__compile_schemas(const struct pipeline *p, struct gen_request *r, struct error *err);
+/* The tools that may be called, with the schemas that can be enforced; in the arena. */
+NODISCARD const struct json *pipeline__enforced_tools(const struct pipeline *p, struct gen_request *r,
+                                                      struct error *err);
+struct schema_drops;
+/* Adds them to r->widened. */
+NODISCARD bool pipeline__note_drops(struct gen_request *r, struct str where, const struct schema_drops *drops,
+                                    struct error *err);
 
 #endif

@@ -299,7 +299,7 @@ static uint32_t engine_timeout_ms(const struct preparing *w)
     return w->r->timeout_ms > 0 && ms < UINT32_MAX ? (uint32_t)ms : 0;
 }
 
-static bool fill_common(struct preparing *w, struct job *job)
+static bool fill_common(struct preparing *w, struct str constraint, struct job *job)
 {
     struct gen_request *r = w->r;
     int32_t *breakers = NULL;
@@ -337,6 +337,8 @@ static bool fill_common(struct preparing *w, struct job *job)
         .dry_breakers = breakers,
         .n_dry_breakers = n_breakers,
         .speculation = r->speculation,
+        .constraint = constraint.len ? constraint.ptr : NULL,
+        .constraint_size = (uint32_t)constraint.len,
     };
     return tokenize_prediction(w, job);
 }
@@ -383,6 +385,7 @@ bool pipeline_prepare(const struct pipeline *p, struct gen_request *r, struct er
 {
     struct preparing w = {.p = p, .r = r, .err = err};
     struct job common;
+    struct str constraint;
     bool ok = false;
     r->n_jobs = r->input == GEN_PROMPTS ? r->n_prompts : 1;
     r->jobs = arena_alloc_array(r->arena, r->n_jobs, sizeof r->jobs[0]);
@@ -394,7 +397,8 @@ bool pipeline_prepare(const struct pipeline *p, struct gen_request *r, struct er
     if (r->input == GEN_CHAT && (!render(&w) || !pipeline__choose_output(p, r, err))) {
         goto out;
     }
-    if (!pipeline__constrain(p, r, err) || !fill_common(&w, &common)) {
+    if (!pipeline__compile_schemas(p, r, err) || !pipeline__constrain(p, r, &constraint, err) ||
+        !fill_common(&w, constraint, &common)) {
         goto out;
     }
     for (size_t i = 0; i < r->n_jobs; i++) {

@@ -193,6 +193,10 @@ struct token_top {
     X(spec_model_accepted_tokens, "of the right ones, those of the draft model")        \
     X(draft_rows, "rows computed by the draft model")                                   \
     X(draft_ns, "time in the draft model")                                              \
+    X(constraints, "jobs whose constraints were compiled, or found compiled")           \
+    X(constraint_compile_ns, "time in that, beside the steps")                          \
+    X(masks, "masks of tokens that may come next, computed for constraints")            \
+    X(mask_ns, "time in them, in steps")                                                \
     X(running, "sequences running now")                                                 \
     X(waiting, "jobs waiting now")                                                      \
     X(starved, "1 while a job waits because the pool has no room for it")               \

@@ -36,7 +36,7 @@ def call_text(name, arguments):
 
 
 THOUGHT = "The user wants weather \U0001f326 and time. STOPS are no ends."
-WEATHER = '{"city": "São \U0001f30d Paulo", "days": [1, 2], "unit": {"name": "C\\u00e9lsius"}}'
+WEATHER = '{"city": "São \U0001f30d Paulo", "days": [1, 2], "unit": {"name": "Célsius\\t"}}'
 TWO_CALLS = f"<think>{THOUGHT}</think>\n\nLet me see.\n{call_text('weather', WEATHER)}\n{call_text('time', '{}')}"
 
 

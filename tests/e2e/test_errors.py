@@ -211,9 +211,9 @@ INVALID_REQUESTS = [
 OTHER_REQUESTS = [
     (chat(tools=[{"type": "function", "function": {"name": "f"}}]), 400, INVALID, "tools", "unsupported_value", r"has no tools"),
     (chat(functions=[{"name": "f"}]), 400, INVALID, "functions", "unsupported_value", r"has no tools"),
-    (chat(response_format={"type": "json_object"}), 400, INVALID, "response_format", "unsupported_value", r"yet bind"),
-    (chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}), 400, INVALID,
-     "response_format", "unsupported_value", r"yet bind"),
+    (chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": {"not": {}}}}), 400,
+     INVALID, "response_format", "unsupported_value", r"/not"),
+    (chat(guided_regex="(a"), 400, INVALID, "guided_regex", None, r"grammar cannot be used"),
     (chat(prediction={"type": "text", "content": "a"}), 400, INVALID, "prediction.type", "unsupported_value",
      r"only the default: \"content\""),
     (chat(web_search_options={}), 400, INVALID, "web_search_options", "unsupported_value", r"only null"),

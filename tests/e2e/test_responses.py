@@ -234,7 +234,7 @@ def test_agent(kept):
 
 def test_allowed_tools(new_scripted):
     with new_scripted(*FORMATS) as server:
-        body = create(server, input="KEY-AGENT", tools=TOOLS, tool_choice={
+        body = create(server, input="KEY-AGENT", tools=TOOLS, parallel_tool_calls=False, tool_choice={
             "type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "weather"}]})
         assert body["tools"] == TOOLS and body["output"][2]["name"] == "weather"
         refused(server, "tool_choice", input="x", tools=TOOLS, tool_choice={

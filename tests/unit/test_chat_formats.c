@@ -137,6 +137,8 @@ static void test_open(void **state)
     "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\"}},\"required\":[" \
     "\"a\"]}"
 
+#define WHITE_SPACE "\"x-guidance\":{\"whitespace_pattern\":\" |\\\\r?\\\\n[ \\\\t]{0,64}\"}"
+
 static bool grammar(const char *format, const char *tools, const struct tool_grammar *wanted, struct buf *out,
                     struct error *err)
 {
@@ -167,7 +169,8 @@ static void test_grammars(void **state)
         "hermes", &(struct tool_grammar){.tokens = tokens, .n_tokens = 2, .parallel = true},
         "%llguidance {}\nstart: <[7]> \"\\n\" call \"\\n\" <[8]> ( \"\\n\" <[7]> \"\\n\" call \"\\n\" <[8]>)*\n"
         "call: call_0\ncall_0: %json {\"type\":\"object\",\"properties\":{\"name\":{\"const\":\"f\"},"
-        "\"arguments\":" SCHEMA "},\"required\":[\"name\",\"arguments\"],\"additionalProperties\":false}\n");
+        "\"arguments\":" SCHEMA "},\"required\":[\"name\",\"arguments\"],\"additionalProperties\":false," WHITE_SPACE
+        "}\n");
     expect_grammar(
         "deepseek-v3.1", &(struct tool_grammar){.after_trigger = true},
         "%llguidance {}\nstart: call \"<｜tool▁calls▁end｜>\"\ncall: call_0\ncall_0: \"<｜tool▁call▁begin｜>\""

@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/rng.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -191,7 +192,7 @@ static void what_costs_too_much_is_refused(void **state)
         buf_printf(&text, "r%d: \"a\" r%d\n", i, i + 1);
     }
     buf_puts(&text, "r20000: \"b\"");
-    refuse(CONSTRAINT_LARK, text.data, NULL, ERR_UNSUPPORTED, "too big");
+    refuse(CONSTRAINT_LARK, text.data, NULL, ERR_UNSUPPORTED, ""); /* by its size, or with a sanitizer by its time */
     buf_release(&text);
 }
 
@@ -388,6 +389,41 @@ static void markers_may_be_several_tokens(void **state)
     assert_true(constraint_state_thinking(s));
     take(s, b);
     assert_false(constraint_state_thinking(s));
+    take_piece(s, "12");
+    assert_true(constraint_state_done(s));
+    constraint_state_free(s);
+}
+
+/* "<" begins both: what comes next decides. */
+static void a_beginning_that_is_the_grammars_too(void **state)
+{
+    (void)state;
+    int32_t open[] = {grammar_vocab_id(&vocab, "<"), grammar_vocab_id(&vocab, "a"), grammar_vocab_id(&vocab, ">")};
+    struct constraint_spec spec = thinking(CONSTRAINT_REGEX, "<(b|ab)12", -1);
+    struct error err = {0};
+    spec.think_start = (struct constraint_ids){open, 3};
+    struct constraint *c = grammar_compile_spec(&vocab, &spec);
+    const char *const of_grammar[] = {"<", "a", "b", "12"};
+    struct constraint_state *s = start(constraint_retain(c));
+    take_piece(s, "<");
+    assert_int_equal(constraint_state_forced(s), -1);
+    assert_true(allows(s, "b") && allows(s, "a") && allows(s, "ab") && !allows(s, ">"));
+    take_piece(s, "b");
+    take_piece(s, "12");
+    assert_true(constraint_state_done(s));
+    constraint_state_free(s);
+    s = start(constraint_retain(c));
+    for (size_t i = 0; i < 4; i++) {
+        take_piece(s, of_grammar[i]);
+    }
+    assert_true(constraint_state_done(s));
+    constraint_state_free(s);
+    s = start(c);
+    assert_true(constraint_state_replay(s, open, 3, &err));
+    assert_true(constraint_state_thinking(s));
+    take_piece(s, "</think>");
+    take_piece(s, "<");
+    take_piece(s, "b");
     take_piece(s, "12");
     assert_true(constraint_state_done(s));
     constraint_state_free(s);
@@ -607,6 +643,51 @@ static void equal_specs_are_compiled_once(void **state)
     buf_release(&bytes);
 }
 
+/* ---- threads ---- */
+
+struct worker {
+    struct constraint_cache *cache;
+    struct str specs[3];
+    size_t n_right;
+};
+
+static void *use_cache(void *arg)
+{
+    struct worker *w = arg;
+    for (size_t i = 0; i < 30; i++) {
+        struct error err = {0};
+        struct constraint *c = constraint_cache_get(w->cache, w->specs[i % 3], NULL, &err);
+        w->n_right += c && grammar_accepts(c, &vocab, STR("aaa")) && !grammar_accepts(c, &vocab, STR("aab"));
+        constraint_release(c);
+    }
+    return NULL;
+}
+
+static void threads_share_a_cache(void **state)
+{
+    (void)state;
+    pthread_t threads[4];
+    struct worker workers[4];
+    struct buf bytes[3];
+    struct constraint_cache *cache = constraint_cache_create(vocab.vocab);
+    for (size_t i = 0; i < 3; i++) {
+        buf_init(&bytes[i], LIMIT_CONSTRAINT);
+        encode(&bytes[i], i == 0 ? "a*" : i == 1 ? "a{3}" : "(aa|a)*");
+    }
+    for (size_t i = 0; i < 4; i++) {
+        workers[i] = (struct worker){cache, {buf_view(&bytes[0]), buf_view(&bytes[1]), buf_view(&bytes[2])}, 0};
+        assert_int_equal(pthread_create(&threads[i], NULL, use_cache, &workers[i]), 0);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(workers[i].n_right, 30);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        buf_release(&bytes[i]);
+    }
+    constraint_cache_free(cache);
+}
+
 static void logits_may_be_wider_than_the_vocabulary(void **state)
 {
     (void)state;
@@ -641,12 +722,14 @@ int main(void)
         cmocka_unit_test(the_budget_ends_the_reasoning),
         cmocka_unit_test(a_budget_needs_no_grammar),
         cmocka_unit_test(markers_may_be_several_tokens),
+        cmocka_unit_test(a_beginning_that_is_the_grammars_too),
         cmocka_unit_test(a_grammar_begins_behind_its_trigger),
         cmocka_unit_test(triggers_are_found_however_they_are_cut),
         cmocka_unit_test(a_special_token_may_be_a_trigger),
         cmocka_unit_test(a_trigger_in_the_reasoning_is_none),
         cmocka_unit_test(replay_gives_the_same_state),
         cmocka_unit_test(equal_specs_are_compiled_once),
+        cmocka_unit_test(threads_share_a_cache),
         cmocka_unit_test(logits_may_be_wider_than_the_vocabulary),
     };
     return cmocka_run_group_tests(tests, open_vocab, close_vocab);

@@ -442,35 +442,49 @@ static void test_fields_become_variables(void **state)
     }
 }
 
-static void refuse(struct fixture *f, const char *param)
+/* What decoding does not enforce is looked at when the call is whole. */
+static void test_arguments_are_checked_by_the_whole_schema(void **state)
 {
-    struct error err = {0};
-    assert_false(pipeline_prepare(f->bench.pipeline, &f->request, &err));
-    assert_int_equal(err.code, ERR_UNSUPPORTED);
-    assert_string_equal(err.param, param);
-}
-
-static void test_what_cannot_be_bound_is_refused(void **state)
-{
+    static const struct {
+        const char *arguments, *fault;
+    } cases[] = {
+        {"{\"a\": 1}", ""},
+        {"{\"a\": 1, \"b\": [1, 2]}", ""},
+        {"{\"a\": \"1\"}", "the arguments of 'add' are not what its schema wants: "},
+        {"{\"a\": 1, \"b\": [1, 1]}", "the arguments of 'add' are not what its schema wants: "},
+        {"{}", "the arguments of 'add' are not what its schema wants: "},
+        {"{\"a\": ", "the arguments of 'add' are no whole JSON object."},
+    };
     struct fixture *f = *state;
-    struct gen_request usual = f->request;
-    struct error err = {0};
-    f->request.tool_choice = GEN_TOOLS_REQUIRED;
-    refuse(f, "tool_choice");
-    f->request.tool_choice = GEN_TOOLS_NAMED;
-    f->request.legacy_functions = true;
-    refuse(f, "function_call");
-    f->request = usual;
-    f->request.thinking_budget = 0;
-    refuse(f, "thinking_budget");
-    f->request = usual;
-    f->request.format = (struct gen_answer_format){.kind = GEN_FORMAT_JSON, .field = "response_format"};
-    refuse(f, "response_format");
-    f->request = usual;
-    f->request.tools = parse(f, "[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"strict\": true}}]");
-    refuse(f, "tools[0].function.strict");
-    f->request.tool_choice = GEN_TOOLS_NONE;
-    assert_true(pipeline_prepare(f->bench.pipeline, &f->request, &err));
+    f->request.tools =
+        parse(f, "[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"parameters\": {\"type\": "
+                 "\"object\", \"required\": [\"a\"], \"properties\": {\"a\": {\"type\": \"integer\"}, "
+                 "\"b\": {\"uniqueItems\": true}}}}}]");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct gen_request request = f->request;
+        struct error err = {0};
+        struct gen_event e;
+        char text[200];
+        bool ended = false;
+        request.arena = arena_create(1 << 20);
+        assert_true(pipeline_prepare(f->bench.pipeline, &request, &err));
+        assert_true(str_eq(request.widened, STR("add:/properties/b/uniqueItems")));
+        struct generation *g = generation_start(f->bench.pipeline, &request, NULL, NULL, &err);
+        snprintf(text, sizeof text, "<tool_call>{\"name\": \"add\", \"arguments\": %s%s", cases[i].arguments,
+                 i < 5 ? "}</tool_call>" : "");
+        tokens_of(f, text);
+        send_tokens(f, 0, 0, f->n, FINISH_STOP);
+        while (generation_next(g, 0, &e)) {
+            if (e.kind == GEN_CALL_END) {
+                ended = true;
+                assert_int_equal(e.call.valid, cases[i].fault[0] == '\0');
+                assert_true(str_starts(e.call.fault, str_of(cases[i].fault)));
+            }
+        }
+        assert_true(ended);
+        generation_free(g);
+        pipeline_bench_forget_jobs(&f->bench);
+    }
 }
 
 static void test_formats_are_chosen(void **state)
@@ -513,7 +527,7 @@ int main(void)
         TEST(test_every_allocation_may_fail),
         TEST(test_ids_are_the_requests_own),
         TEST(test_fields_become_variables),
-        TEST(test_what_cannot_be_bound_is_refused),
+        TEST(test_arguments_are_checked_by_the_whole_schema),
         TEST(test_formats_are_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
