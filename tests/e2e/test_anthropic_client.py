@@ -14,6 +14,8 @@ import pytest
 from harness import PATIENCE, Server, metric, parse_named_events
 from script_rules import PLAIN
 
+pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
+
 ALICE = "sk-alice-0123456789abcdef"
 HELLO = [{"role": "user", "content": "Say hello."}]
 GREEDY = {"temperature": 0}

@@ -10,6 +10,8 @@ import pytest
 from harness import Server, parse_named_events
 from test_anthropic_client import ask, body, check_error, check_order, stream, streamed_text, text, total
 
+pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
+
 TEMPLATE = """
 {%- if tools %}<|im_start|>system
 You may call these functions, each call as JSON within <tool_call></tool_call>:

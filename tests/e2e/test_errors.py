@@ -10,6 +10,8 @@ import pytest
 
 from harness import ROOT, Server, metric
 
+pytestmark = pytest.mark.cpu_only("refused before an engine hears of it")
+
 CHAT, COMPLETIONS, INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
 RESPONSES = "/v1/responses"
 HELLO = [{"role": "user", "content": "Hello"}]

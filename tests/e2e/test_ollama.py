@@ -6,6 +6,8 @@ import pytest
 
 from script_rules import PLAIN
 
+pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
+
 FORMATS = ("--tool-format", "hermes", "--reasoning-format", "think")
 TOOLS = [{"type": "function", "function": {"name": name, "description": "x", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}}}} for name in ("weather", "clock")]

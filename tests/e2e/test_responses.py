@@ -11,6 +11,8 @@ from pydantic import TypeAdapter
 from harness import together
 from script_rules import PLAIN
 
+pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
+
 EVENTS = TypeAdapter(ResponseStreamEvent)
 
 

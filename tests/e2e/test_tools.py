@@ -13,6 +13,8 @@ from harness import PATIENCE, chunks, failing_server, together
 from script_rules import THOUGHT, TWO_CALLS, WEATHER
 from test_journal import attach, background, ended, events, had, kill_gateway, parsed, state
 
+pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
+
 CHAT = "/v1/chat/completions"
 LONGEST_MARKER = 24  # tokens of a call up to its name: they wait for it
 WEATHER_TOOL = {"type": "function", "function": {
