@@ -12,6 +12,7 @@ from harness import PATIENCE, Server, chunks, metric, together
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+TOOL_PROMPTS = pytest.mark.cpu_only("a prompt with tools takes the real model tens of seconds on MLX without a GPU")
 HOT = {"temperature": 1.5, "max_tokens": 400}
 
 PERSON = {"type": "object", "additionalProperties": False, "required": ["name", "age", "tags", "address"], "properties": {
@@ -185,6 +186,7 @@ def check_calls(choice, names=("weather", "time"), most=100):
         jsonschema.validate(json.loads(call["function"]["arguments"]), SCHEMAS[call["function"]["name"]])
 
 
+@TOOL_PROMPTS
 @pytest.mark.parametrize("stream", [False, True])
 def test_required_calls_are_valid(caller, stream):
     fields = {"tools": [WEATHER_TOOL, TIME_TOOL], "tool_choice": "required", "parallel_tool_calls": False, "n": 2, **HOT}
@@ -195,6 +197,7 @@ def test_required_calls_are_valid(caller, stream):
             check_calls(choice, most=1)
 
 
+@TOOL_PROMPTS
 def test_a_named_tool_is_called(caller):
     choice = {"type": "function", "function": {"name": "time"}}
     for seed in range(3):
@@ -203,6 +206,7 @@ def test_a_named_tool_is_called(caller):
         check_calls(answer["choices"][0], names=("time",))
 
 
+@TOOL_PROMPTS
 def test_strict_schemas(caller):
     bad = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {
         "type": "object", "properties": {"a": {"not": {"type": "string"}}}}}}
@@ -215,6 +219,7 @@ def test_strict_schemas(caller):
     assert reply.status_code == 200 and reply.headers["X-Tandem-Widened-Schemas"] == "f:/properties/a/not"
 
 
+@TOOL_PROMPTS
 def test_format_or_calls(caller):
     for seed in range(4):
         answer = caller.chat("What now?", tools=[WEATHER_TOOL, TIME_TOOL], seed=seed, parallel_tool_calls=False, **HOT,
@@ -231,6 +236,7 @@ def test_format_or_calls(caller):
 BUDGETS = ["thinking_budget", "thinking_token_budget", "thinking_budget_tokens", "reasoning_budget_tokens"]
 
 
+@TOOL_PROMPTS
 @pytest.mark.parametrize("fields", [{}, {"guided_choice": ["yes", "no"], "guided_decoding_backend": "auto"}])
 @pytest.mark.parametrize("name", BUDGETS)
 def test_thinking_budget(caller, name, fields):
@@ -243,6 +249,7 @@ def test_thinking_budget(caller, name, fields):
         assert message["content"].strip() in ("yes", "no")
 
 
+@TOOL_PROMPTS
 # ---- engines that are lost, and scripts ----
 
 def test_an_engine_killed_in_mid_answer(smollm_path, agent_template):
