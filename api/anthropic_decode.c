@@ -13,26 +13,14 @@ void anthropic__sign(struct str thinking, char out[SIGNATURE_SIZE])
     sha256_hex(&digest, out + sizeof SIGNATURE_PREFIX - 1);
 }
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 bool anthropic__own_json(struct gen_request *r, struct buf *text, const struct json **out, struct error *err)
 {
     if (!buf_ok(text, "the request", err)) {
         return false;
     }
     struct json *v = json_parse(buf_view(text), LIMIT_JSON_DEPTH + 4, err); /* objects around what the client sent */
-    if (!v) {
-        return false;
-    }
-    if (!arena_defer(r->arena, free_json, v)) {
-        json_free(v);
-        return arena_full(r->arena, "the request", err);
-    }
-    *out = v;
-    return true;
+    *out = json_keep(v, r->arena, "the request", err);
+    return *out != NULL;
 }
 
 static struct messages_request *create(struct call *c, struct error *err)

@@ -76,11 +76,6 @@ void api__reply_json(struct http_exchange *x, struct buf *json)
 
 /* ---- calls ---- */
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 /* Calls use the app and its models until they are freed, so the last of them may be what the app's end waits for. */
 static void finish_close(struct app *a)
 {
@@ -288,16 +283,8 @@ static void decoded(void *arg)
 
 void api__call_decode(struct call *c)
 {
-    c->body = json_parse(c->text, LIMIT_JSON_DEPTH, &c->error);
-    if (!c->body) {
-        return;
-    }
-    if (!arena_defer(c->arena, free_json, c->body)) {
-        json_free(c->body);
-        arena_full(c->arena, "the request", &c->error);
-        return;
-    }
-    c->ok = c->route->decode(c, &c->error);
+    c->body = json_keep(json_parse(c->text, LIMIT_JSON_DEPTH, &c->error), c->arena, "the request", &c->error);
+    c->ok = c->body && c->route->decode(c, &c->error);
 }
 
 static void decode(void *arg)

@@ -360,21 +360,11 @@ static bool put_message(struct json_writer *w, const struct json *message, size_
     return ok;
 }
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 static bool keep_messages(struct gen_request *r, const struct buf *text, struct error *err)
 {
     struct json *root = buf_ok(text, "the messages", err) ? json_parse(buf_view(text), LIMIT_JSON_DEPTH, err) : NULL;
-    if (root && !arena_defer(r->arena, free_json, root)) {
-        json_free(root);
-        root = NULL;
-        arena_full(r->arena, "the request", err);
-    }
-    r->messages = root;
-    return root && api__check_messages(root, err);
+    r->messages = json_keep(root, r->arena, "the request", err);
+    return r->messages && api__check_messages(r->messages, err);
 }
 
 static bool convert_messages(struct ollama_request *r, struct error *err)

@@ -34,11 +34,6 @@ static bool take_schema(struct gen_request *r, const struct json *schema, const 
     return openai_check_schema(schema, field, err);
 }
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 /* JSON in a text, as a value that lives as long as the request. */
 static const struct json *parse_text(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
@@ -48,12 +43,7 @@ static const struct json *parse_text(struct decoding *d, const struct json *v, c
         error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': the text is no JSON: %s", name, why.msg);
         return NULL;
     }
-    if (!arena_defer(d->arena, free_json, root)) {
-        json_free(root);
-        arena_full(d->arena, "the request", err);
-        return NULL;
-    }
-    return root;
+    return json_keep(root, d->arena, "the request", err);
 }
 
 /* vLLM's clients also send a schema as text. */

@@ -55,11 +55,6 @@ static void put_message(struct json_writer *w, const struct json *m, size_t inde
     json_end_object(w);
 }
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 const struct json *openai_modern_messages(const struct json *messages, struct arena *arena, struct error *err)
 {
     struct buf text;
@@ -76,10 +71,5 @@ const struct json *openai_modern_messages(const struct json *messages, struct ar
     json_end_array(&w);
     struct json *root = buf_ok(&text, "messages", err) ? json_parse(buf_view(&text), LIMIT_JSON_DEPTH + 4, err) : NULL;
     buf_release(&text);
-    if (root && !arena_defer(arena, free_json, root)) {
-        json_free(root);
-        arena_full(arena, "the request", err);
-        return NULL;
-    }
-    return root;
+    return json_keep(root, arena, "the request", err);
 }

@@ -158,21 +158,11 @@ bool openai_parse_tools(struct decoding *d, const struct json *v, const char *na
 
 /* ---- lists that are made ---- */
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 /* JSON text as a value that lives as long as the arena. */
 static const struct json *keep(struct arena *arena, const struct buf *text, struct error *err)
 {
     struct json *root = buf_ok(text, "tools", err) ? json_parse(buf_view(text), LIMIT_JSON_DEPTH, err) : NULL;
-    if (root && !arena_defer(arena, free_json, root)) {
-        json_free(root);
-        arena_full(arena, "the request", err);
-        return NULL;
-    }
-    return root;
+    return json_keep(root, arena, "the request", err);
 }
 
 /* The older form of tools: functions without anything around them. */

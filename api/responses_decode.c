@@ -9,20 +9,10 @@
 
 static bool fetch(struct call *c);
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 const struct json *responses_keep_json(struct arena *arena, struct str text, struct error *err)
 {
     struct json *root = json_parse(text, LIMIT_JSON_DEPTH + 8, err); /* it lies deeper than where it came from */
-    if (root && !arena_defer(arena, free_json, root)) {
-        json_free(root);
-        root = NULL;
-        arena_full(arena, "the request", err);
-    }
-    return root;
+    return json_keep(root, arena, "the request", err);
 }
 
 /* "tools[0].function.name" is "tools[0].name" here. */

@@ -65,20 +65,10 @@ static bool decode(const struct json *v, struct warm_list *list, struct error *e
                                                                    : "One of 'messages' and 'prompt' is needed.");
 }
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 static struct json *parse(struct str text, struct warm_list *list, struct error *err)
 {
     struct json *root = json_parse_bounded(text, LIMIT_JSON_DEPTH, LIMIT_WARM_VALUES, err);
-    if (root && !arena_defer(list->arena, free_json, root)) {
-        json_free(root);
-        arena_full(list->arena, "the warm prompts", err);
-        return NULL;
-    }
-    return root;
+    return json_keep(root, list->arena, "the warm prompts", err);
 }
 
 static bool check_room(const struct warm_list *list, struct error *err)

@@ -128,6 +128,21 @@ void json_free(struct json *root)
     json_object_put(raw(root));
 }
 
+static void free_kept(void *root)
+{
+    json_free(root);
+}
+
+struct json *json_keep(struct json *root, struct arena *arena, const char *what, struct error *err)
+{
+    if (root && !arena_defer(arena, free_kept, root)) {
+        json_free(root);
+        arena_full(arena, what, err);
+        return NULL;
+    }
+    return root;
+}
+
 enum json_type json_type(const struct json *v)
 {
     if (!v) {
