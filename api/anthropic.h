@@ -41,7 +41,7 @@ NODISCARD bool anthropic__check_cache_control(struct messages_request *m, const 
 /* request.messages and how the last of them goes on, of m's system and messages. */
 NODISCARD bool anthropic__convert_turns(struct messages_request *m, struct error *err);
 /* request.tools, of m's tools; checks tool_choice against them. */
-NODISCARD bool anthropic__convert_tools(struct messages_request *m, struct error *err);
+NODISCARD bool anthropic__convert_tools(const struct decoding *d, struct error *err);
 /* JSON text as a value that the request's arena owns; *out stays on failure. */
 NODISCARD bool anthropic__own_json(struct gen_request *r, struct buf *text, const struct json **out, struct error *err);
 

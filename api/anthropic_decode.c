@@ -2,7 +2,6 @@
 #include "api/anthropic.h"
 
 #include "base/array.h"
-#include "base/rng.h"
 
 #include <stdio.h>
 
@@ -35,27 +34,20 @@ static struct messages_request *create(struct call *c, struct error *err)
     *m = (struct messages_request){
         .drop_volatile_lines = o->drop_volatile_lines, .keep_thinking = -1, .n_cleared_tokens = n_cleared_tokens};
     struct gen_request *r = &m->request;
-    gen_request_init(r, c->arena, GEN_CHAT);
-    r->received_us = c->received_us;
-    r->sampling = o->default_sampling;
-    r->interval_ms = o->stream_interval_ms;
-    r->interval_tokens = o->stream_interval_tokens;
+    api__init_request(c, r, GEN_CHAT, "msg_");
     r->clip_max_tokens = true;
-    snprintf(r->id, sizeof r->id, "msg_%016llx%08x", (unsigned long long)rng_entropy64(), (unsigned)rng_entropy64());
     return m;
 }
 
-static struct messages_request *decode(struct call *c, const struct field *fields, struct error *err)
+static struct messages_request *decode(struct call *c, struct error *err)
 {
     struct messages_request *m = create(c, err);
     if (!m) {
         return NULL;
     }
-    const struct field *tables[] = {fields};
-    struct decoding d = {
-        .arena = c->arena, .target = m, .ignored = &c->ignored, .strict = c->app->options.strict_fields};
-    bool ok = fields_decode(&d, c->body, tables, 1, err) && (m->messages || field_missing_error(err, "messages")) &&
-              anthropic__convert_tools(m, err) && anthropic__convert_turns(m, err);
+    struct decoding d = api__decoding(c, m);
+    bool ok = api__decode_body(c, &d, c->body, err) && (m->messages || field_missing_error(err, "messages")) &&
+              anthropic__convert_tools(&d, err) && anthropic__convert_turns(m, err);
     c->n_volatile = m->n_volatile;
     return ok ? m : NULL;
 }
@@ -77,7 +69,7 @@ static bool check_lengths(struct messages_request *m, struct error *err)
 
 bool api__decode_messages(struct call *c, struct error *err)
 {
-    struct messages_request *m = decode(c, api__messages_fields, err);
+    struct messages_request *m = decode(c, err);
     if (!m || !check_lengths(m, err)) {
         return false;
     }
@@ -122,7 +114,7 @@ bool api__prepare_messages(struct call *c, struct error *err)
 
 bool api__decode_count(struct call *c, struct error *err)
 {
-    struct messages_request *m = decode(c, api__count_fields, err);
+    struct messages_request *m = decode(c, err);
     if (!m) {
         return false;
     }

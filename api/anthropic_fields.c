@@ -1,10 +1,11 @@
 /* The fields of Anthropic's Messages API, each by itself. What the house adds has its names of the other routes. */
 #include "api/anthropic.h"
 
+#include "api/openai_tools.h"
+
 #include <stdio.h>
 
-#define AT(member)          offsetof(struct gen_request, member)
-#define SAMPLING_AT(member) offsetof(struct gen_request, sampling.member)
+#define AT(member) offsetof(struct gen_request, member)
 
 static struct messages_request *request_of(struct decoding *d)
 {
@@ -76,20 +77,9 @@ static bool expect_string(struct decoding *d, const struct json *v, const char *
     return json_type(v) == JSON_STRING || field_type_error(err, name, "a string", v);
 }
 
-/* A field of the house, by the same rules as on its other routes. */
-static bool parse_common(struct decoding *d, const struct json *v, const char *name, struct error *err)
-{
-    const char *common = strcmp(name, "stop_sequences") == 0 ? "stop" : name;
-    const struct field *f = api__common_fields;
-    while (f->name && strcmp(f->name, common) != 0) {
-        f++;
-    }
-    return f->parse(d, v, name, err);
-}
-
 static bool parse_stops(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
-    return json_type(v) == JSON_ARRAY ? parse_common(d, v, name, err)
+    return json_type(v) == JSON_ARRAY ? openai_parse_stop(d, v, name, err)
                                       : field_type_error(err, name, "an array of strings", v);
 }
 
@@ -298,112 +288,42 @@ static bool parse_diagnostics(struct decoding *d, const struct json *v, const ch
 
 /* ---- the tables ---- */
 
-#define KIND_float   FIELD_FLOAT
-#define KIND_int32_t FIELD_I32
+/* Of a prompt: what count_tokens has too. */
+const struct field api__count_fields[] = {
+    {"model", FIELD_STR, AT(model), 0, 512, NULL, NULL, NULL,
+     "name of a served model, or one that a pattern of --served-model-name fits; may be left out"},
+    {"messages", FIELD_CUSTOM, 0, 0, 0, parse_messages, NULL, "array",
+     "the conversation: user, assistant, system; strings or blocks of the types text, thinking, "
+     "redacted_thinking, tool_use, tool_result; an assistant's last message is gone on with; required"},
+    {"system", FIELD_CUSTOM, 0, 0, 0, parse_system, NULL, "string or array of text blocks",
+     "the system prompt; lines that change with each request are left out (--drop-volatile-lines)"},
+    {"tools", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array",
+     "custom tools: name, description, input_schema, strict; no tools of the server's own"},
+    {"tool_choice", FIELD_CUSTOM, 0, 0, 0, parse_tool_choice, NULL, "object",
+     "type auto, any, tool (with name) or none; disable_parallel_tool_use"},
+    {"thinking", FIELD_CUSTOM, 0, 0, 0, parse_thinking, NULL, "object",
+     "type enabled (with budget_tokens), adaptive or disabled; display summarized or omitted; without it, what "
+     "the template does"},
+    {"output_config", FIELD_CUSTOM, 0, 0, 0, parse_output_config, NULL, "object",
+     "effort (low, medium, high; xhigh and max count as high); format: a json_schema"},
+    {"output_format", FIELD_CUSTOM, 0, 0, 0, parse_format, NULL, "object", "the older place of that format"},
+    {"cache_control", FIELD_CUSTOM, 0, 0, 0, parse_cache_control, NULL, "object",
+     "accepted here and in blocks and tools; prefixes are cached anyway, and with it usage says how many tokens "
+     "were"},
+    {"context_management", FIELD_CUSTOM, 0, 0, 0, parse_context_management, NULL, "object",
+     "edits of the type clear_thinking_20251015"},
+    {"mcp_servers", FIELD_DEFAULT, 0, 0, 0, NULL, "[]", NULL, "not supported"},
+    {"compaction", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
+    {"speed", FIELD_DEFAULT, 0, 0, 0, NULL, "\"standard\"", NULL, "only one"},
+    {"billing_policy", FIELD_HINT, 0, 0, 0, expect_object, NULL, "object", "accepted; nothing is billed"},
+    {"user_profile_id", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
+    {"workspace_id", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
+    {"betas", FIELD_HINT, 0, 0, 0, parse_betas, NULL, "array of strings", "accepted, as is anthropic-beta; not used"},
+    {0},
+};
 
-/* What count_tokens has too. */
-#define PROMPT_FIELDS                                                                                                 \
-    {                                                                                                                 \
-        "model",                                                                                                      \
-        FIELD_STR,                                                                                                    \
-        AT(model),                                                                                                    \
-        0,                                                                                                            \
-        512,                                                                                                          \
-        NULL,                                                                                                         \
-        NULL,                                                                                                         \
-        NULL,                                                                                                         \
-        "name of a served model, or one that a pattern of --served-model-name fits; may be left out"},                \
-        {"messages",                                                                                                  \
-         FIELD_CUSTOM,                                                                                                \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         parse_messages,                                                                                              \
-         NULL,                                                                                                        \
-         "array",                                                                                                     \
-         "the conversation: user, assistant, system; strings or blocks of the types text, thinking, "                 \
-         "redacted_thinking, tool_use, tool_result; an assistant's last message is gone on with; required"},          \
-        {"system",                                                                                                    \
-         FIELD_CUSTOM,                                                                                                \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         parse_system,                                                                                                \
-         NULL,                                                                                                        \
-         "string or array of text blocks",                                                                            \
-         "the system prompt; lines that change with each request are left out (--drop-volatile-lines)"},              \
-        {"tools",                                                                                                     \
-         FIELD_CUSTOM,                                                                                                \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         parse_tools,                                                                                                 \
-         NULL,                                                                                                        \
-         "array",                                                                                                     \
-         "custom tools: name, description, input_schema, strict; no tools of the server's own"},                      \
-        {"tool_choice",                                                                                               \
-         FIELD_CUSTOM,                                                                                                \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         parse_tool_choice,                                                                                           \
-         NULL,                                                                                                        \
-         "object",                                                                                                    \
-         "type auto, any, tool (with name) or none; disable_parallel_tool_use"},                                      \
-        {"thinking",                                                                                                  \
-         FIELD_CUSTOM,                                                                                                \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         parse_thinking,                                                                                              \
-         NULL,                                                                                                        \
-         "object",                                                                                                    \
-         "type enabled (with budget_tokens), adaptive or disabled; display summarized or omitted; without it, what "  \
-         "the template does"},                                                                                        \
-        {"output_config",                                                                                             \
-         FIELD_CUSTOM,                                                                                                \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         parse_output_config,                                                                                         \
-         NULL,                                                                                                        \
-         "object",                                                                                                    \
-         "effort (low, medium, high; xhigh and max count as high); format: a json_schema"},                           \
-        {"output_format", FIELD_CUSTOM, 0, 0, 0, parse_format, NULL, "object", "the older place of that format"},     \
-        {"cache_control",                                                                                             \
-         FIELD_CUSTOM,                                                                                                \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         parse_cache_control,                                                                                         \
-         NULL,                                                                                                        \
-         "object",                                                                                                    \
-         "accepted here and in blocks and tools; prefixes are cached anyway, and with it usage says how many tokens " \
-         "were"},                                                                                                     \
-        {"context_management",                                                                                        \
-         FIELD_CUSTOM,                                                                                                \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         0,                                                                                                           \
-         parse_context_management,                                                                                    \
-         NULL,                                                                                                        \
-         "object",                                                                                                    \
-         "edits of the type clear_thinking_20251015"},                                                                \
-        {"mcp_servers", FIELD_DEFAULT, 0, 0, 0, NULL, "[]", NULL, "not supported"},                                   \
-        {"compaction", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},                                      \
-        {"speed", FIELD_DEFAULT, 0, 0, 0, NULL, "\"standard\"", NULL, "only one"},                                    \
-        {"billing_policy", FIELD_HINT, 0, 0, 0, expect_object, NULL, "object", "accepted; nothing is billed"},        \
-        {"user_profile_id", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},                \
-        {"workspace_id", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},                   \
-    {                                                                                                                 \
-        "betas", FIELD_HINT, 0, 0, 0, parse_betas, NULL, "array of strings",                                          \
-            "accepted, as is anthropic-beta; not used"                                                                \
-    }
-
-const struct field api__count_fields[] = {PROMPT_FIELDS, {0}};
-
+/* Of what is generated from it. */
 const struct field api__messages_fields[] = {
-    PROMPT_FIELDS,
     {"max_tokens", FIELD_I64, AT(max_tokens), 0, LIMIT_CONTEXT, NULL, NULL, NULL,
      "tokens of the answer at most; required; 0: the prompt goes into the cache, the answer is empty"},
     {"stop_sequences", FIELD_CUSTOM, 0, 0, 0, parse_stops, NULL, "array of strings",
@@ -418,29 +338,5 @@ const struct field api__messages_fields[] = {
     {"fallbacks", FIELD_DEFAULT, 0, 0, 0, NULL, "[] \"default\"", NULL, "not supported"},
     {"fallback_credit_token", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
     {"thread", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported, in a way on which clients send all messages"},
-#define X(name, type, fallback, low, high, what) \
-    {#name, KIND_##type, SAMPLING_AT(name), low, high, NULL, NULL, NULL, what},
-    SAMPLING_TABLE(X)
-#undef X
-        {"seed", FIELD_CUSTOM, 0, 0, 0, parse_common, NULL, "integer",
-         "equal seeds and fingerprints give equal answers"},
-    {"min_tokens", FIELD_U32, AT(min_tokens), 0, LIMIT_CONTEXT, NULL, NULL, NULL,
-     "no end of text and no stop before so many tokens"},
-    {"cache_prompt", FIELD_BOOL, AT(cache_prompt), 0, 0, NULL, NULL, NULL, "use the prefix cache"},
-    {"cache_salt", FIELD_CUSTOM, 0, 0, 0, parse_common, NULL, "string",
-     "prefix-cache hits do not cross different ones"},
-    {"priority", FIELD_I32, AT(priority), -1000000, 1000000, NULL, NULL, NULL, "lower first"},
-    {"speculation", FIELD_CUSTOM, 0, 0, 0, parse_common, NULL, "string",
-     "auto, off or on: guess tokens and check several at a time; the answer does not depend on it"},
-    {"timeout", FIELD_SECONDS, AT(timeout_ms), 0.001, 86400, NULL, NULL, NULL,
-     "seconds until the request fails with 504"},
-    {"stream_interval_ms", FIELD_I64, AT(interval_ms), 0, 60000, NULL, NULL, NULL,
-     "gather tokens for so long before they are sent"},
-    {"stream_interval_tokens", FIELD_I64, AT(interval_tokens), 1, 4096, NULL, NULL, NULL,
-     "gather so many tokens before they are sent"},
-    {"background", FIELD_BOOL, AT(background), 0, 0, NULL, NULL, NULL,
-     "answer 202 with an id at once; the answer is had from /v1/requests/{id}; needs --journal (RELIABILITY.md)"},
-    {"detach", FIELD_BOOL, AT(detach), 0, 0, NULL, NULL, NULL,
-     "go on when the client leaves; the answer is had from /v1/requests/{id}; needs --journal"},
     {0},
 };

@@ -2,6 +2,8 @@
  * other than "custom" run at Anthropic, or are known to its models by training: neither is there. */
 #include "api/anthropic.h"
 
+#include "api/openai_tools.h"
+
 #include <stdio.h>
 
 struct tool { /* members of one */
@@ -66,34 +68,19 @@ static bool check_type(const struct json *v, const char *where, struct error *er
                            param, json_str(type).ptr);
 }
 
-static bool is_name(struct str name)
-{
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!letter && !(c >= '0' && c <= '9') && c != '_' && c != '-') {
-            return false;
-        }
-    }
-    return name.len > 0;
-}
-
-static bool decode_tool(struct messages_request *m, const struct json *v, const char *where, struct tool *t,
+static bool decode_tool(const struct decoding *body, const struct json *v, const char *where, struct tool *t,
                         struct error *err)
 {
     char param[64];
-    struct buf ignored;
+    struct decoding d = *body;
+    d.target = t;
     if (json_type(v) != JSON_OBJECT) {
         return field_type_error(err, where, "an object", v);
     }
-    buf_init(&ignored, KIB(2));
-    struct decoding d = {.arena = m->request.arena, .target = t, .ignored = &ignored};
-    bool ok = check_type(v, where, err) && fields_decode_members(&d, v, where, tool_fields, err);
-    buf_release(&ignored);
-    if (!ok) {
+    if (!check_type(v, where, err) || !fields_decode_members(&d, v, where, tool_fields, err)) {
         return false;
     }
-    if (!is_name(t->name)) {
+    if (!openai_is_name(t->name, LIMIT_TOOL_NAME)) {
         snprintf(param, sizeof param, "%s.name", where);
         return error_set_param(err, ERR_INVALID, param,
                                "%s: a name of 1 to %d letters, digits, '_' and '-' is expected.", param,
@@ -104,46 +91,28 @@ static bool decode_tool(struct messages_request *m, const struct json *v, const 
         return field_missing_error(err, param);
     }
     snprintf(param, sizeof param, "%s.cache_control", where);
-    return anthropic__check_cache_control(m, t->cache_control, param, err);
+    return anthropic__check_cache_control(body->target, t->cache_control, param, err);
 }
 
 static bool put_tool(struct json_writer *w, const struct tool *t, const char *where, struct error *err)
 {
     char param[64];
-    json_begin_object(w);
-    json_member_cstr(w, "type", "function");
-    json_key(w, "function");
-    json_begin_object(w);
-    json_key(w, "name");
-    json_put_str(w, t->name);
-    if (t->description.len) {
-        json_key(w, "description");
-        json_put_str(w, t->description);
-    }
-    json_key(w, "parameters");
-    size_t before = w->out->len;
-    json_put_json(w, t->schema);
-    size_t schema_size = w->out->len - before;
-    if (t->strict) {
-        json_member_bool(w, "strict", true);
-    }
-    json_end_object(w);
-    json_end_object(w);
     snprintf(param, sizeof param, "%s.input_schema", where);
-    return schema_size <= LIMIT_SCHEMA_SIZE ||
-           error_set_param(err, ERR_TOO_LARGE, param, "'%s' is larger than %zu bytes of JSON, the limit of one schema.",
-                           param, LIMIT_SCHEMA_SIZE);
+    struct str description = t->description.len ? t->description : (struct str){NULL, 0};
+    openai_put_tool(w, &(struct openai_tool){t->name, description, t->schema, t->strict});
+    return openai_check_schema(t->schema, param, err);
 }
 
-static bool put_tools(struct messages_request *m, struct json_writer *w, struct error *err)
+static bool put_tools(const struct decoding *d, struct json_writer *w, struct error *err)
 {
+    const struct messages_request *m = d->target;
     size_t n = json_len(m->tools);
     json_begin_array(w);
     for (size_t i = 0; i < n; i++) {
         char where[32];
         struct tool t = {0};
         snprintf(where, sizeof where, "tools[%zu]", i);
-        if (!decode_tool(m, json_at(m->tools, i), where, &t, err)) {
+        if (!decode_tool(d, json_at(m->tools, i), where, &t, err)) {
             return false;
         }
         if (is_taken(m->tools, i, t.name)) {
@@ -175,8 +144,9 @@ static bool check_choice(const struct messages_request *m, struct error *err)
     return true;
 }
 
-bool anthropic__convert_tools(struct messages_request *m, struct error *err)
+bool anthropic__convert_tools(const struct decoding *d, struct error *err)
 {
+    struct messages_request *m = d->target;
     size_t n = json_len(m->tools);
     struct buf text;
     if (n > LIMIT_TOOLS) {
@@ -191,7 +161,7 @@ bool anthropic__convert_tools(struct messages_request *m, struct error *err)
     }
     buf_init(&text, LIMIT_REQUEST_ARENA);
     struct json_writer w = json_writer(&text);
-    bool ok = put_tools(m, &w, err) && anthropic__own_json(&m->request, &text, &m->request.tools, err);
+    bool ok = put_tools(d, &w, err) && anthropic__own_json(&m->request, &text, &m->request.tools, err);
     buf_release(&text);
     return ok;
 }

@@ -134,8 +134,14 @@ void api__key_end(struct call *c);
 void api__key_headers(const struct call *c); /* x-ratelimit-... */
 
 /* ---- decoding (fields of the OpenAI routes) ---- */
-extern const struct field api__common_fields[], api__chat_fields[], api__completion_fields[], api__infill_fields[],
-    api__tokenize_fields[], api__detokenize_fields[], api__template_fields[];
+/* Of every generation, whatever its API; those of OpenAI's routes besides. */
+extern const struct field api__house_fields[], api__common_fields[], api__chat_fields[], api__completion_fields[],
+    api__infill_fields[], api__tokenize_fields[], api__detokenize_fields[], api__template_fields[];
+/* How the call's body becomes target: by the tables of its route; what these do not name is noted, or refused. */
+struct decoding api__decoding(struct call *c, void *target);
+NODISCARD bool api__decode_body(struct call *c, struct decoding *d, const struct json *body, struct error *err);
+/* gen_request_init with what the server says where the client does not, the call's time, and a new id. */
+void api__init_request(const struct call *c, struct gen_request *r, enum gen_input input, const char *id_prefix);
 bool api__decode_chat(struct call *c, struct error *err);
 bool api__decode_completion(struct call *c, struct error *err);
 bool api__decode_infill(struct call *c, struct error *err);

@@ -1,6 +1,8 @@
 /* docs/API.md from the tables. */
 #include "api/api_internal.h"
 
+#include "base/array.h"
+
 static void write_type(struct buf *out, const struct field *f)
 {
     static const char *const names[] = {"boolean", "integer", "integer", "integer", "number",
@@ -21,14 +23,52 @@ static void write_type(struct buf *out, const struct field *f)
     }
 }
 
-static void write_table(struct buf *out, const struct field *fields)
+static void begin_table(struct buf *out)
 {
     buf_puts(out, "\n| field | type | |\n| --- | --- | --- |\n");
+}
+
+static void write_rows(struct buf *out, const struct field *fields)
+{
     for (const struct field *f = fields; f->name; f++) {
         buf_printf(out, "| `%s` | ", f->name);
         write_type(out, f);
         buf_printf(out, " | %s |\n", f->help ? f->help : "");
     }
+}
+
+/* Tables that routes share have a section of their own, "Fields of ..." */
+static const struct {
+    const struct field *fields;
+    const char *of;
+} shared[] = {{api__common_fields, "OpenAI's generations"}, {api__house_fields, "every generation"}};
+
+static const char *shared_name(const struct field *fields)
+{
+    for (size_t i = 0; i < ARRAY_LEN(shared); i++) {
+        if (shared[i].fields == fields) {
+            return shared[i].of;
+        }
+    }
+    return NULL;
+}
+
+static void write_fields(struct buf *out, const struct route *r)
+{
+    int n_shared = 0;
+    begin_table(out);
+    for (int i = 0; i < r->n_fields; i++) {
+        if (!shared_name(r->fields[i])) {
+            write_rows(out, r->fields[i]);
+        }
+    }
+    for (int i = 0; i < r->n_fields; i++) {
+        const char *of = shared_name(r->fields[i]);
+        if (of) {
+            buf_printf(out, n_shared++ ? ", and of %s" : "\nAnd the fields of %s", of);
+        }
+    }
+    buf_puts(out, n_shared ? " (below).\n" : "");
 }
 
 void app_write_docs(struct buf *out)
@@ -49,12 +89,12 @@ void app_write_docs(struct buf *out)
         const struct route *r = &api__routes[i];
         buf_printf(out, "\n## %s %s\n\n%s\n", r->method, r->path, r->help);
         if (r->n_fields) {
-            write_table(out, r->fields[0]); /* its own; the others are shared */
-        }
-        if (r->n_fields > 1) {
-            buf_puts(out, "\nAnd the fields of every generation (below).\n");
+            write_fields(out, r);
         }
     }
-    buf_puts(out, "\n## Fields of every generation\n");
-    write_table(out, api__common_fields);
+    for (size_t i = 0; i < ARRAY_LEN(shared); i++) {
+        buf_printf(out, "\n## Fields of %s\n", shared[i].of);
+        begin_table(out);
+        write_rows(out, shared[i].fields);
+    }
 }

@@ -291,18 +291,8 @@ static bool put_call(struct json_writer *w, const struct json *call, size_t mess
         buf_puts(&text, "{}");
     }
     snprintf(id, sizeof id, "call_%zu_%zu", message, i);
-    json_begin_object(w);
-    json_key(w, "id");
-    json_put_str(w, member(call, "id").len ? member(call, "id") : str_of(id));
-    json_member_cstr(w, "type", "function");
-    json_key(w, "function");
-    json_begin_object(w);
-    json_key(w, "name");
-    json_put_str(w, member(function, "name"));
-    json_key(w, "arguments");
-    json_put_str(w, buf_view(&text));
-    json_end_object(w);
-    json_end_object(w);
+    struct str given = member(call, "id");
+    openai_put_call(w, given.len ? given : str_of(id), member(function, "name"), buf_view(&text));
     bool ok = buf_ok(&text, "the arguments of a tool call", err);
     buf_release(&text);
     return ok;
@@ -425,26 +415,19 @@ static bool make_prompt(struct ollama_request *r, struct error *err)
 
 /* ---- bodies ---- */
 
-static struct ollama_request *decode(struct call *c, const struct field *fields, struct error *err)
+static struct ollama_request *decode(struct call *c, struct error *err)
 {
-    const struct app_options *o = &c->app->options;
-    const struct field *tables[] = {fields};
     struct ollama_request *r = arena_alloc(c->arena, sizeof *r);
     if (!r) {
         arena_full(c->arena, "the request", err);
         return NULL;
     }
-    struct decoding d = {.arena = c->arena, .target = r, .ignored = &c->ignored, .strict = o->strict_fields};
+    struct decoding d = api__decoding(c, r);
     *r = (struct ollama_request){.repeat_last_n = -1};
     struct gen_request *g = &r->request;
-    gen_request_init(g, c->arena, GEN_CHAT);
-    g->received_us = c->received_us;
-    g->sampling = o->default_sampling;
-    g->interval_ms = o->stream_interval_ms;
-    g->interval_tokens = o->stream_interval_tokens;
+    api__init_request(c, g, GEN_CHAT, "ollama-");
     g->stream = true;
-    snprintf(g->id, sizeof g->id, "ollama-%016llx%08x", (unsigned long long)rng_entropy64(), (unsigned)rng_entropy64());
-    if (!fields_decode(&d, c->body, tables, ARRAY_LEN(tables), err)) {
+    if (!api__decode_body(c, &d, c->body, err)) {
         return NULL;
     }
     g->max_tokens = r->num_predict > 0 ? r->num_predict : -1;
@@ -470,7 +453,7 @@ static bool done(struct call *c, struct ollama_request *r)
 
 bool api__decode_ollama_chat(struct call *c, struct error *err)
 {
-    struct ollama_request *r = decode(c, api__ollama_chat_fields, err);
+    struct ollama_request *r = decode(c, err);
     if (!r) {
         return false;
     }
@@ -480,7 +463,7 @@ bool api__decode_ollama_chat(struct call *c, struct error *err)
 
 bool api__decode_ollama_generate(struct call *c, struct error *err)
 {
-    struct ollama_request *r = decode(c, api__ollama_generate_fields, err);
+    struct ollama_request *r = decode(c, err);
     if (!r) {
         return false;
     }

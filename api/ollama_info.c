@@ -159,11 +159,9 @@ const struct field api__ollama_show_fields[] = {
 
 bool api__decode_ollama_show(struct call *c, struct error *err)
 {
-    const struct field *tables[] = {api__ollama_show_fields};
     struct ollama_request r = {0};
-    struct decoding d = {
-        .arena = c->arena, .target = &r, .ignored = &c->ignored, .strict = c->app->options.strict_fields};
-    if (!fields_decode(&d, c->body, tables, 1, err)) {
+    struct decoding d = api__decoding(c, &r);
+    if (!api__decode_body(c, &d, c->body, err)) {
         return false;
     }
     c->request.model = r.request.model;

@@ -1,46 +1,16 @@
 /* Events to OpenAI's chat completion objects and chunks. */
+#include "api/logprobs.h"
 #include "api/openai_objects.h"
+#include "api/openai_tools.h"
 
 #define OBJECT       "chat.completion"
 #define CHUNK_OBJECT "chat.completion.chunk"
 
-static void put_bytes(struct json_writer *w, struct str bytes)
-{
-    json_begin_array(w);
-    for (size_t i = 0; i < bytes.len; i++) {
-        json_put_int(w, (uint8_t)bytes.ptr[i]);
-    }
-    json_end_array(w);
-}
-
-static void put_token(struct json_writer *w, struct str bytes, float logprob)
-{
-    json_key(w, "token");
-    json_put_str(w, bytes);
-    json_key(w, "logprob");
-    json_put_double(w, (double)logprob);
-    json_key(w, "bytes");
-    put_bytes(w, bytes);
-}
-
 /* Items of logprobs.content. */
 static void put_logprobs(const struct gen_reply *r, struct buf *out, const struct gen_event *e)
 {
-    size_t n = reply_request(r)->logprobs ? e->n_tokens : 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct gen_token *t = &e->tokens[i];
-        struct json_writer w = {.out = out, .need_comma = out->len > 0};
-        json_begin_object(&w);
-        put_token(&w, t->bytes, t->logprob);
-        json_key(&w, "top_logprobs");
-        json_begin_array(&w);
-        for (uint32_t k = 0; k < t->n_top; k++) {
-            json_begin_object(&w);
-            put_token(&w, t->top[k].bytes, t->top[k].logprob);
-            json_end_object(&w);
-        }
-        json_end_array(&w);
-        json_end_object(&w);
+    if (reply_request(r)->logprobs) {
+        logprobs_put(out, e);
     }
 }
 
@@ -98,13 +68,7 @@ static void gather_call(const struct gen_reply *r, struct reply_choice *c, const
     if (reply_request(r)->legacy_functions) {
         put_function(&w, e->call.name, buf_view(&c->arguments));
     } else {
-        json_begin_object(&w);
-        json_key(&w, "id");
-        json_put_str(&w, e->call.id);
-        json_member_cstr(&w, "type", "function");
-        json_key(&w, "function");
-        put_function(&w, e->call.name, buf_view(&c->arguments));
-        json_end_object(&w);
+        openai_put_call(&w, e->call.id, e->call.name, buf_view(&c->arguments));
     }
     buf_clear(&c->arguments);
 }

@@ -58,20 +58,11 @@ static bool check_request(struct call *c, struct error *err)
     return true;
 }
 
-static bool decode(struct call *c, enum gen_input input, const struct field *own, const char *id_prefix,
-                   struct error *err)
+static bool decode(struct call *c, enum gen_input input, const char *id_prefix, struct error *err)
 {
-    const struct app_options *o = &c->app->options;
-    const struct field *tables[] = {own, api__common_fields};
-    struct decoding d = {.arena = c->arena, .target = &c->request, .ignored = &c->ignored, .strict = o->strict_fields};
-    gen_request_init(&c->request, c->arena, input);
-    c->request.received_us = c->received_us;
-    c->request.sampling = o->default_sampling;
-    c->request.interval_ms = o->stream_interval_ms;
-    c->request.interval_tokens = o->stream_interval_tokens;
-    snprintf(c->request.id, sizeof c->request.id, "%s-%016llx%08x", id_prefix, (unsigned long long)rng_entropy64(),
-             (unsigned)rng_entropy64());
-    if (!fields_decode(&d, c->body, tables, 2, err)) {
+    struct decoding d = api__decoding(c, &c->request);
+    api__init_request(c, &c->request, input, id_prefix);
+    if (!api__decode_body(c, &d, c->body, err)) {
         return false;
     }
     c->request.prompt_logprobs = given(c, "prompt_logprobs"); /* 0 alternatives is a wish too */
@@ -98,7 +89,7 @@ static const char *budget_field(const struct call *c)
 bool api__decode_chat(struct call *c, struct error *err)
 {
     struct gen_request *r = &c->request;
-    if (!decode(c, GEN_CHAT, api__chat_fields, "chatcmpl", err)) {
+    if (!decode(c, GEN_CHAT, "chatcmpl-", err)) {
         return false;
     }
     if (!r->messages) {
@@ -124,7 +115,7 @@ bool api__decode_chat(struct call *c, struct error *err)
 bool api__decode_completion(struct call *c, struct error *err)
 {
     struct gen_request *r = &c->request;
-    if (!decode(c, GEN_PROMPTS, api__completion_fields, "cmpl", err)) {
+    if (!decode(c, GEN_PROMPTS, "cmpl-", err)) {
         return false;
     }
     if (!r->prompts) {
@@ -142,7 +133,7 @@ bool api__decode_completion(struct call *c, struct error *err)
 
 bool api__decode_infill(struct call *c, struct error *err)
 {
-    if (!decode(c, GEN_INFILL, api__infill_fields, "infill", err)) {
+    if (!decode(c, GEN_INFILL, "infill-", err)) {
         return false;
     }
     if (!c->request.infill_prefix.ptr && !c->request.infill_suffix.ptr) {

@@ -70,7 +70,7 @@ static bool add_strings(struct decoding *d, const struct json *v, const char *na
     return true;
 }
 
-static bool parse_stop(struct decoding *d, const struct json *v, const char *name, struct error *err)
+bool openai_parse_stop(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     struct gen_request *r = request_of(d);
     return add_strings(d, v, name, LIMIT_STOPS, &r->stops, &r->n_stops, err);
@@ -359,22 +359,42 @@ static bool parse_extra(struct decoding *d, const struct json *v, const char *na
 #define KIND_float   FIELD_FLOAT
 #define KIND_int32_t FIELD_I32
 
-const struct field api__common_fields[] = {
-    {"model", FIELD_STR, AT(model), 0, 512, NULL, NULL, NULL, "name of a served model; may be left out"},
+const struct field api__house_fields[] = {
 #define X(name, type, fallback, low, high, what) \
     {#name, KIND_##type, SAMPLING_AT(name), low, high, NULL, NULL, NULL, what},
     SAMPLING_TABLE(X)
 #undef X
-        {"dry_sequence_breakers", FIELD_CUSTOM, 0, 0, 0, parse_dry_breakers, NULL, "string or array of strings",
-         "strings across which DRY does not look"},
+        {"seed", FIELD_CUSTOM, 0, 0, 0, parse_seed, NULL, "integer", "equal seeds and fingerprints give equal answers"},
     {"min_tokens", FIELD_U32, AT(min_tokens), 0, LIMIT_CONTEXT, NULL, NULL, NULL,
      "no end of text and no stop before so many tokens"},
+    {"cache_prompt", FIELD_BOOL, AT(cache_prompt), 0, 0, NULL, NULL, NULL, "use the prefix cache"},
+    {"cache_salt", FIELD_CUSTOM, 0, 0, 0, parse_cache_salt, NULL, "string",
+     "prefix-cache hits do not cross different ones"},
+    {"priority", FIELD_I32, AT(priority), -1000000, 1000000, NULL, NULL, NULL, "lower first"},
+    {"speculation", FIELD_CUSTOM, 0, 0, 0, parse_speculation, NULL, "string",
+     "auto, off or on: guess tokens and check several at a time; the answer does not depend on it"},
+    {"timeout", FIELD_SECONDS, AT(timeout_ms), 0.001, 86400, NULL, NULL, NULL,
+     "seconds until the request fails with 504"},
+    {"stream_interval_ms", FIELD_I64, AT(interval_ms), 0, 60000, NULL, NULL, NULL,
+     "gather tokens for so long before they are sent"},
+    {"stream_interval_tokens", FIELD_I64, AT(interval_tokens), 1, 4096, NULL, NULL, NULL,
+     "gather so many tokens before they are sent"},
+    {"background", FIELD_BOOL, AT(background), 0, 0, NULL, NULL, NULL,
+     "answer 202 with an id at once; the answer is had from /v1/requests/{id}; needs --journal (RELIABILITY.md)"},
+    {"detach", FIELD_BOOL, AT(detach), 0, 0, NULL, NULL, NULL,
+     "go on when the client leaves; the answer is had from /v1/requests/{id}; needs --journal"},
+    {0},
+};
+
+const struct field api__common_fields[] = {
+    {"model", FIELD_STR, AT(model), 0, 512, NULL, NULL, NULL, "name of a served model; may be left out"},
+    {"dry_sequence_breakers", FIELD_CUSTOM, 0, 0, 0, parse_dry_breakers, NULL, "string or array of strings",
+     "strings across which DRY does not look"},
     {"logit_bias", FIELD_CUSTOM, 0, 0, 0, parse_logit_bias, NULL, "object", "token id to a bias from -100 to 100"},
     {"prompt_logprobs", FIELD_U32, AT(n_prompt_top), 0, LIMIT_TOP_LOGPROBS, NULL, NULL, NULL,
      "logprobs of the prompt's tokens, with so many alternatives; not with stream"},
     {"n", FIELD_U32, AT(n), 1, LIMIT_CHOICES, NULL, NULL, NULL, "choices per prompt"},
-    {"seed", FIELD_CUSTOM, 0, 0, 0, parse_seed, NULL, "integer", "equal seeds and fingerprints give equal answers"},
-    {"stop", FIELD_CUSTOM, 0, 0, 0, parse_stop, NULL, "string or array of strings",
+    {"stop", FIELD_CUSTOM, 0, 0, 0, openai_parse_stop, NULL, "string or array of strings",
      "up to 16 strings that end the answer"},
     {"stop_token_ids", FIELD_CUSTOM, 0, 0, 0, parse_stop_ids, NULL, "array of integers",
      "up to 64 token ids that end the answer"},
@@ -400,14 +420,6 @@ const struct field api__common_fields[] = {
     {"grammar", FIELD_CUSTOM, 0, 0, 0, openai_parse_guided, NULL, "string", "a grammar in GBNF"},
     {"stream", FIELD_BOOL, AT(stream), 0, 0, NULL, NULL, NULL, "server-sent events"},
     {"stream_options", FIELD_CUSTOM, 0, 0, 0, parse_stream_options, NULL, "object", "include_usage"},
-    {"stream_interval_ms", FIELD_I64, AT(interval_ms), 0, 60000, NULL, NULL, NULL,
-     "gather tokens for so long before they are sent"},
-    {"stream_interval_tokens", FIELD_I64, AT(interval_tokens), 1, 4096, NULL, NULL, NULL,
-     "gather so many tokens before they are sent"},
-    {"background", FIELD_BOOL, AT(background), 0, 0, NULL, NULL, NULL,
-     "answer 202 with an id at once; the answer is had from /v1/requests/{id}; needs --journal (RELIABILITY.md)"},
-    {"detach", FIELD_BOOL, AT(detach), 0, 0, NULL, NULL, NULL,
-     "go on when the client leaves; the answer is had from /v1/requests/{id}; needs --journal"},
     {"return_progress", FIELD_BOOL, AT(return_progress), 0, 0, NULL, NULL, NULL,
      "events while the prompt is prefilled; with stream"},
     {"return_token_ids", FIELD_BOOL, AT(return_token_ids), 0, 0, NULL, NULL, NULL, "token ids of prompt and answer"},
@@ -415,19 +427,11 @@ const struct field api__common_fields[] = {
      "where the time went, in `timings` of the answer or of the last chunk of a stream"},
     {"timings_per_token", FIELD_BOOL, AT(timings_per_token), 0, 0, NULL, NULL, NULL,
      "likewise, and so far in every chunk"},
-    {"cache_prompt", FIELD_BOOL, AT(cache_prompt), 0, 0, NULL, NULL, NULL, "use the prefix cache"},
-    {"cache_salt", FIELD_CUSTOM, 0, 0, 0, parse_cache_salt, NULL, "string",
-     "prefix-cache hits do not cross different ones"},
     {"user", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
     {"safety_identifier", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string", "accepted; not used"},
     {"prompt_cache_key", FIELD_HINT, 0, 0, 0, expect_string, NULL, "string",
      "accepted; prefixes are found by themselves"},
     {"metadata", FIELD_HINT, 0, 0, 0, parse_metadata, NULL, "object of strings", "accepted; not stored"},
-    {"priority", FIELD_I32, AT(priority), -1000000, 1000000, NULL, NULL, NULL, "lower first"},
-    {"speculation", FIELD_CUSTOM, 0, 0, 0, parse_speculation, NULL, "string",
-     "auto, off or on: guess tokens and check several at a time; the answer does not depend on it"},
-    {"timeout", FIELD_SECONDS, AT(timeout_ms), 0.001, 86400, NULL, NULL, NULL,
-     "seconds until the request fails with 504"},
     {"service_tier", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"default\"", NULL, "only one tier"},
     {"tandem_digest", FIELD_BOOL, AT(digest), 0, 0, NULL, NULL, NULL,
      "test builds: digest of each sampled row's logits"},

@@ -16,7 +16,7 @@ static bool expected(struct error *err, const char *param, const char *what, con
 
 /* ---- one tool ---- */
 
-static bool is_name(struct str name)
+bool openai_is_name(struct str name, size_t max)
 {
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
@@ -25,7 +25,7 @@ static bool is_name(struct str name)
             return false;
         }
     }
-    return name.len > 0 && name.len <= OPENAI_TOOL_NAME_MAX;
+    return name.len > 0 && name.len <= max;
 }
 
 bool openai_check_name(const struct json *v, const char *param, struct error *err)
@@ -33,7 +33,7 @@ bool openai_check_name(const struct json *v, const char *param, struct error *er
     if (json_type(v) != JSON_STRING) {
         return expected(err, param, "a string", v);
     }
-    return is_name(json_str(v)) ||
+    return openai_is_name(json_str(v), OPENAI_TOOL_NAME_MAX) ||
            error_set_param(err, ERR_INVALID, param,
                            "Invalid value for '%s': expected 1 to %d letters, digits, '_' and '-', but got '%.80s'.",
                            param, OPENAI_TOOL_NAME_MAX, json_str(v).ptr);
@@ -154,6 +154,49 @@ bool openai_parse_tools(struct decoding *d, const struct json *v, const char *na
     }
     request_of(d)->tools = json_len(v) ? v : NULL;
     return check_unique(v, name, err);
+}
+
+/* ---- as chat completions have them ---- */
+
+void openai_put_tool(struct json_writer *w, const struct openai_tool *t)
+{
+    json_begin_object(w);
+    json_member_cstr(w, "type", "function");
+    json_key(w, "function");
+    json_begin_object(w);
+    json_key(w, "name");
+    json_put_str(w, t->name);
+    if (t->description.ptr) {
+        json_key(w, "description");
+        json_put_str(w, t->description);
+    }
+    json_key(w, "parameters");
+    if (t->parameters) {
+        json_put_json(w, t->parameters);
+    } else {
+        json_put_raw(w, STR("{\"type\":\"object\",\"properties\":{}}"));
+    }
+    if (t->strict) {
+        json_member_bool(w, "strict", true);
+    }
+    json_end_object(w);
+    json_end_object(w);
+}
+
+void openai_put_call(struct json_writer *w, struct str id, struct str name, struct str arguments)
+{
+    json_begin_object(w);
+    json_key(w, "id");
+    json_put_str(w, id);
+    json_member_cstr(w, "type", "function");
+    json_key(w, "function");
+    json_begin_object(w);
+    json_key(w, "name");
+    json_put_str(w, name);
+    json_key(w, "arguments");
+    json_put_str(w, arguments);
+    json_end_object(w);
+    json_end_object(w);
 }
 
 /* ---- lists that are made ---- */

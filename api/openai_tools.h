@@ -13,6 +13,8 @@ bool openai_parse_tools(struct decoding *d, const struct json *v, const char *na
 bool openai_parse_functions(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_tool_choice(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_function_call(struct decoding *d, const struct json *v, const char *name, struct error *err);
+/* openai_fields.c: strings that end the answer. */
+bool openai_parse_stop(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_effort(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_thinking(struct decoding *d, const struct json *v, const char *name, struct error *err);
 /* openai_formats.c: what the answer has to look like. A request has one of these. */
@@ -20,9 +22,20 @@ bool openai_parse_guided(struct decoding *d, const struct json *v, const char *n
 bool openai_parse_structured(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_response_format(struct decoding *d, const struct json *v, const char *name, struct error *err);
 
+/* 1 to max letters, digits, '_' and '-'. */
+bool openai_is_name(struct str name, size_t max);
 /* Of a tool or a schema. */
 bool openai_check_name(const struct json *v, const char *param, struct error *err);
 bool openai_check_schema(const struct json *v, const char *param, struct error *err); /* null is fine */
+
+/* A tool and a call as messages of chat completions have them, which is what chat templates take. */
+struct openai_tool {
+    struct str name, description;  /* description {NULL,0}: none */
+    const struct json *parameters; /* NULL: an object without properties */
+    bool strict;
+};
+void openai_put_tool(struct json_writer *w, const struct openai_tool *t);
+void openai_put_call(struct json_writer *w, struct str id, struct str name, struct str arguments);
 
 /* Once all fields of body are decoded into r: a choice names tools that there are, and no more of them than are allowed
  * are left. What it makes lives in the arena. */

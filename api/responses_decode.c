@@ -130,20 +130,15 @@ static bool resolve_tools(struct responses_request *r, struct error *err)
 
 static struct responses_request *create(struct call *c, struct error *err)
 {
-    const struct app_options *o = &c->app->options;
     struct responses_request *r = arena_alloc(c->arena, sizeof *r);
     if (!r) {
         arena_full(c->arena, "the request", err);
         return NULL;
     }
     *r = (struct responses_request){.store = -1};
-    gen_request_init(&r->request, c->arena, GEN_CHAT);
-    r->request.received_us = c->received_us;
-    r->request.sampling = o->default_sampling;
-    r->request.interval_ms = o->stream_interval_ms;
+    api__init_request(c, &r->request, GEN_CHAT, "resp_");
     r->request.stepwise = true;
-    snprintf(r->request.id, sizeof r->request.id, "resp_%016llx%08x", (unsigned long long)rng_entropy64(),
-             (unsigned)rng_entropy64());
+    r->request.interval_tokens = 1; /* each is an event */
     return r;
 }
 
@@ -159,10 +154,7 @@ static void settle_keeping(struct call *c, struct responses_request *r)
 bool api__decode_responses(struct call *c, struct error *err)
 {
     struct responses_request *r = create(c, err);
-    const struct field *tables[] = {api__responses_fields, api__common_fields};
     const struct json *body = c->body;
-    struct decoding d = {
-        .arena = c->arena, .target = r, .ignored = &c->ignored, .strict = c->app->options.strict_fields};
     if (!r) {
         return false;
     }
@@ -174,7 +166,8 @@ bool api__decode_responses(struct call *c, struct error *err)
     if (!responses_check_earlier(r->context, r->references, err)) {
         return false;
     }
-    if (!fields_decode(&d, body, tables, ARRAY_LEN(tables), err) || !check(c, r, err) || !resolve_tools(r, err)) {
+    struct decoding d = api__decoding(c, r);
+    if (!api__decode_body(c, &d, body, err) || !check(c, r, err) || !resolve_tools(r, err)) {
         return false;
     }
     r->request.logprobs = r->with_logprobs;

@@ -114,32 +114,6 @@ static const struct field tool_fields[] = {
     {0},
 };
 
-/* As chat completions have it. */
-static void put_tool(struct json_writer *w, const struct tool *t)
-{
-    json_begin_object(w);
-    json_member_cstr(w, "type", "function");
-    json_key(w, "function");
-    json_begin_object(w);
-    json_key(w, "name");
-    json_put_str(w, t->name);
-    if (t->description.ptr) {
-        json_key(w, "description");
-        json_put_str(w, t->description);
-    }
-    json_key(w, "parameters");
-    if (t->parameters) {
-        json_put_json(w, t->parameters);
-    } else {
-        json_put_raw(w, STR("{\"type\":\"object\",\"properties\":{}}"));
-    }
-    if (t->strict) {
-        json_member_bool(w, "strict", true);
-    }
-    json_end_object(w);
-    json_end_object(w);
-}
-
 static bool read_tool(struct decoding *d, const struct json *v, size_t i, struct json_writer *w, struct error *err)
 {
     char where[64];
@@ -161,7 +135,7 @@ static bool read_tool(struct decoding *d, const struct json *v, size_t i, struct
         snprintf(where, sizeof where, "tools[%zu].%s", i, t.type.len ? "name" : "type");
         return field_missing_error(err, where);
     }
-    put_tool(w, &t);
+    openai_put_tool(w, &(struct openai_tool){t.name, t.description, t.parameters, t.strict});
     return true;
 }
 

@@ -2,6 +2,7 @@
  * not look again. */
 #include "api/responses.h"
 
+#include "api/openai_tools.h"
 #include "base/array.h"
 
 #include <stdio.h>
@@ -352,18 +353,7 @@ static void add_call(struct chat *chat, const struct json *item)
     struct json_writer w = {.out = &chat->calls, .need_comma = chat->n_calls > 0};
     chat->in_turn = true;
     chat->n_calls++;
-    json_begin_object(&w);
-    json_key(&w, "id");
-    json_put_str(&w, member(item, "call_id"));
-    json_member_cstr(&w, "type", "function");
-    json_key(&w, "function");
-    json_begin_object(&w);
-    json_key(&w, "name");
-    json_put_str(&w, member(item, "name"));
-    json_key(&w, "arguments");
-    json_put_str(&w, member(item, "arguments"));
-    json_end_object(&w);
-    json_end_object(&w);
+    openai_put_call(&w, member(item, "call_id"), member(item, "name"), member(item, "arguments"));
 }
 
 static void add_output(struct chat *chat, const struct json *item)

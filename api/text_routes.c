@@ -106,17 +106,15 @@ const struct field api__detokenize_fields[] = {
 
 const struct field api__template_fields[] = {MODEL_FIELD, MESSAGE_FIELDS, {0}};
 
-static bool decode(struct call *c, const struct field *fields, struct error *err)
+static bool decode(struct call *c, struct error *err)
 {
     struct text_request *r = arena_alloc(c->arena, sizeof *r);
     if (!r) {
         return arena_full(c->arena, "the request", err);
     }
     *r = (struct text_request){.parse_special = true, .add_generation_prompt = true};
-    const struct field *tables[] = {fields};
-    struct decoding d = {
-        .arena = c->arena, .target = r, .ignored = &c->ignored, .strict = c->app->options.strict_fields};
-    if (!fields_decode(&d, c->body, tables, 1, err)) {
+    struct decoding d = api__decoding(c, r);
+    if (!api__decode_body(c, &d, c->body, err)) {
         return false;
     }
     c->request.model = r->model;
@@ -141,7 +139,7 @@ static bool render(struct call *c, const struct text_request *r, struct buf *out
 
 bool api__decode_tokenize(struct call *c, struct error *err)
 {
-    if (!decode(c, api__tokenize_fields, err)) {
+    if (!decode(c, err)) {
         return false;
     }
     const struct text_request *r = c->extra;
@@ -212,7 +210,7 @@ bool api__work_tokenize(struct call *c, struct error *err)
 
 bool api__decode_detokenize(struct call *c, struct error *err)
 {
-    if (!decode(c, api__detokenize_fields, err)) {
+    if (!decode(c, err)) {
         return false;
     }
     const struct text_request *r = c->extra;
@@ -256,7 +254,7 @@ bool api__work_detokenize(struct call *c, struct error *err)
 
 bool api__decode_template(struct call *c, struct error *err)
 {
-    if (!decode(c, api__template_fields, err)) {
+    if (!decode(c, err)) {
         return false;
     }
     const struct text_request *r = c->extra;

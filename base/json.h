@@ -19,8 +19,8 @@ NODISCARD struct json *json_parse(struct str text, int max_depth, struct error *
 /* The same for files, whose trees may be many times larger than their text ("[[],[],..."): refuses more than max_values
  * values before any of the tree is built. */
 NODISCARD struct json *json_parse_bounded(struct str text, int max_depth, size_t max_values, struct error *err);
-/* root, which the arena frees from now on. NULL: root is NULL, and *err is somebody's; or it is freed, and the arena has
- * no room: TOO_LARGE in the name of `what`. */
+/* root, which the arena frees from now on. NULL: root is NULL, and *err is somebody's; or it is freed, and the arena
+ * has no room: TOO_LARGE in the name of `what`. */
 NODISCARD struct json *json_keep(struct json *root, struct arena *arena, const char *what, struct error *err);
 void json_free(struct json *root); /* NULL is fine; only roots from json_parse and json_new_*() */
 

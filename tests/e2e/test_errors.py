@@ -327,16 +327,20 @@ def test_the_last_token_that_fits(tiny):
 @functools.cache
 def documented():
     """{path: {field: its type}} of the routes with a body."""
-    routes, shared, fields = {}, {}, None
+    routes, shared, others, path, fields = {}, {}, {}, None, None
     for line in (ROOT / "docs" / "API.md").read_text().splitlines():
         if route := re.fullmatch(r"## (\w+) (/\S+)", line):
-            fields = routes.setdefault(route[2], {})
-        elif line == "## Fields of every generation":
-            fields = shared
+            path, fields = route[2], routes.setdefault(route[2], {})
+        elif section := re.fullmatch(r"## Fields of (.*)", line):
+            fields = shared.setdefault(section[1], {})
+        elif names := re.fullmatch(r"And the fields of (.*) \(below\)\.", line):
+            others[path] = names[1].split(", and of ")
         elif row := re.match(r"\| `(\w+)` \| ([^|]*) \|", line):
             fields[row[1]] = row[2]
-    for path in (CHAT, COMPLETIONS, INFILL, RESPONSES):
-        routes[path] |= {name: kind for name, kind in shared.items() if name not in routes[path]}
+    assert set(others) == {CHAT, COMPLETIONS, INFILL, RESPONSES, "/v1/messages"}
+    for path, names in others.items():
+        for name in names:
+            routes[path] |= {field: kind for field, kind in shared[name].items() if field not in routes[path]}
     return routes
 
 
