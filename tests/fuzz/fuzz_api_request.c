@@ -13,6 +13,15 @@ static bool (*const decoders[])(struct call *c, struct error *err) = {
     api__decode_responses,  api__decode_ollama_chat, api__decode_ollama_generate, api__decode_ollama_show,
 };
 
+static const struct route *route_of(bool (*decode)(struct call *c, struct error *err))
+{
+    int i = 0;
+    while (api__routes[i].decode != decode) {
+        i++;
+    }
+    return &api__routes[i];
+}
+
 static void use_response(struct call *c)
 {
     struct error err = {0};
@@ -37,10 +46,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     struct app app = {.options = app_options_default()};
     app.options.strict_fields = data[0] & 0x80;
-    struct call c = {.app = &app, .arena = arena_create(MIB(16)), .rebuilt = data[0] & 0x40};
+    size_t route = (data[0] & 0x3F) % ARRAY_LEN(decoders);
+    struct call c = {
+        .app = &app, .route = route_of(decoders[route]), .arena = arena_create(MIB(16)), .rebuilt = data[0] & 0x40};
     buf_init(&c.ignored, KIB(2));
     buf_init(&c.reply, MIB(1));
-    size_t route = (data[0] & 0x3F) % ARRAY_LEN(decoders);
     c.body = c.arena ? json_parse((struct str){(const char *)data + 1, size - 1}, LIMIT_JSON_DEPTH, &err) : NULL;
     bool ok = c.body && decoders[route](&c, &err);
     if (c.body && !ok && (err.code == ERR_NONE || !err.msg[0])) {

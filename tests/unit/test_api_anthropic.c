@@ -3,6 +3,7 @@
 #include "api/anthropic.h"
 
 #include "base/array.h"
+#include "tests/support/api_bench.h"
 #include "tests/support/failing_memory.h"
 
 #include <setjmp.h>
@@ -14,109 +15,34 @@
 
 #include <cmocka.h>
 
-struct fixture {
-    struct app app;
-    struct call call;
-    struct error err;
-    struct buf text; /* scratch */
-};
-
-static void free_json(void *root)
+static const struct messages_request *decode(struct api_bench *f, const char *body)
 {
-    json_free(root);
-}
-
-static void close_call(struct fixture *f)
-{
-    buf_release(&f->call.ignored);
-    buf_release(&f->call.reply);
-    arena_free(f->call.arena);
-    f->call = (struct call){0};
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    f->app.options = app_options_default();
-    buf_init(&f->text, MIB(16));
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    close_call(f);
-    buf_release(&f->text);
-    free(f);
-    return 0;
-}
-
-/* Quotes in the tests' JSON are single ones. */
-static struct str json_of(struct fixture *f, const char *text)
-{
-    buf_clear(&f->text);
-    for (const char *c = text; *c; c++) {
-        buf_putc(&f->text, *c == '\'' ? '"' : *c);
-    }
-    return buf_view(&f->text);
-}
-
-static bool decode_with(struct fixture *f, bool (*decoder)(struct call *c, struct error *err), const char *body)
-{
-    close_call(f);
-    f->err = (struct error){0};
-    f->call = (struct call){.app = &f->app, .arena = arena_create(MIB(64))};
-    buf_init(&f->call.ignored, KIB(2));
-    buf_init(&f->call.reply, MIB(1));
-    f->call.body = json_parse(json_of(f, body), LIMIT_JSON_DEPTH, &f->err);
-    if (!f->call.body) {
-        fail_msg("%s: %s", body, f->err.msg);
-    }
-    assert_true(arena_defer(f->call.arena, free_json, f->call.body));
-    return decoder(&f->call, &f->err);
-}
-
-static const struct messages_request *decode(struct fixture *f, const char *body)
-{
-    if (!decode_with(f, api__decode_messages, body)) {
+    if (!api_bench_decode(f, api__decode_messages, body)) {
         fail_msg("%s: %s", body, f->err.msg);
     }
     return f->call.extra;
 }
 
 /* A body whose only interesting member is `member`. */
-static const struct messages_request *decode_member(struct fixture *f, const char *member)
+static const struct messages_request *decode_member(struct api_bench *f, const char *member)
 {
     char body[4096];
     snprintf(body, sizeof body, "{'max_tokens':100,'messages':[{'role':'user','content':'a'}],%s}", member);
     return decode(f, body);
 }
 
-static void expect_json(struct fixture *f, const struct json *v, const char *expected)
-{
-    struct buf got;
-    buf_init(&got, MIB(16));
-    json_print(&got, v);
-    struct str want = json_of(f, expected);
-    if (!str_eq(buf_view(&got), want)) {
-        fail_msg("got  " STR_FMT "\nwant " STR_FMT, STR_ARG(buf_view(&got)), STR_ARG(want));
-    }
-    buf_release(&got);
-}
-
-static void expect_messages(struct fixture *f, const char *members, const char *expected)
+static void expect_messages(struct api_bench *f, const char *members, const char *expected)
 {
     char body[8192];
     snprintf(body, sizeof body, "{'max_tokens':100,%s}", members);
     decode(f, body);
-    expect_json(f, f->call.request.messages, expected);
+    api_bench_expect(f, f->call.request.messages, expected);
 }
 
-static void expect_refused(struct fixture *f, const char *body, enum error_code code, const char *param,
+static void expect_refused(struct api_bench *f, const char *body, enum error_code code, const char *param,
                            const char *words)
 {
-    if (decode_with(f, api__decode_messages, body)) {
+    if (api_bench_decode(f, api__decode_messages, body)) {
         fail_msg("%s was accepted", body);
     }
     if (f->err.code != code || strcmp(f->err.param, param) != 0 || !strstr(f->err.msg, words)) {
@@ -124,7 +50,7 @@ static void expect_refused(struct fixture *f, const char *body, enum error_code 
     }
 }
 
-static void expect_member_refused(struct fixture *f, const char *member, enum error_code code, const char *param,
+static void expect_member_refused(struct api_bench *f, const char *member, enum error_code code, const char *param,
                                   const char *words)
 {
     char body[4096];
@@ -132,7 +58,7 @@ static void expect_member_refused(struct fixture *f, const char *member, enum er
     expect_refused(f, body, code, param, words);
 }
 
-static void expect_message_refused(struct fixture *f, const char *messages, enum error_code code, const char *param,
+static void expect_message_refused(struct api_bench *f, const char *messages, enum error_code code, const char *param,
                                    const char *words)
 {
     char body[4096];
@@ -144,7 +70,7 @@ static void expect_message_refused(struct fixture *f, const char *messages, enum
 
 static void strings_and_blocks(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     expect_messages(f, "'system':'Be terse.','messages':[{'role':'user','content':'a'}]",
                     "[{'role':'system','content':'Be terse.'},{'role':'user','content':'a'}]");
     expect_messages(f,
@@ -159,7 +85,7 @@ static void strings_and_blocks(void **state)
 
 static void one_role_is_one_turn(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     expect_messages(f,
                     "'messages':[{'role':'user','content':'a'},{'role':'user','content':'b'},"
                     "{'role':'assistant','content':'c'},{'role':'assistant','content':[{'type':'text','text':'d'}]},"
@@ -175,7 +101,7 @@ static void one_role_is_one_turn(void **state)
 
 static void prefill(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     expect_messages(f, "'messages':[{'role':'user','content':'a'},{'role':'assistant','content':'The answer is ('}]",
                     "[{'role':'user','content':'a'},{'role':'assistant','content':'The answer is ('}]");
     assert_true(f->call.request.continue_final_message && !f->call.request.add_generation_prompt);
@@ -186,7 +112,7 @@ static void prefill(void **state)
 
 static void tool_turns(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     expect_messages(
         f,
         "'messages':[{'role':'user','content':'a'},{'role':'assistant','content':[{'type':'text','text':'I look.'},"
@@ -213,7 +139,7 @@ static void tool_turns(void **state)
 
 static void thinking_turns(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     char signature[SIGNATURE_SIZE], body[2048];
     anthropic__sign(STR("Hm."), signature);
     snprintf(body, sizeof body,
@@ -244,7 +170,7 @@ static void thinking_turns(void **state)
 
 static void thinking_is_cleared_as_asked(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     const char *all = "[{'role':'user','content':'a'},{'role':'assistant','content':'b','reasoning_content':'T1'},"
                       "{'role':'user','content':'c'},{'role':'assistant','content':'d','reasoning_content':'T2'},"
                       "{'role':'user','content':'e'}]";
@@ -262,7 +188,7 @@ static void thinking_is_cleared_as_asked(void **state)
 
 static void volatile_lines(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     const char *body = "'system':[{'type':'text','text':'x-anthropic-billing-header: cc_version=2; cch=65abc;'},"
                        "{'type':'text','text':'You are terse.\\nx-anthropic-billing-header: stays'}],"
                        "'messages':[{'role':'user','content':'a'}]";
@@ -284,7 +210,7 @@ static void volatile_lines(void **state)
 
 static void blocks_that_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     static const char *const unsupported[] = {
         "image",        "document", "search_result", "server_tool_use", "web_search_tool_result", "container_upload",
         "mcp_tool_use", "new_one"};
@@ -312,7 +238,7 @@ static void blocks_that_are_refused(void **state)
 
 static void shapes_that_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     static const struct {
         const char *messages, *param, *words;
     } cases[] = {
@@ -347,7 +273,7 @@ static void shapes_that_are_refused(void **state)
 
 static void a_turn_has_so_many_calls(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     struct buf body;
     buf_init(&body, MIB(1));
     for (int n = LIMIT_TURN_CALLS; n <= LIMIT_TURN_CALLS + 1; n++) {
@@ -361,7 +287,7 @@ static void a_turn_has_so_many_calls(void **state)
             buf_printf(&body, "%s{'type':'tool_result','tool_use_id':'t%d'}", i ? "," : "", i);
         }
         buf_puts(&body, "]}]}");
-        assert_true(decode_with(f, api__decode_messages, body.data) == (n == LIMIT_TURN_CALLS));
+        assert_true(api_bench_decode(f, api__decode_messages, body.data) == (n == LIMIT_TURN_CALLS));
     }
     assert_non_null(strstr(f->err.msg, "at most 256"));
     buf_release(&body);
@@ -371,15 +297,16 @@ static void a_turn_has_so_many_calls(void **state)
 
 static void tools(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode_member(f, "'tools':[{'name':'get_x','description':'Gets.','input_schema':{'type':'object','properties':{'a':"
                      "{'type':'string'}}},'cache_control':{'type':'ephemeral'},'eager_input_streaming':true},"
                      "{'type':'custom','name':'b','input_schema':{},'strict':true,'defer_loading':false,"
                      "'allowed_callers':['direct']}]");
-    expect_json(f, f->call.request.tools,
-                "[{'type':'function','function':{'name':'get_x','description':'Gets.','parameters':{'type':'object',"
-                "'properties':{'a':{'type':'string'}}}}},{'type':'function','function':{'name':'b','parameters':{},"
-                "'strict':true}}]");
+    api_bench_expect(
+        f, f->call.request.tools,
+        "[{'type':'function','function':{'name':'get_x','description':'Gets.','parameters':{'type':'object',"
+        "'properties':{'a':{'type':'string'}}}}},{'type':'function','function':{'name':'b','parameters':{},"
+        "'strict':true}}]");
     assert_true(((const struct messages_request *)f->call.extra)->marks_cache);
     decode_member(f, "'tools':[]");
     assert_null(f->call.request.tools);
@@ -387,7 +314,7 @@ static void tools(void **state)
 
 static void tools_that_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     static const char *const types[] = {"web_search_20250305", "bash_20250124", "text_editor_20250728",
                                         "computer_20251124",   "mcp_toolset",   "code_execution_20250825"};
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
@@ -409,7 +336,7 @@ static void tools_that_are_refused(void **state)
 
 static void tool_choices(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     const struct gen_request *r = &f->call.request;
 #define TOOL "'tools':[{'name':'a','input_schema':{}}]"
     decode_member(f, TOOL);
@@ -433,7 +360,7 @@ static void tool_choices(void **state)
 
 static void thinking_field(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     const struct gen_request *r = &f->call.request;
     decode_member(f, "'top_k':3");
     assert_true(r->thinking == -1 && r->thinking_budget == -1);
@@ -455,12 +382,12 @@ static void thinking_field(void **state)
 
 static void output_fields(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     const struct gen_request *r = &f->call.request;
     decode_member(f, "'output_config':{'effort':'max','format':{'type':'json_schema','schema':{'type':'object'}}}");
     assert_true(str_eq(r->reasoning_effort, STR("high")));
     assert_int_equal(r->format.kind, GEN_FORMAT_SCHEMA);
-    expect_json(f, r->format.schema, "{'type':'object'}");
+    api_bench_expect(f, r->format.schema, "{'type':'object'}");
     decode_member(f, "'output_config':{'effort':'low','format':null,'task_budget':null}");
     assert_true(str_eq(r->reasoning_effort, STR("low")) && r->format.kind == GEN_FORMAT_TEXT);
     decode_member(f, "'output_format':{'type':'json_schema','schema':{}}");
@@ -476,7 +403,7 @@ static void output_fields(void **state)
 
 static void sampling_and_stops(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     const struct gen_request *r = &f->call.request;
     decode_member(f, "'temperature':0.5,'top_p':0.9,'top_k':7,'stop_sequences':['x','yy'],'seed':5,'stream':true,"
                      "'cache_salt':'s','speculation':'off'");
@@ -493,7 +420,7 @@ static void sampling_and_stops(void **state)
 
 static void nothing_but_the_cache(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     const struct messages_request *m = decode(f, "{'max_tokens':0,'messages':[{'role':'user','content':'a'}]}");
     assert_true(m->warm_only && f->call.request.max_tokens == 1);
     expect_refused(f, "{'max_tokens':0,'stream':true,'messages':[{'role':'user','content':'a'}]}", ERR_INVALID,
@@ -502,7 +429,7 @@ static void nothing_but_the_cache(void **state)
 
 static void other_fields(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode_member(f, "'metadata':{'user_id':'u'},'service_tier':'auto','container':null,'inference_geo':null,"
                      "'betas':['a-1'],'speed':'standard','cache_control':{'type':'ephemeral'},'mcp_servers':[],"
                      "'diagnostics':{'previous_message_id':null},'user_profile_id':'u','fallbacks':null,"
@@ -532,13 +459,13 @@ static void other_fields(void **state)
 
 static void counting_needs_no_length(void **state)
 {
-    struct fixture *f = *state;
-    assert_true(decode_with(f, api__decode_count,
-                            "{'system':'x','messages':[{'role':'user','content':'a'}],'tools':[{'name':'a',"
-                            "'input_schema':{}}],'thinking':{'type':'adaptive'}}"));
-    expect_json(f, f->call.request.messages, "[{'role':'system','content':'x'},{'role':'user','content':'a'}]");
+    struct api_bench *f = *state;
+    assert_true(api_bench_decode(f, api__decode_count,
+                                 "{'system':'x','messages':[{'role':'user','content':'a'}],'tools':[{'name':'a',"
+                                 "'input_schema':{}}],'thinking':{'type':'adaptive'}}"));
+    api_bench_expect(f, f->call.request.messages, "[{'role':'system','content':'x'},{'role':'user','content':'a'}]");
     assert_true(json_len(f->call.request.tools) == 1 && f->call.request.thinking == 1);
-    assert_true(decode_with(f, api__decode_count, "{'messages':[{'role':'user','content':'a'}],'max_tokens':9}"));
+    assert_true(api_bench_decode(f, api__decode_count, "{'messages':[{'role':'user','content':'a'}],'max_tokens':9}"));
     assert_string_equal(f->call.ignored.data, "max_tokens");
 }
 
@@ -546,7 +473,7 @@ static void counting_needs_no_length(void **state)
 
 static void every_allocation_may_fail(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     if (!CAN_FAIL) {
         skip();
     }
@@ -556,11 +483,7 @@ static void every_allocation_may_fail(void **state)
     bool done = false;
     for (long n = 0; !done; n++) {
         struct error err = {0};
-        close_call(f);
-        f->call = (struct call){.app = &f->app, .arena = arena_create(MIB(64))};
-        buf_init(&f->call.ignored, KIB(2));
-        f->call.body = json_parse(json_of(f, body), LIMIT_JSON_DEPTH, &err);
-        assert_true(f->call.body && arena_defer(f->call.arena, free_json, f->call.body));
+        assert_true(api_bench_open(f, api__decode_messages, body));
         n_allocations = 0;
         fail_at = n;
         done = api__decode_messages(&f->call, &err);
@@ -574,25 +497,28 @@ static void every_allocation_may_fail(void **state)
 
 static void errors(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     struct buf out;
     struct error err = {0};
     buf_init(&out, KIB(4));
     error_set_param(&err, ERR_INVALID, "messages[0]", "messages[0]: no.");
     api__write_anthropic_error(&out, &err, "req_1");
-    assert_true(str_eq(buf_view(&out), json_of(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
-                                                  "'messages[0]: no.'},'request_id':'req_1'}")));
+    assert_true(
+        str_eq(buf_view(&out), api_bench_json(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
+                                                 "'messages[0]: no.'},'request_id':'req_1'}")));
     buf_clear(&out);
     error_set_param(&err, ERR_UNSUPPORTED, "tools[0].defer_loading", "Unsupported value.");
     api__write_anthropic_error(&out, &err, "");
-    assert_true(str_eq(buf_view(&out), json_of(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
-                                                  "'tools[0].defer_loading: Unsupported value.'}}")));
+    assert_true(
+        str_eq(buf_view(&out), api_bench_json(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
+                                                 "'tools[0].defer_loading: Unsupported value.'}}")));
     buf_clear(&out);
     error_set_param(&err, ERR_UNSUPPORTED, "thread", "thread: no.");
     api__write_anthropic_error(&out, &err, "");
-    assert_true(str_eq(buf_view(&out), json_of(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
-                                                  "'thread: no.','details':{'error_code':"
-                                                  "'thread_unsupported_request'}}}")));
+    assert_true(
+        str_eq(buf_view(&out), api_bench_json(f, "{'type':'error','error':{'type':'invalid_request_error','message':"
+                                                 "'thread: no.','details':{'error_code':"
+                                                 "'thread_unsupported_request'}}}")));
     buf_clear(&out);
     error_set_param(&err, ERR_CONTEXT_EXCEEDED, "messages", "prompt is too long: 9 tokens > 8 maximum");
     api__write_anthropic_error(&out, &err, "");
@@ -620,7 +546,7 @@ static void who_speaks_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, api_bench_setup, api_bench_teardown)
         TEST(strings_and_blocks),
         TEST(one_role_is_one_turn),
         TEST(prefill),

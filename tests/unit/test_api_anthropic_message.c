@@ -2,6 +2,7 @@
 #include "api/anthropic.h"
 
 #include "base/array.h"
+#include "tests/support/api_bench.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,48 +12,6 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
-
-struct fixture {
-    struct buf text; /* scratch */
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    buf_init(&f->text, MIB(1));
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    buf_release(&f->text);
-    free(f);
-    return 0;
-}
-
-/* Quotes in the tests' JSON are single ones. */
-static struct str json_of(struct fixture *f, const char *text)
-{
-    buf_clear(&f->text);
-    for (const char *c = text; *c; c++) {
-        buf_putc(&f->text, *c == '\'' ? '"' : *c);
-    }
-    return buf_view(&f->text);
-}
-
-static void expect_json(struct fixture *f, const struct json *v, const char *expected)
-{
-    struct buf got;
-    buf_init(&got, MIB(16));
-    json_print(&got, v);
-    struct str want = json_of(f, expected);
-    if (!str_eq(buf_view(&got), want)) {
-        fail_msg("got  " STR_FMT "\nwant " STR_FMT, STR_ARG(buf_view(&got)), STR_ARG(want));
-    }
-    buf_release(&got);
-}
 
 static const struct messages_request plain = {.keep_thinking = -1};
 
@@ -109,7 +68,7 @@ static const struct gen_usage usage = USAGE;
     }
 #define EVENTS(...) ((const struct gen_event[]){__VA_ARGS__}), ARRAY_LEN(((const struct gen_event[]){__VA_ARGS__}))
 
-static void write_body(struct fixture *f, struct fact_options o, const struct gen_event *events, size_t n,
+static void write_body(struct api_bench *f, struct fact_options o, const struct gen_event *events, size_t n,
                        struct buf *out)
 {
     struct message_writer w;
@@ -123,7 +82,7 @@ static void write_body(struct fixture *f, struct fact_options o, const struct ge
     message_writer_release(&w);
 }
 
-static void expect_body(struct fixture *f, struct fact_options o, const struct gen_event *events, size_t n,
+static void expect_body(struct api_bench *f, struct fact_options o, const struct gen_event *events, size_t n,
                         const char *member, const char *expected)
 {
     struct buf out;
@@ -134,14 +93,14 @@ static void expect_body(struct fixture *f, struct fact_options o, const struct g
     if (!v) {
         fail_msg("%s: %s", out.data, err.msg);
     }
-    expect_json(f, json_get(v, member), expected);
+    api_bench_expect(f, json_get(v, member), expected);
     json_free(v);
     buf_release(&out);
 }
 
 static void bodies(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     char signature[SIGNATURE_SIZE], expected[1024];
     anthropic__sign(STR("Let me see."), signature);
     snprintf(expected, sizeof expected,
@@ -167,7 +126,7 @@ static void bodies(void **state)
 
 static void stop_reasons(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     static const struct messages_request warm = {.warm_only = true};
     const struct {
         struct fact_options options;
@@ -201,7 +160,7 @@ static void stop_reasons(void **state)
 
 static void usage_adds_up(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     static const struct messages_request marks = {.marks_cache = true};
     static const struct messages_request warm = {.warm_only = true, .marks_cache = true};
     const struct gen_event finish = FINISH(.finish = FINISH_STOP);
@@ -219,7 +178,7 @@ static void usage_adds_up(void **state)
 
 static void edits_and_diagnostics(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     uint64_t n_tokens = 12;
     const struct messages_request m = {
         .has_edits = true, .n_cleared_turns = 2, .n_cleared_tokens = &n_tokens, .asks_diagnostics = true};
@@ -246,7 +205,7 @@ static void write_stream(struct fact_options o, const struct gen_event *events, 
 }
 
 /* One line per event: its JSON; its name has to be its type. */
-static void expect_stream(struct fixture *f, struct fact_options o, const struct gen_event *events, size_t n,
+static void expect_stream(struct api_bench *f, struct fact_options o, const struct gen_event *events, size_t n,
                           const char *const *expected, size_t n_expected)
 {
     struct buf out;
@@ -264,7 +223,7 @@ static void expect_stream(struct fixture *f, struct fact_options o, const struct
         assert_non_null(v);
         assert_true(str_eq(json_str(json_get(v, "type")), name));
         assert_true(i < n_expected);
-        expect_json(f, v, expected[i]);
+        api_bench_expect(f, v, expected[i]);
         json_free(v);
         rest = str_slice(rest, end + 2, rest.len);
     }
@@ -283,7 +242,7 @@ static void expect_stream(struct fixture *f, struct fact_options o, const struct
 
 static void streams(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     char signature[SIGNATURE_SIZE], signed_delta[256];
     anthropic__sign(STR("Hm. So."), signature);
     snprintf(signed_delta, sizeof signed_delta,
@@ -315,7 +274,7 @@ static void streams(void **state)
 
 static void empty_and_omitted_streams(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     static const struct messages_request omit = {.omit_thinking = true};
     char signature[SIGNATURE_SIZE], signed_delta[256];
     const char *const nothing[] = {START, STOP("end_turn")};
@@ -338,7 +297,7 @@ static void empty_and_omitted_streams(void **state)
 /* Who reads again from inside a call's arguments gets their rest as a block of its own. */
 static void a_stream_from_the_middle(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     const char *const expected[] = {
         "{'type':'message_start','message':{'id':'msg_1','type':'message','role':'assistant','model':'m','content':[],"
         "'stop_reason':null,'stop_sequence':null,'usage':" USAGE_JSON(0, 0, 0, 0) "}}",
@@ -357,7 +316,7 @@ static void a_stream_from_the_middle(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, api_bench_setup, api_bench_teardown)
         TEST(bodies),
         TEST(stop_reasons),
         TEST(usage_adds_up),

@@ -3,6 +3,7 @@
 #include "api/ollama.h"
 #include "api/responses.h"
 #include "base/array.h"
+#include "tests/support/api_bench.h"
 #include "tests/support/failing_memory.h"
 
 #include <setjmp.h>
@@ -14,84 +15,16 @@
 
 #include <cmocka.h>
 
-struct fixture {
-    struct app app;
-    struct call call;
-    struct error err;
-    struct buf text, shown; /* scratch */
-};
-
-static void free_json(void *root)
+static void decode(struct api_bench *f, api_decoder *d, const char *body)
 {
-    json_free(root);
-}
-
-static void close_call(struct fixture *f)
-{
-    buf_release(&f->call.ignored);
-    buf_release(&f->call.reply);
-    arena_free(f->call.arena);
-    f->call = (struct call){0};
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    f->app.options = app_options_default();
-    buf_init(&f->text, MIB(16));
-    buf_init(&f->shown, MIB(16));
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    close_call(f);
-    buf_release(&f->text);
-    buf_release(&f->shown);
-    free(f);
-    return 0;
-}
-
-/* Quotes in the tests' JSON are single ones. */
-static struct str json_of(struct fixture *f, const char *text)
-{
-    buf_clear(&f->text);
-    for (const char *c = text; *c; c++) {
-        buf_putc(&f->text, *c == '\'' ? '"' : *c);
-    }
-    return buf_view(&f->text);
-}
-
-static bool open_call(struct fixture *f, const char *body)
-{
-    close_call(f);
-    f->err = (struct error){0};
-    f->call = (struct call){.app = &f->app, .arena = arena_create(MIB(64))};
-    buf_init(&f->call.ignored, KIB(2));
-    buf_init(&f->call.reply, MIB(1));
-    f->call.body = f->call.arena ? json_parse(json_of(f, body), LIMIT_JSON_DEPTH, &f->err) : NULL;
-    if (f->call.body && !arena_defer(f->call.arena, free_json, f->call.body)) {
-        json_free(f->call.body);
-        f->call.body = NULL;
-    }
-    return f->call.body;
-}
-
-typedef bool decoder(struct call *c, struct error *err);
-
-static void decode(struct fixture *f, decoder *d, const char *body)
-{
-    assert_true(open_call(f, body));
-    if (!d(&f->call, &f->err)) {
+    if (!api_bench_decode(f, d, body)) {
         fail_msg("%s: %s", body, f->err.msg);
     }
 }
 
-static void must_refuse(struct fixture *f, decoder *d, const char *body, const char *param)
+static void must_refuse(struct api_bench *f, api_decoder *d, const char *body, const char *param)
 {
-    assert_true(open_call(f, body));
+    assert_true(api_bench_open(f, d, body));
     if (d(&f->call, &f->err)) {
         fail_msg("%s was accepted", body);
     }
@@ -100,17 +33,7 @@ static void must_refuse(struct fixture *f, decoder *d, const char *body, const c
     }
 }
 
-static void assert_json(struct fixture *f, const struct json *v, const char *expected)
-{
-    buf_clear(&f->shown);
-    json_print(&f->shown, v);
-    buf_putc(&f->shown, '\0');
-    struct str text = json_of(f, expected);
-    assert_int_equal(f->shown.len, text.len + 1);
-    assert_string_equal(f->shown.data, text.ptr);
-}
-
-static const struct json *messages(struct fixture *f, size_t n_dropped)
+static const struct json *messages(struct api_bench *f, size_t n_dropped)
 {
     const struct json *made = responses_messages(&f->call, n_dropped, &f->err);
     if (!made) {
@@ -123,9 +46,9 @@ static const struct json *messages(struct fixture *f, size_t n_dropped)
 
 static void test_text(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode(f, api__decode_responses, "{'input':'Hi','instructions':'Be brief.','max_output_tokens':7}");
-    assert_json(f, messages(f, 0), "[{'role':'system','content':'Be brief.'},{'role':'user','content':'Hi'}]");
+    api_bench_expect(f, messages(f, 0), "[{'role':'system','content':'Be brief.'},{'role':'user','content':'Hi'}]");
     assert_int_equal(f->call.request.max_tokens, 7);
     assert_true(f->call.request.stepwise);
     assert_false(f->call.request.detach || f->call.attached); /* no journal: nothing is stored */
@@ -141,51 +64,56 @@ static void test_text(void **state)
 
 static void test_turns(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode(f, api__decode_responses,
            "{'input':[{'role':'user','content':'Go'}," TURN
            ",{'role':'user','content':[{'type':'input_text','text':'a'},{'type':'input_text','text':'b'}]}]}");
-    assert_json(f, messages(f, 0),
-                "[{'role':'user','content':'Go'},{'role':'assistant','content':'I look.','reasoning_content':'Hm.',"
-                "'tool_calls':[{'id':'c1','type':'function','function':{'name':'f','arguments':'{}'}},"
-                "{'id':'c2','type':'function','function':{'name':'g','arguments':'{}'}}]},"
-                "{'role':'tool','tool_call_id':'c1','content':'1'},{'role':'tool','tool_call_id':'c2','content':'2'},"
-                "{'role':'user','content':[{'type':'text','text':'a'},{'type':'text','text':'b'}]}]");
+    api_bench_expect(
+        f, messages(f, 0),
+        "[{'role':'user','content':'Go'},{'role':'assistant','content':'I look.','reasoning_content':'Hm.',"
+        "'tool_calls':[{'id':'c1','type':'function','function':{'name':'f','arguments':'{}'}},"
+        "{'id':'c2','type':'function','function':{'name':'g','arguments':'{}'}}]},"
+        "{'role':'tool','tool_call_id':'c1','content':'1'},{'role':'tool','tool_call_id':'c2','content':'2'},"
+        "{'role':'user','content':[{'type':'text','text':'a'},{'type':'text','text':'b'}]}]");
 }
 
 /* Outputs go with their calls; what the user said last and system messages stay. */
 static void test_dropping(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode(f, api__decode_responses,
            "{'input':[{'role':'system','content':'S'},{'role':'user','content':'Go'}," TURN
            ",{'role':'user','content':'Now'},{'role':'assistant','content':'Yes'}]}");
     assert_int_equal(responses_n_droppable(&f->call), 7);
-    assert_json(f, messages(f, 4),
-                "[{'role':'system','content':'S'},{'role':'assistant','content':'','tool_calls':[{'id':'c2','type':"
-                "'function','function':{'name':'g','arguments':'{}'}}]},{'role':'tool','tool_call_id':'c2','content':"
-                "'2'},{'role':'user','content':'Now'},{'role':'assistant','content':'Yes'}]");
-    assert_json(f, messages(f, 7),
-                "[{'role':'system','content':'S'},{'role':'user','content':'Now'},{'role':'assistant','content':"
-                "'Yes'}]");
+    api_bench_expect(
+        f, messages(f, 4),
+        "[{'role':'system','content':'S'},{'role':'assistant','content':'','tool_calls':[{'id':'c2','type':"
+        "'function','function':{'name':'g','arguments':'{}'}}]},{'role':'tool','tool_call_id':'c2','content':"
+        "'2'},{'role':'user','content':'Now'},{'role':'assistant','content':'Yes'}]");
+    api_bench_expect(f, messages(f, 7),
+                     "[{'role':'system','content':'S'},{'role':'user','content':'Now'},{'role':'assistant','content':"
+                     "'Yes'}]");
 }
 
 /* What the journal has of one that follows another. */
 static void test_context(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     char room[64];
-    assert_true(open_call(f, "[{'input':[{'id':'msg_x'},{'type':'item_reference','id':'msg_1'},{'role':'user','content'"
-                             ":'Now'}],'instructions':'I'},[{'id':'msg_1','type':'message','role':'assistant','content'"
-                             ":[{'type':'output_text','text':'Before'}]}],{'msg_x':{'id':'msg_x','type':'message',"
-                             "'role':'user','content':'Meant'}}]"));
+    assert_true(
+        api_bench_open(f, api__decode_responses,
+                       "[{'input':[{'id':'msg_x'},{'type':'item_reference','id':'msg_1'},{'role':'user','content'"
+                       ":'Now'}],'instructions':'I'},[{'id':'msg_1','type':'message','role':'assistant','content'"
+                       ":[{'type':'output_text','text':'Before'}]}],{'msg_x':{'id':'msg_x','type':'message',"
+                       "'role':'user','content':'Meant'}}]"));
     assert_false(api__decode_responses(&f->call, &f->err)); /* from a client it is no request */
     f->call.rebuilt = true;
     f->err = (struct error){0};
     assert_true(api__decode_responses(&f->call, &f->err));
-    assert_json(f, messages(f, 0),
-                "[{'role':'system','content':'I'},{'role':'assistant','content':'Before'},{'role':'user','content':"
-                "'Meant'},{'role':'user','content':'Now'}]");
+    api_bench_expect(
+        f, messages(f, 0),
+        "[{'role':'system','content':'I'},{'role':'assistant','content':'Before'},{'role':'user','content':"
+        "'Meant'},{'role':'user','content':'Now'}]");
     assert_int_equal(responses_n_items(&f->call), 4);
     struct str id = responses_item_id(&f->call, 3, room, sizeof room);
     char maker[64];
@@ -197,7 +125,7 @@ static void test_context(void **state)
 
 static void test_unknown_reference(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode(f, api__decode_responses, "{'input':[{'type':'item_reference','id':'msg_none'}]}");
     assert_null(responses_messages(&f->call, 0, &f->err));
     assert_int_equal(f->err.code, ERR_NOT_FOUND);
@@ -207,25 +135,25 @@ static void test_unknown_reference(void **state)
 
 static void test_tools(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode(f, api__decode_responses,
            "{'input':'x','tools':[{'type':'function','name':'f','description':'d','parameters':{'type':'object'},"
            "'strict':true},{'type':'function','name':'g'}],'tool_choice':{'type':'allowed_tools','mode':'required',"
            "'tools':[{'type':'function','name':'g'}]}}");
     assert_int_equal(f->call.request.tool_choice, GEN_TOOLS_REQUIRED);
-    assert_json(f, f->call.request.tools,
-                "[{'type':'function','function':{'name':'g','parameters':{'type':'object','properties':{}}}}]");
+    api_bench_expect(f, f->call.request.tools,
+                     "[{'type':'function','function':{'name':'g','parameters':{'type':'object','properties':{}}}}]");
     decode(f, api__decode_responses,
            "{'input':'x','tools':[{'type':'function','name':'f','strict':true}],'tool_choice':{'type':'function',"
            "'name':'f'}}");
     assert_int_equal(f->call.request.tool_choice, GEN_TOOLS_NAMED);
-    assert_json(f, json_get(json_at(f->call.request.tools, 0), "function"),
-                "{'name':'f','parameters':{'type':'object','properties':{}},'strict':true}");
+    api_bench_expect(f, json_get(json_at(f->call.request.tools, 0), "function"),
+                     "{'name':'f','parameters':{'type':'object','properties':{}},'strict':true}");
 }
 
 static void test_format(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode(f, api__decode_responses,
            "{'input':'x','text':{'format':{'type':'json_schema','name':'n','schema':{'type':'object'}}}}");
     assert_int_equal(f->call.request.format.kind, GEN_FORMAT_SCHEMA);
@@ -256,7 +184,7 @@ static void test_refusals(void **state)
         {"{'input':'x','metadata':{'a':7}}", "metadata"},
         {"{'previous_response_id':'resp_1'}", "previous_response_id"},
     };
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         must_refuse(f, api__decode_responses, cases[i][0], cases[i][1]);
     }
@@ -266,7 +194,7 @@ static void test_refusals(void **state)
 
 static void test_object(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     struct error failed = {.code = ERR_OVERLOADED, .msg = "Later."}, err = {0};
     decode(f, api__decode_responses, "{'input':'x','temperature':0.7,'top_p':0.95,'metadata':{'k':'v'},'user':'u'}");
     struct gen_usage usage = {.prompt_tokens = 5, .completion_tokens = 3, .cached_tokens = 2, .n_reasoning = 1};
@@ -280,16 +208,17 @@ static void test_object(void **state)
     responses_put_object(&w, &v);
     struct json *root = json_parse(buf_view(&f->call.reply), 0, &err);
     assert_non_null(root);
-    assert_json(f, json_get(root, "error"), "{'code':'rate_limit_exceeded','message':'Later.'}");
-    assert_json(f, json_get(root, "temperature"), "0.7");
-    assert_json(f, json_get(root, "top_p"), "0.95");
-    assert_json(f, json_get(root, "output"), "[{'id':'a'}]");
-    assert_json(f, json_get(root, "metadata"), "{'k':'v'}");
-    assert_json(f, json_get(root, "usage"),
-                "{'input_tokens':5,'input_tokens_details':{'cached_tokens':2,'cache_write_tokens':0},'output_tokens':3,"
-                "'output_tokens_details':{'reasoning_tokens':1},'total_tokens':8}");
-    assert_json(f, json_get(root, "store"), "false");
-    assert_json(f, json_get(root, "truncation"), "'disabled'");
+    api_bench_expect(f, json_get(root, "error"), "{'code':'rate_limit_exceeded','message':'Later.'}");
+    api_bench_expect(f, json_get(root, "temperature"), "0.7");
+    api_bench_expect(f, json_get(root, "top_p"), "0.95");
+    api_bench_expect(f, json_get(root, "output"), "[{'id':'a'}]");
+    api_bench_expect(f, json_get(root, "metadata"), "{'k':'v'}");
+    api_bench_expect(
+        f, json_get(root, "usage"),
+        "{'input_tokens':5,'input_tokens_details':{'cached_tokens':2,'cache_write_tokens':0},'output_tokens':3,"
+        "'output_tokens_details':{'reasoning_tokens':1},'total_tokens':8}");
+    api_bench_expect(f, json_get(root, "store"), "false");
+    api_bench_expect(f, json_get(root, "truncation"), "'disabled'");
     json_free(root);
 }
 
@@ -297,12 +226,12 @@ static void test_object(void **state)
 
 static void test_ollama_chat(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode(f, api__decode_ollama_chat,
            "{'model':'m','messages':[{'role':'user','content':'x'},{'role':'assistant','thinking':'t','tool_calls':[{"
            "'function':{'name':'f','arguments':{'a':1}}}]},{'role':'tool','tool_name':'f','content':'1'}],'options':{"
            "'num_predict':5,'repeat_penalty':1.5,'seed':3,'stop':['a','b']},'think':true,'stream':false}");
-    assert_json(
+    api_bench_expect(
         f, f->call.request.messages,
         "[{'role':'user','content':'x'},{'role':'assistant','content':'','reasoning_content':'t','tool_calls':[{"
         "'id':'call_1_0','type':'function','function':{'name':'f','arguments':'{\\'a\\':1}'}}]},{'role':'tool',"
@@ -316,9 +245,9 @@ static void test_ollama_chat(void **state)
 
 static void test_ollama_generate(void **state)
 {
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     decode(f, api__decode_ollama_generate, "{'model':'m','prompt':'p','system':'s','format':'json'}");
-    assert_json(f, f->call.request.messages, "[{'role':'system','content':'s'},{'role':'user','content':'p'}]");
+    api_bench_expect(f, f->call.request.messages, "[{'role':'system','content':'s'},{'role':'user','content':'p'}]");
     assert_int_equal(f->call.request.format.kind, GEN_FORMAT_JSON);
     assert_true(f->call.request.stream);
     decode(f, api__decode_ollama_generate, "{'model':'m','prompt':'p','suffix':'s'}");
@@ -340,7 +269,7 @@ static void test_ollama_refusals(void **state)
         {"{'prompt':'p','options':{'stop':['']}}", "options.stop"},
         {"{'prompt':'p','raw':true,'system':'s'}", "system"},
     };
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         must_refuse(f, api__decode_ollama_generate, cases[i][0], cases[i][1]);
     }
@@ -352,9 +281,9 @@ static void test_ollama_refusals(void **state)
 /* ---- memory ---- */
 
 #if CAN_FAIL
-static bool whole(struct fixture *f, decoder *d, const char *body)
+static bool whole(struct api_bench *f, api_decoder *d, const char *body)
 {
-    bool ok = open_call(f, body) && d(&f->call, &f->err);
+    bool ok = api_bench_decode(f, d, body);
     if (ok && d == api__decode_responses) {
         ok = responses_messages(&f->call, 0, &f->err) != NULL;
     }
@@ -364,7 +293,7 @@ static bool whole(struct fixture *f, decoder *d, const char *body)
 static void test_no_memory(void **state)
 {
     static const struct {
-        decoder *decode;
+        api_decoder *decode;
         const char *body;
     } cases[] = {
         {api__decode_responses, "{'input':[{'role':'user','content':'Go'}," TURN
@@ -374,10 +303,10 @@ static void test_no_memory(void **state)
                                   "'a':1}}}]}],'options':{'stop':['a']}}"},
         {api__decode_ollama_generate, "{'prompt':'p','raw':true}"},
     };
-    struct fixture *f = *state;
+    struct api_bench *f = *state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         bool ok = false;
-        (void)json_of(f, cases[i].body); /* its memory is there */
+        (void)api_bench_json(f, cases[i].body); /* its memory is there */
         for (long n = 0; !ok; n++) {
             n_allocations = 0;
             fail_at = n;
@@ -392,20 +321,20 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_text, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_turns, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_dropping, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_context, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_unknown_reference, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_tools, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_format, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_object, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_ollama_chat, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_ollama_generate, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_ollama_refusals, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_text, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_turns, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_dropping, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_context, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_unknown_reference, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_tools, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_format, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_refusals, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_object, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_ollama_chat, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_ollama_generate, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_ollama_refusals, api_bench_setup, api_bench_teardown),
 #if CAN_FAIL
-        cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_memory, api_bench_setup, api_bench_teardown),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
