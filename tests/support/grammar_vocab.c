@@ -101,6 +101,7 @@ static void write_vocab(struct buf *out)
 
 void grammar_vocab_open(struct grammar_vocab *v, const struct constraint_vocab_options *options)
 {
+    static const struct constraint_vocab_options defaults = {0};
     struct error err = {0};
     buf_init(&v->bytes, MIB(1));
     write_vocab(&v->bytes);
@@ -108,7 +109,7 @@ void grammar_vocab_open(struct grammar_vocab *v, const struct constraint_vocab_o
     must(v->file, &err);
     v->tokenizer = tokenizer_from_model_file(v->file, &err);
     must(v->tokenizer, &err);
-    v->vocab = constraint_vocab_create(v->tokenizer, options, &err);
+    v->vocab = constraint_vocab_create(v->tokenizer, options ? options : &defaults, &err);
     must(v->vocab, &err);
     v->end = grammar_vocab_id(v, "</s>");
     v->turn_end = grammar_vocab_id(v, "<|im_end|>");

@@ -14,6 +14,7 @@ struct grammar_vocab {
     int32_t end, turn_end, think, unthink; /* </s>, <|im_end|> (both end a generation), <think>, </think> */
 };
 
+/* options: NULL for the defaults. */
 void grammar_vocab_open(struct grammar_vocab *v, const struct constraint_vocab_options *options);
 void grammar_vocab_close(struct grammar_vocab *v);
 int32_t grammar_vocab_id(const struct grammar_vocab *v, const char *piece); /* of a token by its text */

@@ -431,7 +431,7 @@ static void without_a_tokenizer_there_are_none(void **state)
 static int open_all(void **state)
 {
     (void)state;
-    grammar_vocab_open(&vocab, &(struct constraint_vocab_options){0});
+    grammar_vocab_open(&vocab, NULL);
     grammar_vocab_open(&poor, &(struct constraint_vocab_options){.limits = {.mask_items = 60}});
     ends[0] = vocab.end;
     ends[1] = vocab.turn_end;
