@@ -272,11 +272,11 @@ static uint32_t hex(struct str s, size_t from, size_t n)
 {
     uint32_t code = 0;
     for (size_t i = from; i < from + n; i++) {
-        const char *digits = "0123456789abcdef", *d = i < s.len ? strchr(digits, s.ptr[i] | 0x20) : NULL;
-        if (!d || !s.ptr[i]) {
+        int digit = i < s.len ? hex_digit(s.ptr[i]) : -1;
+        if (digit < 0) {
             return UTF8_INVALID;
         }
-        code = code << 4 | (uint32_t)(d - digits);
+        code = code << 4 | (uint32_t)digit;
     }
     return code;
 }

@@ -156,24 +156,12 @@ static bool drop(struct walk *k, const char *why)
 
 /* ---- references ---- */
 
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* One part of a pointer in a URI fragment: %xx first, then ~1 and ~0. False when it does not fit. */
 static bool unescape(struct str part, char *out, size_t cap, size_t *len)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < part.len; i++) {
-        char c = part.ptr[i];
-        if (c == '%' && i + 2 < part.len && hex_value(part.ptr[i + 1]) >= 0 && hex_value(part.ptr[i + 2]) >= 0) {
-            c = (char)(hex_value(part.ptr[i + 1]) * 16 + hex_value(part.ptr[i + 2]));
-            i += 2;
-        }
+    size_t n = 0, used;
+    for (size_t i = 0; i < part.len; i += used) {
+        char c = (char)percent_byte(str_slice(part, i, part.len), &used);
         if (n && out[n - 1] == '~' && (c == '0' || c == '1')) {
             out[n - 1] = c == '0' ? '\1' : '/'; /* \1: a '~' that is done with */
             continue;

@@ -218,6 +218,7 @@ static void test_llama(void **state)
          "C get_weather|A {\"city\":\"Ro'me\",\"days\":3,\"metric\":true,\"tags\":[\"a\",\"b\"],"
          "\"where\":{\"x\":null,\"1\":[2]}}|E ok|C now|A {}|E ok"},
         {"[get_weather(city=\"a\\u00e9\\ud83d\\ude00\\d\\x41\")]", "C get_weather|A {\"city\":\"aé😀\\\\dA\"}|E ok"},
+        {"[get_weather(city=\"\\x4\x11\")]", "C get_weather|A {\"city\":\"\\\\x4\\u0011\"}|E ok"}, /* no digit */
         {"[other(a=1)]", "T [other(a=1)]"},
         {"[get_weather(city=f(1))]", "C get_weather|A {\"city\":f(1))]|E cut"},
         {"[get_weather(city=\"Pa", "C get_weather|A {\"city\":\"Pa|E cut"},
