@@ -2,6 +2,7 @@
 #include "grammar/json_schema_internal.h"
 
 #include "base/hash.h"
+#include "grammar/json_pointer.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -362,11 +363,7 @@ static const struct json *step_into(const struct json *at, struct str token)
 /* ~1 and ~0, in place; token is followed by a NUL afterwards: the separator's byte, or the arena's zeroes. */
 static struct str unescape_token(char *token, size_t len)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        bool escape = token[i] == '~' && i + 1 < len && (token[i + 1] == '0' || token[i + 1] == '1');
-        token[n++] = escape ? (token[++i] == '0' ? '~' : '/') : token[i];
-    }
+    size_t n = json_pointer_unescape(token, len);
     token[n] = '\0';
     return (struct str){token, n};
 }

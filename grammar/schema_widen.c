@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 #include "base/limits.h"
+#include "grammar/json_pointer.h"
 
 #include <stdlib.h>
 
@@ -97,14 +98,7 @@ static bool write_schema(struct walk *k, const struct json *schema);
 static size_t enter(struct walk *k, struct str part)
 {
     size_t before = k->path.len;
-    buf_putc(&k->path, '/');
-    for (size_t i = 0; i < part.len; i++) {
-        if (part.ptr[i] == '~' || part.ptr[i] == '/') {
-            buf_puts(&k->path, part.ptr[i] == '~' ? "~0" : "~1");
-        } else {
-            buf_putc(&k->path, part.ptr[i]);
-        }
-    }
+    json_pointer_put(&k->path, part);
     return before;
 }
 
@@ -161,21 +155,13 @@ static bool unescape(struct str part, char *out, size_t cap, size_t *len)
 {
     size_t n = 0, used;
     for (size_t i = 0; i < part.len; i += used) {
-        char c = (char)percent_byte(str_slice(part, i, part.len), &used);
-        if (n && out[n - 1] == '~' && (c == '0' || c == '1')) {
-            out[n - 1] = c == '0' ? '\1' : '/'; /* \1: a '~' that is done with */
-            continue;
-        }
-        if (n + 1 >= cap) {
+        if (n + 1 == cap) {
             return false;
         }
-        out[n++] = c;
+        out[n++] = (char)percent_byte(str_slice(part, i, part.len), &used);
     }
-    for (size_t i = 0; i < n; i++) {
-        out[i] = out[i] == '\1' ? '~' : out[i];
-    }
-    out[n] = '\0';
-    *len = n;
+    *len = json_pointer_unescape(out, n);
+    out[*len] = '\0';
     return true;
 }
 

@@ -63,6 +63,7 @@ static const struct {
      {"/if"},
      {"\"a\"", "1"},
      {"\"b\"", "2"}},
+    {"{\"$ref\":\"#/$defs/~01%01\",\"$defs\":{\"~1\\u0001\":{\"type\":\"null\"}}}", {NULL}, {"null"}, {"1"}},
     {"{\"$ref\":\"#/$defs/a~1b%25/properties/x\",\"$defs\":{\"a/"
      "b%\":{\"properties\":{\"x\":{\"type\":\"array\",\"items\":"
      "{\"$ref\":\"#/$defs/n\"}}}},\"n\":{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/$defs/a~1b%25/properties/"
