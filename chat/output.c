@@ -203,8 +203,7 @@ enum step output__end_call(struct output_parser *p, bool complete, output_state 
     p->calling = false;
     p->trim = true;
     p->tail = 0;
-    p->state = then;
-    return STEP_GO;
+    return output__go(p, then);
 }
 
 /* The next syntax with the same opener, where the block has no call yet. */
@@ -228,8 +227,7 @@ enum step output__reject(struct output_parser *p)
     if (other) {
         p->syntax = other;
         p->at = open_end;
-        p->state = output__begin_block;
-        return STEP_GO;
+        return output__go(p, output__begin_block);
     }
     if (!p->committed && p->at < open_end) {
         p->at = open_end;
@@ -248,8 +246,7 @@ enum step output__bad(struct output_parser *p)
         return output__reject(p);
     }
     p->done = p->at;
-    p->state = malformed;
-    return STEP_GO;
+    return output__go(p, malformed);
 }
 
 enum step output__leave(struct output_parser *p)

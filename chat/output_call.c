@@ -9,10 +9,10 @@ enum step output__begin_block(struct output_parser *p)
     p->tail = 0;
     p->name = p->id = p->held = (struct output_range){0, 0};
     p->args = (struct output_args){0};
-    p->state = p->syntax->shape == CALL_JSON         ? output__json_begin
-               : p->syntax->shape == CALL_EXPRESSION ? output__expression_begin
-                                                     : output__begin_item;
-    return STEP_GO;
+    output_state first = p->syntax->shape == CALL_JSON         ? output__json_begin
+                         : p->syntax->shape == CALL_EXPRESSION ? output__expression_begin
+                                                               : output__begin_item;
+    return output__go(p, first);
 }
 
 static enum step name_begins(struct output_parser *p);
@@ -25,8 +25,7 @@ enum step output__begin_item(struct output_parser *p)
             return m == MATCH_PARTIAL || !output__skip_space(p) ? STEP_WAIT : output__bad(p);
         }
     }
-    p->state = name_begins;
-    return STEP_GO;
+    return output__go(p, name_begins);
 }
 
 static enum step name_begins(struct output_parser *p)
@@ -37,8 +36,7 @@ static enum step name_begins(struct output_parser *p)
     p->name = (struct output_range){p->at, p->at};
     p->id = (struct output_range){0, 0};
     p->reading_id = 0;
-    p->state = output__read_name;
-    return STEP_GO;
+    return output__go(p, output__read_name);
 }
 
 static bool name_char(int c)
@@ -87,8 +85,7 @@ static enum step name_ends(struct output_parser *p, const struct call_mark *m)
         output__emit_args(p, STR("{"));
         p->depth = 0;
     }
-    p->state = then;
-    return STEP_GO;
+    return output__go(p, then);
 }
 
 /* White space may only stand before what ends the name. */
@@ -146,23 +143,20 @@ enum step output__next_item(struct output_parser *p)
         return output__harmony_next(p);
     }
     if (s->shape == CALL_JSON || s->shape == CALL_EXPRESSION) {
-        p->state = s->shape == CALL_JSON ? output__json_next : output__expression_next;
-        return STEP_GO;
+        return output__go(p, s->shape == CALL_JSON ? output__json_next : output__expression_next);
     }
     if (output__given(s->item)) {
         size_t at = p->at;
         enum match m = output__take(p, s->item);
         p->at = at;
         if (m == MATCH_YES) {
-            p->state = output__begin_item;
-            return STEP_GO;
+            return output__go(p, output__begin_item);
         }
         if (m == MATCH_PARTIAL || !output__skip_space(p)) {
             return STEP_WAIT;
         }
     }
-    p->state = output__close_block;
-    return STEP_GO;
+    return output__go(p, output__close_block);
 }
 
 /* ---- NAMED ---- */

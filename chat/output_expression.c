@@ -11,18 +11,12 @@ static enum step word(struct output_parser *p);
 static enum step string(struct output_parser *p);
 static enum step after(struct output_parser *p);
 
-static enum step go(struct output_parser *p, output_state state)
-{
-    p->state = state;
-    return STEP_GO;
-}
-
 /* ---- between calls ---- */
 
 enum step output__expression_begin(struct output_parser *p)
 {
     if (!p->syntax->list) {
-        return go(p, output__begin_item);
+        return output__go(p, output__begin_item);
     }
     if (!output__skip_space(p)) {
         return STEP_WAIT;
@@ -32,7 +26,7 @@ enum step output__expression_begin(struct output_parser *p)
     }
     p->array = true;
     p->at++;
-    return go(p, output__begin_item);
+    return output__go(p, output__begin_item);
 }
 
 enum step output__expression_next(struct output_parser *p)
@@ -44,16 +38,16 @@ enum step output__expression_next(struct output_parser *p)
     int c = output__peek(p);
     if (p->array && (c == ',' || c == ']')) {
         p->done = ++p->at;
-        return go(p, c == ',' ? output__begin_item : output__close_block);
+        return output__go(p, c == ',' ? output__begin_item : output__close_block);
     }
     if (!s->repeats) {
-        return go(p, output__close_block);
+        return output__go(p, output__close_block);
     }
     enum match m = output__given(s->close) ? output__match_at(p, p->at, s->close) : MATCH_NO;
     if (m == MATCH_PARTIAL) {
         return STEP_WAIT;
     }
-    return go(p, m == MATCH_YES ? output__close_block : output__begin_item);
+    return output__go(p, m == MATCH_YES ? output__close_block : output__begin_item);
 }
 
 /* ---- containers ---- */
@@ -76,7 +70,7 @@ static enum step open_container(struct output_parser *p, char c)
     p->closers[++p->depth] = c == '{' ? '}' : c == '[' ? ']' : ')';
     output__emit_args(p, c == '{' ? STR("{") : STR("["));
     p->first = true;
-    return go(p, c == '{' ? output__expression_key : value);
+    return output__go(p, c == '{' ? output__expression_key : value);
 }
 
 static enum step close_container(struct output_parser *p)
@@ -87,7 +81,7 @@ static enum step close_container(struct output_parser *p)
     }
     p->depth--;
     p->first = false;
-    return go(p, after);
+    return output__go(p, after);
 }
 
 static void comma(struct output_parser *p)
@@ -128,7 +122,7 @@ static enum step begin_string(struct output_parser *p)
     comma(p);
     output__emit_args(p, STR("\""));
     p->done = p->at;
-    return go(p, string);
+    return output__go(p, string);
 }
 
 enum step output__expression_key(struct output_parser *p)
@@ -150,7 +144,7 @@ enum step output__expression_key(struct output_parser *p)
         return output__bad(p);
     }
     p->done = p->at;
-    return go(p, word_key);
+    return output__go(p, word_key);
 }
 
 static enum step value(struct output_parser *p)
@@ -177,7 +171,7 @@ static enum step value(struct output_parser *p)
         return m == MATCH_PARTIAL ? STEP_WAIT : begin_string(p);
     }
     p->done = p->at;
-    return word_char(c) ? go(p, word) : output__bad(p);
+    return word_char(c) ? output__go(p, word) : output__bad(p);
 }
 
 /* ---- what goes on ---- */
@@ -203,7 +197,7 @@ static enum step word_key(struct output_parser *p)
     output__emit_escaped(p, w);
     output__emit_args(p, STR("\""));
     p->done = p->at;
-    return go(p, assign);
+    return output__go(p, assign);
 }
 
 static enum step assign(struct output_parser *p)
@@ -217,7 +211,7 @@ static enum step assign(struct output_parser *p)
     }
     p->at++;
     output__emit_args(p, STR(":"));
-    return go(p, value);
+    return output__go(p, value);
 }
 
 static enum step word(struct output_parser *p)
@@ -238,7 +232,7 @@ static enum step word(struct output_parser *p)
     output__emit_args(p, buf_view(&b));
     buf_release(&b);
     p->done = p->at;
-    return go(p, after);
+    return output__go(p, after);
 }
 
 static enum step after(struct output_parser *p)
@@ -255,7 +249,7 @@ static enum step after(struct output_parser *p)
     if (c != ',') {
         return close_container(p);
     }
-    return go(p, in_object(p) ? output__expression_key : value);
+    return output__go(p, in_object(p) ? output__expression_key : value);
 }
 
 /* ---- strings ---- */
@@ -264,7 +258,7 @@ static enum step string_ends(struct output_parser *p)
 {
     output__emit_args(p, STR("\""));
     p->done = p->at;
-    return go(p, p->key.to ? assign : after);
+    return output__go(p, p->key.to ? assign : after);
 }
 
 /* The code of n hexadecimal digits; UTF8_INVALID: they are none. */

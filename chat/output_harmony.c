@@ -45,8 +45,7 @@ enum step output__harmony_next(struct output_parser *p)
 {
     p->trim = p->reasoning = false;
     p->syntax = NULL;
-    p->state = header_begins;
-    return STEP_GO;
+    return output__go(p, header_begins);
 }
 
 static enum match any_of(const struct output_parser *p, const char *const *texts, size_t n, size_t *which)
@@ -77,8 +76,7 @@ static enum step header_begins(struct output_parser *p)
     if (m == MATCH_NO) {
         p->at = p->done;
     }
-    p->state = m == MATCH_YES ? header : body;
-    return STEP_GO;
+    return output__go(p, m == MATCH_YES ? header : body);
 }
 
 /* The word behind the last `before` in a header. */
@@ -104,13 +102,11 @@ static enum step message_begins(struct output_parser *p, struct str head)
     p->syntax = &call;
     if (p->options.tools && function && output__commit(p, to, (struct str){0})) {
         p->args = (struct output_args){0};
-        p->state = output__named_arguments;
-        return STEP_GO;
+        return output__go(p, output__named_arguments);
     }
     p->syntax = NULL;
     p->done = p->at;
-    p->state = body;
-    return STEP_GO;
+    return output__go(p, body);
 }
 
 static enum step header(struct output_parser *p)

@@ -224,6 +224,12 @@ struct output_parser {
     char quote; /* of the string being read; 0: the syntax's */
 };
 
+static inline enum step output__go(struct output_parser *p, output_state state)
+{
+    p->state = state;
+    return STEP_GO;
+}
+
 /* bytes */
 struct str output__bytes(const struct output_parser *p, struct output_range r);
 int output__peek(const struct output_parser *p); /* the byte at `at`, -1: none yet */

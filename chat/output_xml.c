@@ -8,12 +8,6 @@ static enum step value_opens(struct output_parser *p);
 static enum step value_begins(struct output_parser *p);
 static enum step value(struct output_parser *p);
 
-static enum step go(struct output_parser *p, output_state state)
-{
-    p->state = state;
-    return STEP_GO;
-}
-
 static enum step arguments_end(struct output_parser *p)
 {
     output__emit_args(p, STR("}"));
@@ -28,7 +22,7 @@ enum step output__tagged_parameter(struct output_parser *p)
     enum match m = output__take(p, s->key);
     if (m == MATCH_YES) {
         p->key.from = p->done = p->at;
-        return go(p, key);
+        return output__go(p, key);
     }
     bool partial = m == MATCH_PARTIAL || !output__skip_space(p);
     for (size_t i = 0; i < 2; i++) {
@@ -54,7 +48,7 @@ static enum step key_ends(struct output_parser *p, const struct call_mark *m)
     p->first = false;
     p->at += strlen(m->text);
     p->done = p->at;
-    return go(p, value_opens);
+    return output__go(p, value_opens);
 }
 
 static enum step key(struct output_parser *p)
@@ -82,11 +76,11 @@ static enum step key(struct output_parser *p)
 static enum step value_opens(struct output_parser *p)
 {
     if (!output__given(p->syntax->value)) {
-        return go(p, value_begins);
+        return output__go(p, value_begins);
     }
     enum match m = output__take(p, p->syntax->value);
     if (m == MATCH_YES) {
-        return go(p, value_begins);
+        return output__go(p, value_begins);
     }
     return m == MATCH_PARTIAL || !output__skip_space(p) ? STEP_WAIT : output__bad(p);
 }
@@ -102,7 +96,7 @@ static enum step value_begins(struct output_parser *p)
     if (p->type == VALUE_STRING) {
         output__emit_args(p, STR("\""));
     }
-    return go(p, value);
+    return output__go(p, value);
 }
 
 static enum step value_ends(struct output_parser *p, size_t to)
@@ -121,7 +115,7 @@ static enum step value_ends(struct output_parser *p, size_t to)
     }
     p->at += strlen(p->syntax->value_end);
     p->done = p->at;
-    return go(p, output__tagged_parameter);
+    return output__go(p, output__tagged_parameter);
 }
 
 static bool is_newline(const struct output_parser *p, size_t at)
