@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-/* A byte of a value may become six of JSON (). */
+/* A byte of a value may become six of JSON: \u0001. */
 #define OUT_MAX   (LIMIT_OUTPUT_TEXT * 6 + 4096)
 #define QUEUE_MAX (LIMIT_OUTPUT_TEXT)
 

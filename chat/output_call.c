@@ -6,9 +6,6 @@
 enum step output__begin_block(struct output_parser *p)
 {
     p->array = false;
-    p->tail = 0;
-    p->name = p->id = p->held = (struct output_range){0, 0};
-    p->args = (struct output_args){0};
     output_state first = p->syntax->shape == CALL_JSON         ? output__json_begin
                          : p->syntax->shape == CALL_EXPRESSION ? output__expression_begin
                                                                : output__begin_item;
@@ -35,11 +32,11 @@ static enum step name_begins(struct output_parser *p)
     }
     p->name = (struct output_range){p->at, p->at};
     p->id = (struct output_range){0, 0};
-    p->reading_id = 0;
+    p->reading_id = false;
     return output__go(p, output__read_name);
 }
 
-static bool name_char(int c)
+bool output__name_char(int c)
 {
     return c >= 0x80 || (c > ' ' && !strchr("<>{}[]()\"'`,;=|", c));
 }
@@ -71,7 +68,7 @@ static enum step name_ends(struct output_parser *p, const struct call_mark *m)
     r->to = p->at;
     p->at += m->use == MARK_KEEPS ? 0 : strlen(m->text);
     if (m->use == MARK_ID) {
-        p->reading_id = 1;
+        p->reading_id = true;
         p->id = (struct output_range){p->at, p->at};
         return STEP_GO;
     }
@@ -108,7 +105,7 @@ enum step output__read_name(struct output_parser *p)
             p->at = at;
             return STEP_WAIT;
         }
-        if (p->at > at || at - from > LIMIT_TOOL_NAME || !name_char(c)) {
+        if (p->at > at || at - from > LIMIT_TOOL_NAME || !output__name_char(c)) {
             return output__reject(p);
         }
     }

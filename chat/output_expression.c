@@ -137,7 +137,7 @@ enum step output__expression_key(struct output_parser *p)
     }
     enum match m = take_quote(p);
     if (m != MATCH_NO) {
-        p->key.to = 1; /* this string is a key */
+        p->in_key = true;
         return m == MATCH_PARTIAL ? STEP_WAIT : begin_string(p);
     }
     if (!word_char(c)) {
@@ -167,7 +167,7 @@ static enum step value(struct output_parser *p)
     p->first = p->first || in_object(p); /* the comma stands before the key */
     enum match m = take_quote(p);
     if (m != MATCH_NO) {
-        p->key.to = 0;
+        p->in_key = false;
         return m == MATCH_PARTIAL ? STEP_WAIT : begin_string(p);
     }
     p->done = p->at;
@@ -258,7 +258,7 @@ static enum step string_ends(struct output_parser *p)
 {
     output__emit_args(p, STR("\""));
     p->done = p->at;
-    return output__go(p, p->key.to ? assign : after);
+    return output__go(p, p->in_key ? assign : after);
 }
 
 /* The code of n hexadecimal digits; UTF8_INVALID: they are none. */

@@ -29,7 +29,7 @@ static enum step header_begins(struct output_parser *p);
 static enum step header(struct output_parser *p);
 static enum step body(struct output_parser *p);
 
-enum step output__harmony_begin(struct output_parser *p)
+void output__harmony_begin(struct output_parser *p)
 {
     const struct tool_format *t = p->options.tools;
     const struct reasoning_format *r = p->options.reasoning;
@@ -38,7 +38,6 @@ enum step output__harmony_begin(struct output_parser *p)
         p->syntax = NULL;
         p->state = p->reasoning ? body : header_begins;
     }
-    return STEP_GO;
 }
 
 enum step output__harmony_next(struct output_parser *p)

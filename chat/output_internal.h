@@ -208,7 +208,8 @@ struct output_parser {
     uint32_t n_calls;
     const struct json *schema; /* of the call's arguments, or NULL */
     struct output_range name, id;
-    uint8_t reading_id, tail;
+    bool reading_id;
+    uint8_t tail;    /* markers behind the call that were looked for */
     struct buf text; /* a name or key, unescaped */
 
     /* JSON calls */
@@ -221,7 +222,8 @@ struct output_parser {
     enum value_type type;
     uint8_t depth;
     char closers[OUTPUT_JSON_DEPTH];
-    char quote; /* of the string being read; 0: the syntax's */
+    char quote;  /* of the string being read; 0: the syntax's */
+    bool in_key; /* that string is a key */
 };
 
 static inline enum step output__go(struct output_parser *p, output_state state)
@@ -265,6 +267,7 @@ enum step output__close_block(struct output_parser *p); /* state: its closing ma
 enum step output__next_item(struct output_parser *p);   /* state: what ends an item, then the next or the end */
 enum step output__begin_item(struct output_parser *p);  /* state: what begins an item, then its name */
 enum step output__read_name(struct output_parser *p);   /* state */
+bool output__name_char(int c);                          /* may stand in a name that is not quoted */
 enum step output__text(struct output_parser *p);        /* state: text and reasoning */
 void output__prepare_text(struct output_parser *p);     /* the marks of both formats, and the first state */
 void output__begin_text(struct output_parser *p);
@@ -285,7 +288,7 @@ enum step output__tagged_parameter(struct output_parser *p);
 enum step output__expression_begin(struct output_parser *p);
 enum step output__expression_key(struct output_parser *p);
 enum step output__expression_next(struct output_parser *p);
-enum step output__harmony_begin(struct output_parser *p); /* where one of the formats is harmony */
+void output__harmony_begin(struct output_parser *p); /* the first state, where one of the formats is harmony */
 enum step output__harmony_next(struct output_parser *p);
 
 /* values by schema */

@@ -405,8 +405,7 @@ static void put_expression_call(struct lark *l, struct str name)
 static bool name_fits(const struct call_syntax *s, struct str name)
 {
     for (size_t i = 0; i < name.len && s->shape != CALL_JSON; i++) {
-        unsigned char c = (unsigned char)name.ptr[i];
-        if (c <= ' ' || strchr("<>{}[]()\"'`,;=|", c)) {
+        if (!output__name_char((unsigned char)name.ptr[i])) {
             return false;
         }
     }
