@@ -40,6 +40,20 @@ enum match output__match_at(const struct output_parser *p, size_t at, const char
     return p->ended && !p->syntax ? MATCH_NO : MATCH_PARTIAL; /* half a marker of a call that was cut off stays one */
 }
 
+enum match output__match_any(const struct output_parser *p, const char *const *texts, size_t n, size_t *which)
+{
+    enum match result = MATCH_NO;
+    for (size_t i = 0; i < n; i++) {
+        enum match m = output__given(texts[i]) ? output__match_at(p, p->at, texts[i]) : MATCH_NO;
+        if (m == MATCH_YES) {
+            *which = i;
+            return m;
+        }
+        result = m == MATCH_PARTIAL ? m : result;
+    }
+    return result;
+}
+
 bool output__skip_space(struct output_parser *p)
 {
     int c;

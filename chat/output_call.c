@@ -1,5 +1,6 @@
 /* What the shapes share: the beginning of a block, a call's name between markers, what ends a call, and the way to the
  * next one. Also calls whose arguments are JSON behind the name. */
+#include "base/array.h"
 #include "base/limits.h"
 #include "chat/output_internal.h"
 
@@ -41,7 +42,8 @@ bool output__name_char(int c)
     return c >= 0x80 || (c > ' ' && !strchr("<>{}[]()\"'`,;=|", c));
 }
 
-static enum match find_end(const struct output_parser *p, const struct call_mark *marks, const struct call_mark **found)
+enum match output__match_mark(const struct output_parser *p, const struct call_mark *marks,
+                              const struct call_mark **found)
 {
     enum match result = MATCH_NO;
     for (size_t i = 0; i < CALL_MARKS && marks[i].text; i++) {
@@ -92,10 +94,10 @@ enum step output__read_name(struct output_parser *p)
     for (;; p->at++) {
         size_t at = p->at;
         const struct call_mark *m = NULL;
-        enum match found = find_end(p, p->syntax->name_ends, &m);
+        enum match found = output__match_mark(p, p->syntax->name_ends, &m);
         while (found == MATCH_NO && output__peek(p) >= 0 && output__space((char)output__peek(p))) {
             p->at++;
-            found = find_end(p, p->syntax->name_ends, &m);
+            found = output__match_mark(p, p->syntax->name_ends, &m);
         }
         int c = output__peek(p);
         if (found == MATCH_YES) {
@@ -168,12 +170,8 @@ static enum step named_ended(struct output_parser *p)
 static enum match no_arguments(struct output_parser *p)
 {
     const char *const ends[] = {p->syntax->end[0], p->syntax->end[1], p->syntax->close};
-    enum match result = MATCH_NO;
-    for (size_t i = 0; i < 3; i++) {
-        enum match m = output__given(ends[i]) ? output__match_at(p, p->at, ends[i]) : MATCH_NO;
-        result = m == MATCH_NO || result == MATCH_YES ? result : m;
-    }
-    return result;
+    size_t which;
+    return output__match_any(p, ends, ARRAY_LEN(ends), &which);
 }
 
 enum step output__named_arguments(struct output_parser *p)

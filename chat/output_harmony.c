@@ -47,20 +47,6 @@ enum step output__harmony_next(struct output_parser *p)
     return output__go(p, header_begins);
 }
 
-static enum match any_of(const struct output_parser *p, const char *const *texts, size_t n, size_t *which)
-{
-    enum match result = MATCH_NO;
-    for (size_t i = 0; i < n; i++) {
-        enum match m = output__match_at(p, p->at, texts[i]);
-        if (m == MATCH_YES) {
-            *which = i;
-            return m;
-        }
-        result = m == MATCH_PARTIAL ? m : result;
-    }
-    return result;
-}
-
 /* Some write an answer without any header. */
 static enum step header_begins(struct output_parser *p)
 {
@@ -68,7 +54,7 @@ static enum step header_begins(struct output_parser *p)
     if (!output__skip_space(p)) {
         return STEP_WAIT;
     }
-    enum match m = any_of(p, begins, ARRAY_LEN(begins), &which);
+    enum match m = output__match_any(p, begins, ARRAY_LEN(begins), &which);
     if (m == MATCH_PARTIAL) {
         return STEP_WAIT;
     }
@@ -135,7 +121,7 @@ static enum step body(struct output_parser *p)
 {
     for (; output__peek(p) >= 0; p->at++) {
         size_t which = 0;
-        enum match m = any_of(p, ends, ARRAY_LEN(ends), &which);
+        enum match m = output__match_any(p, ends, ARRAY_LEN(ends), &which);
         if (m == MATCH_NO) {
             continue;
         }

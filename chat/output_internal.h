@@ -236,6 +236,11 @@ static inline enum step output__go(struct output_parser *p, output_state state)
 struct str output__bytes(const struct output_parser *p, struct output_range r);
 int output__peek(const struct output_parser *p); /* the byte at `at`, -1: none yet */
 enum match output__match_at(const struct output_parser *p, size_t at, const char *text);
+/* At `at`, the first of several that is there, or else whether one may yet come; those that are not given are left out.
+ */
+enum match output__match_any(const struct output_parser *p, const char *const *texts, size_t n, size_t *which);
+enum match output__match_mark(const struct output_parser *p, const struct call_mark *marks,
+                              const struct call_mark **found);
 bool output__skip_space(struct output_parser *p); /* true: a byte that is none is there */
 /* Steps over text, with white space before it. */
 enum match output__take(struct output_parser *p, const char *text);
