@@ -150,14 +150,19 @@ void output__emit_args(struct output_parser *p, struct str text)
     }
 }
 
+void output__emit_made(struct output_parser *p, struct buf *made)
+{
+    output__fail(p, made, "arguments");
+    output__emit_args(p, buf_view(made));
+    buf_release(made);
+}
+
 void output__emit_escaped(struct output_parser *p, struct str text)
 {
     struct buf b;
     buf_init(&b, OUT_MAX);
     output__escape(&b, text);
-    output__fail(p, &b, "arguments");
-    output__emit_args(p, buf_view(&b));
-    buf_release(&b);
+    output__emit_made(p, &b);
 }
 
 /* ---- calls ---- */

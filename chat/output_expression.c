@@ -226,11 +226,9 @@ static enum step word(struct output_parser *p)
     }
     struct buf b;
     buf_init(&b, p->out.max);
-    output__word_json(w, &b);
-    output__fail(p, &b, "arguments");
     comma(p);
-    output__emit_args(p, buf_view(&b));
-    buf_release(&b);
+    output__word_json(w, &b);
+    output__emit_made(p, &b);
     p->done = p->at;
     return output__go(p, after);
 }

@@ -257,6 +257,7 @@ static inline bool output__space(char c)
 void output__emit(struct output_parser *p, enum output_kind kind, struct str text, struct str id);
 void output__emit_until(struct output_parser *p, size_t to); /* what is held back, as text or reasoning */
 void output__emit_args(struct output_parser *p, struct str text);
+void output__emit_made(struct output_parser *p, struct buf *made);   /* arguments; releases them */
 void output__emit_escaped(struct output_parser *p, struct str text); /* arguments, inside a string */
 void output__fail(struct output_parser *p, const struct buf *b, const char *what);
 

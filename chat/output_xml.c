@@ -106,9 +106,7 @@ static enum step value_ends(struct output_parser *p, size_t to)
         struct buf b;
         buf_init(&b, p->out.max);
         output__value_json(text, p->type, &b);
-        output__fail(p, &b, "arguments");
-        output__emit_args(p, buf_view(&b));
-        buf_release(&b);
+        output__emit_made(p, &b);
     }
     p->at += strlen(p->syntax->value_end);
     p->done = p->at;
