@@ -1,7 +1,6 @@
 /* Calls in notations whose values are not JSON: Python's f(city="Paris", days=[1, 2]) and Gemma's
  * call:f{city:<escape>Paris<escape>,days:[1,2]}. They are turned into JSON while they come. Containers are a stack of
  * the characters that close them; the lowest are the arguments themselves. */
-#include "base/utf8.h"
 #include "chat/output_internal.h"
 
 static enum step word_key(struct output_parser *p);
@@ -259,60 +258,6 @@ static enum step string_ends(struct output_parser *p)
     return output__go(p, p->in_key ? assign : after);
 }
 
-/* The code of n hexadecimal digits; UTF8_INVALID: they are none. */
-static uint32_t hex(struct str s, size_t from, size_t n)
-{
-    uint32_t code = 0;
-    for (size_t i = from; i < from + n; i++) {
-        int digit = i < s.len ? hex_digit(s.ptr[i]) : -1;
-        if (digit < 0) {
-            return UTF8_INVALID;
-        }
-        code = code << 4 | (uint32_t)digit;
-    }
-    return code;
-}
-
-/* An escape with a number: s begins with the backslash. Its length; *out gets the character. */
-static size_t coded_escape(struct str s, size_t n_digits, uint32_t *out)
-{
-    *out = hex(s, 2, n_digits);
-    size_t len = 2 + n_digits;
-    if (n_digits == 4 && *out >= 0xd800 && *out < 0xdc00 && s.len >= 12 && s.ptr[6] == '\\' && s.ptr[7] == 'u') {
-        uint32_t low = hex(s, 8, 4);
-        if (low >= 0xdc00 && low < 0xe000) {
-            *out = 0x10000 + ((*out - 0xd800) << 10) + (low - 0xdc00);
-            return 12;
-        }
-    }
-    return len;
-}
-
-/* Python's escapes; others stand for themselves, backslash included. How many bytes of s it took. */
-static size_t put_escape(struct output_parser *p, struct str s)
-{
-    static const char from[] = "\\'\"nrtbf0av", to[] = "\\'\"\n\r\t\b\f\0\a\v";
-    const char *named = s.ptr[1] ? strchr(from, s.ptr[1]) : NULL;
-    size_t digits = s.ptr[1] == 'x' ? 2 : s.ptr[1] == 'u' ? 4 : s.ptr[1] == 'U' ? 8 : 0;
-    uint32_t code = UTF8_INVALID;
-    char bytes[4];
-    if (named) {
-        output__emit_escaped(p, (struct str){&to[named - from], 1});
-        return 2;
-    }
-    if (s.ptr[1] == '\n') {
-        return 2; /* a line goes on */
-    }
-    size_t len = digits ? coded_escape(s, digits, &code) : 1;
-    if (code == UTF8_INVALID) {
-        output__emit_escaped(p, STR("\\"));
-        return 1;
-    }
-    size_t n = utf8_encode(code, bytes);
-    output__emit_escaped(p, n ? (struct str){bytes, n} : STR("\xef\xbf\xbd"));
-    return len;
-}
-
 static void give(struct output_parser *p)
 {
     output__emit_escaped(p, output__bytes(p, (struct output_range){p->done, p->at}));
@@ -335,7 +280,10 @@ static enum step python_string(struct output_parser *p)
         if (rest.len < 2 || (rest.len < 12 && strchr("xuU", rest.ptr[1]) && !p->ended)) {
             return STEP_WAIT; /* the longest escape is a pair of \u */
         }
-        p->at += put_escape(p, rest);
+        struct buf b;
+        buf_init(&b, p->out.max);
+        p->at += output__python_escape(rest, &b);
+        output__emit_made(p, &b);
         p->done = p->at;
         p->at--;
     }

@@ -141,6 +141,16 @@ bool output__unescape(struct str inside, struct buf *out); /* without the quotes
 void output__escape(struct buf *out, struct str s);
 bool output__json_whole(struct str s); /* one JSON value, white space around it allowed */
 
+/* ---- Python's notation ---- */
+
+struct str output__python_word(struct str s); /* True, False and None as JSON has them; others as they are */
+/* An escape of a string, as the inside of a JSON string; what is none is a backslash. s begins with the backslash and
+ * something behind it. How many bytes of s it took. */
+size_t output__python_escape(struct str s, struct buf *out);
+/* What Python prints of lists and dictionaries, ['a', True], which templates show instead of JSON. False, and nothing
+ * is appended: it is none. */
+bool output__python_value(struct str s, struct buf *out);
+
 /* ---- the parser ---- */
 
 enum step { STEP_GO, STEP_WAIT };

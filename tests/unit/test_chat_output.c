@@ -185,6 +185,9 @@ static void test_qwen_coder(void **state)
         {"<tool_call><function=get_weather><parameter=tags>['a\"', \"it's\", True, {'x\\n': None}]</parameter>"
          "<parameter=metric>['a</parameter></function></tool_call>",
          "C get_weather|A {\"tags\":[\"a\\\"\", \"it's\", true, {\"x\\n\": null}],\"metric\":\"['a\"}|E ok"},
+        {"<tool_call><function=get_weather><parameter=tags>['\\xe9\\x41\\d', "
+         "'\\ud83d\\ude00\\0']</parameter></function>",
+         "C get_weather|A {\"tags\":[\"éA\\\\d\", \"😀\\u0000\"]}|E ok"}, /* all of Python's escapes */
         {"<tool_call><function=other><parameter=a><b></c></parameter></function></tool_call>",
          "C other|A {\"a\":\"<b></c>\"}|E ok"},
         {"<tool_call>\n<function=get_weather>\n<parameter=city>\nPar", "C get_weather|A {\"city\":\"Par|E cut"},
