@@ -48,7 +48,6 @@ static void add_token(struct constraint_vocab *v, int32_t id, struct buf *bytes)
     struct str text = tokenizer_bytes(v->tokenizer, id);
     if (tokenizer_is_eog(v->tokenizer, id)) {
         mask_set(v->eog, id);
-        v->n_eog++;
     } else {
         mask_set(v->all, id);
     }
