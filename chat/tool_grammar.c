@@ -142,13 +142,7 @@ static void put_schema(struct lark *l, const struct json *schema)
 
 static bool is_required(const struct lark *l, struct str key)
 {
-    const struct json *required = json_get(l->parameters, "required");
-    for (size_t i = 0; i < json_len(required); i++) {
-        if (str_eq(json_str(json_at(required, i)), key)) {
-            return true;
-        }
-    }
-    return false;
+    return json_lists(json_get(l->parameters, "required"), key);
 }
 
 /* The strings that a schema allows, if it names them. */

@@ -162,24 +162,13 @@ bool schema__exclusive(const struct json *root, const struct json *list)
 
 /* ---- counts of properties ---- */
 
-static bool is_required(const struct json *schema, struct str name)
-{
-    const struct json *required = json_get(schema, "required");
-    for (size_t i = 0; i < json_len(required); i++) {
-        if (str_eq(json_str(json_at(required, i)), name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 bool schema__counts_enforced(const struct json *schema)
 {
     const struct json *additional = json_get(schema, "additionalProperties");
     int64_t min = json_int(json_get(schema, "minProperties")), n_required = 0, n_optional = 0;
     const struct json *max = json_get(schema, "maxProperties");
     for (struct json_iter it = json_members(json_get(schema, "properties")); json_next(&it);) {
-        bool required = is_required(schema, it.key);
+        bool required = json_lists(json_get(schema, "required"), it.key);
         n_required += required;
         n_optional += !required;
     }
