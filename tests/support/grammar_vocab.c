@@ -150,12 +150,28 @@ struct constraint *grammar_compile_spec(const struct grammar_vocab *v, const str
     return c;
 }
 
-struct constraint *grammar_compile(const struct grammar_vocab *v, enum constraint_kind kind, const char *grammar)
+static struct constraint_spec spec_of(enum constraint_kind kind, const char *grammar)
 {
     struct constraint_spec spec = constraint_spec_none();
     spec.kind = kind;
     spec.grammar = str_of(grammar);
+    return spec;
+}
+
+struct constraint *grammar_compile(const struct grammar_vocab *v, enum constraint_kind kind, const char *grammar)
+{
+    struct constraint_spec spec = spec_of(kind, grammar);
     return grammar_compile_spec(v, &spec);
+}
+
+struct buf grammar_encode(enum constraint_kind kind, const char *grammar)
+{
+    struct constraint_spec spec = spec_of(kind, grammar);
+    struct error err = {0};
+    struct buf out;
+    buf_init(&out, LIMIT_CONSTRAINT);
+    must(constraint_spec_encode(&spec, &out, &err), &err);
+    return out;
 }
 
 bool grammar_allows(struct constraint_state *s, const struct grammar_vocab *v, int32_t id)

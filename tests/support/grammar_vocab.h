@@ -23,6 +23,7 @@ int32_t grammar_vocab_byte(const struct grammar_vocab *v, uint8_t byte);    /* t
 /* A constraint of this kind without triggers and reasoning, or one that must not fail to compile. */
 struct constraint *grammar_compile(const struct grammar_vocab *v, enum constraint_kind kind, const char *grammar);
 struct constraint *grammar_compile_spec(const struct grammar_vocab *v, const struct constraint_spec *spec);
+struct buf grammar_encode(enum constraint_kind kind, const char *grammar); /* its spec; the caller releases it */
 
 bool grammar_allows(struct constraint_state *s, const struct grammar_vocab *v, int32_t id);
 /* Feeds text byte by byte as long as the masks allow it; how many bytes were. */
