@@ -110,7 +110,7 @@ static struct output_range put(struct output_parser *p, struct str s)
     return (struct output_range){from, p->out.len};
 }
 
-void output__emit(struct output_parser *p, enum output_kind kind, struct str text, struct str id)
+static void emit(struct output_parser *p, enum output_kind kind, struct str text, struct str id)
 {
     bool more = joins(p, kind);
     struct output_entry *e = more ? &p->queue[p->n_queue - 1] : new_entry(p);
@@ -138,7 +138,7 @@ void output__emit_until(struct output_parser *p, size_t to)
     p->at = to;
     if (s.len) {
         p->trim = false;
-        output__emit(p, p->reasoning ? OUTPUT_REASONING : OUTPUT_TEXT, s, (struct str){0});
+        emit(p, p->reasoning ? OUTPUT_REASONING : OUTPUT_TEXT, s, (struct str){0});
     }
     p->at = at > to ? at : to;
 }
@@ -146,7 +146,7 @@ void output__emit_until(struct output_parser *p, size_t to)
 void output__emit_args(struct output_parser *p, struct str text)
 {
     if (text.len) {
-        output__emit(p, OUTPUT_ARGUMENTS, text, (struct str){0});
+        emit(p, OUTPUT_ARGUMENTS, text, (struct str){0});
     }
 }
 
@@ -207,14 +207,14 @@ bool output__commit(struct output_parser *p, struct str name, struct str id)
     p->committed = p->calling = p->first = true;
     p->reasoning = false;
     p->done = p->at;
-    output__emit(p, OUTPUT_CALL, name, id);
+    emit(p, OUTPUT_CALL, name, id);
     return true;
 }
 
 enum step output__end_call(struct output_parser *p, bool complete, output_state then)
 {
     p->done = p->at;
-    output__emit(p, OUTPUT_CALL_END, (struct str){0}, (struct str){0});
+    emit(p, OUTPUT_CALL_END, (struct str){0}, (struct str){0});
     if (!p->failed) {
         p->queue[p->n_queue - 1].piece.complete = complete;
     }
@@ -268,7 +268,7 @@ enum step output__bad(struct output_parser *p)
     return output__go(p, malformed);
 }
 
-enum step output__leave(struct output_parser *p)
+static enum step leave(struct output_parser *p)
 {
     p->at = p->done;
     p->reasoning = false;
@@ -286,7 +286,7 @@ enum step output__close_block(struct output_parser *p)
         }
         p->done = m == MATCH_YES ? p->at : p->done;
     }
-    return output__leave(p);
+    return leave(p);
 }
 
 /* A call that is not as its format wants it: what comes is handed on up to a marker that ends it. */

@@ -14,6 +14,7 @@ enum step output__begin_block(struct output_parser *p)
 }
 
 static enum step name_begins(struct output_parser *p);
+static enum step read_name(struct output_parser *p);
 
 enum step output__begin_item(struct output_parser *p)
 {
@@ -34,7 +35,7 @@ static enum step name_begins(struct output_parser *p)
     p->name = (struct output_range){p->at, p->at};
     p->id = (struct output_range){0, 0};
     p->reading_id = false;
-    return output__go(p, output__read_name);
+    return output__go(p, read_name);
 }
 
 bool output__name_char(int c)
@@ -88,7 +89,7 @@ static enum step name_ends(struct output_parser *p, const struct call_mark *m)
 }
 
 /* White space may only stand before what ends the name. */
-enum step output__read_name(struct output_parser *p)
+static enum step read_name(struct output_parser *p)
 {
     size_t from = p->reading_id ? p->id.from : p->name.from;
     for (;; p->at++) {

@@ -264,7 +264,6 @@ static inline bool output__space(char c)
 }
 
 /* pieces */
-void output__emit(struct output_parser *p, enum output_kind kind, struct str text, struct str id);
 void output__emit_until(struct output_parser *p, size_t to); /* what is held back, as text or reasoning */
 void output__emit_args(struct output_parser *p, struct str text);
 void output__emit_made(struct output_parser *p, struct buf *made);   /* arguments; releases them */
@@ -278,11 +277,9 @@ bool output__commit(struct output_parser *p, struct str name, struct str id);
 enum step output__end_call(struct output_parser *p, bool complete, output_state then);
 enum step output__reject(struct output_parser *p);      /* no call: the next syntax or text */
 enum step output__bad(struct output_parser *p);         /* not as it should be: reject, or malformed */
-enum step output__leave(struct output_parser *p);       /* the block has ended: text from `at` on */
 enum step output__close_block(struct output_parser *p); /* state: its closing marker, if it comes, and leave */
 enum step output__next_item(struct output_parser *p);   /* state: what ends an item, then the next or the end */
 enum step output__begin_item(struct output_parser *p);  /* state: what begins an item, then its name */
-enum step output__read_name(struct output_parser *p);   /* state */
 bool output__name_char(int c);                          /* may stand in a name that is not quoted */
 enum step output__text(struct output_parser *p);        /* state: text and reasoning */
 void output__prepare_text(struct output_parser *p);     /* the marks of both formats, and the first state */

@@ -46,7 +46,4 @@ struct schema_drops {
 NODISCARD bool schema_widen(const struct json *schema, const struct schema_widen_options *options, struct arena *arena,
                             struct buf *out, struct schema_drops *drops, struct error *err);
 
-/* What llguidance cannot do with this pattern of ECMA-262, by its syntax: a few words, or NULL. */
-const char *schema_pattern_fault(struct str pattern);
-
 #endif

@@ -183,7 +183,8 @@ bool schema__counts_enforced(const struct json *schema)
 
 /* ---- patterns ---- */
 
-const char *schema_pattern_fault(struct str p)
+/* What llguidance cannot do with this pattern of ECMA-262, by its syntax: a few words, or NULL. */
+static const char *pattern_fault(struct str p)
 {
     static const struct {
         const char *text, *fault;
@@ -227,7 +228,7 @@ static bool compiles(const struct constraint_vocab *v, const struct buf *schema)
 const char *schema__pattern_problem(const struct constraint_vocab *v, const struct json *schema, struct str pattern)
 {
     static const char *const beside[] = {"pattern", "minLength", "maxLength"};
-    const char *fault = schema_pattern_fault(pattern);
+    const char *fault = pattern_fault(pattern);
     struct buf tried;
     if (fault || !v) {
         return fault;
@@ -258,7 +259,7 @@ const char *schema__pattern_map_problem(const struct constraint_vocab *v, const 
     json_key(&w, "patternProperties");
     json_begin_object(&w);
     for (struct json_iter it = json_members(map); json_next(&it) && !fault;) {
-        fault = schema_pattern_fault(it.key);
+        fault = pattern_fault(it.key);
         json_key(&w, it.key.ptr);
         json_put_bool(&w, true);
     }
