@@ -254,6 +254,16 @@ bool json_has(const struct json *object, const char *key)
     return json_type(object) == JSON_OBJECT && json_object_object_get_ex(raw(object), key, NULL);
 }
 
+bool json_lists(const struct json *array, struct str s)
+{
+    bool found = false;
+    for (size_t i = 0; !found && i < json_len(array); i++) {
+        const struct json *item = json_at(array, i);
+        found = json_type(item) == JSON_STRING && str_eq(json_str(item), s);
+    }
+    return found;
+}
+
 struct json_iter json_members(const struct json *object)
 {
     struct json_iter it = {0};

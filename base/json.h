@@ -41,6 +41,7 @@ size_t json_len(const struct json *v); /* items of an array, members of an objec
 const struct json *json_at(const struct json *array, size_t i);
 const struct json *json_get(const struct json *object, const char *key); /* NULL when absent, or null */
 bool json_has(const struct json *object, const char *key);               /* also when its value is null */
+bool json_lists(const struct json *array, struct str s);                 /* one of its items is this string */
 
 struct json_iter { /* members in source order: while (json_next(&it)) use it.key, it.value */
     const void *state;

@@ -63,11 +63,7 @@ static bool hex4(struct scan *s, uint32_t *out)
 {
     *out = 0;
     for (int i = 0; i < 4; i++, s->at++) {
-        int c = peek(s);
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
+        int digit = hex_digit((char)peek(s));
         if (digit < 0) {
             return fail(s, "\\u needs four hexadecimal digits");
         }

@@ -84,6 +84,24 @@ bool str_split(struct str *rest, char sep, struct str *part)
     return true;
 }
 
+int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    if (c >= 'a' && c <= 'f') {
+        return c - 'a' + 10;
+    }
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+int percent_byte(struct str s, size_t *used)
+{
+    bool escape = s.len >= 3 && s.ptr[0] == '%' && hex_digit(s.ptr[1]) >= 0 && hex_digit(s.ptr[2]) >= 0;
+    *used = escape ? 3 : 1;
+    return escape ? hex_digit(s.ptr[1]) * 16 + hex_digit(s.ptr[2]) : (unsigned char)s.ptr[0];
+}
+
 bool str_to_u64(struct str s, uint64_t *out)
 {
     uint64_t value = 0;

@@ -52,6 +52,12 @@ size_t str_find_char(struct str s, char c);                   /* likewise */
 struct str str_trim(struct str s);                            /* without leading and trailing space, \t, \r, \n */
 bool str_split(struct str *rest, char sep, struct str *part); /* takes the next part off *rest; false at the end */
 
+int hex_digit(char c); /* 0 to 15, or -1 */
+
+/* Of percent-encoding (RFC 3986, section 2.1): the byte that s (not empty) starts with, decoded; *used gets 1 or 3. An
+ * escape that is none stands for its '%'. */
+int percent_byte(struct str s, size_t *used);
+
 /* Strict decimal numbers: the whole view, an optional '-', no spaces, in range. False leaves *out untouched. */
 bool str_to_i64(struct str s, int64_t *out);
 bool str_to_u64(struct str s, uint64_t *out);

@@ -5,16 +5,18 @@
 
 #include "chat/chat_template.h"
 
-enum chat_parts { /* what content in parts becomes */
-                  CHAT_PARTS_JOINED,
-                  CHAT_PARTS_KEPT,
-                  CHAT_PARTS_ONLY, /* a string does not show: it becomes one part */
+/* What content in parts becomes. */
+enum chat_parts {
+    CHAT_PARTS_JOINED,
+    CHAT_PARTS_KEPT,
+    CHAT_PARTS_ONLY, /* a string does not show: it becomes one part */
 };
 
-enum chat_empty { /* content that is null, absent or empty beside tool calls */
-                  CHAT_EMPTY_ABSENT,
-                  CHAT_EMPTY_NULL,
-                  CHAT_EMPTY_STRING,
+/* Content that is null, absent or empty beside tool calls. */
+enum chat_empty {
+    CHAT_EMPTY_ABSENT,
+    CHAT_EMPTY_NULL,
+    CHAT_EMPTY_STRING,
 };
 
 enum chat_ids {

@@ -273,8 +273,7 @@ static bool hex_value(struct str s, size_t n, uint32_t *out)
 {
     uint32_t v = 0;
     for (size_t i = 0; i < n; i++) {
-        char c = i < s.len ? s.ptr[i] : '\0';
-        int digit = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int digit = i < s.len ? hex_digit(s.ptr[i]) : -1;
         if (digit < 0) {
             return false;
         }

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-/* A byte of a value may become six of JSON (). */
+/* A byte of a value may become six of JSON: \u0001. */
 #define OUT_MAX   (LIMIT_OUTPUT_TEXT * 6 + 4096)
 #define QUEUE_MAX (LIMIT_OUTPUT_TEXT)
 
@@ -38,6 +38,20 @@ enum match output__match_at(const struct output_parser *p, size_t at, const char
         return MATCH_YES;
     }
     return p->ended && !p->syntax ? MATCH_NO : MATCH_PARTIAL; /* half a marker of a call that was cut off stays one */
+}
+
+enum match output__match_any(const struct output_parser *p, const char *const *texts, size_t n, size_t *which)
+{
+    enum match result = MATCH_NO;
+    for (size_t i = 0; i < n; i++) {
+        enum match m = output__given(texts[i]) ? output__match_at(p, p->at, texts[i]) : MATCH_NO;
+        if (m == MATCH_YES) {
+            *which = i;
+            return m;
+        }
+        result = m == MATCH_PARTIAL ? m : result;
+    }
+    return result;
 }
 
 bool output__skip_space(struct output_parser *p)
@@ -96,7 +110,7 @@ static struct output_range put(struct output_parser *p, struct str s)
     return (struct output_range){from, p->out.len};
 }
 
-void output__emit(struct output_parser *p, enum output_kind kind, struct str text, struct str id)
+static void emit(struct output_parser *p, enum output_kind kind, struct str text, struct str id)
 {
     bool more = joins(p, kind);
     struct output_entry *e = more ? &p->queue[p->n_queue - 1] : new_entry(p);
@@ -124,7 +138,7 @@ void output__emit_until(struct output_parser *p, size_t to)
     p->at = to;
     if (s.len) {
         p->trim = false;
-        output__emit(p, p->reasoning ? OUTPUT_REASONING : OUTPUT_TEXT, s, (struct str){0});
+        emit(p, p->reasoning ? OUTPUT_REASONING : OUTPUT_TEXT, s, (struct str){0});
     }
     p->at = at > to ? at : to;
 }
@@ -132,8 +146,15 @@ void output__emit_until(struct output_parser *p, size_t to)
 void output__emit_args(struct output_parser *p, struct str text)
 {
     if (text.len) {
-        output__emit(p, OUTPUT_ARGUMENTS, text, (struct str){0});
+        emit(p, OUTPUT_ARGUMENTS, text, (struct str){0});
     }
+}
+
+void output__emit_made(struct output_parser *p, struct buf *made)
+{
+    output__fail(p, made, "arguments");
+    output__emit_args(p, buf_view(made));
+    buf_release(made);
 }
 
 void output__emit_escaped(struct output_parser *p, struct str text)
@@ -141,9 +162,7 @@ void output__emit_escaped(struct output_parser *p, struct str text)
     struct buf b;
     buf_init(&b, OUT_MAX);
     output__escape(&b, text);
-    output__fail(p, &b, "arguments");
-    output__emit_args(p, buf_view(&b));
-    buf_release(&b);
+    output__emit_made(p, &b);
 }
 
 /* ---- calls ---- */
@@ -188,14 +207,14 @@ bool output__commit(struct output_parser *p, struct str name, struct str id)
     p->committed = p->calling = p->first = true;
     p->reasoning = false;
     p->done = p->at;
-    output__emit(p, OUTPUT_CALL, name, id);
+    emit(p, OUTPUT_CALL, name, id);
     return true;
 }
 
 enum step output__end_call(struct output_parser *p, bool complete, output_state then)
 {
     p->done = p->at;
-    output__emit(p, OUTPUT_CALL_END, (struct str){0}, (struct str){0});
+    emit(p, OUTPUT_CALL_END, (struct str){0}, (struct str){0});
     if (!p->failed) {
         p->queue[p->n_queue - 1].piece.complete = complete;
     }
@@ -203,8 +222,7 @@ enum step output__end_call(struct output_parser *p, bool complete, output_state 
     p->calling = false;
     p->trim = true;
     p->tail = 0;
-    p->state = then;
-    return STEP_GO;
+    return output__go(p, then);
 }
 
 /* The next syntax with the same opener, where the block has no call yet. */
@@ -228,8 +246,7 @@ enum step output__reject(struct output_parser *p)
     if (other) {
         p->syntax = other;
         p->at = open_end;
-        p->state = output__begin_block;
-        return STEP_GO;
+        return output__go(p, output__begin_block);
     }
     if (!p->committed && p->at < open_end) {
         p->at = open_end;
@@ -248,11 +265,10 @@ enum step output__bad(struct output_parser *p)
         return output__reject(p);
     }
     p->done = p->at;
-    p->state = malformed;
-    return STEP_GO;
+    return output__go(p, malformed);
 }
 
-enum step output__leave(struct output_parser *p)
+static enum step leave(struct output_parser *p)
 {
     p->at = p->done;
     p->reasoning = false;
@@ -270,7 +286,7 @@ enum step output__close_block(struct output_parser *p)
         }
         p->done = m == MATCH_YES ? p->at : p->done;
     }
-    return output__leave(p);
+    return leave(p);
 }
 
 /* A call that is not as its format wants it: what comes is handed on up to a marker that ends it. */

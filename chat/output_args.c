@@ -149,8 +149,7 @@ enum step output__args_state(struct output_parser *p, output_state then)
     if (a->broken || (a->bad && a->mode != ARGS_STRING)) {
         return output__bad(p);
     }
-    p->state = then;
-    return STEP_GO;
+    return output__go(p, then);
 }
 
 void output__args_end(struct output_parser *p)

@@ -1,21 +1,20 @@
 /* What the shapes share: the beginning of a block, a call's name between markers, what ends a call, and the way to the
  * next one. Also calls whose arguments are JSON behind the name. */
+#include "base/array.h"
 #include "base/limits.h"
 #include "chat/output_internal.h"
 
 enum step output__begin_block(struct output_parser *p)
 {
     p->array = false;
-    p->tail = 0;
-    p->name = p->id = p->held = (struct output_range){0, 0};
-    p->args = (struct output_args){0};
-    p->state = p->syntax->shape == CALL_JSON         ? output__json_begin
-               : p->syntax->shape == CALL_EXPRESSION ? output__expression_begin
-                                                     : output__begin_item;
-    return STEP_GO;
+    output_state first = p->syntax->shape == CALL_JSON         ? output__json_begin
+                         : p->syntax->shape == CALL_EXPRESSION ? output__expression_begin
+                                                               : output__begin_item;
+    return output__go(p, first);
 }
 
 static enum step name_begins(struct output_parser *p);
+static enum step read_name(struct output_parser *p);
 
 enum step output__begin_item(struct output_parser *p)
 {
@@ -25,8 +24,7 @@ enum step output__begin_item(struct output_parser *p)
             return m == MATCH_PARTIAL || !output__skip_space(p) ? STEP_WAIT : output__bad(p);
         }
     }
-    p->state = name_begins;
-    return STEP_GO;
+    return output__go(p, name_begins);
 }
 
 static enum step name_begins(struct output_parser *p)
@@ -36,17 +34,17 @@ static enum step name_begins(struct output_parser *p)
     }
     p->name = (struct output_range){p->at, p->at};
     p->id = (struct output_range){0, 0};
-    p->reading_id = 0;
-    p->state = output__read_name;
-    return STEP_GO;
+    p->reading_id = false;
+    return output__go(p, read_name);
 }
 
-static bool name_char(int c)
+bool output__name_char(int c)
 {
     return c >= 0x80 || (c > ' ' && !strchr("<>{}[]()\"'`,;=|", c));
 }
 
-static enum match find_end(const struct output_parser *p, const struct call_mark *marks, const struct call_mark **found)
+enum match output__match_mark(const struct output_parser *p, const struct call_mark *marks,
+                              const struct call_mark **found)
 {
     enum match result = MATCH_NO;
     for (size_t i = 0; i < CALL_MARKS && marks[i].text; i++) {
@@ -73,7 +71,7 @@ static enum step name_ends(struct output_parser *p, const struct call_mark *m)
     r->to = p->at;
     p->at += m->use == MARK_KEEPS ? 0 : strlen(m->text);
     if (m->use == MARK_ID) {
-        p->reading_id = 1;
+        p->reading_id = true;
         p->id = (struct output_range){p->at, p->at};
         return STEP_GO;
     }
@@ -87,21 +85,20 @@ static enum step name_ends(struct output_parser *p, const struct call_mark *m)
         output__emit_args(p, STR("{"));
         p->depth = 0;
     }
-    p->state = then;
-    return STEP_GO;
+    return output__go(p, then);
 }
 
 /* White space may only stand before what ends the name. */
-enum step output__read_name(struct output_parser *p)
+static enum step read_name(struct output_parser *p)
 {
     size_t from = p->reading_id ? p->id.from : p->name.from;
     for (;; p->at++) {
         size_t at = p->at;
         const struct call_mark *m = NULL;
-        enum match found = find_end(p, p->syntax->name_ends, &m);
+        enum match found = output__match_mark(p, p->syntax->name_ends, &m);
         while (found == MATCH_NO && output__peek(p) >= 0 && output__space((char)output__peek(p))) {
             p->at++;
-            found = find_end(p, p->syntax->name_ends, &m);
+            found = output__match_mark(p, p->syntax->name_ends, &m);
         }
         int c = output__peek(p);
         if (found == MATCH_YES) {
@@ -111,7 +108,7 @@ enum step output__read_name(struct output_parser *p)
             p->at = at;
             return STEP_WAIT;
         }
-        if (p->at > at || at - from > LIMIT_TOOL_NAME || !name_char(c)) {
+        if (p->at > at || at - from > LIMIT_TOOL_NAME || !output__name_char(c)) {
             return output__reject(p);
         }
     }
@@ -146,23 +143,20 @@ enum step output__next_item(struct output_parser *p)
         return output__harmony_next(p);
     }
     if (s->shape == CALL_JSON || s->shape == CALL_EXPRESSION) {
-        p->state = s->shape == CALL_JSON ? output__json_next : output__expression_next;
-        return STEP_GO;
+        return output__go(p, s->shape == CALL_JSON ? output__json_next : output__expression_next);
     }
     if (output__given(s->item)) {
         size_t at = p->at;
         enum match m = output__take(p, s->item);
         p->at = at;
         if (m == MATCH_YES) {
-            p->state = output__begin_item;
-            return STEP_GO;
+            return output__go(p, output__begin_item);
         }
         if (m == MATCH_PARTIAL || !output__skip_space(p)) {
             return STEP_WAIT;
         }
     }
-    p->state = output__close_block;
-    return STEP_GO;
+    return output__go(p, output__close_block);
 }
 
 /* ---- NAMED ---- */
@@ -177,12 +171,8 @@ static enum step named_ended(struct output_parser *p)
 static enum match no_arguments(struct output_parser *p)
 {
     const char *const ends[] = {p->syntax->end[0], p->syntax->end[1], p->syntax->close};
-    enum match result = MATCH_NO;
-    for (size_t i = 0; i < 3; i++) {
-        enum match m = output__given(ends[i]) ? output__match_at(p, p->at, ends[i]) : MATCH_NO;
-        result = m == MATCH_NO || result == MATCH_YES ? result : m;
-    }
-    return result;
+    size_t which;
+    return output__match_any(p, ends, ARRAY_LEN(ends), &which);
 }
 
 enum step output__named_arguments(struct output_parser *p)

@@ -1,7 +1,6 @@
 /* Calls in notations whose values are not JSON: Python's f(city="Paris", days=[1, 2]) and Gemma's
  * call:f{city:<escape>Paris<escape>,days:[1,2]}. They are turned into JSON while they come. Containers are a stack of
  * the characters that close them; the lowest are the arguments themselves. */
-#include "base/utf8.h"
 #include "chat/output_internal.h"
 
 static enum step word_key(struct output_parser *p);
@@ -11,18 +10,12 @@ static enum step word(struct output_parser *p);
 static enum step string(struct output_parser *p);
 static enum step after(struct output_parser *p);
 
-static enum step go(struct output_parser *p, output_state state)
-{
-    p->state = state;
-    return STEP_GO;
-}
-
 /* ---- between calls ---- */
 
 enum step output__expression_begin(struct output_parser *p)
 {
     if (!p->syntax->list) {
-        return go(p, output__begin_item);
+        return output__go(p, output__begin_item);
     }
     if (!output__skip_space(p)) {
         return STEP_WAIT;
@@ -32,7 +25,7 @@ enum step output__expression_begin(struct output_parser *p)
     }
     p->array = true;
     p->at++;
-    return go(p, output__begin_item);
+    return output__go(p, output__begin_item);
 }
 
 enum step output__expression_next(struct output_parser *p)
@@ -44,16 +37,16 @@ enum step output__expression_next(struct output_parser *p)
     int c = output__peek(p);
     if (p->array && (c == ',' || c == ']')) {
         p->done = ++p->at;
-        return go(p, c == ',' ? output__begin_item : output__close_block);
+        return output__go(p, c == ',' ? output__begin_item : output__close_block);
     }
     if (!s->repeats) {
-        return go(p, output__close_block);
+        return output__go(p, output__close_block);
     }
     enum match m = output__given(s->close) ? output__match_at(p, p->at, s->close) : MATCH_NO;
     if (m == MATCH_PARTIAL) {
         return STEP_WAIT;
     }
-    return go(p, m == MATCH_YES ? output__close_block : output__begin_item);
+    return output__go(p, m == MATCH_YES ? output__close_block : output__begin_item);
 }
 
 /* ---- containers ---- */
@@ -76,7 +69,7 @@ static enum step open_container(struct output_parser *p, char c)
     p->closers[++p->depth] = c == '{' ? '}' : c == '[' ? ']' : ')';
     output__emit_args(p, c == '{' ? STR("{") : STR("["));
     p->first = true;
-    return go(p, c == '{' ? output__expression_key : value);
+    return output__go(p, c == '{' ? output__expression_key : value);
 }
 
 static enum step close_container(struct output_parser *p)
@@ -87,7 +80,7 @@ static enum step close_container(struct output_parser *p)
     }
     p->depth--;
     p->first = false;
-    return go(p, after);
+    return output__go(p, after);
 }
 
 static void comma(struct output_parser *p)
@@ -128,7 +121,7 @@ static enum step begin_string(struct output_parser *p)
     comma(p);
     output__emit_args(p, STR("\""));
     p->done = p->at;
-    return go(p, string);
+    return output__go(p, string);
 }
 
 enum step output__expression_key(struct output_parser *p)
@@ -143,14 +136,14 @@ enum step output__expression_key(struct output_parser *p)
     }
     enum match m = take_quote(p);
     if (m != MATCH_NO) {
-        p->key.to = 1; /* this string is a key */
+        p->in_key = true;
         return m == MATCH_PARTIAL ? STEP_WAIT : begin_string(p);
     }
     if (!word_char(c)) {
         return output__bad(p);
     }
     p->done = p->at;
-    return go(p, word_key);
+    return output__go(p, word_key);
 }
 
 static enum step value(struct output_parser *p)
@@ -173,11 +166,11 @@ static enum step value(struct output_parser *p)
     p->first = p->first || in_object(p); /* the comma stands before the key */
     enum match m = take_quote(p);
     if (m != MATCH_NO) {
-        p->key.to = 0;
+        p->in_key = false;
         return m == MATCH_PARTIAL ? STEP_WAIT : begin_string(p);
     }
     p->done = p->at;
-    return word_char(c) ? go(p, word) : output__bad(p);
+    return word_char(c) ? output__go(p, word) : output__bad(p);
 }
 
 /* ---- what goes on ---- */
@@ -203,7 +196,7 @@ static enum step word_key(struct output_parser *p)
     output__emit_escaped(p, w);
     output__emit_args(p, STR("\""));
     p->done = p->at;
-    return go(p, assign);
+    return output__go(p, assign);
 }
 
 static enum step assign(struct output_parser *p)
@@ -217,7 +210,7 @@ static enum step assign(struct output_parser *p)
     }
     p->at++;
     output__emit_args(p, STR(":"));
-    return go(p, value);
+    return output__go(p, value);
 }
 
 static enum step word(struct output_parser *p)
@@ -232,13 +225,11 @@ static enum step word(struct output_parser *p)
     }
     struct buf b;
     buf_init(&b, p->out.max);
-    output__word_json(w, &b);
-    output__fail(p, &b, "arguments");
     comma(p);
-    output__emit_args(p, buf_view(&b));
-    buf_release(&b);
+    output__word_json(w, &b);
+    output__emit_made(p, &b);
     p->done = p->at;
-    return go(p, after);
+    return output__go(p, after);
 }
 
 static enum step after(struct output_parser *p)
@@ -255,7 +246,7 @@ static enum step after(struct output_parser *p)
     if (c != ',') {
         return close_container(p);
     }
-    return go(p, in_object(p) ? output__expression_key : value);
+    return output__go(p, in_object(p) ? output__expression_key : value);
 }
 
 /* ---- strings ---- */
@@ -264,61 +255,7 @@ static enum step string_ends(struct output_parser *p)
 {
     output__emit_args(p, STR("\""));
     p->done = p->at;
-    return go(p, p->key.to ? assign : after);
-}
-
-/* The code of n hexadecimal digits; UTF8_INVALID: they are none. */
-static uint32_t hex(struct str s, size_t from, size_t n)
-{
-    uint32_t code = 0;
-    for (size_t i = from; i < from + n; i++) {
-        const char *digits = "0123456789abcdef", *d = i < s.len ? strchr(digits, s.ptr[i] | 0x20) : NULL;
-        if (!d || !s.ptr[i]) {
-            return UTF8_INVALID;
-        }
-        code = code << 4 | (uint32_t)(d - digits);
-    }
-    return code;
-}
-
-/* An escape with a number: s begins with the backslash. Its length; *out gets the character. */
-static size_t coded_escape(struct str s, size_t n_digits, uint32_t *out)
-{
-    *out = hex(s, 2, n_digits);
-    size_t len = 2 + n_digits;
-    if (n_digits == 4 && *out >= 0xd800 && *out < 0xdc00 && s.len >= 12 && s.ptr[6] == '\\' && s.ptr[7] == 'u') {
-        uint32_t low = hex(s, 8, 4);
-        if (low >= 0xdc00 && low < 0xe000) {
-            *out = 0x10000 + ((*out - 0xd800) << 10) + (low - 0xdc00);
-            return 12;
-        }
-    }
-    return len;
-}
-
-/* Python's escapes; others stand for themselves, backslash included. How many bytes of s it took. */
-static size_t put_escape(struct output_parser *p, struct str s)
-{
-    static const char from[] = "\\'\"nrtbf0av", to[] = "\\'\"\n\r\t\b\f\0\a\v";
-    const char *named = s.ptr[1] ? strchr(from, s.ptr[1]) : NULL;
-    size_t digits = s.ptr[1] == 'x' ? 2 : s.ptr[1] == 'u' ? 4 : s.ptr[1] == 'U' ? 8 : 0;
-    uint32_t code = UTF8_INVALID;
-    char bytes[4];
-    if (named) {
-        output__emit_escaped(p, (struct str){&to[named - from], 1});
-        return 2;
-    }
-    if (s.ptr[1] == '\n') {
-        return 2; /* a line goes on */
-    }
-    size_t len = digits ? coded_escape(s, digits, &code) : 1;
-    if (code == UTF8_INVALID) {
-        output__emit_escaped(p, STR("\\"));
-        return 1;
-    }
-    size_t n = utf8_encode(code, bytes);
-    output__emit_escaped(p, n ? (struct str){bytes, n} : STR("\xef\xbf\xbd"));
-    return len;
+    return output__go(p, p->in_key ? assign : after);
 }
 
 static void give(struct output_parser *p)
@@ -343,7 +280,10 @@ static enum step python_string(struct output_parser *p)
         if (rest.len < 2 || (rest.len < 12 && strchr("xuU", rest.ptr[1]) && !p->ended)) {
             return STEP_WAIT; /* the longest escape is a pair of \u */
         }
-        p->at += put_escape(p, rest);
+        struct buf b;
+        buf_init(&b, p->out.max);
+        p->at += output__python_escape(rest, &b);
+        output__emit_made(p, &b);
         p->done = p->at;
         p->at--;
     }

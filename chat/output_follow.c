@@ -30,11 +30,6 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-static bool is_hex(char c)
-{
-    return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
-
 static bool in_object(const struct json_follow *f)
 {
     unsigned top = f->depth - 1u;
@@ -156,7 +151,7 @@ static enum json_step string_step(struct json_follow *f, char c)
     }
     if (f->state == F_HEX) {
         f->state = --f->n ? F_HEX : F_STRING;
-        return is_hex(c) ? JSON_STEP_MORE : JSON_STEP_BAD;
+        return hex_digit(c) >= 0 ? JSON_STEP_MORE : JSON_STEP_BAD;
     }
     if (c == '\\') {
         f->state = F_ESCAPE;
@@ -264,11 +259,6 @@ bool output__json_whole(struct str s)
 
 enum unescape_state { U_TEXT, U_ESCAPE, U_HEX };
 
-static unsigned hex_value(char c)
-{
-    return is_digit(c) ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a' + 10);
-}
-
 static size_t put_code(uint32_t code, char *out)
 {
     size_t n = utf8_encode(code, out);
@@ -323,10 +313,11 @@ enum json_step output__unescape_step(struct json_unescape *u, char c, char out[8
         return unescape_escape(u, c, out, n);
     }
     if (u->state == U_HEX) {
-        if (!is_hex(c)) {
+        int digit = hex_digit(c);
+        if (digit < 0) {
             return JSON_STEP_BAD;
         }
-        u->code = u->code << 4 | hex_value(c);
+        u->code = u->code << 4 | (uint32_t)digit;
         if (--u->n == 0) {
             u->state = U_TEXT;
             *n = finish_hex(u, out);

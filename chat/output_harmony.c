@@ -29,7 +29,7 @@ static enum step header_begins(struct output_parser *p);
 static enum step header(struct output_parser *p);
 static enum step body(struct output_parser *p);
 
-enum step output__harmony_begin(struct output_parser *p)
+void output__harmony_begin(struct output_parser *p)
 {
     const struct tool_format *t = p->options.tools;
     const struct reasoning_format *r = p->options.reasoning;
@@ -38,29 +38,13 @@ enum step output__harmony_begin(struct output_parser *p)
         p->syntax = NULL;
         p->state = p->reasoning ? body : header_begins;
     }
-    return STEP_GO;
 }
 
 enum step output__harmony_next(struct output_parser *p)
 {
     p->trim = p->reasoning = false;
     p->syntax = NULL;
-    p->state = header_begins;
-    return STEP_GO;
-}
-
-static enum match any_of(const struct output_parser *p, const char *const *texts, size_t n, size_t *which)
-{
-    enum match result = MATCH_NO;
-    for (size_t i = 0; i < n; i++) {
-        enum match m = output__match_at(p, p->at, texts[i]);
-        if (m == MATCH_YES) {
-            *which = i;
-            return m;
-        }
-        result = m == MATCH_PARTIAL ? m : result;
-    }
-    return result;
+    return output__go(p, header_begins);
 }
 
 /* Some write an answer without any header. */
@@ -70,15 +54,14 @@ static enum step header_begins(struct output_parser *p)
     if (!output__skip_space(p)) {
         return STEP_WAIT;
     }
-    enum match m = any_of(p, begins, ARRAY_LEN(begins), &which);
+    enum match m = output__match_any(p, begins, ARRAY_LEN(begins), &which);
     if (m == MATCH_PARTIAL) {
         return STEP_WAIT;
     }
     if (m == MATCH_NO) {
         p->at = p->done;
     }
-    p->state = m == MATCH_YES ? header : body;
-    return STEP_GO;
+    return output__go(p, m == MATCH_YES ? header : body);
 }
 
 /* The word behind the last `before` in a header. */
@@ -104,13 +87,11 @@ static enum step message_begins(struct output_parser *p, struct str head)
     p->syntax = &call;
     if (p->options.tools && function && output__commit(p, to, (struct str){0})) {
         p->args = (struct output_args){0};
-        p->state = output__named_arguments;
-        return STEP_GO;
+        return output__go(p, output__named_arguments);
     }
     p->syntax = NULL;
     p->done = p->at;
-    p->state = body;
-    return STEP_GO;
+    return output__go(p, body);
 }
 
 static enum step header(struct output_parser *p)
@@ -140,7 +121,7 @@ static enum step body(struct output_parser *p)
 {
     for (; output__peek(p) >= 0; p->at++) {
         size_t which = 0;
-        enum match m = any_of(p, ends, ARRAY_LEN(ends), &which);
+        enum match m = output__match_any(p, ends, ARRAY_LEN(ends), &which);
         if (m == MATCH_NO) {
             continue;
         }

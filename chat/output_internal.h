@@ -141,6 +141,16 @@ bool output__unescape(struct str inside, struct buf *out); /* without the quotes
 void output__escape(struct buf *out, struct str s);
 bool output__json_whole(struct str s); /* one JSON value, white space around it allowed */
 
+/* ---- Python's notation ---- */
+
+struct str output__python_word(struct str s); /* True, False and None as JSON has them; others as they are */
+/* An escape of a string, as the inside of a JSON string; what is none is a backslash. s begins with the backslash and
+ * something behind it. How many bytes of s it took. */
+size_t output__python_escape(struct str s, struct buf *out);
+/* What Python prints of lists and dictionaries, ['a', True], which templates show instead of JSON. False, and nothing
+ * is appended: it is none. */
+bool output__python_value(struct str s, struct buf *out);
+
 /* ---- the parser ---- */
 
 enum step { STEP_GO, STEP_WAIT };
@@ -208,7 +218,8 @@ struct output_parser {
     uint32_t n_calls;
     const struct json *schema; /* of the call's arguments, or NULL */
     struct output_range name, id;
-    uint8_t reading_id, tail;
+    bool reading_id;
+    uint8_t tail;    /* markers behind the call that were looked for */
     struct buf text; /* a name or key, unescaped */
 
     /* JSON calls */
@@ -221,13 +232,25 @@ struct output_parser {
     enum value_type type;
     uint8_t depth;
     char closers[OUTPUT_JSON_DEPTH];
-    char quote; /* of the string being read; 0: the syntax's */
+    char quote;  /* of the string being read; 0: the syntax's */
+    bool in_key; /* that string is a key */
 };
+
+static inline enum step output__go(struct output_parser *p, output_state state)
+{
+    p->state = state;
+    return STEP_GO;
+}
 
 /* bytes */
 struct str output__bytes(const struct output_parser *p, struct output_range r);
 int output__peek(const struct output_parser *p); /* the byte at `at`, -1: none yet */
 enum match output__match_at(const struct output_parser *p, size_t at, const char *text);
+/* At `at`, the first of several that is there, or else whether one may yet come; those that are not given are left out.
+ */
+enum match output__match_any(const struct output_parser *p, const char *const *texts, size_t n, size_t *which);
+enum match output__match_mark(const struct output_parser *p, const struct call_mark *marks,
+                              const struct call_mark **found);
 bool output__skip_space(struct output_parser *p); /* true: a byte that is none is there */
 /* Steps over text, with white space before it. */
 enum match output__take(struct output_parser *p, const char *text);
@@ -241,9 +264,9 @@ static inline bool output__space(char c)
 }
 
 /* pieces */
-void output__emit(struct output_parser *p, enum output_kind kind, struct str text, struct str id);
 void output__emit_until(struct output_parser *p, size_t to); /* what is held back, as text or reasoning */
 void output__emit_args(struct output_parser *p, struct str text);
+void output__emit_made(struct output_parser *p, struct buf *made);   /* arguments; releases them */
 void output__emit_escaped(struct output_parser *p, struct str text); /* arguments, inside a string */
 void output__fail(struct output_parser *p, const struct buf *b, const char *what);
 
@@ -254,11 +277,10 @@ bool output__commit(struct output_parser *p, struct str name, struct str id);
 enum step output__end_call(struct output_parser *p, bool complete, output_state then);
 enum step output__reject(struct output_parser *p);      /* no call: the next syntax or text */
 enum step output__bad(struct output_parser *p);         /* not as it should be: reject, or malformed */
-enum step output__leave(struct output_parser *p);       /* the block has ended: text from `at` on */
 enum step output__close_block(struct output_parser *p); /* state: its closing marker, if it comes, and leave */
 enum step output__next_item(struct output_parser *p);   /* state: what ends an item, then the next or the end */
 enum step output__begin_item(struct output_parser *p);  /* state: what begins an item, then its name */
-enum step output__read_name(struct output_parser *p);   /* state */
+bool output__name_char(int c);                          /* may stand in a name that is not quoted */
 enum step output__text(struct output_parser *p);        /* state: text and reasoning */
 void output__prepare_text(struct output_parser *p);     /* the marks of both formats, and the first state */
 void output__begin_text(struct output_parser *p);
@@ -279,7 +301,7 @@ enum step output__tagged_parameter(struct output_parser *p);
 enum step output__expression_begin(struct output_parser *p);
 enum step output__expression_key(struct output_parser *p);
 enum step output__expression_next(struct output_parser *p);
-enum step output__harmony_begin(struct output_parser *p); /* where one of the formats is harmony */
+void output__harmony_begin(struct output_parser *p); /* the first state, where one of the formats is harmony */
 enum step output__harmony_next(struct output_parser *p);
 
 /* values by schema */

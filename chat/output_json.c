@@ -12,12 +12,6 @@ static enum step before_value(struct output_parser *p);
 static enum step value(struct output_parser *p);
 static enum step after_member(struct output_parser *p);
 
-static enum step go(struct output_parser *p, output_state state)
-{
-    p->state = state;
-    return STEP_GO;
-}
-
 /* Takes c, with white space before it; MATCH_NO: something else is there. */
 static enum match take_char(struct output_parser *p, char c)
 {
@@ -40,7 +34,7 @@ enum step output__json_begin(struct output_parser *p)
         return STEP_WAIT;
     }
     p->array = m == MATCH_YES;
-    return go(p, item);
+    return output__go(p, item);
 }
 
 static enum step item(struct output_parser *p)
@@ -54,7 +48,7 @@ static enum step item(struct output_parser *p)
     }
     p->name = p->id = p->held = (struct output_range){0, 0};
     p->args = (struct output_args){0};
-    return go(p, member);
+    return output__go(p, member);
 }
 
 static enum step next_in_array(struct output_parser *p)
@@ -62,9 +56,9 @@ static enum step next_in_array(struct output_parser *p)
     int c = output__peek(p);
     if (c == ',' || c == ']') {
         p->done = ++p->at;
-        return go(p, c == ',' ? item : output__close_block);
+        return output__go(p, c == ',' ? item : output__close_block);
     }
-    return go(p, output__close_block);
+    return output__go(p, output__close_block);
 }
 
 /* Calls that follow each other without an array may have a semicolon or a comma between them. */
@@ -78,7 +72,7 @@ enum step output__json_next(struct output_parser *p)
     }
     int c = output__peek(p);
     if (c != ';' && c != ',') {
-        return go(p, c == '{' ? item : output__close_block);
+        return output__go(p, c == '{' ? item : output__close_block);
     }
     size_t at = p->at++;
     if (!output__skip_space(p)) {
@@ -86,10 +80,10 @@ enum step output__json_next(struct output_parser *p)
         return STEP_WAIT;
     }
     if (output__peek(p) == '{') {
-        return go(p, item);
+        return output__go(p, item);
     }
     p->at = at;
-    return go(p, output__close_block);
+    return output__go(p, output__close_block);
 }
 
 /* ---- members of a call ---- */
@@ -116,7 +110,7 @@ static enum step member(struct output_parser *p)
     p->key.from = p->at;
     p->follow = (struct json_follow){0};
     output__json_step(&p->follow, '"');
-    return c == '"' ? go(p, key) : call_ends(p);
+    return c == '"' ? output__go(p, key) : call_ends(p);
 }
 
 /* The bytes of a value; what may be looked at later stays held back. */
@@ -139,7 +133,7 @@ static enum step key(struct output_parser *p)
     enum json_step r = follow(p);
     if (r == JSON_STEP_END) {
         p->key.to = p->at - 1;
-        return go(p, colon);
+        return output__go(p, colon);
     }
     return r == JSON_STEP_BAD ? output__bad(p) : STEP_WAIT;
 }
@@ -177,7 +171,7 @@ static enum step colon(struct output_parser *p)
     if (m == MATCH_PARTIAL) {
         return STEP_WAIT;
     }
-    return m == MATCH_YES ? go(p, before_value) : output__bad(p);
+    return m == MATCH_YES ? output__go(p, before_value) : output__bad(p);
 }
 
 /* {"f": {...}}: the key is the name. */
@@ -201,16 +195,16 @@ static enum step before_value(struct output_parser *p)
     }
     if (keyed) {
         output__args_begin(p);
-        return go(p, arguments);
+        return output__go(p, arguments);
     }
     if (member_of(p) == MEMBER_ARGUMENTS && p->calling && !p->args.seen) {
         p->done = p->at;
         output__args_begin(p);
-        return go(p, arguments);
+        return output__go(p, arguments);
     }
     p->value.from = p->at;
     p->follow = (struct json_follow){0};
-    return go(p, value);
+    return output__go(p, value);
 }
 
 /* The inside of a string value; {NULL, 0} for what is none. */
@@ -263,7 +257,7 @@ static enum step value(struct output_parser *p)
     if (p->calling) {
         p->done = p->at;
     }
-    return go(p, after_member);
+    return output__go(p, after_member);
 }
 
 static enum step after_member(struct output_parser *p)
@@ -276,5 +270,5 @@ static enum step after_member(struct output_parser *p)
         return output__bad(p);
     }
     p->at++;
-    return c == ',' ? go(p, member) : call_ends(p);
+    return c == ',' ? output__go(p, member) : call_ends(p);
 }

@@ -103,8 +103,7 @@ static enum step begin_block(struct output_parser *p, size_t at, const struct ca
     p->syntax = s;
     p->committed = false;
     p->at = at + strlen(s->open);
-    p->state = output__begin_block;
-    return STEP_GO;
+    return output__go(p, output__begin_block);
 }
 
 static enum step at_mark(struct output_parser *p, const struct text_mark *m, size_t at)

@@ -99,20 +99,6 @@ enum value_type output__value_type(const struct json *parameters, struct str key
     return a.other && !a.string ? VALUE_JSON : VALUE_ANY;
 }
 
-static const struct {
-    struct str word, json;
-} python[] = {{STR("True"), STR("true")}, {STR("False"), STR("false")}, {STR("None"), STR("null")}};
-
-static struct str python_word(struct str s)
-{
-    for (size_t i = 0; i < ARRAY_LEN(python); i++) {
-        if (str_eq(s, python[i].word)) {
-            return python[i].json;
-        }
-    }
-    return s;
-}
-
 static void put_string(struct buf *out, struct str s)
 {
     buf_putc(out, '"');
@@ -142,54 +128,9 @@ static bool put_json(struct buf *out, struct str s)
     return false;
 }
 
-/* A string of Python's, s.ptr[0] its quote: written as JSON. How many bytes it takes; 0: it does not end. */
-static size_t put_python_string(struct buf *out, struct str s)
-{
-    static const char from[] = "\\'\"nrt", to[] = "\\'\"\n\r\t";
-    struct str one = {NULL, 1};
-    buf_putc(out, '"');
-    for (size_t i = 1; i < s.len; i++) {
-        if (s.ptr[i] == *s.ptr) {
-            buf_putc(out, '"');
-            return i + 1;
-        }
-        const char *named = s.ptr[i] == '\\' && i + 1 < s.len && s.ptr[i + 1] ? strchr(from, s.ptr[i + 1]) : NULL;
-        one.ptr = named ? &to[named - from] : &s.ptr[i];
-        output__escape(out, one);
-        i += named != NULL;
-    }
-    return 0;
-}
-
-/* What Python prints of lists and dictionaries, ['a', True], which templates show instead of JSON. */
-static bool put_python(struct buf *out, struct str s)
-{
-    size_t start = out->len, i = 0, n = 1;
-    for (; n && i < s.len; i += n) {
-        struct str rest = str_slice(s, i, s.len);
-        n = 0;
-        while (n < rest.len && ((rest.ptr[n] | 0x20) >= 'a' && (rest.ptr[n] | 0x20) <= 'z')) {
-            n++;
-        }
-        if (n) {
-            buf_append(out, python_word(str_slice(rest, 0, n)));
-        } else if (*rest.ptr == '\'' || *rest.ptr == '"') {
-            n = put_python_string(out, rest);
-        } else {
-            buf_putc(out, *rest.ptr);
-            n = 1;
-        }
-    }
-    if (n && (out->failed || output__json_whole(str_slice(buf_view(out), start, out->len)))) {
-        return true;
-    }
-    buf_truncate(out, start);
-    return false;
-}
-
 static bool put_value(struct buf *out, struct str s, enum value_type type)
 {
-    return put_json(out, s) || (type == VALUE_JSON && put_python(out, s));
+    return put_json(out, s) || (type == VALUE_JSON && output__python_value(s, out));
 }
 
 void output__value_json(struct str text, enum value_type type, struct buf *out)
@@ -207,7 +148,7 @@ void output__value_json(struct str text, enum value_type type, struct buf *out)
 
 void output__word_json(struct str word, struct buf *out)
 {
-    struct str json = python_word(word);
+    struct str json = output__python_word(word);
     if (output__json_whole(json)) {
         buf_append(out, json);
     } else {

@@ -1,5 +1,6 @@
 /* Calls whose arguments stand between tags, one by one: <parameter=city>Paris</parameter>. What is a string by the
  * tool's schema goes through as it is written; other values are turned into JSON when they are whole. */
+#include "base/array.h"
 #include "base/limits.h"
 #include "chat/output_internal.h"
 
@@ -7,12 +8,6 @@ static enum step key(struct output_parser *p);
 static enum step value_opens(struct output_parser *p);
 static enum step value_begins(struct output_parser *p);
 static enum step value(struct output_parser *p);
-
-static enum step go(struct output_parser *p, output_state state)
-{
-    p->state = state;
-    return STEP_GO;
-}
 
 static enum step arguments_end(struct output_parser *p)
 {
@@ -24,21 +19,19 @@ static enum step arguments_end(struct output_parser *p)
 enum step output__tagged_parameter(struct output_parser *p)
 {
     const struct call_syntax *s = p->syntax;
-    const char *ends[] = {s->end[0], s->close};
+    const char *const ends[] = {s->end[0], s->close};
+    size_t which;
     enum match m = output__take(p, s->key);
     if (m == MATCH_YES) {
         p->key.from = p->done = p->at;
-        return go(p, key);
+        return output__go(p, key);
     }
     bool partial = m == MATCH_PARTIAL || !output__skip_space(p);
-    for (size_t i = 0; i < 2; i++) {
-        enum match end = output__given(ends[i]) ? output__match_at(p, p->at, ends[i]) : MATCH_NO;
-        if (end == MATCH_YES) {
-            return arguments_end(p);
-        }
-        partial = partial || end == MATCH_PARTIAL;
+    enum match end = output__match_any(p, ends, ARRAY_LEN(ends), &which);
+    if (end == MATCH_YES) {
+        return arguments_end(p);
     }
-    return partial ? STEP_WAIT : output__bad(p);
+    return partial || end == MATCH_PARTIAL ? STEP_WAIT : output__bad(p);
 }
 
 /* The key's mark says what the value is, or the schema does. */
@@ -54,23 +47,21 @@ static enum step key_ends(struct output_parser *p, const struct call_mark *m)
     p->first = false;
     p->at += strlen(m->text);
     p->done = p->at;
-    return go(p, value_opens);
+    return output__go(p, value_opens);
 }
 
 static enum step key(struct output_parser *p)
 {
     size_t end = p->base + p->in.len;
     for (; p->at < end; p->at++) {
-        for (size_t i = 0; i < CALL_MARKS && p->syntax->key_ends[i].text; i++) {
-            const struct call_mark *m = &p->syntax->key_ends[i];
-            enum match found = output__match_at(p, p->at, m->text);
-            if (found == MATCH_YES) {
-                p->key.to = p->at;
-                return key_ends(p, m);
-            }
-            if (found == MATCH_PARTIAL) {
-                return STEP_WAIT;
-            }
+        const struct call_mark *m = NULL;
+        enum match found = output__match_mark(p, p->syntax->key_ends, &m);
+        if (found == MATCH_YES) {
+            p->key.to = p->at;
+            return key_ends(p, m);
+        }
+        if (found == MATCH_PARTIAL) {
+            return STEP_WAIT;
         }
         if (p->at - p->key.from > LIMIT_TOOL_NAME || p->in.data[p->at - p->base] == '\n') {
             return output__bad(p);
@@ -82,11 +73,11 @@ static enum step key(struct output_parser *p)
 static enum step value_opens(struct output_parser *p)
 {
     if (!output__given(p->syntax->value)) {
-        return go(p, value_begins);
+        return output__go(p, value_begins);
     }
     enum match m = output__take(p, p->syntax->value);
     if (m == MATCH_YES) {
-        return go(p, value_begins);
+        return output__go(p, value_begins);
     }
     return m == MATCH_PARTIAL || !output__skip_space(p) ? STEP_WAIT : output__bad(p);
 }
@@ -102,7 +93,7 @@ static enum step value_begins(struct output_parser *p)
     if (p->type == VALUE_STRING) {
         output__emit_args(p, STR("\""));
     }
-    return go(p, value);
+    return output__go(p, value);
 }
 
 static enum step value_ends(struct output_parser *p, size_t to)
@@ -115,13 +106,11 @@ static enum step value_ends(struct output_parser *p, size_t to)
         struct buf b;
         buf_init(&b, p->out.max);
         output__value_json(text, p->type, &b);
-        output__fail(p, &b, "arguments");
-        output__emit_args(p, buf_view(&b));
-        buf_release(&b);
+        output__emit_made(p, &b);
     }
     p->at += strlen(p->syntax->value_end);
     p->done = p->at;
-    return go(p, output__tagged_parameter);
+    return output__go(p, output__tagged_parameter);
 }
 
 static bool is_newline(const struct output_parser *p, size_t at)

@@ -142,13 +142,7 @@ static void put_schema(struct lark *l, const struct json *schema)
 
 static bool is_required(const struct lark *l, struct str key)
 {
-    const struct json *required = json_get(l->parameters, "required");
-    for (size_t i = 0; i < json_len(required); i++) {
-        if (str_eq(json_str(json_at(required, i)), key)) {
-            return true;
-        }
-    }
-    return false;
+    return json_lists(json_get(l->parameters, "required"), key);
 }
 
 /* The strings that a schema allows, if it names them. */
@@ -405,8 +399,7 @@ static void put_expression_call(struct lark *l, struct str name)
 static bool name_fits(const struct call_syntax *s, struct str name)
 {
     for (size_t i = 0; i < name.len && s->shape != CALL_JSON; i++) {
-        unsigned char c = (unsigned char)name.ptr[i];
-        if (c <= ' ' || strchr("<>{}[]()\"'`,;=|", c)) {
+        if (!output__name_char((unsigned char)name.ptr[i])) {
             return false;
         }
     }

@@ -22,18 +22,11 @@
 
 /* ---- one key ---- */
 
-static int hex_value(char c)
-{
-    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-    const char *at = c ? strchr(digits, c) : NULL;
-    return at ? (int)(at - digits) % 16 : -1;
-}
-
 static bool parse_digest(struct str hex, struct sha256 *out)
 {
     bool ok = hex.len == 2 * SHA256_SIZE;
     for (size_t i = 0; ok && i < SHA256_SIZE; i++) {
-        int high = hex_value(hex.ptr[2 * i]), low = hex_value(hex.ptr[2 * i + 1]);
+        int high = hex_digit(hex.ptr[2 * i]), low = hex_digit(hex.ptr[2 * i + 1]);
         ok = high >= 0 && low >= 0;
         out->bytes[i] = (uint8_t)(high << 4 | low);
     }

@@ -36,7 +36,6 @@ struct constraint_limits {
     size_t lexer_states;   /* of one state: 1 to 2 KiB each */
     size_t grammar_size;   /* symbols */
 };
-struct constraint_limits constraint_limits_default(void);
 
 struct constraint_vocab_options {
     int32_t n_vocab; /* width of the model's logits, at least the tokenizer's vocabulary; 0: as wide. The ids between
@@ -44,7 +43,7 @@ struct constraint_vocab_options {
     /* Text that a grammar forces is written in the tokens that the tokenizer would make of it, where it is of a kind
      * that gives text back byte for byte (byte-level BPE): better text, as models saw it. Off: any tokens. */
     bool canonical;
-    struct constraint_limits limits; /* zeros: the default */
+    struct constraint_limits limits; /* zeros: the defaults of constraint_vocab.c */
 };
 
 struct constraint_vocab;

@@ -20,8 +20,7 @@ struct constraint_vocab {
     uint32_t *eog;             /* [n_words] ends of generation */
     uint32_t *space;           /* [n_words] tokens of nothing but white space */
     uint32_t *all;             /* [n_words] all but the ends of generation */
-    int32_t n_eog;
-    int32_t byte_ids[256]; /* canonical: the token of a single byte, or -1 */
+    int32_t byte_ids[256];     /* canonical: the token of a single byte, or -1 */
 };
 
 enum gate_result {

@@ -30,13 +30,15 @@ static bool is_binding(const struct constraint *c)
 
 /* ---- changing the phase ---- */
 
+static bool budget_is_used(const struct constraint_state *s)
+{
+    return s->c->think_budget >= 0 && s->n_think >= (uint32_t)s->c->think_budget;
+}
+
 static void enter_think(struct constraint_state *s)
 {
     s->at = 0;
-    s->phase = PHASE_THINK;
-    if (s->c->think_budget >= 0 && s->n_think >= (uint32_t)s->c->think_budget) {
-        s->phase = PHASE_FORCED;
-    }
+    s->phase = budget_is_used(s) ? PHASE_FORCED : PHASE_THINK;
 }
 
 static void leave_think(struct constraint_state *s)
@@ -111,17 +113,12 @@ static void mask_only(const struct constraint_state *s, uint32_t *mask, int32_t 
     mask_set(mask, id);
 }
 
-static bool mask_of_matcher(struct constraint_state *s, struct LlgMatcher *m, uint32_t *mask)
+static bool mask_of_grammar(struct constraint_state *s, struct LlgMatcher *m, uint32_t *mask)
 {
     if (llg_matcher_compute_mask_into(m, mask, s->c->vocab->n_words * sizeof *mask) != 0) {
         return fail(s, ERR_UNSUPPORTED, "What may come next could not be computed by the grammar");
     }
     return true;
-}
-
-static bool mask_of_grammar(struct constraint_state *s, uint32_t *mask)
-{
-    return mask_of_matcher(s, s->matcher, mask);
 }
 
 static void mask_add(uint32_t *mask, const uint32_t *more, size_t n_words)
@@ -161,7 +158,7 @@ static int mask_of_start(struct constraint_state *s, uint32_t *mask)
         mask_only(s, mask, start->ids[s->at]);
         return 1;
     }
-    if (!mask_of_matcher(s, s->at ? s->ahead : s->matcher, mask)) {
+    if (!mask_of_grammar(s, s->at ? s->ahead : s->matcher, mask)) {
         return -1;
     }
     mask_set(mask, start->ids[s->at]);
@@ -170,7 +167,7 @@ static int mask_of_start(struct constraint_state *s, uint32_t *mask)
 
 static int mask_of_gap(struct constraint_state *s, uint32_t *mask)
 {
-    if (!mask_of_grammar(s, mask)) {
+    if (!mask_of_grammar(s, s->matcher, mask)) {
         return -1;
     }
     if (s->n_gap < MAX_GAP) {
@@ -198,7 +195,7 @@ static int mask_of_phase(struct constraint_state *s, uint32_t *mask)
     case PHASE_FREE:
         return mask_of_triggers(s, mask);
     case PHASE_CONSTRAINED:
-        return mask_of_grammar(s, mask) ? 1 : -1;
+        return mask_of_grammar(s, s->matcher, mask) ? 1 : -1;
     case PHASE_DONE:
         memcpy(mask, v->eog, v->n_words * sizeof *mask);
         return 1;
@@ -252,18 +249,16 @@ static bool accept_constrained(struct constraint_state *s, int32_t id)
     return ended(s);
 }
 
-static bool is_next(struct constraint_state *s, int32_t id)
+static bool is_next(struct LlgMatcher *m, int32_t id)
 {
     uint32_t token = (uint32_t)id;
-    return llg_matcher_validate_tokens(s->matcher, &token, 1) == 1;
+    return llg_matcher_validate_tokens(m, &token, 1) == 1;
 }
 
 /* One of those that begin the reasoning; the grammar goes along as far as it can. */
 static void follow_start(struct constraint_state *s, int32_t id)
 {
-    uint32_t token = (uint32_t)id;
-    bool both = s->ahead && llg_matcher_validate_tokens(s->ahead, &token, 1) == 1 &&
-                llg_matcher_consume_token(s->ahead, token) == 0;
+    bool both = s->ahead && is_next(s->ahead, id) && llg_matcher_consume_token(s->ahead, (uint32_t)id) == 0;
     if (!both) {
         drop_ahead(s);
     }
@@ -297,7 +292,7 @@ static bool accept_think(struct constraint_state *s, int32_t id)
     s->at = follow(&s->c->think_end, s->at, id);
     if (s->at == s->c->think_end.n) {
         leave_think(s);
-    } else if (s->c->think_budget >= 0 && s->n_think >= (uint32_t)s->c->think_budget) {
+    } else if (budget_is_used(s)) {
         s->at = 0;
         s->phase = PHASE_FORCED;
     }
@@ -317,7 +312,7 @@ static bool accept_forced(struct constraint_state *s, int32_t id)
 
 static bool accept_gap(struct constraint_state *s, int32_t id)
 {
-    if (s->n_gap < MAX_GAP && mask_has(s->c->vocab->space, id) && !is_next(s, id)) {
+    if (s->n_gap < MAX_GAP && mask_has(s->c->vocab->space, id) && !is_next(s->matcher, id)) {
         s->n_gap++;
         return true;
     }

@@ -14,15 +14,14 @@
 #define MAX_EOG        64
 #define CANONICAL_TEXT MIB(1) /* a grammar forces no more at once */
 
-struct constraint_limits constraint_limits_default(void)
-{
-    return (struct constraint_limits){.compile_ms = 5000,
-                                      .compile_fuel = 1000000,
-                                      .mask_fuel = 200000,
-                                      .mask_items = 50000,
-                                      .lexer_states = 100000,
-                                      .grammar_size = 25000};
-}
+static const struct constraint_limits default_limits = {
+    .compile_ms = 5000,
+    .compile_fuel = 1000000,
+    .mask_fuel = 200000,
+    .mask_items = 50000,
+    .lexer_states = 100000,
+    .grammar_size = 25000,
+};
 
 /* ---- tokens ---- */
 
@@ -48,7 +47,6 @@ static void add_token(struct constraint_vocab *v, int32_t id, struct buf *bytes)
     struct str text = tokenizer_bytes(v->tokenizer, id);
     if (tokenizer_is_eog(v->tokenizer, id)) {
         mask_set(v->eog, id);
-        v->n_eog++;
     } else {
         mask_set(v->all, id);
     }
@@ -193,15 +191,14 @@ out:
     return ok;
 }
 
-static void default_limits(struct constraint_limits *l)
+static void complete_limits(struct constraint_limits *l)
 {
-    struct constraint_limits d = constraint_limits_default();
-    l->compile_ms = l->compile_ms ? l->compile_ms : d.compile_ms;
-    l->compile_fuel = l->compile_fuel ? l->compile_fuel : d.compile_fuel;
-    l->mask_fuel = l->mask_fuel ? l->mask_fuel : d.mask_fuel;
-    l->mask_items = l->mask_items ? l->mask_items : d.mask_items;
-    l->lexer_states = l->lexer_states ? l->lexer_states : d.lexer_states;
-    l->grammar_size = l->grammar_size ? l->grammar_size : d.grammar_size;
+    l->compile_ms = l->compile_ms ? l->compile_ms : default_limits.compile_ms;
+    l->compile_fuel = l->compile_fuel ? l->compile_fuel : default_limits.compile_fuel;
+    l->mask_fuel = l->mask_fuel ? l->mask_fuel : default_limits.mask_fuel;
+    l->mask_items = l->mask_items ? l->mask_items : default_limits.mask_items;
+    l->lexer_states = l->lexer_states ? l->lexer_states : default_limits.lexer_states;
+    l->grammar_size = l->grammar_size ? l->grammar_size : default_limits.grammar_size;
 }
 
 struct constraint_vocab *constraint_vocab_create(const struct tokenizer *t,
@@ -216,7 +213,7 @@ struct constraint_vocab *constraint_vocab_create(const struct tokenizer *t,
     v->n_tokens = tokenizer_n_vocab(t);
     v->n_vocab = options->n_vocab ? options->n_vocab : v->n_tokens;
     v->limits = options->limits;
-    default_limits(&v->limits);
+    complete_limits(&v->limits);
     memset(v->byte_ids, -1, sizeof v->byte_ids);
     if (v->n_vocab < v->n_tokens || v->n_vocab < 1 || v->n_vocab > (int32_t)LIMIT_VOCAB) {
         error_set(err, ERR_INVALID, "The model has %d logits for a vocabulary of %d tokens.", (int)v->n_vocab,

@@ -64,7 +64,4 @@ void gbnf__analyse(struct gbnf *g);
  * or as another, with a byte that may follow it. */
 bool gbnf__lexemes_are_safe(const struct gbnf *g);
 
-/* By the rules' order, so that equal grammars give equal text. */
-bool gbnf__write(struct gbnf *g, struct buf *out, struct error *err);
-
 #endif

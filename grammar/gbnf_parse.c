@@ -70,19 +70,11 @@ static struct str take_name(struct parser *p)
     return str_slice(p->g->text, start, p->at);
 }
 
-static int hex_of(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 static bool take_hex(struct parser *p, int digits, uint32_t *out)
 {
     uint32_t v = 0;
     for (int i = 0; i < digits; i++, p->at++) {
-        int d = hex_of(peek(p));
+        int d = hex_digit(peek(p));
         if (d < 0) {
             return fail_at(p, p->at, "a hexadecimal digit of an escape is missing");
         }

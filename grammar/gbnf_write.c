@@ -213,7 +213,8 @@ static bool put_named(struct gbnf *g, struct buf *out)
     return any;
 }
 
-bool gbnf__write(struct gbnf *g, struct buf *out, struct error *err)
+/* By the order of the rules, so that equal grammars give equal text. */
+static bool put_grammar(struct gbnf *g, struct buf *out, struct error *err)
 {
     const struct gbnf_node *root = &g->nodes[g->rules[g->root].body];
     buf_printf(out, "start: %c%u\n", in_terminal(g, root) ? 'T' : 'r', (unsigned)g->root);
@@ -240,7 +241,7 @@ bool gbnf_to_lark(struct str gbnf, struct buf *out, struct error *err)
     if (ok) {
         gbnf__analyse(&g);
         g.by_char = !g.nodes[g.rules[g.root].body].regular && !gbnf__lexemes_are_safe(&g);
-        ok = gbnf__write(&g, out, err);
+        ok = put_grammar(&g, out, err);
     }
     gbnf__release(&g);
     return ok;

@@ -10,8 +10,7 @@
  * All assertions and applicators of both drafts are implemented. What differs from other implementations:
  *   - `$schema` chooses the draft (2020-12 without one); any other is refused, as are keywords with values of a
  *     wrong kind, and null. Unknown keywords are ignored.
- *   - In draft 7 the siblings of `$ref` are ignored, as it says. In 2020-12 `definitions` and `dependencies` still
- * work.
+ *   - In draft 7 the siblings of `$ref` are ignored, as it says. 2020-12 takes `definitions` and `dependencies`, too.
  *   - Numbers are compared exactly, as decimals, whatever their length; multipleOf takes at most 18 digits.
  *   - `pattern` is ECMA-262 as far as PCRE2 gives it: \d and \w are ASCII, \s has Unicode's spaces, $ is the end of the
  *     text. Escapes and groups that only PCRE2 knows are refused; inline modifiers such as (?i) are let through.

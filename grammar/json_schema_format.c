@@ -16,11 +16,6 @@ static bool is_alpha(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-static bool is_hex(char c)
-{
-    return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
-
 static bool is_one_of(char c, const char *set)
 {
     return c && strchr(set, c);
@@ -65,7 +60,7 @@ static bool is_ipv4(struct str s)
 static bool is_group(struct str s)
 {
     for (size_t i = 0; i < s.len; i++) {
-        if (!is_hex(s.ptr[i])) {
+        if (hex_digit(s.ptr[i]) < 0) {
             return false;
         }
     }
@@ -152,7 +147,7 @@ static bool is_email(struct str s)
 static bool is_uri_text(struct str s, const char *more)
 {
     for (size_t i = 0; i < s.len; i++) {
-        bool escape = s.ptr[i] == '%' && i + 2 < s.len && is_hex(s.ptr[i + 1]) && is_hex(s.ptr[i + 2]);
+        bool escape = s.ptr[i] == '%' && i + 2 < s.len && hex_digit(s.ptr[i + 1]) >= 0 && hex_digit(s.ptr[i + 2]) >= 0;
         if (!escape && !is_alpha(s.ptr[i]) && !is_digit(s.ptr[i]) && !is_one_of(s.ptr[i], "-._~!$&'()*+,;=") &&
             !is_one_of(s.ptr[i], more)) {
             return false;
@@ -240,7 +235,7 @@ static bool is_uuid(struct str s)
 {
     for (size_t i = 0; i < s.len; i++) {
         bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        if (dash ? s.ptr[i] != '-' : !is_hex(s.ptr[i])) {
+        if (dash ? s.ptr[i] != '-' : hex_digit(s.ptr[i]) < 0) {
             return false;
         }
     }

@@ -49,21 +49,12 @@ static bool refuse(struct rewriting *w, size_t len, const char *why)
     return error_set(w->err, ERR_INVALID, "'" STR_FMT "' in the pattern %s.", STR_ARG(part), why);
 }
 
-static int hex_value(int c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* n hexadecimal digits `ahead`; -1 when they are not. */
 static int32_t hex_digits(const struct rewriting *w, size_t ahead, int n)
 {
     int32_t value = 0;
     for (int i = 0; i < n; i++) {
-        int digit = hex_value(peek(w, ahead + (size_t)i));
+        int digit = hex_digit((char)peek(w, ahead + (size_t)i));
         if (digit < 0) {
             return -1;
         }
@@ -79,7 +70,7 @@ static bool put_code_point(struct rewriting *w)
     int32_t value = hex_digits(w, 2, (int)len - 2);
     if (peek(w, 1) == 'u' && peek(w, 2) == '{') {
         int n = 0;
-        while (n < 6 && hex_value(peek(w, 3 + (size_t)n)) >= 0) {
+        while (n < 6 && hex_digit((char)peek(w, 3 + (size_t)n)) >= 0) {
             n++;
         }
         value = n && peek(w, 3 + (size_t)n) == '}' ? hex_digits(w, 3, n) : -1;

@@ -111,24 +111,15 @@ struct str json_schema__uri_resolve(struct arena *a, struct str base, struct str
     return result;
 }
 
-static int hex(char c)
-{
-    static const char digits[] = "0123456789abcdef";
-    const char *found = c ? strchr(digits, c >= 'A' && c <= 'F' ? c + 32 : c) : NULL;
-    return found ? (int)(found - digits) : -1;
-}
-
 struct str json_schema__uri_unescape(struct arena *a, struct str s)
 {
     char *out = arena_alloc(a, s.len + 1);
-    size_t n = 0;
+    size_t n = 0, used;
     if (!out) {
         return (struct str){NULL, 0};
     }
-    for (size_t i = 0; i < s.len; i++) {
-        bool escape = s.ptr[i] == '%' && i + 2 < s.len && hex(s.ptr[i + 1]) >= 0 && hex(s.ptr[i + 2]) >= 0;
-        out[n++] = escape ? (char)(hex(s.ptr[i + 1]) * 16 + hex(s.ptr[i + 2])) : s.ptr[i];
-        i += escape ? 2 : 0;
+    for (size_t i = 0; i < s.len; i += used) {
+        out[n++] = (char)percent_byte(str_slice(s, i, s.len), &used);
     }
     return (struct str){out, n};
 }

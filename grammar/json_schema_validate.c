@@ -2,6 +2,7 @@
 #include "grammar/json_schema_run_internal.h"
 
 #include "base/utf8.h"
+#include "grammar/json_pointer.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -99,17 +100,6 @@ static int depth_of(const struct path *p)
     return depth;
 }
 
-static void put_token(struct buf *out, struct str key)
-{
-    for (size_t i = 0; i < key.len; i++) {
-        if (key.ptr[i] == '~' || key.ptr[i] == '/') {
-            buf_puts(out, key.ptr[i] == '~' ? "~0" : "~1");
-        } else {
-            buf_putc(out, key.ptr[i]);
-        }
-    }
-}
-
 /* The JSON Pointer; depth steps are known to be there. Deep paths are rare and short: quadratic, without recursion. */
 static void put_path(struct buf *out, const struct path *path, int depth)
 {
@@ -118,11 +108,10 @@ static void put_path(struct buf *out, const struct path *path, int depth)
         for (int i = 1; i < level; i++) {
             p = p->up;
         }
-        buf_putc(out, '/');
         if (p->key.ptr) {
-            put_token(out, p->key);
+            json_pointer_put(out, p->key);
         } else {
-            buf_put_uint(out, p->index);
+            buf_printf(out, "/%zu", p->index);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 #include "base/limits.h"
+#include "grammar/json_pointer.h"
 
 #include <stdlib.h>
 
@@ -97,14 +98,7 @@ static bool write_schema(struct walk *k, const struct json *schema);
 static size_t enter(struct walk *k, struct str part)
 {
     size_t before = k->path.len;
-    buf_putc(&k->path, '/');
-    for (size_t i = 0; i < part.len; i++) {
-        if (part.ptr[i] == '~' || part.ptr[i] == '/') {
-            buf_puts(&k->path, part.ptr[i] == '~' ? "~0" : "~1");
-        } else {
-            buf_putc(&k->path, part.ptr[i]);
-        }
-    }
+    json_pointer_put(&k->path, part);
     return before;
 }
 
@@ -156,38 +150,18 @@ static bool drop(struct walk *k, const char *why)
 
 /* ---- references ---- */
 
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* One part of a pointer in a URI fragment: %xx first, then ~1 and ~0. False when it does not fit. */
 static bool unescape(struct str part, char *out, size_t cap, size_t *len)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < part.len; i++) {
-        char c = part.ptr[i];
-        if (c == '%' && i + 2 < part.len && hex_value(part.ptr[i + 1]) >= 0 && hex_value(part.ptr[i + 2]) >= 0) {
-            c = (char)(hex_value(part.ptr[i + 1]) * 16 + hex_value(part.ptr[i + 2]));
-            i += 2;
-        }
-        if (n && out[n - 1] == '~' && (c == '0' || c == '1')) {
-            out[n - 1] = c == '0' ? '\1' : '/'; /* \1: a '~' that is done with */
-            continue;
-        }
-        if (n + 1 >= cap) {
+    size_t n = 0, used;
+    for (size_t i = 0; i < part.len; i += used) {
+        if (n + 1 == cap) {
             return false;
         }
-        out[n++] = c;
+        out[n++] = (char)percent_byte(str_slice(part, i, part.len), &used);
     }
-    for (size_t i = 0; i < n; i++) {
-        out[i] = out[i] == '\1' ? '~' : out[i];
-    }
-    out[n] = '\0';
-    *len = n;
+    *len = json_pointer_unescape(out, n);
+    out[*len] = '\0';
     return true;
 }
 

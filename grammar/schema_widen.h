@@ -5,14 +5,19 @@
  * that the schema allows more (and what was left out is listed, for whoever checks the answer with the validator).
  * Nothing that is left out makes it allow less. Places are JSON Pointers into the client's schema.
  *
- *   left out or refused   not, if, contains, uniqueItems, propertyNames, dependencies, dependentRequired,
- * dependentSchemas, unevaluatedItems, unevaluatedProperties, $dynamicRef, $recursiveRef; $ref to another document or an
- * anchor; oneOf whose options are not seen to exclude each other (left out: it becomes anyOf); formats of the
- * specification that llguidance does not know; patterns with look-around, back references or word boundaries, or that
- * do not compile; patternProperties whose patterns overlap (left out together with additionalProperties); minProperties
- * and maxProperties beside optional properties made plain            references become "#/$defs/rN", one definition per
- * place; oneOf whose options exclude each other becomes anyOf no constraint         annotations, unknown keywords, and
- * formats that no specification knows ("int32", "password")
+ * Left out or refused:
+ *   - not, if, contains, uniqueItems, propertyNames, dependencies, dependentRequired, dependentSchemas,
+ *     unevaluatedItems, unevaluatedProperties, $dynamicRef, $recursiveRef;
+ *   - $ref to another document or an anchor;
+ *   - oneOf whose options are not seen to exclude each other (left out: it becomes anyOf);
+ *   - formats of the specification that llguidance does not know;
+ *   - patterns with look-around, back references or word boundaries, or that do not compile;
+ *   - patternProperties whose patterns overlap (left out together with additionalProperties);
+ *   - minProperties and maxProperties beside optional properties.
+ * Made plain:
+ *   - references become "#/$defs/rN", one definition per place;
+ *   - oneOf whose options exclude each other becomes anyOf.
+ * No constraint: annotations, unknown keywords, and formats that no specification knows ("int32", "password").
  *
  * White space between tokens of JSON is bounded in what comes out: a model cannot write spaces for ever. */
 #ifndef TANDEM_GRAMMAR_SCHEMA_WIDEN_H
@@ -40,8 +45,5 @@ struct schema_drops {
  * schema. TOO_LARGE, NO_MEMORY. drops may be NULL when binding. Any thread. */
 NODISCARD bool schema_widen(const struct json *schema, const struct schema_widen_options *options, struct arena *arena,
                             struct buf *out, struct schema_drops *drops, struct error *err);
-
-/* What llguidance cannot do with this pattern of ECMA-262, by its syntax: a few words, or NULL. */
-const char *schema_pattern_fault(struct str pattern);
 
 #endif

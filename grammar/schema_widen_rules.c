@@ -162,24 +162,13 @@ bool schema__exclusive(const struct json *root, const struct json *list)
 
 /* ---- counts of properties ---- */
 
-static bool is_required(const struct json *schema, struct str name)
-{
-    const struct json *required = json_get(schema, "required");
-    for (size_t i = 0; i < json_len(required); i++) {
-        if (str_eq(json_str(json_at(required, i)), name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 bool schema__counts_enforced(const struct json *schema)
 {
     const struct json *additional = json_get(schema, "additionalProperties");
     int64_t min = json_int(json_get(schema, "minProperties")), n_required = 0, n_optional = 0;
     const struct json *max = json_get(schema, "maxProperties");
     for (struct json_iter it = json_members(json_get(schema, "properties")); json_next(&it);) {
-        bool required = is_required(schema, it.key);
+        bool required = json_lists(json_get(schema, "required"), it.key);
         n_required += required;
         n_optional += !required;
     }
@@ -194,7 +183,8 @@ bool schema__counts_enforced(const struct json *schema)
 
 /* ---- patterns ---- */
 
-const char *schema_pattern_fault(struct str p)
+/* What llguidance cannot do with this pattern of ECMA-262, by its syntax: a few words, or NULL. */
+static const char *pattern_fault(struct str p)
 {
     static const struct {
         const char *text, *fault;
@@ -238,7 +228,7 @@ static bool compiles(const struct constraint_vocab *v, const struct buf *schema)
 const char *schema__pattern_problem(const struct constraint_vocab *v, const struct json *schema, struct str pattern)
 {
     static const char *const beside[] = {"pattern", "minLength", "maxLength"};
-    const char *fault = schema_pattern_fault(pattern);
+    const char *fault = pattern_fault(pattern);
     struct buf tried;
     if (fault || !v) {
         return fault;
@@ -269,7 +259,7 @@ const char *schema__pattern_map_problem(const struct constraint_vocab *v, const 
     json_key(&w, "patternProperties");
     json_begin_object(&w);
     for (struct json_iter it = json_members(map); json_next(&it) && !fault;) {
-        fault = schema_pattern_fault(it.key);
+        fault = pattern_fault(it.key);
         json_key(&w, it.key.ptr);
         json_put_bool(&w, true);
     }

@@ -1,7 +1,6 @@
 #include "http/message.h"
 
 #include "base/array.h"
-#include "http/percent.h"
 
 struct str http_header_get(const struct http_request *r, const char *name)
 {

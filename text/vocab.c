@@ -81,7 +81,7 @@ static size_t text_of_sentencepiece(struct str piece, char *out)
     return n;
 }
 
-static int hex_digit(char c)
+static int name_digit(char c) /* capitals only */
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -92,7 +92,7 @@ static bool byte_of_name(struct str piece, char *out) /* "<0x0A>" */
 {
     if (piece.len != 6 || !str_starts(piece, STR("<0x")) || piece.ptr[5] != '>')
         return false;
-    int high = hex_digit(piece.ptr[3]), low = hex_digit(piece.ptr[4]);
+    int high = name_digit(piece.ptr[3]), low = name_digit(piece.ptr[4]);
     if (high < 0 || low < 0)
         return false;
     *out = (char)(high * 16 + low);

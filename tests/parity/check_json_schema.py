@@ -14,10 +14,13 @@ import random
 import re
 import subprocess
 import sys
-import tarfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "parity"))
+import source_package
+
+AT_LEAST = 100  # files of the suite
 SKIPPED = 77
 DRAFTS = {"draft2020-12": "https://json-schema.org/draft/2020-12/schema", "draft7": "http://json-schema.org/draft-07/schema#"}
 
@@ -56,25 +59,17 @@ class Probe:
 def bring_suite(build):
     """The folder of the suite, or None."""
     version = re.search(r"^jsonschema==(\S+)", (ROOT / "tests" / "requirements.txt").read_text(), re.M).group(1)
-    cache = build / "cache" / f"jsonschema-{version}"
-    if not (cache / "json" / "tests").is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-binary",
-                   "jsonschema", f"jsonschema=={version}", "-d", str(cache)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        archives = list(cache.glob("*.tar.gz"))
-        if not archives:
-            print(done.stderr.strip()[-400:])
-            return None
-        prefix = f"jsonschema-{version}/json/"
-        with tarfile.open(archives[0]) as archive:
-            for member in archive.getmembers():
-                name = member.name[len(prefix):] if member.name.startswith(prefix) else ""
-                if member.isfile() and name.startswith(("tests/", "remotes/")) and ".." not in name:
-                    target = cache / "json" / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(archive.extractfile(member).read())
-    return cache / "json"
+    prefix = f"jsonschema-{version}/json/"
+
+    def place_of(member):
+        name = member.removeprefix(prefix)
+        return name if name != member and name.startswith(("tests/", "remotes/")) else None
+
+    try:
+        return source_package.brought(f"jsonschema=={version}", build / "cache" / f"json-schema-suite-{version}", place_of, AT_LEAST)
+    except source_package.Absent as reason:
+        print(reason)
+        return None
 
 
 def remotes(suite, draft):

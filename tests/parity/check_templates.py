@@ -28,6 +28,7 @@ try:
 except ImportError as missing:
     print("skip: %s (pip install jinja2)" % missing)
     sys.exit(77)
+import source_package
 import template_source
 
 NOW = 1700000000
@@ -198,7 +199,7 @@ def main():
     env = oracle.environment(NOW)
     try:
         found = [(name, text) for name, text in template_source.templates(args.build) if args.only in name]
-    except template_source.Absent as reason:
+    except source_package.Absent as reason:
         print("%s: %s" % ("failed" if os.environ.get("CI") else "skip", reason))
         return 1 if os.environ.get("CI") else 77
     n = sum(1 for _ in template_chats.chats())

@@ -101,6 +101,7 @@ static void write_vocab(struct buf *out)
 
 void grammar_vocab_open(struct grammar_vocab *v, const struct constraint_vocab_options *options)
 {
+    static const struct constraint_vocab_options defaults = {0};
     struct error err = {0};
     buf_init(&v->bytes, MIB(1));
     write_vocab(&v->bytes);
@@ -108,7 +109,7 @@ void grammar_vocab_open(struct grammar_vocab *v, const struct constraint_vocab_o
     must(v->file, &err);
     v->tokenizer = tokenizer_from_model_file(v->file, &err);
     must(v->tokenizer, &err);
-    v->vocab = constraint_vocab_create(v->tokenizer, options, &err);
+    v->vocab = constraint_vocab_create(v->tokenizer, options ? options : &defaults, &err);
     must(v->vocab, &err);
     v->end = grammar_vocab_id(v, "</s>");
     v->turn_end = grammar_vocab_id(v, "<|im_end|>");
@@ -149,12 +150,28 @@ struct constraint *grammar_compile_spec(const struct grammar_vocab *v, const str
     return c;
 }
 
-struct constraint *grammar_compile(const struct grammar_vocab *v, enum constraint_kind kind, const char *grammar)
+static struct constraint_spec spec_of(enum constraint_kind kind, const char *grammar)
 {
     struct constraint_spec spec = constraint_spec_none();
     spec.kind = kind;
     spec.grammar = str_of(grammar);
+    return spec;
+}
+
+struct constraint *grammar_compile(const struct grammar_vocab *v, enum constraint_kind kind, const char *grammar)
+{
+    struct constraint_spec spec = spec_of(kind, grammar);
     return grammar_compile_spec(v, &spec);
+}
+
+struct buf grammar_encode(enum constraint_kind kind, const char *grammar)
+{
+    struct constraint_spec spec = spec_of(kind, grammar);
+    struct error err = {0};
+    struct buf out;
+    buf_init(&out, LIMIT_CONSTRAINT);
+    must(constraint_spec_encode(&spec, &out, &err), &err);
+    return out;
 }
 
 bool grammar_allows(struct constraint_state *s, const struct grammar_vocab *v, int32_t id)

@@ -14,6 +14,7 @@ struct grammar_vocab {
     int32_t end, turn_end, think, unthink; /* </s>, <|im_end|> (both end a generation), <think>, </think> */
 };
 
+/* options: NULL for the defaults. */
 void grammar_vocab_open(struct grammar_vocab *v, const struct constraint_vocab_options *options);
 void grammar_vocab_close(struct grammar_vocab *v);
 int32_t grammar_vocab_id(const struct grammar_vocab *v, const char *piece); /* of a token by its text */
@@ -22,6 +23,7 @@ int32_t grammar_vocab_byte(const struct grammar_vocab *v, uint8_t byte);    /* t
 /* A constraint of this kind without triggers and reasoning, or one that must not fail to compile. */
 struct constraint *grammar_compile(const struct grammar_vocab *v, enum constraint_kind kind, const char *grammar);
 struct constraint *grammar_compile_spec(const struct grammar_vocab *v, const struct constraint_spec *spec);
+struct buf grammar_encode(enum constraint_kind kind, const char *grammar); /* its spec; the caller releases it */
 
 bool grammar_allows(struct constraint_state *s, const struct grammar_vocab *v, int32_t id);
 /* Feeds text byte by byte as long as the masks allow it; how many bytes were. */

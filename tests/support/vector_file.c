@@ -47,7 +47,7 @@ bool vector_file_next(struct vector_file *v)
     return false;
 }
 
-static int hex_digit(const struct vector_file *v, char c)
+static int field_digit(const struct vector_file *v, char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -65,7 +65,7 @@ void *vector_file_bytes(const struct vector_file *v, size_t i, size_t *size)
     if (!bytes)
         fail(v, "no memory");
     for (size_t k = 0; k < hex.len / 2; k++)
-        bytes[k] = (uint8_t)(hex_digit(v, hex.ptr[2 * k]) << 4 | hex_digit(v, hex.ptr[2 * k + 1]));
+        bytes[k] = (uint8_t)(field_digit(v, hex.ptr[2 * k]) << 4 | field_digit(v, hex.ptr[2 * k + 1]));
     if (size)
         *size = hex.len / 2;
     return bytes;

@@ -301,6 +301,15 @@ static void escaped_pairs_are_characters(void **state)
     }
 }
 
+static void strings_of_arrays_are_found(void **state)
+{
+    (void)state;
+    struct json *list = parse("[1,\"ab\",null,\"a\"]");
+    assert_true(json_lists(list, STR("a")) && json_lists(list, STR("ab")));
+    assert_false(json_lists(list, STR("b")) || json_lists(list, STR("1")) || json_lists(list, STR("")));
+    json_free(list);
+}
+
 static void access_of_the_wrong_type_is_harmless(void **state)
 {
     (void)state;
@@ -311,6 +320,7 @@ static void access_of_the_wrong_type_is_harmless(void **state)
     assert_null(json_get(NULL, "x"));
     assert_true(json_has(root, "n") && json_has(root, "a"));
     assert_false(json_has(root, "absent") || json_has(json_get(root, "a"), "x") || json_has(NULL, "x"));
+    assert_false(json_lists(root, STR("x")) || json_lists(json_get(root, "a"), STR("")) || json_lists(NULL, STR("")));
     assert_null(json_at(root, 0));
     assert_null(json_at(json_get(root, "a"), 1));
     assert_null(json_at(json_get(root, "a"), 2));
@@ -507,6 +517,7 @@ int main(void)
         cmocka_unit_test(texts_of_numbers),
         cmocka_unit_test(strings_keep_every_byte),
         cmocka_unit_test(escaped_pairs_are_characters),
+        cmocka_unit_test(strings_of_arrays_are_found),
         cmocka_unit_test(access_of_the_wrong_type_is_harmless),
         cmocka_unit_test(members_come_in_source_order),
         cmocka_unit_test(print_gives_the_source_back),

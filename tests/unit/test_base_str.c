@@ -52,6 +52,31 @@ static void finding(void **state)
     assert_true(str_find_char((struct str){NULL, 0}, ',') == STR_NPOS);
 }
 
+static void hexadecimal_digits_and_percent_encoding(void **state)
+{
+    (void)state;
+    static const char digits[] = "0123456789abcdef", capitals[] = "0123456789ABCDEF";
+    int n_digits = 0;
+    for (int c = -128; c < 128; c++) {
+        n_digits += hex_digit((char)c) >= 0;
+    }
+    assert_int_equal(n_digits, 22);
+    for (int i = 0; i < 16; i++) {
+        assert_true(hex_digit(digits[i]) == i && hex_digit(capitals[i]) == i);
+    }
+    static const struct {
+        struct str s;
+        int byte;
+        size_t used;
+    } rows[] = {{STR("%41x"), 'A', 3}, {STR("%fF"), 0xFF, 3},      {STR("%4"), '%', 1},
+                {STR("%4g"), '%', 1},  {STR("%\x10\x11"), '%', 1}, {STR("\xE9"), 0xE9, 1}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        size_t used;
+        assert_int_equal(percent_byte(rows[i].s, &used), rows[i].byte);
+        assert_int_equal(used, rows[i].used);
+    }
+}
+
 static void trimming_and_splitting(void **state)
 {
     (void)state;
@@ -153,6 +178,7 @@ int main(void)
         cmocka_unit_test(comparing),
         cmocka_unit_test(finding),
         cmocka_unit_test(trimming_and_splitting),
+        cmocka_unit_test(hexadecimal_digits_and_percent_encoding),
         cmocka_unit_test(integers),
         cmocka_unit_test(floats),
         cmocka_unit_test(patterns_equal_the_definition),

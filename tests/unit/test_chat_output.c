@@ -185,6 +185,9 @@ static void test_qwen_coder(void **state)
         {"<tool_call><function=get_weather><parameter=tags>['a\"', \"it's\", True, {'x\\n': None}]</parameter>"
          "<parameter=metric>['a</parameter></function></tool_call>",
          "C get_weather|A {\"tags\":[\"a\\\"\", \"it's\", true, {\"x\\n\": null}],\"metric\":\"['a\"}|E ok"},
+        {"<tool_call><function=get_weather><parameter=tags>['\\xe9\\x41\\d', "
+         "'\\ud83d\\ude00\\0']</parameter></function>",
+         "C get_weather|A {\"tags\":[\"éA\\\\d\", \"😀\\u0000\"]}|E ok"}, /* all of Python's escapes */
         {"<tool_call><function=other><parameter=a><b></c></parameter></function></tool_call>",
          "C other|A {\"a\":\"<b></c>\"}|E ok"},
         {"<tool_call>\n<function=get_weather>\n<parameter=city>\nPar", "C get_weather|A {\"city\":\"Par|E cut"},
@@ -218,6 +221,7 @@ static void test_llama(void **state)
          "C get_weather|A {\"city\":\"Ro'me\",\"days\":3,\"metric\":true,\"tags\":[\"a\",\"b\"],"
          "\"where\":{\"x\":null,\"1\":[2]}}|E ok|C now|A {}|E ok"},
         {"[get_weather(city=\"a\\u00e9\\ud83d\\ude00\\d\\x41\")]", "C get_weather|A {\"city\":\"aé😀\\\\dA\"}|E ok"},
+        {"[get_weather(city=\"\\x4\x11\")]", "C get_weather|A {\"city\":\"\\\\x4\\u0011\"}|E ok"}, /* no digit */
         {"[other(a=1)]", "T [other(a=1)]"},
         {"[get_weather(city=f(1))]", "C get_weather|A {\"city\":f(1))]|E cut"},
         {"[get_weather(city=\"Pa", "C get_weather|A {\"city\":\"Pa|E cut"},

@@ -23,16 +23,6 @@ static int32_t prompt[N_PROMPT + 12], ends[2];
 
 /* ---- jobs ---- */
 
-static void encode(struct buf *out, enum constraint_kind kind, const char *grammar)
-{
-    struct constraint_spec spec = constraint_spec_none();
-    struct error err = {0};
-    spec.kind = kind;
-    spec.grammar = str_of(grammar);
-    buf_init(out, LIMIT_CONSTRAINT);
-    assert_true(constraint_spec_encode(&spec, out, &err));
-}
-
 static struct job job_of(uint64_t id, const struct buf *spec)
 {
     return (struct job){.id = id,
@@ -306,9 +296,8 @@ static void a_grammar_ends_in_spite_of_min_tokens(void **state)
 {
     (void)state;
     struct bench b;
-    struct buf choice, digits;
-    encode(&choice, CONSTRAINT_CHOICE, "[\"ab\",\"12\"]");
-    encode(&digits, CONSTRAINT_REGEX, "[0-9]+");
+    struct buf choice = grammar_encode(CONSTRAINT_CHOICE, "[\"ab\",\"12\"]");
+    struct buf digits = grammar_encode(CONSTRAINT_REGEX, "[0-9]+");
     open_bench(&b, 100);
     for (uint64_t id = 1; id <= 40; id++) { /* with so many ends of generation that they are a mask, too */
         struct job job = job_of(id, id % 2 ? &choice : &digits);
@@ -365,8 +354,7 @@ static void a_grammar_that_does_not_compile_fails_one_job(void **state)
 {
     (void)state;
     struct bench b;
-    struct buf bad;
-    encode(&bad, CONSTRAINT_LARK, "start: (");
+    struct buf bad = grammar_encode(CONSTRAINT_LARK, "start: (");
     struct job job = job_of(1, &bad), other = job_of(2, &words), garbage = job_of(3, NULL);
     garbage.constraint = "no spec";
     garbage.constraint_size = 7;
@@ -431,15 +419,16 @@ static void without_a_tokenizer_there_are_none(void **state)
 static int open_all(void **state)
 {
     (void)state;
-    grammar_vocab_open(&vocab, &(struct constraint_vocab_options){0});
+    grammar_vocab_open(&vocab, NULL);
     grammar_vocab_open(&poor, &(struct constraint_vocab_options){.limits = {.mask_items = 60}});
     ends[0] = vocab.end;
     ends[1] = vocab.turn_end;
     cache = constraint_cache_create(vocab.vocab);
     poor_cache = constraint_cache_create(poor.vocab);
-    encode(&words, CONSTRAINT_REGEX, WORDS);
-    encode(&ambiguous, CONSTRAINT_LARK,
-           "start: \"a\" many\nmany: (x y z)*\nx: \"a\" | \"b\" x |\ny: \"a\" | \"c\" y |\nz: \"b\" | \"a\" z |");
+    words = grammar_encode(CONSTRAINT_REGEX, WORDS);
+    ambiguous = grammar_encode(
+        CONSTRAINT_LARK,
+        "start: \"a\" many\nmany: (x y z)*\nx: \"a\" | \"b\" x |\ny: \"a\" | \"c\" y |\nz: \"b\" | \"a\" z |");
     for (int32_t i = 0; i < N_PROMPT + 12; i++) {
         prompt[i] = 7 + i;
     }

@@ -5,29 +5,13 @@
 #include "base/limits.h"
 #include "base/rng.h"
 
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
 
 static struct grammar_vocab vocab;
-
-static int open_vocab(void **state)
-{
-    (void)state;
-    grammar_vocab_open(&vocab, &(struct constraint_vocab_options){0});
-    return 0;
-}
-
-static int close_vocab(void **state)
-{
-    (void)state;
-    grammar_vocab_close(&vocab);
-    return 0;
-}
 
 static struct constraint_state *start(struct constraint *c)
 {
@@ -597,96 +581,7 @@ static void replay_gives_the_same_state(void **state)
     }
 }
 
-/* ---- the cache ---- */
-
-static void encode(struct buf *out, const char *regex)
-{
-    struct error err = {0};
-    struct constraint_spec spec = constraint_spec_none();
-    spec.kind = CONSTRAINT_REGEX;
-    spec.grammar = str_of(regex);
-    buf_clear(out);
-    assert_true(constraint_spec_encode(&spec, out, &err));
-}
-
-static void equal_specs_are_compiled_once(void **state)
-{
-    (void)state;
-    struct error err = {0};
-    struct buf bytes;
-    char regex[32];
-    buf_init(&bytes, LIMIT_CONSTRAINT);
-    struct constraint_cache *cache = constraint_cache_create(vocab.vocab);
-    encode(&bytes, "a*");
-    struct constraint *first = constraint_cache_get(cache, buf_view(&bytes), NULL, &err);
-    assert_ptr_equal(constraint_cache_get(cache, buf_view(&bytes), NULL, &err), first);
-    constraint_release(first);
-    for (int i = 0; i < CONSTRAINT_CACHE_SIZE; i++) { /* pushes it out, though it is still held */
-        snprintf(regex, sizeof regex, "a{%d}", i + 1);
-        encode(&bytes, regex);
-        struct constraint *c = constraint_cache_get(cache, buf_view(&bytes), NULL, &err);
-        assert_non_null(c);
-        constraint_release(c);
-    }
-    encode(&bytes, "a*");
-    struct constraint *second = constraint_cache_get(cache, buf_view(&bytes), NULL, &err);
-    assert_ptr_not_equal(second, first);
-    assert_true(grammar_accepts(first, &vocab, STR("aaa")));
-    constraint_release(first);
-    constraint_release(second);
-    encode(&bytes, "a(");
-    assert_null(constraint_cache_get(cache, buf_view(&bytes), "guided_regex", &err));
-    assert_string_equal(err.param, "guided_regex");
-    assert_null(constraint_cache_get(cache, STR("junk"), NULL, &err));
-    assert_int_equal(err.code, ERR_PROTOCOL);
-    constraint_cache_free(cache);
-    buf_release(&bytes);
-}
-
-/* ---- threads ---- */
-
-struct worker {
-    struct constraint_cache *cache;
-    struct str specs[3];
-    size_t n_right;
-};
-
-static void *use_cache(void *arg)
-{
-    struct worker *w = arg;
-    for (size_t i = 0; i < 30; i++) {
-        struct error err = {0};
-        struct constraint *c = constraint_cache_get(w->cache, w->specs[i % 3], NULL, &err);
-        w->n_right += c && grammar_accepts(c, &vocab, STR("aaa")) && !grammar_accepts(c, &vocab, STR("aab"));
-        constraint_release(c);
-    }
-    return NULL;
-}
-
-static void threads_share_a_cache(void **state)
-{
-    (void)state;
-    pthread_t threads[4];
-    struct worker workers[4];
-    struct buf bytes[3];
-    struct constraint_cache *cache = constraint_cache_create(vocab.vocab);
-    for (size_t i = 0; i < 3; i++) {
-        buf_init(&bytes[i], LIMIT_CONSTRAINT);
-        encode(&bytes[i], i == 0 ? "a*" : i == 1 ? "a{3}" : "(aa|a)*");
-    }
-    for (size_t i = 0; i < 4; i++) {
-        workers[i] = (struct worker){cache, {buf_view(&bytes[0]), buf_view(&bytes[1]), buf_view(&bytes[2])}, 0};
-        assert_int_equal(pthread_create(&threads[i], NULL, use_cache, &workers[i]), 0);
-    }
-    for (size_t i = 0; i < 4; i++) {
-        pthread_join(threads[i], NULL);
-        assert_int_equal(workers[i].n_right, 30);
-    }
-    for (size_t i = 0; i < 3; i++) {
-        buf_release(&bytes[i]);
-    }
-    constraint_cache_free(cache);
-}
+/* ---- widths ---- */
 
 static void logits_may_be_wider_than_the_vocabulary(void **state)
 {
@@ -728,9 +623,10 @@ int main(void)
         cmocka_unit_test(a_special_token_may_be_a_trigger),
         cmocka_unit_test(a_trigger_in_the_reasoning_is_none),
         cmocka_unit_test(replay_gives_the_same_state),
-        cmocka_unit_test(equal_specs_are_compiled_once),
-        cmocka_unit_test(threads_share_a_cache),
         cmocka_unit_test(logits_may_be_wider_than_the_vocabulary),
     };
-    return cmocka_run_group_tests(tests, open_vocab, close_vocab);
+    grammar_vocab_open(&vocab, NULL);
+    int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+    grammar_vocab_close(&vocab);
+    return n_failed;
 }
