@@ -145,6 +145,11 @@ struct gen_request {
     size_t n_shown_ids;
 };
 
+static inline bool gen_request_has_tools(const struct gen_request *r) /* that its model is shown, and may call */
+{
+    return r->input == GEN_CHAT && r->tool_choice != GEN_TOOLS_NONE && json_len(r->tools) > 0;
+}
+
 static inline bool gen_request_wants_tokens(const struct gen_request *r) /* with the events that they made */
 {
     return r->logprobs || r->return_token_ids || r->digest;

@@ -38,11 +38,6 @@ static bool unsupported(struct making *m, const char *param, const char *why)
     return error_set_param(m->err, ERR_UNSUPPORTED, param, "Unsupported value for '%s': %s", param, why);
 }
 
-static bool has_tools(const struct gen_request *r)
-{
-    return r->input == GEN_CHAT && r->tool_choice != GEN_TOOLS_NONE && json_len(r->tools) > 0;
-}
-
 static bool must_call(const struct gen_request *r)
 {
     return r->tool_choice == GEN_TOOLS_REQUIRED || r->tool_choice == GEN_TOOLS_NAMED;
@@ -318,7 +313,7 @@ static bool make(struct making *m, struct str *out)
 {
     const struct gen_request *r = m->r;
     bool bounded = r->thinking_budget >= 0 && r->input == GEN_CHAT && m->p->options.formats.reasoning;
-    bool wants_calls = has_tools(r);
+    bool wants_calls = gen_request_has_tools(r);
     if (!(wants_calls ? choose_calls(m) : put_format(m))) {
         return false;
     }
@@ -364,7 +359,7 @@ static bool digest_of(const struct pipeline *p, const struct gen_request *r, str
     json_put_cstr(&w, format->field);
     json_put_str(&w, format->text);
     json_put_json(&w, format->schema);
-    json_put_json(&w, has_tools(r) ? r->tools : NULL);
+    json_put_json(&w, gen_request_has_tools(r) ? r->tools : NULL);
     json_end_array(&w);
     bool ok = buf_ok(&text, "a request", &ignored);
     if (ok) {
@@ -399,7 +394,7 @@ bool pipeline__constrain(const struct pipeline *p, struct gen_request *r, struct
     struct grammar_made made = {0};
     struct sha256 digest;
     *out = (struct str){0};
-    if (r->max_tokens == 0 || (!has_tools(r) && r->format.kind == GEN_FORMAT_TEXT && r->thinking_budget < 0)) {
+    if (r->max_tokens == 0 || (!gen_request_has_tools(r) && r->format.kind == GEN_FORMAT_TEXT && r->thinking_budget < 0)) {
         return true; /* nothing is written, or nothing is bound */
     }
     bool known = digest_of(p, r, &digest);
