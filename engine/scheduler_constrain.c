@@ -63,12 +63,6 @@ void scheduler_constrained(struct scheduler *s, struct constrained *c)
 
 /* ---- masks ---- */
 
-static bool will_sample(const struct sequence *q)
-{
-    return q->plan.rows > 0 && q->n_computed + q->plan.rows - q->plan.n_drafts == q->n_tokens &&
-           q->request->job->max_tokens > 0;
-}
-
 static bool has(const uint32_t *mask, int32_t id)
 {
     return mask[id / 32] >> (id % 32) & 1;
@@ -125,7 +119,8 @@ static uint32_t find_all(struct scheduler *s)
     }
     for (uint32_t i = 0; i < s->n_running; i++) {
         struct sequence *q = s->running[i];
-        if (q->constraint && will_sample(q) && !find_mask(s, q, s->masks + mask_words(s) * n++)) {
+        if (q->constraint && q->plan.rows && scheduler__will_sample(q) &&
+            !find_mask(s, q, s->masks + mask_words(s) * n++)) {
             return UINT32_MAX;
         }
     }
