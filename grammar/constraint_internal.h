@@ -2,6 +2,7 @@
 #ifndef TANDEM_GRAMMAR_CONSTRAINT_INTERNAL_H
 #define TANDEM_GRAMMAR_CONSTRAINT_INTERNAL_H
 
+#include "base/bits.h"
 #include "grammar/constraint.h"
 #include "grammar/llguidance_abi.h"
 #include "grammar/trigger_scan.h"
@@ -76,20 +77,5 @@ struct LlgConstraintInit constraint__init(const struct constraint_vocab *v); /* 
 bool constraint__is_cost(struct str reason);
 /* llguidance's words in one line; its "3(7): " as "line 3, column 7: ", or left out. */
 void constraint__reason(const char *words, bool with_place, char *out, size_t size);
-
-static inline void mask_set(uint32_t *mask, int32_t id)
-{
-    mask[id / 32] |= UINT32_C(1) << (id % 32);
-}
-
-static inline void mask_clear(uint32_t *mask, int32_t id)
-{
-    mask[id / 32] &= ~(UINT32_C(1) << (id % 32));
-}
-
-static inline bool mask_has(const uint32_t *mask, int32_t id)
-{
-    return mask[id / 32] >> (id % 32) & 1;
-}
 
 #endif

@@ -108,7 +108,7 @@ static bool copy_failure(const struct constraint_state *s, struct error *err)
 static void mask_only(const struct constraint_state *s, uint32_t *mask, int32_t id)
 {
     memset(mask, 0, s->c->vocab->n_words * sizeof *mask);
-    mask_set(mask, id);
+    bits_add(mask, id);
 }
 
 static bool mask_of_matcher(struct constraint_state *s, struct LlgMatcher *m, uint32_t *mask)
@@ -149,7 +149,7 @@ static int mask_of_triggers(const struct constraint_state *s, uint32_t *mask)
             mask_add(mask, c->vocab->eog, c->vocab->n_words);
         }
         any = true;
-        mask_clear(mask, bad->id);
+        bits_remove(mask, bad->id);
     }
     return any;
 }
@@ -164,7 +164,7 @@ static int mask_of_start(struct constraint_state *s, uint32_t *mask)
     if (!mask_of_matcher(s, s->at ? s->ahead : s->matcher, mask)) {
         return -1;
     }
-    mask_set(mask, start->ids[s->at]);
+    bits_add(mask, start->ids[s->at]);
     return 1;
 }
 
@@ -317,7 +317,7 @@ static bool accept_forced(struct constraint_state *s, int32_t id)
 
 static bool accept_gap(struct constraint_state *s, int32_t id)
 {
-    if (s->n_gap < MAX_GAP && mask_has(s->c->vocab->space, id) && !is_next(s, id)) {
+    if (s->n_gap < MAX_GAP && bits_have(s->c->vocab->space, id) && !is_next(s, id)) {
         s->n_gap++;
         return true;
     }
@@ -356,7 +356,7 @@ static bool accept_free(struct constraint_state *s, int32_t id)
 
 static bool accept_done(struct constraint_state *s, int32_t id)
 {
-    return mask_has(s->c->vocab->eog, id) || fail(s, ERR_INTERNAL, "A token was written behind the grammar's end");
+    return bits_have(s->c->vocab->eog, id) || fail(s, ERR_INTERNAL, "A token was written behind the grammar's end");
 }
 
 static bool accept_in_phase(struct constraint_state *s, int32_t id)
