@@ -60,6 +60,7 @@ struct constraint {
     struct trigger_scan *triggers; /* NULL: binding, or CONSTRAINT_NONE */
     struct bad_end *bad_ends;      /* [n_bad_ends] by id */
     size_t n_bad_ends, bad_ends_cap;
+    bool bad_at_once; /* one of them holds a whole trigger: it is bad though nothing of a trigger was written before */
     struct id_list think_start, think_end, forced_end;
     bool think_open;
     int32_t think_budget;
@@ -70,6 +71,9 @@ struct constraint {
 #define CONSTRAINT_REST_MAX 256 /* bytes; a longer rest of a token is not allowed */
 size_t constraint__rest_tokens(const struct constraint *c, struct LlgMatcher *m, struct str rest,
                                uint32_t ids[CONSTRAINT_REST_MAX]);
+
+/* Would the token end a trigger where the triggers' automaton is in this state? */
+bool constraint__is_bad_end(const struct constraint *c, const struct bad_end *bad, uint32_t trigger);
 
 struct LlgConstraintInit constraint__init(const struct constraint_vocab *v); /* with its limits */
 

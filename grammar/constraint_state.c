@@ -131,17 +131,18 @@ static void mask_add(uint32_t *mask, const uint32_t *more, size_t n_words)
     }
 }
 
-/* All tokens but those that would end a trigger with a rest that the grammar cannot begin with; 0 when there are none.
- */
+/* All tokens but those that would end a trigger with a rest that the grammar cannot begin with; 0 when there are none,
+ * which nearly always is known without a look at them: most text is no beginning of a trigger. */
 static int mask_of_triggers(const struct constraint_state *s, uint32_t *mask)
 {
     const struct constraint *c = s->c;
     bool any = false;
+    if (s->trigger == 0 && !c->bad_at_once) {
+        return 0;
+    }
     for (size_t i = 0; i < c->n_bad_ends; i++) {
         const struct bad_end *bad = &c->bad_ends[i];
-        struct str text = tokenizer_bytes(c->vocab->tokenizer, bad->id);
-        uint32_t state = s->trigger;
-        if (trigger_scan_feed(c->triggers, &state, str_slice(text, 0, bad->fed)) != bad->fed) {
+        if (!constraint__is_bad_end(c, bad, s->trigger)) {
             continue;
         }
         if (!any) {
