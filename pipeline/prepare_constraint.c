@@ -150,12 +150,13 @@ static size_t marker_tokens(const struct making *m, struct tool_token out[MAX_TO
     return n;
 }
 
-static bool put_calls(struct making *m, bool lazy)
+static bool put_calls(struct making *m, bool lazy, const char *rule)
 {
     struct tool_token tokens[MAX_TOKENS];
     struct tool_grammar g = {.definitions = pipeline__enforced_tools(m->p, m->r, m->err),
                              .parallel = m->r->parallel_tool_calls,
                              .after_trigger = lazy,
+                             .rule = rule,
                              .tokens = tokens,
                              .n_tokens = marker_tokens(m, tokens)};
     m->spec.kind = CONSTRAINT_LARK;
@@ -179,31 +180,15 @@ static void put_triggers(struct making *m)
     m->spec.triggers = m->triggers;
 }
 
-/* The answer or calls: one more alternative at the start of the calls' grammar. */
+/* The answer or calls. */
 static bool put_format_or_calls(struct making *m)
 {
-    struct buf calls;
-    struct str start = STR("\nstart:"), text;
-    if (!put_calls(m, false)) {
+    if (!put_calls(m, false, "tool_calls")) {
         return false;
     }
-    buf_init(&calls, LIMIT_GRAMMAR_SIZE);
-    text = buf_view(&m->grammar);
-    size_t at = str_find(text, start);
-    buf_append(&calls, str_slice(text, 0, at));
-    buf_puts(&calls, "\ntool_calls:");
-    buf_append(&calls, str_slice(text, at + start.len, text.len));
-    buf_puts(&calls, "\nstart: tool_calls | answer\nanswer: %json ");
-    buf_clear(&m->grammar);
+    buf_puts(&m->grammar, "\nstart: tool_calls | answer\nanswer: %json ");
     bool ok = put_json_format(m);
-    if (ok) {
-        buf_append(&calls, buf_view(&m->grammar));
-        buf_puts(&calls, "\n");
-        buf_clear(&m->grammar);
-        buf_append(&m->grammar, buf_view(&calls));
-        ok = buf_ok(&calls, "a grammar of tool calls", m->err);
-    }
-    buf_release(&calls);
+    buf_puts(&m->grammar, "\n");
     return ok;
 }
 
@@ -228,7 +213,7 @@ static bool choose_auto(struct making *m)
     }
     m->field = !strict ? NULL : r->legacy_functions ? "functions" : "tools";
     put_triggers(m);
-    return put_calls(m, true);
+    return put_calls(m, true, NULL);
 }
 
 static bool choose_calls(struct making *m)
@@ -236,7 +221,7 @@ static bool choose_calls(struct making *m)
     const struct gen_request *r = m->r;
     if (must_call(r)) {
         m->field = r->legacy_functions ? "function_call" : "tool_choice";
-        return m->p->options.formats.tools ? put_calls(m, false)
+        return m->p->options.formats.tools ? put_calls(m, false, NULL)
                                            : unsupported(m, m->field, "this model has no format for tool calls.");
     }
     return r->raw_output ? put_format(m) : choose_auto(m);
@@ -394,7 +379,8 @@ bool pipeline__constrain(const struct pipeline *p, struct gen_request *r, struct
     struct grammar_made made = {0};
     struct sha256 digest;
     *out = (struct str){0};
-    if (r->max_tokens == 0 || (!gen_request_has_tools(r) && r->format.kind == GEN_FORMAT_TEXT && r->thinking_budget < 0)) {
+    if (r->max_tokens == 0 ||
+        (!gen_request_has_tools(r) && r->format.kind == GEN_FORMAT_TEXT && r->thinking_budget < 0)) {
         return true; /* nothing is written, or nothing is bound */
     }
     bool known = digest_of(p, r, &digest);
