@@ -135,15 +135,15 @@ static bool put_format(struct making *m)
 
 /* ---- calls ---- */
 
-/* Markers of the format that are control tokens, which no text gives. */
+/* Markers of the format that are control tokens. */
 static size_t marker_tokens(const struct making *m, struct tool_token out[MAX_TOKENS])
 {
     size_t n_markers, n = 0;
     const struct tokenizer *t = m->p->options.tokenizer;
     const char *const *markers = tool_format_markers(m->p->options.formats.tools, &n_markers);
     for (size_t i = 0; i < n_markers && n < MAX_TOKENS; i++) {
-        int32_t id = tokenizer_find(t, str_of(markers[i]));
-        if (id >= 0 && tokenizer_kind(t, id) == TOKEN_CONTROL) {
+        int32_t id = output_formats_marker_id(t, markers[i]);
+        if (id >= 0) {
             out[n++] = (struct tool_token){markers[i], id};
         }
     }
