@@ -36,6 +36,8 @@ void pipeline__remove_generation(struct pipeline *p, struct generation *g);
 
 /* ---- prepare_chat.c: what is special about GEN_CHAT, for pipeline_prepare ---- */
 
+/* What the client said of reasoning, in whichever field: 1, 0; -1: nothing. */
+int pipeline__thinking(const struct gen_request *r);
 /* Once r->rendered is there: the formats that its answer is taken apart by. */
 NODISCARD bool pipeline__choose_output(const struct pipeline *p, struct gen_request *r, struct error *err);
 

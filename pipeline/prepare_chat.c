@@ -14,6 +14,12 @@ static int thinking_of(const struct gen_request *r)
     return r->thinking < 0 && str_eq(r->reasoning_effort, STR("none")) ? 0 : r->thinking;
 }
 
+int pipeline__thinking(const struct gen_request *r)
+{
+    const struct json *given = json_get(r->template_kwargs, "enable_thinking");
+    return json_type(given) == JSON_BOOL ? json_bool(given) : thinking_of(r);
+}
+
 /* Said twice, it has to be the same. */
 static bool check_twice(const struct json *given, const char *name, bool same, struct error *err)
 {

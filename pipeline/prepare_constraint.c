@@ -265,7 +265,7 @@ static bool put_reasoning(struct making *m)
         return unsupported(m, binding ? m->field : budget, "this model writes in channels, which cannot be bound yet.");
     }
     m->spec.think_open = reasoning_format_is_open(f, r->rendered);
-    if (is_harmony(f) || (binding && !m->spec.think_open && r->thinking == 0)) {
+    if (is_harmony(f) || (binding && !m->spec.think_open && pipeline__thinking(r) == 0)) {
         m->spec.think_open = false;
         return true;
     }
@@ -336,7 +336,7 @@ static bool digest_of(const struct pipeline *p, const struct gen_request *r, str
     json_put_bool(&w, r->parallel_tool_calls);
     json_put_bool(&w, r->legacy_functions);
     json_put_bool(&w, r->raw_output);
-    json_put_int(&w, r->thinking);
+    json_put_int(&w, pipeline__thinking(r));
     json_put_int(&w, r->thinking_budget);
     json_put_bool(&w, r->input == GEN_CHAT && f && reasoning_format_is_open(f, r->rendered));
     json_put_int(&w, format->kind);
