@@ -162,20 +162,28 @@ static struct kept *compile_schema(const struct json *schema, struct error *err)
     return kept;
 }
 
-const struct json_schema *grammar_check_schema(struct grammar_check *g, const struct json *schema, struct arena *arena,
-                                               struct error *err)
+bool grammar_check_key(const struct json *schema, struct schema_key *out, struct error *err)
 {
     struct buf text;
-    buf_init(&text, SCHEMA_MAX_SIZE);
+    buf_init(&text, LIMIT_HTTP_BODY);
     json_print(&text, schema);
-    bool small = !text.failed;
-    struct sha256 digest = sha256_of(text.data, text.len);
+    bool ok = buf_ok(&text, "a schema", err);
+    if (ok) {
+        *out = (struct schema_key){sha256_of(text.data, text.len), text.len};
+    }
     buf_release(&text);
-    struct kept *kept = small ? digest_cache_get(g->schemas, &digest) : NULL;
+    return ok;
+}
+
+const struct json_schema *grammar_check_schema(struct grammar_check *g, const struct json *schema,
+                                               const struct schema_key *key, struct arena *arena, struct error *err)
+{
+    bool small = key->size <= SCHEMA_MAX_SIZE;
+    struct kept *kept = small ? digest_cache_get(g->schemas, &key->digest) : NULL;
     if (!kept) {
         kept = compile_schema(schema, err);
         if (kept && small) {
-            digest_cache_put(g->schemas, &digest, kept);
+            digest_cache_put(g->schemas, &key->digest, kept);
         }
     }
     return kept && leave_to(arena, kept, err) ? kept->schema : NULL;

@@ -344,7 +344,7 @@ static bool digest_of(const struct pipeline *p, const struct gen_request *r, str
     json_put_cstr(&w, format->field);
     json_put_str(&w, format->text);
     json_put_json(&w, format->schema);
-    json_put_json(&w, gen_request_has_tools(r) ? r->tools : NULL);
+    pipeline__put_keys(r, &w);
     json_end_array(&w);
     bool ok = buf_ok(&text, "a request", &ignored);
     if (ok) {
