@@ -20,8 +20,7 @@
 
 #include <stdio.h>
 
-#define MAX_MARKER_IDS 32 /* tokens of one marker of reasoning */
-#define MAX_TOKENS     64 /* markers of a tool format that are tokens */
+#define MAX_TOKENS 64 /* markers of a tool format that are tokens */
 
 struct making {
     const struct pipeline *p;
@@ -234,7 +233,7 @@ static bool put_marker(struct making *m, const char *text, struct constraint_ids
     struct token_list ids = {0};
     struct encode_options options = {.parse_special = true};
     bool ok = tokenizer_encode(m->p->options.tokenizer, str_of(text), options, &ids, m->err);
-    if (ok && ids.n > 0 && ids.n <= MAX_MARKER_IDS) {
+    if (ok && ids.n > 0) {
         int32_t *copy = arena_alloc_array(m->r->arena, ids.n, sizeof *copy);
         ok = copy || arena_full(m->r->arena, "request", m->err);
         if (ok) {
