@@ -191,13 +191,21 @@ static bool put_format_or_calls(struct making *m)
     return ok;
 }
 
+/* Tool i wants its calls bound; where they begin nobody could tell. */
+static bool no_marker(struct making *m, size_t i)
+{
+    char param[64];
+    snprintf(param, sizeof param, m->r->legacy_functions ? "functions[%zu].strict" : "tools[%zu].function.strict", i);
+    return unsupported(m, param,
+                       "this model's calls begin without a marker, so their arguments can be bound only with "
+                       "tool_choice \"required\" or a named tool.");
+}
+
 static bool choose_auto(struct making *m)
 {
     const struct gen_request *r = m->r;
     size_t n_triggers, first;
-    char param[64];
     bool strict = has_strict(r, &first);
-    snprintf(param, sizeof param, r->legacy_functions ? "functions[%zu].strict" : "tools[%zu].function.strict", first);
     if (r->format.kind == GEN_FORMAT_JSON || r->format.kind == GEN_FORMAT_SCHEMA) {
         return put_format_or_calls(m);
     }
@@ -206,9 +214,7 @@ static bool choose_auto(struct making *m)
     }
     (void)tool_format_triggers(m->p->options.formats.tools, &n_triggers);
     if (n_triggers == 0) {
-        return !strict || unsupported(m, param,
-                                      "this model's calls begin without a marker, so their arguments can be bound only "
-                                      "with tool_choice \"required\" or a named tool.");
+        return !strict || no_marker(m, first);
     }
     m->field = !strict ? NULL : r->legacy_functions ? "functions" : "tools";
     put_triggers(m);
