@@ -31,6 +31,7 @@ struct tool_grammar {
     bool text_first;                /* free text may come before the first call; not where calls have no marker */
     bool parallel;                  /* more than one */
     bool after_trigger;             /* it starts behind a trigger that the model wrote (lazy) */
+    const char *rule;               /* the rule that is all of it, when somebody else writes "start"; NULL: "start" */
     /* Those of the format's markers that are special tokens here: the grammar says <[id]>, as text it would not match
      * them. [n_tokens], may be NULL. */
     const struct tool_token *tokens;

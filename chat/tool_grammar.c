@@ -485,7 +485,7 @@ static void put_block(struct lark *l)
 
 static void put_start(struct lark *l)
 {
-    put(l, "%llguidance {}\nstart:");
+    buf_printf(l->out, "%%llguidance {}\n%s:", l->g->rule ? l->g->rule : "start");
     put_open(l);
     put_block(l);
     if (l->g->parallel && l->s->layout.single && l->s->open[0]) {

@@ -1,5 +1,6 @@
 #include "engine/request.h"
 
+#include "base/bits.h"
 #include "base/clock.h"
 
 #include <stdlib.h>
@@ -80,7 +81,7 @@ static bool make_bias(struct request *r)
 static void ban(struct request *r, int32_t id)
 {
     if (r->min_mask) {
-        r->min_mask[id / 32] &= ~(1u << (id % 32));
+        bits_remove(r->min_mask, id);
         return;
     }
     for (uint32_t i = 0; i < r->n_banned; i++) {
@@ -97,7 +98,7 @@ static bool make_banned(struct request *r, const struct engine_config *config)
         return true;
     }
     if (config->n_eog_ids + r->job->n_stop_ids > SAMPLE_MAX_BANNED) {
-        size_t size = ((size_t)config->n_vocab + 31) / 32 * sizeof *r->min_mask;
+        size_t size = bits_words(config->n_vocab) * sizeof *r->min_mask;
         r->min_mask = malloc(size);
         if (!r->min_mask) {
             return false;

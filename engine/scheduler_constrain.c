@@ -8,13 +8,14 @@
  * nobody else notices. */
 #include "engine/scheduler_internal.h"
 
+#include "base/bits.h"
 #include "base/clock.h"
 
 #include <stdlib.h>
 
 static size_t mask_words(const struct scheduler *s)
 {
-    return ((size_t)s->config->n_vocab + 31) / 32;
+    return bits_words(s->config->n_vocab);
 }
 
 static bool make_masks(struct scheduler *s, struct error *err)
@@ -63,17 +64,6 @@ void scheduler_constrained(struct scheduler *s, struct constrained *c)
 
 /* ---- masks ---- */
 
-static bool will_sample(const struct sequence *q)
-{
-    return q->plan.rows > 0 && q->n_computed + q->plan.rows - q->plan.n_drafts == q->n_tokens &&
-           q->request->job->max_tokens > 0;
-}
-
-static bool has(const uint32_t *mask, int32_t id)
-{
-    return mask[id / 32] >> (id % 32) & 1;
-}
-
 /* Before min_tokens the ends of generation are banned, as far as the constraint leaves something else: where its text
  * can only end, it ends. */
 static void ban(const struct scheduler *s, const struct sequence *q, uint32_t *mask)
@@ -88,13 +78,13 @@ static void ban(const struct scheduler *s, const struct sequence *q, uint32_t *m
         n_left += (uint32_t)__builtin_popcount(r->min_mask ? mask[i] & r->min_mask[i] : mask[i]);
     }
     for (uint32_t i = 0; i < r->n_banned; i++) {
-        n_left -= has(mask, r->banned[i]);
+        n_left -= bits_have(mask, r->banned[i]);
     }
     for (size_t i = 0; r->min_mask && n_left && i < n_words; i++) {
         mask[i] &= r->min_mask[i];
     }
     for (uint32_t i = 0; n_left && i < r->n_banned; i++) {
-        mask[r->banned[i] / 32] &= ~(1u << (r->banned[i] % 32));
+        bits_remove(mask, r->banned[i]);
     }
 }
 
@@ -125,7 +115,8 @@ static uint32_t find_all(struct scheduler *s)
     }
     for (uint32_t i = 0; i < s->n_running; i++) {
         struct sequence *q = s->running[i];
-        if (q->constraint && will_sample(q) && !find_mask(s, q, s->masks + mask_words(s) * n++)) {
+        if (q->constraint && q->plan.rows && scheduler__will_sample(q) &&
+            !find_mask(s, q, s->masks + mask_words(s) * n++)) {
             return UINT32_MAX;
         }
     }

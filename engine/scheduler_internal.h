@@ -182,6 +182,8 @@ void scheduler__find_masks(struct scheduler *s); /* of all that sample in the st
 NODISCARD bool scheduler__accept_token(const struct sequence *q, int32_t id, struct error *err);
 
 /* ---- scheduler_step.c ---- */
+bool scheduler__will_sample(
+    const struct sequence *q); /* q's rows of the step, which it has some of, end with a sample */
 NODISCARD bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error *err);
 
 /* ---- scheduler_pool.c ---- */

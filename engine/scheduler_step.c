@@ -89,6 +89,11 @@ static void add_drafts(struct scheduler *s, struct sequence *q, uint32_t first_r
     }
 }
 
+bool scheduler__will_sample(const struct sequence *q)
+{
+    return q->n_computed + q->plan.rows - q->plan.n_drafts == q->n_tokens && q->request->job->max_tokens > 0;
+}
+
 static void add_member(struct scheduler *s, struct sequence *q)
 {
     struct batch *b = &s->f->batch;
@@ -109,7 +114,7 @@ static void add_member(struct scheduler *s, struct sequence *q)
     q->plan.first_sample = s->f->n_samples;
     q->plan.n_scores = 0;
     uint32_t n_own = q->plan.rows - q->plan.n_drafts;
-    q->plan.samples = q->n_computed + n_own == q->n_tokens && q->request->job->max_tokens > 0;
+    q->plan.samples = scheduler__will_sample(q);
     scheduler__add_shape(s, q, &s->f->shape);
     if (q->scores) {
         add_scores(s, q, first_row);

@@ -5,6 +5,7 @@
 #include "engine/script.h"
 
 #include "base/array.h"
+#include "base/bits.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -303,7 +304,7 @@ static void fill_result(const struct sample_row *row, int32_t id, int32_t n_voca
 static void check_mask(const struct script *s, const struct sample_row *row, const struct sample_result *result,
                        const struct executor_owner *owner)
 {
-    if (row->mask && result->id >= 0 && !(row->mask[result->id / 32] >> (result->id % 32) & 1)) {
+    if (row->mask && result->id >= 0 && !bits_have(row->mask, result->id)) {
         LOG_ERROR("the script has a token that the constraint forbids", "job=%llu choice=%u index=%d token=\"%.*s\"",
                   (unsigned long long)owner->job, owner->choice, row->n_output,
                   STR_ARG(tokenizer_bytes(s->tokenizer, result->id)));

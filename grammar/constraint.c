@@ -211,6 +211,12 @@ static bool find_bad_ends_of(struct constraint *c, int32_t id, const bool last_b
     return true;
 }
 
+bool constraint__is_bad_end(const struct constraint *c, const struct bad_end *bad, uint32_t trigger)
+{
+    struct str text = tokenizer_bytes(c->vocab->tokenizer, bad->id);
+    return trigger_scan_feed(c->triggers, &trigger, str_slice(text, 0, bad->fed)) == bad->fed;
+}
+
 static bool compile_triggers(struct constraint *c, const struct constraint_spec *spec, struct error *err)
 {
     bool last_bytes[256] = {false};
@@ -228,6 +234,9 @@ static bool compile_triggers(struct constraint *c, const struct constraint_spec 
         if (!find_bad_ends_of(c, id, last_bytes, err)) {
             return false;
         }
+    }
+    for (size_t i = 0; i < c->n_bad_ends && !c->bad_at_once; i++) {
+        c->bad_at_once = constraint__is_bad_end(c, &c->bad_ends[i], 0);
     }
     return true;
 }

@@ -54,7 +54,7 @@ NODISCARD struct constraint_vocab *constraint_vocab_create(const struct tokenize
 void constraint_vocab_free(struct constraint_vocab *v);          /* outlives its constraints; waits for grammars whose
                                                                     compiling was given up */
 int32_t constraint_vocab_size(const struct constraint_vocab *v); /* n_vocab */
-/* uint32_t of a mask: id i is allowed when bit i % 32 of word i / 32 is set; bits past n_vocab are clear. */
+/* uint32_t of a mask: the ids that are allowed, as base/bits.h has them; bits past n_vocab are clear. */
 size_t constraint_vocab_mask_words(const struct constraint_vocab *v);
 
 /* ---- constraints: const, counted, any thread ---- */

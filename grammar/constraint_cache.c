@@ -1,31 +1,37 @@
 #include "grammar/constraint_internal.h"
 
+#include "base/digest_cache.h"
 #include "base/limits.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #define SPEC_ARENA (2 * LIMIT_CONSTRAINT) /* what a spec decodes to */
 
-struct entry {
-    struct sha256 digest;
-    struct constraint *constraint; /* NULL: free */
-    uint64_t used;                 /* when; the smallest goes first */
-};
-
 struct constraint_cache {
     const struct constraint_vocab *vocab;
-    pthread_mutex_t lock; /* of all below */
-    uint64_t clock;
-    struct entry entries[CONSTRAINT_CACHE_SIZE];
+    struct digest_cache *compiled; /* of struct constraint */
 };
+
+static void retain(void *c)
+{
+    constraint_retain(c);
+}
+
+static void release(void *c)
+{
+    constraint_release(c);
+}
 
 struct constraint_cache *constraint_cache_create(const struct constraint_vocab *v)
 {
     struct constraint_cache *cache = calloc(1, sizeof *cache);
     if (cache) {
         cache->vocab = v;
-        pthread_mutex_init(&cache->lock, NULL);
+        cache->compiled = digest_cache_create(CONSTRAINT_CACHE_SIZE, retain, release);
+    }
+    if (cache && !cache->compiled) {
+        free(cache);
+        return NULL;
     }
     return cache;
 }
@@ -33,41 +39,9 @@ struct constraint_cache *constraint_cache_create(const struct constraint_vocab *
 void constraint_cache_free(struct constraint_cache *cache)
 {
     if (cache) {
-        for (size_t i = 0; i < CONSTRAINT_CACHE_SIZE; i++) {
-            constraint_release(cache->entries[i].constraint);
-        }
-        pthread_mutex_destroy(&cache->lock);
+        digest_cache_free(cache->compiled);
         free(cache);
     }
-}
-
-static struct constraint *find(struct constraint_cache *cache, const struct sha256 *digest)
-{
-    struct constraint *found = NULL;
-    pthread_mutex_lock(&cache->lock);
-    for (size_t i = 0; i < CONSTRAINT_CACHE_SIZE && !found; i++) {
-        struct entry *e = &cache->entries[i];
-        if (e->constraint && memcmp(&e->digest, digest, sizeof *digest) == 0) {
-            e->used = ++cache->clock;
-            found = constraint_retain(e->constraint);
-        }
-    }
-    pthread_mutex_unlock(&cache->lock);
-    return found;
-}
-
-static void keep(struct constraint_cache *cache, const struct sha256 *digest, struct constraint *c)
-{
-    pthread_mutex_lock(&cache->lock);
-    struct entry *oldest = &cache->entries[0];
-    for (size_t i = 1; i < CONSTRAINT_CACHE_SIZE; i++) {
-        struct entry *e = &cache->entries[i];
-        oldest = e->used < oldest->used ? e : oldest;
-    }
-    struct constraint *dropped = oldest->constraint;
-    *oldest = (struct entry){*digest, constraint_retain(c), ++cache->clock};
-    pthread_mutex_unlock(&cache->lock);
-    constraint_release(dropped);
 }
 
 struct constraint *constraint_cache_get(struct constraint_cache *cache, struct str bytes, const char *field,
@@ -75,7 +49,7 @@ struct constraint *constraint_cache_get(struct constraint_cache *cache, struct s
 {
     struct sha256 digest = constraint_spec_digest(bytes);
     struct constraint_spec spec;
-    struct constraint *c = find(cache, &digest);
+    struct constraint *c = digest_cache_get(cache->compiled, &digest);
     if (c) {
         return c;
     }
@@ -89,7 +63,7 @@ struct constraint *constraint_cache_get(struct constraint_cache *cache, struct s
     }
     arena_free(arena);
     if (c) {
-        keep(cache, &digest, c);
+        digest_cache_put(cache->compiled, &digest, c);
     }
     return c;
 }

@@ -2,6 +2,7 @@
 #ifndef TANDEM_GRAMMAR_CONSTRAINT_INTERNAL_H
 #define TANDEM_GRAMMAR_CONSTRAINT_INTERNAL_H
 
+#include "base/bits.h"
 #include "grammar/constraint.h"
 #include "grammar/llguidance_abi.h"
 #include "grammar/trigger_scan.h"
@@ -58,6 +59,7 @@ struct constraint {
     struct trigger_scan *triggers; /* NULL: binding, or CONSTRAINT_NONE */
     struct bad_end *bad_ends;      /* [n_bad_ends] by id */
     size_t n_bad_ends, bad_ends_cap;
+    bool bad_at_once; /* one of them holds a whole trigger: it is bad though nothing of a trigger was written before */
     struct id_list think_start, think_end, forced_end;
     bool think_open;
     int32_t think_budget;
@@ -69,26 +71,14 @@ struct constraint {
 size_t constraint__rest_tokens(const struct constraint *c, struct LlgMatcher *m, struct str rest,
                                uint32_t ids[CONSTRAINT_REST_MAX]);
 
+/* Would the token end a trigger where the triggers' automaton is in this state? */
+bool constraint__is_bad_end(const struct constraint *c, const struct bad_end *bad, uint32_t trigger);
+
 struct LlgConstraintInit constraint__init(const struct constraint_vocab *v); /* with its limits */
 
 /* Words that say that something costs too much, not that it is wrong. */
 bool constraint__is_cost(struct str reason);
 /* llguidance's words in one line; its "3(7): " as "line 3, column 7: ", or left out. */
 void constraint__reason(const char *words, bool with_place, char *out, size_t size);
-
-static inline void mask_set(uint32_t *mask, int32_t id)
-{
-    mask[id / 32] |= UINT32_C(1) << (id % 32);
-}
-
-static inline void mask_clear(uint32_t *mask, int32_t id)
-{
-    mask[id / 32] &= ~(UINT32_C(1) << (id % 32));
-}
-
-static inline bool mask_has(const uint32_t *mask, int32_t id)
-{
-    return mask[id / 32] >> (id % 32) & 1;
-}
 
 #endif

@@ -110,7 +110,7 @@ static bool copy_failure(const struct constraint_state *s, struct error *err)
 static void mask_only(const struct constraint_state *s, uint32_t *mask, int32_t id)
 {
     memset(mask, 0, s->c->vocab->n_words * sizeof *mask);
-    mask_set(mask, id);
+    bits_add(mask, id);
 }
 
 static bool mask_of_grammar(struct constraint_state *s, struct LlgMatcher *m, uint32_t *mask)
@@ -128,17 +128,18 @@ static void mask_add(uint32_t *mask, const uint32_t *more, size_t n_words)
     }
 }
 
-/* All tokens but those that would end a trigger with a rest that the grammar cannot begin with; 0 when there are none.
- */
+/* All tokens but those that would end a trigger with a rest that the grammar cannot begin with; 0 when there are none,
+ * which nearly always is known without a look at them: most text is no beginning of a trigger. */
 static int mask_of_triggers(const struct constraint_state *s, uint32_t *mask)
 {
     const struct constraint *c = s->c;
     bool any = false;
+    if (s->trigger == 0 && !c->bad_at_once) {
+        return 0;
+    }
     for (size_t i = 0; i < c->n_bad_ends; i++) {
         const struct bad_end *bad = &c->bad_ends[i];
-        struct str text = tokenizer_bytes(c->vocab->tokenizer, bad->id);
-        uint32_t state = s->trigger;
-        if (trigger_scan_feed(c->triggers, &state, str_slice(text, 0, bad->fed)) != bad->fed) {
+        if (!constraint__is_bad_end(c, bad, s->trigger)) {
             continue;
         }
         if (!any) {
@@ -146,7 +147,7 @@ static int mask_of_triggers(const struct constraint_state *s, uint32_t *mask)
             mask_add(mask, c->vocab->eog, c->vocab->n_words);
         }
         any = true;
-        mask_clear(mask, bad->id);
+        bits_remove(mask, bad->id);
     }
     return any;
 }
@@ -161,7 +162,7 @@ static int mask_of_start(struct constraint_state *s, uint32_t *mask)
     if (!mask_of_grammar(s, s->at ? s->ahead : s->matcher, mask)) {
         return -1;
     }
-    mask_set(mask, start->ids[s->at]);
+    bits_add(mask, start->ids[s->at]);
     return 1;
 }
 
@@ -312,7 +313,7 @@ static bool accept_forced(struct constraint_state *s, int32_t id)
 
 static bool accept_gap(struct constraint_state *s, int32_t id)
 {
-    if (s->n_gap < MAX_GAP && mask_has(s->c->vocab->space, id) && !is_next(s->matcher, id)) {
+    if (s->n_gap < MAX_GAP && bits_have(s->c->vocab->space, id) && !is_next(s->matcher, id)) {
         s->n_gap++;
         return true;
     }
@@ -351,7 +352,7 @@ static bool accept_free(struct constraint_state *s, int32_t id)
 
 static bool accept_done(struct constraint_state *s, int32_t id)
 {
-    return mask_has(s->c->vocab->eog, id) || fail(s, ERR_INTERNAL, "A token was written behind the grammar's end");
+    return bits_have(s->c->vocab->eog, id) || fail(s, ERR_INTERNAL, "A token was written behind the grammar's end");
 }
 
 static bool accept_in_phase(struct constraint_state *s, int32_t id)

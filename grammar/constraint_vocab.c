@@ -46,9 +46,9 @@ static void add_token(struct constraint_vocab *v, int32_t id, struct buf *bytes)
 {
     struct str text = tokenizer_bytes(v->tokenizer, id);
     if (tokenizer_is_eog(v->tokenizer, id)) {
-        mask_set(v->eog, id);
+        bits_add(v->eog, id);
     } else {
-        mask_set(v->all, id);
+        bits_add(v->all, id);
     }
     if (is_special(v, id)) {
         buf_putc(bytes, SPECIAL_MARK);
@@ -60,7 +60,7 @@ static void add_token(struct constraint_vocab *v, int32_t id, struct buf *bytes)
     }
     buf_append(bytes, text);
     if (is_space(text)) {
-        mask_set(v->space, id);
+        bits_add(v->space, id);
     }
     if (text.len == 1) {
         v->byte_ids[(uint8_t)text.ptr[0]] = id;
@@ -220,7 +220,7 @@ struct constraint_vocab *constraint_vocab_create(const struct tokenizer *t,
                   (int)v->n_tokens);
         goto fail;
     }
-    v->n_words = ((size_t)v->n_vocab + 31) / 32;
+    v->n_words = bits_words((size_t)v->n_vocab);
     v->eog = calloc(v->n_words, sizeof *v->eog);
     v->space = calloc(v->n_words, sizeof *v->space);
     v->all = calloc(v->n_words, sizeof *v->all);

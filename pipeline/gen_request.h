@@ -39,6 +39,7 @@ struct gen_answer_format {
 };
 
 struct json_schema;      /* grammar/json_schema.h */
+struct schema_key;       /* pipeline/grammar_check.h */
 struct tool_format;      /* chat/tool_format.h */
 struct reasoning_format; /* chat/reasoning_format.h */
 
@@ -139,11 +140,17 @@ struct gen_request {
     const struct tool_format *tool_format;
     const struct reasoning_format *reasoning_format;
     bool in_reasoning;                             /* the prompt has opened the reasoning */
+    const struct schema_key *tool_keys;            /* [of tools] of their parameters; NULL: it has none */
     const struct json_schema *const *tool_schemas; /* [of tools] that arguments are checked with; NULL: they are not */
     struct str widened;       /* what decoding does not enforce of schemas: "where:pointer, ..."; empty: nothing */
     const int32_t *shown_ids; /* [n_shown_ids] control tokens that are markers of the formats; the pipeline's */
     size_t n_shown_ids;
 };
+
+static inline bool gen_request_has_tools(const struct gen_request *r) /* that its model is shown, and may call */
+{
+    return r->input == GEN_CHAT && r->tool_choice != GEN_TOOLS_NONE && json_len(r->tools) > 0;
+}
 
 static inline bool gen_request_wants_tokens(const struct gen_request *r) /* with the events that they made */
 {

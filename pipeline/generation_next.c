@@ -186,9 +186,6 @@ static bool next_output(struct generation *g, struct choice *c, int64_t now_ms, 
     if (found && wants_tokens(g)) {
         fill_tokens(g, c->tokens + first, n, event);
     }
-    if (found && wants_tokens(g)) {
-        fill_tokens(g, c->tokens + first, n, event);
-    }
     return found;
 }
 

@@ -1,5 +1,6 @@
 #include "pipeline/grammar_check.h"
 
+#include "base/digest_cache.h"
 #include "base/limits.h"
 #include "grammar/json_schema.h"
 
@@ -7,28 +8,16 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#define MADE_MAX      64
-#define MADE_MAX_SIZE KIB(256) /* of one that is kept */
-
-struct entry {
-    struct sha256 digest;
-    char *data; /* the spec, then what was left out; NULL: free */
-    size_t spec_size, widened_size;
-    uint64_t used;
-};
-
+#define MADE_MAX        64
+#define MADE_MAX_SIZE   KIB(256) /* of one that is kept */
 #define SCHEMAS_MAX     256
 #define SCHEMA_MAX_SIZE KIB(16) /* text of one that is kept */
 
-struct kept_schema { /* counted: by the cache, and by each arena that it is in */
+struct kept { /* counted: by the cache, and by each arena that it is in */
     atomic_uint n_owners;
-    struct json_schema *schema;
-};
-
-struct schema_entry {
-    struct sha256 digest;
-    struct kept_schema *kept; /* NULL: free */
-    uint64_t used;
+    struct json_schema *schema; /* of a schema; else NULL */
+    struct grammar_made made;   /* of a request; views into data */
+    char data[];
 };
 
 struct grammar_check {
@@ -36,28 +25,48 @@ struct grammar_check {
     pthread_mutex_t lock; /* of what is made once */
     struct constraint_vocab *vocab;
     struct constraint_cache *cache;
-    uint64_t clock;
-    struct entry made[MADE_MAX];
-    struct schema_entry schemas[SCHEMAS_MAX];
+    struct digest_cache *made, *schemas; /* of struct kept */
 };
 
-struct grammar_check *grammar_check_create(const struct tokenizer *t)
+static void retain_kept(void *kept)
 {
-    struct grammar_check *g = calloc(1, sizeof *g);
-    if (g) {
-        g->tokenizer = t;
-        pthread_mutex_init(&g->lock, NULL);
-    }
-    return g;
+    atomic_fetch_add(&((struct kept *)kept)->n_owners, 1);
 }
 
-static void release_schema(void *arg)
+static void release_kept(void *arg)
 {
-    struct kept_schema *kept = arg;
+    struct kept *kept = arg;
     if (kept && atomic_fetch_sub(&kept->n_owners, 1) == 1) {
         json_schema_free(kept->schema);
         free(kept);
     }
+}
+
+/* The arena has the caller's count from now on. False: it is full, and the count is gone. */
+static bool leave_to(struct arena *arena, struct kept *kept, struct error *err)
+{
+    if (arena_defer(arena, release_kept, kept)) {
+        return true;
+    }
+    release_kept(kept);
+    return arena_full(arena, "request", err);
+}
+
+struct grammar_check *grammar_check_create(const struct tokenizer *t)
+{
+    struct grammar_check *g = calloc(1, sizeof *g);
+    if (!g) {
+        return NULL;
+    }
+    g->tokenizer = t;
+    pthread_mutex_init(&g->lock, NULL);
+    g->made = digest_cache_create(MADE_MAX, retain_kept, release_kept);
+    g->schemas = digest_cache_create(SCHEMAS_MAX, retain_kept, release_kept);
+    if (!g->made || !g->schemas) {
+        grammar_check_free(g);
+        return NULL;
+    }
+    return g;
 }
 
 void grammar_check_free(struct grammar_check *g)
@@ -65,12 +74,8 @@ void grammar_check_free(struct grammar_check *g)
     if (g) {
         constraint_cache_free(g->cache);
         constraint_vocab_free(g->vocab);
-        for (size_t i = 0; i < MADE_MAX; i++) {
-            free(g->made[i].data);
-        }
-        for (size_t i = 0; i < SCHEMAS_MAX; i++) {
-            release_schema(g->schemas[i].kept);
-        }
+        digest_cache_free(g->made);
+        digest_cache_free(g->schemas);
         pthread_mutex_destroy(&g->lock);
         free(g);
     }
@@ -108,88 +113,42 @@ bool grammar_check_compile(struct grammar_check *g, struct str spec, const char 
 
 /* ---- what was made before ---- */
 
-static bool copy(const struct entry *e, struct arena *arena, struct grammar_made *out, struct error *err)
-{
-    char *data = arena_alloc(arena, e->spec_size + e->widened_size + 1);
-    if (!data) {
-        return arena_full(arena, "request", err);
-    }
-    memcpy(data, e->data, e->spec_size + e->widened_size);
-    out->spec = (struct str){data, e->spec_size};
-    out->widened = (struct str){data + e->spec_size, e->widened_size};
-    return true;
-}
-
 int grammar_check_find(struct grammar_check *g, const struct sha256 *digest, struct arena *arena,
                        struct grammar_made *out, struct error *err)
 {
-    int found = 0;
-    pthread_mutex_lock(&g->lock);
-    for (size_t i = 0; i < MADE_MAX && !found; i++) {
-        struct entry *e = &g->made[i];
-        if (e->data && memcmp(&e->digest, digest, sizeof *digest) == 0) {
-            e->used = ++g->clock;
-            found = copy(e, arena, out, err) ? 1 : -1;
-        }
+    struct kept *kept = digest_cache_get(g->made, digest);
+    if (!kept) {
+        return 0;
     }
-    pthread_mutex_unlock(&g->lock);
-    return found;
+    *out = kept->made;
+    return leave_to(arena, kept, err) ? 1 : -1;
+}
+
+static struct str copy_text(struct str text, char *to)
+{
+    memcpy(to, text.len ? text.ptr : "", text.len);
+    return (struct str){to, text.len};
 }
 
 void grammar_check_keep(struct grammar_check *g, const struct sha256 *digest, const struct grammar_made *made)
 {
     size_t size = made->spec.len + made->widened.len;
-    char *data = size <= MADE_MAX_SIZE ? malloc(size + 1) : NULL;
-    if (!data) {
+    struct kept *kept = size <= MADE_MAX_SIZE ? calloc(1, sizeof *kept + size) : NULL;
+    if (!kept) {
         return; /* it is made again */
     }
-    memcpy(data, made->spec.len ? made->spec.ptr : "", made->spec.len);
-    memcpy(data + made->spec.len, made->widened.len ? made->widened.ptr : "", made->widened.len);
-    pthread_mutex_lock(&g->lock);
-    struct entry *oldest = &g->made[0];
-    for (size_t i = 1; i < MADE_MAX; i++) {
-        oldest = g->made[i].used < oldest->used ? &g->made[i] : oldest;
-    }
-    free(oldest->data);
-    *oldest = (struct entry){*digest, data, made->spec.len, made->widened.len, ++g->clock};
-    pthread_mutex_unlock(&g->lock);
+    atomic_init(&kept->n_owners, 1);
+    kept->made.spec = copy_text(made->spec, kept->data);
+    kept->made.widened = copy_text(made->widened, kept->data + made->spec.len);
+    digest_cache_put(g->made, digest, kept);
+    release_kept(kept);
 }
 
 /* ---- schemas of arguments ---- */
 
-static struct kept_schema *find_schema(struct grammar_check *g, const struct sha256 *digest)
+static struct kept *compile_schema(const struct json *schema, struct error *err)
 {
-    struct kept_schema *found = NULL;
-    pthread_mutex_lock(&g->lock);
-    for (size_t i = 0; i < SCHEMAS_MAX && !found; i++) {
-        struct schema_entry *e = &g->schemas[i];
-        if (e->kept && memcmp(&e->digest, digest, sizeof *digest) == 0) {
-            e->used = ++g->clock;
-            found = e->kept;
-            atomic_fetch_add(&found->n_owners, 1);
-        }
-    }
-    pthread_mutex_unlock(&g->lock);
-    return found;
-}
-
-static void keep_schema(struct grammar_check *g, const struct sha256 *digest, struct kept_schema *kept)
-{
-    atomic_fetch_add(&kept->n_owners, 1);
-    pthread_mutex_lock(&g->lock);
-    struct schema_entry *oldest = &g->schemas[0];
-    for (size_t i = 1; i < SCHEMAS_MAX; i++) {
-        oldest = g->schemas[i].used < oldest->used ? &g->schemas[i] : oldest;
-    }
-    struct kept_schema *dropped = oldest->kept;
-    *oldest = (struct schema_entry){*digest, kept, ++g->clock};
-    pthread_mutex_unlock(&g->lock);
-    release_schema(dropped);
-}
-
-static struct kept_schema *compile_schema(const struct json *schema, struct error *err)
-{
-    struct kept_schema *kept = calloc(1, sizeof *kept);
+    struct kept *kept = calloc(1, sizeof *kept);
     if (!kept) {
         error_set(err, ERR_NO_MEMORY, "There is no memory for a schema.");
         return NULL;
@@ -203,29 +162,29 @@ static struct kept_schema *compile_schema(const struct json *schema, struct erro
     return kept;
 }
 
-const struct json_schema *grammar_check_schema(struct grammar_check *g, const struct json *schema, struct arena *arena,
-                                               struct error *err)
+bool grammar_check_key(const struct json *schema, struct schema_key *out, struct error *err)
 {
     struct buf text;
-    struct sha256 digest;
-    buf_init(&text, SCHEMA_MAX_SIZE);
+    buf_init(&text, LIMIT_HTTP_BODY);
     json_print(&text, schema);
-    bool small = !text.failed;
-    if (small) {
-        digest = constraint_spec_digest(buf_view(&text));
+    bool ok = buf_ok(&text, "a schema", err);
+    if (ok) {
+        *out = (struct schema_key){sha256_of(text.data, text.len), text.len};
     }
     buf_release(&text);
-    struct kept_schema *kept = small ? find_schema(g, &digest) : NULL;
+    return ok;
+}
+
+const struct json_schema *grammar_check_schema(struct grammar_check *g, const struct json *schema,
+                                               const struct schema_key *key, struct arena *arena, struct error *err)
+{
+    bool small = key->size <= SCHEMA_MAX_SIZE;
+    struct kept *kept = small ? digest_cache_get(g->schemas, &key->digest) : NULL;
     if (!kept) {
         kept = compile_schema(schema, err);
         if (kept && small) {
-            keep_schema(g, &digest, kept);
+            digest_cache_put(g->schemas, &key->digest, kept);
         }
     }
-    if (kept && !arena_defer(arena, release_schema, kept)) {
-        release_schema(kept);
-        arena_full(arena, "request", err);
-        return NULL;
-    }
-    return kept ? kept->schema : NULL;
+    return kept && leave_to(arena, kept, err) ? kept->schema : NULL;
 }

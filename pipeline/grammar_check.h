@@ -29,10 +29,18 @@ NODISCARD int grammar_check_find(struct grammar_check *g, const struct sha256 *d
                                  struct grammar_made *out, struct error *err);
 void grammar_check_keep(struct grammar_check *g, const struct sha256 *digest, const struct grammar_made *made);
 
+/* What a schema is kept by: its text's digest. */
+struct schema_key {
+    struct sha256 digest;
+    size_t size; /* of the text: long ones are not kept */
+};
+NODISCARD bool grammar_check_key(const struct json *schema, struct schema_key *out, struct error *err); /* NO_MEMORY */
+
 /* The schema compiled in full, which lives as long as the arena; those of the last requests are kept, since compiling
  * one takes milliseconds. NULL: err, as json_schema_compile has it. */
 struct json_schema;
 NODISCARD const struct json_schema *grammar_check_schema(struct grammar_check *g, const struct json *schema,
-                                                         struct arena *arena, struct error *err);
+                                                         const struct schema_key *key, struct arena *arena,
+                                                         struct error *err);
 
 #endif

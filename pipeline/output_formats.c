@@ -78,11 +78,17 @@ const char *output_formats_reasoning(const struct output_formats *f)
 
 /* ---- the markers that are tokens ---- */
 
+int32_t output_formats_marker_id(const struct tokenizer *t, const char *marker)
+{
+    int32_t id = tokenizer_find(t, str_of(marker));
+    return id >= 0 && tokenizer_kind(t, id) == TOKEN_CONTROL ? id : -1;
+}
+
 static void add_markers(struct marker_ids *m, const char *const *markers, size_t n, const struct tokenizer *t)
 {
     for (size_t i = 0; i < n; i++) {
-        int32_t id = tokenizer_find(t, str_of(markers[i]));
-        if (id >= 0 && tokenizer_kind(t, id) == TOKEN_CONTROL) {
+        int32_t id = output_formats_marker_id(t, markers[i]);
+        if (id >= 0) {
             m->ids[m->n++] = id;
         }
     }

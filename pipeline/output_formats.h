@@ -24,6 +24,9 @@ const char *output_formats_reasoning(const struct output_formats *f);
 void output_formats_list_tools(struct buf *out);
 void output_formats_list_reasoning(struct buf *out);
 
+/* The id of a marker that is a control token, which no text gives; -1: it is none. */
+int32_t output_formats_marker_id(const struct tokenizer *t, const char *marker);
+
 /* Ids of a tokenizer's control tokens that are markers of the formats: those of the reasoning first, [0, n_reasoning),
  * those of tool calls up to n. Owned: marker_ids_release. */
 struct marker_ids {

@@ -36,6 +36,8 @@ void pipeline__remove_generation(struct pipeline *p, struct generation *g);
 
 /* ---- prepare_chat.c: what is special about GEN_CHAT, for pipeline_prepare ---- */
 
+/* What the client said of reasoning, in whichever field: 1, 0; -1: nothing. */
+int pipeline__thinking(const struct gen_request *r);
 /* Once r->rendered is there: the formats that its answer is taken apart by. */
 NODISCARD bool pipeline__choose_output(const struct pipeline *p, struct gen_request *r, struct error *err);
 
@@ -48,6 +50,10 @@ NODISCARD bool pipeline__constrain(const struct pipeline *p, struct gen_request 
 /* ---- prepare_tools.c ---- */
 
 bool pipeline__is_strict(const struct gen_request *r, size_t i); /* tool i */
+/* r->tool_keys: schemas come with every request, and are printed and digested once. */
+NODISCARD bool pipeline__find_keys(struct gen_request *r, struct error *err);
+/* Appends to an array what a grammar of calls depends on. */
+void pipeline__put_keys(const struct gen_request *r, struct json_writer *w);
 /* r->tool_schemas, for arguments. */
 NODISCARD bool pipeline__compile_schemas(const struct pipeline *p, struct gen_request *r, struct error *err);
 /* The tools that may be called, with the schemas that can be enforced; in the arena. */

@@ -397,8 +397,8 @@ bool pipeline_prepare(const struct pipeline *p, struct gen_request *r, struct er
     if (r->input == GEN_CHAT && (!render(&w) || !pipeline__choose_output(p, r, err))) {
         goto out;
     }
-    if (!pipeline__compile_schemas(p, r, err) || !pipeline__constrain(p, r, &constraint, err) ||
-        !fill_common(&w, constraint, &common)) {
+    if (!pipeline__find_keys(r, err) || !pipeline__compile_schemas(p, r, err) ||
+        !pipeline__constrain(p, r, &constraint, err) || !fill_common(&w, constraint, &common)) {
         goto out;
     }
     for (size_t i = 0; i < r->n_jobs; i++) {

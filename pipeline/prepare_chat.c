@@ -8,15 +8,16 @@
 
 /* ---- variables ---- */
 
-static bool has_tools(const struct gen_request *r)
-{
-    return r->tool_choice != GEN_TOOLS_NONE && json_len(r->tools) > 0;
-}
-
 /* reasoning_effort "none" says that too. */
 static int thinking_of(const struct gen_request *r)
 {
     return r->thinking < 0 && str_eq(r->reasoning_effort, STR("none")) ? 0 : r->thinking;
+}
+
+int pipeline__thinking(const struct gen_request *r)
+{
+    const struct json *given = json_get(r->template_kwargs, "enable_thinking");
+    return json_type(given) == JSON_BOOL ? json_bool(given) : thinking_of(r);
 }
 
 /* Said twice, it has to be the same. */
@@ -86,7 +87,7 @@ bool pipeline_render_chat(const struct pipeline *p, const struct gen_request *r,
     struct json *kwargs = make_variables(r, &why);
     struct chat_render render = {
         .messages = r->messages,
-        .tools = has_tools(r) ? r->tools : NULL,
+        .tools = gen_request_has_tools(r) ? r->tools : NULL,
         .kwargs = kwargs,
         .add_generation_prompt = r->add_generation_prompt,
         .continue_final_message = r->continue_final_message,
@@ -117,11 +118,11 @@ static void choose_markers(const struct marker_ids *m, struct gen_request *r)
 bool pipeline__choose_output(const struct pipeline *p, struct gen_request *r, struct error *err)
 {
     const struct output_formats *f = &p->options.formats;
-    r->tool_format = has_tools(r) && !r->raw_output ? f->tools : NULL;
+    r->tool_format = gen_request_has_tools(r) && !r->raw_output ? f->tools : NULL;
     r->reasoning_format = r->raw_output ? NULL : f->reasoning;
     r->in_reasoning = r->reasoning_format && reasoning_format_is_open(r->reasoning_format, r->rendered);
     choose_markers(&p->markers, r);
-    if (has_tools(r) && !f->tools && !r->raw_output) {
+    if (gen_request_has_tools(r) && !f->tools && !r->raw_output) {
         const char *param = r->legacy_functions ? "functions" : "tools";
         return error_set_param(err, ERR_UNSUPPORTED, param,
                                "'%s' is not available: this model's chat template has no tools; the server's "

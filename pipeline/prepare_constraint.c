@@ -20,8 +20,7 @@
 
 #include <stdio.h>
 
-#define MAX_MARKER_IDS 32 /* tokens of one marker of reasoning */
-#define MAX_TOKENS     64 /* markers of a tool format that are tokens */
+#define MAX_TOKENS 64 /* markers of a tool format that are tokens */
 
 struct making {
     const struct pipeline *p;
@@ -36,11 +35,6 @@ struct making {
 static bool unsupported(struct making *m, const char *param, const char *why)
 {
     return error_set_param(m->err, ERR_UNSUPPORTED, param, "Unsupported value for '%s': %s", param, why);
-}
-
-static bool has_tools(const struct gen_request *r)
-{
-    return r->input == GEN_CHAT && r->tool_choice != GEN_TOOLS_NONE && json_len(r->tools) > 0;
 }
 
 static bool must_call(const struct gen_request *r)
@@ -140,27 +134,28 @@ static bool put_format(struct making *m)
 
 /* ---- calls ---- */
 
-/* Markers of the format that are control tokens, which no text gives. */
+/* Markers of the format that are control tokens. */
 static size_t marker_tokens(const struct making *m, struct tool_token out[MAX_TOKENS])
 {
     size_t n_markers, n = 0;
     const struct tokenizer *t = m->p->options.tokenizer;
     const char *const *markers = tool_format_markers(m->p->options.formats.tools, &n_markers);
     for (size_t i = 0; i < n_markers && n < MAX_TOKENS; i++) {
-        int32_t id = tokenizer_find(t, str_of(markers[i]));
-        if (id >= 0 && tokenizer_kind(t, id) == TOKEN_CONTROL) {
+        int32_t id = output_formats_marker_id(t, markers[i]);
+        if (id >= 0) {
             out[n++] = (struct tool_token){markers[i], id};
         }
     }
     return n;
 }
 
-static bool put_calls(struct making *m, bool lazy)
+static bool put_calls(struct making *m, bool lazy, const char *rule)
 {
     struct tool_token tokens[MAX_TOKENS];
     struct tool_grammar g = {.definitions = pipeline__enforced_tools(m->p, m->r, m->err),
                              .parallel = m->r->parallel_tool_calls,
                              .after_trigger = lazy,
+                             .rule = rule,
                              .tokens = tokens,
                              .n_tokens = marker_tokens(m, tokens)};
     m->spec.kind = CONSTRAINT_LARK;
@@ -184,41 +179,33 @@ static void put_triggers(struct making *m)
     m->spec.triggers = m->triggers;
 }
 
-/* The answer or calls: one more alternative at the start of the calls' grammar. */
+/* The answer or calls. */
 static bool put_format_or_calls(struct making *m)
 {
-    struct buf calls;
-    struct str start = STR("\nstart:"), text;
-    if (!put_calls(m, false)) {
+    if (!put_calls(m, false, "tool_calls")) {
         return false;
     }
-    buf_init(&calls, LIMIT_GRAMMAR_SIZE);
-    text = buf_view(&m->grammar);
-    size_t at = str_find(text, start);
-    buf_append(&calls, str_slice(text, 0, at));
-    buf_puts(&calls, "\ntool_calls:");
-    buf_append(&calls, str_slice(text, at + start.len, text.len));
-    buf_puts(&calls, "\nstart: tool_calls | answer\nanswer: %json ");
-    buf_clear(&m->grammar);
+    buf_puts(&m->grammar, "\nstart: tool_calls | answer\nanswer: %json ");
     bool ok = put_json_format(m);
-    if (ok) {
-        buf_append(&calls, buf_view(&m->grammar));
-        buf_puts(&calls, "\n");
-        buf_clear(&m->grammar);
-        buf_append(&m->grammar, buf_view(&calls));
-        ok = buf_ok(&calls, "a grammar of tool calls", m->err);
-    }
-    buf_release(&calls);
+    buf_puts(&m->grammar, "\n");
     return ok;
+}
+
+/* Tool i wants its calls bound; where they begin nobody could tell. */
+static bool no_marker(struct making *m, size_t i)
+{
+    char param[64];
+    snprintf(param, sizeof param, m->r->legacy_functions ? "functions[%zu].strict" : "tools[%zu].function.strict", i);
+    return unsupported(m, param,
+                       "this model's calls begin without a marker, so their arguments can be bound only with "
+                       "tool_choice \"required\" or a named tool.");
 }
 
 static bool choose_auto(struct making *m)
 {
     const struct gen_request *r = m->r;
     size_t n_triggers, first;
-    char param[64];
     bool strict = has_strict(r, &first);
-    snprintf(param, sizeof param, r->legacy_functions ? "functions[%zu].strict" : "tools[%zu].function.strict", first);
     if (r->format.kind == GEN_FORMAT_JSON || r->format.kind == GEN_FORMAT_SCHEMA) {
         return put_format_or_calls(m);
     }
@@ -227,13 +214,11 @@ static bool choose_auto(struct making *m)
     }
     (void)tool_format_triggers(m->p->options.formats.tools, &n_triggers);
     if (n_triggers == 0) {
-        return !strict || unsupported(m, param,
-                                      "this model's calls begin without a marker, so their arguments can be bound only "
-                                      "with tool_choice \"required\" or a named tool.");
+        return !strict || no_marker(m, first);
     }
     m->field = !strict ? NULL : r->legacy_functions ? "functions" : "tools";
     put_triggers(m);
-    return put_calls(m, true);
+    return put_calls(m, true, NULL);
 }
 
 static bool choose_calls(struct making *m)
@@ -241,7 +226,7 @@ static bool choose_calls(struct making *m)
     const struct gen_request *r = m->r;
     if (must_call(r)) {
         m->field = r->legacy_functions ? "function_call" : "tool_choice";
-        return m->p->options.formats.tools ? put_calls(m, false)
+        return m->p->options.formats.tools ? put_calls(m, false, NULL)
                                            : unsupported(m, m->field, "this model has no format for tool calls.");
     }
     return r->raw_output ? put_format(m) : choose_auto(m);
@@ -254,7 +239,7 @@ static bool put_marker(struct making *m, const char *text, struct constraint_ids
     struct token_list ids = {0};
     struct encode_options options = {.parse_special = true};
     bool ok = tokenizer_encode(m->p->options.tokenizer, str_of(text), options, &ids, m->err);
-    if (ok && ids.n > 0 && ids.n <= MAX_MARKER_IDS) {
+    if (ok && ids.n > 0) {
         int32_t *copy = arena_alloc_array(m->r->arena, ids.n, sizeof *copy);
         ok = copy || arena_full(m->r->arena, "request", m->err);
         if (ok) {
@@ -285,7 +270,7 @@ static bool put_reasoning(struct making *m)
         return unsupported(m, binding ? m->field : budget, "this model writes in channels, which cannot be bound yet.");
     }
     m->spec.think_open = reasoning_format_is_open(f, r->rendered);
-    if (is_harmony(f) || (binding && !m->spec.think_open && r->thinking == 0)) {
+    if (is_harmony(f) || (binding && !m->spec.think_open && pipeline__thinking(r) == 0)) {
         m->spec.think_open = false;
         return true;
     }
@@ -318,7 +303,7 @@ static bool make(struct making *m, struct str *out)
 {
     const struct gen_request *r = m->r;
     bool bounded = r->thinking_budget >= 0 && r->input == GEN_CHAT && m->p->options.formats.reasoning;
-    bool wants_calls = has_tools(r);
+    bool wants_calls = gen_request_has_tools(r);
     if (!(wants_calls ? choose_calls(m) : put_format(m))) {
         return false;
     }
@@ -356,7 +341,7 @@ static bool digest_of(const struct pipeline *p, const struct gen_request *r, str
     json_put_bool(&w, r->parallel_tool_calls);
     json_put_bool(&w, r->legacy_functions);
     json_put_bool(&w, r->raw_output);
-    json_put_int(&w, r->thinking);
+    json_put_int(&w, pipeline__thinking(r));
     json_put_int(&w, r->thinking_budget);
     json_put_bool(&w, r->input == GEN_CHAT && f && reasoning_format_is_open(f, r->rendered));
     json_put_int(&w, format->kind);
@@ -364,11 +349,11 @@ static bool digest_of(const struct pipeline *p, const struct gen_request *r, str
     json_put_cstr(&w, format->field);
     json_put_str(&w, format->text);
     json_put_json(&w, format->schema);
-    json_put_json(&w, has_tools(r) ? r->tools : NULL);
+    pipeline__put_keys(r, &w);
     json_end_array(&w);
     bool ok = buf_ok(&text, "a request", &ignored);
     if (ok) {
-        *out = constraint_spec_digest(buf_view(&text));
+        *out = sha256_of(text.data, text.len);
     }
     buf_release(&text);
     return ok;
@@ -399,7 +384,8 @@ bool pipeline__constrain(const struct pipeline *p, struct gen_request *r, struct
     struct grammar_made made = {0};
     struct sha256 digest;
     *out = (struct str){0};
-    if (r->max_tokens == 0 || (!has_tools(r) && r->format.kind == GEN_FORMAT_TEXT && r->thinking_budget < 0)) {
+    if (r->max_tokens == 0 ||
+        (!gen_request_has_tools(r) && r->format.kind == GEN_FORMAT_TEXT && r->thinking_budget < 0)) {
         return true; /* nothing is written, or nothing is bound */
     }
     bool known = digest_of(p, r, &digest);

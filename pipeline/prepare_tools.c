@@ -21,6 +21,35 @@ static void field_of(const struct gen_request *r, size_t i, char *out, size_t si
     snprintf(out, size, r->legacy_functions ? "functions[%zu].parameters" : "tools[%zu].function.parameters", i);
 }
 
+/* ---- what they are kept by ---- */
+
+bool pipeline__find_keys(struct gen_request *r, struct error *err)
+{
+    size_t n = json_len(r->tools);
+    if (!gen_request_has_tools(r)) {
+        return true;
+    }
+    struct schema_key *keys = arena_alloc_array(r->arena, n, sizeof *keys);
+    for (size_t i = 0; keys && i < n; i++) {
+        if (!grammar_check_key(json_get(function_at(r, i), "parameters"), &keys[i], err)) {
+            return false;
+        }
+    }
+    r->tool_keys = keys;
+    return keys || arena_full(r->arena, "request", err);
+}
+
+void pipeline__put_keys(const struct gen_request *r, struct json_writer *w)
+{
+    for (size_t i = 0; r->tool_keys && i < json_len(r->tools); i++) {
+        char hex[2 * SHA256_SIZE + 1];
+        sha256_hex(&r->tool_keys[i].digest, hex);
+        json_put_str(w, json_str(json_get(function_at(r, i), "name")));
+        json_put_bool(w, pipeline__is_strict(r, i));
+        json_put_cstr(w, hex);
+    }
+}
+
 /* ---- checking arguments ---- */
 
 /* Without one that compiles arguments are not checked, unless that was asked for. */
@@ -33,7 +62,7 @@ static bool compile_one(const struct pipeline *p, struct gen_request *r, const s
     if (json_is_null(parameters)) {
         return true;
     }
-    const struct json_schema *schema = grammar_check_schema(p->grammars, parameters, r->arena, &why);
+    const struct json_schema *schema = grammar_check_schema(p->grammars, parameters, &r->tool_keys[i], r->arena, &why);
     out[i] = schema;
     if (!schema && why.code == ERR_NO_MEMORY) {
         *err = why;

@@ -356,6 +356,20 @@ static void test_reasoning(void **state)
     assert_true(lets(f, "a", true));
     assert_false(lets(f, "<think>", false));
     renew(f);
+    f->request.reasoning_effort = STR("none"); /* likewise */
+    set_format(f, GEN_FORMAT_REGEX, "a", true);
+    prepare(f);
+    assert_false(lets(f, "<think>", false));
+    renew(f);
+    f->request.template_kwargs = parse(f, "{\"enable_thinking\": false}");
+    set_format(f, GEN_FORMAT_REGEX, "a", true);
+    prepare(f);
+    assert_false(lets(f, "<think>", false));
+    renew(f);
+    set_format(f, GEN_FORMAT_REGEX, "a", true);
+    prepare(f);
+    assert_true(lets(f, "<think>hm</think>a", true));
+    renew(f);
     f->request.thinking_budget = 0; /* and nothing else is bound */
     prepare(f);
     assert_int_equal(spec_of(f).kind, CONSTRAINT_NONE);
