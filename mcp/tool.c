@@ -1,23 +1,15 @@
 #include "mcp/tool.h"
 
 #include "base/array.h"
+#include "http/percent.h"
 
 #include <stdio.h>
 
 #define HEADER_KEY  "x-mcp-header"
+#define FIELD_MAX   64
 #define SAFE_NUMBER ((int64_t)1 << 53)
 
 /* ---- x-mcp-header ---- */
-
-static bool is_token(struct str s)
-{
-    static const char signs[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    bool ok = s.len > 0 && s.len <= 64;
-    for (size_t i = 0; ok && i < s.len; i++) {
-        ok = s.ptr[i] && strchr(signs, s.ptr[i]);
-    }
-    return ok;
-}
 
 static bool is_primitive(const struct json *schema)
 {
@@ -35,7 +27,7 @@ static bool add_header(struct tool *t, const struct json *schema, const struct t
 {
     const struct json *v = json_get(schema, HEADER_KEY);
     struct str field = json_type(v) == JSON_STRING ? json_str(v) : STR("");
-    if (!is_token(field)) {
+    if (!is_token(field) || field.len > FIELD_MAX) {
         return bad_header(err, "is no name of a header field");
     }
     if (!is_primitive(schema)) {
