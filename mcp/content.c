@@ -1,6 +1,7 @@
 #include "mcp/content.h"
 
 #include "base/array.h"
+#include "base/utf8.h"
 
 static struct str text_of(const struct json *object, const char *member)
 {
@@ -88,10 +89,7 @@ static bool check_type(const struct json *result, struct error *err)
 
 static void cut(struct buf *text, size_t max)
 {
-    size_t whole = text->len, keep = max;
-    while (keep > 0 && ((unsigned char)text->data[keep] & 0xC0) == 0x80) {
-        keep--;
-    }
+    size_t whole = text->len, keep = utf8_cut(buf_view(text), max);
     buf_truncate(text, keep);
     buf_printf(text, "\n[cut off: %zu of %zu bytes are shown]", keep, whole);
 }
