@@ -103,7 +103,7 @@ static bool read_type(struct server_reader *s, const struct json *v, struct erro
                  {"streamable-http", MCP_HTTP},
                  {"streamableHttp", MCP_HTTP},
                  {"sse", MCP_SSE}};
-    for (size_t i = 0; json_type(v) == JSON_STRING && i < ARRAY_LEN(types); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         if (str_eq(json_str(v), str_of(types[i].name))) {
             s->out->kind = types[i].kind;
             s->has_type = true;
@@ -192,7 +192,7 @@ static bool read_disabled(struct server_reader *s, const struct json *v, struct 
 
 static bool read_protocol(struct server_reader *s, const struct json *v, struct error *err)
 {
-    const struct mcp_revision *revision = json_type(v) == JSON_STRING ? mcp_revision_find(json_str(v)) : NULL;
+    const struct mcp_revision *revision = mcp_revision_find(json_str(v));
     if (!revision) {
         return error_set(err, ERR_INVALID, "expected a revision of the protocol, such as \"%s\".",
                          mcp_revision_at(0)->name);
@@ -249,8 +249,7 @@ static bool read_members(struct server_reader *s, struct str text, const struct 
     struct json_iter it = json_members(v);
     while (json_next(&it)) {
         const struct member *m = find_member(it.key);
-        snprintf(path, sizeof path, "mcpServers.%s.%.*s", s->out->name, it.key.len > 80 ? 80 : (int)it.key.len,
-                 it.key.ptr);
+        snprintf(path, sizeof path, "mcpServers.%s.%.*s", s->out->name, STR_ARG(str_slice(it.key, 0, 80)));
         if (!m) {
             error_set(err, ERR_INVALID, "there is no such member.");
             return at_line(text, path, err);
@@ -291,7 +290,7 @@ static bool read_server(const struct config_reader *r, struct str text, struct j
     struct server_reader s = {.r = r, .out = out};
     if (!valid_name(it->key)) {
         return error_set(err, ERR_INVALID, "a server's name must be 1 to %d letters, digits, '_' and '-': '%.*s'.",
-                         LIMIT_MCP_SERVER_NAME, it->key.len > 60 ? 60 : (int)it->key.len, it->key.ptr);
+                         LIMIT_MCP_SERVER_NAME, STR_ARG(str_slice(it->key, 0, 60)));
     }
     out->name = arena_strdup(r->arena, it->key);
     out->timeout_ms = MCP_DEFAULT_TIMEOUT_MS;
@@ -344,7 +343,7 @@ static bool check_root(struct str text, const struct json *root, struct error *e
     }
     while (json_next(&it)) {
         if (!str_eq(it.key, STR("mcpServers"))) {
-            snprintf(path, sizeof path, "%.*s", it.key.len > 80 ? 80 : (int)it.key.len, it.key.ptr);
+            snprintf(path, sizeof path, "%.*s", STR_ARG(str_slice(it.key, 0, 80)));
             error_set(err, ERR_INVALID, "there is no such member.");
             return at_line(text, path, err);
         }

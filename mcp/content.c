@@ -5,8 +5,7 @@
 
 static struct str text_of(const struct json *object, const char *member)
 {
-    const struct json *v = json_get(object, member);
-    return json_type(v) == JSON_STRING ? json_str(v) : STR("");
+    return json_str(json_get(object, member));
 }
 
 static void put_text(const struct json *part, struct buf *out)
@@ -18,7 +17,7 @@ static void put_text(const struct json *part, struct buf *out)
 static void put_bytes(const char *what, const struct json *object, const char *member, struct buf *out)
 {
     struct str type = text_of(object, "mimeType");
-    buf_printf(out, "[%s: %.*s, %zu bytes, not shown]", what, type.len > 100 ? 100 : (int)type.len, type.ptr,
+    buf_printf(out, "[%s: %.*s, %zu bytes, not shown]", what, STR_ARG(str_slice(type, 0, 100)),
                text_of(object, member).len / 4 * 3);
 }
 
@@ -70,7 +69,7 @@ static void put_part(const struct json *part, struct buf *out)
             return;
         }
     }
-    buf_printf(out, "[%.*s: not shown]", type.len > 60 ? 60 : (int)type.len, type.ptr);
+    buf_printf(out, "[%.*s: not shown]", STR_ARG(str_slice(type, 0, 60)));
 }
 
 /* A type that a later revision may bring means that this is not the answer. */

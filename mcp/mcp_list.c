@@ -111,7 +111,7 @@ static void take_page(struct server *s, enum mcp_list which, const struct json *
         give_up(s, which, &err);
     } else if (!add_page(l, items, &err)) {
         give_up(s, which, &err);
-    } else if (json_type(cursor) != JSON_STRING || !json_str(cursor).len) {
+    } else if (!json_str(cursor).len) {
         complete(s, which);
     } else if (++l->n_pages >= LIMIT_MCP_PAGES) {
         error_set(&err, ERR_TOO_LARGE, "the list has more than %d pages.", LIMIT_MCP_PAGES);
@@ -230,10 +230,9 @@ static void add_tool(struct server *s, const struct json *definition)
     }
     s->n_hidden++;
     if (err.code) {
-        const struct json *name = json_get(definition, "name");
-        struct str shown = json_type(name) == JSON_STRING ? json_str(name) : STR("");
+        struct str shown = json_str(json_get(definition, "name"));
         LOG_WARN("mcp tool left out", "server=%s tool=\"%.*s\" error=\"%s\"", s->config->name,
-                 shown.len > 100 ? 100 : (int)shown.len, shown.ptr, err.msg);
+                 STR_ARG(str_slice(shown, 0, 100)), err.msg);
     }
 }
 

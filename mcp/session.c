@@ -66,8 +66,7 @@ static void take_answer(struct session *s, const struct rpc_message *m)
         return;
     }
     error_set(&err, m->code == RPC_METHOD_NOT_FOUND ? ERR_NOT_IMPLEMENTED : ERR_INVALID,
-              "the server answered with error %lld: %.*s", (long long)m->code,
-              m->text.len > 150 ? 150 : (int)m->text.len, m->text.ptr);
+              "the server answered with error %lld: %.*s", (long long)m->code, STR_ARG(str_slice(m->text, 0, 150)));
     bool stale = m->code == RPC_HEADER_MISMATCH && s->ready; /* a tool's schema is not what we think */
     session__end_pending(p, NULL, &err);
     s->answer = NULL;
@@ -83,7 +82,7 @@ static void take_noise(struct session *s, struct str text)
     struct error err = {0};
     if (log_limit_take(&s->log, clock_ms(), &left_out)) {
         LOG_WARN("mcp server sent what is no message", "server=%s text=\"%.*s\"", s->options.config->name,
-                 text.len > 200 ? 200 : (int)text.len, text.ptr);
+                 STR_ARG(str_slice(text, 0, 200)));
     }
     if (++s->n_noise > MAX_NOISE) {
         error_set(&err, ERR_PROTOCOL, "the server sent more than %d lines that are no messages.", MAX_NOISE);

@@ -57,7 +57,7 @@ static enum log_level level_of(const struct json *params)
                   {"warning", LOG_LEVEL_WARN}, {"error", LOG_LEVEL_ERROR},    {"critical", LOG_LEVEL_ERROR},
                   {"alert", LOG_LEVEL_ERROR},  {"emergency", LOG_LEVEL_ERROR}};
     const struct json *v = json_get(params, "level");
-    for (size_t i = 0; json_type(v) == JSON_STRING && i < ARRAY_LEN(levels); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
         if (str_eq(json_str(v), str_of(levels[i].name))) {
             return levels[i].level;
         }

@@ -179,7 +179,7 @@ void session__progress(struct session *s, const struct json *params)
     }
     extend(p);
     p->on_progress(p->arg, number_of(json_get(params, "progress")), number_of(json_get(params, "total")),
-                   json_type(message) == JSON_STRING ? json_str(message) : STR(""));
+                   json_str(message));
 }
 
 /* ---- requests ---- */

@@ -35,11 +35,9 @@ static void read_capabilities(struct session *s, const struct json *result)
 
 static void read_server_name(struct session *s, const struct json *info)
 {
-    const struct json *name = json_get(info, "name"), *version = json_get(info, "version");
-    struct str n = json_type(name) == JSON_STRING ? json_str(name) : STR("");
-    struct str v = json_type(version) == JSON_STRING ? json_str(version) : STR("");
-    snprintf(s->server, sizeof s->server, "%.*s%s%.*s", n.len > 80 ? 80 : (int)n.len, n.ptr, v.len ? " " : "",
-             v.len > 40 ? 40 : (int)v.len, v.ptr);
+    struct str name = json_str(json_get(info, "name")), version = json_str(json_get(info, "version"));
+    snprintf(s->server, sizeof s->server, "%.*s%s%.*s", STR_ARG(str_slice(name, 0, 80)), version.len ? " " : "",
+             STR_ARG(str_slice(version, 0, 40)));
 }
 
 static void become_ready(struct session *s, const struct mcp_revision *revision)
@@ -76,8 +74,7 @@ static void on_initialized(void *arg, const struct json *result, const struct er
 {
     struct session *s = arg;
     struct error why = {0};
-    const struct json *version = json_get(result, "protocolVersion");
-    struct str name = json_type(version) == JSON_STRING ? json_str(version) : STR("");
+    struct str name = json_str(json_get(result, "protocolVersion"));
     const struct mcp_revision *revision = mcp_revision_find(name);
     s->initialize = 0;
     if (err && s->discover) {
@@ -90,7 +87,7 @@ static void on_initialized(void *arg, const struct json *result, const struct er
     }
     if (!revision || revision->modern) {
         error_set(&why, ERR_UNSUPPORTED, "the server speaks revision '%.*s' of the protocol, which is not known.",
-                  name.len > 40 ? 40 : (int)name.len, name.ptr);
+                  STR_ARG(str_slice(name, 0, 40)));
         session__fail(s, &why);
         return;
     }
@@ -130,7 +127,7 @@ static const struct mcp_revision *choose(const struct json *supported)
     for (size_t i = 0; i < mcp_revision_count(); i++) {
         for (size_t k = 0; k < json_len(supported); k++) {
             const struct json *v = json_at(supported, k);
-            if (json_type(v) == JSON_STRING && str_eq(json_str(v), str_of(mcp_revision_at(i)->name))) {
+            if (str_eq(json_str(v), str_of(mcp_revision_at(i)->name))) {
                 return mcp_revision_at(i);
             }
         }
