@@ -73,7 +73,9 @@ static void read_events(struct exchange *x, const struct http_reply *reply, stru
         case SSE_READ_MORE:
             return;
         case SSE_READ_EVENT:
-            x->events.on_event(x->events.arg, &event);
+            if (x->events.on_event) {
+                x->events.on_event(x->events.arg, &event);
+            }
             break;
         case SSE_READ_ERROR:
             give_up(x, reply);

@@ -59,7 +59,7 @@ bool http_text_join(struct str base, struct str reference, struct buf *out, stru
     return buf_ok(out, "an address", err);
 }
 
-void http_text_base64(struct str bytes, struct buf *out)
+static void put_base64(struct str bytes, struct buf *out)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < bytes.len; i += 3) {
@@ -90,7 +90,7 @@ void http_text_value(struct str value, struct buf *out)
         return;
     }
     buf_puts(out, "=?base64?");
-    http_text_base64(value, out);
+    put_base64(value, out);
     buf_puts(out, "?=");
 }
 

@@ -46,12 +46,6 @@ static const char *const own_headers[] = {
     "host",    "content-length", "transfer-encoding",    "connection",    "content-type", "accept",  "expect",
     "upgrade", "mcp-session-id", "mcp-protocol-version", "last-event-id", "mcp-method",   "mcp-name"};
 
-const char *const *policy_inherited(size_t *n)
-{
-    *n = ARRAY_LEN(inherited);
-    return inherited;
-}
-
 bool policy_check_command(const char *command, struct error *err)
 {
     const char *slash = strrchr(command, '/'), *base = slash ? slash + 1 : command;

@@ -171,15 +171,20 @@ static void on_closed(void *arg, const struct error *why)
     session__fail(arg, why);
 }
 
+static void free_session(struct session *s)
+{
+    loop_timer_free(s->probe_timer);
+    loop_timer_free(s->start_timer);
+    loop_timer_free(s->listen_timer);
+    free(s);
+}
+
 static void on_gone(void *arg)
 {
     struct session *s = arg;
     struct session_events events = s->options.events;
     session__drop_pending(s);
-    loop_timer_free(s->probe_timer);
-    loop_timer_free(s->start_timer);
-    loop_timer_free(s->listen_timer);
-    free(s);
+    free_session(s);
     events.on_gone(events.arg);
 }
 
@@ -217,10 +222,7 @@ struct session *session_create(const struct session_options *options, struct err
         s->transport = connect_to(s, err);
     }
     if (!s->transport) {
-        loop_timer_free(s->probe_timer);
-        loop_timer_free(s->start_timer);
-        loop_timer_free(s->listen_timer);
-        free(s);
+        free_session(s);
         return NULL;
     }
     loop_timer_start(s->start_timer, options->start_timeout_ms, 0);

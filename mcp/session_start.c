@@ -3,7 +3,7 @@
  * that takes long to start answers both. */
 #include "mcp/session_internal.h"
 
-#include "base/limits.h"
+#include "base/array.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -219,7 +219,7 @@ static void on_start_timer(void *arg)
 void session__missed(struct session *s)
 {
     static const enum mcp_list lists[] = {MCP_TOOLS, MCP_RESOURCES, MCP_PROMPTS};
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0] && !s->dead; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(lists) && !s->dead; i++) {
         if (s->changes[lists[i]]) {
             s->options.events.on_changed(s->options.events.arg, lists[i]);
         }
@@ -279,7 +279,7 @@ void session__listen(struct session *s)
     struct error err = {0};
     int n = snprintf(members, sizeof members, "\"notifications\":{");
     bool any = false;
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         if (s->changes[kinds[i].list]) {
             n += snprintf(members + n, sizeof members - (size_t)n, "%s\"%s\":true", any ? "," : "", kinds[i].member);
             any = true;
