@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/sys_file.h"
+#include "mcp/names.h"
 #include "mcp/policy.h"
 #include "mcp/revision.h"
 
@@ -226,16 +227,6 @@ static const struct member *find_member(struct str name)
 
 /* ---- a server ---- */
 
-static bool valid_name(struct str name)
-{
-    bool ok = name.len > 0 && name.len <= LIMIT_MCP_SERVER_NAME;
-    for (size_t i = 0; ok && i < name.len; i++) {
-        char c = name.ptr[i];
-        ok = c == '_' || c == '-' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-    }
-    return ok;
-}
-
 /* Appends "line N: " and where; text is the whole file's. */
 static bool at_line(struct str text, const char *path, struct error *err)
 {
@@ -288,7 +279,7 @@ static bool read_server(const struct config_reader *r, struct str text, struct j
 {
     char path[80];
     struct server_reader s = {.r = r, .out = out};
-    if (!valid_name(it->key)) {
+    if (!names_is_plain(it->key, LIMIT_MCP_SERVER_NAME)) {
         return error_set(err, ERR_INVALID, "a server's name must be 1 to %d letters, digits, '_' and '-': '%.*s'.",
                          LIMIT_MCP_SERVER_NAME, STR_ARG(str_slice(it->key, 0, 60)));
     }
