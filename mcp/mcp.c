@@ -164,6 +164,9 @@ static bool prepare(struct mcp *m, struct error *err)
         s->kind = s->config->kind == MCP_HTTP_AUTO ? MCP_HTTP : s->config->kind;
         s->state = s->config->disabled ? MCP_DISABLED : MCP_STARTING;
         s->next_try_ms = -1;
+        for (int k = 0; k < MCP_N_LISTS; k++) {
+            s->lists[k].server = s;
+        }
         s->timer = loop_timer_create(m->loop, on_timer, s);
         if (!s->timer) {
             return error_set(err, ERR_NO_MEMORY, "no memory for MCP servers.");

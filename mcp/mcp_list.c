@@ -95,9 +95,11 @@ static bool add_page(struct server_list *l, const struct json *items, struct err
     return buf_ok(&l->pages, "a list", err);
 }
 
-static void take_page(struct server *s, enum mcp_list which, const struct json *result, const struct error *failure)
+static void on_page(void *arg, const struct json *result, const struct error *failure)
 {
-    struct server_list *l = &s->lists[which];
+    struct server_list *l = arg;
+    struct server *s = l->server;
+    enum mcp_list which = (enum mcp_list)(l - s->lists);
     struct error err = {0};
     const struct json *items = json_get(result, kinds[which].member), *cursor = json_get(result, "nextCursor");
     l->request = 0;
@@ -121,32 +123,8 @@ static void take_page(struct server *s, enum mcp_list which, const struct json *
     }
 }
 
-static void on_tools(void *arg, const struct json *result, const struct error *err)
-{
-    take_page(arg, MCP_TOOLS, result, err);
-}
-
-static void on_resources(void *arg, const struct json *result, const struct error *err)
-{
-    take_page(arg, MCP_RESOURCES, result, err);
-}
-
-static void on_templates(void *arg, const struct json *result, const struct error *err)
-{
-    take_page(arg, MCP_TEMPLATES, result, err);
-}
-
-static void on_prompts(void *arg, const struct json *result, const struct error *err)
-{
-    take_page(arg, MCP_PROMPTS, result, err);
-}
-
 static void request_page(struct server *s, enum mcp_list which, struct str cursor)
 {
-    static const session_done done[MCP_N_LISTS] = {[MCP_TOOLS] = on_tools,
-                                                   [MCP_RESOURCES] = on_resources,
-                                                   [MCP_TEMPLATES] = on_templates,
-                                                   [MCP_PROMPTS] = on_prompts};
     struct buf members;
     struct error err = {0};
     struct server_list *l = &s->lists[which];
@@ -160,8 +138,8 @@ static void request_page(struct server *s, enum mcp_list which, struct str curso
                                                   &(struct session_request){.method = kinds[which].method,
                                                                             .members = buf_view(&members),
                                                                             .timeout_ms = LIST_TIMEOUT_MS,
-                                                                            .done = done[which],
-                                                                            .arg = s},
+                                                                            .done = on_page,
+                                                                            .arg = l},
                                                   &err);
     buf_release(&members);
     if (!l->request) {
