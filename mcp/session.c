@@ -81,8 +81,8 @@ static void take_noise(struct session *s, struct str text)
     uint64_t left_out = 0;
     struct error err = {0};
     if (log_limit_take(&s->log, clock_ms(), &left_out)) {
-        LOG_WARN("mcp server sent what is no message", "server=%s text=\"%.*s\"", s->options.config->name,
-                 STR_ARG(str_slice(text, 0, 200)));
+        log_limit_write(LOG_LEVEL_WARN, "mcp server sent what is no message", s->options.config->name,
+                        str_slice(text, 0, 200), left_out);
     }
     if (++s->n_noise > MAX_NOISE) {
         error_set(&err, ERR_PROTOCOL, "the server sent more than %d lines that are no messages.", MAX_NOISE);

@@ -79,9 +79,7 @@ static void on_log(struct session *s, const struct json *params)
     } else {
         json_print(&text, data);
     }
-    struct log_field fields[] = {log_str("server", str_of(s->options.config->name)), log_str("text", buf_view(&text)),
-                                 log_int("left_out", (int64_t)left_out)};
-    log_fields(level_of(params), "mcp server says", fields, left_out ? 3 : 2);
+    log_limit_write(level_of(params), "mcp server says", s->options.config->name, buf_view(&text), left_out);
     buf_release(&text);
 }
 
