@@ -40,6 +40,17 @@ static void read_server_name(struct session *s, const struct json *info)
              STR_ARG(str_slice(version, 0, 40)));
 }
 
+static bool say_initialized(struct session *s, struct error *err)
+{
+    return session__notify(s, "notifications/initialized", (struct str){NULL, 0}, err) &&
+           (!s->logs || session_request(s,
+                                        &(struct session_request){.method = "logging/setLevel",
+                                                                  .members = STR("\"level\":\"info\""),
+                                                                  .timeout_ms = SESSION_CHECK_MS,
+                                                                  .done = ignore},
+                                        err));
+}
+
 static void become_ready(struct session *s, const struct mcp_revision *revision)
 {
     struct error err = {0};
@@ -50,20 +61,12 @@ static void become_ready(struct session *s, const struct mcp_revision *revision)
     transport_established(s->transport, revision);
     if (revision->modern) {
         session__listen(s);
-    } else {
-        session__notify(s, "notifications/initialized", (struct str){NULL, 0});
-        if (s->logs && !session_request(s,
-                                        &(struct session_request){.method = "logging/setLevel",
-                                                                  .members = STR("\"level\":\"info\""),
-                                                                  .timeout_ms = SESSION_CHECK_MS,
-                                                                  .done = ignore},
-                                        &err)) {
-            session__fail(s, &err);
-        }
+    } else if (!say_initialized(s, &err)) {
+        session__fail(s, &err);
     }
-    LOG_INFO("mcp server ready", "server=%s revision=%s name=\"%s\"", s->options.config->name, revision->name,
-             s->server);
     if (!s->dead) {
+        LOG_INFO("mcp server ready", "server=%s revision=%s name=\"%s\"", s->options.config->name, revision->name,
+                 s->server);
         s->options.events.on_ready(s->options.events.arg);
     }
 }
