@@ -89,7 +89,7 @@ const struct option options__table[] = {
     {"otlp-sample", OPTION_FLOAT, S, AT(otlp_sample), 0, 1, "1", "RATIO",
      "share of the traces that begin here to be sent; a caller's own decision is followed"},
     {"journal", OPTION_STR, S, AT(journal), 0, 0, NULL, "DIR",
-     "keep requests with background or detach in this folder, through restarts (docs/RELIABILITY.md)"},
+     "keep responses, and requests with background or detach, in this folder, through restarts (docs/RELIABILITY.md)"},
     {"journal-sync", OPTION_STR, S, AT(journal_sync), 0, 0, "normal", "WHEN",
      "normal: commits survive kill -9; full: an fsync each, they survive a power loss"},
     {"journal-max-mb", OPTION_INT, S, AT(journal_max_mb), 0, 1e9, "1024", "MB",

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/sys_file.h"
+#include "mcp/names.h"
 #include "mcp/policy.h"
 #include "mcp/revision.h"
 
@@ -103,7 +104,7 @@ static bool read_type(struct server_reader *s, const struct json *v, struct erro
                  {"streamable-http", MCP_HTTP},
                  {"streamableHttp", MCP_HTTP},
                  {"sse", MCP_SSE}};
-    for (size_t i = 0; json_type(v) == JSON_STRING && i < ARRAY_LEN(types); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         if (str_eq(json_str(v), str_of(types[i].name))) {
             s->out->kind = types[i].kind;
             s->has_type = true;
@@ -192,7 +193,7 @@ static bool read_disabled(struct server_reader *s, const struct json *v, struct 
 
 static bool read_protocol(struct server_reader *s, const struct json *v, struct error *err)
 {
-    const struct mcp_revision *revision = json_type(v) == JSON_STRING ? mcp_revision_find(json_str(v)) : NULL;
+    const struct mcp_revision *revision = mcp_revision_find(json_str(v));
     if (!revision) {
         return error_set(err, ERR_INVALID, "expected a revision of the protocol, such as \"%s\".",
                          mcp_revision_at(0)->name);
@@ -226,16 +227,6 @@ static const struct member *find_member(struct str name)
 
 /* ---- a server ---- */
 
-static bool valid_name(struct str name)
-{
-    bool ok = name.len > 0 && name.len <= LIMIT_MCP_SERVER_NAME;
-    for (size_t i = 0; ok && i < name.len; i++) {
-        char c = name.ptr[i];
-        ok = c == '_' || c == '-' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-    }
-    return ok;
-}
-
 /* Appends "line N: " and where; text is the whole file's. */
 static bool at_line(struct str text, const char *path, struct error *err)
 {
@@ -249,8 +240,7 @@ static bool read_members(struct server_reader *s, struct str text, const struct 
     struct json_iter it = json_members(v);
     while (json_next(&it)) {
         const struct member *m = find_member(it.key);
-        snprintf(path, sizeof path, "mcpServers.%s.%.*s", s->out->name, it.key.len > 80 ? 80 : (int)it.key.len,
-                 it.key.ptr);
+        snprintf(path, sizeof path, "mcpServers.%s.%.*s", s->out->name, STR_ARG(str_slice(it.key, 0, 80)));
         if (!m) {
             error_set(err, ERR_INVALID, "there is no such member.");
             return at_line(text, path, err);
@@ -289,9 +279,9 @@ static bool read_server(const struct config_reader *r, struct str text, struct j
 {
     char path[80];
     struct server_reader s = {.r = r, .out = out};
-    if (!valid_name(it->key)) {
+    if (!names_is_plain(it->key, LIMIT_MCP_SERVER_NAME)) {
         return error_set(err, ERR_INVALID, "a server's name must be 1 to %d letters, digits, '_' and '-': '%.*s'.",
-                         LIMIT_MCP_SERVER_NAME, it->key.len > 60 ? 60 : (int)it->key.len, it->key.ptr);
+                         LIMIT_MCP_SERVER_NAME, STR_ARG(str_slice(it->key, 0, 60)));
     }
     out->name = arena_strdup(r->arena, it->key);
     out->timeout_ms = MCP_DEFAULT_TIMEOUT_MS;
@@ -344,7 +334,7 @@ static bool check_root(struct str text, const struct json *root, struct error *e
     }
     while (json_next(&it)) {
         if (!str_eq(it.key, STR("mcpServers"))) {
-            snprintf(path, sizeof path, "%.*s", it.key.len > 80 ? 80 : (int)it.key.len, it.key.ptr);
+            snprintf(path, sizeof path, "%.*s", STR_ARG(str_slice(it.key, 0, 80)));
             error_set(err, ERR_INVALID, "there is no such member.");
             return at_line(text, path, err);
         }

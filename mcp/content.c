@@ -1,11 +1,11 @@
 #include "mcp/content.h"
 
 #include "base/array.h"
+#include "base/utf8.h"
 
 static struct str text_of(const struct json *object, const char *member)
 {
-    const struct json *v = json_get(object, member);
-    return json_type(v) == JSON_STRING ? json_str(v) : STR("");
+    return json_str(json_get(object, member));
 }
 
 static void put_text(const struct json *part, struct buf *out)
@@ -17,7 +17,7 @@ static void put_text(const struct json *part, struct buf *out)
 static void put_bytes(const char *what, const struct json *object, const char *member, struct buf *out)
 {
     struct str type = text_of(object, "mimeType");
-    buf_printf(out, "[%s: %.*s, %zu bytes, not shown]", what, type.len > 100 ? 100 : (int)type.len, type.ptr,
+    buf_printf(out, "[%s: %.*s, %zu bytes, not shown]", what, STR_ARG(str_slice(type, 0, 100)),
                text_of(object, member).len / 4 * 3);
 }
 
@@ -69,7 +69,7 @@ static void put_part(const struct json *part, struct buf *out)
             return;
         }
     }
-    buf_printf(out, "[%.*s: not shown]", type.len > 60 ? 60 : (int)type.len, type.ptr);
+    buf_printf(out, "[%.*s: not shown]", STR_ARG(str_slice(type, 0, 60)));
 }
 
 /* A type that a later revision may bring means that this is not the answer. */
@@ -88,10 +88,7 @@ static bool check_type(const struct json *result, struct error *err)
 
 static void cut(struct buf *text, size_t max)
 {
-    size_t whole = text->len, keep = max;
-    while (keep > 0 && ((unsigned char)text->data[keep] & 0xC0) == 0x80) {
-        keep--;
-    }
+    size_t whole = text->len, keep = utf8_cut(buf_view(text), max);
     buf_truncate(text, keep);
     buf_printf(text, "\n[cut off: %zu of %zu bytes are shown]", keep, whole);
 }

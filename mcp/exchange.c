@@ -73,7 +73,9 @@ static void read_events(struct exchange *x, const struct http_reply *reply, stru
         case SSE_READ_MORE:
             return;
         case SSE_READ_EVENT:
-            x->events.on_event(x->events.arg, &event);
+            if (x->events.on_event) {
+                x->events.on_event(x->events.arg, &event);
+            }
             break;
         case SSE_READ_ERROR:
             give_up(x, reply);
@@ -173,7 +175,7 @@ bool exchange_status_error(int status, struct str body, struct error *err)
     struct json *tree = body.len ? rpc_parse(body, &ignored) : NULL;
     bool has_text = tree && rpc_read(tree, 0, &m, &ignored) && m.kind == RPC_ERROR && m.text.len;
     error_set(err, code_of(status), "the server answered with HTTP %d%s%.*s.", status, has_text ? ": " : "",
-              has_text ? (int)(m.text.len > 120 ? 120 : m.text.len) : 0, has_text ? m.text.ptr : "");
+              STR_ARG(str_slice(m.text, 0, has_text ? 120 : 0)));
     json_free(tree);
     return false;
 }

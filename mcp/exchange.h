@@ -22,8 +22,8 @@ struct exchange_end {
 };
 
 struct exchange_events {
-    void (*on_head)(void *arg, const struct http_reply *reply); /* may be NULL */
-    void (*on_event)(void *arg, const struct sse_incoming *event);
+    void (*on_head)(void *arg, const struct http_reply *reply);    /* may be NULL */
+    void (*on_event)(void *arg, const struct sse_incoming *event); /* NULL: they are not looked at */
     void (*on_end)(void *arg, const struct exchange_end *end);
     void *arg;
 };

@@ -102,13 +102,6 @@ static void on_sent(void *arg, const struct exchange_end *end)
     }
 }
 
-/* Some servers answer here what belongs into the stream: not taken twice, so not taken. */
-static void ignore_event(void *arg, const struct sse_incoming *event)
-{
-    (void)arg;
-    (void)event;
-}
-
 static bool events_send(struct transport *t, const struct outgoing *out, struct error *err)
 {
     struct http_events *s = events_of(t);
@@ -128,7 +121,8 @@ static bool events_send(struct transport *t, const struct outgoing *out, struct 
     s->sent = m;
     s->n_sent++;
     struct exchange_options options = {.method = "POST", .url = s->endpoint.data, .body = out->text};
-    bool ok = start(s, &options, true, &(struct exchange_events){NULL, ignore_event, on_sent, m}, &m->exchange, err);
+    /* Some servers answer here what belongs into the stream: not taken twice, so not taken. */
+    bool ok = start(s, &options, true, &(struct exchange_events){NULL, NULL, on_sent, m}, &m->exchange, err);
     if (!ok) {
         sent_free(m);
     }

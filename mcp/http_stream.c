@@ -27,8 +27,6 @@ struct http_stream {
     char *session;                       /* NULL: none */
     struct post *posts;
     size_t n_posts;
-    struct exchange *farewell; /* the DELETE */
-    struct error why;
     bool broken;
 };
 
@@ -52,8 +50,6 @@ static struct http_stream *stream_of(struct transport *t)
 }
 
 /* ---- posts ---- */
-
-static struct post *post_create(struct http_stream *s);
 
 static void post_free(struct post *p)
 {
@@ -87,9 +83,8 @@ static void break_off(struct http_stream *s, const struct error *why)
 {
     if (!s->broken) {
         s->broken = true;
-        s->why = *why;
         if (!s->base.closing) {
-            s->base.events.on_closed(s->base.events.arg, &s->why);
+            s->base.events.on_closed(s->base.events.arg, why);
         }
     }
 }
@@ -418,12 +413,6 @@ static void on_farewell(void *arg, const struct exchange_end *end)
     gone(arg);
 }
 
-static void ignore_event(void *arg, const struct sse_incoming *event)
-{
-    (void)arg;
-    (void)event;
-}
-
 /* Ends the session at the server; false: there is none, or it cannot be. */
 static bool say_farewell(struct http_stream *s)
 {
@@ -439,10 +428,10 @@ static bool say_farewell(struct http_stream *s)
                                        .headers = f.items,
                                        .n_headers = f.n,
                                        .timeout_ms = DELETE_TIMEOUT_MS};
-    struct exchange_events events = {NULL, ignore_event, on_farewell, s};
-    s->farewell = f.failed ? NULL : exchange_start(s->http, s->loop, &options, &events, &err);
+    struct exchange_events events = {NULL, NULL, on_farewell, s};
+    bool ok = !f.failed && exchange_start(s->http, s->loop, &options, &events, &err);
     http_fields_release(&f);
-    return s->farewell != NULL;
+    return ok;
 }
 
 static void stream_close(struct transport *t, bool force)

@@ -42,7 +42,7 @@ bool http_text_join(struct str base, struct str reference, struct buf *out, stru
     bool absolute = str_find(reference, STR("://")) < str_find_char(reference, '?') || str_starts(reference, STR("//"));
     if (!origin.len || !reference.len || !is_visible(reference)) {
         return error_set(err, ERR_INVALID, "'%.*s' is no address to send messages to.",
-                         reference.len > 100 ? 100 : (int)reference.len, reference.ptr ? reference.ptr : "");
+                         STR_ARG(str_slice(reference, 0, 100)));
     }
     if (absolute && !str_eq_nocase(origin, other)) {
         return error_set(err, ERR_FORBIDDEN, "the address to send messages to is not at '" STR_FMT "'.",
@@ -59,7 +59,7 @@ bool http_text_join(struct str base, struct str reference, struct buf *out, stru
     return buf_ok(out, "an address", err);
 }
 
-void http_text_base64(struct str bytes, struct buf *out)
+static void put_base64(struct str bytes, struct buf *out)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < bytes.len; i += 3) {
@@ -90,7 +90,7 @@ void http_text_value(struct str value, struct buf *out)
         return;
     }
     buf_puts(out, "=?base64?");
-    http_text_base64(value, out);
+    put_base64(value, out);
     buf_puts(out, "?=");
 }
 

@@ -14,7 +14,6 @@ NODISCARD bool http_text_join(struct str base, struct str reference, struct buf 
 /* A value as 2026-07-28 has it in Mcp-Name and Mcp-Param-*: as it is where it is plain ASCII, else
  * "=?base64?...?=". */
 void http_text_value(struct str value, struct buf *out);
-void http_text_base64(struct str bytes, struct buf *out);
 
 /* A session's id: 1 to 1024 visible ASCII characters. */
 bool http_text_is_session(struct str id);

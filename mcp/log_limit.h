@@ -1,10 +1,13 @@
 /* How much of what a server says goes into our log: so many lines a second, and then how many were left out. A plain
- * value; time comes from the caller. */
+ * value; time comes from the caller.
+ *
+ *     if (log_limit_take(&l, clock_ms(), &left_out)) {
+ *         log_limit_write(LOG_LEVEL_INFO, "mcp server says", name, text, left_out);
+ *     } */
 #ifndef TANDEM_MCP_LOG_LIMIT_H
 #define TANDEM_MCP_LOG_LIMIT_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "base/log.h"
 
 #define LOG_LIMIT_LINES 20 /* a second */
 
@@ -29,6 +32,14 @@ static inline bool log_limit_take(struct log_limit *l, int64_t now_ms, uint64_t 
     *left_out = l->left_out;
     l->left_out = 0;
     return true;
+}
+
+static inline void log_limit_write(enum log_level level, const char *event, const char *server, struct str text,
+                                   uint64_t left_out)
+{
+    struct log_field fields[] = {log_str("server", str_of(server)), log_str("text", text),
+                                 log_int("left_out", (int64_t)left_out)};
+    log_fields(level, event, fields, left_out ? 3 : 2);
 }
 
 #endif

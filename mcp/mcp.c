@@ -47,15 +47,6 @@ static int by_name(const void *a, const void *b)
     return strcmp((*(struct tool *const *)a)->name.merged, (*(struct tool *const *)b)->name.merged);
 }
 
-static size_t count_tools(const struct mcp *m)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < m->config->n; i++) {
-        n += m->servers[i].n_tools;
-    }
-    return n;
-}
-
 /* In memory for the most that there can be, so that this cannot fail: names and scratch for them, two words a tool. */
 static bool reserve_names(struct mcp *m)
 {
@@ -75,7 +66,7 @@ void mcp__merge_tools(struct mcp *m)
     }
     names_merge(names, n, order);
     qsort(m->by_name, n, sizeof *m->by_name, by_name);
-    m->n_tools = count_tools(m);
+    m->n_tools = n;
     m->generation++;
     mcp__changed(m);
 }
@@ -89,15 +80,24 @@ static size_t server_of(const struct mcp *m, const struct tool *t)
     return i;
 }
 
+/* n_tools: there is none of that name. */
+static size_t find_tool(const struct mcp *m, struct str name)
+{
+    size_t i = 0;
+    while (i < m->n_tools && !str_eq(str_of(m->by_name[i]->name.merged), name)) {
+        i++;
+    }
+    return i;
+}
+
 const struct tool *mcp__find_tool(const struct mcp *m, struct str name, struct server **server)
 {
-    for (size_t i = 0; i < m->n_tools; i++) {
-        if (str_eq(str_of(m->by_name[i]->name.merged), name)) {
-            *server = &m->servers[server_of(m, m->by_name[i])];
-            return m->by_name[i];
-        }
+    size_t i = find_tool(m, name);
+    if (i == m->n_tools) {
+        return NULL;
     }
-    return NULL;
+    *server = &m->servers[server_of(m, m->by_name[i])];
+    return m->by_name[i];
 }
 
 size_t mcp_n_tools(const struct mcp *m)
@@ -117,13 +117,11 @@ void mcp_tool_at(const struct mcp *m, size_t i, struct mcp_tool_info *out)
 
 bool mcp_find_tool(const struct mcp *m, struct str name, struct mcp_tool_info *out)
 {
-    for (size_t i = 0; i < m->n_tools; i++) {
-        if (str_eq(str_of(m->by_name[i]->name.merged), name)) {
-            mcp_tool_at(m, i, out);
-            return true;
-        }
+    size_t i = find_tool(m, name);
+    if (i < m->n_tools) {
+        mcp_tool_at(m, i, out);
     }
-    return false;
+    return i < m->n_tools;
 }
 
 uint64_t mcp_generation(const struct mcp *m)
@@ -166,6 +164,9 @@ static bool prepare(struct mcp *m, struct error *err)
         s->kind = s->config->kind == MCP_HTTP_AUTO ? MCP_HTTP : s->config->kind;
         s->state = s->config->disabled ? MCP_DISABLED : MCP_STARTING;
         s->next_try_ms = -1;
+        for (int k = 0; k < MCP_N_LISTS; k++) {
+            s->lists[k].server = s;
+        }
         s->timer = loop_timer_create(m->loop, on_timer, s);
         if (!s->timer) {
             return error_set(err, ERR_NO_MEMORY, "no memory for MCP servers.");

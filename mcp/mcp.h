@@ -103,7 +103,8 @@ struct mcp_result {        /* views, valid until the callback returns */
 struct mcp_call_options { /* copied */
     struct str tool;      /* as models see it */
     struct str arguments; /* JSON object; empty: {} */
-    int64_t timeout_ms; /* waiting for its turn included; 0: the server's. Progress starts it anew, ten times at most */
+    int64_t timeout_ms;   /* waiting for its turn included; 0: the server's. Progress starts it anew, up to ten times as
+                             long */
     void (*on_progress)(void *arg, double progress, double total, struct str message); /* may be NULL */
     void (*done)(void *arg, const struct mcp_result *result);
     void *arg;

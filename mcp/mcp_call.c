@@ -293,8 +293,7 @@ uint64_t mcp_call(struct mcp *m, const struct mcp_call_options *options, struct 
     struct server *s = NULL;
     const struct tool *t = mcp__find_tool(m, options->tool, &s);
     if (!t) {
-        error_set(err, ERR_NOT_FOUND, "there is no MCP tool '%.*s'.",
-                  options->tool.len > 80 ? 80 : (int)options->tool.len, options->tool.ptr ? options->tool.ptr : "");
+        error_set(err, ERR_NOT_FOUND, "there is no MCP tool '%.*s'.", STR_ARG(str_slice(options->tool, 0, 80)));
         return 0;
     }
     struct json *arguments = check_server(s, err) ? parse_arguments(options->arguments, err) : NULL;

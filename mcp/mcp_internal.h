@@ -8,7 +8,8 @@
 #include "mcp/session.h"
 #include "mcp/tool.h"
 
-struct server_list {
+struct server_list { /* server->lists[an enum mcp_list] */
+    struct server *server;
     struct json *tree; /* array; NULL: none yet */
     struct buf pages;  /* of the list that is being read: items, separated by commas */
     uint64_t request;  /* 0: none */

@@ -95,9 +95,11 @@ static bool add_page(struct server_list *l, const struct json *items, struct err
     return buf_ok(&l->pages, "a list", err);
 }
 
-static void take_page(struct server *s, enum mcp_list which, const struct json *result, const struct error *failure)
+static void on_page(void *arg, const struct json *result, const struct error *failure)
 {
-    struct server_list *l = &s->lists[which];
+    struct server_list *l = arg;
+    struct server *s = l->server;
+    enum mcp_list which = (enum mcp_list)(l - s->lists);
     struct error err = {0};
     const struct json *items = json_get(result, kinds[which].member), *cursor = json_get(result, "nextCursor");
     l->request = 0;
@@ -111,7 +113,7 @@ static void take_page(struct server *s, enum mcp_list which, const struct json *
         give_up(s, which, &err);
     } else if (!add_page(l, items, &err)) {
         give_up(s, which, &err);
-    } else if (json_type(cursor) != JSON_STRING || !json_str(cursor).len) {
+    } else if (!json_str(cursor).len) {
         complete(s, which);
     } else if (++l->n_pages >= LIMIT_MCP_PAGES) {
         error_set(&err, ERR_TOO_LARGE, "the list has more than %d pages.", LIMIT_MCP_PAGES);
@@ -121,32 +123,8 @@ static void take_page(struct server *s, enum mcp_list which, const struct json *
     }
 }
 
-static void on_tools(void *arg, const struct json *result, const struct error *err)
-{
-    take_page(arg, MCP_TOOLS, result, err);
-}
-
-static void on_resources(void *arg, const struct json *result, const struct error *err)
-{
-    take_page(arg, MCP_RESOURCES, result, err);
-}
-
-static void on_templates(void *arg, const struct json *result, const struct error *err)
-{
-    take_page(arg, MCP_TEMPLATES, result, err);
-}
-
-static void on_prompts(void *arg, const struct json *result, const struct error *err)
-{
-    take_page(arg, MCP_PROMPTS, result, err);
-}
-
 static void request_page(struct server *s, enum mcp_list which, struct str cursor)
 {
-    static const session_done done[MCP_N_LISTS] = {[MCP_TOOLS] = on_tools,
-                                                   [MCP_RESOURCES] = on_resources,
-                                                   [MCP_TEMPLATES] = on_templates,
-                                                   [MCP_PROMPTS] = on_prompts};
     struct buf members;
     struct error err = {0};
     struct server_list *l = &s->lists[which];
@@ -160,8 +138,8 @@ static void request_page(struct server *s, enum mcp_list which, struct str curso
                                                   &(struct session_request){.method = kinds[which].method,
                                                                             .members = buf_view(&members),
                                                                             .timeout_ms = LIST_TIMEOUT_MS,
-                                                                            .done = done[which],
-                                                                            .arg = s},
+                                                                            .done = on_page,
+                                                                            .arg = l},
                                                   &err);
     buf_release(&members);
     if (!l->request) {
@@ -230,10 +208,9 @@ static void add_tool(struct server *s, const struct json *definition)
     }
     s->n_hidden++;
     if (err.code) {
-        const struct json *name = json_get(definition, "name");
-        struct str shown = json_type(name) == JSON_STRING ? json_str(name) : STR("");
+        struct str shown = json_str(json_get(definition, "name"));
         LOG_WARN("mcp tool left out", "server=%s tool=\"%.*s\" error=\"%s\"", s->config->name,
-                 shown.len > 100 ? 100 : (int)shown.len, shown.ptr, err.msg);
+                 STR_ARG(str_slice(shown, 0, 100)), err.msg);
     }
 }
 

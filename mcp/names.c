@@ -10,9 +10,9 @@ static bool is_plain(char c)
     return c == '_' || c == '-' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
-static bool is_usable(struct str name)
+bool names_is_plain(struct str name, size_t most)
 {
-    bool ok = name.len > 0 && name.len <= LIMIT_MCP_TOOL_NAME;
+    bool ok = name.len > 0 && name.len <= most;
     for (size_t i = 0; ok && i < name.len; i++) {
         ok = is_plain(name.ptr[i]);
     }
@@ -84,7 +84,7 @@ void names_merge(struct mcp_name *const *names, size_t n, struct mcp_name **orde
     for (size_t i = 0; i < n; i++) {
         bool shared = (i > 0 && str_eq(order[i]->tool, order[i - 1]->tool)) ||
                       (i + 1 < n && str_eq(order[i]->tool, order[i + 1]->tool));
-        if (shared || !is_usable(order[i]->tool)) {
+        if (shared || !names_is_plain(order[i]->tool, LIMIT_MCP_TOOL_NAME)) {
             qualify(order[i]);
         } else {
             snprintf(order[i]->merged, sizeof order[i]->merged, STR_FMT, STR_ARG(order[i]->tool));

@@ -12,6 +12,9 @@ struct mcp_name {
     char merged[LIMIT_MCP_TOOL_NAME + 1]; /* letters, digits, '_', '-' */
 };
 
+/* 1 to `most` letters, digits, '_' and '-'. */
+bool names_is_plain(struct str name, size_t most);
+
 /* Fills merged of each; quadratic work is avoided by sorting pointers, so order[n] is scratch. */
 void names_merge(struct mcp_name *const *names, size_t n, struct mcp_name **order);
 

@@ -1,6 +1,7 @@
 #include "mcp/policy.h"
 
 #include "base/array.h"
+#include "http/percent.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -45,12 +46,6 @@ static const char *const own_headers[] = {
     "host",    "content-length", "transfer-encoding",    "connection",    "content-type", "accept",  "expect",
     "upgrade", "mcp-session-id", "mcp-protocol-version", "last-event-id", "mcp-method",   "mcp-name"};
 
-const char *const *policy_inherited(size_t *n)
-{
-    *n = ARRAY_LEN(inherited);
-    return inherited;
-}
-
 bool policy_check_command(const char *command, struct error *err)
 {
     const char *slash = strrchr(command, '/'), *base = slash ? slash + 1 : command;
@@ -79,15 +74,9 @@ bool policy_check_variable(const char *name, struct error *err)
     return true;
 }
 
-static bool is_token(const char *name)
-{
-    static const char signs[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    return name[0] && name[strspn(name, signs)] == '\0';
-}
-
 bool policy_check_header(const char *name, const char *value, struct error *err)
 {
-    if (!is_token(name)) {
+    if (!is_token(str_of(name))) {
         return error_set(err, ERR_INVALID, "'%.60s' is no name of a header field.", name);
     }
     for (const char *c = value; *c; c++) {

@@ -20,7 +20,6 @@ NODISCARD bool policy_find_program(const char *command, const char *path, char *
  * (environment, NULL-terminated) that are on the list of what is handed on, then env, which wins. NULL: the arena is
  * full. */
 char **policy_environment(const char *const *environment, struct mcp_pairs env, struct arena *arena);
-const char *const *policy_inherited(size_t *n); /* the list; for the documents */
 
 /* By the patterns of the configuration ('*' and '?'), on the name that the server gives. */
 bool policy_allows_tool(const struct mcp_server_config *server, struct str tool);

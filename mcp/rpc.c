@@ -61,7 +61,7 @@ static bool read_error(const struct json *e, struct rpc_message *out, struct err
     }
     out->kind = RPC_ERROR;
     out->code = json_int(json_get(e, "code"));
-    out->text = json_type(json_get(e, "message")) == JSON_STRING ? json_str(json_get(e, "message")) : STR("");
+    out->text = json_str(json_get(e, "message"));
     out->data = json_get(e, "data");
     return true;
 }
@@ -85,7 +85,7 @@ bool rpc_read(const struct json *tree, size_t i, struct rpc_message *out, struct
     if (json_type(v) != JSON_OBJECT) {
         return bad(err, "it is no object");
     }
-    if (json_type(json_get(v, "jsonrpc")) != JSON_STRING || !str_eq(json_str(json_get(v, "jsonrpc")), STR("2.0"))) {
+    if (!str_eq(json_str(json_get(v, "jsonrpc")), STR("2.0"))) {
         return bad(err, "'jsonrpc' is not \"2.0\"");
     }
     if (json_get(v, "method")) {

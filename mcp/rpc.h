@@ -10,10 +10,7 @@
 
 #include "base/json.h"
 
-#define RPC_PARSE_ERROR      (-32700)
-#define RPC_INVALID_REQUEST  (-32600)
 #define RPC_METHOD_NOT_FOUND (-32601)
-#define RPC_INVALID_PARAMS   (-32602)
 /* Of MCP 2026-07-28; they are known to come from a server that speaks it. */
 #define RPC_HEADER_MISMATCH     (-32020)
 #define RPC_MISSING_CAPABILITY  (-32021)

@@ -66,8 +66,7 @@ static void take_answer(struct session *s, const struct rpc_message *m)
         return;
     }
     error_set(&err, m->code == RPC_METHOD_NOT_FOUND ? ERR_NOT_IMPLEMENTED : ERR_INVALID,
-              "the server answered with error %lld: %.*s", (long long)m->code,
-              m->text.len > 150 ? 150 : (int)m->text.len, m->text.ptr);
+              "the server answered with error %lld: %.*s", (long long)m->code, STR_ARG(str_slice(m->text, 0, 150)));
     bool stale = m->code == RPC_HEADER_MISMATCH && s->ready; /* a tool's schema is not what we think */
     session__end_pending(p, NULL, &err);
     s->answer = NULL;
@@ -82,8 +81,8 @@ static void take_noise(struct session *s, struct str text)
     uint64_t left_out = 0;
     struct error err = {0};
     if (log_limit_take(&s->log, clock_ms(), &left_out)) {
-        LOG_WARN("mcp server sent what is no message", "server=%s text=\"%.*s\"", s->options.config->name,
-                 text.len > 200 ? 200 : (int)text.len, text.ptr);
+        log_limit_write(LOG_LEVEL_WARN, "mcp server sent what is no message", s->options.config->name,
+                        str_slice(text, 0, 200), left_out);
     }
     if (++s->n_noise > MAX_NOISE) {
         error_set(&err, ERR_PROTOCOL, "the server sent more than %d lines that are no messages.", MAX_NOISE);
@@ -172,15 +171,20 @@ static void on_closed(void *arg, const struct error *why)
     session__fail(arg, why);
 }
 
+static void free_session(struct session *s)
+{
+    loop_timer_free(s->probe_timer);
+    loop_timer_free(s->start_timer);
+    loop_timer_free(s->listen_timer);
+    free(s);
+}
+
 static void on_gone(void *arg)
 {
     struct session *s = arg;
     struct session_events events = s->options.events;
     session__drop_pending(s);
-    loop_timer_free(s->probe_timer);
-    loop_timer_free(s->start_timer);
-    loop_timer_free(s->listen_timer);
-    free(s);
+    free_session(s);
     events.on_gone(events.arg);
 }
 
@@ -218,10 +222,7 @@ struct session *session_create(const struct session_options *options, struct err
         s->transport = connect_to(s, err);
     }
     if (!s->transport) {
-        loop_timer_free(s->probe_timer);
-        loop_timer_free(s->start_timer);
-        loop_timer_free(s->listen_timer);
-        free(s);
+        free_session(s);
         return NULL;
     }
     loop_timer_start(s->start_timer, options->start_timeout_ms, 0);

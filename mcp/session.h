@@ -1,5 +1,5 @@
 /* One connection with a server, from its start to its loss: agreement on a revision of the protocol, requests and their
- * answers, what the server says and asks by itself. It owns the transport; it is never restarted (mcp/server.h makes a
+ * answers, what the server says and asks by itself. It owns the transport; it is never restarted (mcp_server.c makes a
  * new one). Everything on the loop's thread.
  *
  *     created -> on_ready (revision and capabilities are known) -> on_closed (broken, why)
@@ -69,7 +69,7 @@ struct session_request { /* copied */
     struct str members;           /* of params, JSON without the braces; may be empty */
     struct str name;              /* what the request is about, for header fields; {NULL,0}: nothing */
     struct mcp_pairs headers;     /* Mcp-Param-* */
-    int64_t timeout_ms;           /* 0: none. Progress starts it anew, ten times at most */
+    int64_t timeout_ms;           /* 0: none. Progress starts it anew, up to ten times as long */
     session_progress on_progress; /* may be NULL */
     session_done done;
     void *arg;

@@ -44,7 +44,7 @@ struct session {
 void session__fail(struct session *s, const struct error *why); /* broken: everybody hears of it */
 
 /* session_request.c */
-bool session__notify(struct session *s, const char *method, struct str members);
+NODISCARD bool session__notify(struct session *s, const char *method, struct str members, struct error *err);
 void session__send(struct session *s, struct str text); /* an answer */
 struct pending *session__find(struct session *s, uint64_t id);
 void session__end_pending(struct pending *p, const struct json *result, const struct error *err);

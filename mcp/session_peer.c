@@ -57,7 +57,7 @@ static enum log_level level_of(const struct json *params)
                   {"warning", LOG_LEVEL_WARN}, {"error", LOG_LEVEL_ERROR},    {"critical", LOG_LEVEL_ERROR},
                   {"alert", LOG_LEVEL_ERROR},  {"emergency", LOG_LEVEL_ERROR}};
     const struct json *v = json_get(params, "level");
-    for (size_t i = 0; json_type(v) == JSON_STRING && i < ARRAY_LEN(levels); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
         if (str_eq(json_str(v), str_of(levels[i].name))) {
             return levels[i].level;
         }
@@ -79,9 +79,7 @@ static void on_log(struct session *s, const struct json *params)
     } else {
         json_print(&text, data);
     }
-    struct log_field fields[] = {log_str("server", str_of(s->options.config->name)), log_str("text", buf_view(&text)),
-                                 log_int("left_out", (int64_t)left_out)};
-    log_fields(level_of(params), "mcp server says", fields, left_out ? 3 : 2);
+    log_limit_write(level_of(params), "mcp server says", s->options.config->name, buf_view(&text), left_out);
     buf_release(&text);
 }
 

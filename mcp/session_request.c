@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,17 +105,16 @@ static bool send_message(struct session *s, struct buf *text, struct outgoing *m
     return ok && transport_send(s->transport, m, err);
 }
 
-bool session__notify(struct session *s, const char *method, struct str members)
+bool session__notify(struct session *s, const char *method, struct str members, struct error *err)
 {
     struct buf text;
-    struct error err = {0};
     struct outgoing m = {.method = method};
     buf_init(&text, LIMIT_MCP_MESSAGE);
     struct json_writer w = json_writer(&text);
     rpc_begin(&w, 0, method);
     put_members(&w, members);
     rpc_end(&w);
-    bool ok = !s->dead && send_message(s, &text, &m, &err);
+    bool ok = send_message(s, &text, &m, err);
     buf_release(&text);
     return ok;
 }
@@ -133,10 +133,11 @@ void session__send(struct session *s, struct str text)
 static void tell_cancelled(struct session *s, uint64_t id, const char *reason)
 {
     char members[128];
+    struct error err = {0};
     bool by_stream = s->options.kind == MCP_HTTP && s->revision && s->revision->modern;
     snprintf(members, sizeof members, "\"requestId\":%llu,\"reason\":\"%s\"", (unsigned long long)id, reason);
-    if (!by_stream) {
-        session__notify(s, "notifications/cancelled", str_of(members));
+    if (!by_stream && !session__notify(s, "notifications/cancelled", str_of(members), &err)) {
+        LOG_WARN("mcp server could not be told", "server=%s error=\"%s\"", s->options.config->name, err.msg);
     }
     transport_cancel(s->transport, id);
 }
@@ -179,7 +180,7 @@ void session__progress(struct session *s, const struct json *params)
     }
     extend(p);
     p->on_progress(p->arg, number_of(json_get(params, "progress")), number_of(json_get(params, "total")),
-                   json_type(message) == JSON_STRING ? json_str(message) : STR(""));
+                   json_str(message));
 }
 
 /* ---- requests ---- */

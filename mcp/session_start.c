@@ -3,7 +3,7 @@
  * that takes long to start answers both. */
 #include "mcp/session_internal.h"
 
-#include "base/limits.h"
+#include "base/array.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -35,11 +35,20 @@ static void read_capabilities(struct session *s, const struct json *result)
 
 static void read_server_name(struct session *s, const struct json *info)
 {
-    const struct json *name = json_get(info, "name"), *version = json_get(info, "version");
-    struct str n = json_type(name) == JSON_STRING ? json_str(name) : STR("");
-    struct str v = json_type(version) == JSON_STRING ? json_str(version) : STR("");
-    snprintf(s->server, sizeof s->server, "%.*s%s%.*s", n.len > 80 ? 80 : (int)n.len, n.ptr, v.len ? " " : "",
-             v.len > 40 ? 40 : (int)v.len, v.ptr);
+    struct str name = json_str(json_get(info, "name")), version = json_str(json_get(info, "version"));
+    snprintf(s->server, sizeof s->server, "%.*s%s%.*s", STR_ARG(str_slice(name, 0, 80)), version.len ? " " : "",
+             STR_ARG(str_slice(version, 0, 40)));
+}
+
+static bool say_initialized(struct session *s, struct error *err)
+{
+    return session__notify(s, "notifications/initialized", (struct str){NULL, 0}, err) &&
+           (!s->logs || session_request(s,
+                                        &(struct session_request){.method = "logging/setLevel",
+                                                                  .members = STR("\"level\":\"info\""),
+                                                                  .timeout_ms = SESSION_CHECK_MS,
+                                                                  .done = ignore},
+                                        err));
 }
 
 static void become_ready(struct session *s, const struct mcp_revision *revision)
@@ -52,20 +61,12 @@ static void become_ready(struct session *s, const struct mcp_revision *revision)
     transport_established(s->transport, revision);
     if (revision->modern) {
         session__listen(s);
-    } else {
-        session__notify(s, "notifications/initialized", (struct str){NULL, 0});
-        if (s->logs && !session_request(s,
-                                        &(struct session_request){.method = "logging/setLevel",
-                                                                  .members = STR("\"level\":\"info\""),
-                                                                  .timeout_ms = SESSION_CHECK_MS,
-                                                                  .done = ignore},
-                                        &err)) {
-            session__fail(s, &err);
-        }
+    } else if (!say_initialized(s, &err)) {
+        session__fail(s, &err);
     }
-    LOG_INFO("mcp server ready", "server=%s revision=%s name=\"%s\"", s->options.config->name, revision->name,
-             s->server);
     if (!s->dead) {
+        LOG_INFO("mcp server ready", "server=%s revision=%s name=\"%s\"", s->options.config->name, revision->name,
+                 s->server);
         s->options.events.on_ready(s->options.events.arg);
     }
 }
@@ -76,8 +77,7 @@ static void on_initialized(void *arg, const struct json *result, const struct er
 {
     struct session *s = arg;
     struct error why = {0};
-    const struct json *version = json_get(result, "protocolVersion");
-    struct str name = json_type(version) == JSON_STRING ? json_str(version) : STR("");
+    struct str name = json_str(json_get(result, "protocolVersion"));
     const struct mcp_revision *revision = mcp_revision_find(name);
     s->initialize = 0;
     if (err && s->discover) {
@@ -90,7 +90,7 @@ static void on_initialized(void *arg, const struct json *result, const struct er
     }
     if (!revision || revision->modern) {
         error_set(&why, ERR_UNSUPPORTED, "the server speaks revision '%.*s' of the protocol, which is not known.",
-                  name.len > 40 ? 40 : (int)name.len, name.ptr);
+                  STR_ARG(str_slice(name, 0, 40)));
         session__fail(s, &why);
         return;
     }
@@ -130,7 +130,7 @@ static const struct mcp_revision *choose(const struct json *supported)
     for (size_t i = 0; i < mcp_revision_count(); i++) {
         for (size_t k = 0; k < json_len(supported); k++) {
             const struct json *v = json_at(supported, k);
-            if (json_type(v) == JSON_STRING && str_eq(json_str(v), str_of(mcp_revision_at(i)->name))) {
+            if (str_eq(json_str(v), str_of(mcp_revision_at(i)->name))) {
                 return mcp_revision_at(i);
             }
         }
@@ -222,7 +222,7 @@ static void on_start_timer(void *arg)
 void session__missed(struct session *s)
 {
     static const enum mcp_list lists[] = {MCP_TOOLS, MCP_RESOURCES, MCP_PROMPTS};
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0] && !s->dead; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(lists) && !s->dead; i++) {
         if (s->changes[lists[i]]) {
             s->options.events.on_changed(s->options.events.arg, lists[i]);
         }
@@ -282,7 +282,7 @@ void session__listen(struct session *s)
     struct error err = {0};
     int n = snprintf(members, sizeof members, "\"notifications\":{");
     bool any = false;
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         if (s->changes[kinds[i].list]) {
             n += snprintf(members + n, sizeof members - (size_t)n, "%s\"%s\":true", any ? "," : "", kinds[i].member);
             any = true;

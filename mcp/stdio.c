@@ -208,9 +208,7 @@ static void log_line(struct stdio *s, struct str line)
 {
     uint64_t left_out = 0;
     if (log_limit_take(&s->log, clock_ms(), &left_out)) {
-        struct log_field fields[] = {log_str("server", str_of(s->config->name)), log_str("text", line),
-                                     log_int("left_out", (int64_t)left_out)};
-        log_fields(LOG_LEVEL_INFO, "mcp server says", fields, left_out ? 3 : 2);
+        log_limit_write(LOG_LEVEL_INFO, "mcp server says", s->config->name, line, left_out);
     }
 }
 

@@ -1,28 +1,19 @@
 #include "mcp/tool.h"
 
 #include "base/array.h"
+#include "http/percent.h"
 
 #include <stdio.h>
 
 #define HEADER_KEY  "x-mcp-header"
+#define FIELD_MAX   64
 #define SAFE_NUMBER ((int64_t)1 << 53)
 
 /* ---- x-mcp-header ---- */
 
-static bool is_token(struct str s)
-{
-    static const char signs[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    bool ok = s.len > 0 && s.len <= 64;
-    for (size_t i = 0; ok && i < s.len; i++) {
-        ok = s.ptr[i] && strchr(signs, s.ptr[i]);
-    }
-    return ok;
-}
-
 static bool is_primitive(const struct json *schema)
 {
-    const struct json *type = json_get(schema, "type");
-    struct str name = json_type(type) == JSON_STRING ? json_str(type) : STR("");
+    struct str name = json_str(json_get(schema, "type"));
     return str_eq(name, STR("string")) || str_eq(name, STR("integer")) || str_eq(name, STR("boolean"));
 }
 
@@ -33,9 +24,8 @@ static bool bad_header(struct error *err, const char *what)
 
 static bool add_header(struct tool *t, const struct json *schema, const struct tool_header *at, struct error *err)
 {
-    const struct json *v = json_get(schema, HEADER_KEY);
-    struct str field = json_type(v) == JSON_STRING ? json_str(v) : STR("");
-    if (!is_token(field)) {
+    struct str field = json_str(json_get(schema, HEADER_KEY));
+    if (!is_token(field) || field.len > FIELD_MAX) {
         return bad_header(err, "is no name of a header field");
     }
     if (!is_primitive(schema)) {
@@ -96,17 +86,16 @@ static int read_hint(const struct json *annotations, const char *name)
 
 bool tool_read(const struct json *definition, bool strict, struct tool *out, struct error *err)
 {
-    const struct json *name = json_get(definition, "name");
+    struct str name = json_str(json_get(definition, "name"));
     *out = (struct tool){.definition = definition, .schema = json_get(definition, "inputSchema")};
-    if (json_type(definition) != JSON_OBJECT || json_type(name) != JSON_STRING || !json_str(name).len ||
-        json_str(name).len > LIMIT_TOOL_NAME) {
+    if (!name.len || name.len > LIMIT_TOOL_NAME) {
         return error_set(err, ERR_PROTOCOL, "a tool has no 'name' of 1 to %d bytes.", LIMIT_TOOL_NAME);
     }
     if (json_type(out->schema) != JSON_OBJECT) {
         return error_set(err, ERR_PROTOCOL, "its 'inputSchema' is no object.");
     }
     const struct json *annotations = json_get(definition, "annotations");
-    out->name.tool = json_str(name);
+    out->name.tool = name;
     out->read_only = read_hint(annotations, "readOnlyHint");
     out->idempotent = read_hint(annotations, "idempotentHint");
     struct tool_header at = {.n_path = 0};

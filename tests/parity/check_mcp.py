@@ -14,6 +14,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -493,7 +494,7 @@ def reference_everything(setup, packages, transport):
     if transport == "stdio":
         p = setup.probe({"s": {"command": "node", "args": [str(program), "stdio"]}})
     else:
-        with __import__("socket").socket() as s:
+        with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
         server = subprocess.Popen(["node", program, transport], env={**os.environ, "PORT": str(port)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

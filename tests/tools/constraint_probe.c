@@ -14,6 +14,7 @@
 #include "grammar/constraint.h"
 #include "grammar/gbnf.h"
 #include "grammar/schema_widen.h"
+#include "tests/support/read_line.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -306,21 +307,14 @@ static void answer(struct probe *p, struct str text)
 
 static void answer_all(struct probe *p)
 {
-    struct buf input;
-    char chunk[65536];
-    size_t n;
-    struct str rest, line;
-    buf_init(&input, MAX_LINE);
-    while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0) {
-        buf_append_bytes(&input, chunk, n);
-    }
-    rest = buf_view(&input);
-    while (rest.len && str_split(&rest, '\n', &line)) {
+    struct buf line;
+    buf_init(&line, MAX_LINE);
+    while (read_line(stdin, &line)) {
         if (line.len) {
-            answer(p, line);
+            answer(p, buf_view(&line));
         }
     }
-    buf_release(&input);
+    buf_release(&line);
 }
 
 static bool run(const char *path, bool canonical, bool bench, struct error *err)

@@ -9,21 +9,11 @@
 #include "base/array.h"
 #include "chat/chat_template.h"
 #include "tensor/gguf_writer.h"
+#include "tests/support/read_line.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #define MAX_LINE ((size_t)256 << 20)
-
-static bool read_line(FILE *in, struct buf *line)
-{
-    int c;
-    buf_clear(line);
-    while ((c = getc(in)) != EOF && c != '\n') {
-        buf_putc(line, (char)c);
-    }
-    return c != EOF || line->len > 0;
-}
 
 struct probe {
     struct buf bytes; /* of the model file that the tokenizer comes from */

@@ -6,9 +6,9 @@
 #include "grammar/json_schema.h"
 
 #include "base/limits.h"
+#include "tests/support/read_line.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #define MAX_LINE ((size_t)64 << 20)
 
@@ -17,16 +17,6 @@ struct documents {
     struct json_schema_document items[LIMIT_SCHEMA_DOCUMENTS];
     size_t n;
 };
-
-static bool read_line(FILE *in, struct buf *line)
-{
-    int c;
-    buf_clear(line);
-    while ((c = getc(in)) != EOF && c != '\n') {
-        buf_putc(line, (char)c);
-    }
-    return c != EOF || line->len > 0;
-}
 
 static void take_documents(struct documents *d, struct json *root)
 {

@@ -7,26 +7,15 @@
  * Standard output: per line {"grammar": "..."}, {"text": "...", "calls": [{"name", "arguments", "complete"}]},
  * {"tools": "hermes", "reasoning": null}, {"formats": [...]},
  * or {"error": "..."}. */
-#include "base/array.h"
 #include "chat/output.h"
 #include "chat/reasoning_format.h"
 #include "chat/tool_format.h"
+#include "tests/support/read_line.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #define MAX_LINE   ((size_t)64 << 20)
 #define MAX_TOKENS 32
-
-static bool read_line(FILE *in, struct buf *line)
-{
-    int c;
-    buf_clear(line);
-    while ((c = getc(in)) != EOF && c != '\n') {
-        buf_putc(line, (char)c);
-    }
-    return c != EOF || line->len > 0;
-}
 
 static void put_list(struct json_writer *w, const char *key, const char *const *texts, size_t n)
 {

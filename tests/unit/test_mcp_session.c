@@ -413,6 +413,19 @@ static void a_transport_that_refuses(void **state)
     peer_end(&p);
 }
 
+/* A server that is not told that it may begin does not. */
+static void initialized_that_cannot_be_sent(void **state)
+{
+    (void)state;
+    struct peer p;
+    peer_start(&p, MCP_STDIO, "2025-06-18");
+    p.refuses = true;
+    peer_say(&p, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocolVersion\":\"2025-06-18\",\"capabilities\":{}}}");
+    assert_int_equal(p.closed.code, ERR_OVERLOADED);
+    assert_false(p.ready);
+    peer_end(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,6 +444,7 @@ int main(void)
         cmocka_unit_test(what_breaks_it),
         cmocka_unit_test(no_answer_to_one_request),
         cmocka_unit_test(a_transport_that_refuses),
+        cmocka_unit_test(initialized_that_cannot_be_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
