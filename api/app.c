@@ -1,6 +1,6 @@
 /* Routing, the life of a call, error replies. */
 #include "api/api_internal.h"
-#include "api/kept.h"
+#include "api/kept/kept.h"
 
 #include "base/clock.h"
 #include "base/log.h"

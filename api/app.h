@@ -18,7 +18,7 @@ struct app_options {
     struct sampling default_sampling;                   /* of requests that say nothing */
     int64_t stream_interval_ms, stream_interval_tokens; /* flush defaults: 0 and 1: at once */
     bool strict_fields;
-    bool drop_volatile_lines; /* of system prompts (api/anthropic.h) */
+    bool drop_volatile_lines; /* of system prompts (api/anthropic/anthropic.h) */
     struct http_limits limits;
     int64_t keepalive_ms;  /* between comments of a silent stream */
     const char *version;   /* for /v1/status */

@@ -3,7 +3,7 @@
 #ifndef TANDEM_API_ASKING_H
 #define TANDEM_API_ASKING_H
 
-#include "api/kept.h"
+#include "api/kept/kept.h"
 #include "gateway/journal.h"
 
 struct asking {

@@ -1,6 +1,6 @@
 #include "api/generate.h"
 
-#include "api/kept.h"
+#include "api/kept/kept.h"
 #include "base/clock.h"
 #include "pipeline/generation_kept.h"
 

@@ -1,5 +1,5 @@
 /* Routes that answer at once from what the loop knows: none asks an engine anything. */
-#include "api/anthropic.h"
+#include "api/anthropic/anthropic.h"
 #include "api/api_internal.h"
 
 #include <stdio.h>

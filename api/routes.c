@@ -1,10 +1,10 @@
 /* The table of routes: dispatch, docs/API.md and the test that walks all of them read it. */
 #include "api/api_internal.h"
 
-#include "api/anthropic.h"
+#include "api/anthropic/anthropic.h"
 #include "api/generate.h"
-#include "api/ollama.h"
-#include "api/responses.h"
+#include "api/ollama/ollama.h"
+#include "api/responses/responses.h"
 
 #define FIELDS(...)                             \
     (const struct field *const[]){__VA_ARGS__}, \

@@ -1,6 +1,6 @@
 /* /tokenize, /detokenize, /apply-template: what the model reads, through the same code as requests. */
 #include "api/api_internal.h"
-#include "api/openai_legacy.h"
+#include "api/openai/openai_legacy.h"
 
 #include "base/utf8.h"
 

@@ -1,8 +1,8 @@
 /* Bodies of every route through JSON parsing and field decoding: first byte chooses the route, whether the journal had
  * it, and whether unknown fields are refused. What a response is made of is made, too. */
-#include "api/anthropic.h"
-#include "api/ollama.h"
-#include "api/responses.h"
+#include "api/anthropic/anthropic.h"
+#include "api/ollama/ollama.h"
+#include "api/responses/responses.h"
 #include "base/array.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

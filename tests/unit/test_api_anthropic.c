@@ -1,6 +1,6 @@
 /* Anthropic's Messages API without a server: bodies to the messages, tools and parameters that the pipeline gets, and
  * what is refused, by which name. */
-#include "api/anthropic.h"
+#include "api/anthropic/anthropic.h"
 
 #include "base/array.h"
 #include "tests/support/api_bench.h"

@@ -1,5 +1,5 @@
 /* Events made by hand to Anthropic's Message objects and to the events of its streams. */
-#include "api/anthropic.h"
+#include "api/anthropic/anthropic.h"
 
 #include "base/array.h"
 #include "tests/support/api_bench.h"

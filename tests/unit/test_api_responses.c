@@ -1,7 +1,7 @@
 /* OpenAI's Responses and Ollama's bodies without a server: to the messages, tools and parameters that the pipeline
  * gets, how items are listed and dropped, and what is refused, by which name. */
-#include "api/ollama.h"
-#include "api/responses.h"
+#include "api/ollama/ollama.h"
+#include "api/responses/responses.h"
 #include "base/array.h"
 #include "tests/support/api_bench.h"
 #include "tests/support/failing_memory.h"
