@@ -17,6 +17,7 @@ import pathlib
 import subprocess
 import sys
 import types
+import unittest.mock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "parity"), str(ROOT / "tools" / "parity")]
@@ -58,13 +59,13 @@ def llguidance_judge():
 
 
 class Stub(types.ModuleType):
-    """Whatever is asked of it: a class for a name with a capital, else a function that does nothing."""
+    """Whatever is asked of it: a class for a name with a capital, else what may be called and looked into."""
     __version__ = "0"
 
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        value = type(name, (), {}) if name[0].isupper() else lambda *_, **__: None
+        value = type(name, (), {}) if name[0].isupper() else unittest.mock.MagicMock()
         setattr(self, name, value)
         return value
 
