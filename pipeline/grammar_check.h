@@ -1,5 +1,6 @@
 /* Compiling the constraints of requests before any engine sees them: the vocabulary of a served model as constraints
- * need it, made when somebody asks first, or before, and a cache of what was compiled. An engine compiles the same again.
+ * need it, made when somebody asks first, or before, and a cache of what was compiled. An engine compiles the same
+ * again.
  *
  * Any thread; whoever comes while the vocabulary is made waits for it (half a second for 150,000 tokens). */
 #ifndef TANDEM_PIPELINE_GRAMMAR_CHECK_H
