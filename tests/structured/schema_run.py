@@ -8,7 +8,7 @@ is bound by a strict schema. Several run at once.
     schema_run.py [--model smollm2 qwen2.5-coder] [--generations 1000] [--from 0] [--seed 1] [--at-once 16] [--verbose]
 
 The generations are shared out evenly between the models. Whatever has ended is parsed without double keys and validated by
-the package jsonschema, formats included. Prompts name the tools only, so that time goes into answers. Exit status 1 when less
+the package jsonschema, with the formats that it knows. Prompts name the tools only, so that time goes into answers. Exit status 1 when less
 than 80 % end by themselves (the others need more than --max-tokens), when one that ended does not obey, or is refused."""
 import argparse
 import collections
