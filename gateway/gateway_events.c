@@ -38,6 +38,7 @@ void gateway__child_state(void *arg)
     }
     admission_note_ready(m->admission, ready);
     if (ready) {
+        pipeline_prepare_constraints(m->pipeline);
         begin_warming(m);
     }
     if (o->on_state) {

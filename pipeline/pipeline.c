@@ -32,6 +32,11 @@ struct pipeline *pipeline_create(const struct pipeline_options *options, struct 
     return p;
 }
 
+void pipeline_prepare_constraints(struct pipeline *p)
+{
+    grammar_check_begin(p->grammars);
+}
+
 void pipeline_free(struct pipeline *p)
 {
     if (p) {

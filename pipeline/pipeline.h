@@ -78,6 +78,8 @@ struct pipeline_options {
 };
 
 NODISCARD struct pipeline *pipeline_create(const struct pipeline_options *options, struct error *err);
+/* The model has been loaded: begins to make what constraints need, beside everything else. May be called again. */
+void pipeline_prepare_constraints(struct pipeline *p);
 void pipeline_free(struct pipeline *p); /* no generation may be left */
 const struct pipeline_options *pipeline_options(const struct pipeline *p);
 uint32_t pipeline_n_context(const struct pipeline *p);
