@@ -1,4 +1,5 @@
-"""LangChain's ChatOpenAI and ChatAnthropic on the trip that js/trip.mjs describes; prints the same JSON."""
+"""LangChain's ChatOpenAI and ChatAnthropic on the trip that js/trip.mjs describes. It is called with a list of orders,
+since to import takes longer than to ask, and prints the same JSON for each, a line each."""
 import json
 import sys
 
@@ -7,10 +8,9 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
-order = json.loads(sys.argv[1])
-provider, kind = order["way"].split("-")
 MAX_TOKENS = 40
-NO_CALL = {"tool_choice": {"type": "none"} if provider == "anthropic" else "none"}
+SCHEMA = {"title": "place", "description": "A place", "type": "object", "properties": {"city": {"type": "string"}},
+          "required": ["city"], "additionalProperties": False}
 
 
 @tool
@@ -19,7 +19,7 @@ def weather(city: str) -> str:
     return json.dumps({"city": city, "sky": "RESULT-SUNNY", "celsius": 25})
 
 
-def model():
+def model(order, provider):
     fields = {"model": order["model"], "api_key": "unused", "temperature": 0, "max_retries": 0}
     if provider == "anthropic":
         return ChatAnthropic(base_url=order["url"], max_tokens=MAX_TOKENS, stream_usage=True, **fields)
@@ -27,7 +27,7 @@ def model():
                       use_responses_api=provider == "responses", **fields)
 
 
-def ask(chat, messages):
+def ask(chat, messages, kind):
     if kind != "stream":
         return chat.invoke(messages)
     whole = None
@@ -36,23 +36,23 @@ def ask(chat, messages):
     return whole
 
 
-def trip():
-    chosen = {"tool_choice": "weather"} if order["choose"] else {}
-    messages = [HumanMessage(order["question"])]
-    first = ask(model().bind_tools([weather], **chosen), messages)
+def trip(order, provider, kind):
+    no_call = {"tool_choice": {"type": "none"} if provider == "anthropic" else "none"}
+    chat, messages = model(order, provider), [HumanMessage(order["question"])]
+    first = ask(chat.bind_tools([weather], **{"tool_choice": "weather"} if order["choose"] else {}), messages, kind)
     assert first.tool_calls and not first.invalid_tool_calls, first
     messages += [first, *(weather.invoke(call) for call in first.tool_calls)]
-    last = ask(model().bind_tools([weather], **NO_CALL if order["choose"] else {}), messages)
-    calls = [{"name": c["name"], "input": c["args"]} for c in first.tool_calls]
-    return calls, last.text, last.usage_metadata["input_token_details"]["cache_read"]
+    last = ask(chat.bind_tools([weather], **no_call if order["choose"] else {}), messages, kind)
+    return {"calls": [{"name": c["name"], "input": c["args"]} for c in first.tool_calls], "text": last.text,
+            "cached": last.usage_metadata["input_token_details"]["cache_read"]}
 
 
-def structured():
+def structured(order, provider):
     method = {} if provider == "anthropic" else {"method": "json_schema"}
-    schema = {"title": "place", "description": "A place", "type": "object", "properties": {"city": {"type": "string"}},
-              "required": ["city"], "additionalProperties": False}
-    return [], json.dumps(model().with_structured_output(schema, **method).invoke(order["question"])), None
+    made = model(order, provider).with_structured_output(SCHEMA, **method).invoke(order["question"])
+    return {"calls": [], "text": json.dumps(made), "cached": None}
 
 
-calls, text, cached = structured() if kind == "object" else trip()
-print(json.dumps({"calls": calls, "text": text, "cached": cached}))
+for one in json.loads(sys.argv[1]):
+    api, way = one["way"].split("-")
+    print(json.dumps(structured(one, api) if way == "object" else trip(one, api, way)), flush=True)

@@ -70,7 +70,7 @@ def test_names_of_models(scripted, node_modules, workshop, home):
         check_exchange(exchange)
 
 
-BRIEF = ("--tools", "Read", "--system-prompt", "You are terse.")
+BRIEF = ("--tools", "Read", "--system-prompt", "You are terse.", "--max-turns", "2")
 
 
 @pytest.mark.parametrize("arguments", [BRIEF, pytest.param((), marks=pytest.mark.long)], ids=["brief", "all-tools"])

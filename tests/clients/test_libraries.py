@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from client_runs import QUESTION, SUNNY, node_trip, python_trip
+from client_runs import SUNNY, langchain_trips, node_trip, order_of
 
 OPENAI = ["chat", "chat-stream", "responses", "responses-stream"]
 ANTHROPIC = ["messages", "messages-stream"]
@@ -13,6 +13,7 @@ LANGCHAIN = [f"{p}-{k}" for p in ("chat", "responses", "anthropic") for k in ("o
 NODE = [(s, w) for s, ways in (("openai.mjs", OPENAI), ("anthropic.mjs", ANTHROPIC), ("ai_sdk.mjs", AI_SDK)) for w in ways]
 OWN_LOOPS = [("openai.mjs", "run-tools"), ("anthropic.mjs", "tool-runner")]  # they choose no tool
 REAL_QUESTION = "How is the weather in Rome? Use the tool."
+OBJECT_QUESTION = "The capital of Italy, as JSON."
 
 
 def check_scripted(result):
@@ -45,21 +46,28 @@ def test_node_real(qwen, node_modules, script, way):
 
 @pytest.mark.parametrize("provider", ["compatible", "chat", "responses", "anthropic"])
 def test_ai_sdk_object(qwen, node_modules, provider):
-    check_object(node_trip(node_modules, "ai_sdk.mjs", qwen, f"{provider}-object", question="The capital of Italy, as JSON."))
+    check_object(node_trip(node_modules, "ai_sdk.mjs", qwen, f"{provider}-object", question=OBJECT_QUESTION))
 
 
 # ---- LangChain ----
 
-@pytest.mark.parametrize("way", LANGCHAIN)
-def test_langchain_scripted(scripted, langchain_python, tmp_path, way):
-    check_scripted(python_trip(langchain_python, tmp_path, scripted, way))
+def test_langchain_scripted(scripted, langchain_python, tmp_path):
+    for result in langchain_trips(langchain_python, tmp_path, [order_of(scripted, way) for way in LANGCHAIN]).values():
+        check_scripted(result)
+
+
+@pytest.fixture(scope="module")
+def langchain_real(qwen, langchain_python, tmp_path_factory):
+    orders = [order_of(qwen, way, question=REAL_QUESTION, choose=True) for way in LANGCHAIN]
+    orders += [order_of(qwen, f"{p}-object", question=OBJECT_QUESTION) for p in ("chat", "responses", "anthropic")]
+    return langchain_trips(langchain_python, tmp_path_factory.mktemp("langchain"), orders)
 
 
 @pytest.mark.parametrize("way", LANGCHAIN)
-def test_langchain_real(qwen, langchain_python, tmp_path, way):
-    check_real(python_trip(langchain_python, tmp_path, qwen, way, question=REAL_QUESTION, choose=True))
+def test_langchain_real(langchain_real, way):
+    check_real(langchain_real[way])
 
 
 @pytest.mark.parametrize("provider", ["chat", "responses", "anthropic"])
-def test_langchain_object(qwen, langchain_python, tmp_path, provider):
-    check_object(python_trip(langchain_python, tmp_path, qwen, f"{provider}-object", question="The capital of Italy, as JSON."))
+def test_langchain_object(langchain_real, provider):
+    check_object(langchain_real[f"{provider}-object"])

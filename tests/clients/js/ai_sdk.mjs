@@ -15,6 +15,7 @@ const models = {
   anthropic: () => createAnthropic({ baseURL, apiKey: 'unused' })(order.model),
 }
 
+globalThis.AI_SDK_LOG_WARNINGS = false // on standard output
 const [provider, kind] = order.way.split('-')
 const calls = []
 const options = {

@@ -4,7 +4,7 @@ import { description, end, lookUp, maxTokens, order, run, schema } from './trip.
 
 const client = new Anthropic({ baseURL: order.url, apiKey: 'unused', maxRetries: 0 })
 const tools = [{ name: 'weather', description, input_schema: schema, strict: true }]
-const fields = { model: order.model, max_tokens: maxTokens, tools, temperature: 0 }
+const fields = { model: order.model, max_tokens: maxTokens, tools }
 const question = { role: 'user', content: order.question }
 
 const once = (body) => client.messages.create(body)
