@@ -45,15 +45,23 @@ def workshop(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def scripted(workshop, tmp_path_factory):
-    """A model that takes tools and reasons, with room for the prompts of coding agents, and answers by the rules of
-    client_runs.py."""
+def new_scripted(workshop, tmp_path_factory):
+    """Makes servers of a model that takes tools and reasons, with room for the prompts of coding agents, and answers by
+    the rules of client_runs.py."""
     folder = tmp_path_factory.mktemp("scripted")
     model = make_model(tiny_config(context=65536), folder / "agent.gguf", real_model(SMOLLM))
     (folder / "script.json").write_text(json.dumps(client_runs.script(workshop)))
-    (folder / "template.jinja").write_text(AGENT_TEMPLATE)
-    with Server(model, "--threads", 2, "--kv-memory", "128M", "--script", folder / "script.json", "--chat-template",
-                folder / "template.jinja", "--served-model-name", "claude-*", "--served-model-name", "gpt-*") as server:
+
+    def make(template):
+        (folder / "template.jinja").write_text(template)
+        return Server(model, "--threads", 2, "--kv-memory", "128M", "--script", folder / "script.json", "--chat-template",
+                      folder / "template.jinja", "--served-model-name", "claude-*", "--served-model-name", "gpt-*")
+    return make
+
+
+@pytest.fixture(scope="session")
+def scripted(new_scripted):
+    with new_scripted(AGENT_TEMPLATE) as server:
         yield server
 
 

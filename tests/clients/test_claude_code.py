@@ -5,6 +5,7 @@ import pytest
 from client_runs import MODEL, SECRET, claude_code
 from official_types import check_exchange, usage
 from recorder import Recorder
+from script_rules import AGENT_TEMPLATE
 
 
 @pytest.fixture
@@ -68,6 +69,20 @@ def test_names_of_models(scripted, node_modules, workshop, home):
     assert names and all(name.startswith("claude-") and name != MODEL for name in names), names
     for exchange in recorder.exchanges:
         check_exchange(exchange)
+
+
+def test_template_that_is_strict(new_scripted, node_modules, workshop, home):
+    """It sends a message of the role system behind the user's, which many templates refuse."""
+    strict = "{%- if m.role == 'system' and not loop.first %}{{ raise_exception('System comes first.') }}{% endif %}"
+    template = AGENT_TEMPLATE.replace("in messages %}", "in messages %}" + strict, 1)
+    assert template != AGENT_TEMPLATE
+    with new_scripted(template) as server, Recorder(server.port) as recorder:
+        report = claude_code(node_modules, workshop, home, recorder.url, "KEY-READ What does note.txt say?",
+                             ANTHROPIC_MODEL=MODEL)
+    assert report["result"] == f"The file says {SECRET}."
+    assert any(m["role"] == "system" for m in recorder.exchanges[0].json()["messages"][1:])
+    call, told = (check_exchange(e) for e in recorder.exchanges)
+    assert usage(told)["cache_read_input_tokens"] >= usage(call)["cache_creation_input_tokens"] > 10000
 
 
 BRIEF = ("--tools", "Read", "--system-prompt", "You are terse.", "--max-turns", "2")
