@@ -144,9 +144,14 @@ static const struct {
     struct str key;
     enum member is;
 } members[] = {
-    {STR("name"), MEMBER_NAME},           {STR("tool_name"), MEMBER_NAME},       {STR("function"), MEMBER_NAME},
-    {STR("arguments"), MEMBER_ARGUMENTS}, {STR("parameters"), MEMBER_ARGUMENTS}, {STR("id"), MEMBER_ID},
-    {STR("tool_call_id"), MEMBER_ID},     {STR("type"), MEMBER_TYPE},
+    {STR("name"), MEMBER_NAME},
+    {STR("tool_name"), MEMBER_NAME},
+    {STR("function"), MEMBER_NAME},
+    {STR("arguments"), MEMBER_ARGUMENTS},
+    {STR("parameters"), MEMBER_ARGUMENTS},
+    {STR("id"), MEMBER_ID},
+    {STR("tool_call_id"), MEMBER_ID},
+    {STR("type"), MEMBER_TYPE},
 };
 
 static enum member member_of(const struct output_parser *p)

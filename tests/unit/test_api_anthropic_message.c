@@ -239,7 +239,7 @@ static void expect_stream(struct api_bench *f, struct fact_options o, const stru
     "{'type':'message_start','message':{'id':'msg_1','type':'message','role':'assistant','model':'m','content':[]," \
     "'stop_reason':null,'stop_sequence':null,'usage':" USAGE_JSON(68, 0, 32, 0) "}}",                               \
         "{'type':'ping'}"
-#define STOP(reason)                                                                     \
+#define STOP(reason)                                                                           \
     "{'type':'message_delta','delta':{'stop_reason':'" reason                                  \
     "','stop_sequence':null,'stop_details':null},'usage':" DELTA_USAGE_JSON(68, 0, 32, 7) "}", \
         "{'type':'message_stop'}"

@@ -535,11 +535,20 @@ static void test_reasoning(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),       cmocka_unit_test(test_hermes),    cmocka_unit_test(test_hermes_reasoning),
-        cmocka_unit_test(test_qwen_coder), cmocka_unit_test(test_llama),     cmocka_unit_test(test_mistral),
-        cmocka_unit_test(test_deepseek),   cmocka_unit_test(test_kimi),      cmocka_unit_test(test_tags),
-        cmocka_unit_test(test_lists),      cmocka_unit_test(test_notations), cmocka_unit_test(test_harmony),
-        cmocka_unit_test(test_reasoning),  cmocka_unit_test(test_hermes_without_tags),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_hermes),
+        cmocka_unit_test(test_hermes_reasoning),
+        cmocka_unit_test(test_qwen_coder),
+        cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_mistral),
+        cmocka_unit_test(test_deepseek),
+        cmocka_unit_test(test_kimi),
+        cmocka_unit_test(test_tags),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_notations),
+        cmocka_unit_test(test_harmony),
+        cmocka_unit_test(test_reasoning),
+        cmocka_unit_test(test_hermes_without_tags),
         cmocka_unit_test(test_json_answer_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
