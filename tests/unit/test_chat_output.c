@@ -19,7 +19,8 @@ static const char definitions_json[] =
     "\"where\":{\"$ref\":\"#/$defs/place\"},\"any\":{},\"kind\":{\"enum\":[\"5\",\"6\"]},"
     "\"opt\":{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"null\"}]}},"
     "\"$defs\":{\"place\":{\"type\":\"object\"}}}}},"
-    "{\"type\":\"function\",\"function\":{\"name\":\"now\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}}]";
+    "{\"type\":\"function\",\"function\":{\"name\":\"now\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}},"
+    "{\"type\":\"function\",\"function\":{\"name\":\"exact\",\"strict\":true,\"parameters\":{\"type\":\"object\"}}}]";
 
 struct row {
     const char *text, *log;
@@ -152,6 +153,9 @@ static void test_hermes_without_tags(void **state)
         {"I look.\n```json\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Rome\"}}\n```",
          "T I look.|C get_weather|A {\"city\": \"Rome\"}|E ok"},
         {"{\"name\": \"now\", \"arguments\": {\"a\": [1", "C now|A {\"a\": [1|E cut"},
+        /* a strict tool's arguments are bound behind the tag alone */
+        {"{\"name\": \"exact\", \"arguments\": {}}", "T {\"name\": \"exact\", \"arguments\": {}}"},
+        {"<tool_call>{\"name\": \"exact\", \"arguments\": {}}</tool_call>", "C exact|A {}|E ok"},
         /* answers that are JSON */
         {"{\"name\": \"Alice\", \"arguments\": {}}", "T {\"name\": \"Alice\", \"arguments\": {}}"},
         {"{\"city\": \"now\", \"name\": \"now\"}", "T {\"city\": \"now\", \"name\": \"now\"}"},
