@@ -9,7 +9,7 @@ VENV  := $(BUILD)/venv
 MLX_VERSION := 0.32.4
 MLX_WHEEL ?= mlx-cpu
 
-.PHONY: all build mlx serve test unit e2e check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak chaos schema-run abuse models deps test-deps clean help
+.PHONY: all build mlx serve test unit e2e clients check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak chaos schema-run abuse models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -32,6 +32,10 @@ unit: test-deps ## only the C unit tests
 e2e: build test-deps models ## only the end-to-end tests, with the official clients
 	@ninja -C $(BUILD) -j $(JOBS)
 	@TANDEM=$(CURDIR)/$(BUILD)/tandem $(VENV)/bin/python -m pytest -q tests/e2e $(ARGS)
+
+clients: build test-deps models ## real clients against the program: Claude Code, OpenCode, Node's, LangChain; ARGS=--long for all of it
+	@ninja -C $(BUILD) -j $(JOBS)
+	@TANDEM=$(CURDIR)/$(BUILD)/tandem $(VENV)/bin/python -m pytest -q -rs tests/clients $(ARGS)
 
 check: build test-deps ## include rules, banned functions, sizes, complexity, globals, formatting, stale docs
 	@ninja -C $(BUILD) -j $(JOBS)

@@ -113,6 +113,10 @@ static void probe_roles(struct chat_template *t, struct buf *a)
 {
     t->caps.system_role =
         shows(t, "[{\"role\": \"system\", \"content\": \"probe-system\"}, " USER "]", false, "probe-system", a);
+    t->caps.late_system = shows(t,
+                                "[" USER ", {\"role\": \"system\", \"content\": \"probe-late\"}, {\"role\": "
+                                "\"assistant\", \"content\": \"probe-answer\"}, " USER "]",
+                                false, "probe-late", a);
     bool named =
         str_find(t->source, STR("'developer'")) != STR_NPOS || str_find(t->source, STR("\"developer\"")) != STR_NPOS;
     t->caps.developer_role =

@@ -45,6 +45,7 @@ struct chat_render {
  * - tools without description, parameters or properties get empty ones where the template fails on them. */
 struct chat_caps {
     bool system_role; /* a system message does not raise and shows in the output */
+    bool late_system; /* also behind a user's */
     bool developer_role;
     bool content_parts; /* content as a list of {"type":"text"} parts is understood */
     bool tools, tool_calls, tool_role;

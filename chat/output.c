@@ -194,13 +194,21 @@ static struct str plain_name(struct str name, struct str *id)
     return str_starts(name, STR("functions.")) ? str_slice(name, 10, name.len) : name;
 }
 
+/* A call that begins otherwise than its format wants is not bound while it is decoded: a strict tool is not called so.
+ */
+static bool is_loose(const struct output_parser *p, const struct json *tool)
+{
+    const struct tool_format *f = p->options.tools;
+    return f && json_bool(json_get(tool, "strict")) && strcmp(p->syntax->open, f->syntaxes[f->canonical]->open) != 0;
+}
+
 bool output__commit(struct output_parser *p, struct str name, struct str id)
 {
     if (p->syntax->qualified) {
         name = plain_name(name, &id);
     }
     const struct json *tool = output__tool(p, name);
-    if (!name.len || (p->syntax->known_only && !tool)) {
+    if (!name.len || (p->syntax->known_only && !tool) || is_loose(p, tool)) {
         return false;
     }
     p->schema = json_get(tool, "parameters");

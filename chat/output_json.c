@@ -138,15 +138,20 @@ static enum step key(struct output_parser *p)
     return r == JSON_STEP_BAD ? output__bad(p) : STEP_WAIT;
 }
 
-enum member { MEMBER_OTHER, MEMBER_NAME, MEMBER_ARGUMENTS, MEMBER_ID };
+enum member { MEMBER_OTHER, MEMBER_NAME, MEMBER_ARGUMENTS, MEMBER_ID, MEMBER_TYPE };
 
 static const struct {
     struct str key;
     enum member is;
 } members[] = {
-    {STR("name"), MEMBER_NAME},           {STR("tool_name"), MEMBER_NAME},       {STR("function"), MEMBER_NAME},
-    {STR("arguments"), MEMBER_ARGUMENTS}, {STR("parameters"), MEMBER_ARGUMENTS}, {STR("id"), MEMBER_ID},
+    {STR("name"), MEMBER_NAME},
+    {STR("tool_name"), MEMBER_NAME},
+    {STR("function"), MEMBER_NAME},
+    {STR("arguments"), MEMBER_ARGUMENTS},
+    {STR("parameters"), MEMBER_ARGUMENTS},
+    {STR("id"), MEMBER_ID},
     {STR("tool_call_id"), MEMBER_ID},
+    {STR("type"), MEMBER_TYPE},
 };
 
 static enum member member_of(const struct output_parser *p)
@@ -201,6 +206,9 @@ static enum step before_value(struct output_parser *p)
         p->done = p->at;
         output__args_begin(p);
         return output__go(p, arguments);
+    }
+    if (p->syntax->known_only && !p->calling && member_of(p) == MEMBER_OTHER) {
+        return output__reject(p); /* an answer that is JSON: it does not wait for its end */
     }
     p->value.from = p->at;
     p->follow = (struct json_follow){0};

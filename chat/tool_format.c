@@ -10,7 +10,7 @@
 /* ---- JSON between markers ---- */
 
 /* Hermes 2 Pro, Qwen 2.5, Qwen 3, EXAONE 4, SmolLM3, Granite 4, ERNIE 4.5: templates. Arguments may come first
- * (Hermes' own examples). */
+ * (Hermes' own examples). Small ones, Qwen2.5-Coder above all, leave the tags out or write a Markdown block instead. */
 static const struct call_syntax hermes = {
     JSON_KEYS,
     .open = "<tool_call>",
@@ -425,8 +425,8 @@ static const struct tool_format formats[] = {
     {"tool-calls-list", "jamba hunyuan apriel", .signs = {.both = {"<tool_calls>"}}, .syntaxes = {&tool_calls_list},
      .markers = {"<tool_calls>", "</tool_calls>"}},
     {"hermes", "qwen2.5 qwen3 exaone4 smollm3 granite4 ernie4.5",
-     .signs = {.both = {"<tool_call>"}, .instead = "xml_tools"}, .syntaxes = {&hermes, &qwen_coder},
-     .markers = {"<tool_call>", "</tool_call>"}},
+     .signs = {.both = {"<tool_call>"}, .instead = "xml_tools"},
+     .syntaxes = {&hermes, &qwen_coder, &bare_json, &fenced_json}, .markers = {"<tool_call>", "</tool_call>"}},
     {"functools", "firefunction-v2", .signs = {.both = {"functools["}}, .syntaxes = {&functools},
      .markers = {"functools"}},
     {"xlam", NULL, .signs = {.both = {"\"name\": \"tool_call_name\""}}, .syntaxes = {&bare_list, &fenced_json, &hermes},

@@ -4,8 +4,9 @@
 Suites: the C unit tests and the replayed fuzz corpora (ctest), the live comparisons with reference implementations
 (tests/parity/check_*.py), the house rules (tools/check), the arm64 kernels under qemu (tools/arm64_check.py), the AVX-512
 kernels in Bochs (tools/avx512_check.py), compiling for other systems (tools/cross_check.py), the end-to-end tests (pytest in
-tests/e2e), on the cpu backend and, where it was built, on mlx. With --suite sanitizer the comparisons, the rules and the
-emulated kernels, which say nothing more under a sanitizer, are left out. Where the environment has CI set, what emulation
+tests/e2e), on the cpu backend and, where it was built, on mlx, and sessions of real clients (tests/clients). With --suite
+sanitizer the comparisons, the rules, the emulated kernels and the clients, which say nothing more under a sanitizer, are
+left out. Where the environment has CI set, what emulation
 needs is installed; elsewhere those tests are skipped without it.
 """
 import argparse
@@ -15,6 +16,8 @@ import re
 import subprocess
 import sys
 import time
+
+import npm_packages
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SKIPPED = 77
@@ -114,10 +117,10 @@ def has_mlx(arguments):
     return (arguments.build / "tandem_mlx.so").exists()
 
 
-def end_to_end(arguments, tally, backend="cpu"):
-    headline(f"end to end, {backend}")
+def pytests(arguments, tally, name, folder, backend="cpu"):
+    headline(name)
     env = {**os.environ, "TANDEM": str(arguments.build / "tandem"), "TANDEM_BUILD": str(arguments.build), "TANDEM_TEST_BACKEND": backend}
-    command = [arguments.python, "-m", "pytest", "-q", *(["-x"] if arguments.fail_fast else []), "tests/e2e",
+    command = [arguments.python, "-m", "pytest", "-q", *(["-x"] if arguments.fail_fast else []), folder,
                "-p", "no:cacheprovider"]
     done = run(command, env=env, capture_output=True)
     print(done.stdout.strip()[-12000:] if done.returncode else done.stdout.strip().split("\n")[-1], flush=True)
@@ -125,8 +128,18 @@ def end_to_end(arguments, tally, backend="cpu"):
         print(done.stderr[-2000:])
     counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
     failed = counts.get("failed", 0) + counts.get("error", 0)
-    tally.add(f"end to end, {backend}", counts.get("passed", 0), failed or (1 if done.returncode not in (0,) else 0),
+    tally.add(name, counts.get("passed", 0), failed or (1 if done.returncode not in (0,) else 0),
               counts.get("skipped", 0))
+
+
+def end_to_end(arguments, tally, backend="cpu"):
+    pytests(arguments, tally, f"end to end, {backend}", "tests/e2e", backend)
+
+
+def clients(arguments, tally):
+    if not npm_packages.present():
+        print(f"skipped of the clients: those of Node; {npm_packages.BRINGS_NPM}")
+    pytests(arguments, tally, "clients", "tests/clients")
 
 
 def main():
@@ -153,6 +166,8 @@ def main():
         emulated_kernels(arguments, tally, "avx512", arguments.build)
         cross_check(arguments, tally)
     end_to_end(arguments, tally)
+    if arguments.suite == "all":
+        clients(arguments, tally)
     if has_mlx(arguments):
         end_to_end(arguments, tally, "mlx")
     elif os.environ.get("CI") == "true":

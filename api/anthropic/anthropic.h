@@ -2,6 +2,7 @@
  *
  *     anthropic_fields.c    fields of the body, one by one
  *     anthropic_turns.c     system, messages and their content blocks to the message objects that chat templates take
+ *     anthropic_systems.c   messages of the role system where a template takes them only at the beginning
  *     anthropic_tools.c     tool definitions to OpenAI's tool objects
  *     anthropic_decode.c    the routes: whole bodies
  *     anthropic_message.c   events to the Message object and to the events of a stream
@@ -40,6 +41,10 @@ NODISCARD bool anthropic__check_cache_control(struct messages_request *m, const 
                                               struct error *err);
 /* request.messages and how the last of them goes on, of m's system and messages. */
 NODISCARD bool anthropic__convert_turns(struct messages_request *m, struct error *err);
+/* For templates that take a message of the role system only at the beginning: the later ones, as Claude Code sends
+ * them, become text of the user's messages around them, between tags. Contents of user and system are strings, as
+ * anthropic__convert_turns makes them. */
+NODISCARD bool anthropic__fold_systems(struct gen_request *r, struct error *err);
 /* request.tools, of m's tools; checks tool_choice against them. */
 NODISCARD bool anthropic__convert_tools(const struct decoding *d, struct error *err);
 /* JSON text as a value that the request's arena owns; *out stays on failure. */

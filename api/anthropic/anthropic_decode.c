@@ -106,10 +106,18 @@ static bool rename_param(struct error *err)
     return false;
 }
 
+/* Messages in the roles that the template takes. */
+static bool fit_roles(struct call *c, struct error *err)
+{
+    const struct chat_template *chat = pipeline_options(served_model_pipeline(c->model))->chat;
+    return !chat || chat_template_caps(chat).late_system || anthropic__fold_systems(&c->request, err);
+}
+
 bool api__prepare_messages(struct call *c, struct error *err)
 {
     const struct messages_request *m = c->extra;
-    return (count(c, m->cleared, false, m->n_cleared_tokens, err) && api__prepare(c, err)) || rename_param(err);
+    return (count(c, m->cleared, false, m->n_cleared_tokens, err) && fit_roles(c, err) && api__prepare(c, err)) ||
+           rename_param(err);
 }
 
 bool api__decode_count(struct call *c, struct error *err)
@@ -129,7 +137,7 @@ bool api__work_count(struct call *c, struct error *err)
     struct buf text;
     uint64_t n = 0;
     buf_init(&text, JINJA_DEFAULT_OUTPUT);
-    bool ok = pipeline_render_chat(served_model_pipeline(c->model), &c->request, &text, err) &&
+    bool ok = fit_roles(c, err) && pipeline_render_chat(served_model_pipeline(c->model), &c->request, &text, err) &&
               buf_ok(&text, "the rendered chat template", err) && count(c, buf_view(&text), true, &n, err);
     if (ok) {
         struct json_writer w = json_writer(&c->reply);

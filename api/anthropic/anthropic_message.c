@@ -37,8 +37,8 @@ static void take_call(struct message_writer *w, const struct gen_call *call)
 
 /* Tokens that were computed, those of them that later requests find in the cache, and those that were found there.
  * Their sum is the prompt. Who marks no blocks for the cache is not told what went into it: to such clients
- * input_tokens is what was not cached. */
-static void put_usage(const struct message_writer *w, struct json_writer *json, const struct gen_usage *u)
+ * input_tokens is what was not cached. `whole` is a message's; a message_delta has less. */
+static void put_usage(const struct message_writer *w, struct json_writer *json, const struct gen_usage *u, bool whole)
 {
     const struct message_facts *f = &w->facts;
     uint64_t page = f->page_tokens ? f->page_tokens : 1;
@@ -50,17 +50,21 @@ static void put_usage(const struct message_writer *w, struct json_writer *json, 
     json_member_uint(json, "input_tokens", u->prompt_tokens - u->cached_tokens - created);
     json_member_uint(json, "cache_creation_input_tokens", created);
     json_member_uint(json, "cache_read_input_tokens", u->cached_tokens);
-    json_key(json, "cache_creation");
-    json_begin_object(json);
-    json_member_uint(json, "ephemeral_5m_input_tokens", created);
-    json_member_uint(json, "ephemeral_1h_input_tokens", 0);
-    json_end_object(json);
+    if (whole) {
+        json_key(json, "cache_creation");
+        json_begin_object(json);
+        json_member_uint(json, "ephemeral_5m_input_tokens", created);
+        json_member_uint(json, "ephemeral_1h_input_tokens", 0);
+        json_end_object(json);
+    }
     json_member_uint(json, "output_tokens", f->request->warm_only ? 0 : u->completion_tokens);
     json_key(json, "output_tokens_details");
     json_begin_object(json);
     json_member_uint(json, "thinking_tokens", f->request->warm_only ? 0 : u->n_reasoning);
     json_end_object(json);
-    json_member_cstr(json, "service_tier", "standard");
+    if (whole) {
+        json_member_cstr(json, "service_tier", "standard");
+    }
     json_end_object(json);
 }
 
@@ -177,8 +181,6 @@ static void body_close(struct message_writer *w, struct buf *out)
         json_member_cstr(&json, "type", "text");
         json_key(&json, "text");
         json_put_str(&json, text);
-        json_key(&json, "citations");
-        json_put_null(&json);
         break;
     case BLOCK_THINKING:
         anthropic__sign(text, signature);
@@ -388,7 +390,7 @@ void message_body(struct message_writer *w, const struct gen_usage *usage, struc
     buf_append(out, buf_view(&w->blocks));
     json_end_array(&json);
     put_stop(w, &json);
-    put_usage(w, &json, usage);
+    put_usage(w, &json, usage, true);
     put_edits(w, &json);
     put_diagnostics(w, &json);
     json_end_object(&json);
@@ -413,7 +415,7 @@ static void start(struct message_writer *w, const struct gen_event *e, struct bu
     json_put_null(&json);
     json_key(&json, "stop_sequence");
     json_put_null(&json);
-    put_usage(w, &json, &usage);
+    put_usage(w, &json, &usage, true);
     put_diagnostics(w, &json);
     json_end_object(&json);
     end_event(&json);
@@ -428,7 +430,7 @@ static void send_finish(const struct message_writer *w, const struct gen_event *
     json_begin_object(&json);
     put_stop(w, &json);
     json_end_object(&json);
-    put_usage(w, &json, &e->usage);
+    put_usage(w, &json, &e->usage, false);
     put_edits(w, &json);
     end_event(&json);
 }

@@ -132,6 +132,21 @@ def test_conversation_with_a_tool(agent):
     assert len(agent.tokens(prompt)) == count.input_tokens
 
 
+def test_system_between_messages(agent, tiny_path, tmp_path):
+    """As Claude Code sends it. A template that takes it only at the beginning gets it within the user's message."""
+    turns = [{"role": "user", "content": "a"}, {"role": "system", "content": "Be brief."}]
+    told = {"role": "user", "content": "a\n<system-reminder>\nBe brief.\n</system-reminder>"}
+    strict = "{%- if message.role == 'system' and not loop.first %}{{ raise_exception('System comes first.') }}{% endif %}"
+    (tmp_path / "strict.jinja").write_text(TEMPLATE.replace("in messages %}", "in messages %}" + strict, 1))
+
+    def count(server, messages):
+        return server.ok("/v1/messages/count_tokens", {"messages": messages})["input_tokens"]
+    with Server(tiny_path, "--kv-memory", "64M", "--chat-template", tmp_path / "strict.jinja") as server:
+        assert total(ask(server, turns)["usage"]) == count(server, turns) == count(server, [told])
+        assert server.post("/v1/chat/completions", {"messages": turns}).status_code == 400, "OpenAI's refuses as it does"
+    assert count(agent, turns) != count(agent, [told])
+
+
 def test_tool_runner(agent):
     """The client's own loop: it calls the function and sends the result."""
     asked = []

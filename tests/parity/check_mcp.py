@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,10 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import npm_packages  # noqa: E402 (lies in tools/)
+
 FAULTY = ROOT / "tests" / "tools" / "mcp_faulty.py"
 REFERENCE = {"server-everything": "2026.8.31", "server-filesystem": "2026.8.31", "server-memory": "2026.8.31"}
 MODERN = "2026-07-28"
@@ -457,21 +460,9 @@ CASES += [(resumed, "http-legacy"), (resumed, "http-legacy-sse"), (listening_aga
 
 def install_reference(build):
     """The folder of their packages, or why they are not here."""
-    if not shutil.which("npm") or not shutil.which("node"):
-        return None, "there is no npm"
-    folder = build / "cache" / "mcp-servers"
-    stamp = folder / "installed.json"
-    if not stamp.exists() or json.loads(stamp.read_text()) != REFERENCE:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "package.json").write_text('{"private": true}')
-        done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent", "--ignore-scripts",
-                        *(f"@modelcontextprotocol/{n}@{v}" for n, v in REFERENCE.items())], cwd=folder, capture_output=True, text=True)
-        if done.returncode:
-            print(done.stderr[-1000:])
-            assert not os.environ.get("CI"), "npm could not install the reference servers"
-            return None, "npm could not install them"
-        stamp.write_text(json.dumps(REFERENCE))
-    return folder / "node_modules" / "@modelcontextprotocol", None
+    wanted = {f"@modelcontextprotocol/{name}": version for name, version in REFERENCE.items()}
+    folder, why = npm_packages.install(build / "cache" / "mcp-servers", {"private": True, "dependencies": wanted})
+    return folder and folder / "@modelcontextprotocol", why
 
 
 def everything_server(p):

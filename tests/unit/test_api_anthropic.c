@@ -99,6 +99,39 @@ static void one_role_is_one_turn(void **state)
                     "{'role':'system','content':'z'},{'role':'user','content':'b'}]");
 }
 
+#define REMINDER(text) "<system-reminder>\\n" text "\\n</system-reminder>"
+
+/* Where a template takes them at the beginning only. */
+static void systems_between_messages(void **state)
+{
+    struct api_bench *f = *state;
+    static const struct {
+        const char *messages, *expected;
+    } cases[] = {
+        {"[{'role':'user','content':'a'},{'role':'system','content':'s'},{'role':'user','content':'b'},"
+         "{'role':'assistant','content':'c'},{'role':'user','content':'d'}]",
+         "[{'role':'system','content':'x'},{'role':'user','content':'a\\n" REMINDER(
+             "s") "\\nb'},"
+                  "{'role':'assistant','content':'c'},{'role':'user','content':'d'}]"},
+        {"[{'role':'user','content':'a'},{'role':'assistant','content':[{'type':'tool_use','id':'toolu_1','name':'f',"
+         "'input':{}}]},{'role':'user','content':[{'type':'tool_result','tool_use_id':'toolu_1','content':'r'}]},"
+         "{'role':'system','content':'s'}]",
+         "[{'role':'system','content':'x'},{'role':'user','content':'a'},{'role':'assistant','content':null,'tool_"
+         "calls':"
+         "[{'id':'call_1','type':'function','function':{'name':'f','arguments':'{}'}}]},{'role':'tool','tool_call_id':"
+         "'call_1','name':'f','content':'r'},{'role':'user','content':'" REMINDER("s") "'}]"},
+        {"[{'role':'system','content':'y'},{'role':'user','content':'a'}]",
+         "[{'role':'system','content':'x\\ny'},{'role':'user','content':'a'}]"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char body[4096];
+        snprintf(body, sizeof body, "{'max_tokens':100,'system':'x','messages':%s}", cases[i].messages);
+        decode(f, body);
+        assert_true(anthropic__fold_systems(&f->call.request, &f->err));
+        api_bench_expect(f, f->call.request.messages, cases[i].expected);
+    }
+}
+
 static void prefill(void **state)
 {
     struct api_bench *f = *state;
@@ -549,6 +582,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, api_bench_setup, api_bench_teardown)
         TEST(strings_and_blocks),
         TEST(one_role_is_one_turn),
+        TEST(systems_between_messages),
         TEST(prefill),
         TEST(tool_turns),
         TEST(thinking_turns),

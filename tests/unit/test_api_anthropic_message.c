@@ -104,8 +104,8 @@ static void bodies(void **state)
     char signature[SIGNATURE_SIZE], expected[1024];
     anthropic__sign(STR("Let me see."), signature);
     snprintf(expected, sizeof expected,
-             "[{'type':'thinking','thinking':'Let me see.','signature':'%s'},{'type':'text','text':'I look.',"
-             "'citations':null},{'type':'tool_use','id':'toolu_abc','name':'look','input':{'at':[1,2]}},"
+             "[{'type':'thinking','thinking':'Let me see.','signature':'%s'},{'type':'text','text':'I look.'},"
+             "{'type':'tool_use','id':'toolu_abc','name':'look','input':{'at':[1,2]}},"
              "{'type':'tool_use','id':'mine','name':'list','input':{}}]",
              signature);
     expect_body(f, (struct fact_options){0},
@@ -157,6 +157,10 @@ static void stop_reasons(void **state)
     ",'cache_creation':{'ephemeral_5m_input_tokens':" #created                                               \
     ",'ephemeral_1h_input_tokens':0},'output_tokens':" #output                                               \
     ",'output_tokens_details':{'thinking_tokens':" THINKING_##output "},'service_tier':'standard'}"
+
+#define DELTA_USAGE_JSON(input, created, read, output)                                                       \
+    "{'input_tokens':" #input ",'cache_creation_input_tokens':" #created ",'cache_read_input_tokens':" #read \
+    ",'output_tokens':" #output ",'output_tokens_details':{'thinking_tokens':" THINKING_##output "}}"
 
 static void usage_adds_up(void **state)
 {
@@ -235,9 +239,9 @@ static void expect_stream(struct api_bench *f, struct fact_options o, const stru
     "{'type':'message_start','message':{'id':'msg_1','type':'message','role':'assistant','model':'m','content':[]," \
     "'stop_reason':null,'stop_sequence':null,'usage':" USAGE_JSON(68, 0, 32, 0) "}}",                               \
         "{'type':'ping'}"
-#define STOP(reason)                                                                     \
-    "{'type':'message_delta','delta':{'stop_reason':'" reason                            \
-    "','stop_sequence':null,'stop_details':null},'usage':" USAGE_JSON(68, 0, 32, 7) "}", \
+#define STOP(reason)                                                                           \
+    "{'type':'message_delta','delta':{'stop_reason':'" reason                                  \
+    "','stop_sequence':null,'stop_details':null},'usage':" DELTA_USAGE_JSON(68, 0, 32, 7) "}", \
         "{'type':'message_stop'}"
 
 static void streams(void **state)

@@ -19,7 +19,8 @@ static const char definitions_json[] =
     "\"where\":{\"$ref\":\"#/$defs/place\"},\"any\":{},\"kind\":{\"enum\":[\"5\",\"6\"]},"
     "\"opt\":{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"null\"}]}},"
     "\"$defs\":{\"place\":{\"type\":\"object\"}}}}},"
-    "{\"type\":\"function\",\"function\":{\"name\":\"now\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}}]";
+    "{\"type\":\"function\",\"function\":{\"name\":\"now\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}},"
+    "{\"type\":\"function\",\"function\":{\"name\":\"exact\",\"strict\":true,\"parameters\":{\"type\":\"object\"}}}]";
 
 struct row {
     const char *text, *log;
@@ -139,6 +140,50 @@ static void test_hermes(void **state)
          "C x|A {}|E ok|C y|A {}|E ok"},
     };
     RUN("hermes");
+}
+
+/* Small models forget the tags, or write a Markdown block: the name of a tool of the request makes it a call. */
+static void test_hermes_without_tags(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {"{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}",
+         "C get_weather|A {\"city\": \"Paris\"}|E ok"},
+        {"\n{\"name\": \"now\", \"arguments\": {}}\n{\"name\": \"now\"}", "C now|A {}|E ok|C now|A {}|E ok"},
+        {"I look.\n```json\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Rome\"}}\n```",
+         "T I look.|C get_weather|A {\"city\": \"Rome\"}|E ok"},
+        {"{\"name\": \"now\", \"arguments\": {\"a\": [1", "C now|A {\"a\": [1|E cut"},
+        /* a strict tool's arguments are bound behind the tag alone */
+        {"{\"name\": \"exact\", \"arguments\": {}}", "T {\"name\": \"exact\", \"arguments\": {}}"},
+        {"<tool_call>{\"name\": \"exact\", \"arguments\": {}}</tool_call>", "C exact|A {}|E ok"},
+        /* answers that are JSON */
+        {"{\"name\": \"Alice\", \"arguments\": {}}", "T {\"name\": \"Alice\", \"arguments\": {}}"},
+        {"{\"city\": \"now\", \"name\": \"now\"}", "T {\"city\": \"now\", \"name\": \"now\"}"},
+        {"```json\n{\"city\": \"Rome\"}\n```", "T ```json\n{\"city\": \"Rome\"}\n```"},
+        {"Say {\"name\": \"now\"}", "T Say {\"name\": \"now\"}"},
+    };
+    RUN("hermes");
+}
+
+/* An answer that is JSON does not wait for its end to be known for one. */
+static void test_json_answer_streams(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct json *definitions = json_parse(str_of(definitions_json), 0, &err);
+    const char *formats[] = {"hermes", "llama3"};
+    for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
+        struct output_options o = {.tools = tool_format_find(str_of(formats[i])), .definitions = definitions};
+        struct output_parser *p = output_parser_create(&o, &err);
+        struct output_piece piece;
+        assert_non_null(p);
+        assert_true(output_parser_feed(p, STR("{\"items\": ["), &err));
+        assert_true(output_parser_next(p, &piece));
+        assert_int_equal(piece.kind, OUTPUT_TEXT);
+        assert_true(str_starts(piece.text, STR("{\"items\"")));
+        output_parser_free(p);
+    }
+    json_free(definitions);
 }
 
 static void test_hermes_reasoning(void **state)
@@ -494,11 +539,21 @@ static void test_reasoning(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),       cmocka_unit_test(test_hermes),    cmocka_unit_test(test_hermes_reasoning),
-        cmocka_unit_test(test_qwen_coder), cmocka_unit_test(test_llama),     cmocka_unit_test(test_mistral),
-        cmocka_unit_test(test_deepseek),   cmocka_unit_test(test_kimi),      cmocka_unit_test(test_tags),
-        cmocka_unit_test(test_lists),      cmocka_unit_test(test_notations), cmocka_unit_test(test_harmony),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_hermes),
+        cmocka_unit_test(test_hermes_reasoning),
+        cmocka_unit_test(test_qwen_coder),
+        cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_mistral),
+        cmocka_unit_test(test_deepseek),
+        cmocka_unit_test(test_kimi),
+        cmocka_unit_test(test_tags),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_notations),
+        cmocka_unit_test(test_harmony),
         cmocka_unit_test(test_reasoning),
+        cmocka_unit_test(test_hermes_without_tags),
+        cmocka_unit_test(test_json_answer_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

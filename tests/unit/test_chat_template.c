@@ -252,36 +252,40 @@ static void test_caps(void **state)
         const char *template;
         struct chat_caps caps;
     } rows[] = {
-        {CHATML, {.system_role = true, .tool_role = true}},
+        {CHATML, {.system_role = true, .late_system = true, .tool_role = true}},
         {"", {0}},
         {"{{ raise_exception('never') }}", {0}},
         {"{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}{% "
          "endfor "
          "%}",
          {.tool_role = true}},
+        {"{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('no') }}{% endif "
+         "%}{{ "
+         "m.content }}{% endfor %}",
+         {.system_role = true, .tool_role = true}},
         {"{% for m in messages %}{% if m.role in ['user', 'developer'] %}{{ m.content }}{% endif %}{% endfor %}",
          {.developer_role = true}},
         {"{# developers #}{% for m in messages %}{{ m.content }}{% endfor %}",
-         {.system_role = true, .tool_role = true}},
+         {.system_role = true, .late_system = true, .tool_role = true}},
         {"{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{{ "
          "p.text "
          "}}{% endfor %}{% endif %}{% endfor %}",
-         {.system_role = true, .content_parts = true, .tool_role = true}},
+         {.system_role = true, .late_system = true, .content_parts = true, .tool_role = true}},
         {"{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{{ m.content[0].text }}{% endif "
          "%}{% endfor %}", /* would lose all but the first */
-         {.system_role = true, .tool_role = true}},
+         {.system_role = true, .late_system = true, .tool_role = true}},
         {"{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}",
-         {.system_role = true, .content_parts = true, .tool_role = true}},
+         {.system_role = true, .late_system = true, .content_parts = true, .tool_role = true}},
         {"{{ tools | tojson }}{% for m in messages %}{{ m.content or '' }}" CALLS "{% endfor %}",
-         {.system_role = true, .tools = true, .tool_calls = true, .tool_role = true}},
+         {.system_role = true, .late_system = true, .tools = true, .tool_calls = true, .tool_role = true}},
         {"{% for m in messages if m.role != 'tool' %}{{ m.content or '' }}" CALLS "{% endfor %}",
-         {.system_role = true, .tool_calls = true}},
+         {.system_role = true, .late_system = true, .tool_calls = true}},
         {"{% for m in messages %}{{ m.content }}{{ m.reasoning_content }}{% endfor %}",
-         {.system_role = true, .tool_role = true, .reasoning = true}},
+         {.system_role = true, .late_system = true, .tool_role = true, .reasoning = true}},
         {"{% for m in messages %}{{ m.content }}{% if thinking is defined %}{{ m.reasoning_content }}{% endif %}{% "
          "endfor "
          "%}",
-         {.system_role = true, .tool_role = true, .reasoning = true}},
+         {.system_role = true, .late_system = true, .tool_role = true, .reasoning = true}},
         {"{% for i in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}", {0}}, /* is given up on */
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -290,9 +294,9 @@ static void test_caps(void **state)
         assert_non_null(t);
         struct chat_caps got = chat_template_caps(t), want = rows[i].caps;
         if (memcmp(&got, &want, sizeof got) != 0) {
-            fail_msg("%s\n  system %d developer %d parts %d tools %d calls %d tool %d reasoning %d", rows[i].template,
-                     got.system_role, got.developer_role, got.content_parts, got.tools, got.tool_calls, got.tool_role,
-                     got.reasoning);
+            fail_msg("%s\n  system %d late %d developer %d parts %d tools %d calls %d tool %d reasoning %d",
+                     rows[i].template, got.system_role, got.late_system, got.developer_role, got.content_parts,
+                     got.tools, got.tool_calls, got.tool_role, got.reasoning);
         }
         assert_true(str_eq(chat_template_source(t), str_of(rows[i].template)));
         chat_template_free(t);
