@@ -76,6 +76,15 @@ void gateway__free_arena(void *arg, struct arena *a)
     loop_free_arena(g->options.loop, a);
 }
 
+void gateway__hold(void *arg, bool held)
+{
+    struct gateway *g = arg;
+    g->n_held += held ? 1 : (size_t)-1;
+    if (!held && g->on_closed) {
+        gateway__closed_part(g);
+    }
+}
+
 void gateway__generation_begun(void *arg, const struct generation *g)
 {
     struct served_model *m = arg;

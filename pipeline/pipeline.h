@@ -15,6 +15,7 @@
 
 struct pipeline;
 struct generation;
+struct mcp_host;
 
 #define PIPELINE_RETRY_LIMIT 8
 
@@ -75,6 +76,10 @@ struct pipeline_options {
     /* Frees the arena of a request that has ended; NULL: arena_free. */
     void (*free_arena)(void *arg, struct arena *a);
     void *free_arena_arg;
+    struct mcp_host *mcp; /* tools for requests that want them; outlives the pipeline; NULL: none */
+    /* A worker uses the pipeline, or does no more: it is not freed meanwhile. With mcp only. */
+    void (*hold)(void *arg, bool held);
+    void *hold_arg;
 };
 
 NODISCARD struct pipeline *pipeline_create(const struct pipeline_options *options, struct error *err);
