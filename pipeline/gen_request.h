@@ -45,7 +45,11 @@ struct reasoning_format; /* chat/reasoning_format.h */
 
 struct gen_mcp_server { /* one whose tools a request wants */
     struct str name;
-    const struct json *tools; /* array: which of them, by the names that it gives them; NULL: all */
+    /* Which of them, by the names that it gives them: */
+    const struct json *tools;   /* array; NULL: all */
+    const struct json *configs; /* object of {"enabled": boolean}; NULL: says nothing */
+    bool others_off;            /* those that configs does not speak of */
+    bool read_only;             /* only those of which it says that */
 };
 
 struct gen_mcp_tool {

@@ -53,6 +53,12 @@ NODISCARD bool mcp_host_choose(const struct mcp_host *h, struct gen_request *r, 
  * many; or tool_choice names one that is not there. Any thread. */
 NODISCARD bool mcp_host_merge(struct gen_request *r, struct error *err);
 
+/* Of a merged request: by its name here, or as its server calls it. NOT_FOUND; INVALID: several have it. Any thread. */
+NODISCARD const struct gen_mcp_tool *mcp_tool_find(const struct gen_request *r, struct str name, struct error *err);
+/* Are the arguments (NULL: none) what its schema wants? INVALID says why not; those of a schema that cannot be compiled
+ * are not checked. Any thread. */
+NODISCARD bool mcp_tool_check(const struct gen_mcp_tool *tool, const struct json *arguments, struct error *err);
+
 /* ---- calls ---- */
 
 /* X(id, name in metrics and logs, what it means) */

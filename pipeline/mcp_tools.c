@@ -2,7 +2,8 @@
  * whoever prepares it. */
 #include "pipeline/mcp_host_internal.h"
 
-#include "base/array.h"
+#include "base/log.h"
+#include "grammar/json_schema.h"
 
 /* ---- what it wants ---- */
 
@@ -16,13 +17,20 @@ static struct str server_name(const struct mcp_host *h, const struct mcp_tool_in
     return str_of(h->config.servers[tool->server].name);
 }
 
+static bool selects(const struct gen_mcp_server *s, const struct mcp_tool_info *tool)
+{
+    const struct json *enabled = json_get(json_get(s->configs, tool->own_name.ptr), "enabled");
+    bool on = enabled ? json_bool(enabled) : !s->others_off;
+    return on && (!s->tools || json_lists(s->tools, tool->own_name)) && (!s->read_only || tool->read_only == 1);
+}
+
 static bool is_wanted(void *arg, const struct mcp_tool_info *tool)
 {
     const struct choosing *c = arg;
     const struct gen_mcp *m = &c->r->mcp;
     for (size_t i = 0; i < m->n_servers; i++) {
         if (str_eq(m->servers[i].name, server_name(c->h, tool))) {
-            return !m->servers[i].tools || json_lists(m->servers[i].tools, tool->own_name);
+            return selects(&m->servers[i], tool);
         }
     }
     return m->n_servers == 0;
@@ -204,4 +212,59 @@ bool mcp_host_merge(struct gen_request *r, struct error *err)
     r->tools = join(r, added, err);
     m->merged = true;
     return r->tools && check_choice(r, err);
+}
+
+/* ---- one of them ---- */
+
+const struct gen_mcp_tool *mcp_tool_find(const struct gen_request *r, struct str name, struct error *err)
+{
+    const struct gen_mcp *m = &r->mcp;
+    const struct gen_mcp_tool *found = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_tools; i++) {
+        if (str_eq(m->tools[i].name, name)) {
+            return &m->tools[i];
+        }
+        if (str_eq(m->tools[i].own_name, name)) {
+            found = &m->tools[i];
+            n++;
+        }
+    }
+    if (n > 1) {
+        error_set_param(err, ERR_INVALID, "tool", "%zu MCP servers have a tool '%.80s'; name the server too.", n,
+                        name.ptr);
+        return NULL;
+    }
+    if (!found) {
+        error_set_param(err, ERR_NOT_FOUND, "tool", "no MCP server here has a tool '%.80s'.", name.ptr);
+    }
+    return found;
+}
+
+static bool validate(const struct json_schema *schema, const struct json *arguments, struct error *err)
+{
+    struct json_schema_problem why;
+    return json_schema_validate(schema, arguments, &why) ||
+           error_set_param(err, why.code, "arguments", "the arguments are not what the tool's schema wants: %s",
+                           why.msg);
+}
+
+bool mcp_tool_check(const struct gen_mcp_tool *tool, const struct json *arguments, struct error *err)
+{
+    struct error why = {0};
+    struct json_schema *schema =
+        json_schema_compile(json_get(json_get(tool->definition, "function"), "parameters"), NULL, &why);
+    struct json *none = arguments ? NULL : json_parse(STR("{}"), 0, err);
+    if (!arguments && !none) {
+        json_schema_free(schema);
+        return false;
+    }
+    if (!schema) {
+        LOG_WARN("arguments of a tool are not checked", "tool=\"" STR_FMT "\" reason=\"%s\"", STR_ARG(tool->name),
+                 why.msg);
+    }
+    bool ok = !schema || validate(schema, arguments ? arguments : none, err);
+    json_free(none);
+    json_schema_free(schema);
+    return ok;
 }

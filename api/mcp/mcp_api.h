@@ -12,10 +12,9 @@
 
 /* The field `mcp` of a request whose target begins with its struct gen_request: true, false, or names of servers. */
 bool api__parse_mcp(struct decoding *d, const struct json *v, const char *name, struct error *err);
-/* Adds a server to those that r wants. tools: array of its own tools' names, or NULL. INVALID: it is among them already,
- * or there are too many. */
-NODISCARD bool api__add_mcp_server(struct gen_request *r, struct str server, const struct json *tools,
-                                   const char *param, struct error *err);
+/* Adds a server to those that r wants. INVALID: it is among them already, or there are too many. */
+NODISCARD bool api__add_mcp_server(struct gen_request *r, const struct gen_mcp_server *server, const char *param,
+                                   struct error *err);
 /* A server as a request describes it may only be one that is configured: url, where there is one, has to be its own. */
 NODISCARD bool api__check_mcp_server(const struct call *c, struct str server, const struct json *url, const char *param,
                                      struct error *err);
@@ -33,5 +32,7 @@ extern const struct field api__mcp_execute_fields[];
 void api__mcp_servers(struct app *a, struct http_exchange *x, struct str rest);
 void api__mcp_tools(struct app *a, struct http_exchange *x, struct str rest);
 bool api__decode_mcp_execute(struct call *c, struct error *err);
+bool api__work_mcp_execute(struct call *c, struct error *err);
+void api__finish_mcp_execute(struct call *c);
 
 #endif

@@ -3,14 +3,14 @@
 #include "base/array.h"
 #include "pipeline/pipeline.h"
 
-bool api__add_mcp_server(struct gen_request *r, struct str server, const struct json *tools, const char *param,
+bool api__add_mcp_server(struct gen_request *r, const struct gen_mcp_server *server, const char *param,
                          struct error *err)
 {
     struct gen_mcp *m = &r->mcp;
     for (size_t i = 0; i < m->n_servers; i++) {
-        if (str_eq(m->servers[i].name, server)) {
+        if (str_eq(m->servers[i].name, server->name)) {
             return error_set_param(err, ERR_INVALID, param, "Invalid value for '%s': '%.60s' is there twice.", param,
-                                   server.ptr);
+                                   server->name.ptr);
         }
     }
     if (m->n_servers == LIMIT_MCP_SERVERS) {
@@ -21,7 +21,7 @@ bool api__add_mcp_server(struct gen_request *r, struct str server, const struct 
         return arena_full(r->arena, "the request", err);
     }
     m->wanted = true;
-    m->servers[m->n_servers++] = (struct gen_mcp_server){server, tools};
+    m->servers[m->n_servers++] = *server;
     return true;
 }
 
@@ -40,7 +40,8 @@ bool api__parse_mcp(struct decoding *d, const struct json *v, const char *name, 
         if (json_type(json_at(v, i)) != JSON_STRING) {
             return field_type_error(err, name, "an array of servers' names", json_at(v, i));
         }
-        if (!api__add_mcp_server(r, json_str(json_at(v, i)), NULL, name, err)) {
+        struct gen_mcp_server server = {.name = json_str(json_at(v, i))};
+        if (!api__add_mcp_server(r, &server, name, err)) {
             return false;
         }
     }
