@@ -105,7 +105,7 @@ struct mcp_usage { /* of one server */
 size_t mcp_host_n_servers(const struct mcp_host *h);
 const char *mcp_host_server_name(const struct mcp_host *h, size_t i);
 const struct mcp_usage *mcp_host_usage(const struct mcp_host *h, size_t i);
-uint64_t mcp_host_n_turns(const struct mcp_host *h); /* that ended with calls */
+uint64_t mcp_host_n_turns(const struct mcp_host *h); /* of models, that ended with calls of MCP tools */
 void mcp_host_note_turn(struct mcp_host *h);
 
 #endif

@@ -63,8 +63,23 @@ def twice(after):  # two servers at once; what the second one says comes last
     return f"Both.\n{call_text('structured', '{}')}\n{echo(after)}"
 
 
+def fault(tool, arguments="{}"):  # beside a call that shows that it was survived
+    return lambda after: f"{call_text(tool, arguments)}\n{echo(after)}"
+
+
+def mixed(after):
+    return f"Both kinds. {echo(after)}\n{call_text('clock', '{}')}"
+
+
 MCP_RULES = [
     *steps("KEY-MCP-FIVE", [lambda a: "I look. " + echo(a), twice, echo, lambda a: "<think>Hm.</think>\n\n" + echo(a)], "All done."),
+    *(rule for name in ("fail", "hang", "crash", "garbage", "huge")
+      for rule in steps(f"KEY-MCP-{name.upper()}", [fault(name), echo], "Survived.")),
+    *steps("KEY-MCP-PICKY", [fault("picky", '{"list": [1, 1]}')], "Survived."),
+    {"match": "KEY-MCP-LOOP", "text": echo("again")},
+    {"match": "KEY-MCP-SLEEP", "text": call_text("slow", '{"steps": 100, "ms": 100}')},
+    *steps("KEY-MCP-MIXED", [mixed], "It is noon."),
+    *({**rule, "delay_ms": 15} for rule in steps("KEY-MCP-PACED", [lambda a: "One two three four five. " + echo(a)] * 2, "The end of it, at last, is here.")),
 ]
 
 
