@@ -61,7 +61,7 @@ struct gateway {
 /* ---- gateway.c ---- */
 
 NODISCARD bool gateway__watch_pressure(struct gateway *g, struct error *err); /* it is watched from now on */
-void gateway__closed_part(void *gateway);                                 /* one of n_closing */
+void gateway__closed_part(void *gateway);                                     /* one of n_closing */
 /* The model's engine uses as much of its pool as memory allows at this level. */
 void gateway__limit_pool(struct served_model *m, enum pressure_level level);
 

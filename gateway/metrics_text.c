@@ -393,7 +393,8 @@ void metrics_write_docs(struct buf *out)
         "meanings of vLLM's engine, for the\ndashboards and gateways that look for them. Buckets contain vLLM's.\n");
     document(out, LABELS_KEY,
              "\n## By API key\n\nEach has the label `key`: the key's name. Only where there are keys.\n");
-    document(out, LABELS_MCP,
-             "\n## By MCP server\n\nEach has the label `server`: its name in --mcp-config. Only where there are some.\n");
+    document(
+        out, LABELS_MCP,
+        "\n## By MCP server\n\nEach has the label `server`: its name in --mcp-config. Only where there are some.\n");
     document(out, LABELS_NONE, "\n## Of the server\n\nWithout a label for the model.\n");
 }

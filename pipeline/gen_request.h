@@ -53,8 +53,8 @@ struct gen_mcp_server { /* one whose tools a request wants */
 };
 
 struct gen_mcp_tool {
-    struct str name;             /* as the model sees it */
-    struct str own_name, server; /* as its server calls it, and that server's name in the configuration */
+    struct str name;               /* as the model sees it */
+    struct str own_name, server;   /* as its server calls it, and that server's name in the configuration */
     const struct json *definition; /* OpenAI's tool object, with the server's annotations; NULL until it is prepared */
 };
 
@@ -63,9 +63,10 @@ struct gen_mcp {
     bool wanted, declined, by_default; /* it has them; it said no; the server gives them to all */
     struct gen_mcp_server *servers;    /* [n_servers]; none: every server that is ready */
     size_t n_servers;
+    const char *field; /* that asked for them, for errors; NULL: mcp */
     int64_t max_calls; /* in all its turns; 0: no limit of its own */
     /* made by mcp_host_choose and mcp_host_merge */
-    struct str definitions; /* JSON array */
+    struct str definitions;     /* JSON array */
     struct gen_mcp_tool *tools; /* [n_tools] */
     size_t n_tools;
     const struct json *own_tools; /* the client's */
@@ -180,6 +181,11 @@ struct gen_request {
 static inline bool gen_request_has_tools(const struct gen_request *r) /* that its model is shown, and may call */
 {
     return r->input == GEN_CHAT && r->tool_choice != GEN_TOOLS_NONE && json_len(r->tools) > 0;
+}
+
+static inline const char *gen_mcp_field(const struct gen_mcp *m)
+{
+    return m->field ? m->field : "mcp";
 }
 
 static inline bool gen_request_wants_tokens(const struct gen_request *r) /* with the events that they made */

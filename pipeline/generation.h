@@ -50,12 +50,12 @@ struct gen_token { /* one token with its logprob */
 
 /* A tool call of a choice, complete with CALL_END. */
 struct gen_call {
-    uint32_t index;      /* among the choice's, from 0; calls of MCP tools are counted by themselves */
-    struct str id, name; /* id: unique, "call_" and 24 letters; APIs with another prefix replace "call_" */
-    bool valid;          /* CALL_END: its arguments are JSON and obey the tool's schema */
-    struct str fault;    /* CALL_END, not valid: why, a sentence */
-    struct str server;   /* the tool is that of this MCP server; {NULL,0}: the client's */
-    struct str own_name; /* likewise: what that calls it */
+    uint32_t index;       /* among the choice's, from 0; calls of MCP tools are counted by themselves */
+    struct str id, name;  /* id: unique, "call_" and 24 letters; APIs with another prefix replace "call_" */
+    bool valid;           /* CALL_END: its arguments are JSON and obey the tool's schema */
+    struct str fault;     /* CALL_END, not valid: why, a sentence */
+    struct str server;    /* the tool is that of this MCP server; {NULL,0}: the client's */
+    struct str own_name;  /* likewise: what that calls it */
     struct str arguments; /* RESULT: all of them */
 };
 

@@ -83,7 +83,7 @@ struct mcp_answer { /* views, valid until the callback returns */
     struct str structured; /* JSON, {NULL,0}: none */
 };
 
-struct mcp_call_request { /* copied, but for the views */
+struct mcp_call_request {   /* copied, but for the views */
     const char *request_id; /* for the log */
     struct gen_mcp_tool tool;
     struct str arguments; /* a JSON object, or empty */

@@ -156,7 +156,8 @@ static const char *why_not(const struct mcp_loop *l)
     if (l->finish.finish != FINISH_STOP) {
         return "not called: the answer was cut off.";
     }
-    return l->n_turns >= mcp_host_options(l->host)->max_turns ? "not called: the request may have no more turns." : NULL;
+    return l->n_turns >= mcp_host_options(l->host)->max_turns ? "not called: the request may have no more turns."
+                                                              : NULL;
 }
 
 /* False: the turn's end is kept until its calls have results. */
@@ -213,7 +214,7 @@ struct preparation {
     struct pipeline *pipeline;
     struct gen_request next;
     const struct json *first_messages;
-    struct str added;     /* in next's arena */
+    struct str added;                   /* in next's arena */
     struct arena *orphan, *turn_before; /* the request's and the turn's, once the loop is gone */
     bool ok;
     struct error error;

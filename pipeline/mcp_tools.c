@@ -49,16 +49,17 @@ static bool has_tool(const struct mcp_host *h, size_t server, struct str own_nam
 }
 
 /* One that is asked for by name has to be there. Later it may fail: then its calls do. */
-static bool check_server(const struct mcp_host *h, const struct gen_mcp_server *wanted, struct error *err)
+static bool check_server(const struct mcp_host *h, const struct gen_mcp_server *wanted, const char *field,
+                         struct error *err)
 {
     struct mcp_server_status status;
     size_t i;
     if (!mcp_find_server(h->mcp, wanted->name.ptr, &i)) {
-        return error_set_param(err, ERR_INVALID, "mcp", "no MCP server '%.60s' is configured here.", wanted->name.ptr);
+        return error_set_param(err, ERR_INVALID, field, "no MCP server '%.60s' is configured here.", wanted->name.ptr);
     }
     mcp_server_status(h->mcp, i, &status);
     if (status.state == MCP_DISABLED) {
-        return error_set_param(err, ERR_INVALID, "mcp", "the MCP server '%s' is disabled here.", status.name);
+        return error_set_param(err, ERR_INVALID, field, "the MCP server '%s' is disabled here.", status.name);
     }
     if (status.state == MCP_STARTING || status.state == MCP_FAILED) {
         return error_set(err, ERR_UNAVAILABLE, "the MCP server '%s' is not ready: %s", status.name,
@@ -67,7 +68,7 @@ static bool check_server(const struct mcp_host *h, const struct gen_mcp_server *
     for (size_t k = 0; k < json_len(wanted->tools); k++) {
         struct str name = json_str(json_at(wanted->tools, k));
         if (!has_tool(h, i, name)) {
-            return error_set_param(err, ERR_INVALID, "mcp", "the MCP server '%s' has no tool '%.80s'.", status.name,
+            return error_set_param(err, ERR_INVALID, field, "the MCP server '%s' has no tool '%.80s'.", status.name,
                                    name.ptr);
         }
     }
@@ -105,7 +106,7 @@ bool mcp_host_choose(const struct mcp_host *h, struct gen_request *r, struct err
     struct choosing c = {h, r};
     struct buf text;
     for (size_t i = 0; i < r->mcp.n_servers; i++) {
-        if (!check_server(h, &r->mcp.servers[i], err)) {
+        if (!check_server(h, &r->mcp.servers[i], gen_mcp_field(&r->mcp), err)) {
             return false;
         }
     }

@@ -48,7 +48,8 @@ static struct messages_request *decode(struct call *c, struct error *err)
     }
     struct decoding d = api__decoding(c, m);
     bool ok = api__decode_body(c, &d, c->body, err) && (m->messages || field_missing_error(err, "messages")) &&
-              anthropic__convert_mcp(c, &d, err) && anthropic__convert_tools(&d, err) && anthropic__convert_turns(m, err);
+              anthropic__convert_mcp(c, &d, err) && anthropic__convert_tools(&d, err) &&
+              anthropic__convert_turns(m, err);
     c->n_volatile = m->n_volatile;
     return ok ? m : NULL;
 }

@@ -301,7 +301,8 @@ const struct field api__count_fields[] = {
      "name of a served model, or one that a pattern of --served-model-name fits; may be left out"},
     {"messages", FIELD_CUSTOM, 0, 0, 0, parse_messages, NULL, "array",
      "the conversation: user, assistant, system; strings or blocks of the types text, thinking, "
-     "redacted_thinking, tool_use, tool_result, mcp_tool_use, mcp_tool_result; an assistant's last message is gone on with; required"},
+     "redacted_thinking, tool_use, tool_result, mcp_tool_use, mcp_tool_result; an assistant's last message is gone on "
+     "with; required"},
     {"system", FIELD_CUSTOM, 0, 0, 0, parse_system, NULL, "string or array of text blocks",
      "the system prompt; lines that change with each request are left out (--drop-volatile-lines)"},
     {"tools", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array",

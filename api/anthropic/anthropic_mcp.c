@@ -51,8 +51,8 @@ static const struct field toolset_fields[] = {
 };
 
 /* Decodes object's members, found at `where`, into *out. */
-static bool decode(const struct decoding *body, const struct json *object, const char *where, const struct field *fields,
-                   struct definition *out, struct error *err)
+static bool decode(const struct decoding *body, const struct json *object, const char *where,
+                   const struct field *fields, struct definition *out, struct error *err)
 {
     struct decoding d = *body;
     *out = (struct definition){.enabled = true};
@@ -104,8 +104,10 @@ static bool take_toolset(const struct decoding *d, const struct json *v, const c
         return missing(where, "mcp_server_name", err);
     }
     if (!json_lists(m->mcp_names, set.name)) {
-        return error_set_param(err, ERR_INVALID, where, "%s: 'mcp_servers' has no server '%.60s'.", where, set.name.ptr);
+        return error_set_param(err, ERR_INVALID, where, "%s: 'mcp_servers' has no server '%.60s'.", where,
+                               set.name.ptr);
     }
+    m->request.mcp.field = "mcp_servers";
     struct gen_mcp_server server = {.name = set.name, .configs = configs, .others_off = !defaults.enabled};
     return api__add_mcp_server(&m->request, &server, "tools", err);
 }
@@ -132,6 +134,7 @@ static bool take_server(const struct call *c, const struct decoding *d, size_t i
     if (!api__check_mcp_server(c, server.name, json_get(v, "url"), where, err) || !by_itself || !options.enabled) {
         return !err->code;
     }
+    m->request.mcp.field = "mcp_servers";
     struct gen_mcp_server wanted = {.name = server.name, .tools = json_get(config, "allowed_tools")};
     return api__add_mcp_server(&m->request, &wanted, "mcp_servers", err);
 }

@@ -95,8 +95,8 @@ static void put_usage(const struct message_writer *w, struct json_writer *json, 
     json_end_object(json);
 }
 
-/* Somebody cancelled it by /v1/requests/{id}/cancel, or it may have no more turns: the one reason that asks to go on from
- * what there is. */
+/* Somebody cancelled it by /v1/requests/{id}/cancel, or it may have no more turns: the one reason that asks to go on
+ * from what there is. */
 static const char *stop_reason(const struct message_writer *w)
 {
     const struct gen_event *e = &w->finish;

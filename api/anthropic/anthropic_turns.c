@@ -3,8 +3,8 @@
  * Consecutive messages of one role are one turn. A turn becomes one message: its texts joined by line ends, an
  * assistant's thinking as reasoning_content and its tool_use blocks as tool_calls; but each tool_result is a message of
  * its own, of the role tool, before the user's text. An assistant's turn with mcp_tool_result blocks was several turns
- * of the model: what follows such results begins another message. The messages are written as JSON text while the turns go by, then
- * parsed: they live in the request's arena. */
+ * of the model: what follows such results begins another message. The messages are written as JSON text while the turns
+ * go by, then parsed: they live in the request's arena. */
 #include "api/anthropic/anthropic.h"
 #include "api/volatile_lines.h"
 
@@ -152,7 +152,9 @@ static void begin_turn(struct conversion *c, enum role role)
 /* Ids of calls are "call_..." inside, "toolu_..." or "mcptoolu_..." in this API. */
 static void put_call_id(struct conversion *c, struct json_writer *w, struct str id)
 {
-    size_t n = str_starts(id, STR("toolu_")) ? strlen("toolu_") : str_starts(id, STR("mcptoolu_")) ? strlen("mcptoolu_") : 0;
+    size_t n = str_starts(id, STR("toolu_"))      ? strlen("toolu_")
+               : str_starts(id, STR("mcptoolu_")) ? strlen("mcptoolu_")
+                                                  : 0;
     clear(c, &c->scratch);
     buf_puts(&c->scratch, n ? "call_" : "");
     buf_append(&c->scratch, str_slice(id, n, id.len));
@@ -605,8 +607,8 @@ static bool bufs_ok(const struct conversion *c, struct buf *const *all, size_t n
 bool anthropic__convert_turns(struct messages_request *m, struct error *err)
 {
     struct conversion c = {.m = m, .err = err};
-    struct buf *const all[] = {&c.out, &c.scratch, &c.cleared, &c.turn.text, &c.turn.reasoning, &c.turn.calls,
-                               &c.turn.results};
+    struct buf *const all[] = {&c.out,        &c.scratch,     &c.cleared, &c.turn.text, &c.turn.reasoning,
+                               &c.turn.calls, &c.turn.results};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         buf_init(all[i], LIMIT_REQUEST_ARENA);
     }

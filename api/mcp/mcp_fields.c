@@ -108,16 +108,19 @@ bool api__settle_mcp(const struct call *c, struct gen_request *r, struct error *
         return true;
     }
     if (!host) {
-        return error_set_param(err, ERR_UNSUPPORTED, "mcp",
-                               "tools of MCP servers are not available: this server was started without --mcp-config.");
+        return error_set_param(
+            err, ERR_UNSUPPORTED, gen_mcp_field(m),
+            "'%s' asks for tools of MCP servers, which are not available: this server was started without "
+            "--mcp-config.",
+            gen_mcp_field(m));
     }
     for (size_t i = 0; i < m->n_servers; i++) {
-        if (!api__check_mcp_server(c, m->servers[i].name, NULL, "mcp", err)) {
+        if (!api__check_mcp_server(c, m->servers[i].name, NULL, gen_mcp_field(m), err)) {
             return false;
         }
     }
-    return !bad || error_set_param(err, ERR_UNSUPPORTED, bad,
-                                   "'%s' is not available together with tools of MCP servers.", bad);
+    return !bad ||
+           error_set_param(err, ERR_UNSUPPORTED, bad, "'%s' is not available together with tools of MCP servers.", bad);
 }
 
 bool api__choose_mcp(struct call *c, struct error *err)

@@ -5,8 +5,7 @@
 
 /* ---- looking ---- */
 
-static void reply_list(struct app *a, struct http_exchange *x,
-                       void (*put)(const struct mcp_host *h, struct buf *out))
+static void reply_list(struct app *a, struct http_exchange *x, void (*put)(const struct mcp_host *h, struct buf *out))
 {
     struct buf out;
     buf_init(&out, LIMIT_HTTP_REPLY);
@@ -80,6 +79,7 @@ bool api__decode_mcp_execute(struct call *c, struct error *err)
     e->tool = e->tool.len ? e->tool : e->name;
     c->extra = e;
     c->request.mcp.wanted = true;
+    c->request.mcp.field = e->server.len ? "server" : "tool";
     struct gen_mcp_server server = {.name = e->server};
     return (e->tool.len || field_missing_error(err, "tool")) &&
            (!e->server.len || api__add_mcp_server(&c->request, &server, "server", err)) &&

@@ -1,7 +1,7 @@
 /* The fields of the OpenAI routes, each by itself. Bounds of sampling parameters come from SAMPLING_TABLE. */
 #include "api/api_internal.h"
-#include "api/openai/openai_legacy.h"
 #include "api/mcp/mcp_api.h"
+#include "api/openai/openai_legacy.h"
 #include "api/openai/openai_tools.h"
 
 #include "base/hash.h"

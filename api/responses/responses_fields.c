@@ -330,7 +330,8 @@ static bool parse_stream_options(struct decoding *d, const struct json *v, const
 
 const struct field api__responses_fields[] = {
     {"input", FIELD_CUSTOM, 0, 0, 0, parse_input, NULL, "string or array of items",
-     "messages (input_text, output_text), function_call, function_call_output, mcp_call, mcp_list_tools, reasoning, item_reference; required "
+     "messages (input_text, output_text), function_call, function_call_output, mcp_call, mcp_list_tools, reasoning, "
+     "item_reference; required "
      "unless previous_response_id is given"},
     {"instructions", FIELD_STR, AT(instructions), 0, 0, NULL, NULL, NULL,
      "a system message before everything; not carried over by previous_response_id"},
@@ -342,7 +343,8 @@ const struct field api__responses_fields[] = {
      "alternatives per token; needs message.output_text.logprobs in include"},
     {"include", FIELD_CUSTOM, 0, 0, 0, parse_include, NULL, "array of strings",
      "message.output_text.logprobs; the others are accepted and have nothing to include (reasoning comes as text)"},
-    {"tools", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array", "function tools, strict binds calls to the schema; mcp: server_label, allowed_tools, require_approval never"},
+    {"tools", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array",
+     "function tools, strict binds calls to the schema; mcp: server_label, allowed_tools, require_approval never"},
     {"tool_choice", FIELD_CUSTOM, 0, 0, 0, parse_tool_choice, NULL, "string or object",
      "auto, none, required, a function, or allowed_tools"},
     {"parallel_tool_calls", FIELD_BOOL, REQUEST_AT(parallel_tool_calls), 0, 0, NULL, NULL, NULL,

@@ -161,7 +161,8 @@ static bool check_mcp_call(const struct json *item, const char *where, struct er
     snprintf(param, sizeof param, "%s.output", where);
     return need_string(item, where, "id", err) && need_string(item, where, "name", err) &&
            need_string(item, where, "arguments", err) && need_string(item, where, "server_label", err) &&
-           (json_is_null(output) || json_type(output) == JSON_STRING || field_type_error(err, param, "a string", output));
+           (json_is_null(output) || json_type(output) == JSON_STRING ||
+            field_type_error(err, param, "a string", output));
 }
 
 static bool check_mcp_list(const struct json *item, const char *where, struct error *err)
@@ -635,8 +636,8 @@ static void list_members(struct json_writer *w, const struct json *item, const c
 
 void responses_put_item(struct json_writer *w, const struct call *c, size_t i)
 {
-    static const char *const names[] = {"call_id",      "name",  "arguments", "output", "content",
-                                        "server_label", "error", "tools"};
+    static const char *const names[] = {"call_id", "name",         "arguments", "output",
+                                        "content", "server_label", "error",     "tools"};
     char room[64];
     const struct json *item = item_at(c, i);
     enum kind kind = item ? kind_of(item) : ITEM_MESSAGE;

@@ -36,10 +36,11 @@ static bool parse_approval(struct decoding *d, const struct json *v, const char 
 {
     struct mcp_tool *t = d->target;
     t->never = str_eq(json_str(v), STR("never"));
-    return t->never || error_set_param(err, ERR_UNSUPPORTED, name,
-                                       "Unsupported value for '%s': this server asks nobody before it calls a tool; only "
-                                       "\"never\" is supported.",
-                                       name);
+    return t->never ||
+           error_set_param(err, ERR_UNSUPPORTED, name,
+                           "Unsupported value for '%s': this server asks nobody before it calls a tool; only "
+                           "\"never\" is supported.",
+                           name);
 }
 
 static const struct field mcp_fields[] = {
@@ -84,6 +85,7 @@ bool responses_take_mcp(struct decoding *d, const struct json *tool, const char 
                                "server asks nobody.",
                                param);
     }
+    r->request.mcp.field = "tools";
     return api__add_mcp_server(&r->request, &t.server, where, err);
 }
 
