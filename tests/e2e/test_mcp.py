@@ -361,6 +361,23 @@ def test_default(make, tmp_path):
             assert "mcp_calls" not in message and "<tool_call>" in message["content"]
 
 
+def test_what_is_kept(make, tmp_path):
+    """What outlasts its connection has no such tools: asked for together it is refused; else a response is not stored."""
+    with make(write_config(tmp_path, main=python()), "--journal", tmp_path / "journal", "--mcp-default") as server:
+        wait_for_servers(server, "main")
+        for path, fields in [(RESPONSES, {"store": True}), (RESPONSES, {"background": True}), (CHAT, {"detach": True}),
+                             (CHAT, {"background": True})]:
+            asked = {**body(path, "hello"), **({"mcp": ["main"]} if path == CHAT else {"tools": tools_of(path, ["main"])["tools"]})}
+            reply = server.post(path, {**asked, **fields})
+            assert reply.status_code == 400 and reply.json()["error"]["param"] == next(iter(fields)), reply.text
+        answer = server.ok(RESPONSES, {"input": "KEY-MCP-LOOP", "tools": tools_of(RESPONSES, ["main"])["tools"]})
+        assert answer["store"] is False and server.http.get(f"{RESPONSES}/{answer['id']}").status_code == 404
+        stored = server.ok(RESPONSES, {"input": "hello"})  # by default the journal comes first
+        assert stored["store"] is True and stored["output"][0]["type"] == "message"
+        asked = server.ok(RESPONSES, {"input": "KEY-MCP-LOOP", "store": False})
+        assert any(i["type"] == "mcp_call" for i in asked["output"])
+
+
 def test_bad_file(tiny_path, tmp_path):
     path = tmp_path / "mcp.json"
     path.write_text('{"mcpServers": {"a": {"command": "sh"}}}')
