@@ -64,7 +64,7 @@ void gateway__generation_finished(void *arg, const struct gen_request *r, const 
 {
     struct served_model *m = arg;
     struct api_keys *keys = m->gateway->options.keys;
-    api_keys_charge(keys, r->api_key, outcome->usage.completion_tokens, clock_ms());
+    api_keys_charge(keys, r->api_key, outcome->later_prompt_tokens, outcome->usage.completion_tokens, clock_ms());
     if (outcome->error && outcome->usage.n_begun == 0) {
         api_keys_give_back(keys, r->api_key, outcome->usage.prompt_tokens, clock_ms());
     }

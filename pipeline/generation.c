@@ -228,6 +228,7 @@ static void observe_end(struct generation *g)
                                   .error = g->failed ? &g->error : NULL,
                                   .longest = longest_choice(g)};
     generation_timings(g, clock_us(), &outcome.timings, &outcome.usage);
+    outcome.later_prompt_tokens = g->mcp ? outcome.usage.prompt_tokens - mcp_loop_first_prompt(g->mcp) : 0;
     const struct pipeline_observer *observer = generation__observer(g);
     if (observer->finished) {
         observer->finished(observer->arg, g->request, &outcome);

@@ -33,6 +33,7 @@ struct mcp_loop {
     struct arena *arena_before;        /* of the one before, where the generation has failed between them */
     struct preparation *preparation;
     enum gen_tool_choice tool_choice; /* of later turns */
+    uint64_t n_first_prompt;
     int64_t max_tokens;               /* of all; -1: as far as the context goes */
     uint64_t seed;
 };
@@ -48,6 +49,7 @@ struct mcp_loop *mcp_loop_create(struct generation *g, struct error *err)
     l->g = g;
     l->host = pipeline_options(g->pipeline)->mcp;
     l->first_messages = r->messages;
+    l->n_first_prompt = r->jobs[0].n_prompt;
     l->tool_choice = r->tool_choice == GEN_TOOLS_NONE ? GEN_TOOLS_NONE : GEN_TOOLS_AUTO;
     l->max_tokens = r->max_tokens;
     l->seed = r->seed;
@@ -64,6 +66,11 @@ bool mcp_loop_ended(const struct mcp_loop *l)
 const struct gen_usage *mcp_loop_past(const struct mcp_loop *l)
 {
     return &l->past;
+}
+
+uint64_t mcp_loop_first_prompt(const struct mcp_loop *l)
+{
+    return l->n_first_prompt;
 }
 
 /* ---- calls ---- */

@@ -25,5 +25,6 @@ bool mcp_loop_ended(const struct mcp_loop *l); /* what is not taken of it is all
 void mcp_loop_stop(struct mcp_loop *l);
 /* Tokens of the turns that are over. */
 const struct gen_usage *mcp_loop_past(const struct mcp_loop *l);
+uint64_t mcp_loop_first_prompt(const struct mcp_loop *l); /* tokens of the first turn's */
 
 #endif

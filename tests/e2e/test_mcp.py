@@ -50,9 +50,9 @@ class McpServer(Server):
 
 @pytest.fixture(scope="module")
 def make(tiny_path, script_path, agent_template):
-    def make(config, *options):
+    def make(config, *options, **more):
         return McpServer(tiny_path, "--threads", 1, "--kv-memory", "128M", "--script", script_path, "--chat-template",
-                         agent_template, "--mcp-config", config, *options)
+                         agent_template, "--mcp-config", config, *options, **more)
     return make
 
 
@@ -376,6 +376,20 @@ def test_what_is_kept(make, tmp_path):
         assert stored["store"] is True and stored["output"][0]["type"] == "message"
         asked = server.ok(RESPONSES, {"input": "KEY-MCP-LOOP", "store": False})
         assert any(i["type"] == "mcp_call" for i in asked["output"])
+
+
+def test_keys(make, tmp_path):
+    """A key pays for the prompts of all turns; the routes need one."""
+    key = "k" * 20
+    with make(write_config(tmp_path, main=python()), env={"TANDEM_API_KEY": key}, api_key=key) as server:
+        wait_for_servers(server, "main")
+        usage = server.ok(CHAT, body(CHAT, "KEY-MCP-PACED", mcp=True))["usage"]
+        values = server.metrics()
+        assert metric(values, "tandem_key_tokens_total", kind="prompt") == usage["prompt_tokens"] > 3000
+        assert metric(values, "tandem_key_tokens_total", kind="generated") == usage["completion_tokens"]
+        for path in ("/v1/mcp/servers", "/v1/mcp/tools"):
+            assert server.http.get(path, headers={"authorization": "Bearer wrong"}).status_code == 401
+        assert server.http.post("/v1/mcp/execute", json={"tool": "echo"}, headers={"authorization": "x"}).status_code == 401
 
 
 def test_bad_file(tiny_path, tmp_path):
