@@ -81,7 +81,7 @@ def main():
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--arrivals", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--factors", type=float, nargs="*", default=[2.5, 0])
+    parser.add_argument("--factors", type=float, nargs="*", default=[1.8, 2.5, 0])
     a = parser.parse_args()
     path = compare.model_path(a.model, a.tandem)
     print("| --max-itl-factor | alone, median ms | beside prompts, median | 95th percentile | p95 / alone | prompts/s |\n|"

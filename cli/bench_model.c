@@ -82,7 +82,7 @@ struct bound {
 
 static void add_step(const struct model_bench *m, const struct cost_step *step, double times, struct bound *b)
 {
-    struct step_cost cost = decoder_step_cost(&m->cost, &m->config, &m->kv, step);
+    struct step_work cost = decoder_step_work(&m->cost, &m->config, &m->kv, step);
     const double *limit = m->limit->per_second;
     double weights = cost.weight_bytes / limit[CPU_LIMIT_READ], kv = cost.kv_bytes / limit[CPU_LIMIT_READ];
     const struct macs *macs = &cost.weight_macs;
@@ -290,7 +290,7 @@ static void put_prefill_shares(const struct model_bench *m, int n_prompt, const 
                                struct report_cell *row)
 {
     struct cost_step step = {1, 0, n_prompt, 1};
-    struct step_cost cost = decoder_step_cost(&m->cost, &m->config, &m->kv, &step);
+    struct step_work cost = decoder_step_work(&m->cost, &m->config, &m->kv, &step);
     double products = products_seconds(m), attention = op_seconds(m, TIMED_attention);
     const struct macs *macs = &cost.weight_macs;
     if (!m->limit || products <= 0 || attention <= 0) {

@@ -141,7 +141,7 @@ const struct option options__table[] = {
      "requests in the queue before 429; 0: 1024"},
     {"prefill-chunk", OPTION_INT, S | E | B, AT(prefill_chunk), 0, 65536, "0", "N",
      "prompt tokens of one sequence in a step; 0: as many as fit"},
-    {"max-itl-factor", OPTION_FLOAT, S | E, AT(max_itl_factor), 0, 1000, "2.5", "FACTOR",
+    {"max-itl-factor", OPTION_FLOAT, S | E, AT(max_itl_factor), 0, 1000, "1.8", "FACTOR",
      "prompts may make a step this many times as long as those who decode need; 0: any"},
     {"speculation", OPTION_STR, S | R | E, AT(speculation), 0, 0, "auto", "WHEN",
      "guess tokens and check several at a time: auto (where it pays), off or on; answers do not depend on it"},

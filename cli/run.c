@@ -131,11 +131,6 @@ static void add_message(struct buf *history, const char *role, struct str conten
     json_end_object(&w);
 }
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 static bool chat_turn(struct runner *r, struct str prompt, struct error *err)
 {
     struct gen_request request;
@@ -148,9 +143,9 @@ static bool chat_turn(struct runner *r, struct str prompt, struct error *err)
     add_message(&r->history, "user", prompt);
     buf_init(&text, LIMIT_REQUEST_ARENA);
     buf_printf(&text, "[%s]", r->history.data);
-    struct json *messages = json_parse(buf_view(&text), LIMIT_JSON_DEPTH, err);
+    struct json *messages = json_keep(json_parse(buf_view(&text), LIMIT_JSON_DEPTH, err), arena, "request", err);
     buf_release(&text);
-    if (!messages || !arena_defer(arena, free_json, messages)) {
+    if (!messages) {
         arena_free(arena);
         return false;
     }

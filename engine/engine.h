@@ -62,7 +62,7 @@ struct engine_options {
 #define ENGINE_DEFAULT_WAITING      1024
 #define ENGINE_MIN_CONTEXT          256
 #define ENGINE_DEFAULT_DRAFTS       15 /* 16 rows of one sequence: about as many as ride along while weights are read */
-#define ENGINE_DEFAULT_ITL_FACTOR   2.5f
+#define ENGINE_DEFAULT_ITL_FACTOR   1.8f
 
 struct engine_options engine_options_default(void);
 

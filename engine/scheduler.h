@@ -81,10 +81,10 @@ const struct error *scheduler_device_error(const struct scheduler *s);
 
 /* Requests that were accepted and have not started nor ended: *n is decremented with each that does. */
 void scheduler_count_unstarted(struct scheduler *s, atomic_uint *n);
-/* Before each step *word says how many nanoseconds it is expected to take, 0 where that is not known. */
+/* Before each step *word says how many nanoseconds it is expected to take (step_cost_bound). */
 void scheduler_set_expected(struct scheduler *s, _Atomic uint64_t *word);
 const struct engine_stats *scheduler_stats(struct scheduler *s);      /* valid until the next step */
-void scheduler_set_sizes(struct scheduler *s, uint64_t weights_size); /* for the statistics */
+void scheduler_set_sizes(struct scheduler *s, uint64_t weights_size); /* for the statistics, and what is expected */
 
 /* Recounts pages, references, queue and cache (tests). */
 NODISCARD bool scheduler_check(const struct scheduler *s, struct error *err);

@@ -437,7 +437,8 @@ bool scheduler__enqueue_step(struct scheduler *s, struct flight *f, struct error
         .batch = &f->batch, .rows = f->rows, .owners = f->owners, .n_samples = (int)f->n_samples};
     f->sampled = NULL;
     if (s->expected_ns) {
-        atomic_store(s->expected_ns, (uint64_t)step_cost_of(&s->cost, &f->shape));
+        double ns = step_cost_bound(&s->cost, &f->shape, (double)s->stats.weights_size);
+        atomic_store(s->expected_ns, (uint64_t)ns);
     }
     return s->x->ops->step(s->x, &step, &f->sampled, err);
 }

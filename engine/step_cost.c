@@ -14,6 +14,9 @@
 #define PACE_STEPS  32   /* over so many the pace is taken; at first, none is taken for so many */
 #define MIXED_MOST  2.0  /* times as long as the sum says, or half */
 #define WARM_UP     1    /* steps that are not counted: they bring the weights into memory */
+/* A slow machine, for each byte of weights: 1 GB/s from its disk; 20 G multiply-adds a second of a byte and a row. */
+#define SLOW_READ_NS 1.0
+#define SLOW_ROW_NS  0.05
 
 /* Units in which a feature counts for about as much as one more of another. */
 static const double unit[COST_FEATURES] = {1, 1, 1, 1, 1, 1, 1.0 / 256, 1.0 / 256};
@@ -59,14 +62,31 @@ double step_cost_of(const struct step_cost *c, const struct step_shape *shape)
     return ns * c->pace * (is_mixed(shape) ? c->mixed : 1);
 }
 
-static struct cost_sums *size_of(struct step_cost *c, const struct step_shape *shape)
+static int size_of(const struct step_shape *shape)
 {
     double rows = shape->decode_rows + shape->prefill_rows, bound = 1;
     int size = 0;
     for (; size < COST_SIZES - 1 && rows > bound; size++) {
         bound *= 2;
     }
-    return &c->sizes[size];
+    return size;
+}
+
+static bool knows_size(const struct step_cost *c, const struct step_shape *shape)
+{
+    for (int size = size_of(shape); size < COST_SIZES; size++) {
+        if (c->sizes[size].n > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+double step_cost_bound(const struct step_cost *c, const struct step_shape *shape, double weights_size)
+{
+    double rows = shape->decode_rows + shape->prefill_rows, expected = step_cost_of(c, shape);
+    double slow = weights_size * (SLOW_READ_NS + rows * SLOW_ROW_NS);
+    return knows_size(c, shape) || expected > slow ? expected : slow;
 }
 
 static void decay(struct cost_sums *s, double keep)
@@ -138,7 +158,7 @@ static void follow_mixed(struct step_cost *c, double ns, double expected)
 
 void step_cost_note(struct step_cost *c, const struct step_shape *shape, double ns)
 {
-    struct cost_sums *s = size_of(c, shape);
+    struct cost_sums *s = &c->sizes[size_of(shape)];
     double f[COST_FEATURES], expected = step_cost_of(c, shape);
     if (!(ns > 0) || c->n_steps++ < WARM_UP) {
         return;

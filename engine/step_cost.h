@@ -15,6 +15,7 @@
  *     step_cost_init(&c);
  *     step_cost_note(&c, &shape, ns);            after every step
  *     ns = step_cost_of(&c, &another_shape);     0 until something is known
+ *     ns = step_cost_bound(&c, &another_shape, weights_size);
  *
  * A plain value, pure: time comes from the caller. */
 #ifndef TANDEM_ENGINE_STEP_COST_H
@@ -61,5 +62,8 @@ struct step_cost {
 void step_cost_init(struct step_cost *c);
 void step_cost_note(struct step_cost *c, const struct step_shape *shape, double ns);
 double step_cost_of(const struct step_cost *c, const struct step_shape *shape);
+/* What the step may take for all that is known: the same where a step of as many rows was noted, else not less than on
+ * a slow machine, reckoned from the bytes of the model's weights. */
+double step_cost_bound(const struct step_cost *c, const struct step_shape *shape, double weights_size);
 
 #endif

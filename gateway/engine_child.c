@@ -243,6 +243,7 @@ void engine_child_start(struct engine_child *c)
 {
     struct error err = {0};
     int child_end = -1;
+    watchdog_start(&c->watchdog, c->loss == LOSS_HUNG && !c->productive, clock_ms());
     c->epoch++;
     c->failure = (struct error){0};
     c->fatal = c->process_exited = c->productive = false;
@@ -251,7 +252,6 @@ void engine_child_start(struct engine_child *c)
     c->oom_kills = sys_memory_oom_kills();
     c->load_fraction = 0;
     *engine_memory_watch(&c->memory) = (struct engine_watch){0};
-    watchdog_start(&c->watchdog, clock_ms());
     engine_child__set_state(c, MODEL_LOADING);
     bool ok = make_socket(c, &child_end, &err) && spawn(c, child_end, &err);
     if (child_end >= 0) {

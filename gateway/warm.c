@@ -58,23 +58,10 @@ static bool ends_with_question(const struct json *messages)
 /* Ways in which a text may go on, of different kinds, so that no token reaches over the border in all of them. */
 static const char *const continuations[MAX_VARIANTS] = {"a", " 1", "\n-"};
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 static bool arena_json(struct arena *arena, const struct buf *text, const struct json **out, struct error *err)
 {
-    struct json *root = json_parse(buf_view(text), LIMIT_JSON_DEPTH, err);
-    if (!root) {
-        return false;
-    }
-    if (!arena_defer(arena, free_json, root)) {
-        json_free(root);
-        return arena_full(arena, "the warm prompt", err);
-    }
-    *out = root;
-    return true;
+    *out = json_keep(json_parse(buf_view(text), LIMIT_JSON_DEPTH, err), arena, "warm prompt", err);
+    return *out != NULL;
 }
 
 static bool add_user_message(const struct warm_prompt *p, const char *content, struct gen_request *r, struct error *err)

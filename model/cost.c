@@ -130,11 +130,11 @@ static double touched_experts(const struct decoder_cost *cost, double n_rows)
     return 1 - pow(1 - used, n_rows);
 }
 
-struct step_cost decoder_step_cost(const struct decoder_cost *cost, const struct decoder_config *c,
+struct step_work decoder_step_work(const struct decoder_cost *cost, const struct decoder_config *c,
                                    const struct cost_kv *kv, const struct cost_step *step)
 {
     double n_rows = (double)step->n_seqs * step->n_rows, n_out = (double)step->n_seqs * step->n_out;
-    struct step_cost out = {.weight_bytes = cost->layer_bytes + n_rows * cost->embd_row_bytes};
+    struct step_work out = {.weight_bytes = cost->layer_bytes + n_rows * cost->embd_row_bytes};
     add_macs(&out.weight_macs, &cost->row, n_rows);
     add_macs(&out.weight_macs, &cost->tail, n_out);
     add_macs(&out.weight_macs, &cost->head, n_out);

@@ -36,7 +36,7 @@ struct cost_step {
     int n_out;         /* of each sequence: rows whose logits are wanted */
 };
 
-struct step_cost {
+struct step_work {
     double weight_bytes, kv_bytes;
     struct macs weight_macs;
     double attention_macs;
@@ -50,7 +50,7 @@ struct cost_kv {
 };
 void cost_kv_read(const struct decoder_config *c, enum kv_type type, const struct backend *be, struct cost_kv *out);
 
-struct step_cost decoder_step_cost(const struct decoder_cost *cost, const struct decoder_config *c,
+struct step_work decoder_step_work(const struct decoder_cost *cost, const struct decoder_config *c,
                                    const struct cost_kv *kv, const struct cost_step *step);
 
 #endif

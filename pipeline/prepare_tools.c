@@ -156,11 +156,6 @@ static bool widen_one(const struct pipeline *p, struct gen_request *r, size_t i,
     return ok;
 }
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 static bool is_callable(const struct gen_request *r, size_t i)
 {
     return r->tool_choice != GEN_TOOLS_NAMED || str_eq(json_str(json_get(function_at(r, i), "name")), r->tool_name);
@@ -182,10 +177,5 @@ const struct json *pipeline__enforced_tools(const struct pipeline *p, struct gen
         root = json_parse(buf_view(&text), LIMIT_SCHEMA_DEPTH, err);
     }
     buf_release(&text);
-    if (root && !arena_defer(r->arena, free_json, root)) {
-        json_free(root);
-        arena_full(r->arena, "request", err);
-        return NULL;
-    }
-    return root;
+    return json_keep(root, r->arena, "request", err);
 }

@@ -896,6 +896,29 @@ static void failed_steps(void **state)
     bench_release(&b);
 }
 
+/* Whoever watches must not take a large first step for a hang: before a step of its size is known, a slow machine's
+ * time is expected of it, reckoned from the weights. */
+static void first_steps_have_time(void **state)
+{
+    (void)state;
+    struct engine_config config = toy_config(200);
+    _Atomic uint64_t expected_ns = 0;
+    struct bench b;
+    bench_init(&b, &config);
+    scheduler_set_sizes(b.s, 1000000000);
+    scheduler_set_expected(b.s, &expected_ns);
+    struct job one = plain_job(1, 1, 3), many = plain_job(2, 20, 1);
+    submit(&b, &one);
+    for (int i = 0; i < 3; i++) { /* the first is not noted */
+        step(&b);
+        assert_true(i == 2 ? expected_ns < 500000000 : expected_ns > 1000000000);
+    }
+    submit(&b, &many);
+    step(&b);
+    assert_true(expected_ns > 1500000000);
+    bench_release(&b);
+}
+
 static void pausing_stops_admission_only(void **state)
 {
     (void)state;
@@ -993,6 +1016,7 @@ int main(void)
         cmocka_unit_test(prompts_are_scored),
         cmocka_unit_test(bad_numbers_fail_one_job),
         cmocka_unit_test(failed_steps),
+        cmocka_unit_test(first_steps_have_time),
         cmocka_unit_test(pausing_stops_admission_only),
         cmocka_unit_test(nothing_leaks),
         IN_OTHER_MODES(batch_invariance),

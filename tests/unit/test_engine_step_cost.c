@@ -192,6 +192,27 @@ static void knows_mixed_steps(void **state)
     assert_true(ratio > 0.9 && ratio < 1.1);
 }
 
+/* What was never seen may take as long as on a slow machine; then the machine's own times count. */
+static void bounds_what_it_has_not_seen(void **state)
+{
+    (void)state;
+    struct bench b = {0};
+    struct step_shape one = decode(1, 100), prompt = mixed(0, 0, 512, 256);
+    const double size = 98e6;
+    step_cost_init(&b.cost);
+    double first = step_cost_bound(&b.cost, &prompt, size);
+    assert_true(first > 2e9 && first < 4e9);
+    for (int i = 0; i < 20; i++) {
+        note(&b, &computing, one);
+    }
+    assert_true(step_cost_bound(&b.cost, &one, size) == step_cost_of(&b.cost, &one));
+    assert_true(step_cost_bound(&b.cost, &prompt, size) >= first);
+    note(&b, &computing, prompt);
+    assert_true(step_cost_bound(&b.cost, &prompt, size) == step_cost_of(&b.cost, &prompt));
+    struct step_shape smaller = mixed(0, 0, 300, 150);
+    assert_true(step_cost_bound(&b.cost, &smaller, size) == step_cost_of(&b.cost, &smaller));
+}
+
 /* Never negative, never less with more rows, whatever times come. */
 static void is_sane(void **state)
 {
@@ -217,7 +238,7 @@ int main(void)
         cmocka_unit_test(learns_a_machine),  cmocka_unit_test(knows_what_another_row_costs),
         cmocka_unit_test(is_hopeful),        cmocka_unit_test(remembers),
         cmocka_unit_test(follows),           cmocka_unit_test(is_sane),
-        cmocka_unit_test(knows_mixed_steps),
+        cmocka_unit_test(knows_mixed_steps), cmocka_unit_test(bounds_what_it_has_not_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ struct bench {
 static struct bench begin(void)
 {
     struct bench b = {.now_ms = 1000000};
-    watchdog_start(&b.dog, b.now_ms);
+    watchdog_start(&b.dog, false, b.now_ms);
     return b;
 }
 
@@ -81,6 +81,22 @@ static void a_step_that_was_expected_to_take_long_may(void **state)
     atomic_store(&b.words.expected_ns, UINT64_MAX); /* nonsense does not buy for ever */
     assert_int_equal(pass(&b, (int64_t)HANG * WATCHDOG_PATIENCE * WATCHDOG_PATIENCE + POLL, true, false),
                      WATCHDOG_HUNG);
+}
+
+static void who_hung_again_was_perhaps_slow(void **state)
+{
+    (void)state;
+    struct bench b = begin();
+    for (int hung = 1; hung <= WATCHDOG_DOUBLINGS + 2; hung++) {
+        watchdog_start(&b.dog, true, b.now_ms);
+        atomic_store(&b.words.busy, 1);
+        int64_t patience = (int64_t)HANG << (hung < WATCHDOG_DOUBLINGS ? hung : WATCHDOG_DOUBLINGS);
+        assert_int_equal(pass(&b, patience, true, false), WATCHDOG_ALIVE);
+        assert_int_equal(pass(&b, POLL, true, false), WATCHDOG_HUNG);
+    }
+    watchdog_start(&b.dog, false, b.now_ms);
+    assert_int_equal(pass(&b, HANG, true, false), WATCHDOG_ALIVE);
+    assert_int_equal(pass(&b, POLL, true, false), WATCHDOG_HUNG);
 }
 
 static void a_gateway_that_slept_forgives(void **state)
@@ -169,6 +185,7 @@ int main(void)
         cmocka_unit_test(a_heartbeat_is_life),
         cmocka_unit_test(a_busy_engine_must_turn),
         cmocka_unit_test(a_step_that_was_expected_to_take_long_may),
+        cmocka_unit_test(who_hung_again_was_perhaps_slow),
         cmocka_unit_test(a_gateway_that_slept_forgives),
         cmocka_unit_test(waits_grow_up_to_a_limit),
         cmocka_unit_test(losses_are_told_apart),

@@ -54,10 +54,10 @@ static void close_model(struct fixture *f)
     model_vectors_release(&f->vectors);
 }
 
-static struct step_cost cost_of(const struct fixture *f, int n_seqs, int start, int n_rows, int n_out)
+static struct step_work cost_of(const struct fixture *f, int n_seqs, int start, int n_rows, int n_out)
 {
     struct cost_step step = {n_seqs, start, n_rows, n_out};
-    return decoder_step_cost(&f->cost, &f->config, &f->kv, &step);
+    return decoder_step_work(&f->cost, &f->config, &f->kv, &step);
 }
 
 static void equal(double got, double wanted, const char *what)
@@ -85,7 +85,7 @@ static void test_dense(void **state)
     const struct decoder_config *c = &f.config;
     double layer = first_half(c) + second_half(c, 3.0 * c->n_embd * c->n_ff);
     double head = (double)c->n_vocab * c->n_embd;
-    struct step_cost one = cost_of(&f, 1, 0, 1, 1), none = cost_of(&f, 1, 0, 1, 0), many = cost_of(&f, 4, 0, 8, 1);
+    struct step_work one = cost_of(&f, 1, 0, 1, 1), none = cost_of(&f, 1, 0, 1, 0), many = cost_of(&f, 4, 0, 8, 1);
     equal(one.weight_macs.all, c->n_layers * layer + head, "products of a token");
     equal(none.weight_macs.all, one.weight_macs.all - head - second_half(c, 3.0 * c->n_embd * c->n_ff),
           "without logits");
@@ -141,13 +141,13 @@ static void test_folders(void **state)
     struct fixture file;
     (void)state;
     open_gguf(&file, "mixtral", KV_F16);
-    struct step_cost wanted = cost_of(&file, 2, 3, 5, 2);
+    struct step_work wanted = cost_of(&file, 2, 3, 5, 2);
     for (int i = 0; i < 3; i++) {
         struct fixture f = {0};
         model_vectors_load(&f.vectors, "mixtral");
         f.file = model_vectors_folder(&f.vectors, layouts[i], i == 1, &f.folder);
         read_costs(&f, KV_F16);
-        struct step_cost got = cost_of(&f, 2, 3, 5, 2);
+        struct step_work got = cost_of(&f, 2, 3, 5, 2);
         equal(got.weight_macs.all, wanted.weight_macs.all, layouts[i]);
         equal(got.weight_bytes, wanted.weight_bytes, layouts[i]);
         close_model(&f);
@@ -199,7 +199,7 @@ static void test_windows(void **state)
                 macs += seen_by_rows(start, n, s->window) * f.config.n_heads * (s->k_dim + s->v_dim) * s->n_layers;
                 bytes += (last - oldest) * f.kv.position_bytes[g];
             }
-            struct step_cost cost = cost_of(&f, 1, start, n, 1);
+            struct step_work cost = cost_of(&f, 1, start, n, 1);
             equal(cost.attention_macs, macs, "multiply-adds in a window");
             equal(cost.kv_bytes, bytes, "bytes in a window");
         }
@@ -254,7 +254,7 @@ static void test_types(void **state)
         fail_msg("%s", err.msg);
     gguf_writer_free(w);
     read_costs(&f, KV_F16);
-    struct step_cost one = cost_of(&f, 1, 0, 1, 1);
+    struct step_work one = cost_of(&f, 1, 0, 1, 1);
     equal(one.weight_macs.all, 7 * 32 * 32 + 64 * 32, "products");
     equal(one.weight_macs.floats, 64 * 32, "products with floats");
     equal(one.weight_bytes, 7 * 32 * 34 + (64 + 3) * 32 * 4, "bytes");

@@ -33,17 +33,11 @@ struct fixture {
     struct constraint_vocab *vocab;
 };
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 static const struct json *parse(struct fixture *f, const char *text)
 {
     struct error err = {0};
-    struct json *root = json_parse(str_of(text), 0, &err);
+    struct json *root = json_keep(json_parse(str_of(text), 0, &err), f->arena, "test", &err);
     assert_non_null(root);
-    assert_true(arena_defer(f->arena, free_json, root));
     return root;
 }
 

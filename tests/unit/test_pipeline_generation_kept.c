@@ -106,17 +106,11 @@ static int teardown(void **state)
     return 0;
 }
 
-static void free_json(void *root)
-{
-    json_free(root);
-}
-
 static const struct json *parse(struct arena *arena, const char *text)
 {
     struct error err = {0};
-    struct json *root = json_parse(str_of(text), 0, &err);
+    struct json *root = json_keep(json_parse(str_of(text), 0, &err), arena, "test", &err);
     assert_non_null(root);
-    assert_true(arena_defer(arena, free_json, root));
     return root;
 }
 
