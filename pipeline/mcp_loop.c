@@ -34,7 +34,7 @@ struct mcp_loop {
     struct preparation *preparation;
     enum gen_tool_choice tool_choice; /* of later turns */
     uint64_t n_first_prompt;
-    int64_t max_tokens;               /* of all; -1: as far as the context goes */
+    int64_t max_tokens; /* of all; -1: as far as the context goes */
     uint64_t seed;
 };
 

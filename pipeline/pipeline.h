@@ -35,7 +35,7 @@ struct gen_outcome {
     const struct error *error; /* NULL unless it failed */
     struct gen_usage usage;
     uint64_t later_prompt_tokens; /* of the usage's: of turns after the first */
-    uint64_t longest; /* tokens of its longest choice */
+    uint64_t longest;             /* tokens of its longest choice */
     struct gen_timings timings;
 };
 
