@@ -63,6 +63,22 @@ uint64_t pipeline_next_job_id(struct pipeline *p)
     return p->next_job++;
 }
 
+void pipeline__free_arena(struct pipeline *p, struct arena *a)
+{
+    if (p->options.free_arena) {
+        p->options.free_arena(p->options.free_arena_arg, a);
+    } else {
+        arena_free(a);
+    }
+}
+
+void pipeline__hold(struct pipeline *p, bool held)
+{
+    if (p->options.hold) {
+        p->options.hold(p->options.hold_arg, held);
+    }
+}
+
 /* ---- running generations and their jobs ---- */
 
 void pipeline__add_route(struct pipeline *p, struct job_route *route)
