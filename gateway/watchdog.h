@@ -19,7 +19,7 @@
 #define WATCHDOG_STOPPED_MS 1000 /* defaults: ten beats, */
 #define WATCHDOG_HUNG_MS    10000
 #define WATCHDOG_PATIENCE   20
-#define WATCHDOG_DOUBLINGS  4 /* of the time, at most */
+#define WATCHDOG_DOUBLINGS  4   /* of the time, at most */
 #define WATCHDOG_PAUSED_MS  500 /* since the last look: the gateway itself was paused */
 
 struct watchdog_limits {
