@@ -9,7 +9,7 @@ VENV  := $(BUILD)/venv
 MLX_VERSION := 0.32.4
 MLX_WHEEL ?= mlx-cpu
 
-.PHONY: all build mlx serve test unit e2e clients check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak chaos abuse models deps test-deps clean help
+.PHONY: all build mlx serve test unit e2e clients check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak chaos schema-run abuse models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -82,6 +82,9 @@ growth: build test-deps models ## how cost grows with streams and context: plots
 
 chaos: build test-deps models ## end the engine under running streams, 100 times; every answer must equal the undisturbed one
 	@TANDEM=$(CURDIR)/$(BUILD)/tandem $(VENV)/bin/python tests/chaos/chaos.py $(ARGS)
+
+schema-run: build test-deps models ## 1,000 random schemas at temperature 1.5; what ends by itself must obey its schema
+	@TANDEM=$(CURDIR)/$(BUILD)/tandem $(VENV)/bin/python tests/structured/schema_run.py $(ARGS)
 
 abuse: build test-deps models ## 10,000 malformed and hostile requests, plain and over TLS, beside well-formed clients
 	@ninja -C $(BUILD) -j $(JOBS) make_random_model make_certificate

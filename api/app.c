@@ -1,6 +1,7 @@
 /* Routing, the life of a call, error replies. */
 #include "api/api_internal.h"
 #include "api/kept/kept.h"
+#include "api/mcp/mcp_api.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -267,6 +268,11 @@ void api__call_go_on(struct call *c)
     c->request.api_key = c->key;
     if (c->key && c->app->options.cache_salt_per_key) {
         c->request.cache_salt = api_keys_salt(c->app->options.keys, c->key, c->request.cache_salt);
+    }
+    if (!api__choose_mcp(c, &c->error)) {
+        c->ok = false;
+        reply_and_free(c);
+        return;
     }
     loop_work(c->app->loop, work, worked, c);
 }

@@ -22,6 +22,7 @@ struct app_options {
     struct http_limits limits;
     int64_t keepalive_ms;  /* between comments of a silent stream */
     const char *version;   /* for /v1/status */
+    struct mcp_host *mcp;  /* as gateway_options; NULL: none */
     struct api_keys *keys; /* outlive the app; NULL or without a key: anybody may call */
     struct access_options access;
     bool cache_salt_per_key; /* prefix-cache hits do not cross keys */

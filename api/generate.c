@@ -26,6 +26,7 @@ static void release_choice(struct reply_choice *c)
     buf_release(&c->reasoning);
     buf_release(&c->calls);
     buf_release(&c->arguments);
+    buf_release(&c->mcp_calls);
     for (size_t i = 0; i < 4; i++) {
         buf_release(&c->columns[i]);
     }
@@ -34,8 +35,9 @@ static void release_choice(struct reply_choice *c)
 static void init_choice(struct reply_choice *c)
 {
     *c = (struct reply_choice){.stop_id = -1};
-    struct buf *all[] = {&c->text,  &c->logprobs,  &c->ids,        &c->digests,    &c->prompt_logprobs, &c->reasoning,
-                         &c->calls, &c->arguments, &c->columns[0], &c->columns[1], &c->columns[2],      &c->columns[3]};
+    struct buf *all[] = {&c->text,       &c->logprobs,   &c->ids,       &c->digests,   &c->prompt_logprobs,
+                         &c->reasoning,  &c->calls,      &c->arguments, &c->mcp_calls, &c->columns[0],
+                         &c->columns[1], &c->columns[2], &c->columns[3]};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         buf_init(all[i], LIMIT_HTTP_REPLY);
     }

@@ -16,11 +16,13 @@ struct reply_choice { /* what a non-streaming answer gathers of one choice */
     struct buf prompt_logprobs; /* a JSON array, or empty */
     struct buf reasoning;
     struct buf calls, arguments; /* chat: JSON items of tool_calls; text of the call at hand */
+    struct buf mcp_calls;        /* chat: JSON items */
     uint32_t n_calls;
     bool call_failed; /* the last one is not valid: cut off, maybe */
     enum finish_reason finish;
     struct str stop;
     int32_t stop_id;
+    bool out_of_turns;
     bool started; /* streaming: its first chunk was sent */
 };
 

@@ -157,6 +157,7 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
     metrics_set_pressure(metrics, (int)gateway_pressure(a->gateway));
     metrics_set_access(metrics, &a->access_counts);
     metrics_set_keys(metrics, a->options.keys);
+    metrics_set_mcp(metrics, a->options.mcp);
     if (a->options.otlp) {
         struct otlp_stats spans = otlp_stats(a->options.otlp);
         metrics_set_otlp(metrics, &spans);

@@ -3,6 +3,7 @@
 
 #include "api/anthropic/anthropic.h"
 #include "api/generate.h"
+#include "api/mcp/mcp_api.h"
 #include "api/ollama/ollama.h"
 #include "api/responses/responses.h"
 
@@ -51,6 +52,13 @@ const struct route api__routes[] = {
      NULL, NULL, NULL},
     {"GET", "/api/ps", "The models that are loaded.", NULL, 0, api__ollama_ps, NULL, NULL, NULL, NULL},
     {"GET", "/api/version", "This program's version.", NULL, 0, api__ollama_version, NULL, NULL, NULL, NULL},
+    {"GET", "/v1/mcp/servers", "The MCP servers: state, transport, version, tools, last error (MCP.md).", NULL, 0,
+     api__mcp_servers, NULL, NULL, NULL, NULL},
+    {"GET", "/v1/mcp/tools", "Their tools: server, name, description, input schema, annotations.", NULL, 0,
+     api__mcp_tools, NULL, NULL, NULL, NULL},
+    {"POST", "/v1/mcp/execute", "Calls one of them; its arguments are checked with its schema first.",
+     FIELDS(api__mcp_execute_fields), NULL, api__decode_mcp_execute, api__work_mcp_execute, api__finish_mcp_execute,
+     NULL},
     {"POST", "/tokenize", "Token ids of a text or of a rendered conversation.", FIELDS(api__tokenize_fields), NULL,
      api__decode_tokenize, api__work_tokenize, NULL, NULL},
     {"POST", "/detokenize", "The text of token ids.", FIELDS(api__detokenize_fields), NULL, api__decode_detokenize,

@@ -86,6 +86,9 @@ struct options {
     const char *journal, *journal_sync;
     int64_t journal_max_mb;
     float journal_max_age_hours;
+    const char *mcp_config;
+    int64_t mcp_max_turns;
+    bool mcp_default;
     /* generation */
     struct sampling sampling;
     int64_t max_tokens, seed;

@@ -96,6 +96,12 @@ const struct option options__table[] = {
      "size of its database, in MiB; finished requests make room; 0: no limit"},
     {"journal-max-age-hours", OPTION_FLOAT, S, AT(journal_max_age_hours), 0, 1e6, "72", "HOURS",
      "how long it keeps finished requests, and waits with those that cannot run; 0: no limit"},
+    {"mcp-config", OPTION_STR, S, AT(mcp_config), 0, 0, NULL, "FILE",
+     "MCP servers whose tools requests may have, in the usual JSON (docs/MCP.md)"},
+    {"mcp-max-turns", OPTION_INT, S, AT(mcp_max_turns), 1, 100, "10", "N",
+     "turns of the model in one request with such tools"},
+    {"mcp-default", OPTION_BOOL, S, AT(mcp_default), 0, 0, "off", NULL,
+     "requests have the tools of all these servers unless they say no"},
 
     {"retry-initial-ms", OPTION_INT, S, AT(retry_initial_ms), 1, 600000, "200", "MS",
      "longest wait before a lost engine is started for the second time in a row; the first time is at once"},

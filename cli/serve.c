@@ -12,6 +12,7 @@
 #include "engine/fault.h"
 #include "http/host.h"
 #include "http/listener.h"
+#include "pipeline/mcp_host.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -31,8 +32,9 @@ struct server {
     struct api_keys *keys;
     struct reload reload;
     struct otlp *otlp;       /* NULL: no spans are sent */
-    int n_closing;           /* of gateway and exporter, what is not closed yet */
+    int n_closing;           /* of gateway, MCP servers and exporter, what is not closed yet */
     struct journal *journal; /* NULL: none */
+    struct mcp_host *mcp;    /* NULL: none */
     struct warm_list warm;
     uv_signal_t sigterm, sigint, sighup;
     bool ends_with_terminal; /* SIGHUP may mean that it is gone */
@@ -59,13 +61,25 @@ static void on_part_closed(struct server *s)
     loop_stop(s->loop);
 }
 
+static void on_mcp_closed(void *arg)
+{
+    struct server *s = arg;
+    mcp_host_free(s->mcp);
+    s->mcp = NULL;
+    on_part_closed(s);
+}
+
 static void on_gateway_closed(void *arg)
 {
     struct server *s = arg;
     s->gateway = NULL;
     announcer_free(s->announcer);
     s->announcer = NULL;
-    on_part_closed(s);
+    if (s->mcp) {
+        mcp_host_close(s->mcp, on_mcp_closed, s);
+    } else {
+        on_part_closed(s);
+    }
 }
 
 static void on_otlp_closed(void *arg)
@@ -333,6 +347,7 @@ static bool start_app(struct server *s, struct error *err)
     a.log_content = o->log_content;
     a.tls = (struct tls_files){.cert_path = o->tls_cert, .key_path = o->tls_key};
     a.journal = s->journal;
+    a.mcp = s->mcp;
     a.keys = s->keys;
     a.cache_salt_per_key = o->cache_salt_per_key;
     reload_app_options(o, &a);
@@ -397,6 +412,23 @@ static bool start_otlp(struct server *s, struct error *err)
     return s->otlp || error_wrap(err, "--otlp-endpoint");
 }
 
+static bool start_mcp(struct server *s, struct error *err)
+{
+    const struct options *o = s->options;
+    struct mcp_host_options options = {.loop = s->loop,
+                                       .config_path = o->mcp_config,
+                                       .version = tandem_version(),
+                                       .max_turns = o->mcp_max_turns,
+                                       .by_default = o->mcp_default,
+                                       .log_content = o->log_content};
+    if (!o->mcp_config) {
+        return !o->mcp_default ||
+               error_set(err, ERR_INVALID, "--mcp-default needs servers: name their file with --mcp-config.");
+    }
+    s->mcp = mcp_host_create(&options, err);
+    return s->mcp || error_wrap(err, "--mcp-config");
+}
+
 static bool start(struct server *s, const char *path, struct error *err)
 {
     const struct options *o = s->options;
@@ -414,6 +446,10 @@ static bool start(struct server *s, const char *path, struct error *err)
     g.on_state_arg = s;
     g.pressure_file = s->options->pressure_file;
     g.keys = s->keys;
+    if (!start_mcp(s, err)) {
+        return false;
+    }
+    g.mcp = s->mcp;
     s->gateway = gateway_create(&g, err);
     if (!s->gateway) {
         return false;

@@ -104,8 +104,12 @@ static void *work(void *arg)
 {
     struct constrainer *c = arg;
     struct job *job;
+    struct error why = {0};
     sys_name_thread("constrainer");
     sys_lower_priority();
+    if (!make_vocab(c, &why)) { /* it is tried again for each job */
+        LOG_WARN("the vocabulary of constraints is made later", "reason=\"%s\"", why.msg);
+    }
     while (!queue_closed(c->orders)) {
         if (!queue_wait(c->orders, &job, -1)) {
             continue;
@@ -155,7 +159,7 @@ void constrainer_free(struct constrainer *c)
     free(c);
 }
 
-static bool start_thread(struct constrainer *c, struct error *err)
+bool constrainer_start(struct constrainer *c, struct error *err)
 {
     int rc = c->started ? 0 : pthread_create(&c->thread, NULL, work, c);
     c->started = rc == 0;
@@ -172,7 +176,7 @@ bool constrainer_push(struct constrainer *c, const struct job *job, struct error
                         .accepted = job->accepted,
                         .constraint = job->constraint,
                         .constraint_size = job->constraint_size};
-    if (!start_thread(c, err)) {
+    if (!constrainer_start(c, err)) {
         return false;
     }
     struct job *copy = job_copy(&order);

@@ -3,6 +3,7 @@
 #include "engine/engine_internal.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/queue.h"
 #include "base/sys_proc.h"
 #include "engine/replay.h"
@@ -379,6 +380,14 @@ static void *run(void *arg)
         }
     }
     return NULL;
+}
+
+void engine_prepare_constraints(struct engine *e)
+{
+    struct error err = {0};
+    if (e->constrainer && !constrainer_start(e->constrainer, &err)) {
+        LOG_WARN("constraints are prepared later", "reason=\"%s\"", err.msg);
+    }
 }
 
 bool engine_start(struct engine *e, engine_sink *sink, void *arg, struct error *err)

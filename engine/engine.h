@@ -71,6 +71,9 @@ NODISCARD struct engine *engine_create(const struct engine_options *options, str
 /* All events of one step at once; pointers live until the call returns. */
 typedef void engine_sink(void *arg, const struct engine_event *events, size_t n);
 NODISCARD bool engine_start(struct engine *e, engine_sink *sink, void *arg, struct error *err);
+/* Begins to make what constraints need, on a thread of low priority: else the first job with one waits for it. Before
+ * engine_start, if at all. */
+void engine_prepare_constraints(struct engine *e);
 void engine_free(struct engine *e); /* running jobs end without further events */
 void engine_stop(struct engine *e); /* ends the step thread only, behind its step; engine_free does it too */
 

@@ -353,6 +353,7 @@ static bool start(struct process *p, struct error *err)
     }
     engine_on_fatal(p->engine, on_fatal, p);
     engine_set_watch(p->engine, p->watch);
+    engine_prepare_constraints(p->engine);
     return engine_start(p->engine, take_events, p, err);
 }
 

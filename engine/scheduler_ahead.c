@@ -2,10 +2,11 @@
  * the host. Its rows take their tokens from the handle of the samples that nobody has read yet.
  *
  * Only where nothing can come between: every running sequence is in the step, samples exactly one token in it, will
- * surely want another, and needs nothing of the host to sample it (penalties, DRY and constraints look at the token
- * before; logprobs are the host's; guesses of tokens are compared here). One that turns out to have ended has its row
- * dropped, and so have those that are cancelled or run out of time meanwhile: their pages are released at once, since
- * whatever is enqueued later runs later. After an end the next step is planned anew. */
+ * surely want another, and needs nothing of the host to sample it (penalties, DRY and constraints that apply look at
+ * the token before; logprobs are the host's; guesses of tokens are compared here). One that turns out to have ended has
+ * its row dropped, and so have those that are cancelled or run out of time meanwhile: their pages are released at once,
+ * since whatever is enqueued later runs later. So has one whose constraint applies from the token before on: its row is
+ * computed again, with a mask. After an end, or that, the next step is planned anew. */
 #include "engine/scheduler_internal.h"
 
 #include "engine/sampler.h"
@@ -13,8 +14,8 @@
 static bool needs_host(const struct job *job)
 {
     const struct sampling *p = &job->sampling;
-    return job->constraint || job->flags & (JOB_LOGPROBS | JOB_DIGEST) || p->repetition_penalty != 1 ||
-           p->presence_penalty != 0 || p->frequency_penalty != 0 || p->dry_multiplier != 0;
+    return job->flags & (JOB_LOGPROBS | JOB_DIGEST) || p->repetition_penalty != 1 || p->presence_penalty != 0 ||
+           p->frequency_penalty != 0 || p->dry_multiplier != 0;
 }
 
 /* After the token of this step it wants another one, whatever the token is, unless that ends it. */
@@ -23,7 +24,8 @@ static bool goes_on(const struct scheduler *s, const struct sequence *q)
     const struct job *job = q->request->job;
     uint32_t n_output = sequence_n_output(q) + 1;
     return q->state == SEQUENCE_RUNNING && q->plan.samples && q->plan.n_scores == 0 && !q->scores && !needs_host(job) &&
-           !scheduler__may_draft(s, q) && n_output < job->max_tokens && job->n_prompt + n_output < s->config->n_context;
+           scheduler__is_free(q) && !scheduler__may_draft(s, q) && n_output < job->max_tokens &&
+           job->n_prompt + n_output < s->config->n_context;
 }
 
 /* Somebody may be admitted in the next step. */

@@ -4,6 +4,9 @@
  * follow the tokens that its choice has; it needs no pages, so a preempted sequence keeps it. Its masks are of one
  * step, and are allocated once, for as many sequences as may run.
  *
+ * Text in front of a call that may come is free: as long as no mask applies, tokens are guessed and steps are enqueued
+ * ahead. What was sampled from a row behind the token with which that ended is not looked at.
+ *
  * Where a constraint cannot be kept up (it ran out of fuel, or a script writes what it forbids) its job fails, and
  * nobody else notices. */
 #include "engine/scheduler_internal.h"
@@ -131,6 +134,11 @@ void scheduler__find_masks(struct scheduler *s)
 }
 
 /* ---- tokens ---- */
+
+bool scheduler__is_free(const struct sequence *q)
+{
+    return q->constraint ? constraint_state_is_free(q->constraint) : !q->request->job->constraint;
+}
 
 bool scheduler__accept_token(const struct sequence *q, int32_t id, struct error *err)
 {

@@ -25,7 +25,7 @@ static enum speculation wish_of(const struct scheduler *s, const struct sequence
 bool scheduler__may_draft(const struct scheduler *s, const struct sequence *q)
 {
     enum speculation wish = wish_of(s, q);
-    if (q->request->job->constraint) {
+    if (!scheduler__is_free(q)) {
         return false; /* what may follow a guess would have to be computed for each, and taken back */
     }
     return wish == SPECULATION_AUTO || wish == SPECULATION_ON;

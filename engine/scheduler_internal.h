@@ -178,6 +178,8 @@ void scheduler__forget_drafts(struct scheduler *s, struct sequence *q);
 
 /* ---- scheduler_constrain.c ---- */
 void scheduler__find_masks(struct scheduler *s); /* of all that sample in the step, in plan.mask; some may fail */
+/* No constraint of q's has a say in its next token. */
+bool scheduler__is_free(const struct sequence *q);
 /* What q samples becomes a token of it. False: its constraint forbids it. */
 NODISCARD bool scheduler__accept_token(const struct sequence *q, int32_t id, struct error *err);
 

@@ -182,7 +182,7 @@ static struct engine_event *take_tokens(struct scheduler *s, struct sequence *q,
             const struct token_logprob *l = events_logprob(&s->events, &results[i], r->job->flags & JOB_LOGPROBS);
             e->logprobs = e->n ? e->logprobs : l;
         }
-        guessed = i < n_drafts && q->tokens[q->n_tokens] == *id;
+        guessed = i < n_drafts && q->tokens[q->n_tokens] == *id && scheduler__is_free(q);
         q->tokens[q->n_tokens++] = *id;
         e->n++;
         e->n_held += guessed;
@@ -331,11 +331,11 @@ static void settle_member(struct scheduler *s, struct sequence *q, uint32_t n)
 }
 
 /* A request may end while its other members are still to come: they are DONE then, and freed after the step. */
-static void settle(struct scheduler *s)
+static void settle(struct scheduler *s, bool was_ahead)
 {
     for (int i = 0; i < s->f->batch.n_seqs; i++) {
         struct sequence *q = s->f->members[i];
-        if (q->state != SEQUENCE_RUNNING) {
+        if (q->state != SEQUENCE_RUNNING || (was_ahead && !scheduler__is_free(q))) {
             continue;
         }
         uint32_t n = n_results(s, q);
@@ -483,7 +483,7 @@ static void execute(struct scheduler *s, int64_t start_ns, bool enqueued)
     }
     if (ok) {
         scheduler__note_memory(s);
-        settle(s);
+        settle(s, enqueued);
     } else {
         drop_ahead(s);
         step_failed(s, &err);

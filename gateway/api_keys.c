@@ -318,12 +318,13 @@ void api_keys_give_back(struct api_keys *k, uint64_t id, uint64_t n_prompt, int6
     }
 }
 
-void api_keys_charge(struct api_keys *k, uint64_t id, uint64_t n_generated, int64_t now_ms)
+void api_keys_charge(struct api_keys *k, uint64_t id, uint64_t n_prompt, uint64_t n_generated, int64_t now_ms)
 {
     struct api_key *key = find(k, id);
     if (key) {
         refresh(key, now_ms);
-        key->tokens.level -= (double)n_generated;
+        key->tokens.level -= (double)(n_prompt + n_generated);
+        key->n_prompt_tokens += n_prompt;
         key->n_generated_tokens += n_generated;
     }
 }

@@ -7,7 +7,7 @@
  *     id = api_keys_check(keys, presented);                                    0: no such key
  *     api_keys_begin(keys, id, now, &refusal)                                  a request begins
  *     api_keys_take_tokens(keys, id, n_prompt, now, &refusal)                  its prompt is known
- *     api_keys_charge(keys, id, n_generated, now);  api_keys_end(keys, id);    it is over
+ *     api_keys_charge(keys, id, n_prompt, n_generated, now);  api_keys_end(keys, id);    it is over
  *
  * A key is passed on by its id, which stays the same when the file is read again and names it again, with another
  * secret or other limits too: what was used stays used. A key that is no longer named opens nothing more, but what runs
@@ -75,7 +75,8 @@ void api_keys_end(struct api_keys *k, uint64_t id); /* of each that has begun */
 NODISCARD bool api_keys_take_tokens(struct api_keys *k, uint64_t id, uint64_t n_prompt, int64_t now_ms,
                                     struct api_key_refusal *why_not);
 void api_keys_give_back(struct api_keys *k, uint64_t id, uint64_t n_prompt, int64_t now_ms); /* it could not run */
-void api_keys_charge(struct api_keys *k, uint64_t id, uint64_t n_generated, int64_t now_ms);
+/* n_prompt: of prompts that came with later turns of it. */
+void api_keys_charge(struct api_keys *k, uint64_t id, uint64_t n_prompt, uint64_t n_generated, int64_t now_ms);
 
 /* ---- for headers, metrics, status ---- */
 

@@ -125,9 +125,9 @@ bool gateway_accepting(const struct gateway *g)
     return !g->draining;
 }
 
-static void finish_close(void *arg)
+void gateway__closed_part(void *gateway)
 {
-    struct gateway *g = arg;
+    struct gateway *g = gateway;
     if (g->n_closing && --g->n_closing) {
         return;
     }
@@ -148,16 +148,16 @@ void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg)
     stop_drain(g);
     g->on_closed = on_closed;
     g->on_closed_arg = arg;
-    g->n_closing = g->n_models;
+    g->n_closing = g->n_models + g->n_held;
     for (size_t i = 0; i < g->n_models; i++) {
-        engine_child_close(g->models[i]->child, finish_close, g);
+        engine_child_close(g->models[i]->child, gateway__closed_part, g);
         if (g->models[i]->warmer) {
             g->n_closing++;
-            warmer_close(g->models[i]->warmer, finish_close, g);
+            warmer_close(g->models[i]->warmer, gateway__closed_part, g);
         }
     }
-    if (g->n_models == 0) {
-        loop_defer(g->options.loop, finish_close, g);
+    if (g->n_closing == 0) {
+        loop_defer(g->options.loop, gateway__closed_part, g);
     }
 }
 

@@ -29,6 +29,7 @@ struct gateway_options {
     int64_t engine_grace_ms;   /* for an engine to exit by itself, before SIGKILL */
     uint32_t retry_limit;      /* engines that may be lost under a request without a new token of it */
     const char *pressure_file; /* NULL: the system says how short memory is; see pressure.h */
+    struct mcp_host *mcp;      /* tools for requests that want them; outlives the gateway; NULL: none */
     struct api_keys *keys;     /* what requests generate is charged to them; outlive the gateway; NULL: none */
     /* A model's state has changed; may be NULL. */
     void (*on_state)(void *arg, struct served_model *m);

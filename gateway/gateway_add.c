@@ -191,6 +191,9 @@ static bool make_pipeline(struct served_model *m, struct error *err)
         .on_finished_arg = m,
         .free_arena = gateway__free_arena,
         .free_arena_arg = m->gateway,
+        .mcp = m->gateway->options.mcp,
+        .hold = gateway__hold,
+        .hold_arg = m->gateway,
     };
     m->pipeline = m->deadlines.pipeline = pipeline_create(&options, err);
     return m->pipeline != NULL;

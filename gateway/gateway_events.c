@@ -38,6 +38,7 @@ void gateway__child_state(void *arg)
     }
     admission_note_ready(m->admission, ready);
     if (ready) {
+        pipeline_prepare_constraints(m->pipeline);
         begin_warming(m);
     }
     if (o->on_state) {
@@ -64,7 +65,7 @@ void gateway__generation_finished(void *arg, const struct gen_request *r, const 
 {
     struct served_model *m = arg;
     struct api_keys *keys = m->gateway->options.keys;
-    api_keys_charge(keys, r->api_key, outcome->usage.completion_tokens, clock_ms());
+    api_keys_charge(keys, r->api_key, outcome->later_prompt_tokens, outcome->usage.completion_tokens, clock_ms());
     if (outcome->error && outcome->usage.n_begun == 0) {
         api_keys_give_back(keys, r->api_key, outcome->usage.prompt_tokens, clock_ms());
     }
@@ -74,6 +75,15 @@ void gateway__free_arena(void *arg, struct arena *a)
 {
     struct gateway *g = arg;
     loop_free_arena(g->options.loop, a);
+}
+
+void gateway__hold(void *arg, bool held)
+{
+    struct gateway *g = arg;
+    g->n_held += held ? 1 : (size_t)-1;
+    if (!held && g->on_closed) {
+        gateway__closed_part(g);
+    }
 }
 
 void gateway__generation_begun(void *arg, const struct generation *g)

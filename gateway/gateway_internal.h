@@ -52,6 +52,7 @@ struct gateway {
     int64_t drain_until_ms;
     void (*on_drained)(void *arg);
     void *on_drained_arg;
+    size_t n_held; /* uses of pipelines by workers; closing waits for them */
     size_t n_closing;
     void (*on_closed)(void *arg);
     void *on_closed_arg;
@@ -60,6 +61,7 @@ struct gateway {
 /* ---- gateway.c ---- */
 
 NODISCARD bool gateway__watch_pressure(struct gateway *g, struct error *err); /* it is watched from now on */
+void gateway__closed_part(void *gateway);                                     /* one of n_closing */
 /* The model's engine uses as much of its pool as memory allows at this level. */
 void gateway__limit_pool(struct served_model *m, enum pressure_level level);
 
@@ -76,6 +78,7 @@ void gateway__take_stats(void *arg, const struct engine_stats *stats);
 void gateway__generation_begun(void *arg, const struct generation *g);
 void gateway__generation_finished(void *arg, const struct gen_request *r, const struct gen_outcome *outcome);
 void gateway__free_arena(void *arg, struct arena *a);
+void gateway__hold(void *arg, bool held); /* likewise */
 
 /* ---- served_model.c ---- */
 

@@ -220,6 +220,12 @@ void metrics_set_keys(struct metrics *m, const struct api_keys *keys)
     m->keys = keys;
 }
 
+void metrics_set_mcp(struct metrics *m, const struct mcp_host *mcp)
+{
+    m->mcp = mcp;
+    m->server.mcp_turns = mcp ? mcp_host_n_turns(mcp) : 0;
+}
+
 void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats)
 {
     m->server.otlp = *stats;

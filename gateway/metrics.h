@@ -90,6 +90,10 @@ void metrics_set_access(struct metrics *m, const struct metrics_access_now *now)
 struct api_keys;
 void metrics_set_keys(struct metrics *m, const struct api_keys *keys);
 
+/* MCP servers, likewise. */
+struct mcp_host;
+void metrics_set_mcp(struct metrics *m, const struct mcp_host *mcp);
+
 /* What the exporter of spans has done; given before metrics_write, zeros without one. */
 void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
 void metrics_set_journal(struct metrics *m, const struct journal_stats *now); /* likewise */

@@ -11,6 +11,7 @@
 #include "gateway/engine_loss.h"
 #include "gateway/histogram.h"
 #include "gateway/metrics.h"
+#include "pipeline/mcp_host.h"
 
 /* X(id, bounds, what it counts) */
 #define METRICS_HISTOGRAM_TABLE(X)                                   \
@@ -55,7 +56,7 @@ struct metrics_server { /* what no model has */
     struct metrics_access_now access;
     struct otlp_stats otlp;
     struct journal_stats journal; /* zeros: there is none */
-    uint64_t cpu_ns, start_ns, resident_size, open_descriptors, pressure;
+    uint64_t cpu_ns, start_ns, resident_size, open_descriptors, pressure, mcp_turns;
 };
 
 struct metrics {
@@ -63,6 +64,7 @@ struct metrics {
     int n_models;
     struct metrics_server server;
     const struct api_keys *keys;
+    const struct mcp_host *mcp;
 };
 
 void metrics__refresh(struct metrics *m);
@@ -75,7 +77,8 @@ enum metrics_labels {
     LABELS_MODEL, /* model */
     LABELS_VLLM,  /* model_name, and engine, always "0" */
     LABELS_NONE,
-    LABELS_KEY /* key: the name of an API key */
+    LABELS_KEY, /* key: the name of an API key */
+    LABELS_MCP  /* server: the name of an MCP server */
 };
 
 enum metrics_form {               /* what lies at a member's place */
@@ -92,7 +95,7 @@ struct metrics_member {
     const char *value; /* of the family's own label */
     const char *field; /* a field of the engine's statistics; NULL: `at` counts */
     size_t at;         /* offset in struct model_metrics or, without a model, struct metrics_server or, of a key, struct
-                          api_key_usage; or as the form says */
+                          api_key_usage, of an MCP server, struct mcp_usage; or as the form says */
 };
 
 struct metrics_family {

@@ -10,6 +10,7 @@
 #define ENGINE(field)  field, 0
 #define SERVER(member) NULL, offsetof(struct metrics_server, member)
 #define KEY(member)    NULL, offsetof(struct api_key_usage, member)
+#define MCP(member)    NULL, offsetof(struct mcp_usage, member)
 #define INDEX(i)       NULL, i
 
 #define MEMBERS(...)                                         \
@@ -54,6 +55,7 @@
 #define VLLM    LABELS_VLLM
 #define NO      LABELS_NONE
 #define BY_KEY  LABELS_KEY
+#define BY_MCP  LABELS_MCP
 
 /* ---- labels of what is always 1 ---- */
 
@@ -205,6 +207,18 @@ const struct metrics_family metrics__families[] = {
        {"max_concurrent", KEY(n_refused[API_KEY_CONCURRENT])}),
     BY("tandem_key_tokens_total", COUNTER, BY_KEY, FORM_COUNT, "kind", "Tokens of prompts and answers.",
        {"prompt", KEY(n_prompt_tokens)}, {"generated", KEY(n_generated_tokens)}),
+
+    /* MCP servers. */
+    BY("tandem_mcp_calls_total", COUNTER, BY_MCP, FORM_COUNT, "outcome",
+       "Calls of tools by what became of them: answered; the tool said that it failed; arguments that are not what its "
+       "schema wants; no answer in time; the server was not there or its answer no use; the request ended before it.",
+       {"ok", MCP(calls[MCP_CALL_OK])}, {"tool_error", MCP(calls[MCP_CALL_TOOL_ERROR])},
+       {"invalid", MCP(calls[MCP_CALL_INVALID])}, {"timeout", MCP(calls[MCP_CALL_TIMEOUT])},
+       {"failed", MCP(calls[MCP_CALL_FAILED])}, {"cancelled", MCP(calls[MCP_CALL_CANCELLED])}),
+    BY("tandem_mcp_call_seconds_total", COUNTER, BY_MCP, FORM_SECONDS, NULL, "Time of these calls, waiting included.",
+       {NULL, MCP(call_ns)}),
+    VALUE("tandem_mcp_turns_total", COUNTER, NO, SERVER(mcp_turns),
+          "Turns of models that ended with calls of MCP tools."),
 
     /* The HTTP server and the gateway's process. */
     BY("tandem_access_refused_total", COUNTER, NO, FORM_COUNT, "reason",

@@ -28,7 +28,7 @@ static void head(struct buf *out, const char *name, enum metrics_kind kind, cons
 struct sample { /* what its labels are made of */
     const struct metrics_family *family;
     const struct model_metrics *model; /* NULL: without */
-    const char *key;                   /* name of an API key; NULL: none */
+    const char *key, *server;          /* names of an API key, of an MCP server; NULL: none */
     const char *suffix, *value, *le;   /* of the name; of the family's label; a bucket's: NULL: none */
 };
 
@@ -56,6 +56,9 @@ static void begin(struct buf *out, const struct sample *s)
     }
     if (s->key) {
         label(out, &any, "key", s->key);
+    }
+    if (s->server) {
+        label(out, &any, "server", s->server);
     }
     if (s->value && s->family->label) {
         label(out, &any, s->family->label, s->value);
@@ -204,14 +207,28 @@ static void put_family_of_keys(struct buf *out, const struct metrics_family *f, 
     }
 }
 
+static void put_family_of_servers(struct buf *out, const struct metrics_family *f, const struct mcp_host *mcp)
+{
+    for (size_t i = 0; i < mcp_host_n_servers(mcp); i++) {
+        for (int k = 0; k < f->n_members; k++) {
+            put_member(out, (struct sample){.family = f, .server = mcp_host_server_name(mcp, i)}, &f->members[k],
+                       mcp_host_usage(mcp, i));
+        }
+    }
+}
+
 static void put_family(struct buf *out, const struct metrics *m, const struct metrics_family *f)
 {
-    if (f->labels == LABELS_KEY && api_keys_count(m->keys) == 0) {
+    if ((f->labels == LABELS_KEY && api_keys_count(m->keys) == 0) || (f->labels == LABELS_MCP && !m->mcp)) {
         return;
     }
     head(out, f->name, f->kind, f->help);
     if (f->labels == LABELS_KEY) {
         put_family_of_keys(out, f, m->keys);
+        return;
+    }
+    if (f->labels == LABELS_MCP) {
+        put_family_of_servers(out, f, m->mcp);
         return;
     }
     if (f->labels == LABELS_NONE) {
@@ -376,5 +393,8 @@ void metrics_write_docs(struct buf *out)
         "meanings of vLLM's engine, for the\ndashboards and gateways that look for them. Buckets contain vLLM's.\n");
     document(out, LABELS_KEY,
              "\n## By API key\n\nEach has the label `key`: the key's name. Only where there are keys.\n");
+    document(
+        out, LABELS_MCP,
+        "\n## By MCP server\n\nEach has the label `server`: its name in --mcp-config. Only where there are some.\n");
     document(out, LABELS_NONE, "\n## Of the server\n\nWithout a label for the model.\n");
 }

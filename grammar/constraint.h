@@ -94,6 +94,10 @@ NODISCARD int constraint_state_mask(struct constraint_state *s, uint32_t *mask, 
 NODISCARD bool constraint_state_accept(struct constraint_state *s, int32_t id, struct error *err);
 NODISCARD bool constraint_state_replay(struct constraint_state *s, const int32_t *ids, size_t n, struct error *err);
 
+/* No mask applies, and none is needed to say so: what comes next may be guessed, or sampled before this is asked again.
+ */
+bool constraint_state_is_free(const struct constraint_state *s);
+
 int32_t constraint_state_forced(const struct constraint_state *s); /* the only token that may come next; -1: several, or
                                                                       only a mask can say */
 bool constraint_state_can_stop(struct constraint_state *s);        /* the generation may end here */

@@ -389,6 +389,12 @@ bool constraint_state_replay(struct constraint_state *s, const int32_t *ids, siz
 
 /* ---- what may be asked ---- */
 
+bool constraint_state_is_free(const struct constraint_state *s)
+{
+    bool in_text = s->phase == PHASE_FREE && (!s->c->triggers || (s->trigger == 0 && !s->c->bad_at_once));
+    return !s->failed && (in_text || (s->phase == PHASE_THINK && !is_binding(s->c)));
+}
+
 int32_t constraint_state_forced(const struct constraint_state *s)
 {
     if (s->phase == PHASE_FORCED) {

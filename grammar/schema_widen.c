@@ -9,15 +9,22 @@
 #include <stdlib.h>
 
 #define POINTER_SIZE KIB(64)
+#define PATTERN_SIZE KIB(64)
+#define MAX_COUNT    1e9 /* that is written as a whole number though it came as 2.0 */
 /* One space, or a line break and an indentation: what any writer of JSON puts between tokens. */
 #define WHITE_SPACE "{\"whitespace_pattern\":\" |\\\\r?\\\\n[ \\\\t]{0,64}\"}"
 
 enum rule {
-    RULE_KEEP,    /* as it is */
+    RULE_KEEP,   /* as it is */
+    RULE_VALUES, /* values that the schema lists */
+    RULE_LOWER,  /* a bound of numbers */
+    RULE_UPPER,
+    RULE_WHOLE,   /* a whole number, maybe as 2.0 */
     RULE_SCHEMA,  /* a schema */
     RULE_SCHEMAS, /* an array of schemas */
     RULE_MAP,     /* an object of schemas */
     RULE_ITEMS,   /* either of the first two */
+    RULE_ALL_OF,  /* with what other keywords become beside it */
     RULE_ONE_OF,
     RULE_REF,
     RULE_FORMAT,
@@ -34,20 +41,20 @@ static const struct keyword {
     enum rule rule;
 } keywords[] = {
     {"type", RULE_KEEP},
-    {"const", RULE_KEEP},
-    {"enum", RULE_KEEP},
+    {"const", RULE_VALUES},
+    {"enum", RULE_VALUES},
     {"required", RULE_KEEP},
-    {"minItems", RULE_KEEP},
-    {"maxItems", RULE_KEEP},
-    {"minLength", RULE_KEEP},
-    {"maxLength", RULE_KEEP},
-    {"minimum", RULE_KEEP},
-    {"maximum", RULE_KEEP},
-    {"exclusiveMinimum", RULE_KEEP},
-    {"exclusiveMaximum", RULE_KEEP},
-    {"multipleOf", RULE_KEEP},
+    {"minItems", RULE_WHOLE},
+    {"maxItems", RULE_WHOLE},
+    {"minLength", RULE_WHOLE},
+    {"maxLength", RULE_WHOLE},
+    {"minimum", RULE_LOWER},
+    {"maximum", RULE_UPPER},
+    {"exclusiveMinimum", RULE_LOWER},
+    {"exclusiveMaximum", RULE_UPPER},
+    {"multipleOf", RULE_VALUES},
     {"additionalItems", RULE_SCHEMA},
-    {"allOf", RULE_SCHEMAS},
+    {"allOf", RULE_ALL_OF},
     {"anyOf", RULE_SCHEMAS},
     {"prefixItems", RULE_SCHEMAS},
     {"properties", RULE_MAP},
@@ -150,54 +157,6 @@ static bool drop(struct walk *k, const char *why)
 
 /* ---- references ---- */
 
-/* One part of a pointer in a URI fragment: %xx first, then ~1 and ~0. False when it does not fit. */
-static bool unescape(struct str part, char *out, size_t cap, size_t *len)
-{
-    size_t n = 0, used;
-    for (size_t i = 0; i < part.len; i += used) {
-        if (n + 1 == cap) {
-            return false;
-        }
-        out[n++] = (char)percent_byte(str_slice(part, i, part.len), &used);
-    }
-    *len = json_pointer_unescape(out, n);
-    out[*len] = '\0';
-    return true;
-}
-
-const struct json *schema__resolve(const struct json *root, struct str ref)
-{
-    const struct json *at = root;
-    struct str rest = str_slice(ref, 1, ref.len), part;
-    char name[1024];
-    size_t len;
-    if (!str_starts(ref, STR("#")) || (rest.len && rest.ptr[0] != '/')) {
-        return NULL; /* another document, or an anchor */
-    }
-    rest = str_slice(rest, 1, rest.len);
-    if (ref.len <= 2) {
-        return root; /* "#" and, as llguidance has it, "#/" */
-    }
-    bool more = true;
-    while (more && at) {
-        size_t end = str_find_char(rest, '/');
-        part = str_slice(rest, 0, end);
-        more = end != STR_NPOS;
-        rest = more ? str_slice(rest, end + 1, rest.len) : (struct str){NULL, 0};
-        uint64_t index;
-        if (!unescape(part, name, sizeof name, &len)) {
-            return NULL;
-        }
-        if (json_type(at) == JSON_ARRAY) {
-            at =
-                str_to_u64((struct str){name, len}, &index) && index < json_len(at) ? json_at(at, (size_t)index) : NULL;
-        } else {
-            at = json_type(at) == JSON_OBJECT ? json_get(at, name) : NULL;
-        }
-    }
-    return at;
-}
-
 static bool add_target(struct walk *k, const struct json *schema, struct str ref, size_t *index)
 {
     for (*index = 0; *index < k->n_targets; ++*index) {
@@ -239,13 +198,8 @@ static bool write_ref(struct walk *k, const struct json *value)
 
 /* ---- keywords ---- */
 
-static bool write_list(struct walk *k, const char *name, const struct json *list)
+static bool write_items(struct walk *k, const struct json *list)
 {
-    if (json_type(list) != JSON_ARRAY) {
-        return refuse(k, ERR_INVALID, "an array of schemas is expected");
-    }
-    json_key(&k->w, name);
-    json_begin_array(&k->w);
     for (size_t i = 0; i < json_len(list); i++) {
         size_t before = enter_index(k, i);
         if (!write_schema(k, json_at(list, i))) {
@@ -253,11 +207,36 @@ static bool write_list(struct walk *k, const char *name, const struct json *list
         }
         buf_truncate(&k->path, before);
     }
+    return true;
+}
+
+static bool is_list(struct walk *k, const struct json *list)
+{
+    return json_type(list) == JSON_ARRAY || refuse(k, ERR_INVALID, "an array of schemas is expected");
+}
+
+static bool write_list(struct walk *k, const char *name, const struct json *list)
+{
+    if (!is_list(k, list)) {
+        return false;
+    }
+    json_key(&k->w, name);
+    json_begin_array(&k->w);
+    if (!write_items(k, list)) {
+        return false;
+    }
     json_end_array(&k->w);
     return true;
 }
 
-static bool write_map(struct walk *k, const char *name, const struct json *map)
+static bool write_key(struct walk *k, struct str key)
+{
+    json_key(&k->w, key.ptr);
+    return true;
+}
+
+static bool write_map(struct walk *k, const char *name, const struct json *map,
+                      bool (*put_key)(struct walk *, struct str))
 {
     if (json_type(map) != JSON_OBJECT) {
         return refuse(k, ERR_INVALID, "an object of schemas is expected");
@@ -266,8 +245,7 @@ static bool write_map(struct walk *k, const char *name, const struct json *map)
     json_begin_object(&k->w);
     for (struct json_iter it = json_members(map); json_next(&it);) {
         size_t before = enter(k, it.key);
-        json_key(&k->w, it.key.ptr);
-        if (!write_schema(k, it.value)) {
+        if (!put_key(k, it.key) || !write_schema(k, it.value)) {
             return false;
         }
         buf_truncate(&k->path, before);
@@ -285,14 +263,68 @@ static bool write_one_of(struct walk *k, const struct json *list)
     return write_list(k, "anyOf", list);
 }
 
-static bool write_format(struct walk *k, const struct json *value)
+/* oneOf becomes anyOf, and some formats patterns: beside one of their own they go into allOf. */
+static bool one_of_is_apart(const struct json *schema)
 {
-    static const char *const known[] = {"date-time", "time", "date", "duration", "email",
-                                        "hostname",  "ipv4", "ipv6", "uuid",     "uri"};
+    return json_get(schema, "oneOf") && json_get(schema, "anyOf");
+}
+
+static bool format_is_apart(const struct json *schema)
+{
+    return json_get(schema, "pattern") && schema__format_pattern(json_str(json_get(schema, "format")));
+}
+
+static bool write_apart(struct walk *k, const struct json *schema)
+{
+    if (format_is_apart(schema)) {
+        json_begin_object(&k->w);
+        json_member_cstr(&k->w, "pattern", schema__format_pattern(json_str(json_get(schema, "format"))));
+        json_end_object(&k->w);
+    }
+    if (!one_of_is_apart(schema)) {
+        return true;
+    }
+    size_t before = enter(k, STR("oneOf"));
+    json_begin_object(&k->w);
+    if (!write_one_of(k, json_get(schema, "oneOf"))) {
+        return false;
+    }
+    json_end_object(&k->w);
+    buf_truncate(&k->path, before);
+    return true;
+}
+
+static bool write_all_of(struct walk *k, const struct json *schema)
+{
+    const struct json *list = json_get(schema, "allOf");
+    if (!list && !one_of_is_apart(schema) && !format_is_apart(schema)) {
+        return true;
+    }
+    json_key(&k->w, "allOf");
+    json_begin_array(&k->w);
+    size_t before = enter(k, STR("allOf"));
+    if (list && (!is_list(k, list) || !write_items(k, list))) {
+        return false;
+    }
+    buf_truncate(&k->path, before);
+    if (!write_apart(k, schema)) {
+        return false;
+    }
+    json_end_array(&k->w);
+    return true;
+}
+
+static bool write_format(struct walk *k, const struct json *schema, const struct json *value)
+{
+    static const char *const known[] = {"duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"};
     static const char *const unknown[] = {"idn-email",    "idn-hostname",          "uri-reference",
                                           "iri",          "iri-reference",         "uri-template",
                                           "json-pointer", "relative-json-pointer", "regex"};
     struct str format = json_str(value);
+    const char *pattern = schema__format_pattern(format);
+    if (pattern && !format_is_apart(schema)) {
+        json_member_cstr(&k->w, "pattern", pattern);
+    }
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
         if (str_eq(format, str_of(known[i]))) {
             json_member_cstr(&k->w, "format", known[i]);
@@ -316,15 +348,31 @@ static bool write_pattern(struct walk *k, const struct json *schema, const struc
     if (fault) {
         return drop(k, fault);
     }
+    struct buf text;
+    buf_init(&text, PATTERN_SIZE);
+    (void)schema__rewrite_pattern(json_str(value), &text);
     json_key(&k->w, "pattern");
-    json_put_json(&k->w, value);
-    return true;
+    json_put_str(&k->w, buf_view(&text));
+    bool ok = buf_ok(&text, "pattern", k->err);
+    buf_release(&text);
+    return ok;
+}
+
+static bool write_pattern_key(struct walk *k, struct str pattern)
+{
+    struct buf text;
+    buf_init(&text, PATTERN_SIZE);
+    (void)schema__rewrite_pattern(pattern, &text);
+    json_key(&k->w, text.data ? text.data : "");
+    bool ok = buf_ok(&text, "pattern", k->err);
+    buf_release(&text);
+    return ok;
 }
 
 static bool write_pattern_map(struct walk *k, const struct json *map)
 {
     const char *fault = json_type(map) == JSON_OBJECT ? schema__pattern_map_problem(k->options->vocab, map) : NULL;
-    return fault ? drop(k, fault) : write_map(k, "patternProperties", map);
+    return fault ? drop(k, fault) : write_map(k, "patternProperties", map, write_pattern_key);
 }
 
 /* Beside patternProperties that are left out, what is additional is not known. */
@@ -345,23 +393,56 @@ static bool write_value(struct walk *k, const char *name, const struct json *val
     return true;
 }
 
+/* llguidance has numbers of type double. */
+static bool write_bound(struct walk *k, const struct keyword *word, const struct json *value)
+{
+    int64_t inner;
+    if (!schema__inner_bound(value, word->rule == RULE_LOWER, &inner)) {
+        return write_value(k, word->name, value);
+    }
+    json_member_int(&k->w, word->name, inner);
+    return true;
+}
+
+/* 2.0 is 2; what is neither is for llguidance to refuse. */
+static bool write_whole(struct walk *k, const char *name, const struct json *value)
+{
+    double d = json_type(value) == JSON_DOUBLE ? json_double(value) : -1;
+    if (d < 0 || d > MAX_COUNT || d > (double)(int64_t)d) {
+        return write_value(k, name, value);
+    }
+    json_member_int(&k->w, name, (int64_t)d);
+    return true;
+}
+
 static bool write_keyword(struct walk *k, const struct keyword *word, const struct json *schema,
                           const struct json *value)
 {
-    bool is_list = json_type(value) == JSON_ARRAY;
+    bool listed = json_type(value) == JSON_ARRAY;
     switch (word->rule) {
     case RULE_KEEP:
         return write_value(k, word->name, value);
+    case RULE_VALUES:
+        return schema__has_long_number(value)
+                   ? drop(k, "numbers of more than 15 digits cannot be enforced to the last one")
+                   : write_value(k, word->name, value);
+    case RULE_LOWER:
+    case RULE_UPPER:
+        return write_bound(k, word, value);
+    case RULE_WHOLE:
+        return write_whole(k, word->name, value);
+    case RULE_ALL_OF:
+        return true; /* at the end */
     case RULE_SCHEMAS:
         return write_list(k, word->name, value);
     case RULE_MAP:
-        return write_map(k, word->name, value);
+        return write_map(k, word->name, value, write_key);
     case RULE_ONE_OF:
-        return write_one_of(k, value);
+        return one_of_is_apart(schema) || write_one_of(k, value);
     case RULE_REF:
         return write_ref(k, value);
     case RULE_FORMAT:
-        return write_format(k, value);
+        return write_format(k, schema, value);
     case RULE_PATTERN:
         return write_pattern(k, schema, value);
     case RULE_PATTERN_MAP:
@@ -370,14 +451,14 @@ static bool write_keyword(struct walk *k, const struct keyword *word, const stru
         return write_additional(k, schema, value);
     case RULE_COUNT:
         return schema__counts_enforced(schema)
-                   ? write_value(k, word->name, value)
+                   ? write_whole(k, word->name, value)
                    : drop(k, "the number of properties is enforced only where all listed ones are required");
     case RULE_UNIQUE:
         return !json_bool(value) || drop(k, "uniqueItems cannot be enforced");
     case RULE_NEVER:
         return drop(k, "this keyword cannot be enforced");
     case RULE_ITEMS:
-        if (is_list) {
+        if (listed) {
             return write_list(k, word->name, value);
         }
         break;
@@ -411,7 +492,7 @@ static bool write_members(struct walk *k, const struct json *schema)
         }
         buf_truncate(&k->path, before);
     }
-    return true;
+    return write_all_of(k, schema);
 }
 
 static bool write_schema(struct walk *k, const struct json *schema)

@@ -14,9 +14,13 @@
  *   - patterns with look-around, back references or word boundaries, or that do not compile;
  *   - patternProperties whose patterns overlap (left out together with additionalProperties);
  *   - minProperties and maxProperties beside optional properties.
+ *   - const, enum and multipleOf with whole numbers of 2^53 and more.
  * Made plain:
  *   - references become "#/$defs/rN", one definition per place;
- *   - oneOf whose options exclude each other becomes anyOf.
+ *   - oneOf whose options exclude each other becomes anyOf, in allOf where there is an anyOf already;
+ *   - patterns of ECMA-262 become Rust's (grammar/schema_pattern.c).
+ * Made narrower, so that whoever checks the answer agrees: \s, \S, \d, \D, \w and \W where dialects differ; dates and
+ * times are those of RFC 3339 from the year 1 and without leap seconds; bounds beyond 2^53 by up to 1,024.
  * No constraint: annotations, unknown keywords, and formats that no specification knows ("int32", "password").
  *
  * White space between tokens of JSON is bounded in what comes out: a model cannot write spaces for ever. */

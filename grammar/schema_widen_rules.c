@@ -3,10 +3,63 @@
 
 #include "base/array.h"
 #include "base/limits.h"
+#include "grammar/json_pointer.h"
 
 #define MAX_OPTIONS    256 /* of a oneOf that are compared with each other */
 #define MAX_LOOK_DEPTH 8   /* properties of properties, and references, that are looked into for it */
 #define MAX_TRIED      KIB(64)
+#define MAX_EXACT      9007199254740992.0 /* of whole numbers of type double */
+#define EXACT_STEP     1024               /* whose multiples are all exact, up to those of int64 */
+
+/* ---- references ---- */
+
+/* One part of a pointer in a URI fragment: %xx first, then ~1 and ~0. False when it does not fit. */
+static bool unescape(struct str part, char *out, size_t cap, size_t *len)
+{
+    size_t n = 0, used;
+    for (size_t i = 0; i < part.len; i += used) {
+        if (n + 1 == cap) {
+            return false;
+        }
+        out[n++] = (char)percent_byte(str_slice(part, i, part.len), &used);
+    }
+    *len = json_pointer_unescape(out, n);
+    out[*len] = '\0';
+    return true;
+}
+
+const struct json *schema__resolve(const struct json *root, struct str ref)
+{
+    const struct json *at = root;
+    struct str rest = str_slice(ref, 1, ref.len), part;
+    char name[1024];
+    size_t len;
+    if (!str_starts(ref, STR("#")) || (rest.len && rest.ptr[0] != '/')) {
+        return NULL; /* another document, or an anchor */
+    }
+    rest = str_slice(rest, 1, rest.len);
+    if (ref.len <= 2) {
+        return root; /* "#" and, as llguidance has it, "#/" */
+    }
+    bool more = true;
+    while (more && at) {
+        size_t end = str_find_char(rest, '/');
+        part = str_slice(rest, 0, end);
+        more = end != STR_NPOS;
+        rest = more ? str_slice(rest, end + 1, rest.len) : (struct str){NULL, 0};
+        uint64_t index;
+        if (!unescape(part, name, sizeof name, &len)) {
+            return NULL;
+        }
+        if (json_type(at) == JSON_ARRAY) {
+            at =
+                str_to_u64((struct str){name, len}, &index) && index < json_len(at) ? json_at(at, (size_t)index) : NULL;
+        } else {
+            at = json_type(at) == JSON_OBJECT ? json_get(at, name) : NULL;
+        }
+    }
+    return at;
+}
 
 /* ---- values that two schemas share ---- */
 
@@ -162,10 +215,15 @@ bool schema__exclusive(const struct json *root, const struct json *list)
 
 /* ---- counts of properties ---- */
 
+static bool is_one(double n)
+{
+    return n > 0.5 && n < 1.5;
+}
+
 bool schema__counts_enforced(const struct json *schema)
 {
     const struct json *additional = json_get(schema, "additionalProperties");
-    int64_t min = json_int(json_get(schema, "minProperties")), n_required = 0, n_optional = 0;
+    double min = json_double(json_get(schema, "minProperties")), n_required = 0, n_optional = 0;
     const struct json *max = json_get(schema, "maxProperties");
     for (struct json_iter it = json_members(json_get(schema, "properties")); json_next(&it);) {
         bool required = json_lists(json_get(schema, "required"), it.key);
@@ -178,44 +236,46 @@ bool schema__counts_enforced(const struct json *schema)
     /* llguidance's special case: at most, at least or exactly one of the optional ones, and no others. */
     bool closed =
         json_type(additional) == JSON_BOOL && !json_bool(additional) && !json_get(schema, "patternProperties");
-    return closed && min - n_required <= 1 && (!max || json_int(max) - n_required == 1);
+    return closed && min - n_required <= 1 && (!max || is_one(json_double(max) - n_required));
+}
+
+/* ---- numbers ---- */
+
+bool schema__has_long_number(const struct json *value)
+{
+    bool number = json_type(value) == JSON_DOUBLE || json_type(value) == JSON_INT;
+    if (number && (json_double(value) >= MAX_EXACT || json_double(value) <= -MAX_EXACT)) {
+        return true;
+    }
+    bool found = false;
+    for (size_t i = 0; json_type(value) == JSON_ARRAY && i < json_len(value) && !found; i++) {
+        found = schema__has_long_number(json_at(value, i));
+    }
+    if (json_type(value) == JSON_OBJECT) {
+        for (struct json_iter it = json_members(value); json_next(&it) && !found;) {
+            found = schema__has_long_number(it.value);
+        }
+    }
+    return found;
+}
+
+bool schema__inner_bound(const struct json *value, bool lower, int64_t *out)
+{
+    int64_t v = json_int(value), over = v % EXACT_STEP;
+    if (json_type(value) != JSON_INT || !schema__has_long_number(value)) {
+        return false;
+    }
+    *out = v - over; /* towards zero */
+    if (over && lower == (v > 0)) {
+        if (v > INT64_MAX - EXACT_STEP || v < INT64_MIN + EXACT_STEP) {
+            return false;
+        }
+        *out += lower ? EXACT_STEP : -EXACT_STEP;
+    }
+    return true;
 }
 
 /* ---- patterns ---- */
-
-/* What llguidance cannot do with this pattern of ECMA-262, by its syntax: a few words, or NULL. */
-static const char *pattern_fault(struct str p)
-{
-    static const struct {
-        const char *text, *fault;
-    } faults[] = {
-        {"(?=", "a pattern with look-ahead cannot be enforced"},
-        {"(?!", "a pattern with look-ahead cannot be enforced"},
-        {"(?<=", "a pattern with look-behind cannot be enforced"},
-        {"(?<!", "a pattern with look-behind cannot be enforced"},
-        {"\\b", "a pattern with word boundaries cannot be enforced"},
-        {"\\B", "a pattern with word boundaries cannot be enforced"},
-        {"\\k", "a pattern with back references cannot be enforced"},
-    };
-    bool in_class = false;
-    for (size_t i = 0; i < p.len; i++) {
-        struct str here = str_slice(p, i, p.len);
-        for (size_t j = 0; j < ARRAY_LEN(faults) && !in_class; j++) {
-            if (str_starts(here, str_of(faults[j].text))) {
-                return faults[j].fault;
-            }
-        }
-        if (p.ptr[i] == '\\' && i + 1 < p.len) {
-            i++;
-            if (!in_class && p.ptr[i] >= '1' && p.ptr[i] <= '9') {
-                return "a pattern with back references cannot be enforced";
-            }
-        } else {
-            in_class = p.ptr[i] == '[' || (in_class && p.ptr[i] != ']');
-        }
-    }
-    return NULL;
-}
 
 static bool compiles(const struct constraint_vocab *v, const struct buf *schema)
 {
@@ -227,16 +287,20 @@ static bool compiles(const struct constraint_vocab *v, const struct buf *schema)
 
 const char *schema__pattern_problem(const struct constraint_vocab *v, const struct json *schema, struct str pattern)
 {
-    static const char *const beside[] = {"pattern", "minLength", "maxLength"};
-    const char *fault = pattern_fault(pattern);
-    struct buf tried;
+    static const char *const beside[] = {"minLength", "maxLength"};
+    struct buf tried, rewritten;
+    buf_init(&rewritten, MAX_TRIED);
+    const char *fault = schema__rewrite_pattern(pattern, &rewritten);
     if (fault || !v) {
+        buf_release(&rewritten);
         return fault;
     }
     buf_init(&tried, MAX_TRIED);
     struct json_writer w = json_writer(&tried);
     json_begin_object(&w);
     json_member_cstr(&w, "type", "string");
+    json_key(&w, "pattern");
+    json_put_str(&w, buf_view(&rewritten));
     for (size_t i = 0; i < ARRAY_LEN(beside); i++) {
         if (json_get(schema, beside[i])) {
             json_key(&w, beside[i]);
@@ -244,30 +308,34 @@ const char *schema__pattern_problem(const struct constraint_vocab *v, const stru
         }
     }
     json_end_object(&w);
-    bool ok = compiles(v, &tried);
+    bool ok = !rewritten.failed && compiles(v, &tried);
     buf_release(&tried);
+    buf_release(&rewritten);
     return ok ? NULL : "this pattern cannot be enforced";
 }
 
 const char *schema__pattern_map_problem(const struct constraint_vocab *v, const struct json *map)
 {
-    struct buf tried;
+    struct buf tried, key;
     buf_init(&tried, MAX_TRIED);
+    buf_init(&key, MAX_TRIED);
     struct json_writer w = json_writer(&tried);
     const char *fault = NULL;
     json_begin_object(&w);
     json_key(&w, "patternProperties");
     json_begin_object(&w);
     for (struct json_iter it = json_members(map); json_next(&it) && !fault;) {
-        fault = pattern_fault(it.key);
-        json_key(&w, it.key.ptr);
+        buf_clear(&key);
+        fault = schema__rewrite_pattern(it.key, &key);
+        json_key(&w, key.data ? key.data : "");
         json_put_bool(&w, true);
     }
     json_end_object(&w);
     json_end_object(&w);
-    if (!fault && v && !compiles(v, &tried)) {
+    if (!fault && (key.failed || (v && !compiles(v, &tried)))) {
         fault = "these patterns do not compile, or are not seen to exclude each other";
     }
+    buf_release(&key);
     buf_release(&tried);
     return fault;
 }

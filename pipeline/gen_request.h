@@ -43,6 +43,36 @@ struct schema_key;       /* pipeline/grammar_check.h */
 struct tool_format;      /* chat/tool_format.h */
 struct reasoning_format; /* chat/reasoning_format.h */
 
+struct gen_mcp_server { /* one whose tools a request wants */
+    struct str name;
+    /* Which of them, by the names that it gives them: */
+    const struct json *tools;   /* array; NULL: all */
+    const struct json *configs; /* object of {"enabled": boolean}; NULL: says nothing */
+    bool others_off;            /* those that configs does not speak of */
+    bool read_only;             /* only those of which it says that */
+};
+
+struct gen_mcp_tool {
+    struct str name;               /* as the model sees it */
+    struct str own_name, server;   /* as its server calls it, and that server's name in the configuration */
+    const struct json *definition; /* OpenAI's tool object, with the server's annotations; NULL until it is prepared */
+};
+
+/* Tools of MCP servers that a request has besides its own (mcp_host.h, mcp_loop.h). */
+struct gen_mcp {
+    bool wanted, declined, by_default; /* it has them; it said no; the server gives them to all */
+    struct gen_mcp_server *servers;    /* [n_servers]; none: every server that is ready */
+    size_t n_servers;
+    const char *field; /* that asked for them, for errors; NULL: mcp */
+    int64_t max_calls; /* in all its turns; 0: no limit of its own */
+    /* made by mcp_host_choose and mcp_host_merge */
+    struct str definitions;     /* JSON array */
+    struct gen_mcp_tool *tools; /* [n_tools] */
+    size_t n_tools;
+    const struct json *own_tools; /* the client's */
+    bool merged;
+};
+
 struct gen_prompt {
     struct str text;
     const int32_t *ids; /* [n_ids]: token ids given by the client; NULL: text */
@@ -64,6 +94,7 @@ struct gen_request {
     /* tools: OpenAI's tool objects; "strict": true binds a tool's calls to its schema */
     enum gen_tool_choice tool_choice;
     struct str tool_name;
+    struct gen_mcp mcp;
     bool parallel_tool_calls;    /* default true */
     bool raw_output;             /* what the model writes is the answer, markers and all: no reasoning, no calls */
     int thinking;                /* enable_thinking: 1, 0; -1: the template's default */
@@ -150,6 +181,11 @@ struct gen_request {
 static inline bool gen_request_has_tools(const struct gen_request *r) /* that its model is shown, and may call */
 {
     return r->input == GEN_CHAT && r->tool_choice != GEN_TOOLS_NONE && json_len(r->tools) > 0;
+}
+
+static inline const char *gen_mcp_field(const struct gen_mcp *m)
+{
+    return m->field ? m->field : "mcp";
 }
 
 static inline bool gen_request_wants_tokens(const struct gen_request *r) /* with the events that they made */

@@ -26,13 +26,14 @@ const struct pipeline_observer *generation__observer(const struct generation *g)
 
 /* ---- its state ---- */
 
-void generation__release(struct generation *g)
+/* That of one turn, whose request was r. */
+static void release_turn(struct generation *g, const struct gen_request *r)
 {
     for (size_t i = 0; g->choices && i < g->n_choices; i++) {
         choice_release(&g->choices[i]);
     }
-    for (size_t i = 0; g->prompts && i < g->request->n_jobs; i++) {
-        for (uint32_t k = 0; g->prompts[i].scores && k < g->request->jobs[i].n_prompt; k++) {
+    for (size_t i = 0; g->prompts && i < r->n_jobs; i++) {
+        for (uint32_t k = 0; g->prompts[i].scores && k < r->jobs[i].n_prompt; k++) {
             free(g->prompts[i].scores[k].top);
         }
         free(g->prompts[i].scores);
@@ -41,6 +42,12 @@ void generation__release(struct generation *g)
     }
     free(g->prompts);
     free(g->choices);
+}
+
+void generation__release(struct generation *g)
+{
+    (void)mcp_loop_free(g->mcp);
+    release_turn(g, g->request);
     free(g->tokens);
     free(g->tops);
     free(g);
@@ -148,7 +155,34 @@ struct generation *generation__begin(struct generation *g, struct error *err)
 struct generation *generation_start(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
                                     void *arg, struct error *err)
 {
-    return generation__begin(generation__create(p, request, on_ready, arg, err), err);
+    struct generation *g = generation__create(p, request, on_ready, arg, err);
+    bool loops = g && request->mcp.n_tools > 0;
+    if (loops && !(g->mcp = mcp_loop_create(g, err))) {
+        generation__release(g);
+        return NULL;
+    }
+    return generation__begin(g, err);
+}
+
+bool generation__next_turn(struct generation *g, const struct gen_request *next, struct error *err)
+{
+    struct gen_request *r = g->request, asked = *r;
+    struct generation before = *g;
+    *r = *next;
+    r->arena = asked.arena;
+    r->max_tokens = asked.max_tokens; /* what was asked for; the jobs have what is left of it */
+    g->prompts = NULL;
+    g->choices = NULL;
+    if (!allocate(g, err)) {
+        release_turn(g, r);
+        *r = asked;
+        *g = before;
+        return false;
+    }
+    release_turn(&before, &asked);
+    g->cursor = 0;
+    g->recovery.n_tokens = 0;
+    return begin(g, err);
 }
 
 /* ---- end ---- */
@@ -194,6 +228,7 @@ static void observe_end(struct generation *g)
                                   .error = g->failed ? &g->error : NULL,
                                   .longest = longest_choice(g)};
     generation_timings(g, clock_us(), &outcome.timings, &outcome.usage);
+    outcome.later_prompt_tokens = g->mcp ? outcome.usage.prompt_tokens - mcp_loop_first_prompt(g->mcp) : 0;
     const struct pipeline_observer *observer = generation__observer(g);
     if (observer->finished) {
         observer->finished(observer->arg, g->request, &outcome);
@@ -217,6 +252,9 @@ bool generation__fail(struct generation *g, const struct error *error)
     }
     g->failed = true;
     g->error = *error;
+    if (g->mcp) {
+        mcp_loop_stop(g->mcp);
+    }
     generation__withdraw(g);
     generation__end(g);
     return true;
@@ -231,6 +269,9 @@ void generation_fail(struct generation *g, const struct error *why)
 
 void generation_cancel(struct generation *g)
 {
+    if (g->mcp) {
+        mcp_loop_stop(g->mcp);
+    }
     generation__withdraw(g);
     for (size_t i = 0; i < g->n_choices; i++) {
         if (g->choices[i].finish == FINISH_NONE) {
@@ -258,12 +299,12 @@ void generation_free(struct generation *g)
     if (!g->detached) {
         pipeline__remove_generation(g->pipeline, g);
     }
-    const struct pipeline_options *o = pipeline_options(g->pipeline);
+    struct pipeline *p = g->pipeline;
     struct arena *arena = g->request->arena;
+    bool is_read = mcp_loop_free(g->mcp);
+    g->mcp = NULL;
     generation__release(g);
-    if (o->free_arena) {
-        o->free_arena(o->free_arena_arg, arena);
-    } else {
-        arena_free(arena);
+    if (!is_read) {
+        pipeline__free_arena(p, arena);
     }
 }

@@ -7,7 +7,10 @@
  *     generation_free(g)        cancels what still runs
  *
  * Event order per choice: (DELTA | REASONING | CALL ARGUMENTS* CALL_END)*, FINISH. PROMPT_LOGPROBS before the first of
- * them. Last of all: DONE or ERROR, once. */
+ * them. Last of all: DONE or ERROR, once.
+ *
+ * A request with tools of MCP servers has several turns (mcp_loop.h): a RESULT for each call of such a tool, behind all
+ * calls of its turn and in their order, then what the next turn says. */
 #ifndef TANDEM_PIPELINE_GENERATION_H
 #define TANDEM_PIPELINE_GENERATION_H
 
@@ -22,6 +25,7 @@ enum gen_event_kind {
     GEN_CALL,            /* a choice begins a tool call: its id and name */
     GEN_ARGUMENTS,       /* more of that call's arguments, JSON text */
     GEN_CALL_END,        /* that call's arguments have ended */
+    GEN_RESULT,          /* what became of the call of an MCP tool */
     GEN_FINISH,          /* one choice has ended */
     GEN_DONE,            /* everything has ended; usage is final */
     GEN_ERROR            /* the generation ends here with an error */
@@ -46,10 +50,13 @@ struct gen_token { /* one token with its logprob */
 
 /* A tool call of a choice, complete with CALL_END. */
 struct gen_call {
-    uint32_t index;      /* among the choice's, from 0 */
-    struct str id, name; /* id: unique, "call_" and 24 letters; APIs with another prefix replace "call_" */
-    bool valid;          /* CALL_END: its arguments are JSON and obey the tool's schema */
-    struct str fault;    /* CALL_END, not valid: why, a sentence */
+    uint32_t index;       /* among the choice's, from 0; calls of MCP tools are counted by themselves */
+    struct str id, name;  /* id: unique, "call_" and 24 letters; APIs with another prefix replace "call_" */
+    bool valid;           /* CALL_END: its arguments are JSON and obey the tool's schema */
+    struct str fault;     /* CALL_END, not valid: why, a sentence */
+    struct str server;    /* the tool is that of this MCP server; {NULL,0}: the client's */
+    struct str own_name;  /* likewise: what that calls it */
+    struct str arguments; /* RESULT: all of them */
 };
 
 struct gen_event {
@@ -69,7 +76,9 @@ struct gen_event {
     struct gen_usage usage; /* FINISH: of this choice; DONE: of all; others, with continuous_usage: so far */
     bool last;              /* FINISH: only DONE comes after it */
     struct gen_call call;   /* CALL, ARGUMENTS, CALL_END; FINISH, with n_calls: the last one */
-    uint32_t n_calls;       /* FINISH: tool calls of this choice */
+    uint32_t n_calls;       /* FINISH: calls of the client's tools of this choice */
+    bool is_error;          /* RESULT: text says what went wrong */
+    bool out_of_turns;      /* FINISH with LENGTH: the request may have no more turns */
     struct error error;     /* ERROR */
 };
 

@@ -5,6 +5,7 @@
  *     generation_event.c   what the engine's events do to it
  *     generation_next.c    what its consumer takes
  *     generation_status.c  what it says of itself
+ *     mcp_loop.c           turns with tools of MCP servers
  *     generation_kept.c    those that outlive whoever asked for them
  *     pipeline.c           the list of those that run, and whose an event is
  *     recovery.c           what becomes of them when their engine is lost
@@ -13,6 +14,7 @@
 #define TANDEM_PIPELINE_GENERATION_INTERNAL_H
 
 #include "pipeline/choice.h"
+#include "pipeline/mcp_loop.h"
 #include "pipeline/pipeline_internal.h"
 
 struct prompt_state { /* one job */
@@ -51,6 +53,7 @@ struct generation {
     struct gen_clock clock;
     struct recovery_state recovery;
     uint64_t n_preemptions;
+    struct mcp_loop *mcp; /* NULL: it has one turn */
     bool observed_end;
     const struct generation *follows; /* the one that it copies; NULL: it has jobs of its own, or had */
     bool detached;                    /* restored complete: it is not among the pipeline's running ones */
@@ -75,6 +78,12 @@ void generation__release(struct generation *g); /* its state alone: nothing runs
 NODISCARD bool generation__submit(struct generation *g, struct error *err);
 void generation__withdraw(struct generation *g);                 /* from the engine; its state stays */
 void generation__forget_job(struct generation *g, size_t index); /* the engine has none of it any more */
+
+/* What the turn at hand has: generation_next of one without MCP tools. */
+bool generation__next(struct generation *g, int64_t now_ms, struct gen_event *event);
+/* The turn at hand is over: its state gives way to that of the next, which begins. False: nothing has changed, or it
+ * could not begin. */
+NODISCARD bool generation__next_turn(struct generation *g, const struct gen_request *next, struct error *err);
 
 /* One event of job `index`; returns true when the generation has something new to take. */
 bool generation__event(struct generation *g, size_t index, const struct engine_event *event);

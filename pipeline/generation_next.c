@@ -302,7 +302,7 @@ static bool next_end(struct generation *g, struct gen_event *event)
     return true;
 }
 
-bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *event)
+bool generation__next(struct generation *g, int64_t now_ms, struct gen_event *event)
 {
     *event = (struct gen_event){.stop_id = -1};
     if (g->request->continuous_usage) {
@@ -323,6 +323,11 @@ bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *eve
         }
     }
     return next_end(g, event);
+}
+
+bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *event)
+{
+    return g->mcp ? mcp_loop_next(g->mcp, now_ms, event) : generation__next(g, now_ms, event);
 }
 
 int64_t generation_next_due(const struct generation *g, int64_t now_ms)

@@ -26,7 +26,7 @@ bool generation_complete(const struct generation *g)
             return false;
         }
     }
-    return true;
+    return !g->mcp || mcp_loop_ended(g->mcp);
 }
 
 uint64_t generation__n_tokens(const struct generation *g)
@@ -52,7 +52,7 @@ void generation__add_choice(struct gen_usage *usage, const struct choice *c)
 
 void generation__usage(const struct generation *g, struct gen_usage *usage)
 {
-    *usage = (struct gen_usage){0};
+    *usage = g->mcp ? *mcp_loop_past(g->mcp) : (struct gen_usage){0};
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         usage->prompt_tokens += g->request->jobs[i].n_prompt;
         usage->cached_tokens += g->prompts[i].n_cached;

@@ -2,6 +2,8 @@
 
 #include "base/digest_cache.h"
 #include "base/limits.h"
+#include "base/log.h"
+#include "base/sys_proc.h"
 #include "grammar/json_schema.h"
 
 #include <pthread.h>
@@ -22,6 +24,8 @@ struct kept { /* counted: by the cache, and by each arena that it is in */
 
 struct grammar_check {
     const struct tokenizer *tokenizer;
+    pthread_t beginner; /* makes the vocabulary */
+    bool began;
     pthread_mutex_t lock; /* of what is made once */
     struct constraint_vocab *vocab;
     struct constraint_cache *cache;
@@ -72,6 +76,9 @@ struct grammar_check *grammar_check_create(const struct tokenizer *t)
 void grammar_check_free(struct grammar_check *g)
 {
     if (g) {
+        if (g->began) {
+            pthread_join(g->beginner, NULL);
+        }
         constraint_cache_free(g->cache);
         constraint_vocab_free(g->vocab);
         digest_cache_free(g->made);
@@ -99,6 +106,21 @@ const struct constraint_vocab *grammar_check_vocab(struct grammar_check *g, stru
     bool made = make(g, err);
     pthread_mutex_unlock(&g->lock);
     return made ? g->vocab : NULL;
+}
+
+static void *begin(void *arg)
+{
+    struct error why = {0};
+    sys_name_thread("vocabulary");
+    if (!grammar_check_vocab(arg, &why)) { /* whoever needs it tries again */
+        LOG_WARN("the vocabulary of constraints is made later", "reason=\"%s\"", why.msg);
+    }
+    return NULL;
+}
+
+void grammar_check_begin(struct grammar_check *g)
+{
+    g->began = g->began || pthread_create(&g->beginner, NULL, begin, g) == 0;
 }
 
 bool grammar_check_compile(struct grammar_check *g, struct str spec, const char *field, struct error *err)

@@ -1,5 +1,6 @@
 /* Compiling the constraints of requests before any engine sees them: the vocabulary of a served model as constraints
- * need it, made when somebody asks first, and a cache of what was compiled. An engine compiles the same again.
+ * need it, made when somebody asks first, or before, and a cache of what was compiled. An engine compiles the same
+ * again.
  *
  * Any thread; whoever comes while the vocabulary is made waits for it (half a second for 150,000 tokens). */
 #ifndef TANDEM_PIPELINE_GRAMMAR_CHECK_H
@@ -11,6 +12,10 @@
 struct grammar_check;
 struct grammar_check *grammar_check_create(const struct tokenizer *t); /* keeps t; NULL when memory fails */
 void grammar_check_free(struct grammar_check *g);                      /* NULL is fine */
+
+/* Begins to make the vocabulary on a thread of its own, once, so that nobody has to wait for it later. One thread at a
+ * time calls this; grammar_check_free waits for the thread. */
+void grammar_check_begin(struct grammar_check *g);
 
 /* NULL: err. Lives as long as g. */
 NODISCARD const struct constraint_vocab *grammar_check_vocab(struct grammar_check *g, struct error *err);

@@ -32,6 +32,11 @@ struct pipeline *pipeline_create(const struct pipeline_options *options, struct 
     return p;
 }
 
+void pipeline_prepare_constraints(struct pipeline *p)
+{
+    grammar_check_begin(p->grammars);
+}
+
 void pipeline_free(struct pipeline *p)
 {
     if (p) {
@@ -56,6 +61,22 @@ uint32_t pipeline_n_context(const struct pipeline *p)
 uint64_t pipeline_next_job_id(struct pipeline *p)
 {
     return p->next_job++;
+}
+
+void pipeline__free_arena(struct pipeline *p, struct arena *a)
+{
+    if (p->options.free_arena) {
+        p->options.free_arena(p->options.free_arena_arg, a);
+    } else {
+        arena_free(a);
+    }
+}
+
+void pipeline__hold(struct pipeline *p, bool held)
+{
+    if (p->options.hold) {
+        p->options.hold(p->options.hold_arg, held);
+    }
 }
 
 /* ---- running generations and their jobs ---- */

@@ -15,6 +15,7 @@
 
 struct pipeline;
 struct generation;
+struct mcp_host;
 
 #define PIPELINE_RETRY_LIMIT 8
 
@@ -33,7 +34,8 @@ struct gen_outcome {
     enum finish_reason reason; /* of its first choice; ERROR: error says why */
     const struct error *error; /* NULL unless it failed */
     struct gen_usage usage;
-    uint64_t longest; /* tokens of its longest choice */
+    uint64_t later_prompt_tokens; /* of the usage's: of turns after the first */
+    uint64_t longest;             /* tokens of its longest choice */
     struct gen_timings timings;
 };
 
@@ -75,9 +77,15 @@ struct pipeline_options {
     /* Frees the arena of a request that has ended; NULL: arena_free. */
     void (*free_arena)(void *arg, struct arena *a);
     void *free_arena_arg;
+    struct mcp_host *mcp; /* tools for requests that want them; outlives the pipeline; NULL: none */
+    /* A worker uses the pipeline, or does no more: it is not freed meanwhile. With mcp only. */
+    void (*hold)(void *arg, bool held);
+    void *hold_arg;
 };
 
 NODISCARD struct pipeline *pipeline_create(const struct pipeline_options *options, struct error *err);
+/* The model has been loaded: begins to make what constraints need, beside everything else. May be called again. */
+void pipeline_prepare_constraints(struct pipeline *p);
 void pipeline_free(struct pipeline *p); /* no generation may be left */
 const struct pipeline_options *pipeline_options(const struct pipeline *p);
 uint32_t pipeline_n_context(const struct pipeline *p);

@@ -34,6 +34,9 @@ void pipeline__remove_route(struct pipeline *p, struct job_route *route);
 void pipeline__add_generation(struct pipeline *p, struct generation *g);
 void pipeline__remove_generation(struct pipeline *p, struct generation *g);
 
+void pipeline__free_arena(struct pipeline *p, struct arena *a);
+void pipeline__hold(struct pipeline *p, bool held);
+
 /* ---- prepare_chat.c: what is special about GEN_CHAT, for pipeline_prepare ---- */
 
 /* What the client said of reasoning, in whichever field: 1, 0; -1: nothing. */

@@ -5,6 +5,7 @@
  * extra files go before it in the repository format of Qwen2.5-Coder and StarCoder 2. */
 #include "base/array.h"
 #include "base/rng.h"
+#include "pipeline/mcp_host.h"
 #include "pipeline/pipeline_internal.h"
 
 #include <stdio.h>
@@ -394,7 +395,7 @@ bool pipeline_prepare(const struct pipeline *p, struct gen_request *r, struct er
         arena_full(r->arena, "request", err);
         goto out;
     }
-    if (r->input == GEN_CHAT && (!render(&w) || !pipeline__choose_output(p, r, err))) {
+    if (r->input == GEN_CHAT && (!mcp_host_merge(r, err) || !render(&w) || !pipeline__choose_output(p, r, err))) {
         goto out;
     }
     if (!pipeline__find_keys(r, err) || !pipeline__compile_schemas(p, r, err) ||

@@ -4,6 +4,7 @@
  *     anthropic_turns.c     system, messages and their content blocks to the message objects that chat templates take
  *     anthropic_systems.c   messages of the role system where a template takes them only at the beginning
  *     anthropic_tools.c     tool definitions to OpenAI's tool objects
+ *     anthropic_mcp.c       MCP servers and their toolsets
  *     anthropic_decode.c    the routes: whole bodies
  *     anthropic_message.c   events to the Message object and to the events of a stream
  *     anthropic_encoder.c   the same as a gen_encoder
@@ -20,7 +21,8 @@
 struct messages_request {
     struct gen_request request; /* first: the fields of the house write into it */
     /* as they came; NULL: absent */
-    const struct json *system, *messages, *tools;
+    const struct json *system, *messages, *tools, *mcp_servers;
+    const struct json *mcp_names; /* array: of those servers */
     bool drop_volatile_lines;
     bool omit_thinking;         /* thinking.display: the client wants signatures, not the text */
     bool warm_only;             /* max_tokens 0: the prompt goes into the cache, nothing is answered */
@@ -47,6 +49,8 @@ NODISCARD bool anthropic__convert_turns(struct messages_request *m, struct error
 NODISCARD bool anthropic__fold_systems(struct gen_request *r, struct error *err);
 /* request.tools, of m's tools; checks tool_choice against them. */
 NODISCARD bool anthropic__convert_tools(const struct decoding *d, struct error *err);
+/* request.mcp, of m's servers and tools; before the two above. */
+NODISCARD bool anthropic__convert_mcp(const struct call *c, const struct decoding *d, struct error *err);
 /* JSON text as a value that the request's arena owns; *out stays on failure. */
 NODISCARD bool anthropic__own_json(struct gen_request *r, struct buf *text, const struct json **out, struct error *err);
 
@@ -66,7 +70,7 @@ struct message_facts { /* all of it outlives the writer */
     bool clipped;         /* the context holds fewer tokens than max_tokens */
 };
 
-enum message_block { BLOCK_NONE, BLOCK_TEXT, BLOCK_THINKING, BLOCK_TOOL };
+enum message_block { BLOCK_NONE, BLOCK_TEXT, BLOCK_THINKING, BLOCK_TOOL, BLOCK_MCP_TOOL, BLOCK_MCP_RESULT };
 
 struct message_writer {
     struct message_facts facts;
@@ -75,8 +79,10 @@ struct message_writer {
     uint32_t n_blocks;       /* begun */
     struct buf blocks;       /* body: JSON of those that have ended */
     struct buf text;         /* of the open block: thinking, and whatever a body holds */
-    char call_id[64];        /* of the open tool_use */
+    char call_id[64];        /* of the open tool_use, or of the call that the open result is of */
     struct buf call_name;    /* likewise */
+    struct str call_server;  /* likewise, of an MCP tool */
+    bool is_error;           /* of the open result */
     struct gen_event finish; /* the FINISH event; its stop is in `stop` */
     struct buf stop;
 };

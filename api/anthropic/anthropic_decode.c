@@ -2,6 +2,7 @@
 #include "api/anthropic/anthropic.h"
 
 #include "base/array.h"
+#include "pipeline/mcp_host.h"
 
 #include <stdio.h>
 
@@ -47,7 +48,8 @@ static struct messages_request *decode(struct call *c, struct error *err)
     }
     struct decoding d = api__decoding(c, m);
     bool ok = api__decode_body(c, &d, c->body, err) && (m->messages || field_missing_error(err, "messages")) &&
-              anthropic__convert_tools(&d, err) && anthropic__convert_turns(m, err);
+              anthropic__convert_mcp(c, &d, err) && anthropic__convert_tools(&d, err) &&
+              anthropic__convert_turns(m, err);
     c->n_volatile = m->n_volatile;
     return ok ? m : NULL;
 }
@@ -137,7 +139,8 @@ bool api__work_count(struct call *c, struct error *err)
     struct buf text;
     uint64_t n = 0;
     buf_init(&text, JINJA_DEFAULT_OUTPUT);
-    bool ok = fit_roles(c, err) && pipeline_render_chat(served_model_pipeline(c->model), &c->request, &text, err) &&
+    bool ok = fit_roles(c, err) && mcp_host_merge(&c->request, err) &&
+              pipeline_render_chat(served_model_pipeline(c->model), &c->request, &text, err) &&
               buf_ok(&text, "the rendered chat template", err) && count(c, buf_view(&text), true, &n, err);
     if (ok) {
         struct json_writer w = json_writer(&c->reply);

@@ -1,6 +1,7 @@
 /* The fields of Anthropic's Messages API, each by itself. What the house adds has its names of the other routes. */
 #include "api/anthropic/anthropic.h"
 
+#include "api/mcp/mcp_api.h"
 #include "api/openai/openai_tools.h"
 
 #include <stdio.h>
@@ -31,6 +32,12 @@ static bool parse_tools(struct decoding *d, const struct json *v, const char *na
 {
     request_of(d)->tools = v;
     return json_type(v) == JSON_ARRAY || field_type_error(err, name, "an array of tools", v);
+}
+
+static bool parse_mcp_servers(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    request_of(d)->mcp_servers = v;
+    return json_type(v) == JSON_ARRAY || field_type_error(err, name, "an array of servers", v);
 }
 
 /* ---- small ones ---- */
@@ -294,11 +301,12 @@ const struct field api__count_fields[] = {
      "name of a served model, or one that a pattern of --served-model-name fits; may be left out"},
     {"messages", FIELD_CUSTOM, 0, 0, 0, parse_messages, NULL, "array",
      "the conversation: user, assistant, system; strings or blocks of the types text, thinking, "
-     "redacted_thinking, tool_use, tool_result; an assistant's last message is gone on with; required"},
+     "redacted_thinking, tool_use, tool_result, mcp_tool_use, mcp_tool_result; an assistant's last message is gone on "
+     "with; required"},
     {"system", FIELD_CUSTOM, 0, 0, 0, parse_system, NULL, "string or array of text blocks",
      "the system prompt; lines that change with each request are left out (--drop-volatile-lines)"},
     {"tools", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array",
-     "custom tools: name, description, input_schema, strict; no tools of the server's own"},
+     "custom tools: name, description, input_schema, strict; mcp_toolset: mcp_server_name, default_config, configs"},
     {"tool_choice", FIELD_CUSTOM, 0, 0, 0, parse_tool_choice, NULL, "object",
      "type auto, any, tool (with name) or none; disable_parallel_tool_use"},
     {"thinking", FIELD_CUSTOM, 0, 0, 0, parse_thinking, NULL, "object",
@@ -312,7 +320,10 @@ const struct field api__count_fields[] = {
      "were"},
     {"context_management", FIELD_CUSTOM, 0, 0, 0, parse_context_management, NULL, "object",
      "edits of the type clear_thinking_20251015"},
-    {"mcp_servers", FIELD_DEFAULT, 0, 0, 0, NULL, "[]", NULL, "not supported"},
+    {"mcp_servers", FIELD_CUSTOM, 0, 0, 0, parse_mcp_servers, NULL, "array",
+     "MCP servers that are configured here, by name, called by this server; each with a mcp_toolset in tools (MCP.md)"},
+    {"mcp", FIELD_CUSTOM, 0, 0, 0, api__parse_mcp, NULL, "boolean or array of strings",
+     "the same, of all such servers or of those named"},
     {"compaction", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
     {"speed", FIELD_DEFAULT, 0, 0, 0, NULL, "\"standard\"", NULL, "only one"},
     {"billing_policy", FIELD_HINT, 0, 0, 0, expect_object, NULL, "object", "accepted; nothing is billed"},

@@ -25,14 +25,45 @@ void message_writer_release(struct message_writer *w)
 
 /* ---- pieces of both ---- */
 
-/* "toolu_..." of our own "call_..."; a model's own id as it is. */
+/* "toolu_..." of our own "call_...", "mcptoolu_..." where it is of an MCP tool; a model's own id as it is. */
 static void take_call(struct message_writer *w, const struct gen_call *call)
 {
-    bool ours = str_starts(call->id, STR("call_"));
+    bool ours = str_starts(call->id, STR("call_")), of_mcp = call->server.ptr;
     struct str rest = str_slice(call->id, ours ? strlen("call_") : 0, call->id.len);
-    snprintf(w->call_id, sizeof w->call_id, "%s" STR_FMT, ours ? "toolu_" : "", STR_ARG(rest));
+    const char *prefix = !ours ? "" : of_mcp ? "mcptoolu_" : "toolu_";
+    snprintf(w->call_id, sizeof w->call_id, "%s" STR_FMT, prefix, STR_ARG(rest));
     buf_clear(&w->call_name);
-    buf_append(&w->call_name, call->name);
+    buf_append(&w->call_name, of_mcp ? call->own_name : call->name);
+    w->call_server = call->server;
+}
+
+/* The beginning of a tool_use: all but its input. */
+static void put_call(const struct message_writer *w, struct json_writer *json)
+{
+    json_member_cstr(json, "type", w->open == BLOCK_MCP_TOOL ? "mcp_tool_use" : "tool_use");
+    json_member_cstr(json, "id", w->call_id);
+    json_key(json, "name");
+    json_put_str(json, buf_view(&w->call_name));
+    if (w->open == BLOCK_MCP_TOOL) {
+        json_key(json, "server_name");
+        json_put_str(json, w->call_server);
+    }
+}
+
+/* A result is never sent in pieces. */
+static void put_result(const struct message_writer *w, struct json_writer *json)
+{
+    json_member_cstr(json, "type", "mcp_tool_result");
+    json_member_cstr(json, "tool_use_id", w->call_id);
+    json_member_bool(json, "is_error", w->is_error);
+    json_key(json, "content");
+    json_begin_array(json);
+    json_begin_object(json);
+    json_member_cstr(json, "type", "text");
+    json_key(json, "text");
+    json_put_str(json, buf_view(&w->text));
+    json_end_object(json);
+    json_end_array(json);
 }
 
 /* Tokens that were computed, those of them that later requests find in the cache, and those that were found there.
@@ -68,11 +99,12 @@ static void put_usage(const struct message_writer *w, struct json_writer *json, 
     json_end_object(json);
 }
 
-/* Somebody cancelled it by /v1/requests/{id}/cancel: the one reason that asks to go on from what there is. */
+/* Somebody cancelled it by /v1/requests/{id}/cancel, or it may have no more turns: the one reason that asks to go on
+ * from what there is. */
 static const char *stop_reason(const struct message_writer *w)
 {
     const struct gen_event *e = &w->finish;
-    if (e->finish == FINISH_CANCELLED) {
+    if (e->finish == FINISH_CANCELLED || e->out_of_turns) {
         return "pause_turn";
     }
     if (e->finish == FINISH_LENGTH || w->facts.request->warm_only) {
@@ -190,11 +222,12 @@ static void body_close(struct message_writer *w, struct buf *out)
         json_member_cstr(&json, "signature", signature);
         break;
     case BLOCK_TOOL:
-        json_member_cstr(&json, "type", "tool_use");
-        json_member_cstr(&json, "id", w->call_id);
-        json_key(&json, "name");
-        json_put_str(&json, buf_view(&w->call_name));
+    case BLOCK_MCP_TOOL:
+        put_call(w, &json);
         put_input(&json, text);
+        break;
+    case BLOCK_MCP_RESULT:
+        put_result(w, &json);
         break;
     }
     json_end_object(&json);
@@ -251,12 +284,13 @@ static void stream_open(struct message_writer *w, struct buf *out)
         json_member_cstr(&json, "signature", "");
         break;
     case BLOCK_TOOL:
-        json_member_cstr(&json, "type", "tool_use");
-        json_member_cstr(&json, "id", w->call_id);
-        json_key(&json, "name");
-        json_put_str(&json, buf_view(&w->call_name));
+    case BLOCK_MCP_TOOL:
+        put_call(w, &json);
         json_key(&json, "input");
         json_put_raw(&json, STR("{}"));
+        break;
+    case BLOCK_MCP_RESULT:
+        put_result(w, &json);
         break;
     }
     json_end_object(&json);
@@ -281,7 +315,8 @@ static void stream_more(struct message_writer *w, struct str text, struct buf *o
 {
     static const char *const types[][2] = {[BLOCK_TEXT] = {"text_delta", "text"},
                                            [BLOCK_THINKING] = {"thinking_delta", "thinking"},
-                                           [BLOCK_TOOL] = {"input_json_delta", "partial_json"}};
+                                           [BLOCK_TOOL] = {"input_json_delta", "partial_json"},
+                                           [BLOCK_MCP_TOOL] = {"input_json_delta", "partial_json"}};
     bool thinking = w->open == BLOCK_THINKING;
     if (thinking) {
         buf_append(&w->text, text);
@@ -333,6 +368,28 @@ static void open_block(struct message_writer *w, enum message_block kind, const 
     }
 }
 
+static void take_arguments(struct message_writer *w, const struct gen_event *e, const struct block_form *form,
+                           struct buf *out)
+{
+    enum message_block kind = e->call.server.ptr ? BLOCK_MCP_TOOL : BLOCK_TOOL;
+    if (w->open != kind) {
+        take_call(w, &e->call);
+    }
+    open_block(w, kind, form, out);
+    form->more(w, e->text, out);
+}
+
+static void take_result(struct message_writer *w, const struct gen_event *e, const struct block_form *form,
+                        struct buf *out)
+{
+    close_block(w, form, out);
+    take_call(w, &e->call);
+    w->is_error = e->is_error;
+    buf_append(&w->text, e->text);
+    open_block(w, BLOCK_MCP_RESULT, form, out);
+    close_block(w, form, out);
+}
+
 /* A stream that somebody reads again from its middle may begin inside a block: every event says what it belongs to, so
  * that its rest becomes a block of its own. */
 static void take_event(struct message_writer *w, const struct gen_event *e, const struct block_form *form,
@@ -352,14 +409,13 @@ static void take_event(struct message_writer *w, const struct gen_event *e, cons
     case GEN_CALL:
         close_block(w, form, out); /* also one of the call before it */
         take_call(w, &e->call);
-        open_block(w, BLOCK_TOOL, form, out);
+        open_block(w, e->call.server.ptr ? BLOCK_MCP_TOOL : BLOCK_TOOL, form, out);
         break;
     case GEN_ARGUMENTS:
-        if (w->open != BLOCK_TOOL) {
-            take_call(w, &e->call);
-        }
-        open_block(w, BLOCK_TOOL, form, out);
-        form->more(w, e->text, out);
+        take_arguments(w, e, form, out);
+        break;
+    case GEN_RESULT:
+        take_result(w, e, form, out);
         break;
     case GEN_CALL_END:
         close_block(w, form, out);

@@ -112,6 +112,9 @@ static bool put_tools(const struct decoding *d, struct json_writer *w, struct er
         char where[32];
         struct tool t = {0};
         snprintf(where, sizeof where, "tools[%zu]", i);
+        if (str_eq(json_str(json_get(json_at(m->tools, i), "type")), STR("mcp_toolset"))) {
+            continue; /* anthropic_mcp.c */
+        }
         if (!decode_tool(d, json_at(m->tools, i), where, &t, err)) {
             return false;
         }
@@ -132,6 +135,9 @@ static bool check_choice(const struct messages_request *m, struct error *err)
 {
     const struct gen_request *r = &m->request;
     bool calls = r->tool_choice == GEN_TOOLS_REQUIRED || r->tool_choice == GEN_TOOLS_NAMED;
+    if (r->mcp.wanted) {
+        return true; /* when the tools of its servers are known */
+    }
     if (calls && json_len(m->tools) == 0) {
         return error_set_param(err, ERR_INVALID, "tool_choice",
                                "tool_choice: a tool has to be called, but 'tools' has none.");

@@ -2,8 +2,9 @@
  *
  * Consecutive messages of one role are one turn. A turn becomes one message: its texts joined by line ends, an
  * assistant's thinking as reasoning_content and its tool_use blocks as tool_calls; but each tool_result is a message of
- * its own, of the role tool, before the user's text. The messages are written as JSON text while the turns go by, then
- * parsed: they live in the request's arena. */
+ * its own, of the role tool, before the user's text. An assistant's turn with mcp_tool_result blocks was several turns
+ * of the model: what follows such results begins another message. The messages are written as JSON text while the turns
+ * go by, then parsed: they live in the request's arena. */
 #include "api/anthropic/anthropic.h"
 #include "api/volatile_lines.h"
 
@@ -23,7 +24,8 @@ struct tool_use {
 struct turn { /* what is gathered of the one at hand */
     enum role role;
     struct buf text, reasoning;
-    struct buf calls; /* JSON items */
+    struct buf calls;   /* JSON items */
+    struct buf results; /* JSON items: messages with the results of MCP tools, which follow the turn's */
     bool has_results, has_thinking;
 };
 
@@ -120,6 +122,9 @@ static void end_turn(struct conversion *c)
         if (t->text.len || t->reasoning.len || t->calls.len) {
             put_assistant(&c->w, t);
         }
+        if (t->results.len) {
+            json_put_raw(&c->w, buf_view(&t->results));
+        }
         c->n_thinking_turns -= t->has_thinking;
     } else if (t->role != ROLE_NONE && (t->text.len || !t->has_results)) {
         put_text(&c->w, role_names[t->role], buf_view(&t->text));
@@ -127,6 +132,7 @@ static void end_turn(struct conversion *c)
     clear(c, &t->text);
     clear(c, &t->reasoning);
     clear(c, &t->calls);
+    clear(c, &t->results);
     t->has_results = t->has_thinking = false;
     t->role = ROLE_NONE;
 }
@@ -143,13 +149,15 @@ static void begin_turn(struct conversion *c, enum role role)
     }
 }
 
-/* Ids of calls are "call_..." inside, "toolu_..." in this API. */
+/* Ids of calls are "call_..." inside, "toolu_..." or "mcptoolu_..." in this API. */
 static void put_call_id(struct conversion *c, struct json_writer *w, struct str id)
 {
-    bool ours = str_starts(id, STR("toolu_"));
+    size_t n = str_starts(id, STR("toolu_"))      ? strlen("toolu_")
+               : str_starts(id, STR("mcptoolu_")) ? strlen("mcptoolu_")
+                                                  : 0;
     clear(c, &c->scratch);
-    buf_puts(&c->scratch, ours ? "call_" : "");
-    buf_append(&c->scratch, str_slice(id, ours ? strlen("toolu_") : 0, id.len));
+    buf_puts(&c->scratch, n ? "call_" : "");
+    buf_append(&c->scratch, str_slice(id, n, id.len));
     json_put_str(w, buf_view(&c->scratch));
 }
 
@@ -317,17 +325,29 @@ static bool result_text(struct conversion *c, const struct json *content, const 
     return true;
 }
 
-static void put_result(struct conversion *c, const struct tool_use *use, struct str text)
+static void put_result(struct conversion *c, struct json_writer *w, const struct tool_use *use, struct str text)
 {
-    json_begin_object(&c->w);
-    json_member_cstr(&c->w, "role", "tool");
-    json_key(&c->w, "tool_call_id");
-    put_call_id(c, &c->w, use->id);
-    json_key(&c->w, "name");
-    json_put_str(&c->w, use->name);
-    json_key(&c->w, "content");
-    json_put_str(&c->w, text);
-    json_end_object(&c->w);
+    json_begin_object(w);
+    json_member_cstr(w, "role", "tool");
+    json_key(w, "tool_call_id");
+    put_call_id(c, w, use->id);
+    json_key(w, "name");
+    json_put_str(w, use->name);
+    json_key(w, "content");
+    json_put_str(w, text);
+    json_end_object(w);
+}
+
+/* The results of MCP tools stand in the assistant's own message. */
+static void keep_result(struct conversion *c, const struct tool_use *use, struct str text)
+{
+    struct buf *results = &c->turn.results;
+    if (c->turn.role == ROLE_ASSISTANT) {
+        put_result(c, &(struct json_writer){.out = results, .need_comma = results->len > 0}, use, text);
+    } else {
+        put_result(c, &c->w, use, text);
+        c->turn.has_results = true;
+    }
 }
 
 static bool take_tool_result(struct conversion *c, const struct json *block, const struct place *where)
@@ -360,8 +380,7 @@ static bool take_tool_result(struct conversion *c, const struct json *block, con
     buf_puts(&text, json_bool(is_error) ? "Error:" : "");
     bool ok = result_text(c, json_get(block, "content"), where, &text) && buf_ok(&text, "a tool's result", c->err);
     if (ok) {
-        put_result(c, use, buf_view(&text));
-        c->turn.has_results = true;
+        keep_result(c, use, buf_view(&text));
     }
     buf_release(&text);
     return ok;
@@ -375,9 +394,20 @@ static const struct {
     {"text", 1u << ROLE_USER | 1u << ROLE_ASSISTANT | 1u << ROLE_SYSTEM, take_text},
     {"tool_result", 1u << ROLE_USER, take_tool_result},
     {"tool_use", 1u << ROLE_ASSISTANT, take_tool_use},
+    {"mcp_tool_use", 1u << ROLE_ASSISTANT, take_tool_use},
+    {"mcp_tool_result", 1u << ROLE_ASSISTANT, take_tool_result},
     {"thinking", 1u << ROLE_ASSISTANT, take_thinking},
     {"redacted_thinking", 1u << ROLE_ASSISTANT, take_nothing},
 };
+
+/* What follows the results was written when the model had them. */
+static void go_on_after_results(struct conversion *c)
+{
+    size_t n_uses = c->n_uses; /* the user's message may still have results of the client's tools */
+    end_turn(c);
+    begin_turn(c, ROLE_ASSISTANT);
+    c->n_uses = n_uses;
+}
 
 static bool take_block(struct conversion *c, const struct json *block, const struct place *where)
 {
@@ -390,6 +420,9 @@ static bool take_block(struct conversion *c, const struct json *block, const str
             continue;
         }
         if (block_types[i].roles & 1u << c->turn.role) {
+            if (c->turn.results.len && !str_eq(type, STR("mcp_tool_result"))) {
+                go_on_after_results(c);
+            }
             return block_types[i].take(c, block, where);
         }
         return error_set_param(c->err, ERR_INVALID, where->name,
@@ -504,12 +537,22 @@ static bool take_message(struct conversion *c, size_t index)
     return take_content(c, json_get(message, "content"), &content);
 }
 
+static bool has_open_use(const struct conversion *c)
+{
+    for (size_t i = 0; i < c->n_uses; i++) {
+        if (!c->uses[i].answered) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* An assistant's last turn is gone on with; one without text is as good as none. */
 static bool take_last_turn(struct conversion *c)
 {
     struct gen_request *r = &c->m->request;
     const struct turn *t = &c->turn;
-    if (t->role == ROLE_ASSISTANT && t->calls.len) {
+    if (t->role == ROLE_ASSISTANT && has_open_use(c)) {
         return error_set_param(c->err, ERR_INVALID, "messages",
                                "messages: `tool_use` ids were found without `tool_result` blocks immediately after; "
                                "the last message has to be the user's with the results.");
@@ -518,7 +561,7 @@ static bool take_last_turn(struct conversion *c)
         return error_set_param(c->err, ERR_INVALID, "messages",
                                "messages: the final block in an assistant message cannot be `thinking`.");
     }
-    r->continue_final_message = t->role == ROLE_ASSISTANT && t->text.len > 0;
+    r->continue_final_message = t->role == ROLE_ASSISTANT && t->text.len > 0 && !t->results.len;
     r->add_generation_prompt = !r->continue_final_message;
     end_turn(c);
     return true;
@@ -564,7 +607,8 @@ static bool bufs_ok(const struct conversion *c, struct buf *const *all, size_t n
 bool anthropic__convert_turns(struct messages_request *m, struct error *err)
 {
     struct conversion c = {.m = m, .err = err};
-    struct buf *const all[] = {&c.out, &c.scratch, &c.cleared, &c.turn.text, &c.turn.reasoning, &c.turn.calls};
+    struct buf *const all[] = {&c.out,        &c.scratch,     &c.cleared, &c.turn.text, &c.turn.reasoning,
+                               &c.turn.calls, &c.turn.results};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         buf_init(all[i], LIMIT_REQUEST_ARENA);
     }

@@ -59,6 +59,35 @@ static void put_function(struct json_writer *w, struct str name, struct str argu
     json_end_object(w);
 }
 
+/* A call of an MCP tool, for `mcp_calls`: whole in a body; in a stream its beginning, more of its arguments, and its
+ * result, joined by their index. */
+static void put_mcp_call(struct json_writer *w, const struct gen_event *e, bool whole)
+{
+    bool begins = whole || e->kind == GEN_CALL, ends = e->kind == GEN_RESULT;
+    json_begin_object(w);
+    if (!whole) {
+        json_member_uint(w, "index", e->call.index);
+    }
+    if (begins) {
+        json_key(w, "id");
+        json_put_str(w, e->call.id);
+        json_key(w, "server");
+        json_put_str(w, e->call.server);
+        json_key(w, "name");
+        json_put_str(w, e->call.own_name);
+    }
+    if (whole || !ends) {
+        json_key(w, "arguments");
+        json_put_str(w, whole ? e->call.arguments : e->text);
+    }
+    if (ends) {
+        json_key(w, "output");
+        json_put_str(w, e->text);
+        json_member_bool(w, "is_error", e->is_error);
+    }
+    json_end_object(w);
+}
+
 /* ---- one body ---- */
 
 /* A call is whole: an item of tool_calls, or all of function_call. */
@@ -76,9 +105,10 @@ static void gather_call(const struct gen_reply *r, struct reply_choice *c, const
 static void gather_piece(struct gen_reply *r, struct reply_choice *c, const struct gen_event *e)
 {
     struct buf *texts[] = {[GEN_DELTA] = &c->text, [GEN_REASONING] = &c->reasoning, [GEN_ARGUMENTS] = &c->arguments};
-    if (e->kind == GEN_CALL_END) {
+    bool of_mcp = e->call.server.ptr; /* its RESULT has all of it */
+    if (e->kind == GEN_CALL_END && !of_mcp) {
         gather_call(r, c, e);
-    } else if (e->kind != GEN_CALL) {
+    } else if (e->kind != GEN_CALL && !of_mcp) {
         buf_append(texts[e->kind], e->text);
     }
     reply_gather_tokens(c, e);
@@ -101,6 +131,9 @@ static void gather(struct gen_reply *r, const struct gen_event *e)
     case GEN_ARGUMENTS:
     case GEN_CALL_END:
         gather_piece(r, c, e);
+        break;
+    case GEN_RESULT:
+        put_mcp_call(&(struct json_writer){.out = &c->mcp_calls, .need_comma = c->mcp_calls.len > 0}, e, true);
         break;
     case GEN_FINISH:
         reply_gather_finish(c, e);
@@ -132,6 +165,9 @@ static void put_message(const struct gen_reply *r, struct json_writer *w, const 
         json_put_raw(w, buf_view(&c->calls));
     } else if (c->calls.len) {
         reply_array(w, "tool_calls", &c->calls);
+    }
+    if (c->mcp_calls.len) {
+        reply_array(w, "mcp_calls", &c->mcp_calls);
     }
     json_end_object(w);
 }
@@ -227,6 +263,11 @@ static void put_delta(const struct gen_reply *r, struct json_writer *w, const st
         json_put_str(w, e->text);
     } else if (e->kind == GEN_REASONING) {
         put_reasoning(w, e->text);
+    } else if (e->call.server.ptr) {
+        json_key(w, "mcp_calls");
+        json_begin_array(w);
+        put_mcp_call(w, e, false);
+        json_end_array(w);
     } else {
         put_call(r, w, e);
     }
@@ -274,6 +315,7 @@ static void stream_event(struct gen_reply *r, const struct gen_event *e, struct 
     case GEN_CALL:
     case GEN_ARGUMENTS:
     case GEN_CALL_END:
+    case GEN_RESULT:
         send_delta(r, e, out);
         break;
     case GEN_FINISH:

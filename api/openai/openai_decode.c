@@ -1,5 +1,6 @@
 /* Bodies of the OpenAI routes: their fields by the tables, and what concerns several of them. */
 #include "api/api_internal.h"
+#include "api/mcp/mcp_api.h"
 #include "api/openai/openai_tools.h"
 
 #include "base/array.h"
@@ -107,7 +108,7 @@ bool api__decode_chat(struct call *c, struct error *err)
     }
     r->add_generation_prompt = r->add_generation_prompt && !r->continue_final_message;
     r->thinking_budget_field = budget_field(c);
-    return openai_check_tools(r, c->body, err);
+    return api__settle_mcp(c, r, err) && openai_check_tools(r, c->body, err);
 }
 
 #define COMPLETION_DEFAULT_TOKENS 16 /* as OpenAI documents it */

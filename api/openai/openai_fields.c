@@ -1,5 +1,6 @@
 /* The fields of the OpenAI routes, each by itself. Bounds of sampling parameters come from SAMPLING_TABLE. */
 #include "api/api_internal.h"
+#include "api/mcp/mcp_api.h"
 #include "api/openai/openai_legacy.h"
 #include "api/openai/openai_tools.h"
 
@@ -457,6 +458,8 @@ const struct field api__chat_fields[] = {
      "auto, none, required, one function, or allowed_tools"},
     {"parallel_tool_calls", FIELD_BOOL, AT(parallel_tool_calls), 0, 0, NULL, NULL, NULL,
      "false: no more than one call"},
+    {"mcp", FIELD_CUSTOM, 0, 0, 0, api__parse_mcp, NULL, "boolean or array of strings",
+     "tools of the MCP servers that are configured here, of all or of those named, called by this server (MCP.md)"},
     {"functions", FIELD_CUSTOM, 0, 0, 0, openai_parse_functions, NULL, "array",
      "the older form of tools; answered with function_call"},
     {"function_call", FIELD_CUSTOM, 0, 0, 0, openai_parse_function_call, NULL, "string or object",

@@ -7,6 +7,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#define OUT_OF_TURNS "mcp_max_turns" /* the request may have no more turns */
+
 const char *reply_model(const struct gen_reply *r)
 {
     const struct gen_request *request = reply_request(r);
@@ -143,6 +145,7 @@ static const char *finish_name(const struct gen_reply *r, enum finish_reason fin
     return finish == FINISH_NONE ? NULL : finish_reason_name(finish);
 }
 
+/* stop: what stop_reason says of it; empty: stop_id, where that is one. */
 static void put_finish(struct json_writer *w, const char *name, enum finish_reason finish, struct str stop,
                        int32_t stop_id)
 {
@@ -248,6 +251,7 @@ void reply_gather_finish(struct reply_choice *c, const struct gen_event *e)
     c->stop_id = e->stop_id;
     c->n_calls = e->n_calls;
     c->call_failed = !e->call.valid;
+    c->out_of_turns = e->out_of_turns;
 }
 
 void reply_array(struct json_writer *w, const char *key, const struct buf *items)
@@ -260,7 +264,8 @@ void reply_array(struct json_writer *w, const char *key, const struct buf *items
 
 void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const struct reply_choice *c)
 {
-    put_finish(w, finish_name(r, c->finish, c->n_calls, c->stop.len && c->call_failed), c->finish, c->stop, c->stop_id);
+    put_finish(w, finish_name(r, c->finish, c->n_calls, c->stop.len && c->call_failed), c->finish,
+               c->out_of_turns ? STR(OUT_OF_TURNS) : c->stop, c->stop_id);
     if (reply_request(r)->return_token_ids) {
         reply_array(w, "token_ids", &c->ids);
     }
@@ -273,7 +278,8 @@ void reply_end_choice(const struct gen_reply *r, struct json_writer *w, const st
 void reply_end_chunk_choice(struct gen_reply *r, struct json_writer *w, const struct gen_event *e)
 {
     enum finish_reason finish = e->kind == GEN_FINISH ? e->finish : FINISH_NONE;
-    put_finish(w, finish_name(r, finish, e->n_calls, e->stop.len && !e->call.valid), finish, e->stop, e->stop_id);
+    put_finish(w, finish_name(r, finish, e->n_calls, e->stop.len && !e->call.valid), finish,
+               e->out_of_turns ? STR(OUT_OF_TURNS) : e->stop, e->stop_id);
     struct reply_choice *c = &r->choices[e->index];
     if (reply_request(r)->return_token_ids && e->n_tokens) {
         buf_clear(&c->ids);

@@ -389,10 +389,11 @@ bool openai_check_tools(struct gen_request *r, const struct json *body, struct e
     if (json_len(json_get(body, "tools")) && json_len(json_get(body, "functions"))) {
         return error_set_param(err, ERR_INVALID, "functions", "'functions' and 'tools' exclude each other.");
     }
-    if (!r->tools && (r->tool_choice == GEN_TOOLS_REQUIRED || r->tool_choice == GEN_TOOLS_NAMED || allowed)) {
+    if (!r->tools && !r->mcp.wanted &&
+        (r->tool_choice == GEN_TOOLS_REQUIRED || r->tool_choice == GEN_TOOLS_NAMED || allowed)) {
         return error_set_param(err, ERR_INVALID, choice, "'%s' asks for a tool, but the request has none.", choice);
     }
-    if (r->tool_choice == GEN_TOOLS_NAMED && !find_tool(r->tools, r->tool_name)) {
+    if (r->tool_choice == GEN_TOOLS_NAMED && !r->mcp.wanted && !find_tool(r->tools, r->tool_name)) {
         return unknown_tool(err, choice, r->tool_name);
     }
     return !allowed || keep_allowed(r, json_get(allowed, "tools"), err);

@@ -1,6 +1,7 @@
 /* OpenAI's Responses API, /v1/responses: shared by the responses_*.c only.
  *
  *     responses_fields.c   the fields of a request
+ *     responses_mcp.c      tools of MCP servers: in a request, and as items
  *     responses_items.c    items of its input: checked, made into chat messages, listed
  *     responses_decode.c   a request: decode, what it needs of earlier ones, chat messages that fit
  *     responses_object.c   the response object
@@ -65,7 +66,21 @@ bool responses_bare_param(struct error *err);
 /* Parses text into a tree that the arena owns. */
 NODISCARD const struct json *responses_keep_json(struct arena *arena, struct str text, struct error *err);
 
+/* ---- tools of MCP servers ---- */
+
+bool responses_is_mcp(const struct json *tool);
+/* Takes such a tool, found at `where`, into the request's mcp. */
+NODISCARD bool responses_take_mcp(struct decoding *d, const struct json *tool, const char *where, struct error *err);
+/* Once all fields are known: they are servers that are configured here, and nothing that cannot be goes with them. */
+NODISCARD bool responses_settle_mcp(const struct call *c, struct responses_request *r, struct error *err);
+void responses_put_mcp_call(struct json_writer *w, const char *id, const struct gen_event *e); /* of a CALL, a RESULT */
+void responses_put_mcp_list(struct json_writer *w, const char *id, const struct gen_mcp *mcp, struct str server,
+                            bool whole);
+bool responses_lists_mcp(const struct call *c, size_t i); /* the answer has an item with the tools of tool i's server */
+
 /* ---- items ---- */
+
+bool responses_has_mcp_list(const struct call *c, struct str server); /* among them is the list of its tools */
 
 /* INVALID or UNSUPPORTED names the item: "input[2].content[0]". */
 NODISCARD bool responses_check_items(const struct json *items, struct error *err);

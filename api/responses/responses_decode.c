@@ -115,7 +115,7 @@ static bool keep_allowed(struct responses_request *r, const struct json *allowed
 static bool resolve_tools(struct responses_request *r, struct error *err)
 {
     const struct json *allowed = json_get(r->tool_choice, "tools");
-    enum gen_tool_choice choice = r->request.tool_choice;
+    enum gen_tool_choice choice = r->request.mcp.wanted ? GEN_TOOLS_AUTO : r->request.tool_choice; /* looked at later */
     if (json_type(r->tool_choice) == JSON_OBJECT && allowed && !keep_allowed(r, allowed, err)) {
         return false;
     }
@@ -167,7 +167,8 @@ bool api__decode_responses(struct call *c, struct error *err)
         return false;
     }
     struct decoding d = api__decoding(c, r);
-    if (!api__decode_body(c, &d, body, err) || !check(c, r, err) || !resolve_tools(r, err)) {
+    if (!api__decode_body(c, &d, body, err) || !check(c, r, err) || !responses_settle_mcp(c, r, err) ||
+        !resolve_tools(r, err)) {
         return false;
     }
     r->request.logprobs = r->with_logprobs;

@@ -3,7 +3,7 @@
  *
  *     REASONING* -> item "reasoning"      opened by its first text, closed by whatever is not more of it
  *     DELTA*     -> item "message"
- *     CALL ...   -> item "function_call"
+ *     CALL ...   -> item "function_call"; of an MCP tool "mcp_call", which stays open until its RESULT
  *
  * Sequence numbers count events, and events are the same for all who read an answer (gen_request.stepwise), whenever
  * and from wherever they read it: so a number says where somebody stands, and needs to be kept nowhere. */
@@ -15,20 +15,27 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
-enum open_item { OPEN_NONE, OPEN_REASONING, OPEN_MESSAGE, OPEN_CALL };
+enum open_item { OPEN_NONE, OPEN_REASONING, OPEN_MESSAGE, OPEN_CALL, OPEN_MCP };
 
 struct responses_state {
     bool ready, begun;
     uint64_t sequence, first; /* of the next event; of the first that is sent */
     size_t mark;              /* where the event at hand begins */
     enum open_item open;
-    uint32_t n_items; /* begun */
+    uint32_t n_items, n_lists; /* begun; lists of tools, which come first */
+    uint32_t at;               /* the place of the item that events are about, among the output's */
     char item_id[48];
     struct buf text, logprobs; /* of the open item: text or arguments, JSON items */
     struct buf call_id, call_name;
-    struct buf output; /* items that have ended */
+    struct buf *items; /* [cap_items] JSON of those that have ended, by place; the others are empty */
+    size_t cap_items;
+    uint32_t *mcp_places; /* [cap_mcp] of the items of MCP calls, in their order */
+    size_t cap_mcp;
+    struct buf output; /* all that have ended */
     enum finish_reason finish;
+    bool out_of_turns, listed, no_memory;
 };
 
 static void release(void *state)
@@ -38,6 +45,11 @@ static void release(void *state)
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         buf_release(all[i]);
     }
+    for (size_t i = 0; i < s->cap_items; i++) {
+        buf_release(&s->items[i]);
+    }
+    free(s->items);
+    free(s->mcp_places);
 }
 
 static struct responses_state *state_of(struct gen_reply *r)
@@ -83,13 +95,18 @@ static void end(struct responses_state *s, struct json_writer *w)
     s->sequence++;
 }
 
+static bool is_call(const struct responses_state *s)
+{
+    return s->open == OPEN_CALL || s->open == OPEN_MCP;
+}
+
 /* Those that are about the open item. */
 static bool begin_of_item(struct responses_state *s, struct buf *out, const char *name, struct json_writer *w)
 {
     if (!begin(s, out, name, w)) {
         return false;
     }
-    json_member_uint(w, "output_index", s->n_items - 1);
+    json_member_uint(w, "output_index", s->at);
     return true;
 }
 
@@ -99,7 +116,7 @@ static bool begin_of_part(struct responses_state *s, struct buf *out, const char
         return false;
     }
     json_member_cstr(w, "item_id", s->item_id);
-    if (s->open != OPEN_CALL) {
+    if (!is_call(s)) {
         json_member_uint(w, "content_index", 0);
     }
     return true;
@@ -195,7 +212,8 @@ static void send_text_done(struct responses_state *s, struct buf *out)
 {
     static const char *const names[] = {[OPEN_REASONING] = "response.reasoning_text.done",
                                         [OPEN_MESSAGE] = "response.output_text.done",
-                                        [OPEN_CALL] = "response.function_call_arguments.done"};
+                                        [OPEN_CALL] = "response.function_call_arguments.done",
+                                        [OPEN_MCP] = "response.mcp_call_arguments.done"};
     struct json_writer w;
     if (!begin_of_part(s, out, names[s->open], &w)) {
         return;
@@ -206,13 +224,45 @@ static void send_text_done(struct responses_state *s, struct buf *out)
     if (s->open == OPEN_MESSAGE) {
         put_logprobs(&w, buf_view(&s->logprobs));
     }
-    put_text(&w, s->open == OPEN_CALL ? "arguments" : "text", buf_view(&s->text));
+    put_text(&w, is_call(s) ? "arguments" : "text", buf_view(&s->text));
     end(s, &w);
+}
+
+/* Where the item that events are about is kept once it has ended. */
+static struct buf *place_of_item(struct responses_state *s)
+{
+    struct error ignored = {0};
+    size_t had = s->cap_items;
+    if (!array_reserve(&s->items, &s->cap_items, s->at + 1, UINT32_MAX, "items", &ignored)) {
+        s->no_memory = true;
+        return &s->output; /* which nobody will read */
+    }
+    for (size_t i = had; i < s->cap_items; i++) {
+        buf_init(&s->items[i], LIMIT_HTTP_REPLY);
+    }
+    return &s->items[s->at];
+}
+
+static struct str join_items(struct responses_state *s)
+{
+    buf_clear(&s->output);
+    for (size_t i = 0; i < s->cap_items; i++) {
+        bool ended = s->items[i].len > 0;
+        buf_puts(&s->output, ended && s->output.len ? "," : "");
+        buf_append(&s->output, buf_view(&s->items[i]));
+        s->output.failed |= s->items[i].failed;
+    }
+    s->output.failed |= s->no_memory;
+    return buf_view(&s->output);
 }
 
 /* Whole items are made for streams too: the last event has them all. */
 static void close_item(struct responses_state *s, const char *status, struct buf *out)
 {
+    if (s->open == OPEN_MCP) { /* an error came before the call's end */
+        buf_clear(&s->text);
+        s->open = OPEN_NONE;
+    }
     if (s->open == OPEN_NONE) {
         return;
     }
@@ -221,22 +271,29 @@ static void close_item(struct responses_state *s, const char *status, struct buf
         send_part(s, out, "response.content_part.done", buf_view(&s->text), buf_view(&s->logprobs));
     }
     send_item(s, out, "response.output_item.done", status, true);
-    struct json_writer w = {.out = &s->output, .need_comma = s->output.len > 0};
+    struct json_writer w = json_writer(place_of_item(s));
     put_item(&w, s, status, true);
     buf_clear(&s->text);
     buf_clear(&s->logprobs);
     s->open = OPEN_NONE;
 }
 
-/* Named after the response, so that whoever has the item's name knows where it lies. */
+/* Events are about this item now. Named after the response, so that whoever has the item's name knows where it lies. */
+static void point_at(struct gen_reply *r, const char *prefix, uint32_t at)
+{
+    struct responses_state *s = r->state;
+    s->at = at;
+    snprintf(s->item_id, sizeof s->item_id, "%s_%.*s%04x", prefix, RESPONSES_ID_DIGITS,
+             reply_request(r)->id + strlen("resp_"), (unsigned)at & 0x7fff);
+}
+
 static void open_item(struct gen_reply *r, enum open_item kind, struct buf *out)
 {
     static const char *const prefixes[] = {[OPEN_REASONING] = "rs", [OPEN_MESSAGE] = "msg", [OPEN_CALL] = "fc"};
     struct responses_state *s = r->state;
     close_item(s, "completed", out);
     s->open = kind;
-    snprintf(s->item_id, sizeof s->item_id, "%s_%.*s%04x", prefixes[kind], RESPONSES_ID_DIGITS,
-             reply_request(r)->id + strlen("resp_"), (unsigned)s->n_items++ & 0x7fff);
+    point_at(r, prefixes[kind], s->n_items++);
     send_item(s, out, "response.output_item.added", "in_progress", false);
     if (kind != OPEN_CALL) {
         send_part(s, out, "response.content_part.added", STR(""), STR(""));
@@ -249,7 +306,8 @@ static void send_delta(struct responses_state *s, const struct gen_event *e, str
 {
     static const char *const names[] = {[OPEN_REASONING] = "response.reasoning_text.delta",
                                         [OPEN_MESSAGE] = "response.output_text.delta",
-                                        [OPEN_CALL] = "response.function_call_arguments.delta"};
+                                        [OPEN_CALL] = "response.function_call_arguments.delta",
+                                        [OPEN_MCP] = "response.mcp_call_arguments.delta"};
     struct json_writer w;
     if (begin_of_part(s, out, names[s->open], &w)) {
         put_text(&w, "delta", e->text);
@@ -307,14 +365,112 @@ static void take_call(struct gen_reply *r, const struct gen_event *e, struct buf
 static void take_arguments(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
     struct responses_state *s = r->state;
-    if (e->text.len && s->open == OPEN_CALL) {
+    if (e->text.len && is_call(s)) {
         buf_append(&s->text, e->text);
         send_delta(s, e, STR(""), out);
     }
 }
 
+/* ---- MCP tools ---- */
+
+static void send_mcp_item(struct gen_reply *r, const char *name, const struct gen_event *e, struct buf *out)
+{
+    struct responses_state *s = r->state;
+    struct json_writer w;
+    if (begin_of_item(s, out, name, &w)) {
+        json_key(&w, "item");
+        responses_put_mcp_call(&w, s->item_id, e);
+        end(s, &w);
+    }
+}
+
+static void send_mcp_state(struct responses_state *s, const char *name, struct buf *out)
+{
+    struct json_writer w;
+    if (begin_of_item(s, out, name, &w)) {
+        json_member_cstr(&w, "item_id", s->item_id);
+        end(s, &w);
+    }
+}
+
+static void take_mcp_call(struct gen_reply *r, const struct gen_event *e, struct buf *out)
+{
+    struct responses_state *s = r->state;
+    struct error ignored = {0};
+    close_item(s, "completed", out);
+    if (!array_reserve(&s->mcp_places, &s->cap_mcp, e->call.index + 1, UINT32_MAX, "items", &ignored)) {
+        s->no_memory = true;
+        return;
+    }
+    s->mcp_places[e->call.index] = s->n_items;
+    s->open = OPEN_MCP;
+    point_at(r, "mcp", s->n_items++);
+    send_mcp_item(r, "response.output_item.added", e, out);
+    send_mcp_state(s, "response.mcp_call.in_progress", out);
+}
+
+/* The item waits for the call's result. */
+static void take_mcp_call_end(struct responses_state *s, struct buf *out)
+{
+    send_text_done(s, out);
+    buf_clear(&s->text);
+    s->open = OPEN_NONE;
+}
+
+static void take_result(struct gen_reply *r, const struct gen_event *e, struct buf *out)
+{
+    struct responses_state *s = r->state;
+    close_item(s, "completed", out);
+    if (e->call.index >= s->cap_mcp) {
+        return; /* there was no memory for it */
+    }
+    point_at(r, "mcp", s->mcp_places[e->call.index]);
+    send_mcp_state(s, e->is_error ? "response.mcp_call.failed" : "response.mcp_call.completed", out);
+    send_mcp_item(r, "response.output_item.done", e, out);
+    struct json_writer w = json_writer(place_of_item(s));
+    responses_put_mcp_call(&w, s->item_id, e);
+}
+
+static void send_list(struct gen_reply *r, const char *name, struct str server, bool whole, struct buf *out)
+{
+    struct responses_state *s = r->state;
+    struct json_writer w;
+    if (begin_of_item(s, out, name, &w)) {
+        json_key(&w, "item");
+        responses_put_mcp_list(&w, s->item_id, &reply_request(r)->mcp, server, whole);
+        end(s, &w);
+    }
+}
+
+/* The tools of the servers, which were known before the answer began. */
+static void list_tools(struct gen_reply *r, struct buf *out)
+{
+    struct responses_state *s = state_of(r);
+    const struct gen_mcp *mcp = &reply_request(r)->mcp;
+    for (size_t i = 0; !s->listed && i < mcp->n_tools; i++) {
+        if (!responses_lists_mcp(r->origin, i)) {
+            continue;
+        }
+        s->n_lists++;
+        point_at(r, "mcpl", s->n_items++);
+        send_list(r, "response.output_item.added", mcp->tools[i].server, false, out);
+        send_mcp_state(s, "response.mcp_list_tools.in_progress", out);
+        send_mcp_state(s, "response.mcp_list_tools.completed", out);
+        send_list(r, "response.output_item.done", mcp->tools[i].server, true, out);
+        struct json_writer w = json_writer(place_of_item(s));
+        responses_put_mcp_list(&w, s->item_id, mcp, mcp->tools[i].server, true);
+    }
+    s->listed = true;
+}
+
+/* ---- all of them ---- */
+
 static void take_call_end(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
+    if (e->call.server.ptr) {
+        take_mcp_call_end(r->state, out);
+        return;
+    }
     close_item(r->state, e->call.valid ? "completed" : "incomplete", out);
 }
 
@@ -323,7 +479,8 @@ static void take_finish(struct gen_reply *r, const struct gen_event *e, struct b
 {
     struct responses_state *s = r->state;
     s->finish = e->finish;
-    if (s->n_items == 0) {
+    s->out_of_turns = e->out_of_turns;
+    if (s->n_items == s->n_lists) {
         open_item(r, OPEN_MESSAGE, out);
     }
     close_item(s, e->finish == FINISH_STOP ? "completed" : "incomplete", out);
@@ -339,7 +496,10 @@ static void take(struct gen_reply *r, const struct gen_event *e, struct buf *out
         take_reasoning(r, e, out);
         break;
     case GEN_CALL:
-        take_call(r, e, out);
+        (e->call.server.ptr ? take_mcp_call : take_call)(r, e, out);
+        break;
+    case GEN_RESULT:
+        take_result(r, e, out);
         break;
     case GEN_ARGUMENTS:
         take_arguments(r, e, out);
@@ -368,16 +528,16 @@ static struct responses_view view_of(const struct gen_reply *r, const char *stat
 
 static struct responses_view ended_view(const struct gen_reply *r, const struct gen_usage *usage)
 {
-    const struct responses_state *s = r->state;
+    struct responses_state *s = r->state;
     struct responses_view v = view_of(r, s->finish == FINISH_STOP ? "completed" : "incomplete");
     struct gen_timings t;
     struct gen_usage ignored;
-    v.output = buf_view(&s->output);
+    v.output = join_items(s);
     v.usage = usage;
     if (s->finish == FINISH_CANCELLED) {
         v.status = "cancelled";
     } else if (s->finish == FINISH_LENGTH) {
-        v.incomplete = "max_output_tokens";
+        v.incomplete = s->out_of_turns ? "mcp_max_turns" : "max_output_tokens";
     } else if (s->finish == FINISH_STOP) {
         generation_timings(r->generation, clock_us(), &t, &ignored);
         v.completed_s = reply_request(r)->created_s + (t.total_us > 0 ? t.total_us / 1000000 : 0);
@@ -417,6 +577,7 @@ static void stream_event(struct gen_reply *r, const struct gen_event *e, struct 
 {
     struct responses_state *s = state_of(r);
     send_begin(r, out);
+    list_tools(r, out);
     if (e->kind == GEN_DONE) {
         struct responses_view v = ended_view(r, &e->usage);
         send_response(s, s->finish == FINISH_STOP ? "response.completed" : "response.incomplete", &v, out);
@@ -440,7 +601,7 @@ static void stream_error(struct gen_reply *r, const struct error *err, struct bu
     close_item(s, "incomplete", NULL);
     struct responses_view v = view_of(r, "failed");
     v.error = err;
-    v.output = buf_view(&s->output);
+    v.output = join_items(s);
     send_response(s, "response.failed", &v, out);
 }
 
@@ -456,7 +617,7 @@ static void accepted(const struct call *c, struct buf *out)
 
 static void gather(struct gen_reply *r, const struct gen_event *e)
 {
-    (void)state_of(r);
+    list_tools(r, NULL);
     take(r, e, NULL);
 }
 

@@ -1,4 +1,5 @@
 /* The fields of a response's request, each by itself. */
+#include "api/mcp/mcp_api.h"
 #include "api/openai/openai_tools.h"
 #include "api/responses/responses.h"
 
@@ -122,10 +123,13 @@ static bool read_tool(struct decoding *d, const struct json *v, size_t i, struct
     snprintf(where, sizeof where, "tools[%zu]", i);
     members.target = &t;
     struct str type = json_str(json_get(v, "type"));
+    if (responses_is_mcp(v)) {
+        return responses_take_mcp(d, v, where, err);
+    }
     if (type.len && !str_eq(type, STR("function"))) {
         return error_set_param(err, ERR_UNSUPPORTED, where,
                                "Unsupported value for '%s.type': this server runs no tool '" STR_FMT
-                               "'; only 'function' tools, which the client runs, are supported.",
+                               "'; only 'function' tools, which the client runs, and 'mcp' are supported.",
                                where, STR_ARG(str_slice(type, 0, 40)));
     }
     if (!fields_decode_members(&members, v, where, tool_fields, err)) {
@@ -326,7 +330,8 @@ static bool parse_stream_options(struct decoding *d, const struct json *v, const
 
 const struct field api__responses_fields[] = {
     {"input", FIELD_CUSTOM, 0, 0, 0, parse_input, NULL, "string or array of items",
-     "messages (input_text, output_text), function_call, function_call_output, reasoning, item_reference; required "
+     "messages (input_text, output_text), function_call, function_call_output, mcp_call, mcp_list_tools, reasoning, "
+     "item_reference; required "
      "unless previous_response_id is given"},
     {"instructions", FIELD_STR, AT(instructions), 0, 0, NULL, NULL, NULL,
      "a system message before everything; not carried over by previous_response_id"},
@@ -338,13 +343,16 @@ const struct field api__responses_fields[] = {
      "alternatives per token; needs message.output_text.logprobs in include"},
     {"include", FIELD_CUSTOM, 0, 0, 0, parse_include, NULL, "array of strings",
      "message.output_text.logprobs; the others are accepted and have nothing to include (reasoning comes as text)"},
-    {"tools", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array", "function tools; strict binds calls to the schema"},
+    {"tools", FIELD_CUSTOM, 0, 0, 0, parse_tools, NULL, "array",
+     "function tools, strict binds calls to the schema; mcp: server_label, allowed_tools, require_approval never"},
     {"tool_choice", FIELD_CUSTOM, 0, 0, 0, parse_tool_choice, NULL, "string or object",
      "auto, none, required, a function, or allowed_tools"},
     {"parallel_tool_calls", FIELD_BOOL, REQUEST_AT(parallel_tool_calls), 0, 0, NULL, NULL, NULL,
      "false: at most one call"},
     {"max_tool_calls", FIELD_I64, AT(max_tool_calls), 1, MAX_TOOL_CALLS, NULL, NULL, NULL,
-     "counts calls of built-in tools, of which there are none"},
+     "calls of MCP tools at most; others get an error as their result"},
+    {"mcp", FIELD_CUSTOM, 0, 0, 0, api__parse_mcp, NULL, "boolean or array of strings",
+     "tools of the MCP servers that are configured here, of all or of those named (MCP.md)"},
     {"text", FIELD_CUSTOM, 0, 0, 0, parse_text, NULL, "object",
      "format: text, json_object or json_schema; verbosity: only medium"},
     {"reasoning", FIELD_CUSTOM, 0, 0, 0, parse_reasoning, NULL, "object",

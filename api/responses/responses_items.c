@@ -7,7 +7,17 @@
 
 #include <stdio.h>
 
-enum kind { ITEM_MESSAGE, ITEM_CALL, ITEM_OUTPUT, ITEM_REASONING, ITEM_REFERENCE, ITEM_KINDS, ITEM_UNKNOWN };
+enum kind {
+    ITEM_MESSAGE,
+    ITEM_CALL,
+    ITEM_OUTPUT,
+    ITEM_REASONING,
+    ITEM_MCP_CALL,
+    ITEM_MCP_LIST,
+    ITEM_REFERENCE,
+    ITEM_KINDS,
+    ITEM_UNKNOWN
+};
 
 static const struct {
     const char *type, *id_prefix;
@@ -16,6 +26,8 @@ static const struct {
     [ITEM_CALL] = {"function_call", "fc"},
     [ITEM_OUTPUT] = {"function_call_output", "fco"},
     [ITEM_REASONING] = {"reasoning", "rs"},
+    [ITEM_MCP_CALL] = {"mcp_call", "mcp"},
+    [ITEM_MCP_LIST] = {"mcp_list_tools", "mcpl"},
     [ITEM_REFERENCE] = {"item_reference", "ref"},
 };
 
@@ -141,6 +153,23 @@ static bool check_reasoning(const struct json *item, const char *where, struct e
            (json_is_null(summary) || check_parts(summary, where, "summary", err));
 }
 
+/* One that has not ended has neither output nor error. */
+static bool check_mcp_call(const struct json *item, const char *where, struct error *err)
+{
+    char param[128];
+    const struct json *output = json_get(item, "output");
+    snprintf(param, sizeof param, "%s.output", where);
+    return need_string(item, where, "id", err) && need_string(item, where, "name", err) &&
+           need_string(item, where, "arguments", err) && need_string(item, where, "server_label", err) &&
+           (json_is_null(output) || json_type(output) == JSON_STRING ||
+            field_type_error(err, param, "a string", output));
+}
+
+static bool check_mcp_list(const struct json *item, const char *where, struct error *err)
+{
+    return need_string(item, where, "server_label", err);
+}
+
 static bool check_reference(const struct json *item, const char *where, struct error *err)
 {
     return need_string(item, where, "id", err);
@@ -149,7 +178,7 @@ static bool check_reference(const struct json *item, const char *where, struct e
 static bool check_item(const struct json *item, const char *where, struct error *err)
 {
     static bool (*const checks[ITEM_KINDS])(const struct json *item, const char *where, struct error *err) = {
-        check_message, check_call, check_output, check_reasoning, check_reference};
+        check_message, check_call, check_output, check_reasoning, check_mcp_call, check_mcp_list, check_reference};
     if (json_type(item) != JSON_OBJECT) {
         return field_type_error(err, where, "an object", item);
     }
@@ -161,7 +190,7 @@ static bool check_item(const struct json *item, const char *where, struct error 
         return need_string(item, where, "type", err);
     }
     return error_set_param(err, ERR_UNSUPPORTED, where,
-                           "Items of type '" STR_FMT "' are not supported: this server runs no tools of its own.",
+                           "Items of type '" STR_FMT "' are not supported: this server has no such tool.",
                            STR_ARG(str_slice(member(item, "type"), 0, 40)));
 }
 
@@ -242,6 +271,7 @@ struct chat { /* messages that are being written */
     struct json_writer w;
     bool in_turn; /* an assistant's turn is gathered: */
     struct buf reasoning, content, calls;
+    struct buf results; /* messages with the results of MCP tools, behind the turn's */
     bool has_content;
     size_t n_calls;
     const struct call *call;
@@ -311,6 +341,10 @@ static void end_turn(struct chat *chat)
         json_end_array(w);
     }
     json_end_object(w);
+    if (chat->results.len) {
+        json_put_raw(w, buf_view(&chat->results));
+    }
+    buf_clear(&chat->results);
     buf_clear(&chat->reasoning);
     buf_clear(&chat->content);
     buf_clear(&chat->calls);
@@ -356,23 +390,45 @@ static void add_call(struct chat *chat, const struct json *item)
     openai_put_call(&w, member(item, "call_id"), member(item, "name"), member(item, "arguments"));
 }
 
-static void add_output(struct chat *chat, const struct json *item)
+static void put_output(struct json_writer *w, struct str call_id, const struct json *output)
 {
-    struct json_writer *w = &chat->w;
-    end_turn(chat);
     json_begin_object(w);
     json_member_cstr(w, "role", "tool");
     json_key(w, "tool_call_id");
-    json_put_str(w, member(item, "call_id"));
+    json_put_str(w, call_id);
     json_key(w, "content");
-    put_joined(w, json_get(item, "output"));
+    put_joined(w, output);
     json_end_object(w);
+}
+
+static void add_output(struct chat *chat, const struct json *item)
+{
+    end_turn(chat);
+    put_output(&chat->w, member(item, "call_id"), json_get(item, "output"));
+}
+
+/* Call and result in one. Several in a row count as calls of one turn. */
+static void add_mcp_call(struct chat *chat, const struct json *item)
+{
+    struct json_writer calls = {.out = &chat->calls, .need_comma = chat->n_calls > 0};
+    struct json_writer results = {.out = &chat->results, .need_comma = chat->results.len > 0};
+    const struct json *output = json_get(item, "output"), *content = json_get(json_get(item, "error"), "content");
+    chat->in_turn = true;
+    chat->n_calls++;
+    openai_put_call(&calls, member(item, "id"), member(item, "name"), member(item, "arguments"));
+    put_output(&results, member(item, "id"), output ? output : content);
+}
+
+static void add_nothing(struct chat *chat, const struct json *item)
+{
+    (void)chat;
+    (void)item;
 }
 
 static bool add_item(struct chat *chat, const struct json *item, struct error *err)
 {
-    static void (*const add[])(struct chat * chat, const struct json *item) = {add_message, add_call, add_output,
-                                                                               add_reasoning};
+    static void (*const add[])(struct chat * chat, const struct json *item) = {
+        add_message, add_call, add_output, add_reasoning, add_mcp_call, add_nothing};
     if (item && kind_of(item) == ITEM_REFERENCE) {
         return in_context(chat->call, member(item, "id")) ||
                error_set_param(err, ERR_NOT_FOUND, "input", "Item with id '" STR_FMT "' not found.",
@@ -389,6 +445,17 @@ static bool add_item(struct chat *chat, const struct json *item, struct error *e
     json_put_str(&chat->w, json_str(responses_of(chat->call)->input));
     json_end_object(&chat->w);
     return true;
+}
+
+bool responses_has_mcp_list(const struct call *c, struct str server)
+{
+    for (size_t i = 0; i < responses_n_items(c); i++) {
+        const struct json *item = item_at(c, i);
+        if (item && kind_of(item) == ITEM_MCP_LIST && str_eq(member(item, "server_label"), server)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- what may be dropped ---- */
@@ -473,7 +540,7 @@ static void put_instructions(struct chat *chat)
 const struct json *responses_messages(const struct call *c, size_t n_dropped, struct error *err)
 {
     struct chat chat = {.call = c};
-    struct buf *all[] = {&chat.out, &chat.reasoning, &chat.content, &chat.calls};
+    struct buf *all[] = {&chat.out, &chat.reasoning, &chat.content, &chat.calls, &chat.results};
     const struct json *messages = NULL;
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         buf_init(all[i], 2 * LIMIT_HTTP_BODY);
@@ -569,7 +636,8 @@ static void list_members(struct json_writer *w, const struct json *item, const c
 
 void responses_put_item(struct json_writer *w, const struct call *c, size_t i)
 {
-    static const char *const names[] = {"call_id", "name", "arguments", "output", "content"};
+    static const char *const names[] = {"call_id", "name",         "arguments", "output",
+                                        "content", "server_label", "error",     "tools"};
     char room[64];
     const struct json *item = item_at(c, i);
     enum kind kind = item ? kind_of(item) : ITEM_MESSAGE;

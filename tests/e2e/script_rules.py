@@ -1,4 +1,5 @@
 """Answers of the scripted engine (engine/script.h). A test asks for one by putting its key into the prompt."""
+import json
 
 PLAIN = "The quick brown fox jumps over the lazy dog. It says: STOP here, or go on to the END of line.\nSecond line."
 
@@ -46,8 +47,45 @@ AGENT = ("<think>\nWhere is Oslo?\n</think>\n\nI look it up.\n<tool_call>\n"
          '{"name": "clock", "arguments": {}}\n</tool_call>')
 
 
+def steps(key, calls, last):
+    """Rules of a conversation with tools: each result has the key of the next step, which only then is in the prompt.
+    calls: what is written in each turn, as functions of that key."""
+    keys = [key, *(f"{key}-{i}" for i in range(1, len(calls) + 1))]
+    turns = [call(after) for call, after in zip(calls, keys[1:])] + [last]
+    return [{"match": k, "text": text} for k, text in reversed(list(zip(keys, turns)))]
+
+
+def echo(after):
+    return call_text("echo", json.dumps({"text": after}))
+
+
+def twice(after):  # two servers at once; what the second one says comes last
+    return f"Both.\n{call_text('structured', '{}')}\n{echo(after)}"
+
+
+def fault(tool, arguments="{}"):  # beside a call that shows that it was survived
+    return lambda after: f"{call_text(tool, arguments)}\n{echo(after)}"
+
+
+def mixed(after):
+    return f"Both kinds. {echo(after)}\n{call_text('clock', '{}')}"
+
+
+MCP_RULES = [
+    *steps("KEY-MCP-FIVE", [lambda a: "I look. " + echo(a), twice, echo, lambda a: "<think>Hm.</think>\n\n" + echo(a)], "All done."),
+    *(rule for name in ("fail", "hang", "crash", "garbage", "huge")
+      for rule in steps(f"KEY-MCP-{name.upper()}", [fault(name), echo], "Survived.")),
+    *steps("KEY-MCP-PICKY", [fault("picky", '{"list": [1, 1]}')], "Survived."),
+    {"match": "KEY-MCP-LOOP", "text": echo("again")},
+    {"match": "KEY-MCP-SLEEP", "text": call_text("slow", '{"steps": 100, "ms": 100}')},
+    *steps("KEY-MCP-MIXED", [mixed], "It is noon."),
+    *({**rule, "delay_ms": 15} for rule in steps("KEY-MCP-PACED", [lambda a: "One two three four five. " + echo(a)] * 2, "The end of it, at last, is here.")),
+]
+
+
 def script():
     rules = [
+        *MCP_RULES,
         {"match": "KEY-RESULT", "text": "<think>Warm.</think>\n\nIt is 30 °C."},
         {"match": "KEY-TOOLS", "text": TWO_CALLS},
         {"match": "KEY-SLOW-TOOLS", "text": TWO_CALLS, "delay_ms": 6},

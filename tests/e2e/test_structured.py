@@ -4,11 +4,13 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 
 import jsonschema
 import pytest
 
-from harness import PATIENCE, Server, chunks, metric, together
+from harness import PATIENCE, ROOT, Server, chunks, metric, together
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -229,6 +231,34 @@ def test_format_or_calls(caller):
             check_calls(choice)
         else:
             check(choice["message"]["content"], LIST["items"])
+
+
+@TOOL_PROMPTS
+def test_text_before_calls_is_guessed(caller):
+    """With tools that may be called, guesses change nothing, and there are some."""
+    code = "\n".join(f"    total += values[{i}] * weights[{i}]" for i in range(12))
+    fields = {"tools": [WEATHER_TOOL, TIME_TOOL], "max_tokens": 80, "seed": 3, "ignore_eos": True}
+    before = caller.stats()
+    for temperature in (0, 1):
+        texts = [caller.chat(f"Repeat this code:\n{code}", temperature=temperature, speculation=how, **fields)["choices"]
+                 for how in ("off", "on")]
+        assert without_ids(texts[0]) == without_ids(texts[1])
+    caller.wait_for(lambda: caller.stats()["spec_accepted_tokens"] > before["spec_accepted_tokens"] + 5, "guesses hold")
+
+
+@TOOL_PROMPTS
+def test_random_schemas(smollm_path):
+    """A small `make schema-run`."""
+    done = subprocess.run([sys.executable, ROOT / "tests" / "structured" / "schema_run.py", "--model", "smollm2", "--generations", "40"],
+                          capture_output=True, text=True, timeout=240 * PATIENCE)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
+
+
+def test_vocabularies_are_made_before_anybody_asks(tiny_path):
+    with Server(tiny_path, "--threads", 1, "--kv-memory", "64M") as server:
+        server.wait_for(lambda: "vocabulary of constraints ready" in server.log(), "the engine makes its vocabulary", 20)
+        assert metric(server.metrics(), "tandem_engine_constraints_total") == 0
 
 
 # ---- reasoning ----

@@ -11,18 +11,15 @@ import argparse
 import json
 import pathlib
 import random
-import re
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "parity"))
-import source_package
+from schema_suite import DRAFTS, bring_suite, with_draft
 
-AT_LEAST = 100  # files of the suite
 SKIPPED = 77
-DRAFTS = {"draft2020-12": "https://json-schema.org/draft/2020-12/schema", "draft7": "http://json-schema.org/draft-07/schema#"}
 
 # What is not as the suite has it: (draft, file, description of the case, of the test or None for all) -> reason.
 EXCEPTIONS = {
@@ -56,22 +53,6 @@ class Probe:
         return json.loads(line)
 
 
-def bring_suite(build):
-    """The folder of the suite, or None."""
-    version = re.search(r"^jsonschema==(\S+)", (ROOT / "tests" / "requirements.txt").read_text(), re.M).group(1)
-    prefix = f"jsonschema-{version}/json/"
-
-    def place_of(member):
-        name = member.removeprefix(prefix)
-        return name if name != member and name.startswith(("tests/", "remotes/")) else None
-
-    try:
-        return source_package.brought(f"jsonschema=={version}", build / "cache" / f"json-schema-suite-{version}", place_of, AT_LEAST)
-    except source_package.Absent as reason:
-        print(reason)
-        return None
-
-
 def remotes(suite, draft):
     """Documents that the suite expects at localhost:1234: those of the draft, and the ones that no draft owns."""
     found = []
@@ -92,10 +73,7 @@ def run_file(probe, draft, path, exceptions, format_on):
     """passed, excepted, failed"""
     counts = [0, 0, 0]
     for case in json.loads(path.read_text("utf-8")):
-        schema = case["schema"]
-        if draft == "draft7" and isinstance(schema, dict) and "$schema" not in schema:
-            schema = {"$schema": DRAFTS[draft], **schema}
-        answer = probe.ask({"schema": schema, "data": [t["data"] for t in case["tests"]], "format": format_on})
+        answer = probe.ask({"schema": with_draft(draft, case["schema"]), "data": [t["data"] for t in case["tests"]], "format": format_on})
         for i, test in enumerate(case["tests"]):
             key = (draft, path.stem, case["description"])
             if "valid" in answer and answer["valid"][i] == test["valid"]:

@@ -98,6 +98,11 @@ static void open_model(struct pipeline_bench *b, struct str config)
     b->port.port.ops = &fake_ops;
 }
 
+static void hold(void *arg, bool held)
+{
+    ((struct pipeline_bench *)arg)->n_held += held ? 1 : -1;
+}
+
 void pipeline_bench_open_chat(struct pipeline_bench *b, const char *template_source)
 {
     struct error err = {0};
@@ -115,6 +120,9 @@ void pipeline_bench_open_chat(struct pipeline_bench *b, const char *template_sou
         .n_context = 4000,
         .default_max_tokens = -1,
         .retry_limit = PIPELINE_RETRY_LIMIT,
+        .mcp = b->mcp,
+        .hold = hold,
+        .hold_arg = b,
     };
     assert_true(output_formats_choose("auto", "auto", b->chat, &o.formats, &err));
     b->pipeline = pipeline_create(&o, &err);

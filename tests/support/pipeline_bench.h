@@ -28,6 +28,8 @@ struct pipeline_bench {
     struct chat_template *chat; /* NULL: none */
     struct fake_port port;
     struct pipeline *pipeline;
+    struct mcp_host *mcp; /* of pipeline_bench_open_chat, which it is set before; NULL: none */
+    int n_held;           /* uses of the pipeline by workers */
 };
 
 void pipeline_bench_open(struct pipeline_bench *b, const struct pipeline_observer *observer);

@@ -1,11 +1,12 @@
-/* Constraints for the parity checks and for measuring: constraint_probe MODEL.gguf [--canonical] [--bench]
+/* Constraints for the parity checks and for measuring: constraint_probe MODEL.gguf | small [--canonical] [--bench]
  * Standard input: lines of JSON objects {"kind": "lark" | "json_schema" | "regex" | "choice" | "gbnf", "grammar": TEXT,
- * "n": walks, "seed": S, "max_tokens": M, "all": also walks that did not end}; a "schema" instead of the grammar goes
- * through schema_widen (with "binding"). Per line one JSON object on standard output: {"texts": [of walks that ended],
- * "unfinished": N, "dropped": [...]} or
- * {"error": TEXT}. A walk takes any allowed token, and ends where it may with a chance that grows. With --bench: {"n":
- * masks, "vocab": N, "compile_us", "clone_us", "mask_us_p50", "mask_us_p99", "mask_us_max", "accept_us_p50",
- * "accept_us_p99", "own_us_p50"}; own: what is ours of a mask. */
+ * "n": walks, "seed": S, "max_tokens": M, "all": also walks that did not end, "feed": [TEXT]}; a "schema" instead of
+ * the grammar goes through schema_widen (with "binding"). Per line one JSON object on standard output: {"texts": [of
+ * walks that ended], "unfinished": N, "fed": [whether the constraint lets each text be written and end], "dropped":
+ * [...]} or {"error": TEXT, "code": NAME}. A walk takes any allowed token, and ends where it may with a chance that
+ * grows. With --bench: {"n": masks, "vocab": N, "compile_us", "clone_us", "mask_us_mean", "mask_us_p50", "mask_us_p99",
+ * "mask_us_max", "accept_us_p50", "accept_us_p99", "own_us_p50"}; own: what is ours of a mask. "small" is the
+ * vocabulary of tests/support/grammar_vocab.h, the only one that texts are fed to. */
 #include "base/array.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -14,6 +15,7 @@
 #include "grammar/constraint.h"
 #include "grammar/gbnf.h"
 #include "grammar/schema_widen.h"
+#include "tests/support/grammar_vocab.h"
 #include "tests/support/read_line.h"
 
 #include <stdio.h>
@@ -25,6 +27,7 @@
 struct probe {
     struct tokenizer *tokenizer;
     struct constraint_vocab *vocab;
+    struct grammar_vocab *small; /* NULL: a model's */
     uint32_t *mask;
     bool bench;
     double *mask_us, *accept_us; /* [n_times] */
@@ -192,10 +195,54 @@ static bool walk_all(struct probe *p, struct constraint *c, const struct json *l
     return true;
 }
 
+/* Byte by byte, each of which the mask has to allow. */
+static bool feed(struct probe *p, struct constraint_state *s, struct str text, struct error *err)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        int32_t id = grammar_vocab_byte(p->small, (uint8_t)text.ptr[i]);
+        int applies = constraint_state_mask(s, p->mask, err);
+        if (applies < 0 || !is_allowed(p, applies, id) || !constraint_state_accept(s, id, err)) {
+            return false;
+        }
+    }
+    return constraint_state_can_stop(s);
+}
+
+static bool feed_all(struct probe *p, struct constraint *c, const struct json *line, struct json_writer *w,
+                     struct error *err)
+{
+    const struct json *texts = json_get(line, "feed");
+    json_key(w, "fed");
+    json_begin_array(w);
+    for (size_t i = 0; p->small && i < json_len(texts); i++) {
+        struct constraint_state *s = constraint_state_create(c, err);
+        if (!s) {
+            return false;
+        }
+        bool fits = feed(p, s, json_str(json_at(texts, i)), err);
+        constraint_state_free(s);
+        if (err->code != ERR_NONE) {
+            return false; /* out of fuel */
+        }
+        json_put_bool(w, fits);
+    }
+    json_end_array(w);
+    return true;
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
+}
+
+static double mean(const double *values, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += values[i];
+    }
+    return n ? sum / (double)n : 0;
 }
 
 static double percentile(double *values, size_t n, double p)
@@ -231,6 +278,7 @@ static void put_bench(struct probe *p, struct json_writer *w, double compile_us,
     json_member_int(w, "vocab", constraint_vocab_size(p->vocab));
     json_member_double(w, "compile_us", compile_us);
     json_member_double(w, "clone_us", clone_us);
+    json_member_double(w, "mask_us_mean", mean(p->mask_us, p->n_times));
     json_member_double(w, "mask_us_p50", percentile(p->mask_us, p->n_times, 0.5));
     json_member_double(w, "mask_us_p99", percentile(p->mask_us, p->n_times, 0.99));
     json_member_double(w, "mask_us_max", percentile(p->mask_us, p->n_times, 1));
@@ -261,7 +309,7 @@ static bool run_line(struct probe *p, const struct json *line, struct arena *are
                                err);
     }
     double compile_us = (double)(clock_ns() - start) / 1e3;
-    bool ok = c && walk_all(p, c, line, w, err);
+    bool ok = c && walk_all(p, c, line, w, err) && feed_all(p, c, line, w, err);
     if (ok) {
         json_key(w, "dropped");
         json_begin_array(w);
@@ -317,7 +365,22 @@ static void answer_all(struct probe *p)
     buf_release(&line);
 }
 
-static bool run(const char *path, bool canonical, bool bench, struct error *err)
+static bool run(struct probe *p)
+{
+    p->mask = calloc(constraint_vocab_mask_words(p->vocab), sizeof *p->mask);
+    p->mask_us = calloc(MAX_TIMES, sizeof *p->mask_us);
+    p->accept_us = calloc(MAX_TIMES, sizeof *p->accept_us);
+    bool ok = p->mask && p->mask_us && p->accept_us;
+    if (ok) {
+        answer_all(p);
+    }
+    free(p->mask);
+    free(p->mask_us);
+    free(p->accept_us);
+    return ok;
+}
+
+static bool run_model(const char *path, bool canonical, bool bench, struct error *err)
 {
     struct probe p = {.bench = bench};
     struct model_file *file = model_file_open(path, err);
@@ -328,18 +391,21 @@ static bool run(const char *path, bool canonical, bool bench, struct error *err)
     }
     if (p.vocab) {
         fprintf(stderr, "vocabulary: %.0f ms\n", (double)(clock_ns() - start) / 1e6);
-        p.mask = calloc(constraint_vocab_mask_words(p.vocab), sizeof *p.mask);
-        p.mask_us = calloc(MAX_TIMES, sizeof *p.mask_us);
-        p.accept_us = calloc(MAX_TIMES, sizeof *p.accept_us);
-        answer_all(&p);
-        free(p.mask);
-        free(p.mask_us);
-        free(p.accept_us);
     }
-    bool ok = p.vocab != NULL;
+    bool ok = p.vocab && run(&p);
     constraint_vocab_free(p.vocab);
     tokenizer_free(p.tokenizer);
     model_file_close(file);
+    return ok;
+}
+
+static bool run_small(bool canonical, bool bench)
+{
+    struct grammar_vocab small;
+    grammar_vocab_open(&small, &(struct constraint_vocab_options){.canonical = canonical});
+    struct probe p = {.tokenizer = small.tokenizer, .vocab = small.vocab, .small = &small, .bench = bench};
+    bool ok = run(&p);
+    grammar_vocab_close(&small);
     return ok;
 }
 
@@ -351,9 +417,13 @@ int main(int argc, char **argv)
         canonical |= str_eq(str_of(argv[i]), STR("--canonical"));
         bench |= str_eq(str_of(argv[i]), STR("--bench"));
     }
-    if (argc < 2 || !run(argv[1], canonical, bench, &err)) {
-        fprintf(stderr, "constraint_probe: %s\n",
-                argc < 2 ? "usage: constraint_probe MODEL.gguf [OPTION]..." : err.msg);
+    if (argc < 2) {
+        fprintf(stderr, "usage: constraint_probe MODEL.gguf | small [--canonical] [--bench]\n");
+        return 1;
+    }
+    bool is_small = str_eq(str_of(argv[1]), STR("small"));
+    if (!(is_small ? run_small(canonical, bench) : run_model(argv[1], canonical, bench, &err))) {
+        fprintf(stderr, "constraint_probe: %s\n", err.code ? err.msg : "no memory");
         return 1;
     }
     return 0;

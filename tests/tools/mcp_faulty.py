@@ -34,6 +34,7 @@ class State:
         self.tools = [tool("echo", {"text": {"type": "string", "x-mcp-header": "Text"}}, annotations={"readOnlyHint": True, "idempotentHint": True})]
         self.tools += [tool(n) for n in ("fail hang crash huge garbage noise slow change rpc_error ask big env batch parts structured flaky "
                                          "forget log cancelled headers drop needs_input silent_progress").split()]
+        self.tools.append(tool("picky", {"list": {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}}))
         if options.bad_header:
             self.tools.append({"name": "bad_header", "inputSchema": {"type": "object", "x-mcp-header": "X"}})
         self.cancelled = []
@@ -137,6 +138,8 @@ class Session:
         token = params.get("_meta", {}).get("progressToken")
         if name == "echo":
             return reply(content(arguments.get("text", "")))
+        if name == "picky":
+            return reply(content("picked"))
         if name == "fail":
             return reply(content("it went wrong", isError=True))
         if name == "hang":

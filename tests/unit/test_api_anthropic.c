@@ -170,6 +170,38 @@ static void tool_turns(void **state)
                     "{'role':'tool','tool_call_id':'call_1','name':'look','content':''}]");
 }
 
+/* What an answer had: two turns of the model and more, in one message. */
+static void mcp_turns(void **state)
+{
+    struct api_bench *f = *state;
+    expect_messages(
+        f,
+        "'messages':[{'role':'user','content':'q'},{'role':'assistant','content':[{'type':'text','text':'I look.'},"
+        "{'type':'mcp_tool_use','id':'mcptoolu_1','name':'read','server_name':'s','input':{'a':1}},"
+        "{'type':'tool_use','id':'toolu_2','name':'clock','input':{}},"
+        "{'type':'mcp_tool_result','tool_use_id':'mcptoolu_1','is_error':false,'content':[{'type':'text','text':'r'}]}]"
+        "},"
+        "{'role':'user','content':[{'type':'tool_result','tool_use_id':'toolu_2','content':'noon'}]}]",
+        "[{'role':'user','content':'q'},{'role':'assistant','content':'I look.','tool_calls':["
+        "{'id':'call_1','type':'function','function':{'name':'read','arguments':'{\\'a\\':1}'}},"
+        "{'id':'call_2','type':'function','function':{'name':'clock','arguments':'{}'}}]},"
+        "{'role':'tool','tool_call_id':'call_1','name':'read','content':'r'},"
+        "{'role':'tool','tool_call_id':'call_2','name':'clock','content':'noon'}]");
+    expect_messages(f,
+                    "'messages':[{'role':'user','content':'q'},{'role':'assistant','content':["
+                    "{'type':'mcp_tool_use','id':'mcptoolu_1','name':'read','server_name':'s','input':{}},"
+                    "{'type':'mcp_tool_result','tool_use_id':'mcptoolu_1','is_error':true,'content':'no'},"
+                    "{'type':'text','text':'So.'}]},{'role':'user','content':'on'}]",
+                    "[{'role':'user','content':'q'},{'role':'assistant','content':null,'tool_calls':["
+                    "{'id':'call_1','type':'function','function':{'name':'read','arguments':'{}'}}]},"
+                    "{'role':'tool','tool_call_id':'call_1','name':'read','content':'Error:\\nno'},"
+                    "{'role':'assistant','content':'So.'},{'role':'user','content':'on'}]");
+    decode(f, "{'max_tokens':100,'messages':[{'role':'user','content':'q'},{'role':'assistant','content':["
+              "{'type':'mcp_tool_use','id':'mcptoolu_1','name':'read','server_name':'s','input':{}},"
+              "{'type':'mcp_tool_result','tool_use_id':'mcptoolu_1','is_error':true,'content':'not called'}]}]}");
+    assert_true(f->call.request.add_generation_prompt && !f->call.request.continue_final_message); /* it goes on */
+}
+
 static void thinking_turns(void **state)
 {
     struct api_bench *f = *state;
@@ -244,9 +276,14 @@ static void volatile_lines(void **state)
 static void blocks_that_are_refused(void **state)
 {
     struct api_bench *f = *state;
-    static const char *const unsupported[] = {
-        "image",        "document", "search_result", "server_tool_use", "web_search_tool_result", "container_upload",
-        "mcp_tool_use", "new_one"};
+    static const char *const unsupported[] = {"image",
+                                              "document",
+                                              "search_result",
+                                              "server_tool_use",
+                                              "web_search_tool_result",
+                                              "container_upload",
+                                              "mcp_tool_listing",
+                                              "new_one"};
     for (size_t i = 0; i < ARRAY_LEN(unsupported); i++) {
         char messages[256];
         snprintf(messages, sizeof messages,
@@ -348,8 +385,8 @@ static void tools(void **state)
 static void tools_that_are_refused(void **state)
 {
     struct api_bench *f = *state;
-    static const char *const types[] = {"web_search_20250305", "bash_20250124", "text_editor_20250728",
-                                        "computer_20251124",   "mcp_toolset",   "code_execution_20250825"};
+    static const char *const types[] = {"web_search_20250305", "bash_20250124",    "text_editor_20250728",
+                                        "computer_20251124",   "advisor_20260301", "code_execution_20250825"};
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         char member[128];
         snprintf(member, sizeof member, "'tools':[{'type':'%s','name':'x'}]", types[i]);
@@ -474,7 +511,7 @@ static void other_fields(void **state)
                                              {"'inference_geo':'eu'", "inference_geo"},
                                              {"'speed':'fast'", "speed"},
                                              {"'service_tier':'priority'", "service_tier"},
-                                             {"'mcp_servers':[{'type':'url'}]", "mcp_servers"},
+                                             {"'mcp_servers':[{'type':'url','name':'x'}]", "mcp_servers"},
                                              {"'thread':{'type':'create'}", "thread"},
                                              {"'compaction':{'type':'summarize'}", "compaction"},
                                              {"'fallbacks':[{'model':'m'}]", "fallbacks"}};
@@ -585,6 +622,7 @@ int main(void)
         TEST(systems_between_messages),
         TEST(prefill),
         TEST(tool_turns),
+        TEST(mcp_turns),
         TEST(thinking_turns),
         TEST(thinking_is_cleared_as_asked),
         TEST(volatile_lines),

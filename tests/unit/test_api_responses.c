@@ -78,6 +78,26 @@ static void test_turns(void **state)
 }
 
 /* Outputs go with their calls; what the user said last and system messages stay. */
+static void test_mcp_items(void **state)
+{
+    struct api_bench *f = *state;
+    decode(f, api__decode_responses,
+           "{'input':[{'role':'user','content':'Go'},{'type':'mcp_list_tools','server_label':'s','tools':[]},"
+           "{'type':'mcp_call','id':'mcp_1','server_label':'s','name':'f','arguments':'{}','output':'r','error':null},"
+           "{'type':'mcp_call','id':'mcp_2','server_label':'s','name':'g','arguments':'{}','output':null,"
+           "'error':{'type':'mcp_tool_execution_error','content':[{'type':'text','text':'bad'}]}},"
+           "{'type':'message','role':'assistant','content':[{'type':'output_text','text':'So.'}]}]}");
+    api_bench_expect(
+        f, messages(f, 0),
+        "[{'role':'user','content':'Go'},{'role':'assistant','content':'','tool_calls':["
+        "{'id':'mcp_1','type':'function','function':{'name':'f','arguments':'{}'}},"
+        "{'id':'mcp_2','type':'function','function':{'name':'g','arguments':'{}'}}]},"
+        "{'role':'tool','tool_call_id':'mcp_1','content':'r'},{'role':'tool','tool_call_id':'mcp_2','content':'bad'},"
+        "{'role':'assistant','content':'So.'}]");
+    assert_true(responses_has_mcp_list(&f->call, STR("s")));
+    assert_false(responses_has_mcp_list(&f->call, STR("t")));
+}
+
 static void test_dropping(void **state)
 {
     struct api_bench *f = *state;
@@ -173,7 +193,14 @@ static void test_refusals(void **state)
         {"{'input':[{'role':'user','content':[{'type':'input_file','file_id':'f'}]}]}", "input[0].content[0]"},
         {"{'input':[{'type':'function_call_output','output':'x'}]}", "input[0].call_id"},
         {"{'input':[{'type':'reasoning','content':[{'type':'input_text'}]}]}", "input[0].content[0].text"},
-        {"{'input':'x','tools':[{'type':'mcp','server_label':'s'}]}", "tools[0]"},
+        {"{'input':'x','tools':[{'type':'mcp','server_label':'s'}]}", "tools[0].require_approval"},
+        {"{'input':'x','tools':[{'type':'mcp','server_label':'s','require_approval':'always'}]}",
+         "tools[0].require_approval"},
+        {"{'input':'x','tools':[{'type':'mcp','require_approval':'never'}]}", "tools[0].server_label"},
+        {"{'input':'x','tools':[{'type':'mcp','server_label':'s','require_approval':'never'}]}", "tools"},
+        {"{'input':'x','mcp':'s'}", "mcp"},
+        {"{'input':[{'type':'mcp_call','id':'mcp_1','name':'f','arguments':'{}'}]}", "input[0].server_label"},
+        {"{'input':[{'type':'mcp_approval_response','approval_request_id':'a','approve':true}]}", "input[0]"},
         {"{'input':'x','tools':[{'type':'function','name':'a b'}]}", "tools[0].name"},
         {"{'input':'x','tools':[{'type':'function','name':'f','defer_loading':true}]}", "tools[0].defer_loading"},
         {"{'input':'x','text':{'format':{'type':'grammar'}}}", "text.format"},
@@ -323,6 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_text, api_bench_setup, api_bench_teardown),
         cmocka_unit_test_setup_teardown(test_turns, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_mcp_items, api_bench_setup, api_bench_teardown),
         cmocka_unit_test_setup_teardown(test_dropping, api_bench_setup, api_bench_teardown),
         cmocka_unit_test_setup_teardown(test_context, api_bench_setup, api_bench_teardown),
         cmocka_unit_test_setup_teardown(test_unknown_reference, api_bench_setup, api_bench_teardown),

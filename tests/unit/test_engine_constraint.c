@@ -4,6 +4,7 @@
 #include "tests/support/engine_run.h"
 #include "tests/support/grammar_vocab.h"
 
+#include "base/array.h"
 #include "base/limits.h"
 
 #include <setjmp.h>
@@ -18,7 +19,7 @@
 
 static struct grammar_vocab vocab, poor; /* poor: hardly anything may be computed */
 static struct constraint_cache *cache, *poor_cache;
-static struct buf words, ambiguous;
+static struct buf words, ambiguous, later; /* later: words, behind one of some triggers */
 static int32_t prompt[N_PROMPT + 12], ends[2];
 
 /* ---- jobs ---- */
@@ -416,9 +417,75 @@ static void without_a_tokenizer_there_are_none(void **state)
     assert_string_equal(err.param, "constraint");
 }
 
+/* ---- before a call begins ---- */
+
+/* Of a lazy grammar, each with what it is expected to say, if that is known. */
+static void run_free(struct bench *b, enum speculation speculation, const struct toy_log *expected)
+{
+    open_bench(b, 400);
+    for (uint64_t id = 1; id <= 24; id++) {
+        struct job job = job_of(id, id % 6 ? &later : NULL);
+        job.speculation = speculation;
+        if (expected) {
+            job.prediction = expected->jobs[id].choices[0].ids;
+            job.n_prediction = expected->jobs[id].choices[0].n;
+        }
+        submit(b, &job, cache);
+    }
+    run(b);
+}
+
+/* How many of its tokens were written under a mask; all of them were allowed. */
+static uint32_t n_masked(const struct toy_choice *c)
+{
+    struct error err = {0};
+    struct constraint *constraint = constraint_cache_get(cache, buf_view(&later), NULL, &err);
+    struct constraint_state *s = constraint_state_create(constraint, &err);
+    uint32_t mask[64], n = 0;
+    for (uint32_t i = 0; i < c->n; i++) {
+        int applies = constraint_state_mask(s, mask, &err);
+        assert_true(applies >= 0);
+        assert_false(applies && constraint_state_is_free(s));
+        n += applies > 0;
+        assert_true(!applies || (mask[c->ids[i] / 32] >> (c->ids[i] % 32) & 1));
+        assert_true(constraint_state_accept(s, c->ids[i], &err));
+    }
+    constraint_state_free(s);
+    constraint_release(constraint);
+    return n;
+}
+
+/* The same tokens with guesses and without, with steps enqueued ahead and without. */
+static void free_text_is_guessed_and_run_ahead(void **state)
+{
+    (void)state;
+    struct toy_mode mode = bench_mode;
+    struct bench plain, same, guessed;
+    uint32_t n_called = 0, n_masks = 0;
+    bench_mode.lazy = false;
+    run_free(&plain, SPECULATION_OFF, NULL);
+    bench_mode = mode;
+    run_free(&same, SPECULATION_OFF, NULL);
+    run_free(&guessed, SPECULATION_ON, plain.log);
+    for (uint64_t id = 1; id <= 24; id++) {
+        assert_true(toy_same(&plain.log->jobs[id], &same.log->jobs[id], 1));
+        assert_true(toy_same(&plain.log->jobs[id], &guessed.log->jobs[id], 1));
+        uint32_t n = id % 6 ? n_masked(&plain.log->jobs[id].choices[0]) : 0;
+        n_called += n > 0;
+        n_masks += n;
+    }
+    assert_true(n_called > 3 && n_called < 18 && n_masks > 20);
+    assert_int_equal(scheduler_stats(same.s)->steps_ahead > 0, mode.lazy);
+    assert_true(scheduler_stats(guessed.s)->spec_accepted_tokens > 200);
+    close_bench(&plain);
+    close_bench(&same);
+    close_bench(&guessed);
+}
+
 static int open_all(void **state)
 {
     (void)state;
+    static const struct str triggers[] = {{"12", 2}, {"world", 5}, {"null", 4}, {"true", 4}};
     grammar_vocab_open(&vocab, NULL);
     grammar_vocab_open(&poor, &(struct constraint_vocab_options){.limits = {.mask_items = 60}});
     ends[0] = vocab.end;
@@ -426,6 +493,16 @@ static int open_all(void **state)
     cache = constraint_cache_create(vocab.vocab);
     poor_cache = constraint_cache_create(poor.vocab);
     words = grammar_encode(CONSTRAINT_REGEX, WORDS);
+    struct constraint_spec lazy = constraint_spec_none();
+    lazy.kind = CONSTRAINT_REGEX;
+    lazy.grammar = STR(WORDS);
+    lazy.triggers = triggers;
+    lazy.n_triggers = ARRAY_LEN(triggers);
+    struct error err = {0};
+    buf_init(&later, LIMIT_CONSTRAINT);
+    if (!constraint_spec_encode(&lazy, &later, &err)) {
+        return -1;
+    }
     ambiguous = grammar_encode(
         CONSTRAINT_LARK,
         "start: \"a\" many\nmany: (x y z)*\nx: \"a\" | \"b\" x |\ny: \"a\" | \"c\" y |\nz: \"b\" | \"a\" z |");
@@ -439,6 +516,7 @@ static int close_all(void **state)
 {
     (void)state;
     buf_release(&words);
+    buf_release(&later);
     buf_release(&ambiguous);
     constraint_cache_free(cache);
     constraint_cache_free(poor_cache);
@@ -457,6 +535,8 @@ int main(void)
         cmocka_unit_test(preemption_changes_nothing),
         IN_OTHER_MODES(preemption_changes_nothing),
         cmocka_unit_test(resuming_changes_nothing),
+        cmocka_unit_test(free_text_is_guessed_and_run_ahead),
+        IN_OTHER_MODES(free_text_is_guessed_and_run_ahead),
         cmocka_unit_test(a_replay_goes_on_in_the_grammar),
         cmocka_unit_test(a_resume_that_cannot_be_fails_alone),
         cmocka_unit_test(running_out_of_fuel_fails_one_job),

@@ -275,7 +275,7 @@ static void tokens_by_the_minute(void **state)
     assert_false(api_keys_take_tokens(k, a, 200, 0, &why));
     assert_in_range(why.retry_ms, 10000, 10001); /* 100 are missing, ten come in a second */
     assert_non_null(strstr(why.error.msg, "tokens_per_minute: limit 600, requested 200"));
-    api_keys_charge(k, a, 400, 0); /* overdrawn by 300 */
+    api_keys_charge(k, a, 0, 400, 0); /* overdrawn by 300 */
     assert_true(api_keys_usage(k, a, 0, &u));
     assert_int_equal(u.tokens.left, 0);
     assert_in_range(u.tokens.reset_ms, 90000, 90001);
@@ -345,14 +345,14 @@ static void a_removed_key(void **state)
     assert_int_equal(id_of(k, ALICE), 0);
     assert_int_equal(api_keys_n(k), 1);
     assert_int_equal(api_keys_count(k), 2);
-    api_keys_charge(k, a, 10, 0); /* what runs under it is counted to its end */
+    api_keys_charge(k, a, 0, 10, 0); /* what runs under it is counted to its end */
     assert_true(api_keys_usage(k, a, 0, &u));
     assert_int_equal(u.n_generated_tokens, 10);
     api_keys_end(k, a);
     assert_false(api_keys_usage(k, a, 0, &u));
     assert_int_equal(api_keys_count(k), 1);
     assert_int_equal(id_of(k, BOB), b);
-    api_keys_charge(k, a, 10, 0);
+    api_keys_charge(k, a, 0, 10, 0);
     api_keys_end(k, a); /* nothing is left to count */
     read_ok(k, "[{\"name\":\"a\",\"key\":\"" ALICE "\"}]");
     assert_int_not_equal(id_of(k, ALICE), a);

@@ -370,7 +370,7 @@ static void keys_have_series_of_their_own(void **state)
     assert_true(api_keys_set_list(keys, list, &err));
     uint64_t id = api_keys_check(keys, STR("sk-123456789abcdef0"));
     assert_true(api_keys_begin(keys, id, 0, &why) && api_keys_take_tokens(keys, id, 7, 0, &why));
-    api_keys_charge(keys, id, 5, 0);
+    api_keys_charge(keys, id, 0, 5, 0);
     set_model(p, metrics_add_model(p->metrics, "m"), &stats);
     metrics_set_keys(p->metrics, keys);
     parse(p);

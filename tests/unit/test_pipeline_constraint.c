@@ -199,6 +199,17 @@ static void test_formats(void **state)
     }
 }
 
+/* A request that comes meanwhile has the vocabulary as well. */
+static void test_a_vocabulary_made_before(void **state)
+{
+    struct fixture *f = *state;
+    pipeline_prepare_constraints(f->bench.pipeline);
+    pipeline_prepare_constraints(f->bench.pipeline);
+    set_format(f, GEN_FORMAT_REGEX, "[ab]+", true);
+    prepare(f);
+    assert_true(f->request.jobs[0].constraint_size > 0);
+}
+
 static void test_bad_formats(void **state)
 {
     struct fixture *f = *state;
@@ -408,6 +419,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_nothing_asked),
         TEST(test_formats),
+        TEST(test_a_vocabulary_made_before),
         TEST(test_bad_formats),
         TEST(test_structural_tags),
         TEST(test_required_calls),

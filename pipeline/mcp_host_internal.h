@@ -1,0 +1,24 @@
+/* Shared by the files of the MCP host only:
+ *
+ *     mcp_host.c    its life, what is seen of it
+ *     mcp_tools.c   which tools a request has
+ *     mcp_task.c    calls */
+#ifndef TANDEM_PIPELINE_MCP_HOST_INTERNAL_H
+#define TANDEM_PIPELINE_MCP_HOST_INTERNAL_H
+
+#include "mcp/mcp.h"
+#include "pipeline/mcp_host.h"
+
+struct mcp_host {
+    struct mcp_host_options options;
+    struct arena *arena; /* owns the configuration and the usage */
+    struct mcp_config config;
+    struct mcp *mcp;
+    struct mcp_usage *usage; /* [config.n] */
+    uint64_t n_turns;
+    struct mcp_task *tasks; /* under way */
+};
+
+void mcp_host__forget(struct mcp_task *t); /* it leaves the list, and is freed */
+
+#endif

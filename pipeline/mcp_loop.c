@@ -1,0 +1,428 @@
+#include "pipeline/mcp_loop.h"
+
+#include "pipeline/generation_internal.h"
+#include "pipeline/mcp_host.h"
+#include "pipeline/mcp_turn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum phase { WRITING, CALLING, PREPARING, ENDED };
+
+struct running { /* a call of the turn at hand */
+    struct mcp_loop *loop;
+    size_t call;
+    struct mcp_task *task; /* NULL: it is not under way */
+};
+
+struct mcp_loop {
+    struct generation *g;
+    struct mcp_host *host;
+    enum phase phase;
+    struct mcp_turn turn;
+    struct running *running; /* [turn.n_calls] while CALLING */
+    size_t n_shown;          /* calls of the turn whose results are out, or have none */
+    struct gen_event finish; /* of the turn; given out when it is the last */
+    bool stopped, finish_due;
+    uint32_t n_own, n_mcp; /* calls of the answer so far */
+    int64_t n_turns, n_made;
+    struct gen_usage past;
+    const struct json *first_messages; /* the client's */
+    struct buf messages;               /* JSON items behind them */
+    struct arena *arena;               /* of the turn at hand; NULL: the first, which is the request's */
+    struct arena *arena_before;        /* of the one before, where the generation has failed between them */
+    struct preparation *preparation;
+    enum gen_tool_choice tool_choice; /* of later turns */
+    uint64_t n_first_prompt;
+    int64_t max_tokens; /* of all; -1: as far as the context goes */
+    uint64_t seed;
+};
+
+struct mcp_loop *mcp_loop_create(struct generation *g, struct error *err)
+{
+    const struct gen_request *r = g->request;
+    struct mcp_loop *l = calloc(1, sizeof *l);
+    if (!l) {
+        error_set(err, ERR_NO_MEMORY, "no memory for a request.");
+        return NULL;
+    }
+    l->g = g;
+    l->host = pipeline_options(g->pipeline)->mcp;
+    l->first_messages = r->messages;
+    l->n_first_prompt = r->jobs[0].n_prompt;
+    l->tool_choice = r->tool_choice == GEN_TOOLS_NONE ? GEN_TOOLS_NONE : GEN_TOOLS_AUTO;
+    l->max_tokens = r->max_tokens;
+    l->seed = r->seed;
+    mcp_turn_init(&l->turn);
+    buf_init(&l->messages, LIMIT_HTTP_BODY);
+    return l;
+}
+
+bool mcp_loop_ended(const struct mcp_loop *l)
+{
+    return l->phase == ENDED;
+}
+
+const struct gen_usage *mcp_loop_past(const struct mcp_loop *l)
+{
+    return &l->past;
+}
+
+uint64_t mcp_loop_first_prompt(const struct mcp_loop *l)
+{
+    return l->n_first_prompt;
+}
+
+/* ---- calls ---- */
+
+static void answer_error(struct mcp_loop *l, size_t call, const char *text)
+{
+    mcp_turn_answer(&l->turn, call, true, str_of(text));
+}
+
+static void on_answer(void *arg, const struct mcp_answer *answer)
+{
+    struct running *r = arg;
+    struct mcp_loop *l = r->loop;
+    r->task = NULL;
+    mcp_turn_answer(&l->turn, r->call, answer->is_error, answer->text);
+    if (!l->stopped) {
+        generation__notify(l->g);
+    }
+}
+
+static void make_call(struct mcp_loop *l, size_t i)
+{
+    struct mcp_turn_call *c = &l->turn.calls[i];
+    const struct gen_request *r = l->g->request;
+    struct error err = {0};
+    char text[sizeof err.msg + 16];
+    if (!c->valid) {
+        mcp_host_note_invalid(l->host, r->request_id, c->tool);
+        mcp_turn_answer(&l->turn, i, true, buf_view(&c->fault));
+        return;
+    }
+    if (r->mcp.max_calls > 0 && l->n_made >= r->mcp.max_calls) {
+        answer_error(l, i, "not called: the request's limit of tool calls is reached.");
+        return;
+    }
+    l->n_made++;
+    l->running[i] = (struct running){.loop = l, .call = i};
+    struct mcp_call_request call = {.request_id = r->request_id,
+                                    .tool = *c->tool,
+                                    .arguments = buf_view(&c->arguments),
+                                    .done = on_answer,
+                                    .arg = &l->running[i]};
+    l->running[i].task = mcp_host_call(l->host, &call, &err);
+    if (!l->running[i].task) {
+        snprintf(text, sizeof text, "not called: %s", err.msg);
+        answer_error(l, i, text);
+    }
+}
+
+/* Each call of an MCP tool gets a result, whether it is made or not. */
+static void make_calls(struct mcp_loop *l, const char *why_not)
+{
+    free(l->running);
+    l->running = calloc(l->turn.n_calls, sizeof *l->running);
+    why_not = l->running ? why_not : "not called: no memory.";
+    for (size_t i = 0; i < l->turn.n_calls; i++) {
+        if (l->turn.calls[i].tool && why_not) {
+            answer_error(l, i, why_not);
+        } else if (l->turn.calls[i].tool) {
+            make_call(l, i);
+        }
+    }
+}
+
+static void cancel_calls(struct mcp_loop *l)
+{
+    for (size_t i = 0; l->phase == CALLING && l->running && i < l->turn.n_calls; i++) {
+        if (l->running[i].task) {
+            mcp_task_cancel(l->running[i].task);
+            l->running[i].task = NULL;
+            answer_error(l, i, "cancelled.");
+        }
+    }
+}
+
+/* ---- the end of a turn ---- */
+
+static void end(struct mcp_loop *l)
+{
+    l->phase = ENDED;
+    generation__end(l->g);
+}
+
+/* Why the turn's calls are not made; NULL: they are. */
+static const char *why_not(const struct mcp_loop *l)
+{
+    if (l->stopped || l->finish.finish == FINISH_CANCELLED) {
+        return "not called: the request was cancelled.";
+    }
+    if (l->finish.finish != FINISH_STOP) {
+        return "not called: the answer was cut off.";
+    }
+    return l->n_turns >= mcp_host_options(l->host)->max_turns ? "not called: the request may have no more turns."
+                                                              : NULL;
+}
+
+/* False: the turn's end is kept until its calls have results. */
+static bool take_finish(struct mcp_loop *l, struct gen_event *e)
+{
+    l->n_turns++;
+    e->n_calls = (uint32_t)mcp_turn_n_of(&l->turn, false);
+    if (mcp_turn_n_of(&l->turn, true) == 0) {
+        end(l);
+        generation__usage(l->g, &e->usage);
+        return true;
+    }
+    mcp_host_note_turn(l->host);
+    l->finish = *e;
+    l->phase = CALLING;
+    l->n_shown = 0;
+    const char *why = why_not(l);
+    l->finish.out_of_turns = why && e->finish == FINISH_STOP && !l->stopped;
+    l->finish_due = why || e->n_calls > 0;
+    recovery_note_end(l->g); /* nobody waits for it while it has nothing in the engine */
+    make_calls(l, why);
+    return false;
+}
+
+static bool give_finish(struct mcp_loop *l, struct gen_event *event)
+{
+    *event = l->finish;
+    if (l->stopped) {
+        event->finish = FINISH_CANCELLED;
+    } else if (event->out_of_turns) {
+        event->finish = FINISH_LENGTH;
+    }
+    end(l);
+    generation__usage(l->g, &event->usage);
+    return true;
+}
+
+static void give_result(struct mcp_loop *l, size_t call, struct gen_event *event)
+{
+    const struct mcp_turn_call *c = &l->turn.calls[call];
+    event->kind = GEN_RESULT;
+    event->prompt = l->finish.prompt;
+    event->choice = l->finish.choice;
+    event->index = l->finish.index;
+    event->call = mcp_turn_call(&l->turn, call);
+    event->text = buf_view(&c->result);
+    event->is_error = c->is_error;
+}
+
+/* ---- the next turn ---- */
+
+struct preparation {
+    struct mcp_loop *loop; /* NULL: it is gone */
+    struct pipeline *pipeline;
+    struct gen_request next;
+    const struct json *first_messages;
+    struct str added;                   /* in next's arena */
+    struct arena *orphan, *turn_before; /* the request's and the turn's, once the loop is gone */
+    bool ok;
+    struct error error;
+};
+
+static const struct json *all_messages(struct preparation *p, struct error *err)
+{
+    struct buf text;
+    buf_init(&text, LIMIT_HTTP_BODY + LIMIT_REQUEST_ARENA / 4);
+    struct json_writer w = json_writer(&text);
+    json_begin_array(&w);
+    for (size_t i = 0; i < json_len(p->first_messages); i++) {
+        json_put_json(&w, json_at(p->first_messages, i));
+    }
+    json_put_raw(&w, p->added);
+    json_end_array(&w);
+    struct json *root =
+        buf_ok(&text, "the conversation", err) ? json_parse(buf_view(&text), LIMIT_JSON_DEPTH + 8, err) : NULL;
+    buf_release(&text);
+    return json_keep(root, p->next.arena, "the conversation", err);
+}
+
+static void prepare(void *arg)
+{
+    struct preparation *p = arg;
+    p->next.messages = all_messages(p, &p->error);
+    p->ok = p->next.messages && pipeline_prepare(p->pipeline, &p->next, &p->error);
+}
+
+/* What the turn was asked with stays; what the first had of its own goes. */
+static void go_on(struct mcp_loop *l, struct preparation *p)
+{
+    struct generation *g = l->g;
+    struct error err = {0};
+    struct gen_usage used;
+    generation__usage(g, &used);
+    l->past = used;
+    l->arena_before = l->arena;
+    l->arena = p->next.arena;
+    p->next.arena = NULL;
+    mcp_turn_clear(&l->turn);
+    l->phase = WRITING;
+    if (generation__next_turn(g, &p->next, &err)) {
+        arena_free(l->arena_before);
+        l->arena_before = NULL;
+    } else if (generation__fail(g, &err)) {
+        generation__notify(g);
+    }
+}
+
+static void prepared(void *arg)
+{
+    struct preparation *p = arg;
+    struct mcp_loop *l = p->loop;
+    struct pipeline *pipeline = p->pipeline;
+    if (l) {
+        l->preparation = NULL;
+        if (!p->ok && generation__fail(l->g, &p->error)) {
+            generation__notify(l->g);
+        } else if (p->ok && !l->stopped) {
+            go_on(l, p);
+        }
+    }
+    arena_free(p->next.arena);
+    arena_free(p->turn_before);
+    if (p->orphan) {
+        pipeline__free_arena(pipeline, p->orphan);
+    }
+    free(p);
+    pipeline__hold(pipeline, false);
+}
+
+static struct gen_request next_request(const struct mcp_loop *l, struct arena *arena)
+{
+    struct gen_request next = *l->g->request;
+    struct gen_usage used;
+    generation__usage(l->g, &used);
+    int64_t left = l->max_tokens - (int64_t)used.completion_tokens;
+    next.arena = arena;
+    next.tool_choice = l->tool_choice;
+    next.max_tokens = l->max_tokens < 0 ? -1 : left;
+    next.seed = l->seed + (uint64_t)l->n_turns;
+    next.has_prediction = false;
+    next.prediction = next.widened = (struct str){0};
+    return next;
+}
+
+/* False: it could not begin, and the generation has failed. */
+static bool begin_preparation(struct mcp_loop *l)
+{
+    struct generation *g = l->g;
+    struct error err = {0};
+    struct preparation *p = calloc(1, sizeof *p);
+    struct arena *arena = p ? arena_create(LIMIT_REQUEST_ARENA) : NULL;
+    struct json_writer w = {.out = &l->messages, .need_comma = l->messages.len > 0};
+    mcp_turn_put_messages(&l->turn, &w);
+    struct str added = arena ? arena_str(arena, buf_view(&l->messages)) : (struct str){0};
+    if (!added.ptr) {
+        error_set(&err, ERR_NO_MEMORY, "no memory for the next turn of a request.");
+    }
+    if (err.code || !mcp_turn_ok(&l->turn, &err) || !buf_ok(&l->messages, "the conversation", &err)) {
+        arena_free(arena);
+        free(p);
+        (void)generation__fail(g, &err);
+        return false;
+    }
+    *p = (struct preparation){.loop = l,
+                              .pipeline = g->pipeline,
+                              .next = next_request(l, arena),
+                              .first_messages = l->first_messages,
+                              .added = added};
+    l->preparation = p;
+    l->phase = PREPARING;
+    pipeline__hold(g->pipeline, true);
+    loop_work(mcp_host_options(l->host)->loop, prepare, prepared, p);
+    return true;
+}
+
+/* ---- what its consumer takes ---- */
+
+/* False: the event is not given out. */
+static bool take(struct mcp_loop *l, struct gen_event *e)
+{
+    struct error err = {0};
+    if (!mcp_turn_take(&l->turn, &l->g->request->mcp, e, &l->n_own, &l->n_mcp, &err)) {
+        (void)generation__fail(l->g, &err);
+        return false;
+    }
+    return e->kind != GEN_FINISH || take_finish(l, e);
+}
+
+/* The next result, in the order of the calls; else *all says whether there will be one. */
+static bool next_result(struct mcp_loop *l, struct gen_event *event, bool *all)
+{
+    while (l->n_shown < l->turn.n_calls && !l->turn.calls[l->n_shown].tool) {
+        l->n_shown++;
+    }
+    *all = l->n_shown == l->turn.n_calls;
+    if (*all || !l->turn.calls[l->n_shown].answered) {
+        return false;
+    }
+    give_result(l, l->n_shown++, event);
+    return true;
+}
+
+static bool next_of_calls(struct mcp_loop *l, int64_t now_ms, struct gen_event *event)
+{
+    bool all;
+    if (next_result(l, event, &all)) {
+        return true;
+    }
+    if (all && (l->finish_due || l->stopped)) {
+        return give_finish(l, event);
+    }
+    return all && !begin_preparation(l) && generation__next(l->g, now_ms, event);
+}
+
+bool mcp_loop_next(struct mcp_loop *l, int64_t now_ms, struct gen_event *event)
+{
+    while (l->phase == WRITING && !l->g->failed && generation__next(l->g, now_ms, event)) {
+        if (event->kind == GEN_ERROR || take(l, event)) {
+            return true;
+        }
+    }
+    if (l->phase == ENDED || l->g->failed) {
+        return generation__next(l->g, now_ms, event);
+    }
+    if (l->phase == PREPARING && l->stopped) {
+        return give_finish(l, event);
+    }
+    return l->phase == CALLING && next_of_calls(l, now_ms, event);
+}
+
+/* ---- its end ---- */
+
+void mcp_loop_stop(struct mcp_loop *l)
+{
+    if (!l->stopped && l->phase != ENDED) {
+        l->stopped = true;
+        cancel_calls(l);
+    }
+}
+
+bool mcp_loop_free(struct mcp_loop *l)
+{
+    if (!l) {
+        return false;
+    }
+    mcp_loop_stop(l);
+    bool read = l->preparation != NULL;
+    if (read) {
+        l->preparation->loop = NULL;
+        l->preparation->orphan = l->g->request->arena;
+        l->preparation->turn_before = l->arena;
+    } else {
+        arena_free(l->arena);
+    }
+    arena_free(l->arena_before);
+    mcp_turn_release(&l->turn);
+    buf_release(&l->messages);
+    free(l->running);
+    free(l);
+    return read;
+}

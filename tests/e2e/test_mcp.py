@@ -1,0 +1,441 @@
+"""Tools of MCP servers in requests: conversations of five turns through every API and the official clients, and what
+happens when a server hangs, crashes or talks nonsense, the client leaves, or the engine ends in the middle."""
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+import time
+
+import anthropic
+import pytest
+
+from harness import ROOT, Server, failing_server, metric
+
+pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
+
+FAULTY = ROOT / "tests" / "tools" / "mcp_faulty.py"
+CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
+CLOCK = {"type": "object", "properties": {}}
+CLOCK_TOOLS = {CHAT: {"type": "function", "function": {"name": "clock", "parameters": CLOCK}},
+               MESSAGES: {"name": "clock", "input_schema": CLOCK},
+               RESPONSES: {"type": "function", "name": "clock", "parameters": CLOCK}}
+
+
+def python(*words, **more):
+    return {"command": sys.executable, "args": [str(FAULTY), "stdio", *words], **more}
+
+
+def write_config(folder, **servers):
+    path = folder / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": servers}))
+    return path
+
+
+def servers_of(server):
+    return {s["name"]: s for s in server.get("/v1/mcp/servers")["data"]}
+
+
+def wait_for_servers(server, *names):
+    server.wait_for(lambda: all(servers_of(server)[n]["state"] == "ready" for n in names), "MCP servers")
+
+
+class McpServer(Server):
+    def get(self, path):
+        reply = self.http.get(path)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+
+@pytest.fixture(scope="module")
+def make(tiny_path, script_path, agent_template):
+    def make(config, *options, **more):
+        return McpServer(tiny_path, "--threads", 1, "--kv-memory", "128M", "--script", script_path, "--chat-template",
+                         agent_template, "--mcp-config", config, *options, **more)
+    return make
+
+
+@pytest.fixture(scope="module")
+def mcp(make, tmp_path_factory):
+    """Two servers: one of the older revisions, one of the newest, whose tools have names of their own."""
+    config = write_config(tmp_path_factory.mktemp("mcp"), main=python(deny=["structured"], timeout=700),
+                          other=python("--era", "modern", allow=["structured"]), off=python(disabled=True))
+    with make(config, "--mcp-max-turns", 6) as server:
+        wait_for_servers(server, "main", "other")
+        yield server
+
+
+def tools_of(path, names=("main", "other")):
+    """How the API asks for the tools of these servers."""
+    if path == CHAT:
+        return {"mcp": list(names)}
+    if path == MESSAGES:
+        return {"mcp_servers": [{"type": "url", "name": n} for n in names],
+                "tools": [{"type": "mcp_toolset", "mcp_server_name": n} for n in names]}
+    return {"tools": [{"type": "mcp", "server_label": n, "require_approval": "never"} for n in names]}
+
+
+def body(path, key, **fields):
+    if path == RESPONSES:
+        return {"input": key, **tools_of(path), **fields}
+    more = {"max_tokens": 200} if path == MESSAGES else {}
+    return {"messages": [{"role": "user", "content": key}], **more, **tools_of(path), **fields}
+
+
+def said(path, answer):
+    """What a body says: (text, [(server, tool, arguments, output, is_error)])."""
+    if path == CHAT:
+        m = answer["choices"][0]["message"]
+        return m["content"], [(c["server"], c["name"], json.loads(c["arguments"]), c["output"], c["is_error"])
+                              for c in m.get("mcp_calls", [])]
+    if path == MESSAGES:
+        blocks = answer["content"]
+        results = {b["tool_use_id"]: b for b in blocks if b["type"] == "mcp_tool_result"}
+        return "".join(b["text"] for b in blocks if b["type"] == "text"), [
+            (b["server_name"], b["name"], b["input"], results[b["id"]]["content"][0]["text"], results[b["id"]]["is_error"])
+            for b in blocks if b["type"] == "mcp_tool_use"]
+    items = answer["output"]
+    return "".join(p["text"] for i in items if i["type"] == "message" for p in i["content"]), [
+        (i["server_label"], i["name"], json.loads(i["arguments"]),
+         i["output"] if i["error"] is None else i["error"]["content"][0]["text"], i["error"] is not None)
+        for i in items if i["type"] == "mcp_call"]
+
+
+def echoed(key, n):
+    return ("main", "echo", {"text": f"{key}-{n}"}, f"{key}-{n}", False)
+
+
+FIVE = [echoed("KEY-MCP-FIVE", 1), ("other", "structured", {}, '{"answer":42}', False),
+        *(echoed("KEY-MCP-FIVE", n) for n in (2, 3, 4))]
+
+
+# ---- five turns ----
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+def test_five_turns(mcp, path):
+    answer = mcp.ok(path, body(path, "KEY-MCP-FIVE"))
+    text, calls = said(path, answer)
+    assert calls == FIVE and re.sub(r"\s", "", text) == "Ilook.Both.Alldone."
+    usage = answer["usage"]
+    if path == CHAT:
+        assert answer["choices"][0]["finish_reason"] == "stop"
+        assert answer["choices"][0]["message"]["reasoning_content"] == "Hm."
+        assert usage["prompt_tokens"] > 5 * 800 and usage["completion_tokens"] > 150
+    elif path == MESSAGES:
+        assert answer["stop_reason"] == "end_turn" and usage["output_tokens"] > 150
+        kinds = [b["type"] for b in answer["content"]]
+        assert kinds[:3] == ["text", "mcp_tool_use", "mcp_tool_result"]
+        assert kinds[3:8] == ["text", "mcp_tool_use", "mcp_tool_use", "mcp_tool_result", "mcp_tool_result"]
+        assert all(re.fullmatch(r"mcptoolu_\w{24}", b["id"]) for b in answer["content"] if b["type"] == "mcp_tool_use")
+    else:
+        assert answer["status"] == "completed" and answer["store"] is False
+        lists = answer["output"][:2]
+        assert [(i["type"], i["server_label"]) for i in lists] == [("mcp_list_tools", "main"), ("mcp_list_tools", "other")]
+        assert [t["name"] for t in lists[1]["tools"]] == ["structured"]
+        echo = next(t for t in lists[0]["tools"] if t["name"] == "echo")
+        assert echo["annotations"]["readOnlyHint"] is True and echo["input_schema"]["type"] == "object"
+
+
+def test_chat_stream(mcp):
+    calls, text, usage = [], "", None
+    for kind, chunk in mcp.stream(CHAT, body(CHAT, "KEY-MCP-FIVE", stream=True, stream_options={"include_usage": True})):
+        if kind != "data":
+            continue
+        usage = chunk.get("usage") or usage
+        for choice in chunk["choices"]:
+            assert "tool_calls" not in choice["delta"]
+            text += choice["delta"].get("content") or ""
+            for call in choice["delta"].get("mcp_calls", []):
+                if call["index"] == len(calls):
+                    calls.append({})
+                for name, value in call.items():
+                    calls[call["index"]][name] = calls[call["index"]].get(name, "") + value if name == "arguments" else value
+    assert [(c["server"], c["name"], json.loads(c["arguments"]), c["output"], c["is_error"]) for c in calls] == FIVE
+    assert len({c["id"] for c in calls}) == 5
+    plain = mcp.ok(CHAT, body(CHAT, "KEY-MCP-FIVE"))
+    assert text == plain["choices"][0]["message"]["content"] and usage["completion_tokens"] == plain["usage"]["completion_tokens"]
+
+
+def test_openai_client(mcp):
+    client = mcp.openai()
+    answer = client.chat.completions.create(model="default", messages=[{"role": "user", "content": "KEY-MCP-FIVE"}],
+                                            extra_body={"mcp": True})
+    assert len(answer.choices[0].message.mcp_calls) == 5 and answer.choices[0].finish_reason == "stop"
+    whole = client.responses.create(model="default", input="KEY-MCP-FIVE", tools=tools_of(RESPONSES)["tools"])
+    assert said(RESPONSES, whole.model_dump())[1] == FIVE
+    seen, final = [], None
+    with client.responses.stream(model="default", input="KEY-MCP-FIVE", tools=tools_of(RESPONSES)["tools"]) as stream:
+        for event in stream:
+            seen.append(event)
+            final = getattr(event, "response", final)
+    names = [e.type for e in seen]
+    assert names.count("response.mcp_call.in_progress") == names.count("response.mcp_call.completed") == 5
+    assert names.count("response.mcp_list_tools.completed") == 2 and "response.mcp_call_arguments.delta" in names
+    assert [e.sequence_number for e in seen if hasattr(e, "sequence_number")] == list(range(max(e.sequence_number for e in seen if hasattr(e, "sequence_number")) + 1))
+    added = {e.output_index: e.item for e in seen if e.type == "response.output_item.added"}
+    done = {e.output_index: e.item for e in seen if e.type == "response.output_item.done"}
+    assert sorted(added) == sorted(done) == list(range(len(final.output)))
+    assert all(added[i].id == done[i].id == final.output[i].id for i in done)
+    assert said(RESPONSES, final.model_dump())[1] == FIVE and said(RESPONSES, final.model_dump())[0] == whole.output_text
+
+
+def test_anthropic_client(mcp):
+    client = mcp.anthropic()
+    asked = dict(model="default", max_tokens=200, messages=[{"role": "user", "content": "KEY-MCP-FIVE"}],
+                 betas=["mcp-client-2025-11-20"], **tools_of(MESSAGES))
+    whole = client.beta.messages.create(**asked)
+    assert said(MESSAGES, whole.model_dump())[1] == FIVE
+    with client.beta.messages.stream(**asked) as stream:
+        final = stream.get_final_message()
+    assert said(MESSAGES, final.model_dump()) == said(MESSAGES, whole.model_dump())
+    assert final.usage.output_tokens == whole.usage.output_tokens
+
+
+# ---- with the client's own tools ----
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+def test_own_tools_too(mcp, path):
+    asked = body(path, "KEY-MCP-MIXED")
+    asked["tools"] = [*asked.get("tools", []), CLOCK_TOOLS[path]]
+    answer = mcp.ok(path, asked)
+    assert said(path, answer)[1] == [echoed("KEY-MCP-MIXED", 1)]
+    if path == CHAT:
+        message = answer["choices"][0]["message"]
+        assert answer["choices"][0]["finish_reason"] == "tool_calls"
+        assert [c["function"]["name"] for c in message["tool_calls"]] == ["clock"]
+        return
+    if path == MESSAGES:
+        assert answer["stop_reason"] == "tool_use"
+        own = next(b for b in answer["content"] if b["type"] == "tool_use")
+        asked["messages"] += [{"role": "assistant", "content": answer["content"]},
+                              {"role": "user", "content": [{"type": "tool_result", "tool_use_id": own["id"], "content": "12:00"}]}]
+    else:
+        own = next(i for i in answer["output"] if i["type"] == "function_call")
+        asked["input"] = [{"role": "user", "content": "KEY-MCP-MIXED"}, *answer["output"],
+                          {"type": "function_call_output", "call_id": own["call_id"], "output": "12:00"}]
+    again = mcp.ok(path, asked)  # what the model sees has the result of the first call
+    assert said(path, again) == ("It is noon.", [])
+    if path == RESPONSES:
+        assert not any(i["type"] == "mcp_list_tools" for i in again["output"])
+
+
+def test_what_comes_back_is_what_was_said(mcp):
+    """Blocks of an answer make the prompt that the next turn had."""
+    answer = mcp.ok(MESSAGES, body(MESSAGES, "KEY-MCP-FIVE"))
+    messages = [{"role": "user", "content": "KEY-MCP-FIVE"}, {"role": "assistant", "content": answer["content"][:8]},
+                {"role": "user", "content": "on"}]
+    counted = mcp.ok("/v1/messages/count_tokens", {"messages": messages, **tools_of(MESSAGES)})["input_tokens"]
+    bare = mcp.ok("/v1/messages/count_tokens", {"messages": messages[:1], **tools_of(MESSAGES)})["input_tokens"]
+    assert counted > bare + 60  # two turns with three calls and their results
+    without = mcp.ok("/v1/messages/count_tokens", {"messages": messages[:1]})["input_tokens"]
+    assert bare > without + 500  # the tools are in the prompt
+
+
+# ---- faults ----
+
+@pytest.mark.parametrize("tool, words", [("fail", "it went wrong"), ("hang", "within"), ("crash", "exit"), ("garbage", "JSON"),
+                                         ("huge", "bytes")])
+def test_fault(make, tmp_path, tool, words):
+    """The call has an error as its result, and the conversation goes on; so does the next one."""
+    with make(write_config(tmp_path, main=python(timeout=500 if tool == "hang" else 10000))) as server:
+        wait_for_servers(server, "main")
+        key = f"KEY-MCP-{tool.upper()}"
+        asked = body(CHAT, key, mcp=True)
+        first, beside = said(CHAT, server.ok(CHAT, asked))[1][:2]
+        assert first[:2] == ("main", tool) and first[4] is True and words in first[3] and len(first[3]) < 2000, first
+        if tool in ("fail", "hang"):  # the server goes on
+            assert beside == echoed(key, 1)
+        wait_for_servers(server, "main")
+        assert said(CHAT, server.ok(CHAT, asked))[1][0][4] is True
+
+
+def test_arguments_against_the_schema(mcp):
+    text, calls = said(CHAT, mcp.ok(CHAT, body(CHAT, "KEY-MCP-PICKY")))
+    assert text == "Survived." and calls[0][4] is True and "schema" in calls[0][3] and calls[1] == echoed("KEY-MCP-PICKY", 1)
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+def test_no_more_turns(mcp, path):
+    answer = mcp.ok(path, body(path, "KEY-MCP-LOOP"))
+    calls = said(path, answer)[1]
+    assert [c[4] for c in calls] == [False] * 5 + [True] and "no more turns" in calls[-1][3]
+    if path == CHAT:
+        assert (answer["choices"][0]["finish_reason"], answer["choices"][0]["stop_reason"]) == ("length", "mcp_max_turns")
+    elif path == MESSAGES:
+        assert answer["stop_reason"] == "pause_turn" and answer["stop_sequence"] is None
+    else:
+        assert answer["status"] == "incomplete" and answer["incomplete_details"]["reason"] == "mcp_max_turns"
+
+
+def test_limit_of_tool_calls(mcp):
+    calls = said(RESPONSES, mcp.ok(RESPONSES, body(RESPONSES, "KEY-MCP-FIVE", max_tool_calls=2)))[1]
+    assert [c[4] for c in calls[:3]] == [False, False, True] and "limit" in calls[2][3]
+
+
+def test_deadline_over_all_turns(mcp):
+    reply = mcp.post(CHAT, body(CHAT, "KEY-MCP-LOOP", timeout=0.001))
+    assert reply.status_code == 504, reply.text
+
+
+@pytest.mark.parametrize("how", ["disconnect", "cancel"])
+def test_client_leaves(mcp, how):
+    before = servers_of(mcp)["main"]["restarts"]
+    with mcp.new_http() as http, http.stream("POST", CHAT, json=body(CHAT, "KEY-MCP-SLEEP", stream=True)) as reply:
+        lines = (line for line in reply.iter_lines() if line.startswith("data: {"))
+        ident = json.loads(next(lines)[6:])["id"]
+        mcp.wait_for(lambda: servers_of(mcp)["main"]["running_calls"] == 1, "the call")
+        if how == "cancel":
+            assert mcp.post(f"/v1/requests/{ident}/cancel", {}).status_code == 200
+            rest = [json.loads(line[6:]) for line in lines]
+            assert rest[-1]["choices"][0]["finish_reason"] == "cancelled"
+    mcp.wait_for(lambda: servers_of(mcp)["main"]["running_calls"] == 0, "the call's end")
+    assert servers_of(mcp)["main"]["restarts"] == before
+    mcp.wait_idle()
+
+
+def test_engine_ends_between_and_in_turns(make, tmp_path):
+    with make(write_config(tmp_path, main=python())) as server:
+        wait_for_servers(server, "main")
+        asked = body(CHAT, "KEY-MCP-PACED", mcp=True, seed=1)
+        undisturbed = said(CHAT, server.ok(CHAT, asked))
+        text, calls, killed = "", [], set()
+        for kind, chunk in server.stream(CHAT, {**asked, "stream": True}):
+            for choice in chunk["choices"] if kind == "data" else []:
+                text += choice["delta"].get("content") or ""
+                calls += [c["output"] for c in choice["delta"].get("mcp_calls", []) if "output" in c]
+                mark = (len(calls), len(text) > 5)
+                if mark in ((0, True), (1, True)) and mark not in killed:
+                    killed.add(mark)
+                    os.kill(server.engine()["pid"], signal.SIGKILL)
+        assert len(killed) == 2 and (text, calls) == (undisturbed[0], [c[3] for c in undisturbed[1]])
+
+
+# ---- what is refused ----
+
+@pytest.mark.parametrize("path, fields, words", [
+    (CHAT, {"mcp": ["nobody"]}, "nobody"),
+    (CHAT, {"mcp": ["off"]}, "disabled"),
+    (CHAT, {"mcp": 7}, "mcp"),
+    (CHAT, {"n": 2}, "'n'"),
+    (CHAT, {"tools": [{"type": "function", "function": {"name": "echo"}}]}, "echo"),
+    (MESSAGES, {"mcp_servers": [{"type": "url", "name": "main", "url": "http://elsewhere/"}, {"type": "url", "name": "other"}]}, "address"),
+    (MESSAGES, {"mcp_servers": [{"type": "url", "name": "mine", "url": "http://elsewhere/"}], "tools": []}, "mine"),
+    (MESSAGES, {"mcp_servers": [{"type": "url", "name": "main", "authorization_token": "x"}], "tools": []}, "authorization_token"),
+    (MESSAGES, {"mcp_servers": [{"type": "url", "name": "main"}]}, "other"),
+    (RESPONSES, {"tools": [{"type": "mcp", "server_label": "main", "require_approval": "always"}]}, "require_approval"),
+    (RESPONSES, {"tools": [{"type": "mcp", "server_label": "main"}]}, "require_approval"),
+    (RESPONSES, {"tools": [{"type": "mcp", "server_label": "x", "server_url": "http://elsewhere/", "require_approval": "never"}]}, "'x'"),
+    (RESPONSES, {"tools": [{"type": "mcp", "server_label": "main", "require_approval": "never", "allowed_tools": ["nothing"]}]}, "nothing"),
+    (RESPONSES, {"tools": [{"type": "mcp", "server_label": "main", "require_approval": "never", "headers": {"a": "b"}}]}, "headers"),
+])
+def test_refused(mcp, path, fields, words):
+    reply = mcp.post(path, {**body(path, "hello"), **fields})
+    assert reply.status_code == 400 and words in reply.text, reply.text
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+def test_without_servers(agent, path):
+    reply = agent.post(path, body(path, "hello"))
+    assert reply.status_code == 400 and "--mcp-config" in reply.text
+    assert agent.http.get("/v1/mcp/servers").json()["data"] == agent.http.get("/v1/mcp/tools").json()["data"] == []
+
+
+def test_some_of_the_tools(mcp):
+    def listed(tools):
+        return [t["name"] for i in mcp.ok(RESPONSES, {"input": "hello", "tools": tools})["output"]
+                if i["type"] == "mcp_list_tools" for t in i["tools"]]
+    main = {"type": "mcp", "server_label": "main", "require_approval": "never"}
+    assert listed([{**main, "allowed_tools": ["echo", "fail"]}]) == ["echo", "fail"]
+    assert listed([{**main, "allowed_tools": {"read_only": True}}]) == ["echo"]
+
+
+def test_default(make, tmp_path):
+    with make(write_config(tmp_path, main=python(deny=["structured"]), other=python("--era", "modern", allow=["structured"])), "--mcp-default",
+              "--mcp-max-turns", 2) as server:
+        wait_for_servers(server, "main", "other")
+        plain = {"messages": [{"role": "user", "content": "KEY-MCP-FIVE"}]}
+        assert [c[4] for c in said(CHAT, server.ok(CHAT, plain))[1]] == [False, True, True]
+        for fields in ({"mcp": False}, {"n": 2}, {"tool_choice": "none"}):
+            message = server.ok(CHAT, {**plain, **fields})["choices"][0]["message"]
+            assert "mcp_calls" not in message and "<tool_call>" in message["content"]
+
+
+def test_what_is_kept(make, tmp_path):
+    """What outlasts its connection has no such tools: asked for together it is refused; else a response is not stored."""
+    with make(write_config(tmp_path, main=python()), "--journal", tmp_path / "journal", "--mcp-default") as server:
+        wait_for_servers(server, "main")
+        for path, fields in [(RESPONSES, {"store": True}), (RESPONSES, {"background": True}), (CHAT, {"detach": True}),
+                             (CHAT, {"background": True})]:
+            asked = {**body(path, "hello"), **({"mcp": ["main"]} if path == CHAT else {"tools": tools_of(path, ["main"])["tools"]})}
+            reply = server.post(path, {**asked, **fields})
+            assert reply.status_code == 400 and reply.json()["error"]["param"] == next(iter(fields)), reply.text
+        answer = server.ok(RESPONSES, {"input": "KEY-MCP-LOOP", "tools": tools_of(RESPONSES, ["main"])["tools"]})
+        assert answer["store"] is False and server.http.get(f"{RESPONSES}/{answer['id']}").status_code == 404
+        stored = server.ok(RESPONSES, {"input": "hello"})  # by default the journal comes first
+        assert stored["store"] is True and stored["output"][0]["type"] == "message"
+        asked = server.ok(RESPONSES, {"input": "KEY-MCP-LOOP", "store": False})
+        assert any(i["type"] == "mcp_call" for i in asked["output"])
+
+
+def test_keys(make, tmp_path):
+    """A key pays for the prompts of all turns; the routes need one."""
+    key = "k" * 20
+    with make(write_config(tmp_path, main=python()), env={"TANDEM_API_KEY": key}, api_key=key) as server:
+        wait_for_servers(server, "main")
+        usage = server.ok(CHAT, body(CHAT, "KEY-MCP-PACED", mcp=True))["usage"]
+        values = server.metrics()
+        assert metric(values, "tandem_key_tokens_total", kind="prompt") == usage["prompt_tokens"] > 3000
+        assert metric(values, "tandem_key_tokens_total", kind="generated") == usage["completion_tokens"]
+        for path in ("/v1/mcp/servers", "/v1/mcp/tools"):
+            assert server.http.get(path, headers={"authorization": "Bearer wrong"}).status_code == 401
+        assert server.http.post("/v1/mcp/execute", json={"tool": "echo"}, headers={"authorization": "x"}).status_code == 401
+
+
+def test_bad_file(tiny_path, tmp_path):
+    path = tmp_path / "mcp.json"
+    path.write_text('{"mcpServers": {"a": {"command": "sh"}}}')
+    with failing_server(tiny_path, "--mcp-config", path) as (status, text):
+        assert status == 2 and "--mcp-config" in text and "shell" in text
+
+
+# ---- the routes ----
+
+def test_routes(mcp):
+    servers = servers_of(mcp)
+    assert servers["main"]["transport"] == "stdio" and servers["main"]["protocol"] == "2025-11-25"
+    assert servers["off"]["state"] == "disabled" and servers["other"]["tools"] == 1
+    tools = {t["name"]: t for t in mcp.get("/v1/mcp/tools")["data"]}
+    assert tools["structured"]["server"] == "other" and tools["echo"]["annotations"]["readOnlyHint"] is True
+    assert tools["echo"]["input_schema"]["properties"]["text"]["type"] == "string"
+
+    def execute(**fields):
+        return mcp.post("/v1/mcp/execute", fields)
+    done = execute(server="main", tool="echo", arguments={"text": "hi"})
+    assert done.json() == {"server": "main", "tool": "echo", "content": [{"type": "text", "text": "hi"}], "is_error": False,
+                           "structured_content": None}
+    assert execute(name="structured").json()["structured_content"] == {"answer": 42}
+    assert execute(tool="fail").json()["is_error"] is True
+    assert execute(tool="hang").json()["is_error"] is True
+    for fields, status, words in [({"tool": "echo", "arguments": {"text": 5}}, 400, "schema"), ({"tool": "nothing"}, 404, "nothing"),
+                                  ({}, 400, "tool"), ({"tool": "echo", "server": "nobody"}, 400, "nobody"),
+                                  ({"tool": "echo", "arguments": []}, 400, "arguments")]:
+        reply = execute(**fields)
+        assert reply.status_code == status and words in reply.text, reply.text
+
+
+def test_metrics_and_log(mcp):
+    before = mcp.metrics()
+    mcp.ok(CHAT, body(CHAT, "KEY-MCP-FIVE"))
+    mcp.ok(CHAT, body(CHAT, "KEY-MCP-PICKY"))
+    after = mcp.metrics()
+
+    def grown(name, **labels):
+        return metric(after, name, **labels) - metric(before, name, **labels)
+    assert grown("tandem_mcp_calls_total", server="main", outcome="ok") == 5
+    assert grown("tandem_mcp_calls_total", server="main", outcome="invalid") == 1
+    assert grown("tandem_mcp_calls_total", server="other", outcome="ok") == 1
+    assert grown("tandem_mcp_turns_total") == 5
+    assert grown("tandem_mcp_call_seconds_total", server="main") > 0
+    log = mcp.log()
+    assert re.search(r"mcp call request=req_\w+ server=main tool=echo outcome=ok ms=\d+", log) and "KEY-MCP-FIVE" not in log
