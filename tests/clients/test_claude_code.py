@@ -85,10 +85,11 @@ def test_template_that_is_strict(new_scripted, node_modules, workshop, home):
     assert usage(told)["cache_read_input_tokens"] >= usage(call)["cache_creation_input_tokens"] > 10000
 
 
-BRIEF = ("--tools", "Read", "--system-prompt", "You are terse.", "--max-turns", "2")
+FEW = ("--max-turns", "2")
+BRIEF = ("--tools", "Read", "--system-prompt", "You are terse.", *FEW)
 
 
-@pytest.mark.parametrize("arguments", [BRIEF, pytest.param((), marks=pytest.mark.long)], ids=["brief", "all-tools"])
+@pytest.mark.parametrize("arguments", [BRIEF, pytest.param(FEW, marks=pytest.mark.long)], ids=["brief", "all-tools"])
 def test_session_of_a_real_model(qwen, node_modules, workshop, home, arguments):
     """Two turns, with whatever the model says. All tools are a prompt of 18,000 tokens: minutes on two cores."""
     fields = {"seconds": 900, "ANTHROPIC_MODEL": MODEL, "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "48", "API_TIMEOUT_MS": "900000"}
