@@ -69,7 +69,6 @@ struct gen_mcp {
     struct str definitions;     /* JSON array */
     struct gen_mcp_tool *tools; /* [n_tools] */
     size_t n_tools;
-    const struct json *own_tools; /* the client's */
     bool merged;
 };
 

@@ -294,6 +294,9 @@ void generation_free(struct generation *g)
         generation__release(g);
         return;
     }
+    if (g->mcp) {
+        mcp_loop_stop(g->mcp);
+    }
     generation__withdraw(g);
     generation__end(g);
     if (!g->detached) {

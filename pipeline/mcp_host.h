@@ -53,7 +53,9 @@ NODISCARD bool mcp_host_choose(const struct mcp_host *h, struct gen_request *r, 
  * many; or tool_choice names one that is not there. Any thread. */
 NODISCARD bool mcp_host_merge(struct gen_request *r, struct error *err);
 
-/* Of a merged request: by its name here, or as its server calls it. NOT_FOUND; INVALID: several have it. Any thread. */
+/* What merging begins with: r->mcp.tools have their definitions. Any thread. */
+NODISCARD bool mcp_host_define(struct gen_request *r, struct error *err);
+/* By its name here, or as its server calls it. NOT_FOUND; INVALID: several have it. Any thread. */
 NODISCARD const struct gen_mcp_tool *mcp_tool_find(const struct gen_request *r, struct str name, struct error *err);
 /* Are the arguments (NULL: none) what its schema wants? INVALID says why not; those of a schema that cannot be compiled
  * are not checked. Any thread. */

@@ -154,17 +154,32 @@ static void end(struct mcp_loop *l)
     generation__end(l->g);
 }
 
-/* Why the turn's calls are not made; NULL: they are. */
-static const char *why_not(const struct mcp_loop *l)
+/* What the answer may still have; all tokens, where it has no limit. */
+static int64_t tokens_left(const struct mcp_loop *l)
 {
-    if (l->stopped || l->finish.finish == FINISH_CANCELLED) {
+    struct gen_usage used;
+    generation__usage(l->g, &used);
+    return l->max_tokens < 0 ? INT64_MAX : l->max_tokens - (int64_t)used.completion_tokens;
+}
+
+/* Why the turn's calls are not made; NULL: they are. Where the client's calls end the answer, no turn has to follow. */
+static const char *why_not(struct mcp_loop *l)
+{
+    struct gen_event *f = &l->finish;
+    if (l->stopped || f->finish == FINISH_CANCELLED) {
         return "not called: the request was cancelled.";
     }
-    if (l->finish.finish != FINISH_STOP) {
+    if (f->finish != FINISH_STOP) {
         return "not called: the answer was cut off.";
     }
-    return l->n_turns >= mcp_host_options(l->host)->max_turns ? "not called: the request may have no more turns."
-                                                              : NULL;
+    bool ends = f->n_calls > 0, no_tokens = tokens_left(l) <= 0;
+    f->out_of_turns = !ends && l->n_turns >= mcp_host_options(l->host)->max_turns;
+    if (!f->out_of_turns && (ends || !no_tokens)) {
+        return NULL;
+    }
+    f->finish = FINISH_LENGTH;
+    return f->out_of_turns ? "not called: the request may have no more turns."
+                           : "not called: the answer may have no more tokens.";
 }
 
 /* False: the turn's end is kept until its calls have results. */
@@ -182,7 +197,6 @@ static bool take_finish(struct mcp_loop *l, struct gen_event *e)
     l->phase = CALLING;
     l->n_shown = 0;
     const char *why = why_not(l);
-    l->finish.out_of_turns = why && e->finish == FINISH_STOP && !l->stopped;
     l->finish_due = why || e->n_calls > 0;
     recovery_note_end(l->g); /* nobody waits for it while it has nothing in the engine */
     make_calls(l, why);
@@ -192,11 +206,8 @@ static bool take_finish(struct mcp_loop *l, struct gen_event *e)
 static bool give_finish(struct mcp_loop *l, struct gen_event *event)
 {
     *event = l->finish;
-    if (l->stopped) {
-        event->finish = FINISH_CANCELLED;
-    } else if (event->out_of_turns) {
-        event->finish = FINISH_LENGTH;
-    }
+    event->finish = l->stopped ? FINISH_CANCELLED : event->finish;
+    generation__choice(l->g, 0, 0)->finish = event->finish; /* for whoever asks how it ended */
     end(l);
     generation__usage(l->g, &event->usage);
     return true;
@@ -279,11 +290,11 @@ static void prepared(void *arg)
     struct pipeline *pipeline = p->pipeline;
     if (l) {
         l->preparation = NULL;
-        if (!p->ok && generation__fail(l->g, &p->error)) {
-            generation__notify(l->g);
-        } else if (p->ok && !l->stopped) {
-            go_on(l, p);
-        }
+    }
+    if (l && !l->stopped && p->ok) {
+        go_on(l, p);
+    } else if (l && !l->stopped && generation__fail(l->g, &p->error)) {
+        generation__notify(l->g);
     }
     arena_free(p->next.arena);
     arena_free(p->turn_before);
@@ -297,12 +308,9 @@ static void prepared(void *arg)
 static struct gen_request next_request(const struct mcp_loop *l, struct arena *arena)
 {
     struct gen_request next = *l->g->request;
-    struct gen_usage used;
-    generation__usage(l->g, &used);
-    int64_t left = l->max_tokens - (int64_t)used.completion_tokens;
     next.arena = arena;
     next.tool_choice = l->tool_choice;
-    next.max_tokens = l->max_tokens < 0 ? -1 : left;
+    next.max_tokens = l->max_tokens < 0 ? -1 : tokens_left(l);
     next.seed = l->seed + (uint64_t)l->n_turns;
     next.has_prediction = false;
     next.prediction = next.widened = (struct str){0};
@@ -399,9 +407,13 @@ bool mcp_loop_next(struct mcp_loop *l, int64_t now_ms, struct gen_event *event)
 
 void mcp_loop_stop(struct mcp_loop *l)
 {
-    if (!l->stopped && l->phase != ENDED) {
-        l->stopped = true;
-        cancel_calls(l);
+    if (l->stopped || l->phase == ENDED) {
+        return;
+    }
+    l->stopped = true;
+    cancel_calls(l);
+    if (l->phase != WRITING) { /* the turn has ended, the answer did not */
+        generation__choice(l->g, 0, 0)->finish = FINISH_CANCELLED;
     }
 }
 

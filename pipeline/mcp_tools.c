@@ -138,11 +138,11 @@ static bool has_name(const struct json *tools, struct str name)
     return false;
 }
 
-static bool check_names(const struct gen_request *r, const struct json *added, struct error *err)
+static bool check_names(const struct gen_request *r, struct error *err)
 {
-    size_t n = json_len(r->tools) + json_len(added);
-    for (size_t i = 0; i < json_len(added); i++) {
-        struct str name = tool_name(json_at(added, i));
+    size_t n = json_len(r->tools) + r->mcp.n_tools;
+    for (size_t i = 0; i < r->mcp.n_tools; i++) {
+        struct str name = r->mcp.tools[i].name;
         if (has_name(r->tools, name)) {
             return error_set_param(err, ERR_INVALID, "tools",
                                    "the request's tool '%.64s' has the name of a tool of the MCP server '%s'; rename "
@@ -177,7 +177,7 @@ static void put_definition(struct json_writer *w, const struct json *tool)
     json_end_object(w);
 }
 
-static const struct json *join(struct gen_request *r, const struct json *added, struct error *err)
+static const struct json *join(struct gen_request *r, struct error *err)
 {
     struct buf text;
     buf_init(&text, LIMIT_HTTP_BODY);
@@ -186,13 +186,24 @@ static const struct json *join(struct gen_request *r, const struct json *added, 
     for (size_t i = 0; i < json_len(r->tools); i++) {
         json_put_json(&w, json_at(r->tools, i));
     }
-    for (size_t i = 0; i < json_len(added); i++) {
-        put_definition(&w, json_at(added, i));
+    for (size_t i = 0; i < r->mcp.n_tools; i++) {
+        put_definition(&w, r->mcp.tools[i].definition);
     }
     json_end_array(&w);
     struct json *root = buf_ok(&text, "the tools", err) ? json_parse(buf_view(&text), LIMIT_MCP_DEPTH + 8, err) : NULL;
     buf_release(&text);
     return json_keep(root, r->arena, "the request", err);
+}
+
+bool mcp_host_define(struct gen_request *r, struct error *err)
+{
+    struct gen_mcp *m = &r->mcp;
+    struct json *root = json_parse(m->definitions, LIMIT_MCP_DEPTH + 8, err);
+    const struct json *list = json_keep(root, r->arena, "the request", err);
+    for (size_t i = 0; list && i < m->n_tools; i++) {
+        m->tools[i].definition = json_at(list, i);
+    }
+    return list != NULL;
 }
 
 bool mcp_host_merge(struct gen_request *r, struct error *err)
@@ -201,16 +212,10 @@ bool mcp_host_merge(struct gen_request *r, struct error *err)
     if (!m->wanted || m->merged) {
         return true;
     }
-    struct json *root = json_parse(m->definitions, LIMIT_MCP_DEPTH + 8, err);
-    const struct json *added = json_keep(root, r->arena, "the request", err);
-    if (!added || !check_names(r, added, err)) {
+    if (!mcp_host_define(r, err) || !check_names(r, err)) {
         return false;
     }
-    for (size_t i = 0; i < m->n_tools; i++) {
-        m->tools[i].definition = json_at(added, i);
-    }
-    m->own_tools = r->tools;
-    r->tools = join(r, added, err);
+    r->tools = join(r, err);
     m->merged = true;
     return r->tools && check_choice(r, err);
 }

@@ -90,7 +90,7 @@ bool api__work_mcp_execute(struct call *c, struct error *err)
 {
     struct execution *e = of(c);
     struct buf text;
-    if (!mcp_host_merge(&c->request, err)) {
+    if (!mcp_host_define(&c->request, err)) {
         return false;
     }
     e->chosen = mcp_tool_find(&c->request, e->tool, err);
@@ -103,7 +103,7 @@ bool api__work_mcp_execute(struct call *c, struct error *err)
     }
     e->text = buf_ok(&text, "the arguments", err) ? arena_str(c->arena, buf_view(&text)) : (struct str){0};
     buf_release(&text);
-    return e->text.ptr || err->code || arena_full(c->arena, "the request", err);
+    return e->text.ptr || (!err->code && arena_full(c->arena, "the request", err));
 }
 
 static void put_answer(const struct execution *e, const struct mcp_answer *answer, struct buf *out)

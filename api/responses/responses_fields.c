@@ -234,7 +234,7 @@ static bool parse_tool_choice(struct decoding *d, const struct json *v, const ch
     if (str_eq(type, STR("allowed_tools"))) {
         return choose_allowed(r, v, name, err);
     }
-    return unsupported(err, name, "only functions can be chosen; this server runs no tools of its own.");
+    return unsupported(err, name, "only functions can be chosen.");
 }
 
 /* ---- text, reasoning ---- */

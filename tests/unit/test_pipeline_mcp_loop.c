@@ -356,6 +356,19 @@ static void test_own_tool_ends_it(void **state)
     expect(&f->results, "[0 <x>]");
 }
 
+/* A later turn of no tokens would be another thing. */
+static void test_no_more_tokens(void **state)
+{
+    struct fixture *f = *state;
+    static const char text[] = CALL("echo", "{\"text\": \"x\"}");
+    f->request.max_tokens = sizeof text; /* a token for each byte, and the end */
+    start(f);
+    say(f, text);
+    assert_true(f->finish.finish == FINISH_LENGTH && !f->finish.out_of_turns && f->n_done == 1);
+    assert_int_equal(generation_finish(f->g), FINISH_LENGTH);
+    expect(&f->results, "[0 error not called: the answer may have no more tokens.]");
+}
+
 static void test_no_more_turns(void **state)
 {
     struct fixture *f = *state;
@@ -387,6 +400,7 @@ static void test_cancel_in_a_call(void **state)
     expect(&f->results, "[0 error cancelled.]");
     assert_int_equal(f->finish.finish, FINISH_CANCELLED);
     assert_int_equal(f->n_done, 1);
+    assert_int_equal(generation_finish(f->g), FINISH_CANCELLED);
     assert_int_equal(mcp_host_usage(f->host, 0)->calls[MCP_CALL_CANCELLED], 1);
 }
 
@@ -477,7 +491,9 @@ int main(int argc, char **argv)
         TEST(test_two_turns),
         TEST(test_wrong_arguments),
         TEST(test_own_tool_ends_it),
+        TEST(test_no_more_tokens),
         cmocka_unit_test_setup_teardown(test_no_more_turns, setup_one_turn, teardown),
+        cmocka_unit_test_setup_teardown(test_own_tool_ends_it, setup_one_turn, teardown),
         TEST(test_limit_of_calls),
         TEST(test_cancel_in_a_call),
         TEST(test_deadline_in_a_call),
