@@ -289,8 +289,10 @@ static void decoded(void *arg)
 
 void api__call_decode(struct call *c)
 {
-    c->body = json_keep(json_parse(c->text, LIMIT_JSON_DEPTH, &c->error), c->arena, "the request", &c->error);
-    c->ok = c->body && c->route->decode(c, &c->error);
+    int depth = c->rebuilt ? LIMIT_JSON_DEPTH + 8 : LIMIT_JSON_DEPTH; /* more may stand around the client's body */
+    c->body = json_keep(json_parse(c->text, depth, &c->error), c->arena, "the request", &c->error);
+    const struct json *kept = c->body ? api__kept_body(c) : NULL;
+    c->ok = c->body && c->route->decode(c, &c->error) && (!kept || api__restore_mcp(c, kept, &c->error));
 }
 
 static void decode(void *arg)

@@ -237,18 +237,18 @@ static void begin_replay(struct asking *q, struct rebuilt *r)
 {
     struct call *c = r->call;
     struct error err = {0};
-    struct generation *g = generation_replay(served_model_pipeline(c->model), &c->request, r->saved, &err);
-    struct gen_reply *reply = NULL;
+    struct gen_reply *reply = api__reply_create(c, c->route->encoder);
+    struct generation *g = NULL;
     c->x = q->x;
-    if (g) {
-        c->arena = NULL; /* the generation's now */
-        reply = api__reply_create(c, c->route->encoder);
+    if (reply) {
+        g = generation_replay(served_model_pipeline(c->model), &c->request, r->saved, api__reply_ready, reply, &err);
+    } else {
+        error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");
     }
-    if (!reply || !generation_skip(g, q->after, q->n_after, &err)) {
+    c->arena = g ? NULL : c->arena; /* the generation's now */
+    if (!g || !generation_skip(g, q->after, q->n_after, &err)) {
         if (reply) {
             api__reply_discard(reply);
-        } else if (g) {
-            error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");
         }
         api__call_headers(c);
         api__reply_error(c->x, &err);

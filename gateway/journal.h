@@ -88,7 +88,8 @@ struct journal_meta { /* a request without body, tokens and result */
     struct error error;            /* FAILED */
 };
 
-#define JOURNAL_PROMPT_SCORES UINT32_MAX /* as a choice: the prompt's own tokens */
+#define JOURNAL_PROMPT_SCORES UINT32_MAX       /* as a choice: the prompt's own tokens */
+#define JOURNAL_CALLS         (UINT32_MAX - 1) /* likewise: calls of tools, each in a row with n 1 */
 
 struct journal_tokens { /* tokens of one choice as they were saved together */
     uint32_t prompt, choice, first, n;

@@ -8,6 +8,9 @@
 
 void generation__notify(struct generation *g)
 {
+    if (g->mcp) {
+        mcp_loop_drain(g->mcp);
+    }
     if (g->on_ready) {
         g->on_ready(g->arg);
     }
@@ -26,28 +29,28 @@ const struct pipeline_observer *generation__observer(const struct generation *g)
 
 /* ---- its state ---- */
 
-/* That of one turn, whose request was r. */
-static void release_turn(struct generation *g, const struct gen_request *r)
+void generation__release_turn(const struct gen_request *r, struct prompt_state *prompts, struct choice *choices)
 {
-    for (size_t i = 0; g->choices && i < g->n_choices; i++) {
-        choice_release(&g->choices[i]);
+    for (size_t i = 0; choices && i < r->n_jobs * r->best_of; i++) {
+        choice_release(&choices[i]);
     }
-    for (size_t i = 0; g->prompts && i < r->n_jobs; i++) {
-        for (uint32_t k = 0; g->prompts[i].scores && k < r->jobs[i].n_prompt; k++) {
-            free(g->prompts[i].scores[k].top);
+    for (size_t i = 0; prompts && i < r->n_jobs; i++) {
+        for (uint32_t k = 0; prompts[i].scores && k < r->jobs[i].n_prompt; k++) {
+            free(prompts[i].scores[k].top);
         }
-        free(g->prompts[i].scores);
-        buf_release(&g->prompts[i].echo);
-        free(g->prompts[i].order);
+        free(prompts[i].scores);
+        buf_release(&prompts[i].echo);
+        free(prompts[i].order);
     }
-    free(g->prompts);
-    free(g->choices);
+    free(prompts);
+    free(choices);
 }
 
 void generation__release(struct generation *g)
 {
     (void)mcp_loop_free(g->mcp);
-    release_turn(g, g->request);
+    mcp_follow_free(g->mcp_follow);
+    generation__release_turn(g->request, g->prompts, g->choices);
     free(g->tokens);
     free(g->tops);
     free(g);
@@ -157,32 +160,57 @@ struct generation *generation_start(struct pipeline *p, struct gen_request *requ
 {
     struct generation *g = generation__create(p, request, on_ready, arg, err);
     bool loops = g && request->mcp.n_tools > 0;
-    if (loops && !(g->mcp = mcp_loop_create(g, err))) {
+    if (loops && !(g->mcp = mcp_loop_create(g, false, NULL, err))) {
         generation__release(g);
         return NULL;
     }
     return generation__begin(g, err);
 }
 
-bool generation__next_turn(struct generation *g, const struct gen_request *next, struct error *err)
+bool generation__begin_turn(struct generation *g, struct error *err)
+{
+    return begin(g, err);
+}
+
+static bool renew(struct generation *g, struct error *err)
+{
+    g->prompts = NULL;
+    g->choices = NULL;
+    g->cursor = 0;
+    g->recovery.n_tokens = 0;
+    return allocate(g, err);
+}
+
+bool generation__follow_turn(struct generation *g, struct gen_request *next, struct error *err)
+{
+    struct generation before = *g;
+    g->request = next;
+    if (!renew(g, err)) {
+        generation__release_turn(next, g->prompts, g->choices);
+        *g = before;
+        return false;
+    }
+    generation__release_turn(before.request, before.prompts, before.choices);
+    return true;
+}
+
+bool generation__swap_turn(struct generation *g, const struct gen_request *next, struct prompt_state **prompts,
+                           struct choice **choices, struct error *err)
 {
     struct gen_request *r = g->request, asked = *r;
     struct generation before = *g;
     *r = *next;
     r->arena = asked.arena;
     r->max_tokens = asked.max_tokens; /* what was asked for; the jobs have what is left of it */
-    g->prompts = NULL;
-    g->choices = NULL;
-    if (!allocate(g, err)) {
-        release_turn(g, r);
+    if (!renew(g, err)) {
+        generation__release_turn(r, g->prompts, g->choices);
         *r = asked;
         *g = before;
         return false;
     }
-    release_turn(&before, &asked);
-    g->cursor = 0;
-    g->recovery.n_tokens = 0;
-    return begin(g, err);
+    *prompts = before.prompts;
+    *choices = before.choices;
+    return true;
 }
 
 /* ---- end ---- */
@@ -291,7 +319,9 @@ void generation_free(struct generation *g)
         return;
     }
     if (g->follows) {
+        struct generation *own = g->owns;
         generation__release(g);
+        generation_free(own);
         return;
     }
     if (g->mcp) {

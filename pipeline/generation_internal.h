@@ -6,6 +6,7 @@
  *     generation_next.c    what its consumer takes
  *     generation_status.c  what it says of itself
  *     mcp_loop.c           turns with tools of MCP servers
+ *     mcp_follow.c         those of another generation
  *     generation_kept.c    those that outlive whoever asked for them
  *     pipeline.c           the list of those that run, and whose an event is
  *     recovery.c           what becomes of them when their engine is lost
@@ -14,8 +15,11 @@
 #define TANDEM_PIPELINE_GENERATION_INTERNAL_H
 
 #include "pipeline/choice.h"
+#include "pipeline/mcp_follow.h"
 #include "pipeline/mcp_loop.h"
 #include "pipeline/pipeline_internal.h"
+
+struct gen_mark;
 
 struct prompt_state { /* one job */
     struct job_route route;
@@ -54,8 +58,10 @@ struct generation {
     struct recovery_state recovery;
     uint64_t n_preemptions;
     struct mcp_loop *mcp; /* NULL: it has one turn */
+    struct mcp_follow *mcp_follow; /* NULL: likewise, or the turns are its own */
     bool observed_end;
     const struct generation *follows; /* the one that it copies; NULL: it has jobs of its own, or had */
+    struct generation *owns;          /* the one that it follows is its own: a replay of several turns */
     bool detached;                    /* restored complete: it is not among the pipeline's running ones */
     struct gen_token *tokens;         /* scratch of the event at hand */
     size_t cap_tokens;
@@ -81,9 +87,21 @@ void generation__forget_job(struct generation *g, size_t index); /* the engine h
 
 /* What the turn at hand has: generation_next of one without MCP tools. */
 bool generation__next(struct generation *g, int64_t now_ms, struct gen_event *event);
-/* The turn at hand is over: its state gives way to that of the next, which begins. False: nothing has changed, or it
- * could not begin. */
-NODISCARD bool generation__next_turn(struct generation *g, const struct gen_request *next, struct error *err);
+/* The turn at hand is over: its state gives way to that of the next, and is the caller's. False: nothing has changed. */
+NODISCARD bool generation__swap_turn(struct generation *g, const struct gen_request *next,
+                                     struct prompt_state **prompts, struct choice **choices, struct error *err);
+NODISCARD bool generation__begin_turn(struct generation *g, struct error *err);
+/* What a turn had, whose request was r. */
+void generation__release_turn(const struct gen_request *r, struct prompt_state *prompts, struct choice *choices);
+/* A follower begins with another turn, whose request outlives it. */
+NODISCARD bool generation__follow_turn(struct generation *g, struct gen_request *next, struct error *err);
+/* What was saved of a turn becomes that of the one at hand. */
+NODISCARD bool generation__restore_turn(struct generation *g, const struct gen_saved *saved, size_t turn,
+                                        struct error *err);
+/* What a follower can have of its leader's turn at hand; *news: something of it is new. False: it has failed. */
+NODISCARD bool generation__copy_turn(struct generation *f, const struct gen_mark *mark, bool *news, struct error *err);
+/* One that is only read again has no end but this. */
+void generation__fail_replay(struct generation *g, const struct gen_saved *saved);
 
 /* One event of job `index`; returns true when the generation has something new to take. */
 bool generation__event(struct generation *g, size_t index, const struct engine_event *event);

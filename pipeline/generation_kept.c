@@ -63,10 +63,12 @@ static bool restore_choice(struct generation *g, size_t prompt, uint32_t choice,
     return feed(g, prompt, choice, &event, err);
 }
 
-static bool restore_prompt(struct generation *g, size_t prompt, const struct gen_saved *saved, struct error *err)
+/* at: where it is in what was saved. */
+static bool restore_prompt(struct generation *g, size_t prompt, const struct gen_saved *saved, size_t at,
+                           struct error *err)
 {
-    const struct gen_saved_prompt *p = &saved->prompts[prompt];
-    const struct gen_saved_choice *choices = saved->choices + prompt * g->request->best_of;
+    const struct gen_saved_prompt *p = &saved->prompts[at];
+    const struct gen_saved_choice *choices = saved->choices + at * g->request->best_of;
     struct job *job = &g->request->jobs[prompt];
     g->prompts[prompt].n_cached = p->n_cached;
     job->max_tokens = p->max_tokens ? p->max_tokens : job->max_tokens;
@@ -82,13 +84,47 @@ static bool restore_prompt(struct generation *g, size_t prompt, const struct gen
     return true;
 }
 
+bool generation__restore_turn(struct generation *g, const struct gen_saved *saved, size_t turn, struct error *err)
+{
+    bool ok = restore_prompt(g, 0, saved, turn, err);
+    g->recovery.n_tokens = generation__n_tokens(g);
+    return ok;
+}
+
+static struct generation *create_kept(struct pipeline *p, struct gen_request *request, const struct gen_saved *saved,
+                                      void (*on_ready)(void *arg), void *arg, struct error *err)
+{
+    struct generation *g = generation__create(p, request, on_ready, arg, err);
+    bool loops = g && request->mcp.n_tools > 0;
+    if (loops && !(g->mcp = mcp_loop_create(g, true, saved, err))) {
+        generation__release(g);
+        return NULL;
+    }
+    return g;
+}
+
+/* What was saved of it may be more than its first turn. */
+static struct generation *drained(struct generation *g)
+{
+    if (g && g->mcp) {
+        mcp_loop_drain(g->mcp);
+    }
+    return g;
+}
+
+struct generation *generation_start_kept(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
+                                         void *arg, struct error *err)
+{
+    return drained(generation__begin(create_kept(p, request, NULL, on_ready, arg, err), err));
+}
+
 static struct generation *create_restored(struct pipeline *p, struct gen_request *request,
                                           const struct gen_saved *saved, void (*on_ready)(void *arg), void *arg,
                                           struct error *err)
 {
-    struct generation *g = generation__create(p, request, on_ready, arg, err);
+    struct generation *g = create_kept(p, request, saved, on_ready, arg, err);
     for (size_t i = 0; g && i < request->n_jobs; i++) {
-        if (!restore_prompt(g, i, saved, err)) {
+        if (!restore_prompt(g, i, saved, i, err)) {
             generation__release(g);
             g = NULL;
         }
@@ -102,11 +138,46 @@ static struct generation *create_restored(struct pipeline *p, struct gen_request
 struct generation *generation_restore(struct pipeline *p, struct gen_request *request, const struct gen_saved *saved,
                                       void (*on_ready)(void *arg), void *arg, struct error *err)
 {
-    return generation__begin(create_restored(p, request, saved, on_ready, arg, err), err);
+    return drained(generation__begin(create_restored(p, request, saved, on_ready, arg, err), err));
+}
+
+void generation__fail_replay(struct generation *g, const struct gen_saved *saved)
+{
+    g->failed = true;
+    if (saved->error.code) {
+        g->error = saved->error;
+    } else {
+        error_set(&g->error, ERR_INTERNAL, "the rest of this answer was lost.");
+    }
+}
+
+static void on_replayed(void *arg)
+{
+    struct generation *f = arg;
+    if (generation_catch_up(f, NULL)) {
+        generation__notify(f);
+    }
+}
+
+/* One of several turns is followed by its only reader. */
+static struct generation *follow_replay(struct generation *g, void (*on_ready)(void *arg), void *arg,
+                                        struct error *err)
+{
+    struct generation *f = generation_follow(g, on_ready, arg, err);
+    if (!f) {
+        generation__release(g);
+        return NULL;
+    }
+    f->owns = g;
+    g->on_ready = on_replayed;
+    g->arg = f;
+    (void)drained(g);
+    (void)generation_catch_up(f, NULL);
+    return f;
 }
 
 struct generation *generation_replay(struct pipeline *p, struct gen_request *request, const struct gen_saved *saved,
-                                     struct error *err)
+                                     void (*on_ready)(void *arg), void *arg, struct error *err)
 {
     struct generation *g = create_restored(p, request, saved, NULL, NULL, err);
     if (!g) {
@@ -114,17 +185,13 @@ struct generation *generation_replay(struct pipeline *p, struct gen_request *req
     }
     g->detached = true;
     g->observed_end = true;
-    if (saved->error.code) {
-        g->failed = true;
-        g->error = saved->error;
-    } else if (!generation_complete(g)) {
-        g->failed = true;
-        error_set(&g->error, ERR_INTERNAL, "the rest of this answer was lost.");
+    if (!g->mcp && (saved->error.code || !generation_complete(g))) {
+        generation__fail_replay(g, saved);
     }
     if (saved->has_timings) {
         gen_clock_restore(&g->clock, &saved->timings, clock_us());
     }
-    return g;
+    return g->mcp ? follow_replay(g, on_ready, arg, err) : g;
 }
 
 /* ---- followers ---- */
@@ -132,12 +199,30 @@ struct generation *generation_replay(struct pipeline *p, struct gen_request *req
 struct generation *generation_follow(const struct generation *leader, void (*on_ready)(void *arg), void *arg,
                                      struct error *err)
 {
-    struct generation *f = generation__create(leader->pipeline, leader->request, on_ready, arg, err);
+    struct gen_request *r = leader->mcp ? mcp_loop_request(leader->mcp, 0) : leader->request;
+    struct generation *f = generation__create(leader->pipeline, r, on_ready, arg, err);
+    if (f && leader->mcp && !(f->mcp_follow = mcp_follow_create(f, leader->mcp, err))) {
+        generation__release(f);
+        return NULL;
+    }
     if (f) {
         f->follows = leader;
         f->observed_end = true; /* its leader is what is observed */
     }
     return f;
+}
+
+/* What a follower copies: its leader's, or that of the turn that it reads. */
+static const struct choice *source_choice(const struct generation *f, size_t prompt, uint32_t choice)
+{
+    return f->mcp_follow ? mcp_loop_choice(f->follows->mcp, mcp_follow_turn(f->mcp_follow))
+                         : generation__choice(f->follows, prompt, choice);
+}
+
+static const struct prompt_state *source_prompt(const struct generation *f, size_t prompt)
+{
+    return f->mcp_follow ? mcp_loop_prompt(f->follows->mcp, mcp_follow_turn(f->mcp_follow))
+                         : &f->follows->prompts[prompt];
 }
 
 static struct token_logprob logprob_of(const struct choice_token *t)
@@ -148,7 +233,7 @@ static struct token_logprob logprob_of(const struct choice_token *t)
 static bool copy_tokens(struct generation *f, size_t prompt, uint32_t choice, uint32_t until, bool finish,
                         struct error *err)
 {
-    const struct choice *from = generation__choice(f->follows, prompt, choice);
+    const struct choice *from = source_choice(f, prompt, choice);
     struct choice *to = generation__choice(f, prompt, choice);
     int32_t ids[COPY_TOKENS];
     struct token_logprob logprobs[COPY_TOKENS];
@@ -180,7 +265,7 @@ static bool copy_tokens(struct generation *f, size_t prompt, uint32_t choice, ui
 static bool copy_choice(struct generation *f, size_t prompt, uint32_t choice, const struct gen_mark *mark, bool *news,
                         struct error *err)
 {
-    const struct choice *from = generation__choice(f->follows, prompt, choice);
+    const struct choice *from = source_choice(f, prompt, choice);
     struct choice *to = generation__choice(f, prompt, choice);
     uint32_t n = (uint32_t)from->n_tokens;
     bool finish = from->finish != FINISH_NONE && (!mark || mark->finished);
@@ -198,7 +283,7 @@ static bool copy_choice(struct generation *f, size_t prompt, uint32_t choice, co
 
 static bool copy_scores(struct generation *f, size_t prompt)
 {
-    const struct choice_token *from = generation_scores(f->follows, prompt);
+    const struct choice_token *from = f->mcp_follow ? NULL : generation_scores(f->follows, prompt);
     struct prompt_state *to = &f->prompts[prompt];
     uint32_t n = f->request->jobs[prompt].n_prompt;
     if (!from || !to->scores || to->n_scores == n) {
@@ -215,7 +300,7 @@ static bool copy_scores(struct generation *f, size_t prompt)
 
 static bool copy_prompt(struct generation *f, size_t prompt, bool *news)
 {
-    const struct prompt_state *from = &f->follows->prompts[prompt];
+    const struct prompt_state *from = source_prompt(f, prompt);
     struct prompt_state *to = &f->prompts[prompt];
     bool moved = to->n_done != from->n_done || to->admitted != from->admitted;
     to->n_cached = from->n_cached;
@@ -241,6 +326,11 @@ static bool copy_all(struct generation *f, const struct gen_mark *marks, bool *n
     return true;
 }
 
+bool generation__copy_turn(struct generation *f, const struct gen_mark *mark, bool *news, struct error *err)
+{
+    return copy_all(f, mark, news, err);
+}
+
 bool generation_catch_up(struct generation *f, const struct gen_mark *marks)
 {
     bool news = false;
@@ -251,6 +341,9 @@ bool generation_catch_up(struct generation *f, const struct gen_mark *marks)
     f->clock = f->follows->clock;
     f->n_preemptions = f->follows->n_preemptions;
     memcpy(f->fingerprint, f->follows->fingerprint, sizeof f->fingerprint);
+    if (f->mcp_follow) {
+        return mcp_follow_catch_up(f->mcp_follow, marks);
+    }
     if (!copy_all(f, marks, &news, &err)) {
         f->failed = true;
         f->error = err;
@@ -293,7 +386,11 @@ bool generation_skip(struct generation *g, const struct gen_place *after, size_t
     }
     for (size_t i = 0; i < n; i++) {
         struct gen_place skip = after[n_after == 1 ? 0 : i];
-        choice_skip(&g->choices[i], skip);
+        if (g->mcp_follow) {
+            mcp_follow_skip(g->mcp_follow, skip);
+        } else {
+            choice_skip(&g->choices[i], skip);
+        }
         g->choices[i].echo_taken = !gen_place_is_start(skip);
         g->prompts[i / r->n].scores_taken |= !gen_place_is_start(skip);
     }
@@ -319,7 +416,7 @@ bool generation_position(const struct generation *g, struct buf *out)
         if (i) {
             buf_putc(out, ',');
         }
-        struct gen_place place = choice_position(c);
+        struct gen_place place = g->mcp_follow ? mcp_follow_place(g->mcp_follow) : choice_position(c);
         buf_put_uint(out, place.n);
         if (place.pieces) {
             buf_putc(out, '.');
@@ -333,12 +430,42 @@ bool generation_position(const struct generation *g, struct buf *out)
 
 const struct choice *generation_choice(const struct generation *g, size_t prompt, uint32_t choice)
 {
-    return generation__choice(g, prompt, choice);
+    return g->mcp ? mcp_loop_choice(g->mcp, prompt) : generation__choice(g, prompt, choice);
 }
 
 uint32_t generation_n_cached(const struct generation *g, size_t prompt)
 {
-    return g->prompts[prompt].n_cached;
+    return g->mcp ? mcp_loop_prompt(g->mcp, prompt)->n_cached : g->prompts[prompt].n_cached;
+}
+
+const struct job *generation_job(const struct generation *g, size_t prompt)
+{
+    return g->mcp ? mcp_loop_request(g->mcp, prompt)->jobs : &g->request->jobs[prompt];
+}
+
+size_t generation_n_turns(const struct generation *g)
+{
+    return g->mcp ? mcp_loop_n_turns(g->mcp) : 0;
+}
+
+struct mcp_turn *generation_turn(const struct generation *g, size_t turn)
+{
+    return mcp_loop_turn(g->mcp, turn);
+}
+
+enum finish_reason generation_turn_end(const struct generation *g, size_t turn, bool *out_of_turns)
+{
+    return mcp_loop_turn_end(g->mcp, turn, out_of_turns);
+}
+
+bool generation_calls_due(const struct generation *g)
+{
+    return g->mcp && mcp_loop_calls_due(g->mcp);
+}
+
+void generation_make_calls(struct generation *g)
+{
+    mcp_loop_make_calls(g->mcp);
 }
 
 const struct choice_token *generation_scores(const struct generation *g, size_t prompt)

@@ -6,6 +6,10 @@
  *     f = generation_follow(g, on_ready, arg, err);                     a reader of its own
  *     on_ready of g:  if (generation_catch_up(f, NULL)) ... generation_next(f, ...)
  *
+ * A request with tools of MCP servers has several turns (mcp_loop.h), and what is to be kept of it are their tokens and
+ * what became of its calls. Whoever keeps it asks generation_calls_due in on_ready, records that these calls were begun,
+ * says so in their `saved`, and lets them go out with generation_make_calls. Its events are had by following it.
+ *
  * A follower has its own text and its own place; it shares the request, so its leader must outlive it. It is not among
  * the pipeline's running generations and may be freed at any time. */
 #ifndef TANDEM_PIPELINE_GENERATION_KEPT_H
@@ -22,6 +26,21 @@ struct gen_saved_choice {
     int32_t stop_id;
 };
 
+#define GEN_SAVED_TURNS 101 /* of a request at most: MCP_HOST_MAX_TURNS, and one that could not begin */
+
+struct gen_saved_call {         /* of the tool of an MCP server */
+    struct str tool, arguments; /* as the model wrote them */
+    bool answered, is_error;    /* not answered: it was begun */
+    struct str text;
+    enum finish_reason finish; /* the answer ended with this behind the turn's calls; NONE: it goes on */
+    bool out_of_turns;
+};
+
+struct gen_saved_calls { /* of one turn, in their order */
+    const struct gen_saved_call *items;
+    size_t n;
+};
+
 struct gen_saved_prompt {
     uint32_t max_tokens; /* 0: as it was prepared */
     uint32_t n_cached;
@@ -32,6 +51,10 @@ struct gen_saved_prompt {
 struct gen_saved {                          /* everything lies in the request's arena */
     const struct gen_saved_prompt *prompts; /* [n_jobs] */
     const struct gen_saved_choice *choices; /* [n_jobs * best_of] */
+    /* Of a request with tools of MCP servers prompts, choices and calls are those of its turns, [n_turns]. */
+    const struct gen_saved_calls *calls;
+    size_t n_turns;
+    bool damaged;                           /* there was more; what calls became of that nobody knows */
     struct error error;                     /* what it ended with; code NONE: nothing */
     bool has_timings;
     struct gen_timings timings;
@@ -43,19 +66,28 @@ NODISCARD struct generation *generation_restore(struct pipeline *p, struct gen_r
                                                 const struct gen_saved *saved, void (*on_ready)(void *arg), void *arg,
                                                 struct error *err);
 
-/* One that has ended, for its events. What neither ended nor failed counts as failed. */
-NODISCARD struct generation *generation_replay(struct pipeline *p, struct gen_request *request,
-                                               const struct gen_saved *saved, struct error *err);
+/* generation_start of one that goes on whoever reads it. */
+NODISCARD struct generation *generation_start_kept(struct pipeline *p, struct gen_request *request,
+                                                   void (*on_ready)(void *arg), void *arg, struct error *err);
 
-struct gen_mark { /* how far a choice may be shown */
+/* One that has ended, for its events. What neither ended nor failed counts as failed. on_ready: there may be more of it
+ * now; only where it has several turns, which are prepared again. */
+NODISCARD struct generation *generation_replay(struct pipeline *p, struct gen_request *request,
+                                               const struct gen_saved *saved, void (*on_ready)(void *arg), void *arg,
+                                               struct error *err);
+
+struct gen_mark { /* how far a choice may be shown; of one with MCP tools: a turn */
     uint32_t n;   /* tokens */
     bool finished;
+    uint32_t n_results; /* so many of the turn's calls have results to show, or are the client's */
+    bool ended;         /* if the answer ends behind them, that may be shown */
 };
 
 NODISCARD struct generation *generation_follow(const struct generation *leader, void (*on_ready)(void *arg), void *arg,
                                                struct error *err);
-/* Copies what is new in its leader, choice by choice up to marks [n_jobs * best_of]; NULL: everything, its failure
- * too. True when there is something new to take. */
+/* Copies what is new in its leader, choice by choice up to marks [n_jobs * best_of], or those of all its turns; NULL:
+ * everything, its failure too. A first mark of UINT32_MAX tokens: everything but the end. Marks of turns count until the
+ * next call. True when there is something new to take. */
 bool generation_catch_up(struct generation *follower, const struct gen_mark *marks);
 
 /* Its reader has each choice up to this place already, in the order of OpenAI's index; before anything was taken. One
@@ -69,8 +101,17 @@ NODISCARD bool gen_places_read(struct str text, struct gen_place *out, size_t ma
 NODISCARD bool generation_position(const struct generation *g, struct buf *out);
 
 /* ---- what is to be saved ---- */
+/* Where it has turns, prompt is one of those. */
 const struct choice *generation_choice(const struct generation *g, size_t prompt, uint32_t choice);
 uint32_t generation_n_cached(const struct generation *g, size_t prompt);
+const struct job *generation_job(const struct generation *g, size_t prompt);
+size_t generation_n_turns(const struct generation *g); /* so far; 0: it has no MCP tools */
+/* The calls of a turn (mcp_turn.h). */
+struct mcp_turn *generation_turn(const struct generation *g, size_t turn);
+/* What the answer ends with behind a turn's calls; NONE: it goes on, or nobody knows yet. */
+enum finish_reason generation_turn_end(const struct generation *g, size_t turn, bool *out_of_turns);
+bool generation_calls_due(const struct generation *g); /* some wait for the record that they were begun */
+void generation_make_calls(struct generation *g);      /* those whose `saved` is not 0; may call on_ready */
 /* Logprobs of the prompt's tokens, [n_prompt], as choice tokens; NULL: not asked for, or not there yet. */
 const struct choice_token *generation_scores(const struct generation *g, size_t prompt);
 

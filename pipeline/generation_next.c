@@ -148,7 +148,7 @@ static bool flush_due(const struct generation *g, const struct choice *c, int64_
 {
     const struct gen_request *r = g->request;
     bool by_tokens = r->interval_tokens > 1, by_time = r->interval_ms > 0;
-    if (g->failed || c->finish != FINISH_NONE || c->released_tokens == 0 || (!by_tokens && !by_time)) {
+    if (g->failed || now_ms == INT64_MAX || c->finish != FINISH_NONE || c->released_tokens == 0 || (!by_tokens && !by_time)) {
         return true;
     }
     return (by_tokens && choice_pending_tokens(c) >= (size_t)r->interval_tokens) ||
@@ -327,6 +327,9 @@ bool generation__next(struct generation *g, int64_t now_ms, struct gen_event *ev
 
 bool generation_next(struct generation *g, int64_t now_ms, struct gen_event *event)
 {
+    if (g->mcp_follow) {
+        return mcp_follow_next(g->mcp_follow, now_ms, event);
+    }
     return g->mcp ? mcp_loop_next(g->mcp, now_ms, event) : generation__next(g, now_ms, event);
 }
 

@@ -53,6 +53,9 @@ NODISCARD bool mcp_host_choose(const struct mcp_host *h, struct gen_request *r, 
  * many; or tool_choice names one that is not there. Any thread. */
 NODISCARD bool mcp_host_merge(struct gen_request *r, struct error *err);
 
+/* Is a server of r's tools starting, so that its tools may come yet? Its name; NULL: none is. */
+const char *mcp_host_starting(const struct mcp_host *h, const struct gen_request *r);
+
 /* What merging begins with: r->mcp.tools have their definitions. Any thread. */
 NODISCARD bool mcp_host_define(struct gen_request *r, struct error *err);
 /* By its name here, or as its server calls it. NOT_FOUND; INVALID: several have it. Any thread. */

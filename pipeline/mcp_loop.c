@@ -1,11 +1,14 @@
 #include "pipeline/mcp_loop.h"
 
+#include "base/array.h"
 #include "pipeline/generation_internal.h"
+#include "pipeline/generation_kept.h"
 #include "pipeline/mcp_host.h"
-#include "pipeline/mcp_turn.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+_Static_assert(GEN_SAVED_TURNS > MCP_HOST_MAX_TURNS, "all turns and one more");
 
 enum phase { WRITING, CALLING, PREPARING, ENDED };
 
@@ -13,6 +16,15 @@ struct running { /* a call of the turn at hand */
     struct mcp_loop *loop;
     size_t call;
     struct mcp_task *task; /* NULL: it is not under way */
+};
+
+struct kept_turn { /* of a generation that is kept: what those who follow it need */
+    struct gen_request request;
+    struct arena *arena; /* NULL: the request's own */
+    bool over;           /* what follows is its; else the generation has that */
+    struct mcp_turn turn;
+    struct prompt_state *prompts;
+    struct choice *choices;
 };
 
 struct mcp_loop {
@@ -36,9 +48,125 @@ struct mcp_loop {
     uint64_t n_first_prompt;
     int64_t max_tokens; /* of all; -1: as far as the context goes */
     uint64_t seed;
+    bool kept;
+    const struct gen_saved *saved; /* NULL: nothing */
+    struct kept_turn **turns;      /* [n_kept] those that have begun; none, where it is not kept */
+    size_t n_kept, cap_turns;
 };
 
-struct mcp_loop *mcp_loop_create(struct generation *g, struct error *err)
+/* ---- turns that are kept ---- */
+
+static bool add_turn(struct mcp_loop *l, struct error *err)
+{
+    if (!l->kept) {
+        return true;
+    }
+    struct kept_turn *t = calloc(1, sizeof *t);
+    if (!t) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for a turn of a request.");
+    }
+    if (!array_reserve(&l->turns, &l->cap_turns, l->n_kept + 1, GEN_SAVED_TURNS, "turns of a request", err)) {
+        free(t);
+        return false;
+    }
+    t->request = *l->g->request;
+    t->arena = l->arena;
+    mcp_turn_init(&t->turn);
+    l->turns[l->n_kept++] = t;
+    return true;
+}
+
+/* The turn at hand is over: others may still read of it. */
+static void put_turn_by(struct mcp_loop *l, struct prompt_state *prompts, struct choice *choices)
+{
+    struct kept_turn *t = l->turns[l->n_kept - 1];
+    mcp_turn_release(&t->turn);
+    t->turn = l->turn;
+    t->prompts = prompts;
+    t->choices = choices;
+    t->over = true;
+    mcp_turn_init(&l->turn);
+}
+
+static void free_turns(struct mcp_loop *l)
+{
+    for (size_t i = 0; i < l->n_kept; i++) {
+        struct kept_turn *t = l->turns[i];
+        if (t->over) {
+            generation__release_turn(&t->request, t->prompts, t->choices);
+        }
+        mcp_turn_release(&t->turn);
+        if (t->arena != l->arena) {
+            arena_free(t->arena);
+        }
+        free(t);
+    }
+    free(l->turns);
+}
+
+size_t mcp_loop_n_turns(const struct mcp_loop *l)
+{
+    return l->n_kept;
+}
+
+struct gen_request *mcp_loop_request(const struct mcp_loop *l, size_t turn)
+{
+    return &l->turns[turn]->request;
+}
+
+const struct prompt_state *mcp_loop_prompt(const struct mcp_loop *l, size_t turn)
+{
+    return l->turns[turn]->over ? l->turns[turn]->prompts : l->g->prompts;
+}
+
+const struct choice *mcp_loop_choice(const struct mcp_loop *l, size_t turn)
+{
+    return l->turns[turn]->over ? l->turns[turn]->choices : l->g->choices;
+}
+
+struct mcp_turn *mcp_loop_turn(const struct mcp_loop *l, size_t turn)
+{
+    return l->turns[turn]->over ? &l->turns[turn]->turn : (struct mcp_turn *)(uintptr_t)&l->turn;
+}
+
+enum finish_reason mcp_loop_turn_end(const struct mcp_loop *l, size_t turn, bool *out_of_turns)
+{
+    *out_of_turns = false;
+    if (turn + 1 < l->n_kept || l->phase == WRITING || l->g->failed) {
+        return FINISH_NONE;
+    }
+    if (l->stopped) {
+        return FINISH_CANCELLED;
+    }
+    *out_of_turns = l->finish_due && l->finish.out_of_turns;
+    return l->finish_due ? l->finish.finish : FINISH_NONE;
+}
+
+/* ---- what was saved ---- */
+
+static bool is_saved(const struct mcp_loop *l, size_t turn)
+{
+    return l->saved && turn < l->saved->n_turns;
+}
+
+/* Of the n-th call of an MCP tool of the turn at hand: what was recorded of it; NULL: nothing, so it never went out.
+ * What is damaged may have gone out. */
+static const struct gen_saved_call *saved_call(const struct mcp_loop *l, size_t n, const struct mcp_turn_call *c)
+{
+    static const struct gen_saved_call nobody_knows = {0};
+    size_t turn = l->n_kept - 1;
+    if (!is_saved(l, turn)) {
+        return NULL;
+    }
+    const struct gen_saved_calls *calls = &l->saved->calls[turn];
+    if (n < calls->n && str_eq(calls->items[n].tool, buf_view(&c->name)) &&
+        str_eq(calls->items[n].arguments, buf_view(&c->arguments))) {
+        return &calls->items[n];
+    }
+    return l->saved->damaged ? &nobody_knows : NULL;
+}
+
+struct mcp_loop *mcp_loop_create(struct generation *g, bool kept, const struct gen_saved *saved, struct error *err)
 {
     const struct gen_request *r = g->request;
     struct mcp_loop *l = calloc(1, sizeof *l);
@@ -53,8 +181,14 @@ struct mcp_loop *mcp_loop_create(struct generation *g, struct error *err)
     l->tool_choice = r->tool_choice == GEN_TOOLS_NONE ? GEN_TOOLS_NONE : GEN_TOOLS_AUTO;
     l->max_tokens = r->max_tokens;
     l->seed = r->seed;
+    l->kept = kept;
+    l->saved = saved;
     mcp_turn_init(&l->turn);
     buf_init(&l->messages, LIMIT_HTTP_BODY);
+    if (!add_turn(l, err)) {
+        (void)mcp_loop_free(l);
+        return NULL;
+    }
     return l;
 }
 
@@ -91,22 +225,12 @@ static void on_answer(void *arg, const struct mcp_answer *answer)
     }
 }
 
-static void make_call(struct mcp_loop *l, size_t i)
+static void send_call(struct mcp_loop *l, size_t i)
 {
     struct mcp_turn_call *c = &l->turn.calls[i];
     const struct gen_request *r = l->g->request;
     struct error err = {0};
     char text[sizeof err.msg + 16];
-    if (!c->valid) {
-        mcp_host_note_invalid(l->host, r->request_id, c->tool);
-        mcp_turn_answer(&l->turn, i, true, buf_view(&c->fault));
-        return;
-    }
-    if (r->mcp.max_calls > 0 && l->n_made >= r->mcp.max_calls) {
-        answer_error(l, i, "not called: the request's limit of tool calls is reached.");
-        return;
-    }
-    l->n_made++;
     l->running[i] = (struct running){.loop = l, .call = i};
     struct mcp_call_request call = {.request_id = r->request_id,
                                     .tool = *c->tool,
@@ -120,27 +244,97 @@ static void make_call(struct mcp_loop *l, size_t i)
     }
 }
 
+/* May it be made twice? Its server says so; nobody knows whether that is true. */
+static bool is_repeatable(const struct gen_mcp_tool *tool)
+{
+    const struct json *hints = json_get(tool->definition, "annotations");
+    return json_bool(json_get(hints, "readOnlyHint")) || json_bool(json_get(hints, "idempotentHint"));
+}
+
+static void make_call(struct mcp_loop *l, size_t i, const struct gen_saved_call *saved)
+{
+    struct mcp_turn_call *c = &l->turn.calls[i];
+    const struct gen_request *r = l->g->request;
+    if (saved && saved->answered) {
+        l->n_made += c->valid;
+        mcp_turn_answer(&l->turn, i, saved->is_error, saved->text);
+        return;
+    }
+    if (!c->valid) {
+        mcp_host_note_invalid(l->host, r->request_id, c->tool);
+        mcp_turn_answer(&l->turn, i, true, buf_view(&c->fault));
+        return;
+    }
+    if (r->mcp.max_calls > 0 && l->n_made >= r->mcp.max_calls) {
+        answer_error(l, i, "not called: the request's limit of tool calls is reached.");
+        return;
+    }
+    l->n_made++;
+    if (saved && !is_repeatable(c->tool)) {
+        answer_error(l, i,
+                     "the server was restarted while this tool ran: it may or may not have done its work. It was not "
+                     "called again.");
+    } else if (!l->kept) {
+        send_call(l, i);
+    } else {
+        c->due = !l->g->detached;
+    }
+}
+
 /* Each call of an MCP tool gets a result, whether it is made or not. */
 static void make_calls(struct mcp_loop *l, const char *why_not)
 {
     free(l->running);
     l->running = calloc(l->turn.n_calls, sizeof *l->running);
     why_not = l->running ? why_not : "not called: no memory.";
-    for (size_t i = 0; i < l->turn.n_calls; i++) {
-        if (l->turn.calls[i].tool && why_not) {
+    for (size_t i = 0, n = 0; i < l->turn.n_calls; i++) {
+        struct mcp_turn_call *c = &l->turn.calls[i];
+        const struct gen_saved_call *saved = c->tool && l->kept ? saved_call(l, n, c) : NULL;
+        n += c->tool != NULL;
+        if (c->tool && why_not && !(saved && saved->answered)) {
             answer_error(l, i, why_not);
-        } else if (l->turn.calls[i].tool) {
-            make_call(l, i);
+        } else if (c->tool) {
+            make_call(l, i, saved);
         }
+    }
+}
+
+bool mcp_loop_calls_due(const struct mcp_loop *l)
+{
+    for (size_t i = 0; l->phase == CALLING && i < l->turn.n_calls; i++) {
+        if (l->turn.calls[i].due) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void mcp_loop_make_calls(struct mcp_loop *l)
+{
+    bool any = false;
+    for (size_t i = 0; l->phase == CALLING && i < l->turn.n_calls; i++) {
+        struct mcp_turn_call *c = &l->turn.calls[i];
+        if (c->due && c->saved) {
+            c->due = false;
+            any = true;
+            send_call(l, i);
+        }
+    }
+    if (any) {
+        generation__notify(l->g); /* one may have its result already */
     }
 }
 
 static void cancel_calls(struct mcp_loop *l)
 {
     for (size_t i = 0; l->phase == CALLING && l->running && i < l->turn.n_calls; i++) {
+        bool waits = l->turn.calls[i].due || l->running[i].task;
         if (l->running[i].task) {
             mcp_task_cancel(l->running[i].task);
             l->running[i].task = NULL;
+        }
+        l->turn.calls[i].due = false;
+        if (waits && !l->g->failed) { /* one that has failed may be tried again */
             answer_error(l, i, "cancelled.");
         }
     }
@@ -182,6 +376,26 @@ static const char *why_not(struct mcp_loop *l)
                            : "not called: the answer may have no more tokens.";
 }
 
+/* What was saved holds, whatever the limits are now. */
+static const char *decide(struct mcp_loop *l)
+{
+    size_t turn = l->n_kept - 1;
+    const struct gen_saved_calls *calls = l->kept && is_saved(l, turn) ? &l->saved->calls[turn] : NULL;
+    if (l->kept && is_saved(l, turn + 1)) {
+        l->finish_due = false;
+        return NULL;
+    }
+    if (calls && calls->n && calls->items[0].finish != FINISH_NONE) {
+        l->finish.finish = calls->items[0].finish;
+        l->finish.out_of_turns = calls->items[0].out_of_turns;
+        l->finish_due = true;
+        return NULL;
+    }
+    const char *why = why_not(l);
+    l->finish_due = why || l->finish.n_calls > 0;
+    return why;
+}
+
 /* False: the turn's end is kept until its calls have results. */
 static bool take_finish(struct mcp_loop *l, struct gen_event *e)
 {
@@ -196,8 +410,7 @@ static bool take_finish(struct mcp_loop *l, struct gen_event *e)
     l->finish = *e;
     l->phase = CALLING;
     l->n_shown = 0;
-    const char *why = why_not(l);
-    l->finish_due = why || e->n_calls > 0;
+    const char *why = decide(l);
     recovery_note_end(l->g); /* nobody waits for it while it has nothing in the engine */
     make_calls(l, why);
     return false;
@@ -262,6 +475,25 @@ static void prepare(void *arg)
     p->ok = p->next.messages && pipeline_prepare(p->pipeline, &p->next, &p->error);
 }
 
+static bool begin_turn(struct mcp_loop *l, const struct gen_request *next, struct error *err)
+{
+    struct generation *g = l->g;
+    struct prompt_state *prompts;
+    struct choice *choices;
+    struct gen_request asked = *g->request;
+    if (!generation__swap_turn(g, next, &prompts, &choices, err)) {
+        return false;
+    }
+    if (!l->kept) {
+        generation__release_turn(&asked, prompts, choices);
+        return generation__begin_turn(g, err);
+    }
+    put_turn_by(l, prompts, choices);
+    return add_turn(l, err) &&
+           (!is_saved(l, l->n_kept - 1) || generation__restore_turn(g, l->saved, l->n_kept - 1, err)) &&
+           (g->detached || generation__begin_turn(g, err));
+}
+
 /* What the turn was asked with stays; what the first had of its own goes. */
 static void go_on(struct mcp_loop *l, struct preparation *p)
 {
@@ -273,13 +505,22 @@ static void go_on(struct mcp_loop *l, struct preparation *p)
     l->arena_before = l->arena;
     l->arena = p->next.arena;
     p->next.arena = NULL;
-    mcp_turn_clear(&l->turn);
+    if (!l->kept) {
+        mcp_turn_clear(&l->turn);
+    }
     l->phase = WRITING;
-    if (generation__next_turn(g, &p->next, &err)) {
-        arena_free(l->arena_before);
+    if (begin_turn(l, &p->next, &err)) {
+        if (!l->kept) {
+            arena_free(l->arena_before);
+        }
         l->arena_before = NULL;
-    } else if (generation__fail(g, &err)) {
+    } else {
+        (void)generation__fail(g, &err);
         generation__notify(g);
+        return;
+    }
+    if (l->kept) {
+        generation__notify(g); /* all of it may be there already */
     }
 }
 
@@ -403,6 +644,24 @@ bool mcp_loop_next(struct mcp_loop *l, int64_t now_ms, struct gen_event *event)
     return l->phase == CALLING && next_of_calls(l, now_ms, event);
 }
 
+/* What was saved is all that there is, and it has no end. */
+static bool is_exhausted(const struct mcp_loop *l)
+{
+    return l->g->detached && !l->g->failed && (l->phase == WRITING || l->phase == CALLING);
+}
+
+void mcp_loop_drain(struct mcp_loop *l)
+{
+    struct gen_event event;
+    while (l->kept && mcp_loop_next(l, INT64_MAX, &event)) {
+    }
+    if (l->kept && is_exhausted(l)) {
+        generation__fail_replay(l->g, l->saved);
+        while (mcp_loop_next(l, INT64_MAX, &event)) {
+        }
+    }
+}
+
 /* ---- its end ---- */
 
 void mcp_loop_stop(struct mcp_loop *l)
@@ -424,6 +683,7 @@ bool mcp_loop_free(struct mcp_loop *l)
     }
     mcp_loop_stop(l);
     bool read = l->preparation != NULL;
+    free_turns(l);
     if (read) {
         l->preparation->loop = NULL;
         l->preparation->orphan = l->g->request->arena;

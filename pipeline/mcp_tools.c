@@ -121,6 +121,21 @@ bool mcp_host_choose(const struct mcp_host *h, struct gen_request *r, struct err
     return ok;
 }
 
+const char *mcp_host_starting(const struct mcp_host *h, const struct gen_request *r)
+{
+    struct mcp_server_status status;
+    size_t at;
+    for (size_t i = 0; i < r->mcp.n_tools; i++) {
+        if (mcp_find_server(h->mcp, r->mcp.tools[i].server.ptr, &at)) {
+            mcp_server_status(h->mcp, at, &status);
+            if (status.state == MCP_STARTING) {
+                return status.name;
+            }
+        }
+    }
+    return NULL;
+}
+
 /* ---- beside the client's ---- */
 
 static struct str tool_name(const struct json *tool)

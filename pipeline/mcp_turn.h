@@ -17,6 +17,9 @@ struct mcp_turn_call {
     uint32_t index;                  /* in the answer, among those of its kind */
     bool valid;                      /* its arguments are what its schema wants; else fault says why not */
     bool answered, is_error;
+    /* of a generation that is kept: */
+    bool due;               /* it goes out once it is recorded that it did */
+    uint8_t sending, saved; /* whoever keeps it: what is on its way, and what is there (generation_kept.h) */
 };
 
 struct mcp_turn {

@@ -1,4 +1,5 @@
 #include "api/kept/kept_internal.h"
+#include "api/mcp/mcp_api.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -127,10 +128,16 @@ void kept__release(struct kept *k)
     }
 }
 
+size_t kept__n_choices(const struct kept *k)
+{
+    size_t n_turns = generation_n_turns(k->generation);
+    return n_turns ? n_turns : k->n_choices;
+}
+
 uint64_t kept__n_tokens(const struct kept *k)
 {
     uint64_t n = 0;
-    for (size_t i = 0; k->generation && i < k->n_choices; i++) {
+    for (size_t i = 0; k->generation && i < kept__n_choices(k); i++) {
         uint32_t best_of = k->call->request.best_of;
         n += generation_choice(k->generation, i / best_of, (uint32_t)(i % best_of))->n_tokens;
     }
@@ -187,6 +194,22 @@ void kept__fail(struct kept *k, const struct error *why)
     }
 }
 
+/* A generation of several turns has taken its own events: its answer is had by following it. */
+static bool make_result(struct kept *k, struct error *err)
+{
+    struct generation *f = NULL;
+    if (generation_n_turns(k->generation)) {
+        f = generation_follow(k->generation, NULL, NULL, err);
+        if (!f) {
+            return false;
+        }
+        (void)generation_catch_up(f, NULL);
+    }
+    bool ok = api__reply_body(k->call, f ? f : k->generation, &k->result, err);
+    generation_free(f);
+    return ok;
+}
+
 static void complete(struct kept *k)
 {
     struct error err = {0};
@@ -196,7 +219,7 @@ static void complete(struct kept *k)
         snprintf(k->fingerprint, sizeof k->fingerprint, "%s", fingerprint);
     }
     api__put_details(&k->details, &k->call->request, k->generation);
-    if (api__reply_body(k->call, k->generation, &k->result, &err)) {
+    if (make_result(k, &err)) {
         end(k, cancelled ? JOURNAL_CANCELLED : JOURNAL_COMPLETED);
     } else {
         buf_release(&k->result);
@@ -285,29 +308,47 @@ void kept__feed(struct kept *k)
     feed(k, false);
 }
 
-static void on_ready(void *arg)
+static void note_turn(struct kept *k)
 {
-    struct kept *k = arg;
+    if (k->n_turns != generation_n_turns(k->generation)) {
+        k->n_turns = generation_n_turns(k->generation);
+        k->dirty = true;
+        api__put_details(&k->details, &k->call->request, k->generation);
+    }
+}
+
+static void settle(struct kept *k)
+{
     struct error why;
-    note_fingerprint(k);
-    feed(k, true);
     if (k->phase != KEPT_RUNNING) {
         return;
     }
-    if (generation_failed(k->generation, &why)) {
+    note_turn(k);
+    if (generation_calls_due(k->generation)) {
+        kept__save(k->set); /* they go out when it is saved that they do */
+    } else if (generation_failed(k->generation, &why)) {
         kept__fail(k, &why);
     } else if (generation_complete(k->generation)) {
         complete(k);
     }
 }
 
+static void on_ready(void *arg)
+{
+    struct kept *k = arg;
+    note_fingerprint(k);
+    feed(k, true);
+    settle(k);
+}
+
 static bool make_marks(struct kept *k, const struct gen_request *r, const struct gen_saved *saved)
 {
-    k->n_choices = r->n_jobs * r->best_of;
+    k->n_choices = r->mcp.n_tools ? GEN_SAVED_TURNS : r->n_jobs * r->best_of;
     k->saved = calloc(k->n_choices, sizeof *k->saved);
     k->sending = calloc(k->n_choices, sizeof *k->sending);
-    for (size_t i = 0; k->saved && saved && !k->forget_tokens && i < k->n_choices; i++) {
-        k->saved[i] = (struct gen_mark){saved->choices[i].n, saved->choices[i].finish != FINISH_NONE};
+    size_t n = saved && r->mcp.n_tools ? saved->n_turns : k->n_choices;
+    for (size_t i = 0; k->saved && saved && !k->forget_tokens && i < n; i++) {
+        k->saved[i] = (struct gen_mark){.n = saved->choices[i].n, .finished = saved->choices[i].finish != FINISH_NONE};
     }
     k->scores_saved = saved && !k->forget_tokens && saved->prompts[0].n_scores > 0;
     return k->saved && k->sending;
@@ -320,7 +361,7 @@ bool kept__run(struct kept *k, struct call *c, const struct gen_saved *saved, st
         return error_set(err, ERR_NO_MEMORY, "no memory for a request.");
     }
     k->generation = saved ? generation_restore(p, &c->request, saved, on_ready, k, err)
-                          : generation_start(p, &c->request, on_ready, k, err);
+                          : generation_start_kept(p, &c->request, on_ready, k, err);
     api__leave_places(c);
     if (!k->generation) {
         free(k->saved);
@@ -332,9 +373,7 @@ bool kept__run(struct kept *k, struct call *c, const struct gen_saved *saved, st
     k->call = c;
     k->phase = KEPT_RUNNING;
     k->set->n_running++;
-    if (generation_complete(k->generation)) {
-        complete(k);
-    }
+    settle(k);
     return true;
 }
 
@@ -558,6 +597,13 @@ void api__kept_start(struct call *c)
     }
     k->call = c;
     k->background = c->request.background;
+    if (!api__keep_mcp(c, &err)) {
+        k->call = NULL;
+        k->phase = KEPT_DONE;
+        kept__release(k);
+        api__refuse(c, &err);
+        return;
+    }
     api__put_details(&k->details, &c->request, NULL);
     struct journal_meta meta = {
         .id = str_of(k->id),

@@ -2,6 +2,7 @@
  *
  *     kept.c          their life and their readers
  *     kept_save.c     into the journal
+ *     kept_calls.c    what became of the calls of MCP tools, to it and back
  *     kept_resume.c   out of it, to go on
  *     kept_rebuild.c  a request out of what the journal holds of it */
 #ifndef TANDEM_API_KEPT_INTERNAL_H
@@ -33,8 +34,8 @@ struct kept {
     bool feeding;
 
     /* what the journal has */
-    struct gen_mark *saved, *sending; /* [n_choices] */
-    size_t n_choices;
+    struct gen_mark *saved, *sending; /* [n_choices]; of a request with MCP tools those of its turns, for all that it may have */
+    size_t n_choices, n_turns;        /* n_turns: that the details speak of */
     bool scores_saved, scores_sending;
     enum journal_state saved_state;
     bool in_save, tokens_sent, forget_tokens, end_sent;
@@ -47,6 +48,7 @@ struct kept {
     struct journal_update start;
     int n_lost; /* engines, in this process */
     bool has_fingerprint;
+    bool awaits_mcp; /* servers of its tools are starting */
     struct error error;
     struct buf details, result;
 
@@ -87,6 +89,17 @@ void kept__feed(struct kept *k);
 void kept__finished(struct kept *k, bool ok, const struct error *err); /* its end is saved, or given up */
 void kept__release(struct kept *k);                                    /* if nothing needs it any more */
 uint64_t kept__n_tokens(const struct kept *k);
+size_t kept__n_choices(const struct kept *k); /* that there are now: of its generation, or its turns */
+
+/* kept_calls.c: calls of MCP tools. Of a request with MCP tools each turn is what a prompt is to others */
+bool kept__calls_are_new(const struct kept *k);
+size_t kept__n_calls(const struct kept *k); /* of all turns; there are no more of those to save */
+/* Adds those that are new to rows. False: no room. */
+NODISCARD bool kept__pack_calls(struct kept *k, struct arena *arena, struct journal_tokens *rows, size_t *n);
+void kept__calls_saved(struct kept *k); /* what was on its way; and how far readers may see */
+/* The rows of one turn's calls. False: no room; *whole: nothing of them is missing. */
+NODISCARD bool kept__read_calls(struct arena *arena, const struct journal_tokens *rows, size_t n,
+                                struct gen_saved_calls *out, bool *whole);
 
 /* kept_save.c */
 void kept__save(struct kept_set *set);

@@ -21,10 +21,12 @@ void api__put_details(struct buf *out, const struct gen_request *r, const struct
     json_begin_object(&w);
     json_key(&w, "prompts");
     json_begin_array(&w);
-    for (size_t i = 0; i < r->n_jobs; i++) {
+    size_t n_turns = g ? generation_n_turns(g) : 0;
+    for (size_t i = 0; i < (n_turns ? n_turns : r->n_jobs); i++) {
+        const struct job *job = g ? generation_job(g, i) : &r->jobs[i];
         json_begin_array(&w);
-        json_put_uint(&w, r->jobs[i].n_prompt);
-        json_put_uint(&w, r->jobs[i].max_tokens);
+        json_put_uint(&w, job->n_prompt);
+        json_put_uint(&w, job->max_tokens);
         json_put_uint(&w, g ? generation_n_cached(g, i) : 0);
         json_end_array(&w);
     }
@@ -64,12 +66,20 @@ struct rebuilding {
     struct arena *arena; /* the record's */
     const struct journal_record *record;
     struct gen_saved *saved;
-    struct gen_saved_prompt *prompts; /* [n_jobs] */
-    struct gen_saved_choice *choices; /* [n_jobs * best_of] */
+    size_t n_prompts;                 /* the request's; with MCP tools, its turns that there is something of, at least 1 */
+    struct gen_saved_prompt *prompts; /* [n_prompts] */
+    struct gen_saved_choice *choices; /* [n_prompts * best_of] */
+    struct gen_saved_calls *calls;    /* [n_prompts] */
+    bool *whole;                      /* [n_prompts] all calls are there */
     struct rebuilt out;
     void (*done)(void *arg, struct rebuilt *r);
     void *done_arg;
 };
+
+static bool has_turns(const struct rebuilding *b)
+{
+    return b->call->request.mcp.n_tools > 0;
+}
 
 static bool full(struct rebuilding *b)
 {
@@ -78,13 +88,12 @@ static bool full(struct rebuilding *b)
 
 static bool apply_details(struct rebuilding *b)
 {
-    struct gen_request *r = &b->call->request;
     struct json *details = json_parse(b->record->meta.details, LIMIT_JSON_DEPTH, &b->out.error);
     if (!details) {
         return error_wrap(&b->out.error, "the journal's details of a request");
     }
     const struct json *prompts = json_get(details, "prompts");
-    for (size_t i = 0; i < r->n_jobs && i < json_len(prompts); i++) {
+    for (size_t i = 0; i < b->n_prompts && i < json_len(prompts); i++) {
         const struct json *p = json_at(prompts, i);
         int64_t max_tokens = json_int(json_at(p, 1));
         b->prompts[i].max_tokens = max_tokens > 0 && max_tokens <= LIMIT_CONTEXT ? (uint32_t)max_tokens : 0;
@@ -154,7 +163,7 @@ static bool gather(struct rebuilding *b, size_t at, size_t n_rows, uint32_t n_to
 static void place(struct rebuilding *b, const struct journal_tokens *row, const struct gathered *g)
 {
     const struct gen_request *r = &b->call->request;
-    if (row->prompt >= r->n_jobs || (row->choice >= r->best_of && row->choice != JOURNAL_PROMPT_SCORES)) {
+    if (row->prompt >= b->n_prompts || (row->choice >= r->best_of && row->choice != JOURNAL_PROMPT_SCORES)) {
         b->out.damaged = true;
         return;
     }
@@ -168,17 +177,56 @@ static void place(struct rebuilding *b, const struct journal_tokens *row, const 
     b->out.n_saved += g->n;
 }
 
+static bool place_calls(struct rebuilding *b, const struct journal_tokens *rows, size_t n)
+{
+    uint32_t turn = rows->prompt;
+    if (turn >= b->n_prompts || !has_turns(b)) {
+        b->out.damaged = true;
+        return true;
+    }
+    if (!kept__read_calls(b->call->arena, rows, n, &b->calls[turn], &b->whole[turn])) {
+        return full(b);
+    }
+    b->out.damaged |= !b->whole[turn];
+    return true;
+}
+
+/* What is damaged ends there: what a later turn said had another one before it. */
+static void cut_turns(struct rebuilding *b)
+{
+    size_t n = 1;
+    while (n < b->n_prompts && b->choices[n - 1].finish != FINISH_NONE && b->calls[n - 1].n && b->whole[n - 1]) {
+        n++;
+    }
+    for (size_t i = n; i < b->n_prompts; i++) {
+        b->out.n_saved -= b->choices[i].n;
+        b->out.damaged = true;
+    }
+    b->saved->n_turns = n;
+    b->saved->damaged = b->out.damaged;
+}
+
 static bool place_tokens(struct rebuilding *b)
 {
     struct gathered g;
     uint32_t n_tokens;
     for (size_t at = 0; at < b->record->n_rows;) {
         size_t n = same_choice(b->record, at, &n_tokens);
+        if (b->record->rows[at].choice == JOURNAL_CALLS) {
+            if (!place_calls(b, &b->record->rows[at], n)) {
+                return false;
+            }
+            at += n;
+            continue;
+        }
         if (!gather(b, at, n, n_tokens, &g)) {
             return false;
         }
         place(b, &b->record->rows[at], &g);
         at += n;
+    }
+    if (has_turns(b)) {
+        cut_turns(b);
     }
     return true;
 }
@@ -215,21 +263,31 @@ static bool prepare(struct rebuilding *b)
     return ok;
 }
 
+static size_t count_turns(const struct journal_record *record)
+{
+    size_t n = record->n_rows ? record->rows[record->n_rows - 1].prompt : 0; /* rows are in this order */
+    return n < GEN_SAVED_TURNS ? n + 1 : GEN_SAVED_TURNS;
+}
+
 static bool allocate(struct rebuilding *b)
 {
     struct arena *arena = b->call->arena;
     const struct gen_request *r = &b->call->request;
+    b->n_prompts = has_turns(b) ? count_turns(b->record) : r->n_jobs;
     b->saved = arena_alloc(arena, sizeof *b->saved);
-    b->prompts = arena_alloc_array(arena, r->n_jobs, sizeof *b->prompts);
-    b->choices = arena_alloc_array(arena, r->n_jobs * r->best_of, sizeof *b->choices);
-    if (!b->saved || !b->prompts || !b->choices) {
+    b->prompts = arena_alloc_array(arena, b->n_prompts, sizeof *b->prompts);
+    b->choices = arena_alloc_array(arena, b->n_prompts * r->best_of, sizeof *b->choices);
+    b->calls = arena_alloc_array(arena, b->n_prompts, sizeof *b->calls);
+    b->whole = arena_alloc_array(arena, b->n_prompts, sizeof *b->whole);
+    if (!b->saved || !b->prompts || !b->choices || !b->calls || !b->whole) {
         return full(b);
     }
-    for (size_t i = 0; i < r->n_jobs * r->best_of; i++) {
+    for (size_t i = 0; i < b->n_prompts * r->best_of; i++) {
         b->choices[i].stop_id = -1;
     }
     b->saved->prompts = b->prompts;
     b->saved->choices = b->choices;
+    b->saved->calls = b->calls;
     b->saved->error = b->record->meta.error;
     return true;
 }

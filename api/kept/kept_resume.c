@@ -1,6 +1,7 @@
 /* Requests that wait in the journal: those of before the start, and those that an engine would not take. */
 #include "api/kept/kept_internal.h"
 
+#include "api/mcp/mcp_api.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -43,6 +44,18 @@ static void on_rebuilt(void *arg, struct rebuilt *r)
         fail_to_resume(k, &r->error);
         return;
     }
+    const char *starting =
+        r->call->request.mcp.n_tools ? mcp_host_starting(k->set->app->options.mcp, &r->call->request) : NULL;
+    if (starting) {
+        char reason[200];
+        snprintf(reason, sizeof reason, "The MCP server '%.100s' is starting.", starting);
+        api__call_free(r->call);
+        k->awaits_mcp = true;
+        wait_again(k, reason);
+        k->dirty = true; /* this start is not held against it */
+        return;
+    }
+    k->awaits_mcp = false;
     k->forget_tokens = r->damaged;
     k->n_restored = r->n_saved;
     memcpy(r->call->resumed_from, k->resumed_from, sizeof r->call->resumed_from);

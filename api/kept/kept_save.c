@@ -53,12 +53,12 @@ static bool needs_save(const struct kept *k)
     if (k->dirty || (working && state_now(k) != k->saved_state)) {
         return true;
     }
-    for (size_t i = 0; k->generation && i < k->n_choices; i++) {
+    for (size_t i = 0; k->generation && i < kept__n_choices(k); i++) {
         if (choice_is_new(k, i)) {
             return true;
         }
     }
-    return k->generation && scores_are_new(k);
+    return k->generation && (scores_are_new(k) || kept__calls_are_new(k));
 }
 
 /* ---- making one ---- */
@@ -80,13 +80,13 @@ static bool pack_choice(struct kept *k, size_t i, struct arena *arena, struct jo
     const struct gen_request *r = &k->call->request;
     const struct choice *c = choice_at(k, i);
     size_t first = k->saved[i].n, prompt = i / r->best_of;
-    bool logprobs = r->jobs[prompt].flags & (JOB_LOGPROBS | JOB_DIGEST);
+    bool logprobs = generation_job(k->generation, prompt)->flags & (JOB_LOGPROBS | JOB_DIGEST);
     *row = (struct journal_tokens){.prompt = (uint32_t)prompt,
                                    .choice = (uint32_t)(i % r->best_of),
                                    .first = (uint32_t)first,
                                    .finish = c->finish,
                                    .stop_id = c->stop_id};
-    k->sending[i] = (struct gen_mark){(uint32_t)c->n_tokens, c->finish != FINISH_NONE};
+    k->sending[i] = (struct gen_mark){.n = (uint32_t)c->n_tokens, .finished = c->finish != FINISH_NONE};
     return pack(arena, c->tokens + first, c->n_tokens - first, logprobs, row);
 }
 
@@ -106,19 +106,20 @@ static bool pack_scores(struct kept *k, struct arena *arena, struct journal_toke
 
 static bool add_tokens(struct kept *k, struct arena *arena, struct journal_update *u)
 {
-    size_t n_rows = k->n_choices + k->call->request.n_jobs;
+    size_t n_rows = kept__n_choices(k) + k->call->request.n_jobs + kept__n_calls(k);
     struct journal_tokens *rows = arena_alloc_array(arena, n_rows, sizeof *rows);
     if (!rows) {
         return false;
     }
     memcpy(k->sending, k->saved, k->n_choices * sizeof *k->sending);
-    for (size_t i = 0; i < k->n_choices; i++) {
+    for (size_t i = 0; i < kept__n_choices(k); i++) {
         if (choice_is_new(k, i) && !pack_choice(k, i, arena, &rows[u->n_tokens++])) {
             return false;
         }
     }
     u->tokens = rows;
-    return !scores_are_new(k) || pack_scores(k, arena, rows, &u->n_tokens);
+    return kept__pack_calls(k, arena, rows, &u->n_tokens) &&
+           (!scores_are_new(k) || pack_scores(k, arena, rows, &u->n_tokens));
 }
 
 /* What changes meanwhile must not change under the writing thread. */
@@ -134,7 +135,7 @@ static bool add_update(struct save *s, struct kept *k)
     struct journal_update *u = &s->updates[s->n];
     *u = (struct journal_update){.id = str_of(k->id),
                                  .state_only = !k->generation,
-                                 .forget_starts = k->phase == KEPT_ENDED,
+                                 .forget_starts = k->phase == KEPT_ENDED || k->awaits_mcp,
                                  .forget_tokens = k->forget_tokens,
                                  .state = state_now(k),
                                  .n_generated = kept__n_tokens(k),
@@ -198,6 +199,7 @@ static void saved(struct kept *k)
         memcpy(k->saved, k->sending, k->n_choices * sizeof *k->saved);
         k->scores_saved = k->scores_sending;
         k->forget_tokens = false;
+        kept__calls_saved(k);
     }
 }
 
@@ -207,14 +209,30 @@ static bool gives_up(const struct kept *k, bool ok)
     return !ok && k->set->stopping && k->phase == KEPT_ENDED;
 }
 
-static bool has_ended(const struct kept_set *set)
+/* Somebody waits for it: an end, or a call. */
+static bool is_urgent(const struct kept *k)
+{
+    return k->phase == KEPT_ENDED || (k->phase == KEPT_RUNNING && generation_calls_due(k->generation));
+}
+
+static bool has_urgent(const struct kept_set *set)
 {
     for (const struct kept *k = set->first; k; k = k->next) {
-        if (k->phase == KEPT_ENDED) {
+        if (is_urgent(k)) {
             return true;
         }
     }
     return false;
+}
+
+/* Those that are recorded go out. */
+static void make_calls(struct kept_set *set)
+{
+    for (struct kept *k = set->first; k; k = k->next) {
+        if (k->phase == KEPT_RUNNING && generation_calls_due(k->generation)) {
+            generation_make_calls(k->generation);
+        }
+    }
 }
 
 static void on_saved(void *arg, struct journal_answer *answer)
@@ -238,7 +256,10 @@ static void on_saved(void *arg, struct journal_answer *answer)
         }
     }
     arena_free(s.arena);
-    if (ok && has_ended(set)) {
+    if (ok) {
+        make_calls(set);
+    }
+    if (ok && has_urgent(set)) {
         kept__save(set);
     }
     api__release(a);

@@ -1,6 +1,7 @@
 /* Tools of MCP servers in requests of any API, and the routes about them:
  *
  *     mcp_fields.c   how a request asks for them, and what it cannot have besides
+ *     mcp_kept.c     which they were, in the journal
  *     mcp_routes.c   /v1/mcp/servers, /v1/mcp/tools, /v1/mcp/execute */
 #ifndef TANDEM_API_MCP_H
 #define TANDEM_API_MCP_H
@@ -21,6 +22,15 @@ NODISCARD bool api__check_mcp_server(const struct call *c, struct str server, co
 /* Once all fields are decoded: gives r the tools that all requests have. UNSUPPORTED: there are no servers here, or r
  * asks for something that cannot go with them. */
 NODISCARD bool api__settle_mcp(const struct call *c, struct gen_request *r, struct error *err);
+
+/* ---- requests that are kept; any thread ---- */
+
+/* What is kept of c, once its tools are chosen: c->text gets them. */
+NODISCARD bool api__keep_mcp(struct call *c, struct error *err);
+/* The way back: c->body becomes the body, and what stood before it is api__restore_mcp's, once that is decoded. NULL:
+ * nothing did, the request has no such tools. */
+const struct json *api__kept_body(struct call *c);
+NODISCARD bool api__restore_mcp(struct call *c, const struct json *kept, struct error *err);
 
 /* ---- the loop ---- */
 

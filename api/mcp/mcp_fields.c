@@ -54,8 +54,8 @@ bool api__check_mcp_server(const struct call *c, struct str server, const struct
 {
     const struct mcp_host *host = c->app->options.mcp;
     const char *known = NULL;
-    if (!host) {
-        return true; /* api__settle_mcp says so */
+    if (!host || c->rebuilt) {
+        return true; /* api__settle_mcp says so; what was kept has its tools (mcp_kept.c) */
     }
     if (!mcp_host_find_server(host, server, &known)) {
         return error_set_param(err, ERR_INVALID, param,
@@ -85,8 +85,6 @@ static const char *obstacle(const struct gen_request *r)
         {r->legacy_functions, "functions"},
         {r->raw_output, "raw_output"},
         {r->continue_final_message, "continue_final_message"},
-        {r->background, "background"},
-        {r->detach, "detach"},
     };
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         if (fields[i].given) {
@@ -101,7 +99,7 @@ bool api__settle_mcp(const struct call *c, struct gen_request *r, struct error *
     const struct mcp_host *host = c->app->options.mcp;
     struct gen_mcp *m = &r->mcp;
     const char *bad = obstacle(r);
-    if (!m->wanted && !m->declined && !bad && host && mcp_host_options(host)->by_default) {
+    if (!c->rebuilt && !m->wanted && !m->declined && !bad && host && mcp_host_options(host)->by_default) {
         m->wanted = m->by_default = r->tool_choice != GEN_TOOLS_NONE;
     }
     if (!m->wanted) {

@@ -91,7 +91,6 @@ bool responses_take_mcp(struct decoding *d, const struct json *tool, const char 
 
 bool responses_settle_mcp(const struct call *c, struct responses_request *r, struct error *err)
 {
-    bool stored = r->store == 1 || (r->store < 0 && c->app->options.journal);
     for (size_t i = 0; i < json_len(r->tools); i++) {
         const struct json *tool = json_at(r->tools, i);
         char where[48];
@@ -102,16 +101,7 @@ bool responses_settle_mcp(const struct call *c, struct responses_request *r, str
         }
     }
     r->request.mcp.max_calls = r->max_tool_calls;
-    r->request.mcp.declined |= stored && !r->request.mcp.wanted;
-    if (!api__settle_mcp(c, &r->request, err)) {
-        return false;
-    }
-    if (r->request.mcp.wanted && r->store == 1) {
-        return error_set_param(err, ERR_UNSUPPORTED, "store",
-                               "'store' is not available together with tools of MCP servers.");
-    }
-    r->store = r->request.mcp.wanted ? 0 : r->store;
-    return true;
+    return api__settle_mcp(c, &r->request, err);
 }
 
 /* ---- items ---- */

@@ -1,10 +1,12 @@
 """Tools of MCP servers in requests: conversations of five turns through every API and the official clients, and what
 happens when a server hangs, crashes or talks nonsense, the client leaves, or the engine ends in the middle."""
+import contextlib
 import json
 import os
 import pathlib
 import re
 import signal
+import sqlite3
 import sys
 import time
 
@@ -12,6 +14,7 @@ import anthropic
 import pytest
 
 from harness import ROOT, Server, failing_server, metric
+from test_journal import attach, ended, kill_gateway, state
 
 pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
 
@@ -361,21 +364,186 @@ def test_default(make, tmp_path):
             assert "mcp_calls" not in message and "<tool_call>" in message["content"]
 
 
-def test_what_is_kept(make, tmp_path):
-    """What outlasts its connection has no such tools: asked for together it is refused; else a response is not stored."""
-    with make(write_config(tmp_path, main=python()), "--journal", tmp_path / "journal", "--mcp-default") as server:
+# ---- requests that are kept ----
+
+@pytest.fixture
+def kept(make, tmp_path):
+    """Servers on one journal, one after the other; `tally` counts its calls in a file."""
+    config = write_config(tmp_path, main=python(deny=["structured"], timeout=20000, env={"TALLY": str(tmp_path / "tally")}),
+                          other=python("--era", "modern", allow=["structured"]))
+
+    def start(*options):
+        return make(config, "--journal", tmp_path / "journal", *options)
+    start.journal = tmp_path / "journal" / "journal.db"
+    start.n_tallied = lambda: len((tmp_path / "tally").read_text().split()) if (tmp_path / "tally").exists() else 0
+    return start
+
+
+def ask_in_background(server, path, key, **fields):
+    reply = server.post(path, {**body(path, key), "background": True, **fields})
+    assert reply.status_code == (200 if path == RESPONSES else 202), reply.text
+    return reply.json()["id"]
+
+
+def result_of(server, path, ident):
+    if path == RESPONSES:
+        return server.wait_for(lambda: (r := server.get(f"{RESPONSES}/{ident}")) and r["status"] not in ("queued", "in_progress") and r,
+                               ident, 60)
+    request = ended(server, ident)
+    assert request["status"] == "completed", request
+    return request["result"]
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+def test_background(kept, path):
+    """The answer is the one that an undisturbed client gets; so are its events, while it runs and from the journal."""
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        direct = said(path, server.ok(path, body(path, "KEY-MCP-FIVE")))
+        ident = ask_in_background(server, path, "KEY-MCP-FIVE")
+        assert said(path, result_of(server, path, ident)) == direct and direct[1] == FIVE
+        kill_gateway(server)
+    with kept() as server:
+        assert said(path, result_of(server, path, ident)) == direct
+
+
+def test_stored_by_default(kept):
+    with kept("--mcp-default") as server:
+        wait_for_servers(server, "main", "other")
+        answer = server.ok(RESPONSES, {"input": "KEY-MCP-FIVE", "store": True})
+        assert answer["store"] is True and said(RESPONSES, answer)[1] == FIVE
+        assert server.get(f"{RESPONSES}/{answer['id']}")["output"] == answer["output"]
+        first = server.ok(RESPONSES, body(RESPONSES, "KEY-MCP-FIVE"))
+        after = server.ok(RESPONSES, {"input": "KEY-PLAIN", "previous_response_id": first["id"], "store": False, "mcp": False})
+        assert after["status"] == "completed" and after["usage"]["input_tokens"] > first["usage"]["input_tokens"] / 12
+        items = server.get(f"{RESPONSES}/{after['id']}") if after["store"] else None
+        assert items is None
+        kill_gateway(server)
+    with kept() as server:  # without --mcp-default, and maybe before its servers are ready
+        events = [e for kind, e in server_events(server, answer["id"]) if kind == "data"]
+        assert [e["sequence_number"] for e in events] == list(range(len(events)))
+        assert events[-1]["response"]["output"] == answer["output"]
+        for n in range(0, len(events), 37):
+            rest = [e for kind, e in server_events(server, answer["id"], starting_after=n) if kind == "data"]
+            assert rest == events[n + 1:]
+
+
+def server_events(server, ident, **query):
+    reply = server.http.get(f"{RESPONSES}/{ident}", params={"stream": "true", **query})
+    assert reply.status_code == 200, reply.text
+    return [("data", json.loads(line[6:])) for line in reply.text.split("\n") if line.startswith("data: {")]
+
+
+def whole(found):
+    """Of chunks: text and calls."""
+    text, calls, finish = "", [], []
+    for _, chunk in found:
+        for choice in chunk["choices"]:
+            text += choice["delta"].get("content") or ""
+            finish += [choice["finish_reason"]] if choice["finish_reason"] else []
+            for call in choice["delta"].get("mcp_calls", []):
+                while call["index"] >= len(calls):
+                    calls.append({})
+                for name, value in call.items():
+                    calls[call["index"]][name] = calls[call["index"]].get(name, "") + value if name == "arguments" else value
+    return text, calls, finish[-1:]
+
+
+def test_attach_anywhere(kept):
+    """Pieces up to any place and those behind it are the whole answer: of one that runs, and of one that has ended."""
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        ident = ask_in_background(server, CHAT, "KEY-MCP-FIVE", stream=True)
+        server.wait_for(lambda: state(server, ident)["status"] != "queued", "its beginning")
+        live = attach(server, ident)
+        ended(server, ident)
+        found = attach(server, ident)
+        assert whole(found) == whole(live) and len(whole(found)[1]) == 5
+        kill_gateway(server)
+    with kept() as server:
+        places = [i for i, (place, _) in enumerate(found) if place]
+        assert len({found[i][0] for i in places}) == len(places) > 100
+        for i in [*places[::9], *(i for i in places if "." in found[i][0])]:
+            rest = attach(server, ident, found[i][0])
+            assert whole(found[:i + 1] + rest) == whole(found), found[i][0]
+            assert [p for p, _ in rest if p][:1] in ([], [found[i + 1][0]] if i + 1 < len(found) else [])
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+def test_killed_in_the_second_turn(kept, path):
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        undisturbed = said(path, server.ok(path, body(path, "KEY-MCP-PACED")))
+        ident = ask_in_background(server, path, "KEY-MCP-PACED")
+        first = state(server, ident)["generated_tokens"]
+        server.wait_for(lambda: state(server, ident)["generated_tokens"] > first + 110, "the second turn")
+        kill_gateway(server)
+    with kept() as server:
+        answer = result_of(server, path, ident)
+        assert said(path, answer) == undisturbed
+        calls = server.metrics()
+        assert metric(calls, "tandem_mcp_calls_total", server="main", outcome="ok") <= 1  # the first one's result was there
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+@pytest.mark.parametrize("key, tool", [("KEY-MCP-TALLY", "tally"), ("KEY-MCP-AGAIN", "tally_again")])
+def test_killed_in_a_call(kept, path, key, tool):
+    """What may be called again is, what may not has an error that says so; the call beside it, which had ended, is not."""
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        ident = ask_in_background(server, path, key)
+        server.wait_for(lambda: kept.n_tallied() == 1, "the call")
+        server.wait_for(lambda: journal_has(kept.journal, ident), "the result of the other")
+        kill_gateway(server)
+    with kept() as server:
+        text, calls = said(path, result_of(server, path, ident))
+        assert [c[1] for c in calls] == ["echo", tool, "echo"] and calls[2][3] == "beside"
+        if tool == "tally":
+            assert kept.n_tallied() == 1 and calls[1][4] is True and "may or may not" in calls[1][3]
+            assert text.endswith("Who knows.")
+        else:
+            assert kept.n_tallied() == 2 and calls[1][3:] == (f"{key}-2", False) and text.endswith("Counted.")
+
+
+def journal_has(journal, ident):
+    """Two results, of the echoes, are in the journal."""
+    with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
+        rows = db.execute("SELECT data FROM tokens WHERE choice = 4294967294 AND request = (SELECT row FROM requests WHERE id = ?)",
+                          (ident,)).fetchall()
+    return sum("text" in json.loads(data) for data, in rows) == 2
+
+
+def test_cancelled_in_a_call(kept):
+    with kept() as server:
         wait_for_servers(server, "main")
-        for path, fields in [(RESPONSES, {"store": True}), (RESPONSES, {"background": True}), (CHAT, {"detach": True}),
-                             (CHAT, {"background": True})]:
-            asked = {**body(path, "hello"), **({"mcp": ["main"]} if path == CHAT else {"tools": tools_of(path, ["main"])["tools"]})}
-            reply = server.post(path, {**asked, **fields})
-            assert reply.status_code == 400 and reply.json()["error"]["param"] == next(iter(fields)), reply.text
-        answer = server.ok(RESPONSES, {"input": "KEY-MCP-LOOP", "tools": tools_of(RESPONSES, ["main"])["tools"]})
-        assert answer["store"] is False and server.http.get(f"{RESPONSES}/{answer['id']}").status_code == 404
-        stored = server.ok(RESPONSES, {"input": "hello"})  # by default the journal comes first
-        assert stored["store"] is True and stored["output"][0]["type"] == "message"
-        asked = server.ok(RESPONSES, {"input": "KEY-MCP-LOOP", "store": False})
-        assert any(i["type"] == "mcp_call" for i in asked["output"])
+        ident = ask_in_background(server, CHAT, "KEY-MCP-TALLY", stream=True)
+        server.wait_for(lambda: kept.n_tallied() == 1, "the call")
+        assert server.post(f"/v1/requests/{ident}/cancel", {}).status_code == 200
+        request = ended(server, ident)
+        assert request["status"] == "cancelled" and said(CHAT, request["result"])[1][1][3:] == ("cancelled.", True)
+        found = whole(attach(server, ident))
+        assert found[2] == ["cancelled"] and len(found[1]) == 3 and server.ok(CHAT, body(CHAT, "KEY-PLAIN"))
+
+
+def test_detached(kept):
+    """Its client leaves in a call: the answer goes on."""
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        with server.new_http() as http, http.stream("POST", CHAT, json=body(CHAT, "KEY-MCP-TALLY", stream=True, detach=True)) as reply:
+            ident = reply.headers["content-location"].rsplit("/", 1)[1]
+            server.wait_for(lambda: kept.n_tallied() == 1, "the call")
+        request = ended(server, ident)
+        assert said(CHAT, request["result"])[0].endswith("Counted.") and kept.n_tallied() == 1
+
+
+def test_restarted_in_order(kept):
+    """SIGTERM in a call: as if it had been killed."""
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        ident = ask_in_background(server, CHAT, "KEY-MCP-AGAIN")
+        server.wait_for(lambda: kept.n_tallied() == 1, "the call")
+    with kept() as server:
+        assert said(CHAT, result_of(server, CHAT, ident))[0].endswith("Counted.") and kept.n_tallied() == 2
 
 
 def test_keys(make, tmp_path):

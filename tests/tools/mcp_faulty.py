@@ -35,6 +35,8 @@ class State:
         self.tools += [tool(n) for n in ("fail hang crash huge garbage noise slow change rpc_error ask big env batch parts structured flaky "
                                          "forget log cancelled headers drop needs_input silent_progress").split()]
         self.tools.append(tool("picky", {"list": {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}}))
+        if "TALLY" in os.environ:  # a file that gets a line for each call; the second one says that it may be called again
+            self.tools += [tool("tally"), tool("tally_again", annotations={"idempotentHint": True})]
         if options.bad_header:
             self.tools.append({"name": "bad_header", "inputSchema": {"type": "object", "x-mcp-header": "X"}})
         self.cancelled = []
@@ -150,6 +152,11 @@ class Session:
             return reply(content("x" * HUGE))
         if name == "garbage":
             return raw(b'{"jsonrpc": "2.0", "id": ' + str(ident).encode() + b', "result": {"content": [}}\n')
+        if name in ("tally", "tally_again"):
+            with open(os.environ["TALLY"], "a") as out:
+                out.write(name + "\n")
+            time.sleep(arguments.get("ms", 0) / 1000)
+            return reply(content(arguments["text"]))
         if name == "noise":
             raw(b"a line of a log\n")
             return reply(content("after the noise"))

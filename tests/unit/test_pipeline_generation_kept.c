@@ -441,7 +441,7 @@ static void test_what_has_ended_is_read_again(void **state)
         prepare(f, a);
         struct gen_saved *saved = save(g, f->request->arena, a->logprobs);
         generation_free(g);
-        g = generation_replay(f->bench.pipeline, f->request, saved, &err);
+        g = generation_replay(f->bench.pipeline, f->request, saved, NULL, NULL, &err);
         assert_non_null(g);
         assert_int_equal(pipeline_n_running(f->bench.pipeline), 0);
         got_init(again);
