@@ -146,7 +146,10 @@ struct mcp_task *mcp_host_call(struct mcp_host *h, const struct mcp_call_request
     t->done = call->done;
     t->arg = call->arg;
     t->next = h->tasks;
-    *(t->next ? &t->next->prev : &h->tasks) = t;
+    if (t->next) {
+        t->next->prev = t;
+    }
+    h->tasks = t;
     if (!start(t, call, err)) {
         note(t, MCP_CALL_FAILED, STR(""));
         mcp_host__forget(t);

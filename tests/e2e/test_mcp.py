@@ -14,7 +14,7 @@ import anthropic
 import pytest
 
 from harness import ROOT, Server, failing_server, metric
-from test_journal import attach, ended, kill_gateway, state
+from test_journal import attach, ended, events, kill_gateway, state
 
 pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
 
@@ -414,10 +414,9 @@ def test_stored_by_default(kept):
         assert answer["store"] is True and said(RESPONSES, answer)[1] == FIVE
         assert server.get(f"{RESPONSES}/{answer['id']}")["output"] == answer["output"]
         first = server.ok(RESPONSES, body(RESPONSES, "KEY-MCP-FIVE"))
-        after = server.ok(RESPONSES, {"input": "KEY-PLAIN", "previous_response_id": first["id"], "store": False, "mcp": False})
-        assert after["status"] == "completed" and after["usage"]["input_tokens"] > first["usage"]["input_tokens"] / 12
-        items = server.get(f"{RESPONSES}/{after['id']}") if after["store"] else None
-        assert items is None
+        bare = {"input": "KEY-PLAIN", "store": False, "mcp": False}
+        after = server.ok(RESPONSES, {**bare, "previous_response_id": first["id"]})  # its calls and results are in the prompt
+        assert after["usage"]["input_tokens"] > server.ok(RESPONSES, bare)["usage"]["input_tokens"] + 200
         kill_gateway(server)
     with kept() as server:  # without --mcp-default, and maybe before its servers are ready
         events = [e for kind, e in server_events(server, answer["id"]) if kind == "data"]
@@ -449,24 +448,28 @@ def whole(found):
     return text, calls, finish[-1:]
 
 
+def check_places(server, ident, found, n):
+    places = [i for i, (place, _) in enumerate(found) if place]
+    assert len({found[i][0] for i in places}) >= n and sum("." in found[i][0] for i in places) > 3
+    for i in places:
+        assert whole(found[:i + 1] + attach(server, ident, found[i][0])) == whole(found), found[i][0]
+
+
 def test_attach_anywhere(kept):
     """Pieces up to any place and those behind it are the whole answer: of one that runs, and of one that has ended."""
     with kept() as server:
         wait_for_servers(server, "main", "other")
-        ident = ask_in_background(server, CHAT, "KEY-MCP-FIVE", stream=True)
-        server.wait_for(lambda: state(server, ident)["status"] != "queued", "its beginning")
-        live = attach(server, ident)
-        ended(server, ident)
-        found = attach(server, ident)
-        assert whole(found) == whole(live) and len(whole(found)[1]) == 5
+        five = ask_in_background(server, CHAT, "KEY-MCP-FIVE", stream=True)
+        live = events(server.post(CHAT, body(CHAT, "KEY-MCP-PACED", stream=True, detach=True)))  # an event for each token
+        paced = live[0][1]["id"]
+        ended(server, five)
+        again = attach(server, five)
+        assert len(whole(live)[1]) == 2 and len(whole(again)[1]) == 5
+        check_places(server, paced, live, 70)
         kill_gateway(server)
     with kept() as server:
-        places = [i for i, (place, _) in enumerate(found) if place]
-        assert len({found[i][0] for i in places}) == len(places) > 100
-        for i in [*places[::9], *(i for i in places if "." in found[i][0])]:
-            rest = attach(server, ident, found[i][0])
-            assert whole(found[:i + 1] + rest) == whole(found), found[i][0]
-            assert [p for p, _ in rest if p][:1] in ([], [found[i + 1][0]] if i + 1 < len(found) else [])
+        check_places(server, paced, live, 70)
+        check_places(server, five, again, 15)
 
 
 @pytest.mark.parametrize("path", [CHAT, RESPONSES])
@@ -475,8 +478,7 @@ def test_killed_in_the_second_turn(kept, path):
         wait_for_servers(server, "main", "other")
         undisturbed = said(path, server.ok(path, body(path, "KEY-MCP-PACED")))
         ident = ask_in_background(server, path, "KEY-MCP-PACED")
-        first = state(server, ident)["generated_tokens"]
-        server.wait_for(lambda: state(server, ident)["generated_tokens"] > first + 110, "the second turn")
+        server.wait_for(lambda: state(server, ident)["generated_tokens"] > 60, "the second turn")
         kill_gateway(server)
     with kept() as server:
         answer = result_of(server, path, ident)
@@ -515,7 +517,7 @@ def journal_has(journal, ident):
 
 def test_cancelled_in_a_call(kept):
     with kept() as server:
-        wait_for_servers(server, "main")
+        wait_for_servers(server, "main", "other")
         ident = ask_in_background(server, CHAT, "KEY-MCP-TALLY", stream=True)
         server.wait_for(lambda: kept.n_tallied() == 1, "the call")
         assert server.post(f"/v1/requests/{ident}/cancel", {}).status_code == 200
