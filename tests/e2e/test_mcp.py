@@ -465,10 +465,10 @@ def test_attach_anywhere(kept):
         ended(server, five)
         again = attach(server, five)
         assert len(whole(live)[1]) == 2 and len(whole(again)[1]) == 5
-        check_places(server, paced, live, 70)
+        check_places(server, paced, live, 50)
         kill_gateway(server)
     with kept() as server:
-        check_places(server, paced, live, 70)
+        check_places(server, paced, live, 50)
         check_places(server, five, again, 15)
 
 
