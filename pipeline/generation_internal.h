@@ -57,7 +57,7 @@ struct generation {
     struct gen_clock clock;
     struct recovery_state recovery;
     uint64_t n_preemptions;
-    struct mcp_loop *mcp; /* NULL: it has one turn */
+    struct mcp_loop *mcp;          /* NULL: it has one turn */
     struct mcp_follow *mcp_follow; /* NULL: likewise, or the turns are its own */
     bool observed_end;
     const struct generation *follows; /* the one that it copies; NULL: it has jobs of its own, or had */
@@ -87,7 +87,8 @@ void generation__forget_job(struct generation *g, size_t index); /* the engine h
 
 /* What the turn at hand has: generation_next of one without MCP tools. */
 bool generation__next(struct generation *g, int64_t now_ms, struct gen_event *event);
-/* The turn at hand is over: its state gives way to that of the next, and is the caller's. False: nothing has changed. */
+/* The turn at hand is over: its state gives way to that of the next, and is the caller's. False: nothing has changed.
+ */
 NODISCARD bool generation__swap_turn(struct generation *g, const struct gen_request *next,
                                      struct prompt_state **prompts, struct choice **choices, struct error *err);
 NODISCARD bool generation__begin_turn(struct generation *g, struct error *err);

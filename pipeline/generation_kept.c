@@ -160,8 +160,7 @@ static void on_replayed(void *arg)
 }
 
 /* One of several turns is followed by its only reader. */
-static struct generation *follow_replay(struct generation *g, void (*on_ready)(void *arg), void *arg,
-                                        struct error *err)
+static struct generation *follow_replay(struct generation *g, void (*on_ready)(void *arg), void *arg, struct error *err)
 {
     struct generation *f = generation_follow(g, on_ready, arg, err);
     if (!f) {

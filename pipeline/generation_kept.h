@@ -7,8 +7,8 @@
  *     on_ready of g:  if (generation_catch_up(f, NULL)) ... generation_next(f, ...)
  *
  * A request with tools of MCP servers has several turns (mcp_loop.h), and what is to be kept of it are their tokens and
- * what became of its calls. Whoever keeps it asks generation_calls_due in on_ready, records that these calls were begun,
- * says so in their `saved`, and lets them go out with generation_make_calls. Its events are had by following it.
+ * what became of its calls. Whoever keeps it asks generation_calls_due in on_ready, records that these calls were
+ * begun, says so in their `saved`, and lets them go out with generation_make_calls. Its events are had by following it.
  *
  * A follower has its own text and its own place; it shares the request, so its leader must outlive it. It is not among
  * the pipeline's running generations and may be freed at any time. */
@@ -54,8 +54,8 @@ struct gen_saved {                          /* everything lies in the request's 
     /* Of a request with tools of MCP servers prompts, choices and calls are those of its turns, [n_turns]. */
     const struct gen_saved_calls *calls;
     size_t n_turns;
-    bool damaged;                           /* there was more; what calls became of that nobody knows */
-    struct error error;                     /* what it ended with; code NONE: nothing */
+    bool damaged;       /* there was more; what calls became of that nobody knows */
+    struct error error; /* what it ended with; code NONE: nothing */
     bool has_timings;
     struct gen_timings timings;
 };
@@ -86,8 +86,8 @@ struct gen_mark { /* how far a choice may be shown; of one with MCP tools: a tur
 NODISCARD struct generation *generation_follow(const struct generation *leader, void (*on_ready)(void *arg), void *arg,
                                                struct error *err);
 /* Copies what is new in its leader, choice by choice up to marks [n_jobs * best_of], or those of all its turns; NULL:
- * everything, its failure too. A first mark of UINT32_MAX tokens: everything but the end. Marks of turns count until the
- * next call. True when there is something new to take. */
+ * everything, its failure too. A first mark of UINT32_MAX tokens: everything but the end. Marks of turns count until
+ * the next call. True when there is something new to take. */
 bool generation_catch_up(struct generation *follower, const struct gen_mark *marks);
 
 /* Its reader has each choice up to this place already, in the order of OpenAI's index; before anything was taken. One

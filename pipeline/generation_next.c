@@ -148,7 +148,8 @@ static bool flush_due(const struct generation *g, const struct choice *c, int64_
 {
     const struct gen_request *r = g->request;
     bool by_tokens = r->interval_tokens > 1, by_time = r->interval_ms > 0;
-    if (g->failed || now_ms == INT64_MAX || c->finish != FINISH_NONE || c->released_tokens == 0 || (!by_tokens && !by_time)) {
+    if (g->failed || now_ms == INT64_MAX || c->finish != FINISH_NONE || c->released_tokens == 0 ||
+        (!by_tokens && !by_time)) {
         return true;
     }
     return (by_tokens && choice_pending_tokens(c) >= (size_t)r->interval_tokens) ||

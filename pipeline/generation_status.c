@@ -52,9 +52,7 @@ void generation__add_choice(struct gen_usage *usage, const struct choice *c)
 
 void generation__usage(const struct generation *g, struct gen_usage *usage)
 {
-    *usage = g->mcp          ? *mcp_loop_past(g->mcp)
-             : g->mcp_follow ? *mcp_follow_past(g->mcp_follow)
-                             : (struct gen_usage){0};
+    *usage = g->mcp ? *mcp_loop_past(g->mcp) : g->mcp_follow ? *mcp_follow_past(g->mcp_follow) : (struct gen_usage){0};
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         usage->prompt_tokens += g->request->jobs[i].n_prompt;
         usage->cached_tokens += g->prompts[i].n_cached;

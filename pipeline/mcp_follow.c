@@ -57,7 +57,8 @@ static bool is_last(const struct mcp_follow *m)
 /* Of the turn at hand. Marks without an end are the same for all turns, and hide the answer's end only. */
 static struct gen_mark mark_of(const struct mcp_follow *m)
 {
-    static const struct gen_mark everything = {.n = UINT32_MAX, .finished = true, .n_results = UINT32_MAX, .ended = true};
+    static const struct gen_mark everything = {
+        .n = UINT32_MAX, .finished = true, .n_results = UINT32_MAX, .ended = true};
     struct gen_mark mark = everything;
     if (m->marks && m->marks[0].n == UINT32_MAX) {
         mark.finished = !is_last(m) || !mcp_loop_ended(m->leader);

@@ -1,7 +1,7 @@
 /* The turns of a generation with tools of MCP servers, as somebody reads them who follows it (generation_kept.h): the
  * tokens of each turn as its leader has or had them, then the results of its calls, then the next turn. It prepares,
- * computes and calls nothing. What it has of the leader's is found anew whenever something is taken, so a reader who was
- * slow goes through all turns at once.
+ * computes and calls nothing. What it has of the leader's is found anew whenever something is taken, so a reader who
+ * was slow goes through all turns at once.
  *
  * Places of an answer of several turns count the tokens of all of them. At the end of a turn the results of its calls
  * are pieces behind those of its last token, and the pieces of the next turn's first token come behind them.

@@ -9,9 +9,10 @@
  * A part of the generation (generation_internal.h), whose consumer drives it: a turn's calls are known when its end is
  * taken. A call never fails a generation: what went wrong is its result. The loop's thread, but for the preparing.
  *
- * One that is kept (generation_kept.h) takes its own events, so that it goes on whoever reads it, and keeps its turns for
- * those who follow it (mcp_follow.h). A call goes out when it is recorded that it does. What was saved of an earlier
- * process comes first: the tokens of its turns and the results of its calls, whose requests are prepared again. */
+ * One that is kept (generation_kept.h) takes its own events, so that it goes on whoever reads it, and keeps its turns
+ * for those who follow it (mcp_follow.h). A call goes out when it is recorded that it does. What was saved of an
+ * earlier process comes first: the tokens of its turns and the results of its calls, whose requests are prepared again.
+ */
 #ifndef TANDEM_PIPELINE_MCP_LOOP_H
 #define TANDEM_PIPELINE_MCP_LOOP_H
 

@@ -3,12 +3,18 @@
  *
  *     {"of": calls of the turn, "tool": ..., "arguments": ..., "is_error": ..., "text": ...}    text: with the result
  *
- * The row's finish is what the answer ended with behind the turn's calls, its stop_id whether that was for want of turns. */
+ * The row's finish is what the answer ended with behind the turn's calls, its stop_id whether that was for want of
+ * turns. */
 #include "api/kept/kept_internal.h"
 #include "base/limits.h"
 #include "pipeline/mcp_turn.h"
 
-enum { BEGUN = 1, ANSWERED = 2, OUT_OF_TURNS = 4, FINISH = 8 }; /* of a call: what is recorded; FINISH: times a reason */
+enum {
+    BEGUN = 1,
+    ANSWERED = 2,
+    OUT_OF_TURNS = 4,
+    FINISH = 8
+}; /* of a call: what is recorded; FINISH: times a reason */
 
 struct turn_end {
     enum finish_reason finish;

@@ -34,8 +34,9 @@ struct kept {
     bool feeding;
 
     /* what the journal has */
-    struct gen_mark *saved, *sending; /* [n_choices]; of a request with MCP tools those of its turns, for all that it may have */
-    size_t n_choices, n_turns;        /* n_turns: that the details speak of */
+    struct gen_mark *saved,
+        *sending; /* [n_choices]; of a request with MCP tools those of its turns, for all that it may have */
+    size_t n_choices, n_turns; /* n_turns: that the details speak of */
     bool scores_saved, scores_sending;
     enum journal_state saved_state;
     bool in_save, tokens_sent, forget_tokens, end_sent;

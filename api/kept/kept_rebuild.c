@@ -66,7 +66,7 @@ struct rebuilding {
     struct arena *arena; /* the record's */
     const struct journal_record *record;
     struct gen_saved *saved;
-    size_t n_prompts;                 /* the request's; with MCP tools, its turns that there is something of, at least 1 */
+    size_t n_prompts; /* the request's; with MCP tools, its turns that there is something of, at least 1 */
     struct gen_saved_prompt *prompts; /* [n_prompts] */
     struct gen_saved_choice *choices; /* [n_prompts * best_of] */
     struct gen_saved_calls *calls;    /* [n_prompts] */

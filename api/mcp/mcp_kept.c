@@ -56,9 +56,8 @@ bool api__restore_mcp(struct call *c, const struct json *kept, struct error *err
     m->n_tools = json_len(names);
     for (size_t i = 0; i < m->n_tools; i++) {
         const struct json *t = json_at(names, i);
-        m->tools[i] = (struct gen_mcp_tool){.name = json_str(json_at(t, 0)),
-                                            .own_name = json_str(json_at(t, 1)),
-                                            .server = json_str(json_at(t, 2))};
+        m->tools[i] = (struct gen_mcp_tool){
+            .name = json_str(json_at(t, 0)), .own_name = json_str(json_at(t, 1)), .server = json_str(json_at(t, 2))};
     }
     m->definitions = json_str(json_at(kept, 1));
     return c->app->options.mcp ||

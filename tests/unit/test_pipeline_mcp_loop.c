@@ -525,7 +525,8 @@ static void send_part(struct fixture *f, const char *text, uint32_t from, uint32
     }
 }
 
-static struct gen_saved_call saved_call_of(struct arena *arena, const struct mcp_turn_call *c, enum finish_reason finish)
+static struct gen_saved_call saved_call_of(struct arena *arena, const struct mcp_turn_call *c,
+                                           enum finish_reason finish)
 {
     return (struct gen_saved_call){.tool = arena_str(arena, buf_view(&c->name)),
                                    .arguments = arena_str(arena, buf_view(&c->arguments)),
@@ -630,7 +631,8 @@ static size_t turns_wanted;
 static bool has_turns(const struct fixture *f)
 {
     return generation_n_turns(f->g) >= turns_wanted && !generation_calls_due(f->g) &&
-           (turns_wanted == 1 || pipeline_bench_last(&f->bench)->n_prompt == generation_job(f->g, turns_wanted - 1)->n_prompt);
+           (turns_wanted == 1 ||
+            pipeline_bench_last(&f->bench)->n_prompt == generation_job(f->g, turns_wanted - 1)->n_prompt);
 }
 
 static bool has_answers(const struct fixture *f)
@@ -745,15 +747,16 @@ static void test_kept_restarts(void **state)
     static const struct {
         size_t turn;
         enum cut cut;
-    } cuts[] = {{0, IN_TEXT}, {0, BEFORE_CALLS}, {0, BEHIND_RESULTS}, {1, IN_TEXT}, {1, BEFORE_CALLS}, {1, IN_CALLS},
-                {1, BEHIND_RESULTS}, {2, IN_TEXT}};
+    } cuts[] = {{0, IN_TEXT},      {0, BEFORE_CALLS}, {0, BEHIND_RESULTS}, {1, IN_TEXT},
+                {1, BEFORE_CALLS}, {1, IN_CALLS},     {1, BEHIND_RESULTS}, {2, IN_TEXT}};
     for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
         begin_again(f);
         buf_clear(&again);
         converse(f, cuts[i].turn, cuts[i].cut);
         read_from(f, (struct gen_place){0, 0}, &again);
         if (!str_eq(buf_view(&again), buf_view(&whole))) {
-            fail_msg("cut %zu: " STR_FMT "\ninstead of: " STR_FMT, i, STR_ARG(buf_view(&again)), STR_ARG(buf_view(&whole)));
+            fail_msg("cut %zu: " STR_FMT "\ninstead of: " STR_FMT, i, STR_ARG(buf_view(&again)),
+                     STR_ARG(buf_view(&whole)));
         }
         assert_int_equal(mcp_host_usage(f->host, 0)->calls[MCP_CALL_OK], n_calls * (i + 2)); /* none was made twice */
     }
