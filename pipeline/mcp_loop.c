@@ -149,16 +149,22 @@ static bool is_saved(const struct mcp_loop *l, size_t turn)
     return l->saved && turn < l->saved->n_turns;
 }
 
+/* Of the turn at hand; NULL: it had none. */
+static const struct gen_saved_calls *saved_calls(const struct mcp_loop *l)
+{
+    size_t turn = l->n_kept - 1;
+    return l->kept && l->saved && turn < l->saved->n_called ? &l->saved->calls[turn] : NULL;
+}
+
 /* Of the n-th call of an MCP tool of the turn at hand: what was recorded of it; NULL: nothing, so it never went out.
  * What is damaged may have gone out. */
 static const struct gen_saved_call *saved_call(const struct mcp_loop *l, size_t n, const struct mcp_turn_call *c)
 {
     static const struct gen_saved_call nobody_knows = {0};
-    size_t turn = l->n_kept - 1;
-    if (!is_saved(l, turn)) {
+    const struct gen_saved_calls *calls = saved_calls(l);
+    if (!calls) {
         return NULL;
     }
-    const struct gen_saved_calls *calls = &l->saved->calls[turn];
     if (n < calls->n && str_eq(calls->items[n].tool, buf_view(&c->name)) &&
         str_eq(calls->items[n].arguments, buf_view(&c->arguments))) {
         return &calls->items[n];
@@ -289,7 +295,7 @@ static void make_calls(struct mcp_loop *l, const char *why_not)
     why_not = l->running ? why_not : "not called: no memory.";
     for (size_t i = 0, n = 0; i < l->turn.n_calls; i++) {
         struct mcp_turn_call *c = &l->turn.calls[i];
-        const struct gen_saved_call *saved = c->tool && l->kept ? saved_call(l, n, c) : NULL;
+        const struct gen_saved_call *saved = c->tool ? saved_call(l, n, c) : NULL;
         n += c->tool != NULL;
         if (c->tool && why_not && !(saved && saved->answered)) {
             answer_error(l, i, why_not);
@@ -380,7 +386,7 @@ static const char *why_not(struct mcp_loop *l)
 static const char *decide(struct mcp_loop *l)
 {
     size_t turn = l->n_kept - 1;
-    const struct gen_saved_calls *calls = l->kept && is_saved(l, turn) ? &l->saved->calls[turn] : NULL;
+    const struct gen_saved_calls *calls = saved_calls(l);
     if (l->kept && is_saved(l, turn + 1)) {
         l->finish_due = false;
         return NULL;

@@ -191,7 +191,8 @@ static bool place_calls(struct rebuilding *b, const struct journal_tokens *rows,
     return true;
 }
 
-/* What is damaged ends there: what a later turn said had another one before it. */
+/* What is damaged ends there: what a later turn said had another one before it. Its calls may be made again all the
+ * same, and then count as those that they were. */
 static void cut_turns(struct rebuilding *b)
 {
     size_t n = 1;
@@ -203,6 +204,7 @@ static void cut_turns(struct rebuilding *b)
         b->out.damaged = true;
     }
     b->saved->n_turns = n;
+    b->saved->n_called = b->n_prompts;
     b->saved->damaged = b->out.damaged;
 }
 
@@ -246,6 +248,10 @@ static bool decode(struct rebuilding *b)
     if (!c->ok) {
         b->out.error = c->error;
         return false;
+    }
+    if (c->request.mcp.wanted && !c->app->options.mcp) {
+        return error_set(&b->out.error, ERR_UNSUPPORTED,
+                         "The request has tools of MCP servers, and this server was started without --mcp-config.");
     }
     snprintf(c->request.id, sizeof c->request.id, STR_FMT, STR_ARG(m->id));
     c->request.created_s = m->created_s;

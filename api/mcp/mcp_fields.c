@@ -102,7 +102,7 @@ bool api__settle_mcp(const struct call *c, struct gen_request *r, struct error *
     if (!c->rebuilt && !m->wanted && !m->declined && !bad && host && mcp_host_options(host)->by_default) {
         m->wanted = m->by_default = r->tool_choice != GEN_TOOLS_NONE;
     }
-    if (!m->wanted) {
+    if (!m->wanted || (!host && c->rebuilt)) {
         return true;
     }
     if (!host) {

@@ -55,7 +55,7 @@ class McpServer(Server):
 def make(tiny_path, script_path, agent_template):
     def make(config, *options, **more):
         return McpServer(tiny_path, "--threads", 1, "--kv-memory", "128M", "--script", script_path, "--chat-template",
-                         agent_template, "--mcp-config", config, *options, **more)
+                         agent_template, *(["--mcp-config", config] if config else []), *options, **more)
     return make
 
 
@@ -375,6 +375,7 @@ def kept(make, tmp_path):
     def start(*options):
         return make(config, "--journal", tmp_path / "journal", *options)
     start.journal = tmp_path / "journal" / "journal.db"
+    start.without_mcp = lambda: make(None, "--journal", tmp_path / "journal")
     start.n_tallied = lambda: len((tmp_path / "tally").read_text().split()) if (tmp_path / "tally").exists() else 0
     return start
 
@@ -414,23 +415,34 @@ def test_stored_by_default(kept):
         assert answer["store"] is True and said(RESPONSES, answer)[1] == FIVE
         assert server.get(f"{RESPONSES}/{answer['id']}")["output"] == answer["output"]
         first = server.ok(RESPONSES, body(RESPONSES, "KEY-MCP-FIVE"))
+        live = data_of(server.post(RESPONSES, body(RESPONSES, "KEY-MCP-FIVE", stream=True)))
+        again = server_events(server, live[-1]["response"]["id"])
+        assert [(e["type"], e.get("item_id"), e.get("delta")) for e in again] == [(e["type"], e.get("item_id"), e.get("delta")) for e in live]
         bare = {"input": "KEY-PLAIN", "store": False, "mcp": False}
         after = server.ok(RESPONSES, {**bare, "previous_response_id": first["id"]})  # its calls and results are in the prompt
         assert after["usage"]["input_tokens"] > server.ok(RESPONSES, bare)["usage"]["input_tokens"] + 200
         kill_gateway(server)
     with kept() as server:  # without --mcp-default, and maybe before its servers are ready
-        events = [e for kind, e in server_events(server, answer["id"]) if kind == "data"]
+        events = server_events(server, answer["id"])
         assert [e["sequence_number"] for e in events] == list(range(len(events)))
         assert events[-1]["response"]["output"] == answer["output"]
         for n in range(0, len(events), 37):
-            rest = [e for kind, e in server_events(server, answer["id"], starting_after=n) if kind == "data"]
-            assert rest == events[n + 1:]
+            assert server_events(server, answer["id"], starting_after=n) == events[n + 1:]
+        kill_gateway(server)
+    with kept.without_mcp() as server:
+        assert server.get(f"{RESPONSES}/{answer['id']}")["output"] == answer["output"]
+        assert server.ok(RESPONSES, {"input": "KEY-PLAIN", "previous_response_id": answer["id"]})["status"] == "completed"
+        reply = server.http.get(f"{RESPONSES}/{answer['id']}", params={"stream": "true"})
+        assert reply.status_code == 400 and "--mcp-config" in reply.text
 
 
 def server_events(server, ident, **query):
-    reply = server.http.get(f"{RESPONSES}/{ident}", params={"stream": "true", **query})
+    return data_of(server.http.get(f"{RESPONSES}/{ident}", params={"stream": "true", **query}))
+
+
+def data_of(reply):
     assert reply.status_code == 200, reply.text
-    return [("data", json.loads(line[6:])) for line in reply.text.split("\n") if line.startswith("data: {")]
+    return [json.loads(line[6:]) for line in reply.text.split("\n") if line.startswith("data: {")]
 
 
 def whole(found):
@@ -513,6 +525,27 @@ def journal_has(journal, ident):
         rows = db.execute("SELECT data FROM tokens WHERE choice = 4294967294 AND request = (SELECT row FROM requests WHERE id = ?)",
                           (ident,)).fetchall()
     return sum("text" in json.loads(data) for data, in rows) == 2
+
+
+@pytest.mark.parametrize("how", ["call", "tokens"])
+def test_damaged(kept, how):
+    """What is lost of turns is made again; what is lost of a call may have been made."""
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        ident = ask_in_background(server, CHAT, "KEY-MCP-TALLY")
+        server.wait_for(lambda: kept.n_tallied() == 1, "the call")
+        server.wait_for(lambda: journal_has(kept.journal, ident), "the result of the other")
+        kill_gateway(server)
+    with contextlib.closing(sqlite3.connect(kept.journal)) as db:
+        where = "prompt = 1 AND choice = 4294967294" if how == "call" else "prompt = 0 AND choice = 0"
+        assert db.execute(f"UPDATE tokens SET sum = sum + 1 WHERE {where}").rowcount > 0
+        db.commit()
+    with kept() as server:
+        text, calls = said(CHAT, result_of(server, CHAT, ident))
+        assert kept.n_tallied() == 1 and text.endswith("Who knows.") and "may or may not" in calls[1][3]
+        assert [c[1] for c in calls] == ["echo", "tally", "echo"] and metric(server.metrics(), "tandem_mcp_calls_total", server="main", outcome="ok") <= 1
+        found = attach(server, ident)
+        assert whole(found)[0] == text and len(whole(found)[1]) == 3
 
 
 def test_cancelled_in_a_call(kept):

@@ -562,7 +562,7 @@ static struct gen_saved *save(const struct fixture *f, struct arena *arena)
         }
         calls[t].items = items;
     }
-    *saved = (struct gen_saved){.prompts = prompts, .choices = choices, .calls = calls, .n_turns = n};
+    *saved = (struct gen_saved){.prompts = prompts, .choices = choices, .calls = calls, .n_turns = n, .n_called = n};
     return saved;
 }
 
