@@ -5,7 +5,7 @@
  *     generation_event.c   what the engine's events do to it
  *     generation_next.c    what its consumer takes
  *     generation_status.c  what it says of itself
- *     mcp_loop.c           turns with tools of MCP servers
+ *     mcp_loop*.c          turns with tools of MCP servers
  *     mcp_follow.c         those of another generation
  *     generation_kept.c    those that outlive whoever asked for them
  *     pipeline.c           the list of those that run, and whose an event is

@@ -1,176 +1,8 @@
 #include "pipeline/mcp_loop.h"
 
-#include "base/array.h"
-#include "pipeline/generation_internal.h"
-#include "pipeline/generation_kept.h"
-#include "pipeline/mcp_host.h"
+#include "pipeline/mcp_loop_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-
-_Static_assert(GEN_SAVED_TURNS > MCP_HOST_MAX_TURNS, "all turns and one more");
-
-enum phase { WRITING, CALLING, PREPARING, ENDED };
-
-struct running { /* a call of the turn at hand */
-    struct mcp_loop *loop;
-    size_t call;
-    struct mcp_task *task; /* NULL: it is not under way */
-};
-
-struct kept_turn { /* of a generation that is kept: what those who follow it need */
-    struct gen_request request;
-    struct arena *arena; /* NULL: the request's own */
-    bool over;           /* what follows is its; else the generation has that */
-    struct mcp_turn turn;
-    struct prompt_state *prompts;
-    struct choice *choices;
-};
-
-struct mcp_loop {
-    struct generation *g;
-    struct mcp_host *host;
-    enum phase phase;
-    struct mcp_turn turn;
-    struct running *running; /* [turn.n_calls] while CALLING */
-    size_t n_shown;          /* calls of the turn whose results are out, or have none */
-    struct gen_event finish; /* of the turn; given out when it is the last */
-    bool stopped, finish_due;
-    uint32_t n_own, n_mcp; /* calls of the answer so far */
-    int64_t n_turns, n_made;
-    struct gen_usage past;
-    const struct json *first_messages; /* the client's */
-    struct buf messages;               /* JSON items behind them */
-    struct arena *arena;               /* of the turn at hand; NULL: the first, which is the request's */
-    struct arena *arena_before;        /* of the one before, where the generation has failed between them */
-    struct preparation *preparation;
-    enum gen_tool_choice tool_choice; /* of later turns */
-    uint64_t n_first_prompt;
-    int64_t max_tokens; /* of all; -1: as far as the context goes */
-    uint64_t seed;
-    bool kept;
-    const struct gen_saved *saved; /* NULL: nothing */
-    struct kept_turn **turns;      /* [n_kept] those that have begun; none, where it is not kept */
-    size_t n_kept, cap_turns;
-};
-
-/* ---- turns that are kept ---- */
-
-static bool add_turn(struct mcp_loop *l, struct error *err)
-{
-    if (!l->kept) {
-        return true;
-    }
-    struct kept_turn *t = calloc(1, sizeof *t);
-    if (!t) {
-        return error_set(err, ERR_NO_MEMORY, "no memory for a turn of a request.");
-    }
-    if (!array_reserve(&l->turns, &l->cap_turns, l->n_kept + 1, GEN_SAVED_TURNS, "turns of a request", err)) {
-        free(t);
-        return false;
-    }
-    t->request = *l->g->request;
-    t->arena = l->arena;
-    mcp_turn_init(&t->turn);
-    l->turns[l->n_kept++] = t;
-    return true;
-}
-
-/* The turn at hand is over: others may still read of it. */
-static void put_turn_by(struct mcp_loop *l, struct prompt_state *prompts, struct choice *choices)
-{
-    struct kept_turn *t = l->turns[l->n_kept - 1];
-    mcp_turn_release(&t->turn);
-    t->turn = l->turn;
-    t->prompts = prompts;
-    t->choices = choices;
-    t->over = true;
-    mcp_turn_init(&l->turn);
-}
-
-static void free_turns(struct mcp_loop *l)
-{
-    for (size_t i = 0; i < l->n_kept; i++) {
-        struct kept_turn *t = l->turns[i];
-        if (t->over) {
-            generation__release_turn(&t->request, t->prompts, t->choices);
-        }
-        mcp_turn_release(&t->turn);
-        if (t->arena != l->arena) {
-            arena_free(t->arena);
-        }
-        free(t);
-    }
-    free(l->turns);
-}
-
-size_t mcp_loop_n_turns(const struct mcp_loop *l)
-{
-    return l->n_kept;
-}
-
-struct gen_request *mcp_loop_request(const struct mcp_loop *l, size_t turn)
-{
-    return &l->turns[turn]->request;
-}
-
-const struct prompt_state *mcp_loop_prompt(const struct mcp_loop *l, size_t turn)
-{
-    return l->turns[turn]->over ? l->turns[turn]->prompts : l->g->prompts;
-}
-
-const struct choice *mcp_loop_choice(const struct mcp_loop *l, size_t turn)
-{
-    return l->turns[turn]->over ? l->turns[turn]->choices : l->g->choices;
-}
-
-struct mcp_turn *mcp_loop_turn(const struct mcp_loop *l, size_t turn)
-{
-    return l->turns[turn]->over ? &l->turns[turn]->turn : (struct mcp_turn *)(uintptr_t)&l->turn;
-}
-
-enum finish_reason mcp_loop_turn_end(const struct mcp_loop *l, size_t turn, bool *out_of_turns)
-{
-    *out_of_turns = false;
-    if (turn + 1 < l->n_kept || l->phase == WRITING || l->g->failed) {
-        return FINISH_NONE;
-    }
-    if (l->stopped) {
-        return FINISH_CANCELLED;
-    }
-    *out_of_turns = l->finish_due && l->finish.out_of_turns;
-    return l->finish_due ? l->finish.finish : FINISH_NONE;
-}
-
-/* ---- what was saved ---- */
-
-static bool is_saved(const struct mcp_loop *l, size_t turn)
-{
-    return l->saved && turn < l->saved->n_turns;
-}
-
-/* Of the turn at hand; NULL: it had none. */
-static const struct gen_saved_calls *saved_calls(const struct mcp_loop *l)
-{
-    size_t turn = l->n_kept - 1;
-    return l->kept && l->saved && turn < l->saved->n_called ? &l->saved->calls[turn] : NULL;
-}
-
-/* Of the n-th call of an MCP tool of the turn at hand: what was recorded of it; NULL: nothing, so it never went out.
- * What is damaged may have gone out. */
-static const struct gen_saved_call *saved_call(const struct mcp_loop *l, size_t n, const struct mcp_turn_call *c)
-{
-    static const struct gen_saved_call nobody_knows = {0};
-    const struct gen_saved_calls *calls = saved_calls(l);
-    if (!calls) {
-        return NULL;
-    }
-    if (n < calls->n && str_eq(calls->items[n].tool, buf_view(&c->name)) &&
-        str_eq(calls->items[n].arguments, buf_view(&c->arguments))) {
-        return &calls->items[n];
-    }
-    return l->saved->damaged ? &nobody_knows : NULL;
-}
 
 struct mcp_loop *mcp_loop_create(struct generation *g, bool kept, const struct gen_saved *saved, struct error *err)
 {
@@ -191,7 +23,7 @@ struct mcp_loop *mcp_loop_create(struct generation *g, bool kept, const struct g
     l->saved = saved;
     mcp_turn_init(&l->turn);
     buf_init(&l->messages, LIMIT_HTTP_BODY);
-    if (!add_turn(l, err)) {
+    if (!mcp_loop__add_turn(l, err)) {
         (void)mcp_loop_free(l);
         return NULL;
     }
@@ -211,139 +43,6 @@ const struct gen_usage *mcp_loop_past(const struct mcp_loop *l)
 uint64_t mcp_loop_first_prompt(const struct mcp_loop *l)
 {
     return l->n_first_prompt;
-}
-
-/* ---- calls ---- */
-
-static void answer_error(struct mcp_loop *l, size_t call, const char *text)
-{
-    mcp_turn_answer(&l->turn, call, true, str_of(text));
-}
-
-static void on_answer(void *arg, const struct mcp_answer *answer)
-{
-    struct running *r = arg;
-    struct mcp_loop *l = r->loop;
-    r->task = NULL;
-    mcp_turn_answer(&l->turn, r->call, answer->is_error, answer->text);
-    if (!l->stopped) {
-        generation__notify(l->g);
-    }
-}
-
-static void send_call(struct mcp_loop *l, size_t i)
-{
-    struct mcp_turn_call *c = &l->turn.calls[i];
-    const struct gen_request *r = l->g->request;
-    struct error err = {0};
-    char text[sizeof err.msg + 16];
-    l->running[i] = (struct running){.loop = l, .call = i};
-    struct mcp_call_request call = {.request_id = r->request_id,
-                                    .tool = *c->tool,
-                                    .arguments = buf_view(&c->arguments),
-                                    .done = on_answer,
-                                    .arg = &l->running[i]};
-    l->running[i].task = mcp_host_call(l->host, &call, &err);
-    if (!l->running[i].task) {
-        snprintf(text, sizeof text, "not called: %s", err.msg);
-        answer_error(l, i, text);
-    }
-}
-
-/* May it be made twice? Its server says so; nobody knows whether that is true. */
-static bool is_repeatable(const struct gen_mcp_tool *tool)
-{
-    const struct json *hints = json_get(tool->definition, "annotations");
-    return json_bool(json_get(hints, "readOnlyHint")) || json_bool(json_get(hints, "idempotentHint"));
-}
-
-static void make_call(struct mcp_loop *l, size_t i, const struct gen_saved_call *saved)
-{
-    struct mcp_turn_call *c = &l->turn.calls[i];
-    const struct gen_request *r = l->g->request;
-    if (saved && saved->answered) {
-        l->n_made += c->valid;
-        mcp_turn_answer(&l->turn, i, saved->is_error, saved->text);
-        return;
-    }
-    if (!c->valid) {
-        mcp_host_note_invalid(l->host, r->request_id, c->tool);
-        mcp_turn_answer(&l->turn, i, true, buf_view(&c->fault));
-        return;
-    }
-    if (r->mcp.max_calls > 0 && l->n_made >= r->mcp.max_calls) {
-        answer_error(l, i, "not called: the request's limit of tool calls is reached.");
-        return;
-    }
-    l->n_made++;
-    if (saved && !is_repeatable(c->tool)) {
-        answer_error(l, i,
-                     "the server was restarted while this tool ran: it may or may not have done its work. It was not "
-                     "called again.");
-    } else if (!l->kept) {
-        send_call(l, i);
-    } else {
-        c->due = !l->g->detached;
-    }
-}
-
-/* Each call of an MCP tool gets a result, whether it is made or not. */
-static void make_calls(struct mcp_loop *l, const char *why_not)
-{
-    free(l->running);
-    l->running = calloc(l->turn.n_calls, sizeof *l->running);
-    why_not = l->running ? why_not : "not called: no memory.";
-    for (size_t i = 0, n = 0; i < l->turn.n_calls; i++) {
-        struct mcp_turn_call *c = &l->turn.calls[i];
-        const struct gen_saved_call *saved = c->tool ? saved_call(l, n, c) : NULL;
-        n += c->tool != NULL;
-        if (c->tool && why_not && !(saved && saved->answered)) {
-            answer_error(l, i, why_not);
-        } else if (c->tool) {
-            make_call(l, i, saved);
-        }
-    }
-}
-
-bool mcp_loop_calls_due(const struct mcp_loop *l)
-{
-    for (size_t i = 0; l->phase == CALLING && i < l->turn.n_calls; i++) {
-        if (l->turn.calls[i].due) {
-            return true;
-        }
-    }
-    return false;
-}
-
-void mcp_loop_make_calls(struct mcp_loop *l)
-{
-    bool any = false;
-    for (size_t i = 0; l->phase == CALLING && i < l->turn.n_calls; i++) {
-        struct mcp_turn_call *c = &l->turn.calls[i];
-        if (c->due && c->saved) {
-            c->due = false;
-            any = true;
-            send_call(l, i);
-        }
-    }
-    if (any) {
-        generation__notify(l->g); /* one may have its result already */
-    }
-}
-
-static void cancel_calls(struct mcp_loop *l)
-{
-    for (size_t i = 0; l->phase == CALLING && l->running && i < l->turn.n_calls; i++) {
-        bool waits = l->turn.calls[i].due || l->running[i].task;
-        if (l->running[i].task) {
-            mcp_task_cancel(l->running[i].task);
-            l->running[i].task = NULL;
-        }
-        l->turn.calls[i].due = false;
-        if (waits && !l->g->failed) { /* one that has failed may be tried again */
-            answer_error(l, i, "cancelled.");
-        }
-    }
 }
 
 /* ---- the end of a turn ---- */
@@ -386,8 +85,8 @@ static const char *why_not(struct mcp_loop *l)
 static const char *decide(struct mcp_loop *l)
 {
     size_t turn = l->n_kept - 1;
-    const struct gen_saved_calls *calls = saved_calls(l);
-    if (l->kept && is_saved(l, turn + 1)) {
+    const struct gen_saved_calls *calls = mcp_loop__saved_calls(l);
+    if (l->kept && mcp_loop__is_saved(l, turn + 1)) {
         l->finish_due = false;
         return NULL;
     }
@@ -418,7 +117,7 @@ static bool take_finish(struct mcp_loop *l, struct gen_event *e)
     l->n_shown = 0;
     const char *why = decide(l);
     recovery_note_end(l->g); /* nobody waits for it while it has nothing in the engine */
-    make_calls(l, why);
+    mcp_loop__make_calls(l, why);
     return false;
 }
 
@@ -494,9 +193,9 @@ static bool begin_turn(struct mcp_loop *l, const struct gen_request *next, struc
         generation__release_turn(&asked, prompts, choices);
         return generation__begin_turn(g, err);
     }
-    put_turn_by(l, prompts, choices);
-    return add_turn(l, err) &&
-           (!is_saved(l, l->n_kept - 1) || generation__restore_turn(g, l->saved, l->n_kept - 1, err)) &&
+    mcp_loop__put_turn_by(l, prompts, choices);
+    return mcp_loop__add_turn(l, err) &&
+           (!mcp_loop__is_saved(l, l->n_kept - 1) || generation__restore_turn(g, l->saved, l->n_kept - 1, err)) &&
            (g->detached || generation__begin_turn(g, err));
 }
 
@@ -676,7 +375,7 @@ void mcp_loop_stop(struct mcp_loop *l)
         return;
     }
     l->stopped = true;
-    cancel_calls(l);
+    mcp_loop__cancel_calls(l);
     if (l->phase != WRITING) { /* the turn has ended, the answer did not */
         generation__choice(l->g, 0, 0)->finish = FINISH_CANCELLED;
     }
@@ -689,7 +388,7 @@ bool mcp_loop_free(struct mcp_loop *l)
     }
     mcp_loop_stop(l);
     bool read = l->preparation != NULL;
-    free_turns(l);
+    mcp_loop__free_turns(l);
     if (read) {
         l->preparation->loop = NULL;
         l->preparation->orphan = l->g->request->arena;
