@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Ends the engine again and again under many streams, and compares what their clients got with undisturbed answers.
 
-32 streams of 512 tokens with mixed parameters, half of them with speculation on, run to their end; meanwhile the engine is
-ended at random moments, by
+32 streams of 512 tokens with mixed parameters, half of them with speculation on, run to their end; every fourth is a chat with
+tools, a schema or bound reasoning, which may end earlier. Meanwhile the engine is ended at random moments, by
 
     kill      SIGKILL
     segv      SIGSEGV
@@ -18,8 +18,8 @@ A fault counts when at least half of the streams stand between 10% and 90% of th
     chaos.py [--model smollm2:135m] [--faults 100] [--streams 32] [--seed 1]
     chaos.py --backend mlx --model tiny --faults 20 --situations decode
 
-Every stream has to end with the text, token ids, logprobs, finish reason and usage (but for cached_tokens) of an undisturbed
-run of the same server. On the mlx backend a resumed answer may differ from the undisturbed one; there every stream has to
+Every stream has to end with the text, reasoning, calls, token ids, logprobs, finish reason and usage (but for cached_tokens) of an
+undisturbed run of the same server. On the mlx backend a resumed answer may differ from the undisturbed one; there every stream has to
 complete, and what was sent must not be repeated or changed: it is as long as asked for, and its tokens make its text.
 
 Prints, by class of fault: how long it took to notice, and from then to the next token; then how much context of 8 streams with
@@ -68,12 +68,35 @@ SAMPLING = [
 ]
 
 
+WORDS_600 = "([a-z]{1,9} ){600}"  # longer than an answer may be
+FILE = {"type": "object", "additionalProperties": False, "required": ["path", "lines"],
+        "properties": {"path": {"enum": ["a.txt", "b.txt"]},
+                       "lines": {"type": "array", "minItems": 300, "items": {"type": "string", "maxLength": 30}}}}
+WRITE = {"type": "function", "function": {"name": "write", "strict": True, "parameters": FILE}}
+NAMED = {"type": "function", "function": {"name": "write"}}
+AGENTS = [
+    {"tools": [WRITE], "tool_choice": "required", "temperature": 1.2, "seed": 11},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "file", "strict": True, "schema": FILE}}, "temperature": 1,
+     "seed": 12, "logprobs": True, "top_logprobs": 2},
+    {"enable_thinking": True, "thinking_budget": 150, "guided_regex": WORDS_600, "temperature": 1, "seed": 13},
+    {"enable_thinking": True, "thinking_budget": 100, "tools": [WRITE], "tool_choice": NAMED, "temperature": 0.8, "seed": 14},
+]
+
+
+def agent_request(a, prompt, i):
+    return {"messages": [{"role": "user", "content": prompt}], "max_tokens": a.tokens, "return_token_ids": True,
+            "stream_options": {"include_usage": True}, **AGENTS[i % len(AGENTS)]}
+
+
 def requests_of(a, situation, rng):
     words = LONG_PROMPT if situation == "long" else 60
     shared = text_of(rng, words * 3 // 4)
     bodies = []
     for i in range(a.streams):
         prompt = f"{shared} {text_of(rng, words // 4)} A story about {i}: "
+        if i % 4 == 3:
+            bodies.append(agent_request(a, prompt, i // 4))
+            continue
         bodies.append({"prompt": prompt, "max_tokens": a.tokens, "ignore_eos": True, "return_token_ids": True,
                        "speculation": "on" if i % 2 else "off", "stream_options": {"include_usage": True},
                        **SAMPLING[i % len(SAMPLING)]})
@@ -85,12 +108,14 @@ class Stream:
 
     def __init__(self, body):
         self.body = body
+        self.path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
         self.text, self.ids, self.logprobs, self.finish, self.usage, self.error = "", [], [], None, None, None
+        self.reasoning, self.calls = "", []
         self.times = []  # of its events
 
     def run(self, server):
         with server.new_http(timeout=600) as http:
-            for kind, value in server.stream("/v1/completions", self.body, http):
+            for kind, value in server.stream(self.path, self.body, http):
                 if kind != "data":
                     continue
                 self.times.append(time.monotonic())
@@ -98,18 +123,26 @@ class Stream:
                     self.error = value["error"]
                 self.usage = value.get("usage") or self.usage
                 for choice in value.get("choices", []):
-                    self.text += choice["text"]
-                    self.ids += choice.get("token_ids") or []
-                    self.logprobs += (choice.get("logprobs") or {}).get("token_logprobs") or []
-                    self.finish = choice["finish_reason"] or self.finish
+                    self.take(choice)
 
-    def progress(self):
-        return len(self.ids) / self.body["max_tokens"]
+    def take(self, choice):
+        delta, logprobs = choice.get("delta", {}), choice.get("logprobs") or {}
+        self.text += choice.get("text") or delta.get("content") or ""
+        self.reasoning += delta.get("reasoning_content") or ""
+        for call in delta.get("tool_calls", []):
+            self.calls += [""] * (call["index"] + 1 - len(self.calls))
+            self.calls[call["index"]] += "".join(call["function"].get(k) or "" for k in ("name", "arguments"))
+        self.ids += choice.get("token_ids") or []
+        self.logprobs += logprobs.get("token_logprobs") or logprobs.get("content") or []
+        self.finish = choice["finish_reason"] or self.finish
+
+    def in_the_middle(self):
+        return self.finish is None and 0.1 <= len(self.ids) / self.body["max_tokens"] <= 0.9
 
     def result(self):
         usage = {k: v for k, v in (self.usage or {}).items() if k.endswith("_tokens")}
-        return {"text": self.text, "ids": self.ids, "logprobs": self.logprobs, "finish": self.finish, "usage": usage,
-                "error": self.error}
+        return {"text": self.text, "reasoning": self.reasoning, "calls": self.calls, "ids": self.ids, "logprobs": self.logprobs,
+                "finish": self.finish, "usage": usage, "error": self.error}
 
 
 class Together:
@@ -122,7 +155,7 @@ class Together:
             t.start()
 
     def in_the_middle(self):
-        return sum(0.1 <= s.progress() <= 0.9 for s in self.streams)
+        return sum(s.in_the_middle() for s in self.streams)
 
     def running(self):
         return any(t.is_alive() for t in self.threads)
@@ -249,7 +282,8 @@ def differences(bodies, results, expected, exact):
         if exact and got != want:
             keys = [k for k in got if got[k] != want[k]]
             bad.append(f"stream {i} differs in {keys}: {json.dumps({k: got[k] for k in keys})[:300]}")
-        if got["error"] or len(got["ids"]) != body["max_tokens"] or got["finish"] != "length":
+        whole = got["finish"] == "length" and len(got["ids"]) == body["max_tokens"]
+        if got["error"] or not (whole or ("messages" in body and got["finish"])):
             bad.append(f"stream {i} is not whole: {len(got['ids'])} tokens, {got['finish']}, {got['error']}")
     return bad
 
@@ -260,6 +294,7 @@ def run_situation(a, server, situation, n_faults, rng, group):
     bodies = requests_of(a, situation, rng)
     expected = Together(server, bodies).join()
     bad += differences(bodies, expected, expected, False)
+    bad += [f"no stream has {k}" for k in ("calls", "reasoning") if not any(r[k] for r in expected)]
     while sum(r.counted for r in records) < n_faults and rounds < a.rounds and not bad:
         rounds += 1
         stop = threading.Event()
@@ -340,6 +375,7 @@ def main():
     a = parser.parse_args()
     os.environ["TANDEM_TEST_BACKEND"] = a.backend
     from harness import SMOLLM, Server, make_model, models_folder, tiny_config  # noqa: E402  (reads the environment)
+    from script_rules import AGENT_TEMPLATE  # noqa: E402
     if a.model == "tiny":
         folder = tempfile.TemporaryDirectory()
         a.model = make_model(tiny_config(), pathlib.Path(folder.name) / "tiny.gguf", models_folder() / SMOLLM)
@@ -348,7 +384,10 @@ def main():
         print("no control group can be made here: faults of memory are left out", flush=True)
     records, bad, until = [], [], time.monotonic() + 60 * a.minutes
     share = context = None
-    with Server(a.model, "--kv-memory", a.kv_memory, "--restart-limit", 64, "--restart-window-ms", 1000,
+    template = tempfile.NamedTemporaryFile("w", suffix=".jinja")
+    template.write(AGENT_TEMPLATE)
+    template.flush()
+    with Server(a.model, "--chat-template", template.name, "--kv-memory", a.kv_memory, "--restart-limit", 64, "--restart-window-ms", 1000,
                 "--max-sequences", 2 * a.streams) as server:
         for i, situation in enumerate(a.situations):
             if bad or time.monotonic() > until:
