@@ -51,8 +51,8 @@ struct gen_saved_prompt {
 struct gen_saved {                          /* everything lies in the request's arena */
     const struct gen_saved_prompt *prompts; /* [n_jobs] */
     const struct gen_saved_choice *choices; /* [n_jobs * best_of] */
-    /* Of a request with tools of MCP servers prompts and choices are those of its turns, [n_turns]. More of them may have
-     * had calls: their tokens were lost. */
+    /* Of a request with tools of MCP servers prompts and choices are those of its turns, [n_turns]. More of them may
+     * have had calls: their tokens were lost. */
     const struct gen_saved_calls *calls; /* [n_called] */
     size_t n_turns, n_called;
     bool damaged;       /* there was more; what calls became of that nobody knows */

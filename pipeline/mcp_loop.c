@@ -111,7 +111,10 @@ static bool take_finish(struct mcp_loop *l, struct gen_event *e)
         generation__usage(l->g, &e->usage);
         return true;
     }
-    mcp_host_note_turn(l->host);
+    const struct gen_saved_calls *calls = mcp_loop__saved_calls(l);
+    if (!calls || !calls->n) { /* else it was counted when it was made */
+        mcp_host_note_turn(l->host);
+    }
     l->finish = *e;
     l->phase = CALLING;
     l->n_shown = 0;

@@ -28,10 +28,11 @@ static struct turn_end end_of(const struct kept *k, size_t turn)
     return end;
 }
 
-/* 0: there is nothing to record, since its turn is not over, or it is no call of an MCP tool. */
-static uint8_t state_of(const struct mcp_turn_call *c, struct turn_end end)
+/* 0: there is nothing to record, since its turn is not over, or it is no call of an MCP tool, or it will not go out. */
+static uint8_t state_of(const struct kept *k, const struct mcp_turn_call *c, struct turn_end end)
 {
-    bool begun = c->tool && (c->due || c->answered || c->saved);
+    bool goes_out = c->due && k->phase == KEPT_RUNNING;
+    bool begun = c->tool && (goes_out || c->answered || c->saved);
     int more = (c->answered ? ANSWERED : 0) | (end.out_of_turns ? OUT_OF_TURNS : 0) | (FINISH * (int)end.finish);
     return begun ? (uint8_t)(BEGUN | more) : 0;
 }
@@ -42,7 +43,7 @@ bool kept__calls_are_new(const struct kept *k)
         const struct mcp_turn *turn = generation_turn(k->generation, t);
         struct turn_end end = end_of(k, t);
         for (size_t i = 0; i < turn->n_calls; i++) {
-            if (state_of(&turn->calls[i], end) != turn->calls[i].saved) {
+            if (state_of(k, &turn->calls[i], end) != turn->calls[i].saved) {
                 return true;
             }
         }
@@ -83,14 +84,15 @@ static bool pack(struct arena *arena, const struct mcp_turn_call *c, size_t of, 
     return row->data.ptr != NULL;
 }
 
-static bool pack_turn(struct mcp_turn *turn, uint32_t t, struct turn_end end, struct arena *arena,
-                      struct journal_tokens *rows, size_t *n)
+static bool pack_turn(const struct kept *k, uint32_t t, struct arena *arena, struct journal_tokens *rows, size_t *n)
 {
+    struct mcp_turn *turn = generation_turn(k->generation, t);
+    struct turn_end end = end_of(k, t);
     size_t of = mcp_turn_n_of(turn, true);
     uint32_t place = 0;
     for (size_t i = 0; i < turn->n_calls; i++) {
         struct mcp_turn_call *c = &turn->calls[i];
-        c->sending = state_of(c, end);
+        c->sending = state_of(k, c, end);
         uint32_t at = place;
         place += c->tool != NULL;
         if (c->sending == c->saved) {
@@ -113,7 +115,7 @@ static bool pack_turn(struct mcp_turn *turn, uint32_t t, struct turn_end end, st
 bool kept__pack_calls(struct kept *k, struct arena *arena, struct journal_tokens *rows, size_t *n)
 {
     for (size_t t = 0; t < generation_n_turns(k->generation); t++) {
-        if (!pack_turn(generation_turn(k->generation, t), (uint32_t)t, end_of(k, t), arena, rows, n)) {
+        if (!pack_turn(k, (uint32_t)t, arena, rows, n)) {
             return false;
         }
     }

@@ -52,7 +52,6 @@ static void on_rebuilt(void *arg, struct rebuilt *r)
         api__call_free(r->call);
         k->awaits_mcp = true;
         wait_again(k, reason);
-        k->dirty = true; /* this start is not held against it */
         return;
     }
     k->awaits_mcp = false;
@@ -105,19 +104,24 @@ static void on_loaded(void *arg, struct journal_answer *answer)
     api__release(a);
 }
 
+static bool read_it(struct kept *k, struct error *err)
+{
+    struct journal_done done = {on_loaded, k};
+    return journal_read(k->set->journal, str_of(k->id), (struct str){0}, JOURNAL_BODY | JOURNAL_TOKENS, done, err);
+}
+
 static void on_counted(void *arg, struct journal_answer *answer)
 {
     struct kept *k = arg;
     struct error err = answer->error;
-    struct journal_done done = {on_loaded, k};
-    if (!answer->ok ||
-        !journal_read(k->set->journal, str_of(k->id), (struct str){0}, JOURNAL_BODY | JOURNAL_TOKENS, done, &err)) {
+    if (!answer->ok || !read_it(k, &err)) {
         wait_again(k, err.msg);
         api__release(k->set->app);
     }
 }
 
-/* Its start is counted before anything of it is touched: a request that ends the program would end it for ever. */
+/* Its start is counted before anything of it is touched: a request that ends the program would end it for ever. One
+ * that has only waited for MCP servers since then was not started. */
 static void load(struct kept *k)
 {
     struct error err = {0};
@@ -126,7 +130,8 @@ static void load(struct kept *k)
     k->phase = KEPT_LOADING;
     k->start = (struct journal_update){.id = str_of(k->id), .count_start = true};
     api__hold(k->set->app);
-    if (!journal_update(k->set->journal, &k->start, 1, done, &err)) {
+    bool ok = k->awaits_mcp ? read_it(k, &err) : journal_update(k->set->journal, &k->start, 1, done, &err);
+    if (!ok) {
         wait_again(k, err.msg);
         api__release(k->set->app);
     }

@@ -135,7 +135,7 @@ static bool add_update(struct save *s, struct kept *k)
     struct journal_update *u = &s->updates[s->n];
     *u = (struct journal_update){.id = str_of(k->id),
                                  .state_only = !k->generation,
-                                 .forget_starts = k->phase == KEPT_ENDED || k->awaits_mcp,
+                                 .forget_starts = k->phase == KEPT_ENDED,
                                  .forget_tokens = k->forget_tokens,
                                  .state = state_now(k),
                                  .n_generated = kept__n_tokens(k),

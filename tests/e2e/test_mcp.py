@@ -571,6 +571,32 @@ def test_detached(kept):
         assert said(CHAT, request["result"])[0].endswith("Counted.") and kept.n_tallied() == 1
 
 
+def test_engine_ends_in_a_kept_turn(kept):
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        undisturbed = said(CHAT, server.ok(CHAT, body(CHAT, "KEY-MCP-PACED")))
+        ident = ask_in_background(server, CHAT, "KEY-MCP-PACED")
+        server.wait_for(lambda: state(server, ident)["generated_tokens"] > 60, "the second turn")
+        os.kill(server.engine()["pid"], signal.SIGKILL)
+        assert said(CHAT, result_of(server, CHAT, ident)) == undisturbed
+        assert metric(server.metrics(), "tandem_mcp_calls_total", server="main", outcome="ok") == 4
+
+
+def test_waits_for_its_servers(kept, tmp_path):
+    """It goes on when the servers of its tools have come up, however long that takes."""
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        ident = ask_in_background(server, CHAT, "KEY-MCP-AGAIN")
+        server.wait_for(lambda: kept.n_tallied() == 1, "the call")
+        kill_gateway(server)
+    config = json.loads((tmp_path / "mcp.json").read_text())
+    config["mcpServers"]["main"]["args"] += ["--slow-start", "3"]
+    (tmp_path / "mcp.json").write_text(json.dumps(config))
+    with kept() as server:
+        server.wait_for(lambda: "starting" in (state(server, ident)["reason"] or ""), "the reason")
+        assert said(CHAT, result_of(server, CHAT, ident))[0].endswith("Counted.") and kept.n_tallied() == 2
+
+
 def test_restarted_in_order(kept):
     """SIGTERM in a call: as if it had been killed."""
     with kept() as server:
