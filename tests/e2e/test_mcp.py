@@ -571,6 +571,21 @@ def test_detached(kept):
         assert said(CHAT, request["result"])[0].endswith("Counted.") and kept.n_tallied() == 1
 
 
+def test_no_call_without_its_record(kept):
+    """While the journal cannot be written no call goes out."""
+    with kept() as server:
+        wait_for_servers(server, "main", "other")
+        ident = ask_in_background(server, CHAT, "KEY-MCP-PACED")
+        with contextlib.closing(sqlite3.connect(kept.journal, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            server.wait_for(lambda: server.status()["models"][0]["engine"]["stats"]["jobs_finished"] == 1, "the end of the turn")
+            time.sleep(0.5)
+            assert servers_of(server)["main"]["calls"] == 0
+            db.execute("ROLLBACK")
+        assert [c[3] for c in said(CHAT, result_of(server, CHAT, ident))[1]] == ["KEY-MCP-PACED-1", "KEY-MCP-PACED-2"]
+        assert servers_of(server)["main"]["calls"] == 2
+
+
 def test_engine_ends_in_a_kept_turn(kept):
     with kept() as server:
         wait_for_servers(server, "main", "other")
