@@ -71,14 +71,14 @@ def mixed(after):
     return f"Both kinds. {echo(after)}\n{call_text('clock', '{}')}"
 
 
-def tally(tool, ms):
-    return lambda after: f"I count. {call_text(tool, json.dumps({'text': after, 'ms': ms}))}\n{echo('beside')}"
+def tally(tool):
+    return lambda after: f"I count. {call_text(tool, json.dumps({'text': after}))}\n{echo('beside')}"
 
 
 MCP_RULES = [
     {"match": "may or may not have done its work", "text": "Who knows."},
-    *steps("KEY-MCP-TALLY", [lambda a: "First. " + echo(a), tally("tally", 2500)], "Counted."),
-    *steps("KEY-MCP-AGAIN", [lambda a: "First. " + echo(a), tally("tally_again", 2500)], "Counted."),
+    *steps("KEY-MCP-TALLY", [lambda a: "First. " + echo(a), tally("tally")], "Counted."),
+    *steps("KEY-MCP-AGAIN", [lambda a: "First. " + echo(a), tally("tally_again")], "Counted."),
     *steps("KEY-MCP-FIVE", [lambda a: "I look. " + echo(a), twice, echo, lambda a: "<think>Hm.</think>\n\n" + echo(a)], "All done."),
     *(rule for name in ("fail", "hang", "crash", "garbage", "huge")
       for rule in steps(f"KEY-MCP-{name.upper()}", [fault(name), echo], "Survived.")),

@@ -13,7 +13,7 @@ import time
 import anthropic
 import pytest
 
-from harness import ROOT, Server, failing_server, metric
+from harness import PATIENCE, ROOT, Server, failing_server, metric
 from test_journal import attach, ended, events, kill_gateway, state
 
 pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
@@ -369,8 +369,8 @@ def test_default(make, tmp_path):
 @pytest.fixture
 def kept(make, tmp_path):
     """Servers on one journal, one after the other; `tally` counts its calls in a file."""
-    config = write_config(tmp_path, main=python(deny=["structured"], timeout=20000, env={"TALLY": str(tmp_path / "tally")}),
-                          other=python("--era", "modern", allow=["structured"]))
+    config = write_config(tmp_path, main=python(deny=["structured"], timeout=20000 * PATIENCE, env={
+        "TALLY": str(tmp_path / "tally"), "TALLY_SECONDS": str(2.5 * PATIENCE)}), other=python("--era", "modern", allow=["structured"]))
 
     def start(*options):
         return make(config, "--journal", tmp_path / "journal", *options)

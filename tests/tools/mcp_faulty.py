@@ -155,7 +155,7 @@ class Session:
         if name in ("tally", "tally_again"):
             with open(os.environ["TALLY"], "a") as out:
                 out.write(name + "\n")
-            time.sleep(arguments.get("ms", 0) / 1000)
+            time.sleep(float(os.environ["TALLY_SECONDS"]))
             return reply(content(arguments["text"]))
         if name == "noise":
             raw(b"a line of a log\n")
