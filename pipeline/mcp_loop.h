@@ -12,12 +12,11 @@
  * One that is kept (generation_kept.h) takes its own events, so that it goes on whoever reads it, and keeps its turns
  * for those who follow it (mcp_follow.h). A call goes out when it is recorded that it does. What was saved of an
  * earlier process comes first: the tokens of its turns and the results of its calls, whose requests are prepared again.
- */
+ * What its turns were asked with stays in memory as long as it does: an arena for each, MCP_HOST_MAX_TURNS at most. */
 #ifndef TANDEM_PIPELINE_MCP_LOOP_H
 #define TANDEM_PIPELINE_MCP_LOOP_H
 
 #include "pipeline/generation.h"
-
 #include "pipeline/mcp_turn.h"
 
 struct choice;
