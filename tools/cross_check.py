@@ -19,7 +19,7 @@ import sys
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FOLDERS = "base http mcp wire tensor text chat grammar backend backend/cpu backend/mlx model engine pipeline gateway lib api cli".split()
+FOLDERS = "base http mcp wire tensor text chat grammar backend model engine pipeline gateway lib api cli".split()
 TESTS = "tests/support tests/tools tests/unit tests/fuzz".split()
 TARGETS = {  # what CMakeLists.txt leaves out for each
     "aarch64-linux-gnu": r"_darwin\.c$|_(avx2|avx512|x86_64)\.c$",
@@ -131,7 +131,7 @@ def main():
     passed = failed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for target, left_out in TARGETS.items():
-            sources = [s for f in FOLDERS + TESTS for s in sorted((ROOT / f).glob("*.c"))
+            sources = [s for f in FOLDERS + TESTS for s in sorted((ROOT / f).rglob("*.c"))
                        if not re.search(left_out, s.name) and not re.search(OTHER_HOOKS, s.name)]
             results = pool.map(lambda s: compile_one(arguments.zig, target, s, include, build), sources)
             bad = [(s, text) for s, (ok, text) in zip(sources, results) if not ok]
