@@ -55,6 +55,18 @@ def cold(server, request):
 
 # ---- hits ----
 
+def hit_after_restart(model, options, prompt, expected, check=lambda server, usage: None):
+    """A server that is begun again reads what the one before it wrote; it computes that instead where the disk is slow at
+    the moment, as it is on a busy machine now and then, so it is given a few tries."""
+    for left in range(4, 0, -1):
+        with Server(model, *options) as server:
+            choices, usage = ask(server, request_of(prompt))
+            if cached(usage) or left == 1:
+                assert cached(usage) == len(prompt) // server.engine()["page_tokens"] * server.engine()["page_tokens"]
+                assert_equal_choice(expected, choices[0], "from disk after a restart")
+                return check(server, usage)
+
+
 def check_restart(model, folder, n_tokens, options=()):
     with Server(model, *disk_options(folder, *options)) as server:
         page = server.engine()["page_tokens"]
@@ -64,14 +76,15 @@ def check_restart(model, folder, n_tokens, options=()):
         choices, usage = ask(server, request_of(prompt))
         assert cached(usage) == 0
         wait_written(server, len(prompt) // page)
-    with Server(model, *disk_options(folder, *options)) as server:
-        choices, usage = ask(server, request_of(prompt))
-        assert cached(usage) == len(prompt) // page * page, "as a hit in memory would be"
-        assert_equal_choice(expected, choices[0], "from disk after a restart")
-        server.wait_for(lambda: server.stats()["disk_tokens"] == cached(usage), "tokens from disk in the figures")
+
+    def check(server, usage):
+        n_rows = len(prompt) - cached(usage) + BODY["max_tokens"] - 1
+        server.wait_for(lambda: server.stats()["rows_prefill"] + server.stats()["rows_decode"] == n_rows, "all rows in the figures")
         stats = server.stats()
+        assert stats["disk_tokens"] == cached(usage)
         assert stats["disk_loads"] == 1 and stats["disk_loads_abandoned"] == stats["disk_blocks_dropped"] == 0
-        assert stats["rows_prefill"] + stats["rows_decode"] == len(prompt) - cached(usage) + BODY["max_tokens"] - 1
+
+    hit_after_restart(model, disk_options(folder, *options), prompt, expected, check)
 
 
 def test_hit_after_restart(tiny_path, tmp_path):
@@ -90,10 +103,7 @@ def test_hit_after_restart_with_windows(parity_model, tmp_path):
         expected = cold(server, request_of(prompt))
         ask(server, request_of(prompt))
         wait_written(server, len(prompt) // server.engine()["page_tokens"])
-    with Server(model, *disk_options(tmp_path / "kv")) as server:
-        choices, usage = ask(server, request_of(prompt))
-        assert cached(usage) == 288
-        assert_equal_choice(expected, choices[0], "from disk after a restart")
+    hit_after_restart(model, disk_options(tmp_path / "kv"), prompt, expected)
 
 
 def test_hit_after_a_crash(tiny_path, tmp_path):
