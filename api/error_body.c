@@ -12,14 +12,10 @@ void api__write_error(struct buf *out, const struct error *err)
     json_begin_object(&w);
     json_key(&w, "error");
     json_begin_object(&w);
-    json_key(&w, "message");
-    json_put_cstr(&w, err->msg);
-    json_key(&w, "type");
-    json_put_cstr(&w, info->openai_type);
-    json_key(&w, "param");
-    json_put_cstr(&w, err->param[0] ? err->param : NULL);
-    json_key(&w, "code");
-    json_put_cstr(&w, info->openai_code[0] ? info->openai_code : NULL);
+    json_member_cstr(&w, "message", err->msg);
+    json_member_cstr(&w, "type", info->openai_type);
+    json_member_cstr(&w, "param", err->param[0] ? err->param : NULL);
+    json_member_cstr(&w, "code", info->openai_code[0] ? info->openai_code : NULL);
     json_end_object(&w);
     json_end_object(&w);
 }

@@ -38,18 +38,13 @@ void api__put_formats(struct json_writer *w, struct served_model *m)
 static void put_model(struct json_writer *w, struct served_model *m, const char *id)
 {
     json_begin_object(w);
-    json_key(w, "id");
-    json_put_cstr(w, id);
-    json_key(w, "object");
-    json_put_cstr(w, "model");
-    json_key(w, "created");
-    json_put_int(w, served_model_created_s(m));
-    json_key(w, "owned_by");
-    json_put_cstr(w, "tandem");
+    json_member_cstr(w, "id", id);
+    json_member_cstr(w, "object", "model");
+    json_member_int(w, "created", served_model_created_s(m));
+    json_member_cstr(w, "owned_by", "tandem");
     json_key(w, "max_model_len"); /* vLLM's name for the context */
     json_put_uint(w, pipeline_n_context(served_model_pipeline(m)));
-    json_key(w, "state");
-    json_put_cstr(w, model_state_name(served_model_state(m)));
+    json_member_cstr(w, "state", model_state_name(served_model_state(m)));
     api__put_formats(w, m);
     json_end_object(w);
 }
@@ -65,8 +60,7 @@ void api__models(struct app *a, struct http_exchange *x, struct str rest)
     buf_init(&out, INFO_MAX);
     struct json_writer w = json_writer(&out);
     json_begin_object(&w);
-    json_key(&w, "object");
-    json_put_cstr(&w, "list");
+    json_member_cstr(&w, "object", "list");
     json_key(&w, "data");
     json_begin_array(&w);
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
@@ -187,10 +181,8 @@ void api__cancel(struct app *a, struct http_exchange *x, struct str rest)
             buf_init(&out, KIB(1));
             struct json_writer w = json_writer(&out);
             json_begin_object(&w);
-            json_key(&w, "id");
-            json_put_str(&w, rest);
-            json_key(&w, "cancelled");
-            json_put_bool(&w, true);
+            json_member_str(&w, "id", rest);
+            json_member_bool(&w, "cancelled", true);
             json_end_object(&w);
             generation_cancel(g);
             api__reply_json(x, &out);
@@ -242,14 +234,10 @@ static void clear_cache_of(struct json_writer *w, struct served_model *m)
     int64_t age_ms = served_model_stats_age_ms(m);
     bool cleared = served_model_clear_cache(m);
     json_begin_object(w);
-    json_key(w, "model");
-    json_put_cstr(w, served_model_name(m));
-    json_key(w, "state");
-    json_put_cstr(w, model_state_name(served_model_state(m)));
-    json_key(w, "cleared");
-    json_put_bool(w, cleared);
-    json_key(w, "pages");
-    json_put_uint(w, cleared ? stats->pages_cached : 0);
+    json_member_cstr(w, "model", served_model_name(m));
+    json_member_cstr(w, "state", model_state_name(served_model_state(m)));
+    json_member_bool(w, "cleared", cleared);
+    json_member_uint(w, "pages", cleared ? stats->pages_cached : 0);
     json_key(w, "pages_age_ms");
     if (age_ms >= 0) {
         json_put_int(w, age_ms);
@@ -272,8 +260,7 @@ void api__clear_cache(struct app *a, struct http_exchange *x, struct str rest)
     buf_init(&out, INFO_MAX);
     struct json_writer w = json_writer(&out);
     json_begin_object(&w);
-    json_key(&w, "object");
-    json_put_cstr(&w, "list");
+    json_member_cstr(&w, "object", "list");
     json_key(&w, "data");
     json_begin_array(&w);
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {

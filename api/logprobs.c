@@ -2,8 +2,7 @@
 
 static void put_token(struct json_writer *w, struct str bytes, float logprob)
 {
-    json_key(w, "token");
-    json_put_str(w, bytes);
+    json_member_str(w, "token", bytes);
     json_member_double(w, "logprob", (double)logprob);
     json_key(w, "bytes");
     json_begin_array(w);

@@ -42,8 +42,7 @@ static bool put_request(void *arg, struct generation *g)
     json_begin_object(w);
     json_member_cstr(w, "id", r->id);
     json_member_cstr(w, "request_id", r->request_id[0] ? r->request_id : NULL);
-    json_key(w, "model");
-    json_put_str(w, r->model);
+    json_member_str(w, "model", r->model);
     json_member_cstr(w, "phase", gen_phase_name(s.phase));
     json_member_bool(w, "stream", r->stream);
     json_member_uint(w, "prompts", r->n_jobs);

@@ -176,15 +176,13 @@ static void put_tokens(struct buf *out, const struct tokenizer *t, const struct 
             continue;
         }
         json_begin_object(&w);
-        json_key(&w, "id");
-        json_put_int(&w, list->ids[i]);
+        json_member_int(&w, "id", list->ids[i]);
         json_key(&w, "piece");
         put_piece(&w, tokenizer_bytes(t, list->ids[i]));
         json_end_object(&w);
     }
     json_end_array(&w);
-    json_key(&w, "count");
-    json_put_uint(&w, list->n);
+    json_member_uint(&w, "count", list->n);
     json_end_object(&w);
 }
 
@@ -240,8 +238,7 @@ bool api__work_detokenize(struct call *c, struct error *err)
     tokenizer_decode(t, ids, n, false, &text);
     struct json_writer w = json_writer(&c->reply);
     json_begin_object(&w);
-    json_key(&w, "content");
-    json_put_str(&w, buf_view(&text));
+    json_member_str(&w, "content", buf_view(&text));
     json_key(&w, "prompt"); /* vLLM's name */
     json_put_str(&w, buf_view(&text));
     json_end_object(&w);
@@ -269,8 +266,7 @@ bool api__work_template(struct call *c, struct error *err)
     if (ok) {
         struct json_writer w = json_writer(&c->reply);
         json_begin_object(&w);
-        json_key(&w, "prompt");
-        json_put_str(&w, buf_view(&text));
+        json_member_str(&w, "prompt", buf_view(&text));
         json_end_object(&w);
     }
     buf_release(&text);

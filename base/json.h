@@ -59,7 +59,7 @@ void json_print(struct buf *out, const struct json *v);
 /* ---- writer: commas and quoting are its business, nesting is the caller's ----
  *     struct json_writer w = json_writer(&buf);
  *     json_begin_object(&w);
- *     json_key(&w, "id");  json_put_str(&w, id);
+ *     json_member_str(&w, "id", id);
  *     json_end_object(&w);
  * Overflow shows in the buf (buf_ok). */
 struct json_writer {
@@ -82,12 +82,16 @@ void json_put_null(struct json_writer *w);
 void json_put_json(struct json_writer *w, const struct json *v);
 void json_put_raw(struct json_writer *w, struct str json); /* already JSON */
 
-/* A key and its value. */
+/* A key and its value, which is what the json_put_* of the same name takes. */
+void json_member_str(struct json_writer *w, const char *key, struct str s);
 void json_member_cstr(struct json_writer *w, const char *key, const char *s);
 void json_member_int(struct json_writer *w, const char *key, int64_t v);
 void json_member_uint(struct json_writer *w, const char *key, uint64_t v);
 void json_member_double(struct json_writer *w, const char *key, double v);
 void json_member_bool(struct json_writer *w, const char *key, bool v);
+void json_member_null(struct json_writer *w, const char *key);
+void json_member_json(struct json_writer *w, const char *key, const struct json *v);
+void json_member_raw(struct json_writer *w, const char *key, struct str json);
 
 /* The quoted string alone, for hand-made fragments. */
 void json_quote(struct buf *out, struct str s);

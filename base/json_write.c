@@ -224,6 +224,12 @@ void json_print(struct buf *out, const struct json *v)
     json_put_json(&w, v);
 }
 
+void json_member_str(struct json_writer *w, const char *key, struct str s)
+{
+    json_key(w, key);
+    json_put_str(w, s);
+}
+
 void json_member_cstr(struct json_writer *w, const char *key, const char *s)
 {
     json_key(w, key);
@@ -252,4 +258,22 @@ void json_member_bool(struct json_writer *w, const char *key, bool v)
 {
     json_key(w, key);
     json_put_bool(w, v);
+}
+
+void json_member_null(struct json_writer *w, const char *key)
+{
+    json_key(w, key);
+    json_put_null(w);
+}
+
+void json_member_json(struct json_writer *w, const char *key, const struct json *v)
+{
+    json_key(w, key);
+    json_put_json(w, v);
+}
+
+void json_member_raw(struct json_writer *w, const char *key, struct str json)
+{
+    json_key(w, key);
+    json_put_raw(w, json);
 }

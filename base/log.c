@@ -300,8 +300,7 @@ static void put_plain(struct line *l, const char *key, const char *value)
     size_t before = l->text.len;
     struct json_writer json = l->json;
     if (sink.format == LOG_FORMAT_JSON) {
-        json_key(&l->json, key);
-        json_put_raw(&l->json, str_of(value));
+        json_member_raw(&l->json, key, str_of(value));
     } else {
         buf_printf(&l->text, " %s=%s", key, value);
     }

@@ -19,8 +19,7 @@ static void put_members(const struct json *object, const char *but, struct json_
     struct json_iter it = json_members(object);
     while (json_next(&it)) {
         if (!str_eq(it.key, str_of(but)) && !json_is_null(it.value)) {
-            json_key(w, it.key.ptr);
-            json_put_json(w, it.value);
+            json_member_json(w, it.key.ptr, it.value);
         }
     }
 }

@@ -135,8 +135,7 @@ static bool put_thought(const struct message *m, const struct json *content, str
     json_begin_array(w);
     json_begin_object(w);
     json_member_cstr(w, "type", "thinking");
-    json_key(w, "thinking");
-    json_put_json(w, m->thought);
+    json_member_json(w, "thinking", m->thought);
     json_end_object(w);
     if (json_type(content) == JSON_ARRAY) {
         put_parts(m, content, w, &scratch);
@@ -202,8 +201,7 @@ static bool put_empty_content(const struct message *m, struct json_writer *w)
         return false;
     }
     if (m->t->empty == CHAT_EMPTY_NULL) {
-        json_key(w, "content");
-        json_put_null(w);
+        json_member_null(w, "content");
     }
     return true;
 }
@@ -283,19 +281,16 @@ static bool put_message(struct message *m, struct json_writer *w, struct error *
     m->thought = thinks_in_parts(m, reasoning) ? reasoning : NULL;
     json_begin_object(w);
     if (reasoning && json_is_null(json_get(m->json, "thinking"))) {
-        json_key(w, "thinking");
-        json_put_json(w, reasoning);
+        json_member_json(w, "thinking", reasoning);
     }
     if (!put_members(m, reasoning, w, err)) {
         return false;
     }
     if (m->call && json_is_null(json_get(m->json, "name"))) {
-        json_key(w, "name");
-        json_put_json(w, json_get(json_get(m->call, "function"), "name"));
+        json_member_json(w, "name", json_get(json_get(m->call, "function"), "name"));
     }
     if (reasoning) {
-        json_key(w, "reasoning_content");
-        json_put_json(w, reasoning);
+        json_member_json(w, "reasoning_content", reasoning);
     }
     json_end_object(w);
     return true;

@@ -14,8 +14,7 @@ static bool add_special(struct json_writer *w, const struct tokenizer *t, const 
 {
     struct str piece = id >= 0 ? tokenizer_piece(t, id) : (struct str){NULL, 0};
     if (piece.len) {
-        json_key(w, name);
-        json_put_str(w, piece);
+        json_member_str(w, name, piece);
     }
     return piece.len > 0;
 }
@@ -140,8 +139,7 @@ static bool put_kwargs(struct json_writer *w, const struct json *kwargs, struct 
                                    "chat_template_kwargs may not set '" STR_FMT "': the request has a field for it.",
                                    STR_ARG(it.key));
         }
-        json_key(w, it.key.ptr);
-        json_put_json(w, it.value);
+        json_member_json(w, it.key.ptr, it.value);
     }
     return true;
 }
@@ -158,8 +156,7 @@ static void put_defaults(struct json_writer *w, const struct json *special, cons
             given |= str_eq(k.key, it.key);
         }
         if (!given) {
-            json_key(w, it.key.ptr);
-            json_put_json(w, it.value);
+            json_member_json(w, it.key.ptr, it.value);
         }
     }
     struct json_iter k = json_members(kwargs);
@@ -167,8 +164,7 @@ static void put_defaults(struct json_writer *w, const struct json *special, cons
         documents |= str_eq(k.key, STR("documents"));
     }
     if (!documents) {
-        json_key(w, "documents");
-        json_put_null(w);
+        json_member_null(w, "documents");
     }
 }
 
@@ -186,8 +182,7 @@ static bool put_context(const struct chat_template *t, const struct chat_render 
     } else {
         json_put_null(&w);
     }
-    json_key(&w, "add_generation_prompt");
-    json_put_bool(&w, r->add_generation_prompt);
+    json_member_bool(&w, "add_generation_prompt", r->add_generation_prompt);
     put_defaults(&w, t->special, r->kwargs);
     if (r->kwargs && !put_kwargs(&w, r->kwargs, err)) {
         return false;

@@ -91,8 +91,7 @@ static void put_definitions(struct lark *l, struct json_writer *w)
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         const struct json *v = json_get(l->parameters, keys[i]);
         if (v) {
-            json_key(w, keys[i]);
-            json_put_json(w, v);
+            json_member_json(w, keys[i], v);
         }
     }
 }
@@ -101,8 +100,7 @@ static void put_definitions(struct lark *l, struct json_writer *w)
  * until it has no tokens left. */
 static void put_white_space(struct json_writer *w)
 {
-    json_key(w, "x-guidance");
-    json_put_raw(w, STR("{\"whitespace_pattern\":\" |\\\\r?\\\\n[ \\\\t]{0,64}\"}"));
+    json_member_raw(w, "x-guidance", STR("{\"whitespace_pattern\":\" |\\\\r?\\\\n[ \\\\t]{0,64}\"}"));
 }
 
 static void put_parameters(struct lark *l, struct json_writer *w)
@@ -131,8 +129,7 @@ static void put_schema(struct lark *l, const struct json *schema)
     put(l, " %json ");
     json_begin_object(&w);
     while (json_next(&it)) {
-        json_key(&w, it.key.ptr);
-        json_put_json(&w, it.value);
+        json_member_json(&w, it.key.ptr, it.value);
     }
     if (!json_get(schema, "$defs") && !json_get(schema, "definitions")) {
         put_definitions(l, &w);
@@ -168,8 +165,7 @@ static void put_members(struct lark *l, struct json_writer *w, struct str name)
     if (name_key) {
         json_key(w, name_key);
         json_begin_object(w);
-        json_key(w, "const");
-        json_put_str(w, name);
+        json_member_str(w, "const", name);
         json_end_object(w);
     }
     json_key(w, name_key ? l->s->arguments_key : name.ptr);

@@ -160,10 +160,8 @@ static bool write_report(const struct model_bench *m, struct error *err)
     struct json_writer w = json_writer(&head);
     buf_init(&head, MIB(1));
     bench_limits_put(&m->limits, &w);
-    json_key(&w, "model");
-    json_put_cstr(&w, m->path);
-    json_key(&w, "kv_type");
-    json_put_cstr(&w, kv_type_name(m->engine_options.kv_type));
+    json_member_cstr(&w, "model", m->path);
+    json_member_cstr(&w, "kv_type", kv_type_name(m->engine_options.kv_type));
     bool ok = buf_ok(&head, "the report's head", err) && report_write(m->report, buf_view(&head), err);
     buf_release(&head);
     return ok;

@@ -76,23 +76,18 @@ void bench_limits_print(const struct bench_limits *l, const struct options *o)
 void bench_limits_put(const struct bench_limits *l, struct json_writer *w)
 {
     char cpu[128];
-    json_key(w, "build");
-    json_put_cstr(w, tandem_build());
-    json_key(w, "cpu");
-    json_put_cstr(w, sys_cpu_name(cpu, sizeof cpu));
-    json_key(w, "kernels");
-    json_put_cstr(w, l->n > 0 ? l->of[0].kernels : NULL);
+    json_member_cstr(w, "build", tandem_build());
+    json_member_cstr(w, "cpu", sys_cpu_name(cpu, sizeof cpu));
+    json_member_cstr(w, "kernels", l->n > 0 ? l->of[0].kernels : NULL);
     json_key(w, "limits");
     json_begin_array(w);
     for (int i = 0; i < l->n; i++) {
         json_begin_object(w);
-        json_key(w, "threads");
-        json_put_int(w, l->of[i].n_threads);
+        json_member_int(w, "threads", l->of[i].n_threads);
         for (int k = 0; k < CPU_LIMIT_COUNT; k++) {
             char key[32];
             snprintf(key, sizeof key, "%s_per_s", cpu_limit_info(k)->name);
-            json_key(w, key);
-            json_put_double(w, l->of[i].per_second[k]);
+            json_member_double(w, key, l->of[i].per_second[k]);
         }
         json_end_object(w);
     }

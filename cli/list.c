@@ -131,22 +131,15 @@ static void list_model(void *arg, const char *path, const char *file)
     bool ok = read_facts(path, l->options, &f, &err);
     if (l->options->json) {
         json_begin_object(&l->w);
-        json_key(&l->w, "file");
-        json_put_cstr(&l->w, file);
-        json_key(&l->w, "path");
-        json_put_cstr(&l->w, path);
+        json_member_cstr(&l->w, "file", file);
+        json_member_cstr(&l->w, "path", path);
         if (ok) {
-            json_key(&l->w, "architecture");
-            json_put_str(&l->w, f.arch);
-            json_key(&l->w, "type");
-            json_put_cstr(&l->w, f.types[f.main_type].name);
-            json_key(&l->w, "size");
-            json_put_uint(&l->w, f.size);
-            json_key(&l->w, "parameters");
-            json_put_uint(&l->w, f.n_params);
+            json_member_str(&l->w, "architecture", f.arch);
+            json_member_cstr(&l->w, "type", f.types[f.main_type].name);
+            json_member_uint(&l->w, "size", f.size);
+            json_member_uint(&l->w, "parameters", f.n_params);
         } else {
-            json_key(&l->w, "error");
-            json_put_cstr(&l->w, err.msg);
+            json_member_cstr(&l->w, "error", err.msg);
         }
         json_end_object(&l->w);
     } else if (ok) {
@@ -244,8 +237,7 @@ static void tensors_text(const struct model_facts *f, struct buf *out)
 
 static void put_member(struct json_writer *w, const char *key, const char *value)
 {
-    json_key(w, key);
-    json_put_cstr(w, value);
+    json_member_cstr(w, key, value);
 }
 
 static void tensors_json(const struct model_facts *f, struct json_writer *w)
@@ -257,8 +249,7 @@ static void tensors_json(const struct model_facts *f, struct json_writer *w)
         struct tensor_facts facts;
         read_tensor_facts(t, &facts);
         json_begin_object(w);
-        json_key(w, "name");
-        json_put_str(w, t->name);
+        json_member_str(w, "name", t->name);
         put_member(w, "shape", facts.shape);
         put_member(w, "type", facts.type);
         put_member(w, "cpu", facts.cpu);
@@ -273,44 +264,32 @@ static void inspect_json(const struct model_facts *f, const char *path, enum kv_
 {
     struct json_writer w = json_writer(out);
     json_begin_object(&w);
-    json_key(&w, "path");
-    json_put_cstr(&w, path);
-    json_key(&w, "name");
-    json_put_str(&w, f->name);
-    json_key(&w, "architecture");
-    json_put_str(&w, f->arch);
-    json_key(&w, "parameters");
-    json_put_uint(&w, f->n_params);
-    json_key(&w, "size");
-    json_put_uint(&w, f->size);
+    json_member_cstr(&w, "path", path);
+    json_member_str(&w, "name", f->name);
+    json_member_str(&w, "architecture", f->arch);
+    json_member_uint(&w, "parameters", f->n_params);
+    json_member_uint(&w, "size", f->size);
     json_key(&w, "tensors");
     json_begin_object(&w);
     for (int i = 0; i < f->n_types; i++) {
-        json_key(&w, f->types[i].name);
-        json_put_uint(&w, f->types[i].n_tensors);
+        json_member_uint(&w, f->types[i].name, f->types[i].n_tensors);
     }
     json_end_object(&w);
     if (f->list_tensors) {
         tensors_json(f, &w);
     }
-    json_key(&w, "servable");
-    json_put_bool(&w, f->has_config);
+    json_member_bool(&w, "servable", f->has_config);
     if (f->has_config) {
-        json_key(&w, "context");
-        json_put_int(&w, f->config.n_context);
-        json_key(&w, "layers");
-        json_put_int(&w, f->config.n_layers);
+        json_member_int(&w, "context", f->config.n_context);
+        json_member_int(&w, "layers", f->config.n_layers);
         json_key(&w, "memory");
         json_begin_array(&w);
         for (int i = 0; i < 5; i++) {
             struct needs n = needs_at(f, type, context_step(f, i));
             json_begin_object(&w);
-            json_key(&w, "context");
-            json_put_uint(&w, n.context);
-            json_key(&w, "kv");
-            json_put_uint(&w, n.kv);
-            json_key(&w, "total");
-            json_put_uint(&w, n.total);
+            json_member_uint(&w, "context", n.context);
+            json_member_uint(&w, "kv", n.kv);
+            json_member_uint(&w, "total", n.total);
             json_end_object(&w);
             if (n.context == (uint32_t)f->config.n_context) {
                 break;
@@ -318,8 +297,7 @@ static void inspect_json(const struct model_facts *f, const char *path, enum kv_
         }
         json_end_array(&w);
     } else {
-        json_key(&w, "reason");
-        json_put_cstr(&w, f->why_not.msg);
+        json_member_cstr(&w, "reason", f->why_not.msg);
     }
     json_end_object(&w);
     buf_putc(out, '\n');

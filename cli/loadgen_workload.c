@@ -106,8 +106,7 @@ static void put_members(struct json_writer *w, const struct json *from, const st
                             ? o->max_tokens || names_max_tokens(over)
                             : (o->ignore_eos && str_eq(it.key, STR("ignore_eos"))) || has(over, it.key);
         if (!replaced && !is_ours(it.key) && !is_prompt(it.key)) {
-            json_key(w, it.key.ptr);
-            json_put_json(w, it.value);
+            json_member_json(w, it.key.ptr, it.value);
         }
     }
 }
@@ -122,12 +121,10 @@ static void put_fields(const struct sources *s, const struct json *line, struct 
     put_members(&w, line, NULL, o);
     put_members(&w, s->body, line, o);
     if (max_tokens) {
-        json_key(&w, "max_tokens");
-        json_put_int(&w, max_tokens);
+        json_member_int(&w, "max_tokens", max_tokens);
     }
     if (o->ignore_eos) {
-        json_key(&w, "ignore_eos");
-        json_put_bool(&w, true);
+        json_member_bool(&w, "ignore_eos", true);
     }
 }
 

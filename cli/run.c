@@ -124,10 +124,8 @@ static void add_message(struct buf *history, const char *role, struct str conten
 {
     struct json_writer w = {.out = history, .need_comma = history->len > 0};
     json_begin_object(&w);
-    json_key(&w, "role");
-    json_put_cstr(&w, role);
-    json_key(&w, "content");
-    json_put_str(&w, content);
+    json_member_cstr(&w, "role", role);
+    json_member_str(&w, "content", content);
     json_end_object(&w);
 }
 

@@ -32,8 +32,7 @@ static void put_int64(struct json_writer *w, const char *key, int64_t value)
 
 static void put_text(struct json_writer *w, struct str text)
 {
-    json_key(w, "stringValue");
-    json_put_str(w, text);
+    json_member_str(w, "stringValue", text);
 }
 
 static void put_array_of_one(struct json_writer *w, struct str text)
@@ -100,8 +99,7 @@ void otlp_write_span(struct buf *out, const struct otlp_span *s)
     put_hex(&w, "traceId", s->trace_id, TRACE_ID_SIZE);
     put_hex(&w, "spanId", s->span_id, SPAN_ID_SIZE);
     if (s->trace_state.len) {
-        json_key(&w, "traceState");
-        json_put_str(&w, s->trace_state);
+        json_member_str(&w, "traceState", s->trace_state);
     }
     if (parent) {
         put_hex(&w, "parentSpanId", s->parent_id, SPAN_ID_SIZE);

@@ -74,10 +74,8 @@ static bool add_user_message(const struct warm_prompt *p, const char *content, s
         json_put_json(&w, json_at(p->messages, i));
     }
     json_begin_object(&w);
-    json_key(&w, "role");
-    json_put_cstr(&w, "user");
-    json_key(&w, "content");
-    json_put_cstr(&w, content);
+    json_member_cstr(&w, "role", "user");
+    json_member_cstr(&w, "content", content);
     json_end_object(&w);
     json_end_array(&w);
     bool ok = buf_ok(&text, "the warm prompt", err) && arena_json(r->arena, &text, &r->messages, err);

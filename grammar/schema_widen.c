@@ -351,8 +351,7 @@ static bool write_pattern(struct walk *k, const struct json *schema, const struc
     struct buf text;
     buf_init(&text, PATTERN_SIZE);
     (void)schema__rewrite_pattern(json_str(value), &text);
-    json_key(&k->w, "pattern");
-    json_put_str(&k->w, buf_view(&text));
+    json_member_str(&k->w, "pattern", buf_view(&text));
     bool ok = buf_ok(&text, "pattern", k->err);
     buf_release(&text);
     return ok;
@@ -388,8 +387,7 @@ static bool write_additional(struct walk *k, const struct json *schema, const st
 
 static bool write_value(struct walk *k, const char *name, const struct json *value)
 {
-    json_key(&k->w, name);
-    json_put_json(&k->w, value);
+    json_member_json(&k->w, name, value);
     return true;
 }
 
@@ -545,8 +543,7 @@ static bool write_root(struct walk *k)
     if (!write_members(k, k->root) || !write_targets(k)) {
         return false;
     }
-    json_key(&k->w, "x-guidance");
-    json_put_raw(&k->w, STR(WHITE_SPACE));
+    json_member_raw(&k->w, "x-guidance", STR(WHITE_SPACE));
     json_end_object(&k->w);
     return true;
 }

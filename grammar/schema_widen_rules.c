@@ -299,12 +299,10 @@ const char *schema__pattern_problem(const struct constraint_vocab *v, const stru
     struct json_writer w = json_writer(&tried);
     json_begin_object(&w);
     json_member_cstr(&w, "type", "string");
-    json_key(&w, "pattern");
-    json_put_str(&w, buf_view(&rewritten));
+    json_member_str(&w, "pattern", buf_view(&rewritten));
     for (size_t i = 0; i < ARRAY_LEN(beside); i++) {
         if (json_get(schema, beside[i])) {
-            json_key(&w, beside[i]);
-            json_put_json(&w, json_get(schema, beside[i]));
+            json_member_json(&w, beside[i], json_get(schema, beside[i]));
         }
     }
     json_end_object(&w);
@@ -327,8 +325,7 @@ const char *schema__pattern_map_problem(const struct constraint_vocab *v, const 
     for (struct json_iter it = json_members(map); json_next(&it) && !fault;) {
         buf_clear(&key);
         fault = schema__rewrite_pattern(it.key, &key);
-        json_key(&w, key.data ? key.data : "");
-        json_put_bool(&w, true);
+        json_member_bool(&w, key.data ? key.data : "", true);
     }
     json_end_object(&w);
     json_end_object(&w);

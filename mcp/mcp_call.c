@@ -278,10 +278,8 @@ static bool put_call(struct call *c, const struct tool *t, const struct json *ar
     c->method = "tools/call";
     c->is_tool = true;
     c->name = arena_str(c->arena, t->name.tool);
-    json_key(&w, "name");
-    json_put_str(&w, t->name.tool);
-    json_key(&w, "arguments");
-    json_put_json(&w, arguments);
+    json_member_str(&w, "name", t->name.tool);
+    json_member_json(&w, "arguments", arguments);
     if (!c->name.ptr || !put_headers(c, t, arguments)) {
         return error_set(err, ERR_NO_MEMORY, "no memory for a call, or its arguments are too large.");
     }
@@ -317,11 +315,9 @@ static bool put_get(struct call *c, const struct mcp_get_options *o, const struc
     bool prompt = o->prompt.len > 0;
     c->method = prompt ? "prompts/get" : "resources/read";
     c->name = arena_str(c->arena, prompt ? o->prompt : o->uri);
-    json_key(&w, prompt ? "name" : "uri");
-    json_put_str(&w, prompt ? o->prompt : o->uri);
+    json_member_str(&w, prompt ? "name" : "uri", prompt ? o->prompt : o->uri);
     if (prompt && o->arguments.len) {
-        json_key(&w, "arguments");
-        json_put_json(&w, arguments);
+        json_member_json(&w, "arguments", arguments);
     }
     if (!c->name.ptr) {
         return error_set(err, ERR_TOO_LARGE, "the name of what is asked for is too long.");

@@ -125,8 +125,7 @@ static struct json_writer begin_answer(struct buf *out, const struct json *id)
     struct json_writer w = json_writer(out);
     json_begin_object(&w);
     json_member_cstr(&w, "jsonrpc", "2.0");
-    json_key(&w, "id");
-    json_put_json(&w, id);
+    json_member_json(&w, "id", id);
     return w;
 }
 

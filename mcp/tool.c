@@ -111,8 +111,7 @@ static void put_description(const struct tool *t, struct json_writer *w)
     const struct json *description = json_get(t->definition, "description"), *title = json_get(t->definition, "title");
     const struct json *shown = json_type(description) == JSON_STRING ? description : title;
     if (json_type(shown) == JSON_STRING) {
-        json_key(w, "description");
-        json_put_json(w, shown);
+        json_member_json(w, "description", shown);
     }
 }
 
@@ -125,12 +124,10 @@ void tool_put_openai(const struct tool *t, struct json_writer *w)
     json_begin_object(w);
     json_member_cstr(w, "name", t->name.merged);
     put_description(t, w);
-    json_key(w, "parameters");
-    json_put_json(w, t->schema);
+    json_member_json(w, "parameters", t->schema);
     json_end_object(w);
     if (json_type(annotations) == JSON_OBJECT) {
-        json_key(w, "annotations");
-        json_put_json(w, annotations);
+        json_member_json(w, "annotations", annotations);
     }
     json_end_object(w);
 }

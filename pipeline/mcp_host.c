@@ -75,14 +75,10 @@ static void put_tool(const struct mcp_host *h, struct json_writer *w, size_t i, 
     json_begin_object(w);
     json_member_cstr(w, "server", h->config.servers[info.server].name);
     json_member_cstr(w, "name", info.name);
-    json_key(w, "tool");
-    json_put_str(w, info.own_name);
-    json_key(w, "description");
-    json_put_json(w, json_get(function, "description"));
-    json_key(w, "input_schema");
-    json_put_json(w, json_get(function, "parameters"));
-    json_key(w, "annotations");
-    json_put_json(w, json_get(definition, "annotations"));
+    json_member_str(w, "tool", info.own_name);
+    json_member_json(w, "description", json_get(function, "description"));
+    json_member_json(w, "input_schema", json_get(function, "parameters"));
+    json_member_json(w, "annotations", json_get(definition, "annotations"));
     json_end_object(w);
 }
 

@@ -187,8 +187,7 @@ static void put_definition(struct json_writer *w, const struct json *tool)
 {
     json_begin_object(w);
     json_member_cstr(w, "type", "function");
-    json_key(w, "function");
-    json_put_json(w, json_get(tool, "function"));
+    json_member_json(w, "function", json_get(tool, "function"));
     json_end_object(w);
 }
 

@@ -158,12 +158,6 @@ struct gen_call mcp_turn_call(const struct mcp_turn *t, size_t call)
 
 /* ---- messages ---- */
 
-static void put_member(struct json_writer *w, const char *key, struct str text)
-{
-    json_key(w, key);
-    json_put_str(w, text);
-}
-
 /* Arguments that are no JSON would end the template, or be taken for some that the model wrote: it is shown none, and
  * the error beside them. */
 static void put_call(struct json_writer *w, const struct mcp_turn_call *c)
@@ -173,12 +167,12 @@ static void put_call(struct json_writer *w, const struct mcp_turn_call *c)
     bool is_object = json_type(parsed) == JSON_OBJECT;
     json_free(parsed);
     json_begin_object(w);
-    put_member(w, "id", buf_view(&c->id));
+    json_member_str(w, "id", buf_view(&c->id));
     json_member_cstr(w, "type", "function");
     json_key(w, "function");
     json_begin_object(w);
-    put_member(w, "name", buf_view(&c->name));
-    put_member(w, "arguments", is_object ? buf_view(&c->arguments) : STR("{}"));
+    json_member_str(w, "name", buf_view(&c->name));
+    json_member_str(w, "arguments", is_object ? buf_view(&c->arguments) : STR("{}"));
     json_end_object(w);
     json_end_object(w);
 }
@@ -187,9 +181,9 @@ static void put_result(struct json_writer *w, const struct mcp_turn_call *c)
 {
     json_begin_object(w);
     json_member_cstr(w, "role", "tool");
-    put_member(w, "tool_call_id", buf_view(&c->id));
-    put_member(w, "name", buf_view(&c->name));
-    put_member(w, "content", buf_view(&c->result));
+    json_member_str(w, "tool_call_id", buf_view(&c->id));
+    json_member_str(w, "name", buf_view(&c->name));
+    json_member_str(w, "content", buf_view(&c->result));
     json_end_object(w);
 }
 
@@ -197,9 +191,9 @@ void mcp_turn_put_messages(const struct mcp_turn *t, struct json_writer *w)
 {
     json_begin_object(w);
     json_member_cstr(w, "role", "assistant");
-    put_member(w, "content", buf_view(&t->text));
+    json_member_str(w, "content", buf_view(&t->text));
     if (t->reasoning.len) {
-        put_member(w, "reasoning_content", buf_view(&t->reasoning));
+        json_member_str(w, "reasoning_content", buf_view(&t->reasoning));
     }
     if (t->n_calls) {
         json_key(w, "tool_calls");

@@ -57,15 +57,13 @@ static struct json *make_variables(const struct gen_request *r, struct error *er
     struct json_writer w = json_writer(&text);
     json_begin_object(&w);
     while (json_next(&it)) {
-        json_key(&w, it.key.ptr);
-        json_put_json(&w, it.value);
+        json_member_json(&w, it.key.ptr, it.value);
     }
     if (thinking >= 0 && !json_get(r->template_kwargs, "enable_thinking")) {
         json_member_bool(&w, "enable_thinking", thinking == 1);
     }
     if (r->reasoning_effort.ptr && !json_get(r->template_kwargs, "reasoning_effort")) {
-        json_key(&w, "reasoning_effort");
-        json_put_str(&w, r->reasoning_effort);
+        json_member_str(&w, "reasoning_effort", r->reasoning_effort);
     }
     json_end_object(&w);
     struct json *kwargs =

@@ -138,16 +138,14 @@ static bool widen_one(const struct pipeline *p, struct gen_request *r, size_t i,
     json_member_cstr(w, "type", "function");
     json_key(w, "function");
     json_begin_object(w);
-    json_key(w, "name");
-    json_put_str(w, name);
+    json_member_str(w, "name", name);
     bool ok = true;
     if (!json_is_null(parameters)) {
         buf_init(&schema, LIMIT_SCHEMA_SIZE);
         ok = schema_widen(parameters, &o, r->arena, &schema, &drops, err) && buf_ok(&schema, field, err) &&
              pipeline__note_drops(r, name, &drops, err);
         if (ok) {
-            json_key(w, "parameters");
-            json_put_raw(w, buf_view(&schema));
+            json_member_raw(w, "parameters", buf_view(&schema));
         }
         buf_release(&schema);
     }

@@ -45,8 +45,7 @@ void safetensors_writer_free(struct safetensors_writer *w)
 
 void safetensors_put_metadata(struct safetensors_writer *w, const char *key, const char *value)
 {
-    json_key(&w->metadata_json, key);
-    json_put_cstr(&w->metadata_json, value);
+    json_member_cstr(&w->metadata_json, key, value);
 }
 
 static bool add_tensor(struct safetensors_writer *w, const struct gguf_tensor *tensor, struct error *err)
@@ -80,8 +79,7 @@ static void append_entry(struct json_writer *json, const struct added_tensor *t,
 {
     json_key(json, t->spec.name);
     json_begin_object(json);
-    json_key(json, "dtype");
-    json_put_cstr(json, safetensors__type_name(t->spec.type));
+    json_member_cstr(json, "dtype", safetensors__type_name(t->spec.type));
     json_key(json, "shape");
     json_begin_array(json);
     for (int i = 0; i < t->spec.n_dims; i++)

@@ -42,11 +42,9 @@ static void put_call(const struct message_writer *w, struct json_writer *json)
 {
     json_member_cstr(json, "type", w->open == BLOCK_MCP_TOOL ? "mcp_tool_use" : "tool_use");
     json_member_cstr(json, "id", w->call_id);
-    json_key(json, "name");
-    json_put_str(json, buf_view(&w->call_name));
+    json_member_str(json, "name", buf_view(&w->call_name));
     if (w->open == BLOCK_MCP_TOOL) {
-        json_key(json, "server_name");
-        json_put_str(json, w->call_server);
+        json_member_str(json, "server_name", w->call_server);
     }
 }
 
@@ -60,8 +58,7 @@ static void put_result(const struct message_writer *w, struct json_writer *json)
     json_begin_array(json);
     json_begin_object(json);
     json_member_cstr(json, "type", "text");
-    json_key(json, "text");
-    json_put_str(json, buf_view(&w->text));
+    json_member_str(json, "text", buf_view(&w->text));
     json_end_object(json);
     json_end_array(json);
 }
@@ -125,8 +122,7 @@ static void put_stop(const struct message_writer *w, struct json_writer *json)
     } else {
         json_put_null(json);
     }
-    json_key(json, "stop_details");
-    json_put_null(json);
+    json_member_null(json, "stop_details");
 }
 
 /* Members before the content. */
@@ -173,8 +169,7 @@ static void put_edits(const struct message_writer *w, struct json_writer *json)
 static void put_diagnostics(const struct message_writer *w, struct json_writer *json)
 {
     if (w->facts.request->asks_diagnostics) {
-        json_key(json, "diagnostics");
-        json_put_raw(json, STR("{\"cache_miss_reason\":{\"type\":\"unavailable\"}}"));
+        json_member_raw(json, "diagnostics", STR("{\"cache_miss_reason\":{\"type\":\"unavailable\"}}"));
     }
 }
 
@@ -192,8 +187,7 @@ static void put_input(struct json_writer *json, struct str arguments)
     } else {
         json_begin_object(json);
         if (!empty) {
-            json_key(json, "INVALID_JSON");
-            json_put_str(json, arguments);
+            json_member_str(json, "INVALID_JSON", arguments);
         }
         json_end_object(json);
     }
@@ -211,14 +205,12 @@ static void body_close(struct message_writer *w, struct buf *out)
         break;
     case BLOCK_TEXT:
         json_member_cstr(&json, "type", "text");
-        json_key(&json, "text");
-        json_put_str(&json, text);
+        json_member_str(&json, "text", text);
         break;
     case BLOCK_THINKING:
         anthropic__sign(text, signature);
         json_member_cstr(&json, "type", "thinking");
-        json_key(&json, "thinking");
-        json_put_str(&json, w->facts.request->omit_thinking ? STR("") : text);
+        json_member_str(&json, "thinking", w->facts.request->omit_thinking ? STR("") : text);
         json_member_cstr(&json, "signature", signature);
         break;
     case BLOCK_TOOL:
@@ -286,8 +278,7 @@ static void stream_open(struct message_writer *w, struct buf *out)
     case BLOCK_TOOL:
     case BLOCK_MCP_TOOL:
         put_call(w, &json);
-        json_key(&json, "input");
-        json_put_raw(&json, STR("{}"));
+        json_member_raw(&json, "input", STR("{}"));
         break;
     case BLOCK_MCP_RESULT:
         put_result(w, &json);
@@ -305,8 +296,7 @@ static void put_delta(const struct message_writer *w, const char *type, const ch
     json_key(&json, "delta");
     json_begin_object(&json);
     json_member_cstr(&json, "type", type);
-    json_key(&json, member);
-    json_put_str(&json, text);
+    json_member_str(&json, member, text);
     json_end_object(&json);
     end_event(&json);
 }
@@ -467,10 +457,8 @@ static void start(struct message_writer *w, const struct gen_event *e, struct bu
     json_key(&json, "content");
     json_begin_array(&json);
     json_end_array(&json);
-    json_key(&json, "stop_reason");
-    json_put_null(&json);
-    json_key(&json, "stop_sequence");
-    json_put_null(&json);
+    json_member_null(&json, "stop_reason");
+    json_member_null(&json, "stop_sequence");
     put_usage(w, &json, &usage, true);
     put_diagnostics(w, &json);
     json_end_object(&json);

@@ -29,10 +29,8 @@ static void put_model(struct json_writer *w, struct served_model *m, struct str 
     uint32_t n_context = pipeline_n_context(served_model_pipeline(m));
     json_begin_object(w);
     json_member_cstr(w, "type", "model");
-    json_key(w, "id");
-    json_put_str(w, name);
-    json_key(w, "display_name");
-    json_put_str(w, name);
+    json_member_str(w, "id", name);
+    json_member_str(w, "display_name", name);
     put_time(w, "created_at", served_model_created_s(m));
     json_member_cstr(w, "lifecycle", "active");
     json_member_uint(w, "max_input_tokens", n_context - 1);
@@ -109,8 +107,7 @@ static bool find_page(struct gateway *g, const struct http_request *head, size_t
 static void put_id(struct gateway *g, struct json_writer *w, const char *key, bool any, size_t i)
 {
     struct listed listed;
-    json_key(w, key);
-    json_put_cstr(w, any && name_at(g, i, &listed) ? listed.name : NULL);
+    json_member_cstr(w, key, any && name_at(g, i, &listed) ? listed.name : NULL);
 }
 
 void api__anthropic_models(struct app *a, struct http_exchange *x)

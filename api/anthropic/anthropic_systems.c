@@ -58,8 +58,7 @@ static bool put_run(const struct json *messages, size_t *i, struct json_writer *
     }
     json_begin_object(w);
     json_member_cstr(w, "role", "user");
-    json_key(w, "content");
-    json_put_str(w, buf_view(&text));
+    json_member_str(w, "content", buf_view(&text));
     json_end_object(w);
     bool ok = buf_ok(&text, "the request", err);
     buf_release(&text);

@@ -86,8 +86,7 @@ static void put_text(struct json_writer *w, const char *role, struct str text)
 {
     json_begin_object(w);
     json_member_cstr(w, "role", role);
-    json_key(w, "content");
-    json_put_str(w, text);
+    json_member_str(w, "content", text);
     json_end_object(w);
 }
 
@@ -102,8 +101,7 @@ static void put_assistant(struct json_writer *w, const struct turn *t)
         json_put_null(w);
     }
     if (t->reasoning.len) {
-        json_key(w, "reasoning_content");
-        json_put_str(w, buf_view(&t->reasoning));
+        json_member_str(w, "reasoning_content", buf_view(&t->reasoning));
     }
     if (t->calls.len) {
         json_key(w, "tool_calls");
@@ -248,8 +246,7 @@ static bool take_tool_use(struct conversion *c, const struct json *block, const 
     json_member_cstr(&w, "type", "function");
     json_key(&w, "function");
     json_begin_object(&w);
-    json_key(&w, "name");
-    json_put_str(&w, name);
+    json_member_str(&w, "name", name);
     json_key(&w, "arguments");
     clear(c, &c->scratch);
     json_print(&c->scratch, input);
@@ -331,10 +328,8 @@ static void put_result(struct conversion *c, struct json_writer *w, const struct
     json_member_cstr(w, "role", "tool");
     json_key(w, "tool_call_id");
     put_call_id(c, w, use->id);
-    json_key(w, "name");
-    json_put_str(w, use->name);
-    json_key(w, "content");
-    json_put_str(w, text);
+    json_member_str(w, "name", use->name);
+    json_member_str(w, "content", text);
     json_end_object(w);
 }
 

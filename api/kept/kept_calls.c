@@ -69,14 +69,11 @@ static bool pack(struct arena *arena, const struct mcp_turn_call *c, size_t of, 
     struct json_writer w = json_writer(&out);
     json_begin_object(&w);
     json_member_uint(&w, "of", of);
-    json_key(&w, "tool");
-    json_put_str(&w, buf_view(&c->name));
-    json_key(&w, "arguments");
-    json_put_str(&w, buf_view(&c->arguments));
+    json_member_str(&w, "tool", buf_view(&c->name));
+    json_member_str(&w, "arguments", buf_view(&c->arguments));
     if (c->answered) {
         json_member_bool(&w, "is_error", c->is_error);
-        json_key(&w, "text");
-        json_put_str(&w, buf_view(&c->result));
+        json_member_str(&w, "text", buf_view(&c->result));
     }
     json_end_object(&w);
     row->data = out.failed ? (struct str){0} : arena_str(arena, buf_view(&out));

@@ -111,14 +111,12 @@ static void put_answer(const struct execution *e, const struct mcp_answer *answe
     struct json_writer w = json_writer(out);
     json_begin_object(&w);
     json_member_cstr(&w, "server", e->chosen->server.ptr);
-    json_key(&w, "tool");
-    json_put_str(&w, e->chosen->own_name);
+    json_member_str(&w, "tool", e->chosen->own_name);
     json_key(&w, "content");
     json_begin_array(&w);
     json_begin_object(&w);
     json_member_cstr(&w, "type", "text");
-    json_key(&w, "text");
-    json_put_str(&w, answer->text);
+    json_member_str(&w, "text", answer->text);
     json_end_object(&w);
     json_end_array(&w);
     json_member_bool(&w, "is_error", answer->is_error);

@@ -317,8 +317,7 @@ static void put_renamed(struct json_writer *w, const struct json *message)
     } names[] = {{"thinking", "reasoning_content"}, {"tool_name", "name"}, {"tool_call_id", "tool_call_id"}};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (member(message, names[i].from).len) {
-            json_key(w, names[i].to);
-            json_put_str(w, member(message, names[i].from));
+            json_member_str(w, names[i].to, member(message, names[i].from));
         }
     }
 }
@@ -336,8 +335,7 @@ static bool put_message(struct json_writer *w, const struct json *message, size_
     }
     const struct json *content = json_get(message, "content"), *calls = json_get(message, "tool_calls");
     json_begin_object(w);
-    json_key(w, "role");
-    json_put_json(w, json_get(message, "role"));
+    json_member_json(w, "role", json_get(message, "role"));
     json_key(w, "content");
     if (json_is_null(content)) {
         json_put_cstr(w, "");
@@ -377,8 +375,7 @@ static void put_text(struct json_writer *w, const char *role, struct str content
 {
     json_begin_object(w);
     json_member_cstr(w, "role", role);
-    json_key(w, "content");
-    json_put_str(w, content);
+    json_member_str(w, "content", content);
     json_end_object(w);
 }
 

@@ -63,12 +63,6 @@ static struct json_writer begin(const struct call *c, struct buf *out)
     return w;
 }
 
-static void put_str(struct json_writer *w, const char *key, struct str text)
-{
-    json_key(w, key);
-    json_put_str(w, text);
-}
-
 static bool is_chat(const struct gen_reply *r)
 {
     return r->encoder == &api__ollama_chat_encoder;
@@ -93,9 +87,9 @@ static void put_words(const struct gen_reply *r, struct json_writer *w, struct s
         json_begin_object(w);
         json_member_cstr(w, "role", "assistant");
     }
-    put_str(w, is_chat(r) ? "content" : "response", content);
+    json_member_str(w, is_chat(r) ? "content" : "response", content);
     if (thinking.len) {
-        put_str(w, "thinking", thinking);
+        json_member_str(w, "thinking", thinking);
     }
     put_items(w, "tool_calls", calls);
     if (is_chat(r)) {
@@ -129,8 +123,7 @@ void ollama_put_loaded(struct buf *out, const struct call *c)
 {
     struct json_writer w = begin(c, out);
     if (c->route->encoder == &api__ollama_chat_encoder) {
-        json_key(&w, "message");
-        json_put_raw(&w, STR("{\"role\":\"assistant\",\"content\":\"\"}"));
+        json_member_raw(&w, "message", STR("{\"role\":\"assistant\",\"content\":\"\"}"));
     } else {
         json_member_cstr(&w, "response", "");
     }
@@ -160,13 +153,12 @@ static void take_call_end(struct ollama_state *s, const struct gen_event *e, str
     }
     struct json_writer w = {.out = calls, .need_comma = calls->len > 0};
     json_begin_object(&w);
-    put_str(&w, "id", e->call.id);
+    json_member_str(&w, "id", e->call.id);
     json_key(&w, "function");
     json_begin_object(&w);
     json_member_uint(&w, "index", s->n_calls++);
-    put_str(&w, "name", e->call.name);
-    json_key(&w, "arguments");
-    json_put_raw(&w, buf_view(&s->arguments));
+    json_member_str(&w, "name", e->call.name);
+    json_member_raw(&w, "arguments", buf_view(&s->arguments));
     json_end_object(&w);
     json_end_object(&w);
 }

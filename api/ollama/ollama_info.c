@@ -245,8 +245,7 @@ bool api__work_ollama_show(struct call *c, struct error *err)
     json_begin_object(&w);
     json_member_cstr(&w, "modelfile", "");
     json_member_cstr(&w, "parameters", "");
-    json_key(&w, "template");
-    json_put_str(&w, chat ? chat_template_source(chat) : STR(""));
+    json_member_str(&w, "template", chat ? chat_template_source(chat) : STR(""));
     put_details(&w, m);
     put_model_info(&w, m);
     put_capabilities(&w, m);

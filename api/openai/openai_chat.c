@@ -26,8 +26,7 @@ static void put_logprobs_field(const struct gen_reply *r, struct json_writer *w,
     json_begin_array(w);
     buf_append(w->out, buf_view(items));
     json_end_array(w);
-    json_key(w, "refusal");
-    json_put_null(w);
+    json_member_null(w, "refusal");
     json_end_object(w);
 }
 
@@ -40,10 +39,8 @@ static bool is_hidden(const struct gen_reply *r, const struct gen_event *e)
 /* Under both of its names: DeepSeek's, which most clients know, and vLLM's newer one. */
 static void put_reasoning(struct json_writer *w, struct str text)
 {
-    json_key(w, "reasoning_content");
-    json_put_str(w, text);
-    json_key(w, "reasoning");
-    json_put_str(w, text);
+    json_member_str(w, "reasoning_content", text);
+    json_member_str(w, "reasoning", text);
 }
 
 /* "name" and "arguments" of a function; no name: more of its arguments. */
@@ -51,11 +48,9 @@ static void put_function(struct json_writer *w, struct str name, struct str argu
 {
     json_begin_object(w);
     if (name.ptr) {
-        json_key(w, "name");
-        json_put_str(w, name);
+        json_member_str(w, "name", name);
     }
-    json_key(w, "arguments");
-    json_put_str(w, arguments);
+    json_member_str(w, "arguments", arguments);
     json_end_object(w);
 }
 
@@ -69,20 +64,15 @@ static void put_mcp_call(struct json_writer *w, const struct gen_event *e, bool 
         json_member_uint(w, "index", e->call.index);
     }
     if (begins) {
-        json_key(w, "id");
-        json_put_str(w, e->call.id);
-        json_key(w, "server");
-        json_put_str(w, e->call.server);
-        json_key(w, "name");
-        json_put_str(w, e->call.own_name);
+        json_member_str(w, "id", e->call.id);
+        json_member_str(w, "server", e->call.server);
+        json_member_str(w, "name", e->call.own_name);
     }
     if (whole || !ends) {
-        json_key(w, "arguments");
-        json_put_str(w, whole ? e->call.arguments : e->text);
+        json_member_str(w, "arguments", whole ? e->call.arguments : e->text);
     }
     if (ends) {
-        json_key(w, "output");
-        json_put_str(w, e->text);
+        json_member_str(w, "output", e->text);
         json_member_bool(w, "is_error", e->is_error);
     }
     json_end_object(w);
@@ -147,22 +137,19 @@ static void gather(struct gen_reply *r, const struct gen_event *e)
 static void put_message(const struct gen_reply *r, struct json_writer *w, const struct reply_choice *c)
 {
     json_begin_object(w);
-    json_key(w, "role");
-    json_put_cstr(w, "assistant");
+    json_member_cstr(w, "role", "assistant");
     json_key(w, "content");
     if (c->text.len == 0 && c->n_calls > 0) {
         json_put_null(w);
     } else {
         json_put_str(w, buf_view(&c->text));
     }
-    json_key(w, "refusal");
-    json_put_null(w);
+    json_member_null(w, "refusal");
     if (c->reasoning.len) {
         put_reasoning(w, buf_view(&c->reasoning));
     }
     if (c->calls.len && reply_request(r)->legacy_functions) {
-        json_key(w, "function_call");
-        json_put_raw(w, buf_view(&c->calls));
+        json_member_raw(w, "function_call", buf_view(&c->calls));
     } else if (c->calls.len) {
         reply_array(w, "tool_calls", &c->calls);
     }
@@ -176,8 +163,7 @@ static void put_choice(struct gen_reply *r, struct json_writer *w, size_t index)
 {
     struct reply_choice *c = &r->choices[index];
     json_begin_object(w);
-    json_key(w, "index");
-    json_put_uint(w, index);
+    json_member_uint(w, "index", index);
     json_key(w, "message");
     put_message(r, w, c);
     put_logprobs_field(r, w, &c->logprobs);
@@ -192,8 +178,7 @@ static void body(struct gen_reply *r, struct buf *out)
     }
     reply_end_choices(r, &w);
     if (reply_request(r)->prompt_logprobs) {
-        json_key(&w, "prompt_logprobs");
-        json_put_raw(&w, buf_view(&r->choices[0].prompt_logprobs));
+        json_member_raw(&w, "prompt_logprobs", buf_view(&r->choices[0].prompt_logprobs));
     }
     json_end_object(&w);
 }
@@ -203,8 +188,7 @@ static void body(struct gen_reply *r, struct buf *out)
 static void begin_choice(struct json_writer *w, uint32_t index)
 {
     json_begin_object(w);
-    json_key(w, "index");
-    json_put_uint(w, index);
+    json_member_uint(w, "index", index);
     json_key(w, "delta");
     json_begin_object(w);
 }
@@ -218,15 +202,12 @@ static void send_role(struct gen_reply *r, const struct gen_event *e, struct buf
     r->choices[e->index].started = true;
     struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT, out);
     begin_choice(&w, e->index);
-    json_key(&w, "role");
-    json_put_cstr(&w, "assistant");
-    json_key(&w, "content");
-    json_put_cstr(&w, e->kind == GEN_CALL || e->kind == GEN_REASONING ? NULL : ""); /* there may be none */
+    json_member_cstr(&w, "role", "assistant");
+    json_member_cstr(&w, "content",
+                     e->kind == GEN_CALL || e->kind == GEN_REASONING ? NULL : ""); /* there may be none */
     json_end_object(&w);
-    json_key(&w, "logprobs");
-    json_put_null(&w);
-    json_key(&w, "finish_reason");
-    json_put_null(&w);
+    json_member_null(&w, "logprobs");
+    json_member_null(&w, "finish_reason");
     json_end_object(&w);
     reply_end_role_chunk(r, &w, e);
 }
@@ -246,8 +227,7 @@ static void put_call(const struct gen_reply *r, struct json_writer *w, const str
     json_begin_object(w);
     json_member_uint(w, "index", e->call.index);
     if (begins) {
-        json_key(w, "id");
-        json_put_str(w, e->call.id);
+        json_member_str(w, "id", e->call.id);
         json_member_cstr(w, "type", "function");
     }
     json_key(w, "function");
@@ -259,8 +239,7 @@ static void put_call(const struct gen_reply *r, struct json_writer *w, const str
 static void put_delta(const struct gen_reply *r, struct json_writer *w, const struct gen_event *e)
 {
     if (e->kind == GEN_DELTA) {
-        json_key(w, "content");
-        json_put_str(w, e->text);
+        json_member_str(w, "content", e->text);
     } else if (e->kind == GEN_REASONING) {
         put_reasoning(w, e->text);
     } else if (e->call.server.ptr) {
@@ -297,8 +276,7 @@ static void send_finish(struct gen_reply *r, const struct gen_event *e, struct b
     struct json_writer w = reply_begin_chunk(r, CHUNK_OBJECT, out);
     begin_choice(&w, e->index);
     json_end_object(&w);
-    json_key(&w, "logprobs");
-    json_put_null(&w);
+    json_member_null(&w, "logprobs");
     reply_end_chunk_choice(r, &w, e);
     reply_end_chunk(r, &w, e);
 }

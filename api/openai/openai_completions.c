@@ -117,14 +117,11 @@ static void put_choice(struct gen_reply *r, struct json_writer *w, size_t index)
 {
     struct reply_choice *c = &r->choices[index];
     json_begin_object(w);
-    json_key(w, "index");
-    json_put_uint(w, index);
-    json_key(w, "text");
-    json_put_str(w, buf_view(&c->text));
+    json_member_uint(w, "index", index);
+    json_member_str(w, "text", buf_view(&c->text));
     put_logprobs_field(r, w, c->columns);
     if (reply_request(r)->prompt_logprobs) {
-        json_key(w, "prompt_logprobs");
-        json_put_raw(w, buf_view(&c->prompt_logprobs));
+        json_member_raw(w, "prompt_logprobs", buf_view(&c->prompt_logprobs));
     }
     reply_end_choice(r, w, c);
 }
@@ -155,10 +152,8 @@ static void send_text(struct gen_reply *r, const struct gen_event *e, struct buf
     struct json_writer w = reply_begin_chunk(r, OBJECT, out);
     put_own_columns(r, c, e);
     json_begin_object(&w);
-    json_key(&w, "index");
-    json_put_uint(&w, e->index);
-    json_key(&w, "text");
-    json_put_str(&w, e->text);
+    json_member_uint(&w, "index", e->index);
+    json_member_str(&w, "text", e->text);
     put_logprobs_field(r, &w, c->columns);
     reply_end_chunk_choice(r, &w, e);
     reply_end_chunk(r, &w, e);

@@ -27,8 +27,7 @@ static void put_call(struct json_writer *w, const struct json *call, const char 
     json_begin_object(w);
     json_member_cstr(w, "id", id);
     json_member_cstr(w, "type", "function");
-    json_key(w, "function");
-    json_put_json(w, call);
+    json_member_json(w, "function", call);
     json_end_object(w);
     json_end_array(w);
 }
@@ -48,8 +47,7 @@ static void put_message(struct json_writer *w, const struct json *m, size_t inde
             json_member_cstr(w, "role", "tool");
             json_member_cstr(w, "tool_call_id", id);
         } else {
-            json_key(w, it.key.ptr);
-            json_put_json(w, it.value);
+            json_member_json(w, it.key.ptr, it.value);
         }
     }
     json_end_object(w);

@@ -30,16 +30,11 @@ static void put_head(const struct gen_reply *r, struct json_writer *w, const cha
 {
     char fingerprint[32];
     snprintf(fingerprint, sizeof fingerprint, "fp_%s", reply_fingerprint(r));
-    json_key(w, "id");
-    json_put_cstr(w, reply_request(r)->id);
-    json_key(w, "object");
-    json_put_cstr(w, object);
-    json_key(w, "created");
-    json_put_int(w, reply_request(r)->created_s);
-    json_key(w, "model");
-    json_put_cstr(w, reply_model(r));
-    json_key(w, "system_fingerprint");
-    json_put_cstr(w, fingerprint);
+    json_member_cstr(w, "id", reply_request(r)->id);
+    json_member_cstr(w, "object", object);
+    json_member_int(w, "created", reply_request(r)->created_s);
+    json_member_cstr(w, "model", reply_model(r));
+    json_member_cstr(w, "system_fingerprint", fingerprint);
     if (r->origin->resumed_from[0]) {
         snprintf(fingerprint, sizeof fingerprint, "fp_%s", r->origin->resumed_from);
         json_member_cstr(w, "resumed_from_fingerprint", fingerprint);
@@ -54,31 +49,23 @@ static void put_usage(const struct gen_reply *r, struct json_writer *w, const st
         n_truncated += request->n_truncated[i];
     }
     json_begin_object(w);
-    json_key(w, "prompt_tokens");
-    json_put_uint(w, usage->prompt_tokens);
-    json_key(w, "completion_tokens");
-    json_put_uint(w, usage->completion_tokens);
-    json_key(w, "total_tokens");
-    json_put_uint(w, usage->prompt_tokens + usage->completion_tokens);
+    json_member_uint(w, "prompt_tokens", usage->prompt_tokens);
+    json_member_uint(w, "completion_tokens", usage->completion_tokens);
+    json_member_uint(w, "total_tokens", usage->prompt_tokens + usage->completion_tokens);
     json_key(w, "prompt_tokens_details");
     json_begin_object(w);
-    json_key(w, "cached_tokens");
-    json_put_uint(w, usage->cached_tokens);
+    json_member_uint(w, "cached_tokens", usage->cached_tokens);
     if (request->truncate_prompt_tokens) {
-        json_key(w, "truncated_tokens");
-        json_put_int(w, n_truncated);
+        json_member_int(w, "truncated_tokens", n_truncated);
     }
     json_end_object(w);
     json_key(w, "completion_tokens_details");
     json_begin_object(w);
     json_member_uint(w, "reasoning_tokens", usage->n_reasoning);
-    json_key(w, "accepted_prediction_tokens");
-    json_put_uint(w, usage->n_accepted_prediction);
-    json_key(w, "rejected_prediction_tokens");
-    json_put_uint(w, usage->n_rejected_prediction);
+    json_member_uint(w, "accepted_prediction_tokens", usage->n_accepted_prediction);
+    json_member_uint(w, "rejected_prediction_tokens", usage->n_rejected_prediction);
     if (usage->n_replayed) {
-        json_key(w, "replayed_tokens");
-        json_put_uint(w, usage->n_replayed);
+        json_member_uint(w, "replayed_tokens", usage->n_replayed);
     }
     json_end_object(w);
     json_end_object(w);
@@ -90,10 +77,8 @@ static void put_usage(const struct gen_reply *r, struct json_writer *w, const st
 static void put_speed(struct json_writer *w, const char *per_token, const char *per_second, uint64_t n, int64_t us)
 {
     bool known = n > 0 && us > 0;
-    json_key(w, per_token);
-    json_put_double(w, known ? (double)us / 1000 / (double)n : NAN);
-    json_key(w, per_second);
-    json_put_double(w, known ? (double)n * 1e6 / (double)us : NAN);
+    json_member_double(w, per_token, known ? (double)us / 1000 / (double)n : NAN);
+    json_member_double(w, per_second, known ? (double)n * 1e6 / (double)us : NAN);
 }
 
 /* llama.cpp's names. Its speed of decoding counts the first token, which no time of decoding has gone into; ours does
@@ -105,21 +90,16 @@ static void put_timings(const struct gen_reply *r, struct json_writer *w)
     generation_timings(r->generation, clock_us(), &t, &u);
     json_key(w, "timings");
     json_begin_object(w);
-    json_key(w, "cache_n");
-    json_put_uint(w, u.cached_tokens);
-    json_key(w, "prompt_n");
-    json_put_uint(w, u.prompt_tokens - u.cached_tokens);
+    json_member_uint(w, "cache_n", u.cached_tokens);
+    json_member_uint(w, "prompt_n", u.prompt_tokens - u.cached_tokens);
     api__put_ms(w, "prompt_ms", t.prefill_us);
     put_speed(w, "prompt_per_token_ms", "prompt_per_second", u.prompt_tokens - u.cached_tokens, t.prefill_us);
-    json_key(w, "predicted_n");
-    json_put_uint(w, u.completion_tokens);
+    json_member_uint(w, "predicted_n", u.completion_tokens);
     api__put_ms(w, "predicted_ms", t.decode_us);
     put_speed(w, "predicted_per_token_ms", "predicted_per_second", u.completion_tokens - u.n_begun, t.decode_us);
     if (u.n_drafted) {
-        json_key(w, "draft_n");
-        json_put_uint(w, u.n_drafted);
-        json_key(w, "draft_n_accepted");
-        json_put_uint(w, u.n_held);
+        json_member_uint(w, "draft_n", u.n_drafted);
+        json_member_uint(w, "draft_n_accepted", u.n_held);
     }
     api__put_ms(w, "prepare_ms", t.prepare_us);
     api__put_ms(w, "queue_ms", t.queue_us);
@@ -149,8 +129,7 @@ static const char *finish_name(const struct gen_reply *r, enum finish_reason fin
 static void put_finish(struct json_writer *w, const char *name, enum finish_reason finish, struct str stop,
                        int32_t stop_id)
 {
-    json_key(w, "finish_reason");
-    json_put_cstr(w, name);
+    json_member_cstr(w, "finish_reason", name);
     if (finish == FINISH_NONE) {
         return;
     }
@@ -168,12 +147,9 @@ static void put_progress(struct json_writer *w, const struct gen_event *e)
 {
     json_key(w, "prompt_progress");
     json_begin_object(w);
-    json_key(w, "total");
-    json_put_uint(w, e->n_total);
-    json_key(w, "cache");
-    json_put_uint(w, e->n_cached);
-    json_key(w, "processed");
-    json_put_uint(w, e->n_done);
+    json_member_uint(w, "total", e->n_total);
+    json_member_uint(w, "cache", e->n_cached);
+    json_member_uint(w, "processed", e->n_done);
     json_end_object(w);
 }
 
@@ -183,12 +159,9 @@ static void put_prompt_entry(struct json_writer *w, int32_t id, float logprob, i
     snprintf(key, sizeof key, "%d", id);
     json_key(w, key);
     json_begin_object(w);
-    json_key(w, "logprob");
-    json_put_double(w, (double)logprob);
-    json_key(w, "rank");
-    json_put_int(w, rank);
-    json_key(w, "decoded_token");
-    json_put_str(w, bytes);
+    json_member_double(w, "logprob", (double)logprob);
+    json_member_int(w, "rank", rank);
+    json_member_str(w, "decoded_token", bytes);
     json_end_object(w);
 }
 

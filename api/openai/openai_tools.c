@@ -164,11 +164,9 @@ void openai_put_tool(struct json_writer *w, const struct openai_tool *t)
     json_member_cstr(w, "type", "function");
     json_key(w, "function");
     json_begin_object(w);
-    json_key(w, "name");
-    json_put_str(w, t->name);
+    json_member_str(w, "name", t->name);
     if (t->description.ptr) {
-        json_key(w, "description");
-        json_put_str(w, t->description);
+        json_member_str(w, "description", t->description);
     }
     json_key(w, "parameters");
     if (t->parameters) {
@@ -186,15 +184,12 @@ void openai_put_tool(struct json_writer *w, const struct openai_tool *t)
 void openai_put_call(struct json_writer *w, struct str id, struct str name, struct str arguments)
 {
     json_begin_object(w);
-    json_key(w, "id");
-    json_put_str(w, id);
+    json_member_str(w, "id", id);
     json_member_cstr(w, "type", "function");
     json_key(w, "function");
     json_begin_object(w);
-    json_key(w, "name");
-    json_put_str(w, name);
-    json_key(w, "arguments");
-    json_put_str(w, arguments);
+    json_member_str(w, "name", name);
+    json_member_str(w, "arguments", arguments);
     json_end_object(w);
     json_end_object(w);
 }
@@ -229,8 +224,7 @@ bool openai_parse_functions(struct decoding *d, const struct json *v, const char
         ok = check_function(json_at(v, i), where, err);
         json_begin_object(&w);
         json_member_cstr(&w, "type", "function");
-        json_key(&w, "function");
-        json_put_json(&w, json_at(v, i));
+        json_member_json(&w, "function", json_at(v, i));
         json_end_object(&w);
     }
     json_end_array(&w);

@@ -295,8 +295,7 @@ static bool put_references(struct call *c, const struct journal_record *record, 
         }
         for (size_t k = 0; k < json_len(output); k++) {
             if (str_eq(json_str(json_get(json_at(output, k), "id")), id)) {
-                json_key(w, id.ptr);
-                json_put_json(w, json_at(output, k));
+                json_member_json(w, id.ptr, json_at(output, k));
             }
         }
     }

@@ -124,12 +124,6 @@ static bool begin_of_part(struct responses_state *s, struct buf *out, const char
 
 /* ---- items ---- */
 
-static void put_text(struct json_writer *w, const char *key, struct str text)
-{
-    json_key(w, key);
-    json_put_str(w, text);
-}
-
 static void put_logprobs(struct json_writer *w, struct str items)
 {
     json_key(w, "logprobs");
@@ -143,13 +137,12 @@ static void put_part(struct json_writer *w, const struct responses_state *s, str
     json_begin_object(w);
     if (s->open == OPEN_MESSAGE) {
         json_member_cstr(w, "type", "output_text");
-        json_key(w, "annotations");
-        json_put_raw(w, STR("[]"));
+        json_member_raw(w, "annotations", STR("[]"));
         put_logprobs(w, logprobs);
     } else {
         json_member_cstr(w, "type", "reasoning_text");
     }
-    put_text(w, "text", text);
+    json_member_str(w, "text", text);
     json_end_object(w);
 }
 
@@ -173,12 +166,11 @@ static void put_item(struct json_writer *w, const struct responses_state *s, con
     json_member_cstr(w, "type", types[s->open]);
     json_member_cstr(w, "status", status);
     if (s->open == OPEN_CALL) {
-        put_text(w, "call_id", buf_view(&s->call_id));
-        put_text(w, "name", buf_view(&s->call_name));
-        put_text(w, "arguments", whole ? buf_view(&s->text) : STR(""));
+        json_member_str(w, "call_id", buf_view(&s->call_id));
+        json_member_str(w, "name", buf_view(&s->call_name));
+        json_member_str(w, "arguments", whole ? buf_view(&s->text) : STR(""));
     } else if (s->open == OPEN_REASONING) {
-        json_key(w, "summary");
-        json_put_raw(w, STR("[]"));
+        json_member_raw(w, "summary", STR("[]"));
         put_content(w, s, whole);
     } else {
         json_member_cstr(w, "role", "assistant");
@@ -219,12 +211,12 @@ static void send_text_done(struct responses_state *s, struct buf *out)
         return;
     }
     if (s->open == OPEN_CALL) {
-        put_text(&w, "name", buf_view(&s->call_name));
+        json_member_str(&w, "name", buf_view(&s->call_name));
     }
     if (s->open == OPEN_MESSAGE) {
         put_logprobs(&w, buf_view(&s->logprobs));
     }
-    put_text(&w, is_call(s) ? "arguments" : "text", buf_view(&s->text));
+    json_member_str(&w, is_call(s) ? "arguments" : "text", buf_view(&s->text));
     end(s, &w);
 }
 
@@ -310,7 +302,7 @@ static void send_delta(struct responses_state *s, const struct gen_event *e, str
                                         [OPEN_MCP] = "response.mcp_call_arguments.delta"};
     struct json_writer w;
     if (begin_of_part(s, out, names[s->open], &w)) {
-        put_text(&w, "delta", e->text);
+        json_member_str(&w, "delta", e->text);
         if (s->open == OPEN_MESSAGE) {
             put_logprobs(&w, logprobs);
         }

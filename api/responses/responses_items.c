@@ -312,8 +312,7 @@ static void put_content(struct json_writer *w, const struct json *content)
         const char *name = text_member(member(part, "type"));
         json_begin_object(w);
         json_member_cstr(w, "type", "text");
-        json_key(w, "text");
-        json_put_str(w, name ? member(part, name) : STR(""));
+        json_member_str(w, "text", name ? member(part, name) : STR(""));
         json_end_object(w);
     }
     json_end_array(w);
@@ -328,11 +327,9 @@ static void end_turn(struct chat *chat)
     }
     json_begin_object(w);
     json_member_cstr(w, "role", "assistant");
-    json_key(w, "content");
-    json_put_str(w, buf_view(&chat->content));
+    json_member_str(w, "content", buf_view(&chat->content));
     if (chat->reasoning.len) {
-        json_key(w, "reasoning_content");
-        json_put_str(w, buf_view(&chat->reasoning));
+        json_member_str(w, "reasoning_content", buf_view(&chat->reasoning));
     }
     if (chat->n_calls) {
         json_key(w, "tool_calls");
@@ -365,8 +362,7 @@ static void add_message(struct chat *chat, const struct json *item)
     }
     end_turn(chat);
     json_begin_object(w);
-    json_key(w, "role");
-    json_put_str(w, member(item, "role"));
+    json_member_str(w, "role", member(item, "role"));
     json_key(w, "content");
     put_content(w, json_get(item, "content"));
     json_end_object(w);
@@ -394,8 +390,7 @@ static void put_output(struct json_writer *w, struct str call_id, const struct j
 {
     json_begin_object(w);
     json_member_cstr(w, "role", "tool");
-    json_key(w, "tool_call_id");
-    json_put_str(w, call_id);
+    json_member_str(w, "tool_call_id", call_id);
     json_key(w, "content");
     put_joined(w, output);
     json_end_object(w);
@@ -441,8 +436,7 @@ static bool add_item(struct chat *chat, const struct json *item, struct error *e
     end_turn(chat);
     json_begin_object(&chat->w);
     json_member_cstr(&chat->w, "role", "user");
-    json_key(&chat->w, "content");
-    json_put_str(&chat->w, json_str(responses_of(chat->call)->input));
+    json_member_str(&chat->w, "content", json_str(responses_of(chat->call)->input));
     json_end_object(&chat->w);
     return true;
 }
@@ -531,8 +525,7 @@ static void put_instructions(struct chat *chat)
     if (text.len) {
         json_begin_object(&chat->w);
         json_member_cstr(&chat->w, "role", "system");
-        json_key(&chat->w, "content");
-        json_put_str(&chat->w, text);
+        json_member_str(&chat->w, "content", text);
         json_end_object(&chat->w);
     }
 }
@@ -595,11 +588,9 @@ static void list_part(struct json_writer *w, bool assistant, struct str text)
 {
     json_begin_object(w);
     json_member_cstr(w, "type", assistant ? "output_text" : "input_text");
-    json_key(w, "text");
-    json_put_str(w, text);
+    json_member_str(w, "text", text);
     if (assistant) {
-        json_key(w, "annotations");
-        json_put_raw(w, STR("[]"));
+        json_member_raw(w, "annotations", STR("[]"));
     }
     json_end_object(w);
 }
@@ -608,8 +599,7 @@ static void list_message(struct json_writer *w, const struct call *c, const stru
 {
     const struct json *content = json_get(item, "content");
     bool assistant = item && has_role(item, "assistant");
-    json_key(w, "role");
-    json_put_str(w, item ? member(item, "role") : STR("user"));
+    json_member_str(w, "role", item ? member(item, "role") : STR("user"));
     json_key(w, "content");
     json_begin_array(w);
     if (!item || json_type(content) == JSON_STRING) {
@@ -628,8 +618,7 @@ static void list_members(struct json_writer *w, const struct json *item, const c
     for (size_t i = 0; i < n; i++) {
         const struct json *v = json_get(item, names[i]);
         if (!json_is_null(v)) {
-            json_key(w, names[i]);
-            json_put_json(w, v);
+            json_member_json(w, names[i], v);
         }
     }
 }
@@ -642,8 +631,7 @@ void responses_put_item(struct json_writer *w, const struct call *c, size_t i)
     const struct json *item = item_at(c, i);
     enum kind kind = item ? kind_of(item) : ITEM_MESSAGE;
     json_begin_object(w);
-    json_key(w, "id");
-    json_put_str(w, responses_item_id(c, i, room, sizeof room));
+    json_member_str(w, "id", responses_item_id(c, i, room, sizeof room));
     json_member_cstr(w, "type", kinds[kind].type);
     if (kind != ITEM_REFERENCE) {
         json_member_cstr(w, "status", "completed");

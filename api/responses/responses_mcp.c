@@ -106,12 +106,6 @@ bool responses_settle_mcp(const struct call *c, struct responses_request *r, str
 
 /* ---- items ---- */
 
-static void put_str(struct json_writer *w, const char *key, struct str text)
-{
-    json_key(w, key);
-    json_put_str(w, text);
-}
-
 /* A call that went wrong has an error instead of its output. */
 static void put_outcome(struct json_writer *w, const struct gen_event *e)
 {
@@ -133,7 +127,7 @@ static void put_outcome(struct json_writer *w, const struct gen_event *e)
     json_begin_array(w);
     json_begin_object(w);
     json_member_cstr(w, "type", "text");
-    put_str(w, "text", e->text);
+    json_member_str(w, "text", e->text);
     json_end_object(w);
     json_end_array(w);
     json_end_object(w);
@@ -146,11 +140,10 @@ void responses_put_mcp_call(struct json_writer *w, const char *id, const struct 
     json_member_cstr(w, "id", id);
     json_member_cstr(w, "type", "mcp_call");
     json_member_cstr(w, "status", !ended ? "in_progress" : e->is_error ? "failed" : "completed");
-    put_str(w, "server_label", e->call.server);
-    put_str(w, "name", e->call.own_name);
-    put_str(w, "arguments", ended ? e->call.arguments : STR(""));
-    json_key(w, "approval_request_id");
-    json_put_null(w);
+    json_member_str(w, "server_label", e->call.server);
+    json_member_str(w, "name", e->call.own_name);
+    json_member_str(w, "arguments", ended ? e->call.arguments : STR(""));
+    json_member_null(w, "approval_request_id");
     put_outcome(w, e);
     json_end_object(w);
 }
@@ -159,13 +152,10 @@ static void put_listed(struct json_writer *w, const struct gen_mcp_tool *t)
 {
     const struct json *function = json_get(t->definition, "function");
     json_begin_object(w);
-    put_str(w, "name", t->own_name);
-    json_key(w, "description");
-    json_put_json(w, json_get(function, "description"));
-    json_key(w, "input_schema");
-    json_put_json(w, json_get(function, "parameters"));
-    json_key(w, "annotations");
-    json_put_json(w, json_get(t->definition, "annotations"));
+    json_member_str(w, "name", t->own_name);
+    json_member_json(w, "description", json_get(function, "description"));
+    json_member_json(w, "input_schema", json_get(function, "parameters"));
+    json_member_json(w, "annotations", json_get(t->definition, "annotations"));
     json_end_object(w);
 }
 
@@ -175,7 +165,7 @@ void responses_put_mcp_list(struct json_writer *w, const char *id, const struct 
     json_begin_object(w);
     json_member_cstr(w, "id", id);
     json_member_cstr(w, "type", "mcp_list_tools");
-    put_str(w, "server_label", server);
+    json_member_str(w, "server_label", server);
     json_key(w, "tools");
     json_begin_array(w);
     for (size_t i = 0; whole && i < mcp->n_tools; i++) {
@@ -184,8 +174,7 @@ void responses_put_mcp_list(struct json_writer *w, const char *id, const struct 
         }
     }
     json_end_array(w);
-    json_key(w, "error");
-    json_put_null(w);
+    json_member_null(w, "error");
     json_end_object(w);
 }
 

@@ -32,8 +32,7 @@ static void put_float(struct json_writer *w, const char *key, float value)
     do {
         snprintf(text, sizeof text, "%.*g", digits, (double)value);
     } while (strtof(text, NULL) < value && ++digits <= 9);
-    json_key(w, key);
-    json_put_raw(w, str_of(text));
+    json_member_raw(w, key, str_of(text));
 }
 
 static void put_limit(struct json_writer *w, const char *key, int64_t value)

@@ -304,8 +304,7 @@ static size_t index_after(const struct call *c, const char *last, size_t n)
 static void put_id(struct json_writer *w, const char *key, const struct call *c, size_t i)
 {
     char room[64];
-    json_key(w, key);
-    json_put_str(w, i < responses_n_items(c) ? responses_item_id(c, i, room, sizeof room) : STR(""));
+    json_member_str(w, key, i < responses_n_items(c) ? responses_item_id(c, i, room, sizeof room) : STR(""));
 }
 
 static bool write_input(struct remaking *m, struct error *err)

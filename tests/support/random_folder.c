@@ -202,10 +202,8 @@ static void write_config(struct random_folder *f, const struct json *config)
     json_begin_array(&w);
     json_put_cstr(&w, "Gemma3ForConditionalGeneration");
     json_end_array(&w);
-    json_key(&w, "model_type");
-    json_put_cstr(&w, "gemma3");
-    json_key(&w, "text_config");
-    json_put_json(&w, config);
+    json_member_cstr(&w, "model_type", "gemma3");
+    json_member_json(&w, "text_config", config);
     json_end_object(&w);
 }
 
@@ -226,8 +224,7 @@ static void put_byte_token(struct json_writer *w, int byte, uint32_t *next)
     char text[5];
     size_t len = utf8_encode(printable ? (uint32_t)byte : (*next)++, text);
     text[len] = '\0';
-    json_key(w, text);
-    json_put_int(w, byte);
+    json_member_int(w, text, byte);
 }
 
 static void put_vocabulary(struct json_writer *w, int n)
@@ -241,8 +238,7 @@ static void put_vocabulary(struct json_writer *w, int n)
         if (i < 256) {
             put_byte_token(w, i, &next);
         } else {
-            json_key(w, i < 260 ? specials[i - 256] : name);
-            json_put_int(w, i);
+            json_member_int(w, i < 260 ? specials[i - 256] : name, i);
         }
     }
     json_end_object(w);
@@ -254,17 +250,13 @@ static void put_added_tokens(struct json_writer *w)
     json_begin_array(w);
     for (int i = 0; i < 4; i++) {
         json_begin_object(w);
-        json_key(w, "id");
-        json_put_int(w, 256 + i);
-        json_key(w, "content");
-        json_put_cstr(w, specials[i]);
+        json_member_int(w, "id", 256 + i);
+        json_member_cstr(w, "content", specials[i]);
         static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized"};
         for (size_t k = 0; k < ARRAY_LEN(flags); k++) {
-            json_key(w, flags[k]);
-            json_put_bool(w, false);
+            json_member_bool(w, flags[k], false);
         }
-        json_key(w, "special");
-        json_put_bool(w, true);
+        json_member_bool(w, "special", true);
         json_end_object(w);
     }
     json_end_array(w);
@@ -283,18 +275,15 @@ static bool write_tokenizer(struct random_folder *f, struct error *err)
     int n = size ? (int)json_int(size) : 260;
     struct json_writer w = json_writer(&f->tokenizer);
     json_begin_object(&w);
-    json_key(&w, "version");
-    json_put_cstr(&w, "1.0");
+    json_member_cstr(&w, "version", "1.0");
     put_added_tokens(&w);
     put_byte_level(&w, "pre_tokenizer");
     put_byte_level(&w, "decoder");
     json_key(&w, "model");
     json_begin_object(&w);
-    json_key(&w, "type");
-    json_put_cstr(&w, "BPE");
+    json_member_cstr(&w, "type", "BPE");
     put_vocabulary(&w, n);
-    json_key(&w, "merges");
-    json_put_raw(&w, STR("[]"));
+    json_member_raw(&w, "merges", STR("[]"));
     json_end_object(&w);
     json_end_object(&w);
     buf_puts(

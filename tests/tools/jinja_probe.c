@@ -94,11 +94,9 @@ static void answer(struct probe *p, struct str line)
                                               : render_plain(job, &out, &err));
     struct json_writer w = json_writer(&reply);
     json_begin_object(&w);
-    json_key(&w, ok ? "text" : "error");
-    json_put_str(&w, ok ? buf_view(&out) : str_of(err.msg));
+    json_member_str(&w, ok ? "text" : "error", ok ? buf_view(&out) : str_of(err.msg));
     if (!ok) {
-        json_key(&w, "code");
-        json_put_cstr(&w, error_info(err.code)->name);
+        json_member_cstr(&w, "code", error_info(err.code)->name);
     }
     json_end_object(&w);
     printf("%s\n", reply.data);

@@ -59,8 +59,7 @@ static void put_verdicts(struct json_writer *w, const struct json_schema *s, con
     }
     json_end_array(w);
     json_end_array(&reasons);
-    json_key(w, "why");
-    json_put_raw(w, buf_view(&why));
+    json_member_raw(w, "why", buf_view(&why));
     json_end_object(w);
     buf_release(&why);
 }

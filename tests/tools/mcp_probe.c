@@ -71,11 +71,9 @@ static void on_result(void *arg, const struct mcp_result *r)
     struct buf out;
     struct json_writer w = begin(&out, "result", k->key);
     json_member_bool(&w, "is_error", r->is_error);
-    json_key(&w, "text");
-    json_put_str(&w, r->text);
+    json_member_str(&w, "text", r->text);
     if (r->structured.len) {
-        json_key(&w, "structured");
-        json_put_raw(&w, r->structured);
+        json_member_raw(&w, "structured", r->structured);
     }
     json_member_cstr(&w, "code", error_info(r->error.code)->name);
     json_end_object(&w);
@@ -90,8 +88,7 @@ static void on_progress(void *arg, double progress, double total, struct str mes
     struct json_writer w = begin(&out, "progress", k->key);
     json_member_double(&w, "progress", progress);
     json_member_double(&w, "total", total);
-    json_key(&w, "message");
-    json_put_str(&w, message);
+    json_member_str(&w, "message", message);
     json_end_object(&w);
     print(&out);
 }

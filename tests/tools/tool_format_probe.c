@@ -61,8 +61,7 @@ static bool put_grammar(const struct tool_format *f, const struct json *job, str
     buf_init(&grammar, MAX_LINE);
     bool ok = tool_format_grammar(f, &g, &grammar, err);
     if (ok) {
-        json_key(w, "grammar");
-        json_put_str(w, buf_view(&grammar));
+        json_member_str(w, "grammar", buf_view(&grammar));
     }
     buf_release(&grammar);
     return ok;
@@ -81,11 +80,9 @@ static void put_calls(struct output_parser *p, struct json_writer *w, struct buf
         } else if (piece.kind == OUTPUT_CALL) {
             buf_clear(&arguments);
             json_begin_object(w);
-            json_key(w, "name");
-            json_put_str(w, piece.text);
+            json_member_str(w, "name", piece.text);
         } else if (piece.kind == OUTPUT_CALL_END) {
-            json_key(w, "arguments");
-            json_put_str(w, buf_view(&arguments));
+            json_member_str(w, "arguments", buf_view(&arguments));
             json_member_bool(w, "complete", piece.complete);
             json_end_object(w);
         }
@@ -105,8 +102,7 @@ static bool take_apart(const struct tool_format *f, const struct json *job, stru
         json_begin_array(w);
         put_calls(p, w, &text);
         json_end_array(w);
-        json_key(w, "text");
-        json_put_str(w, buf_view(&text));
+        json_member_str(w, "text", buf_view(&text));
         buf_release(&text);
     }
     output_parser_free(p);

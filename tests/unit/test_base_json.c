@@ -428,10 +428,8 @@ static void writer_makes_json(void **state)
     struct json_writer w = json_writer(&out);
     struct json *part = parse("{\"p\":[1]}");
     json_begin_object(&w);
-    json_key(&w, "id");
-    json_put_str(&w, STR("a\"\\\x01\x1F\x7F/\b\t\n\f\r\0z"));
-    json_key(&w, "none");
-    json_put_cstr(&w, NULL);
+    json_member_str(&w, "id", STR("a\"\\\x01\x1F\x7F/\b\t\n\f\r\0z"));
+    json_member_cstr(&w, "none", NULL);
     json_key(&w, "list");
     json_begin_array(&w);
     json_begin_array(&w);
