@@ -87,6 +87,9 @@ void generation__forget_job(struct generation *g, size_t index); /* the engine h
 
 /* What the turn at hand has: generation_next of one without MCP tools. */
 bool generation__next(struct generation *g, int64_t now_ms, struct gen_event *event);
+/* The RESULT of a call that is answered. */
+void generation__give_result(const struct generation *g, const struct mcp_turn *turn, size_t call,
+                             struct gen_event *event);
 /* The turn at hand is over: its state gives way to that of the next, and is the caller's. False: nothing has changed.
  */
 NODISCARD bool generation__swap_turn(struct generation *g, const struct gen_request *next,

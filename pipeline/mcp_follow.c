@@ -205,20 +205,6 @@ static bool may_show(const struct mcp_follow *m, const struct mcp_turn *turn)
     return turn->calls[m->n_shown].answered && m->n_shown < mark_of(m).n_results;
 }
 
-static void give_result(struct mcp_follow *m, const struct mcp_turn *turn, struct gen_event *event)
-{
-    const struct mcp_turn_call *c = &turn->calls[m->n_shown];
-    *event = (struct gen_event){.kind = GEN_RESULT,
-                                .stop_id = -1,
-                                .call = mcp_turn_call(turn, m->n_shown),
-                                .text = buf_view(&c->result),
-                                .is_error = c->is_error};
-    m->n_shown++;
-    if (m->g->request->continuous_usage) {
-        generation__usage(m->g, &event->usage);
-    }
-}
-
 /* The next result that its reader has not; else *all says whether all are out. */
 static bool next_result(struct mcp_follow *m, struct gen_event *event, bool *all)
 {
@@ -231,7 +217,7 @@ static bool next_result(struct mcp_follow *m, struct gen_event *event, bool *all
     if (*all || !may_show(m, turn)) {
         return false;
     }
-    give_result(m, turn, event);
+    generation__give_result(m->g, turn, m->n_shown++, event);
     return true;
 }
 

@@ -134,18 +134,6 @@ static bool give_finish(struct mcp_loop *l, struct gen_event *event)
     return true;
 }
 
-static void give_result(struct mcp_loop *l, size_t call, struct gen_event *event)
-{
-    const struct mcp_turn_call *c = &l->turn.calls[call];
-    event->kind = GEN_RESULT;
-    event->prompt = l->finish.prompt;
-    event->choice = l->finish.choice;
-    event->index = l->finish.index;
-    event->call = mcp_turn_call(&l->turn, call);
-    event->text = buf_view(&c->result);
-    event->is_error = c->is_error;
-}
-
 /* ---- the next turn ---- */
 
 struct preparation {
@@ -320,7 +308,7 @@ static bool next_result(struct mcp_loop *l, struct gen_event *event, bool *all)
     if (*all || !l->turn.calls[l->n_shown].answered) {
         return false;
     }
-    give_result(l, l->n_shown++, event);
+    generation__give_result(l->g, &l->turn, l->n_shown++, event);
     return true;
 }
 

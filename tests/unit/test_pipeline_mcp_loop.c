@@ -108,6 +108,7 @@ static void take_all(struct fixture *f)
             buf_append(&f->text, e.text);
         } else if (e.kind == GEN_RESULT) {
             assert_true(str_eq(e.call.server, STR("s")));
+            assert_true(e.n_tokens == 0 && (e.usage.completion_tokens > 0) == f->request.continuous_usage);
             buf_printf(&f->results, "[%u%s " STR_FMT "]", e.call.index, e.is_error ? " error" : "", STR_ARG(e.text));
         } else if (e.kind == GEN_FINISH) {
             f->finish = e;
@@ -318,6 +319,7 @@ static void test_two_turns(void **state)
     enum gen_limit which;
     f->request.timeout_ms = 60000;
     f->request.max_tokens = 500;
+    f->request.continuous_usage = true;
     start(f);
     uint64_t n_first = pipeline_bench_last(&f->bench)->n_prompt, seed = pipeline_bench_last(&f->bench)->seed;
     say(f, "I look." CALL("echo", "{\"text\": \"x\"}") CALL("echo", "{\"text\": \"y\"}"));
