@@ -80,7 +80,7 @@ static bool copy(struct mcp_follow *m)
     struct gen_mark mark = mark_of(m);
     struct error err = {0};
     bool news = false;
-    if (!generation__copy_turn(m->g, &mark, &news, &err)) {
+    if (!generation__copy(m->g, &mark, &news, &err)) {
         fail(m, &err);
     }
     return news || m->g->failed;
