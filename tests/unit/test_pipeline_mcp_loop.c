@@ -491,6 +491,30 @@ static void test_names(void **state)
     arena_free(f->request.arena);
 }
 
+static void no_answer(void *arg, const struct mcp_answer *answer)
+{
+    (void)arg;
+    (void)answer;
+    fail();
+}
+
+/* What is kept may have tools of a server that is not configured any more: its calls are no other server's. */
+static void test_server_that_is_gone(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct mcp_call_request call = {.request_id = "r",
+                                    .tool = {.name = STR("echo"), .own_name = STR("echo"), .server = STR("gone")},
+                                    .done = no_answer};
+    assert_null(mcp_host_call(f->host, &call, &err));
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    mcp_host_note_invalid(f->host, "r", &call.tool);
+    for (int i = 0; i < MCP_CALL_COUNT; i++) {
+        assert_int_equal(mcp_host_usage(f->host, 0)->calls[i], 0);
+    }
+    arena_free(f->request.arena);
+}
+
 /* ---- kept ---- */
 
 #define FIRST  "I look." CALL("look", "{\"text\": \"x\"}") CALL("echo", "{\"text\": \"y\"}")
@@ -912,6 +936,7 @@ int main(int argc, char **argv)
         TEST(test_free_while_it_is_prepared),
         TEST(test_free_in_a_call),
         TEST(test_names),
+        TEST(test_server_that_is_gone),
         TEST(test_kept_places),
         TEST(test_kept_restarts),
         TEST(test_kept_restart_in_a_call),
