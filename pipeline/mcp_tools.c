@@ -121,16 +121,22 @@ bool mcp_host_choose(const struct mcp_host *h, struct gen_request *r, struct err
     return ok;
 }
 
-const char *mcp_host_starting(const struct mcp_host *h, const struct gen_request *r)
+bool mcp_host_is_starting(const struct mcp_host *h, struct str server)
 {
     struct mcp_server_status status;
-    size_t at;
+    size_t i = mcp_host__server(h, server);
+    if (i == h->config.n) {
+        return false;
+    }
+    mcp_server_status(h->mcp, i, &status);
+    return status.state == MCP_STARTING;
+}
+
+const char *mcp_host_starting(const struct mcp_host *h, const struct gen_request *r)
+{
     for (size_t i = 0; i < r->mcp.n_tools; i++) {
-        if (mcp_find_server(h->mcp, r->mcp.tools[i].server.ptr, &at)) {
-            mcp_server_status(h->mcp, at, &status);
-            if (status.state == MCP_STARTING) {
-                return status.name;
-            }
+        if (mcp_host_is_starting(h, r->mcp.tools[i].server)) {
+            return r->mcp.tools[i].server.ptr;
         }
     }
     return NULL;

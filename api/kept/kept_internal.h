@@ -49,7 +49,7 @@ struct kept {
     struct journal_update start;
     int n_lost; /* engines, in this process */
     bool has_fingerprint;
-    bool awaits_mcp; /* servers of its tools are starting */
+    char awaits[LIMIT_MCP_SERVER_NAME + 1]; /* the MCP server that it waits for; "": none */
     struct error error;
     struct buf details, result;
 
