@@ -364,9 +364,6 @@ bool kept__run(struct kept *k, struct call *c, const struct gen_saved *saved, st
                           : generation_start_kept(p, &c->request, on_ready, k, err);
     api__leave_places(c);
     if (!k->generation) {
-        free(k->saved);
-        free(k->sending);
-        k->saved = k->sending = NULL;
         return false;
     }
     c->arena = NULL; /* the generation's now */
@@ -563,15 +560,22 @@ static void start_detached(struct kept *k)
     }
 }
 
+/* The journal does not have it: it never was. */
+static void refuse(struct kept *k, const struct error *err)
+{
+    struct call *c = k->call;
+    k->call = NULL;
+    k->phase = KEPT_DONE;
+    kept__release(k);
+    api__refuse(c, err);
+}
+
 static void on_inserted(void *arg, struct journal_answer *answer)
 {
     struct kept *k = arg;
     struct call *c = k->call;
     if (!answer->ok) {
-        k->call = NULL;
-        k->phase = KEPT_DONE;
-        kept__release(k);
-        api__refuse(c, &answer->error);
+        refuse(k, &answer->error);
         return;
     }
     if (!k->background || (c->x && c->request.stream && c->route->encoder->accepted)) {
@@ -598,10 +602,7 @@ void api__kept_start(struct call *c)
     k->call = c;
     k->background = c->request.background;
     if (!api__keep_mcp(c, &err)) {
-        k->call = NULL;
-        k->phase = KEPT_DONE;
-        kept__release(k);
-        api__refuse(c, &err);
+        refuse(k, &err);
         return;
     }
     api__put_details(&k->details, &c->request, NULL);
@@ -616,10 +617,7 @@ void api__kept_start(struct call *c)
         .seed = c->request.seed,
     };
     if (!journal_insert(set->journal, &meta, c->text, (struct journal_done){on_inserted, k}, &err)) {
-        k->call = NULL;
-        k->phase = KEPT_DONE;
-        kept__release(k);
-        api__refuse(c, &err);
+        refuse(k, &err);
     }
 }
 
