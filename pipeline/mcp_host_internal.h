@@ -20,6 +20,6 @@ struct mcp_host {
 };
 
 size_t mcp_host__server(const struct mcp_host *h, struct str name); /* its place; config.n: there is none */
-void mcp_host__forget(struct mcp_task *t); /* it leaves the list, and is freed */
+void mcp_host__forget(struct mcp_task *t);                          /* it leaves the list, and is freed */
 
 #endif
