@@ -35,6 +35,11 @@ bool mcp_loop_ended(const struct mcp_loop *l)
     return l->phase == ENDED;
 }
 
+bool mcp_loop_calls(const struct mcp_loop *l)
+{
+    return l->phase == CALLING || l->phase == PREPARING;
+}
+
 const struct gen_usage *mcp_loop_past(const struct mcp_loop *l)
 {
     return &l->past;

@@ -288,6 +288,8 @@ def test_client_leaves(mcp, how):
         lines = (line for line in reply.iter_lines() if line.startswith("data: {"))
         ident = json.loads(next(lines)[6:])["id"]
         mcp.wait_for(lambda: servers_of(mcp)["main"]["running_calls"] == 1, "the call")
+        assert [r["phase"] for r in mcp.model_status()["requests"]] == ["calling"]
+        assert mcp.status()["models"][0]["requests"][0]["prefilled"] == 1
         if how == "cancel":
             assert mcp.post(f"/v1/requests/{ident}/cancel", {}).status_code == 200
             rest = [json.loads(line[6:]) for line in lines]

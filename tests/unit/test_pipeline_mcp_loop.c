@@ -324,11 +324,16 @@ static void test_two_turns(void **state)
     uint64_t n_first = pipeline_bench_last(&f->bench)->n_prompt, seed = pipeline_bench_last(&f->bench)->seed;
     say(f, "I look." CALL("echo", "{\"text\": \"x\"}") CALL("echo", "{\"text\": \"y\"}"));
     assert_false(generation_complete(f->g));
+    assert_int_equal(generation_phase(f->g), GEN_CALLING);
     assert_true(generation_deadline_ms(f->g, &which) < INT64_MAX);
     run_until(f, has_two_jobs);
     expect(&f->results, "[0 <x>][1 <y>]");
     assert_int_equal(f->finish.kind, 0); /* none was given out */
     const struct job *job = pipeline_bench_last(&f->bench);
+    struct gen_status status;
+    generation_status(f->g, clock_us(), &status);
+    assert_true(status.phase == GEN_QUEUED && status.n_prefilled == n_first);
+    assert_int_equal(status.max_tokens, 500); /* of all turns */
     assert_true(prompt_has(f, "[assistant] I look.") && prompt_has(f, "\"arguments\": {\"text\": \"x\"}"));
     assert_true(prompt_has(f, "[tool] <x>[tool] <y>[assistant] "));
     assert_true(job->max_tokens < 500 && job->seed != seed && generation_request(f->g)->max_tokens == 500);
