@@ -1,5 +1,5 @@
 /* A response's request: its fields, what it needs of earlier responses, its chat messages. */
-#include "api/responses/responses.h"
+#include "api/responses/responses_items.h"
 
 #include "base/array.h"
 #include "base/rng.h"
@@ -189,12 +189,6 @@ struct fetching {
     struct journal_answer answers[1 + RESPONSES_REFERENCES]; /* [n]; n 0: none was found */
 };
 
-static bool is_reference(const struct json *item)
-{
-    struct str type = json_str(json_get(item, "type"));
-    return str_eq(type, STR("item_reference")) || (type.len == 0 && !json_get(item, "role"));
-}
-
 static void add_maker(struct fetching *f, const char *id)
 {
     for (size_t i = 1; i < f->n; i++) {
@@ -220,7 +214,8 @@ static struct fetching *plan(struct call *c)
     snprintf(f->ids[0], sizeof f->ids[0], STR_FMT, STR_ARG(str_slice(r->previous_id, 0, 47)));
     for (size_t i = 0; json_type(r->input) == JSON_ARRAY && i < json_len(r->input); i++) {
         const struct json *item = json_at(r->input, i);
-        if (is_reference(item) && responses_maker(json_str(json_get(item, "id")), maker, sizeof maker)) {
+        if (responses_kind(item) == RESPONSES_REFERENCE &&
+            responses_maker(json_str(json_get(item, "id")), maker, sizeof maker)) {
             add_maker(f, maker);
         }
     }
@@ -283,7 +278,7 @@ static bool put_references(struct call *c, const struct journal_record *record, 
     const struct json *output = output_of(c, record, err);
     for (size_t i = 0; i < json_len(input); i++) {
         struct str id = json_str(json_get(json_at(input, i), "id"));
-        if (!is_reference(json_at(input, i)) || !responses_maker(id, maker, sizeof maker) ||
+        if (responses_kind(json_at(input, i)) != RESPONSES_REFERENCE || !responses_maker(id, maker, sizeof maker) ||
             !str_eq(str_of(maker), record->meta.id)) {
             continue;
         }
