@@ -182,6 +182,10 @@ static inline bool gen_request_has_tools(const struct gen_request *r) /* that it
     return r->input == GEN_CHAT && r->tool_choice != GEN_TOOLS_NONE && json_len(r->tools) > 0;
 }
 
+struct str gen_tool_name(const struct json *tool); /* of OpenAI's tool object */
+/* The tool of that name in an array of them; NULL: there is none. */
+const struct json *gen_tool_find(const struct json *tools, struct str name);
+
 static inline const char *gen_mcp_field(const struct gen_mcp *m)
 {
     return m->field ? m->field : "mcp";

@@ -144,27 +144,12 @@ const char *mcp_host_starting(const struct mcp_host *h, const struct gen_request
 
 /* ---- beside the client's ---- */
 
-static struct str tool_name(const struct json *tool)
-{
-    return json_str(json_get(json_get(tool, "function"), "name"));
-}
-
-static bool has_name(const struct json *tools, struct str name)
-{
-    for (size_t i = 0; i < json_len(tools); i++) {
-        if (str_eq(tool_name(json_at(tools, i)), name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool check_names(const struct gen_request *r, struct error *err)
 {
     size_t n = json_len(r->tools) + r->mcp.n_tools;
     for (size_t i = 0; i < r->mcp.n_tools; i++) {
         struct str name = r->mcp.tools[i].name;
-        if (has_name(r->tools, name)) {
+        if (gen_tool_find(r->tools, name)) {
             return error_set_param(err, ERR_INVALID, "tools",
                                    "the request's tool '%.64s' has the name of a tool of the MCP server '%s'; rename "
                                    "one of them, or leave that tool out.",
@@ -183,7 +168,7 @@ static bool check_choice(const struct gen_request *r, struct error *err)
         return error_set_param(err, ERR_INVALID, "tool_choice",
                                "'tool_choice' asks for a tool, but the request has none.");
     }
-    return r->tool_choice != GEN_TOOLS_NAMED || has_name(r->tools, r->tool_name) ||
+    return r->tool_choice != GEN_TOOLS_NAMED || gen_tool_find(r->tools, r->tool_name) ||
            error_set_param(err, ERR_INVALID, "tool_choice",
                            "Invalid value for 'tool_choice': the request has no tool '%.80s'.", r->tool_name.ptr);
 }

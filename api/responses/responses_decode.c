@@ -67,21 +67,6 @@ static bool check(const struct call *c, const struct responses_request *r, struc
 
 /* ---- tools that may be called ---- */
 
-static struct str tool_name(const struct json *tool)
-{
-    return json_str(json_get(json_get(tool, "function"), "name"));
-}
-
-static const struct json *find_tool(const struct json *tools, struct str name)
-{
-    for (size_t i = 0; i < json_len(tools); i++) {
-        if (str_eq(tool_name(json_at(tools, i)), name)) {
-            return json_at(tools, i);
-        }
-    }
-    return NULL;
-}
-
 static bool no_such_tool(struct error *err, struct str name)
 {
     return error_set_param(err, ERR_INVALID, "tool_choice", "Tool choice '" STR_FMT "' not found in 'tools'.",
@@ -98,7 +83,7 @@ static bool keep_allowed(struct responses_request *r, const struct json *allowed
     json_begin_array(&w);
     for (size_t i = 0; ok && i < json_len(allowed); i++) {
         struct str name = json_str(json_get(json_at(allowed, i), "name"));
-        const struct json *tool = find_tool(r->request.tools, name);
+        const struct json *tool = gen_tool_find(r->request.tools, name);
         ok = tool || no_such_tool(err, name);
         json_put_json(&w, tool);
     }
@@ -119,7 +104,7 @@ static bool resolve_tools(struct responses_request *r, struct error *err)
     if (json_type(r->tool_choice) == JSON_OBJECT && allowed && !keep_allowed(r, allowed, err)) {
         return false;
     }
-    if (choice == GEN_TOOLS_NAMED && !find_tool(r->request.tools, r->request.tool_name)) {
+    if (choice == GEN_TOOLS_NAMED && !gen_tool_find(r->request.tools, r->request.tool_name)) {
         return no_such_tool(err, r->request.tool_name);
     }
     return choice != GEN_TOOLS_REQUIRED || json_len(r->request.tools) ||
