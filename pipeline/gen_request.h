@@ -94,6 +94,7 @@ struct gen_request {
     enum gen_tool_choice tool_choice;
     struct str tool_name;
     struct gen_mcp mcp;
+    bool only_allowed;           /* the choice names those of the tools that the model is shown */
     bool parallel_tool_calls;    /* default true */
     bool raw_output;             /* what the model writes is the answer, markers and all: no reasoning, no calls */
     int thinking;                /* enable_thinking: 1, 0; -1: the template's default */

@@ -281,6 +281,7 @@ static bool parse_allowed(struct gen_request *r, const struct json *allowed, str
         }
     }
     r->tool_choice = required ? GEN_TOOLS_REQUIRED : GEN_TOOLS_AUTO;
+    r->only_allowed = true;
     return true;
 }
 

@@ -323,6 +323,10 @@ def test_engine_ends_between_and_in_turns(make, tmp_path):
     (CHAT, {"mcp": ["off"]}, "disabled"),
     (CHAT, {"mcp": 7}, "mcp"),
     (CHAT, {"n": 2}, "'n'"),
+    (CHAT, {"tools": [CLOCK_TOOLS[CHAT]], "tool_choice": {"type": "allowed_tools", "allowed_tools": {
+        "mode": "auto", "tools": [{"type": "function", "function": {"name": "clock"}}]}}}, "allowed_tools"),
+    (RESPONSES, {"mcp": True, "tools": [CLOCK_TOOLS[RESPONSES]], "tool_choice": {
+        "type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "clock"}]}}, "allowed_tools"),
     (CHAT, {"tools": [{"type": "function", "function": {"name": "echo"}}]}, "echo"),
     (MESSAGES, {"mcp_servers": [{"type": "url", "name": "main", "url": "http://elsewhere/"}, {"type": "url", "name": "other"}]}, "address"),
     (MESSAGES, {"mcp_servers": [{"type": "url", "name": "mine", "url": "http://elsewhere/"}], "tools": []}, "mine"),
