@@ -235,11 +235,6 @@ static void tensors_text(const struct model_facts *f, struct buf *out)
     }
 }
 
-static void put_member(struct json_writer *w, const char *key, const char *value)
-{
-    json_member_cstr(w, key, value);
-}
-
 static void tensors_json(const struct model_facts *f, struct json_writer *w)
 {
     json_key(w, "layout");
@@ -250,11 +245,11 @@ static void tensors_json(const struct model_facts *f, struct json_writer *w)
         read_tensor_facts(t, &facts);
         json_begin_object(w);
         json_member_str(w, "name", t->name);
-        put_member(w, "shape", facts.shape);
-        put_member(w, "type", facts.type);
-        put_member(w, "cpu", facts.cpu);
-        put_member(w, "mlx_f32", facts.mlx_f32);
-        put_member(w, "mlx_f16", facts.mlx_f16);
+        json_member_cstr(w, "shape", facts.shape);
+        json_member_cstr(w, "type", facts.type);
+        json_member_cstr(w, "cpu", facts.cpu);
+        json_member_cstr(w, "mlx_f32", facts.mlx_f32);
+        json_member_cstr(w, "mlx_f16", facts.mlx_f16);
         json_end_object(w);
     }
     json_end_array(w);
