@@ -58,7 +58,7 @@ struct gen_mcp_tool {
     const struct json *definition; /* OpenAI's tool object, with the server's annotations; NULL until it is prepared */
 };
 
-/* Tools of MCP servers that a request has besides its own (mcp_host.h, mcp_loop.h). */
+/* Tools of MCP servers that a request has besides its own (mcp/mcp_host.h, mcp/mcp_loop.h). */
 struct gen_mcp {
     bool wanted, declined, by_default; /* it has them; it said no; the server gives them to all */
     struct gen_mcp_server *servers;    /* [n_servers]; none: every server that is ready */

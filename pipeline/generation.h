@@ -9,8 +9,8 @@
  * Event order per choice: (DELTA | REASONING | CALL ARGUMENTS* CALL_END)*, FINISH. PROMPT_LOGPROBS before the first of
  * them. Last of all: DONE or ERROR, once.
  *
- * A request with tools of MCP servers has several turns (mcp_loop.h): a RESULT for each call of such a tool, behind all
- * calls of its turn and in their order, then what the next turn says. */
+ * A request with tools of MCP servers has several turns (mcp/mcp_loop.h): a RESULT for each call of such a tool, behind
+ * all calls of its turn and in their order, then what the next turn says. */
 #ifndef TANDEM_PIPELINE_GENERATION_H
 #define TANDEM_PIPELINE_GENERATION_H
 

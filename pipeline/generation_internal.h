@@ -5,8 +5,8 @@
  *     generation_event.c   what the engine's events do to it
  *     generation_next.c    what its consumer takes
  *     generation_status.c  what it says of itself
- *     mcp_loop*.c          turns with tools of MCP servers
- *     mcp_follow.c         those of another generation
+ *     mcp/mcp_loop*.c      turns with tools of MCP servers
+ *     mcp/mcp_follow.c     those of another generation
  *     generation_kept.c    those that outlive whoever asked for them
  *     pipeline.c           the list of those that run, and whose an event is
  *     recovery.c           what becomes of them when their engine is lost
@@ -15,8 +15,8 @@
 #define TANDEM_PIPELINE_GENERATION_INTERNAL_H
 
 #include "pipeline/choice.h"
-#include "pipeline/mcp_follow.h"
-#include "pipeline/mcp_loop.h"
+#include "pipeline/mcp/mcp_follow.h"
+#include "pipeline/mcp/mcp_loop.h"
 #include "pipeline/pipeline_internal.h"
 
 struct gen_mark;

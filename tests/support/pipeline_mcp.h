@@ -10,7 +10,7 @@
 #ifndef TANDEM_TESTS_SUPPORT_PIPELINE_MCP_H
 #define TANDEM_TESTS_SUPPORT_PIPELINE_MCP_H
 
-#include "pipeline/mcp_host.h"
+#include "pipeline/mcp/mcp_host.h"
 #include "tests/support/pipeline_bench.h"
 #include "tests/support/temp_dir.h"
 

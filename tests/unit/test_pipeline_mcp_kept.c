@@ -1,6 +1,6 @@
 /* Turns of a generation that is kept: they go on in another program, and are read from any place of theirs. */
 #include "pipeline/generation_kept.h"
-#include "pipeline/mcp_turn.h"
+#include "pipeline/mcp/mcp_turn.h"
 #include "tests/support/pipeline_mcp.h"
 
 #include "base/clock.h"

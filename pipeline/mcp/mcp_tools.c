@@ -1,6 +1,6 @@
 /* Which tools of MCP servers a request has: chosen on the loop, where the servers are; put beside the client's own by
  * whoever prepares it. */
-#include "pipeline/mcp_host_internal.h"
+#include "pipeline/mcp/mcp_host_internal.h"
 
 #include "base/log.h"
 #include "grammar/json_schema.h"

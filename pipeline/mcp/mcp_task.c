@@ -1,7 +1,7 @@
 /* Calls: sent, timed, logged, counted. */
 #include "base/clock.h"
 #include "base/log.h"
-#include "pipeline/mcp_host_internal.h"
+#include "pipeline/mcp/mcp_host_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

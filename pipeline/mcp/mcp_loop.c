@@ -1,6 +1,6 @@
-#include "pipeline/mcp_loop.h"
+#include "pipeline/mcp/mcp_loop.h"
 
-#include "pipeline/mcp_loop_internal.h"
+#include "pipeline/mcp/mcp_loop_internal.h"
 
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-#include "pipeline/mcp_follow.h"
+#include "pipeline/mcp/mcp_follow.h"
 
 #include "pipeline/generation_internal.h"
 #include "pipeline/generation_kept.h"

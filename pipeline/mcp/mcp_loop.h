@@ -17,7 +17,7 @@
 #define TANDEM_PIPELINE_MCP_LOOP_H
 
 #include "pipeline/generation.h"
-#include "pipeline/mcp_turn.h"
+#include "pipeline/mcp/mcp_turn.h"
 
 struct choice;
 struct gen_saved;

@@ -7,7 +7,7 @@
 #define TANDEM_PIPELINE_MCP_HOST_INTERNAL_H
 
 #include "mcp/mcp.h"
-#include "pipeline/mcp_host.h"
+#include "pipeline/mcp/mcp_host.h"
 
 struct mcp_host {
     struct mcp_host_options options;

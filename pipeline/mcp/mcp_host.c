@@ -1,4 +1,4 @@
-#include "pipeline/mcp_host_internal.h"
+#include "pipeline/mcp/mcp_host_internal.h"
 
 #include <stdlib.h>
 

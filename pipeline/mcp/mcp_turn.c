@@ -1,4 +1,4 @@
-#include "pipeline/mcp_turn.h"
+#include "pipeline/mcp/mcp_turn.h"
 
 #include "base/array.h"
 
