@@ -12,7 +12,7 @@
 #include "engine/fault.h"
 #include "http/host.h"
 #include "http/listener.h"
-#include "pipeline/mcp_host.h"
+#include "pipeline/mcp/mcp_host.h"
 
 #include <signal.h>
 #include <stdio.h>

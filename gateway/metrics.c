@@ -256,7 +256,7 @@ static void refresh_model(struct model_metrics *m)
     const uint64_t *phases = m->now.phases;
     m->running = phases[GEN_PREFILL] + phases[GEN_DECODE];
     m->waiting = phases[GEN_QUEUED] + phases[GEN_PREEMPTED] + phases[GEN_RECOVERING];
-    m->in_progress = m->running + m->waiting + phases[GEN_ENDED];
+    m->in_progress = m->running + m->waiting + phases[GEN_CALLING] + phases[GEN_ENDED];
     m->ready = m->now.ready;
     m->computed_tokens = m->prompt_tokens - m->cached_tokens;
     m->kv_referenced_size = metrics_page_bytes(s, s->pages_referenced);

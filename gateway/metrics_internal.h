@@ -11,7 +11,7 @@
 #include "gateway/engine_loss.h"
 #include "gateway/histogram.h"
 #include "gateway/metrics.h"
-#include "pipeline/mcp_host.h"
+#include "pipeline/mcp/mcp_host.h"
 
 /* X(id, bounds, what it counts) */
 #define METRICS_HISTOGRAM_TABLE(X)                                   \

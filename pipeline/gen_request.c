@@ -23,3 +23,18 @@ void gen_request_init(struct gen_request *r, struct arena *arena, enum gen_input
         .interval_tokens = 1,
     };
 }
+
+struct str gen_tool_name(const struct json *tool)
+{
+    return json_str(json_get(json_get(tool, "function"), "name"));
+}
+
+const struct json *gen_tool_find(const struct json *tools, struct str name)
+{
+    for (size_t i = 0; i < json_len(tools); i++) {
+        if (str_eq(gen_tool_name(json_at(tools, i)), name)) {
+            return json_at(tools, i);
+        }
+    }
+    return NULL;
+}

@@ -58,7 +58,7 @@ struct gen_mcp_tool {
     const struct json *definition; /* OpenAI's tool object, with the server's annotations; NULL until it is prepared */
 };
 
-/* Tools of MCP servers that a request has besides its own (mcp_host.h, mcp_loop.h). */
+/* Tools of MCP servers that a request has besides its own (mcp/mcp_host.h, mcp/mcp_loop.h). */
 struct gen_mcp {
     bool wanted, declined, by_default; /* it has them; it said no; the server gives them to all */
     struct gen_mcp_server *servers;    /* [n_servers]; none: every server that is ready */
@@ -94,6 +94,7 @@ struct gen_request {
     enum gen_tool_choice tool_choice;
     struct str tool_name;
     struct gen_mcp mcp;
+    bool only_allowed;           /* the choice names those of the tools that the model is shown */
     bool parallel_tool_calls;    /* default true */
     bool raw_output;             /* what the model writes is the answer, markers and all: no reasoning, no calls */
     int thinking;                /* enable_thinking: 1, 0; -1: the template's default */
@@ -181,6 +182,10 @@ static inline bool gen_request_has_tools(const struct gen_request *r) /* that it
 {
     return r->input == GEN_CHAT && r->tool_choice != GEN_TOOLS_NONE && json_len(r->tools) > 0;
 }
+
+struct str gen_tool_name(const struct json *tool); /* of OpenAI's tool object */
+/* The tool of that name in an array of them; NULL: there is none. */
+const struct json *gen_tool_find(const struct json *tools, struct str name);
 
 static inline const char *gen_mcp_field(const struct gen_mcp *m)
 {

@@ -127,9 +127,20 @@ struct generation *generation__create(struct pipeline *p, struct gen_request *re
     return g;
 }
 
+struct generation *generation__with_turns(struct generation *g, bool kept, const struct gen_saved *saved,
+                                          struct error *err)
+{
+    bool loops = g && g->request->mcp.n_tools > 0;
+    if (loops && !(g->mcp = mcp_loop_create(g, kept, saved, err))) {
+        generation__release(g);
+        return NULL;
+    }
+    return g;
+}
+
 /* ---- start ---- */
 
-static bool begin(struct generation *g, struct error *err)
+bool generation__begin_turn(struct generation *g, struct error *err)
 {
     if (!recovery_allows(g->pipeline, g->request, err)) {
         return false;
@@ -143,7 +154,7 @@ struct generation *generation__begin(struct generation *g, struct error *err)
     if (!g) {
         return NULL;
     }
-    if (!begin(g, err)) {
+    if (!generation__begin_turn(g, err)) {
         generation__release(g);
         return NULL;
     }
@@ -159,17 +170,7 @@ struct generation *generation_start(struct pipeline *p, struct gen_request *requ
                                     void *arg, struct error *err)
 {
     struct generation *g = generation__create(p, request, on_ready, arg, err);
-    bool loops = g && request->mcp.n_tools > 0;
-    if (loops && !(g->mcp = mcp_loop_create(g, false, NULL, err))) {
-        generation__release(g);
-        return NULL;
-    }
-    return generation__begin(g, err);
-}
-
-bool generation__begin_turn(struct generation *g, struct error *err)
-{
-    return begin(g, err);
+    return generation__begin(generation__with_turns(g, false, NULL, err), err);
 }
 
 static bool renew(struct generation *g, struct error *err)

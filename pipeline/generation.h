@@ -9,8 +9,8 @@
  * Event order per choice: (DELTA | REASONING | CALL ARGUMENTS* CALL_END)*, FINISH. PROMPT_LOGPROBS before the first of
  * them. Last of all: DONE or ERROR, once.
  *
- * A request with tools of MCP servers has several turns (mcp_loop.h): a RESULT for each call of such a tool, behind all
- * calls of its turn and in their order, then what the next turn says. */
+ * A request with tools of MCP servers has several turns (mcp/mcp_loop.h): a RESULT for each call of such a tool, behind
+ * all calls of its turn and in their order, then what the next turn says. */
 #ifndef TANDEM_PIPELINE_GENERATION_H
 #define TANDEM_PIPELINE_GENERATION_H
 
@@ -117,9 +117,10 @@ const char *generation_fingerprint(const struct generation *g);
 
 /* ---- for status and registries ---- */
 enum gen_phase {
-    GEN_QUEUED,  /* none of its prompts was admitted */
+    GEN_QUEUED,  /* none of its prompts was admitted; with MCP tools: of the turn at hand, and so on */
     GEN_PREFILL, /* no token has come */
     GEN_DECODE,
+    GEN_CALLING,    /* tools of MCP servers run, or the prompt with their results is prepared */
     GEN_PREEMPTED,  /* its sequences lost their pages and wait */
     GEN_RECOVERING, /* its engine was lost; the next one has given it no token yet */
     GEN_ENDED,

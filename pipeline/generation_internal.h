@@ -5,8 +5,8 @@
  *     generation_event.c   what the engine's events do to it
  *     generation_next.c    what its consumer takes
  *     generation_status.c  what it says of itself
- *     mcp_loop*.c          turns with tools of MCP servers
- *     mcp_follow.c         those of another generation
+ *     mcp/mcp_loop*.c      turns with tools of MCP servers
+ *     mcp/mcp_follow.c     those of another generation
  *     generation_kept.c    those that outlive whoever asked for them
  *     pipeline.c           the list of those that run, and whose an event is
  *     recovery.c           what becomes of them when their engine is lost
@@ -15,11 +15,12 @@
 #define TANDEM_PIPELINE_GENERATION_INTERNAL_H
 
 #include "pipeline/choice.h"
-#include "pipeline/mcp_follow.h"
-#include "pipeline/mcp_loop.h"
+#include "pipeline/mcp/mcp_follow.h"
+#include "pipeline/mcp/mcp_loop.h"
 #include "pipeline/pipeline_internal.h"
 
 struct gen_mark;
+struct gen_saved;
 
 struct prompt_state { /* one job */
     struct job_route route;
@@ -76,6 +77,9 @@ const struct pipeline_observer *generation__observer(const struct generation *g)
 /* generation_start in two steps: everything but the jobs; then the jobs of the prompts that have choices running. */
 struct generation *generation__create(struct pipeline *p, struct gen_request *request, void (*on_ready)(void *arg),
                                       void *arg, struct error *err);
+/* With a loop of turns, where its request has tools of MCP servers (mcp_loop_create). Fails as generation__begin. */
+NODISCARD struct generation *generation__with_turns(struct generation *g, bool kept, const struct gen_saved *saved,
+                                                    struct error *err);
 /* Releases it when it fails. g may be NULL: creating it has failed, and so does this. */
 NODISCARD struct generation *generation__begin(struct generation *g, struct error *err);
 void generation__release(struct generation *g); /* its state alone: nothing runs, the request stays */
@@ -87,6 +91,9 @@ void generation__forget_job(struct generation *g, size_t index); /* the engine h
 
 /* What the turn at hand has: generation_next of one without MCP tools. */
 bool generation__next(struct generation *g, int64_t now_ms, struct gen_event *event);
+/* The RESULT of a call that is answered. */
+void generation__give_result(const struct generation *g, const struct mcp_turn *turn, size_t call,
+                             struct gen_event *event);
 /* The turn at hand is over: its state gives way to that of the next, and is the caller's. False: nothing has changed.
  */
 NODISCARD bool generation__swap_turn(struct generation *g, const struct gen_request *next,
@@ -99,8 +106,9 @@ NODISCARD bool generation__follow_turn(struct generation *g, struct gen_request 
 /* What was saved of a turn becomes that of the one at hand. */
 NODISCARD bool generation__restore_turn(struct generation *g, const struct gen_saved *saved, size_t turn,
                                         struct error *err);
-/* What a follower can have of its leader's turn at hand; *news: something of it is new. False: it has failed. */
-NODISCARD bool generation__copy_turn(struct generation *f, const struct gen_mark *mark, bool *news, struct error *err);
+/* What a follower can have of its leader, or of the turn that it reads, up to marks; *news: something of it is new.
+ * False: it has failed. */
+NODISCARD bool generation__copy(struct generation *f, const struct gen_mark *marks, bool *news, struct error *err);
 /* One that is only read again has no end but this. */
 void generation__fail_replay(struct generation *g, const struct gen_saved *saved);
 

@@ -94,13 +94,7 @@ bool generation__restore_turn(struct generation *g, const struct gen_saved *save
 static struct generation *create_kept(struct pipeline *p, struct gen_request *request, const struct gen_saved *saved,
                                       void (*on_ready)(void *arg), void *arg, struct error *err)
 {
-    struct generation *g = generation__create(p, request, on_ready, arg, err);
-    bool loops = g && request->mcp.n_tools > 0;
-    if (loops && !(g->mcp = mcp_loop_create(g, true, saved, err))) {
-        generation__release(g);
-        return NULL;
-    }
-    return g;
+    return generation__with_turns(generation__create(p, request, on_ready, arg, err), true, saved, err);
 }
 
 /* What was saved of it may be more than its first turn. */
@@ -310,7 +304,7 @@ static bool copy_prompt(struct generation *f, size_t prompt, bool *news)
     return copy_scores(f, prompt);
 }
 
-static bool copy_all(struct generation *f, const struct gen_mark *marks, bool *news, struct error *err)
+bool generation__copy(struct generation *f, const struct gen_mark *marks, bool *news, struct error *err)
 {
     for (size_t i = 0; i < f->request->n_jobs; i++) {
         if (!copy_prompt(f, i, news)) {
@@ -323,11 +317,6 @@ static bool copy_all(struct generation *f, const struct gen_mark *marks, bool *n
         }
     }
     return true;
-}
-
-bool generation__copy_turn(struct generation *f, const struct gen_mark *mark, bool *news, struct error *err)
-{
-    return copy_all(f, mark, news, err);
 }
 
 bool generation_catch_up(struct generation *f, const struct gen_mark *marks)
@@ -343,7 +332,7 @@ bool generation_catch_up(struct generation *f, const struct gen_mark *marks)
     if (f->mcp_follow) {
         return mcp_follow_catch_up(f->mcp_follow, marks);
     }
-    if (!copy_all(f, marks, &news, &err)) {
+    if (!generation__copy(f, marks, &news, &err)) {
         f->failed = true;
         f->error = err;
     } else if (f->follows->failed && !marks) {

@@ -6,8 +6,8 @@
  *     f = generation_follow(g, on_ready, arg, err);                     a reader of its own
  *     on_ready of g:  if (generation_catch_up(f, NULL)) ... generation_next(f, ...)
  *
- * A request with tools of MCP servers has several turns (mcp_loop.h), and what is to be kept of it are their tokens and
- * what became of its calls. Whoever keeps it asks generation_calls_due in on_ready, records that these calls were
+ * A request with tools of MCP servers has several turns (mcp/mcp_loop.h), and what is to be kept of it are their tokens
+ * and what became of its calls. Whoever keeps it asks generation_calls_due in on_ready, records that these calls were
  * begun, says so in their `saved`, and lets them go out with generation_make_calls. Its events are had by following it.
  *
  * A follower has its own text and its own place; it shares the request, so its leader must outlive it. It is not among

@@ -303,12 +303,27 @@ static bool next_end(struct generation *g, struct gen_event *event)
     return true;
 }
 
-bool generation__next(struct generation *g, int64_t now_ms, struct gen_event *event)
+static void begin_event(const struct generation *g, struct gen_event *event)
 {
     *event = (struct gen_event){.stop_id = -1};
     if (g->request->continuous_usage) {
         generation__usage(g, &event->usage);
     }
+}
+
+void generation__give_result(const struct generation *g, const struct mcp_turn *turn, size_t call,
+                             struct gen_event *event)
+{
+    begin_event(g, event);
+    event->kind = GEN_RESULT;
+    event->call = mcp_turn_call(turn, call);
+    event->text = buf_view(&turn->calls[call].result);
+    event->is_error = turn->calls[call].is_error;
+}
+
+bool generation__next(struct generation *g, int64_t now_ms, struct gen_event *event)
+{
+    begin_event(g, event);
     if (g->ended) {
         return false;
     }

@@ -50,9 +50,15 @@ void generation__add_choice(struct gen_usage *usage, const struct choice *c)
     usage->n_replayed += c->n_replayed;
 }
 
+/* Of the turns that are over. */
+static struct gen_usage past_of(const struct generation *g)
+{
+    return g->mcp ? *mcp_loop_past(g->mcp) : g->mcp_follow ? *mcp_follow_past(g->mcp_follow) : (struct gen_usage){0};
+}
+
 void generation__usage(const struct generation *g, struct gen_usage *usage)
 {
-    *usage = g->mcp ? *mcp_loop_past(g->mcp) : g->mcp_follow ? *mcp_follow_past(g->mcp_follow) : (struct gen_usage){0};
+    *usage = past_of(g);
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         usage->prompt_tokens += g->request->jobs[i].n_prompt;
         usage->cached_tokens += g->prompts[i].n_cached;
@@ -71,7 +77,7 @@ void generation_timings(const struct generation *g, int64_t now_us, struct gen_t
 
 const char *gen_phase_name(enum gen_phase phase)
 {
-    static const char *const names[GEN_PHASE_COUNT] = {"queued",    "prefill",    "decode",
+    static const char *const names[GEN_PHASE_COUNT] = {"queued",    "prefill",    "decode", "calling",
                                                        "preempted", "recovering", "ended"};
     return names[phase];
 }
@@ -94,16 +100,24 @@ enum gen_phase generation_phase(const struct generation *g)
     if (g->failed || generation_complete(g)) {
         return GEN_ENDED;
     }
+    if (g->mcp && mcp_loop_calls(g->mcp)) {
+        return GEN_CALLING;
+    }
     if (g->recovery.lost_us) {
         return GEN_RECOVERING;
     }
-    if (g->clock.admitted_us == 0) {
+    bool admitted = false, answered = false;
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        admitted |= g->prompts[i].admitted;
+        answered |= g->prompts[i].answered;
+    }
+    if (!admitted) {
         return GEN_QUEUED;
     }
     if (g->n_preemptions && all_preempted(g)) {
         return GEN_PREEMPTED;
     }
-    return g->clock.first_us ? GEN_DECODE : GEN_PREFILL;
+    return answered ? GEN_DECODE : GEN_PREFILL;
 }
 
 static const struct choice *first_choice(const struct generation *g)
@@ -138,6 +152,9 @@ void generation_status(const struct generation *g, int64_t now_us, struct gen_st
         .left_ms = left_ms(g, now_us),
     };
     generation_timings(g, now_us, &out->timings, &out->usage);
+    struct gen_usage past = past_of(g);
+    out->n_prefilled = past.prompt_tokens;
+    out->max_tokens = past.completion_tokens;
     for (size_t i = 0; i < g->request->n_jobs; i++) {
         out->n_prefilled += g->prompts[i].n_done;
         out->max_tokens += (uint64_t)g->request->jobs[i].max_tokens * g->request->best_of;

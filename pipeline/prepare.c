@@ -5,7 +5,7 @@
  * extra files go before it in the repository format of Qwen2.5-Coder and StarCoder 2. */
 #include "base/array.h"
 #include "base/rng.h"
-#include "pipeline/mcp_host.h"
+#include "pipeline/mcp/mcp_host.h"
 #include "pipeline/pipeline_internal.h"
 
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #include "api/anthropic/anthropic.h"
 
 #include "base/array.h"
-#include "pipeline/mcp_host.h"
+#include "pipeline/mcp/mcp_host.h"
 
 #include <stdio.h>
 

@@ -1,5 +1,4 @@
 #include "api/kept/kept_internal.h"
-#include "api/mcp/mcp_api.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -156,8 +155,7 @@ static bool has_live_reader(const struct kept *k)
     return false;
 }
 
-/* Never frees k: that is for when it is saved. */
-static void end(struct kept *k, enum journal_state state)
+void kept__end(struct kept *k, enum journal_state state)
 {
     k->set->n_running -= k->phase == KEPT_RUNNING;
     k->phase = KEPT_ENDED;
@@ -169,14 +167,14 @@ static void end(struct kept *k, enum journal_state state)
 /* As it is now, to go on when the program is started again. */
 static void put_aside(struct kept *k)
 {
-    end(k, kept__n_tokens(k) ? JOURNAL_RUNNING : JOURNAL_QUEUED);
+    kept__end(k, kept__n_tokens(k) ? JOURNAL_RUNNING : JOURNAL_QUEUED);
 }
 
 static void requeue(struct kept *k, const struct error *why)
 {
     snprintf(k->reason, sizeof k->reason, "%s", why->msg);
     k->requeue = true;
-    end(k, JOURNAL_QUEUED);
+    kept__end(k, JOURNAL_QUEUED);
 }
 
 /* What may succeed later is tried again, unless its own client waits for an answer and gets the error. */
@@ -190,7 +188,7 @@ void kept__fail(struct kept *k, const struct error *why)
         requeue(k, why);
     } else {
         k->error = *why;
-        end(k, JOURNAL_FAILED);
+        kept__end(k, JOURNAL_FAILED);
     }
 }
 
@@ -220,11 +218,11 @@ static void complete(struct kept *k)
     }
     api__put_details(&k->details, &k->call->request, k->generation);
     if (make_result(k, &err)) {
-        end(k, cancelled ? JOURNAL_CANCELLED : JOURNAL_COMPLETED);
+        kept__end(k, cancelled ? JOURNAL_CANCELLED : JOURNAL_COMPLETED);
     } else {
         buf_release(&k->result);
         k->error = err;
-        end(k, JOURNAL_FAILED);
+        kept__end(k, JOURNAL_FAILED);
     }
 }
 
@@ -364,9 +362,6 @@ bool kept__run(struct kept *k, struct call *c, const struct gen_saved *saved, st
                           : generation_start_kept(p, &c->request, on_ready, k, err);
     api__leave_places(c);
     if (!k->generation) {
-        free(k->saved);
-        free(k->sending);
-        k->saved = k->sending = NULL;
         return false;
     }
     c->arena = NULL; /* the generation's now */
@@ -384,8 +379,7 @@ bool api__kept_readable(const struct kept *k)
     return k->generation != NULL;
 }
 
-static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, const struct gen_place *after,
-                       size_t n_after, struct error *err)
+bool kept__add_reader(struct kept *k, struct call *c, const struct kept_reading *how, struct error *err)
 {
     c->model = k->call->model;
     c->request = k->call->request;
@@ -395,8 +389,8 @@ static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, c
     bool ok = f != NULL;
     if (!r) {
         error_set(err, ERR_NO_MEMORY, "no memory for a reply.");
-    } else if (ok && stream) {
-        ok = generation_skip(f, after, n_after, err);
+    } else if (ok && how->stream) {
+        ok = generation_skip(f, how->after, how->n_after, err);
     }
     if (!ok) {
         generation_free(f);
@@ -405,14 +399,14 @@ static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, c
         }
         return false;
     }
-    r->stream = stream;
-    r->placed = stream && !r->encoder->numbered;
-    r->again = !live;
+    r->stream = how->stream;
+    r->placed = how->stream && !r->encoder->numbered;
+    r->again = !how->live;
     r->origin = k->call;
     r->kept = k;
-    r->live = live;
-    for (size_t i = 0; stream && i < r->n_choices; i++) {
-        r->choices[i].started = !gen_place_is_start(after[n_after == 1 ? 0 : i]);
+    r->live = how->live;
+    for (size_t i = 0; how->stream && i < r->n_choices; i++) {
+        r->choices[i].started = !gen_place_is_start(how->after[how->n_after == 1 ? 0 : i]);
     }
     r->next_reader = k->readers;
     k->readers = r;
@@ -422,15 +416,15 @@ static bool add_reader(struct kept *k, struct call *c, bool live, bool stream, c
 
 bool api__kept_read(struct kept *k, struct call *c, const struct gen_place *after, size_t n_after, struct error *err)
 {
-    if (!add_reader(k, c, false, true, after, n_after, err)) {
+    struct kept_reading how = {.stream = true, .after = after, .n_after = n_after};
+    if (!kept__add_reader(k, c, &how, err)) {
         return false;
     }
     kept__feed(k);
     return true;
 }
 
-/* Where nobody reads it any more. */
-static void abandon(struct kept *k)
+void kept__abandon(struct kept *k)
 {
     if (k->phase != KEPT_RUNNING || k->readers) {
         return;
@@ -449,7 +443,7 @@ void api__kept_leave(struct kept *k, struct gen_reply *reader)
         at = &(*at)->next_reader;
     }
     *at = reader->next_reader;
-    abandon(k);
+    kept__abandon(k);
     kept__release(k);
 }
 
@@ -467,159 +461,7 @@ void api__kept_cancel(struct kept *k, void (*done)(void *arg, bool ok, const str
         generation_cancel(k->generation); /* on_ready ends it */
     } else {
         k->set->n_waiting--;
-        end(k, JOURNAL_CANCELLED);
-    }
-}
-
-/* ---- its beginning ---- */
-
-static void add_place(struct http_exchange *x, const char *header, const struct call *c)
-{
-    char where[80];
-    const char *folder = c->route->encoder->accepted ? c->route->path : "/v1/requests";
-    snprintf(where, sizeof where, "%.24s/%s", folder, c->request.id);
-    http_add_header(x, header, str_of(where));
-}
-
-static void put_accepted(const struct call *c, struct buf *out)
-{
-    struct json_writer w = json_writer(out);
-    json_begin_object(&w);
-    json_member_cstr(&w, "id", c->request.id);
-    json_member_cstr(&w, "object", "request");
-    json_member_cstr(&w, "status", journal_state_name(JOURNAL_QUEUED));
-    json_member_int(&w, "created", c->request.created_s);
-    json_member_cstr(&w, "model", served_model_name(c->model));
-    json_member_cstr(&w, "route", c->route->path);
-    json_end_object(&w);
-}
-
-static void reply_accepted(struct call *c)
-{
-    const struct gen_encoder *e = c->route->encoder;
-    struct http_exchange *x = c->x;
-    struct buf out;
-    buf_init(&out, LIMIT_HTTP_REPLY);
-    (e->accepted ? e->accepted : put_accepted)(c, &out);
-    api__call_headers(c);
-    add_place(x, "Location", c);
-    c->x = NULL;
-    http_reply(x, e->accepted ? 200 : 202, "application/json", buf_view(&out));
-    buf_release(&out);
-}
-
-static void wait_in_journal(struct kept *k)
-{
-    struct call *c = k->call;
-    k->call = NULL;
-    k->phase = KEPT_WAITING;
-    k->set->n_waiting++;
-    api__call_free(c);
-}
-
-static void start_background(struct kept *k)
-{
-    struct call *c = k->call;
-    struct error err = {0};
-    if (k->set->n_running >= KEPT_RUNNING_MAX || k->set->stopping) {
-        wait_in_journal(k);
-    } else if (!kept__run(k, c, NULL, &err)) {
-        kept__fail(k, &err);
-    }
-}
-
-/* The client is answered as if nothing were kept. */
-static void start_detached(struct kept *k)
-{
-    struct call *c = k->call, *own;
-    struct error err = {0};
-    const struct gen_place from_start[] = {{0, 0}};
-    struct http_exchange *x = c->x;
-    if (!kept__run(k, c, NULL, &err)) {
-        k->call = NULL;
-        api__refuse(c, &err);
-        k->error = err;
-        end(k, JOURNAL_FAILED);
-        return;
-    }
-    if (!x) {
-        abandon(k);
-        return;
-    }
-    c->x = NULL;
-    add_place(x, "Content-Location", c);
-    own = api__call_create(k->set->app, c->route, x);
-    if (own) {
-        buf_append(&own->ignored, buf_view(&c->ignored));
-        buf_append(&own->widened, buf_view(&c->widened));
-    }
-    if (!own || !add_reader(k, own, true, c->request.stream, from_start, 1, &err)) {
-        error_set(&err, ERR_NO_MEMORY, "no memory for a reply.");
-        http_on_gone(x, NULL, NULL);
-        api__reply_error(x, &err);
-        if (own) {
-            api__call_free(own);
-        }
-    }
-}
-
-static void on_inserted(void *arg, struct journal_answer *answer)
-{
-    struct kept *k = arg;
-    struct call *c = k->call;
-    if (!answer->ok) {
-        k->call = NULL;
-        k->phase = KEPT_DONE;
-        kept__release(k);
-        api__refuse(c, &answer->error);
-        return;
-    }
-    if (!k->background || (c->x && c->request.stream && c->route->encoder->accepted)) {
-        start_detached(k);
-        return;
-    }
-    if (c->x) {
-        reply_accepted(c);
-    }
-    start_background(k);
-}
-
-void api__kept_start(struct call *c)
-{
-    struct kept_set *set = c->app->kept;
-    struct error err = {0};
-    const char *model = served_model_name(c->model);
-    struct kept *k = kept__create(set, str_of(c->request.id), str_of(c->key_name), str_of(model));
-    if (!k) {
-        error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
-        api__refuse(c, &err);
-        return;
-    }
-    k->call = c;
-    k->background = c->request.background;
-    if (!api__keep_mcp(c, &err)) {
-        k->call = NULL;
-        k->phase = KEPT_DONE;
-        kept__release(k);
-        api__refuse(c, &err);
-        return;
-    }
-    api__put_details(&k->details, &c->request, NULL);
-    struct journal_meta meta = {
-        .id = str_of(k->id),
-        .route = str_of(c->route->path),
-        .key_name = str_of(k->key_name),
-        .model = str_of(model),
-        .details = buf_view(&k->details),
-        .background = k->background,
-        .created_s = c->request.created_s,
-        .seed = c->request.seed,
-    };
-    if (!journal_insert(set->journal, &meta, c->text, (struct journal_done){on_inserted, k}, &err)) {
-        k->call = NULL;
-        k->phase = KEPT_DONE;
-        kept__release(k);
-        api__refuse(c, &err);
+        kept__end(k, JOURNAL_CANCELLED);
     }
 }
 

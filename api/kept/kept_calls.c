@@ -7,7 +7,7 @@
  * turns. */
 #include "api/kept/kept_internal.h"
 #include "base/limits.h"
-#include "pipeline/mcp_turn.h"
+#include "pipeline/mcp/mcp_turn.h"
 
 enum {
     BEGUN = 1,

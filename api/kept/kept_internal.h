@@ -1,6 +1,7 @@
 /* Shared by the files of the kept requests only:
  *
  *     kept.c          their life and their readers
+ *     kept_start.c    how they begin
  *     kept_save.c     into the journal
  *     kept_calls.c    what became of the calls of MCP tools, to it and back
  *     kept_resume.c   out of it, to go on
@@ -49,13 +50,19 @@ struct kept {
     struct journal_update start;
     int n_lost; /* engines, in this process */
     bool has_fingerprint;
-    bool awaits_mcp; /* servers of its tools are starting */
+    char awaits[LIMIT_MCP_SERVER_NAME + 1]; /* the MCP server that it waits for; "": none */
     struct error error;
     struct buf details, result;
 
     bool requeue; /* ENDED: it waits again */
     void (*on_cancelled)(void *arg, bool ok, const struct error *err);
     void *on_cancelled_arg;
+};
+
+struct kept_reading {
+    bool live, stream;             /* live: by the client that sent the request */
+    const struct gen_place *after; /* [n_after] what it has of a stream (generation_skip) */
+    size_t n_after;
 };
 
 struct save { /* one transaction on its way */
@@ -86,6 +93,10 @@ void kept__tick_soon(struct kept_set *set);
 /* RUNNING with its generation; saved NULL: from the beginning. False: the call is still the caller's. */
 bool kept__run(struct kept *k, struct call *c, const struct gen_saved *saved, struct error *err);
 void kept__fail(struct kept *k, const struct error *why); /* ENDED, or to be tried again */
+void kept__end(struct kept *k, enum journal_state state); /* ENDED. Never frees it: that is for when it is saved */
+void kept__abandon(struct kept *k);                       /* where nobody reads it any more */
+/* c becomes a reader of it. False: the call is still the caller's. */
+bool kept__add_reader(struct kept *k, struct call *c, const struct kept_reading *how, struct error *err);
 void kept__feed(struct kept *k);
 void kept__finished(struct kept *k, bool ok, const struct error *err); /* its end is saved, or given up */
 void kept__release(struct kept *k);                                    /* if nothing needs it any more */

@@ -49,12 +49,12 @@ static void on_rebuilt(void *arg, struct rebuilt *r)
     if (starting) {
         char reason[200];
         snprintf(reason, sizeof reason, "The MCP server '%.100s' is starting.", starting);
-        api__call_free(r->call);
-        k->awaits_mcp = true;
+        snprintf(k->awaits, sizeof k->awaits, "%s", starting);
+        api__call_free(r->call); /* the name lies in it */
         wait_again(k, reason);
         return;
     }
-    k->awaits_mcp = false;
+    k->awaits[0] = '\0';
     k->forget_tokens = r->damaged;
     k->n_restored = r->n_saved;
     memcpy(r->call->resumed_from, k->resumed_from, sizeof r->call->resumed_from);
@@ -120,6 +120,12 @@ static void on_counted(void *arg, struct journal_answer *answer)
     }
 }
 
+/* It is not read and prepared again only to see that. */
+static bool awaits_server(const struct kept *k)
+{
+    return k->awaits[0] && mcp_host_is_starting(k->set->app->options.mcp, str_of(k->awaits));
+}
+
 /* Its start is counted before anything of it is touched: a request that ends the program would end it for ever. One
  * that has only waited for MCP servers since then was not started. */
 static void load(struct kept *k)
@@ -130,7 +136,7 @@ static void load(struct kept *k)
     k->phase = KEPT_LOADING;
     k->start = (struct journal_update){.id = str_of(k->id), .count_start = true};
     api__hold(k->set->app);
-    bool ok = k->awaits_mcp ? read_it(k, &err) : journal_update(k->set->journal, &k->start, 1, done, &err);
+    bool ok = k->awaits[0] ? read_it(k, &err) : journal_update(k->set->journal, &k->start, 1, done, &err);
     if (!ok) {
         wait_again(k, err.msg);
         api__release(k->set->app);
@@ -166,6 +172,8 @@ static void try_one(struct kept *k)
         snprintf(reason, sizeof reason, "The model '%.100s' is not served.", k->model);
         k->set->n_waiting--;
         wait_again(k, reason);
+    } else if (awaits_server(k)) {
+        k->retry_ms = clock_ms() + KEPT_RETRY_MS;
     } else {
         load(k);
     }

@@ -7,7 +7,7 @@
 #define TANDEM_API_MCP_H
 
 #include "api/api_internal.h"
-#include "pipeline/mcp_host.h"
+#include "pipeline/mcp/mcp_host.h"
 
 /* ---- decoding; any thread ---- */
 

@@ -85,6 +85,7 @@ static const char *obstacle(const struct gen_request *r)
         {r->legacy_functions, "functions"},
         {r->raw_output, "raw_output"},
         {r->continue_final_message, "continue_final_message"},
+        {r->only_allowed, "tool_choice.allowed_tools"}, /* of the client's; it would say nothing of the servers' */
     };
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         if (fields[i].given) {

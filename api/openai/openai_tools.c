@@ -90,11 +90,6 @@ static bool check_function(const struct json *function, const char *where, struc
     return openai_check_schema(json_get(function, "parameters"), param, err);
 }
 
-static struct str tool_name(const struct json *tool)
-{
-    return json_str(json_get(json_get(tool, "function"), "name"));
-}
-
 static bool check_tool(const struct json *tools, size_t i, struct error *err)
 {
     char param[64];
@@ -128,7 +123,7 @@ static bool check_unique(const struct json *tools, const char *name, struct erro
     struct str names[LIMIT_TOOLS];
     size_t n = json_len(tools);
     for (size_t i = 0; i < n; i++) {
-        names[i] = tool_name(json_at(tools, i));
+        names[i] = gen_tool_name(json_at(tools, i));
         for (size_t k = 0; k < i; k++) {
             if (str_eq(names[i], names[k])) {
                 return error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': two are named '%s'.", name,
@@ -281,11 +276,12 @@ static bool parse_allowed(struct gen_request *r, const struct json *allowed, str
     for (size_t i = 0; i < json_len(tools); i++) {
         char param[64];
         snprintf(param, sizeof param, "tool_choice.allowed_tools.tools[%zu]", i);
-        if (!tool_name(json_at(tools, i)).len) {
+        if (!gen_tool_name(json_at(tools, i)).len) {
             return bad_choice(err, param, "an object with 'type' and 'function.name'");
         }
     }
     r->tool_choice = required ? GEN_TOOLS_REQUIRED : GEN_TOOLS_AUTO;
+    r->only_allowed = true;
     return true;
 }
 
@@ -301,12 +297,12 @@ bool openai_parse_tool_choice(struct decoding *d, const struct json *v, const ch
     if (allowed_tools(v)) {
         return parse_allowed(r, allowed_tools(v), err);
     }
-    if (!str_eq(json_str(json_get(v, "type")), STR("function")) || !tool_name(v).len) {
+    if (!str_eq(json_str(json_get(v, "type")), STR("function")) || !gen_tool_name(v).len) {
         return bad_choice(err, name,
                           "{\"type\": \"function\", \"function\": {\"name\": ...}} or one of type \"allowed_tools\"");
     }
     r->tool_choice = GEN_TOOLS_NAMED;
-    r->tool_name = tool_name(v);
+    r->tool_name = gen_tool_name(v);
     return true;
 }
 
@@ -329,16 +325,6 @@ bool openai_parse_function_call(struct decoding *d, const struct json *v, const 
 
 /* ---- fields together ---- */
 
-static const struct json *find_tool(const struct json *tools, struct str name)
-{
-    for (size_t i = 0; i < json_len(tools); i++) {
-        if (str_eq(tool_name(json_at(tools, i)), name)) {
-            return json_at(tools, i);
-        }
-    }
-    return NULL;
-}
-
 static bool unknown_tool(struct error *err, const char *param, struct str name)
 {
     return error_set_param(err, ERR_INVALID, param, "Invalid value for '%s': the request has no tool '%.80s'.", param,
@@ -348,8 +334,8 @@ static bool unknown_tool(struct error *err, const char *param, struct str name)
 static bool check_allowed(const struct json *tools, const struct json *list, struct error *err)
 {
     for (size_t i = 0; i < json_len(list); i++) {
-        if (!find_tool(tools, tool_name(json_at(list, i)))) {
-            return unknown_tool(err, "tool_choice.allowed_tools.tools", tool_name(json_at(list, i)));
+        if (!gen_tool_find(tools, gen_tool_name(json_at(list, i)))) {
+            return unknown_tool(err, "tool_choice.allowed_tools.tools", gen_tool_name(json_at(list, i)));
         }
     }
     return true;
@@ -366,7 +352,7 @@ static bool keep_allowed(struct gen_request *r, const struct json *list, struct 
     struct json_writer w = json_writer(&text);
     json_begin_array(&w);
     for (size_t i = 0; i < json_len(r->tools); i++) {
-        if (find_tool(list, tool_name(json_at(r->tools, i)))) {
+        if (gen_tool_find(list, gen_tool_name(json_at(r->tools, i)))) {
             json_put_json(&w, json_at(r->tools, i));
         }
     }
@@ -387,7 +373,7 @@ bool openai_check_tools(struct gen_request *r, const struct json *body, struct e
         (r->tool_choice == GEN_TOOLS_REQUIRED || r->tool_choice == GEN_TOOLS_NAMED || allowed)) {
         return error_set_param(err, ERR_INVALID, choice, "'%s' asks for a tool, but the request has none.", choice);
     }
-    if (r->tool_choice == GEN_TOOLS_NAMED && !r->mcp.wanted && !find_tool(r->tools, r->tool_name)) {
+    if (r->tool_choice == GEN_TOOLS_NAMED && !r->mcp.wanted && !gen_tool_find(r->tools, r->tool_name)) {
         return unknown_tool(err, choice, r->tool_name);
     }
     return !allowed || keep_allowed(r, json_get(allowed, "tools"), err);

@@ -2,7 +2,8 @@
  *
  *     responses_fields.c   the fields of a request
  *     responses_mcp.c      tools of MCP servers: in a request, and as items
- *     responses_items.c    items of its input: checked, made into chat messages, listed
+ *     responses_items.c    items of its input: checked, listed
+ *     responses_chat.c     items as chat messages
  *     responses_decode.c   a request: decode, what it needs of earlier ones, chat messages that fit
  *     responses_object.c   the response object
  *     responses_encode.c   events to that object, or to its events

@@ -1,5 +1,5 @@
 /* A response's request: its fields, what it needs of earlier responses, its chat messages. */
-#include "api/responses/responses.h"
+#include "api/responses/responses_items.h"
 
 #include "base/array.h"
 #include "base/rng.h"
@@ -67,21 +67,6 @@ static bool check(const struct call *c, const struct responses_request *r, struc
 
 /* ---- tools that may be called ---- */
 
-static struct str tool_name(const struct json *tool)
-{
-    return json_str(json_get(json_get(tool, "function"), "name"));
-}
-
-static const struct json *find_tool(const struct json *tools, struct str name)
-{
-    for (size_t i = 0; i < json_len(tools); i++) {
-        if (str_eq(tool_name(json_at(tools, i)), name)) {
-            return json_at(tools, i);
-        }
-    }
-    return NULL;
-}
-
 static bool no_such_tool(struct error *err, struct str name)
 {
     return error_set_param(err, ERR_INVALID, "tool_choice", "Tool choice '" STR_FMT "' not found in 'tools'.",
@@ -98,7 +83,7 @@ static bool keep_allowed(struct responses_request *r, const struct json *allowed
     json_begin_array(&w);
     for (size_t i = 0; ok && i < json_len(allowed); i++) {
         struct str name = json_str(json_get(json_at(allowed, i), "name"));
-        const struct json *tool = find_tool(r->request.tools, name);
+        const struct json *tool = gen_tool_find(r->request.tools, name);
         ok = tool || no_such_tool(err, name);
         json_put_json(&w, tool);
     }
@@ -119,7 +104,7 @@ static bool resolve_tools(struct responses_request *r, struct error *err)
     if (json_type(r->tool_choice) == JSON_OBJECT && allowed && !keep_allowed(r, allowed, err)) {
         return false;
     }
-    if (choice == GEN_TOOLS_NAMED && !find_tool(r->request.tools, r->request.tool_name)) {
+    if (choice == GEN_TOOLS_NAMED && !gen_tool_find(r->request.tools, r->request.tool_name)) {
         return no_such_tool(err, r->request.tool_name);
     }
     return choice != GEN_TOOLS_REQUIRED || json_len(r->request.tools) ||
@@ -189,12 +174,6 @@ struct fetching {
     struct journal_answer answers[1 + RESPONSES_REFERENCES]; /* [n]; n 0: none was found */
 };
 
-static bool is_reference(const struct json *item)
-{
-    struct str type = json_str(json_get(item, "type"));
-    return str_eq(type, STR("item_reference")) || (type.len == 0 && !json_get(item, "role"));
-}
-
 static void add_maker(struct fetching *f, const char *id)
 {
     for (size_t i = 1; i < f->n; i++) {
@@ -220,7 +199,8 @@ static struct fetching *plan(struct call *c)
     snprintf(f->ids[0], sizeof f->ids[0], STR_FMT, STR_ARG(str_slice(r->previous_id, 0, 47)));
     for (size_t i = 0; json_type(r->input) == JSON_ARRAY && i < json_len(r->input); i++) {
         const struct json *item = json_at(r->input, i);
-        if (is_reference(item) && responses_maker(json_str(json_get(item, "id")), maker, sizeof maker)) {
+        if (responses_kind(item) == RESPONSES_REFERENCE &&
+            responses_maker(json_str(json_get(item, "id")), maker, sizeof maker)) {
             add_maker(f, maker);
         }
     }
@@ -283,7 +263,7 @@ static bool put_references(struct call *c, const struct journal_record *record, 
     const struct json *output = output_of(c, record, err);
     for (size_t i = 0; i < json_len(input); i++) {
         struct str id = json_str(json_get(json_at(input, i), "id"));
-        if (!is_reference(json_at(input, i)) || !responses_maker(id, maker, sizeof maker) ||
+        if (responses_kind(json_at(input, i)) != RESPONSES_REFERENCE || !responses_maker(id, maker, sizeof maker) ||
             !str_eq(str_of(maker), record->meta.id)) {
             continue;
         }

@@ -212,6 +212,7 @@ static bool choose_allowed(struct responses_request *r, const struct json *v, co
         return field_missing_error(err, "tool_choice.tools");
     }
     (void)name;
+    r->request.only_allowed = true;
     return true;
 }
 

@@ -31,7 +31,7 @@ static void put_float(struct json_writer *w, const char *key, float value)
     int digits = 6;
     do {
         snprintf(text, sizeof text, "%.*g", digits, (double)value);
-    } while (strtof(text, NULL) < value && ++digits <= 9);
+    } while (strtof(text, NULL) != value && ++digits <= 9);
     json_member_raw(w, key, str_of(text));
 }
 

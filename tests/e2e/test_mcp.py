@@ -288,6 +288,8 @@ def test_client_leaves(mcp, how):
         lines = (line for line in reply.iter_lines() if line.startswith("data: {"))
         ident = json.loads(next(lines)[6:])["id"]
         mcp.wait_for(lambda: servers_of(mcp)["main"]["running_calls"] == 1, "the call")
+        assert [r["phase"] for r in mcp.model_status()["requests"]] == ["calling"]
+        assert mcp.status()["models"][0]["requests"][0]["prefilled"] == 1
         if how == "cancel":
             assert mcp.post(f"/v1/requests/{ident}/cancel", {}).status_code == 200
             rest = [json.loads(line[6:]) for line in lines]
@@ -321,6 +323,10 @@ def test_engine_ends_between_and_in_turns(make, tmp_path):
     (CHAT, {"mcp": ["off"]}, "disabled"),
     (CHAT, {"mcp": 7}, "mcp"),
     (CHAT, {"n": 2}, "'n'"),
+    (CHAT, {"tools": [CLOCK_TOOLS[CHAT]], "tool_choice": {"type": "allowed_tools", "allowed_tools": {
+        "mode": "auto", "tools": [{"type": "function", "function": {"name": "clock"}}]}}}, "allowed_tools"),
+    (RESPONSES, {"mcp": True, "tools": [CLOCK_TOOLS[RESPONSES]], "tool_choice": {
+        "type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "clock"}]}}, "allowed_tools"),
     (CHAT, {"tools": [{"type": "function", "function": {"name": "echo"}}]}, "echo"),
     (MESSAGES, {"mcp_servers": [{"type": "url", "name": "main", "url": "http://elsewhere/"}, {"type": "url", "name": "other"}]}, "address"),
     (MESSAGES, {"mcp_servers": [{"type": "url", "name": "mine", "url": "http://elsewhere/"}], "tools": []}, "mine"),

@@ -249,6 +249,18 @@ static void test_object(void **state)
     json_free(root);
 }
 
+/* What six digits round up is written with more of them too. */
+static void test_object_floats(void **state)
+{
+    struct api_bench *f = *state;
+    decode(f, api__decode_responses, "{'input':'x','temperature':0.12345679,'top_p':0.7654321}");
+    struct responses_view v = {.call = &f->call, .status = "queued", .model = "m"};
+    struct json_writer w = json_writer(&f->call.reply);
+    responses_put_object(&w, &v);
+    assert_true(str_find(buf_view(&f->call.reply), STR("\"temperature\":0.12345679,")) != STR_NPOS);
+    assert_true(str_find(buf_view(&f->call.reply), STR("\"top_p\":0.7654321,")) != STR_NPOS);
+}
+
 /* ---- Ollama ---- */
 
 static void test_ollama_chat(void **state)
@@ -358,6 +370,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_format, api_bench_setup, api_bench_teardown),
         cmocka_unit_test_setup_teardown(test_refusals, api_bench_setup, api_bench_teardown),
         cmocka_unit_test_setup_teardown(test_object, api_bench_setup, api_bench_teardown),
+        cmocka_unit_test_setup_teardown(test_object_floats, api_bench_setup, api_bench_teardown),
         cmocka_unit_test_setup_teardown(test_ollama_chat, api_bench_setup, api_bench_teardown),
         cmocka_unit_test_setup_teardown(test_ollama_generate, api_bench_setup, api_bench_teardown),
         cmocka_unit_test_setup_teardown(test_ollama_refusals, api_bench_setup, api_bench_teardown),

@@ -309,11 +309,12 @@ static const struct engine_info info = {.page_tokens = 32, .backend = "cpu test"
 
 static void set_model(struct page *p, int model, const struct engine_stats *s)
 {
-    struct metrics_model_now now = {.ready = true,
-                                    .prefix_cache = true,
-                                    .kv_type = "f16",
-                                    .info = &info,
-                                    .phases = {[GEN_QUEUED] = 4, [GEN_PREFILL] = 1, [GEN_DECODE] = 2}};
+    struct metrics_model_now now = {
+        .ready = true,
+        .prefix_cache = true,
+        .kv_type = "f16",
+        .info = &info,
+        .phases = {[GEN_QUEUED] = 4, [GEN_PREFILL] = 1, [GEN_DECODE] = 2, [GEN_CALLING] = 3}};
     metrics_engine_stats(p->metrics, model, s);
     metrics_set_model(p->metrics, model, &now);
 }
@@ -457,9 +458,10 @@ static void statistics_of_the_engine_are_in_base_units(void **state)
     assert_true(value_of(p, "tandem_rows_per_step_count", "m", NULL, NULL) == 10);
     assert_true(value_of(p, "tandem_rows_per_step_sum", "m", NULL, NULL) == 100);
     assert_true(value_of(p, "tandem_model_ready", "m", NULL, NULL) == 1);
-    assert_true(value_of(p, "tandem_requests_in_progress", "m", NULL, NULL) == 7);
+    assert_true(value_of(p, "tandem_requests_in_progress", "m", NULL, NULL) == 10);
     assert_true(value_of(p, "tandem_requests", "m", "state", "queued") == 4);
     assert_true(value_of(p, "tandem_requests", "m", "state", "decode") == 2);
+    assert_true(value_of(p, "tandem_requests", "m", "state", "calling") == 3);
 }
 
 static int samples_of(const struct page *p, const char *name)
@@ -606,7 +608,7 @@ static void labels_are_escaped(void **state)
     static const char name[] = "a\"b\\c\nd,e}f \xC3\xBC";
     set_model(p, metrics_add_model(p->metrics, name), &stats);
     parse(p); /* a break in the line or a quote would show here */
-    assert_true(value_of(p, "tandem_requests_in_progress", name, NULL, NULL) == 7);
+    assert_true(value_of(p, "tandem_requests_in_progress", name, NULL, NULL) == 10);
     assert_true(str_find(buf_view(&p->text), STR("{model=\"a\\\"b\\\\c\\nd,e}f \xC3\xBC\"}")) != STR_NPOS);
 }
 

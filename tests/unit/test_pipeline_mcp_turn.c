@@ -1,5 +1,5 @@
 /* A turn with calls: what its events say of whose tools they are, and the messages that it becomes. */
-#include "pipeline/mcp_turn.h"
+#include "pipeline/mcp/mcp_turn.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Which tools of MCP servers a request has: chosen on the loop, where the servers are; put beside the client's own by
  * whoever prepares it. */
-#include "pipeline/mcp_host_internal.h"
+#include "pipeline/mcp/mcp_host_internal.h"
 
 #include "base/log.h"
 #include "grammar/json_schema.h"
@@ -121,16 +121,22 @@ bool mcp_host_choose(const struct mcp_host *h, struct gen_request *r, struct err
     return ok;
 }
 
-const char *mcp_host_starting(const struct mcp_host *h, const struct gen_request *r)
+bool mcp_host_is_starting(const struct mcp_host *h, struct str server)
 {
     struct mcp_server_status status;
-    size_t at;
+    size_t i = mcp_host__server(h, server);
+    if (i == h->config.n) {
+        return false;
+    }
+    mcp_server_status(h->mcp, i, &status);
+    return status.state == MCP_STARTING;
+}
+
+const char *mcp_host_starting(const struct mcp_host *h, const struct gen_request *r)
+{
     for (size_t i = 0; i < r->mcp.n_tools; i++) {
-        if (mcp_find_server(h->mcp, r->mcp.tools[i].server.ptr, &at)) {
-            mcp_server_status(h->mcp, at, &status);
-            if (status.state == MCP_STARTING) {
-                return status.name;
-            }
+        if (mcp_host_is_starting(h, r->mcp.tools[i].server)) {
+            return r->mcp.tools[i].server.ptr;
         }
     }
     return NULL;
@@ -138,27 +144,12 @@ const char *mcp_host_starting(const struct mcp_host *h, const struct gen_request
 
 /* ---- beside the client's ---- */
 
-static struct str tool_name(const struct json *tool)
-{
-    return json_str(json_get(json_get(tool, "function"), "name"));
-}
-
-static bool has_name(const struct json *tools, struct str name)
-{
-    for (size_t i = 0; i < json_len(tools); i++) {
-        if (str_eq(tool_name(json_at(tools, i)), name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool check_names(const struct gen_request *r, struct error *err)
 {
     size_t n = json_len(r->tools) + r->mcp.n_tools;
     for (size_t i = 0; i < r->mcp.n_tools; i++) {
         struct str name = r->mcp.tools[i].name;
-        if (has_name(r->tools, name)) {
+        if (gen_tool_find(r->tools, name)) {
             return error_set_param(err, ERR_INVALID, "tools",
                                    "the request's tool '%.64s' has the name of a tool of the MCP server '%s'; rename "
                                    "one of them, or leave that tool out.",
@@ -177,7 +168,7 @@ static bool check_choice(const struct gen_request *r, struct error *err)
         return error_set_param(err, ERR_INVALID, "tool_choice",
                                "'tool_choice' asks for a tool, but the request has none.");
     }
-    return r->tool_choice != GEN_TOOLS_NAMED || has_name(r->tools, r->tool_name) ||
+    return r->tool_choice != GEN_TOOLS_NAMED || gen_tool_find(r->tools, r->tool_name) ||
            error_set_param(err, ERR_INVALID, "tool_choice",
                            "Invalid value for 'tool_choice': the request has no tool '%.80s'.", r->tool_name.ptr);
 }

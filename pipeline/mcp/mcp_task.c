@@ -1,7 +1,7 @@
 /* Calls: sent, timed, logged, counted. */
 #include "base/clock.h"
 #include "base/log.h"
-#include "pipeline/mcp_host_internal.h"
+#include "pipeline/mcp/mcp_host_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +12,9 @@ struct mcp_task {
     struct mcp_host *host;
     struct mcp_task *prev, *next;
     uint64_t id;
-    size_t server;
+    struct mcp_usage *usage;
     int64_t started_us;
-    char tool[LIMIT_MCP_TOOL_NAME + 1], request_id[REQUEST_ID_MAX + 1];
+    char server[LIMIT_MCP_SERVER_NAME + 1], tool[LIMIT_MCP_TOOL_NAME + 1], request_id[REQUEST_ID_MAX + 1];
     void (*done)(void *arg, const struct mcp_answer *answer);
     void *arg;
 };
@@ -43,14 +43,12 @@ void mcp_host__forget(struct mcp_task *t)
 
 static void note(const struct mcp_task *t, enum mcp_outcome outcome, struct str text)
 {
-    struct mcp_host *h = t->host;
     int64_t us = clock_us() - t->started_us;
-    const char *server = h->config.servers[t->server].name;
-    h->usage[t->server].calls[outcome]++;
-    h->usage[t->server].call_ns += (uint64_t)us * 1000;
-    LOG_INFO("mcp call", "request=%s server=%s tool=%s outcome=%s ms=%lld", t->request_id, server, t->tool,
+    t->usage->calls[outcome]++;
+    t->usage->call_ns += (uint64_t)us * 1000;
+    LOG_INFO("mcp call", "request=%s server=%s tool=%s outcome=%s ms=%lld", t->request_id, t->server, t->tool,
              mcp_outcome_name(outcome), (long long)us / 1000);
-    if (h->options.log_content && text.len) {
+    if (t->host->options.log_content && text.len) {
         LOG_INFO("mcp result", "request=%s tool=%s text=\"" STR_FMT "\"", t->request_id, t->tool,
                  STR_ARG(str_slice(text, 0, LOGGED_MAX)));
     }
@@ -94,12 +92,9 @@ void mcp_task_cancel(struct mcp_task *t)
 static bool find_tool(const struct mcp_host *h, const struct gen_mcp_tool *tool, struct error *err)
 {
     struct mcp_tool_info info;
-    for (size_t i = 0; i < mcp_n_tools(h->mcp); i++) {
-        mcp_tool_at(h->mcp, i, &info);
-        if (str_eq(str_of(info.name), tool->name) && str_eq(info.own_name, tool->own_name) &&
-            str_eq(str_of(h->config.servers[info.server].name), tool->server)) {
-            return true;
-        }
+    if (mcp_find_tool(h->mcp, tool->name, &info) && str_eq(info.own_name, tool->own_name) &&
+        str_eq(str_of(h->config.servers[info.server].name), tool->server)) {
+        return true;
     }
     return error_set(err, ERR_NOT_FOUND, "the MCP server '" STR_FMT "' has no tool '" STR_FMT "' any more.",
                      STR_ARG(tool->server), STR_ARG(str_slice(tool->own_name, 0, 64)));
@@ -118,18 +113,10 @@ static bool start(struct mcp_task *t, const struct mcp_call_request *call, struc
     return t->id != 0;
 }
 
-static size_t server_index(const struct mcp_host *h, struct str name)
-{
-    size_t i = 0;
-    while (i + 1 < h->config.n && !str_eq(str_of(h->config.servers[i].name), name)) {
-        i++;
-    }
-    return i;
-}
-
 static struct mcp_task task_of(struct mcp_host *h, const char *request_id, const struct gen_mcp_tool *tool)
 {
-    struct mcp_task t = {.host = h, .server = server_index(h, tool->server), .started_us = clock_us()};
+    struct mcp_task t = {.host = h, .usage = &h->usage[mcp_host__server(h, tool->server)], .started_us = clock_us()};
+    snprintf(t.server, sizeof t.server, STR_FMT, STR_ARG(tool->server));
     snprintf(t.tool, sizeof t.tool, STR_FMT, STR_ARG(tool->name));
     snprintf(t.request_id, sizeof t.request_id, "%s", request_id);
     return t;

@@ -1,5 +1,5 @@
 /* The calls of a turn: made, recorded first where the loop is kept, answered, cancelled. */
-#include "pipeline/mcp_loop_internal.h"
+#include "pipeline/mcp/mcp_loop_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-#include "pipeline/mcp_loop.h"
+#include "pipeline/mcp/mcp_loop.h"
 
-#include "pipeline/mcp_loop_internal.h"
+#include "pipeline/mcp/mcp_loop_internal.h"
 
 #include <stdlib.h>
 
@@ -33,6 +33,11 @@ struct mcp_loop *mcp_loop_create(struct generation *g, bool kept, const struct g
 bool mcp_loop_ended(const struct mcp_loop *l)
 {
     return l->phase == ENDED;
+}
+
+bool mcp_loop_calls(const struct mcp_loop *l)
+{
+    return l->phase == CALLING || l->phase == PREPARING;
 }
 
 const struct gen_usage *mcp_loop_past(const struct mcp_loop *l)
@@ -132,18 +137,6 @@ static bool give_finish(struct mcp_loop *l, struct gen_event *event)
     end(l);
     generation__usage(l->g, &event->usage);
     return true;
-}
-
-static void give_result(struct mcp_loop *l, size_t call, struct gen_event *event)
-{
-    const struct mcp_turn_call *c = &l->turn.calls[call];
-    event->kind = GEN_RESULT;
-    event->prompt = l->finish.prompt;
-    event->choice = l->finish.choice;
-    event->index = l->finish.index;
-    event->call = mcp_turn_call(&l->turn, call);
-    event->text = buf_view(&c->result);
-    event->is_error = c->is_error;
 }
 
 /* ---- the next turn ---- */
@@ -320,7 +313,7 @@ static bool next_result(struct mcp_loop *l, struct gen_event *event, bool *all)
     if (*all || !l->turn.calls[l->n_shown].answered) {
         return false;
     }
-    give_result(l, l->n_shown++, event);
+    generation__give_result(l->g, &l->turn, l->n_shown++, event);
     return true;
 }
 

@@ -1,4 +1,4 @@
-#include "pipeline/mcp_follow.h"
+#include "pipeline/mcp/mcp_follow.h"
 
 #include "pipeline/generation_internal.h"
 #include "pipeline/generation_kept.h"
@@ -75,12 +75,21 @@ static void fail(struct mcp_follow *m, const struct error *why)
     m->g->error = *why;
 }
 
+/* Its leader has failed in the turn at hand, and that may be shown: so has it. */
+static void fail_as_leader(struct mcp_follow *m)
+{
+    const struct generation *leader = m->g->follows;
+    if (!m->g->failed && leader->failed && !m->marks && is_last(m)) {
+        fail(m, &leader->error);
+    }
+}
+
 static bool copy(struct mcp_follow *m)
 {
     struct gen_mark mark = mark_of(m);
     struct error err = {0};
     bool news = false;
-    if (!generation__copy_turn(m->g, &mark, &news, &err)) {
+    if (!generation__copy(m->g, &mark, &news, &err)) {
         fail(m, &err);
     }
     return news || m->g->failed;
@@ -88,11 +97,10 @@ static bool copy(struct mcp_follow *m)
 
 bool mcp_follow_catch_up(struct mcp_follow *m, const struct gen_mark *marks)
 {
-    const struct generation *leader = m->g->follows;
     m->marks = marks;
     bool news = copy(m);
-    if (!m->g->failed && leader->failed && !marks && m->phase == READING && is_last(m)) {
-        fail(m, &leader->error);
+    if (m->phase == READING) {
+        fail_as_leader(m);
     }
     return news || m->g->failed || m->phase == RESULTS;
 }
@@ -161,17 +169,12 @@ struct gen_place mcp_follow_place(const struct mcp_follow *m)
 
 /* ---- what its reader takes ---- */
 
-/* Whose tool a call is of, and its place among those of its kind: its leader has taken it already. */
+/* Its leader has taken the call already. */
 static void mark_call(const struct mcp_follow *m, struct gen_event *e)
 {
     const struct mcp_turn *turn = mcp_loop_turn(m->leader, m->turn);
     if (e->kind >= GEN_CALL && e->kind <= GEN_CALL_END && e->call.index < turn->n_calls) {
-        const struct mcp_turn_call *c = &turn->calls[e->call.index];
-        e->call.index = c->index;
-        if (c->tool) {
-            e->call.server = c->tool->server;
-            e->call.own_name = c->tool->own_name;
-        }
+        mcp_turn_mark(&turn->calls[e->call.index], e);
     }
 }
 
@@ -205,20 +208,6 @@ static bool may_show(const struct mcp_follow *m, const struct mcp_turn *turn)
     return turn->calls[m->n_shown].answered && m->n_shown < mark_of(m).n_results;
 }
 
-static void give_result(struct mcp_follow *m, const struct mcp_turn *turn, struct gen_event *event)
-{
-    const struct mcp_turn_call *c = &turn->calls[m->n_shown];
-    *event = (struct gen_event){.kind = GEN_RESULT,
-                                .stop_id = -1,
-                                .call = mcp_turn_call(turn, m->n_shown),
-                                .text = buf_view(&c->result),
-                                .is_error = c->is_error};
-    m->n_shown++;
-    if (m->g->request->continuous_usage) {
-        generation__usage(m->g, &event->usage);
-    }
-}
-
 /* The next result that its reader has not; else *all says whether all are out. */
 static bool next_result(struct mcp_follow *m, struct gen_event *event, bool *all)
 {
@@ -231,7 +220,7 @@ static bool next_result(struct mcp_follow *m, struct gen_event *event, bool *all
     if (*all || !may_show(m, turn)) {
         return false;
     }
-    give_result(m, turn, event);
+    generation__give_result(m->g, turn, m->n_shown++, event);
     return true;
 }
 
@@ -275,10 +264,7 @@ static bool next_turn(struct mcp_follow *m)
 /* Nothing is there: that is the end, where its leader has failed. */
 static bool next_failure(struct mcp_follow *m, int64_t now_ms, struct gen_event *event)
 {
-    const struct generation *leader = m->g->follows;
-    if (!m->g->failed && leader->failed && !m->marks && is_last(m)) {
-        fail(m, &leader->error);
-    }
+    fail_as_leader(m);
     return m->g->failed && generation__next(m->g, now_ms, event);
 }
 

@@ -17,7 +17,7 @@
 #define TANDEM_PIPELINE_MCP_LOOP_H
 
 #include "pipeline/generation.h"
-#include "pipeline/mcp_turn.h"
+#include "pipeline/mcp/mcp_turn.h"
 
 struct choice;
 struct gen_saved;
@@ -32,6 +32,7 @@ bool mcp_loop_free(struct mcp_loop *l); /* NULL is fine */
 
 bool mcp_loop_next(struct mcp_loop *l, int64_t now_ms, struct gen_event *event); /* as generation_next */
 bool mcp_loop_ended(const struct mcp_loop *l); /* what is not taken of it is all that will ever come */
+bool mcp_loop_calls(const struct mcp_loop *l); /* it is between two turns: the engine has nothing of it */
 /* The generation is cancelled, or has failed: nothing begins any more. */
 void mcp_loop_stop(struct mcp_loop *l);
 /* Tokens of the turns that are over. */

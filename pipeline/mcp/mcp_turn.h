@@ -37,6 +37,8 @@ void mcp_turn_clear(struct mcp_turn *t);
 NODISCARD bool mcp_turn_take(struct mcp_turn *t, const struct gen_mcp *mcp, struct gen_event *e, uint32_t *n_own,
                              uint32_t *n_mcp, struct error *err);
 
+/* Says in an event of the call whose tool it is of, and its place among those of its kind. */
+void mcp_turn_mark(const struct mcp_turn_call *c, struct gen_event *e);
 size_t mcp_turn_n_of(const struct mcp_turn *t, bool of_mcp); /* calls of MCP tools, or of the client's */
 void mcp_turn_answer(struct mcp_turn *t, size_t call, bool is_error, struct str text);
 /* The call as an event shows it; views into the turn. */

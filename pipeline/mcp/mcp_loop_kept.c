@@ -1,6 +1,6 @@
 /* Turns of a loop that is kept, for those who follow it; and those that were saved of an earlier one. */
 #include "base/array.h"
-#include "pipeline/mcp_loop_internal.h"
+#include "pipeline/mcp/mcp_loop_internal.h"
 
 #include <stdlib.h>
 

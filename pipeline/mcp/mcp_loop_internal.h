@@ -8,7 +8,7 @@
 
 #include "pipeline/generation_internal.h"
 #include "pipeline/generation_kept.h"
-#include "pipeline/mcp_host.h"
+#include "pipeline/mcp/mcp_host.h"
 
 enum mcp_phase { WRITING, CALLING, PREPARING, ENDED };
 

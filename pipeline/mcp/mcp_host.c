@@ -1,4 +1,4 @@
-#include "pipeline/mcp_host_internal.h"
+#include "pipeline/mcp/mcp_host_internal.h"
 
 #include <stdlib.h>
 
@@ -99,15 +99,20 @@ void mcp_host_put_tools(const struct mcp_host *h, struct buf *out)
     buf_release(&text);
 }
 
+size_t mcp_host__server(const struct mcp_host *h, struct str name)
+{
+    size_t i = 0;
+    while (i < h->config.n && !str_eq(str_of(h->config.servers[i].name), name)) {
+        i++;
+    }
+    return i;
+}
+
 bool mcp_host_find_server(const struct mcp_host *h, struct str name, const char **url)
 {
-    for (size_t i = 0; i < h->config.n; i++) {
-        if (str_eq(str_of(h->config.servers[i].name), name)) {
-            *url = h->config.servers[i].url;
-            return true;
-        }
-    }
-    return false;
+    size_t i = mcp_host__server(h, name);
+    *url = i < h->config.n ? h->config.servers[i].url : NULL;
+    return i < h->config.n;
 }
 
 /* ---- metrics ---- */

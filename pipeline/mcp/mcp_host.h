@@ -55,6 +55,7 @@ NODISCARD bool mcp_host_merge(struct gen_request *r, struct error *err);
 
 /* Is a server of r's tools starting, so that its tools may come yet? Its name; NULL: none is. */
 const char *mcp_host_starting(const struct mcp_host *h, const struct gen_request *r);
+bool mcp_host_is_starting(const struct mcp_host *h, struct str server);
 
 /* What merging begins with: r->mcp.tools have their definitions. Any thread. */
 NODISCARD bool mcp_host_define(struct gen_request *r, struct error *err);

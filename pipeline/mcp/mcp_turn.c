@@ -1,4 +1,4 @@
-#include "pipeline/mcp_turn.h"
+#include "pipeline/mcp/mcp_turn.h"
 
 #include "base/array.h"
 
@@ -90,7 +90,7 @@ static void end_call(struct mcp_turn_call *c, const struct gen_event *e)
     buf_append(&c->fault, e->call.fault);
 }
 
-static void mark(const struct mcp_turn_call *c, struct gen_event *e)
+void mcp_turn_mark(const struct mcp_turn_call *c, struct gen_event *e)
 {
     e->call.index = c->index;
     if (c->tool) {
@@ -115,7 +115,7 @@ bool mcp_turn_take(struct mcp_turn *t, const struct gen_mcp *mcp, struct gen_eve
     }
     if (e->kind >= GEN_CALL && e->kind <= GEN_CALL_END && t->n_calls > 0) {
         struct mcp_turn_call *c = &t->calls[t->n_calls - 1];
-        mark(c, e);
+        mcp_turn_mark(c, e);
         if (e->kind == GEN_ARGUMENTS) {
             buf_append(&c->arguments, e->text);
         } else if (e->kind == GEN_CALL_END) {
