@@ -28,7 +28,8 @@ bool openai_is_name(struct str name, size_t max);
 bool openai_check_name(const struct json *v, const char *param, struct error *err);
 bool openai_check_schema(const struct json *v, const char *param, struct error *err); /* null is fine */
 
-/* A tool and a call as messages of chat completions have them, which is what chat templates take. */
+/* A message, a tool and a call as chat completions have them, which is what chat templates take. */
+void openai_put_message(struct json_writer *w, struct str role, struct str content);
 struct openai_tool {
     struct str name, description;  /* description {NULL,0}: none */
     const struct json *parameters; /* NULL: an object without properties */
