@@ -21,6 +21,9 @@ bool openai_parse_thinking(struct decoding *d, const struct json *v, const char 
 bool openai_parse_guided(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_structured(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_response_format(struct decoding *d, const struct json *v, const char *name, struct error *err);
+/* The members "name", "schema" and "strict" of a format of the type json_schema. where: what they are members of. */
+bool openai_take_json_schema(struct gen_answer_format *format, const struct json *v, const char *where,
+                             struct error *err);
 
 /* 1 to max letters, digits, '_' and '-'. */
 bool openai_is_name(struct str name, size_t max);
