@@ -1,6 +1,7 @@
 #include "api/generate.h"
 
 #include "api/kept/kept.h"
+#include "base/array.h"
 #include "base/clock.h"
 #include "pipeline/generation_kept.h"
 
@@ -38,7 +39,7 @@ static void init_choice(struct reply_choice *c)
     struct buf *all[] = {&c->text,       &c->logprobs,   &c->ids,       &c->digests,   &c->prompt_logprobs,
                          &c->reasoning,  &c->calls,      &c->arguments, &c->mcp_calls, &c->columns[0],
                          &c->columns[1], &c->columns[2], &c->columns[3]};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         buf_init(all[i], LIMIT_HTTP_REPLY);
     }
 }

@@ -6,6 +6,7 @@
 #include "api/mcp/mcp_api.h"
 #include "api/ollama/ollama.h"
 #include "api/responses/responses.h"
+#include "base/array.h"
 
 #define FIELDS(...)                             \
     (const struct field *const[]){__VA_ARGS__}, \
@@ -96,4 +97,4 @@ const struct route api__routes[] = {
      NULL, NULL, NULL, NULL},
     {"GET", "/metrics", "Prometheus text format; see METRICS.md.", NULL, 0, api__metrics, NULL, NULL, NULL, NULL},
 };
-const int api__n_routes = sizeof api__routes / sizeof api__routes[0];
+const int api__n_routes = ARRAY_LEN(api__routes);

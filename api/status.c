@@ -2,6 +2,7 @@
  * docs/OBSERVABILITY.md explains the fields. */
 #include "api/api_internal.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/sys_memory.h"
 
@@ -157,7 +158,7 @@ static void put_steps(struct json_writer *w, const struct engine_stats *s)
                   {"mixed", s->steps_mixed, s->step_mixed_ns}};
     json_key(w, "steps");
     json_begin_object(w);
-    for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(phases); i++) {
         json_key(w, phases[i].phase);
         json_begin_object(w);
         json_member_uint(w, "count", phases[i].n);

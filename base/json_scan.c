@@ -91,11 +91,8 @@ static bool unicode_escape(struct scan *s, uint32_t *code_point)
     if (!hex4(s, &low)) {
         return false;
     }
-    if (low < 0xDC00 || low > 0xDFFF) {
-        return fail(s, "a high surrogate must be followed by a low one");
-    }
-    *code_point = 0x10000 + ((*code_point - 0xD800) << 10) + (low - 0xDC00);
-    return true;
+    *code_point = utf16_pair(*code_point, low);
+    return *code_point != UTF8_INVALID || fail(s, "a high surrogate must be followed by a low one");
 }
 
 /* What lies between `from` and here becomes `text` in what json-c gets to read. */

@@ -95,6 +95,20 @@ int hex_digit(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
+bool hex_number(struct str s, size_t n, uint32_t *out)
+{
+    uint32_t value = 0;
+    for (size_t i = 0; i < n; i++) {
+        int digit = i < s.len ? hex_digit(s.ptr[i]) : -1;
+        if (digit < 0) {
+            return false;
+        }
+        value = value << 4 | (uint32_t)digit;
+    }
+    *out = value;
+    return true;
+}
+
 int percent_byte(struct str s, size_t *used)
 {
     bool escape = s.len >= 3 && s.ptr[0] == '%' && hex_digit(s.ptr[1]) >= 0 && hex_digit(s.ptr[2]) >= 0;

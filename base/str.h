@@ -53,6 +53,8 @@ struct str str_trim(struct str s);                            /* without leading
 bool str_split(struct str *rest, char sep, struct str *part); /* takes the next part off *rest; false at the end */
 
 int hex_digit(char c); /* 0 to 15, or -1 */
+/* The number in the first n (at most 8) digits of s. False: there are not so many; *out is untouched. */
+bool hex_number(struct str s, size_t n, uint32_t *out);
 
 /* Of percent-encoding (RFC 3986, section 2.1): the byte that s (not empty) starts with, decoded; *used gets 1 or 3. An
  * escape that is none stands for its '%'. */

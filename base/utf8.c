@@ -94,6 +94,12 @@ size_t utf8_encode(uint32_t c, char out[4])
     return 4;
 }
 
+uint32_t utf16_pair(uint32_t high, uint32_t low)
+{
+    bool pair = high >= 0xD800 && high < 0xDC00 && low >= 0xDC00 && low < 0xE000;
+    return pair ? 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00) : UTF8_INVALID;
+}
+
 bool utf8_valid(struct str s)
 {
     size_t i = 0;

@@ -12,6 +12,8 @@
 size_t utf8_decode(struct str s, uint32_t *code_point);
 
 size_t utf8_encode(uint32_t code_point, char out[4]); /* bytes written; 0 for surrogates and above U+10FFFF */
+/* The character of two halves, as JSON and JavaScript write those above U+FFFF; UTF8_INVALID: they are no pair. */
+uint32_t utf16_pair(uint32_t high, uint32_t low);
 bool utf8_valid(struct str s);
 size_t utf8_count(struct str s); /* characters; each maximal invalid subpart counts as one */
 

@@ -192,10 +192,16 @@ def report(rows, peer, path, a, kernels="", limits=None):
     append_results(a.results, CSV_HEAD, [csv_row(row, peer, name, a.threads, kernels, limits) for row in rows])
 
 
-def arguments(description, clients):
+def parser_of(description):
+    """What every measurement of a server of ours takes."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tandem", default=str(ROOT / "build" / "tandem"))
     parser.add_argument("--threads", type=int, default=2)
+    return parser
+
+
+def arguments(description, clients):
+    parser = parser_of(description)
     parser.add_argument("--clients", type=int, nargs="*", default=clients)
     parser.add_argument("--prompt", type=int, default=PROMPT, help="prompt length; of clients in words, about one token each")
     parser.add_argument("--new", type=int, default=NEW)

@@ -7,7 +7,6 @@
 `arrivals` clients send one prompt after another and take one token each. Prints the median alone, the 95th percentile
 beside prompts, their ratio, and prompts per second.
 """
-import argparse
 import asyncio
 import json
 import pathlib
@@ -74,10 +73,8 @@ async def measure(url, a):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tandem", default=str(ROOT / "build" / "tandem"))
+    parser = compare.parser_of(__doc__)
     parser.add_argument("--model", default="smollm2:135m")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--arrivals", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=15)

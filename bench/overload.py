@@ -13,7 +13,6 @@ Prints a table and whether the targets hold: goodput at the highest load within 
 (99th percentile), nothing lost: every request ends with its whole answer, 429 or, where its time is over, 504. Status 1
 when one does not.
 """
-import argparse
 import asyncio
 import json
 import pathlib
@@ -128,10 +127,8 @@ def judge(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tandem", default=str(ROOT / "build" / "tandem"))
+    parser = compare.parser_of(__doc__)
     parser.add_argument("--model", default="smollm2:135m")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sequences", type=int, default=16, help="that run at once")
     parser.add_argument("--waiting", type=int, default=64, help="requests that may wait")
     parser.add_argument("--kv-memory", default="256M")

@@ -12,7 +12,6 @@ Each pair of runs begins with the other one; prompts are in the prefix cache fro
 decoding, from the first token to the last. The figures are medians, the ratio is that of the pairs. Every answer is
 compared: they have to be equal. Results go to bench/results/speculation.csv.
 """
-import argparse
 import asyncio
 import json
 import pathlib
@@ -122,10 +121,8 @@ def compare_one(a, model, temperature, name, figures):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tandem", default=str(ROOT / "build" / "tandem"))
+    parser = compare.parser_of(__doc__)
     parser.add_argument("--model", nargs="*", default=["smollm2:135m", "qwen2.5-coder:0.5b"])
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--temperature", type=float, nargs="*", default=[0, 1])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--lines", type=int, default=150, help="of code to repeat")

@@ -8,7 +8,6 @@ on as long. Speculation is off in both, since answers under a schema have none. 
 schema is compiled from the first run on. Each pair of runs begins with the other one; figures are medians, the ratio is that
 of the pairs; beside it, what masks took of the engine's steps. The target is a ratio of 0.95; exit status 1 when it is missed
 and --strict is given. Results go to bench/results/structured.csv."""
-import argparse
 import asyncio
 import pathlib
 import statistics
@@ -73,10 +72,8 @@ def measure(url, n, a):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tandem", default=str(ROOT / "build" / "tandem"))
+    parser = compare.parser_of(__doc__)
     parser.add_argument("--model", nargs="*", default=["smollm2:135m", "qwen2.5-coder:0.5b"])
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--streams", type=int, nargs="*", default=[1, 16])
     parser.add_argument("--new", type=int, default=128)
     parser.add_argument("--repeat", type=int, default=5)

@@ -269,20 +269,6 @@ static bool lex_number(struct lexer *l, bool *matched)
     return true;
 }
 
-static bool hex_value(struct str s, size_t n, uint32_t *out)
-{
-    uint32_t v = 0;
-    for (size_t i = 0; i < n; i++) {
-        int digit = i < s.len ? hex_digit(s.ptr[i]) : -1;
-        if (digit < 0) {
-            return false;
-        }
-        v = v << 4 | (uint32_t)digit;
-    }
-    *out = v;
-    return true;
-}
-
 static size_t put_octal(struct str s, struct buf *b)
 {
     uint32_t v = 0;
@@ -324,7 +310,7 @@ static size_t put_escape(struct str s, struct buf *b)
     if (c == 'x' || c == 'u' || c == 'U') {
         size_t n = c == 'x' ? 2 : c == 'u' ? 4 : 8, size;
         uint32_t v;
-        if (!hex_value(str_slice(s, 1, s.len), n, &v) || (size = utf8_encode(v, utf8)) == 0) {
+        if (!hex_number(str_slice(s, 1, s.len), n, &v) || (size = utf8_encode(v, utf8)) == 0) {
             return 0;
         }
         buf_append_bytes(b, utf8, size);

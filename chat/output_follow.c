@@ -271,8 +271,8 @@ static size_t finish_hex(struct json_unescape *u, char *out)
     size_t n = 0;
     uint32_t code = u->code, high = u->high;
     u->high = 0;
-    if (high && code >= 0xdc00 && code < 0xe000) {
-        return put_code(0x10000 + ((high - 0xd800) << 10) + (code - 0xdc00), out);
+    if (utf16_pair(high, code) != UTF8_INVALID) {
+        return put_code(utf16_pair(high, code), out);
     }
     if (high) {
         n = put_code(0xfffd, out);

@@ -20,31 +20,16 @@ struct str output__python_word(struct str s)
 
 /* ---- strings ---- */
 
-/* The code of n hexadecimal digits; UTF8_INVALID: they are none. */
-static uint32_t hex(struct str s, size_t from, size_t n)
-{
-    uint32_t code = 0;
-    for (size_t i = from; i < from + n; i++) {
-        int digit = i < s.len ? hex_digit(s.ptr[i]) : -1;
-        if (digit < 0) {
-            return UTF8_INVALID;
-        }
-        code = code << 4 | (uint32_t)digit;
-    }
-    return code;
-}
-
-/* An escape with a number: s begins with the backslash. Its length; *out gets the character. */
+/* An escape with a number: s begins with the backslash. Its length; *out gets the character, if it is one. */
 static size_t coded_escape(struct str s, size_t n_digits, uint32_t *out)
 {
-    *out = hex(s, 2, n_digits);
+    uint32_t low = 0;
     size_t len = 2 + n_digits;
-    if (n_digits == 4 && *out >= 0xd800 && *out < 0xdc00 && s.len >= 12 && s.ptr[6] == '\\' && s.ptr[7] == 'u') {
-        uint32_t low = hex(s, 8, 4);
-        if (low >= 0xdc00 && low < 0xe000) {
-            *out = 0x10000 + ((*out - 0xd800) << 10) + (low - 0xdc00);
-            return 12;
-        }
+    bool ok = hex_number(str_slice(s, 2, s.len), n_digits, out);
+    if (ok && n_digits == 4 && str_starts(str_slice(s, len, s.len), STR("\\u")) &&
+        hex_number(str_slice(s, len + 2, s.len), 4, &low) && utf16_pair(*out, low) != UTF8_INVALID) {
+        *out = utf16_pair(*out, low);
+        len += 6;
     }
     return len;
 }

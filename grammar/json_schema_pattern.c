@@ -6,15 +6,16 @@
 #include <pcre2.h>
 
 #include "grammar/json_schema_run_internal.h"
+#include "grammar/pattern_walk_internal.h"
 
+#include "base/array.h"
 #include "base/utf8.h"
 
 #include <stdlib.h>
 
 #define NEST_MAX 100        /* groups within each other */
 #define HEAP_KIB (16 << 10) /* of one match */
-#define SPACES \
-    "\\x{9}-\\x{d}\\x{20}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}\\x{feff}"
+#define SPACES   PATTERN_SPACES "\\x{feff}"
 
 struct regex {
     pcre2_code *code;
@@ -30,277 +31,222 @@ struct matcher {
 
 /* ---- rewriting ---- */
 
-struct rewriting {
-    struct str in;
-    size_t at;
-    struct buf out;
-    bool in_class;
-    struct error *err;
-};
-
-static int peek(const struct rewriting *w, size_t ahead)
+/* n hexadecimal digits `ahead`; UTF8_INVALID: they are not there. */
+static uint32_t hex_digits(const struct pattern_walk *w, size_t ahead, size_t n)
 {
-    return w->at + ahead < w->in.len ? (unsigned char)w->in.ptr[w->at + ahead] : -1;
-}
-
-static bool refuse(struct rewriting *w, size_t len, const char *why)
-{
-    struct str part = str_slice(w->in, w->at, w->at + len);
-    return error_set(w->err, ERR_INVALID, "'" STR_FMT "' in the pattern %s.", STR_ARG(part), why);
-}
-
-/* n hexadecimal digits `ahead`; -1 when they are not. */
-static int32_t hex_digits(const struct rewriting *w, size_t ahead, int n)
-{
-    int32_t value = 0;
-    for (int i = 0; i < n; i++) {
-        int digit = hex_digit((char)peek(w, ahead + (size_t)i));
-        if (digit < 0) {
-            return -1;
-        }
-        value = value * 16 + digit;
-    }
-    return value;
+    uint32_t value;
+    return hex_number(str_slice(w->in, w->at + ahead, w->in.len), n, &value) ? value : UTF8_INVALID;
 }
 
 /* \u{...}, \uXXXX, two of them for one character, \xXX. */
-static bool put_code_point(struct rewriting *w)
+static bool put_code_point(struct pattern_walk *w)
 {
-    size_t len = peek(w, 1) == 'x' ? 4 : 6;
-    int32_t value = hex_digits(w, 2, (int)len - 2);
-    if (peek(w, 1) == 'u' && peek(w, 2) == '{') {
-        int n = 0;
-        while (n < 6 && hex_digit((char)peek(w, 3 + (size_t)n)) >= 0) {
+    size_t len = pattern__peek(w, 1) == 'x' ? 4 : 6;
+    uint32_t value = hex_digits(w, 2, len - 2);
+    char bytes[4];
+    if (pattern__peek(w, 1) == 'u' && pattern__peek(w, 2) == '{') {
+        size_t n = 0;
+        while (n < 6 && hex_digits(w, 3 + n, 1) != UTF8_INVALID) {
             n++;
         }
-        value = n && peek(w, 3 + (size_t)n) == '}' ? hex_digits(w, 3, n) : -1;
-        len = (size_t)n + 4;
-    } else if (value >= 0xd800 && value < 0xdc00 && peek(w, 6) == '\\' && peek(w, 7) == 'u') {
-        int32_t low = hex_digits(w, 8, 4);
-        value = low >= 0xdc00 && low < 0xe000 ? 0x10000 + ((value - 0xd800) << 10) + (low - 0xdc00) : value;
+        value = n && pattern__peek(w, 3 + n) == '}' ? hex_digits(w, 3, n) : UTF8_INVALID;
+        len = n + 4;
+    } else if (value >= 0xd800 && value < 0xdc00 && pattern__peek(w, 6) == '\\' && pattern__peek(w, 7) == 'u') {
+        value = utf16_pair(value, hex_digits(w, 8, 4));
         len = 12;
     }
-    if (value < 0 || value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) {
-        return refuse(w, len, "is no character");
+    if (!utf8_encode(value, bytes)) {
+        return pattern__refuse(w, len, "is no character");
     }
-    buf_printf(&w->out, "\\x{%x}", (unsigned)value);
+    buf_printf(w->out, "\\x{%x}", (unsigned)value);
     w->at += len;
     return true;
 }
 
-/* \p{Letter}: PCRE2 10.42 knows the short names of categories, and scripts without "Script=". */
-static bool put_property(struct rewriting *w)
+/* PCRE2 10.42 knows the short names of categories, and scripts without "Script=". */
+static const struct {
+    const char *name, *brief;
+} properties[] = {
+    {"Letter", "L"},
+    {"Cased_Letter", "L&"},
+    {"Uppercase_Letter", "Lu"},
+    {"Lowercase_Letter", "Ll"},
+    {"Titlecase_Letter", "Lt"},
+    {"Modifier_Letter", "Lm"},
+    {"Other_Letter", "Lo"},
+    {"Mark", "M"},
+    {"Nonspacing_Mark", "Mn"},
+    {"Spacing_Mark", "Mc"},
+    {"Enclosing_Mark", "Me"},
+    {"Number", "N"},
+    {"Decimal_Number", "Nd"},
+    {"digit", "Nd"},
+    {"Letter_Number", "Nl"},
+    {"Other_Number", "No"},
+    {"Punctuation", "P"},
+    {"punct", "P"},
+    {"Connector_Punctuation", "Pc"},
+    {"Dash_Punctuation", "Pd"},
+    {"Open_Punctuation", "Ps"},
+    {"Close_Punctuation", "Pe"},
+    {"Initial_Punctuation", "Pi"},
+    {"Final_Punctuation", "Pf"},
+    {"Other_Punctuation", "Po"},
+    {"Symbol", "S"},
+    {"Math_Symbol", "Sm"},
+    {"Currency_Symbol", "Sc"},
+    {"Modifier_Symbol", "Sk"},
+    {"Other_Symbol", "So"},
+    {"Separator", "Z"},
+    {"Space_Separator", "Zs"},
+    {"Line_Separator", "Zl"},
+    {"Paragraph_Separator", "Zp"},
+    {"Other", "C"},
+    {"Control", "Cc"},
+    {"Format", "Cf"},
+    {"Private_Use", "Co"},
+    {"Unassigned", "Cn"},
+};
+
+/* \p{Letter} */
+static bool put_property(struct pattern_walk *w)
 {
-    static const struct {
-        const char *name, *brief;
-    } names[] = {{"Letter", "L"},
-                 {"Cased_Letter", "L&"},
-                 {"Uppercase_Letter", "Lu"},
-                 {"Lowercase_Letter", "Ll"},
-                 {"Titlecase_Letter", "Lt"},
-                 {"Modifier_Letter", "Lm"},
-                 {"Other_Letter", "Lo"},
-                 {"Mark", "M"},
-                 {"Nonspacing_Mark", "Mn"},
-                 {"Spacing_Mark", "Mc"},
-                 {"Enclosing_Mark", "Me"},
-                 {"Number", "N"},
-                 {"Decimal_Number", "Nd"},
-                 {"digit", "Nd"},
-                 {"Letter_Number", "Nl"},
-                 {"Other_Number", "No"},
-                 {"Punctuation", "P"},
-                 {"punct", "P"},
-                 {"Connector_Punctuation", "Pc"},
-                 {"Dash_Punctuation", "Pd"},
-                 {"Open_Punctuation", "Ps"},
-                 {"Close_Punctuation", "Pe"},
-                 {"Initial_Punctuation", "Pi"},
-                 {"Final_Punctuation", "Pf"},
-                 {"Other_Punctuation", "Po"},
-                 {"Symbol", "S"},
-                 {"Math_Symbol", "Sm"},
-                 {"Currency_Symbol", "Sc"},
-                 {"Modifier_Symbol", "Sk"},
-                 {"Other_Symbol", "So"},
-                 {"Separator", "Z"},
-                 {"Space_Separator", "Zs"},
-                 {"Line_Separator", "Zl"},
-                 {"Paragraph_Separator", "Zp"},
-                 {"Other", "C"},
-                 {"Control", "Cc"},
-                 {"Format", "Cf"},
-                 {"Private_Use", "Co"},
-                 {"Unassigned", "Cn"}};
     static const char *const prefixes[] = {"General_Category=", "gc=", "Script=", "sc=", "Script_Extensions=", "scx="};
-    size_t end = str_find_char(str_slice(w->in, w->at, w->in.len), '}');
-    if (peek(w, 2) != '{' || end == STR_NPOS) {
-        return refuse(w, 2, "needs a property in braces");
+    size_t end = str_find_char(pattern__rest(w), '}');
+    if (pattern__peek(w, 2) != '{' || end == STR_NPOS) {
+        return pattern__refuse(w, 2, "needs a property in braces");
     }
     struct str name = str_slice(w->in, w->at + 3, w->at + end);
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
         struct str prefix = str_of(prefixes[i]);
         name = str_starts(name, prefix) ? str_slice(name, prefix.len, name.len) : name;
     }
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        name = str_eq(name, str_of(names[i].name)) ? str_of(names[i].brief) : name;
+    for (size_t i = 0; i < ARRAY_LEN(properties); i++) {
+        name = str_eq(name, str_of(properties[i].name)) ? str_of(properties[i].brief) : name;
     }
-    buf_printf(&w->out, "\\%c{" STR_FMT "}", peek(w, 1), STR_ARG(name));
+    buf_printf(w->out, "\\%c{" STR_FMT "}", pattern__peek(w, 1), STR_ARG(name));
     w->at += end + 1;
     return true;
 }
 
-static bool put_space_class(struct rewriting *w)
+static bool put_space_class(struct pattern_walk *w)
 {
-    bool negated = peek(w, 1) == 'S';
+    bool negated = pattern__peek(w, 1) == 'S';
     if (w->in_class) { /* PCRE2 cannot take them out of a class: its own \S, which has the spaces beyond ASCII */
-        buf_puts(&w->out, negated ? "\\S" : SPACES);
-    } else {
-        buf_puts(&w->out, negated ? "[^" SPACES "]" : "[" SPACES "]");
+        return pattern__put(w, negated ? "\\S" : SPACES, 2);
     }
-    w->at += 2;
-    return true;
+    return pattern__put(w, negated ? "[^" SPACES "]" : "[" SPACES "]", 2);
 }
 
-static bool put_escape(struct rewriting *w)
+static bool put_escape(struct pattern_walk *w)
 {
-    int c = peek(w, 1);
-    if (c < 0) {
-        return refuse(w, 1, "escapes nothing");
-    }
-    if (c == 'u' || c == 'x') {
+    int c = pattern__peek(w, 1);
+    switch (c) {
+    case 'u':
+    case 'x':
         return put_code_point(w);
-    }
-    if (c == 'p' || c == 'P') {
+    case 'p':
+    case 'P':
         return put_property(w);
-    }
-    if (c == 's' || c == 'S') {
+    case 's':
+    case 'S':
         return put_space_class(w);
+    case 'v': /* any vertical space to PCRE2 */
+        return pattern__put(w, "\\x{b}", 2);
+    default:
+        break;
     }
-    if (c == 'v' || c == 'b') { /* \v is any vertical space to PCRE2 */
-        buf_puts(&w->out, c == 'v' ? "\\x{b}" : "\\b");
-        w->at += 2;
+    if (pattern__put_escape(w, "bBdDwWfnrtk")) {
         return true;
     }
-    bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (letter && !strchr("BdDwWfnrtck", c)) {
-        return refuse(w, 2, "is no escape of ECMA-262");
-    }
-    if (c == 'c') {
-        int l = peek(w, 2) | 0x20;
-        if (l < 'a' || l > 'z') {
-            return refuse(w, 3, "is no control character");
-        }
-        buf_printf(&w->out, "\\x{%x}", (unsigned)(l - 'a' + 1));
-        w->at += 3;
-        return true;
-    }
-    if (c == '0') {
-        buf_puts(&w->out, "\\x{0}");
-        w->at += 2;
-        return true;
-    }
-    buf_append(&w->out, str_slice(w->in, w->at, w->at + 2));
-    w->at += 2;
-    return true;
+    return c < 0      ? pattern__refuse(w, 1, "escapes nothing")
+           : c == 'c' ? pattern__refuse(w, 3, "is no control character")
+                      : pattern__refuse(w, 2, "is no escape of ECMA-262");
 }
 
 /* "(" and what it begins; lookaround, named groups and inline modifiers may stand behind "(?". */
-static bool put_group(struct rewriting *w)
+static bool put_group(struct pattern_walk *w)
 {
     size_t n = 2;
-    if (peek(w, 1) == '*') {
-        return refuse(w, 2, "repeats nothing");
+    if (pattern__peek(w, 1) == '*') {
+        return pattern__refuse(w, 2, "repeats nothing");
     }
-    if (peek(w, 1) == '?' && !strchr(":=!<", peek(w, 2) > 0 ? peek(w, 2) : 'x')) {
-        while (peek(w, n) > 0 && strchr("ims-", peek(w, n))) {
+    if (pattern__peek(w, 1) == '?' && !strchr(":=!<", pattern__peek(w, 2) > 0 ? pattern__peek(w, 2) : 'x')) {
+        while (pattern__peek(w, n) > 0 && strchr("ims-", pattern__peek(w, n))) {
             n++;
         }
-        if (n == 2 || (peek(w, n) != ':' && peek(w, n) != ')')) {
-            return refuse(w, 3, "is no group of ECMA-262");
+        if (n == 2 || (pattern__peek(w, n) != ':' && pattern__peek(w, n) != ')')) {
+            return pattern__refuse(w, 3, "is no group of ECMA-262");
         }
     }
-    buf_putc(&w->out, '(');
-    w->at++;
-    return true;
+    return pattern__copy(w, pattern__peek(w, 1) == '?' ? 2 : 1);
+}
+
+static bool is_digit(int c)
+{
+    return c >= '0' && c <= '9';
 }
 
 /* Length of "{2}", "{2,}" or "{2,3}" at a brace; 0: it stands for itself. */
-static size_t quantifier_len(const struct rewriting *w)
+static size_t quantifier_len(const struct pattern_walk *w)
 {
     size_t n = 1, digits = 0;
-    for (; peek(w, n) >= '0' && peek(w, n) <= '9'; n++) {
+    for (; is_digit(pattern__peek(w, n)); n++) {
         digits++;
     }
-    if (digits && peek(w, n) == ',') {
+    if (digits && pattern__peek(w, n) == ',') {
         do {
             n++;
-        } while (peek(w, n) >= '0' && peek(w, n) <= '9');
+        } while (is_digit(pattern__peek(w, n)));
     }
-    return digits && peek(w, n) == '}' ? n + 1 : 0;
+    return digits && pattern__peek(w, n) == '}' ? n + 1 : 0;
 }
 
-static bool put_quantifier(struct rewriting *w, size_t len)
+static bool put_quantifier(struct pattern_walk *w, size_t len)
 {
-    buf_append(&w->out, str_slice(w->in, w->at, w->at + len));
-    w->at += len;
-    if (peek(w, 0) == '+') {
-        return refuse(w, 1, "repeats nothing");
-    }
-    return true;
+    pattern__copy(w, len);
+    return pattern__peek(w, 0) != '+' || pattern__refuse(w, 1, "repeats nothing");
 }
 
-static bool put_plain(struct rewriting *w)
+static bool put_brace(struct pattern_walk *w)
 {
-    int c = peek(w, 0);
-    if (c == '[') {
-        w->in_class = true;
-        buf_putc(&w->out, '[');
-        w->at++;
-        if (peek(w, 0) == '^') {
-            buf_putc(&w->out, '^');
-            w->at++;
-        }
-        return true;
-    }
-    if (c == '(') {
+    size_t len = quantifier_len(w);
+    return len ? put_quantifier(w, len) : pattern__put(w, "\\{", 1);
+}
+
+static bool put_plain(struct pattern_walk *w)
+{
+    switch (pattern__peek(w, 0)) {
+    case '[':
+        return pattern__begin_class(w);
+    case '(':
         return put_group(w);
+    case '{':
+        return put_brace(w);
+    case '*':
+    case '+':
+    case '?':
+        return put_quantifier(w, 1);
+    default:
+        return pattern__copy(w, 1);
     }
-    if (c == '*' || c == '+' || c == '?') {
-        return w->at == 0 || w->in.ptr[w->at - 1] != '(' ? put_quantifier(w, 1)
-                                                         : (buf_putc(&w->out, '?'), w->at++, true);
-    }
-    if (c == '{') {
-        size_t len = quantifier_len(w);
-        if (len) {
-            return put_quantifier(w, len);
-        }
-        buf_putc(&w->out, '\\');
-    }
-    buf_putc(&w->out, (char)c);
-    w->at++;
-    return true;
 }
 
-static bool put_class_character(struct rewriting *w)
+static bool put_next(struct pattern_walk *w)
 {
-    int c = peek(w, 0);
-    w->in_class = c != ']';
-    buf_puts(&w->out, c == '[' ? "\\[" : ""); /* PCRE2 has [:alpha:] */
-    if (c != '[') {
-        buf_putc(&w->out, (char)c);
-    }
-    w->at++;
-    return true;
+    return pattern__peek(w, 0) == '\\' ? put_escape(w)
+           : w->in_class               ? pattern__put_in_class(w, "[") /* PCRE2 has [:alpha:] */
+                                       : put_plain(w);
 }
 
-static bool rewrite(struct rewriting *w)
+static bool rewrite(struct str pattern, struct buf *out, struct error *err)
 {
-    bool ok = true;
-    while (ok && w->at < w->in.len) {
-        ok = peek(w, 0) == '\\' ? put_escape(w) : w->in_class ? put_class_character(w) : put_plain(w);
+    struct pattern_walk w = {.in = pattern, .out = out};
+    while (w.at < pattern.len && put_next(&w)) {
     }
-    return ok && buf_ok(&w->out, "pattern", w->err);
+    struct str part = str_slice(pattern, w.at, w.at + w.fault_len);
+    return w.fault ? error_set(err, ERR_INVALID, "'" STR_FMT "' in the pattern %s.", STR_ARG(part), w.fault)
+                   : buf_ok(out, "pattern", err);
 }
 
 /* ---- compiling ---- */
@@ -329,7 +275,7 @@ static pcre2_code *compile(struct str pattern, pcre2_compile_context *context, s
 static pcre2_code *compile_ecma(struct str pattern, struct error *err)
 {
     pcre2_code *compiled = NULL;
-    struct rewriting w = {.in = pattern, .err = err};
+    struct buf rewritten;
     if (pattern.len > LIMIT_SCHEMA_PATTERN) {
         error_set(err, ERR_INVALID, "the pattern has %zu bytes, more than %zu.", pattern.len, LIMIT_SCHEMA_PATTERN);
         return NULL;
@@ -339,11 +285,11 @@ static pcre2_code *compile_ecma(struct str pattern, struct error *err)
         error_set(err, ERR_NO_MEMORY, "no memory to compile a pattern.");
         return NULL;
     }
-    buf_init(&w.out, 64 * LIMIT_SCHEMA_PATTERN);
-    if (rewrite(&w)) {
-        compiled = compile(buf_view(&w.out), context, err);
+    buf_init(&rewritten, 64 * LIMIT_SCHEMA_PATTERN);
+    if (rewrite(pattern, &rewritten, err)) {
+        compiled = compile(buf_view(&rewritten), context, err);
     }
-    buf_release(&w.out);
+    buf_release(&rewritten);
     pcre2_compile_context_free(context);
     return compiled;
 }

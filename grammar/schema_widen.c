@@ -14,73 +14,6 @@
 /* One space, or a line break and an indentation: what any writer of JSON puts between tokens. */
 #define WHITE_SPACE "{\"whitespace_pattern\":\" |\\\\r?\\\\n[ \\\\t]{0,64}\"}"
 
-enum rule {
-    RULE_KEEP,   /* as it is */
-    RULE_VALUES, /* values that the schema lists */
-    RULE_LOWER,  /* a bound of numbers */
-    RULE_UPPER,
-    RULE_WHOLE,   /* a whole number, maybe as 2.0 */
-    RULE_SCHEMA,  /* a schema */
-    RULE_SCHEMAS, /* an array of schemas */
-    RULE_MAP,     /* an object of schemas */
-    RULE_ITEMS,   /* either of the first two */
-    RULE_ALL_OF,  /* with what other keywords become beside it */
-    RULE_ONE_OF,
-    RULE_REF,
-    RULE_FORMAT,
-    RULE_PATTERN,
-    RULE_PATTERN_MAP,
-    RULE_ADDITIONAL,
-    RULE_COUNT,  /* minProperties, maxProperties */
-    RULE_UNIQUE, /* left out only when it is true */
-    RULE_NEVER   /* llguidance cannot */
-};
-
-static const struct keyword {
-    const char *name;
-    enum rule rule;
-} keywords[] = {
-    {"type", RULE_KEEP},
-    {"const", RULE_VALUES},
-    {"enum", RULE_VALUES},
-    {"required", RULE_KEEP},
-    {"minItems", RULE_WHOLE},
-    {"maxItems", RULE_WHOLE},
-    {"minLength", RULE_WHOLE},
-    {"maxLength", RULE_WHOLE},
-    {"minimum", RULE_LOWER},
-    {"maximum", RULE_UPPER},
-    {"exclusiveMinimum", RULE_LOWER},
-    {"exclusiveMaximum", RULE_UPPER},
-    {"multipleOf", RULE_VALUES},
-    {"additionalItems", RULE_SCHEMA},
-    {"allOf", RULE_ALL_OF},
-    {"anyOf", RULE_SCHEMAS},
-    {"prefixItems", RULE_SCHEMAS},
-    {"properties", RULE_MAP},
-    {"items", RULE_ITEMS},
-    {"oneOf", RULE_ONE_OF},
-    {"$ref", RULE_REF},
-    {"format", RULE_FORMAT},
-    {"pattern", RULE_PATTERN},
-    {"patternProperties", RULE_PATTERN_MAP},
-    {"additionalProperties", RULE_ADDITIONAL},
-    {"minProperties", RULE_COUNT},
-    {"maxProperties", RULE_COUNT},
-    {"uniqueItems", RULE_UNIQUE},
-    {"not", RULE_NEVER},
-    {"if", RULE_NEVER},
-    {"contains", RULE_NEVER},
-    {"propertyNames", RULE_NEVER},
-    {"dependencies", RULE_NEVER},
-    {"dependentRequired", RULE_NEVER},
-    {"dependentSchemas", RULE_NEVER},
-    {"unevaluatedItems", RULE_NEVER},
-    {"unevaluatedProperties", RULE_NEVER},
-    {"$dynamicRef", RULE_NEVER},
-    {"$recursiveRef", RULE_NEVER},
-};
-
 struct target {
     const struct json *schema;
     struct str pointer; /* in the arena */
@@ -96,6 +29,12 @@ struct walk {
     struct str *drops;      /* [n_drops] */
     size_t n_targets, targets_cap, n_drops, drops_cap, n_more;
     struct error *err;
+};
+
+/* A keyword's place: what it is called, its schema, and what it has there. */
+struct member {
+    const char *name;
+    const struct json *schema, *value;
 };
 
 static bool write_schema(struct walk *k, const struct json *schema);
@@ -176,12 +115,12 @@ static bool add_target(struct walk *k, const struct json *schema, struct str ref
     return true;
 }
 
-static bool write_ref(struct walk *k, const struct json *value)
+static bool write_ref(struct walk *k, const struct member *m)
 {
-    struct str ref = json_str(value);
+    struct str ref = json_str(m->value);
     size_t index;
     char text[40];
-    const struct json *target = json_type(value) == JSON_STRING ? schema__resolve(k->root, ref) : NULL;
+    const struct json *target = json_type(m->value) == JSON_STRING ? schema__resolve(k->root, ref) : NULL;
     if (!target) {
         return drop(k, "$ref is followed only to a place in the same schema that is there");
     }
@@ -196,7 +135,13 @@ static bool write_ref(struct walk *k, const struct json *value)
     return true;
 }
 
-/* ---- keywords ---- */
+/* ---- schemas within schemas ---- */
+
+static bool write_one(struct walk *k, const struct member *m)
+{
+    json_key(&k->w, m->name);
+    return write_schema(k, m->value);
+}
 
 static bool write_items(struct walk *k, const struct json *list)
 {
@@ -215,18 +160,23 @@ static bool is_list(struct walk *k, const struct json *list)
     return json_type(list) == JSON_ARRAY || refuse(k, ERR_INVALID, "an array of schemas is expected");
 }
 
-static bool write_list(struct walk *k, const char *name, const struct json *list)
+static bool write_list(struct walk *k, const struct member *m)
 {
-    if (!is_list(k, list)) {
+    if (!is_list(k, m->value)) {
         return false;
     }
-    json_key(&k->w, name);
+    json_key(&k->w, m->name);
     json_begin_array(&k->w);
-    if (!write_items(k, list)) {
+    if (!write_items(k, m->value)) {
         return false;
     }
     json_end_array(&k->w);
     return true;
+}
+
+static bool write_one_or_list(struct walk *k, const struct member *m)
+{
+    return json_type(m->value) == JSON_ARRAY ? write_list(k, m) : write_one(k, m);
 }
 
 static bool write_key(struct walk *k, struct str key)
@@ -235,15 +185,14 @@ static bool write_key(struct walk *k, struct str key)
     return true;
 }
 
-static bool write_map(struct walk *k, const char *name, const struct json *map,
-                      bool (*put_key)(struct walk *, struct str))
+static bool write_keyed(struct walk *k, const struct member *m, bool (*put_key)(struct walk *, struct str))
 {
-    if (json_type(map) != JSON_OBJECT) {
+    if (json_type(m->value) != JSON_OBJECT) {
         return refuse(k, ERR_INVALID, "an object of schemas is expected");
     }
-    json_key(&k->w, name);
+    json_key(&k->w, m->name);
     json_begin_object(&k->w);
-    for (struct json_iter it = json_members(map); json_next(&it);) {
+    for (struct json_iter it = json_members(m->value); json_next(&it);) {
         size_t before = enter(k, it.key);
         if (!put_key(k, it.key) || !write_schema(k, it.value)) {
             return false;
@@ -254,13 +203,20 @@ static bool write_map(struct walk *k, const char *name, const struct json *map,
     return true;
 }
 
-static bool write_one_of(struct walk *k, const struct json *list)
+static bool write_map(struct walk *k, const struct member *m)
+{
+    return write_keyed(k, m, write_key);
+}
+
+/* ---- allOf, with what other keywords become beside it ---- */
+
+static bool write_options(struct walk *k, const struct json *list)
 {
     if (json_type(list) == JSON_ARRAY && !schema__exclusive(k->root, list) &&
         !drop(k, "oneOf is enforced only where its options are seen to exclude each other")) {
         return false;
     }
-    return write_list(k, "anyOf", list);
+    return write_list(k, &(struct member){.name = "anyOf", .value = list});
 }
 
 /* oneOf becomes anyOf, and some formats patterns: beside one of their own they go into allOf. */
@@ -286,7 +242,7 @@ static bool write_apart(struct walk *k, const struct json *schema)
     }
     size_t before = enter(k, STR("oneOf"));
     json_begin_object(&k->w);
-    if (!write_one_of(k, json_get(schema, "oneOf"))) {
+    if (!write_options(k, json_get(schema, "oneOf"))) {
         return false;
     }
     json_end_object(&k->w);
@@ -314,15 +270,29 @@ static bool write_all_of(struct walk *k, const struct json *schema)
     return true;
 }
 
-static bool write_format(struct walk *k, const struct json *schema, const struct json *value)
+static bool write_at_the_end(struct walk *k, const struct member *m)
+{
+    (void)k;
+    (void)m;
+    return true;
+}
+
+static bool write_one_of(struct walk *k, const struct member *m)
+{
+    return one_of_is_apart(m->schema) || write_options(k, m->value);
+}
+
+/* ---- strings ---- */
+
+static bool write_format(struct walk *k, const struct member *m)
 {
     static const char *const known[] = {"duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"};
     static const char *const unknown[] = {"idn-email",    "idn-hostname",          "uri-reference",
                                           "iri",          "iri-reference",         "uri-template",
                                           "json-pointer", "relative-json-pointer", "regex"};
-    struct str format = json_str(value);
+    struct str format = json_str(m->value);
     const char *pattern = schema__format_pattern(format);
-    if (pattern && !format_is_apart(schema)) {
+    if (pattern && !format_is_apart(m->schema)) {
         json_member_cstr(&k->w, "pattern", pattern);
     }
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
@@ -339,20 +309,18 @@ static bool write_format(struct walk *k, const struct json *schema, const struct
     return true; /* an annotation */
 }
 
-static bool write_pattern(struct walk *k, const struct json *schema, const struct json *value)
+static bool write_pattern(struct walk *k, const struct member *m)
 {
-    if (json_type(value) != JSON_STRING) {
+    if (json_type(m->value) != JSON_STRING) {
         return refuse(k, ERR_INVALID, "a pattern is a string");
-    }
-    const char *fault = schema__pattern_problem(k->options->vocab, schema, json_str(value));
-    if (fault) {
-        return drop(k, fault);
     }
     struct buf text;
     buf_init(&text, PATTERN_SIZE);
-    (void)schema__rewrite_pattern(json_str(value), &text);
-    json_member_str(&k->w, "pattern", buf_view(&text));
-    bool ok = buf_ok(&text, "pattern", k->err);
+    const char *fault = schema__pattern_problem(k->options->vocab, m->schema, json_str(m->value), &text);
+    bool ok = fault ? drop(k, fault) : buf_ok(&text, "pattern", k->err);
+    if (!fault) {
+        json_member_str(&k->w, "pattern", buf_view(&text));
+    }
     buf_release(&text);
     return ok;
 }
@@ -368,104 +336,137 @@ static bool write_pattern_key(struct walk *k, struct str pattern)
     return ok;
 }
 
-static bool write_pattern_map(struct walk *k, const struct json *map)
+/* ---- objects ---- */
+
+static bool write_pattern_map(struct walk *k, const struct member *m)
 {
-    const char *fault = json_type(map) == JSON_OBJECT ? schema__pattern_map_problem(k->options->vocab, map) : NULL;
-    return fault ? drop(k, fault) : write_map(k, "patternProperties", map, write_pattern_key);
+    bool map = json_type(m->value) == JSON_OBJECT;
+    const char *fault = map ? schema__pattern_map_problem(k->options->vocab, m->value) : NULL;
+    return fault ? drop(k, fault) : write_keyed(k, m, write_pattern_key);
 }
 
 /* Beside patternProperties that are left out, what is additional is not known. */
-static bool write_additional(struct walk *k, const struct json *schema, const struct json *value)
+static bool write_additional(struct walk *k, const struct member *m)
 {
-    const struct json *patterns = json_get(schema, "patternProperties");
+    const struct json *patterns = json_get(m->schema, "patternProperties");
     if (json_type(patterns) == JSON_OBJECT && schema__pattern_map_problem(k->options->vocab, patterns)) {
         return drop(k, "additionalProperties depends on patternProperties that cannot be enforced");
     }
-    json_key(&k->w, "additionalProperties");
-    return write_schema(k, value);
+    return write_one(k, m);
 }
 
-static bool write_value(struct walk *k, const char *name, const struct json *value)
+/* ---- values ---- */
+
+static bool write_value(struct walk *k, const struct member *m)
 {
-    json_member_json(&k->w, name, value);
+    json_member_json(&k->w, m->name, m->value);
     return true;
+}
+
+/* const, enum, multipleOf. */
+static bool write_exact(struct walk *k, const struct member *m)
+{
+    return schema__has_long_number(m->value)
+               ? drop(k, "numbers of more than 15 digits cannot be enforced to the last one")
+               : write_value(k, m);
 }
 
 /* llguidance has numbers of type double. */
-static bool write_bound(struct walk *k, const struct keyword *word, const struct json *value)
+static bool write_bound(struct walk *k, const struct member *m, bool lower)
 {
     int64_t inner;
-    if (!schema__inner_bound(value, word->rule == RULE_LOWER, &inner)) {
-        return write_value(k, word->name, value);
+    if (!schema__inner_bound(m->value, lower, &inner)) {
+        return write_value(k, m);
     }
-    json_member_int(&k->w, word->name, inner);
+    json_member_int(&k->w, m->name, inner);
     return true;
+}
+
+static bool write_lower(struct walk *k, const struct member *m)
+{
+    return write_bound(k, m, true);
+}
+
+static bool write_upper(struct walk *k, const struct member *m)
+{
+    return write_bound(k, m, false);
 }
 
 /* 2.0 is 2; what is neither is for llguidance to refuse. */
-static bool write_whole(struct walk *k, const char *name, const struct json *value)
+static bool write_whole(struct walk *k, const struct member *m)
 {
-    double d = json_type(value) == JSON_DOUBLE ? json_double(value) : -1;
+    double d = json_type(m->value) == JSON_DOUBLE ? json_double(m->value) : -1;
     if (d < 0 || d > MAX_COUNT || d > (double)(int64_t)d) {
-        return write_value(k, name, value);
+        return write_value(k, m);
     }
-    json_member_int(&k->w, name, (int64_t)d);
+    json_member_int(&k->w, m->name, (int64_t)d);
     return true;
 }
 
-static bool write_keyword(struct walk *k, const struct keyword *word, const struct json *schema,
-                          const struct json *value)
+static bool write_count(struct walk *k, const struct member *m)
 {
-    bool listed = json_type(value) == JSON_ARRAY;
-    switch (word->rule) {
-    case RULE_KEEP:
-        return write_value(k, word->name, value);
-    case RULE_VALUES:
-        return schema__has_long_number(value)
-                   ? drop(k, "numbers of more than 15 digits cannot be enforced to the last one")
-                   : write_value(k, word->name, value);
-    case RULE_LOWER:
-    case RULE_UPPER:
-        return write_bound(k, word, value);
-    case RULE_WHOLE:
-        return write_whole(k, word->name, value);
-    case RULE_ALL_OF:
-        return true; /* at the end */
-    case RULE_SCHEMAS:
-        return write_list(k, word->name, value);
-    case RULE_MAP:
-        return write_map(k, word->name, value, write_key);
-    case RULE_ONE_OF:
-        return one_of_is_apart(schema) || write_one_of(k, value);
-    case RULE_REF:
-        return write_ref(k, value);
-    case RULE_FORMAT:
-        return write_format(k, schema, value);
-    case RULE_PATTERN:
-        return write_pattern(k, schema, value);
-    case RULE_PATTERN_MAP:
-        return write_pattern_map(k, value);
-    case RULE_ADDITIONAL:
-        return write_additional(k, schema, value);
-    case RULE_COUNT:
-        return schema__counts_enforced(schema)
-                   ? write_whole(k, word->name, value)
-                   : drop(k, "the number of properties is enforced only where all listed ones are required");
-    case RULE_UNIQUE:
-        return !json_bool(value) || drop(k, "uniqueItems cannot be enforced");
-    case RULE_NEVER:
-        return drop(k, "this keyword cannot be enforced");
-    case RULE_ITEMS:
-        if (listed) {
-            return write_list(k, word->name, value);
-        }
-        break;
-    case RULE_SCHEMA:
-        break;
-    }
-    json_key(&k->w, word->name);
-    return write_schema(k, value);
+    return schema__counts_enforced(m->schema)
+               ? write_whole(k, m)
+               : drop(k, "the number of properties is enforced only where all listed ones are required");
 }
+
+static bool write_unique(struct walk *k, const struct member *m)
+{
+    return !json_bool(m->value) || drop(k, "uniqueItems cannot be enforced");
+}
+
+static bool write_never(struct walk *k, const struct member *m)
+{
+    (void)m;
+    return drop(k, "this keyword cannot be enforced");
+}
+
+/* ---- the table ---- */
+
+static const struct keyword {
+    const char *name;
+    bool (*write)(struct walk *k, const struct member *m);
+} keywords[] = {
+    {"type", write_value},
+    {"const", write_exact},
+    {"enum", write_exact},
+    {"required", write_value},
+    {"minItems", write_whole},
+    {"maxItems", write_whole},
+    {"minLength", write_whole},
+    {"maxLength", write_whole},
+    {"minimum", write_lower},
+    {"maximum", write_upper},
+    {"exclusiveMinimum", write_lower},
+    {"exclusiveMaximum", write_upper},
+    {"multipleOf", write_exact},
+    {"additionalItems", write_one},
+    {"allOf", write_at_the_end},
+    {"anyOf", write_list},
+    {"prefixItems", write_list},
+    {"properties", write_map},
+    {"items", write_one_or_list},
+    {"oneOf", write_one_of},
+    {"$ref", write_ref},
+    {"format", write_format},
+    {"pattern", write_pattern},
+    {"patternProperties", write_pattern_map},
+    {"additionalProperties", write_additional},
+    {"minProperties", write_count},
+    {"maxProperties", write_count},
+    {"uniqueItems", write_unique}, /* left out only when it is true */
+    {"not", write_never},          /* llguidance cannot, as all of these */
+    {"if", write_never},
+    {"contains", write_never},
+    {"propertyNames", write_never},
+    {"dependencies", write_never},
+    {"dependentRequired", write_never},
+    {"dependentSchemas", write_never},
+    {"unevaluatedItems", write_never},
+    {"unevaluatedProperties", write_never},
+    {"$dynamicRef", write_never},
+    {"$recursiveRef", write_never},
+};
 
 static const struct keyword *find_keyword(struct str name)
 {
@@ -485,7 +486,7 @@ static bool write_members(struct walk *k, const struct json *schema)
             continue;
         }
         size_t before = enter(k, it.key);
-        if (!write_keyword(k, word, schema, it.value)) {
+        if (!word->write(k, &(struct member){word->name, schema, it.value})) {
             return false;
         }
         buf_truncate(&k->path, before);

@@ -18,8 +18,10 @@ bool schema__counts_enforced(const struct json *schema);
 /* Appends a pattern of ECMA-262 as llguidance reads it; NULL, or why that cannot be, in a few words. */
 const char *schema__rewrite_pattern(struct str pattern, struct buf *out);
 
-/* Why a pattern, beside the other keywords for strings of its schema, cannot be enforced; NULL: it can. */
-const char *schema__pattern_problem(const struct constraint_vocab *v, const struct json *schema, struct str pattern);
+/* Why a pattern, beside the other keywords for strings of its schema, cannot be enforced; NULL: it can, and out has got
+ * it as llguidance reads it. */
+const char *schema__pattern_problem(const struct constraint_vocab *v, const struct json *schema, struct str pattern,
+                                    struct buf *out);
 const char *schema__pattern_map_problem(const struct constraint_vocab *v, const struct json *map);
 
 const char *schema__format_pattern(struct str format); /* of a format that is better enforced as one; NULL: it is not */
@@ -27,9 +29,8 @@ const char *schema__format_pattern(struct str format); /* of a format that is be
 /* A number in a value that cannot be written again digit by digit. */
 bool schema__has_long_number(const struct json *value);
 
-/* Where a bound has more digits than a double, one a little inside of it that has not. False: it is to be left as it
- * is.
- */
+/* Where a bound has more digits than a double, one a little inside of it that has not. False: it is to be left as
+ * it is. */
 bool schema__inner_bound(const struct json *value, bool lower, int64_t *out);
 
 #endif

@@ -285,30 +285,28 @@ static bool compiles(const struct constraint_vocab *v, const struct buf *schema)
            llg_validate_grammar(&init, "json_schema", schema->data, why, sizeof why) >= 0;
 }
 
-const char *schema__pattern_problem(const struct constraint_vocab *v, const struct json *schema, struct str pattern)
+const char *schema__pattern_problem(const struct constraint_vocab *v, const struct json *schema, struct str pattern,
+                                    struct buf *out)
 {
     static const char *const beside[] = {"minLength", "maxLength"};
-    struct buf tried, rewritten;
-    buf_init(&rewritten, MAX_TRIED);
-    const char *fault = schema__rewrite_pattern(pattern, &rewritten);
+    struct buf tried;
+    const char *fault = schema__rewrite_pattern(pattern, out);
     if (fault || !v) {
-        buf_release(&rewritten);
         return fault;
     }
     buf_init(&tried, MAX_TRIED);
     struct json_writer w = json_writer(&tried);
     json_begin_object(&w);
     json_member_cstr(&w, "type", "string");
-    json_member_str(&w, "pattern", buf_view(&rewritten));
+    json_member_str(&w, "pattern", buf_view(out));
     for (size_t i = 0; i < ARRAY_LEN(beside); i++) {
         if (json_get(schema, beside[i])) {
             json_member_json(&w, beside[i], json_get(schema, beside[i]));
         }
     }
     json_end_object(&w);
-    bool ok = !rewritten.failed && compiles(v, &tried);
+    bool ok = !out->failed && compiles(v, &tried);
     buf_release(&tried);
-    buf_release(&rewritten);
     return ok ? NULL : "this pattern cannot be enforced";
 }
 

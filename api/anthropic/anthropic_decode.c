@@ -19,8 +19,9 @@ bool anthropic__own_json(struct gen_request *r, struct buf *text, const struct j
         return false;
     }
     struct json *v = json_parse(buf_view(text), LIMIT_JSON_DEPTH + 4, err); /* objects around what the client sent */
-    *out = json_keep(v, r->arena, "the request", err);
-    return *out != NULL;
+    v = json_keep(v, r->arena, "the request", err);
+    *out = v ? v : *out;
+    return v != NULL;
 }
 
 static struct messages_request *create(struct call *c, struct error *err)

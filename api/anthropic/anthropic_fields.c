@@ -3,6 +3,7 @@
 
 #include "api/mcp/mcp_api.h"
 #include "api/openai/openai_tools.h"
+#include "base/array.h"
 
 #include <stdio.h>
 
@@ -171,7 +172,7 @@ static bool parse_tool_choice(struct decoding *d, const struct json *v, const ch
     if (!fields_decode_members(&inner, v, name, members, err)) {
         return false;
     }
-    for (size_t i = 0; i < sizeof tool_choices / sizeof tool_choices[0]; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(tool_choices); i++) {
         if (str_eq(t.type, str_of(tool_choices[i].type))) {
             r->tool_choice = tool_choices[i].choice;
             r->tool_name = t.name;
@@ -194,7 +195,7 @@ static const struct {
 static bool parse_effort(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     struct str effort = json_str(v);
-    for (size_t i = 0; json_type(v) == JSON_STRING && i < sizeof efforts / sizeof efforts[0]; i++) {
+    for (size_t i = 0; json_type(v) == JSON_STRING && i < ARRAY_LEN(efforts); i++) {
         if (str_eq(effort, str_of(efforts[i].effort))) {
             request_of(d)->request.reasoning_effort = str_of(efforts[i].reasoning_effort);
             return true;
@@ -217,7 +218,7 @@ static bool parse_format(struct decoding *d, const struct json *v, const char *n
     }
     *format = (struct gen_answer_format){
         .kind = GEN_FORMAT_SCHEMA, .schema = schema, .strict = true, .field = "output_config"};
-    return true;
+    return openai_check_schema(schema, name, err);
 }
 
 static bool parse_output_config(struct decoding *d, const struct json *v, const char *name, struct error *err)

@@ -173,7 +173,7 @@ static void put_diagnostics(const struct message_writer *w, struct json_writer *
     }
 }
 
-/* ---- a body ---- */
+/* ---- one block ---- */
 
 /* What a call was cut off in, or wrote wrong, is passed on as Anthropic's documents advise. */
 static void put_input(struct json_writer *json, struct str arguments)
@@ -194,35 +194,44 @@ static void put_input(struct json_writer *json, struct str arguments)
     json_free(v);
 }
 
-static void body_close(struct message_writer *w, struct buf *out)
+/* The open block: with what it has, or as a stream begins it, without what deltas bring. */
+static void put_block(const struct message_writer *w, struct json_writer *json, bool whole)
 {
-    char signature[SIGNATURE_SIZE];
-    struct json_writer json = {.out = out, .need_comma = out->len > 0};
-    struct str text = buf_view(&w->text);
-    json_begin_object(&json);
+    char signature[SIGNATURE_SIZE] = "";
+    struct str text = whole ? buf_view(&w->text) : STR("");
+    json_begin_object(json);
     switch (w->open) {
     case BLOCK_NONE:
         break;
     case BLOCK_TEXT:
-        json_member_cstr(&json, "type", "text");
-        json_member_str(&json, "text", text);
+        json_member_cstr(json, "type", "text");
+        json_member_str(json, "text", text);
         break;
     case BLOCK_THINKING:
-        anthropic__sign(text, signature);
-        json_member_cstr(&json, "type", "thinking");
-        json_member_str(&json, "thinking", w->facts.request->omit_thinking ? STR("") : text);
-        json_member_cstr(&json, "signature", signature);
+        if (whole) {
+            anthropic__sign(text, signature);
+        }
+        json_member_cstr(json, "type", "thinking");
+        json_member_str(json, "thinking", w->facts.request->omit_thinking ? STR("") : text);
+        json_member_cstr(json, "signature", signature);
         break;
     case BLOCK_TOOL:
     case BLOCK_MCP_TOOL:
-        put_call(w, &json);
-        put_input(&json, text);
+        put_call(w, json);
+        put_input(json, text);
         break;
     case BLOCK_MCP_RESULT:
-        put_result(w, &json);
+        put_result(w, json);
         break;
     }
-    json_end_object(&json);
+    json_end_object(json);
+}
+
+/* ---- a body ---- */
+
+static void body_close(struct message_writer *w, struct buf *out)
+{
+    put_block(w, &(struct json_writer){.out = out, .need_comma = out->len > 0}, true);
 }
 
 static void body_open(struct message_writer *w, struct buf *out)
@@ -262,29 +271,7 @@ static void stream_open(struct message_writer *w, struct buf *out)
     struct json_writer json = begin_event(out, "content_block_start");
     json_member_uint(&json, "index", w->n_blocks - 1);
     json_key(&json, "content_block");
-    json_begin_object(&json);
-    switch (w->open) {
-    case BLOCK_NONE:
-        break;
-    case BLOCK_TEXT:
-        json_member_cstr(&json, "type", "text");
-        json_member_cstr(&json, "text", "");
-        break;
-    case BLOCK_THINKING:
-        json_member_cstr(&json, "type", "thinking");
-        json_member_cstr(&json, "thinking", "");
-        json_member_cstr(&json, "signature", "");
-        break;
-    case BLOCK_TOOL:
-    case BLOCK_MCP_TOOL:
-        put_call(w, &json);
-        json_member_raw(&json, "input", STR("{}"));
-        break;
-    case BLOCK_MCP_RESULT:
-        put_result(w, &json);
-        break;
-    }
-    json_end_object(&json);
+    put_block(w, &json, false);
     end_event(&json);
 }
 

@@ -2,6 +2,7 @@
  * found in the prefix cache, as it would not be if they were moved to the top. */
 #include "api/anthropic/anthropic.h"
 
+#include "api/openai/openai_tools.h"
 #include "base/limits.h"
 
 /* As Claude Code marks what it says itself in a user's message. */
@@ -56,10 +57,7 @@ static bool put_run(const struct json *messages, size_t *i, struct json_writer *
     for (; is_run(messages, *i); ++*i) {
         add_text(&text, json_at(messages, *i));
     }
-    json_begin_object(w);
-    json_member_cstr(w, "role", "user");
-    json_member_str(w, "content", buf_view(&text));
-    json_end_object(w);
+    openai_put_message(w, STR("user"), buf_view(&text));
     bool ok = buf_ok(&text, "the request", err);
     buf_release(&text);
     return ok;

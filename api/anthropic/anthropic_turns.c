@@ -6,6 +6,7 @@
  * of the model: what follows such results begins another message. The messages are written as JSON text while the turns
  * go by, then parsed: they live in the request's arena. */
 #include "api/anthropic/anthropic.h"
+#include "api/openai/openai_tools.h"
 #include "api/volatile_lines.h"
 
 #include "base/array.h"
@@ -82,14 +83,6 @@ static void add_line(struct buf *text, struct str line)
     }
 }
 
-static void put_text(struct json_writer *w, const char *role, struct str text)
-{
-    json_begin_object(w);
-    json_member_cstr(w, "role", role);
-    json_member_str(w, "content", text);
-    json_end_object(w);
-}
-
 static void put_assistant(struct json_writer *w, const struct turn *t)
 {
     json_begin_object(w);
@@ -125,7 +118,7 @@ static void end_turn(struct conversion *c)
         }
         c->n_thinking_turns -= t->has_thinking;
     } else if (t->role != ROLE_NONE && (t->text.len || !t->has_results)) {
-        put_text(&c->w, role_names[t->role], buf_view(&t->text));
+        openai_put_message(&c->w, str_of(role_names[t->role]), buf_view(&t->text));
     }
     clear(c, &t->text);
     clear(c, &t->reasoning);

@@ -1,13 +1,15 @@
 /* Validation of OpenAI's message objects, before a template sees them. */
 #include "api/api_internal.h"
 
+#include "base/array.h"
+
 #include <stdio.h>
 
 static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
 
 static bool known_role(struct str role)
 {
-    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
         if (str_eq(role, str_of(roles[i]))) {
             return true;
         }

@@ -371,14 +371,6 @@ static bool convert_messages(struct ollama_request *r, struct error *err)
     return ok;
 }
 
-static void put_text(struct json_writer *w, const char *role, struct str content)
-{
-    json_begin_object(w);
-    json_member_cstr(w, "role", role);
-    json_member_str(w, "content", content);
-    json_end_object(w);
-}
-
 static bool make_chat(struct ollama_request *r, struct error *err)
 {
     struct buf text;
@@ -386,9 +378,9 @@ static bool make_chat(struct ollama_request *r, struct error *err)
     struct json_writer w = json_writer(&text);
     json_begin_array(&w);
     if (r->system.len) {
-        put_text(&w, "system", r->system);
+        openai_put_message(&w, STR("system"), r->system);
     }
-    put_text(&w, "user", r->prompt);
+    openai_put_message(&w, STR("user"), r->prompt);
     json_end_array(&w);
     bool ok = keep_messages(&r->request, &text, err);
     buf_release(&text);

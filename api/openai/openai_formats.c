@@ -6,6 +6,8 @@
 #include "base/limits.h"
 #include "pipeline/structural_tag.h"
 
+#include <stdio.h>
+
 static struct gen_request *request_of(struct decoding *d)
 {
     return d->target;
@@ -185,23 +187,26 @@ bool openai_parse_structured(struct decoding *d, const struct json *v, const cha
     return true;
 }
 
-/* {"type": "json_schema", "json_schema": {"name", "schema", "strict"}} */
-static bool parse_json_schema(struct gen_request *r, const struct json *v, struct error *err)
+bool openai_take_json_schema(struct gen_answer_format *format, const struct json *v, const char *where,
+                             struct error *err)
 {
     const struct json *schema = json_get(v, "schema"), *strict = json_get(v, "strict");
+    char name_at[64], schema_at[64], strict_at[64];
+    snprintf(name_at, sizeof name_at, "%s.name", where);
+    snprintf(schema_at, sizeof schema_at, "%s.schema", where);
+    snprintf(strict_at, sizeof strict_at, "%s.strict", where);
     if (json_type(v) != JSON_OBJECT) {
-        return expected(err, "response_format.json_schema", "an object", v);
+        return expected(err, where, "an object", v);
     }
     if (json_is_null(schema)) {
-        return field_missing_error(err, "response_format.json_schema.schema");
+        return field_missing_error(err, schema_at);
     }
     if (!json_is_null(strict) && json_type(strict) != JSON_BOOL) {
-        return field_type_error(err, "response_format.json_schema.strict", "a boolean", strict);
+        return field_type_error(err, strict_at, "a boolean", strict);
     }
-    r->format.schema = schema;
-    r->format.strict = json_bool(strict);
-    return openai_check_name(json_get(v, "name"), "response_format.json_schema.name", err) &&
-           openai_check_schema(schema, "response_format.json_schema.schema", err);
+    format->schema = schema;
+    format->strict = json_bool(strict);
+    return openai_check_name(json_get(v, "name"), name_at, err) && openai_check_schema(schema, schema_at, err);
 }
 
 /* llama.cpp takes a schema beside "json_object". */
@@ -230,7 +235,8 @@ bool openai_parse_response_format(struct decoding *d, const struct json *v, cons
         return take_field(r, GEN_FORMAT_JSON, name, err) && parse_json_object(r, v, err);
     }
     if (str_eq(type, STR("json_schema"))) {
-        return take_field(r, GEN_FORMAT_SCHEMA, name, err) && parse_json_schema(r, json_get(v, "json_schema"), err);
+        return take_field(r, GEN_FORMAT_SCHEMA, name, err) &&
+               openai_take_json_schema(&r->format, json_get(v, "json_schema"), "response_format.json_schema", err);
     }
     if (str_eq(type, STR("structural_tag"))) {
         return parse_structural_tag(d, v, name, err);

@@ -153,6 +153,14 @@ bool openai_parse_tools(struct decoding *d, const struct json *v, const char *na
 
 /* ---- as chat completions have them ---- */
 
+void openai_put_message(struct json_writer *w, struct str role, struct str content)
+{
+    json_begin_object(w);
+    json_member_str(w, "role", role);
+    json_member_str(w, "content", content);
+    json_end_object(w);
+}
+
 void openai_put_tool(struct json_writer *w, const struct openai_tool *t)
 {
     json_begin_object(w);

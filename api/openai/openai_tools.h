@@ -21,6 +21,9 @@ bool openai_parse_thinking(struct decoding *d, const struct json *v, const char 
 bool openai_parse_guided(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_structured(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_response_format(struct decoding *d, const struct json *v, const char *name, struct error *err);
+/* The members "name", "schema" and "strict" of a format of the type json_schema. where: what they are members of. */
+bool openai_take_json_schema(struct gen_answer_format *format, const struct json *v, const char *where,
+                             struct error *err);
 
 /* 1 to max letters, digits, '_' and '-'. */
 bool openai_is_name(struct str name, size_t max);
@@ -28,7 +31,8 @@ bool openai_is_name(struct str name, size_t max);
 bool openai_check_name(const struct json *v, const char *param, struct error *err);
 bool openai_check_schema(const struct json *v, const char *param, struct error *err); /* null is fine */
 
-/* A tool and a call as messages of chat completions have them, which is what chat templates take. */
+/* A message, a tool and a call as chat completions have them, which is what chat templates take. */
+void openai_put_message(struct json_writer *w, struct str role, struct str content);
 struct openai_tool {
     struct str name, description;  /* description {NULL,0}: none */
     const struct json *parameters; /* NULL: an object without properties */

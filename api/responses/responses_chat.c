@@ -181,10 +181,7 @@ static bool add_item(struct chat *chat, const struct json *item, struct error *e
         return true;
     }
     end_turn(chat);
-    json_begin_object(&chat->w);
-    json_member_cstr(&chat->w, "role", "user");
-    json_member_str(&chat->w, "content", json_str(responses_of(chat->call)->input));
-    json_end_object(&chat->w);
+    openai_put_message(&chat->w, STR("user"), json_str(responses_of(chat->call)->input));
     return true;
 }
 
@@ -255,10 +252,7 @@ static void put_instructions(struct chat *chat)
 {
     struct str text = responses_of(chat->call)->instructions;
     if (text.len) {
-        json_begin_object(&chat->w);
-        json_member_cstr(&chat->w, "role", "system");
-        json_member_str(&chat->w, "content", text);
-        json_end_object(&chat->w);
+        openai_put_message(&chat->w, STR("system"), text);
     }
 }
 

@@ -261,12 +261,7 @@ static bool parse_format(struct decoding *d, const struct json *v, const char *n
                                name);
     }
     format->kind = GEN_FORMAT_SCHEMA;
-    format->schema = json_get(v, "schema");
-    format->strict = json_bool(json_get(v, "strict"));
-    if (json_type(json_get(v, "name")) != JSON_STRING) {
-        return field_missing_error(err, "format.name");
-    }
-    return json_type(format->schema) == JSON_OBJECT || field_missing_error(err, "format.schema");
+    return openai_take_json_schema(format, v, name, err);
 }
 
 static bool parse_text(struct decoding *d, const struct json *v, const char *name, struct error *err)

@@ -1,6 +1,7 @@
 """What clients see when a process dies: the engine under its streams (a pause, and the rest of the answer), at its start,
 again and again; the gateway by SIGTERM and by SIGKILL. No process is left behind."""
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -92,12 +93,19 @@ def disturb(server, seen, n, fault):
     server.wait_for(lambda: server.engine()["restarts"] > engine["restarts"], "the loss is noticed", timeout=20)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(scripted):
+    """The choice that a slow answer of so many tokens has on a server that nothing happens to."""
+    return functools.cache(lambda n: scripted.chat("KEY-SLOW", max_tokens=n)["choices"][0])
+
+
 @pytest.mark.parametrize("fault, loss", [(signal.SIGKILL, "signal"), (signal.SIGSEGV, "signal"),
                                          (signal.SIGSTOP, "stopped"), (signal.SIGTERM, "signal")])
-def test_every_running_request_goes_on(new_scripted, fault, loss):
+def test_every_running_request_goes_on(new_scripted, undisturbed, fault, loss):
     """A pause, then the rest: nothing repeated, nothing missing, whatever ended the engine; also for those who have got
     nothing yet."""
     n_streams, n_bodies, n = 8, 3, 300
+    expected = undisturbed(n)
     with new_scripted() as server:
         seen = threading.Semaphore(0)
         first = server.engine()["pid"]
@@ -106,7 +114,6 @@ def test_every_running_request_goes_on(new_scripted, fault, loss):
             *[lambda: server.chat("KEY-SLOW", max_tokens=n)] * n_bodies,
             lambda: server.complete("KEY-SLOW", n=4, max_tokens=n),
             lambda: disturb(server, seen, 3 * n_streams, fault)])
-        expected = server.chat("KEY-SLOW", max_tokens=n)["choices"][0]
         for events in answers[:n_streams]:
             assert events[-1] == ("done", None) and "error" not in str(chunks(events)[-1])
             assert stream_text(events) == expected["message"]["content"]
@@ -115,6 +122,7 @@ def test_every_running_request_goes_on(new_scripted, fault, loss):
             assert reply["choices"][0] == expected and reply["usage"]["completion_tokens"] == n
         assert [c["text"] for c in answers[-2]["choices"]] == [expected["message"]["content"]] * 4
 
+        assert server.chat("KEY-PLAIN")["choices"][0]["message"]["content"] == PLAIN
         values = server.metrics()
         assert server.engine()["pid"] not in (0, first) and gone(first)
         assert server.engine()["restarts"] == restarts(server) == 1
@@ -127,15 +135,16 @@ def test_every_running_request_goes_on(new_scripted, fault, loss):
 
 def test_a_request_that_ends_the_engine(new_scripted):
     """It is found, and it alone fails; the others that were in the engine go on. It is not let in again."""
+    n_slow = 300  # for seconds: the other one has ended the engine as often as it may within one
     with new_scripted() as server:
         poison, slow = together([
             lambda: server.stream_all("/v1/chat/completions", chat("KEY-CRASH")),
-            lambda: server.chat("KEY-SLOW", max_tokens=600)])
+            lambda: server.chat("KEY-SLOW", max_tokens=n_slow)])
         error = chunks(poison)[-1]["error"]
         assert error["code"] == "request_quarantined" and poison[-1] == ("done", None)
         assert "Some words, then".startswith(stream_text(poison))
-        assert slow["usage"]["completion_tokens"] == 600
-        assert slow["choices"][0]["message"]["content"] == ("tick tock " * 600)[:len(
+        assert slow["usage"]["completion_tokens"] == n_slow
+        assert slow["choices"][0]["message"]["content"] == ("tick tock " * n_slow)[:len(
             slow["choices"][0]["message"]["content"])]
         n = restarts(server)
         reply = server.post("/v1/chat/completions", chat("KEY-CRASH"))

@@ -113,10 +113,10 @@ def test_formats(smollm, fields, fits):
 def test_structural_tags(smollm):
     tag = {"type": "structural_tag", "triggers": ["A"], "structures": [
         {"begin": "A:", "schema": {"enum": [1, 2]}, "end": ";"}]}
-    for fields in ({"response_format": tag}, {"structured_outputs": {"structural_tag": json.dumps(tag)}}):
-        for seed in range(3):
-            text = contents(smollm.chat("Write AAA.", seed=seed, **{**HOT, **fields}))[0]
-            assert re.fullmatch(r"(?s)([^A]|A:\s*[12]\s*;)*(A(:\s*[12]?\s*)?)?", text), text
+    ways = ({"response_format": tag}, {"structured_outputs": {"structural_tag": json.dumps(tag)}})
+    for answer in together([lambda f=f, s=s: smollm.chat("Write AAA.", seed=s, **{**HOT, **f}) for f in ways for s in range(3)]):
+        text, = contents(answer)
+        assert re.fullmatch(r"(?s)([^A]|A:\s*[12]\s*;)*(A(:\s*[12]?\s*)?)?", text), text
 
 
 def test_those_beside_do_not_notice(smollm):
@@ -223,9 +223,9 @@ def test_strict_schemas(caller):
 
 @TOOL_PROMPTS
 def test_format_or_calls(caller):
-    for seed in range(4):
-        answer = caller.chat("What now?", tools=[WEATHER_TOOL, TIME_TOOL], seed=seed, parallel_tool_calls=False, **HOT,
-                             **schema_format(LIST["items"], strict=True))
+    answers = together([lambda s=s: caller.chat("What now?", tools=[WEATHER_TOOL, TIME_TOOL], seed=s, parallel_tool_calls=False,
+                                                **HOT, **schema_format(LIST["items"], strict=True)) for s in range(4)])
+    for answer in answers:
         choice = answer["choices"][0]
         if choice["message"].get("tool_calls"):
             check_calls(choice)

@@ -7,19 +7,16 @@ package jsonschema, live: random schemas with random values, and the metaschemas
 The suite comes in the source distribution of jsonschema, at the version that tests/requirements.txt names, and is kept
 in <build>/cache. Exit status 77 where it cannot be brought.
 """
-import argparse
 import json
 import pathlib
 import random
-import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "parity"))
-from schema_suite import DRAFTS, bring_suite, with_draft
-
-SKIPPED = 77
+from probe import Probe
+from schema_suite import DRAFTS, arguments, bring_suite, outcome, with_draft
 
 # What is not as the suite has it: (draft, file, description of the case, of the test or None for all) -> reason.
 EXCEPTIONS = {
@@ -35,22 +32,6 @@ OPTIONAL_EXCEPTIONS = {  # files of optional/ and optional/format/
     "format-assertion": "metaschemas of others are refused",
     "idn-email": UNASSERTED, "idn-hostname": UNASSERTED, "iri": UNASSERTED, "iri-reference": UNASSERTED, "uri-template": UNASSERTED,
 }
-
-
-class Probe:
-    def __init__(self, program):
-        self.program = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-
-    def tell(self, job):
-        self.program.stdin.write(json.dumps(job) + "\n")
-        self.program.stdin.flush()
-
-    def ask(self, job):
-        self.tell(job)
-        line = self.program.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the probe ended, status {self.program.wait()}, at {json.dumps(job)[:2000]}")
-        return json.loads(line)
 
 
 def remotes(suite, draft):
@@ -232,25 +213,14 @@ def check_metaschemas(args, probe):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", default=ROOT / "build", type=pathlib.Path)
-    parser.add_argument("--probe", help="path of the probe instead")
-    parser.add_argument("--suite", type=pathlib.Path, help="the suite's folder, instead of bringing it")
-    parser.add_argument("--random", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--verbose", action="store_true", help="also schemas that compile although a metaschema refuses them")
-    args = parser.parse_args()
+    args = arguments(__doc__, "schemas that compile although a metaschema refuses them")
     start = time.time()
-    probe = Probe(args.probe or str(args.build / "json_schema_probe"))
+    probe = Probe(args.build / "json_schema_probe")
     suite = args.suite or bring_suite(args.build)
     wrong = check_random(args, probe) + check_metaschemas(args, probe)
     if suite:
         wrong += check_suite(probe, suite)
-    print("%d differences, %.1f s" % (wrong, time.time() - start))
-    if not suite and not wrong:
-        print("skip: the test suite could not be brought")
-        return SKIPPED
-    return 1 if wrong else 0
+    return outcome(wrong, suite, start)
 
 
 if __name__ == "__main__":

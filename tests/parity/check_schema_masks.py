@@ -9,7 +9,6 @@ have to be valid (`jsonschema`, with the formats that it knows). Random patterns
 
 The vocabulary is the small one of the tests, so that no model is needed. Exit status 1 when something invalid is accepted,
 77 where the suite cannot be brought."""
-import argparse
 import decimal
 import json
 import pathlib
@@ -23,8 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "parity"))
 import schema_suite
 from check_json_schema import keyword, random_schema
+from probe import Probe
 
-SKIPPED = 77
 FOLDERS = [".", "optional", "optional/format"]
 # Instances that the suite calls invalid and a constraint may let be written: (file, description of the case) -> reason.
 ANNOTATIONS = "contentEncoding and contentMediaType are annotations"
@@ -37,26 +36,13 @@ OTHER_DIALECT = {"ecmascript-regex"}  # \W is anything but letters of ASCII ther
 VALID_AT_LEAST = 0.3  # of the valid instances: else the probe or the texts are wrong
 
 
-class Probe:
-    def __init__(self, build):
-        self.program = subprocess.Popen([str(build / "constraint_probe"), "small"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, text=True, encoding="utf-8")
-
-    def ask(self, job):
-        self.program.stdin.write(json.dumps(job) + "\n")
-        self.program.stdin.flush()
-        line = self.program.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the probe ended, status {self.program.wait()}, at {json.dumps(job)[:2000]}")
-        return json.loads(line)
-
-
 class Tandem:
     """Judges texts by the binding path; walks: how many are made of each schema."""
     name = "Tandem"
 
     def __init__(self, build, walks=0, seed=0):
-        self.probe, self.walks, self.seed = Probe(build), walks, seed
+        self.probe = Probe(build / "constraint_probe", "small", stderr=subprocess.DEVNULL)
+        self.walks, self.seed = walks, seed
 
     def judge(self, schema, texts):
         """(reason it is refused or None, whether each text is accepted, texts of walks)"""
@@ -219,26 +205,14 @@ def check_walks(name, engine, cases, oracle):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default=ROOT / "build", type=pathlib.Path)
-    parser.add_argument("--suite", type=pathlib.Path, help="the suite's folder, instead of bringing it")
-    parser.add_argument("--random", type=int, default=4000)
-    parser.add_argument("--patterns", type=int, default=1500)
-    parser.add_argument("--walks", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--verbose", action="store_true", help="also what is refused and what is not accepted")
-    args = parser.parse_args()
+    args = schema_suite.arguments(__doc__, "what is refused and what is not accepted", patterns=1500, walks=3)
     start = time.time()
     suite = args.suite or schema_suite.bring_suite(args.build)
     engine = Tandem(args.build, args.walks, args.seed)
     wrong = check_suite(engine, suite, args.verbose) if suite else 0
     wrong += check_walks("schemas", engine, random_cases(args.random, args.seed), Oracle())
     wrong += check_walks("patterns", engine, pattern_cases(args.patterns, args.seed), PatternOracle())
-    print("%d wrong, %.1f s" % (wrong, time.time() - start))
-    if not suite and not wrong:
-        print("skip: the test suite could not be brought")
-        return SKIPPED
-    return 1 if wrong else 0
+    return schema_suite.outcome(wrong, suite, start)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Exit status 1 on any difference, 77 when a package is missing."""
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 
 try:
@@ -18,6 +17,9 @@ except ImportError as missing:
     sys.exit(77)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "parity"))
+from probe import Probe  # noqa: E402 (needs the path)
+
 TOOLS = [
     {"type": "function", "function": {"name": "get_weather", "parameters": {
         "type": "object", "required": ["city"], "additionalProperties": False, "$defs": {"t": {"type": "string"}},
@@ -159,14 +161,9 @@ def encode(text, specials):
     return ids
 
 
-class Probe:
-    def __init__(self, program):
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
+class FormatProbe(Probe):
     def ask(self, **job):
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
+        answer = super().ask(job)
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
@@ -232,7 +229,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("formats", nargs="*")
     args = parser.parse_args()
-    probe = Probe(args.build / "tool_format_probe")
+    probe = FormatProbe(args.build / "tool_format_probe")
     failures = n = 0
     for row in probe.ask()["formats"]:
         if args.formats and row["name"] not in args.formats:

@@ -5,7 +5,7 @@ Generation i of a seed is always the same request: a chat, a message or a respon
 schemas (random_schemas.py), one of which has to be called ("required", or by its name; strict or not), or with an answer that
 is bound by a strict schema. Several run at once.
 
-    schema_run.py [--model smollm2 qwen2.5-coder] [--generations 1000] [--from 0] [--seed 1] [--at-once 16] [--verbose]
+    schema_run.py [--model smollm2 qwen2.5-coder] [--generations 1000] [--from 0] [--seed 1] [--at-once 16] [--max-tokens 400]
 
 The generations are shared out evenly between the models. Whatever has ended is parsed without double keys and validated by
 the package jsonschema, with the formats that it knows. Prompts name the tools only, so that time goes into answers. Exit status 1 when less

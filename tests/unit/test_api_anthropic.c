@@ -471,6 +471,24 @@ static void output_fields(void **state)
                           "output_config.task_budget", "task_budget");
 }
 
+static void a_format_has_so_many_bytes(void **state)
+{
+    struct api_bench *f = *state;
+    struct buf body;
+    buf_init(&body, 2 * LIMIT_SCHEMA_SIZE);
+    buf_puts(&body, "{'max_tokens':1,'messages':[{'role':'user','content':'a'}],'output_config':{'format':"
+                    "{'type':'json_schema','schema':{'description':'");
+    while (body.len < LIMIT_SCHEMA_SIZE + 200) { /* what stands around the schema is shorter */
+        buf_puts(&body, "more of it; ");
+    }
+    buf_puts(&body, "'}}}}");
+    assert_true(buf_ok(&body, "body", &(struct error){0}));
+    assert_false(api_bench_decode(f, api__decode_messages, body.data));
+    assert_string_equal(f->err.param, "output_config.format");
+    assert_non_null(strstr(f->err.msg, "is larger than"));
+    buf_release(&body);
+}
+
 static void sampling_and_stops(void **state)
 {
     struct api_bench *f = *state;
@@ -634,6 +652,7 @@ int main(void)
         TEST(tool_choices),
         TEST(thinking_field),
         TEST(output_fields),
+        TEST(a_format_has_so_many_bytes),
         TEST(sampling_and_stops),
         TEST(nothing_but_the_cache),
         TEST(other_fields),

@@ -64,6 +64,12 @@ static void hexadecimal_digits_and_percent_encoding(void **state)
     for (int i = 0; i < 16; i++) {
         assert_true(hex_digit(digits[i]) == i && hex_digit(capitals[i]) == i);
     }
+    uint32_t number = 7;
+    assert_false(hex_number(STR("12g4"), 4, &number) || hex_number(STR("123"), 4, &number));
+    assert_false(hex_number((struct str){NULL, 0}, 1, &number));
+    assert_int_equal(number, 7);
+    assert_true(hex_number(STR("00Ff1"), 4, &number) && number == 0xFF);
+    assert_true(hex_number(STR("fffffffe"), 8, &number) && number == 0xFFFFFFFE);
     static const struct {
         struct str s;
         int byte;

@@ -34,6 +34,20 @@ static void every_code_point_round_trips(void **state)
     }
 }
 
+static void halves_that_are_a_pair(void **state)
+{
+    (void)state;
+    assert_int_equal(utf16_pair(0xD800, 0xDC00), 0x10000);
+    assert_int_equal(utf16_pair(0xD83D, 0xDE00), 0x1F600);
+    assert_int_equal(utf16_pair(0xDBFF, 0xDFFF), 0x10FFFF);
+    static const uint32_t others[] = {0, 0x41, 0xD7FF, 0xE000, 0x10000, UTF8_INVALID};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        assert_true(utf16_pair(others[i], 0xDC00) == UTF8_INVALID);
+        assert_true(utf16_pair(0xD800, others[i]) == UTF8_INVALID);
+    }
+    assert_true(utf16_pair(0xDC00, 0xD800) == UTF8_INVALID && utf16_pair(0xD800, 0xD800) == UTF8_INVALID);
+}
+
 /* A sequence is valid exactly when it is what utf8_encode gives for the value its bits spell. */
 static void every_three_bytes(void **state)
 {
@@ -105,6 +119,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_code_point_round_trips),
+        cmocka_unit_test(halves_that_are_a_pair),
         cmocka_unit_test(every_three_bytes),
         cmocka_unit_test(maximal_subparts),
         cmocka_unit_test(complete_prefix_at_every_byte),

@@ -211,6 +211,7 @@ static void patterns(void **state)
         {"{\"pattern\":\"^.$\"}", "[\"\\ud83d\\ude00\"]", "[\"\\n\",\"\"]"},
         {"{\"pattern\":\"(?i)^a$\"}", "[\"A\"]", "[\"b\"]"},
         {"{\"pattern\":\"[^]\"}", "[\"\\n\"]", "[\"\"]"},
+        {"{\"pattern\":\"^\\\\(+[(]*$\"}", "[\"(\",\"((\"]", "[\"\",\"a\"]"},
         {"{\"patternProperties\":{\"^\\u00e4\":false}}", "[{\"a\":1}]", "[{\"\\u00e4b\":1}]"},
     };
     run_rows(ROWS(rows), NULL);
@@ -333,6 +334,8 @@ static void wrong_schemas(void **state)
         {"{\"pattern\":\"(\"}", "not understood"},
         {"{\"pattern\":\"\\\\Z\"}", "'\\Z' in the pattern is no escape of ECMA-262"},
         {"{\"pattern\":\"a++\"}", "repeats nothing"},
+        {"{\"pattern\":\"\\\\(++\"}", "repeats nothing"},
+        {"{\"pattern\":\"(+i)a\"}", "not understood"},
         {"{\"pattern\":\"(*LIMIT_MATCH=1)a\"}", "repeats nothing"},
         {"{\"pattern\":\"(?R)\"}", "is no group"},
         {"{\"pattern\":\"\\\\ud800\"}", "is no character"},

@@ -1,16 +1,19 @@
-"""The official JSON-Schema-Test-Suite, and how its instances are written for constraints.
+"""The official JSON-Schema-Test-Suite, how its instances are written for constraints, and what checks by it have in common.
 
 It comes in the source distribution of jsonschema, at the version that tests/requirements.txt names, and is kept in
 <build>/cache."""
+import argparse
 import collections
 import itertools
 import json
 import pathlib
 import re
+import time
 
 import source_package
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SKIPPED = 77
 AT_LEAST = 100  # files of the suite
 DRAFTS = {"draft2020-12": "https://json-schema.org/draft/2020-12/schema", "draft7": "http://json-schema.org/draft-07/schema#"}
 MOST_ORDERS = 120  # in which an instance is written
@@ -73,3 +76,25 @@ def texts(value):
     """Compact JSON of an instance. A constraint accepts it when it accepts one of these: what is written has the order of
     the schema's properties."""
     return [json.dumps(v, ensure_ascii=False, separators=(",", ":")) for v in few(value)]
+
+
+# ---- checks ----
+
+def arguments(description, verbose, **more):
+    """What a check is called with; more: numbers by name, with what they are without. verbose: what it then says besides."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default=ROOT / "build", type=pathlib.Path)
+    parser.add_argument("--suite", type=pathlib.Path, help="the suite's folder, instead of bringing it")
+    for name, value in {"random": 4000, "seed": 1, **more}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--verbose", action="store_true", help=f"also {verbose}")
+    return parser.parse_args()
+
+
+def outcome(wrong, suite, start):
+    """A check's exit status; suite None: it could not be brought."""
+    print("%d wrong, %.1f s" % (wrong, time.time() - start))
+    if not suite and not wrong:
+        print("skip: the test suite could not be brought")
+        return SKIPPED
+    return 1 if wrong else 0

@@ -1,7 +1,7 @@
 // What the scripts beside this one share: the trip that each client makes. The model is asked with a tool, calls it, gets
 // the result and answers. A script is called with one JSON object {url, way, model, question, choose}; "choose" forces
-// the call, and then an answer. It prints one JSON object {calls: [{name, input}], text, cached}: what was called with which arguments, the
-// answer behind it, the prompt tokens of the last request that came from the cache.
+// the call, and then an answer. It prints one JSON object {calls: [{name, input}], text, cached}: what was called with which
+// arguments, the answer behind it, the prompt tokens of the last request that came from the cache.
 
 export const order = JSON.parse(process.argv[2])
 
