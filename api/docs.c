@@ -77,8 +77,11 @@ void app_write_docs(struct buf *out)
         out,
         "# HTTP API\n\nGenerated from the program's tables by `make docs`; do not edit.\n\n"
         "A field that is `null` counts as absent. A field that this list does not name is accepted and named in the "
-        "reply's\n`X-Tandem-Ignored-Fields` header; with `--strict-fields` it is refused. A value out of bounds is a "
-        "400 whose `param` names\nthe field.\n\n"
+        "reply's\n`X-Tandem-Ignored-Fields` header; with `--strict-fields` it is refused. The same goes for members of "
+        "tools "
+        "and of most\nother objects by their own names, but not for those of messages, content parts, formats and "
+        "metadata, "
+        "which are not\nlooked for. A value out of bounds is a 400 whose `param` names the field.\n\n"
         "Every reply has an `X-Request-Id`: the request's own, if that is one of 1 to 128 letters, digits and "
         "`-_.:+=@~` "
         "that begins\nwith a letter or a digit, or else a new one. It is not the `id` of an answer's object. Below "

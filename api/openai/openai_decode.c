@@ -74,17 +74,25 @@ static bool decode(struct call *c, enum gen_input input, const char *id_prefix, 
     return check_request(c, err);
 }
 
-/* The first of its names that the body has. */
-static const char *budget_field(const struct call *c)
+/* The first of its names that the body has; two that say different things are refused. */
+static bool settle_budget(const struct call *c, struct gen_request *r, struct error *err)
 {
     static const char *const names[] = {"thinking_budget", "thinking_token_budget", "thinking_budget_tokens",
                                         "reasoning_budget_tokens"};
+    int64_t value = 0;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (given(c, names[i])) {
-            return names[i];
+        if (!given(c, names[i])) {
+            continue;
         }
+        int64_t other = json_int(json_get(c->body, names[i]));
+        if (r->thinking_budget_field && other != value) {
+            return error_set_param(err, ERR_INVALID, names[i], "'%s' and '%s' are the same, and differ; give one.",
+                                   names[i], r->thinking_budget_field);
+        }
+        r->thinking_budget_field = r->thinking_budget_field ? r->thinking_budget_field : names[i];
+        value = other;
     }
-    return NULL;
+    return true;
 }
 
 bool api__decode_chat(struct call *c, struct error *err)
@@ -107,8 +115,7 @@ bool api__decode_chat(struct call *c, struct error *err)
                         "'continue_final_message' and 'add_generation_prompt' cannot both be true.");
     }
     r->add_generation_prompt = r->add_generation_prompt && !r->continue_final_message;
-    r->thinking_budget_field = budget_field(c);
-    return api__settle_mcp(c, r, err) && openai_check_tools(r, c->body, err);
+    return settle_budget(c, r, err) && api__settle_mcp(c, r, err) && openai_check_tools(r, c->body, err);
 }
 
 #define COMPLETION_DEFAULT_TOKENS 16 /* as OpenAI documents it */
