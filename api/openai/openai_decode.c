@@ -74,25 +74,33 @@ static bool decode(struct call *c, enum gen_input input, const char *id_prefix, 
     return check_request(c, err);
 }
 
-/* The first of its names that the body has; two that say different things are refused. */
-static bool settle_budget(const struct call *c, struct gen_request *r, struct error *err)
+/* Of a number with several names, the first that the body has; NULL: none. Two that say different things are refused.
+ */
+static bool settle_names(const struct call *c, const char *const *names, size_t n, const char **first,
+                         struct error *err)
 {
-    static const char *const names[] = {"thinking_budget", "thinking_token_budget", "thinking_budget_tokens",
-                                        "reasoning_budget_tokens"};
     int64_t value = 0;
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+    *first = NULL;
+    for (size_t i = 0; i < n; i++) {
         if (!given(c, names[i])) {
             continue;
         }
         int64_t other = json_int(json_get(c->body, names[i]));
-        if (r->thinking_budget_field && other != value) {
+        if (*first && other != value) {
             return error_set_param(err, ERR_INVALID, names[i], "'%s' and '%s' are the same, and differ; give one.",
-                                   names[i], r->thinking_budget_field);
+                                   names[i], *first);
         }
-        r->thinking_budget_field = r->thinking_budget_field ? r->thinking_budget_field : names[i];
+        *first = *first ? *first : names[i];
         value = other;
     }
     return true;
+}
+
+static bool settle_budget(const struct call *c, struct gen_request *r, struct error *err)
+{
+    static const char *const names[] = {"thinking_budget", "thinking_token_budget", "thinking_budget_tokens",
+                                        "reasoning_budget_tokens"};
+    return settle_names(c, names, ARRAY_LEN(names), &r->thinking_budget_field, err);
 }
 
 bool api__decode_chat(struct call *c, struct error *err)
@@ -141,11 +149,13 @@ bool api__decode_completion(struct call *c, struct error *err)
 
 bool api__decode_infill(struct call *c, struct error *err)
 {
+    static const char *const lengths[] = {"n_predict", "max_tokens"};
+    const char *length;
     if (!decode(c, GEN_INFILL, "infill-", err)) {
         return false;
     }
     if (!c->request.infill_prefix.ptr && !c->request.infill_suffix.ptr) {
         return conflict(err, "input_prefix", "Missing required parameter: 'input_prefix' or 'input_suffix'.");
     }
-    return true;
+    return settle_names(c, lengths, ARRAY_LEN(lengths), &length, err);
 }

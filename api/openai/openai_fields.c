@@ -515,7 +515,8 @@ const struct field api__infill_fields[] = {
     {"input_extra", FIELD_CUSTOM, 0, 0, 0, parse_extra, NULL, "array", "other files: filename and text"},
     {"n_predict", FIELD_I64, AT(max_tokens), -1, LIMIT_CONTEXT, NULL, NULL, NULL,
      "tokens of the answer; -1: as many as fit"},
-    {"max_tokens", FIELD_I64, AT(max_tokens), 1, LIMIT_CONTEXT, NULL, NULL, NULL, "the same"},
+    {"max_tokens", FIELD_I64, AT(max_tokens), 1, LIMIT_CONTEXT, NULL, NULL, NULL,
+     "the same; both with different values are refused"},
     {"logprobs", FIELD_U32, AT(n_top), 0, LIMIT_TOP_LOGPROBS, NULL, NULL, NULL, "logprobs, with so many alternatives"},
     {0},
 };

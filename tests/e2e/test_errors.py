@@ -226,6 +226,7 @@ OTHER_REQUESTS = [
     (chat(moderation={"model": "omni-moderation-latest"}), 400, INVALID, "moderation", "unsupported_value", r"only null"),
     (chat(prompt_cache_retention="24h"), 400, INVALID, "prompt_cache_retention", "unsupported_value", r"\"in_memory\""),
     (chat(prompt_cache_options={"mode": "explicit"}), 400, INVALID, "prompt_cache_options", "unsupported_value", r"implicit"),
+    ((INFILL, {"input_prefix": "a", "n_predict": 4, "max_tokens": 9}), 400, INVALID, "max_tokens", None, r"'n_predict'"),
     (chat(thinking_budget=5, reasoning_budget_tokens=7), 400, INVALID, "reasoning_budget_tokens", None, r"'thinking_budget'"),
     (chat(verbosity="high"), 400, INVALID, "verbosity", "unsupported_value", r"\"medium\""),
     (chat(stream=True, stream_options={"include_obfuscation": True}), 400, INVALID,
