@@ -76,7 +76,8 @@ void app_write_docs(struct buf *out)
     buf_puts(
         out,
         "# HTTP API\n\nGenerated from the program's tables by `make docs`; do not edit.\n\n"
-        "A field that is `null` counts as absent. A field that this list does not name is accepted and named in the "
+        "A field that is `null` counts as absent. A field that this list does not name, even null, is accepted and "
+        "named in the "
         "reply's\n`X-Tandem-Ignored-Fields` header; with `--strict-fields` it is refused. The same goes for members of "
         "most "
         "other\nobjects, by their own names, but not for those of messages, content parts, formats, metadata and, in "
