@@ -73,18 +73,17 @@ static void write_fields(struct buf *out, const struct route *r)
 
 void app_write_docs(struct buf *out)
 {
-    buf_puts(
-        out,
-        "# HTTP API\n\nGenerated from the program's tables by `make docs`; do not edit.\n\n"
-        "A field that is `null` counts as absent. A field that this list does not name is accepted and named in the "
-        "reply's\n`X-Tandem-Ignored-Fields` header; with `--strict-fields` it is refused. A value out of bounds is a "
-        "400 whose `param` names\nthe field.\n\n"
-        "Every reply has an `X-Request-Id`: the request's own, if that is one of 1 to 128 letters, digits and "
-        "`-_.:+=@~` "
-        "that begins\nwith a letter or a digit, or else a new one. It is not the `id` of an answer's object. Below "
-        "`/v1/messages`, and wherever\na request has `anthropic-version`, errors have Anthropic's shape and the same "
-        "id is "
-        "in `Request-Id` too.\n");
+    buf_puts(out,
+             "# HTTP API\n\nGenerated from the program's tables by `make docs`; do not edit.\n\n"
+             "A field that is `null` counts as absent. A field that this list does not name, even null, is accepted\n"
+             "and named in the reply's `X-Tandem-Ignored-Fields` header; with `--strict-fields` it is refused. The\n"
+             "same goes for members of most other objects, by their own names, but not for those of messages,\n"
+             "content parts, formats, metadata and, in chat completions, tools, which templates may look at. A value\n"
+             "out of bounds is a 400 whose `param` names the field.\n\n"
+             "Every reply has an `X-Request-Id`: the request's own, if that is one of 1 to 128 letters, digits and\n"
+             "`-_.:+=@~` that begins with a letter or a digit, or else a new one. It is not the `id` of an answer's\n"
+             "object. Below `/v1/messages`, and wherever a request has `anthropic-version`, errors have Anthropic's\n"
+             "shape and the same id is in `Request-Id` too.\n");
     for (int i = 0; i < api__n_routes; i++) {
         const struct route *r = &api__routes[i];
         buf_printf(out, "\n## %s %s\n\n%s\n", r->method, r->path, r->help);

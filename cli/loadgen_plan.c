@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define FEWEST_REQUESTS 16 /* of a point, unless told otherwise */
 #define ROUNDS          4  /* requests for each one in flight */
@@ -58,8 +59,11 @@ static bool check_slo(const struct bench_serve_options *o, const struct loadgen_
 
 static bool check_workload(const struct bench_serve_options *o, struct error *err)
 {
-    return !o->workload || !o->prompt_tokens ||
-           error_set(err, ERR_INVALID, "--prompt-tokens is for prompt sets, not for --workload.");
+    if (o->workload && o->prompt_tokens) {
+        return error_set(err, ERR_INVALID, "--prompt-tokens is for prompt sets, not for --workload.");
+    }
+    return !o->workload || !o->prompt_set || strcmp(o->prompt_set, "chat") == 0 || /* the default */
+           error_set(err, ERR_INVALID, "--prompt-set and --workload exclude each other.");
 }
 
 bool loadgen_plan_parse(const struct bench_serve_options *o, struct loadgen_plan *out, struct error *err)

@@ -1,5 +1,6 @@
 #include "cli/options_internal.h"
 
+#include "base/array.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/sys_file.h"
@@ -188,6 +189,57 @@ static void clear_lists_given(struct options *words, struct options *out)
     }
 }
 
+/* ---- options that have no effect beside others ---- */
+
+/* With `value`: no effect where the other one has it. Without: none unless the other one is given. */
+struct pairing {
+    const char *name, *other, *value;
+};
+
+static const struct pairing pairings[] = {
+    {"mcp-max-turns", "mcp-config", NULL},
+    {"journal-sync", "journal", NULL},
+    {"journal-max-mb", "journal", NULL},
+    {"journal-max-age-hours", "journal", NULL},
+    {"otlp-sample", "otlp-endpoint", NULL},
+    {"mlx-device", "backend", "cpu"},
+    {"mlx-type", "backend", "cpu"},
+    {"cpu-kernels", "backend", "mlx"},
+    {"ops", "backend", "mlx"},
+    {"system", "raw", "on"},
+    {"chat-template", "raw", "on"},
+    {"details", "json", NULL},
+};
+
+static bool check_pairing(const struct pairing *p, const struct options *defaults, const struct options *out,
+                          struct error *err)
+{
+    const struct option *o = options__find(str_of(p->name), out->command);
+    const struct option *other = options__find(str_of(p->other), out->command);
+    if (!o || !other || options__equal(o, defaults, out)) {
+        return true;
+    }
+    struct options idle = *defaults;
+    if (p->value && !options__set(other, p->value, &idle, p->other, err)) {
+        return false;
+    }
+    return !options__equal(other, &idle, out) ||
+           error_set(err, ERR_INVALID, "--%s has no effect %s --%s%s%s.", p->name, p->value ? "with" : "without",
+                     p->other, p->value && other->kind != OPTION_BOOL ? " " : "",
+                     p->value && other->kind != OPTION_BOOL ? p->value : "");
+}
+
+/* A value that is the default says nothing, and goes with everything. */
+static bool check_pairings(const struct options *out, struct error *err)
+{
+    struct options defaults = {.command = out->command};
+    bool ok = out->command == COMMAND_ENGINE || set_defaults(out->command, &defaults, err);
+    for (size_t i = 0; ok && out->command != COMMAND_ENGINE && i < ARRAY_LEN(pairings); i++) {
+        ok = check_pairing(&pairings[i], &defaults, out, err);
+    }
+    return ok;
+}
+
 bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
                    struct error *err)
 {
@@ -206,7 +258,7 @@ bool options_parse(enum command command, int argc, char **argv, struct arena *ar
         return false;
     }
     clear_lists_given(&words, out);
-    return read_words(command, argc, argv, out, err);
+    return read_words(command, argc, argv, out, err) && check_pairings(out, err);
 }
 
 bool options_reload(const struct options *now, struct arena *arena, struct options *out, struct buf *fixed,

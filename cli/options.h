@@ -112,7 +112,8 @@ struct options {
 };
 
 /* Parses the words behind the command; "--" ends the flags. A list in one source replaces that of a weaker one. Strings
- * live in argv, the environment or the arena. INVALID names the flag, the variable or the config file's line. */
+ * live in argv, the environment or the arena. INVALID names the flag, the variable or the config file's line; an option
+ * that has no effect beside another one, or without it, is INVALID too, unless it has its default. */
 NODISCARD bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
                              struct error *err);
 

@@ -32,6 +32,9 @@ bool gateway__collect_names(struct served_model *m, struct error *err)
                          MODEL_MAX_NAMES - 1, o->n_names);
     }
     for (int i = 0; i < o->n_names; i++) {
+        if (!o->names[i][0]) {
+            return error_set(err, ERR_INVALID, "--served-model-name: a name must not be empty.");
+        }
         m->names[m->n_names++] = o->names[i];
     }
     m->names[m->n_names++] = m->file_name;

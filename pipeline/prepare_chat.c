@@ -121,7 +121,8 @@ bool pipeline__choose_output(const struct pipeline *p, struct gen_request *r, st
     r->in_reasoning = r->reasoning_format && reasoning_format_is_open(r->reasoning_format, r->rendered);
     choose_markers(&p->markers, r);
     if (gen_request_has_tools(r) && !f->tools && !r->raw_output) {
-        const char *param = r->legacy_functions ? "functions" : "tools";
+        bool own = json_len(r->tools) > r->mcp.n_tools; /* not those of MCP servers alone */
+        const char *param = !own ? gen_mcp_field(&r->mcp) : r->legacy_functions ? "functions" : "tools";
         return error_set_param(err, ERR_UNSUPPORTED, param,
                                "'%s' is not available: this model's chat template has no tools; the server's "
                                "--tool-format may name a format.",

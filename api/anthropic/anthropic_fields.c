@@ -69,6 +69,16 @@ static bool expect_object(struct decoding *d, const struct json *v, const char *
     return json_type(v) == JSON_OBJECT || field_type_error(err, name, "an object", v);
 }
 
+static bool parse_metadata(struct decoding *d, const struct json *v, const char *name, struct error *err)
+{
+    const struct json *id = json_get(v, "user_id");
+    if (!expect_object(d, v, name, err)) {
+        return false;
+    }
+    return json_is_null(id) || json_type(id) == JSON_STRING ||
+           field_type_error(err, "metadata.user_id", "a string", id);
+}
+
 static bool parse_betas(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     (void)d;
@@ -341,7 +351,7 @@ const struct field api__messages_fields[] = {
     {"stop_sequences", FIELD_CUSTOM, 0, 0, 0, parse_stops, NULL, "array of strings",
      "up to 16 strings that end the answer"},
     {"stream", FIELD_BOOL, AT(stream), 0, 0, NULL, NULL, NULL, "server-sent events"},
-    {"metadata", FIELD_HINT, 0, 0, 0, expect_object, NULL, "object", "user_id: accepted; not stored"},
+    {"metadata", FIELD_HINT, 0, 0, 0, parse_metadata, NULL, "object", "user_id: accepted; not stored"},
     {"service_tier", FIELD_DEFAULT, 0, 0, 0, NULL, "\"auto\" \"standard_only\"", NULL, "only one tier"},
     {"container", FIELD_DEFAULT, 0, 0, 0, NULL, "", NULL, "not supported"},
     {"inference_geo", FIELD_DEFAULT, 0, 0, 0, NULL, "\"global\"", NULL, "not supported"},

@@ -74,17 +74,33 @@ static bool decode(struct call *c, enum gen_input input, const char *id_prefix, 
     return check_request(c, err);
 }
 
-/* The first of its names that the body has. */
-static const char *budget_field(const struct call *c)
+/* Of a number with several names, the first that the body has; NULL: none. Two that say different things are refused.
+ */
+static bool settle_names(const struct call *c, const char *const *names, size_t n, const char **first,
+                         struct error *err)
+{
+    int64_t value = 0;
+    *first = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (!given(c, names[i])) {
+            continue;
+        }
+        int64_t other = json_int(json_get(c->body, names[i]));
+        if (*first && other != value) {
+            return error_set_param(err, ERR_INVALID, names[i], "'%s' and '%s' are the same, and differ; give one.",
+                                   names[i], *first);
+        }
+        *first = *first ? *first : names[i];
+        value = other;
+    }
+    return true;
+}
+
+static bool settle_budget(const struct call *c, struct gen_request *r, struct error *err)
 {
     static const char *const names[] = {"thinking_budget", "thinking_token_budget", "thinking_budget_tokens",
                                         "reasoning_budget_tokens"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (given(c, names[i])) {
-            return names[i];
-        }
-    }
-    return NULL;
+    return settle_names(c, names, ARRAY_LEN(names), &r->thinking_budget_field, err);
 }
 
 bool api__decode_chat(struct call *c, struct error *err)
@@ -107,8 +123,7 @@ bool api__decode_chat(struct call *c, struct error *err)
                         "'continue_final_message' and 'add_generation_prompt' cannot both be true.");
     }
     r->add_generation_prompt = r->add_generation_prompt && !r->continue_final_message;
-    r->thinking_budget_field = budget_field(c);
-    return api__settle_mcp(c, r, err) && openai_check_tools(r, c->body, err);
+    return settle_budget(c, r, err) && api__settle_mcp(c, r, err) && openai_check_tools(r, c->body, err);
 }
 
 #define COMPLETION_DEFAULT_TOKENS 16 /* as OpenAI documents it */
@@ -134,11 +149,13 @@ bool api__decode_completion(struct call *c, struct error *err)
 
 bool api__decode_infill(struct call *c, struct error *err)
 {
+    static const char *const lengths[] = {"n_predict", "max_tokens"};
+    const char *length;
     if (!decode(c, GEN_INFILL, "infill-", err)) {
         return false;
     }
     if (!c->request.infill_prefix.ptr && !c->request.infill_suffix.ptr) {
         return conflict(err, "input_prefix", "Missing required parameter: 'input_prefix' or 'input_suffix'.");
     }
-    return true;
+    return settle_names(c, lengths, ARRAY_LEN(lengths), &length, err);
 }

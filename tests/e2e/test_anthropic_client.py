@@ -359,6 +359,7 @@ def test_stream_that_fails(scripted):
     ({"container": "c"}, "container"), ({"thinking": {"type": "enabled"}}, r"thinking\.budget_tokens"),
     ({"messages": TOOL_TURNS[:2]}, "`tool_use` ids were found without `tool_result` blocks"),
     ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, "context_management.*compact_20260112"),
+    ({"metadata": {"user_id": 5}}, "'metadata.user_id': expected a string"),
 ], ids=str)
 def test_bad_requests(tiny, fields, message):
     check_error(tiny.post("/v1/messages", body(**{"messages": HELLO, **fields})), 400, "invalid_request_error", message)

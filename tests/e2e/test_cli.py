@@ -233,7 +233,7 @@ def test_places_of_options(tiny_path, tmp_path):
 @pytest.mark.parametrize(("content", "message"), [
     ("{", r"config\.json.*line 1"), ("[]", r"config\.json.*object"), ('{"prot": 1}', r"config\.json.*'prot'"),
     ('{"port": "x"}', r"config\.json.*port.*integer"), ('{"port": 70000}', r"config\.json.*port.*0 to 65535"),
-    ('{"kv-memory": true}', r"config\.json.*kv-memory"), ('{"served-model-name": [1]}', r"config\.json.*served-model-name"),
+    ('{"served-model-name": ["a", ""]}', r"--served-model-name.*empty"), ('{"kv-memory": true}', r"config\.json.*kv-memory"), ('{"served-model-name": [1]}', r"config\.json.*served-model-name"),
 ])
 def test_bad_config_files(tiny_path, tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)

@@ -350,6 +350,18 @@ def test_without_servers(agent, path):
     assert agent.http.get("/v1/mcp/servers").json()["data"] == agent.http.get("/v1/mcp/tools").json()["data"] == []
 
 
+@pytest.mark.parametrize("path, field", [(CHAT, "mcp"), (MESSAGES, "mcp_servers"), (RESPONSES, "tools")])
+def test_a_model_that_calls_no_tools(tiny_path, tmp_path, path, field):
+    """What is refused is what the request has, by its name."""
+    with McpServer(tiny_path, "--threads", 1, "--kv-memory", "64M", "--mcp-config", write_config(tmp_path, main=python())) as server:
+        wait_for_servers(server, "main")
+        reply = server.post(path, body(path, "hi", **tools_of(path, ["main"])))
+        assert reply.status_code == 400 and f"'{field}' is not available: this model's chat template" in reply.text, reply.text
+        if path == CHAT:
+            reply = server.post(path, {"messages": [{"role": "user", "content": "hi"}], "mcp": True, "tools": [CLOCK_TOOLS[CHAT]]})
+            assert reply.status_code == 400 and reply.json()["error"]["param"] == "tools", reply.text
+
+
 def test_some_of_the_tools(mcp):
     def listed(tools):
         return [t["name"] for i in mcp.ok(RESPONSES, {"input": "hello", "tools": tools})["output"]

@@ -517,7 +517,8 @@ def test_unknown_fields_are_named(smollm):
 NO_OPS = [{"store": False}, {"service_tier": "auto"}, {"service_tier": "default"}, {"parallel_tool_calls": True},
           {"parallel_tool_calls": False}, {"tools": []}, {"functions": []}, {"tool_choice": "auto"},
           {"tool_choice": "none"}, {"response_format": {"type": "text"}}, {"modalities": ["text"]},
-          {"reasoning_effort": "none"}, {"verbosity": "medium"}, {"n": 1}, {"stop": []}, {"logit_bias": {}},
+          {"reasoning_effort": "none"}, {"verbosity": "medium"}, {"n": 1}, {"prompt_cache_retention": "in_memory"},
+          {"prompt_cache_options": {"mode": "implicit"}}, {"thinking_budget": 9, "thinking_budget_tokens": 9}, {"stop": []}, {"logit_bias": {}},
           {"stream": False}, {"logprobs": False}, {"top_logprobs": None}, {"metadata": {}}]
 NULLS = ["store", "service_tier", "parallel_tool_calls", "tools", "tool_choice", "functions", "function_call", "response_format", "stop", "logit_bias",
          "stream", "stream_options", "logprobs", "seed", "n", "temperature", "top_p", "top_k", "user", "metadata",

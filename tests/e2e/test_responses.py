@@ -260,6 +260,7 @@ def test_refusals(scripted):
     error = refused(scripted, "tools[0]", input="x", tools=[{"type": "web_search"}])
     assert "web_search" in error["message"]
     refused(scripted, "tools[0].name", input="x", tools=[{"type": "function"}])
+    refused(scripted, "tools[1].name", input="x", tools=[{"type": "function", "name": n} for n in ("f", "f" * 65)])
     refused(scripted, "tool_choice", input="x", tool_choice="required")
     refused(scripted, "tool_choice", input="x", tool_choice={"type": "function", "name": "none"})
     refused(scripted, "tool_choice", input="x", tool_choice={"type": "file_search"})

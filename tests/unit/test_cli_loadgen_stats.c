@@ -314,6 +314,7 @@ static void bad_plans_are_named(void **state)
         {{.prompt_set = "x"}, "--prompt-set"},
         {{.slo = "x"}, "--slo"},
         {{.workload = "f", .prompt_tokens = 5}, "--prompt-tokens is for prompt sets"},
+        {{.workload = "f", .prompt_set = "long"}, "--prompt-set and --workload exclude each other"},
     };
     struct loadgen_plan plan;
     struct error err;

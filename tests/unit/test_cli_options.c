@@ -679,6 +679,48 @@ static void docs_name_every_option_for_people(void **state)
     buf_release(&text);
 }
 
+/* ---- options that have no effect beside others ---- */
+
+static void what_would_have_no_effect_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        enum command command;
+        const char *alone, *with; /* refused; accepted */
+        const char *name, *other; /* what the refusal names */
+    } cases[] = {
+        {COMMAND_SERVE, "m --mcp-max-turns 5", "m --mcp-max-turns 5 --mcp-config f", "--mcp-max-turns",
+         "without --mcp-config"},
+        {COMMAND_SERVE, "m --journal-sync full", "m --journal-sync full --journal d", "--journal-sync",
+         "without --journal."},
+        {COMMAND_SERVE, "m --journal-max-mb 5", "m --journal d --journal-max-mb 5", "--journal-max-mb",
+         "without --journal."},
+        {COMMAND_SERVE, "m --journal-max-age-hours 5", "m --journal d --journal-max-age-hours 5",
+         "--journal-max-age-hours", "without --journal."},
+        {COMMAND_SERVE, "m --otlp-sample 0.5", "m --otlp-sample 0.5 --otlp-endpoint u", "--otlp-sample",
+         "without --otlp-endpoint"},
+        {COMMAND_SERVE, "m --backend cpu --mlx-device gpu", "m --mlx-device gpu", "--mlx-device",
+         "with --backend cpu."},
+        {COMMAND_RUN, "m --mlx-type f16 --backend cpu", "m --mlx-type f16 --backend mlx", "--mlx-type",
+         "with --backend cpu."},
+        {COMMAND_BENCH, "m --cpu-kernels reference --backend mlx", "m --cpu-kernels reference --backend cpu",
+         "--cpu-kernels", "with --backend mlx."},
+        {COMMAND_BENCH, "m --ops --backend mlx", "m --ops", "--ops", "with --backend mlx."},
+        {COMMAND_RUN, "m hi --system x --raw", "m hi --system x --raw off", "--system", "with --raw."},
+        {COMMAND_RUN, "m hi --chat-template x --raw", "m hi --chat-template x", "--chat-template", "with --raw."},
+        {COMMAND_BENCH_SERVE, "u --details", "u --details --json -", "--details", "without --json."},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        must_refuse(f, cases[i].command, cases[i].alone, cases[i].name, cases[i].other);
+        must_parse(f, cases[i].command, cases[i].with);
+    }
+    must_parse(f, COMMAND_SERVE, "m --mcp-max-turns 10 --journal-sync normal --otlp-sample 1"); /* the defaults */
+    setenv("TANDEM_JOURNAL_MAX_MB", "5", 1);
+    must_refuse(f, COMMAND_SERVE, "m", "--journal-max-mb", "without --journal.");
+    must_parse(f, COMMAND_RUN, "m");                                          /* which has no journal */
+    must_parse(f, COMMAND_ENGINE, "m --backend mlx --cpu-kernels reference"); /* gets whatever serve has */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -711,6 +753,7 @@ int main(void)
         TEST(help_lists_each_option_of_a_command_once),
         TEST(defaults_in_help_can_be_given),
         TEST(docs_name_every_option_for_people),
+        TEST(what_would_have_no_effect_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
