@@ -2,12 +2,13 @@
 """Builds one configuration and runs its tests, then prints `N passed, N failed, N skipped`.
 
 Suites: the C unit tests and the replayed fuzz corpora (ctest), the live comparisons with reference implementations
-(tests/parity/check_*.py), the house rules (tools/check), the arm64 kernels under qemu (tools/arm64_check.py), the AVX-512
-kernels in Bochs (tools/avx512_check.py), compiling for other systems (tools/cross_check.py), the end-to-end tests (pytest in
-tests/e2e), on the cpu backend and, where it was built, on mlx, and sessions of real clients (tests/clients). With --suite
-sanitizer the comparisons, the rules, the emulated kernels and the clients, which say nothing more under a sanitizer, are
-left out. Where the environment has CI set, what emulation
-needs is installed; elsewhere those tests are skipped without it.
+(tests/parity/check_*.py), the house rules (tools/check), the arm64 kernels under qemu (tools/arm64_check.py), the
+AVX-512 kernels in Bochs (tools/avx512_check.py), compiling for other systems (tools/cross_check.py), the end-to-end
+tests (pytest in tests/e2e), on the cpu backend and, where it was built, on mlx, and sessions of real clients
+(tests/clients). With --suite sanitizer the comparisons, the rules, the emulated kernels and the clients, which say
+nothing more under a sanitizer, are left out. What pytest printed, the slowest tests too, is kept in <build>/test-
+logs. Where the environment has CI set, what emulation needs is installed; elsewhere those tests are skipped without
+it.
 """
 import argparse
 import os
@@ -43,6 +44,21 @@ def run(command, **options):
 
 def headline(text):
     print(f"== {text}", flush=True)
+
+
+class Clock:
+    """How long each suite took: all of them have to stay within 40 minutes on 2 cores."""
+    def __init__(self):
+        self.began, self.seconds = time.monotonic(), {}
+
+    def timed(self, name, suite, *given):
+        start = time.monotonic()
+        suite(*given)
+        self.seconds[name] = time.monotonic() - start
+
+    def __str__(self):
+        parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
+        return f"took {(time.monotonic() - self.began) / 60:.1f} minutes: {parts}"
 
 
 def build(arguments):
@@ -121,8 +137,11 @@ def pytests(arguments, tally, name, folder, backend="cpu"):
     headline(name)
     env = {**os.environ, "TANDEM": str(arguments.build / "tandem"), "TANDEM_BUILD": str(arguments.build), "TANDEM_TEST_BACKEND": backend}
     command = [arguments.python, "-m", "pytest", "-q", *(["-x"] if arguments.fail_fast else []), folder,
-               "-p", "no:cacheprovider"]
+               "-p", "no:cacheprovider", "--durations=40"]
     done = run(command, env=env, capture_output=True)
+    log = arguments.build / "test-logs" / f"{name.replace(' ', '-').replace(',', '')}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text(done.stdout + done.stderr)
     print(done.stdout.strip()[-12000:] if done.returncode else done.stdout.strip().split("\n")[-1], flush=True)
     if done.returncode:
         print(done.stderr[-2000:])
@@ -155,25 +174,24 @@ def main():
     # Not resolve(): that would follow the environment's python to the system's.
     arguments.python = (ROOT / arguments.venv / "bin" / "python").absolute() if arguments.venv else sys.executable
     os.environ.setdefault("TSAN_OPTIONS", f"suppressions={ROOT / 'tests' / 'tsan.supp'}")
-    began = time.monotonic()
-    tally = Tally()
-    build(arguments)
-    unit_tests(arguments, tally)
+    clock, tally = Clock(), Tally()
+    clock.timed("build", build, arguments)
+    clock.timed("unit", unit_tests, arguments, tally)
     if arguments.suite == "all":
-        comparisons(arguments, tally)
-        house_rules(arguments, tally)
-        emulated_kernels(arguments, tally, "arm64", arguments.build / "arm64")
-        emulated_kernels(arguments, tally, "avx512", arguments.build)
-        cross_check(arguments, tally)
-    end_to_end(arguments, tally)
+        clock.timed("comparisons", comparisons, arguments, tally)
+        clock.timed("rules", house_rules, arguments, tally)
+        clock.timed("arm64", emulated_kernels, arguments, tally, "arm64", arguments.build / "arm64")
+        clock.timed("avx512", emulated_kernels, arguments, tally, "avx512", arguments.build)
+        clock.timed("cross-check", cross_check, arguments, tally)
+    clock.timed("end to end", end_to_end, arguments, tally)
     if arguments.suite == "all":
-        clients(arguments, tally)
+        clock.timed("clients", clients, arguments, tally)
     if has_mlx(arguments):
-        end_to_end(arguments, tally, "mlx")
+        clock.timed("end to end on mlx", end_to_end, arguments, tally, "mlx")
     elif os.environ.get("CI") == "true":
         print("failed: CI has to test the mlx backend, and it was not built")
         tally.add("end to end, mlx", 0, 1)
-    print(f"took {(time.monotonic() - began) / 60:.1f} minutes")
+    print(clock)
     for name in tally.failures:
         print(f"failed: {name}")
     print(f"{tally.passed} passed, {tally.failed} failed" + (f", {tally.skipped} skipped" if tally.skipped else ""))
