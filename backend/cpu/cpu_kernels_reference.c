@@ -163,38 +163,63 @@ static void rope(float *head, const float *cosines, const float *sines, enum rop
 
 /* ---- attention ---- */
 
-static float kv_load(enum kv_type type, const void *p, size_t i)
+/* Elements [from, end) of row `row` of a matrix with n columns: rows of elements, or of pairs of them. */
+static void kv_row(enum kv_type type, const void *p, int row, int n, int from, int end, float *out)
 {
-    return type == KV_F32   ? ((const float *)p)[i]
-           : type == KV_F16 ? f16_to_f32(((const uint16_t *)p)[i])
-                            : ((const int8_t *)p)[i];
+    size_t at = (size_t)row * (size_t)n, pairs = (size_t)(row / 2) * (size_t)n * 2 + (size_t)(row % 2);
+    switch (type) {
+    case KV_F32:
+        for (int i = from; i < end; i++)
+            out[i - from] = ((const float *)p)[at + (size_t)i];
+        break;
+    case KV_F16:
+        for (int i = from; i < end; i++)
+            out[i - from] = f16_to_f32(((const uint16_t *)p)[at + (size_t)i]);
+        break;
+    case KV_Q8:
+        for (int i = from; i < end; i++)
+            out[i - from] = ((const int8_t *)p)[pairs + 2 * (size_t)i];
+        break;
+    }
 }
 
-static float kv_scale(enum kv_type type, const uint16_t *scales, int element, int key)
+/* Element d of keys [first, end). */
+static void key_row(const struct attention_page *p, int d, int first, int end, float *keys)
 {
-    return type == KV_Q8 ? f16_to_f32(scales[element / KV_GROUP * CPU_PAGE_TOKENS + key]) : 1;
-}
-
-/* Element `inner` of `outer`, of a matrix with n_outer columns: rows of elements, or of pairs of them. */
-static size_t kv_index(enum kv_type type, int inner, int outer, int n_outer)
-{
-    size_t n = (size_t)n_outer;
-    return type == KV_Q8 ? ((size_t)(inner / 2) * n + (size_t)outer) * 2 + (size_t)(inner % 2)
-                         : (size_t)inner * n + (size_t)outer;
+    kv_row(p->type, p->k, d, CPU_PAGE_TOKENS, first, end, keys);
+    if (p->type != KV_Q8)
+        return;
+    const uint16_t *scales = p->k_scales + d / KV_GROUP * CPU_PAGE_TOKENS;
+    float offset = f16_to_f32(p->k_offsets[d]);
+    for (int j = first; j < end; j++)
+        keys[j - first] = keys[j - first] * f16_to_f32(scales[j]) + offset;
 }
 
 static void scores(const struct attention_page *p, const float *q, int first, int end, float *s)
 {
+    float keys[CPU_PAGE_TOKENS];
     memset(s, 0, CPU_PAGE_TOKENS * sizeof(*s));
     for (int d = 0; d < p->k_dim; d++) {
-        float offset = p->type == KV_Q8 ? f16_to_f32(p->k_offsets[d]) : 0;
+        key_row(p, d, first, end, keys);
         for (int j = first; j < end; j++)
-            s[j] += q[d] * (kv_load(p->type, p->k, kv_index(p->type, d, j, CPU_PAGE_TOKENS)) *
-                                kv_scale(p->type, p->k_scales, d, j) +
-                            offset);
+            s[j] += q[d] * keys[j - first];
     }
     if (p->softcap > 0)
         softcap(s + first, p->softcap, (size_t)(end - first));
+}
+
+/* acc += weight * the value of key j */
+static void add_value(const struct attention_page *p, int j, float weight, float *acc)
+{
+    float value[KV_GROUP];
+    for (int from = 0; from < p->v_dim; from += KV_GROUP) {
+        int n = p->v_dim - from < KV_GROUP ? p->v_dim - from : KV_GROUP;
+        kv_row(p->type, p->v, j, p->v_dim, from, from + n, value);
+        if (p->type == KV_Q8)
+            scale(value, f16_to_f32(p->v_scales[from / KV_GROUP * CPU_PAGE_TOKENS + j]), (size_t)n);
+        for (int d = 0; d < n; d++)
+            acc[from + d] += weight * value[d];
+    }
 }
 
 static void attend_one(const struct attention_page *p, const struct attention_queries *q, int i)
@@ -211,9 +236,7 @@ static void attend_one(const struct attention_page *p, const struct attention_qu
     for (int j = q->first[i]; j < q->end[i]; j++) {
         float weight = expf(s[j] - m);
         q->l[i] += weight;
-        for (int d = 0; d < p->v_dim; d++)
-            acc[d] += weight * (kv_load(p->type, p->v, kv_index(p->type, j, d, p->v_dim)) *
-                                kv_scale(p->type, p->v_scales, d, j));
+        add_value(p, j, weight, acc);
     }
 }
 
