@@ -34,13 +34,19 @@ ALLOWED = {  # what each library may leave unresolved: its own symbols
 # What the shared object of the mlx backend is made of, besides base, tensor and the cpu backend, which it has its own copies of.
 MLX_OBJECT = r"/mlx_(backend|weight|repack|kv|attention|sample)\.c$"
 OTHER_HOOKS = r"^(test_hooks|fault)_off\.c$"  # a build has one half of these: the one for tests here
-FLAGS = ("-std=c11 -c -O1 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith "
+FLAGS = ("-std=c11 -c -O0 -fno-sanitize=undefined -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith "
          "-Wwrite-strings -Wno-missing-field-initializers -Werror -fno-strict-aliasing -ffp-contract=off -D_POSIX_C_SOURCE=200809L -DTANDEM_TEST_HOOKS=1 "
          "-DTANDEM_VERSION=\"0\" -DTEST_DATA_DIR=\"\" -DTANDEM_UNROLL=\"unroll\"").split()
 FILE_FLAGS = {  # as in CMakeLists.txt; zig's names for -march=armv8.2-a+dotprod+i8mm
     r"_neon\.c$": ["-mcpu=generic+v8_2a+dotprod"],
     r"_i8mm\.c$": ["-mcpu=generic+v8_2a+dotprod+i8mm"],
 }
+
+
+def zig_of(python):
+    """The program itself: a Python that only starts it takes a part of what a file takes."""
+    where = "import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).parent / 'zig')"
+    return subprocess.run([python, "-c", where], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def link_headers(folder):
@@ -66,7 +72,7 @@ def object_of(target, source, build):
 def compile_one(zig, target, source, include, build):
     system = ["-D_DARWIN_C_SOURCE"] if "macos" in target else ["-D_DEFAULT_SOURCE"]
     own = [flag for pattern, flags in FILE_FLAGS.items() if re.search(pattern, source.name) for flag in flags]
-    command = [zig, "-m", "ziglang", "cc", "-target", target, *FLAGS, *own, *system, f"-I{ROOT}", f"-isystem{include}",
+    command = [zig, "cc", "-target", target, *FLAGS, *own, *system, f"-I{ROOT}", f"-isystem{include}",
                f"-I{build / 'generated'}", str(source), "-o", str(object_of(target, source, build))]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.returncode == 0, done.stderr
@@ -78,7 +84,7 @@ def allowed(symbol):
 
 def unresolved(zig, compiler, target, arguments):
     """Symbols that a link lacks and that no library may have; the linker's words where it fails otherwise."""
-    done = subprocess.run([zig, "-m", "ziglang", compiler, "-target", target, *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run([zig, compiler, "-target", target, *map(str, arguments)], capture_output=True, text=True)
     missing = re.findall(r"undefined symbol: (\S+)", done.stderr)
     if done.returncode and not missing:
         return [done.stderr.strip()[:3000]]
@@ -90,13 +96,13 @@ def missing_functions(zig, target, sources, build):
     return unresolved(zig, "cc", target, [*objects, "-o", build / "cross" / "linked"])
 
 
-def macos_mlx(zig, build):
+def macos_mlx(python, build):
     """The folder of MLX's macOS wheels, unpacked."""
     folder = build / "cross" / "macos"
     version = re.search(r"^mlx==(\S+)", (ROOT / "tests" / "requirements.txt").read_text(), re.MULTILINE).group(1)
     stamp = folder / f"mlx-{version}.complete"
     if not stamp.exists():
-        subprocess.run([zig, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--platform", "macosx_14_0_arm64",
+        subprocess.run([python, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--platform", "macosx_14_0_arm64",
                         "--python-version", "3.11", "--only-binary=:all:", "--no-deps", "-d", str(folder),
                         f"mlx=={version}", f"mlx-metal=={version}"], check=True)
         for wheel in folder.glob(f"mlx*-{version}-*.whl"):
@@ -105,9 +111,9 @@ def macos_mlx(zig, build):
     return folder / "mlx"
 
 
-def mlx_object(zig, target, sources, build):
+def mlx_object(python, zig, target, sources, build):
     """What the mlx backend lacks on macOS, or why it cannot be compiled there."""
-    mlx = macos_mlx(zig, build)
+    mlx = macos_mlx(python, build)
     shim = build / "cross" / f"{target}-mlx_shim.o"
     flags = ["-std=c++20", "-c", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-D_DARWIN_C_SOURCE",
              f"-I{ROOT}", f"-isystem{mlx / 'include'}"]
@@ -128,12 +134,13 @@ def main():
     build = arguments.build.resolve()
     include = build / "cross" / "include"
     link_headers(include)
+    zig = zig_of(arguments.zig)
     passed = failed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for target, left_out in TARGETS.items():
             sources = [s for f in FOLDERS + TESTS for s in sorted((ROOT / f).rglob("*.c"))
                        if not re.search(left_out, s.name) and not re.search(OTHER_HOOKS, s.name)]
-            results = pool.map(lambda s: compile_one(arguments.zig, target, s, include, build), sources)
+            results = pool.map(lambda s: compile_one(zig, target, s, include, build), sources)
             bad = [(s, text) for s, (ok, text) in zip(sources, results) if not ok]
             for source, text in bad:
                 print(f"{source.relative_to(ROOT)}: {text.strip()[:3000]}")
@@ -142,9 +149,9 @@ def main():
             passed += len(sources) - len(bad)
             if "macos" in target and not bad:
                 product = [s for s in sources if "tests" not in s.relative_to(ROOT).parts]
-                missing = missing_functions(arguments.zig, target, product, build)
+                missing = missing_functions(zig, target, product, build)
                 print(f"{target}: {len(missing)} functions without an implementation", *missing)
-                lacking = mlx_object(arguments.zig, target, product, build)
+                lacking = mlx_object(arguments.zig, zig, target, product, build)
                 print(f"{target}: mlx backend against libmlx.dylib: {len(lacking)} problems", *lacking)
                 failed += bool(missing) + bool(lacking)
                 passed += (not missing) + (not lacking)

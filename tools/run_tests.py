@@ -11,6 +11,7 @@ logs. Where the environment has CI set, what emulation needs is installed; elsew
 it.
 """
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -88,13 +89,18 @@ def unit_tests(arguments, tally):
 
 def comparisons(arguments, tally):
     headline("comparisons with reference implementations")
-    for script in sorted((ROOT / "tests" / "parity").glob("check_*.py")):
-        done = run([arguments.python, script, "--build", arguments.build], capture_output=True)
-        last = (done.stdout.strip().split("\n") or [""])[-1]
-        print(f"{script.name}: {last}", flush=True)
-        if done.returncode not in (0, SKIPPED):
-            print(done.stdout[-4000:], done.stderr[-4000:])
-        tally.add(script.name, done.returncode == 0, done.returncode not in (0, SKIPPED), done.returncode == SKIPPED)
+    scripts = sorted((ROOT / "tests" / "parity").glob("check_*.py"))
+
+    def compare(script):
+        return script, run([arguments.python, script, "--build", arguments.build], capture_output=True)
+
+    with concurrent.futures.ThreadPoolExecutor(int(arguments.jobs)) as pool:
+        for script, done in pool.map(compare, scripts):
+            last = (done.stdout.strip().split("\n") or [""])[-1]
+            print(f"{script.name}: {last}", flush=True)
+            if done.returncode not in (0, SKIPPED):
+                print(done.stdout[-4000:], done.stderr[-4000:])
+            tally.add(script.name, done.returncode == 0, done.returncode not in (0, SKIPPED), done.returncode == SKIPPED)
 
 
 def house_rules(arguments, tally):
@@ -133,13 +139,13 @@ def has_mlx(arguments):
     return (arguments.build / "tandem_mlx.so").exists()
 
 
-def pytests(arguments, tally, name, folder, backend="cpu"):
+def pytests(arguments, tally, name, folder, backend="cpu", options=()):
     headline(name)
     env = {**os.environ, "TANDEM": str(arguments.build / "tandem"), "TANDEM_BUILD": str(arguments.build), "TANDEM_TEST_BACKEND": backend}
     command = [arguments.python, "-m", "pytest", "-q", *(["-x"] if arguments.fail_fast else []), folder,
-               "-p", "no:cacheprovider", "--durations=40"]
+               "-p", "no:cacheprovider", "--durations=40", *options]
     done = run(command, env=env, capture_output=True)
-    log = arguments.build / "test-logs" / f"{name.replace(' ', '-').replace(',', '')}.log"
+    log = arguments.build / "test-logs" / f"{re.sub('[^a-z]+', '-', name)}.log"
     log.parent.mkdir(exist_ok=True)
     log.write_text(done.stdout + done.stderr)
     print(done.stdout.strip()[-12000:] if done.returncode else done.stdout.strip().split("\n")[-1], flush=True)
@@ -152,7 +158,10 @@ def pytests(arguments, tally, name, folder, backend="cpu"):
 
 
 def end_to_end(arguments, tally, backend="cpu"):
-    pytests(arguments, tally, f"end to end, {backend}", "tests/e2e", backend)
+    """Most of the time they wait, so files run side by side; but not those whose limits are of milliseconds."""
+    pytests(arguments, tally, f"end to end, {backend}", "tests/e2e", backend,
+            ["-m", "not alone", "-n", arguments.jobs, "--dist", "loadfile"])
+    pytests(arguments, tally, f"end to end, {backend}, alone", "tests/e2e", backend, ["-m", "alone"])
 
 
 def clients(arguments, tally):

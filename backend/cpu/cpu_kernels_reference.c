@@ -20,14 +20,25 @@ static float sum_lanes(const float *lanes)
     return sum;
 }
 
-static float dot(const float *restrict a, const float *restrict b, int n)
+typedef float quad __attribute__((vector_size(16))); /* four floats at once, on every processor */
+
+static quad load_quad(const float *p)
 {
-    float lanes[LANES] = {0};
+    quad v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static float dot(const float *a, const float *b, int n)
+{
+    quad sums[LANES / 4] = {{0}};
+    float lanes[LANES];
     int i = 0;
     for (; i + LANES <= n; i += LANES) {
-        for (int l = 0; l < LANES; l++)
-            lanes[l] += a[i + l] * b[i + l];
+        for (int l = 0; l < LANES / 4; l++)
+            sums[l] += load_quad(a + i + 4 * l) * load_quad(b + i + 4 * l);
     }
+    memcpy(lanes, sums, sizeof(lanes));
     for (int l = 0; i + l < n; l++)
         lanes[l] += a[i + l] * b[i + l];
     return sum_lanes(lanes);
@@ -179,6 +190,8 @@ static void kv_row(enum kv_type type, const void *p, int row, int n, int from, i
     case KV_Q8:
         for (int i = from; i < end; i++)
             out[i - from] = ((const int8_t *)p)[pairs + 2 * (size_t)i];
+        break;
+    case KV_TYPE_COUNT:
         break;
     }
 }

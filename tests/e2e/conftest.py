@@ -13,6 +13,7 @@ def pytest_sessionstart(session):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "alone(why): not beside another file of tests")
     config.addinivalue_line("markers", "cpu_only(why): left out when the servers run on another backend")
 
 

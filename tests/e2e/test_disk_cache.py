@@ -307,9 +307,12 @@ def test_idle_engine_stays_idle(tiny_path, tmp_path):
         server.complete("Something to write. " * 50, max_tokens=1)
         server.wait_for(lambda: server.stats()["disk_blocks"] > 0 and server.stats()["disk_queued"] == 0, "blocks on disk")
         engine = psutil.Process(server.engine()["pid"])
-        before = sum(engine.cpu_times()[:2])
-        time.sleep(1)
-        assert sum(engine.cpu_times()[:2]) - before < 0.2 * PATIENCE
+        limit, spent = 0.1 * PATIENCE, [float("inf")]
+        while spent[-1] >= limit and len(spent) < 10:  # a new engine still makes the vocabulary of masks
+            before = sum(engine.cpu_times()[:2])
+            time.sleep(1)
+            spent.append(sum(engine.cpu_times()[:2]) - before)
+        assert spent[-1] < limit, spent
 
 
 # ---- refusals ----

@@ -11,6 +11,8 @@ import pytest
 from harness import BACKEND, PATIENCE, SANITIZER, Server, chunks, parse_events, stream_text, together
 from script_rules import PLAIN
 
+pytestmark = pytest.mark.alone("what it costs many to come and to leave at once")
+
 N_STREAMS, N_LEAVERS = 64, 16
 N_TOKENS = 90 if SANITIZER else 150  # of those who stay: they must outlast the others' prefill
 MIB = 1 << 20

