@@ -13,7 +13,7 @@ from script_rules import PLAIN
 
 pytestmark = pytest.mark.alone("what it costs many to come and to leave at once")
 
-N_STREAMS, N_LEAVERS = 64, 16
+N_STREAMS, N_LEAVERS = (64, 16) if BACKEND == "cpu" else (24, 6)
 N_TOKENS = 90 if SANITIZER else 150  # of those who stay: they must outlast the others' prefill
 MIB = 1 << 20
 
@@ -212,7 +212,7 @@ def test_reader_that_stops_slows_nobody(new_scripted):
     stall_ms = 4000 * PATIENCE
     with new_scripted("--stall-timeout-ms", stall_ms) as server:
         median_latency(server)
-        without, (resident, _) = median_latency(server), server.resident()
+        without, (resident, _) = median_latency(server), server.resident_at_rest()
         began = time.monotonic()
         with send_and_never_read(server, {"prompt": "KEY-FAST", "max_tokens": 3500, "n": 8, "stream": True,
                                           "logprobs": 20}):

@@ -1,5 +1,6 @@
 """`"timings": true`: where the time of one answer went, in every API that generates, streamed or not. A scripted token takes
-at least as long as its script says, so times have lower bounds that no slow machine breaks."""
+at least as long as its script says, so times have lower bounds. Where the first token comes to the gateway late, the
+time after it is that much shorter."""
 import contextlib
 import threading
 import time
@@ -8,6 +9,7 @@ import pytest
 
 from harness import LoadingServer, chunks
 
+STEP_MS = 16  # of KEY-STEADY, which has 20: less what a busy machine delays
 CHAT, COMPLETIONS, INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
 
 COUNTS = ["cache_n", "prompt_n", "predicted_n"]
@@ -51,8 +53,8 @@ def test_of_a_body(scripted, path):
     elapsed_ms = 1000 * (time.monotonic() - began)
     check(reply["timings"], reply["usage"])
     check_decode(reply["timings"], 5)
-    assert reply["timings"]["predicted_ms"] >= 5 * 20 and reply["timings"]["prompt_ms"] >= 20
-    assert reply["timings"]["predicted_per_second"] <= 50
+    assert reply["timings"]["predicted_ms"] >= 5 * STEP_MS and reply["timings"]["prompt_ms"] >= 20
+    assert reply["timings"]["predicted_per_second"] <= 1000 / STEP_MS
     assert reply["timings"]["total_ms"] <= elapsed_ms
 
 
@@ -66,7 +68,7 @@ def test_of_a_stream(scripted, path):
         assert not any("timings" in chunk for chunk in others)
         assert last["timings"]["predicted_n"] == 6
         check_decode(last["timings"], 5)
-        assert last["timings"]["predicted_ms"] >= 5 * 20
+        assert last["timings"]["predicted_ms"] >= 5 * STEP_MS
         if options:
             assert last["choices"] == []
             check(last["timings"], last["usage"])
@@ -119,7 +121,7 @@ def test_several_choices(scripted):
     check(reply["timings"], reply["usage"])
     assert reply["timings"]["predicted_n"] == 12
     check_decode(reply["timings"], 9)
-    assert reply["timings"]["predicted_ms"] >= 3 * 20
+    assert reply["timings"]["predicted_ms"] >= 3 * STEP_MS
 
 
 def test_several_choices_of_a_stream(scripted):
