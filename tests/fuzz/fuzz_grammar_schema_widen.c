@@ -19,13 +19,20 @@ static bool widen(const struct json *schema, bool binding, struct buf *out)
 }
 
 /* A class in a class, which only the patterns that are written have: read again, as ECMA-262, it would end at the first
- * bracket, and what follows be something else. */
+ * bracket, and what follows be something else. In JSON text a pattern's backslash is two. */
 static bool has_nested_class(struct str text)
 {
+    bool in_class = false;
     for (size_t i = 0; i < text.len; i++) {
-        struct str rest = str_slice(text, i, text.len);
-        if (str_starts(rest, STR("[[")) || str_starts(rest, STR("[^["))) {
+        char c = text.ptr[i];
+        if (c == '[' && in_class) {
             return true;
+        }
+        in_class = c == '[' || (in_class && c != ']' && c != '"');
+        if (str_starts(str_slice(text, i, text.len), STR("\\\\"))) {
+            i += 2; /* and what it escapes */
+        } else if (c == '\\') {
+            i++;
         }
     }
     return false;
