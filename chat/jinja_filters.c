@@ -8,11 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FILTER(name)                                                                                             \
-    static bool name(struct render *r, const struct jval *self, const struct jval *arg, const struct jargs *raw, \
-                     struct jval *out)
-#define UNUSED ((void)r, (void)arg, (void)raw)
-
 /* str(v), but a string that is marked as HTML stays so. */
 static bool soft_str(struct render *r, const struct jval *v, struct jval *out)
 {
@@ -34,44 +29,44 @@ static bool call_method(struct render *r, const struct jval *v, const char *name
 
 /* ---- strings ---- */
 
-FILTER(f_upper)
+BUILTIN(f_upper)
 {
     UNUSED;
     return call_method(r, self, "upper", NULL, 0, out);
 }
 
-FILTER(f_lower)
+BUILTIN(f_lower)
 {
     UNUSED;
     return call_method(r, self, "lower", NULL, 0, out);
 }
 
-FILTER(f_capitalize)
+BUILTIN(f_capitalize)
 {
     UNUSED;
     return call_method(r, self, "capitalize", NULL, 0, out);
 }
 
-FILTER(f_trim)
+BUILTIN(f_trim)
 {
     (void)raw;
     return call_method(r, self, "strip", arg, arg[0].type != J_ABSENT, out);
 }
 
-FILTER(f_center)
+BUILTIN(f_center)
 {
     struct jval width = arg[0].type == J_ABSENT ? jval_int(80) : arg[0];
     (void)raw;
     return call_method(r, self, "center", &width, 1, out);
 }
 
-FILTER(f_string)
+BUILTIN(f_string)
 {
     UNUSED;
     return soft_str(r, self, out);
 }
 
-FILTER(f_safe)
+BUILTIN(f_safe)
 {
     UNUSED;
     bool ok = soft_str(r, self, out);
@@ -79,20 +74,20 @@ FILTER(f_safe)
     return ok;
 }
 
-FILTER(f_escape)
+BUILTIN(f_escape)
 {
     UNUSED;
     return jinja__escape(r, self, out);
 }
 
-FILTER(f_forceescape)
+BUILTIN(f_forceescape)
 {
     struct jval plain;
     UNUSED;
     return jinja__to_str(r, self, &plain) && jinja__escape(r, &plain, out);
 }
 
-FILTER(f_replace)
+BUILTIN(f_replace)
 {
     struct jval text, parts[3];
     size_t n = 2;
@@ -113,7 +108,7 @@ static bool begins_word(uint32_t c)
 }
 
 /* Not str.title(): only white space and opening brackets and hyphens begin a word. */
-FILTER(f_title)
+BUILTIN(f_title)
 {
     struct jval text;
     UNUSED;
@@ -139,7 +134,7 @@ FILTER(f_title)
     return jinja__charge_bytes(r, 8 * text.s.len) && jinja__text_end(r, mark, out);
 }
 
-FILTER(f_wordcount)
+BUILTIN(f_wordcount)
 {
     struct jval text;
     int64_t n = 0;
@@ -168,7 +163,7 @@ static bool indentation(struct render *r, const struct jval *width, struct jval 
     return jinja__arith(r, OP_MUL, &blank, width->type == J_ABSENT ? &four : width, out);
 }
 
-FILTER(f_indent)
+BUILTIN(f_indent)
 {
     struct jval indent, lines, text;
     bool first = jinja__arg_bool(&arg[1], false), blank = jinja__arg_bool(&arg[2], false);
@@ -196,7 +191,7 @@ FILTER(f_indent)
     return ok;
 }
 
-FILTER(f_truncate)
+BUILTIN(f_truncate)
 {
     int64_t length, leeway;
     struct str end;
@@ -234,7 +229,7 @@ FILTER(f_truncate)
     return ok;
 }
 
-FILTER(f_format)
+BUILTIN(f_format)
 {
     struct jval text, values;
     struct jlist_builder b = {.n = raw->n_positional};
@@ -302,7 +297,7 @@ static bool put_url_pair(struct render *r, const struct jval *pair)
     return true;
 }
 
-FILTER(f_urlencode)
+BUILTIN(f_urlencode)
 {
     struct jval text, pairs = *self;
     struct jlist_builder b = {0};
@@ -346,7 +341,7 @@ static bool bad_attribute(struct str name)
     return false;
 }
 
-FILTER(f_xmlattr)
+BUILTIN(f_xmlattr)
 {
     bool space = jinja__arg_bool(&arg[0], true), any = false;
     (void)raw;
@@ -471,7 +466,7 @@ static void put_unescaped(struct buf *b, struct str s)
     }
 }
 
-FILTER(f_striptags)
+BUILTIN(f_striptags)
 {
     struct jval text, plain, words;
     UNUSED;
@@ -492,7 +487,7 @@ FILTER(f_striptags)
 
 /* ---- numbers ---- */
 
-FILTER(f_abs)
+BUILTIN(f_abs)
 {
     UNUSED;
     if (self->type == J_FLOAT) {
@@ -593,7 +588,7 @@ static bool float_to_int(struct render *r, double f, struct jval *out)
     return true;
 }
 
-FILTER(f_int)
+BUILTIN(f_int)
 {
     struct jval fallback = arg[0].type == J_ABSENT ? jval_int(0) : arg[0];
     const int64_t no_base = 1; /* one that no number has: then only the reading as a float is left */
@@ -630,7 +625,7 @@ FILTER(f_int)
     return true;
 }
 
-FILTER(f_float)
+BUILTIN(f_float)
 {
     double f;
     (void)raw;
@@ -690,7 +685,7 @@ static bool round_int(struct render *r, int64_t v, int64_t precision, struct jva
     return true;
 }
 
-FILTER(f_round)
+BUILTIN(f_round)
 {
     int64_t precision;
     struct str method;
@@ -725,7 +720,7 @@ FILTER(f_round)
     return float_to_int(r, whole, &number) && jinja__arith(r, OP_DIV, &number, &factor, out);
 }
 
-FILTER(f_filesizeformat)
+BUILTIN(f_filesizeformat)
 {
     static const char prefixes[] = "kMGTPEZY";
     bool binary = jinja__arg_bool(&arg[0], false);
@@ -758,7 +753,7 @@ FILTER(f_filesizeformat)
 
 /* ---- others ---- */
 
-FILTER(f_default)
+BUILTIN(f_default)
 {
     bool replaces = self->type == J_UNDEFINED || (jinja__arg_bool(&arg[1], false) && !jinja__truth(self));
     (void)r;
@@ -767,7 +762,7 @@ FILTER(f_default)
     return true;
 }
 
-FILTER(f_attr)
+BUILTIN(f_attr)
 {
     bool found;
     struct str name;
@@ -778,7 +773,7 @@ FILTER(f_attr)
     return found || jinja__undefined(r, &(struct jundefined){.object = jinja__type_name(self), .name = arg[0]}, out);
 }
 
-FILTER(f_refused)
+BUILTIN(f_refused)
 {
     (void)self;
     (void)out;

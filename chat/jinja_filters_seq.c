@@ -1,11 +1,6 @@
 /* Filters over sequences and mappings. */
 #include "chat/jinja_internal.h"
 
-#define FILTER(name)                                                                                             \
-    static bool name(struct render *r, const struct jval *self, const struct jval *arg, const struct jargs *raw, \
-                     struct jval *out)
-#define UNUSED ((void)r, (void)arg, (void)raw)
-
 static bool iterator_value(struct render *r, const struct jiterator *it, struct jval *out)
 {
     struct jiterator *copy = jinja__alloc(r, 1, sizeof *copy);
@@ -116,7 +111,7 @@ static bool sort_key(struct render *r, const struct jval *item, const struct jva
     return jinja__list(r, &b, J_LIST, out);
 }
 
-FILTER(f_sort)
+BUILTIN(f_sort)
 {
     bool reverse = jinja__arg_bool(&arg[0], false), case_sensitive = jinja__arg_bool(&arg[1], false);
     struct jlist_builder b = {0};
@@ -134,7 +129,7 @@ FILTER(f_sort)
     return items && sort(r, items, b.n, reverse) && values_of(r, items, b.n, out);
 }
 
-FILTER(f_dictsort)
+BUILTIN(f_dictsort)
 {
     bool case_sensitive = jinja__arg_bool(&arg[0], false), reverse = jinja__arg_bool(&arg[2], false);
     struct str by;
@@ -174,7 +169,7 @@ static bool add_group(struct render *r, struct jlist_builder *groups, const stru
     return jinja__push(r, groups, &group);
 }
 
-FILTER(f_groupby)
+BUILTIN(f_groupby)
 {
     bool case_sensitive = jinja__arg_bool(&arg[2], false);
     struct jlist_builder b = {0}, groups = {0}, members = {0};
@@ -248,19 +243,19 @@ static bool extreme(struct render *r, const struct jval *self, const struct jval
     return any || jinja__undefined_hint(r, "No aggregated item, sequence was empty.", out);
 }
 
-FILTER(f_min)
+BUILTIN(f_min)
 {
     (void)raw;
     return extreme(r, self, arg, false, out);
 }
 
-FILTER(f_max)
+BUILTIN(f_max)
 {
     (void)raw;
     return extreme(r, self, arg, true, out);
 }
 
-FILTER(f_sum)
+BUILTIN(f_sum)
 {
     struct jiterator *it;
     struct jval item, v, total = arg[1].type == J_ABSENT ? jval_int(0) : arg[1];
@@ -287,7 +282,7 @@ FILTER(f_sum)
     }
 }
 
-FILTER(f_first)
+BUILTIN(f_first)
 {
     struct jiterator *it;
     bool done;
@@ -336,7 +331,7 @@ static bool reversed(struct render *r, const struct jval *v, struct jval *out)
     return iterator_value(r, &it, out);
 }
 
-FILTER(f_last)
+BUILTIN(f_last)
 {
     struct jval back;
     bool done;
@@ -350,7 +345,7 @@ FILTER(f_last)
     return !done || jinja__undefined_hint(r, "No last item, sequence was empty.", out);
 }
 
-FILTER(f_length)
+BUILTIN(f_length)
 {
     size_t n;
     int64_t turns;
@@ -367,7 +362,7 @@ FILTER(f_length)
     return jinja__charge_bytes(r, self->type == J_STRING ? self->s.len : 0);
 }
 
-FILTER(f_join)
+BUILTIN(f_join)
 {
     struct jiterator *it;
     struct jval separator = jval_str(STR("")), item, v;
@@ -393,14 +388,14 @@ FILTER(f_join)
 
 /* ---- many out of many ---- */
 
-FILTER(f_list)
+BUILTIN(f_list)
 {
     struct jlist_builder b = {0};
     UNUSED;
     return jinja__collect(r, self, &b) && jinja__list(r, &b, J_LIST, out);
 }
 
-FILTER(f_reverse)
+BUILTIN(f_reverse)
 {
     struct jlist_builder b = {0};
     struct jval list, bounds[3] = {{.type = J_ABSENT}, {.type = J_ABSENT}, {.type = J_INT, .i = -1}};
@@ -417,14 +412,14 @@ FILTER(f_reverse)
     return reversed(r, self, out);
 }
 
-FILTER(f_items)
+BUILTIN(f_items)
 {
     struct jiterator it = {.kind = self->type == J_UNDEFINED ? IT_EMPTY : IT_PAIRS, .source = *self, .view = J_ITEMS};
     UNUSED;
     return iterator_value(r, &it, out);
 }
 
-FILTER(f_unique)
+BUILTIN(f_unique)
 {
     struct jiterator it = {.kind = IT_UNIQUE, .path = arg[1], .negate = !jinja__arg_bool(&arg[0], false)};
     (void)raw;
@@ -438,7 +433,7 @@ static struct jval fill_of(const struct jval *arg)
     return arg->type == J_NONE ? (struct jval){.type = J_ABSENT} : *arg;
 }
 
-FILTER(f_batch)
+BUILTIN(f_batch)
 {
     struct jiterator it = {.kind = IT_BATCH, .fallback = fill_of(&arg[1])};
     int64_t n = -1; /* a count that is no number is never reached */
@@ -455,7 +450,7 @@ FILTER(f_batch)
     return iterator_value(r, &it, out);
 }
 
-FILTER(f_slice)
+BUILTIN(f_slice)
 {
     struct jiterator it = {.kind = IT_SLICE, .source = *self, .fallback = fill_of(&arg[1])};
     int64_t n;
@@ -480,7 +475,7 @@ static struct jargs skip_args(const struct jargs *raw, size_t n)
 }
 
 /* map("filter", ...) or map(attribute="path", default=...) */
-FILTER(f_map)
+BUILTIN(f_map)
 {
     struct jiterator it = {.kind = IT_MAP};
     const struct jkeyword *path = jinja__keyword(raw, STR("attribute")),
@@ -528,25 +523,25 @@ static bool select(struct render *r, const struct jval *self, const struct jargs
     return iterator_value(r, &it, out);
 }
 
-FILTER(f_select)
+BUILTIN(f_select)
 {
     (void)arg;
     return select(r, self, raw, (struct jiterator){.kind = IT_SELECT}, out);
 }
 
-FILTER(f_reject)
+BUILTIN(f_reject)
 {
     (void)arg;
     return select(r, self, raw, (struct jiterator){.kind = IT_SELECT, .negate = true}, out);
 }
 
-FILTER(f_selectattr)
+BUILTIN(f_selectattr)
 {
     (void)arg;
     return select(r, self, raw, (struct jiterator){.kind = IT_SELECT, .by_attribute = true}, out);
 }
 
-FILTER(f_rejectattr)
+BUILTIN(f_rejectattr)
 {
     (void)arg;
     return select(r, self, raw, (struct jiterator){.kind = IT_SELECT, .by_attribute = true, .negate = true}, out);

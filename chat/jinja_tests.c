@@ -1,89 +1,84 @@
 /* The tests of jinja2: what may follow "is". */
 #include "chat/jinja_internal.h"
 
-#define TEST(name)                                                                                               \
-    static bool name(struct render *r, const struct jval *self, const struct jval *arg, const struct jargs *raw, \
-                     struct jval *out)
-#define UNUSED ((void)r, (void)arg, (void)raw)
-
-TEST(is_defined)
+BUILTIN(is_defined)
 {
     UNUSED;
     *out = jval_bool(self->type != J_UNDEFINED);
     return true;
 }
 
-TEST(is_undefined)
+BUILTIN(is_undefined)
 {
     UNUSED;
     *out = jval_bool(self->type == J_UNDEFINED);
     return true;
 }
 
-TEST(is_none)
+BUILTIN(is_none)
 {
     UNUSED;
     *out = jval_bool(self->type == J_NONE);
     return true;
 }
 
-TEST(is_boolean)
+BUILTIN(is_boolean)
 {
     UNUSED;
     *out = jval_bool(self->type == J_BOOL);
     return true;
 }
 
-TEST(is_true)
+BUILTIN(is_true)
 {
     UNUSED;
     *out = jval_bool(self->type == J_BOOL && self->b);
     return true;
 }
 
-TEST(is_false)
+BUILTIN(is_false)
 {
     UNUSED;
     *out = jval_bool(self->type == J_BOOL && !self->b);
     return true;
 }
 
-TEST(is_integer)
+BUILTIN(is_integer)
 {
     UNUSED;
     *out = jval_bool(self->type == J_INT);
     return true;
 }
 
-TEST(is_float)
+BUILTIN(is_float)
 {
     UNUSED;
     *out = jval_bool(self->type == J_FLOAT);
     return true;
 }
 
-TEST(is_number)
+BUILTIN(is_number)
 {
     UNUSED;
     *out = jval_bool(jval_is_number(self));
     return true;
 }
 
-TEST(is_string)
+BUILTIN(is_string)
 {
     UNUSED;
     *out = jval_bool(self->type == J_STRING);
     return true;
 }
 
-TEST(is_mapping)
+BUILTIN(is_mapping)
 {
     UNUSED;
     *out = jval_bool(self->type == J_DICT);
     return true;
 }
 
-TEST(is_sequence)
+BUILTIN(is_sequence)
 {
     UNUSED;
     *out = jval_bool(self->type == J_STRING || jval_is_sequence(self) || self->type == J_DICT ||
@@ -91,14 +86,14 @@ TEST(is_sequence)
     return true;
 }
 
-TEST(is_iterable)
+BUILTIN(is_iterable)
 {
     UNUSED;
     *out = jval_bool(jinja__iterable(self));
     return true;
 }
 
-TEST(is_callable)
+BUILTIN(is_callable)
 {
     UNUSED;
     *out = jval_bool(self->type == J_FUNCTION || self->type == J_METHOD || self->type == J_MACRO ||
@@ -106,14 +101,14 @@ TEST(is_callable)
     return true;
 }
 
-TEST(is_escaped)
+BUILTIN(is_escaped)
 {
     UNUSED;
     *out = jval_bool(self->type == J_STRING && self->markup);
     return true;
 }
 
-TEST(is_sameas)
+BUILTIN(is_sameas)
 {
     (void)r;
     (void)raw;
@@ -133,21 +128,21 @@ static bool remainder_is(struct render *r, const struct jval *v, const struct jv
     return true;
 }
 
-TEST(is_odd)
+BUILTIN(is_odd)
 {
     struct jval two = jval_int(2);
     UNUSED;
     return remainder_is(r, self, &two, 1, out);
 }
 
-TEST(is_even)
+BUILTIN(is_even)
 {
     struct jval two = jval_int(2);
     UNUSED;
     return remainder_is(r, self, &two, 0, out);
 }
 
-TEST(is_divisibleby)
+BUILTIN(is_divisibleby)
 {
     (void)raw;
     return remainder_is(r, self, &arg[0], 0, out);
@@ -160,26 +155,26 @@ static bool has_case(struct render *r, const struct jval *v, const char *method,
            jinja__call(r, &bound, &(struct jargs){0}, out);
 }
 
-TEST(is_lower)
+BUILTIN(is_lower)
 {
     UNUSED;
     return has_case(r, self, "islower", out);
 }
 
-TEST(is_upper)
+BUILTIN(is_upper)
 {
     UNUSED;
     return has_case(r, self, "isupper", out);
 }
 
-TEST(is_filter)
+BUILTIN(is_filter)
 {
     UNUSED;
     *out = jval_bool(self->type == J_STRING && jinja__find_filter(self->s));
     return true;
 }
 
-TEST(is_test)
+BUILTIN(is_test)
 {
     UNUSED;
     *out = jval_bool(self->type == J_STRING && jinja__find_test(self->s));
@@ -196,43 +191,43 @@ static bool compare(struct render *r, enum jop op, const struct jval *a, const s
     return true;
 }
 
-TEST(is_eq)
+BUILTIN(is_eq)
 {
     (void)raw;
     return compare(r, OP_EQ, self, &arg[0], out);
 }
 
-TEST(is_ne)
+BUILTIN(is_ne)
 {
     (void)raw;
     return compare(r, OP_NE, self, &arg[0], out);
 }
 
-TEST(is_lt)
+BUILTIN(is_lt)
 {
     (void)raw;
     return compare(r, OP_LT, self, &arg[0], out);
 }
 
-TEST(is_le)
+BUILTIN(is_le)
 {
     (void)raw;
     return compare(r, OP_LE, self, &arg[0], out);
 }
 
-TEST(is_gt)
+BUILTIN(is_gt)
 {
     (void)raw;
     return compare(r, OP_GT, self, &arg[0], out);
 }
 
-TEST(is_ge)
+BUILTIN(is_ge)
 {
     (void)raw;
     return compare(r, OP_GE, self, &arg[0], out);
 }
 
-TEST(is_in)
+BUILTIN(is_in)
 {
     (void)raw;
     return compare(r, OP_IN, self, &arg[0], out);

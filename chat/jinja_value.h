@@ -307,15 +307,21 @@ NODISCARD bool jinja__call_builtin(struct render *r, const struct jbuiltin *b, c
                                    const struct jargs *args, struct jval *out);
 const struct jkeyword *jinja__keyword(const struct jargs *args, struct str name); /* NULL: not given */
 
-/* ---- tables ---- */
-extern const struct jbuiltin jinja__sequence_filters[]; /* ends with a NULL name */
+/* A filter, a test or a method, for a table of them; the second is for what it does not look at. */
+#define BUILTIN(name)                                                                                            \
+    static bool name(struct render *r, const struct jval *self, const struct jval *arg, const struct jargs *raw, \
+                     struct jval *out)
+#define UNUSED ((void)r, (void)self, (void)arg, (void)raw)
+
+/* ---- tables; a NULL name ends them ---- */
+extern const struct jbuiltin jinja__sequence_filters[], jinja__str_methods[];
 bool jinja__wordwrap(struct render *r, const struct jval *self, const struct jval *arg, const struct jargs *raw,
                      struct jval *out);
 const struct jbuiltin *jinja__find_filter(struct str name);
 const struct jbuiltin *jinja__find_test(struct str name);
 const struct jbuiltin *jinja__find_global(struct str name);
-const struct jbuiltin *jinja__find_method(const struct jval *v, struct str name);     /* fn NULL: forbidden */
-const struct jbuiltin *jinja__find_in(const struct jbuiltin *table, struct str name); /* ends with a NULL name */
+const struct jbuiltin *jinja__find_method(const struct jval *v, struct str name); /* fn NULL: forbidden */
+const struct jbuiltin *jinja__find_in(const struct jbuiltin *table, struct str name);
 
 /* ---- arguments of builtins ---- */
 NODISCARD bool jinja__arg_int(struct render *r, const struct jval *arg, int64_t fallback, int64_t *out);
