@@ -20,25 +20,14 @@ static float sum_lanes(const float *lanes)
     return sum;
 }
 
-typedef float quad __attribute__((vector_size(16))); /* four floats at once, on every processor */
-
-static quad load_quad(const float *p)
+static float dot(const float *restrict a, const float *restrict b, int n)
 {
-    quad v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static float dot(const float *a, const float *b, int n)
-{
-    quad sums[LANES / 4] = {{0}};
-    float lanes[LANES];
+    float lanes[LANES] = {0};
     int i = 0;
     for (; i + LANES <= n; i += LANES) {
-        for (int l = 0; l < LANES / 4; l++)
-            sums[l] += load_quad(a + i + 4 * l) * load_quad(b + i + 4 * l);
+        for (int l = 0; l < LANES; l++)
+            lanes[l] += a[i + l] * b[i + l];
     }
-    memcpy(lanes, sums, sizeof(lanes));
     for (int l = 0; i + l < n; l++)
         lanes[l] += a[i + l] * b[i + l];
     return sum_lanes(lanes);
@@ -174,26 +163,18 @@ static void rope(float *head, const float *cosines, const float *sines, enum rop
 
 /* ---- attention ---- */
 
-/* Elements [from, end) of row `row` of a matrix with n columns: rows of elements, or of pairs of them. */
+/* Elements [from, end) of row `row` of a matrix with n columns: rows of elements; KV_Q8: rows of pairs of codes. */
 static void kv_row(enum kv_type type, const void *p, int row, int n, int from, int end, float *out)
 {
-    size_t at = (size_t)row * (size_t)n, pairs = (size_t)(row / 2) * (size_t)n * 2 + (size_t)(row % 2);
-    switch (type) {
-    case KV_F32:
+    size_t at = (size_t)row * (size_t)n + (size_t)from;
+    const int8_t *codes = (const int8_t *)p + (size_t)(row / 2) * (size_t)n * 2 + (size_t)(row % 2);
+    if (type == KV_F32)
+        memcpy(out, (const float *)p + at, (size_t)(end - from) * sizeof(*out));
+    else if (type == KV_F16)
+        dtype_to_f32(DTYPE_F16, (const uint16_t *)p + at, (size_t)(end - from), out);
+    else
         for (int i = from; i < end; i++)
-            out[i - from] = ((const float *)p)[at + (size_t)i];
-        break;
-    case KV_F16:
-        for (int i = from; i < end; i++)
-            out[i - from] = f16_to_f32(((const uint16_t *)p)[at + (size_t)i]);
-        break;
-    case KV_Q8:
-        for (int i = from; i < end; i++)
-            out[i - from] = ((const int8_t *)p)[pairs + 2 * (size_t)i];
-        break;
-    case KV_TYPE_COUNT:
-        break;
-    }
+            out[i - from] = codes[2 * (size_t)i];
 }
 
 /* Element d of keys [first, end). */
