@@ -68,7 +68,7 @@ struct mcp_server_status { /* views, valid until the loop goes on */
 
 size_t mcp_n_servers(const struct mcp *m);
 void mcp_server_status(const struct mcp *m, size_t i, struct mcp_server_status *out);
-bool mcp_find_server(const struct mcp *m, const char *name, size_t *i);
+bool mcp_find_server(const struct mcp *m, struct str name, size_t *i);
 /* Appends all of them as a JSON array of objects, for a status route. Nothing in it is a secret. */
 void mcp_put_status(const struct mcp *m, struct buf *out);
 

@@ -2,17 +2,15 @@
 
 #include "base/clock.h"
 
-#include <string.h>
-
 size_t mcp_n_servers(const struct mcp *m)
 {
     return m->config->n;
 }
 
-bool mcp_find_server(const struct mcp *m, const char *name, size_t *i)
+bool mcp_find_server(const struct mcp *m, struct str name, size_t *i)
 {
     for (size_t k = 0; k < m->config->n; k++) {
-        if (strcmp(m->config->servers[k].name, name) == 0) {
+        if (str_eq(str_of(m->config->servers[k].name), name)) {
             *i = k;
             return true;
         }

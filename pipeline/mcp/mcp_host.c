@@ -101,11 +101,8 @@ void mcp_host_put_tools(const struct mcp_host *h, struct buf *out)
 
 size_t mcp_host__server(const struct mcp_host *h, struct str name)
 {
-    size_t i = 0;
-    while (i < h->config.n && !str_eq(str_of(h->config.servers[i].name), name)) {
-        i++;
-    }
-    return i;
+    size_t i;
+    return mcp_find_server(h->mcp, name, &i) ? i : h->config.n;
 }
 
 bool mcp_host_find_server(const struct mcp_host *h, struct str name, const char **url)

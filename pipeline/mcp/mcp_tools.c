@@ -54,7 +54,7 @@ static bool check_server(const struct mcp_host *h, const struct gen_mcp_server *
 {
     struct mcp_server_status status;
     size_t i;
-    if (!mcp_find_server(h->mcp, wanted->name.ptr, &i)) {
+    if (!mcp_find_server(h->mcp, wanted->name, &i)) {
         return error_set_param(err, ERR_INVALID, field, "no MCP server '%.60s' is configured here.", wanted->name.ptr);
     }
     mcp_server_status(h->mcp, i, &status);

@@ -142,7 +142,7 @@ static size_t server_of(struct probe *p, struct str name)
     char text[128];
     size_t i = 0;
     snprintf(text, sizeof text, STR_FMT, STR_ARG(name));
-    return mcp_find_server(p->mcp, text, &i) ? i : 0;
+    return mcp_find_server(p->mcp, str_of(text), &i) ? i : 0;
 }
 
 static void do_get(struct probe *p, struct str *words, struct str rest)

@@ -136,7 +136,8 @@ static void servers_that_fail(void **state)
     }
     mcp_server_status(f.mcp, S_OFF, &s);
     assert_true(s.state == MCP_DISABLED && s.n_restarts == 0 && !s.failure);
-    assert_true(mcp_find_server(f.mcp, "echo", &found) && found == S_ECHO && !mcp_find_server(f.mcp, "x", &found));
+    assert_true(mcp_find_server(f.mcp, STR("echo"), &found) && found == S_ECHO &&
+                !mcp_find_server(f.mcp, STR("x"), &found));
     assert_true(f.n_changes > 0);
     finish(&f);
 }
