@@ -169,8 +169,9 @@ static void add_nothing(struct chat *chat, const struct json *item)
 
 static bool add_item(struct chat *chat, const struct json *item, struct error *err)
 {
-    static void (*const add[])(struct chat * chat, const struct json *item) = {
-        add_message, add_call, add_output, add_reasoning, add_mcp_call, add_nothing};
+    static void (*const add[RESPONSES_REFERENCE])(struct chat * chat, const struct json *item) = {
+        [RESPONSES_MESSAGE] = add_message,     [RESPONSES_CALL] = add_call,         [RESPONSES_OUTPUT] = add_output,
+        [RESPONSES_REASONING] = add_reasoning, [RESPONSES_MCP_CALL] = add_mcp_call, [RESPONSES_MCP_LIST] = add_nothing};
     if (item && responses_kind(item) == RESPONSES_REFERENCE) {
         return in_context(chat->call, responses_str(item, "id")) ||
                error_set_param(err, ERR_NOT_FOUND, "input", "Item with id '" STR_FMT "' not found.",

@@ -166,7 +166,10 @@ static bool check_reference(const struct json *item, const char *where, struct e
 static bool check_item(const struct json *item, const char *where, struct error *err)
 {
     static bool (*const checks[RESPONSES_KINDS])(const struct json *item, const char *where, struct error *err) = {
-        check_message, check_call, check_output, check_reasoning, check_mcp_call, check_mcp_list, check_reference};
+        [RESPONSES_MESSAGE] = check_message,    [RESPONSES_CALL] = check_call,
+        [RESPONSES_OUTPUT] = check_output,      [RESPONSES_REASONING] = check_reasoning,
+        [RESPONSES_MCP_CALL] = check_mcp_call,  [RESPONSES_MCP_LIST] = check_mcp_list,
+        [RESPONSES_REFERENCE] = check_reference};
     if (json_type(item) != JSON_OBJECT) {
         return field_type_error(err, where, "an object", item);
     }
