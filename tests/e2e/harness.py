@@ -310,11 +310,12 @@ class Server:
 
     def resident_at_rest(self):
         """The same, once a new server has made what it makes by itself (the vocabulary of masks)."""
-        seen = [self.resident()]
-        while len(seen) < 4 or (max(map(sum, seen[-4:])) - min(map(sum, seen[-4:])) > 1 << 18 and len(seen) < 100):
-            time.sleep(0.2)
-            seen.append(self.resident())
-        return seen[-1]
+        def at_rest():
+            before = self.resident()
+            time.sleep(0.6)
+            after = self.resident()
+            return after if abs(sum(after) - sum(before)) < 1 << 18 else None
+        return self.wait_for(at_rest, "memory stays as it is", 20)
 
 
 class SecureServer(Server):

@@ -9,7 +9,7 @@ import pytest
 
 from harness import LoadingServer, chunks
 
-STEP_MS = 16  # of KEY-STEADY, which has 20: less what a busy machine delays
+STEP_MS = 20  # of KEY-STEADY
 CHAT, COMPLETIONS, INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
 
 COUNTS = ["cache_n", "prompt_n", "predicted_n"]
@@ -42,6 +42,12 @@ def check_decode(timings, n_intervals):
     assert timings["predicted_per_second"] * timings["predicted_ms"] == pytest.approx(1000 * n_intervals, rel=0.01)
 
 
+def check_steady(timings, n_steps):
+    """A first token that comes late takes from the time after it, but not from both together."""
+    assert timings["ttft_ms"] + timings["predicted_ms"] >= n_steps * STEP_MS
+    assert timings["predicted_ms"] >= 0.8 * (n_steps - 1) * STEP_MS
+
+
 @pytest.fixture(params=[CHAT, COMPLETIONS])
 def path(request):
     return request.param
@@ -53,8 +59,8 @@ def test_of_a_body(scripted, path):
     elapsed_ms = 1000 * (time.monotonic() - began)
     check(reply["timings"], reply["usage"])
     check_decode(reply["timings"], 5)
-    assert reply["timings"]["predicted_ms"] >= 5 * STEP_MS and reply["timings"]["prompt_ms"] >= 20
-    assert reply["timings"]["predicted_per_second"] <= 1000 / STEP_MS
+    check_steady(reply["timings"], 6)
+    assert reply["timings"]["prompt_ms"] >= STEP_MS
     assert reply["timings"]["total_ms"] <= elapsed_ms
 
 
@@ -68,7 +74,7 @@ def test_of_a_stream(scripted, path):
         assert not any("timings" in chunk for chunk in others)
         assert last["timings"]["predicted_n"] == 6
         check_decode(last["timings"], 5)
-        assert last["timings"]["predicted_ms"] >= 5 * STEP_MS
+        check_steady(last["timings"], 6)
         if options:
             assert last["choices"] == []
             check(last["timings"], last["usage"])
@@ -121,7 +127,7 @@ def test_several_choices(scripted):
     check(reply["timings"], reply["usage"])
     assert reply["timings"]["predicted_n"] == 12
     check_decode(reply["timings"], 9)
-    assert reply["timings"]["predicted_ms"] >= 3 * STEP_MS
+    check_steady(reply["timings"], 4)
 
 
 def test_several_choices_of_a_stream(scripted):
