@@ -99,6 +99,7 @@ static void gather(struct gen_reply *r)
 {
     struct gen_event e;
     while (generation_next(r->generation, clock_ms(), &e)) {
+        api__record_event(r, &e);
         if (e.kind == GEN_DONE || e.kind == GEN_ERROR) {
             finish_body(r, &e);
             return;
@@ -130,6 +131,7 @@ static void put_place(const struct gen_reply *r, const struct gen_event *e, size
 static void send_event(struct gen_reply *r, const struct gen_event *e, struct buf *out)
 {
     size_t start = out->len;
+    api__record_event(r, e);
     if (e->kind == GEN_ERROR) {
         r->encoder->stream_error(r, &e->error, out);
     } else {

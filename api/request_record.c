@@ -108,6 +108,7 @@ void api__finished(struct http_exchange *x, const struct http_end *end, void *ar
     api__log_request(r, end, http_client_address(x));
     api__export_request(r, end, http_client_address(x));
     buf_release(&r->trace_state);
+    free(r->tool_calls);
     free(r);
 }
 
@@ -189,6 +190,23 @@ void api__record_generation(const struct gen_reply *reply)
     if (r->app->options.log_content) {
         api__log_texts(r, reply_request(reply), generation_text(reply->generation));
     }
+}
+
+/* Calls before the request began are of an earlier reader of the same answer. */
+void api__record_event(const struct gen_reply *reply, const struct gen_event *e)
+{
+    struct request_record *r = record_of(reply->call->x);
+    struct error ignored = {0};
+    if (e->kind != GEN_RESULT || !r || !r->app->options.otlp || !r->trace.sampled || e->call.sent_us < r->begun_us ||
+        !array_reserve(&r->tool_calls, &r->cap_tool_calls, r->n_tool_calls + 1, RECORD_MAX_TOOL_CALLS, "tool calls",
+                       &ignored)) {
+        return;
+    }
+    struct record_tool_call *c = &r->tool_calls[r->n_tool_calls++];
+    *c = (struct record_tool_call){.sent_us = e->call.sent_us, .took_us = e->call.took_us, .failed = e->is_error};
+    copy(c->server, sizeof c->server, e->call.server);
+    copy(c->name, sizeof c->name, e->call.own_name);
+    copy(c->id, sizeof c->id, e->call.id);
 }
 
 /* ---- how it ended ---- */

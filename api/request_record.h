@@ -8,16 +8,25 @@
 #include "http/server.h"
 
 struct call;
+struct gen_event;
 struct gen_reply;
 struct route;
 
-#define RECORD_MODEL_MAX 128 /* bytes of a client's model name that are kept */
+#define RECORD_MODEL_MAX      128 /* bytes of a client's model name that are kept */
+#define RECORD_TOOL_NAME_MAX  64  /* likewise of names of tools and of their servers */
+#define RECORD_MAX_TOOL_CALLS 128 /* that have spans; more are not kept */
 
 enum request_outcome {
     OUTCOME_COMPLETED, /* the reply was made, and was no error */
     OUTCOME_CANCELLED, /* the client left before it was complete, or somebody cancelled the request */
     OUTCOME_REFUSED,   /* a 4xx, or no room and no engine for it */
     OUTCOME_FAILED     /* everything else */
+};
+
+struct record_tool_call { /* of an MCP tool, made for this request */
+    char server[RECORD_TOOL_NAME_MAX + 1], name[RECORD_TOOL_NAME_MAX + 1], id[48];
+    int64_t sent_us, took_us;
+    bool failed;
 };
 
 struct request_record {
@@ -51,6 +60,8 @@ struct request_record {
     struct gen_timings timings;
     uint64_t n_engine_losses;
     enum finish_reason finish;
+    struct record_tool_call *tool_calls; /* [n_tool_calls] of a request that is traced */
+    size_t n_tool_calls, cap_tool_calls;
 
     enum error_code error; /* ERR_NONE: none was answered */
 };
@@ -66,6 +77,8 @@ void api__record_key(struct http_exchange *x, const char *key_name);
 void api__record_call(const struct call *c);
 /* How far its generation has come; logs its texts where that is wanted. Before the exchange ends. */
 void api__record_generation(const struct gen_reply *r);
+/* An event that its consumer takes: of calls of MCP tools, when they were made and how they ended. */
+void api__record_event(const struct gen_reply *r, const struct gen_event *e);
 
 const char *request_outcome_name(enum request_outcome outcome);
 enum request_outcome api__outcome(const struct request_record *r, const struct http_end *end);

@@ -1,9 +1,11 @@
-/* A request as spans: the server's, and beneath it how long it waited for the engine, was prefilled and decoded.
+/* A request as spans: the server's, and beneath it how long it waited for the engine, was prefilled and decoded, and
+ * the calls of MCP tools that were made for it.
  *
  *     POST /v1/chat/completions  |-----------------------------------------|   SERVER
  *       queue                         |-----|
  *       prefill                             |--------|
  *       decode                                       |-----------------|
+ *       execute_tool clock                               |---|
  *
  * Attributes by OpenTelemetry's semantic conventions for HTTP servers (1.44) and for generative AI (0.1 of their own
  * repository); what they have no name for begins with "tandem.". No text of clients but the model's name and the
@@ -14,9 +16,11 @@
 #include "base/rng.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
-#define MAX_ATTRIBUTES 40
-#define N_CHILDREN     3
+#define MAX_ATTRIBUTES  40
+#define TOOL_ATTRIBUTES 6
+#define N_CHILDREN      3 /* beside those of tools */
 
 struct attributes {
     struct otlp_attribute items[MAX_ATTRIBUTES];
@@ -161,6 +165,52 @@ static void add_children(const struct request_record *r, struct otlp_span *spans
     add_child(r, spans, n, "decode", r->received_us + t->ttft_us, t->decode_us);
 }
 
+/* A span of a tool and what it refers to. */
+struct tool_span {
+    char name[RECORD_TOOL_NAME_MAX + 16];
+    struct otlp_attribute attributes[TOOL_ATTRIBUTES];
+};
+
+static void add_tool_call(const struct request_record *r, const struct record_tool_call *c, struct tool_span *tool,
+                          struct otlp_span *spans, size_t *n)
+{
+    struct attributes a = {.n = 0};
+    put_str(&a, "gen_ai.operation.name", "execute_tool");
+    put_str(&a, "gen_ai.tool.name", c->name);
+    put_str(&a, "gen_ai.tool.call.id", c->id);
+    put_str(&a, "gen_ai.tool.type", "extension"); /* made on the server's side */
+    put_str(&a, "tandem.mcp.server", c->server);
+    put_str(&a, "error.type", c->failed ? "tool_error" : "");
+    memcpy(tool->attributes, a.items, a.n * sizeof a.items[0]);
+    snprintf(tool->name, sizeof tool->name, "execute_tool %s", c->name);
+    add_child(r, spans, n, tool->name, c->sent_us, c->took_us);
+    spans[*n - 1].attributes = tool->attributes;
+    spans[*n - 1].n_attributes = a.n;
+    spans[*n - 1].failed = c->failed;
+}
+
+/* All of them, or without memory none. */
+static size_t add_tool_calls(const struct request_record *r, struct tool_span *tools, struct otlp_span *spans, size_t n)
+{
+    for (size_t i = 0; i < r->n_tool_calls; i++) {
+        add_tool_call(r, &r->tool_calls[i], &tools[i], spans, &n);
+    }
+    return n;
+}
+
+static void export_spans(const struct request_record *r, const struct otlp_span *given, size_t n)
+{
+    struct otlp_span *spans = calloc(n + r->n_tool_calls, sizeof *spans);
+    struct tool_span *tools = calloc(r->n_tool_calls, sizeof *tools);
+    if (spans && tools) {
+        memcpy(spans, given, n * sizeof *spans);
+        n = add_tool_calls(r, tools, spans, n);
+    }
+    otlp_add(r->app->options.otlp, spans && tools ? spans : given, n);
+    free(spans);
+    free(tools);
+}
+
 void api__export_request(const struct request_record *r, const struct http_end *end, const char *client)
 {
     struct otlp *otlp = r->app->options.otlp;
@@ -194,5 +244,9 @@ void api__export_request(const struct request_record *r, const struct http_end *
     memcpy(spans[0].trace_id, r->trace.trace_id, TRACE_ID_SIZE);
     memcpy(spans[0].span_id, r->trace.span_id, SPAN_ID_SIZE);
     memcpy(spans[0].parent_id, r->parent_id, SPAN_ID_SIZE);
-    otlp_add(otlp, spans, n);
+    if (r->n_tool_calls) {
+        export_spans(r, spans, n);
+    } else {
+        otlp_add(otlp, spans, n);
+    }
 }

@@ -57,6 +57,8 @@ struct gen_call {
     struct str server;    /* the tool is that of this MCP server; {NULL,0}: the client's */
     struct str own_name;  /* likewise: what that calls it */
     struct str arguments; /* RESULT: all of them */
+    int64_t sent_us;      /* RESULT: when the call went out (clock_us); 0: this process did not make it */
+    int64_t took_us;
 };
 
 struct gen_event {

@@ -1,4 +1,5 @@
 /* The calls of a turn: made, recorded first where the loop is kept, answered, cancelled. */
+#include "base/clock.h"
 #include "pipeline/mcp/mcp_loop_internal.h"
 
 #include <stdio.h>
@@ -9,11 +10,18 @@ static void answer_error(struct mcp_loop *l, size_t call, const char *text)
     mcp_turn_answer(&l->turn, call, true, str_of(text));
 }
 
+/* How long it took is known when its answer is. */
+static void note_end(struct mcp_turn_call *c)
+{
+    c->took_us = clock_us() - c->sent_us;
+}
+
 static void on_answer(void *arg, const struct mcp_answer *answer)
 {
     struct running *r = arg;
     struct mcp_loop *l = r->loop;
     r->task = NULL;
+    note_end(&l->turn.calls[r->call]);
     mcp_turn_answer(&l->turn, r->call, answer->is_error, answer->text);
     if (!l->stopped) {
         generation__notify(l->g);
@@ -32,8 +40,10 @@ static void send_call(struct mcp_loop *l, size_t i)
                                     .arguments = buf_view(&c->arguments),
                                     .done = on_answer,
                                     .arg = &l->running[i]};
+    c->sent_us = clock_us();
     l->running[i].task = mcp_host_call(l->host, &call, &err);
     if (!l->running[i].task) {
+        c->sent_us = 0;
         snprintf(text, sizeof text, "not called: %s", err.msg);
         answer_error(l, i, text);
     }
@@ -125,6 +135,7 @@ void mcp_loop__cancel_calls(struct mcp_loop *l)
         bool waits = l->turn.calls[i].due || l->running[i].task;
         if (l->running[i].task) {
             mcp_task_cancel(l->running[i].task);
+            note_end(&l->turn.calls[i]);
             l->running[i].task = NULL;
         }
         l->turn.calls[i].due = false;

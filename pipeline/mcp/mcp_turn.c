@@ -153,7 +153,9 @@ struct gen_call mcp_turn_call(const struct mcp_turn *t, size_t call)
                              .valid = c->valid,
                              .server = c->tool ? c->tool->server : (struct str){0},
                              .own_name = c->tool ? c->tool->own_name : (struct str){0},
-                             .arguments = buf_view(&c->arguments)};
+                             .arguments = buf_view(&c->arguments),
+                             .sent_us = c->sent_us,
+                             .took_us = c->took_us};
 }
 
 /* ---- messages ---- */

@@ -17,6 +17,7 @@ struct mcp_turn_call {
     uint32_t index;                  /* in the answer, among those of its kind */
     bool valid;                      /* its arguments are what its schema wants; else fault says why not */
     bool answered, is_error;
+    int64_t sent_us, took_us; /* by clock_us; sent_us 0: it was not made */
     /* of a generation that is kept: */
     bool due;               /* it goes out once it is recorded that it did */
     uint8_t sending, saved; /* whoever keeps it: what is on its way, and what is there (generation_kept.h) */

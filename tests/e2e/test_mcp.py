@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import secrets
 import signal
 import sqlite3
 import sys
@@ -14,6 +15,7 @@ import anthropic
 import pytest
 
 from harness import PATIENCE, ROOT, Server, failing_server, metric
+from otlp_collector import Collector
 from test_journal import attach, ended, events, kill_gateway, state
 
 pytestmark = pytest.mark.cpu_only("the API is the same whatever computes")
@@ -138,6 +140,30 @@ def test_five_turns(mcp, path):
         assert [t["name"] for t in lists[1]["tools"]] == ["structured"]
         echo = next(t for t in lists[0]["tools"] if t["name"] == "echo")
         assert echo["annotations"]["readOnlyHint"] is True and echo["input_schema"]["type"] == "object"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_spans(make, tmp_path, stream):
+    """Each call has a span of its own, within that of the request."""
+    config = write_config(tmp_path, main=python(deny=["structured"]), other=python("--era", "modern", allow=["structured"]))
+    with Collector() as collector, make(config, "--otlp-endpoint", collector.url) as server:
+        wait_for_servers(server, "main", "other")
+        trace_id = secrets.token_hex(16)
+        reply = server.post(CHAT, body(CHAT, "KEY-MCP-FIVE", stream=stream),
+                            headers={"traceparent": f"00-{trace_id}-{'1' * 16}-01"})
+        assert reply.status_code == 200
+        spans = server.wait_for(lambda: len(collector.trace(trace_id)) >= 9 and collector.trace(trace_id), "spans")
+    root = next(s for s in spans if s["kind"] == 2)
+    tools = sorted((s for s in spans if s["name"].startswith("execute_tool ")), key=lambda s: int(s["startTimeUnixNano"]))
+    given = [s["attributes"] for s in tools]
+    assert [(a["tandem.mcp.server"], a["gen_ai.tool.name"]) for a in given] == [call[:2] for call in FIVE]
+    assert all(s["name"] == "execute_tool " + a["gen_ai.tool.name"] and s["parentSpanId"] == root["spanId"] and s["status"] == {}
+               and int(root["startTimeUnixNano"]) < int(s["startTimeUnixNano"]) < int(s["endTimeUnixNano"]) <
+               int(root["endTimeUnixNano"]) for s, a in zip(tools, given))
+    assert len({a["gen_ai.tool.call.id"] for a in given}) == 5
+    assert all(a["gen_ai.operation.name"] == "execute_tool" and a["gen_ai.tool.type"] == "extension" and "error.type" not in a
+               for a in given)
+    assert len(spans) == 9 and "KEY-MCP-FIVE" not in repr(collector.spans)
 
 
 def test_chat_stream(mcp):
