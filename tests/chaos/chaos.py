@@ -250,7 +250,8 @@ def strike(server, group, streams, fault, situation, minimum):
     going_on = [s for s in streams.streams if s.finish is None]
     deadline = time.monotonic() + 60
     while any(t is None and s.finish is None for s, t in zip(going_on, first_after(going_on, noticed))):
-        assert time.monotonic() < deadline, "a stream does not go on within 60 s"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{fault}: a stream does not go on within 60 s: {json.dumps(server.model_status())}")
         time.sleep(0.01)
     times = [t - noticed for t in first_after(going_on, noticed) if t]
     return Record(situation, fault, counted, noticed - began, statistics.median(times) if times else 0, load_s)
