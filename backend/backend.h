@@ -30,9 +30,9 @@ struct weight; /* a resident parameter in the backend's own layout: matrix [n_ou
 /* ---- parameters ---- */
 
 /* The matrices of one parameter, stacked along n_out when there are several (same n_in); tensors of three axes count as
- * matrices stacked already. Resident size stays within 5%
- * of the file's; the view's memory may be used in place, so it must live as long as the weight. bias-like and norm
- * vectors are matrices of one row. FORMAT or UNSUPPORTED names the tensor. */
+ * matrices stacked already. Several vectors of one length are one vector, one after the other. Resident size stays
+ * within 5% of the file's; the view's memory may be used in place, so it must live as long as the weight. bias-like and
+ * norm vectors are matrices of one row. FORMAT or UNSUPPORTED names the tensor. */
 struct weight_info {
     size_t n_out, n_in;
     size_t resident_size; /* bytes that this weight keeps in memory, mapped ones included */
@@ -92,7 +92,8 @@ struct norm_params {
     float eps;
     float weight_offset; /* added to each weight: 1 for Gemma weights as its checkpoints store them; GGUF has it applied
                           */
-    int n_groups;        /* each row is n_groups vectors normed by themselves (QK-norm: heads); 1: the whole row */
+    int n_groups;        /* each row is n_groups vectors normed by themselves (QK-norm: heads); 1: the whole row. The
+                          weight is as long as a vector, for all of them, or as the row: each has its own */
 };
 
 enum rope_kind { ROPE_NORM /* pairs (2i, 2i+1) */, ROPE_NEOX /* pairs (i, i + dim/2) */ };

@@ -31,6 +31,16 @@ static bool read_count(struct config_reader *r, enum config_key key, int max, in
     return r->folder && fallback > 0 ? config_int_or(r, key, 1, max, fallback, out) : config_int(r, key, max, out);
 }
 
+static bool read_context(struct config_reader *r, struct decoder_config *c)
+{
+    if (!read_count(r, KEY_CONTEXT, INT32_MAX, r->family->folder.n_context, &c->n_context) ||
+        (r->family->max_length && !config_int_or(r, KEY_MAX_LENGTH, 1, INT32_MAX, c->n_context, &c->n_context)))
+        return false;
+    if (c->n_context > (int)LIMIT_CONTEXT)
+        c->n_context = (int)LIMIT_CONTEXT;
+    return true;
+}
+
 static bool read_shape(struct config_reader *r, struct decoder_config *c)
 {
     const struct folder_defaults *d = &r->family->folder;
@@ -39,13 +49,11 @@ static bool read_shape(struct config_reader *r, struct decoder_config *c)
         !read_count(r, KEY_HEADS, CONFIG_MAX_HEADS, d->n_heads, &c->n_heads) ||
         !config_int_or(r, KEY_KV_HEADS, 1, CONFIG_MAX_HEADS, r->folder && d->n_kv_heads ? d->n_kv_heads : c->n_heads,
                        &c->n_kv_heads) ||
-        !read_count(r, KEY_CONTEXT, INT32_MAX, d->n_context, &c->n_context))
+        !read_context(r, c))
         return false;
     if (c->n_heads % c->n_kv_heads != 0)
         return error_set(r->err, ERR_FORMAT, "The %d attention heads are not a multiple of the %d key and value heads.",
                          c->n_heads, c->n_kv_heads);
-    if (c->n_context > (int)LIMIT_CONTEXT)
-        c->n_context = (int)LIMIT_CONTEXT;
     return read_head_dims(r, c);
 }
 
@@ -76,11 +84,13 @@ static bool read_vocab(struct config_reader *r, struct decoder_config *c)
 static bool read_norm(struct config_reader *r, struct decoder_config *c)
 {
     double fallback = r->folder ? r->family->folder.norm_eps : 0;
-    c->norm_kind = NORM_RMS;
+    enum config_key key = r->family->norm_kind == NORM_LAYER ? KEY_LAYER_NORM_EPS : KEY_NORM_EPS;
+    c->norm_kind = r->family->norm_kind;
+    c->norm_bias = r->family->norm_bias;
     c->norm_weight_offset = r->folder ? r->family->folder_norm_offset : 0; /* GGUF: applied by the converter */
-    if (!config_has(r, KEY_NORM_EPS) && fallback == 0)
+    if (!config_has(r, key) && fallback == 0)
         return error_set(r->err, ERR_FORMAT, "The metadata %s is missing.", r->key);
-    return config_f32_or(r, KEY_NORM_EPS, 1, fallback, &c->norm_eps);
+    return config_f32_or(r, key, 1, fallback, &c->norm_eps);
 }
 
 static bool check_causal(struct config_reader *r)
@@ -116,11 +126,39 @@ static bool read_attention(struct config_reader *r, struct decoder_config *c)
 
 /* ---- scales ---- */
 
+static bool read_logit_factor(struct config_reader *r, struct decoder_config *c)
+{
+    float factor;
+    if (!config_f32_or(r, KEY_LOGIT_FACTOR, 1e6, r->folder ? r->family->folder.logit_scale : 1, &factor))
+        return false;
+    c->logit_scale = factor != 0 ? factor : 1; /* GGUF: none */
+    return true;
+}
+
+/* Folders have what the scales are made of; GGUF has them as the converter works them out, or, in the first files,
+ * those of MiniCPM 2B's recipe. */
+static bool read_depth_scales(struct config_reader *r, struct decoder_config *c)
+{
+    double depth, base = 1, divisor, root = sqrt(c->n_layers);
+    if (!config_f32_or(r, KEY_EMBD_SCALE, 1e6, r->folder ? 1 : 12, &c->embd_scale) ||
+        !config_float_or(r, KEY_DEPTH_SCALE, 0, 1e6, r->folder ? 1 : 1.4, &depth) ||
+        !config_f32_or(r, KEY_RESIDUAL_SCALE, 1e6, depth / root, &c->residual_scale) ||
+        !config_float_or(r, KEY_BASE_EMBD, 1, CONFIG_MAX_EMBD, r->folder ? 1 : 256, &base) ||
+        !config_float_or(r, KEY_LOGIT_DIVISOR, 1e-6, 1e6, c->n_embd / base, &divisor))
+        return false;
+    c->logit_scale = (float)(1 / divisor);
+    return true;
+}
+
 static bool read_scales(struct config_reader *r, struct decoder_config *c)
 {
     double divisor;
     c->embd_scale = r->family->embd_scale_sqrt ? (float)sqrt(c->n_embd) : 1;
     c->residual_scale = c->logit_scale = 1;
+    if (r->family->depth_scales)
+        return read_depth_scales(r, c);
+    if (r->family->logit_factor)
+        return read_logit_factor(r, c);
     if (!r->family->multipliers)
         return true;
     if (!config_f32_or(r, KEY_EMBD_SCALE, 1e6, 1, &c->embd_scale) ||
@@ -189,6 +227,10 @@ static void read_parts(const struct config_reader *r, struct decoder_config *c)
     c->out_bias = layer_has(r, PART_ATTN_OUT_BIAS);
     c->mlp_bias = layer_has(r, PART_UP_BIAS) || layer_has(r, PART_DOWN_BIAS);
     c->tied_embeddings = !weight_find(&r->names, r->file, PART_OUTPUT, -1);
+    if (r->family->qk_norm_asked)
+        c->qk_norm = layer_has(r, PART_Q_NORM) || layer_has(r, PART_K_NORM);
+    if (r->family->parallel_asked)
+        c->parallel = !layer_has(r, PART_MLP_NORM);
 }
 
 static void set_options(const struct decoder_family *f, struct decoder_config *c)
@@ -198,10 +240,18 @@ static void set_options(const struct decoder_family *f, struct decoder_config *c
     c->post_norm = f->post_norm;
     c->qk_norm = f->qk_norm;
     c->qk_norm_row = f->qk_norm_row;
+    c->qk_norm_heads = f->qk_norm_heads;
+    c->parallel = f->parallel;
     c->act = f->act;
     c->mlp_gated = f->mlp_gated;
     for (int i = 0; i < c->n_layers; i++)
         c->layer_nope[i] = f->nope_period > 0 && i % f->nope_period == f->nope_period - 1;
+}
+
+static void set_nope_full(struct decoder_config *c)
+{
+    for (int i = 0; i < c->n_layers; i++)
+        c->layer_nope[i] = !c->layer_windowed[i];
 }
 
 static bool read_gguf_options(struct config_reader *r, struct decoder_config *c)
@@ -210,13 +260,17 @@ static bool read_gguf_options(struct config_reader *r, struct decoder_config *c)
            (c->window == 0 || config_gguf_windows(r, c));
 }
 
-bool config__unknown(struct error *err, const char *what, struct str name)
+bool config__unknown(struct config_reader *r, const char *what, struct str name)
 {
-    char known[160] = "";
+    char known[340] = "";
     size_t len = 0;
-    for (size_t i = 0; i < decoder_n_families() && len < sizeof(known); i++)
-        len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i > 0 ? ", " : "", decoder_family_name(i));
-    return error_set(err, ERR_UNSUPPORTED, "The %s '" STR_FMT "' is not supported; known are: %s.", what,
+    for (size_t i = 0; i < decoder_n_families() && len < sizeof(known); i++) {
+        const struct decoder_family *f = decoder_family_at(i);
+        const char *own = r->folder ? f->model_types[0] : f->gguf;
+        if (own)
+            len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", len > 0 ? ", " : "", own);
+    }
+    return error_set(r->err, ERR_UNSUPPORTED, "The %s '" STR_FMT "' is not supported; known are: %s.", what,
                      STR_ARG(str_slice(name, 0, 40)), known);
 }
 
@@ -238,7 +292,11 @@ bool decoder_config_read(const struct model_file *file, struct decoder_config *o
         return false;
     set_options(r.family, out);
     read_parts(&r, out);
-    return (r.folder ? config_folder_options(&r, out) : read_gguf_options(&r, out)) && config_rope(&r, out);
+    if (!(r.folder ? config_folder_options(&r, out) : read_gguf_options(&r, out)))
+        return false;
+    if (r.family->nope_full && out->window > 0)
+        set_nope_full(out);
+    return config_rope(&r, out);
 }
 
 /* ---- KV groups ---- */

@@ -32,7 +32,7 @@ bool config_folder_family(struct config_reader *r)
     r->family = type.len ? decoder_family_type(type) : decoder_family_class(first_class(r->file));
     if (r->family)
         return true;
-    return config__unknown(r->err, "model type", type.len ? type : first_class(r->file));
+    return config__unknown(r, "model type", type.len ? type : first_class(r->file));
 }
 
 /* ---- layers by kind ---- */
@@ -95,6 +95,18 @@ static bool windowed(const struct config_reader *r, const struct decoder_config 
     return false;
 }
 
+/* "LLLG", over and over: local layers have the window, global ones do not. */
+static bool read_window_letters(struct config_reader *r, struct str letters, struct decoder_config *c)
+{
+    for (int i = 0; i < c->n_layers; i++) {
+        char letter = letters.len ? letters.ptr[(size_t)i % letters.len] : '\0';
+        if (letter != 'L' && letter != 'G')
+            return error_set(r->err, ERR_FORMAT, "The metadata %s has to consist of the letters L and G.", r->key);
+        c->layer_windowed[i] = letter == 'L';
+    }
+    return true;
+}
+
 static bool read_windows(struct config_reader *r, struct decoder_config *c)
 {
     const struct decoder_family *f = r->family;
@@ -110,6 +122,9 @@ static bool read_windows(struct config_reader *r, struct decoder_config *c)
     struct meta_value types = config_get(r, KEY_LAYER_TYPES);
     if (by_type && types.type != META_NONE)
         return read_layer_types(r, &types, c);
+    struct meta_value letters = config_get(r, KEY_WINDOW_PERIOD);
+    if (f->window_rule == WINDOW_PERIOD && letters.type == META_STRING)
+        return read_window_letters(r, letters.s, c);
     if (f->window_rule == WINDOW_PERIOD &&
         !config_int_or(r, KEY_WINDOW_PERIOD, 1, INT32_MAX, f->window_period, &number))
         return false;
@@ -161,7 +176,7 @@ static bool read_activation(struct config_reader *r, struct decoder_config *c)
         return true; /* the family's */
     for (size_t i = 0; i < ARRAY_LEN(acts); i++) {
         if (str_eq(name, str_of(acts[i].name))) {
-            c->act = acts[i].act;
+            c->act = acts[i].act == ACT_GELU && r->family->gelu_is_tanh ? ACT_GELU_TANH : acts[i].act;
             return true;
         }
     }
@@ -172,13 +187,28 @@ static bool read_activation(struct config_reader *r, struct decoder_config *c)
 /* What is asked for has to be there; what is there is taken too. */
 static bool read_biases(struct config_reader *r, struct decoder_config *c)
 {
-    bool attn, mlp;
-    if (!config_bool_or(r, KEY_ATTN_BIAS, false, &attn) || !config_bool_or(r, KEY_MLP_BIAS, false, &mlp))
+    const struct decoder_family *f = r->family;
+    bool attn, out, mlp;
+    if (!config_bool_or(r, KEY_ATTN_BIAS, f->folder.attn_bias, &attn) ||
+        !config_bool_or(r, KEY_OUT_BIAS, attn && !f->qkv_bias && !f->out_bias_asked, &out) ||
+        !config_bool_or(r, KEY_MLP_BIAS, false, &mlp))
         return false;
-    c->qkv_bias = c->qkv_bias || attn || r->family->qkv_bias;
-    c->out_bias = c->out_bias || (attn && !r->family->qkv_bias);
+    c->qkv_bias = c->qkv_bias || attn || f->qkv_bias;
+    c->out_bias = c->out_bias || out;
     c->mlp_bias = c->mlp_bias || mlp;
     return true;
+}
+
+/* Norms of Q and K likewise. Whether there is a norm before the MLP is the file's to say. */
+static bool read_layout(struct config_reader *r, struct decoder_config *c)
+{
+    bool norm;
+    if (r->family->qk_norm_asked) {
+        if (!config_bool_or(r, KEY_QK_NORM, false, &norm))
+            return false;
+        c->qk_norm = c->qk_norm || norm;
+    }
+    return !r->family->parallel_asked || config_bool_or(r, KEY_PARALLEL, false, &c->parallel);
 }
 
 /* Tied: as the file says; where it does not, as its family, and where there is no head. */
@@ -194,5 +224,5 @@ static bool read_tied(struct config_reader *r, struct decoder_config *c)
 bool config_folder_options(struct config_reader *r, struct decoder_config *c)
 {
     return read_activation(r, c) && read_nope(r, c) && read_windows(r, c) && read_expert_layers(r, c) &&
-           read_biases(r, c) && read_tied(r, c);
+           read_biases(r, c) && read_layout(r, c) && read_tied(r, c);
 }

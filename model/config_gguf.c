@@ -7,7 +7,7 @@ bool config_gguf_family(struct config_reader *r)
     if (!meta_str(r->file, "general.architecture", &arch, r->err))
         return false;
     r->family = decoder_family_gguf(arch);
-    return r->family || config__unknown(r->err, "architecture", arch);
+    return r->family || config__unknown(r, "architecture", arch);
 }
 
 static bool window_flag(const struct meta_value *pattern, size_t i, uint8_t *windowed)

@@ -26,8 +26,12 @@ enum config_key {
     KEY_K_DIM,
     KEY_V_DIM,
     KEY_CONTEXT,
+    KEY_MAX_LENGTH,
     KEY_VOCAB,
     KEY_NORM_EPS,
+    KEY_LAYER_NORM_EPS,
+    KEY_QK_NORM,
+    KEY_PARALLEL,
     KEY_CAUSAL,
     KEY_BIDIRECTIONAL,
     KEY_ATTN_SCALE,
@@ -35,6 +39,7 @@ enum config_key {
     KEY_ATTN_SOFTCAP,
     KEY_FINAL_SOFTCAP,
     KEY_ATTN_BIAS,
+    KEY_OUT_BIAS,
     KEY_MLP_BIAS,
     KEY_TIED,
     KEY_ACT,
@@ -48,6 +53,9 @@ enum config_key {
     KEY_EMBD_SCALE,
     KEY_RESIDUAL_SCALE,
     KEY_LOGIT_DIVISOR,
+    KEY_LOGIT_FACTOR,
+    KEY_DEPTH_SCALE,
+    KEY_BASE_EMBD,
     KEY_EXPERTS,
     KEY_EXPERTS_USED,
     KEY_EXPERT_FF,
@@ -110,7 +118,7 @@ NODISCARD bool config_str_or(struct config_reader *r, enum config_key key, struc
 /* Sets r->family, and r->nested of a folder. UNSUPPORTED lists the families known. */
 NODISCARD bool config_gguf_family(struct config_reader *r);
 NODISCARD bool config_folder_family(struct config_reader *r);
-bool config__unknown(struct error *err, const char *what, struct str name); /* sets that error; false */
+bool config__unknown(struct config_reader *r, const char *what, struct str name); /* sets that error; false */
 
 /* layer_windowed, c->window known and not 0. */
 NODISCARD bool config_gguf_windows(struct config_reader *r, struct decoder_config *c);

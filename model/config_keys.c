@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#define MAX_ALIASES 4
+#define MAX_ALIASES 5
 
 /* gguf: what follows "<arch>.". folder: names in config.json, the first that is there counts. With rope, names are
  * looked for in the objects that hold RoPE's parameters first: rope_parameters since transformers 5 (by kind of layer
@@ -21,16 +21,21 @@ static const struct key_row {
     [KEY_K_DIM] = {"attention.key_length", {"head_dim"}},
     [KEY_V_DIM] = {"attention.value_length", {"head_dim"}},
     [KEY_CONTEXT] = {"context_length", {"max_position_embeddings"}},
+    [KEY_MAX_LENGTH] = {NULL, {"model_max_length"}},
     [KEY_VOCAB] = {NULL, {"vocab_size"}},
     [KEY_NORM_EPS] = {"attention.layer_norm_rms_epsilon", {"rms_norm_eps"}},
+    [KEY_LAYER_NORM_EPS] = {"attention.layer_norm_epsilon", {"layer_norm_eps", "norm_eps"}},
+    [KEY_QK_NORM] = {NULL, {"use_qk_norm", "qk_layernorm"}},
+    [KEY_PARALLEL] = {NULL, {"use_parallel_residual"}},
     [KEY_CAUSAL] = {"attention.causal", {"is_causal"}},
     [KEY_BIDIRECTIONAL] = {NULL, {"use_bidirectional_attention"}},
     [KEY_ATTN_SCALE] = {"attention.scale", {"attention_multiplier"}},
     [KEY_ATTN_Q_SCALAR] = {NULL, {"query_pre_attn_scalar"}},
     [KEY_ATTN_SOFTCAP] = {"attn_logit_softcapping", {"attn_logit_softcapping"}},
     [KEY_FINAL_SOFTCAP] = {"final_logit_softcapping", {"final_logit_softcapping"}},
-    [KEY_ATTN_BIAS] = {NULL, {"attention_bias"}},
-    [KEY_MLP_BIAS] = {NULL, {"mlp_bias"}},
+    [KEY_ATTN_BIAS] = {NULL, {"attention_bias", "use_qkv_bias", "qkv_bias", "use_bias", "bias"}},
+    [KEY_OUT_BIAS] = {NULL, {"attention_out_bias"}},
+    [KEY_MLP_BIAS] = {NULL, {"mlp_bias", "use_bias"}},
     [KEY_TIED] = {NULL, {"tie_word_embeddings"}},
     [KEY_ACT] = {NULL, {"hidden_activation", "hidden_act"}},
     [KEY_WINDOW] = {"attention.sliding_window", {"sliding_window"}},
@@ -40,9 +45,12 @@ static const struct key_row {
     [KEY_LAYER_TYPES] = {NULL, {"layer_types"}},
     [KEY_ROPE_LAYERS] = {NULL, {"no_rope_layers"}},
     [KEY_NOPE_PERIOD] = {NULL, {"no_rope_layer_interval"}},
-    [KEY_EMBD_SCALE] = {"embedding_scale", {"embedding_multiplier"}},
+    [KEY_EMBD_SCALE] = {"embedding_scale", {"embedding_multiplier", "scale_emb"}},
     [KEY_RESIDUAL_SCALE] = {"residual_scale", {"residual_multiplier"}},
     [KEY_LOGIT_DIVISOR] = {"logit_scale", {"logits_scaling"}},
+    [KEY_LOGIT_FACTOR] = {"logit_scale", {"logit_scale"}},
+    [KEY_DEPTH_SCALE] = {NULL, {"scale_depth"}},
+    [KEY_BASE_EMBD] = {NULL, {"dim_model_base"}},
     [KEY_EXPERTS] = {"expert_count", {"num_local_experts", "num_experts"}},
     [KEY_EXPERTS_USED] = {"expert_used_count", {"num_experts_per_tok"}},
     [KEY_EXPERT_FF] = {"expert_feed_forward_length", {"moe_intermediate_size"}},

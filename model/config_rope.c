@@ -78,6 +78,7 @@ static bool read_kind(struct config_reader *r, enum rope_scaling_kind *kind)
         bool gguf;
     } kinds[] = {
         {"none", ROPE_SCALING_NONE, true},     {"default", ROPE_SCALING_NONE, false},
+        {"dynamic", ROPE_SCALING_NONE, false}, /* changes the angles beyond the trained context only, our limit */
         {"linear", ROPE_SCALING_LINEAR, true}, {"llama3", ROPE_SCALING_LLAMA3, false},
         {"yarn", ROPE_SCALING_YARN, true},     {"longrope", ROPE_SCALING_LONGROPE, true},
         {"su", ROPE_SCALING_LONGROPE, false},
@@ -137,8 +138,8 @@ static bool read_scaling(struct config_reader *r, const struct decoder_config *c
 
 static bool read_rot_dim(struct config_reader *r, struct decoder_config *c)
 {
-    double share;
-    if (!config_float_or(r, KEY_ROT_SHARE, 1e-3, 1, 1, &share) ||
+    double share = r->folder ? r->family->folder.rot_share : 0;
+    if (!config_float_or(r, KEY_ROT_SHARE, 1e-3, 1, share != 0 ? share : 1, &share) ||
         !config_int_or(r, KEY_ROT_DIM, 2, c->k_dim, (int)(c->k_dim * share), &c->rot_dim))
         return false;
     if (c->rot_dim < 2 || c->rot_dim % 2 != 0)
@@ -177,7 +178,7 @@ static void extend_context(const struct config_reader *r, struct decoder_config 
 
 bool config_rope(struct config_reader *r, struct decoder_config *c)
 {
-    c->rope_kind = r->folder ? ROPE_NEOX : r->family->rope_kind;
+    c->rope_kind = r->folder && !r->family->folder_rope_kind ? ROPE_NEOX : r->family->rope_kind;
     if (!read_rot_dim(r, c) || !config_float_or(r, KEY_ROPE_BASE, 1.001, 1e12, r->family->rope_base, &c->rope.base) ||
         !read_scaling(r, c, &c->rope.scaling) || !read_local(r, c))
         return false;

@@ -64,10 +64,11 @@ static void add_head(struct decoder_cost *cost, const struct tensor_view *t)
 
 static void add_layer_tensor(struct decoder_cost *cost, const struct tensor_view *t, enum model_part part, bool last)
 {
-    bool expert = is_expert(part);
+    bool expert = is_expert(part), norm = part == PART_Q_NORM || part == PART_K_NORM; /* may have a row for each head */
     double share = expert ? (double)cost->n_experts_used / cost->n_experts : 1;
     *(expert ? &cost->expert_bytes : &cost->layer_bytes) += stored_bytes(t);
-    add_products(last && is_tail(part) ? &cost->tail : &cost->row, t, share);
+    if (!norm)
+        add_products(last && is_tail(part) ? &cost->tail : &cost->row, t, share);
 }
 
 void decoder_cost_read(const struct model_file *file, const struct decoder_config *c, struct decoder_cost *out)

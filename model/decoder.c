@@ -4,6 +4,7 @@
  *     x = embed(ids) * embd_scale                                  [n_rows, n_embd]
  *     each layer:  x += post_norm(attention(pre_norm(x))) * residual_scale
  *                  x += post_norm(mlp(pre_norm(x))) * residual_scale
+ *     or, in parallel, of one h = pre_norm(x):  x += attention(h) + mlp(h)
  *     logits = softcap(output(norm(x)) * logit_scale)              [n_out, n_vocab]
  *
  * Ops given NULL return NULL, so nothing is checked on the way; step_end reports the first failure. */
@@ -114,13 +115,18 @@ struct layer {
     bool last;
 };
 
+static const enum model_part norm_biases[PART_COUNT] = {
+    [PART_ATTN_NORM] = PART_ATTN_NORM_BIAS,
+    [PART_MLP_NORM] = PART_MLP_NORM_BIAS,
+};
+
 static struct tensor *norm(const struct layer *l, struct tensor *x, enum model_part part, int n_groups)
 {
     struct norm_params p = {.kind = l->c->norm_kind,
                             .eps = l->c->norm_eps,
                             .weight_offset = l->c->norm_weight_offset,
                             .n_groups = n_groups};
-    return op_norm(l->be, x, l->w[part], NULL, &p);
+    return op_norm(l->be, x, l->w[part], l->w[norm_biases[part]], &p);
 }
 
 static struct tensor *rope(const struct layer *l, struct tensor *x, int n_heads)
@@ -203,18 +209,23 @@ static struct tensor *mlp(const struct layer *l, struct tensor *h)
 /* After the last layer's attention only the rows whose logits are wanted go on; NULL when none is. */
 static struct tensor *forward_layer(const struct layer *l, const struct batch *batch, struct tensor *x)
 {
-    struct tensor *q = project(l, l->c->pre_norm ? norm(l, x, PART_ATTN_NORM, 1) : x);
+    struct tensor *h = l->c->pre_norm ? norm(l, x, PART_ATTN_NORM, 1) : x;
+    struct tensor *q = project(l, h);
     if (l->last && batch->n_out == 0)
         return NULL;
     struct tensor *a = attend(l, q);
     if (l->last) {
         a = op_rows(l->be, a);
+        h = l->c->parallel ? op_rows(l->be, h) : NULL;
         x = op_rows(l->be, x);
     }
     a = op_linear(l->be, a, l->w[PART_ATTN_OUT], l->w[PART_ATTN_OUT_BIAS]);
+    if (l->c->parallel) /* before x changes, which h may be */
+        h = mlp(l, h);
     x = add_branch(l, x, a, PART_ATTN_POST_NORM);
-    a = mlp(l, l->c->pre_norm ? norm(l, x, PART_MLP_NORM, 1) : x);
-    return add_branch(l, x, a, PART_MLP_POST_NORM);
+    if (!l->c->parallel)
+        h = mlp(l, l->c->pre_norm ? norm(l, x, PART_MLP_NORM, 1) : x);
+    return add_branch(l, x, h, PART_MLP_POST_NORM);
 }
 
 static struct tensor *output_head(struct model *m, struct tensor *x)
@@ -223,7 +234,7 @@ static struct tensor *output_head(struct model *m, struct tensor *x)
     struct weight *const *w = m->weights.global;
     struct norm_params p = {
         .kind = c->norm_kind, .eps = c->norm_eps, .weight_offset = c->norm_weight_offset, .n_groups = 1};
-    x = op_norm(m->be, x, w[PART_OUTPUT_NORM], NULL, &p);
+    x = op_norm(m->be, x, w[PART_OUTPUT_NORM], w[PART_OUTPUT_NORM_BIAS], &p);
     x = op_linear(m->be, x, c->tied_embeddings ? w[PART_EMBD] : w[PART_OUTPUT], NULL);
     if (c->logit_scale != 1)
         x = op_scale(m->be, x, c->logit_scale);

@@ -27,8 +27,40 @@ static const struct weight_row post_norm_rows[] = {
     {"post_feedforward_layernorm.weight", {PART_MLP_POST_NORM}},
 };
 
-static const struct weight_row phi3_gguf_rows[] = {
+/* Phi-3, GLM-4 */
+static const struct weight_row gate_up_gguf_rows[] = {
     {"ffn_up.weight", {PART_GATE, PART_UP}},
+};
+
+static const struct weight_row glm4_rows[] = {
+    {"post_self_attn_layernorm.weight", {PART_ATTN_POST_NORM}},
+    {"post_attention_layernorm.weight", {PART_MLP_NORM}},
+    {"post_mlp_layernorm.weight", {PART_MLP_POST_NORM}},
+};
+
+static const struct weight_row seed_oss_gguf_rows[] = {
+    {"post_attention_norm.weight", {PART_MLP_NORM}},
+};
+
+static const struct weight_row stablelm_rows[] = {
+    {"post_attention_layernorm.weight", {PART_MLP_NORM}},
+    {"post_attention_layernorm.bias", {PART_MLP_NORM_BIAS}},
+    {"self_attn.q_layernorm.norms.*.weight", {PART_Q_NORM}},
+    {"self_attn.k_layernorm.norms.*.weight", {PART_K_NORM}},
+};
+
+static const struct weight_row internlm2_rows[] = {
+    {"tok_embeddings.weight", {PART_EMBD}},
+    {"output.weight", {PART_OUTPUT}},
+    {"attention_norm.weight", {PART_ATTN_NORM}},
+    {"attention.wqkv.weight", {PART_Q, PART_K, PART_V}},
+    {"attention.wqkv.bias", {PART_Q_BIAS, PART_K_BIAS, PART_V_BIAS}},
+    {"attention.wo.weight", {PART_ATTN_OUT}},
+    {"attention.wo.bias", {PART_ATTN_OUT_BIAS}},
+    {"ffn_norm.weight", {PART_MLP_NORM}},
+    {"feed_forward.w1.weight", {PART_GATE}},
+    {"feed_forward.w3.weight", {PART_UP}},
+    {"feed_forward.w2.weight", {PART_DOWN}},
 };
 
 /* ---- families ---- */
@@ -125,6 +157,23 @@ static const struct decoder_family families[] = {
         .folder = {.norm_eps = 1e-6},
     },
     {
+        .name = "gemma",
+        .gguf = "gemma",
+        .model_types = {"gemma"},
+        .hf_class = "Gemma",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_GELU_TANH,
+        .gelu_is_tanh = true,
+        .embd_scale_sqrt = true,
+        .tied = true,
+        .folder_norm_offset = 1,
+        .folder = {.n_heads = 16, .n_kv_heads = 16, .k_dim = 256, .n_context = 8192, .norm_eps = 1e-6},
+    },
+    {
         .name = "gemma2",
         .gguf = "gemma2",
         .model_types = {"gemma2"},
@@ -192,7 +241,7 @@ static const struct decoder_family families[] = {
         .gguf = "phi3",
         .model_types = {"phi3"},
         .hf_class = "Phi3",
-        .gguf_rows = ROWS(phi3_gguf_rows),
+        .gguf_rows = ROWS(gate_up_gguf_rows),
         .folder_rows = ROWS(pre_norm_rows),
         .rope_kind = ROPE_NEOX,
         .rope_base = 10000,
@@ -215,6 +264,190 @@ static const struct decoder_family families[] = {
         .act = ACT_SILU,
         .multipliers = true,
         .folder = {.norm_eps = 1e-6},
+    },
+    {
+        .name = "minicpm",
+        .gguf = "minicpm",
+        .model_types = {"minicpm"},
+        .hf_class = "MiniCPM",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NORM,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .depth_scales = true,
+        .tied = true,
+        .folder = {.norm_eps = 1e-6},
+    },
+    {
+        /* Command R */
+        .name = "cohere",
+        .gguf = "command-r",
+        .model_types = {"cohere"},
+        .hf_class = "Cohere",
+        .max_length = true,
+        .rope_kind = ROPE_NORM,
+        .folder_rope_kind = true,
+        .rope_base = 10000,
+        .norm_kind = NORM_LAYER,
+        .pre_norm = true,
+        .qk_norm_heads = true,
+        .qk_norm_asked = true,
+        .parallel = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .logit_factor = true,
+        .tied = true,
+        .folder = {.n_context = 8192, .norm_eps = 1e-5, .logit_scale = 0.0625},
+    },
+    {
+        .name = "cohere2",
+        .gguf = "cohere2",
+        .model_types = {"cohere2"},
+        .hf_class = "Cohere2",
+        .rope_kind = ROPE_NORM,
+        .folder_rope_kind = true,
+        .rope_base = 10000,
+        .nope_full = true,
+        .norm_kind = NORM_LAYER,
+        .pre_norm = true,
+        .parallel = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .logit_factor = true,
+        .tied = true,
+        .window = 4096,
+        .window_period = 4,
+        .window_rule = WINDOW_PERIOD,
+        .folder = {.n_context = 8192, .norm_eps = 1e-5, .logit_scale = 0.0625},
+    },
+    {
+        .name = "stablelm",
+        .gguf = "stablelm",
+        .model_types = {"stablelm"},
+        .hf_class = "StableLm",
+        .folder_rows = ROWS(stablelm_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .norm_kind = NORM_LAYER,
+        .norm_bias = true,
+        .pre_norm = true,
+        .qk_norm_heads = true,
+        .qk_norm_asked = true,
+        .parallel_asked = true,
+        .out_bias_asked = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .folder = {.n_heads = 32, .n_kv_heads = 32, .n_context = 4096, .norm_eps = 1e-5, .rot_share = 0.25},
+    },
+    {
+        /* GLM-4 of June 2024; GGUF has ChatGLM's name for it */
+        .name = "glm",
+        .gguf = "chatglm",
+        .model_types = {"glm"},
+        .hf_class = "Glm",
+        .gguf_rows = ROWS(gate_up_gguf_rows),
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NORM,
+        .folder_rope_kind = true,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .out_bias_asked = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .folder = {.n_kv_heads = 2, .k_dim = 128, .norm_eps = 1.5625e-7, .rot_share = 0.5, .attn_bias = true},
+    },
+    {
+        /* GLM-4 of April 2025 */
+        .name = "glm4",
+        .gguf = "glm4",
+        .model_types = {"glm4"},
+        .hf_class = "Glm4",
+        .gguf_rows = ROWS(gate_up_gguf_rows),
+        .folder_rows = ROWS(glm4_rows),
+        .rope_kind = ROPE_NORM,
+        .folder_rope_kind = true,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .post_norm = true,
+        .out_bias_asked = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .folder = {.n_kv_heads = 2, .k_dim = 128, .norm_eps = 1.5625e-7, .rot_share = 0.5, .attn_bias = true},
+    },
+    {
+        .name = "seed_oss",
+        .gguf = "seed_oss",
+        .model_types = {"seed_oss"},
+        .hf_class = "SeedOss",
+        .gguf_rows = ROWS(seed_oss_gguf_rows),
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .out_bias_asked = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .folder = {.n_kv_heads = 8, .k_dim = 128, .norm_eps = 1e-6, .attn_bias = true},
+    },
+    {
+        .name = "ernie4_5",
+        .gguf = "ernie4_5",
+        .model_types = {"ernie4_5"},
+        .hf_class = "Ernie4_5",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NORM,
+        .folder_rope_kind = true,
+        .rope_base = 500000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .tied = true,
+        .folder = {.n_kv_heads = 2, .k_dim = 128, .norm_eps = 1e-5},
+    },
+    {
+        .name = "internlm2",
+        .gguf = "internlm2",
+        .model_types = {"internlm2"},
+        .hf_class = "InternLM2",
+        .folder_rows = ROWS(internlm2_rows),
+        .folder_qkv_by_kv_head = true,
+        .rope_kind = ROPE_NORM,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .folder = {.n_context = 2048, .norm_eps = 1e-6, .attn_bias = true},
+    },
+    {
+        /* arch llama in GGUF */
+        .name = "internlm3",
+        .model_types = {"internlm3"},
+        .hf_class = "InternLM3",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_base = 10000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .folder = {.n_kv_heads = 2, .k_dim = 128, .n_context = 32768, .norm_eps = 1e-5},
+    },
+    {
+        .name = "exaone4",
+        .gguf = "exaone4",
+        .model_types = {"exaone4"},
+        .hf_class = "Exaone4",
+        .folder_rows = ROWS(post_norm_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .nope_full = true,
+        .post_norm = true,
+        .qk_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .window_period = 4,
+        .window_rule = WINDOW_PERIOD,
+        .folder = {.n_context = 2048, .norm_eps = 1e-5},
     },
     {
         .name = "olmo2",
@@ -265,49 +498,4 @@ const char *decoder_family_name(size_t i)
 const struct decoder_family *decoder_family_at(size_t i)
 {
     return &families[i];
-}
-
-static bool named(const char *name, struct str s)
-{
-    return name && str_eq(s, str_of(name));
-}
-
-const struct decoder_family *decoder_family_find(struct str name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
-        if (named(families[i].name, name))
-            return &families[i];
-    }
-    return NULL;
-}
-
-const struct decoder_family *decoder_family_gguf(struct str arch)
-{
-    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
-        if (named(families[i].gguf, arch))
-            return &families[i];
-    }
-    return NULL;
-}
-
-const struct decoder_family *decoder_family_type(struct str type)
-{
-    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
-        if (named(families[i].model_types[0], type) || named(families[i].model_types[1], type))
-            return &families[i];
-    }
-    return NULL;
-}
-
-const struct decoder_family *decoder_family_class(struct str hf_class)
-{
-    const struct str suffix = STR("ForCausalLM");
-    if (!str_ends(hf_class, suffix))
-        return NULL;
-    hf_class.len -= suffix.len;
-    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
-        if (named(families[i].hf_class, hf_class))
-            return &families[i];
-    }
-    return NULL;
 }

@@ -11,9 +11,11 @@ enum model_part {
     PART_NONE,
     PART_EMBD,
     PART_OUTPUT_NORM,
+    PART_OUTPUT_NORM_BIAS,
     PART_OUTPUT,
     PART_FIRST_OF_LAYER,
     PART_ATTN_NORM = PART_FIRST_OF_LAYER,
+    PART_ATTN_NORM_BIAS,
     PART_Q,
     PART_K,
     PART_V,
@@ -26,6 +28,7 @@ enum model_part {
     PART_ATTN_OUT_BIAS,
     PART_ATTN_POST_NORM,
     PART_MLP_NORM,
+    PART_MLP_NORM_BIAS,
     PART_GATE,
     PART_UP,
     PART_UP_BIAS,
@@ -42,7 +45,8 @@ enum model_part {
 /* ---- names of tensors (names.c) ---- */
 
 /* What a tensor of one name holds: a part, or several parts' rows one after the other. Experts are a third axis, the
- * outermost; or "*" in the name stands for an expert's number, and there is one tensor for each. */
+ * outermost; or "*" in the name stands for an expert's number, and there is one tensor for each. A norm of Q or K may
+ * be one for each head likewise. */
 struct weight_row {
     const char *name;         /* of parts outside layers: the whole name; else what follows the layer's number */
     enum model_part parts[3]; /* PART_NONE at the end */
@@ -60,6 +64,7 @@ struct weight_names {
     const char *layer_prefix;   /* "blk.", "layers." */
     struct weight_rows sets[2]; /* the family's own, which come first; the container's */
     const char *const *unused;  /* patterns of tensors that may be there and are not needed; NULL at the end */
+    bool qkv_by_kv_head; /* rows of Q, K and V in one tensor come by KV head: Q's of the heads that use it, K's, V's */
 };
 
 struct decoder_family;
@@ -95,6 +100,9 @@ struct folder_defaults { /* of keys that config.json may lack, as the classes of
                             derived */
     int n_heads, n_kv_heads, k_dim, n_context;
     double norm_eps, q_scalar; /* q_scalar: query_pre_attn_scalar, q.k is divided by its root */
+    double rot_share;          /* of the dimensions of a head, that rotate */
+    double logit_scale;        /* of logit_factor */
+    bool attn_bias;            /* what attention_bias is when it is missing */
 };
 
 struct decoder_family {
@@ -103,16 +111,28 @@ struct decoder_family {
     const char *model_types[2]; /* of config.json; NULL: none */
     const char *hf_class;       /* of architectures where model_type is missing: "Llama" of "LlamaForCausalLM" */
     struct weight_rows gguf_rows, folder_rows; /* names of its own */
+    bool folder_qkv_by_kv_head;                /* see weight_names */
     enum rope_kind rope_kind;                  /* in GGUF; folders rotate halves */
+    bool max_length;                           /* in folders model_max_length is the context, where it is there */
+    bool folder_rope_kind;                     /* rope_kind holds for folders too */
     double rope_base;                          /* when the file has none */
     double rope_local_base; /* of windowed layers when the file has none; 0: they rotate like the others */
     int nope_period;        /* the last layer of each rotates nothing; 0: all rotate */
-    bool pre_norm, post_norm, qk_norm, qk_norm_row;
-    bool qkv_bias; /* in folders, where attention_bias is not asked; GGUF: as the tensors are */
+    bool nope_full;         /* where some layers have a window, the others rotate nothing */
+    enum norm_kind norm_kind;
+    bool norm_bias, pre_norm, post_norm, qk_norm, qk_norm_row, qk_norm_heads;
+    bool qk_norm_asked;  /* folders: qk_norm, where use_qk_norm or qk_layernorm is true; GGUF: as the tensors are */
+    bool parallel;       /* see decoder_config */
+    bool parallel_asked; /* folders: where use_parallel_residual is true; GGUF: where there is no norm before the MLP */
+    bool qkv_bias;       /* in folders, where attention_bias is not asked; GGUF: as the tensors are */
+    bool out_bias_asked; /* in folders: by attention_out_bias; else attention_bias speaks of the output too */
     bool mlp_gated;
     enum activation act;
+    bool gelu_is_tanh;         /* folders that say "gelu" mean its tanh form */
     bool embd_scale_sqrt;      /* the embedding is multiplied by sqrt(n_embd) */
     bool multipliers;          /* Granite's scales of embedding, residuals, attention and logits are read */
+    bool depth_scales;         /* MiniCPM's of embedding, residuals and logits, in folders made of the model's shape */
+    bool logit_factor;         /* logit_scale is read, a factor */
     bool tied;                 /* in folders, when the file does not say */
     int window, window_period; /* when the file has none: the last layer of each period sees all, the others the
                                   window; period 0: every layer has the window */

@@ -55,9 +55,12 @@ struct decoder_config {
     float expert_scale;                          /* of the mixture's output; 1: none */
     enum norm_kind norm_kind;
     float norm_eps, norm_weight_offset;
+    bool norm_bias;           /* of the norms before attention, MLP and output */
     bool pre_norm, post_norm; /* norms before attention and MLP; norms of their outputs before the residual add */
+    bool parallel;            /* attention and MLP have the same input, one norm before both */
     bool qk_norm;             /* before RoPE */
     bool qk_norm_row;         /* over all heads at once; else each by itself */
+    bool qk_norm_heads;       /* each by itself with weights of its own; else with those that all share */
     bool qkv_bias, out_bias, mlp_bias;
     enum rope_kind rope_kind;
     int rot_dim;                          /* even, at most k_dim */

@@ -9,8 +9,10 @@
 static const struct weight_row gguf_rows[] = {
     {"token_embd.weight", {PART_EMBD}},
     {"output_norm.weight", {PART_OUTPUT_NORM}},
+    {"output_norm.bias", {PART_OUTPUT_NORM_BIAS}},
     {"output.weight", {PART_OUTPUT}},
     {"attn_norm.weight", {PART_ATTN_NORM}},
+    {"attn_norm.bias", {PART_ATTN_NORM_BIAS}},
     {"attn_q.weight", {PART_Q}},
     {"attn_k.weight", {PART_K}},
     {"attn_v.weight", {PART_V}},
@@ -25,6 +27,7 @@ static const struct weight_row gguf_rows[] = {
     {"attn_output.bias", {PART_ATTN_OUT_BIAS}},
     {"post_attention_norm.weight", {PART_ATTN_POST_NORM}},
     {"ffn_norm.weight", {PART_MLP_NORM}},
+    {"ffn_norm.bias", {PART_MLP_NORM_BIAS}},
     {"ffn_gate.weight", {PART_GATE}},
     {"ffn_up.weight", {PART_UP}},
     {"ffn_up.bias", {PART_UP_BIAS}},
@@ -55,8 +58,10 @@ static const char *const gguf_unused[] = {
 static const struct weight_row folder_rows[] = {
     {"embed_tokens.weight", {PART_EMBD}},
     {"norm.weight", {PART_OUTPUT_NORM}},
+    {"norm.bias", {PART_OUTPUT_NORM_BIAS}},
     {"lm_head.weight", {PART_OUTPUT}},
     {"input_layernorm.weight", {PART_ATTN_NORM}},
+    {"input_layernorm.bias", {PART_ATTN_NORM_BIAS}},
     {"self_attn.q_proj.weight", {PART_Q}},
     {"self_attn.k_proj.weight", {PART_K}},
     {"self_attn.v_proj.weight", {PART_V}},
@@ -115,9 +120,14 @@ static const struct {
 
 struct weight_names weight_names_of(const struct decoder_family *family, const struct model_file *file)
 {
-    struct weight_names gguf = {"", "", "blk.", {family->gguf_rows, {gguf_rows, ARRAY_LEN(gguf_rows)}}, gguf_unused};
-    struct weight_names folder = {
-        "", "", "layers.", {family->folder_rows, {folder_rows, ARRAY_LEN(folder_rows)}}, folder_unused};
+    struct weight_names gguf = {"",          "",   "blk.", {family->gguf_rows, {gguf_rows, ARRAY_LEN(gguf_rows)}},
+                                gguf_unused, false};
+    struct weight_names folder = {"",
+                                  "",
+                                  "layers.",
+                                  {family->folder_rows, {folder_rows, ARRAY_LEN(folder_rows)}},
+                                  folder_unused,
+                                  family->folder_qkv_by_kv_head};
     if (!model_file_is_folder(file))
         return gguf;
     for (size_t i = 0; i < ARRAY_LEN(folder_prefixes); i++) {

@@ -58,8 +58,10 @@ struct part_row {
 static const struct part_row part_table[PART_COUNT] = {
     [PART_EMBD] = ALWAYS(DIM_VOCAB, DIM_EMBD),
     [PART_OUTPUT_NORM] = ALWAYS(DIM_NONE, DIM_EMBD),
+    [PART_OUTPUT_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
     [PART_OUTPUT] = UNLESS(tied_embeddings, DIM_VOCAB, DIM_EMBD),
     [PART_ATTN_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
+    [PART_ATTN_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
     [PART_Q] = ALWAYS(DIM_Q, DIM_EMBD),
     [PART_K] = ALWAYS(DIM_K, DIM_EMBD),
     [PART_V] = ALWAYS(DIM_V, DIM_EMBD),
@@ -72,6 +74,7 @@ static const struct part_row part_table[PART_COUNT] = {
     [PART_ATTN_OUT_BIAS] = WHEN(out_bias, DIM_NONE, DIM_EMBD),
     [PART_ATTN_POST_NORM] = WHEN(post_norm, DIM_NONE, DIM_EMBD),
     [PART_MLP_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
+    [PART_MLP_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
     [PART_GATE] = DENSE_WHEN(mlp_gated, DIM_FF, DIM_EMBD),
     [PART_UP] = DENSE(DIM_FF, DIM_EMBD),
     [PART_UP_BIAS] = DENSE_WHEN(mlp_bias, DIM_NONE, DIM_FF),
@@ -91,12 +94,27 @@ static bool has_part(const struct decoder_config *c, enum model_part part, int l
     if (part == PART_NONE ||
         (row->layers != ANY_LAYER && (row->layers == EXPERT_LAYERS) != (c->layer_experts[layer] != 0)))
         return false;
+    if (c->parallel && (part == PART_MLP_NORM || part == PART_MLP_NORM_BIAS))
+        return false;
     return !row->conditional || *(const bool *)((const char *)c + row->flag) == row->when;
 }
 
 static bool is_stacked(enum model_part part)
 {
     return part == PART_EXPERT_GATE || part == PART_EXPERT_UP || part == PART_EXPERT_DOWN;
+}
+
+/* Tensors of a part whose name has a number: of experts, or of heads. */
+static int n_pieces(const struct decoder_config *c, enum model_part part)
+{
+    switch (part) {
+    case PART_Q_NORM:
+        return c->qk_norm_heads ? c->n_heads : 0;
+    case PART_K_NORM:
+        return c->qk_norm_heads ? c->n_kv_heads : 0;
+    default:
+        return c->n_experts;
+    }
 }
 
 static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
@@ -123,9 +141,9 @@ static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
     case DIM_EXPERTS:
         return (uint64_t)c->n_experts;
     case DIM_Q_NORM:
-        return (uint64_t)c->k_dim * (c->qk_norm_row ? (uint64_t)c->n_heads : 1);
+        return (uint64_t)c->k_dim * (c->qk_norm_row || c->qk_norm_heads ? (uint64_t)c->n_heads : 1);
     case DIM_K_NORM:
-        return (uint64_t)c->k_dim * (c->qk_norm_row ? (uint64_t)c->n_kv_heads : 1);
+        return (uint64_t)c->k_dim * (c->qk_norm_row || c->qk_norm_heads ? (uint64_t)c->n_kv_heads : 1);
     }
     return 1;
 }
@@ -147,7 +165,7 @@ static bool has_place(const struct decoder_config *c, const struct weight_names 
 {
     int layer, expert;
     const struct weight_row *row = weight_name_parse(names, name, &layer, &expert);
-    if (!row || layer >= c->n_layers || expert >= c->n_experts)
+    if (!row || layer >= c->n_layers || expert >= n_pieces(c, row->parts[0]))
         return false;
     for (size_t i = 0; i < 3; i++) {
         if (has_part(c, row->parts[i], layer) && weight_find(names, file, row->parts[i], layer) == row)
@@ -190,22 +208,29 @@ static bool wrong_shape(const struct loader *l, const struct tensor_view *t, con
                      (unsigned long long)t->shape[1], (unsigned long long)t->shape[2]);
 }
 
-/* n_blocks: of a stack, or 0. */
-static bool check_shape(const struct loader *l, const struct tensor_view *t, uint64_t n_blocks, uint64_t rows,
-                        uint64_t cols, bool vector)
+struct place {         /* of a part within the tensors of its row */
+    uint64_t first, n; /* rows of each block */
+    uint64_t block;    /* rows that a block has */
+    uint64_t n_blocks; /* of a tensor */
+    bool stacked;      /* blocks are a third axis; else they follow one another */
+    bool whole;        /* the tensor is the part */
+};
+
+static bool check_shape(const struct loader *l, const struct tensor_view *t, const struct place *p, uint64_t cols,
+                        bool vector)
 {
-    unsigned long long b = n_blocks, r = rows, k = cols;
+    unsigned long long b = p->n_blocks, r = p->stacked ? p->block : p->block * p->n_blocks, k = cols;
     char expected[96];
     if (vector) {
         snprintf(expected, sizeof(expected), "a vector of %llu", r);
-        return (t->n_dims == 1 && t->shape[0] == rows) || wrong_shape(l, t, expected);
+        return (t->n_dims == 1 && t->shape[0] == r) || wrong_shape(l, t, expected);
     }
-    if (n_blocks == 0) {
+    if (!p->stacked) {
         snprintf(expected, sizeof(expected), "%llu by %llu", r, k);
-        return (t->n_dims == 2 && t->shape[0] == rows && t->shape[1] == cols) || wrong_shape(l, t, expected);
+        return (t->n_dims == 2 && t->shape[0] == r && t->shape[1] == cols) || wrong_shape(l, t, expected);
     }
     snprintf(expected, sizeof(expected), "%llu by %llu by %llu", b, r, k);
-    return (t->n_dims == 3 && t->shape[0] == n_blocks && t->shape[1] == rows && t->shape[2] == cols) ||
+    return (t->n_dims == 3 && t->shape[0] == b && t->shape[1] == r && t->shape[2] == cols) ||
            wrong_shape(l, t, expected);
 }
 
@@ -216,37 +241,54 @@ static uint64_t rows_of(const struct loader *l, enum model_part part)
     return dim_size(l->config, row->rows == DIM_NONE ? row->cols : row->rows);
 }
 
-struct place {         /* of a part within the tensors of its row */
-    uint64_t first, n; /* rows of each block */
-    uint64_t block;    /* rows that a block has */
-    bool whole;        /* the tensor is the part */
-};
-
 static struct place place_of(const struct loader *l, const struct weight_row *row, enum model_part part)
 {
-    struct place p = {.n = rows_of(l, part), .whole = row->parts[1] == PART_NONE};
+    const struct decoder_config *c = l->config;
+    bool qkv = row->parts[2] == PART_V || row->parts[2] == PART_V_BIAS;
+    bool each = weight_row_per_expert(row), experts = is_stacked(part);
+    struct place p = {.n_blocks = 1, .stacked = experts && !each, .whole = row->parts[1] == PART_NONE};
+    uint64_t pieces = each && !experts ? (uint64_t)n_pieces(c, part) : 1; /* of a part, in tensors or blocks */
+    if (qkv && l->names->qkv_by_kv_head)
+        pieces = p.n_blocks = (uint64_t)c->n_kv_heads;
+    else if (p.stacked)
+        p.n_blocks = (uint64_t)c->n_experts;
+    p.n = rows_of(l, part) / pieces;
     for (size_t i = 0; i < 3 && row->parts[i] != PART_NONE; i++) {
         if (row->parts[i] == part)
             p.first = p.block;
-        p.block += rows_of(l, row->parts[i]);
+        p.block += rows_of(l, row->parts[i]) / pieces;
     }
     return p;
 }
 
-/* The part's views of one tensor, appended at *n. n_blocks: of a stack, or 0. */
+/* Norms of Q and K with a row for each head are one vector. */
+static struct tensor_view as_vector(const struct loader *l, const struct tensor_view *t, enum model_part part)
+{
+    struct tensor_view v = *t;
+    bool by_head = l->config->qk_norm_heads && (part == PART_Q_NORM || part == PART_K_NORM);
+    if (by_head && t->n_dims == 2 && t->shape[1] == (uint64_t)l->config->k_dim) {
+        v.n_dims = 1;
+        v.shape[0] *= v.shape[1];
+        v.shape[1] = 1;
+    }
+    return v;
+}
+
+/* The part's views of one tensor, appended at *n. */
 static bool add_views(struct loader *l, const struct tensor_view *t, enum model_part part, const struct place *p,
-                      uint64_t n_blocks, int *n)
+                      int *n)
 {
     const struct part_row *row = &part_table[part];
     bool vector = row->rows == DIM_NONE;
-    if (!check_shape(l, t, n_blocks, p->block, dim_size(l->config, row->cols), vector))
+    struct tensor_view view = vector ? as_vector(l, t, part) : *t;
+    if (!check_shape(l, &view, p, dim_size(l->config, row->cols), vector))
         return false;
     if (p->whole) {
-        l->views[(*n)++] = *t;
+        l->views[(*n)++] = view;
         return true;
     }
-    struct tensor_view matrix = vector ? *t : tensor_as_matrix(t);
-    for (uint64_t b = 0; b < (n_blocks ? n_blocks : 1); b++)
+    struct tensor_view matrix = vector ? view : tensor_as_matrix(&view);
+    for (uint64_t b = 0; b < p->n_blocks; b++)
         l->views[(*n)++] = tensor_rows(&matrix, b * p->block + p->first, p->n);
     return true;
 }
@@ -254,16 +296,15 @@ static bool add_views(struct loader *l, const struct tensor_view *t, enum model_
 static bool gather(struct loader *l, const struct weight_row *row, enum model_part part, int layer, int *n)
 {
     struct place place = place_of(l, row, part);
-    bool each = weight_row_per_expert(row);
-    uint64_t n_blocks = is_stacked(part) && !each ? (uint64_t)l->config->n_experts : 0;
+    int n_tensors = weight_row_per_expert(row) ? n_pieces(l->config, part) : 1;
     *n = 0;
-    for (int e = 0; e < (each ? l->config->n_experts : 1); e++) {
+    for (int e = 0; e < n_tensors; e++) {
         char name[192];
         weight_name(l->names, row, layer, e, name, sizeof(name));
         const struct tensor_view *t = model_file_tensor(l->file, name);
         if (!t)
             return error_set(l->err, ERR_FORMAT, "The tensor %s is missing.", name);
-        if (!add_views(l, t, part, &place, n_blocks, n))
+        if (!add_views(l, t, part, &place, n))
             return false;
     }
     return true;
@@ -322,7 +363,7 @@ bool weights__load(struct decoder_weights *w, struct backend *be, const struct w
                    const struct model_file *file, const struct model_load_options *options, struct error *err)
 {
     const struct decoder_config *c = options->config;
-    size_t max_views = c->n_experts > 0 ? (size_t)c->n_experts : 1;
+    size_t max_views = (size_t)(c->n_experts > c->n_heads ? c->n_experts : c->n_heads);
     struct loader l = {.be = be, .config = c, .names = names, .file = file, .weights = w, .err = err};
     w->layers = calloc((size_t)c->n_layers, sizeof(*w->layers));
     l.views = calloc(max_views, sizeof(*l.views));

@@ -37,6 +37,7 @@ struct norm_args {
     const struct tensor *x;
     struct tensor *y;
     const float *weight, *bias;
+    size_t weight_step; /* from a group's weights to the next one's; 0: all have the same */
     const struct norm_params *p;
 };
 
@@ -49,7 +50,8 @@ static void norm_rows(void *arg, int first, int end, int thread)
     for (size_t t = (size_t)first; t < (size_t)end; t++) {
         for (size_t g = 0; g < (size_t)a->p->n_groups; g++) {
             size_t at = t * n_cols + g * (size_t)n;
-            a->kernels->norm(a->x->f32 + at, n, a->p, a->weight, a->bias, a->y->f32 + at);
+            const float *weight = a->weight ? a->weight + g * a->weight_step : NULL;
+            a->kernels->norm(a->x->f32 + at, n, a->p, weight, a->bias, a->y->f32 + at);
         }
         if (a->y->q8)
             a->kernels->quantize(a->y->f32 + t * n_cols, (int)n_cols, a->y->q8 + t * (n_cols / 32));
@@ -62,8 +64,9 @@ struct tensor *cpu__norm(struct backend *base, struct tensor *x, struct weight *
     struct cpu_backend *be = cpu__of(base);
     if (!x)
         return NULL;
-    size_t n = p->n_groups > 0 ? (size_t)(x->n_cols / p->n_groups) : 0;
-    if (n == 0 || n * (size_t)p->n_groups != (size_t)x->n_cols || (weight && (!weight->vector || weight->n_in != n)) ||
+    size_t n = p->n_groups > 0 ? (size_t)(x->n_cols / p->n_groups) : 0, n_cols = (size_t)x->n_cols;
+    bool own = weight && weight->n_in == n_cols;
+    if (n == 0 || n * (size_t)p->n_groups != n_cols || (weight && (!weight->vector || (weight->n_in != n && !own))) ||
         (bias && (!bias->vector || bias->n_in != n)))
         return cpu__fail(be, ERR_INTERNAL, "The norm's weight does not fit its input.");
     struct tensor *y = cpu__tensor(be, x->n_rows, x->n_cols);
@@ -75,7 +78,7 @@ struct tensor *cpu__norm(struct backend *base, struct tensor *x, struct weight *
         if (!y->q8)
             return NULL;
     }
-    struct norm_args args = {be->kernels, x, y, cpu__vector(weight), cpu__vector(bias), p};
+    struct norm_args args = {be->kernels, x, y, cpu__vector(weight), cpu__vector(bias), own ? n : 0, p};
     cpu__for_rows(be, x->n_rows, (size_t)x->n_cols * 2, norm_rows, &args);
     return y;
 }

@@ -158,13 +158,34 @@ static bool add_part(struct cpu_backend *be, struct weight *w, const struct tens
 
 /* ---- vectors ---- */
 
-static bool make_vector(struct weight *w, const struct tensor_view *v, struct error *err)
+static bool are_vectors(const struct tensor_view *const *views, int n_views)
 {
-    size_t size = (w->n_in * sizeof(float) + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN;
+    for (int i = 0; i < n_views; i++) {
+        if (views[i]->n_dims > 2 || rows_of(views[i]) != 1 || (n_views > 1 && views[i]->n_dims > 1))
+            return false;
+    }
+    return true;
+}
+
+/* Of the views one after the other. */
+static bool make_vector(const struct cpu_backend *be, struct weight *w, const struct tensor_view *const *views,
+                        int n_views, struct error *err)
+{
+    size_t n = 0;
+    for (int i = 0; i < n_views; i++) {
+        if (!check_view(be, views[i], cols_of(views[i]), err))
+            return false;
+        n += cols_of(views[i]);
+    }
+    size_t size = (n * sizeof(float) + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN;
     w->vector = aligned_alloc(CPU_ALIGN, size);
     if (!w->vector)
-        return error_set(err, ERR_NO_MEMORY, "There is no memory for a vector of %zu.", w->n_in);
-    tensor_row_to_f32(v, 0, w->vector);
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for a vector of %zu.", n);
+    w->n_in = 0;
+    for (int i = 0; i < n_views; i++) {
+        tensor_row_to_f32(views[i], 0, w->vector + w->n_in);
+        w->n_in += cols_of(views[i]);
+    }
     w->n_out = 1;
     w->n_parts = 1;
     w->parts[0] = (struct weight_part){.type = DTYPE_F32, .data = (const uint8_t *)w->vector, .n_rows = 1};
@@ -221,8 +242,8 @@ static bool build(struct cpu_backend *be, struct weight *w, const struct tensor_
                   struct error *err)
 {
     w->n_in = (size_t)views[0]->shape[views[0]->n_dims - 1];
-    if (n_views == 1 && views[0]->n_dims < 3 && rows_of(views[0]) == 1)
-        return check_view(be, views[0], w->n_in, err) && make_vector(w, views[0], err);
+    if (are_vectors(views, n_views))
+        return make_vector(be, w, views, n_views, err);
     for (int i = 0; i < n_views; i++) {
         if (!(views[i]->n_dims == 3 ? add_stack(be, w, views[i], err) : add_view(be, w, views[i], err)))
             return false;

@@ -150,6 +150,16 @@ static struct mlx_array *norm_weight(struct mlx_backend *be, struct weight *w, f
     return w->raised;
 }
 
+/* Groups of a row with weights of their own: [n_rows * n_groups, head_dim]. */
+static struct mlx_array *norm_groups(struct mlx_backend *be, struct mlx_array *a, struct mlx_array *weight, int n_rows,
+                                     const struct norm_params *p, int head_dim)
+{
+    struct mlx_array *by = mlx_reshape(be->m, weight, (struct mlx_shape){2, {p->n_groups, head_dim}});
+    a = mlx_norm(be->m, a, NULL, NULL, p);
+    a = mlx_reshape(be->m, a, (struct mlx_shape){3, {n_rows, p->n_groups, head_dim}});
+    return mlx_reshape(be->m, mlx_multiply(be->m, a, by), (struct mlx_shape){2, {n_rows * p->n_groups, head_dim}});
+}
+
 static struct tensor *norm(struct backend *base, struct tensor *x, struct weight *weight, struct weight *bias,
                            const struct norm_params *p)
 {
@@ -160,7 +170,11 @@ static struct tensor *norm(struct backend *base, struct tensor *x, struct weight
     struct mlx_array *a = mlx__flat(be, x);
     if (head_dim)
         a = mlx_reshape(be->m, a, (struct mlx_shape){2, {x->n_rows * p->n_groups, head_dim}});
-    a = mlx_norm(be->m, a, norm_weight(be, weight, p->weight_offset), mlx__vector(bias), p);
+    struct mlx_array *by = norm_weight(be, weight, p->weight_offset);
+    if (head_dim && weight && weight->info.n_in == (size_t)x->n_cols)
+        a = norm_groups(be, a, by, x->n_rows, p, head_dim);
+    else
+        a = mlx_norm(be->m, a, by, mlx__vector(bias), p);
     struct tensor *t = mlx__tensor(be, a, x->n_rows, x->n_cols);
     if (t)
         t->head_dim = head_dim;

@@ -233,11 +233,18 @@ static void stack_matrices(struct mlx_backend *be, struct weight *w, const struc
     mlx_plan_text(&plan, views[0], be->type, w->layout, sizeof w->layout);
 }
 
-static void make_vector(struct mlx_backend *be, struct weight *w, const struct tensor_view *t)
+/* Of the views one after the other. */
+static void make_vector(struct mlx_backend *be, struct weight *w, const struct tensor_view *const *views, int n,
+                        struct stack *s)
 {
-    struct tensor_view row = {.type = t->type, .n_dims = 2, .shape = {1, t->shape[0], 1, 1}, .data = t->data};
-    struct mlx_array *a = expand(be, &row);
-    w->vector = mlx_hold(be->m, mlx_reshape(be->m, a, (struct mlx_shape){1, {(int)t->shape[0]}}));
+    w->info.n_in = 0;
+    for (int i = 0; i < n; i++) {
+        const struct tensor_view *t = views[i];
+        struct tensor_view row = {.type = t->type, .n_dims = 2, .shape = {1, t->shape[0], 1, 1}, .data = t->data};
+        s->w[i] = mlx_reshape(be->m, expand(be, &row), (struct mlx_shape){1, {(int)t->shape[0]}});
+        w->info.n_in += (size_t)t->shape[0];
+    }
+    w->vector = mlx_hold(be->m, join(be, s->w, n));
     w->info.n_out = 1;
     snprintf(w->layout, sizeof w->layout, "%s vector", mlx_type_name(be->type));
 }
@@ -273,17 +280,16 @@ static bool build(struct mlx_backend *be, struct weight *w, const struct tensor_
     }
     if (be->type == MLX_TYPE_AUTO && first->n_dims > 1)
         be->type = mlx_plan_type(first);
-    if (n == 1 && first->n_dims == 1) {
-        make_vector(be, w, first);
-        return finish(be, w, err);
-    }
     struct stack *s = calloc(1, sizeof *s);
     if (!s || n > MAX_STACK) {
         free(s);
         return error_set(err, n > MAX_STACK ? ERR_UNSUPPORTED : ERR_NO_MEMORY,
                          "A weight of %d tensors; %d are possible.", n, MAX_STACK);
     }
-    stack_matrices(be, w, views, n, s);
+    if (first->n_dims == 1)
+        make_vector(be, w, views, n, s);
+    else
+        stack_matrices(be, w, views, n, s);
     free(s);
     return finish(be, w, err);
 }

@@ -15,10 +15,40 @@
 
 const char *model_vectors_random(size_t i)
 {
-    static const char *const names[MODEL_VECTORS_MAX_RANDOM] = {
-        "llama-plain", "llama-linear", "llama-llama3", "llama-yarn", "mistral",        "mixtral", "qwen2-tied",
-        "qwen2-yarn",  "qwen2-window", "qwen3",        "qwen3moe",   "qwen3moe-dense", "gemma2",  "gemma3",
-        "smollm3",     "phi3-long",    "phi3-short",   "granite",    "olmo2",          "olmo3"};
+    static const char *const names[MODEL_VECTORS_MAX_RANDOM] = {"llama-plain",
+                                                                "llama-linear",
+                                                                "llama-llama3",
+                                                                "llama-yarn",
+                                                                "mistral",
+                                                                "mixtral",
+                                                                "qwen2-tied",
+                                                                "qwen2-yarn",
+                                                                "qwen2-window",
+                                                                "qwen3",
+                                                                "qwen3moe",
+                                                                "qwen3moe-dense",
+                                                                "gemma2",
+                                                                "gemma3",
+                                                                "smollm3",
+                                                                "phi3-long",
+                                                                "phi3-short",
+                                                                "granite",
+                                                                "olmo2",
+                                                                "olmo3",
+                                                                "gemma",
+                                                                "cohere",
+                                                                "cohere-qk-norm",
+                                                                "cohere2",
+                                                                "glm",
+                                                                "glm4",
+                                                                "exaone4",
+                                                                "seed_oss",
+                                                                "ernie4_5",
+                                                                "stablelm",
+                                                                "stablelm-parallel",
+                                                                "internlm2",
+                                                                "internlm3",
+                                                                "minicpm"};
     return i < MODEL_VECTORS_MAX_RANDOM ? names[i] : NULL;
 }
 

@@ -36,7 +36,7 @@ struct model_vectors {
     struct greedy_text greedy[MODEL_VECTORS_PROMPTS];
 };
 
-#define MODEL_VECTORS_MAX_RANDOM 32
+#define MODEL_VECTORS_MAX_RANDOM 64
 /* Names of the random models: between them all families and all options. NULL behind the last. */
 const char *model_vectors_random(size_t i);
 

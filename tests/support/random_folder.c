@@ -33,7 +33,8 @@ struct random_folder {
 
 struct part {
     struct random_tensor random;
-    uint64_t n_rows; /* of a block */
+    uint64_t n_rows;  /* of a block */
+    uint64_t n_heads; /* of "unpermute"; 0: rows stay where they are */
 };
 
 struct folder_tensor {
@@ -43,29 +44,29 @@ struct folder_tensor {
     uint64_t row_len;    /* a vector has rows of 1 */
     uint64_t block_rows; /* of all parts together */
     uint64_t expert;     /* number of the first block */
-    uint64_t n_heads;    /* of "unpermute"; 0: rows stay where they are */
+    uint64_t n_groups;   /* of "by_kv_head"; 1: parts follow one another */
     float minus;
     bool vector;
 };
 
 /* The row of a part that becomes row i of the folder's. */
-static uint64_t source_row(const struct folder_tensor *t, const struct part *p, uint64_t i)
+static uint64_t source_row(const struct part *p, uint64_t i)
 {
-    if (t->n_heads == 0)
+    if (p->n_heads == 0)
         return i;
-    uint64_t dim = p->n_rows / t->n_heads, half = dim / 2, in_head = i % dim;
+    uint64_t dim = p->n_rows / p->n_heads, half = dim / 2, in_head = i % dim;
     return i - in_head + 2 * (in_head % half) + in_head / half;
 }
 
 static void row_values(const struct folder_tensor *t, uint64_t row, float *out)
 {
     uint64_t block = row / t->block_rows + t->expert, i = row % t->block_rows;
+    uint64_t group_rows = t->block_rows / t->n_groups, group = i / group_rows;
     const struct part *p = t->parts;
-    while (i >= p->n_rows) {
-        i -= p->n_rows;
-        p++;
-    }
-    uint64_t first = (block * p->n_rows + source_row(t, p, i)) * t->row_len;
+    for (i %= group_rows; i >= p->n_rows / t->n_groups; p++)
+        i -= p->n_rows / t->n_groups;
+    i += group * (p->n_rows / t->n_groups);
+    uint64_t first = (block * p->n_rows + source_row(p, i)) * t->row_len;
     random_tensor_values(&p->random, first, (size_t)t->row_len, out);
     for (uint64_t k = 0; k < t->row_len; k++)
         out[k] -= t->minus;
@@ -103,8 +104,9 @@ static uint64_t axis(const struct json *shape, size_t i)
     return (uint64_t)json_int(json_at(shape, i));
 }
 
-static bool add_part(struct random_folder *f, struct folder_tensor *t, struct str name, struct gguf_tensor *out,
-                     struct error *err)
+/* one: of the outermost axis, which is none of the tensor's then. */
+static bool add_part(struct random_folder *f, struct folder_tensor *t, struct str name, bool one,
+                     struct gguf_tensor *out, struct error *err)
 {
     const struct json *entry = find_entry(f, name), *shape = json_get(entry, "shape");
     size_t n_dims = json_len(shape);
@@ -115,9 +117,9 @@ static bool add_part(struct random_folder *f, struct folder_tensor *t, struct st
     struct part *p = &t->parts[t->n_parts++];
     p->random = (struct random_tensor){f->seed, copy, json_double(json_get(entry, "std")),
                                        json_double(json_get(entry, "offset"))};
-    t->vector = n_dims == 1;
+    t->vector = n_dims == (one ? 2 : 1);
     t->row_len = t->vector ? 1 : axis(shape, n_dims - 1);
-    p->n_rows = axis(shape, t->vector ? 0 : n_dims - 2);
+    p->n_rows = axis(shape, t->vector ? n_dims - 1 : n_dims - 2);
     t->block_rows += p->n_rows;
     out->n_dims = (int)n_dims;
     for (size_t i = 0; i < n_dims; i++)
@@ -132,6 +134,11 @@ static const char *tensor_name(const struct random_folder *f, struct str name)
     return arena_strdup(f->arena, str_of(full));
 }
 
+static uint64_t heads_of(const struct json *unpermute, int part)
+{
+    return (uint64_t)json_int(json_type(unpermute) == JSON_ARRAY ? json_at(unpermute, (size_t)part) : unpermute);
+}
+
 static bool add_tensor(struct random_folder *f, const struct json *entry, struct error *err)
 {
     const struct json *parts = json_get(entry, "parts"), *expert = json_get(entry, "expert");
@@ -140,21 +147,23 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
     if (!t || !(out.name = tensor_name(f, json_str(json_get(entry, "name")))))
         return arena_full(f->arena, "model description", err);
     for (size_t i = 0; i < json_len(parts); i++) {
-        if (!add_part(f, t, json_str(json_at(parts, i)), &out, err))
+        if (!add_part(f, t, json_str(json_at(parts, i)), expert != NULL, &out, err))
             return false;
     }
+    for (int i = 0; i < t->n_parts; i++)
+        t->parts[i].n_heads = heads_of(json_get(entry, "unpermute"), i);
+    const struct json *groups = json_get(entry, "by_kv_head");
+    t->n_groups = groups ? (uint64_t)json_int(groups) : 1;
     t->type = out.type = f->options->type;
     t->expert = (uint64_t)json_int(expert);
-    t->n_heads = (uint64_t)json_int(json_get(entry, "unpermute"));
     t->minus = (float)json_int(json_get(entry, "minus"));
-    if (t->n_parts == 0 || (expert && out.n_dims != 3))
+    if (t->n_parts == 0 || (expert && out.n_dims < 2) || t->n_groups == 0)
         return error_set(err, ERR_INVALID, "The folder's tensor '%s' is described wrongly.", out.name);
-    if (out.n_dims > 1)
-        out.shape[out.n_dims - 2] = t->block_rows;
+    out.shape[out.n_dims > 1 ? out.n_dims - 2 : 0] = t->block_rows;
     if (expert) {
         out.shape[0] = out.shape[1];
-        out.shape[1] = out.shape[2];
-        out.n_dims = 2;
+        out.shape[1] = out.n_dims == 3 ? out.shape[2] : 1;
+        out.n_dims--;
     }
     safetensors_add_tensor(f->writer, &out);
     return true;

@@ -9,7 +9,8 @@
  *
  * A tensor is one of "tensors" of the description, or the rows of several one after the other (in each block, where
  * there are three axes). "expert": only that block of each part, without the outermost axis. "unpermute": in each of so
- * many heads, rows (0, 1), (2, 3) ... become (0, d/2), (1, d/2 + 1) ... "minus": taken off each value.
+ * many heads (a number for all parts, or one for each), rows (0, 1), (2, 3) ... become (0, d/2), (1, d/2 + 1) ...
+ * "by_kv_head": parts are cut into so many groups of rows, and come group by group. "minus": taken off each value.
  * "each", "fused" and "switch" are layouts of the tensors of experts: one of them is added, where there are any. */
 #ifndef TANDEM_TESTS_SUPPORT_RANDOM_FOLDER_H
 #define TANDEM_TESTS_SUPPORT_RANDOM_FOLDER_H

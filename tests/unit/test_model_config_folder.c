@@ -308,6 +308,94 @@ static void granite(void **state)
     assert_true(c.embd_scale == 1);
 }
 
+static void gemma(void **state)
+{
+    (void)state;
+    struct decoder_config c =
+        read_type("gemma", ",\"num_key_value_heads\":1,\"hidden_act\":\"gelu\",\"hidden_activation\":null");
+    assert_true(c.norm_weight_offset == 1 && c.pre_norm && !c.post_norm && c.act == ACT_GELU_TANH && c.embd_scale == 8);
+    assert_true(c.k_dim == 256 && c.n_kv_heads == 1 && c.tied_embeddings && c.attn_softcap == 0);
+    c = read_type("llama", ",\"hidden_act\":\"gelu\"");
+    assert_int_equal(c.act, ACT_GELU);
+}
+
+static void minicpm(void **state)
+{
+    (void)state;
+    struct decoder_config c = read_type("minicpm", ",\"scale_emb\":12,\"scale_depth\":1.4,\"dim_model_base\":256");
+    assert_near(c.residual_scale, 1.4f / sqrtf(8));
+    assert_true(c.embd_scale == 12 && c.logit_scale == 4 && c.attn_scale == 0.25f);
+}
+
+static void cohere(void **state)
+{
+    (void)state;
+    struct decoder_config c = read_type("cohere", ",\"model_max_length\":100000,\"layer_norm_eps\":1e-4");
+    assert_true(c.norm_kind == NORM_LAYER && !c.norm_bias && c.parallel && !c.qk_norm && c.tied_embeddings);
+    assert_true(c.logit_scale == 0.0625f && c.rope_kind == ROPE_NORM && c.n_context == 100000 && c.norm_eps == 1e-4f);
+    c = read_type("cohere", ",\"use_qk_norm\":true,\"logit_scale\":0.25,\"attention_bias\":true");
+    assert_true(c.qk_norm && c.qk_norm_heads && c.logit_scale == 0.25f && c.qkv_bias && c.out_bias);
+    c = read_type("cohere2", ",\"model_max_length\":100000");
+    assert_true(c.window == 4096 && c.parallel && c.n_context == 4096 && c.rope_kind == ROPE_NORM);
+    assert_layers(c.layer_windowed, "11101110");
+    assert_layers(c.layer_nope, "00010001");
+    c = read_type("cohere2", ",\"sliding_window\":512,\"sliding_window_pattern\":3");
+    assert_layers(c.layer_nope, "00100100");
+}
+
+static void stablelm(void **state)
+{
+    (void)state;
+    struct made m = make("{\"model_type\":\"stablelm\",\"num_hidden_layers\":8,\"hidden_size\":64,"
+                         "\"intermediate_size\":96,\"num_attention_heads\":4,\"num_key_value_heads\":4}",
+                         "model.", "lm_head.weight");
+    struct decoder_config c = read_made(&m);
+    assert_true(c.norm_kind == NORM_LAYER && c.norm_bias && !c.parallel && !c.qk_norm && !c.tied_embeddings);
+    assert_true(c.rot_dim == 4 && c.rope_kind == ROPE_NEOX && !c.qkv_bias);
+    c = read_type("stablelm", ",\"num_key_value_heads\":4,\"use_parallel_residual\":true,\"qk_layernorm\":true,"
+                              "\"use_qkv_bias\":true,\"partial_rotary_factor\":0.5,\"norm_eps\":1e-4");
+    assert_true(c.parallel && c.qk_norm && c.qk_norm_heads && c.qkv_bias && !c.out_bias && c.rot_dim == 8);
+    assert_near(c.norm_eps, 1e-4f);
+}
+
+static void glm(void **state)
+{
+    (void)state;
+    struct decoder_config c = read_type("glm", "");
+    assert_true(c.rope_kind == ROPE_NORM && c.k_dim == 128 && c.rot_dim == 64 && c.n_kv_heads == 2);
+    assert_true(c.qkv_bias && !c.out_bias && !c.post_norm);
+    c = read_type("glm4", ",\"attention_bias\":false,\"head_dim\":32,\"partial_rotary_factor\":0.25");
+    assert_true(c.rope_kind == ROPE_NORM && c.k_dim == 32 && c.rot_dim == 8);
+    assert_true(!c.qkv_bias && !c.out_bias && c.pre_norm && c.post_norm);
+}
+
+static void biases_by_name(void **state)
+{
+    (void)state;
+    struct decoder_config c = read_type("seed_oss", ",\"num_key_value_heads\":2,\"attention_out_bias\":true");
+    assert_true(c.qkv_bias && c.out_bias && c.k_dim == 128);
+    c = read_type("seed_oss", ",\"num_key_value_heads\":2,\"attention_bias\":false");
+    assert_true(!c.qkv_bias && !c.out_bias);
+    c = read_type("ernie4_5", ",\"use_bias\":true");
+    assert_true(c.qkv_bias && c.out_bias && c.mlp_bias && c.rope_kind == ROPE_NORM && c.rope.base == 500000);
+    c = read_type("internlm3", ",\"qkv_bias\":false,\"bias\":false");
+    assert_true(!c.qkv_bias && !c.out_bias && c.n_kv_heads == 2 && c.rope_kind == ROPE_NEOX);
+    c = read_type("internlm3", ",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":6.0}");
+    assert_true(c.rope.scaling.kind == ROPE_SCALING_NONE && c.n_context == 4096); /* none within the trained context */
+}
+
+static void exaone4(void **state)
+{
+    (void)state;
+    struct decoder_config c = read_type("exaone4", ",\"sliding_window\":512,\"sliding_window_pattern\":\"LLLG\"");
+    assert_true(!c.pre_norm && c.post_norm && c.qk_norm && c.window == 512);
+    assert_layers(c.layer_windowed, "11101110");
+    assert_layers(c.layer_nope, "00010001");
+    c = read_type("exaone4", ",\"sliding_window\":null,\"sliding_window_pattern\":null");
+    assert_true(c.window == 0);
+    assert_layers(c.layer_nope, "00000000");
+}
+
 static void olmo2(void **state)
 {
     (void)state;
@@ -361,9 +449,17 @@ static void hostile_values_are_refused(void **state)
 #define EXPERTS(n, used) ",\"num_experts\":" n ",\"num_experts_per_tok\":" used
     static const struct refusal cases[] = {
         {"mamba", "", ERR_UNSUPPORTED, "llama, mistral, mixtral, qwen2"},
-        {"", "", ERR_UNSUPPORTED, "olmo2"},
+        {"", "", ERR_UNSUPPORTED, "cohere"},
+        {"mistral-and-a-name-that-is-longer-than-any", "", ERR_UNSUPPORTED, "olmo3."},
         {"qwen2_vl", ",\"text_config\":{\"model_type\":\"qwen2\"}", ERR_UNSUPPORTED, "qwen2_vl"},
         {"llama", ",\"num_key_value_heads\":3", ERR_FORMAT, "multiple"},
+        {"exaone4", ",\"sliding_window\":9,\"sliding_window_pattern\":\"LLLS\"", ERR_FORMAT, "letters"},
+        {"exaone4", ",\"sliding_window\":9,\"sliding_window_pattern\":\"\"", ERR_FORMAT, "letters"},
+        {"stablelm", ",\"num_key_value_heads\":4,\"qk_layernorm\":1", ERR_FORMAT, "config.qk_layernorm"},
+        {"stablelm", ",\"num_key_value_heads\":4,\"use_parallel_residual\":2", ERR_FORMAT, "use_parallel_residual"},
+        {"cohere", ",\"logit_scale\":-1", ERR_FORMAT, "config.logit_scale"},
+        {"cohere", ",\"layer_norm_eps\":2", ERR_FORMAT, "config.layer_norm_eps"},
+        {"minicpm", ",\"dim_model_base\":0", ERR_FORMAT, "config.dim_model_base"},
         {"llama", ",\"num_key_value_heads\":0", ERR_FORMAT, "config.num_key_value_heads"},
         {"llama", ",\"head_dim\":0", ERR_FORMAT, "config.head_dim"},
         {"llama", ",\"head_dim\":15", ERR_FORMAT, "odd"},
@@ -381,7 +477,6 @@ static void hostile_values_are_refused(void **state)
         {"llama", ",\"attention_bias\":1", ERR_FORMAT, "config.attention_bias"},
         {"llama", ",\"tie_word_embeddings\":1", ERR_FORMAT, "config.tie_word_embeddings"},
         {"llama", ",\"num_local_experts\":1025,\"num_experts_per_tok\":2", ERR_UNSUPPORTED, "1025 experts"},
-        {"llama", ROPE("\"type\":\"dynamic\",\"factor\":2"), ERR_UNSUPPORTED, "dynamic"},
         {"llama", ROPE("\"type\":\"mrope\""), ERR_UNSUPPORTED, "mrope"},
         {"llama", ROPE("\"type\":7"), ERR_FORMAT, "rope_scaling.type"},
         {"llama", ROPE("\"type\":\"linear\",\"factor\":-1"), ERR_FORMAT, "rope_scaling.factor"},
@@ -506,6 +601,13 @@ int main(void)
         cmocka_unit_test(phi3),
         cmocka_unit_test(granite),
         cmocka_unit_test(olmo2),
+        cmocka_unit_test(gemma),
+        cmocka_unit_test(minicpm),
+        cmocka_unit_test(cohere),
+        cmocka_unit_test(stablelm),
+        cmocka_unit_test(glm),
+        cmocka_unit_test(biases_by_name),
+        cmocka_unit_test(exaone4),
         cmocka_unit_test(mixtures),
         cmocka_unit_test(hostile_values_are_refused),
         cmocka_unit_test(bad_folders_are_refused),

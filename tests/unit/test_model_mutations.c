@@ -72,6 +72,11 @@ static bool has_qk_norm(const struct decoder_config *c)
     return c->qk_norm;
 }
 
+static bool norms_heads(const struct decoder_config *c)
+{
+    return c->qk_norm && !c->qk_norm_row;
+}
+
 static bool has_experts(const struct decoder_config *c)
 {
     return c->n_experts > 0;
@@ -119,9 +124,12 @@ CHANGE(fewer_kv_heads, c->n_kv_heads /= 2)
 CHANGE(smaller_k, c->k_dim /= 2; c->rot_dim /= 2)
 CHANGE(smaller_v, c->v_dim /= 2)
 CHANGE(smaller_ff, c->n_ff /= 2)
-CHANGE(other_norm, c->norm_kind = NORM_LAYER)
+CHANGE(other_norm, c->norm_kind = c->norm_kind == NORM_RMS ? NORM_LAYER : NORM_RMS)
 CHANGE(double_eps, c->norm_eps *= 2)
 CHANGE(offset_norm, c->norm_weight_offset += 1)
+CHANGE(flip_norm_bias, c->norm_bias = !c->norm_bias)
+CHANGE(flip_parallel, c->parallel = !c->parallel)
+CHANGE(flip_qk_norm_heads, c->qk_norm_heads = !c->qk_norm_heads)
 CHANGE(flip_pre_norm, c->pre_norm = !c->pre_norm)
 CHANGE(flip_post_norm, c->post_norm = !c->post_norm)
 CHANGE(flip_qk_norm, c->qk_norm = !c->qk_norm)
@@ -207,10 +215,13 @@ static const struct mutation mutations[] = {
     {"norm_kind", other_norm, NULL},
     {"norm_eps", double_eps, NULL},
     {"norm_weight_offset", offset_norm, NULL},
+    {"norm_bias", flip_norm_bias, NULL},
     {"pre_norm", flip_pre_norm, NULL},
     {"post_norm", flip_post_norm, NULL},
+    {"parallel", flip_parallel, NULL},
     {"qk_norm", flip_qk_norm, NULL},
     {"qk_norm_row", flip_qk_norm_row, has_qk_norm},
+    {"qk_norm_heads", flip_qk_norm_heads, norms_heads},
     {"qkv_bias", flip_qkv_bias, NULL},
     {"out_bias", flip_out_bias, NULL},
     {"mlp_bias", flip_mlp_bias, NULL},

@@ -130,6 +130,7 @@ def logits_at(model, ids, positions):
     logits = model.lm_head(hidden)
     cap = getattr(model.config, "final_logit_softcapping", None)
     logits = logits / getattr(model.config, "logits_scaling", 1)  # Granite
+    logits = logits * getattr(model.config, "logit_scale", 1)  # Cohere
     return (torch.tanh(logits / cap) * cap if cap else logits).double().numpy()
 
 
@@ -180,7 +181,7 @@ def decisive_prompts(model, spec):
 
 
 def random_vectors(spec):
-    model = load_random(spec)
+    model = load_random(spec.oracle)
     lines = ["model " + spec.name]
     if spec.more.get("rope_scaling", {}).get("rope_type") == "llama3":
         lines += ["rope_scaling llama3:8", "rope_freqs " + hexed(rope_freqs(spec), "<f4")]

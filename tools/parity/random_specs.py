@@ -31,20 +31,42 @@ FUSED = [  # Phi-3
     ("ffn_down.weight", "mlp.down_proj.weight"),
 ]
 NORM = [("ffn_norm.weight", "post_attention_layernorm.weight")]
+GATE_UP = [("ffn_up.weight", "mlp.gate_up_proj.weight"), ("ffn_down.weight", "mlp.down_proj.weight")]  # GLM-4
 POST_NORMS = [
     ("post_attention_norm.weight", "post_attention_layernorm.weight"),
     ("ffn_norm.weight", "pre_feedforward_layernorm.weight"),
     ("post_ffw_norm.weight", "post_feedforward_layernorm.weight"),
 ]
 POST_NORMS_ALONE = [POST_NORMS[0], POST_NORMS[2]]
+GLM4_NORMS = [
+    ("post_attention_norm.weight", "post_self_attn_layernorm.weight"),
+    ("ffn_norm.weight", "post_attention_layernorm.weight"),
+    ("post_ffw_norm.weight", "post_mlp_layernorm.weight"),
+]
+SEED_OSS_NORM = [("post_attention_norm.weight", "post_attention_layernorm.weight")]
+NORM_BIASES = [("attn_norm.bias", "input_layernorm.bias"), ("ffn_norm.bias", "post_attention_layernorm.bias")]
+QK_NORM_EACH = [(f"attn_{p}_norm.weight", f"self_attn.{p}_layernorm.norms.*.weight") for p in "qk"]  # StableLM
 QK_NORM = [("attn_q_norm.weight", "self_attn.q_norm.weight"), ("attn_k_norm.weight", "self_attn.k_norm.weight")]
 QKV_BIAS = [(f"attn_{p}.bias", f"self_attn.{p}_proj.bias") for p in "qkv"]
 OUT_BIAS = [("attn_output.bias", "self_attn.o_proj.bias")]
+INTERNLM2 = [
+    ("attn_norm.weight", "attention_norm.weight"),
+    (["attn_q.weight", "attn_k.weight", "attn_v.weight"], "attention.wqkv.weight"),
+    (["attn_q.bias", "attn_k.bias", "attn_v.bias"], "attention.wqkv.bias"),
+    ("attn_output.weight", "attention.wo.weight"), ("attn_output.bias", "attention.wo.bias"),
+    ("ffn_norm.weight", "ffn_norm.weight"), ("ffn_gate.weight", "feed_forward.w1.weight"),
+    ("ffn_up.weight", "feed_forward.w3.weight"), ("ffn_down.weight", "feed_forward.w2.weight"),
+]
+# outside layers
+NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
+         "output_norm.bias": "model.norm.bias", "output.weight": "lm_head.weight"}
+INTERNLM2_NAMES = dict(NAMES, **{"token_embd.weight": "model.tok_embeddings.weight", "output.weight": "output.weight"})
 
 # std and offset by the end of the GGUF name
 SCALES = {
     "token_embd.weight": (0.5, 0), "output.weight": (0.35, 0), "output_norm.weight": (0.2, 1),
     "attn_norm.weight": (0.2, 1), "ffn_norm.weight": (0.2, 1),
+    "attn_norm.bias": (0.3, 0), "ffn_norm.bias": (0.3, 0), "output_norm.bias": (0.3, 0),
     "post_attention_norm.weight": (0.2, 1), "post_ffw_norm.weight": (0.2, 1),
     "attn_q_norm.weight": (0.2, 1.5), "attn_k_norm.weight": (0.2, 1.5),
     "attn_q.weight": (0.25, 0), "attn_k.weight": (0.25, 0), "attn_v.weight": (0.2, 0), "attn_output.weight": (0.15, 0),
@@ -75,21 +97,27 @@ EXPERT_NAMES = {"inp": "ffn_gate_inp.weight", "gate": "ffn_gate_exps.weight", "u
                 "down": "ffn_down_exps.weight"}
 
 # families by their model_type: general.architecture, class, families whose converter permutes Q and K
-GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "olmo3": "olmo2"}
+GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "olmo3": "olmo2",
+        "cohere": "command-r", "glm": "chatglm", "internlm3": "llama"}
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2", "qwen3": "Qwen3",
            "qwen3_moe": "Qwen3Moe", "gemma2": "Gemma2", "gemma3_text": "Gemma3", "smollm3": "SmolLM3", "phi3": "Phi3",
-           "granite": "Granite", "olmo2": "Olmo2", "olmo3": "Olmo3"}
-PERMUTED = ("llama", "smollm3", "granite")
+           "granite": "Granite", "olmo2": "Olmo2", "olmo3": "Olmo3", "gemma": "Gemma",
+           "cohere": "Cohere", "cohere2": "Cohere2", "glm": "Glm", "glm4": "Glm4", "exaone4": "Exaone4",
+           "seed_oss": "SeedOss", "ernie4_5": "Ernie4_5", "stablelm": "StableLm", "internlm2": "InternLM2",
+           "internlm3": "InternLM3", "minicpm": "MiniCPM"}
+PERMUTED = ("llama", "smollm3", "granite", "internlm2", "minicpm")
+NORMS_BY_HEAD = ("command-r", "stablelm")  # Q's and K's have a row for each head
+LAYER_NORMS = ("command-r", "cohere2", "stablelm")  # not RMS
 
 
 class RandomModel:
     """n_*: shapes; layer: pairs of names; meta: further GGUF keys; config: further members of config.json, which also
     take the place of those that all have (None: left out); values: tensors of GGUF alone; experts: (number, layouts,
-    dense layers)."""
+    dense layers); oracle: the same model under the names of another class, where transformers has none of its own."""
 
     def __init__(self, name, model_type, seed, layer, n_layers=4, n_embd=64, n_heads=4, n_kv=2, head=16, n_ff=96,
                  vocab=320, eps=0.02, context=512, base=10000.0, tied=False, scales=None, meta=None, config=None,
-                 n_text=160, values=None, experts=(0, {}, ()), prompts=(16, 64)):
+                 n_text=160, values=None, experts=(0, {}, ()), prompts=(16, 64), oracle=None):
         self.name, self.model_type, self.seed, self.layer = name, model_type, seed, layer
         self.arch = GGUF.get(model_type, model_type)
         self.n_layers, self.n_embd, self.n_heads, self.n_kv, self.head = n_layers, n_embd, n_heads, n_kv, head
@@ -98,18 +126,24 @@ class RandomModel:
         self.meta, self.more, self.values = meta or {}, config or {}, values or {}
         self.n_text, self.prompts = n_text, prompts
         self.n_experts, self.layouts, self.dense = experts
+        self.oracle = oracle or self
+        self.names = INTERNLM2_NAMES if model_type == "internlm2" else NAMES
 
     def shape(self, kind):
         q, kv = self.n_heads * self.head, self.n_kv * self.head
         e, f, x = self.n_embd, self.n_ff, self.n_experts
-        fused = self.layer[:len(FUSED)] == FUSED
-        rows = self.arch == "olmo2"
+        fused = any(theirs == "mlp.gate_up_proj.weight" for _, theirs in self.layer)
+        q_norm, k_norm = (self.head,), (self.head,)
+        if self.arch == "olmo2":
+            q_norm, k_norm = (q,), (kv,)
+        elif self.arch in NORMS_BY_HEAD:
+            q_norm, k_norm = (self.n_heads, self.head), (self.n_kv, self.head)
         return {
             "token_embd.weight": (self.vocab, e), "output.weight": (self.vocab, e), "attn_q.weight": (q, e),
             "attn_k.weight": (kv, e), "attn_v.weight": (kv, e), "attn_qkv.weight": (q + 2 * kv, e),
             "attn_output.weight": (e, q), "ffn_gate.weight": (f, e), "ffn_up.weight": (2 * f if fused else f, e),
             "ffn_down.weight": (e, f), "attn_q.bias": (q,), "attn_k.bias": (kv,), "attn_v.bias": (kv,),
-            "attn_q_norm.weight": (q if rows else self.head,), "attn_k_norm.weight": (kv if rows else self.head,),
+            "attn_q_norm.weight": q_norm, "attn_k_norm.weight": k_norm,
             "ffn_gate_inp.weight": (x, e), "ffn_gate_exps.weight": (x, f, e), "ffn_up_exps.weight": (x, f, e),
             "ffn_down_exps.weight": (x, e, f),
         }.get(kind, (e,))
@@ -118,22 +152,28 @@ class RandomModel:
         return self.n_experts > 0 and layer not in self.dense
 
     def layer_pairs(self, i):
-        fused = self.layer[:len(FUSED)] == FUSED
-        return self.layer + ([] if self.has_experts(i) or fused else MLP)
+        own = any(ours == "ffn_down.weight" for ours, _ in self.layer)
+        return self.layer + ([] if self.has_experts(i) or own else MLP)
+
+    def global_kinds(self):
+        bias = ["output_norm.bias"] if NORM_BIASES[0] in self.layer else []
+        return ["token_embd.weight", "output_norm.weight"] + bias + ([] if self.tied else ["output.weight"])
 
     def gguf_tensors(self):
         """(name, kind) of all tensors."""
-        for name in ["token_embd.weight", "output_norm.weight"] + ([] if self.tied else ["output.weight"]):
+        for name in self.global_kinds():
             yield name, name
         for i in range(self.n_layers):
-            kinds = [ours for ours, _ in self.layer_pairs(i)]
+            kinds = [kind for ours, _ in self.layer_pairs(i) for kind in kinds_of(ours)]
             for kind in kinds + (list(EXPERT_NAMES.values()) if self.has_experts(i) else []):
                 yield f"blk.{i}.{kind}", kind
 
     def folder_tensor(self, name, kinds, prefix=""):
         """As tests/support/random_folder.h describes it."""
         tensor = {"name": name, "parts": [prefix + k for k in kinds]}
-        if self.arch in PERMUTED and kinds[0].startswith(("attn_q.", "attn_k.")):
+        if len(kinds) == 3:
+            tensor["by_kv_head"], tensor["unpermute"] = self.n_kv, [self.n_heads, self.n_kv, 0]
+        elif self.arch in PERMUTED and kinds[0].startswith(("attn_q.", "attn_k.")):
             tensor["unpermute"] = self.n_heads if kinds[0].startswith("attn_q.") else self.n_kv
         if self.arch.startswith("gemma") and kinds[0].endswith("norm.weight"):
             tensor["minus"] = 1
@@ -141,22 +181,23 @@ class RandomModel:
 
     def folder_tensors(self):
         """All but those of experts."""
-        tensors = [self.folder_tensor("model.embed_tokens.weight", ["token_embd.weight"]),
-                   self.folder_tensor("model.norm.weight", ["output_norm.weight"])]
-        if not self.tied:
-            tensors.append(self.folder_tensor("lm_head.weight", ["output.weight"]))
+        tensors = [self.folder_tensor(self.names[kind], [kind]) for kind in self.global_kinds()]
         for i in range(self.n_layers):
-            tensors += [self.folder_tensor(f"model.layers.{i}.{theirs}", [ours], f"blk.{i}.")
-                        for ours, theirs in self.layer_pairs(i)]
+            for ours, theirs in self.layer_pairs(i):
+                tensor = self.folder_tensor(f"model.layers.{i}.{theirs}", kinds_of(ours), f"blk.{i}.")
+                tensors += self.pieces(tensor, self.shape(ours)[0]) if "*" in theirs else [tensor]
         return tensors
+
+    @staticmethod
+    def pieces(tensor, n):
+        return [dict(tensor, name=tensor["name"].replace("*", str(x)), expert=x) for x in range(n)]
 
     def expert_tensors(self, layout):
         tensors = []
         for i in filter(self.has_experts, range(self.n_layers)):
             for name, parts in self.layouts[layout]:
                 tensor = self.folder_tensor(f"model.layers.{i}.{name}", [EXPERT_NAMES[p] for p in parts], f"blk.{i}.")
-                each = [dict(tensor, name=tensor["name"].replace("*", str(x)), expert=x) for x in range(self.n_experts)]
-                tensors += each if "*" in name else [tensor]
+                tensors += self.pieces(tensor, self.n_experts) if "*" in name else [tensor]
         return tensors
 
     def config(self):
@@ -169,6 +210,8 @@ class RandomModel:
             "head_dim": self.head, "rms_norm_eps": f32(self.eps), "max_position_embeddings": self.context,
             "rope_theta": self.base, "tie_word_embeddings": self.tied, "bos_token_id": 256, "eos_token_id": 256,
             "pad_token_id": None, "torch_dtype": "float32"}
+        if self.arch in LAYER_NORMS:
+            config["layer_norm_eps"] = config.pop("rms_norm_eps")
         config.update(self.more)
         return {k: v for k, v in config.items() if v is not None or k == "pad_token_id"}
 
@@ -184,7 +227,7 @@ class RandomModel:
             f"{a}.attention.head_count_kv": ["u32", self.n_kv],
             f"{a}.attention.key_length": ["u32", self.head],
             f"{a}.attention.value_length": ["u32", self.head],
-            f"{a}.attention.layer_norm_rms_epsilon": ["f32", self.eps],
+            f"{a}.attention.layer_norm{'' if a in LAYER_NORMS else '_rms'}_epsilon": ["f32", self.eps],
             f"{a}.rope.freq_base": ["f32", self.base],
         }
         meta.update({f"{a}.{k}": v for k, v in self.meta.items()})
@@ -240,6 +283,10 @@ class RandomModel:
         return transformers.AutoConfig.for_model(config.pop("model_type"), **config)
 
 
+def kinds_of(ours):
+    return ours if isinstance(ours, list) else [ours]
+
+
 def unpermute(w, n_heads):
     """Undoes the converter's permutation of the rows of Q and K (weights and biases) of arch llama: neighbours become
     halves."""
@@ -248,6 +295,9 @@ def unpermute(w, n_heads):
 
 # the MLP outweighs the rest, so that two kinds of GELU, 5e-4 apart at most, can be told apart
 GEMMA_SCALES = {"token_embd.weight": (0.35, 0), "ffn_gate.weight": (0.3, 0), "post_ffw_norm.weight": (0.3, 3)}
+
+# no norm after the MLP: its output is larger
+GEMMA1_SCALES = {"token_embd.weight": (0.35, 0), "ffn_gate.weight": (0.3, 0), "ffn_down.weight": (0.6, 0)}
 
 LONG, SHORT = [1.1 + 0.35 * i for i in range(12)], [1.0 + 0.05 * i for i in range(12)]
 PHI3 = dict(n_embd=64, n_heads=2, n_kv=1, head=32)
@@ -343,4 +393,48 @@ MODELS = [
                       "rope.scaling.factor": ["f32", 4.0], "rope.scaling.original_context_length": ["u32", 64]},
                 config={"sliding_window": 24,
                         "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
+    RandomModel("gemma", "gemma", 101, ATTENTION + NORM, tied=True, scales=GEMMA1_SCALES, eps=0.05,
+                config={"hidden_act": "gelu", "tie_word_embeddings": None}),
+    RandomModel("cohere", "cohere", 102, ATTENTION + QKV_BIAS + OUT_BIAS, tied=True,
+                meta={"logit_scale": ["f32", 0.75], "rope.scaling.type": ["str", "none"]},
+                config={"logit_scale": 0.75, "attention_bias": True, "head_dim": None}),
+    RandomModel("cohere-qk-norm", "cohere", 103, ATTENTION + QK_NORM, tied=True, head=32,
+                meta={"logit_scale": ["f32", 0.75], "rope.scaling.type": ["str", "none"]},
+                config={"logit_scale": 0.75, "use_qk_norm": True, "tie_word_embeddings": None}),
+    RandomModel("cohere2", "cohere2", 104, ATTENTION, n_layers=6, tied=True,
+                meta={"logit_scale": ["f32", 0.75], "attention.sliding_window": ["u32", 24],
+                      "rope.dimension_count": ["u32", 16], "rope.scaling.type": ["str", "none"]},
+                config={"logit_scale": 0.75, "sliding_window": 24, "sliding_window_pattern": 4, "head_dim": None}),
+    RandomModel("glm", "glm", 105, ATTENTION + QKV_BIAS + NORM + GATE_UP, meta={"rope.dimension_count": ["u32", 8]}),
+    RandomModel("glm4", "glm4", 106, ATTENTION + GLM4_NORMS + GATE_UP, meta={"rope.dimension_count": ["u32", 12]},
+                config={"attention_bias": False, "partial_rotary_factor": 0.75}),
+    RandomModel("exaone4", "exaone4", 107, ATTENTION[1:] + QK_NORM + POST_NORMS_ALONE, n_layers=6,
+                meta={"attention.sliding_window": ["u32", 24],
+                      "attention.sliding_window_pattern": ["bool[]", [True, True, True, False, True, True]]},
+                config={"sliding_window": 24, "sliding_window_pattern": 4,
+                        "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                                         "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}),
+    RandomModel("seed_oss", "seed_oss", 108, ATTENTION + QKV_BIAS + SEED_OSS_NORM, head=32,
+                scales={"post_attention_norm.weight": (0.2, 1)},
+                config={"attention_bias": True, "attention_out_bias": False}),
+    RandomModel("ernie4_5", "ernie4_5", 109, ATTENTION + NORM, head=32, base=500000.0, tied=True,
+                config={"use_bias": False, "tie_word_embeddings": None}),
+    RandomModel("stablelm", "stablelm", 110, ATTENTION + QKV_BIAS + NORM + NORM_BIASES, head=16, n_heads=4,
+                meta={"rope.dimension_count": ["u32", 4]}, config={"use_qkv_bias": True, "head_dim": None}),
+    RandomModel("stablelm-parallel", "stablelm", 111, ATTENTION + NORM_BIASES[:1] + QK_NORM_EACH,
+                meta={"rope.dimension_count": ["u32", 8], "use_parallel_residual": ["bool", True]},
+                config={"use_parallel_residual": True, "qk_layernorm": True, "partial_rotary_factor": 0.5,
+                        "head_dim": None}),
+    RandomModel("internlm2", "internlm2", 112, INTERNLM2, base=1000000.0,
+                config={"bias": True, "head_dim": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+                oracle=RandomModel("internlm2", "llama", 112, ATTENTION + OUT_BIAS + QKV_BIAS + NORM, base=1000000.0,
+                                   config={"attention_bias": True})),
+    RandomModel("internlm3", "internlm3", 113, ATTENTION + NORM, base=50000000.0,
+                config={"qkv_bias": False, "bias": False, "rope_scaling": {"rope_type": "dynamic", "factor": 6.0}}),
+    RandomModel("minicpm", "minicpm", 114, ATTENTION + NORM, scales={"token_embd.weight": (0.1, 0)},
+                meta={"embedding_scale": ["f32", 6.0], "residual_scale": ["f32", 0.7], "logit_scale": ["f32", 1.25]},
+                config={"head_dim": None, "scale_emb": 6, "scale_depth": 1.4, "dim_model_base": 51.2},
+                oracle=RandomModel("minicpm", "granite", 114, ATTENTION + NORM, scales={"token_embd.weight": (0.1, 0)},
+                                   config={"attention_multiplier": 0.25, "embedding_multiplier": 6.0,
+                                           "residual_multiplier": 0.7, "logits_scaling": 1.25})),
 ]
