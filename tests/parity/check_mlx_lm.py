@@ -28,8 +28,13 @@ except ImportError as missing:
     sys.exit(77)
 
 TOLERANCE, INT8_TOLERANCE = 1e-3, 0.5
-# Not Phi-3: mlx-lm reads its LongRoPE from older keys only. transformers is its oracle (tests/data/parity).
-MODELS = ["llama-llama3", "qwen2-tied", "qwen3", "gemma2", "gemma3", "smollm3", "granite", "olmo2", "mixtral", "qwen3moe"]
+# transformers is the oracle (tests/data/parity) of what mlx-lm does otherwise: Phi-3, whose LongRoPE it reads from older keys only;
+# Gemma 1, whose GELU it computes exactly; GLM, of which it rotates all dimensions; widths of heads in Command R and EXAONE 4.
+MODELS = ["llama-llama3", "qwen2-tied", "qwen3", "gemma2", "gemma3", "smollm3", "granite", "olmo2", "mixtral", "qwen3moe",
+          "cohere", "glm4", "seed_oss", "ernie4_5", "stablelm", "stablelm-parallel", "internlm2", "internlm3", "minicpm"]
+# what transformers has defaults for and mlx-lm wants
+DEFAULTS = {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True}
+STABLELM_DEFAULTS = {"use_qkv_bias": False, "partial_rotary_factor": 0.25}
 ALL = MODELS[:1] + ["qwen2-tied", "mixtral"]  # models that come in every format; the others in the usual ones
 USUAL = [("affine", 4, 32), ("affine", 8, 64)]
 FORMATS = [("affine", bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64)]
@@ -47,8 +52,9 @@ def ours(args, folder, backend, ids):
 
 
 def load(folder):
-    # what transformers has defaults for and mlx-lm wants
-    return utils.load_model(pathlib.Path(folder), lazy=False, model_config={"attention_bias": False, "mlp_bias": False})
+    config = json.loads(pathlib.Path(folder, "config.json").read_text())
+    defaults = dict(DEFAULTS, **(STABLELM_DEFAULTS if config["model_type"] == "stablelm" else {}))
+    return utils.load_model(pathlib.Path(folder), lazy=False, model_config={k: v for k, v in defaults.items() if k not in config})
 
 
 def theirs(folder, ids):
