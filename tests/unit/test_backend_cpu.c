@@ -855,6 +855,55 @@ static void test_bad_batches_are_refused(void **state)
     be->ops->free(be);
 }
 
+/* Groups of a row, with weights that all share and with weights of their own, which come as one vector or as a piece
+ * for each group. */
+static void test_norm_of_groups(void **state)
+{
+    enum { N_GROUPS = 4, N = 16, N_COLS = N_GROUPS * N, N_ROWS = 5 };
+    (void)state;
+    struct error err = {0};
+    struct backend *be = open_backend(CPU_KERNELS_REFERENCE, 1);
+    struct matrix table = random_matrix(be, DTYPE_F32, N_ROWS, N_COLS), own = random_matrix(be, DTYPE_F32, 1, N_COLS);
+    const float *x = (const float *)table.data, *w = (const float *)own.data;
+    struct tensor_view pieces[N_GROUPS];
+    const struct tensor_view *views[N_GROUPS];
+    for (int g = 0; g < N_GROUPS; g++) {
+        pieces[g] = (struct tensor_view){
+            .type = DTYPE_F32, .n_dims = 1, .shape = {N, 1, 1, 1}, .data = w + g * N, .size = N * 4};
+        views[g] = &pieces[g];
+    }
+    struct weight *joined = be->ops->weight_create(be, views, N_GROUPS, &err);
+    struct weight *shared = be->ops->weight_create(be, views, 1, &err);
+    assert_true(joined && shared);
+    assert_true(be->ops->weight_info(joined).n_out == 1 && be->ops->weight_info(joined).n_in == N_COLS);
+    struct weight *const weights[] = {own.w, joined, shared};
+    for (size_t i = 0; i < ARRAY_LEN(weights); i++) {
+        struct batch_seq seq;
+        struct batch batch = batch_of(&seq, NULL, 0, N_ROWS);
+        struct norm_params p = {.kind = NORM_LAYER, .eps = 1e-5f, .n_groups = N_GROUPS};
+        float out[N_ROWS * N_COLS];
+        begin(be, &batch);
+        end(be, op_norm(be, rows_of(be, &table), weights[i], NULL, &p), out, ARRAY_LEN(out));
+        for (int t = 0; t < N_ROWS * N_GROUPS; t++) {
+            double mean = 0, variance = 0;
+            for (int k = 0; k < N; k++)
+                mean += x[t * N + k] / N;
+            for (int k = 0; k < N; k++)
+                variance += (x[t * N + k] - mean) * (x[t * N + k] - mean) / N;
+            for (int k = 0; k < N; k++) {
+                double by = w[(weights[i] == shared ? 0 : t % N_GROUPS) * N + k];
+                double wanted = (x[t * N + k] - mean) / sqrt(variance + 1e-5) * by;
+                assert_true(fabs(out[t * N + k] - wanted) < 1e-5);
+            }
+        }
+    }
+    be->ops->weight_free(be, joined);
+    be->ops->weight_free(be, shared);
+    drop_matrix(be, &own);
+    drop_matrix(be, &table);
+    be->ops->free(be);
+}
+
 static void test_failed_step(void **state)
 {
     (void)state;
@@ -927,6 +976,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_keep),
         cmocka_unit_test(test_copy_page),
         cmocka_unit_test(test_bad_batches_are_refused),
+        cmocka_unit_test(test_norm_of_groups),
         cmocka_unit_test(test_failed_step),
         cmocka_unit_test(test_bad_weights_are_refused),
     };

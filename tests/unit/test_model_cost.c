@@ -116,6 +116,19 @@ static void test_tied(void **state)
     close_model(&f);
 }
 
+/* Attention and MLP side by side; norms with a row for each head multiply nothing. */
+static void test_parallel(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_gguf(&f, "cohere-qk-norm", KV_F16);
+    const struct decoder_config *c = &f.config;
+    double layer = first_half(c) + second_half(c, 3.0 * c->n_embd * c->n_ff);
+    assert_true(c->parallel && c->qk_norm_heads);
+    equal(cost_of(&f, 1, 0, 1, 1).weight_macs.all, c->n_layers * layer + (double)c->n_vocab * c->n_embd, "products");
+    close_model(&f);
+}
+
 static void test_mixture(void **state)
 {
     struct fixture f;
@@ -265,9 +278,9 @@ static void test_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dense),   cmocka_unit_test(test_tied),           cmocka_unit_test(test_mixture),
-        cmocka_unit_test(test_folders), cmocka_unit_test(test_full_attention), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_dense),   cmocka_unit_test(test_tied),    cmocka_unit_test(test_parallel),
+        cmocka_unit_test(test_mixture), cmocka_unit_test(test_folders), cmocka_unit_test(test_full_attention),
+        cmocka_unit_test(test_windows), cmocka_unit_test(test_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
