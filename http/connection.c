@@ -86,6 +86,11 @@ static void on_head(struct connection *c)
     exchange__opened(c->exchange);
     if (o->head_check && !o->head_check(c->exchange, o->arg, &err)) {
         exchange__refuse(c, &err);
+        return;
+    }
+    const struct http_sink *sink = &c->exchange->sink;
+    if (!http_parser_limit(&c->exchange->parser, sink->take ? sink->max_body : o->limits.max_body, &err)) {
+        refuse(c, &err, &c->server->stats.parse_errors);
     } else if (r->expect_continue && (r->chunked || r->content_length)) {
         buf_puts(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
     }
@@ -93,9 +98,17 @@ static void on_head(struct connection *c)
 
 static void on_body(struct connection *c, struct str piece)
 {
+    struct http_exchange *x = c->exchange;
     struct error err = {0};
-    buf_append(&c->exchange->body, piece);
-    if (!buf_ok(&c->exchange->body, "the body", &err)) {
+    x->n_body += piece.len;
+    if (x->sink.take) {
+        if (!x->sink.take(x->sink.arg, piece, &err)) {
+            exchange__refuse(c, &err);
+        }
+        return;
+    }
+    buf_append(&x->body, piece);
+    if (!buf_ok(&x->body, "the body", &err)) {
         exchange__refuse(c, &err);
     }
 }
@@ -104,6 +117,7 @@ static void on_request(struct connection *c)
 {
     c->state = CONNECTION_RUN;
     c->server->stats.requests++;
+    c->exchange->handled = true;
     c->server->options.handler(c->exchange, c->server->options.arg);
 }
 
@@ -280,9 +294,14 @@ static bool step(struct connection *c)
     return can_pull(c);
 }
 
+static bool is_paused(const struct connection *c)
+{
+    return c->state == CONNECTION_READ && c->exchange && c->exchange->paused_ms;
+}
+
 static bool wants_bytes(const struct connection *c)
 {
-    return !c->peer_ended &&
+    return !c->peer_ended && !is_paused(c) &&
            (c->state == CONNECTION_READ || c->state == CONNECTION_LINGER || c->in.len < CONNECTION_IN);
 }
 
@@ -320,7 +339,7 @@ static int64_t slow_body_expiry(const struct http_limits *l, const struct http_e
     if (l->body_timeout_ms < 0 || l->min_body_rate < 0) {
         return NEVER;
     }
-    return x->head_ms + l->body_timeout_ms + (int64_t)x->body.len * 1000 / l->min_body_rate;
+    return x->head_ms + l->body_timeout_ms + (int64_t)x->n_body * 1000 / l->min_body_rate;
 }
 
 static int64_t request_expiry(const struct http_limits *l, const struct http_exchange *x)
@@ -339,6 +358,9 @@ static int64_t expiry(const struct connection *c)
     }
     switch (c->state) {
     case CONNECTION_READ:
+        if (is_paused(c)) {
+            return NEVER;
+        }
         return x && http_parser_started(&x->parser) ? request_expiry(l, x)
                                                     : after(c->idle_since_ms, l->idle_timeout_ms);
     case CONNECTION_STREAM:
@@ -364,8 +386,8 @@ static void say_late(const struct connection *c, int64_t now, struct error *err)
     } else {
         error_set(err, ERR_TIMEOUT,
                   "The request did not arrive in time: its body may take %lld ms, and a second more for every %lld "
-                  "bytes; %zu came.",
-                  (long long)l->body_timeout_ms, (long long)l->min_body_rate, x->body.len);
+                  "bytes; %llu came.",
+                  (long long)l->body_timeout_ms, (long long)l->min_body_rate, (unsigned long long)x->n_body);
     }
 }
 
@@ -401,7 +423,7 @@ static int64_t next_look(const struct connection *c, int64_t now)
     if ((c->state == CONNECTION_STREAM || c->state == CONNECTION_FLUSH) && unsent(c) && stall >= 0) {
         at = earlier(at, now + stall / 4 + 1);
     }
-    if (is_running(c) && !c->io.reading) {
+    if ((is_running(c) || is_paused(c)) && !c->io.reading) {
         at = earlier(at, now + HANGUP_POLL_MS);
     }
     return at;
@@ -413,7 +435,7 @@ void connection__check(struct connection *c, int64_t now)
         return;
     }
     sample_progress(c, now);
-    if (is_running(c) && !c->io.reading && transport_hung_up(&c->io)) {
+    if ((is_running(c) || is_paused(c)) && !c->io.reading && transport_hung_up(&c->io)) {
         connection__lost(c);
     } else if (expiry(c) <= now) {
         expire(c, now);

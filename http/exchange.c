@@ -15,7 +15,8 @@ struct http_exchange *exchange__create(struct connection *c)
     struct http_exchange *x = calloc(1, sizeof *x);
     if (x) {
         x->connection = c;
-        http_parser_init(&x->parser, c->server->options.limits.max_body);
+        const struct http_limits *l = &c->server->options.limits;
+        http_parser_init(&x->parser, l->max_upload > l->max_body ? l->max_upload : l->max_body);
         buf_init(&x->body, c->server->options.limits.max_body);
         buf_init(&x->headers, MAX_REPLY_HEADERS);
     }
@@ -41,6 +42,9 @@ void exchange__free(struct http_exchange *x)
         const struct http_server_options *o = &x->connection->server->options;
         if (x->opened && o->finished) {
             o->finished(x, &x->end, o->arg);
+        }
+        if (x->sink.gone && !x->handled) {
+            x->sink.gone(x->sink.arg);
         }
         http_parser_release(&x->parser);
         buf_release(&x->body);
@@ -69,6 +73,34 @@ const struct http_request *http_request_of(const struct http_exchange *x)
 struct str http_body(const struct http_exchange *x)
 {
     return buf_view(&x->body);
+}
+
+void http_body_to(struct http_exchange *x, const struct http_sink *sink)
+{
+    x->sink = *sink;
+}
+
+void *http_sink_arg(const struct http_exchange *x)
+{
+    return x->sink.arg;
+}
+
+void http_body_pause(struct http_exchange *x)
+{
+    if (x->paused_ms == 0) {
+        x->paused_ms = server__now(x->connection->server);
+    }
+}
+
+void http_body_resume(struct http_exchange *x)
+{
+    if (x->paused_ms) {
+        int64_t now = server__now(x->connection->server);
+        x->head_ms += now - x->paused_ms;
+        x->last_byte_ms = now;
+        x->paused_ms = 0;
+        server__ready(x->connection);
+    }
 }
 
 bool http_is_local(const struct http_exchange *x)

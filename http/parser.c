@@ -196,6 +196,16 @@ static bool too_large(const struct http_parser *p, struct error *err)
     return error_set(err, ERR_TOO_LARGE, "The body must have at most %llu bytes.", (unsigned long long)p->max_body);
 }
 
+bool http_parser_limit(struct http_parser *p, uint64_t max_body, struct error *err)
+{
+    p->max_body = max_body;
+    if (p->request.content_length <= max_body) {
+        return true;
+    }
+    p->state = HTTP_PARSER_FAILED;
+    return too_large(p, err);
+}
+
 static enum http_parse complete_head(struct http_parser *p, struct error *err)
 {
     struct http_request *r = &p->request;

@@ -78,6 +78,10 @@ void http_parser_release(struct http_parser *p);
 NODISCARD enum http_parse http_parser_next(struct http_parser *p, struct str *input, struct str *piece,
                                            struct error *err);
 
+/* Another limit of the body, between HTTP_PARSE_HEAD and what comes after it; not above the one of init. False: more is
+ * announced, which is TOO_LARGE. */
+NODISCARD bool http_parser_limit(struct http_parser *p, uint64_t max_body, struct error *err);
+
 bool http_parser_started(const struct http_parser *p); /* a byte of the request line has come */
 
 #endif

@@ -47,6 +47,7 @@ struct http_end {                /* how an exchange ended */
 /* What an operator may set, also while the server runs. 0 means the default; a negative time-out means never. */
 struct http_limits {
     size_t max_body;     /* default LIMIT_HTTP_BODY; a larger one is a 413 as soon as it is announced */
+    size_t max_upload;   /* likewise of a body that goes to a sink; default: max_body */
     int max_connections; /* default LIMIT_HTTP_CONNECTIONS; one more is answered 503 and closed */
     /* Of one client address (an IPv6 network of 64 bits), unix sockets apart; one more is answered 429 and closed.
      * 0: LIMIT_HTTP_CLIENT, and no limit for this machine's own; negative: no limit. */
@@ -74,7 +75,8 @@ struct http_server_options { /* copied */
     /* Called once for each of them when it is over, just before its memory goes. May be NULL. */
     void (*finished)(struct http_exchange *x, const struct http_end *end, void *arg);
     /* Called when the head is complete, before the body is read: false answers *err and closes after the reply. It may
-     * add header fields, which go with whatever reply the request gets, and leave a tag; nothing else. May be NULL. */
+     * add header fields, which go with whatever reply the request gets, leave a tag and give a sink (http_body_to);
+     * nothing else. May be NULL. */
     bool (*head_check)(struct http_exchange *x, void *arg, struct error *err);
     /* Writes a reply body (application/json) for an error found by the server itself (400, 408, 413 ...) in the API's
      * shape. NULL: the sentence as plain text. */
@@ -118,6 +120,22 @@ struct str http_body(const struct http_exchange *x);
 bool http_is_local(const struct http_exchange *x);        /* it came through a unix socket */
 void http_set_tag(struct http_exchange *x, uint64_t tag); /* what head_check leaves for the handler; 0 at first */
 uint64_t http_tag(const struct http_exchange *x);
+
+/* Takes a body piece by piece, so that it never lies in memory whole. */
+struct http_sink {
+    size_t max_body; /* at most limits.max_upload */
+    /* The next piece, a view. False: *err is answered, and the connection closes after it. */
+    bool (*take)(void *arg, struct str piece, struct error *err);
+    void (*gone)(void *arg); /* the exchange ends before the handler is called */
+    void *arg;
+};
+/* From head_check only; copied. The handler is called when all was taken; http_body is empty then. */
+void http_body_to(struct http_exchange *x, const struct http_sink *sink);
+void *http_sink_arg(const struct http_exchange *x); /* NULL: its body went to none */
+/* Nothing more is read for now; what is in memory already (some 64 KiB) may still come. The clock of the body's limits
+ * in time stops until it goes on. */
+void http_body_pause(struct http_exchange *x);
+void http_body_resume(struct http_exchange *x);
 
 /* What the API keeps of an exchange; NULL until it is set. Not touched by the server. */
 void http_set_context(struct http_exchange *x, void *context);

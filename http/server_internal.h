@@ -45,6 +45,10 @@ struct http_exchange {
     struct connection *connection;
     struct http_parser parser;
     struct buf body;
+    struct http_sink sink; /* take NULL: the body is gathered in `body` */
+    uint64_t n_body;       /* bytes of it that came */
+    int64_t paused_ms;     /* since then; 0: it is not */
+    bool handled;          /* the handler was called */
     struct buf headers;    /* of the reply: lines with CR LF */
     int64_t first_byte_ms; /* 0: not yet */
     int64_t head_ms;       /* the head was complete */
