@@ -105,16 +105,11 @@ static void note_success(struct journal *j)
     }
 }
 
-static bool is_read(const struct journal_op *op)
-{
-    return op->run == journal_read__one || op->run == journal_read__list || op->run == journal_read__unfinished;
-}
-
 static void note(struct journal *j, const struct journal_op *op)
 {
     j->stats.dropped += op->n_dropped;
     j->stats.damaged += op->n_damaged;
-    if (is_read(op)) {
+    if (op->reads) {
         return;
     }
     if (op->committed) {
@@ -125,6 +120,9 @@ static void note(struct journal *j, const struct journal_op *op)
     j->stats.size = op->n_size ? op->n_size : j->stats.size;
     if (op->has_counts) {
         memcpy(j->stats.requests, op->counts, sizeof op->counts);
+        memcpy(j->stats.batches, op->batches, sizeof op->batches);
+        j->stats.files = op->files;
+        j->stats.file_size = op->file_size;
     }
     j->stats.refused += op->run == journal_write__insert && !op->answer.ok;
 }
@@ -149,8 +147,9 @@ static void on_answers(void *arg)
 
 /* ---- submitting ---- */
 
-static bool submit(struct journal *j, struct queue *queue, const struct journal_op *what, struct error *err)
+bool journal__submit(struct journal *j, const struct journal_op *what, struct error *err)
 {
+    struct queue *queue = what->reads ? j->reads : j->writes;
     struct journal_op *op = j->n_in_flight < QUEUE_CAPACITY ? malloc(sizeof *op) : NULL;
     if (op) {
         *op = *what;
@@ -181,42 +180,44 @@ bool journal_insert(struct journal *j, const struct journal_meta *meta, struct s
         return false;
     }
     struct journal_op op = {.run = journal_write__insert, .done = done, .meta = *meta, .body = body};
-    return submit(j, j->writes, &op, err);
+    return journal__submit(j, &op, err);
 }
 
 bool journal_update(struct journal *j, const struct journal_update *updates, size_t n, struct journal_done done,
                     struct error *err)
 {
     struct journal_op op = {.run = journal_write__update, .done = done, .updates = updates, .n_updates = n};
-    return submit(j, j->writes, &op, err);
+    return journal__submit(j, &op, err);
 }
 
 bool journal_remove(struct journal *j, struct str id, struct str key_name, struct journal_done done, struct error *err)
 {
     struct journal_op op = {.run = journal_write__remove, .done = done, .id = id, .key_name = key_name};
-    return submit(j, j->writes, &op, err);
+    return journal__submit(j, &op, err);
 }
 
 bool journal_read(struct journal *j, struct str id, struct str key_name, int parts, struct journal_done done,
                   struct error *err)
 {
-    struct journal_op op = {.run = journal_read__one, .done = done, .id = id, .key_name = key_name, .parts = parts};
-    return submit(j, j->reads, &op, err);
+    struct journal_op op = {
+        .run = journal_read__one, .reads = true, .done = done, .id = id, .key_name = key_name, .parts = parts};
+    return journal__submit(j, &op, err);
 }
 
 bool journal_list(struct journal *j, struct str key_name, struct str after, uint32_t limit, struct journal_done done,
                   struct error *err)
 {
     struct journal_op op = {
-        .run = journal_read__list, .done = done, .key_name = key_name, .after = after, .limit = limit};
-    return submit(j, j->reads, &op, err);
+        .run = journal_read__list, .reads = true, .done = done, .key_name = key_name, .after = after, .limit = limit};
+    return journal__submit(j, &op, err);
 }
 
 bool journal_unfinished(struct journal *j, struct str after, uint32_t limit, struct journal_done done,
                         struct error *err)
 {
-    struct journal_op op = {.run = journal_read__unfinished, .done = done, .after = after, .limit = limit};
-    return submit(j, j->reads, &op, err);
+    struct journal_op op = {
+        .run = journal_read__unfinished, .reads = true, .done = done, .after = after, .limit = limit};
+    return journal__submit(j, &op, err);
 }
 
 struct journal_stats journal_stats(const struct journal *j)
@@ -239,7 +240,7 @@ static void start_upkeep(void *arg)
     struct error ignored = {0};
     struct journal_op op = {.run = journal_write__upkeep, .done = {on_upkeep, j}, .limit = j->stats.failing ? 1 : 0};
     if (!j->upkeep_in_flight) {
-        j->upkeep_in_flight = submit(j, j->writes, &op, &ignored);
+        j->upkeep_in_flight = journal__submit(j, &op, &ignored);
     }
 }
 

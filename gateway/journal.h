@@ -42,6 +42,25 @@ enum journal_state {
 const char *journal_state_name(enum journal_state s);
 bool journal_state_ended(enum journal_state s); /* completed, failed or cancelled */
 
+/* Of batches (journal_files.h), in OpenAI's words. X(id, name) */
+#define BATCH_STATE_TABLE(X)      \
+    X(VALIDATING, "validating")   \
+    X(IN_PROGRESS, "in_progress") \
+    X(FINALIZING, "finalizing")   \
+    X(CANCELLING, "cancelling")   \
+    X(COMPLETED, "completed")     \
+    X(FAILED, "failed")           \
+    X(EXPIRED, "expired")         \
+    X(CANCELLED, "cancelled")
+enum batch_state {
+#define X(id, name) BATCH_##id,
+    BATCH_STATE_TABLE(X)
+#undef X
+        BATCH_STATE_COUNT
+};
+const char *batch_state_name(enum batch_state s);
+bool batch_state_ended(enum batch_state s); /* completed, failed, expired or cancelled */
+
 struct journal_options {
     struct loop *loop;
     const char *dir;                 /* made when it is missing, with mode 0700 */
@@ -68,7 +87,9 @@ struct journal_stats {
     uint64_t dropped;                       /* finished requests that made room or were too old */
     uint64_t damaged;                       /* rows whose checksum was wrong */
     uint64_t size, max_size;                /* bytes in use */
-    uint64_t requests[JOURNAL_STATE_COUNT]; /* a few seconds old at most */
+    uint64_t requests[JOURNAL_STATE_COUNT]; /* this and what follows: a few seconds old at most */
+    uint64_t batches[BATCH_STATE_COUNT];
+    uint64_t files, file_size; /* those that are complete */
 };
 struct journal_stats journal_stats(const struct journal *j);
 
@@ -106,12 +127,20 @@ struct journal_record {
     bool damaged; /* something was not given out because its checksum was wrong */
 };
 
+struct journal_file; /* journal_files.h */
+struct journal_batch;
+struct journal_piece;
+
 /* What came of a call. */
 struct journal_answer {
     bool ok;
     struct error error;             /* not ok: OVERLOADED, UNAVAILABLE, NOT_FOUND, IO */
     struct arena *arena;            /* owns the records; freed after done unless done sets it to NULL and keeps it */
     struct journal_record *records; /* [n] */
+    struct journal_file *files;     /* [n]; likewise what follows, by what was asked for */
+    struct journal_batch *batches;
+    struct journal_piece *pieces;
+    uint64_t *numbers;
     size_t n;
     bool more; /* list: there are others behind the last */
 };

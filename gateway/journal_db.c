@@ -17,7 +17,7 @@
 
 static const char *const statement_sql[STATEMENT_COUNT] = {
 #define X(id, sql) sql,
-    JOURNAL_STATEMENT_TABLE(X)
+    JOURNAL_STATEMENT_TABLE(X) JOURNAL_FILE_STATEMENT_TABLE(X)
 #undef X
 };
 
@@ -202,7 +202,27 @@ static bool check_damage(struct journal_db *d, struct error *err)
                d->path, answer);
 }
 
-/* An empty file gets the schema; any other must be ours, and of this version. */
+/* From one version of the schema to the next: upgrades[v - 1] makes v + 1 of v. */
+static const char *const upgrades[JOURNAL_VERSION - 1] = {journal_files__schema};
+
+static bool upgrade(struct journal_db *d, int64_t version, struct error *err)
+{
+    char set[64];
+    snprintf(set, sizeof set, "PRAGMA user_version = %d", JOURNAL_VERSION);
+    bool ok = exec(d, "BEGIN EXCLUSIVE", err);
+    for (int64_t v = version; ok && v < JOURNAL_VERSION; v++) {
+        ok = exec(d, v == 0 ? schema : upgrades[v - 1], err);
+    }
+    if (!ok || !exec(d, set, err) || !exec(d, "COMMIT", err)) {
+        return false;
+    }
+    if (version > 0) {
+        LOG_INFO("journal upgraded", "file=%s from=%lld to=%d", d->path, (long long)version, JOURNAL_VERSION);
+    }
+    return true;
+}
+
+/* An empty file gets the schema; any other must be ours; of an earlier version it gets what that lacks. */
 static bool check_version(struct journal_db *d, struct error *err)
 {
     char version[32], application[32], n_tables[32];
@@ -212,21 +232,19 @@ static bool check_version(struct journal_db *d, struct error *err)
         return false;
     }
     if (strcmp(n_tables, "0") == 0 && strcmp(version, "0") == 0) {
-        char set[64];
-        snprintf(set, sizeof set, "PRAGMA user_version = %d", JOURNAL_VERSION);
-        return exec(d, "BEGIN EXCLUSIVE", err) && exec(d, schema, err) && exec(d, set, err) && exec(d, "COMMIT", err);
+        return upgrade(d, 0, err);
     }
     if (strcmp(application, APPLICATION_ID) != 0) {
         return error_set(err, ERR_INVALID, "'%s' is no journal of Tandem's; give --journal another folder.", d->path);
     }
     int64_t number = 0;
-    if (!str_to_i64(str_of(version), &number) || number != JOURNAL_VERSION) {
+    if (!str_to_i64(str_of(version), &number) || number < 1 || number > JOURNAL_VERSION) {
         return error_set(err, ERR_INVALID,
                          "The journal '%s' has version %s; this program knows version %d. Use the program that wrote "
                          "it, or move it away, with its -wal and -shm, to start an empty one.",
                          d->path, version, JOURNAL_VERSION);
     }
-    return check_damage(d, err);
+    return check_damage(d, err) && (number == JOURNAL_VERSION || upgrade(d, number, err));
 }
 
 static bool prepare_statements(struct journal_db *d, struct error *err)
@@ -264,7 +282,7 @@ static bool set_up_writer(struct journal_db *d, const struct journal_options *op
     if (options->on_statement) {
         sqlite3_trace_v2(d->db, SQLITE_TRACE_STMT | SQLITE_TRACE_PROFILE, on_trace, (void *)(uintptr_t)options);
     }
-    return check_version(d, err);
+    return check_version(d, err) && exec(d, journal_files__tidy, err);
 }
 
 bool journal_db__open(struct journal_db *d, const struct journal_options *options, bool writes, struct error *err)

@@ -4,7 +4,6 @@
 #include "base/limits.h"
 #include "gateway/journal_internal.h"
 
-#define RECORD_MAX   MIB(512) /* memory of an answer */
 #define LIST_MAX     1000
 #define ROWS_AT_ONCE 64
 
@@ -181,7 +180,7 @@ static bool read_parts(struct journal *j, struct journal_op *op, int64_t row)
 
 static bool start_answer(struct journal_op *op, size_t n)
 {
-    op->answer.arena = arena_create(RECORD_MAX);
+    op->answer.arena = arena_create(JOURNAL_RECORD_MAX);
     op->answer.records = op->answer.arena ? arena_alloc_array(op->answer.arena, n, sizeof *op->answer.records) : NULL;
     return op->answer.records || error_set(&op->answer.error, ERR_NO_MEMORY, "no memory for an answer of the journal.");
 }

@@ -31,8 +31,7 @@ static bool used_size(struct journal *j, uint64_t *size, struct error *err)
     return true;
 }
 
-/* Drops finished requests, oldest first, until `more` bytes fit or none is left. */
-static bool make_room(struct journal *j, struct journal_op *op, uint64_t more, bool *fits, struct error *err)
+bool journal_write__make_room(struct journal *j, struct journal_op *op, uint64_t more, bool *fits, struct error *err)
 {
     uint64_t max = j->options.max_size;
     for (;;) {
@@ -92,7 +91,7 @@ enum journal_outcome journal_write__insert(struct journal *j, struct journal_op 
 {
     struct error *err = &op->answer.error;
     bool fits;
-    if (!make_room(j, op, op->body.len + ROW_OVERHEAD, &fits, err)) {
+    if (!journal_write__make_room(j, op, op->body.len + ROW_OVERHEAD, &fits, err)) {
         return OP_BROKEN;
     }
     if (!fits) {
@@ -254,8 +253,9 @@ enum journal_outcome journal_write__upkeep(struct journal *j, struct journal_op 
             return OP_BROKEN;
         }
     }
-    return outcome(drop_expired(j, op, err) && make_room(j, op, 0, &fits, err) && run(j, STATEMENT_VACUUM, err) &&
-                   count_states(j, op, err));
+    return outcome(drop_expired(j, op, err) && journal_files__drop_expired(j, op, err) &&
+                   journal_write__make_room(j, op, 0, &fits, err) && run(j, STATEMENT_VACUUM, err) &&
+                   count_states(j, op, err) && journal_files__count(j, op, err));
 }
 
 /* ---- transactions ---- */
