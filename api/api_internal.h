@@ -26,6 +26,7 @@ struct app {
     size_t n_calls;     /* not freed yet: a worker may still read one whose client is gone */
     bool server_closed;
     struct kept_set *kept;          /* NULL: no journal */
+    struct batch_set *batches;      /* likewise */
     struct loop_timer *close_timer; /* while closing waits for last bytes */
     int64_t close_until_ms;
     void (*on_closed)(void *arg);
@@ -65,6 +66,7 @@ struct call {
     uint64_t key;         /* id of the API key; 0: there are none */
     bool charged;         /* its prompt's tokens, to that key */
     bool rebuilt;         /* text is what the journal had of it */
+    bool in_batch;        /* it is a row of a batch: it has no exchange, and is not kept */
     bool attached;        /* it is kept, and ends when its client leaves */
     uint64_t first_event; /* of a numbered stream: those before it are not sent */
     const void *extra;    /* what a route's decode keeps for its work */

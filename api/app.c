@@ -1,5 +1,6 @@
 /* Routing, the life of a call, error replies. */
 #include "api/api_internal.h"
+#include "api/batch/batch.h"
 #include "api/kept/kept.h"
 #include "api/mcp/mcp_api.h"
 
@@ -86,6 +87,7 @@ static void finish_close(struct app *a)
     void (*on_closed)(void *) = a->on_closed;
     void *on_closed_arg = a->on_closed_arg;
     access_free(a->access);
+    api__batch_free_set(a->batches);
     api__kept_free(a->kept);
     free(a);
     on_closed(on_closed_arg);
@@ -458,7 +460,7 @@ static bool create_parts(struct app *a, const struct app_options *options, struc
     if (!a->access || !access_configure(a->access, &options->access, err)) {
         return false;
     }
-    if (options->journal && !(a->kept = api__kept_create(a))) {
+    if (options->journal && (!(a->kept = api__kept_create(a)) || !(a->batches = api__batch_create_set(a)))) {
         return error_set(err, ERR_NO_MEMORY, "no memory for the API server.");
     }
     a->server = http_server_create(loop_uv(a->loop), &server, err);
@@ -476,6 +478,7 @@ struct app *app_create(const struct app_options *options, struct error *err)
     a->gateway = options->gateway;
     a->loop = gateway_loop(options->gateway);
     if (!create_parts(a, options, err)) {
+        api__batch_free_set(a->batches);
         api__kept_free(a->kept);
         access_free(a->access);
         free(a);
@@ -516,6 +519,7 @@ void app_resume(struct app *a)
 {
     if (a->kept) {
         api__kept_resume(a->kept);
+        api__batch_resume(a->batches);
     }
 }
 
@@ -523,6 +527,7 @@ void app_stop_accepting(struct app *a)
 {
     if (a->kept) {
         api__kept_stop(a->kept);
+        api__batch_stop(a->batches);
     }
     http_server_stop_accepting(a->server);
 }

@@ -30,6 +30,10 @@ struct app_options {
     bool log_content;        /* prompts and answers go to the log */
     struct tls_files tls;    /* as in http/server.h */
     struct journal *journal; /* keeps requests that outlive their client; NULL: none; outlives the app */
+    /* Files and batches, which need the journal: bytes of one file, of all together; rows of one batch, and of all that
+     * run at a time (0: half of the model's sequences). */
+    uint64_t max_file, max_files, batch_max_rows;
+    size_t batch_max_running;
 };
 struct app_options app_options_default(void);
 

@@ -1,5 +1,5 @@
 /* Requests and their API keys: the check at the door, the limits of a key, and what replies say about both. */
-#include "api/api_internal.h"
+#include "api/batch/batch.h"
 
 #include "base/clock.h"
 
@@ -49,7 +49,9 @@ bool api__check_access(struct http_exchange *x, void *app, struct error *err)
     }
     api__record_key(x, api_keys_name(a->options.keys, v.key));
     http_set_tag(x, v.preflight ? PREFLIGHT_TAG : v.key);
-    return true;
+    const struct route *route = api__find_route(http_request_of(x));
+    return v.preflight || !route || route->answer != api__file_create ||
+           !str_eq(http_request_of(x)->method, STR("POST")) || api__file_begin(a, x, err);
 }
 
 bool api__answer_preflight(struct http_exchange *x)

@@ -2,6 +2,7 @@
 #include "api/api_internal.h"
 
 #include "api/anthropic/anthropic.h"
+#include "api/batch/batch.h"
 #include "api/generate.h"
 #include "api/mcp/mcp_api.h"
 #include "api/ollama/ollama.h"
@@ -86,6 +87,25 @@ const struct route api__routes[] = {
      NULL, 0, api__request_get, NULL, NULL, NULL, NULL},
     {"DELETE", "/v1/requests/{id}", "Cancels it, or removes it once it has ended.", NULL, 0, api__request_delete, NULL,
      NULL, NULL, NULL},
+    {"POST", "/v1/files",
+     "Uploads one, as multipart/form-data: `file`, `purpose` (batch), `expires_after[anchor]` (created_at) and "
+     "`expires_after[seconds]`; needs --journal, as all that follows here (BATCHES.md).",
+     NULL, 0, api__file_create, NULL, NULL, NULL, NULL},
+    {"GET", "/v1/files",
+     "Those of the caller's key, newest first; `?purpose=`, `&limit=` (1 to 10000, 10000), `&order=` (desc, asc), "
+     "`&after=` the last id of the page before.",
+     NULL, 0, api__file_list, NULL, NULL, NULL, NULL},
+    {"GET", "/v1/files/{id}", "One of them.", NULL, 0, api__file_get, NULL, NULL, NULL, NULL},
+    {"DELETE", "/v1/files/{id}", "Removes it; the input of a batch that has not ended is refused.", NULL, 0,
+     api__file_delete, NULL, NULL, NULL, NULL},
+    {"GET", "/v1/files/{id}/content", "Its bytes.", NULL, 0, api__file_content, NULL, NULL, NULL, NULL},
+    {"POST", "/v1/batches", "Runs each line of a file as a request, behind all other requests (BATCHES.md).",
+     FIELDS(api__batch_fields), NULL, api__decode_batch, api__work_batch, api__finish_batch, NULL},
+    {"GET", "/v1/batches", "Those of the caller's key, newest first; `?limit=` (1 to 100, 20) and `?after=`.", NULL, 0,
+     api__batch_list, NULL, NULL, NULL, NULL},
+    {"GET", "/v1/batches/{id}", "One of them.", NULL, 0, api__batch_get, NULL, NULL, NULL, NULL},
+    {"POST", "/v1/batches/{id}/cancel", "Ends it; what is done by then is in its files.", NULL, 0, api__batch_cancel,
+     NULL, NULL, NULL, NULL},
     {"DELETE", "/v1/cache",
      "Drops what the prefix caches hold and nobody uses, in memory and on disk, of all models or of the one in "
      "`?model=`; see OBSERVABILITY.md.",

@@ -1,6 +1,6 @@
 /* GET /v1/status: what the gateway knows at this moment of its models and of every request that runs.
  * docs/OBSERVABILITY.md explains the fields. */
-#include "api/api_internal.h"
+#include "api/batch/batch.h"
 
 #include "base/array.h"
 #include "base/clock.h"
@@ -266,6 +266,7 @@ void api__status(struct app *a, struct http_exchange *x, struct str rest)
     json_end_object(&w);
     api__put_ms(&w, "gateway_cpu_ms", clock_cpu_ns() / 1000);
     json_member_int(&w, "gateway_descriptors", sys_open_descriptors());
+    api__put_batches(&w, a);
     json_key(&w, "models");
     json_begin_array(&w);
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {

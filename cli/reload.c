@@ -9,6 +9,7 @@ void reload_app_options(const struct options *o, struct app_options *out)
     out->stream_interval_ms = o->stream_interval_ms;
     out->stream_interval_tokens = o->stream_interval_tokens;
     out->limits = (struct http_limits){.max_body = (size_t)o->max_body,
+                                       .max_upload = ((size_t)o->file_max_mb << 20) + KIB(64),
                                        .max_connections = (int)o->max_connections,
                                        .max_client_connections = (int)o->max_client_connections,
                                        .header_timeout_ms = o->header_timeout_ms,

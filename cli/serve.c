@@ -347,6 +347,10 @@ static bool start_app(struct server *s, struct error *err)
     a.log_content = o->log_content;
     a.tls = (struct tls_files){.cert_path = o->tls_cert, .key_path = o->tls_key};
     a.journal = s->journal;
+    a.max_file = (uint64_t)o->file_max_mb << 20;
+    a.max_files = (uint64_t)o->files_max_mb << 20;
+    a.batch_max_rows = (uint64_t)o->batch_max_rows;
+    a.batch_max_running = (size_t)o->batch_max_running;
     a.mcp = s->mcp;
     a.keys = s->keys;
     a.cache_salt_per_key = o->cache_salt_per_key;

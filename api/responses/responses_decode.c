@@ -38,6 +38,9 @@ static bool check_keeping(const struct call *c, const struct responses_request *
     const char *needs = r->request.background ? "background" : r->store == 1 ? "store" : NULL;
     needs = !needs && r->request.detach ? "detach" : needs;
     needs = !needs && r->previous_id.len ? "previous_response_id" : needs;
+    if (needs && c->in_batch) {
+        return error_set_param(err, ERR_UNSUPPORTED, needs, "'%s' is not available in a batch.", needs);
+    }
     if (needs && !c->app->options.journal) {
         return error_set_param(err, ERR_UNSUPPORTED, needs,
                                "'%s' is not available: this server keeps no responses; it was started without "
@@ -130,7 +133,7 @@ static struct responses_request *create(struct call *c, struct error *err)
 /* What is kept and not wanted any longer ends with its client, unless it asks for more. */
 static void settle_keeping(struct call *c, struct responses_request *r)
 {
-    bool kept = r->store == 1 || (r->store < 0 && c->app->options.journal);
+    bool kept = r->store == 1 || (r->store < 0 && c->app->options.journal && !c->in_batch);
     r->store = kept;
     c->attached = kept && !r->request.background && !r->request.detach && !c->rebuilt;
     r->request.detach |= kept && !r->request.background;

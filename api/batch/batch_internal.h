@@ -1,0 +1,138 @@
+/* Shared by the files of the batches only:
+ *
+ *     batch_run.c      the life of batches: reading their lines, when rows are begun, their end
+ *     batch_save.c     what has become of them, into the journal
+ *     batch_row.c      one row on its way
+ *     batch_lines.h    lines of JSON, and what they say
+ *     batch_routes.c, batch_object.c, files.c, upload.c
+ *                      the routes */
+#ifndef TANDEM_API_BATCH_INTERNAL_H
+#define TANDEM_API_BATCH_INTERNAL_H
+
+#include "api/asking.h"
+#include "api/batch/batch.h"
+#include "api/batch/batch_lines.h"
+
+#define BATCH_TICK_MS        200
+#define BATCH_RETRY_MS       1000    /* until what was refused for now, or the journal, is tried again */
+#define BATCH_READ_SIZE      MIB(1)  /* of the input at a time */
+#define BATCH_UNFINISHED_MAX 100     /* batches of all keys that have not ended */
+#define BATCH_ERRORS_MAX     50      /* of lines, that are told */
+#define BATCH_KEEP_S         2592000 /* files of batches, unless their owner says otherwise: 30 days */
+#define BATCH_KEEP_LEAST_S   3600    /* what an owner may say */
+
+enum batch_phase {
+    BATCH_LOADING, /* which rows are done */
+    BATCH_CHECKING,
+    BATCH_ROWS,
+    BATCH_CLOSING, /* its end is to be saved, or is on its way */
+    BATCH_OVER
+};
+
+enum row_phase { ROW_WAITING, ROW_WORKING /* a worker has it */, ROW_RUNNING, ROW_DONE /* not saved */ };
+
+struct batch_run;
+
+struct batch_row {
+    struct batch_run *run;
+    struct batch_row *prev, *next;
+    enum row_phase phase;
+    uint64_t number; /* among the rows of the input */
+    bool dropped;    /* its worker comes back for nothing */
+    bool saving;
+    struct str custom_id, body; /* behind the struct */
+    struct call *call;
+    struct generation *generation;
+    bool ok;
+    struct buf line; /* of the output */
+};
+
+struct batch_chunk { /* lines on their way through a worker */
+    struct batch_run *run;
+    struct arena *arena; /* the pieces' */
+    const struct journal_piece *pieces;
+    size_t n;
+    bool last;
+    struct batch_row *first, **end; /* what came out of them */
+    bool no_memory;
+};
+
+struct batch_run {
+    struct batch_set *set;
+    struct batch_run *prev, *next;
+    enum batch_phase phase;
+    struct arena *arena;    /* of the strings in b */
+    struct journal_batch b; /* as it is saved */
+    const struct route *route;
+
+    /* reading the input; a worker has lines, checker and n_rows while `reading` */
+    bool reading, at_end;
+    uint64_t next_piece;
+    struct batch_lines lines;
+    struct batch_checker *checker; /* CHECKING */
+    uint64_t n_rows;
+    struct batch_chunk chunk;
+    uint8_t *done; /* bits [n_total]: rows that another process has saved; does not change */
+
+    struct batch_row *first, *last;    /* all rows in memory, in their order */
+    size_t n_waiting, n_begun, n_done; /* by phase; begun: working or running */
+    int64_t retry_ms;                  /* nothing is tried before */
+
+    /* saving */
+    bool dirty, saving;
+    struct journal_batch_update update;
+    struct journal_piece *pieces; /* [n_done] of the update */
+    struct error refused;
+
+    enum batch_state end; /* what it ends as: IN_PROGRESS: not known yet */
+    void (*on_cancelled)(void *arg, const struct journal_batch *b, const struct error *err);
+    void *on_cancelled_arg;
+};
+
+struct batch_set {
+    struct app *app;
+    struct journal *journal;
+    struct batch_run *first, *last; /* oldest first */
+    struct loop_timer *timer;
+    bool stopping, ticking;
+    size_t n_begun; /* rows of all of them */
+    struct batch_now now;
+};
+
+/* batch_run.c */
+void batch__start(struct batch_set *set, const struct journal_batch *b); /* copied; b is new in the journal */
+struct batch_run *batch__find(struct batch_set *set, struct str id, struct str key_name);
+/* done is called when the journal has it, b as it is then; or with an error. */
+void batch__cancel(struct batch_run *run,
+                   void (*done)(void *arg, const struct journal_batch *b, const struct error *err), void *arg);
+void batch__advance(struct batch_run *run); /* whatever can be done now; may free it */
+void batch__pump(struct batch_set *set);    /* begins rows where there is room */
+void batch__release(struct batch_run *run); /* frees it if nothing needs it any more */
+
+/* batch_row.c */
+struct batch_row *batch__row_create(struct batch_run *run, uint64_t number, struct str custom_id,
+                                    const struct json *body);
+void batch__row_begin(struct batch_row *row);
+void batch__row_drop(struct batch_row *row);    /* whatever phase it is in: nothing comes of it */
+void batch__row_free(struct batch_row *row);    /* of none that a worker has; not in a list any more */
+void batch__row_give_up(struct batch_row *row); /* RUNNING to WAITING */
+void batch__row_expire(struct batch_row *row);  /* WAITING to DONE */
+void batch__row_add(struct batch_row *row);     /* to its run, as the last */
+
+/* batch_save.c */
+void batch__save(struct batch_run *run);
+
+/* batch_object.c */
+void batch__put(struct json_writer *w, const struct journal_batch *b);
+void batch__put_file(struct json_writer *w, const struct journal_file *f);
+void batch__make_id(const char *prefix, char *out, size_t size);
+
+/* batch_routes.c: NULL: it is answered with an error already. */
+struct asking *batch__ask(struct app *a, struct http_exchange *x, struct str id);
+bool batch__has_journal(const struct app *a, struct error *err);
+NODISCARD bool batch__query_limit(const struct http_request *head, uint32_t fallback, uint32_t most, uint32_t *out,
+                                  struct error *err);
+void batch__put_page(struct json_writer *w, struct str first, struct str last, bool more);
+const struct route *batch__route(struct str endpoint); /* of rows; NULL: there is none */
+
+#endif

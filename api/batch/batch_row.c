@@ -1,0 +1,386 @@
+/* One row: decoded and prepared by workers as a request with its body would be, then a generation of the lowest
+ * priority, then a line of the output. */
+#include "api/batch/batch_internal.h"
+
+#include "api/generate.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "pipeline/generation_kept.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct batch_row *batch__row_create(struct batch_run *run, uint64_t number, struct str custom_id,
+                                    const struct json *body)
+{
+    struct buf text;
+    buf_init(&text, LIMIT_REQUEST_ARENA);
+    json_print(&text, body);
+    struct batch_row *row = text.failed ? NULL : malloc(sizeof *row + custom_id.len + text.len + 1);
+    if (row) {
+        char *bytes = (char *)(row + 1);
+        *row = (struct batch_row){.run = run, .number = number};
+        memcpy(bytes, custom_id.ptr, custom_id.len);
+        memcpy(bytes + custom_id.len, text.data, text.len);
+        row->custom_id = (struct str){bytes, custom_id.len};
+        row->body = (struct str){bytes + custom_id.len, text.len};
+        buf_init(&row->line, LIMIT_HTTP_REPLY + KIB(64));
+    }
+    buf_release(&text);
+    return row;
+}
+
+void batch__row_free(struct batch_row *row)
+{
+    struct call *c = row->call;
+    generation_free(row->generation);
+    buf_release(&row->line);
+    free(row);
+    if (c) {
+        api__call_free(c); /* last: it may be what the app's end waits for */
+    }
+}
+
+void batch__row_add(struct batch_row *row)
+{
+    struct batch_run *run = row->run;
+    row->prev = run->last;
+    *(run->last ? &run->last->next : &run->first) = row;
+    run->last = row;
+    run->n_waiting++;
+}
+
+static void take_out(struct batch_row *row)
+{
+    struct batch_run *run = row->run;
+    *(row->prev ? &row->prev->next : &run->first) = row->next;
+    *(row->next ? &row->next->prev : &run->last) = row->prev;
+}
+
+static bool is_begun(const struct batch_row *row)
+{
+    return row->phase == ROW_WORKING || row->phase == ROW_RUNNING;
+}
+
+static void move(struct batch_row *row, enum row_phase phase)
+{
+    struct batch_run *run = row->run;
+    bool begun = is_begun(row);
+    run->n_waiting -= row->phase == ROW_WAITING;
+    run->n_done -= row->phase == ROW_DONE;
+    row->phase = phase;
+    run->n_waiting += phase == ROW_WAITING;
+    run->n_done += phase == ROW_DONE;
+    run->n_begun = run->n_begun - begun + is_begun(row);
+    run->set->n_begun = run->set->n_begun - begun + is_begun(row);
+}
+
+void batch__row_drop(struct batch_row *row)
+{
+    struct batch_run *run = row->run;
+    if (row->phase == ROW_WORKING) { /* its worker is waited for */
+        row->dropped = true;
+        return;
+    }
+    run->set->now.given_up += row->phase == ROW_RUNNING;
+    run->n_waiting -= row->phase == ROW_WAITING;
+    run->n_done -= row->phase == ROW_DONE;
+    run->n_begun -= is_begun(row);
+    run->set->n_begun -= is_begun(row);
+    take_out(row);
+    batch__row_free(row);
+}
+
+/* ---- its line ---- */
+
+/* The same for a row that is run again. */
+static void put_ids(const struct batch_row *row, char id[32])
+{
+    const char *batch = row->run->b.id.ptr;
+    uint64_t hash = xxh3(batch, row->run->b.id.len, row->number);
+    snprintf(id, 32, "%016llx", (unsigned long long)hash);
+}
+
+static struct json_writer begin_line(struct batch_row *row)
+{
+    char id[32], text[64];
+    put_ids(row, id);
+    buf_clear(&row->line);
+    struct json_writer w = json_writer(&row->line);
+    snprintf(text, sizeof text, "batch_req_%s", id);
+    json_begin_object(&w);
+    json_member_cstr(&w, "id", text);
+    json_member_str(&w, "custom_id", row->custom_id);
+    return w;
+}
+
+static void put_response(struct batch_row *row, struct json_writer *w, int status, struct str body)
+{
+    char id[32], text[64];
+    put_ids(row, id);
+    snprintf(text, sizeof text, "req_%s", id);
+    json_key(w, "response");
+    json_begin_object(w);
+    json_member_int(w, "status_code", status);
+    json_member_cstr(w, "request_id", text);
+    json_member_raw(w, "body", body);
+    json_end_object(w);
+    json_member_null(w, "error");
+}
+
+static void wait_again(struct batch_row *row)
+{
+    row->run->set->now.given_up++;
+    row->run->retry_ms = clock_ms() + BATCH_RETRY_MS;
+    move(row, ROW_WAITING);
+}
+
+/* A line that memory failed for is never given out: its row runs again. */
+static void end_line(struct batch_row *row, struct json_writer *w, bool ok)
+{
+    json_end_object(w);
+    buf_putc(&row->line, '\n');
+    row->ok = ok;
+    if (row->line.failed) {
+        wait_again(row);
+    } else {
+        move(row, ROW_DONE);
+    }
+    batch__advance(row->run);
+}
+
+static void fail_row(struct batch_row *row, const struct error *why)
+{
+    struct buf body;
+    buf_init(&body, KIB(16));
+    api__write_error(&body, why);
+    struct json_writer w = begin_line(row);
+    put_response(row, &w, error_info(why->code)->http_status, buf_view(&body));
+    buf_release(&body);
+    end_line(row, &w, false);
+}
+
+void batch__row_expire(struct batch_row *row)
+{
+    struct json_writer w = begin_line(row);
+    json_member_null(&w, "response");
+    json_key(&w, "error");
+    json_begin_object(&w);
+    json_member_cstr(&w, "code", "batch_expired");
+    json_member_cstr(&w, "message", "This request could not be executed before the completion window expired.");
+    json_end_object(&w);
+    json_end_object(&w);
+    buf_putc(&row->line, '\n');
+    row->ok = false;
+    move(row, ROW_DONE);
+}
+
+/* ---- its generation ---- */
+
+static void free_call(struct batch_row *row)
+{
+    struct call *c = row->call;
+    generation_free(row->generation);
+    row->generation = NULL;
+    row->call = NULL;
+    if (c) {
+        api__call_free(c);
+    }
+}
+
+/* What is refused for now waits again; anything else is the row's answer. */
+static void give_up(struct batch_row *row, const struct error *why)
+{
+    struct batch_run *run = row->run;
+    struct error err = *why;
+    free_call(row);
+    if (err.code == ERR_OVERLOADED || err.code == ERR_UNAVAILABLE) {
+        wait_again(row);
+        batch__advance(run);
+        return;
+    }
+    fail_row(row, &err);
+}
+
+void batch__row_give_up(struct batch_row *row)
+{
+    free_call(row);
+    row->run->set->now.given_up++;
+    move(row, ROW_WAITING);
+}
+
+static void add_usage(struct batch_row *row)
+{
+    struct gen_usage usage = {0};
+    struct gen_timings ignored;
+    generation_timings(row->generation, clock_us(), &ignored, &usage);
+    struct journal_batch *b = &row->run->b;
+    b->input_tokens += usage.prompt_tokens;
+    b->cached_tokens += usage.cached_tokens;
+    b->output_tokens += usage.completion_tokens;
+    b->reasoning_tokens += usage.n_reasoning;
+}
+
+static void complete(struct batch_row *row)
+{
+    struct error err = {0};
+    struct buf body;
+    buf_init(&body, LIMIT_HTTP_REPLY);
+    if (!api__reply_body(row->call, row->generation, &body, &err)) {
+        buf_release(&body);
+        free_call(row);
+        fail_row(row, &err);
+        return;
+    }
+    struct json_writer w = begin_line(row);
+    put_response(row, &w, 200, buf_view(&body));
+    buf_release(&body);
+    add_usage(row);
+    free_call(row);
+    end_line(row, &w, true);
+}
+
+static void on_ready(void *arg)
+{
+    struct batch_row *row = arg;
+    struct error why = {0};
+    if (generation_failed(row->generation, &why)) {
+        give_up(row, &why);
+    } else if (generation_complete(row->generation)) {
+        complete(row);
+    }
+}
+
+/* ---- its call ---- */
+
+/* False: the row is not wanted any more, and gone; or it has failed. */
+static bool came_back(struct batch_row *row)
+{
+    struct batch_run *run = row->run;
+    if (row->dropped) {
+        move(row, ROW_RUNNING);
+        batch__row_drop(row);
+        batch__advance(run);
+        return false;
+    }
+    if (run->end != BATCH_IN_PROGRESS) {
+        batch__row_give_up(row);
+        batch__advance(run);
+        return false;
+    }
+    if (!row->call->ok) {
+        give_up(row, &row->call->error);
+        return false;
+    }
+    return true;
+}
+
+static bool refuse(struct error *err, const char *name)
+{
+    return error_set_param(err, ERR_UNSUPPORTED, name, "'%s' is not available in a batch.", name);
+}
+
+/* What has no meaning without a client that waits. */
+static bool check(struct call *c, struct error *err)
+{
+    const struct gen_request *r = &c->request;
+    if (r->stream) {
+        return refuse(err, "stream");
+    }
+    if (r->background || r->detach) {
+        return refuse(err, r->background ? "background" : "detach");
+    }
+    if (r->priority) {
+        return refuse(err, "priority");
+    }
+    return !r->mcp.wanted || refuse(err, gen_mcp_field(&r->mcp));
+}
+
+static void decode(void *arg)
+{
+    struct batch_row *row = arg;
+    struct call *c = row->call;
+    api__call_decode(c);
+    c->ok = c->ok && check(c, &c->error);
+}
+
+/* It has as much time as its batch, unless it says otherwise; nobody waits for its first token. */
+static void work(void *arg)
+{
+    struct batch_row *row = arg;
+    struct gen_request *r = &row->call->request;
+    bool own_time = r->timeout_ms > 0;
+    row->call->ok = row->call->route->work(row->call, &row->call->error);
+    r->queue_timeout_ms = r->first_token_timeout_ms = 0;
+    if (!own_time) {
+        r->timeout_ms = 0;
+        for (size_t i = 0; i < r->n_jobs; i++) {
+            r->jobs[i].timeout_ms = 0;
+        }
+    }
+}
+
+static void worked(void *arg)
+{
+    struct batch_row *row = arg;
+    struct error err = {0};
+    if (!came_back(row)) {
+        return;
+    }
+    struct call *c = row->call;
+    move(row, ROW_RUNNING);
+    row->generation = generation_start(served_model_pipeline(c->model), &c->request, on_ready, row, &err);
+    if (!row->generation) {
+        give_up(row, &err);
+        return;
+    }
+    c->arena = NULL; /* the generation's now */
+}
+
+static void take_key(struct call *c)
+{
+    const struct app_options *o = &c->app->options;
+    c->request.api_key = c->key_name[0] ? api_keys_named(o->keys, c->key_name) : 0;
+    if (c->key_name[0] && o->cache_salt_per_key) {
+        c->request.cache_salt = api_keys_salt_of_name(o->keys, str_of(c->key_name), c->request.cache_salt);
+    }
+}
+
+static void decoded(void *arg)
+{
+    struct batch_row *row = arg;
+    struct error err = {0};
+    if (!came_back(row)) {
+        return;
+    }
+    struct call *c = row->call;
+    char id[32];
+    put_ids(row, id);
+    c->model = gateway_model_find(c->app->gateway, c->request.model);
+    if (!c->model) {
+        error_set_param(&err, ERR_MODEL_NOT_FOUND, "model",
+                        "The model '%.100s' does not exist; GET /v1/models lists those served.", c->request.model.ptr);
+        give_up(row, &err);
+        return;
+    }
+    snprintf(c->request.request_id, sizeof c->request.request_id, "req_%s", id);
+    c->request.priority = GEN_PRIORITY_BATCH;
+    take_key(c);
+    loop_work(c->app->loop, work, worked, row);
+}
+
+void batch__row_begin(struct batch_row *row)
+{
+    struct batch_run *run = row->run;
+    struct call *c = api__call_create(run->set->app, run->route, NULL);
+    if (!c) {
+        run->retry_ms = clock_ms() + BATCH_RETRY_MS;
+        return;
+    }
+    row->call = c;
+    c->text = row->body;
+    c->in_batch = true;
+    snprintf(c->key_name, sizeof c->key_name, STR_FMT, STR_ARG(run->b.key_name));
+    move(row, ROW_WORKING);
+    loop_work(run->set->app->loop, decode, decoded, row);
+}

@@ -1,0 +1,651 @@
+/* The life of batches. Lines are read a piece of the input at a time, the next when the rows of the one before are
+ * begun: what lies in memory of a batch is bounded, whatever its size. */
+#include "api/batch/batch_internal.h"
+
+#include "base/array.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "pipeline/load.h"
+
+#include <stdlib.h>
+
+/* ---- the set ---- */
+
+static void tick(void *arg)
+{
+    struct batch_set *set = arg;
+    for (struct batch_run *run = set->first, *next; run; run = next) {
+        next = run->next; /* only run itself may go */
+        batch__advance(run);
+    }
+    if (!set->first) {
+        set->ticking = false;
+        loop_timer_stop(set->timer);
+    }
+}
+
+struct batch_set *api__batch_create_set(struct app *a)
+{
+    struct batch_set *set = calloc(1, sizeof *set);
+    if (!set) {
+        return NULL;
+    }
+    set->app = a;
+    set->journal = a->options.journal;
+    set->timer = loop_timer_create(a->loop, tick, set);
+    if (!set->timer) {
+        free(set);
+        return NULL;
+    }
+    return set;
+}
+
+static void free_run(struct batch_run *run)
+{
+    struct batch_set *set = run->set;
+    *(run->prev ? &run->prev->next : &set->first) = run->next;
+    *(run->next ? &run->next->prev : &set->last) = run->prev;
+    while (run->first) {
+        batch__row_drop(run->first);
+    }
+    batch_lines_release(&run->lines);
+    batch_checker_free(run->checker);
+    arena_free(run->arena);
+    free(run->done);
+    free(run);
+}
+
+void api__batch_free_set(struct batch_set *set)
+{
+    if (set) {
+        while (set->first) {
+            free_run(set->first);
+        }
+        loop_timer_free(set->timer);
+        free(set);
+    }
+}
+
+struct batch_run *batch__find(struct batch_set *set, struct str id, struct str key_name)
+{
+    for (struct batch_run *run = set->first; run; run = run->next) {
+        if (str_eq(run->b.id, id) && str_eq(run->b.key_name, key_name) && run->phase != BATCH_OVER) {
+            return run;
+        }
+    }
+    return NULL;
+}
+
+struct batch_now api__batch_now(const struct batch_set *set)
+{
+    struct batch_now now = set ? set->now : (struct batch_now){0};
+    now.running = set ? set->n_begun : 0;
+    return now;
+}
+
+/* ---- one that is new here ---- */
+
+static bool copy_strings(struct batch_run *run)
+{
+    struct journal_batch *b = &run->b;
+    struct str *texts[] = {&b->id,       &b->key_name, &b->endpoint, &b->model,  &b->window,
+                           &b->metadata, &b->errors,   &b->input,    &b->output, &b->failed};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        *texts[i] = arena_str(run->arena, texts[i]->len ? *texts[i] : STR(""));
+        if (!texts[i]->ptr) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static size_t line_max(const struct app *a)
+{
+    size_t most = a->options.limits.max_body;
+    return most ? most : LIMIT_HTTP_BODY;
+}
+
+static struct batch_run *create(struct batch_set *set, const struct journal_batch *b)
+{
+    struct batch_run *run = calloc(1, sizeof *run);
+    if (!run || !(run->arena = arena_create(MIB(4)))) {
+        free(run);
+        return NULL;
+    }
+    run->set = set;
+    run->b = *b;
+    run->end = BATCH_IN_PROGRESS;
+    run->route = batch__route(b->endpoint);
+    batch_lines_init(&run->lines, line_max(set->app));
+    run->checker = batch_checker_create(set->app->options.batch_max_rows, BATCH_ERRORS_MAX);
+    if (!run->checker || !copy_strings(run)) {
+        batch_checker_free(run->checker);
+        arena_free(run->arena);
+        free(run);
+        return NULL;
+    }
+    run->prev = set->last;
+    *(set->last ? &set->last->next : &set->first) = run;
+    set->last = run;
+    if (!set->ticking) {
+        set->ticking = true;
+        loop_timer_start(set->timer, BATCH_TICK_MS, BATCH_TICK_MS);
+    }
+    return run;
+}
+
+/* ---- reading its input ---- */
+
+static void split_check(struct batch_chunk *chunk, enum batch_line what, struct str line)
+{
+    struct batch_run *run = chunk->run;
+    if (what == BATCH_LINE_TOO_LONG) {
+        batch_checker_too_long(run->checker, run->lines.number, run->lines.max);
+    } else if (!batch_checker_add(run->checker, run->lines.number, line, run->b.endpoint)) {
+        chunk->no_memory = true;
+    }
+}
+
+/* Its lines were found sound when it began. */
+static void split_row(struct batch_chunk *chunk, enum batch_line what, struct str line)
+{
+    struct batch_run *run = chunk->run;
+    struct batch_line_view view;
+    struct batch_fault fault;
+    uint64_t number = run->n_rows++;
+    bool done = number >= run->b.n_total || (run->done[number / 8] >> number % 8 & 1);
+    if (done || what != BATCH_LINE || !batch_line_read(line, run->b.endpoint, &view, &fault)) {
+        return;
+    }
+    struct batch_row *row = batch__row_create(run, number, view.custom_id, view.body);
+    json_free(view.root);
+    if (!row) {
+        chunk->no_memory = true;
+        return;
+    }
+    *chunk->end = row;
+    chunk->end = &row->next;
+}
+
+/* On a worker. */
+static void split(void *arg)
+{
+    struct batch_run *run = arg;
+    struct batch_chunk *chunk = &run->chunk;
+    void (*take)(struct batch_chunk *, enum batch_line, struct str) =
+        run->phase == BATCH_CHECKING ? split_check : split_row;
+    enum batch_line what;
+    struct str line;
+    for (size_t i = 0; i < chunk->n; i++) {
+        struct str input = chunk->pieces[i].data;
+        while ((what = batch_lines_next(&run->lines, &input, &line)) != BATCH_LINE_NONE) {
+            take(chunk, what, line);
+        }
+    }
+    if (chunk->last && (what = batch_lines_end(&run->lines, &line)) != BATCH_LINE_NONE) {
+        take(chunk, what, line);
+    }
+}
+
+static void fail(struct batch_run *run, const char *code, const char *message);
+
+/* Rows that came of it; of one that ends meanwhile they are dropped. */
+static void take_rows(struct batch_run *run)
+{
+    struct batch_row *next;
+    for (struct batch_row *row = run->chunk.first; row; row = next) {
+        next = row->next;
+        row->next = NULL;
+        bool wanted = run->end == BATCH_IN_PROGRESS || run->end == BATCH_EXPIRED;
+        if (wanted && !run->set->stopping) {
+            batch__row_add(row);
+        } else {
+            batch__row_free(row);
+        }
+    }
+    run->chunk.first = NULL;
+}
+
+static void on_split(void *arg)
+{
+    struct batch_run *run = arg;
+    struct app *a = run->set->app;
+    struct batch_chunk *chunk = &run->chunk;
+    arena_free(chunk->arena);
+    run->reading = false;
+    run->at_end = chunk->last;
+    take_rows(run);
+    if (chunk->no_memory) {
+        fail(run, "out_of_memory", "The server has no memory for the batch.");
+    }
+    batch__advance(run);
+    api__release(a);
+}
+
+static void on_pieces(void *arg, struct journal_answer *answer)
+{
+    struct batch_run *run = arg;
+    struct app *a = run->set->app;
+    if (!answer->ok) {
+        run->reading = false;
+        if (answer->error.code == ERR_NOT_FOUND || answer->error.code == ERR_IO) {
+            fail(run, "invalid_file", answer->error.msg);
+        } else {
+            run->retry_ms = clock_ms() + BATCH_RETRY_MS;
+        }
+        batch__advance(run);
+        api__release(a);
+        return;
+    }
+    run->chunk = (struct batch_chunk){
+        .run = run, .arena = answer->arena, .pieces = answer->pieces, .n = answer->n, .last = !answer->more};
+    run->chunk.end = &run->chunk.first;
+    answer->arena = NULL;
+    run->next_piece = answer->n ? answer->pieces[answer->n - 1].at + 1 : run->next_piece;
+    loop_work(a->loop, split, on_split, run);
+}
+
+static void read_more(struct batch_run *run)
+{
+    struct error err = {0};
+    struct batch_set *set = run->set;
+    if (run->reading || run->at_end || clock_ms() < run->retry_ms || set->stopping) {
+        return;
+    }
+    run->reading = true;
+    api__hold(set->app);
+    if (!journal_file_pieces(set->journal, run->b.input, run->b.key_name, run->next_piece, BATCH_READ_SIZE,
+                             (struct journal_done){on_pieces, run}, &err)) {
+        run->reading = false;
+        run->retry_ms = clock_ms() + BATCH_RETRY_MS;
+        api__release(set->app);
+    }
+}
+
+static void rewind_input(struct batch_run *run)
+{
+    batch_lines_release(&run->lines);
+    batch_lines_init(&run->lines, line_max(run->set->app));
+    run->next_piece = run->n_rows = 0;
+    run->at_end = false;
+}
+
+/* ---- its end ---- */
+
+static void close_run(struct batch_run *run, enum batch_state state)
+{
+    run->phase = BATCH_CLOSING;
+    run->b.state = state;
+    run->b.ended_s = clock_wall_s();
+    run->b.finalizing_s = state == BATCH_FAILED ? 0 : run->b.ended_s;
+    run->dirty = true;
+    batch__save(run);
+}
+
+static void set_text(struct batch_run *run, struct str *text, struct str value)
+{
+    struct str copy = arena_str(run->arena, value);
+    *text = copy.ptr ? copy : STR("");
+}
+
+/* What is not begun or not finished will not be. */
+static void drop_unfinished(struct batch_run *run)
+{
+    for (struct batch_row *row = run->first, *next; row; row = next) {
+        next = row->next;
+        if (row->phase != ROW_DONE) {
+            batch__row_drop(row);
+        }
+    }
+}
+
+/* The whole of it: nothing that a row could be told. */
+static void fail(struct batch_run *run, const char *code, const char *message)
+{
+    struct buf out;
+    if (run->phase == BATCH_CLOSING || run->phase == BATCH_OVER) {
+        return;
+    }
+    buf_init(&out, KIB(4));
+    struct json_writer w = json_writer(&out);
+    json_begin_array(&w);
+    json_begin_object(&w);
+    json_member_cstr(&w, "code", code);
+    json_member_null(&w, "line");
+    json_member_cstr(&w, "message", message);
+    json_member_null(&w, "param");
+    json_end_object(&w);
+    json_end_array(&w);
+    set_text(run, &run->b.errors, buf_view(&out));
+    buf_release(&out);
+    run->end = BATCH_FAILED;
+    drop_unfinished(run);
+}
+
+static void expire_rows(struct batch_run *run)
+{
+    for (struct batch_row *row = run->first; row; row = row->next) {
+        if (row->phase == ROW_WAITING) {
+            batch__row_expire(row);
+        }
+    }
+}
+
+/* ---- checking ---- */
+
+static bool take_counts(struct batch_run *run)
+{
+    free(run->done);
+    run->done = calloc((size_t)run->b.n_total / 8 + 1, 1);
+    return run->done != NULL;
+}
+
+static void end_check(struct batch_run *run)
+{
+    struct buf errors;
+    buf_init(&errors, MIB(2));
+    if (!batch_checker_end(run->checker, &errors)) {
+        set_text(run, &run->b.errors, buf_view(&errors));
+        run->end = BATCH_FAILED;
+    } else {
+        run->b.n_total = batch_checker_n(run->checker);
+        set_text(run, &run->b.model, batch_checker_model(run->checker));
+        run->b.state = BATCH_IN_PROGRESS;
+        run->b.in_progress_s = clock_wall_s();
+        run->phase = BATCH_ROWS;
+        run->dirty = true;
+        rewind_input(run);
+        if (!take_counts(run)) {
+            fail(run, "out_of_memory", "The server has no memory for the batch.");
+        }
+        LOG_INFO("batch in progress", "id=" STR_FMT " rows=%llu", STR_ARG(run->b.id),
+                 (unsigned long long)run->b.n_total);
+    }
+    buf_release(&errors);
+    batch_checker_free(run->checker);
+    run->checker = NULL;
+}
+
+/* ---- rows of another process ---- */
+
+static void on_rows(void *arg, struct journal_answer *answer)
+{
+    struct batch_run *run = arg;
+    struct app *a = run->set->app;
+    if (!answer->ok || !take_counts(run)) {
+        run->reading = false;
+        run->retry_ms = clock_ms() + BATCH_RETRY_MS;
+        api__release(a);
+        return;
+    }
+    for (size_t i = 0; i < answer->n; i++) {
+        if (answer->numbers[i] < run->b.n_total) {
+            run->done[answer->numbers[i] / 8] |= (uint8_t)(1u << answer->numbers[i] % 8);
+        }
+    }
+    run->reading = false;
+    run->phase = BATCH_ROWS;
+    LOG_INFO("batch goes on", "id=" STR_FMT " rows=%llu done=%zu", STR_ARG(run->b.id),
+             (unsigned long long)run->b.n_total, answer->n);
+    batch__advance(run);
+    api__release(a);
+}
+
+static void load_rows(struct batch_run *run)
+{
+    struct error err = {0};
+    struct batch_set *set = run->set;
+    if (run->reading || clock_ms() < run->retry_ms || set->stopping) {
+        return;
+    }
+    run->reading = true;
+    api__hold(set->app);
+    if (!journal_batch_rows(set->journal, run->b.id, (struct journal_done){on_rows, run}, &err)) {
+        run->reading = false;
+        run->retry_ms = clock_ms() + BATCH_RETRY_MS;
+        api__release(set->app);
+    }
+}
+
+/* ---- when rows are begun ---- */
+
+static size_t most_begun(const struct batch_set *set)
+{
+    size_t most = set->app->options.batch_max_running;
+    for (size_t i = 0; most == 0 && i < gateway_n_models(set->app->gateway); i++) {
+        const struct engine_info *info = served_model_info(gateway_model_at(set->app->gateway, i));
+        most = info ? (info->max_sequences + 1) / 2 : 0;
+    }
+    return most ? most : 1;
+}
+
+/* Somebody waits for an engine who is not of a batch. */
+static bool others_wait(const struct batch_set *set)
+{
+    for (size_t i = 0; i < gateway_n_models(set->app->gateway); i++) {
+        struct pipeline *p = served_model_pipeline(gateway_model_at(set->app->gateway, i));
+        if (pipeline_load(p, 0, 0).jobs_waiting) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_ready(const struct batch_set *set)
+{
+    for (size_t i = 0; i < gateway_n_models(set->app->gateway); i++) {
+        if (served_model_state(gateway_model_at(set->app->gateway, i)) == MODEL_READY) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *what_hinders(const struct batch_set *set)
+{
+    return set->stopping || !gateway_accepting(set->app->gateway) ? "the server is shutting down"
+           : gateway_pressure(set->app->gateway) != PRESSURE_NONE ? "memory is short"
+           : !is_ready(set)                                       ? "no model is ready"
+           : others_wait(set)                                     ? "other requests wait"
+                                                                  : NULL;
+}
+
+static struct batch_row *next_row(struct batch_set *set)
+{
+    int64_t now = clock_ms();
+    for (struct batch_run *run = set->first; run; run = run->next) {
+        bool may = run->phase == BATCH_ROWS && run->end == BATCH_IN_PROGRESS && run->retry_ms <= now && run->n_waiting;
+        for (struct batch_row *row = run->first; may && row; row = row->next) {
+            if (row->phase == ROW_WAITING) {
+                return row;
+            }
+        }
+    }
+    return NULL;
+}
+
+void batch__pump(struct batch_set *set)
+{
+    size_t most = most_begun(set);
+    set->now.waits_for = what_hinders(set);
+    struct batch_row *row;
+    while (!set->now.waits_for && set->n_begun < most && (row = next_row(set))) {
+        struct batch_run *run = row->run;
+        batch__row_begin(row);
+        if (run->n_waiting == 0) {
+            read_more(run);
+        }
+    }
+}
+
+/* ---- going on ---- */
+
+static void check_time(struct batch_run *run)
+{
+    if (run->end == BATCH_IN_PROGRESS && clock_wall_s() >= run->b.expires_s) {
+        run->end = BATCH_EXPIRED;
+        LOG_INFO("batch expires", "id=" STR_FMT, STR_ARG(run->b.id));
+        for (struct batch_row *row = run->first; row; row = row->next) {
+            if (row->phase == ROW_RUNNING) {
+                batch__row_give_up(row);
+            }
+        }
+    }
+}
+
+static void advance_rows(struct batch_run *run)
+{
+    check_time(run);
+    if (run->end == BATCH_EXPIRED) {
+        expire_rows(run);
+    }
+    if (run->n_waiting == 0 && (run->end == BATCH_IN_PROGRESS || run->end == BATCH_EXPIRED)) {
+        read_more(run);
+    }
+    bool all_read = run->at_end || run->end == BATCH_CANCELLED || run->end == BATCH_FAILED;
+    if (all_read && !run->reading && !run->first && !run->saving) {
+        close_run(run, run->end == BATCH_IN_PROGRESS ? BATCH_COMPLETED : run->end);
+    }
+}
+
+static void advance_check(struct batch_run *run)
+{
+    if (run->reading) {
+        return;
+    }
+    if (run->end == BATCH_CANCELLED || run->end == BATCH_FAILED) {
+        close_run(run, run->end);
+    } else if (run->at_end) {
+        end_check(run);
+        if (run->end == BATCH_FAILED) {
+            close_run(run, BATCH_FAILED);
+        }
+    } else {
+        read_more(run);
+    }
+}
+
+void batch__release(struct batch_run *run)
+{
+    if (run->phase == BATCH_OVER && !run->saving && !run->reading && !run->first) {
+        free_run(run);
+    }
+}
+
+void batch__advance(struct batch_run *run)
+{
+    struct batch_set *set = run->set;
+    if (set->stopping) {
+        return; /* what is under way ends; the journal has the rest */
+    }
+    if (run->phase == BATCH_LOADING) {
+        load_rows(run);
+    }
+    if (run->phase == BATCH_CHECKING) {
+        advance_check(run);
+    }
+    if (run->phase == BATCH_ROWS) {
+        advance_rows(run);
+    }
+    batch__save(run);
+    batch__release(run);
+    batch__pump(set);
+}
+
+/* ---- beginning ---- */
+
+static void begin(struct batch_run *run)
+{
+    if (!run->route) {
+        run->phase = BATCH_CHECKING;
+        fail(run, "invalid_endpoint", "This server has no such endpoint any more.");
+    } else if (run->b.state == BATCH_CANCELLING) {
+        run->end = BATCH_CANCELLED;
+        run->phase = run->b.n_total ? BATCH_LOADING : BATCH_CHECKING;
+    } else {
+        run->phase = run->b.state == BATCH_VALIDATING ? BATCH_CHECKING : BATCH_LOADING;
+    }
+    batch__advance(run);
+}
+
+void batch__start(struct batch_set *set, const struct journal_batch *b)
+{
+    struct batch_run *run = create(set, b);
+    if (!run) {
+        LOG_ERROR("no memory for a batch; it goes on when the program is started again", "id=" STR_FMT, STR_ARG(b->id));
+        return;
+    }
+    LOG_INFO("batch begins", "id=" STR_FMT " endpoint=" STR_FMT, STR_ARG(b->id), STR_ARG(b->endpoint));
+    begin(run);
+}
+
+static void on_unfinished(void *arg, struct journal_answer *answer)
+{
+    struct batch_set *set = arg;
+    struct app *a = set->app;
+    for (size_t i = 0; i < answer->n && !set->stopping; i++) {
+        const struct journal_batch *b = &answer->batches[i];
+        if (!batch__find(set, b->id, b->key_name)) { /* else it came after the start */
+            batch__start(set, b);
+        }
+    }
+    if (!answer->ok) {
+        LOG_ERROR("the journal's batches cannot be read", "error=\"%s\"", answer->error.msg);
+    }
+    api__release(a);
+}
+
+void api__batch_resume(struct batch_set *set)
+{
+    struct error err = {0};
+    api__hold(set->app);
+    if (!journal_batch_unfinished(set->journal, (struct journal_done){on_unfinished, set}, &err)) {
+        LOG_ERROR("the journal's batches cannot be read", "error=\"%s\"", err.msg);
+        api__release(set->app);
+    }
+}
+
+/* ---- ending early ---- */
+
+void batch__cancel(struct batch_run *run,
+                   void (*done)(void *arg, const struct journal_batch *b, const struct error *err), void *arg)
+{
+    struct error err = {0};
+    if (run->on_cancelled || run->phase == BATCH_CLOSING) {
+        error_set(&err, ERR_UNAVAILABLE, "The batch is about to end; try again in a moment.");
+        done(arg, NULL, &err);
+        return;
+    }
+    run->on_cancelled = done;
+    run->on_cancelled_arg = arg;
+    if (run->end == BATCH_IN_PROGRESS) {
+        run->end = BATCH_CANCELLED;
+    }
+    if (run->b.cancelling_s == 0) {
+        run->b.cancelling_s = clock_wall_s();
+    }
+    run->b.state = BATCH_CANCELLING;
+    run->dirty = true;
+    drop_unfinished(run);
+    batch__save(run);
+    batch__advance(run);
+}
+
+void api__batch_stop(struct batch_set *set)
+{
+    struct error stopping = {0};
+    error_set(&stopping, ERR_UNAVAILABLE, "the server is shutting down.");
+    if (set->stopping) {
+        return;
+    }
+    set->stopping = true;
+    loop_timer_stop(set->timer);
+    for (struct batch_run *run = set->first; run; run = run->next) {
+        drop_unfinished(run);
+        if (run->on_cancelled) {
+            void (*done)(void *, const struct journal_batch *, const struct error *) = run->on_cancelled;
+            run->on_cancelled = NULL;
+            done(run->on_cancelled_arg, NULL, &stopping);
+        }
+    }
+}
