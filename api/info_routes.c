@@ -1,6 +1,6 @@
 /* Routes that answer at once from what the loop knows: none asks an engine anything. */
 #include "api/anthropic/anthropic.h"
-#include "api/api_internal.h"
+#include "api/batch/batch.h"
 
 #include <stdio.h>
 
@@ -158,7 +158,11 @@ void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
     }
     if (a->options.journal) {
         struct journal_stats journal = journal_stats(a->options.journal);
+        struct batch_now rows = api__batch_now(a->batches);
+        struct metrics_batches_now batches = {
+            .running = rows.running, .completed = rows.completed, .failed = rows.failed, .given_up = rows.given_up};
         metrics_set_journal(metrics, &journal);
+        metrics_set_batches(metrics, &batches);
     }
     buf_init(&out, INFO_MAX);
     metrics_write(metrics, &out);

@@ -1,6 +1,6 @@
 /* Who starts. In the order of the queue: a sequence that would compute what another is computing waits and is passed
  * over; one for which there are no pages, or whose hit is not checked yet, lets nobody overtake it: they would take its
- * pages. */
+ * pages. Who runs and has nobody waiting for it (JOB_PRIORITY_IDLE) gives way. */
 #include "engine/scheduler_internal.h"
 
 #include "base/limits.h"
@@ -181,10 +181,33 @@ static void start(struct scheduler *s, struct sequence *q)
     }
 }
 
-static bool may_admit(const struct scheduler *s)
+/* The last of those that run, if nobody waits for it and q is more urgent: it gives way. */
+static struct sequence *idle_one(const struct scheduler *s, const struct sequence *q)
+{
+    struct sequence *last = s->n_running ? s->running[s->n_running - 1] : NULL;
+    int32_t priority = last ? last->request->job->priority : 0;
+    return priority >= JOB_PRIORITY_IDLE && priority > q->request->job->priority ? last : NULL;
+}
+
+static bool may_admit(const struct scheduler *s, const struct sequence *q)
 {
     bool memory_is_short = s->admit_pause > 0 && s->n_running > 0;
-    return s->n_running < s->config->max_sequences && !s->paused && !memory_is_short;
+    bool has_place = s->n_running < s->config->max_sequences || idle_one(s, q);
+    return has_place && !s->paused && !memory_is_short;
+}
+
+/* Idle ones leave it their pages, where there are not enough, and a place among those that run. */
+static enum admission admit_before_others(struct scheduler *s, struct sequence *q)
+{
+    enum admission a;
+    struct sequence *last;
+    while ((a = try_admit(s, q)) == NO_ROOM && (last = idle_one(s, q))) {
+        scheduler__preempt(s, last);
+    }
+    if (a == ADMITTED && s->n_running == s->config->max_sequences) {
+        scheduler__preempt(s, idle_one(s, q));
+    }
+    return a;
 }
 
 void scheduler__admit(struct scheduler *s)
@@ -193,13 +216,13 @@ void scheduler__admit(struct scheduler *s)
     s->stats.starved = 0;
     scheduler__poll_disk(s);
     s->verify_left = s->config->verify_size ? s->config->verify_size : VERIFY_STEP_SIZE;
-    for (struct sequence *q = s->queue; q && may_admit(s); q = next) {
-        next = q->next;
-        enum admission a = try_admit(s, q);
+    for (struct sequence *q = s->queue; q && may_admit(s, q); q = next) {
+        next = q->next; /* who gives way to q is not looked at in this step */
+        enum admission a = admit_before_others(s, q);
         if (a == ADMITTED) {
             start(s, q);
         } else if (a == NO_ROOM || a == UNCHECKED) {
-            s->stats.starved = a == NO_ROOM;
+            s->stats.starved = a == NO_ROOM && q->request->job->priority < JOB_PRIORITY_IDLE;
             break;
         } else if (a == ENDED) {
             next = s->queue; /* its siblings left the queue with it */

@@ -236,6 +236,11 @@ void metrics_set_journal(struct metrics *m, const struct journal_stats *now)
     m->server.journal = *now;
 }
 
+void metrics_set_batches(struct metrics *m, const struct metrics_batches_now *now)
+{
+    m->server.batches = *now;
+}
+
 uint64_t metrics__engine_value(const struct model_metrics *m, const struct metrics_field *f)
 {
     uint64_t live, gone;

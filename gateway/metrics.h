@@ -97,6 +97,10 @@ void metrics_set_mcp(struct metrics *m, const struct mcp_host *mcp);
 /* What the exporter of spans has done; given before metrics_write, zeros without one. */
 void metrics_set_otlp(struct metrics *m, const struct otlp_stats *stats);
 void metrics_set_journal(struct metrics *m, const struct journal_stats *now); /* likewise */
+struct metrics_batches_now {
+    uint64_t running, completed, failed, given_up; /* rows */
+};
+void metrics_set_batches(struct metrics *m, const struct metrics_batches_now *now); /* likewise */
 
 /* Appends everything in Prometheus text format, the process's own time, memory and descriptors included. */
 void metrics_write(struct metrics *m, struct buf *out);

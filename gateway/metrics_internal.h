@@ -56,6 +56,7 @@ struct metrics_server { /* what no model has */
     struct metrics_access_now access;
     struct otlp_stats otlp;
     struct journal_stats journal; /* zeros: there is none */
+    struct metrics_batches_now batches;
     uint64_t cpu_ns, start_ns, resident_size, open_descriptors, pressure, mcp_turns;
 };
 

@@ -9,9 +9,6 @@
 #include "http/trace_context.h"
 #include "wire/job.h"
 
-/* Of jobs that nobody waits for at the other end of a connection: behind all that clients may ask for. */
-#define GEN_PRIORITY_BATCH 1000001
-
 enum gen_input { GEN_CHAT, GEN_PROMPTS, GEN_INFILL };
 
 enum gen_tool_choice {

@@ -21,7 +21,7 @@ static void count_waiting(struct counting *c, const struct job *job)
 static bool count(void *arg, struct generation *g)
 {
     struct counting *c = arg;
-    if (g->failed || g->request->unobserved || g->request->priority >= GEN_PRIORITY_BATCH) {
+    if (g->failed || g->request->unobserved || g->request->priority >= JOB_PRIORITY_IDLE) {
         return true;
     }
     for (size_t i = 0; i < g->request->n_jobs; i++) {

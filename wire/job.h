@@ -66,6 +66,10 @@ enum speculation {
 };
 NODISCARD bool speculation_parse(struct str name, enum speculation *out, struct error *err); /* auto, off or on */
 
+/* A job of this priority or above has nobody who waits for it at the other end of a connection: while it runs, it gives
+ * way to any that is more urgent. */
+#define JOB_PRIORITY_IDLE 1000001
+
 enum job_flag {
     JOB_IGNORE_EOS = 1 << 0,
     JOB_LOGPROBS = 1 << 1,        /* logprob of each sampled id; n_top more of them */

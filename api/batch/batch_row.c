@@ -364,7 +364,7 @@ static void decoded(void *arg)
         return;
     }
     snprintf(c->request.request_id, sizeof c->request.request_id, "req_%s", id);
-    c->request.priority = GEN_PRIORITY_BATCH;
+    c->request.priority = JOB_PRIORITY_IDLE;
     take_key(c);
     loop_work(c->app->loop, work, worked, row);
 }

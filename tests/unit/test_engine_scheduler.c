@@ -720,6 +720,58 @@ static void priorities_go_first(void **state)
     bench_release(&b);
 }
 
+/* Who is less urgent leaves its place and its pages, goes on later, and says what it would have said undisturbed. */
+static void urgent_ones_do_not_wait(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t n_pages, max_sequences, n_prompt;
+    } shapes[] = {{600, 2, 10} /* no place */, {0, 8, 60} /* no pages */};
+    for (size_t k = 0; k < sizeof shapes / sizeof shapes[0]; k++) {
+        struct engine_config config = toy_config(600);
+        config.max_sequences = shapes[k].max_sequences;
+        config.prefix_cache = false;
+        struct bench b, alone;
+        struct job idle[] = {plain_job(1, shapes[k].n_prompt, 30), plain_job(2, shapes[k].n_prompt, 30)};
+        struct job urgent = plain_job(3, shapes[k].n_prompt, 4);
+        bench_init(&alone, &config);
+        submit(&alone, &idle[0]);
+        submit(&alone, &idle[1]);
+        run_all(&alone);
+        if (shapes[k].n_pages == 0) { /* so many that two of them fit */
+            config = toy_config(2 * (shapes[k].n_prompt + 36) / 4);
+            config.max_sequences = shapes[k].max_sequences;
+            config.prefix_cache = false;
+        }
+        bench_init(&b, &config);
+        for (int i = 0; i < 2; i++) {
+            idle[i].priority = JOB_PRIORITY_IDLE;
+            submit(&b, &idle[i]);
+        }
+        for (int i = 0; i < 6; i++) {
+            step(&b);
+        }
+        submit(&b, &urgent);
+        uint32_t before = b.log->jobs[1].choices[0].n;
+        int steps = 0;
+        while (b.log->jobs[3].choices[0].finish == FINISH_NONE && steps < 20) {
+            step(&b);
+            steps++;
+        }
+        assert_int_equal(b.log->jobs[3].choices[0].n, 4);
+        assert_true(before < 30 && b.log->jobs[2].choices[0].finish == FINISH_NONE);
+        run_all(&b);
+        for (int i = 1; i <= 2; i++) {
+            const struct toy_choice *c = b.log->jobs[i].choices, *e = alone.log->jobs[i].choices;
+            assert_int_equal(c->n, 30);
+            assert_memory_equal(c->ids, e->ids, 30 * sizeof *c->ids);
+        }
+        assert_true(scheduler_stats(b.s)->preemptions >= 1);
+        bench_release(&b);
+        bench_release(&alone);
+    }
+}
+
 /* A long prompt does not hold up running streams, nor a short prompt behind it, and is not starved by short ones. */
 static void prefill_is_fair(void **state)
 {
@@ -1010,6 +1062,7 @@ int main(void)
         cmocka_unit_test(choices_share_the_prompt),
         cmocka_unit_test(one_choice_is_cancelled),
         cmocka_unit_test(priorities_go_first),
+        cmocka_unit_test(urgent_ones_do_not_wait),
         cmocka_unit_test(prefill_is_fair),
         cmocka_unit_test(deadlines_pass),
         cmocka_unit_test(stop_ids_and_min_tokens),
