@@ -1,0 +1,406 @@
+/* Files and batches in the journal: what is put in comes out, of its key only; limits; a row is in an output once; what
+ * a cut-off upload leaves goes; a database of the version before is taken over. */
+#include "gateway/journal_files.h"
+
+#include "base/clock.h"
+#include "tests/support/temp_dir.h"
+
+#include <setjmp.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+struct fixture {
+    struct temp_dir dir;
+    struct loop *loop;
+    struct loop_timer *timer;
+    struct journal *journal;
+    struct journal_options options;
+    bool pending;
+    struct journal_answer answer; /* the last; its arena is kept until the next */
+};
+
+static void stop_waiting(void *arg)
+{
+    loop_stop(arg);
+}
+
+static void on_done(void *arg, struct journal_answer *answer)
+{
+    struct fixture *f = arg;
+    arena_free(f->answer.arena);
+    f->answer = *answer;
+    answer->arena = NULL;
+    f->pending = false;
+    loop_stop(f->loop);
+}
+
+static struct journal_done done_of(struct fixture *f)
+{
+    f->pending = true;
+    return (struct journal_done){on_done, f};
+}
+
+/* Of a call that was accepted. */
+static enum error_code wait_done(struct fixture *f, bool accepted)
+{
+    assert_true(accepted);
+    while (f->pending) {
+        loop_run(f->loop);
+    }
+    assert_int_equal(f->answer.ok, f->answer.error.code == ERR_NONE);
+    return f->answer.error.code;
+}
+
+static void run_for(struct fixture *f, int64_t ms)
+{
+    loop_timer_start(f->timer, ms, 0);
+    loop_run(f->loop);
+}
+
+static void open_journal(struct fixture *f)
+{
+    struct error err = {0};
+    f->journal = journal_open(&f->options, &err);
+    if (!f->journal) {
+        fail_msg("%s", err.msg);
+    }
+}
+
+static void reopen(struct fixture *f)
+{
+    journal_close(f->journal);
+    open_journal(f);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct error err = {0};
+    temp_dir_make(&f->dir);
+    f->loop = loop_create(1, &err);
+    assert_non_null(f->loop);
+    f->timer = loop_timer_create(f->loop, stop_waiting, f->loop);
+    f->options = (struct journal_options){.loop = f->loop, .dir = f->dir.path, .upkeep_ms = 20};
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    journal_close(f->journal);
+    arena_free(f->answer.arena);
+    loop_timer_free(f->timer);
+    loop_free(f->loop);
+    temp_dir_remove(&f->dir);
+    free(f);
+    return 0;
+}
+
+static void sql(struct fixture *f, const char *text)
+{
+    sqlite3 *db;
+    char path[1024];
+    snprintf(path, sizeof path, "%s/journal.db", f->dir.path);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+/* ---- files ---- */
+
+static enum error_code create(struct fixture *f, const char *id, uint64_t max)
+{
+    struct error err = {0};
+    struct journal_file file = {
+        .id = str_of(id), .key_name = STR("key"), .name = STR(""), .purpose = STR(""), .created_s = 5};
+    return wait_done(f, journal_file_create(f->journal, &file, max, done_of(f), &err));
+}
+
+static enum error_code add(struct fixture *f, const char *id, uint64_t at, const char *text, uint64_t max)
+{
+    struct error err = {0};
+    struct journal_piece piece = {at, str_of(text)};
+    return wait_done(f, journal_file_add(f->journal, str_of(id), piece, max, done_of(f), &err));
+}
+
+static enum error_code finish(struct fixture *f, const char *id, int64_t expires_s)
+{
+    struct error err = {0};
+    struct journal_file file = {
+        .id = str_of(id), .name = STR("n\xc3\xa9"), .purpose = STR("batch"), .expires_s = expires_s};
+    return wait_done(f, journal_file_finish(f->journal, &file, done_of(f), &err));
+}
+
+static void make_file(struct fixture *f, const char *id, const char *text)
+{
+    assert_int_equal(create(f, id, 0), ERR_NONE);
+    assert_int_equal(add(f, id, 0, text, 0), ERR_NONE);
+    assert_int_equal(finish(f, id, 0), ERR_NONE);
+}
+
+static enum error_code read_file(struct fixture *f, const char *id, const char *key)
+{
+    struct error err = {0};
+    return wait_done(f, journal_file_read(f->journal, str_of(id), str_of(key), done_of(f), &err));
+}
+
+static enum error_code pieces(struct fixture *f, const char *id, uint64_t from, uint64_t most)
+{
+    struct error err = {0};
+    return wait_done(f, journal_file_pieces(f->journal, str_of(id), STR("key"), from, most, done_of(f), &err));
+}
+
+static enum error_code remove_file(struct fixture *f, const char *id, const char *key)
+{
+    struct error err = {0};
+    struct str name = key ? str_of(key) : (struct str){0};
+    return wait_done(f, journal_file_remove(f->journal, str_of(id), name, done_of(f), &err));
+}
+
+static void test_files(void **state)
+{
+    struct fixture *f = *state;
+    open_journal(f);
+    assert_int_equal(create(f, "f1", 0), ERR_NONE);
+    assert_int_equal(add(f, "f1", 0, "abc", 0), ERR_NONE);
+    assert_int_equal(add(f, "f1", 1, "de", 0), ERR_NONE);
+    assert_int_equal(add(f, "f1", 1, "XX", 0), ERR_NONE); /* it is there already: it stays */
+    assert_int_equal(add(f, "f9", 0, "x", 0), ERR_NOT_FOUND);
+    assert_int_equal(read_file(f, "f1", "key"), ERR_NOT_FOUND); /* not complete */
+    assert_int_equal(pieces(f, "f1", 0, 100), ERR_NOT_FOUND);
+    assert_int_equal(remove_file(f, "f1", "key"), ERR_NOT_FOUND);
+    assert_int_equal(finish(f, "f1", 77), ERR_NONE);
+    assert_int_equal(finish(f, "f9", 77), ERR_NOT_FOUND);
+    assert_int_equal(read_file(f, "f1", "other"), ERR_NOT_FOUND);
+    reopen(f);
+    run_for(f, 60);
+    assert_int_equal(read_file(f, "f1", "key"), ERR_NOT_FOUND); /* it has expired meanwhile, in 1970 */
+    make_file(f, "f2", "abc");
+    assert_int_equal(add(f, "f2", 7, "de", 0), ERR_NONE);
+    assert_int_equal(read_file(f, "f2", "key"), ERR_NONE);
+    const struct journal_file *file = &f->answer.files[0];
+    assert_true(file->size == 5 && file->created_s == 5 && str_eq(file->name, STR("n\xc3\xa9")));
+    assert_int_equal(pieces(f, "f2", 0, 4), ERR_NONE);
+    assert_true(f->answer.n == 1 && f->answer.more && str_eq(f->answer.pieces[0].data, STR("abc")));
+    assert_int_equal(pieces(f, "f2", 1, 4), ERR_NONE);
+    assert_true(f->answer.n == 1 && !f->answer.more && f->answer.pieces[0].at == 7);
+    assert_int_equal(pieces(f, "f2", 0, 5), ERR_NONE);
+    assert_true(f->answer.n == 2 && !f->answer.more);
+    assert_int_equal(pieces(f, "f2", 8, 5), ERR_NONE);
+    assert_int_equal(f->answer.n, 0);
+    assert_int_equal(remove_file(f, "f2", "other"), ERR_NOT_FOUND);
+    assert_int_equal(remove_file(f, "f2", NULL), ERR_NOT_FOUND); /* that is for incomplete ones */
+    assert_int_equal(remove_file(f, "f2", "key"), ERR_NONE);
+    assert_int_equal(read_file(f, "f2", "key"), ERR_NOT_FOUND);
+}
+
+static void test_limits_and_leftovers(void **state)
+{
+    struct fixture *f = *state;
+    open_journal(f);
+    make_file(f, "f1", "12345");
+    assert_int_equal(create(f, "f2", 10), ERR_NONE);
+    assert_int_equal(add(f, "f2", 0, "12345", 10), ERR_NONE);
+    assert_int_equal(add(f, "f2", 1, "6", 10), ERR_TOO_LARGE); /* incomplete ones count too */
+    assert_non_null(strstr(f->answer.error.msg, "--files-max-mb"));
+    assert_int_equal(create(f, "f3", 9), ERR_TOO_LARGE);
+    reopen(f);
+    assert_int_equal(add(f, "f2", 1, "6", 0), ERR_NOT_FOUND); /* the upload was cut off */
+    assert_int_equal(remove_file(f, "f2", NULL), ERR_NOT_FOUND);
+    assert_int_equal(read_file(f, "f1", "key"), ERR_NONE);
+    f->options.max_size = 1;
+    reopen(f);
+    assert_int_equal(create(f, "f4", 0), ERR_OVERLOADED);
+    assert_int_equal(read_file(f, "f1", "key"), ERR_NONE); /* files do not make room for others */
+}
+
+static void test_damage_is_found(void **state)
+{
+    struct fixture *f = *state;
+    open_journal(f);
+    make_file(f, "f1", "12345");
+    journal_close(f->journal);
+    sql(f, "UPDATE pieces SET data = CAST('12346' AS BLOB)");
+    open_journal(f);
+    assert_int_equal(pieces(f, "f1", 0, 10), ERR_IO);
+    assert_int_equal(journal_stats(f->journal).damaged, 1);
+}
+
+static void test_lists(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    char id[16];
+    open_journal(f);
+    for (int i = 1; i <= 7; i++) {
+        snprintf(id, sizeof id, "f%d", i);
+        make_file(f, id, "x");
+    }
+    assert_int_equal(create(f, "f8", 0), ERR_NONE); /* is in none */
+    for (int oldest = 0; oldest < 2; oldest++) {
+        struct journal_file_query q = {.key_name = STR("key"),
+                                       .purpose = oldest ? STR("batch") : STR(""),
+                                       .after = STR(""),
+                                       .limit = 3,
+                                       .oldest_first = oldest};
+        char after[16] = "";
+        int n = 0;
+        do {
+            q.after = str_of(after);
+            assert_int_equal(wait_done(f, journal_file_list(f->journal, &q, done_of(f), &err)), ERR_NONE);
+            for (size_t i = 0; i < f->answer.n; i++) {
+                n++;
+                snprintf(id, sizeof id, "f%d", oldest ? n : 8 - n);
+                assert_true(str_eq(f->answer.files[i].id, str_of(id)));
+            }
+            snprintf(after, sizeof after, "%s", id);
+        } while (f->answer.more);
+        assert_int_equal(n, 7);
+        q.purpose = STR("other");
+        q.after = STR("");
+        assert_int_equal(wait_done(f, journal_file_list(f->journal, &q, done_of(f), &err)), ERR_NONE);
+        assert_int_equal(f->answer.n, 0);
+    }
+    run_for(f, 60);
+    assert_true(journal_stats(f->journal).files == 7 && journal_stats(f->journal).file_size == 7);
+}
+
+/* ---- batches ---- */
+
+static struct journal_batch batch_of(const char *id, enum batch_state state)
+{
+    return (struct journal_batch){.id = str_of(id),
+                                  .key_name = STR("key"),
+                                  .endpoint = STR("/v1/x"),
+                                  .model = STR("m"),
+                                  .window = STR("24h"),
+                                  .metadata = STR("{}"),
+                                  .errors = STR(""),
+                                  .input = STR("in"),
+                                  .output = STR("out"),
+                                  .failed = STR("bad"),
+                                  .state = state,
+                                  .created_s = 1,
+                                  .expires_s = 2,
+                                  .ended_s = batch_state_ended(state) ? clock_wall_s() : 0,
+                                  .keep_s = 3600,
+                                  .n_total = 3};
+}
+
+static enum error_code insert(struct fixture *f, const char *id)
+{
+    struct error err = {0};
+    struct journal_batch b = batch_of(id, BATCH_VALIDATING);
+    return wait_done(f, journal_batch_insert(f->journal, &b, done_of(f), &err));
+}
+
+static void save(struct fixture *f, enum batch_state state, struct journal_piece good, struct journal_piece bad)
+{
+    struct error err = {0};
+    struct journal_batch_update u = {.batch = batch_of("b1", state),
+                                     .completed = &good,
+                                     .n_completed = good.data.len > 0,
+                                     .failed = &bad,
+                                     .n_failed = bad.data.len > 0};
+    u.batch.n_completed = 1;
+    u.batch.output_tokens = 9;
+    assert_int_equal(wait_done(f, journal_batch_update(f->journal, &u, done_of(f), &err)), ERR_NONE);
+}
+
+static void test_batches(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct journal_piece none = {0};
+    open_journal(f);
+    assert_int_equal(insert(f, "b1"), ERR_NOT_FOUND); /* its input */
+    make_file(f, "in", "x");
+    assert_int_equal(insert(f, "b1"), ERR_NONE);
+    assert_int_equal(remove_file(f, "in", "key"), ERR_INVALID);
+    save(f, BATCH_IN_PROGRESS, (struct journal_piece){2, STR("two\n")}, (struct journal_piece){0, STR("bad\n")});
+    save(f, BATCH_IN_PROGRESS, (struct journal_piece){2, STR("two again\n")}, none);
+    assert_int_equal(pieces(f, "out", 0, 100), ERR_NOT_FOUND); /* not before the end */
+    reopen(f);
+    assert_int_equal(wait_done(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
+    assert_int_equal(f->answer.n, 1);
+    const struct journal_batch *b = &f->answer.batches[0];
+    assert_true(b->state == BATCH_IN_PROGRESS && b->n_total == 3 && b->n_completed == 1 && b->output_tokens == 9);
+    assert_true(b->keep_s == 3600 && str_eq(b->metadata, STR("{}")) && str_eq(b->window, STR("24h")));
+    assert_int_equal(wait_done(f, journal_batch_rows(f->journal, STR("b1"), done_of(f), &err)), ERR_NONE);
+    assert_int_equal(f->answer.n, 2);
+    assert_true(f->answer.numbers[0] + f->answer.numbers[1] == 2);
+    save(f, BATCH_COMPLETED, (struct journal_piece){1, STR("one\n")}, none);
+    assert_int_equal(pieces(f, "out", 0, 100), ERR_NONE);
+    assert_true(f->answer.n == 2 && str_eq(f->answer.pieces[0].data, STR("one\n")) &&
+                str_eq(f->answer.pieces[1].data, STR("two\n"))); /* in the order of the input, each once */
+    assert_int_equal(read_file(f, "out", "key"), ERR_NONE);
+    assert_true(f->answer.files[0].size == 8 && str_eq(f->answer.files[0].name, STR("b1_output.jsonl")));
+    assert_int_equal(pieces(f, "bad", 0, 100), ERR_NONE);
+    assert_int_equal(wait_done(f, journal_batch_read(f->journal, STR("b1"), STR("other"), done_of(f), &err)),
+                     ERR_NOT_FOUND);
+    assert_int_equal(wait_done(f, journal_batch_list(f->journal, STR("key"), STR(""), 5, done_of(f), &err)), ERR_NONE);
+    assert_int_equal(f->answer.n, 1);
+    assert_int_equal(wait_done(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
+    assert_int_equal(f->answer.n, 0);
+    assert_int_equal(remove_file(f, "in", "key"), ERR_NONE);
+    run_for(f, 60);
+    assert_int_equal(journal_stats(f->journal).batches[BATCH_COMPLETED], 1);
+}
+
+static void test_old_ones_go(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    f->options.max_age_s = 100;
+    open_journal(f);
+    make_file(f, "in", "x");
+    make_file(f, "f1", "x");
+    assert_int_equal(insert(f, "b1"), ERR_NONE);
+    assert_int_equal(insert(f, "b2"), ERR_NONE);
+    journal_close(f->journal);
+    sql(f, "UPDATE files SET expires = 5; UPDATE batches SET state = 'failed', ended = 5 WHERE id = 'b2'");
+    open_journal(f);
+    run_for(f, 60);
+    assert_int_equal(read_file(f, "f1", "key"), ERR_NOT_FOUND);
+    assert_int_equal(read_file(f, "in", "key"), ERR_NONE); /* needed */
+    assert_int_equal(wait_done(f, journal_batch_read(f->journal, STR("b2"), STR("key"), done_of(f), &err)),
+                     ERR_NOT_FOUND);
+    assert_int_equal(wait_done(f, journal_batch_read(f->journal, STR("b1"), STR("key"), done_of(f), &err)), ERR_NONE);
+}
+
+/* What version 1 had is there, and what it lacked. */
+static void test_version_before(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct journal_meta meta = {.id = STR("r-1"), .key_name = STR("key"), .route = STR("/"), .model = STR("m")};
+    open_journal(f);
+    assert_int_equal(wait_done(f, journal_insert(f->journal, &meta, STR("{}"), done_of(f), &err)), ERR_NONE);
+    journal_close(f->journal);
+    sql(f, "DROP TABLE pieces; DROP TABLE files; DROP TABLE batches; PRAGMA user_version = 1");
+    open_journal(f);
+    assert_int_equal(wait_done(f, journal_read(f->journal, STR("r-1"), STR("key"), JOURNAL_ALL, done_of(f), &err)),
+                     ERR_NONE);
+    make_file(f, "f1", "x");
+    reopen(f);
+    assert_int_equal(read_file(f, "f1", "key"), ERR_NONE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_limits_and_leftovers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damage_is_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lists, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_old_ones_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_version_before, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
