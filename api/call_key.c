@@ -49,9 +49,9 @@ bool api__check_access(struct http_exchange *x, void *app, struct error *err)
     }
     api__record_key(x, api_keys_name(a->options.keys, v.key));
     http_set_tag(x, v.preflight ? PREFLIGHT_TAG : v.key);
-    const struct route *route = api__find_route(http_request_of(x));
-    return v.preflight || !route || route->answer != api__file_create ||
-           !str_eq(http_request_of(x)->method, STR("POST")) || api__file_begin(a, x, err);
+    bool is_upload =
+        str_eq(http_request_of(x)->method, STR("POST")) && str_eq(http_request_of(x)->path, STR(FILES_ROUTE));
+    return v.preflight || !is_upload || api__file_begin(a, x, err);
 }
 
 bool api__answer_preflight(struct http_exchange *x)

@@ -83,13 +83,18 @@ static void started(void *arg, const struct gen_request *r)
     }
 }
 
+/* How long a row of a batch is behind others says nothing of what clients see. */
+static bool somebody_waits(const struct gen_request *r)
+{
+    return r->priority < JOB_PRIORITY_IDLE;
+}
+
 static void admitted(void *arg, const struct gen_request *r, uint64_t n_prompt, uint64_t n_cached, int64_t queue_us)
 {
     struct model_metrics *m = arg;
-    (void)r;
     m->prompt_tokens += n_prompt;
     m->cached_tokens += n_cached;
-    if (queue_us >= 0) {
+    if (queue_us >= 0 && somebody_waits(r)) {
         observe(m, HISTOGRAM_QUEUE, seconds(queue_us), 1);
         observe_latency(m, METRICS_LATENCY_QUEUE, queue_us, 1);
     }
@@ -98,9 +103,10 @@ static void admitted(void *arg, const struct gen_request *r, uint64_t n_prompt, 
 static void first_token(void *arg, const struct gen_request *r, int64_t ttft_us)
 {
     struct model_metrics *m = arg;
-    (void)r;
-    observe(m, HISTOGRAM_TTFT, seconds(ttft_us), 1);
-    observe_latency(m, METRICS_LATENCY_TTFT, ttft_us, 1);
+    if (somebody_waits(r)) {
+        observe(m, HISTOGRAM_TTFT, seconds(ttft_us), 1);
+        observe_latency(m, METRICS_LATENCY_TTFT, ttft_us, 1);
+    }
 }
 
 /* Several tokens at once share the time since the one before. */

@@ -11,7 +11,8 @@ struct pipeline_load {
     uint64_t sequences_running; /* choices of the other prompts that have not ended */
 };
 
-/* What nobody waits for (warm prompts, rows of batches, which give way in the engine) is left out. expected_output: tokens of the answers to one prompt. */
+/* What nobody waits for (warm prompts, rows of batches, which give way in the engine) is left out. expected_output:
+ * tokens of the answers to one prompt. */
 struct pipeline_load pipeline_load(struct pipeline *p, int32_t priority, double expected_output);
 
 #endif

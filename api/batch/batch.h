@@ -29,6 +29,8 @@ void api__put_batches(struct json_writer *w, const struct app *a); /* the member
 
 /* ---- routes ---- */
 
+#define FILES_ROUTE "/v1/files"
+
 extern const struct field api__batch_fields[];
 bool api__decode_batch(struct call *c, struct error *err);
 bool api__work_batch(struct call *c, struct error *err);

@@ -14,12 +14,12 @@
 #include "api/batch/batch_lines.h"
 
 #define BATCH_TICK_MS        200
-#define BATCH_RETRY_MS       1000    /* until what was refused for now, or the journal, is tried again */
-#define BATCH_READ_SIZE      MIB(1)  /* of the input at a time */
-#define BATCH_UNFINISHED_MAX 100     /* batches of all keys that have not ended */
-#define BATCH_ERRORS_MAX     50      /* of lines, that are told */
-#define BATCH_KEEP_S         2592000 /* files of batches, unless their owner says otherwise: 30 days */
-#define BATCH_KEEP_LEAST_S   3600    /* what an owner may say */
+#define BATCH_RETRY_MS       1000     /* until what was refused for now, or the journal, is tried again */
+#define BATCH_READ_SIZE      KIB(256) /* of the input at a time */
+#define BATCH_UNFINISHED_MAX 100      /* batches of all keys that have not ended */
+#define BATCH_ERRORS_MAX     50       /* of lines, that are told */
+#define BATCH_KEEP_S         2592000  /* files of batches, unless their owner says otherwise: 30 days */
+#define BATCH_KEEP_LEAST_S   3600     /* what an owner may say */
 
 enum batch_phase {
     BATCH_LOADING, /* which rows are done */
@@ -76,6 +76,7 @@ struct batch_run {
 
     struct batch_row *first, *last;    /* all rows in memory, in their order */
     size_t n_waiting, n_begun, n_done; /* by phase; begun: working or running */
+    uint64_t turn;                     /* of the set's, when it began a row last */
     int64_t retry_ms;                  /* nothing is tried before */
 
     /* saving */
@@ -96,6 +97,7 @@ struct batch_set {
     struct loop_timer *timer;
     bool stopping, ticking;
     size_t n_begun; /* rows of all of them */
+    uint64_t n_turns;
     struct batch_now now;
 };
 

@@ -450,18 +450,28 @@ static const char *what_hinders(const struct batch_set *set)
                                                                   : NULL;
 }
 
-static struct batch_row *next_row(struct batch_set *set)
+/* Batches take turns: no large one keeps the others waiting. */
+static struct batch_run *next_run(struct batch_set *set)
 {
+    struct batch_run *best = NULL;
     int64_t now = clock_ms();
     for (struct batch_run *run = set->first; run; run = run->next) {
         bool may = run->phase == BATCH_ROWS && run->end == BATCH_IN_PROGRESS && run->retry_ms <= now && run->n_waiting;
-        for (struct batch_row *row = run->first; may && row; row = row->next) {
-            if (row->phase == ROW_WAITING) {
-                return row;
-            }
+        if (may && (!best || run->turn < best->turn)) {
+            best = run;
         }
     }
-    return NULL;
+    return best;
+}
+
+static struct batch_row *next_row(struct batch_set *set)
+{
+    struct batch_run *run = next_run(set);
+    struct batch_row *row = run ? run->first : NULL;
+    while (row && row->phase != ROW_WAITING) {
+        row = row->next;
+    }
+    return row;
 }
 
 void batch__pump(struct batch_set *set)
@@ -471,6 +481,7 @@ void batch__pump(struct batch_set *set)
     struct batch_row *row;
     while (!set->now.waits_for && set->n_begun < most && (row = next_row(set))) {
         struct batch_run *run = row->run;
+        run->turn = ++set->n_turns;
         batch__row_begin(row);
         if (run->n_waiting == 0) {
             read_more(run);
