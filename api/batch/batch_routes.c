@@ -146,7 +146,7 @@ bool api__decode_batch(struct call *c, struct error *err)
     *n = (struct creation){.keep_s = BATCH_KEEP_S, .call = c};
     struct decoding d = api__decoding(c, n);
     c->extra = n;
-    if (!batch__has_journal(c->app, err) || !api__decode_body(c, &d, c->body, err)) {
+    if (!api__decode_body(c, &d, c->body, err)) {
         return false;
     }
     const char *missing = !n->input.ptr      ? "input_file_id"
@@ -162,7 +162,7 @@ bool api__decode_batch(struct call *c, struct error *err)
             "'endpoint' must be /v1/chat/completions, /v1/completions or /v1/responses, not '" STR_FMT "'.",
             STR_ARG(n->endpoint));
     }
-    return check_window(n, err);
+    return check_window(n, err) && batch__has_journal(c->app, err);
 }
 
 bool api__work_batch(struct call *c, struct error *err)

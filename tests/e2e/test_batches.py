@@ -351,3 +351,35 @@ def test_without_a_journal(scripted, tiny_path):
     assert reply.status_code == 501 and "--journal" in reply.json()["error"]["message"]
     with failing_server(tiny_path, "--batch-max-rows", 5) as (status, text):
         assert status == 2 and "--journal" in text
+
+
+def test_short_memory_and_time(batching, tmp_path):
+    """No row is begun while memory is short; what is not done when the window is over is told so, once."""
+    pressure = tmp_path / "pressure"
+    pressure.write_text("warn")
+    with batching("--pressure-file", pressure, "--batch-max-running", 2) as server:
+        client = server.openai()
+        server.wait_for(lambda: server.status()["memory"]["pressure"] == "warn", "memory is short")
+        batch = create(client, [chat_line(str(i)) for i in range(3)])
+        server.wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress", "it is checked")
+        server.chat("KEY-PLAIN")
+        assert server.status()["batches"]["rows_wait_because"] == "memory is short"
+        assert counts(client.batches.retrieve(batch.id)) == (3, 0, 0)
+        pressure.write_text("none")
+        assert counts(ended(server, client, batch.id)) == (3, 3, 0)
+        rows = [chat_line(str(i), "KEY-SLOW" if i > 1 else "KEY-PLAIN", max_tokens=2000) for i in range(30)]
+        batch = create(client, rows, extra_body={"completion_window": "1h"})
+        assert batch.completion_window == "1h" and batch.expires_at - batch.created_at == 3600
+        server.wait_for(lambda: client.batches.retrieve(batch.id).request_counts.completed == 2, "two rows are done")
+        server.process.kill()
+        server.expect_exit(-signal.SIGKILL)
+    with sqlite3.connect(tmp_path / "journal" / "journal.db") as db:
+        db.execute("UPDATE batches SET expires = 7 WHERE ended = 0")
+    with batching("--batch-max-running", 2) as server:
+        client = server.openai()
+        done = ended(server, client, batch.id)
+        assert done.status == "expired" and done.expired_at and counts(done) == (30, 2, 28)
+        found = results(client, done)
+        assert set(found) == {row["custom_id"] for row in rows}
+        assert all(found[str(i)]["error"]["code"] == "batch_expired" for i in range(2, 30))
+        assert "batch expires" in server.log() and "batch goes on" in server.log()

@@ -13,7 +13,7 @@ from harness import ROOT, Server, metric
 pytestmark = pytest.mark.cpu_only("refused before an engine hears of it")
 
 CHAT, COMPLETIONS, INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
-RESPONSES, EXECUTE = "/v1/responses", "/v1/mcp/execute"
+RESPONSES, EXECUTE, BATCHES = "/v1/responses", "/v1/mcp/execute", "/v1/batches"
 HELLO = [{"role": "user", "content": "Hello"}]
 INVALID, N_VOCAB = "invalid_request_error", 49152
 
@@ -48,6 +48,11 @@ INVALID_REQUESTS = [
     ((EXECUTE, {}), "tool", r"Missing required parameter: 'tool'"),
     ((EXECUTE, {"tool": "x", "arguments": []}), "arguments", r"expected an object, but got an array"),
     (chat(mcp="s"), "mcp", r"a boolean or an array of servers' names, but got a string"),
+    # Batches (test_batches.py has those of files, which need a journal).
+    ((BATCHES, {}), "input_file_id", r"Missing required parameter: 'input_file_id'"),
+    ((BATCHES, {"input_file_id": "f"}), "endpoint", r"Missing required parameter: 'endpoint'"),
+    ((BATCHES, {"input_file_id": "f", "endpoint": CHAT}), "completion_window", r"Missing required parameter"),
+    ((BATCHES, {"input_file_id": "f", "endpoint": CHAT, "completion_window": "721h"}), "completion_window", r"1h to 720h"),
     # Messages.
     ((CHAT, {}), "messages", r"Missing required parameter: 'messages'"),
     (chat(messages="hi"), "messages", r"expected an array of messages, but got a string"),
@@ -357,7 +362,8 @@ ANTHROPIC = {"/v1/messages": {"messages": HELLO, "max_tokens": 2}, "/v1/messages
 OLLAMA = {"/api/chat": {"messages": HELLO, "options": {"num_predict": 2}},
           "/api/generate": {"prompt": "a", "options": {"num_predict": 2}}, "/api/show": {"model": "tiny"}}
 BODIES = {**ANTHROPIC, **OLLAMA, RESPONSES: {"input": "Hello", "max_output_tokens": 2}, CHAT: {"messages": HELLO}, COMPLETIONS: {"prompt": "a"}, INFILL: {"input_prefix": "a"},
-          "/tokenize": {}, "/detokenize": {"tokens": []}, "/apply-template": {"messages": HELLO}, EXECUTE: {"tool": "x"}}
+          "/tokenize": {}, "/detokenize": {"tokens": []}, "/apply-template": {"messages": HELLO}, EXECUTE: {"tool": "x"},
+          BATCHES: {"input_file_id": "file-1", "endpoint": CHAT, "completion_window": "24h"}}
 DOCUMENTED = [(path, name, kind) for path, fields in documented().items() for name, kind in fields.items()]
 OF_A_TYPE = {"boolean": True, "integer": 5, "number": 5, "string": "x", "array": [[{}]], "object": {"a": 5}}
 
@@ -428,7 +434,7 @@ def test_null_is_as_if_absent(tiny, path):
     short = {"max_tokens": 2} if path in (CHAT, COMPLETIONS) else {}
     absent = tiny.post(path, {**body, **short})
     given = tiny.post(path, {**dict.fromkeys(documented()[path]), **body, **short})
-    assert given.status_code == absent.status_code == (400 if path in (INFILL, EXECUTE) else 200), given.text
+    assert given.status_code == absent.status_code == {INFILL: 400, EXECUTE: 400, BATCHES: 501}.get(path, 200), given.text
     assert "x-tandem-ignored-fields" not in given.headers
 
 
