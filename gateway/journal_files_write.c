@@ -183,7 +183,6 @@ enum journal_outcome journal_files__remove(struct journal *j, struct journal_op 
 static bool put_batch(struct journal *j, enum journal_statement which, const struct journal_batch *b, struct error *err)
 {
     sqlite3_stmt *s = journal_db__statement(&j->writer, which);
-    int last = sqlite3_bind_parameter_count(s);
     const struct str texts[] = {b->id,
                                 b->key_name,
                                 b->endpoint,
@@ -213,7 +212,7 @@ static bool put_batch(struct journal *j, enum journal_statement which, const str
         bool is_blob = i == 5 || i == 6;
         (is_blob ? journal_db__bind_blob : journal_db__bind_str)(s, i + 1, texts[i]);
     }
-    for (int i = 0; i < (int)ARRAY_LEN(numbers) && i + 12 <= last; i++) {
+    for (int i = 0; i < (int)ARRAY_LEN(numbers); i++) {
         journal_db__bind_int(s, i + 12, numbers[i]);
     }
     return journal_db__run(&j->writer, s, err);

@@ -312,7 +312,7 @@ static void work(void *arg)
     bool own_time = r->timeout_ms > 0;
     row->call->ok = row->call->route->work(row->call, &row->call->error);
     r->queue_timeout_ms = r->first_token_timeout_ms = 0;
-    if (!own_time) {
+    if (row->call->ok && !own_time) {
         r->timeout_ms = 0;
         for (size_t i = 0; i < r->n_jobs; i++) {
             r->jobs[i].timeout_ms = 0;

@@ -274,7 +274,8 @@ def test_others_go_first(batching):
         batch = create(client, rows)
         server.wait_for(lambda: server.stats()["running"] == 2, "rows run")
         preempted = server.stats()["preemptions"]
-        answers = together([lambda: server.chat("KEY-SLOW", max_tokens=5)] * 2)
+        # Two sequences and one that waits: rows count for neither, or the third would be refused.
+        answers = together([lambda: server.chat("KEY-SLOW", max_tokens=5)] * 3)
         assert all(answer["usage"]["completion_tokens"] == 5 for answer in answers)
         assert client.batches.retrieve(batch.id).request_counts.completed == 0  # those that ran have not ended before
         assert server.stats()["preemptions"] >= preempted + 2
