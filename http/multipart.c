@@ -3,7 +3,7 @@
 #include "http/multipart.h"
 
 #include "base/array.h"
-#include "http/parser_internal.h"
+#include "http/percent.h"
 
 #include <stdio.h>
 
