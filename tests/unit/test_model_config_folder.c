@@ -450,7 +450,6 @@ static void hostile_values_are_refused(void **state)
     static const struct refusal cases[] = {
         {"mamba", "", ERR_UNSUPPORTED, "llama, mistral, mixtral, qwen2"},
         {"", "", ERR_UNSUPPORTED, "cohere"},
-        {"mistral-and-a-name-that-is-longer-than-any", "", ERR_UNSUPPORTED, "olmo3."},
         {"qwen2_vl", ",\"text_config\":{\"model_type\":\"qwen2\"}", ERR_UNSUPPORTED, "qwen2_vl"},
         {"llama", ",\"num_key_value_heads\":3", ERR_FORMAT, "multiple"},
         {"exaone4", ",\"sliding_window\":9,\"sliding_window_pattern\":\"LLLS\"", ERR_FORMAT, "letters"},
@@ -515,6 +514,24 @@ static void hostile_values_are_refused(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         assert_refused(&cases[i]);
+}
+
+/* Also with a name that is as long as a name is written there. */
+static void all_types_are_listed(void **state)
+{
+    (void)state;
+    char text[4096];
+    text_of(text, sizeof(text), "mistral-and-a-name-that-is-longer-than-any", "");
+    struct made m = make(text, "model.", NULL);
+    struct decoder_config c;
+    struct error err = {0};
+    assert_false(decoder_config_read(m.file, &c, &err));
+    for (size_t i = 0; i < decoder_n_families(); i++) {
+        const char *type = decoder_family_at(i)->model_types[0];
+        assert_true(!type || strstr(err.msg, type));
+    }
+    assert_true(str_ends(str_of(err.msg), STR(".")));
+    drop(&m);
 }
 
 static void bad_folders_are_refused(void **state)
@@ -611,6 +628,7 @@ int main(void)
         cmocka_unit_test(mixtures),
         cmocka_unit_test(hostile_values_are_refused),
         cmocka_unit_test(bad_folders_are_refused),
+        cmocka_unit_test(all_types_are_listed),
         cmocka_unit_test(names_of_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
