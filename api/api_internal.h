@@ -147,7 +147,6 @@ void api__init_request(const struct call *c, struct gen_request *r, enum gen_inp
 bool api__decode_chat(struct call *c, struct error *err);
 bool api__decode_completion(struct call *c, struct error *err);
 bool api__decode_infill(struct call *c, struct error *err);
-bool api__check_messages(const struct json *messages, struct error *err);
 /* False: it asks to be kept, and nothing keeps requests here. */
 bool api__check_kept(const struct call *c, struct error *err);
 

@@ -3,24 +3,6 @@
 #include <math.h>
 #include <stdio.h>
 
-static const char *article_type(const struct json *v)
-{
-    static const char *const names[] = {"null",     "a boolean", "an integer", "a number",
-                                        "a string", "an array",  "an object"};
-    return names[json_type(v)];
-}
-
-bool field_type_error(struct error *err, const char *name, const char *expected, const struct json *got)
-{
-    return error_set_param(err, ERR_INVALID, name, "Invalid type for '%s': expected %s, but got %s instead.", name,
-                           expected, article_type(got));
-}
-
-bool field_missing_error(struct error *err, const char *name)
-{
-    return error_set_param(err, ERR_INVALID, name, "Missing required parameter: '%s'.", name);
-}
-
 /* A bound of an integer field; (double)INT64_MAX is one more than INT64_MAX. */
 static int64_t whole_bound(double bound)
 {
@@ -198,7 +180,7 @@ bool fields_decode(struct decoding *d, const struct json *object, const struct f
 {
     if (json_type(object) != JSON_OBJECT) {
         return error_set(err, ERR_INVALID, "The request body must be a JSON object, but it is %s.",
-                         article_type(object));
+                         field_type_name(object));
     }
     struct json_iter it = json_members(object);
     while (json_next(&it)) {

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/json.h"
+#include "pipeline/request_check.h"
 
 enum field_kind {
     FIELD_BOOL,    /* bool */
@@ -46,9 +47,5 @@ NODISCARD bool fields_decode(struct decoding *d, const struct json *object, cons
 /* The members of an object that is the value of the field `name`; an error's param gets "name." before it. */
 NODISCARD bool fields_decode_members(struct decoding *d, const struct json *v, const char *name,
                                      const struct field *members, struct error *err);
-
-/* "expected an integer from 1 to 64, got a string": the one wording of type errors. */
-bool field_type_error(struct error *err, const char *name, const char *expected, const struct json *got);
-bool field_missing_error(struct error *err, const char *name);
 
 #endif

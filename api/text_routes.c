@@ -33,7 +33,7 @@ static bool parse_messages(struct decoding *d, const struct json *v, const char 
     if (json_type(v) != JSON_ARRAY) {
         return field_type_error(err, name, "an array of messages", v);
     }
-    if (!api__check_messages(v, err)) {
+    if (!request_check_messages(v, err)) {
         return false;
     }
     r->messages = openai_modern_messages(v, d->arena, err);

@@ -13,7 +13,7 @@ static bool parse_messages(struct decoding *d, const struct json *v, const char 
     struct warm_prompt *p = d->target;
     p->messages = v;
     return (json_type(v) == JSON_ARRAY || field_type_error(err, name, "an array of messages", v)) &&
-           api__check_messages(v, err);
+           request_check_messages(v, err);
 }
 
 static bool parse_tools(struct decoding *d, const struct json *v, const char *name, struct error *err)

@@ -252,8 +252,14 @@ static void end_line(struct line *l)
     buf_puts(&l->text, json ? "}\n" : "\n");
 }
 
-static void write_line(struct str line)
+static void write_line(enum log_level level, struct buf *text)
 {
+    struct str line = buf_view(text);
+    if (sink.write) {
+        buf_truncate(text, text->len - 1); /* the line's end */
+        sink.write(sink.write_arg, (int)level, text->data, text->len);
+        return;
+    }
     while (line.len) {
         ssize_t n = write(sink.fd, line.ptr, line.len);
         if (n == 0 || (n < 0 && errno != EINTR)) {
@@ -286,7 +292,7 @@ void log_write(enum log_level level, const char *event, const char *fmt, ...)
     }
     end_line(&line);
     if (!line.text.failed) {
-        write_line(buf_view(&line.text));
+        write_line(level, &line.text);
     }
     buf_release(&line.text);
     errno = saved;
@@ -345,7 +351,7 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
     }
     end_line(&line);
     if (!line.text.failed) {
-        write_line(buf_view(&line.text));
+        write_line(level, &line.text);
     }
     buf_release(&line.text);
     errno = saved;

@@ -18,6 +18,10 @@ struct log_options {
     enum log_format format;
     int fd;              /* where lines go; 2 by default */
     const char *process; /* "gateway", "engine"; part of each line; static storage */
+    /* Takes the lines instead: size bytes and a NUL, without the line's end, of an enum log_level; on any thread,
+     * several at a time. NULL: they go to fd. */
+    void (*write)(void *arg, int level, const char *line, size_t size);
+    void *write_arg;
 };
 
 void log_init(const struct log_options *options);

@@ -1,6 +1,9 @@
+#define _GNU_SOURCE /* dladdr */
+
 #include "base/sys_library.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <unistd.h>
 
 void *sys_library_open(const char *path, struct error *err)
@@ -20,4 +23,15 @@ void *sys_library_open(const char *path, struct error *err)
 void *sys_library_symbol(void *library, const char *name)
 {
     return dlsym(library, name);
+}
+
+bool sys_library_own_path(char *out, size_t size)
+{
+    static const char here = 0;
+    Dl_info info;
+    if (!dladdr(&here, &info) || !info.dli_fname) {
+        return false;
+    }
+    int n = snprintf(out, size, "%s", info.dli_fname);
+    return n > 0 && (size_t)n < size;
 }

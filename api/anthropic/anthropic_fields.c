@@ -228,7 +228,7 @@ static bool parse_format(struct decoding *d, const struct json *v, const char *n
     }
     *format = (struct gen_answer_format){
         .kind = GEN_FORMAT_SCHEMA, .schema = schema, .strict = true, .field = "output_config"};
-    return openai_check_schema(schema, name, err);
+    return request_check_schema(schema, name, err);
 }
 
 static bool parse_output_config(struct decoding *d, const struct json *v, const char *name, struct error *err)

@@ -80,7 +80,7 @@ static bool decode_tool(const struct decoding *body, const struct json *v, const
     if (!check_type(v, where, err) || !fields_decode_members(&d, v, where, tool_fields, err)) {
         return false;
     }
-    if (!openai_is_name(t->name, LIMIT_TOOL_NAME)) {
+    if (!request_is_name(t->name, LIMIT_TOOL_NAME)) {
         snprintf(param, sizeof param, "%s.name", where);
         return error_set_param(err, ERR_INVALID, param,
                                "%s: a name of 1 to %d letters, digits, '_' and '-' is expected.", param,
@@ -100,7 +100,7 @@ static bool put_tool(struct json_writer *w, const struct tool *t, const char *wh
     snprintf(param, sizeof param, "%s.input_schema", where);
     struct str description = t->description.len ? t->description : (struct str){NULL, 0};
     openai_put_tool(w, &(struct openai_tool){t->name, description, t->schema, t->strict});
-    return openai_check_schema(t->schema, param, err);
+    return request_check_schema(t->schema, param, err);
 }
 
 static bool put_tools(const struct decoding *d, struct json_writer *w, struct error *err)

@@ -352,7 +352,7 @@ static bool keep_messages(struct gen_request *r, const struct buf *text, struct 
 {
     struct json *root = buf_ok(text, "the messages", err) ? json_parse(buf_view(text), LIMIT_JSON_DEPTH, err) : NULL;
     r->messages = json_keep(root, r->arena, "the request", err);
-    return r->messages && api__check_messages(r->messages, err);
+    return r->messages && request_check_messages(r->messages, err);
 }
 
 static bool convert_messages(struct ollama_request *r, struct error *err)

@@ -33,7 +33,7 @@ static bool take_schema(struct gen_request *r, const struct json *schema, const 
 {
     r->format.schema = schema;
     r->format.strict = true;
-    return openai_check_schema(schema, field, err);
+    return request_check_schema(schema, field, err);
 }
 
 /* JSON in a text, as a value that lives as long as the request. */
@@ -206,7 +206,7 @@ bool openai_take_json_schema(struct gen_answer_format *format, const struct json
     }
     format->schema = schema;
     format->strict = json_bool(strict);
-    return openai_check_name(json_get(v, "name"), name_at, err) && openai_check_schema(schema, schema_at, err);
+    return request_check_name(json_get(v, "name"), name_at, err) && request_check_schema(schema, schema_at, err);
 }
 
 /* llama.cpp takes a schema beside "json_object". */
@@ -218,7 +218,7 @@ static bool parse_json_object(struct gen_request *r, const struct json *v, struc
     }
     r->format.kind = GEN_FORMAT_SCHEMA;
     r->format.schema = schema;
-    return openai_check_schema(schema, "response_format.schema", err);
+    return request_check_schema(schema, "response_format.schema", err);
 }
 
 bool openai_parse_response_format(struct decoding *d, const struct json *v, const char *name, struct error *err)

@@ -9,146 +9,13 @@ static struct gen_request *request_of(struct decoding *d)
     return d->target;
 }
 
-static bool expected(struct error *err, const char *param, const char *what, const struct json *got)
-{
-    return json_is_null(got) ? field_missing_error(err, param) : field_type_error(err, param, what, got);
-}
-
-/* ---- one tool ---- */
-
-bool openai_is_name(struct str name, size_t max)
-{
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-        if (!ok) {
-            return false;
-        }
-    }
-    return name.len > 0 && name.len <= max;
-}
-
-bool openai_check_name(const struct json *v, const char *param, struct error *err)
-{
-    if (json_type(v) != JSON_STRING) {
-        return expected(err, param, "a string", v);
-    }
-    return openai_is_name(json_str(v), OPENAI_TOOL_NAME_MAX) ||
-           error_set_param(err, ERR_INVALID, param,
-                           "Invalid value for '%s': expected 1 to %d letters, digits, '_' and '-', but got '%.80s'.",
-                           param, OPENAI_TOOL_NAME_MAX, json_str(v).ptr);
-}
-
-bool openai_check_schema(const struct json *v, const char *param, struct error *err)
-{
-    struct buf text;
-    if (json_is_null(v)) {
-        return true;
-    }
-    if (json_type(v) != JSON_OBJECT) {
-        return field_type_error(err, param, "an object", v);
-    }
-    buf_init(&text, LIMIT_SCHEMA_SIZE);
-    json_print(&text, v);
-    bool no_memory = text.no_memory, ok = !text.failed;
-    buf_release(&text);
-    if (no_memory) {
-        return error_set(err, ERR_NO_MEMORY, "no memory for a schema.");
-    }
-    return ok || error_set_param(err, ERR_TOO_LARGE, param,
-                                 "'%s' is larger than %d bytes of JSON, the limit of one "
-                                 "schema.",
-                                 param, (int)LIMIT_SCHEMA_SIZE);
-}
-
-static bool check_type(const struct json *v, const char *param, enum json_type type, const char *what,
-                       struct error *err)
-{
-    return json_is_null(v) || json_type(v) == type || field_type_error(err, param, what, v);
-}
-
-/* function: {"name", "description", "parameters", "strict"}, found at `where`. */
-static bool check_function(const struct json *function, const char *where, struct error *err)
-{
-    char param[64];
-    if (json_type(function) != JSON_OBJECT) {
-        return expected(err, where, "an object", function);
-    }
-    snprintf(param, sizeof param, "%s.name", where);
-    if (!openai_check_name(json_get(function, "name"), param, err)) {
-        return false;
-    }
-    snprintf(param, sizeof param, "%s.description", where);
-    if (!check_type(json_get(function, "description"), param, JSON_STRING, "a string", err)) {
-        return false;
-    }
-    snprintf(param, sizeof param, "%s.strict", where);
-    if (!check_type(json_get(function, "strict"), param, JSON_BOOL, "a boolean", err)) {
-        return false;
-    }
-    snprintf(param, sizeof param, "%s.parameters", where);
-    return openai_check_schema(json_get(function, "parameters"), param, err);
-}
-
-static bool check_tool(const struct json *tools, size_t i, struct error *err)
-{
-    char param[64];
-    const struct json *tool = json_at(tools, i), *type = json_get(tool, "type");
-    snprintf(param, sizeof param, "tools[%zu]", i);
-    if (json_type(tool) != JSON_OBJECT) {
-        return expected(err, param, "an object", tool);
-    }
-    snprintf(param, sizeof param, "tools[%zu].type", i);
-    if (json_type(type) != JSON_STRING) {
-        return expected(err, param, "a string", type);
-    }
-    if (!str_eq(json_str(type), STR("function"))) {
-        return error_set_param(err, ERR_UNSUPPORTED, param,
-                               "Unsupported value for '%s': only tools of type 'function' are supported, not '%.40s'.",
-                               param, json_str(type).ptr);
-    }
-    snprintf(param, sizeof param, "tools[%zu].function", i);
-    return check_function(json_get(tool, "function"), param, err);
-}
-
-static bool check_count(const char *name, size_t n, struct error *err)
-{
-    return n <= LIMIT_TOOLS ||
-           error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': at most %d are allowed, but got %zu.", name,
-                           LIMIT_TOOLS, n);
-}
-
-static bool check_unique(const struct json *tools, const char *name, struct error *err)
-{
-    struct str names[LIMIT_TOOLS];
-    size_t n = json_len(tools);
-    for (size_t i = 0; i < n; i++) {
-        names[i] = gen_tool_name(json_at(tools, i));
-        for (size_t k = 0; k < i; k++) {
-            if (str_eq(names[i], names[k])) {
-                return error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': two are named '%s'.", name,
-                                       names[i].ptr);
-            }
-        }
-    }
-    return true;
-}
-
 bool openai_parse_tools(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
     if (json_type(v) != JSON_ARRAY) {
         return field_type_error(err, name, "an array", v);
     }
-    if (!check_count(name, json_len(v), err)) {
-        return false;
-    }
-    for (size_t i = 0; i < json_len(v); i++) {
-        if (!check_tool(v, i, err)) {
-            return false;
-        }
-    }
     request_of(d)->tools = json_len(v) ? v : NULL;
-    return check_unique(v, name, err);
+    return request_check_tools(v, name, err);
 }
 
 /* ---- as chat completions have them ---- */
@@ -215,7 +82,7 @@ bool openai_parse_functions(struct decoding *d, const struct json *v, const char
     if (json_type(v) != JSON_ARRAY) {
         return field_type_error(err, name, "an array", v);
     }
-    if (json_len(v) == 0 || !check_count(name, json_len(v), err)) {
+    if (json_len(v) == 0 || !request_check_tool_count(name, json_len(v), err)) {
         return json_len(v) == 0;
     }
     buf_init(&text, LIMIT_HTTP_BODY);
@@ -224,7 +91,7 @@ bool openai_parse_functions(struct decoding *d, const struct json *v, const char
     for (size_t i = 0; ok && i < json_len(v); i++) {
         char where[64];
         snprintf(where, sizeof where, "functions[%zu]", i);
-        ok = check_function(json_at(v, i), where, err);
+        ok = request_check_function(json_at(v, i), where, err);
         json_begin_object(&w);
         json_member_cstr(&w, "type", "function");
         json_member_json(&w, "function", json_at(v, i));
@@ -233,7 +100,7 @@ bool openai_parse_functions(struct decoding *d, const struct json *v, const char
     json_end_array(&w);
     const struct json *tools = ok ? keep(d->arena, &text, err) : NULL;
     buf_release(&text);
-    if (!tools || !check_unique(tools, name, err)) {
+    if (!tools || !request_check_tool_names(tools, name, err)) {
         return false;
     }
     r->tools = tools;

@@ -7,8 +7,6 @@
 #include "api/fields.h"
 #include "pipeline/gen_request.h"
 
-#define OPENAI_TOOL_NAME_MAX 64
-
 bool openai_parse_tools(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_functions(struct decoding *d, const struct json *v, const char *name, struct error *err);
 bool openai_parse_tool_choice(struct decoding *d, const struct json *v, const char *name, struct error *err);
@@ -24,12 +22,6 @@ bool openai_parse_response_format(struct decoding *d, const struct json *v, cons
 /* The members "name", "schema" and "strict" of a format of the type json_schema. where: what they are members of. */
 bool openai_take_json_schema(struct gen_answer_format *format, const struct json *v, const char *where,
                              struct error *err);
-
-/* 1 to max letters, digits, '_' and '-'. */
-bool openai_is_name(struct str name, size_t max);
-/* Of a tool or a schema. */
-bool openai_check_name(const struct json *v, const char *param, struct error *err);
-bool openai_check_schema(const struct json *v, const char *param, struct error *err); /* null is fine */
 
 /* A message, a tool and a call as chat completions have them, which is what chat templates take. */
 void openai_put_message(struct json_writer *w, struct str role, struct str content);

@@ -421,7 +421,7 @@ static bool prepare_without(struct call *c, size_t n_dropped, struct error *err)
     if (!c->request.messages) {
         return false;
     }
-    if (!api__check_messages(c->request.messages, err) || !api__prepare(c, err)) {
+    if (!request_check_messages(c->request.messages, err) || !api__prepare(c, err)) {
         if (str_starts(str_of(err->param), STR("messages"))) {
             snprintf(err->param, sizeof err->param, "input"); /* where the messages came from */
         }

@@ -140,7 +140,7 @@ static bool read_tool(struct decoding *d, const struct json *v, size_t i, struct
         return field_missing_error(err, where);
     }
     snprintf(where, sizeof where, "tools[%zu].name", i);
-    if (!openai_check_name(json_get(v, "name"), where, err)) { /* by its place here, not that of chat completions */
+    if (!request_check_name(json_get(v, "name"), where, err)) { /* by its place here, not that of chat completions */
         return false;
     }
     openai_put_tool(w, &(struct openai_tool){t.name, t.description, t.parameters, t.strict});
