@@ -4,12 +4,13 @@ BUILD := build
 MODEL ?= smollm2:135m
 T     ?= tensor_gguf
 FUZZ_SECONDS ?= 60
+PREFIX ?= /usr/local
 JOBS  ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV  := $(BUILD)/venv
 MLX_VERSION := 0.32.4
 MLX_WHEEL ?= mlx-cpu
 
-.PHONY: all build mlx serve test unit e2e clients check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak chaos schema-run abuse models deps test-deps clean help
+.PHONY: all build mlx serve install deb test unit e2e clients check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak chaos schema-run abuse models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -21,6 +22,10 @@ serve: build ## bring the default model and serve it on 127.0.0.1:8000
 	@tools/fetch_model.py $(MODEL)
 	@printf '\nWhen it is ready, try this in another terminal:\n\n  curl -N http://127.0.0.1:8000/v1/chat/completions -H "Content-Type: application/json" \\\n    -d '"'"'{"messages":[{"role":"user","content":"Say hello in five languages."}],"stream":true}'"'"'\n\n'
 	@exec $(BUILD)/tandem serve $(MODEL) $(ARGS)
+
+install: build ## program, libraries, header, documents, below PREFIX (/usr/local), and DESTDIR before it
+	@ninja -C $(BUILD) -j $(JOBS) tandem tandem_shared tandem_static $$(test -f $(BUILD)/tandem_mlx.so && echo tandem_mlx)
+	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(abspath $(PREFIX)) >/dev/null && echo "installed below $(DESTDIR)$(abspath $(PREFIX))"
 
 test: deps test-deps models ## build everything and run all tests
 	@tools/run_tests.py --build $(BUILD) --jobs $(JOBS) --venv $(VENV)

@@ -3,6 +3,7 @@
 #define TANDEM_CLI_COMMANDS_H
 
 #include "cli/options.h"
+#include "lib/version.h"
 
 int command_serve(const struct options *o);
 int command_run(const struct options *o);
@@ -13,9 +14,6 @@ int command_bench_kernels(const struct options *o);
 int command_bench_serve(const struct options *o);
 int command_engine(const struct options *o);
 int command_version(void);
-
-const char *tandem_version(void); /* "0.1.0" */
-const char *tandem_build(void);   /* version and build id; part of the fingerprint */
 
 /* Prints "tandem: message" on standard error; returns the error's exit status. */
 int command_fail(const struct error *err);

@@ -1,4 +1,3 @@
-#include "build_id.h"
 #include "cli/commands.h"
 
 #include "backend/backend.h"
@@ -6,16 +5,6 @@
 #include "base/sys_memory.h"
 
 #include <stdio.h>
-
-const char *tandem_version(void)
-{
-    return TANDEM_VERSION;
-}
-
-const char *tandem_build(void)
-{
-    return "tandem " TANDEM_VERSION " " TANDEM_BUILD_ID;
-}
 
 int command_version(void)
 {

@@ -18,13 +18,12 @@ if(NOT MLX_FOUND)
 endif()
 message(STATUS "mlx backend: MLX ${MLX_VERSION} in ${MLX_DIR}")
 
-set_target_properties(tandem_base tandem_tensor tandem_backend PROPERTIES POSITION_INDEPENDENT_CODE ON)
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/backend/mlx/*.c)
 list(FILTER sources INCLUDE REGEX "${TANDEM_MLX_OBJECT}")
 add_library(tandem_mlx MODULE ${sources} ${CMAKE_SOURCE_DIR}/backend/mlx/mlx_shim.cpp)
 target_compile_options(tandem_mlx PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>) # C functions named as their structs
 set_target_properties(tandem_mlx PROPERTIES PREFIX "" SUFFIX ".so" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}
-  CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden
+  CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden
   VISIBILITY_INLINES_HIDDEN ON)
 target_link_libraries(tandem_mlx PRIVATE tandem_backend mlx)
 if(NOT APPLE)

@@ -1,5 +1,5 @@
-/* Finds and loads the shared object that holds the mlx backend. Part of the program; the object holds the rest of this
- * folder. */
+/* Finds and loads the shared object that holds the mlx backend. Part of the program and of the library; the object holds
+ * the rest of this folder. */
 #include "backend/mlx/mlx_plugin.h"
 
 #include "base/sys_file.h"
@@ -11,7 +11,14 @@
 
 #define OBJECT "tandem_mlx.so"
 
-static const char *const places[] = {"", "../lib/tandem/"}; /* from the program's folder: built, installed */
+/* From the folders of the program, and of what this is part of: the program, or libtandem. */
+static const struct {
+    bool (*path)(char *out, size_t size);
+    const char *from;
+} places[] = {{sys_self_path, ""},               /* built */
+              {sys_self_path, "../lib/tandem/"}, /* installed */
+              {sys_library_own_path, ""},
+              {sys_library_own_path, "tandem/"}};
 
 struct plugin {
     bool (*check)(size_t ops_size, struct error *err);
@@ -24,12 +31,12 @@ struct plugin {
 static void path_at(size_t place, char out[PATH_MAX + 32])
 {
     char self[PATH_MAX];
-    if (!sys_self_path(self, sizeof self))
+    if (!places[place].path(self, sizeof self))
         self[0] = '\0';
     char *slash = strrchr(self, '/');
     if (slash)
         slash[1] = '\0';
-    snprintf(out, PATH_MAX + 32, "%s%s" OBJECT, self, places[place]);
+    snprintf(out, PATH_MAX + 32, "%s%s" OBJECT, self, places[place].from);
 }
 
 bool mlx_backend_present(void)

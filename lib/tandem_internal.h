@@ -1,0 +1,81 @@
+/* Shared by the files of the library (include/tandem.h) only.
+ *
+ *   any thread                               the model's event thread
+ *   tandem_generate: prepare --inbox-->      start, pull events, call back
+ *   cancel: flag, signal ------------->      look at the flags of what runs
+ *   wait, free <--- `done` is closed --      END was taken
+ *
+ * No lock of its own: what crosses threads are queues, atomic flags and the loop's signal. */
+#ifndef TANDEM_LIB_TANDEM_INTERNAL_H
+#define TANDEM_LIB_TANDEM_INTERNAL_H
+
+#include "base/loop.h"
+#include "base/queue.h"
+#include "include/tandem.h"
+#include "lib/local_port.h"
+#include "pipeline/generation.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define MODEL_INBOX 4096 /* generations that the event thread has not yet begun with */
+
+struct tandem_model {
+    struct tandem_model_options options; /* its texts live as long as tandem_model_load runs */
+    const char *path;                    /* likewise */
+    struct queue *loaded;                /* of struct load_result: one */
+    struct queue *inbox;                 /* of struct tandem_generation *, each with the loop's count */
+    pthread_t thread;
+    struct loop *loop; /* the loop, the signal and the rest: made and freed by the thread */
+    struct loop_signal *signal;
+    atomic_bool closing;
+    struct model_file *file;
+    struct tokenizer *tokenizer;
+    struct chat_template *chat;
+    struct output_formats formats;
+    struct local_port *port;
+    struct pipeline *pipeline;
+    struct tandem_generation *first; /* that run; the thread's */
+};
+
+struct tandem_generation {
+    struct tandem_model *model;
+    struct gen_request request; /* its arena is the generation's once it runs */
+    tandem_event_fn *on_event;
+    void *arg;
+    atomic_int n_owners;  /* the handle and the event thread */
+    atomic_bool stopped;  /* it is to be cancelled */
+    atomic_bool released; /* nobody wants its events */
+    struct queue *done;   /* closed behind END; nothing is ever in it */
+    /* the event thread's: */
+    struct generation *running; /* NULL: not begun, or ended */
+    bool pulling, cancelled;
+    struct buf text; /* of the event at hand, NUL-terminated */
+    struct tandem_generation *prev, *next;
+};
+
+bool model__is_own_thread(const struct tandem_model *m);
+
+/* The event thread: takes g over. */
+void generation__begin_here(struct tandem_generation *g);
+void generation__cancel_here(struct tandem_generation *g);
+
+/* Pieces of a public event's texts are NUL-terminated copies of what the pipeline lends. */
+
+/* A request as the pipeline takes it, in its own arena; r->arena is the caller's also when it fails. NULL arena: there
+ * is none. */
+NODISCARD bool request__read(const struct tandem_request *from, struct gen_request *r, struct error *err);
+
+/* ---- structs that grow (tandem_options.c) ---- */
+
+/* *to has the defaults; what the caller's struct of *from bytes says comes over them. INVALID: it says something that
+ * this library does not know. */
+NODISCARD bool options__take(void *to, size_t known, const void *from, size_t size, const char *name,
+                             struct error *err);
+/* As many bytes as the caller's struct has; its first member stays. */
+void options__give(void *to, size_t size, const void *from, size_t known);
+
+enum tandem_code error__code(enum error_code code);
+void error__give(struct tandem_error *to, const struct error *from); /* to: NULL is fine */
+
+#endif
