@@ -1,0 +1,49 @@
+import json
+import os
+import signal
+import urllib.request
+
+import pytest
+import tandem
+
+OPTIONS = dict(backend="cpu", kv_memory="16MiB", threads=1)
+
+
+def post(url, body):
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return json.load(reply)
+
+
+def test_it_serves_and_stops(path):
+    with tandem.Server(path, **OPTIONS) as server:
+        assert server.base_url == f"http://127.0.0.1:{server.port}/v1"
+        answer = post(server.base_url + "/completions", {"prompt": "Once", "max_tokens": 5})
+        assert answer["usage"]["completion_tokens"] <= 5
+        assert "listening" in server.log
+        pid = server.pid
+    assert server.pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_it_ends_with_status_zero(path):
+    server = tandem.Server(path, **OPTIONS).start()
+    assert server.stop() == 0
+    assert server.stop() is None
+
+
+def test_a_model_that_is_not_there():
+    with pytest.raises(tandem.Error, match="there is no file '/nowhere/model.gguf'"):
+        tandem.Server("/nowhere/model.gguf").start()
+
+
+def test_an_option_that_is_unknown(path):
+    with pytest.raises(tandem.Error, match="colour"):
+        tandem.Server(path, colour="red").start()
+
+
+def test_a_server_that_was_killed(path):
+    server = tandem.Server(path, **OPTIONS).start()
+    os.kill(server.pid, signal.SIGKILL)
+    assert server.stop() == -signal.SIGKILL
