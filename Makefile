@@ -10,7 +10,7 @@ VENV  := $(BUILD)/venv
 MLX_VERSION := 0.32.4
 MLX_WHEEL ?= mlx-cpu
 
-.PHONY: all build mlx serve install deb test unit e2e clients check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak chaos schema-run abuse models deps test-deps clean help
+.PHONY: all build mlx serve install deb test unit e2e library clients check cross-check arm64-check avx512-check format asan tsan fuzz fuzz-all bench growth oracle docs soak chaos schema-run abuse models deps test-deps clean help
 
 all: build ## build the program at build/tandem
 
@@ -41,6 +41,10 @@ e2e: build test-deps models ## only the end-to-end tests, with the official clie
 clients: build test-deps models ## real clients against the program: Claude Code, OpenCode, Node's, LangChain; ARGS=--long for all of it
 	@ninja -C $(BUILD) -j $(JOBS)
 	@TANDEM=$(CURDIR)/$(BUILD)/tandem $(VENV)/bin/python -m pytest -q -rs tests/clients $(ARGS)
+
+library: build test-deps ## what `make install` installs, as its users have it: the C examples, the Python package
+	@ninja -C $(BUILD) -j $(JOBS) tandem_shared tandem_static make_random_model
+	@TANDEM_BUILD=$(CURDIR)/$(BUILD) $(VENV)/bin/python -m pytest -q tests/lib $(ARGS)
 
 check: build test-deps ## include rules, banned functions, sizes, complexity, globals, formatting, stale docs
 	@ninja -C $(BUILD) -j $(JOBS)

@@ -170,6 +170,10 @@ def clients(arguments, tally):
     pytests(arguments, tally, "clients", "tests/clients")
 
 
+def library(arguments, tally):
+    pytests(arguments, tally, "library", "tests/lib")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
@@ -194,6 +198,7 @@ def main():
         clock.timed("cross-check", cross_check, arguments, tally)
     clock.timed("end to end", end_to_end, arguments, tally)
     if arguments.suite == "all":
+        clock.timed("library", library, arguments, tally)
         clock.timed("clients", clients, arguments, tally)
     if has_mlx(arguments):
         clock.timed("end to end on mlx", end_to_end, arguments, tally, "mlx")
