@@ -27,6 +27,9 @@ install: build ## program, libraries, header, documents, below PREFIX (/usr/loca
 	@ninja -C $(BUILD) -j $(JOBS) tandem tandem_shared tandem_static $$(test -f $(BUILD)/tandem_mlx.so && echo tandem_mlx)
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(abspath $(PREFIX)) >/dev/null && echo "installed below $(DESTDIR)$(abspath $(PREFIX))"
 
+deb: deps ## Debian packages in build/deb, without what only tests use (Debian and its relatives)
+	@tools/make_deb.py --jobs $(JOBS)
+
 test: deps test-deps models ## build everything and run all tests
 	@tools/run_tests.py --build $(BUILD) --jobs $(JOBS) --venv $(VENV)
 

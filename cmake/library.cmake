@@ -1,6 +1,6 @@
 # libtandem, shared and static, and what `make install` puts where. lib/tandem.symbols lists every function of
 # include/tandem.h with the version in which it came; nothing else is visible of either library.
-set(CMAKE_INSTALL_LIBDIR lib CACHE PATH "where libraries go, below the prefix") # lib/tandem is looked for beside bin
+set(CMAKE_INSTALL_LIBDIR lib CACHE STRING "where libraries go, below the prefix") # lib/tandem is looked for beside bin
 include(GNUInstallDirs)
 
 set(symbols ${CMAKE_SOURCE_DIR}/lib/tandem.symbols)
@@ -100,6 +100,9 @@ install(FILES deploy/man/tandem.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 if(TARGET tandem_mlx)
   set_target_properties(tandem_mlx PROPERTIES INSTALL_RPATH "$<TARGET_FILE_DIR:mlx>")
   install(TARGETS tandem_mlx LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/tandem)
+endif()
+if(NOT APPLE)
+  install(FILES deploy/systemd/tandem.sysusers DESTINATION lib/sysusers.d RENAME tandem.conf)
 endif()
 # Files of the service manager name the program by its path: that of the prefix at hand.
 set(services deploy/systemd/tandem.service deploy/systemd/tandem.socket)

@@ -1,5 +1,5 @@
-/* Finds and loads the shared object that holds the mlx backend. Part of the program and of the library; the object holds
- * the rest of this folder. */
+/* Finds and loads the shared object that holds the mlx backend. Part of the program and of the library; the object
+ * holds the rest of this folder. */
 #include "backend/mlx/mlx_plugin.h"
 
 #include "base/sys_file.h"
