@@ -57,3 +57,11 @@ def test_the_package(python, environment, model, tmp_path):
                           env={**environment, "TANDEM_TEST_MODEL": str(model)}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 15
+
+
+def test_the_mlx_backend_is_found_beside_the_library(python, environment, prefix, model, tmp_path):
+    """The process is Python: nothing lies beside its program."""
+    if not (prefix / "lib" / "tandem" / "tandem_mlx.so").exists():
+        pytest.skip("the mlx backend was not built")
+    program = f"import tandem; m = tandem.Model({str(model)!r}, backend='mlx', kv_memory=1 << 24); print(m.info.backend)"
+    assert "mlx" in run(python, "-c", program, env=environment, cwd=tmp_path).lower()

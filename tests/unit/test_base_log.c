@@ -301,6 +301,33 @@ static void threads_do_not_mix_lines(void **state)
     assert_int_equal(n_lines, 200);
 }
 
+struct taken {
+    int n, level;
+    char text[256];
+};
+
+static void take(void *arg, int level, const char *line, size_t size)
+{
+    struct taken *t = arg;
+    assert_int_equal(strlen(line), size);
+    t->n++;
+    t->level = level;
+    snprintf(t->text, sizeof t->text, "%s", line);
+}
+
+static void a_function_takes_the_lines(void **state)
+{
+    struct taken t = {0};
+    (void)state;
+    log_init(&(struct log_options){.level = LOG_LEVEL_INFO, .process = "library", .write = take, .write_arg = &t});
+    LOG_WARN("disk full", "path=\"%s\"", "/a b");
+    LOG_DEBUG("too much", NULL);
+    log_init(&(struct log_options){.level = LOG_LEVEL_INFO});
+    assert_int_equal(t.n, 1);
+    assert_int_equal(t.level, LOG_LEVEL_WARN);
+    assert_string_equal(after_time(t.text), "WARN library disk full path=\"/a b\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +341,7 @@ int main(void)
         cmocka_unit_test(long_lines_are_cut),
         cmocka_unit_test(levels),
         cmocka_unit_test(threads_do_not_mix_lines),
+        cmocka_unit_test(a_function_takes_the_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

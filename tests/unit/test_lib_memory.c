@@ -1,0 +1,132 @@
+/* Memory that runs out in what the library does on the caller's thread: whichever allocation fails, there is an error
+ * or the whole result, and nothing is left behind. */
+#include "include/tandem.h"
+
+#include "tests/support/engine_run.h"
+#include "tests/support/failing_memory.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define ALLOCATIONS_MAX 20000
+
+static const char template[] = "{% for t in tools %}{{ t.function.name }} {% endfor %}{{ kind }}: "
+                               "{% for m in messages %}{{ m.content }}{% endfor %}";
+
+struct fixture {
+    struct temp_dir dir;
+    char *path;
+    struct tandem_model *model;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct tandem_model_options o;
+    struct tandem_error error = {0};
+    temp_dir_make(&f->dir);
+    f->path = engine_random_model(&f->dir, "llama-plain");
+    tandem_model_options_init(&o, sizeof o);
+    o.backend = "cpu";
+    o.kv_memory = 1 << 24;
+    o.threads = 1;
+    o.chat_template = template;
+    o.tool_format = "hermes";
+    f->model = tandem_model_load(f->path, &o, &error);
+    if (!f->model) {
+        fail_msg("%s", error.message);
+    }
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    tandem_model_free(f->model);
+    free(f->path);
+    temp_dir_remove(&f->dir);
+    free(f);
+    return 0;
+}
+
+static void *render(struct fixture *f, struct tandem_error *error)
+{
+    struct tandem_message messages[] = {{"system", "Be brief."}, {"user", "Hello"}};
+    const char *stops[] = {"a", "b"};
+    struct tandem_request r;
+    tandem_request_init(&r, sizeof r);
+    r.messages = messages;
+    r.n_messages = 2;
+    r.tools_json =
+        "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {\"type\": \"object\"}}}]";
+    r.template_variables_json = "{\"kind\": \"test\"}";
+    r.stops = stops;
+    r.n_stops = 2;
+    r.regex = "[a-z]*";
+    return tandem_render_chat(f->model, &r, NULL, error);
+}
+
+static void *tokenize(struct fixture *f, struct tandem_error *error)
+{
+    size_t n;
+    return tandem_tokenize(f->model, "some words <|im_end|>", SIZE_MAX, TANDEM_PARSE_SPECIAL, &n, error);
+}
+
+static void *detokenize(struct fixture *f, struct tandem_error *error)
+{
+    return tandem_detokenize(f->model, (int32_t[]){'a', 'b', 258, 0xC3, 0xA9}, 5, 0, NULL, error);
+}
+
+/* An error has a code of memory: an arena that cannot grow says that something is too large for it. */
+static void fail_everywhere(struct fixture *f, void *(*run)(struct fixture *f, struct tandem_error *error))
+{
+    void *result = NULL;
+    for (long at = 0; !result && at < ALLOCATIONS_MAX; at++) {
+        struct tandem_error error = {0};
+        n_allocations = 0;
+        fail_at = CAN_FAIL ? at : -1;
+        result = run(f, &error);
+        fail_at = -1;
+        if (!result && error.code != TANDEM_NO_MEMORY && error.code != TANDEM_TOO_LARGE) {
+            fail_msg("allocation %ld: %s (%s)", at, error.message, tandem_code_name(error.code));
+        }
+    }
+    assert_non_null(result);
+    tandem_free(result);
+}
+
+static void rendering(void **state)
+{
+    struct tandem_error error = {0};
+    char *text = render(*state, &error);
+    assert_string_equal(text, "f test: Be brief.Hello");
+    tandem_free(text);
+    fail_everywhere(*state, render);
+}
+
+static void tokenizing(void **state)
+{
+    fail_everywhere(*state, tokenize);
+}
+
+static void detokenizing(void **state)
+{
+    fail_everywhere(*state, detokenize);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rendering),
+        cmocka_unit_test(tokenizing),
+        cmocka_unit_test(detokenizing),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
