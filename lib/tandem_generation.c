@@ -258,7 +258,12 @@ struct tandem_generation *tandem_generate(struct tandem_model *model, const stru
                                           tandem_event_fn *on_event, void *arg, struct tandem_error *error)
 {
     struct error err = {0};
-    struct tandem_generation *g = create(model, on_event, arg, &err);
+    struct tandem_generation *g = NULL;
+    if (on_event) {
+        g = create(model, on_event, arg, &err);
+    } else {
+        error_set_param(&err, ERR_INVALID, "on_event", "A generation needs a function that takes its events.");
+    }
     if (g && request__read(request, &g->request, &err) && pipeline_prepare(model->pipeline, &g->request, &err) &&
         hand_over(g, &err)) {
         return g;

@@ -756,6 +756,10 @@ static void requests_that_cannot_be_run(void **state)
         assert_int_equal(atomic_load(&s.n_events), 0);
         assert_null(tandem_generate(f->model, &r, see, &s, NULL));
     }
+    struct tandem_error error = {0};
+    struct tandem_request fine = request_of("x", 4);
+    assert_null(tandem_generate(f->model, &fine, NULL, NULL, &error));
+    assert_string_equal(error.param, "on_event");
     tandem_generation_free(NULL);
     tandem_answer_free(NULL);
     tandem_free(NULL);
