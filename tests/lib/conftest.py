@@ -20,8 +20,9 @@ def run(*words, **options):
 
 
 @pytest.fixture(scope="session")
-def prefix(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("installed") / "prefix"
+def prefix():
+    folder = BUILD / "test-prefix"
+    shutil.rmtree(folder, ignore_errors=True)
     run("cmake", "--install", BUILD, "--prefix", folder)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)  # hundreds of megabytes with symbols for debuggers
