@@ -76,7 +76,7 @@ add_custom_command(OUTPUT ${static}
 add_custom_target(tandem_static ALL DEPENDS ${static})
 
 # What the static library needs of the system, for those who link it.
-set(TANDEM_PRIVATE_LIBS -luv -ljson-c -lcurl -lcrypto -lxxhash -lpcre2-8 -lutf8proc -lpthread -ldl -lm)
+set(TANDEM_PRIVATE_LIBS -luv -ljson-c -lcurl -lcrypto -lpcre2-8 -lutf8proc -lpthread -ldl -lm)
 string(REPLACE ";" " " TANDEM_PRIVATE_LIBS "${TANDEM_PRIVATE_LIBS}")
 set(TANDEM_SHARED_NAME ${CMAKE_SHARED_LIBRARY_PREFIX}tandem${CMAKE_SHARED_LIBRARY_SUFFIX})
 configure_file(cmake/tandem.pc.in ${generated}/tandem.pc @ONLY)
