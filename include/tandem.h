@@ -31,8 +31,8 @@
  *
  * Versions. A struct of options begins with its size, which its init function sets: a program that was compiled with an
  * older header runs with a newer library, which takes defaults for what the program does not know. Functions are only
- * added; in the shared library each has the version in which it came. Numbers of the enums do not change, but more may
- * come: a program ignores events that it does not know.
+ * added; in the shared library each has the version in which it came. Structs without a size stay as they are. Numbers
+ * of the enums do not change, but more may come: a program ignores events that it does not know.
  *
  * After fork() the child uses no model of its parent. C11 and C++. */
 #ifndef TANDEM_H
@@ -76,7 +76,8 @@ enum tandem_code {
 
 struct tandem_error {
     enum tandem_code code;
-    char param[64];    /* the field at fault ("stops", "messages[2].content"), or "" */
+    char param[64];    /* the field at fault ("stops", "messages[2].content"), as it is called here or in the server's
+                          API; or "" */
     char message[256]; /* one sentence */
 };
 
