@@ -608,6 +608,44 @@ static void threads_get_the_bytes_that_each_gets_alone(void **state)
     }
 }
 
+struct loader {
+    const char *path;
+    char *text;
+};
+
+static void *load_and_answer(void *arg)
+{
+    struct loader *l = arg;
+    struct tandem_model_options o = small_options();
+    struct tandem_request r = request_of("Once upon a time", 24);
+    struct tandem_model *m = tandem_model_load(l->path, &o, NULL);
+    struct tandem_answer *a = m ? tandem_generate_wait(m, &r, NULL) : NULL;
+    l->text = a ? strdup(tandem_answer_text(a, 0, NULL)) : NULL;
+    tandem_answer_free(a);
+    tandem_model_free(m);
+    return NULL;
+}
+
+static void models_are_loaded_side_by_side(void **state)
+{
+    struct fixture *f = *state;
+    struct loader loaders[3];
+    pthread_t threads[3];
+    struct tandem_request r = request_of("Once upon a time", 24);
+    struct tandem_answer *expected = must_answer(f->model, &r);
+    for (int i = 0; i < 3; i++) {
+        loaders[i] = (struct loader){.path = f->path};
+        assert_int_equal(pthread_create(&threads[i], NULL, load_and_answer, &loaders[i]), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        assert_non_null(loaders[i].text);
+        assert_string_equal(loaders[i].text, tandem_answer_text(expected, 0, NULL));
+        free(loaders[i].text);
+    }
+    tandem_answer_free(expected);
+}
+
 static void a_model_is_freed_under_its_generations(void **state)
 {
     struct fixture *f = *state;
@@ -909,6 +947,7 @@ int main(void)
         cmocka_unit_test(no_callback_comes_after_free),
         cmocka_unit_test(a_callback_may_use_the_library),
         cmocka_unit_test(threads_get_the_bytes_that_each_gets_alone),
+        cmocka_unit_test(models_are_loaded_side_by_side),
         cmocka_unit_test(a_model_is_freed_under_its_generations),
         cmocka_unit_test(models_that_cannot_be_loaded),
         cmocka_unit_test(requests_that_cannot_be_run),
