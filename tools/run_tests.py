@@ -4,9 +4,9 @@
 Suites: the C unit tests and the replayed fuzz corpora (ctest), the live comparisons with reference implementations
 (tests/parity/check_*.py), the house rules (tools/check), the arm64 kernels under qemu (tools/arm64_check.py), the
 AVX-512 kernels in Bochs (tools/avx512_check.py), compiling for other systems (tools/cross_check.py), the end-to-end
-tests (pytest in tests/e2e), on the cpu backend and, where it was built, on mlx, and sessions of real clients
-(tests/clients). With --suite sanitizer the comparisons, the rules, the emulated kernels and the clients, which say
-nothing more under a sanitizer, are left out. What pytest printed, the slowest tests too, is kept in
+tests (pytest in tests/e2e), on the cpu backend and, where it was built, on mlx, what is installed, as its users have it
+(tests/lib), and sessions of real clients (tests/clients). With --suite sanitizer the comparisons, the rules, the emulated
+kernels, what is installed and the clients, which say nothing more under a sanitizer, are left out. What pytest printed, the slowest tests too, is kept in
 <build>/test-logs. Where the environment has CI set, what emulation needs is installed; elsewhere those tests are
 skipped without it.
 """
