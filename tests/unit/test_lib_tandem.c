@@ -610,6 +610,7 @@ static void threads_get_the_bytes_that_each_gets_alone(void **state)
 
 struct loader {
     const char *path;
+    struct tandem_model *model;
     char *text;
 };
 
@@ -618,11 +619,10 @@ static void *load_and_answer(void *arg)
     struct loader *l = arg;
     struct tandem_model_options o = small_options();
     struct tandem_request r = request_of("Once upon a time", 24);
-    struct tandem_model *m = tandem_model_load(l->path, &o, NULL);
-    struct tandem_answer *a = m ? tandem_generate_wait(m, &r, NULL) : NULL;
+    l->model = tandem_model_load(l->path, &o, NULL);
+    struct tandem_answer *a = l->model ? tandem_generate_wait(l->model, &r, NULL) : NULL;
     l->text = a ? strdup(tandem_answer_text(a, 0, NULL)) : NULL;
     tandem_answer_free(a);
-    tandem_model_free(m);
     return NULL;
 }
 
@@ -639,6 +639,9 @@ static void models_are_loaded_side_by_side(void **state)
     }
     for (int i = 0; i < 3; i++) {
         pthread_join(threads[i], NULL);
+    }
+    for (int i = 0; i < 3; i++) {
+        tandem_model_free(loaders[i].model);
         assert_non_null(loaders[i].text);
         assert_string_equal(loaders[i].text, tandem_answer_text(expected, 0, NULL));
         free(loaders[i].text);
