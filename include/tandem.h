@@ -78,7 +78,7 @@ struct tandem_error {
     enum tandem_code code;
     char param[64];    /* the field at fault ("stops", "messages[2].content"), as it is called here or in the server's
                           API; or "" */
-    char message[256]; /* one sentence */
+    char message[512]; /* one sentence */
 };
 
 /* "CONTEXT_EXCEEDED"; lives for ever. An unknown code has the name of INTERNAL. */

@@ -22,7 +22,7 @@ enum tandem_code {
 struct tandem_error {
     enum tandem_code code;
     char param[64];
-    char message[256];
+    char message[512];
 };
 const char *tandem_code_name(enum tandem_code code);
 enum tandem_log_level { TANDEM_LOG_ERROR = 0, TANDEM_LOG_WARN = 1, TANDEM_LOG_INFO = 2, TANDEM_LOG_DEBUG = 3 };
