@@ -90,6 +90,14 @@ static void announce_loss(struct engine_child *c, bool failed)
     c->lost_pending = true;
 }
 
+void engine_child_refuse(struct engine_child *c, const struct error *why)
+{
+    waiting_jobs_clear(&c->waiting);
+    c->lost = (struct engine_event){.kind = ENGINE_LOST, .error = *why};
+    c->lost_pending = true;
+    engine_child__wake(c);
+}
+
 static enum engine_loss classify(const struct engine_child *c, bool was_ready)
 {
     return engine_loss_of(&(struct engine_end){.was_ready = was_ready,
@@ -97,6 +105,19 @@ static enum engine_loss classify(const struct engine_child *c, bool was_ready)
                                                .out_of_memory = sys_memory_oom_kills() > c->oom_kills,
                                                .signal = c->exit_signal,
                                                .given_up = c->given_up});
+}
+
+/* What it held is the system's again; the next engine finds an empty pool. */
+static void finish_stop(struct engine_child *c)
+{
+    c->stopping = c->held = false;
+    c->failure = (struct error){0};
+    c->load_fraction = 0;
+    while (event_inbox_next(&c->inbox)) { /* of jobs that were withdrawn */
+    }
+    engine_memory_clear(&c->memory);
+    LOG_INFO("engine unloaded", "model=%s epoch=%u waiting=%u", c->options.name, c->epoch, c->waiting.n);
+    engine_child__set_state(c, MODEL_UNLOADED);
 }
 
 /* The last of process and socket is gone. */
@@ -108,6 +129,11 @@ static void finish_incarnation(struct engine_child *c)
     loop_timer_stop(c->timer);
     if (c->closing) {
         c->on_closed(c->on_closed_arg); /* may free c */
+        return;
+    }
+    if (c->stopping) {
+        buf_clear(&c->in);
+        finish_stop(c);
         return;
     }
     bool was_ready = c->state == MODEL_READY;
@@ -126,7 +152,12 @@ static void finish_incarnation(struct engine_child *c)
         waiting_jobs_clear(&c->waiting); /* their generations hear of it with the loss */
         announce_loss(c, failed);
     }
-    loop_timer_start(c->timer, delay, 0); /* before the callbacks: one of them may close the child */
+    if (failed && c->options.on_wait) {
+        c->again_ms = clock_ms() + delay;
+        engine_memory_clear(&c->memory);
+    } else {
+        loop_timer_start(c->timer, delay, 0); /* before the callbacks: one of them may close the child */
+    }
     engine_child__set_state(c, failed ? MODEL_FAILED : MODEL_RESTARTING);
     engine_child__wake(c);
 }
@@ -191,7 +222,7 @@ static void on_exit_process(uv_process_t *process, int64_t status, int signal)
     uv_close((uv_handle_t *)process, on_process_closed);
     /* Bytes it wrote before it ended are still in the socket; on_read sees its end after them. Should somebody else
      * hold the other end open, on_timer closes ours. */
-    if (c->closing) {
+    if (c->closing || c->stopping) {
         engine_child__close_socket(c);
     } else {
         engine_child__start_grace(c);
@@ -246,7 +277,7 @@ void engine_child_start(struct engine_child *c)
     watchdog_start(&c->watchdog, c->loss == LOSS_HUNG && !c->productive, clock_ms());
     c->epoch++;
     c->failure = (struct error){0};
-    c->fatal = c->process_exited = c->productive = false;
+    c->fatal = c->process_exited = c->productive = c->held = false;
     c->given_up = LOSS_COUNT;
     c->exit_signal = 0;
     c->oom_kills = sys_memory_oom_kills();
@@ -309,7 +340,7 @@ struct engine_child *engine_child_create(const struct engine_child_options *opti
     }
     c->options = *options;
     c->options.max_unread = options->max_unread ? options->max_unread : ENGINE_CHILD_MAX_UNREAD;
-    c->state = MODEL_LOADING;
+    c->state = MODEL_UNLOADED;
     c->loss = c->given_up = LOSS_COUNT;
     buf_init(&c->in, CHILD_IN_BUFFER);
     c->read_buffer = malloc(CHILD_READ_SIZE);
@@ -346,19 +377,35 @@ void engine_child_free(struct engine_child *c)
     free(c);
 }
 
-void engine_child_close(struct engine_child *c, void (*on_closed)(void *arg), void *arg)
+/* The engine ends when its socket does; what does not is killed. */
+static void end_incarnation(struct engine_child *c)
 {
-    c->closing = true;
-    c->on_closed = on_closed;
-    c->on_closed_arg = arg;
     loop_timer_stop(c->timer);
     loop_timer_stop(c->watch_timer);
     if (!c->process_alive && !c->socket_open) {
         defer_finish(c);
         return;
     }
-    engine_child__close_socket(c); /* the engine ends when its socket does */
+    engine_child__close_socket(c);
     engine_child__start_grace(c);
+}
+
+void engine_child_stop(struct engine_child *c)
+{
+    if (c->stopping || c->closing || c->state == MODEL_UNLOADED) {
+        return;
+    }
+    c->stopping = true;
+    engine_child__set_state(c, MODEL_UNLOADING);
+    end_incarnation(c);
+}
+
+void engine_child_close(struct engine_child *c, void (*on_closed)(void *arg), void *arg)
+{
+    c->closing = true;
+    c->on_closed = on_closed;
+    c->on_closed_arg = arg;
+    end_incarnation(c);
 }
 
 /* ---- looking ---- */
@@ -386,6 +433,11 @@ const struct engine_info *engine_child_info(const struct engine_child *c)
 int engine_child_pid(const struct engine_child *c)
 {
     return c->process_alive && !c->process_exited ? (int)c->process.pid : 0;
+}
+
+uint32_t engine_child_n_waiting(const struct engine_child *c)
+{
+    return c->waiting.n;
 }
 
 enum engine_loss engine_child_loss(const struct engine_child *c)

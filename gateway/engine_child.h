@@ -3,10 +3,13 @@
  * HELLO; jobs in flight when it is lost get one ENGINE_LOST event. It is watched (gateway/watchdog.h): one that stops
  * or hangs is killed. Everything on the loop's thread.
  *
- *   STOPPED -> LOADING -> READY -> (lost) RESTARTING -> LOADING ...  after too many losses FAILED, tried again later
+ *   UNLOADED -> LOADING -> READY -> (lost) RESTARTING -> LOADING ...  after too many losses FAILED, tried again later
+ *   from any of them, when told to: UNLOADING -> UNLOADED
+ *
+ * Jobs wait here in every state but READY and FAILED, and while the engine is held; they go out in the order they came.
  *
  * The KV pool's memory belongs to the gateway and outlives the process: it is passed on to each new engine
- * (gateway/engine_memory.h). */
+ * (gateway/engine_memory.h), and given back to the system while there is none. */
 #ifndef TANDEM_GATEWAY_ENGINE_CHILD_H
 #define TANDEM_GATEWAY_ENGINE_CHILD_H
 
@@ -31,10 +34,21 @@ struct engine_child_options {
     uint32_t max_waiting;        /* jobs that may wait while it loads, in at most half of max_unread */
     void (*on_state)(void *arg); /* state, info or failure changed */
     void *on_state_arg;
+    /* A job waits and nothing but engine_child_start or _hold will send it. After a failure that counts jobs are
+     * refused for as long as the restart policy says, then they wait again. NULL: the child is always loaded, and
+     * tries again by itself. */
+    void (*on_wait)(void *arg); /* its arg is that of on_state */
 };
 
 NODISCARD struct engine_child *engine_child_create(const struct engine_child_options *options, struct error *err);
-void engine_child_start(struct engine_child *c);
+void engine_child_start(struct engine_child *c); /* UNLOADED or FAILED */
+/* Held: jobs that come wait here, and those that the engine has go on. Not held: those that wait go to it. */
+void engine_child_hold(struct engine_child *c, bool held);
+/* No engine will be started for the jobs that wait: they fail with this, as do those of one that runs. */
+void engine_child_refuse(struct engine_child *c, const struct error *why);
+/* Ends the process as closing does, in any state; UNLOADED once it is gone and the pool's memory is the system's again.
+ * Jobs that wait here stay; the engine may have none. */
+void engine_child_stop(struct engine_child *c);
 /* Ends the process (it exits when its socket closes; killed after a grace period); on_closed once it is gone. */
 void engine_child_close(struct engine_child *c, void (*on_closed)(void *arg), void *arg);
 void engine_child_free(struct engine_child *c); /* after on_closed */
@@ -46,6 +60,7 @@ const struct error *engine_child_failure(const struct engine_child *c);
 const struct engine_info *engine_child_info(
     const struct engine_child *c); /* NULL until the first HELLO; the last known after */
 int engine_child_pid(const struct engine_child *c);
+uint32_t engine_child_n_waiting(const struct engine_child *c); /* jobs that wait here */
 int engine_child_restarts(const struct engine_child *c);
 enum engine_loss engine_child_loss(const struct engine_child *c); /* the last one; LOSS_COUNT: none */
 /* How much of the pool this engine and those after it may use (wire/frame.h). */

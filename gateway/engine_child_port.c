@@ -111,7 +111,13 @@ static bool push_waiting(struct engine_child *c, const struct job *job, struct e
         return error_set(err, ERR_OVERLOADED,
                          "the model is loading and %u requests wait for it already. Try again later.", c->waiting.n);
     }
-    return waiting_jobs_push(&c->waiting, job, clock_ms(), err);
+    if (!waiting_jobs_push(&c->waiting, job, clock_ms(), err)) {
+        return false;
+    }
+    if (c->options.on_wait) {
+        c->options.on_wait(c->options.on_state_arg);
+    }
+    return true;
 }
 
 bool engine_child__send_waiting(struct engine_child *c, struct error *err)
@@ -137,11 +143,16 @@ static bool port_submit(struct engine_port *p, const struct job *job, struct err
     struct engine_child *c = child_of(p);
     switch (c->state) {
     case MODEL_READY:
-        return send_job(c, job, err);
+        return c->held ? push_waiting(c, job, err) : send_job(c, job, err);
+    case MODEL_UNLOADED:
     case MODEL_LOADING:
     case MODEL_RESTARTING:
+    case MODEL_UNLOADING:
         return push_waiting(c, job, err);
     case MODEL_FAILED:
+        if (c->options.on_wait && clock_ms() >= c->again_ms) {
+            return push_waiting(c, job, err);
+        }
         break;
     }
     return error_set(err, ERR_UNAVAILABLE, "the engine of this model has failed: %s", c->failure.msg);
@@ -153,9 +164,8 @@ static void port_cancel(struct engine_port *p, uint64_t job, uint32_t choice)
     if (c->state == MODEL_READY) {
         struct error ignored = {0}; /* the engine is being lost: nothing is left to cancel */
         (void)!send_cancel(c, job, choice, &ignored);
-        return;
     }
-    if (choice == WIRE_ALL_CHOICES) {
+    if (choice == WIRE_ALL_CHOICES) { /* while it is held it may be either's */
         waiting_jobs_remove(&c->waiting, job);
     }
 }
@@ -204,6 +214,15 @@ struct engine_port *engine_child_port(struct engine_child *c)
 }
 
 /* ---- what else it is told ---- */
+
+void engine_child_hold(struct engine_child *c, bool held)
+{
+    struct error err = {0};
+    c->held = held;
+    if (!held && c->state == MODEL_READY && !engine_child__send_waiting(c, &err)) {
+        engine_child__give_up(c, LOSS_PROTOCOL, &err);
+    }
+}
 
 void engine_child_limit_pool(struct engine_child *c, const struct pool_limit *limit)
 {

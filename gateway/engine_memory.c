@@ -34,3 +34,9 @@ void engine_memory_forget_pages(struct engine_memory *m)
 {
     shm_discard(&m->seals, 0, m->seals.size);
 }
+
+void engine_memory_clear(struct engine_memory *m)
+{
+    shm_discard(&m->pool, 0, m->pool.size);
+    shm_discard(&m->seals, 0, m->seals.size);
+}

@@ -18,5 +18,7 @@ void engine_memory_release(struct engine_memory *m); /* fine when zeroed */
 struct engine_watch *engine_memory_watch(struct engine_memory *m);
 /* The next engine finds no pages that it may adopt: the last one may have failed because of them. */
 void engine_memory_forget_pages(struct engine_memory *m);
+/* Nobody uses it: its contents go, and their memory with them (on macOS: the contents alone). */
+void engine_memory_clear(struct engine_memory *m);
 
 #endif

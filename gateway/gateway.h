@@ -81,7 +81,14 @@ bool gateway_accepting(const struct gateway *g);
 /* Ends the engines; on_closed when all are gone; the gateway is freed after it. */
 void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg);
 
-enum model_state { MODEL_LOADING, MODEL_READY, MODEL_RESTARTING /* lost, waits for its next start */, MODEL_FAILED };
+enum model_state {
+    MODEL_UNLOADED, /* no engine, and none is wanted or there is no memory for it yet */
+    MODEL_LOADING,
+    MODEL_READY,
+    MODEL_RESTARTING, /* lost, waits for its next start */
+    MODEL_FAILED,
+    MODEL_UNLOADING /* takes nothing new; goes when it has finished what runs */
+};
 const char *model_state_name(enum model_state s);
 
 bool gateway_ready(const struct gateway *g,

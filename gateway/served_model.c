@@ -89,7 +89,7 @@ struct served_model *gateway_model_find(struct gateway *g, struct str name)
 
 const char *model_state_name(enum model_state s)
 {
-    static const char *const names[] = {"loading", "ready", "restarting", "failed"};
+    static const char *const names[] = {"unloaded", "loading", "ready", "restarting", "failed", "unloading"};
     return names[s];
 }
 

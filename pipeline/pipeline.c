@@ -86,6 +86,7 @@ void pipeline__add_route(struct pipeline *p, struct job_route *route)
     struct job_route **bucket = &p->routes[route->job % PIPELINE_ROUTES];
     route->next = *bucket;
     *bucket = route;
+    p->n_routes++;
 }
 
 void pipeline__remove_route(struct pipeline *p, struct job_route *route)
@@ -93,6 +94,7 @@ void pipeline__remove_route(struct pipeline *p, struct job_route *route)
     for (struct job_route **at = &p->routes[route->job % PIPELINE_ROUTES]; *at; at = &(*at)->next) {
         if (*at == route) {
             *at = route->next;
+            p->n_routes--;
             return;
         }
     }
@@ -154,7 +156,17 @@ size_t pipeline_n_running(const struct pipeline *p)
     return p->n_running;
 }
 
+size_t pipeline_n_jobs(const struct pipeline *p)
+{
+    return p->n_routes;
+}
+
 /* ---- events ---- */
+
+void pipeline_requeue(struct pipeline *p)
+{
+    recovery_requeue(p);
+}
 
 void pipeline_fail_all(struct pipeline *p, const struct error *why)
 {

@@ -110,6 +110,10 @@ void pipeline_each(struct pipeline *p, bool (*each)(void *arg, struct generation
  * NULL: none. */
 struct generation *pipeline_find(struct pipeline *p, struct str id);
 size_t pipeline_n_running(const struct pipeline *p);
+size_t pipeline_n_jobs(const struct pipeline *p); /* that the port has, and that have not ended */
+/* Takes every job back from the port and submits it again from where it is, oldest generation first: what runs in the
+ * engine becomes something that waits for it, where the port keeps what comes. No loss, and none is counted. */
+void pipeline_requeue(struct pipeline *p);
 /* Ends every generation that has not finished with this error. Their jobs are not cancelled: the engine is to end. */
 void pipeline_fail_all(struct pipeline *p, const struct error *why);
 

@@ -22,6 +22,7 @@ struct pipeline {
     struct grammar_check *grammars;
     uint64_t next_job;
     struct job_route *routes[PIPELINE_ROUTES]; /* by job % PIPELINE_ROUTES: ids are consecutive */
+    size_t n_routes;                           /* in that table */
     struct generation *first, *last;           /* running, oldest first */
     size_t n_running;
     bool pumping;

@@ -193,6 +193,27 @@ void recovery_lose(struct pipeline *p, const struct engine_event *event)
     next_turn(p);
 }
 
+static bool is_submitted(const struct generation *g)
+{
+    for (size_t i = 0; i < g->request->n_jobs; i++) {
+        if (g->prompts[i].routed) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void recovery_requeue(struct pipeline *p)
+{
+    for (struct generation *g = p->first; g; g = g->next) {
+        if (is_submitted(g)) {
+            generation__withdraw(g);
+            g->recovery.waits = true;
+        }
+    }
+    next_turn(p);
+}
+
 void recovery_note_token(struct generation *g)
 {
     struct pipeline *p = g->pipeline;

@@ -57,6 +57,8 @@ bool recovery_holds(const struct pipeline *p);
 /* The engine was lost: every generation hears of it. ENGINE_LOST in the event means that another engine follows; any
  * other error ends them all. Generations may be freed meanwhile. */
 void recovery_lose(struct pipeline *p, const struct engine_event *event);
+/* Every generation leaves the engine and is submitted again: pipeline_requeue. Generations may be freed meanwhile. */
+void recovery_requeue(struct pipeline *p);
 /* To be called when no list of generations is being walked. */
 void recovery_go_on(struct pipeline *p);
 /* The generation has a new token. */

@@ -45,7 +45,8 @@ struct fixture {
         int32_t first_id;
         struct error error;
     } events[MAX_EVENTS];
-    int n_events, n_closed;
+    int n_events, n_closed, n_waits;
+    bool on_demand; /* somebody else starts the child */
     bool (*until)(struct fixture *f);
     bool seen;                       /* until held at some moment; the engine may have gone on since */
     void (*then)(struct fixture *f); /* called at that moment; NULL: nothing */
@@ -176,6 +177,17 @@ static void on_closed(void *arg)
     look(f);
 }
 
+static void on_wait(void *arg)
+{
+    struct fixture *f = arg;
+    f->n_waits++;
+}
+
+static bool is_unloaded(struct fixture *f)
+{
+    return engine_child_state(f->child) == MODEL_UNLOADED;
+}
+
 static void open_child(struct fixture *f, const char *mode, uint32_t max_waiting)
 {
     struct error err = {0};
@@ -189,7 +201,8 @@ static void open_child(struct fixture *f, const char *mode, uint32_t max_waiting
                                            .max_unread = MAX_UNREAD,
                                            .max_waiting = max_waiting,
                                            .on_state = on_state,
-                                           .on_state_arg = f};
+                                           .on_state_arg = f,
+                                           .on_wait = f->on_demand ? on_wait : NULL};
     f->child = engine_child_create(&options, &err);
     if (!f->child) {
         fail_msg("engine_child_create: %s", err.msg);
@@ -625,6 +638,112 @@ static void too_many_arguments_are_refused(void **state)
     assert_int_equal(err.code, ERR_INVALID);
 }
 
+/* ---- started and stopped by somebody else ---- */
+
+static void jobs_wait_for_whoever_starts_it(void **state)
+{
+    struct fixture *f = *state;
+    f->on_demand = true;
+    open_child(f, "echo", 100);
+    assert_int_equal(engine_child_state(f->child), MODEL_UNLOADED);
+    must_submit(f, 1);
+    must_submit(f, 2);
+    assert_int_equal(f->n_waits, 2);
+    assert_int_equal(engine_child_n_waiting(f->child), 2);
+    engine_child_start(f->child);
+    assert_true(run_until(f, is_ready, PATIENCE));
+    must_submit(f, 3);
+    assert_true(run_until(f, three_events, PATIENCE));
+    for (int i = 0; i < 3; i++) {
+        expect_echo(f, i, (uint64_t)i + 1);
+    }
+    assert_int_equal(f->n_waits, 2);
+    close_child(f);
+}
+
+static void held_jobs_outlive_a_stop(void **state)
+{
+    struct fixture *f = *state;
+    f->on_demand = true;
+    open_and_start(f, "echo");
+    assert_true(run_until(f, is_ready, PATIENCE));
+    engine_child_hold(f->child, true);
+    must_submit(f, 1);
+    must_submit(f, 2);
+    cancel(f, 1, WIRE_ALL_CHOICES);
+    assert_int_equal(f->n_events, 0);
+    engine_child_stop(f->child);
+    assert_int_equal(engine_child_state(f->child), MODEL_UNLOADING);
+    must_submit(f, 3);
+    assert_true(run_until(f, is_unloaded, PATIENCE));
+    assert_int_equal(engine_child_pid(f->child), 0);
+    assert_int_equal(engine_child_n_waiting(f->child), 2);
+    engine_child_start(f->child);
+    assert_true(run_until(f, is_ready, PATIENCE));
+    run_until(f, never, 20);
+    assert_int_equal(f->n_events, 2);
+    expect_echo(f, 0, 2);
+    expect_echo(f, 1, 3);
+    assert_int_equal(engine_child_restarts(f->child), 0); /* none was lost */
+    close_child(f);
+}
+
+static void who_is_not_held_any_more_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    f->on_demand = true;
+    open_and_start(f, "echo");
+    assert_true(run_until(f, is_ready, PATIENCE));
+    engine_child_hold(f->child, true);
+    must_submit(f, 7);
+    engine_child_hold(f->child, false);
+    assert_int_equal(engine_child_n_waiting(f->child), 0);
+    assert_true(run_until(f, one_event, PATIENCE));
+    expect_echo(f, 0, 7);
+    close_child(f);
+}
+
+static void stop_while_it_loads_and_while_it_waits_to_restart(void **state)
+{
+    struct fixture *f = *state;
+    f->on_demand = true;
+    open_and_start(f, "slow");
+    engine_child_stop(f->child);
+    assert_true(run_until(f, is_unloaded, PATIENCE));
+    close_child(f);
+    f->n_closed = 0;
+    f->gateway.restart.initial_ms = f->gateway.restart.max_ms = 60000;
+    open_and_start(f, "exit");
+    assert_true(run_until(f, is_restarting, PATIENCE));
+    engine_child_stop(f->child);
+    assert_true(run_until(f, is_unloaded, PATIENCE));
+    close_child(f);
+}
+
+static void failed_one_refuses_and_then_waits_again(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    f->on_demand = true;
+    open_and_start(f, "fatal");
+    must_submit(f, 1);
+    assert_true(run_until(f, is_failed, PATIENCE));
+    run_until(f, one_event, PATIENCE);
+    assert_int_equal(f->events[0].kind, ENGINE_LOST);
+    assert_int_equal(f->events[0].error.code, ERR_UNAVAILABLE);
+    assert_false(submit(f, 2, 3, &err));
+    assert_int_equal(err.code, ERR_UNAVAILABLE);
+    assert_false(run_until(f, is_loading, 300)); /* nobody starts it but who is told to */
+    must_submit(f, 3);
+    assert_int_equal(engine_child_n_waiting(f->child), 1);
+    error_set(&err, ERR_NO_MEMORY, "there is no room.");
+    engine_child_refuse(f->child, &err);
+    assert_int_equal(engine_child_n_waiting(f->child), 0);
+    assert_int_equal(f->n_events, 2);
+    assert_int_equal(f->events[1].error.code, ERR_NO_MEMORY);
+    close_child(f);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -648,6 +767,11 @@ int main(void)
         TEST(close_after_a_start_without_descriptors),
         TEST(close_in_every_state),
         TEST(too_many_arguments_are_refused),
+        TEST(jobs_wait_for_whoever_starts_it),
+        TEST(held_jobs_outlive_a_stop),
+        TEST(who_is_not_held_any_more_goes_on),
+        TEST(stop_while_it_loads_and_while_it_waits_to_restart),
+        TEST(failed_one_refuses_and_then_waits_again),
     };
     sys_ignore_sigpipe();
     return cmocka_run_group_tests(tests, warm_up, NULL);
