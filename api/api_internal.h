@@ -60,6 +60,7 @@ struct call {
     const struct route *route;
     struct arena *arena; /* owns everything here; NULL once a generation has taken it over */
     struct str text;     /* the body, copied */
+    struct str rest;     /* what "{id}" or "{model}" matched, likewise */
     int64_t received_us; /* monotonic: when all of it had come */
     struct json *body;   /* parsed; freed with the arena */
     struct gen_request request;
@@ -72,7 +73,10 @@ struct call {
     const void *extra;    /* what a route's decode keeps for its work */
     /* Set by decode: gets what else the request needs, on the loop. True: it goes on later, by api__call_go_on. */
     bool (*fetch)(struct call *c);
-    struct served_model *model;
+    struct served_model *model; /* held; api__call_set_model */
+    bool load_only;             /* it asks for nothing but its model to be there, or gone */
+    bool has_keep_alive;        /* how long the model is to stay after it: served_model_keep_alive */
+    int64_t keep_alive_ms;
     char resumed_from[17]; /* fingerprint of another engine that made the first tokens of it; empty: no such thing */
     char fingerprint[17];  /* of an answer of old; empty: the engine's */
     bool reading;          /* counts in n_reading */
@@ -115,7 +119,8 @@ void api__refuse(struct call *c, const struct error *err); /* answers it, where 
 /* Something is under way that uses the app: it is not freed until the release. */
 void api__hold(struct app *a);
 void api__release(struct app *a);
-void api__call_start(struct app *a, const struct route *route, struct http_exchange *x);
+void api__call_start(struct app *a, const struct route *route, struct http_exchange *x, struct str rest);
+void api__call_set_model(struct call *c, struct served_model *m); /* it is there until the call is freed */
 void api__call_free(struct call *c);
 /* The reply has begun or is given: adds the call's headers first. */
 void api__call_headers(struct call *c);
@@ -134,6 +139,19 @@ bool api__key_take_tokens(struct call *c);
 void api__key_give_back_tokens(struct call *c);
 void api__key_end(struct call *c);
 void api__key_headers(const struct call *c); /* x-ratelimit-... */
+
+/* ---- models that come and go (model_routes.c) ---- */
+extern const struct field api__load_fields[], api__unload_fields[];
+bool api__decode_model_command(struct call *c, struct error *err); /* of c->rest */
+bool api__work_nothing(struct call *c, struct error *err);
+void api__finish_load(struct call *c);
+void api__finish_unload(struct call *c);
+/* What c->reply says is replied once its model is loaded, or, after a keep-alive of 0, unloaded. */
+void api__reply_when_loaded(struct call *c);
+/* "loading (42%)", "waits for memory" ... as a comment of an event stream. Nothing where it is ready. */
+void api__put_load_comment(struct served_model *m, struct buf *out);
+/* state, pinned, keep_alive_ms, idle_ms, waiting: of any model. */
+void api__put_residence(struct json_writer *w, struct served_model *m);
 
 /* ---- decoding (fields of the OpenAI routes) ---- */
 /* Of every generation, whatever its API; those of OpenAI's routes besides. */

@@ -130,9 +130,16 @@ void api__call_free(struct call *c)
     buf_release(&c->ignored);
     buf_release(&c->widened);
     buf_release(&c->reply);
+    served_model_release(c->model);
     loop_free_arena(a->loop, c->arena);
     free(c);
     api__release(a);
+}
+
+void api__call_set_model(struct call *c, struct served_model *m)
+{
+    served_model_hold(m);
+    c->model = m;
 }
 
 void api__refuse(struct call *c, const struct error *err)
@@ -168,7 +175,8 @@ static bool generates(const struct route *r)
 static bool is_full(struct app *a, struct error *err)
 {
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
-        if (!admission_full(served_model_admission(gateway_model_at(a->gateway, i)), a->n_reading, err)) {
+        struct served_model *m = gateway_model_at(a->gateway, i);
+        if (!served_model_is_open(m) || !admission_full(served_model_admission(m), a->n_reading, err)) {
             return false;
         }
     }
@@ -248,24 +256,20 @@ static struct served_model *find_model(const struct call *c)
     return m;
 }
 
-void api__call_go_on(struct call *c)
+/* Its model's tokenizer and template are there, or *err says why not. */
+static void opened(void *arg, const struct error *err)
 {
-    if (!c->x || !c->ok) {
+    struct call *c = arg;
+    if (err) {
+        c->ok = false;
+        c->error = *err;
+    }
+    if (!c->x || !c->ok || !take_places(c)) {
         reply_and_free(c);
         return;
     }
-    snprintf(c->request.request_id, sizeof c->request.request_id, "%s", api__request_id(c->x));
-    c->model = find_model(c);
-    if (!c->model) {
-        c->ok = error_set_param(&c->error, ERR_MODEL_NOT_FOUND, "model",
-                                "The model '%.100s' does not exist; GET /v1/models lists those served.",
-                                c->request.model.ptr);
-        reply_and_free(c);
-        return;
-    }
-    if (!take_places(c)) {
-        reply_and_free(c);
-        return;
+    if (c->has_keep_alive) {
+        served_model_keep_alive(c->model, c->keep_alive_ms);
     }
     c->request.api_key = c->key;
     if (c->key && c->app->options.cache_salt_per_key) {
@@ -277,6 +281,25 @@ void api__call_go_on(struct call *c)
         return;
     }
     loop_work(c->app->loop, work, worked, c);
+}
+
+void api__call_go_on(struct call *c)
+{
+    if (!c->x || !c->ok) {
+        reply_and_free(c);
+        return;
+    }
+    snprintf(c->request.request_id, sizeof c->request.request_id, "%s", api__request_id(c->x));
+    struct served_model *m = find_model(c);
+    if (!m) {
+        c->ok = error_set_param(&c->error, ERR_MODEL_NOT_FOUND, "model",
+                                "The model '%.100s' does not exist; GET /v1/models lists those served.",
+                                c->request.model.ptr);
+        reply_and_free(c);
+        return;
+    }
+    api__call_set_model(c, m);
+    gateway_open(m, opened, c);
 }
 
 static void decoded(void *arg)
@@ -311,7 +334,7 @@ static bool check_content_type(const struct http_request *head, struct error *er
            error_set(err, ERR_BAD_MEDIA_TYPE, "The body must be application/json, not '" STR_FMT "'.", STR_ARG(media));
 }
 
-void api__call_start(struct app *a, const struct route *route, struct http_exchange *x)
+void api__call_start(struct app *a, const struct route *route, struct http_exchange *x, struct str rest)
 {
     struct error err = {0};
     if (!gateway_accepting(a->gateway)) {
@@ -336,7 +359,9 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
     }
     c->key = key;
     snprintf(c->key_name, sizeof c->key_name, "%s", api_keys_name(a->options.keys, key));
-    c->text = arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */
+    bool empty = route->work == api__work_nothing && http_body(x).len == 0; /* what its body may say is optional */
+    c->text = empty ? STR("{}") : arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */
+    c->rest = arena_str(c->arena, rest);
     http_on_gone(x, on_gone, c);
     c->reading = generates(route);
     a->n_reading += c->reading;
@@ -430,7 +455,7 @@ static void handle(struct http_exchange *x, void *arg)
     } else if (route->answer) {
         route->answer(a, x, rest);
     } else {
-        api__call_start(a, route, x);
+        api__call_start(a, route, x, rest);
     }
     buf_release(&allow);
 }

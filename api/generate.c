@@ -171,12 +171,22 @@ static enum http_pull pull(void *arg, struct buf *out)
     return HTTP_PULL_WAIT;
 }
 
+/* While it waits for its model, a comment says so; APIs whose streams have none send what they always do. */
+static void write_keepalive(void *arg, struct buf *out)
+{
+    struct gen_reply *r = arg;
+    if (r->encoder->keepalive[0] == ':' && r->call->model) {
+        api__put_load_comment(r->call->model, out);
+    }
+}
+
 static void begin_stream(struct gen_reply *r)
 {
     struct http_source source = {.pull = pull,
                                  .arg = r,
                                  .keepalive_ms = r->encoder->keepalive ? r->call->app->options.keepalive_ms : 0,
-                                 .keepalive = str_of(r->encoder->keepalive)};
+                                 .keepalive = str_of(r->encoder->keepalive),
+                                 .write_keepalive = write_keepalive};
     const char *type = r->encoder->content_type;
     r->streaming = true;
     loop_timer_stop(r->timer);
@@ -323,6 +333,10 @@ static void reply_at_once(struct call *c)
 
 void api__generate(struct call *c)
 {
+    if (c->reply.len && c->load_only) {
+        api__reply_when_loaded(c);
+        return;
+    }
     if (c->reply.len) {
         reply_at_once(c);
         return;

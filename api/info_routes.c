@@ -30,9 +30,10 @@ void api__ready(struct app *a, struct http_exchange *x, struct str rest)
 
 void api__put_formats(struct json_writer *w, struct served_model *m)
 {
-    const struct output_formats *f = &pipeline_options(served_model_pipeline(m))->formats;
-    json_member_cstr(w, "tool_format", output_formats_tools(f));
-    json_member_cstr(w, "reasoning_format", output_formats_reasoning(f));
+    bool open = served_model_is_open(m);
+    const struct output_formats *f = open ? &pipeline_options(served_model_pipeline(m))->formats : NULL;
+    json_member_cstr(w, "tool_format", open ? output_formats_tools(f) : NULL);
+    json_member_cstr(w, "reasoning_format", open ? output_formats_reasoning(f) : NULL);
 }
 
 static void put_model(struct json_writer *w, struct served_model *m, const char *id)
@@ -43,7 +44,11 @@ static void put_model(struct json_writer *w, struct served_model *m, const char 
     json_member_int(w, "created", served_model_created_s(m));
     json_member_cstr(w, "owned_by", "tandem");
     json_key(w, "max_model_len"); /* vLLM's name for the context */
-    json_put_uint(w, pipeline_n_context(served_model_pipeline(m)));
+    if (served_model_is_open(m)) {
+        json_put_uint(w, pipeline_n_context(served_model_pipeline(m)));
+    } else {
+        json_put_null(w); /* nobody has asked for it yet, so its file was not read */
+    }
     json_member_cstr(w, "state", model_state_name(served_model_state(m)));
     api__put_formats(w, m);
     json_end_object(w);
@@ -127,15 +132,32 @@ static void set_model(struct metrics *metrics, struct served_model *m)
     metrics_set_model(metrics, served_model_metrics(m), &now);
 }
 
+static void set_memory(struct metrics *metrics, const struct gateway *g)
+{
+    struct memory_plan plan = gateway_memory_plan(g);
+    struct metrics_memory_now now = {.budget = plan.budget,
+                                     .used = plan.used,
+                                     .loads = plan.n_loads,
+                                     .failed_loads = plan.n_failed_loads,
+                                     .evictions = plan.n_evictions,
+                                     .idle_unloads = plan.n_idle_unloads,
+                                     .waiting = plan.n_waiting,
+                                     .load_ns = (uint64_t)(plan.load_s * 1e9)};
+    metrics_set_memory(metrics, &now);
+}
+
 void api__metrics(struct app *a, struct http_exchange *x, struct str rest)
 {
     struct metrics *metrics = gateway_metrics(a->gateway);
     struct http_server_stats http = http_server_stats(a->server);
     struct buf out;
     (void)rest;
-    for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
-        set_model(metrics, gateway_model_at(a->gateway, i));
+    for (size_t i = gateway_n_present(a->gateway); i-- > 0;) { /* of two of one name the one that is listed counts */
+        if (served_model_is_open(gateway_present_at(a->gateway, i))) {
+            set_model(metrics, gateway_present_at(a->gateway, i));
+        }
     }
+    set_memory(metrics, a->gateway);
     struct metrics_http_now http_now = {.connections_open = (uint64_t)http_server_connections(a->server),
                                         .connections = http.connections,
                                         .requests = http.requests,
@@ -178,8 +200,9 @@ void api__cancel(struct app *a, struct http_exchange *x, struct str rest)
     if (api__cancel_kept(a, x, rest)) {
         return;
     }
-    for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
-        struct generation *g = pipeline_find(served_model_pipeline(gateway_model_at(a->gateway, i)), rest);
+    for (size_t i = 0; i < gateway_n_present(a->gateway); i++) {
+        struct served_model *m = gateway_present_at(a->gateway, i);
+        struct generation *g = served_model_is_open(m) ? pipeline_find(served_model_pipeline(m), rest) : NULL;
         if (g && generation_request(g)->api_key == api__key_of(x)) { /* another key's is none that one may know of */
             struct buf out;
             buf_init(&out, KIB(1));
@@ -269,7 +292,7 @@ void api__clear_cache(struct app *a, struct http_exchange *x, struct str rest)
     json_begin_array(&w);
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
         struct served_model *m = gateway_model_at(a->gateway, i);
-        if (!model || m == model) {
+        if ((!model || m == model) && served_model_is_open(m)) { /* else nothing of it was ever in memory */
             clear_cache_of(&w, m);
         }
     }

@@ -68,10 +68,17 @@ const struct route api__routes[] = {
     {"POST", "/apply-template", "What the chat template makes of a conversation.", FIELDS(api__template_fields), NULL,
      api__decode_template, api__work_template, NULL, NULL},
     {"GET", "/v1/models",
-     "The names under which models are served; in Anthropic's shape for a request with `anthropic-version` or "
+     "The names under which models are served, loaded or not; in Anthropic's shape for a request with "
+     "`anthropic-version` or "
      "`x-api-key`.",
      NULL, 0, api__models, NULL, NULL, NULL, NULL},
     {"GET", "/v1/models/{model}", "One of them.", NULL, 0, api__model, NULL, NULL, NULL, NULL},
+    {"POST", "/v1/models/{model}/load",
+     "Loads it; answers when it is ready or cannot be, or at once with 202 (ON_DEMAND.md).", FIELDS(api__load_fields),
+     NULL, api__decode_model_command, api__work_nothing, api__finish_load, NULL},
+    {"POST", "/v1/models/{model}/unload",
+     "Unloads it when the requests that its engine runs have ended; answers then, or at once with 202.",
+     FIELDS(api__unload_fields), NULL, api__decode_model_command, api__work_nothing, api__finish_unload, NULL},
     {"POST", "/v1/requests/{id}/cancel",
      "Ends a running request by its object's id or by its X-Request-Id; its client gets what was generated so far.",
      NULL, 0, api__cancel, NULL, NULL, NULL, NULL},
@@ -111,7 +118,8 @@ const struct route api__routes[] = {
      "`?model=`; see OBSERVABILITY.md.",
      NULL, 0, api__clear_cache, NULL, NULL, NULL, NULL},
     {"GET", "/health", "The process is alive.", NULL, 0, api__health, NULL, NULL, NULL, NULL},
-    {"GET", "/ready", "Every model is loaded and the server is not shutting down; else 503 with the reason.", NULL, 0,
+    {"GET", "/ready",
+     "Every model that is to be loaded is, and the server is not shutting down; else 503 with the reason.", NULL, 0,
      api__ready, NULL, NULL, NULL, NULL},
     {"GET", "/v1/status", "Running requests, engines, memory, latencies; see OBSERVABILITY.md.", NULL, 0, api__status,
      NULL, NULL, NULL, NULL},

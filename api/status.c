@@ -5,6 +5,7 @@
 #include "base/array.h"
 #include "base/clock.h"
 #include "base/sys_memory.h"
+#include "gateway/memory_need.h"
 
 #define STATUS_MAX MIB(16)
 
@@ -214,18 +215,24 @@ static void put_latencies(struct json_writer *w, const struct metrics *metrics, 
     json_end_object(w);
 }
 
-static void put_served_model(struct app *a, struct json_writer *w, struct served_model *m)
+static void put_need(struct json_writer *w, const struct memory_need *n)
+{
+    json_key(w, "need");
+    json_begin_object(w);
+    json_member_uint(w, "weights", n->weights);
+    json_member_uint(w, "kv", n->kv);
+    json_member_uint(w, "scratch", n->scratch);
+    json_member_uint(w, "process", n->process);
+    json_member_uint(w, "total", n->total);
+    json_end_object(w);
+}
+
+static void put_open_model(struct app *a, struct json_writer *w, struct served_model *m)
 {
     const struct metrics *metrics = gateway_metrics(a->gateway);
     struct engine_stats totals;
     metrics_engine_totals(metrics, served_model_metrics(m), &totals);
-    json_begin_object(w);
-    json_member_cstr(w, "model", served_model_name(m));
-    json_member_cstr(w, "architecture", served_model_config(m)->arch);
-    json_member_cstr(w, "state", model_state_name(served_model_state(m)));
-    api__put_formats(w, m);
-    json_member_double(w, "load_fraction", (double)served_model_load_fraction(m));
-    json_member_cstr(w, "failure", served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
+    put_need(w, served_model_need(m));
     put_engine(w, m);
     put_queue(w, m);
     put_memory(w, &totals, served_model_pool_limit(m));
@@ -237,10 +244,44 @@ static void put_served_model(struct app *a, struct json_writer *w, struct served
     json_begin_array(w);
     pipeline_each(served_model_pipeline(m), put_request, w);
     json_end_array(w);
+}
+
+static void put_served_model(struct app *a, struct json_writer *w, struct served_model *m)
+{
+    bool open = served_model_is_open(m);
+    json_begin_object(w);
+    json_member_cstr(w, "model", served_model_name(m));
+    json_member_cstr(w, "architecture", open ? served_model_config(m)->arch : NULL);
+    api__put_residence(w, m);
+    api__put_formats(w, m);
+    json_member_double(w, "load_fraction", (double)served_model_load_fraction(m));
+    json_member_cstr(w, "failure", served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
+    if (open) {
+        put_open_model(a, w, m);
+    }
     json_end_object(w);
 }
 
 /* ---- all ---- */
+
+/* What --memory allows, and what is planned of it. */
+static void put_plan(struct json_writer *w, const struct gateway *g)
+{
+    struct memory_plan plan = gateway_memory_plan(g);
+    json_key(w, "models_budget");
+    if (plan.budget) {
+        json_put_uint(w, plan.budget);
+    } else {
+        json_put_null(w);
+    }
+    json_member_uint(w, "models_used", plan.used);
+    json_member_uint(w, "models_pinned", plan.pinned);
+    json_member_uint(w, "models_waiting", plan.n_waiting);
+    json_member_uint(w, "loads", plan.n_loads);
+    json_member_uint(w, "loads_failed", plan.n_failed_loads);
+    json_member_uint(w, "evictions", plan.n_evictions);
+    json_member_uint(w, "idle_unloads", plan.n_idle_unloads);
+}
 
 void api__status(struct app *a, struct http_exchange *x, struct str rest)
 {
@@ -263,14 +304,15 @@ void api__status(struct app *a, struct http_exchange *x, struct str rest)
     json_member_uint(&w, "system_available", memory.available);
     json_member_cstr(&w, "pressure", pressure_level_name(gateway_pressure(a->gateway)));
     json_member_uint(&w, "gateway_resident", sys_memory_resident());
+    put_plan(&w, a->gateway);
     json_end_object(&w);
     api__put_ms(&w, "gateway_cpu_ms", clock_cpu_ns() / 1000);
     json_member_int(&w, "gateway_descriptors", sys_open_descriptors());
     api__put_batches(&w, a);
     json_key(&w, "models");
     json_begin_array(&w);
-    for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
-        put_served_model(a, &w, gateway_model_at(a->gateway, i));
+    for (size_t i = 0; i < gateway_n_present(a->gateway); i++) {
+        put_served_model(a, &w, gateway_present_at(a->gateway, i));
     }
     json_end_array(&w);
     json_end_object(&w);

@@ -49,6 +49,7 @@
     X(ENGINE_LOST, 503, "server_error", "engine_lost", "overloaded_error", 69, 1)                               \
     X(DEVICE, 503, "server_error", "device_error", "overloaded_error", 72, 1)                                   \
     X(DEADLINE, 504, "timeout_error", "deadline_exceeded", "timeout_error", 75, 1)                              \
+    X(NO_ROOM, 507, "server_error", "insufficient_memory", "api_error", 71, 0)                                  \
     X(HTTP_VERSION, 505, "invalid_request_error", "http_version_not_supported", "invalid_request_error", 2, 0)  \
     X(IO, 500, "server_error", "io_error", "api_error", 74, 0)                                                  \
     X(FORMAT, 500, "server_error", "bad_file_format", "api_error", 65, 0)                                       \

@@ -14,7 +14,7 @@ struct command_row {
 };
 
 static const struct command_row commands[] = {
-    {"serve", COMMAND_SERVE, command_serve, "serve MODEL [options]", "serve a model over HTTP"},
+    {"serve", COMMAND_SERVE, command_serve, "serve [MODEL ...] [options]", "serve models over HTTP"},
     {"run", COMMAND_RUN, command_run, "run MODEL [PROMPT] [options]", "chat with a model, or answer one prompt"},
     {"inspect", COMMAND_INSPECT, command_inspect, "inspect MODEL [options]", "what a model file holds and needs"},
     {"list", COMMAND_LIST, command_list, "list [options]", "models in the models folder"},
@@ -56,7 +56,7 @@ static int help(const struct command_row *row)
 {
     struct buf text;
     buf_init(&text, (size_t)1 << 20);
-    const char *model = strstr(row->usage, " MODEL") ? " MODEL is a path, or a name such as smollm2:135m." : "";
+    const char *model = strstr(row->usage, "MODEL") ? " MODEL is a path, or a name such as smollm2:135m." : "";
     printf("usage: tandem %s\n\n%s.%s\n\n", row->usage, row->help, model);
     options_help(row->command, &text);
     print(&text);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define KV_DISK_DEFAULT_GB 10
+#define MODELS_VARIABLE    "TANDEM_MODELS" /* the models folder (cli/model_path.h): --models has no variable */
 
 /* ---- defaults and environment ---- */
 
@@ -31,7 +32,8 @@ static bool read_environment(enum command command, struct options *out, struct e
         for (char *c = name; *c; c++) {
             *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
         }
-        const char *value = o->commands & command & ~COMMAND_ENGINE ? getenv(name) : NULL;
+        bool taken = strcmp(name, MODELS_VARIABLE) == 0;
+        const char *value = o->commands & command & ~COMMAND_ENGINE && !taken ? getenv(name) : NULL;
         if (value && o->kind == OPTION_LIST) {
             options__list(o, out)->n = 0; /* instead of the config file's */
         }
@@ -63,8 +65,8 @@ static bool set_scalar(const struct option *o, const struct json *v, struct aren
     return copy ? options__set(o, copy, out, where, err) : arena_full(arena, "the configuration", err);
 }
 
-static bool set_from_json(const struct option *o, const struct json *v, struct arena *arena, struct options *out,
-                          const char *where, struct error *err)
+bool options__set_json(const struct option *o, const struct json *v, struct arena *arena, struct options *out,
+                       const char *where, struct error *err)
 {
     if (json_type(v) != JSON_ARRAY || o->kind != OPTION_LIST) {
         return set_scalar(o, v, arena, out, where, err);
@@ -95,7 +97,7 @@ bool options_read_config(enum command command, struct str text, struct arena *ar
         if (!o) {
             ok = error_set(err, ERR_INVALID, "%s: no such option.", where);
         } else if (o->commands & command) {
-            ok = set_from_json(o, it.value, arena, out, where, err);
+            ok = options__set_json(o, it.value, arena, out, where, err);
         }
     }
     json_free(root);
@@ -163,11 +165,12 @@ static bool read_words(enum command command, int argc, char **argv, struct optio
             }
         } else if (!out->model && !(command & (COMMAND_LIST | COMMAND_BENCH_SERVE))) {
             out->model = argv[i];
-        } else if (!(command & (COMMAND_RUN | COMMAND_BENCH_SERVE))) {
+        } else if (!(command & (COMMAND_RUN | COMMAND_BENCH_SERVE | COMMAND_SERVE))) {
             return error_set(err, ERR_INVALID, "unexpected argument '%.80s'.", argv[i]);
         } else if (out->arguments.n == OPTIONS_MAX_LIST) {
             return error_set(err, ERR_INVALID,
                              command == COMMAND_BENCH_SERVE ? "more than %d targets are not possible."
+                             : command == COMMAND_SERVE     ? "more than %d models need a file: --models."
                                                             : "a prompt of more than %d words must be quoted.",
                              OPTIONS_MAX_LIST);
         } else {
@@ -279,6 +282,45 @@ bool options_reload(const struct options *now, struct arena *arena, struct optio
             buf_printf(fixed, "%s%s", fixed->len ? " " : "", o->name);
         }
         options__copy(o, now, out); /* equal ones too: strings of the start outlive this arena */
+    }
+    return true;
+}
+
+/* ---- options of one model ---- */
+
+bool options__check_model(const struct options *o, struct error *err)
+{
+    uint64_t disk_size;
+    enum speculation when;
+    enum kv_type type;
+    struct backend_options backend;
+    struct backend_words words = options_backend(o);
+    return check_pairings(o, err) && options_kv_disk(o, &disk_size, err) && options_speculation(o, &when, err) &&
+           kv_type_parse(o->kv_type, &type, err) && backend_options_parse(&words, &backend, err);
+}
+
+static bool keep(const char **text, struct arena *arena)
+{
+    *text = *text ? arena_strdup(arena, str_of(*text)) : NULL;
+    return *text != NULL;
+}
+
+bool options_keep_model_strings(struct options *out, struct arena *arena)
+{
+    for (const struct option *o = options__table; o->name; o++) {
+        if (!(o->commands & COMMAND_SERVE) || !options__is_of_model(o)) {
+            continue;
+        }
+        const char **text = (const char **)(void *)((char *)out + o->offset);
+        if (o->kind == OPTION_STR && *text && !keep(text, arena)) {
+            return false;
+        }
+        struct option_list *list = o->kind == OPTION_LIST ? options__list(o, out) : NULL;
+        for (int i = 0; list && i < list->n; i++) {
+            if (!keep(&list->items[i], arena)) {
+                return false;
+            }
+        }
     }
     return true;
 }

@@ -55,6 +55,8 @@ struct options {
     bool prefix_cache, reserve_output;
     const char *kv_disk_dir;
     float kv_disk_gb;
+    const char *models, *keep_alive; /* --models FILE; a duration, NULL: the file's or 5m */
+    uint64_t memory;
     const char *warm_prompts;
     bool warm_wait;
     const char *speculation, *draft_model;
@@ -108,7 +110,7 @@ struct options {
     enum command command; /* and its words, as they came: options_reload reads them again */
     int argc;
     char **argv;
-    struct option_list arguments; /* behind the model; bench-serve: the targets */
+    struct option_list arguments; /* behind the model; bench-serve: the targets; serve: more models */
 };
 
 /* Parses the words behind the command; "--" ends the flags. A list in one source replaces that of a weaker one. Strings
@@ -129,6 +131,9 @@ NODISCARD bool options_read_config(enum command command, struct str text, struct
                                    struct error *err);
 
 struct backend_words options_backend(const struct options *o); /* views of its strings */
+
+/* The strings of the options that models have (options__is_of_model) are copied into the arena. False: it is full. */
+NODISCARD bool options_keep_model_strings(struct options *o, struct arena *arena);
 
 /* The bytes of --kv-disk-gb. INVALID: it is given and the folder is not. */
 NODISCARD bool options_kv_disk(const struct options *o, uint64_t *size, struct error *err);

@@ -77,7 +77,8 @@ void options_docs(struct buf *out)
         "without it, is refused, unless it has its default.\n\n"
         "What is marked with \"again on SIGHUP\" `tandem serve` reads again from the file when it gets that "
         "signal\n"
-        "([SECURITY.md](SECURITY.md), Reloading).\n\n"
+        "([SECURITY.md](SECURITY.md), Reloading). What is \"of a model\" a model of --models may have for itself "
+        "([ON_DEMAND.md](ON_DEMAND.md)).\n\n"
         "| option | default | commands | |\n"
         "| --- | --- | --- | --- |\n");
     for (const struct option *o = options__table; o->name; o++) {
@@ -94,6 +95,7 @@ void options_docs(struct buf *out)
         }
         buf_printf(out, " | %s", o->help);
         put_values(o, out);
-        buf_printf(out, "%s |\n", options__is_reloadable(o) ? "; again on SIGHUP" : "");
+        bool own = o->commands & COMMAND_SERVE && options__is_of_model(o);
+        buf_printf(out, "%s%s |\n", own ? "; of a model" : "", options__is_reloadable(o) ? "; again on SIGHUP" : "");
     }
 }

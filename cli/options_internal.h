@@ -7,6 +7,7 @@
 #ifndef TANDEM_CLI_OPTIONS_INTERNAL_H
 #define TANDEM_CLI_OPTIONS_INTERNAL_H
 
+#include "base/json.h"
 #include "cli/options.h"
 
 enum option_kind { OPTION_STR, OPTION_INT, OPTION_SIZE, OPTION_FLOAT, OPTION_I32, OPTION_BOOL, OPTION_LIST };
@@ -30,6 +31,16 @@ const struct option *options__find(struct str name, int commands);
 void options__flag(const struct option *o, char *out, size_t size); /* --top-k */
 /* Whether SIGHUP reads it again. */
 bool options__is_reloadable(const struct option *o);
+/* Whether a model may have it for itself (cli/models_file.h). */
+bool options__is_of_model(const struct option *o);
+
+/* ---- options.c ---- */
+
+/* The value of a config file's member. */
+NODISCARD bool options__set_json(const struct option *o, const struct json *v, struct arena *arena, struct options *out,
+                                 const char *where, struct error *err);
+/* What a model's options say together. INVALID. */
+NODISCARD bool options__check_model(const struct options *o, struct error *err);
 
 /* ---- options_value.c ---- */
 

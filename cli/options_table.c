@@ -126,6 +126,16 @@ const struct option options__table[] = {
     {"hang-timeout-ms", OPTION_INT, S, AT(hang_timeout_ms), 1000, 86400000, "10000", "MS",
      "a step that takes longer than this, and 20 times longer than expected, is a hang: the engine is replaced"},
 
+    {"models", OPTION_STR, S, AT(models), 0, 0, NULL, "FILE",
+     "JSON file of models that are loaded on demand, each with its own options (docs/ON_DEMAND.md); its text is read "
+     "again on "
+     "SIGHUP; TANDEM_MODELS is the models folder, not this"},
+    {"memory", OPTION_SIZE, S, AT(memory), 0, 1e15, "0", "SIZE",
+     "for all engines: weights, KV pages and scratch; 0: the file's of --models, else four fifths of what is left; "
+     "with "
+     "one model that is always loaded: no limit"},
+    {"keep-alive", OPTION_STR, S, AT(keep_alive), 0, 0, NULL, "DURATION",
+     "unload models that are loaded on demand after so long without requests: 5m, 1h30m, 0; -1: never [5m]"},
     {"served-model-name", OPTION_LIST, S, AT(names), 0, 0, NULL, "NAME",
      "name or pattern (gpt-*) to answer to; may be repeated"},
     {"chat-template", OPTION_STR, S | R, AT(chat_template), 0, 0, NULL, "FILE",
@@ -290,6 +300,53 @@ bool options__is_reloadable(const struct option *o)
     for (size_t i = 0; i < ARRAY_LEN(reloadable); i++) {
         if (strcmp(reloadable[i], o->name) == 0) {
             return (o->commands & COMMAND_SERVE) != 0;
+        }
+    }
+    return false;
+}
+
+/* What a model may have for itself. Not the defaults of sampling: requests are read before their model is known. */
+static const char *const of_models[] = {
+    "chat-template",
+    "tool-format",
+    "reasoning-format",
+    "override-kv",
+    "rope-scaling",
+    "max-context",
+    "max-sequences",
+    "max-batch-tokens",
+    "max-waiting",
+    "prefill-chunk",
+    "max-itl-factor",
+    "speculation",
+    "max-draft-tokens",
+    "draft-model",
+    "draft-kv-memory",
+    "kv-memory",
+    "kv-type",
+    "prefix-cache",
+    "reserve-output",
+    "kv-disk-dir",
+    "kv-disk-gb",
+    "threads",
+    "backend",
+    "mlx-device",
+    "mlx-type",
+    "cpu-kernels",
+    "sandbox",
+    "script",
+    "fault",
+    "max-tokens",
+    "timeout-ms",
+    "queue-timeout-ms",
+    "first-token-timeout-ms",
+};
+
+bool options__is_of_model(const struct option *o)
+{
+    for (size_t i = 0; i < ARRAY_LEN(of_models); i++) {
+        if (strcmp(of_models[i], o->name) == 0) {
+            return true;
         }
     }
     return false;

@@ -1,6 +1,7 @@
 #include "cli/reload.h"
 
 #include "base/log.h"
+#include "cli/models_list.h"
 
 #define OPTIONS_MEMORY MIB(4)
 
@@ -76,10 +77,26 @@ static bool reload_tls(struct reload *r, struct error *err)
     return app_reload_tls(r->app, err);
 }
 
+static bool reload_models(struct reload *r, struct error *err)
+{
+    struct models_list list;
+    if (!r->models) {
+        return true;
+    }
+    bool ok = models_list_make(r->models, &list, err) && gateway_set_models(r->gateway, list.items, list.n, err);
+    if (ok) {
+        LOG_INFO("list of models", "models=%zu", list.n);
+        list.n = 0; /* they are the gateway's */
+    }
+    models_list_release(&list);
+    return ok;
+}
+
 static const struct {
     const char *what;
     bool (*reload)(struct reload *r, struct error *err);
-} parts[] = {{"options", reload_options}, {"API keys", reload_keys}, {"certificates", reload_tls}};
+} parts[] = {
+    {"options", reload_options}, {"API keys", reload_keys}, {"certificates", reload_tls}, {"models", reload_models}};
 
 bool reload_all(struct reload *r)
 {

@@ -1,5 +1,6 @@
-/* What SIGHUP does to a server: API keys, certificates, and the options that can change (options_reload) are read
- * again, without dropping a connection. Each part by itself: where a file is bad, what was stays, and the log says so.
+/* What SIGHUP does to a server: API keys, certificates, the list of models, and the options that can change
+ * (options_reload) are read again, without dropping a connection. Each part by itself: where a file is bad, what was
+ * stays, and the log says so.
  */
 #ifndef TANDEM_CLI_RELOAD_H
 #define TANDEM_CLI_RELOAD_H
@@ -12,6 +13,9 @@ struct reload {
     struct api_keys *keys;
     struct options options; /* as they are now */
     struct arena *arena;    /* of their strings; NULL: those of the start */
+    struct gateway *gateway;
+    const struct options *models; /* those of the start, of which the list of models is made again; NULL: there is one
+                                     model, which stays */
 };
 
 bool reload_all(struct reload *r); /* false: a part was not */

@@ -8,8 +8,10 @@
 #include "cli/announce.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "cli/models_list.h"
 #include "cli/reload.h"
 #include "engine/fault.h"
+#include "gateway/memory_need.h"
 #include "http/host.h"
 #include "http/listener.h"
 #include "pipeline/mcp/mcp_host.h"
@@ -41,7 +43,9 @@ struct server {
     bool stopping, announced, failed;
     int64_t started_ms;
     struct error failure;
-    char draft_path[MODEL_PATH_MAX]; /* empty: no draft model */
+    bool many;                                             /* models are loaded on demand */
+    struct models_list models;                             /* those, until the gateway has them */
+    char path[MODEL_PATH_MAX], draft_path[MODEL_PATH_MAX]; /* of the one; empty: no draft model */
     struct service service;
     struct announcer *announcer;
     int sockets[SERVICE_MAX_SOCKETS]; /* [n_sockets] opened by the service manager */
@@ -219,16 +223,35 @@ static void on_state(void *arg, struct served_model *m)
         LOG_INFO("ready", "model=%s start_ms=%lld", served_model_name(m), (long long)(clock_ms() - s->started_ms));
     }
     /* A model that never was ready and cannot be loaded: there is nothing to serve. */
-    if (state == MODEL_FAILED && !served_model_info(m) && !s->stopping) {
+    if (!s->many && state == MODEL_FAILED && !served_model_info(m) && !s->stopping) {
         s->failed = true;
         s->failure = *served_model_failure(m);
         stop(s, 0);
     }
 }
 
-static bool add_model(struct server *s, const char *path, struct error *err)
+/* What is said about one model has no meaning with many. */
+static bool check_many(const struct options *o, struct error *err)
 {
-    const struct options *o = s->options;
+    const struct {
+        bool given;
+        const char *name, *instead;
+    } wrong[] = {
+        {o->names.n > 0, "--served-model-name", "\"names\" in the file of --models"},
+        {o->warm_prompts != NULL, "--warm-prompts", "a server with one model"},
+        {o->kv_disk_dir != NULL, "--kv-disk-dir", "a folder for each model in the file of --models"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        if (wrong[i].given) {
+            return error_set(err, ERR_INVALID, "%s is for one model that is always loaded: use %s.", wrong[i].name,
+                             wrong[i].instead);
+        }
+    }
+    return true;
+}
+
+static bool check_model_options(const struct options *o, struct error *err)
+{
     uint64_t disk_size;
     if (!options_kv_disk(o, &disk_size, err)) {
         return false;
@@ -240,47 +263,22 @@ static bool add_model(struct server *s, const char *path, struct error *err)
         return error_set(err, ERR_INVALID,
                          "--warm-prompts needs the prefix cache, which --prefix-cache off leaves out.");
     }
-    struct served_model_options m = {
-        .model_path = path,
-        .names = o->names.items,
-        .n_names = o->names.n,
-        .chat_template_path = o->chat_template,
-        .tool_format = o->tool_format,
-        .reasoning_format = o->reasoning_format,
-        .overrides = o->overrides.items,
-        .n_overrides = o->overrides.n,
-        .rope_scaling = o->rope_scaling,
-        .backend = options_backend(o),
-        .kv_type = o->kv_type,
-        .n_threads = (int)o->threads,
-        .kv_memory = o->kv_memory,
-        .max_context = (uint32_t)o->max_context,
-        .max_batch_tokens = (uint32_t)o->max_batch_tokens,
-        .max_sequences = (uint32_t)o->max_sequences,
-        .max_waiting = (uint32_t)o->max_waiting,
-        .prefill_chunk = (uint32_t)o->prefill_chunk,
-        .prefix_cache = o->prefix_cache,
-        .reserve_output = o->reserve_output,
-        .kv_disk_dir = o->kv_disk_dir,
-        .kv_disk_gb = (double)o->kv_disk_gb,
-        .warm = s->warm.n ? &s->warm : NULL,
-        .warm_wait = o->warm_wait,
-        .speculation = o->speculation,
-        .draft_model_path = s->draft_path[0] ? s->draft_path : NULL,
-        .max_draft_tokens = (uint32_t)o->max_draft_tokens,
-        .draft_kv_memory = o->draft_kv_memory,
-        .max_itl_factor = (double)o->max_itl_factor,
-        .script_path = o->script,
-        .fault = o->fault,
-        .sandbox = o->sandbox,
-        .log_level = o->log_level,
-        .log_format = o->log_format,
-        .default_sampling = o->sampling,
-        .default_max_tokens = o->max_tokens,
-        .default_timeout_ms = o->default_timeout_ms,
-        .queue_timeout_ms = o->queue_timeout_ms,
-        .first_token_timeout_ms = o->first_token_timeout_ms,
-    };
+    return true;
+}
+
+static bool add_models(struct server *s, struct error *err)
+{
+    const struct options *o = s->options;
+    if (!check_model_options(o, err)) {
+        return false;
+    }
+    if (s->many) {
+        bool ok = gateway_set_models(s->gateway, s->models.items, s->models.n, err);
+        s->models.n = ok ? 0 : s->models.n; /* they are the gateway's */
+        return ok;
+    }
+    struct served_model_options m = served_options(o, s->path, s->draft_path[0] ? s->draft_path : NULL);
+    m.warm = s->warm.n ? &s->warm : NULL;
     return gateway_add_model(s->gateway, &m, err);
 }
 
@@ -361,7 +359,8 @@ static bool start_app(struct server *s, struct error *err)
     for (int i = 0; i < listen.n; i++) {
         say_listening(o, listen.items[i], app_port(s->app, i));
     }
-    s->reload = (struct reload){.app = s->app, .keys = s->keys, .options = *o};
+    s->reload = (struct reload){
+        .app = s->app, .keys = s->keys, .options = *o, .gateway = s->gateway, .models = s->many ? s->options : NULL};
     return true;
 }
 
@@ -433,7 +432,7 @@ static bool start_mcp(struct server *s, struct error *err)
     return s->mcp || error_wrap(err, "--mcp-config");
 }
 
-static bool start(struct server *s, const char *path, struct error *err)
+static bool start(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
     struct gateway_options g = gateway_options_default();
@@ -450,6 +449,8 @@ static bool start(struct server *s, const char *path, struct error *err)
     g.on_state_arg = s;
     g.pressure_file = s->options->pressure_file;
     g.keys = s->keys;
+    g.memory = o->memory ? o->memory : s->models.memory;
+    g.memory = g.memory || !s->many ? g.memory : memory_default_budget();
     if (!start_mcp(s, err)) {
         return false;
     }
@@ -459,7 +460,7 @@ static bool start(struct server *s, const char *path, struct error *err)
         return false;
     }
     s->announcer = announcer_create(s->gateway, &s->service);
-    if (!start_otlp(s, err) || !open_journal(s, err) || !start_app(s, err) || !add_model(s, path, err)) {
+    if (!start_otlp(s, err) || !open_journal(s, err) || !start_app(s, err) || !add_models(s, err)) {
         return false;
     }
     app_resume(s->app);
@@ -468,20 +469,37 @@ static bool start(struct server *s, const char *path, struct error *err)
 
 static void release(struct server *s)
 {
+    models_list_release(&s->models);
     warm_list_release(&s->warm);
     reload_release(&s->reload);
     api_keys_free(s->keys);
+}
+
+/* What it serves: one model, or a list of them. */
+static bool find_models(struct server *s, struct error *err)
+{
+    const struct options *o = s->options;
+    s->many = models_list_wanted(o);
+    if (s->many) {
+        if (!check_many(o, err) || !models_list_make(o, &s->models, err)) {
+            return false;
+        }
+        return s->models.n > 0 ||
+               error_set(err, ERR_INVALID,
+                         "`tandem serve` needs a model: a path, or a name such as smollm2:135m. There is none in the "
+                         "models folder, and --models names none.");
+    }
+    if (o->keep_alive) {
+        return error_set(err, ERR_INVALID, "--keep-alive has no effect with one model, which is always loaded.");
+    }
+    return model_path_resolve(o->model, s->path, err) &&
+           (!o->draft_model || model_path_resolve(o->draft_model, s->draft_path, err));
 }
 
 int command_serve(const struct options *o)
 {
     struct error err = {0};
     struct server s = {.options = o, .reload.options = *o, .started_ms = clock_ms()};
-    char path[MODEL_PATH_MAX];
-    if (!o->model) {
-        error_set(&err, ERR_INVALID, "`tandem serve` needs a model: a path, or a name such as smollm2:135m.");
-        return command_fail(&err);
-    }
     enum speculation checked;
     struct fault *fault = NULL;
     bool understood = fault_create(o->fault, &fault, &err);
@@ -491,15 +509,14 @@ int command_serve(const struct options *o)
     }
     service_init(&s.service);
     s.n_sockets = service_sockets(s.sockets);
-    if (!model_path_resolve(o->model, path, &err) || !options_speculation(o, &checked, &err) ||
-        (o->draft_model && !model_path_resolve(o->draft_model, s.draft_path, &err)) ||
+    if (!find_models(&s, &err) || !options_speculation(o, &checked, &err) ||
         (o->warm_prompts && !warm_file_read(o->warm_prompts, &s.warm, &err)) || !read_keys(&s, &err) ||
         !(s.loop = loop_create(SERVE_WORKERS, &err))) {
         release(&s);
         return command_fail(&err);
     }
     watch_signals(&s);
-    if (!start(&s, path, &err)) {
+    if (!start(&s, &err)) {
         s.failed = true;
         s.failure = err;
         if (!s.gateway) {

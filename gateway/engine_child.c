@@ -38,7 +38,9 @@ static void kill_process(struct engine_child *c)
 
 void engine_child__start_grace(struct engine_child *c)
 {
-    loop_timer_start(c->timer, c->options.gateway->engine_grace_ms, 0);
+    int64_t grace_ms =
+        c->stopping && c->options.stop_grace_ms ? c->options.stop_grace_ms : c->options.gateway->engine_grace_ms;
+    loop_timer_start(c->timer, grace_ms, 0);
 }
 
 void engine_child__give_up(struct engine_child *c, enum engine_loss loss, const struct error *why)
@@ -152,8 +154,9 @@ static void finish_incarnation(struct engine_child *c)
         waiting_jobs_clear(&c->waiting); /* their generations hear of it with the loss */
         announce_loss(c, failed);
     }
-    if (failed && c->options.on_wait) {
+    if (failed && !c->options.tries_again) {
         c->again_ms = clock_ms() + delay;
+        c->held = false;
         engine_memory_clear(&c->memory);
     } else {
         loop_timer_start(c->timer, delay, 0); /* before the callbacks: one of them may close the child */
@@ -277,7 +280,7 @@ void engine_child_start(struct engine_child *c)
     watchdog_start(&c->watchdog, c->loss == LOSS_HUNG && !c->productive, clock_ms());
     c->epoch++;
     c->failure = (struct error){0};
-    c->fatal = c->process_exited = c->productive = c->held = false;
+    c->fatal = c->process_exited = c->productive = false;
     c->given_up = LOSS_COUNT;
     c->exit_signal = 0;
     c->oom_kills = sys_memory_oom_kills();

@@ -30,14 +30,17 @@ struct engine_child_options {
     int n_arguments;
     const char *name; /* for the log; outlives the child */
     size_t pool_size;
-    size_t max_unread;           /* bytes sent that it has not read; 0: ENGINE_CHILD_MAX_UNREAD */
-    uint32_t max_waiting;        /* jobs that may wait while it loads, in at most half of max_unread */
+    int64_t
+        stop_grace_ms;    /* for an engine that is stopped, which has nothing to do, before SIGKILL; 0: the gateway's */
+    size_t max_unread;    /* bytes sent that it has not read; 0: ENGINE_CHILD_MAX_UNREAD */
+    uint32_t max_waiting; /* jobs that may wait while it loads, in at most half of max_unread */
     void (*on_state)(void *arg); /* state, info or failure changed */
     void *on_state_arg;
-    /* A job waits and nothing but engine_child_start or _hold will send it. After a failure that counts jobs are
-     * refused for as long as the restart policy says, then they wait again. NULL: the child is always loaded, and
-     * tries again by itself. */
-    void (*on_wait)(void *arg); /* its arg is that of on_state */
+    /* A job waits here; its arg is that of on_state. NULL: nobody cares. */
+    void (*on_wait)(void *arg);
+    /* After a failure that counts it is started again by itself, when the restart policy says; else others start it,
+     * jobs are refused for so long, and wait again then. */
+    bool tries_again;
 };
 
 NODISCARD struct engine_child *engine_child_create(const struct engine_child_options *options, struct error *err);

@@ -55,9 +55,9 @@ struct engine_child {
     struct pool_limit pool_limit; /* size 0: none was ever set */
 
     struct waiting_jobs waiting;
-    bool held;     /* jobs that come wait, though it is READY */
-    bool stopping; /* UNLOADED comes next */
-    int64_t again_ms; /* FAILED, and started by others: until then jobs are refused */
+    bool held;                /* jobs that come wait, though it is READY */
+    bool stopping;            /* UNLOADED comes next */
+    int64_t again_ms;         /* FAILED, unless it tries again by itself: until then jobs are refused */
     struct loop_timer *timer; /* while something of an incarnation is left: grace; else backoff */
     bool closing, finish_deferred;
     void (*on_closed)(void *arg);

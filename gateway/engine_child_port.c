@@ -138,19 +138,25 @@ static struct engine_child *child_of(const struct engine_port *p)
     return (struct engine_child *)p;
 }
 
+/* An engine whose end is being waited for takes nothing more: what comes now hears of the loss with all else. */
+static bool takes_jobs(const struct engine_child *c)
+{
+    return !c->held && c->socket_open && !uv_is_closing((const uv_handle_t *)&c->socket);
+}
+
 static bool port_submit(struct engine_port *p, const struct job *job, struct error *err)
 {
     struct engine_child *c = child_of(p);
     switch (c->state) {
     case MODEL_READY:
-        return c->held ? push_waiting(c, job, err) : send_job(c, job, err);
+        return takes_jobs(c) ? send_job(c, job, err) : push_waiting(c, job, err);
     case MODEL_UNLOADED:
     case MODEL_LOADING:
     case MODEL_RESTARTING:
     case MODEL_UNLOADING:
         return push_waiting(c, job, err);
     case MODEL_FAILED:
-        if (c->options.on_wait && clock_ms() >= c->again_ms) {
+        if (!c->options.tries_again && clock_ms() >= c->again_ms) {
             return push_waiting(c, job, err);
         }
         break;

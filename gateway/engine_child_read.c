@@ -18,7 +18,7 @@ static bool take_hello(struct engine_child *c, const struct frame *f, struct err
         return false;
     }
     engine_child__set_state(c, MODEL_READY);
-    return engine_child__send_waiting(c, err);
+    return c->held || engine_child__send_waiting(c, err);
 }
 
 static bool take_frame(struct engine_child *c, const struct frame *f, struct error *err)

@@ -48,8 +48,10 @@ void gateway__limit_pool(struct served_model *m, enum pressure_level level)
 static void on_pressure(void *arg, enum pressure_level level)
 {
     struct gateway *g = arg;
-    for (size_t i = 0; i < g->n_models; i++) {
-        gateway__limit_pool(g->models[i], level);
+    for (size_t i = 0; i < gateway_n_present(g); i++) {
+        if (gateway_present_at(g, i)->open) {
+            gateway__limit_pool(gateway_present_at(g, i), level);
+        }
     }
 }
 
@@ -83,8 +85,10 @@ static void fail_running(struct gateway *g)
 {
     struct error why = {0};
     error_set(&why, ERR_UNAVAILABLE, "The server is shutting down and this request took too long.");
-    for (size_t i = 0; i < g->n_models; i++) {
-        pipeline_fail_all(g->models[i]->pipeline, &why);
+    for (size_t i = 0; i < gateway_n_present(g); i++) {
+        if (gateway_present_at(g, i)->open) {
+            pipeline_fail_all(gateway_present_at(g, i)->pipeline, &why);
+        }
     }
 }
 
@@ -92,8 +96,9 @@ static void poll_drain(void *arg)
 {
     struct gateway *g = arg;
     size_t running = 0;
-    for (size_t i = 0; i < g->n_models; i++) {
-        running += pipeline_n_running(g->models[i]->pipeline);
+    for (size_t i = 0; i < gateway_n_present(g); i++) {
+        const struct served_model *m = gateway_present_at(g, i);
+        running += m->open ? pipeline_n_running(m->pipeline) : 0;
     }
     if (running == 0 || clock_ms() >= g->drain_until_ms) {
         if (running) {
@@ -134,12 +139,26 @@ void gateway__closed_part(void *gateway)
     void (*on_closed)(void *) = g->on_closed;
     void *on_closed_arg = g->on_closed_arg;
     pressure_free(g->pressure);
-    for (size_t i = 0; i < g->n_models; i++) {
-        gateway__free_model(g->models[i]);
+    loop_timer_free(g->manage_timer);
+    for (size_t i = 0; i < gateway_n_present(g); i++) {
+        gateway__free_model(gateway_present_at(g, i));
     }
     metrics_free(g->metrics);
     free(g);
     on_closed(on_closed_arg);
+}
+
+static void close_model(struct served_model *m)
+{
+    struct gateway *g = m->gateway;
+    if (m->open) {
+        g->n_closing++;
+        engine_child_close(m->child, gateway__closed_part, g);
+    }
+    if (m->warmer) {
+        g->n_closing++;
+        warmer_close(m->warmer, gateway__closed_part, g);
+    }
 }
 
 void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg)
@@ -148,13 +167,12 @@ void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg)
     stop_drain(g);
     g->on_closed = on_closed;
     g->on_closed_arg = arg;
-    g->n_closing = g->n_models + g->n_held;
-    for (size_t i = 0; i < g->n_models; i++) {
-        engine_child_close(g->models[i]->child, gateway__closed_part, g);
-        if (g->models[i]->warmer) {
-            g->n_closing++;
-            warmer_close(g->models[i]->warmer, gateway__closed_part, g);
-        }
+    g->n_closing = g->n_held;
+    if (g->manage_timer) {
+        loop_timer_stop(g->manage_timer);
+    }
+    for (size_t i = 0; i < gateway_n_present(g); i++) {
+        close_model(gateway_present_at(g, i));
     }
     if (g->n_closing == 0) {
         loop_defer(g->options.loop, gateway__closed_part, g);
@@ -163,26 +181,47 @@ void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg)
 
 /* ---- looking ---- */
 
+/* Models on demand count until they have been loaded as they are to be at the start; a pinned one whenever its engine
+ * is not what it should be. */
+static bool counts_for_ready(const struct served_model *m, enum model_state state)
+{
+    bool gone = state == MODEL_UNLOADED || state == MODEL_UNLOADING;
+    if (m->was_ready && (gone || !m->slot.pinned)) { /* somebody has unloaded it: the next request loads it */
+        return false;
+    }
+    return m->slot.pinned || m->options.preload;
+}
+
+static bool is_ready(const struct served_model *m, struct error *why_not)
+{
+    enum model_state state = served_model_state(m);
+    if (!counts_for_ready(m, state)) {
+        return true;
+    }
+    if (state == MODEL_LOADING || state == MODEL_UNLOADED) {
+        return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is loading (%d%%).", m->names[0],
+                         (int)(100 * served_model_load_fraction(m)));
+    }
+    if (state != MODEL_READY) {
+        return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is %s: %s", m->names[0], model_state_name(state),
+                         served_model_failure(m)->msg);
+    }
+    struct warmer_status warm = m->warmer ? warmer_status(m->warmer) : (struct warmer_status){0};
+    if (m->options.warm_wait && m->warmer && warm.n_rounds == 0) {
+        return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is computing its warm prompts (%zu of %zu).",
+                         m->names[0], warm.n_done, warm.n);
+    }
+    return true;
+}
+
 bool gateway_ready(const struct gateway *g, struct error *why_not)
 {
     if (g->draining) {
         return error_set(why_not, ERR_UNAVAILABLE, "the server is shutting down.");
     }
     for (size_t i = 0; i < g->n_models; i++) {
-        const struct served_model *m = g->models[i];
-        enum model_state state = engine_child_state(m->child);
-        if (state == MODEL_LOADING) {
-            return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is loading (%d%%).", m->names[0],
-                             (int)(100 * engine_child_load_fraction(m->child)));
-        }
-        if (state != MODEL_READY) {
-            return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is %s: %s", m->names[0], model_state_name(state),
-                             engine_child_failure(m->child)->msg);
-        }
-        struct warmer_status warm = m->warmer ? warmer_status(m->warmer) : (struct warmer_status){0};
-        if (m->options.warm_wait && m->warmer && warm.n_rounds == 0) {
-            return error_set(why_not, ERR_UNAVAILABLE, "model '%s' is computing its warm prompts (%zu of %zu).",
-                             m->names[0], warm.n_done, warm.n);
+        if (!is_ready(g->models[i], why_not)) {
+            return false;
         }
     }
     return true;
@@ -216,4 +255,14 @@ size_t gateway_n_models(const struct gateway *g)
 struct served_model *gateway_model_at(struct gateway *g, size_t i)
 {
     return g->models[i];
+}
+
+size_t gateway_n_present(const struct gateway *g)
+{
+    return g->n_models + g->n_retired;
+}
+
+struct served_model *gateway_present_at(struct gateway *g, size_t i)
+{
+    return i < g->n_models ? g->models[i] : g->retired[i - g->n_models];
 }

@@ -1,12 +1,22 @@
-/* The gateway's models: one engine process per served model, started, watched and restarted here; the names under which
+/* The gateway's models: one engine process per loaded model, started, watched and restarted here; the names under which
  * models answer; metrics. Owns the KV pools' memory. Everything on the loop's thread.
  *
  *     gateway_create -> gateway_add_model (returns at once; the engine loads in its process) -> gateway_ready
+ *                    or gateway_set_models (again whenever the list changes): models that are loaded on demand
  *     SIGTERM: gateway_drain(g, timeout, on_drained) -> gateway_close(g, on_closed)
- */
+ *
+ * A model that is loaded on demand is read (tokenizer, template, configuration) by a worker when it is first asked for:
+ *
+ *     m = gateway_model_find(g, name); served_model_hold(m);
+ *     gateway_open(m, on_open, arg)      at once when it is read already; then its pipeline and its admission are there
+ *     served_model_release(m)            when nothing of the caller uses it any more
+ *
+ * What is read stays in memory for as long as the model is in the list. Its engine comes and goes by the rules of
+ * gateway/model_manager.h; jobs that are submitted meanwhile wait, in their order (gateway/engine_child.h). */
 #ifndef TANDEM_GATEWAY_GATEWAY_H
 #define TANDEM_GATEWAY_GATEWAY_H
 
+#include "base/arena.h"
 #include "base/loop.h"
 #include "base/sys_pressure.h"
 #include "gateway/admission.h"
@@ -28,6 +38,7 @@ struct gateway_options {
     struct watchdog_limits watchdog;
     int64_t engine_grace_ms;   /* for an engine to exit by itself, before SIGKILL */
     uint32_t retry_limit;      /* engines that may be lost under a request without a new token of it */
+    uint64_t memory;           /* bytes for all engines; 0: no limit, which only one model that is always loaded has */
     const char *pressure_file; /* NULL: the system says how short memory is; see pressure.h */
     struct mcp_host *mcp;      /* tools for requests that want them; outlives the gateway; NULL: none */
     struct api_keys *keys;     /* what requests generate is charged to them; outlive the gateway; NULL: none */
@@ -37,10 +48,18 @@ struct gateway_options {
 };
 struct gateway_options gateway_options_default(void);
 
+#define SERVED_DEFAULT_SEQUENCES 64
+
 struct served_model_options {
     const char *model_path;
-    const char *const
-        *names; /* [n_names] names and patterns ("claude-*") it answers to, besides its file's name and "default" */
+    /* Of models that are loaded on demand; gateway_set_models. */
+    bool on_demand;
+    bool pinned, preload;     /* pinned: loaded at the start, and never to make room; preload: loaded at the start */
+    int64_t keep_alive_ms;    /* of one that is not pinned: it goes after so long without requests; -1: never */
+    uint64_t version;         /* of this definition: another one is another model under the same name */
+    struct arena *arena;      /* of the strings here; the model's from gateway_set_models on; NULL: they outlive it */
+    const char *const *names; /* [n_names] names and patterns ("claude-*") it answers to, besides "default" and, unless
+                                 it is loaded on demand, its file's name */
     int n_names;
     const char *chat_template_path;             /* --chat-template; NULL: the model's own */
     const char *tool_format, *reasoning_format; /* as given: "auto", "none" or a name; NULL: auto */
@@ -71,8 +90,14 @@ struct served_model_options {
 };
 
 NODISCARD struct gateway *gateway_create(const struct gateway_options *options, struct error *err);
-/* Reads the model's metadata, makes tokenizer, template, pool and pipeline, and starts the engine. */
+/* Reads the model's metadata, makes tokenizer, template, pool and pipeline, and starts the engine. It stays loaded. */
 NODISCARD bool gateway_add_model(struct gateway *g, const struct served_model_options *options, struct error *err);
+/* These are the models from now on, in this order; options->names[0] tells them apart. One that is there already in the
+ * same version stays as it is. One that is not among them, or in another version, takes no new requests, finishes those
+ * it has, and goes. INVALID: too many, or a name twice; then nothing has changed. The arenas are the gateway's when it
+ * succeeds. */
+NODISCARD bool gateway_set_models(struct gateway *g, const struct served_model_options *models, size_t n,
+                                  struct error *err);
 
 /* Nothing new is accepted (gateway_accepting is false); on_drained when no generation is left or the time is over: then
  * those that still run have been given an UNAVAILABLE error. */
@@ -91,15 +116,54 @@ enum model_state {
 };
 const char *model_state_name(enum model_state s);
 
-bool gateway_ready(const struct gateway *g,
-                   struct error *why_not); /* every model is ready and it is not draining; takes no engine lock */
+/* Every model is ready that is to be loaded at the start or always, and it is not draining. Takes no engine lock. */
+bool gateway_ready(const struct gateway *g, struct error *why_not);
 struct metrics *gateway_metrics(struct gateway *g);
 enum pressure_level gateway_pressure(const struct gateway *g); /* how short memory is */
 struct loop *gateway_loop(struct gateway *g);
 int64_t gateway_uptime_ms(const struct gateway *g);
 
+/* ---- models that come and go ---- */
+
+/* fn(arg, NULL) once the model is read, at once or later; else with why it is not (UNAVAILABLE). The model is held. */
+void gateway_open(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg);
+bool served_model_is_open(const struct served_model *m);
+void served_model_hold(struct served_model *m);
+void served_model_release(struct served_model *m); /* NULL is fine; it may be freed with it */
+
+/* Loads it, or waits while it loads; the model is open. fn(arg, NULL) when it is ready, from the loop and not from
+ * here; else why not: UNAVAILABLE, or NO_ROOM when it can never fit. fn NULL: nobody waits for it. */
+void gateway_load(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg);
+/* Unloads it once what its engine runs has ended, or, with force, at once: what ran waits then. What waits has it
+ * loaded again. fn(arg, NULL) when no engine is left, from the loop and not from here. */
+void gateway_unload(struct served_model *m, bool force, void (*fn)(void *arg, const struct error *err), void *arg);
+/* Until it is unloaded it stays for so long without requests instead of what its options say; 0: it goes after those it
+ * has, even a pinned one; -1: it stays. A pinned one takes no notice of other values. */
+void served_model_keep_alive(struct served_model *m, int64_t ms);
+
+struct memory_plan { /* bytes */
+    uint64_t budget; /* 0: no limit */
+    uint64_t used;   /* planned for engines that are there, come or go */
+    uint64_t pinned;
+    uint64_t n_loads, n_evictions, n_idle_unloads; /* so far; evictions: to make room */
+    size_t n_waiting;                              /* models that wait to be loaded */
+    double load_s;                                 /* of all loads that succeeded */
+    uint64_t n_failed_loads;
+};
+struct memory_plan gateway_memory_plan(const struct gateway *g);
+
+struct memory_need;
+const struct memory_need *served_model_need(const struct served_model *m); /* of one that is open */
+bool served_model_is_pinned(const struct served_model *m);
+int64_t served_model_keep_alive_ms(const struct served_model *m); /* as it is now; -1: it stays */
+int64_t served_model_idle_ms(const struct served_model *m);       /* since it had something to do; -1: it has */
+uint32_t served_model_n_queued(const struct served_model *m);     /* jobs that wait outside of an engine */
+
 size_t gateway_n_models(const struct gateway *g);
 struct served_model *gateway_model_at(struct gateway *g, size_t i);
+/* Likewise with those behind them that have left the list and still have something to do. */
+size_t gateway_n_present(const struct gateway *g);
+struct served_model *gateway_present_at(struct gateway *g, size_t i);
 /* By a request's `model`: empty or "default": the first; a name, pattern or the file's name; NULL: unknown. */
 struct served_model *gateway_model_find(struct gateway *g, struct str name);
 
@@ -107,17 +171,21 @@ const char *served_model_name(const struct served_model *m); /* the first name *
 size_t served_model_n_names(const struct served_model *m);
 const char *served_model_name_at(const struct served_model *m, size_t i);
 const struct served_model_options *served_model_options(const struct served_model *m);
+/* Of one that is open, like everything below but its state and what says that it can be asked of any. */
 struct pipeline *served_model_pipeline(struct served_model *m);
 enum model_state served_model_state(const struct served_model *m);
 float served_model_load_fraction(const struct served_model *m);
-const struct error *served_model_failure(const struct served_model *m); /* why it is restarting or failed */
+const struct error *served_model_failure(
+    const struct served_model *m); /* why it is restarting or failed, or could not be read; any model */
 const struct engine_info *served_model_info(
     const struct served_model *m); /* NULL until ready once; the last known after */
 const struct engine_stats *served_model_stats(const struct served_model *m); /* the last received */
 int64_t served_model_stats_age_ms(const struct served_model *m);             /* -1: none was received */
 const struct decoder_config *served_model_config(const struct served_model *m);
 const struct model_file *served_model_file(const struct served_model *m); /* its metadata; lives as long as it */
-int64_t served_model_created_s(const struct served_model *m);             /* when its file was last changed */
+int64_t served_model_created_s(const struct served_model *m); /* when its file was last changed; any model */
+uint64_t served_model_disk_size(
+    const struct served_model *m); /* of its file; of a folder: once it is open; any model */
 int served_model_restarts(const struct served_model *m);
 int served_model_pid(const struct served_model *m); /* of its engine; 0: none runs */
 /* Drops what the prefix cache holds and nobody uses, in memory and on disk, before any job that is submitted later is

@@ -1,9 +1,7 @@
-#include "base/array.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys_file.h"
-#include "base/sys_memory.h"
 #include "gateway/engine_arguments.h"
 #include "gateway/gateway_internal.h"
 
@@ -11,10 +9,7 @@
 #include <sys/stat.h>
 
 #define MODEL_MAX_TEMPLATE MIB(1)
-#define KV_SHARE           4 /* default: one part in so many of the memory left */
-#define KV_MIN_SIZE        MIB(32)
-#define KV_ROUND           MIB(2)
-#define DEFAULT_SEQUENCES  64
+#define STOP_GRACE_MS      100 /* it may still make masks of constraints, which nobody waits for; pages on disk count */
 #define DEFAULT_WAITING    1024
 
 static uint32_t or_default(uint32_t value, uint32_t fallback)
@@ -42,15 +37,13 @@ static bool load_template(struct served_model *m, struct error *err)
     return true;
 }
 
-static bool read_model(struct served_model *m, struct error *err)
+bool gateway__read_model(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
-    struct stat st;
     m->file = model_file_open(o->model_path, err);
     if (!m->file) {
         return false;
     }
-    m->created_s = stat(o->model_path, &st) == 0 ? (int64_t)st.st_mtime : clock_wall_s();
     for (int i = 0; i < o->n_overrides; i++) {
         if (!model_file_override(m->file, o->overrides[i], err)) {
             return false;
@@ -65,57 +58,15 @@ static bool read_model(struct served_model *m, struct error *err)
            output_formats_choose(o->tool_format, o->reasoning_format, m->chat, &m->formats, err);
 }
 
-/* ---- its KV pool ---- */
-
-size_t gateway__kv_token_size(const struct served_model *m, enum kv_type type)
+void gateway__forget_file(struct served_model *m)
 {
-    struct kv_group_spec groups[KV_MAX_GROUPS];
-    uint8_t layer_group[MODEL_MAX_LAYERS];
-    uint16_t layer_index[MODEL_MAX_LAYERS];
-    int n = decoder_kv_groups(&m->config, type, groups, layer_group, layer_index);
-    size_t token_size = 0;
-    for (int i = 0; i < n; i++) {
-        token_size += kv_position_size(&groups[i]);
-    }
-    return token_size;
-}
-
-/* No more KV than the sequences that may run at once could fill. */
-static size_t kv_useful_size(const struct served_model *m, enum kv_type type)
-{
-    size_t token_size = gateway__kv_token_size(m, type);
-    size_t context = m->options.max_context ? m->options.max_context : (size_t)m->config.n_context;
-    size_t sequences = or_default(m->options.max_sequences, DEFAULT_SEQUENCES);
-    size_t all;
-    return size_mul(token_size, context, &all) && size_mul(all, sequences, &all) ? all : SIZE_MAX;
-}
-
-/* Of the draft model's weights; 0 when it cannot be read, which its engine will say. */
-static uint64_t draft_size(const struct served_model *m)
-{
-    struct error ignored = {0};
-    struct model_file *file =
-        m->options.draft_model_path ? model_file_open(m->options.draft_model_path, &ignored) : NULL;
-    uint64_t size = file ? model_file_size(file) : 0;
-    model_file_close(file);
-    return size;
-}
-
-static bool plan_pool(const struct served_model *m, size_t *pool_size, struct error *err)
-{
-    enum kv_type type;
-    if (!kv_type_parse(m->options.kv_type, &type, err)) {
-        return false;
-    }
-    size_t useful = kv_useful_size(m, type), size = m->options.kv_memory;
-    if (size == 0) {
-        uint64_t available = sys_memory().available, weights = model_file_size(m->file) + draft_size(m);
-        size = (size_t)((available > weights ? available - weights : 0) / KV_SHARE);
-        size = size < KV_MIN_SIZE ? KV_MIN_SIZE : size;
-    }
-    size = size > useful ? useful : size;
-    *pool_size = (size + KV_ROUND - 1) / KV_ROUND * KV_ROUND;
-    return true;
+    chat_template_free(m->chat);
+    tokenizer_free(m->tokenizer);
+    model_file_close(m->file);
+    m->chat = NULL;
+    m->tokenizer = NULL;
+    m->file = NULL;
+    m->formats = (struct output_formats){0};
 }
 
 /* ---- what serves it ---- */
@@ -124,7 +75,7 @@ static bool plan_pool(const struct served_model *m, size_t *pool_size, struct er
  */
 static uint32_t engine_waiting(const struct served_model_options *o)
 {
-    return or_default(o->max_waiting, DEFAULT_WAITING) + or_default(o->max_sequences, DEFAULT_SEQUENCES) +
+    return or_default(o->max_waiting, DEFAULT_WAITING) + or_default(o->max_sequences, SERVED_DEFAULT_SEQUENCES) +
            LIMIT_PROMPTS;
 }
 
@@ -136,15 +87,20 @@ static bool make_child(struct served_model *m, struct error *err)
                                            .name = m->names[0],
                                            .max_waiting = engine_waiting(o),
                                            .on_state = gateway__child_state,
-                                           .on_state_arg = m};
+                                           .on_state_arg = m,
+                                           .on_wait = gateway__model_wanted,
+                                           .stop_grace_ms = o->kv_disk_dir ? 0 : STOP_GRACE_MS,
+                                           .tries_again = !o->on_demand};
     if (!engine_arguments_fill(&arguments, o, options.max_waiting, err)) {
         return false;
     }
     options.arguments = arguments.items;
     options.n_arguments = arguments.n;
-    if (!plan_pool(m, &options.pool_size, err)) {
+    if (!memory_need(o, m->file, &m->config, m->gateway->options.memory, &m->need, err)) {
         return false;
     }
+    options.pool_size = m->need.pool_size;
+    m->slot.size = m->need.total;
     pool_limit_init(&m->pool_limit, options.pool_size);
     m->child = engine_child_create(&options, err);
     return m->child != NULL;
@@ -156,7 +112,7 @@ static bool make_admission(struct served_model *m, struct error *err)
     struct admission_options options = {.pipeline = m->pipeline,
                                         .model = served_model_name(m),
                                         .max_waiting = or_default(o->max_waiting, DEFAULT_WAITING),
-                                        .max_sequences = or_default(o->max_sequences, DEFAULT_SEQUENCES),
+                                        .max_sequences = or_default(o->max_sequences, SERVED_DEFAULT_SEQUENCES),
                                         .default_timeout_ms = o->default_timeout_ms,
                                         .queue_timeout_ms = o->queue_timeout_ms,
                                         .first_token_timeout_ms = o->first_token_timeout_ms,
@@ -214,39 +170,83 @@ static bool make_warmer(struct served_model *m, struct error *err)
 
 /* ---- all of it ---- */
 
+bool gateway__make_parts(struct served_model *m, struct error *err)
+{
+    m->open = make_child(m, err) && deadline_timer_init(&m->deadlines, m->gateway->options.loop, err) &&
+              make_pipeline(m, err) && make_admission(m, err) && make_warmer(m, err);
+    return m->open;
+}
+
+void gateway__free_parts(struct served_model *m)
+{
+    warmer_free(m->warmer);
+    deadline_timer_release(&m->deadlines);
+    admission_free(m->admission);
+    pipeline_free(m->pipeline);
+    engine_child_free(m->child);
+    m->warmer = NULL;
+    m->admission = NULL;
+    m->pipeline = NULL;
+    m->child = NULL;
+    m->open = false;
+}
+
 void gateway__free_model(struct served_model *m)
 {
     if (m) {
-        warmer_free(m->warmer);
-        deadline_timer_release(&m->deadlines);
-        admission_free(m->admission);
-        pipeline_free(m->pipeline);
-        engine_child_free(m->child);
-        chat_template_free(m->chat);
-        tokenizer_free(m->tokenizer);
-        model_file_close(m->file);
+        model_manager_remove(&m->gateway->manager, &m->slot);
+        gateway__free_parts(m);
+        gateway__forget_file(m);
+        arena_free(m->options.arena);
         free(m);
     }
 }
 
-bool gateway_add_model(struct gateway *g, const struct served_model_options *options, struct error *err)
+struct served_model *gateway__create_model(struct gateway *g, const struct served_model_options *options,
+                                           struct error *err)
 {
-    if (g->n_models == GATEWAY_MAX_MODELS) {
-        return error_set(err, ERR_INVALID, "at most %d models can be served.", GATEWAY_MAX_MODELS);
-    }
+    struct stat st;
     struct served_model *m = calloc(1, sizeof *m);
     if (!m) {
-        return error_set(err, ERR_NO_MEMORY, "no memory for a model.");
+        error_set(err, ERR_NO_MEMORY, "no memory for a model.");
+        return NULL;
     }
     m->gateway = g;
     m->options = *options;
-    if (!gateway__watch_pressure(g, err) || !gateway__collect_names(m, err) || !read_model(m, err) ||
-        !make_child(m, err) || !deadline_timer_init(&m->deadlines, g->options.loop, err) || !make_pipeline(m, err) ||
-        !make_admission(m, err) || !make_warmer(m, err)) {
-        gateway__free_model(m);
+    bool found = stat(options->model_path, &st) == 0;
+    m->created_s = found ? (int64_t)st.st_mtime : clock_wall_s();
+    m->disk_size = found && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+    m->slot.pinned = options->pinned || !options->on_demand;
+    m->slot.keep_alive_ms = m->slot.pinned ? -1 : options->keep_alive_ms;
+    if (!gateway__start_manager(g, err) || !gateway__collect_names(m, err)) {
+        free(m);
+        return NULL;
+    }
+    return m;
+}
+
+bool gateway_add_model(struct gateway *g, const struct served_model_options *options, struct error *err)
+{
+    struct served_model *m = gateway__create_model(g, options, err);
+    if (!m) {
         return error_wrap(err, "model '%s'", options->model_path);
     }
+    if (!gateway__watch_pressure(g, err) || !gateway__read_model(m, err) || !gateway__make_parts(m, err)) {
+        goto failed;
+    }
+    if (g->n_models == GATEWAY_MAX_MODELS || !model_manager_add(&g->manager, &m->slot)) {
+        error_set(err, ERR_INVALID, "at most %d models can be served.", GATEWAY_MAX_MODELS);
+        goto failed;
+    }
+    if (!model_manager_fits(&g->manager, &m->slot)) {
+        error_set(err, ERR_NO_ROOM, "it needs %llu MiB, and --memory allows %llu MiB.",
+                  (unsigned long long)(m->need.total >> 20), (unsigned long long)(g->options.memory >> 20));
+        goto failed;
+    }
     g->models[g->n_models++] = m;
-    engine_child_start(m->child);
+    gateway_load(m, NULL, NULL);
     return true;
+failed:
+    gateway__free_model(m);
+    return error_wrap(err, "model '%s'", options->model_path);
 }

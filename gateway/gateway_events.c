@@ -9,7 +9,7 @@ static void begin_warming(struct served_model *m)
     struct error ignored;
     enum kv_type type;
     if (m->warmer && !m->gateway->draining && kv_type_parse(m->options.kv_type, &type, &ignored)) {
-        warmer_begin(m->warmer, engine_child_info(m->child)->kv_size / gateway__kv_token_size(m, type));
+        warmer_begin(m->warmer, engine_child_info(m->child)->kv_size / memory_kv_token_size(&m->config, type));
     }
 }
 
@@ -36,6 +36,7 @@ void gateway__child_state(void *arg)
         m->seen_restarts = restarts;
         note_loss(m);
     }
+    gateway__engine_changed(m);
     admission_note_ready(m->admission, ready);
     if (ready) {
         pipeline_prepare_constraints(m->pipeline);
@@ -69,6 +70,7 @@ void gateway__generation_finished(void *arg, const struct gen_request *r, const 
     if (outcome->error && outcome->usage.n_begun == 0) {
         api_keys_give_back(keys, r->api_key, outcome->usage.prompt_tokens, clock_ms());
     }
+    gateway__manage_soon(m->gateway);
 }
 
 void gateway__free_arena(void *arg, struct arena *a)

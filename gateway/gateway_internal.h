@@ -1,7 +1,9 @@
 /* Shared by the files of the gateway's models only:
  *
  *     gateway.c         life: drain, close, memory pressure; whether it is ready
- *     gateway_add.c     a model is added: what is read of its file, its pool, and the parts that serve it
+ *     gateway_add.c     a model is added: what is read of its file, and the parts that serve it
+ *     gateway_open.c    models that are loaded on demand: read when they are asked for, listed anew, freed
+ *     gateway_manage.c  their engines: what the model manager decides is done, and it is told what happens
  *     gateway_events.c  what those parts report: an engine's state and statistics, requests that begin and end
  *     served_model.c    the names that a model answers to, and what can be seen of it */
 #ifndef TANDEM_GATEWAY_GATEWAY_INTERNAL_H
@@ -10,19 +12,40 @@
 #include "gateway/deadline_timer.h"
 #include "gateway/engine_child.h"
 #include "gateway/gateway.h"
+#include "gateway/memory_need.h"
+#include "gateway/model_manager.h"
 #include "gateway/pool_limit.h"
 #include "gateway/pressure.h"
 
-#define GATEWAY_MAX_MODELS METRICS_MAX_MODELS
+#define GATEWAY_MAX_MODELS 256 /* in the list; those that still go are not counted */
 #define MODEL_MAX_NAMES    32
+
+struct model_waiter { /* somebody who is told when something is done */
+    struct model_waiter *next;
+    void (*fn)(void *arg, const struct error *err);
+    void *arg;
+};
+
+struct model_waiters { /* first come, first told; zeroed is empty */
+    struct model_waiter *first, *last;
+};
 
 struct served_model {
     struct gateway *gateway;
+    struct model_slot slot;
+    struct memory_need need;
+    bool open, opening; /* its parts below are there; a worker reads it */
+    bool retired;       /* it is in the list no more, and freed when nothing of it is left */
+    bool was_ready;     /* once at least */
+    size_t n_refs;
+    struct error open_failure;
+    struct model_waiters for_open, for_load, for_unload;
     struct served_model_options options; /* strings are the caller's, who keeps them */
     char file_name[256];                 /* without folder and ".gguf" */
     const char *names[MODEL_MAX_NAMES];
     size_t n_names;
     int64_t created_s;
+    uint64_t disk_size; /* of a file; 0: it is a folder */
     struct model_file *file;
     struct tokenizer *tokenizer;
     struct chat_template *chat;
@@ -43,9 +66,16 @@ struct served_model {
 struct gateway {
     struct gateway_options options;
     struct metrics *metrics;
-    struct pressure *pressure; /* from the first model on */
-    struct served_model *models[GATEWAY_MAX_MODELS];
+    struct pressure *pressure;                       /* from the first model on */
+    struct served_model *models[GATEWAY_MAX_MODELS]; /* [n_models] the list */
     size_t n_models;
+    struct served_model *retired[MANAGER_MAX_SLOTS - GATEWAY_MAX_MODELS]; /* [n_retired] */
+    size_t n_retired;
+    struct model_manager manager;
+    struct loop_timer *manage_timer; /* NULL: no model was ever added */
+    bool due_now;                    /* it rings as soon as the loop gets to it */
+    double load_s;
+    uint64_t n_failed_loads;
     int64_t started_ms;
     bool draining;
     struct loop_timer *drain_timer;
@@ -67,9 +97,28 @@ void gateway__limit_pool(struct served_model *m, enum pressure_level level);
 
 /* ---- gateway_add.c ---- */
 
-/* Bytes of one position, windows as if they were full. */
-size_t gateway__kv_token_size(const struct served_model *m, enum kv_type type);
+/* A model with its names and nothing else; its strings are options' or, with an arena, its own. */
+struct served_model *gateway__create_model(struct gateway *g, const struct served_model_options *options,
+                                           struct error *err);
+NODISCARD bool gateway__read_model(struct served_model *m, struct error *err); /* its file; any thread */
+void gateway__forget_file(struct served_model *m);                             /* what that has read */
+NODISCARD bool gateway__make_parts(struct served_model *m, struct error *err); /* all else; it is open then */
+void gateway__free_parts(struct served_model *m);
 void gateway__free_model(struct served_model *m); /* NULL is fine; its engine is closed */
+
+/* ---- gateway_open.c ---- */
+
+void gateway__tell(struct model_waiters *w, const struct error *err); /* and none is left; err NULL: it is done */
+/* fn NULL: nothing. No memory: fn is called at once with that. */
+void gateway__add_waiter(struct model_waiters *w, void (*fn)(void *arg, const struct error *err), void *arg);
+void gateway__sweep(struct gateway *g); /* frees what is retired and done */
+
+/* ---- gateway_manage.c ---- */
+
+NODISCARD bool gateway__start_manager(struct gateway *g, struct error *err);
+void gateway__manage_soon(struct gateway *g);         /* something has changed that the manager should know */
+void gateway__model_wanted(void *arg);                /* arg: the served_model of which a job waits */
+void gateway__engine_changed(struct served_model *m); /* its child's state */
 
 /* ---- gateway_events.c: callbacks; arg is the served_model, of free_arena the gateway ---- */
 

@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/sys_memory.h"
 
-#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,11 +45,21 @@ void metrics_free(struct metrics *m)
     free(m);
 }
 
+/* The row of all for whom there is none. */
+static bool is_shared(int model)
+{
+    return model == METRICS_MAX_MODELS - 1;
+}
+
 int metrics_add_model(struct metrics *m, const char *model)
 {
-    assert(m->n_models < METRICS_MAX_MODELS);
+    for (int i = 0; i < m->n_models; i++) {
+        if (strcmp(m->models[i].name, model) == 0 || is_shared(i)) {
+            return i;
+        }
+    }
     struct model_metrics *mm = &m->models[m->n_models];
-    mm->name = model;
+    snprintf(mm->name, sizeof mm->name, "%s", is_shared(m->n_models) ? METRICS_OTHER_MODELS : model);
     for (int i = 0; i < HISTOGRAM_COUNT; i++) {
         histogram_init(&mm->histograms[i], histograms[i].bounds, histograms[i].n);
     }
@@ -173,7 +183,9 @@ struct pipeline_observer metrics_observer(struct metrics *m, int model)
 
 void metrics_engine_stats(struct metrics *m, int model, const struct engine_stats *stats)
 {
-    m->models[model].live = *stats;
+    if (!is_shared(model)) {
+        m->models[model].live = *stats;
+    }
 }
 
 void metrics_engine_totals(const struct metrics *m, int model, struct engine_stats *out)
@@ -189,7 +201,7 @@ void metrics_engine_totals(const struct metrics *m, int model, struct engine_sta
 }
 
 /* Of its gauges nothing is left; the rest are counts. */
-void metrics_engine_lost(struct metrics *m, int model, enum engine_loss loss)
+void metrics_engine_ended(struct metrics *m, int model)
 {
     struct model_metrics *mm = &m->models[model];
 #define X(name) mm->live.name = 0;
@@ -197,13 +209,20 @@ void metrics_engine_lost(struct metrics *m, int model, enum engine_loss loss)
 #undef X
     metrics_engine_totals(m, model, &mm->gone);
     mm->live = (struct engine_stats){0};
-    mm->restarts++;
-    mm->losses[loss]++;
+}
+
+void metrics_engine_lost(struct metrics *m, int model, enum engine_loss loss)
+{
+    metrics_engine_ended(m, model);
+    m->models[model].restarts++;
+    m->models[model].losses[loss]++;
 }
 
 void metrics_set_model(struct metrics *m, int model, const struct metrics_model_now *now)
 {
-    m->models[model].now = *now;
+    if (!is_shared(model)) {
+        m->models[model].now = *now;
+    }
 }
 
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now)
@@ -214,6 +233,11 @@ void metrics_set_http(struct metrics *m, const struct metrics_http_now *now)
 void metrics_set_pressure(struct metrics *m, int level)
 {
     m->server.pressure = (uint64_t)level;
+}
+
+void metrics_set_memory(struct metrics *m, const struct metrics_memory_now *now)
+{
+    m->server.memory = *now;
 }
 
 void metrics_set_access(struct metrics *m, const struct metrics_access_now *now)

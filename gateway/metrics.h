@@ -24,9 +24,12 @@ struct metrics;
 struct metrics *metrics_create(void); /* NULL when memory fails */
 void metrics_free(struct metrics *m);
 
-#define METRICS_MAX_MODELS 16
+/* Series have a bound, however many models come and go: 31 that were read first have their own, under their names, for
+ * as long as the program runs; what is counted of requests to all others goes to one row. */
+#define METRICS_MAX_MODELS   32
+#define METRICS_OTHER_MODELS "(others)"
 
-/* A model's own series; at most METRICS_MAX_MODELS. model outlives the metrics. Returns its index. */
+/* The index of a model's series, made when there are none of this name yet. */
 int metrics_add_model(struct metrics *m, const char *model);
 /* Feeds the series of that model from its pipeline. */
 struct pipeline_observer metrics_observer(struct metrics *m, int model);
@@ -34,6 +37,7 @@ struct pipeline_observer metrics_observer(struct metrics *m, int model);
 void metrics_engine_stats(struct metrics *m, int model, const struct engine_stats *stats); /* as the engine sent them */
 /* Its counts are kept, the next one's are added. */
 void metrics_engine_lost(struct metrics *m, int model, enum engine_loss loss);
+void metrics_engine_ended(struct metrics *m, int model); /* likewise; it was told to */
 
 /* Counts of all of the model's engines so far; gauges of the present one. */
 void metrics_engine_totals(const struct metrics *m, int model, struct engine_stats *out);
@@ -77,6 +81,12 @@ struct metrics_http_now {
 void metrics_set_http(struct metrics *m, const struct metrics_http_now *now);
 
 void metrics_set_pressure(struct metrics *m, int level); /* enum pressure_level */
+
+/* Memory of all engines as it is planned, and models that come and go (gateway_memory_plan). */
+struct metrics_memory_now {
+    uint64_t budget, used, loads, failed_loads, evictions, idle_unloads, waiting, load_ns;
+};
+void metrics_set_memory(struct metrics *m, const struct metrics_memory_now *now);
 
 /* Who was not let in, what SIGHUP has done, and what was left out of requests; given before metrics_write. */
 struct metrics_access_now {

@@ -38,7 +38,7 @@ enum metrics_histogram {
 };
 
 struct model_metrics {
-    const char *name;
+    char name[256];
     struct histogram histograms[HISTOGRAM_COUNT];
     struct percentiles latencies[METRICS_LATENCY_COUNT];
     uint64_t started, finished[FINISH_ERROR + 1], prompt_tokens, cached_tokens, generated_tokens, restarts;
@@ -54,6 +54,7 @@ struct model_metrics {
 struct metrics_server { /* what no model has */
     struct metrics_http_now http;
     struct metrics_access_now access;
+    struct metrics_memory_now memory;
     struct otlp_stats otlp;
     struct journal_stats journal; /* zeros: there is none */
     struct metrics_batches_now batches;

@@ -199,6 +199,20 @@ const struct metrics_family metrics__families[] = {
           "Drafted tokens that the model agreed with."),
     INFO("vllm:cache_config_info", VLLM, cache_config, "Size and kind of the KV cache; always 1."),
 
+    /* Models that come and go. */
+    VALUE("tandem_models_memory_budget_bytes", GAUGE, NO, SERVER(memory.budget),
+          "Memory that all engines together may take (--memory); 0: no limit."),
+    VALUE("tandem_models_memory_used_bytes", GAUGE, NO, SERVER(memory.used),
+          "Of it, what is planned for engines that are there, come or go."),
+    VALUE("tandem_models_waiting", GAUGE, NO, SERVER(memory.waiting), "Models that wait to be loaded."),
+    VALUE("tandem_model_loads_total", COUNTER, NO, SERVER(memory.loads), "Loads begun."),
+    VALUE("tandem_model_loads_failed_total", COUNTER, NO, SERVER(memory.failed_loads), "Loads that failed."),
+    BY("tandem_model_load_seconds_total", COUNTER, NO, FORM_SECONDS, NULL, "Time of the loads that succeeded.",
+       {NULL, SERVER(memory.load_ns)}),
+    BY("tandem_model_unloads_total", COUNTER, NO, FORM_COUNT, "reason",
+       "Models unloaded because others needed the memory, or because nobody had used them for their keep-alive.",
+       {"evicted", SERVER(memory.evictions)}, {"idle", SERVER(memory.idle_unloads)}),
+
     /* API keys. */
     VALUE("tandem_key_requests_total", COUNTER, BY_KEY, KEY(n_requests), "Requests begun: those that limits count."),
     VALUE("tandem_key_requests_in_progress", GAUGE, BY_KEY, KEY(n_running), "Of them, those that are not over."),

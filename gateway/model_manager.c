@@ -133,6 +133,11 @@ static void note_use(struct look *l, struct model_slot *s)
     }
 }
 
+static bool may_idle_out(const struct model_slot *s)
+{
+    return s->pinned ? s->keep_alive_ms == 0 : s->keep_alive_ms >= 0;
+}
+
 /* Those that have been told to go, and those that nobody has used for long enough. */
 static void go_on_leaving(struct look *l, struct model_slot *s)
 {
@@ -140,7 +145,7 @@ static void go_on_leaving(struct look *l, struct model_slot *s)
         leave(l, s);
     } else if (s->state == SLOT_DRAINING || (s->state == SLOT_IN && s->unload_asked)) {
         drain(l, s);
-    } else if (s->state == SLOT_IN && !s->pinned && s->keep_alive_ms >= 0 && !is_busy(s) && !s->in_use) {
+    } else if (s->state == SLOT_IN && may_idle_out(s) && !is_busy(s) && !s->in_use) {
         int64_t left_ms = s->used_ms + s->keep_alive_ms - l->now_ms;
         if (left_ms > 0) {
             due_in(l, left_ms);

@@ -22,7 +22,8 @@
  *   - A busy one is not cut off: it takes no new jobs into its engine (they queue, in order), finishes what runs, goes,
  *     and comes back in its turn. So whoever waits is loaded at the latest when those before it, and those that are in,
  *     have had a share each and have finished what they had begun.
- *   - Who has nothing to do for its keep-alive goes. Pinned slots go only when they are told to. */
+ *   - Who has nothing to do for its keep-alive goes. Pinned slots go only when they are told to,
+ *     which a keep-alive of 0 does too. */
 #ifndef TANDEM_GATEWAY_MODEL_MANAGER_H
 #define TANDEM_GATEWAY_MODEL_MANAGER_H
 
@@ -39,7 +40,7 @@ struct model_slot { /* a plain value inside of what it stands for */
     /* The owner's; may change at any time, but for the size, which may change only while it is OUT. */
     uint64_t size; /* bytes, from the begin of its load until it is out */
     bool pinned;
-    int64_t keep_alive_ms; /* -1: it stays until others need its memory */
+    int64_t keep_alive_ms; /* -1: it stays until others need its memory; of a pinned one only 0 counts */
     uint32_t n_queued;     /* jobs that wait outside of its engine */
     uint32_t n_running;    /* jobs that its engine has */
     bool in_use;           /* it is not idle, whatever the two say: an answer is still being taken */

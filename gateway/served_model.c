@@ -37,7 +37,9 @@ bool gateway__collect_names(struct served_model *m, struct error *err)
         }
         m->names[m->n_names++] = o->names[i];
     }
-    m->names[m->n_names++] = m->file_name;
+    if (!o->on_demand) { /* such a list says itself under which names */
+        m->names[m->n_names++] = m->file_name;
+    }
     return true;
 }
 
@@ -69,7 +71,7 @@ static bool answers_to(const struct served_model *m, struct str name)
             return true;
         }
     }
-    return str_eq(file_of(m->options.model_path), name);
+    return !m->options.on_demand && str_eq(file_of(m->options.model_path), name);
 }
 
 struct served_model *gateway_model_find(struct gateway *g, struct str name)
@@ -105,22 +107,26 @@ struct pipeline *served_model_pipeline(struct served_model *m)
 
 enum model_state served_model_state(const struct served_model *m)
 {
-    return engine_child_state(m->child);
+    if (!m->open) {
+        return m->opening ? MODEL_LOADING : m->open_failure.msg[0] ? MODEL_FAILED : MODEL_UNLOADED;
+    }
+    enum model_state state = engine_child_state(m->child);
+    return state == MODEL_READY && m->slot.state == SLOT_DRAINING ? MODEL_UNLOADING : state;
 }
 
 float served_model_load_fraction(const struct served_model *m)
 {
-    return engine_child_load_fraction(m->child);
+    return m->open ? engine_child_load_fraction(m->child) : 0;
 }
 
 const struct error *served_model_failure(const struct served_model *m)
 {
-    return engine_child_failure(m->child);
+    return m->open ? engine_child_failure(m->child) : &m->open_failure;
 }
 
 const struct engine_info *served_model_info(const struct served_model *m)
 {
-    return engine_child_info(m->child);
+    return m->open ? engine_child_info(m->child) : NULL;
 }
 
 const struct engine_stats *served_model_stats(const struct served_model *m)
@@ -146,6 +152,11 @@ const struct model_file *served_model_file(const struct served_model *m)
 int64_t served_model_created_s(const struct served_model *m)
 {
     return m->created_s;
+}
+
+uint64_t served_model_disk_size(const struct served_model *m)
+{
+    return m->open ? model_file_size(m->file) : m->disk_size;
 }
 
 int served_model_restarts(const struct served_model *m)

@@ -363,7 +363,14 @@ static void put_piece(struct connection *c, struct str piece)
 
 void exchange__keepalive(struct connection *c)
 {
-    put_piece(c, c->exchange->source.keepalive);
+    const struct http_source *source = &c->exchange->source;
+    struct buf text;
+    buf_init(&text, KIB(1));
+    if (source->write_keepalive) {
+        source->write_keepalive(source->arg, &text);
+    }
+    put_piece(c, text.len && !text.failed ? buf_view(&text) : source->keepalive);
+    buf_release(&text);
 }
 
 /* The source has said END or ABORT and may be gone: it is not touched again. */

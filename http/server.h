@@ -172,6 +172,8 @@ struct http_source {
     void *arg;
     int64_t keepalive_ms; /* after so long without a byte, `keepalive` is sent; 0: never */
     struct str keepalive; /* e.g. ": keep-alive\n\n"; static storage */
+    /* Appends what is sent instead; nothing appended: `keepalive`. NULL: always that. */
+    void (*write_keepalive)(void *arg, struct buf *out);
 };
 
 /* Starts a stream; the source is copied and pulled from the loop, soon. To an HTTP/1.0 client the end of the connection

@@ -26,15 +26,21 @@ static void put_time(struct json_writer *w, const char *key, int64_t seconds)
 
 static void put_model(struct json_writer *w, struct served_model *m, struct str name)
 {
-    uint32_t n_context = pipeline_n_context(served_model_pipeline(m));
+    bool open = served_model_is_open(m);
     json_begin_object(w);
     json_member_cstr(w, "type", "model");
     json_member_str(w, "id", name);
     json_member_str(w, "display_name", name);
     put_time(w, "created_at", served_model_created_s(m));
     json_member_cstr(w, "lifecycle", "active");
-    json_member_uint(w, "max_input_tokens", n_context - 1);
-    json_member_uint(w, "max_tokens", n_context - 1);
+    if (open) {
+        uint32_t n_context = pipeline_n_context(served_model_pipeline(m));
+        json_member_uint(w, "max_input_tokens", n_context - 1);
+        json_member_uint(w, "max_tokens", n_context - 1);
+    } else { /* nobody has asked for it yet, so its file was not read */
+        json_member_null(w, "max_input_tokens");
+        json_member_null(w, "max_tokens");
+    }
     json_end_object(w);
 }
 

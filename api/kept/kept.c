@@ -381,7 +381,7 @@ bool api__kept_readable(const struct kept *k)
 
 bool kept__add_reader(struct kept *k, struct call *c, const struct kept_reading *how, struct error *err)
 {
-    c->model = k->call->model;
+    api__call_set_model(c, k->call->model);
     c->request = k->call->request;
     c->request.arena = NULL; /* all of it is the leader's */
     struct gen_reply *r = api__reply_create(c, k->call->route->encoder);

@@ -343,6 +343,17 @@ static void worked(void *arg)
     }
 }
 
+static void opened(void *arg, const struct error *err)
+{
+    struct rebuilding *b = arg;
+    if (err) {
+        b->out.error = *err;
+        worked(b);
+    } else {
+        loop_work(b->call->app->loop, work, worked, b);
+    }
+}
+
 static const struct route *route_of(struct str path)
 {
     for (int i = 0; i < api__n_routes; i++) {
@@ -369,10 +380,10 @@ bool api__rebuild(struct app *a, struct journal_answer *answer, struct http_exch
         free(b);
         return error_set(err, ERR_NO_MEMORY, "no memory for a request.");
     }
-    c->model = model;
+    api__call_set_model(c, model);
     *b = (struct rebuilding){
         .call = c, .arena = answer->arena, .record = answer->records, .done = done, .done_arg = arg};
     answer->arena = NULL;
-    loop_work(a->loop, work, worked, b);
+    gateway_open(model, opened, b);
     return true;
 }

@@ -18,6 +18,8 @@ struct ollama_request {         /* lies in the request's arena */
     bool needs_thinking; /* think: true */
     int64_t num_ctx, num_predict;
     int64_t repeat_last_n; /* -1: all, which is what there is */
+    bool has_keep_alive;
+    int64_t keep_alive_ms; /* -1: for ever */
 };
 
 extern const struct field api__ollama_chat_fields[], api__ollama_generate_fields[], api__ollama_show_fields[];
@@ -28,7 +30,7 @@ bool api__decode_ollama_show(struct call *c, struct error *err);
 bool api__work_ollama_show(struct call *c, struct error *err);
 
 extern const struct gen_encoder api__ollama_chat_encoder, api__ollama_generate_encoder;
-/* The object of a request that only loads its model, which is loaded. */
+/* The object of a request that only loads its model, or unloads it. */
 void ollama_put_loaded(struct buf *out, const struct call *c);
 void ollama_put_time(struct json_writer *w, const char *key, int64_t wall_ns); /* RFC 3339 */
 

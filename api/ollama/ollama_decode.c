@@ -3,6 +3,7 @@
 
 #include "api/openai/openai_tools.h"
 #include "base/array.h"
+#include "base/duration.h"
 #include "base/rng.h"
 
 #include <stdio.h>
@@ -145,20 +146,17 @@ static bool parse_think(struct decoding *d, const struct json *v, const char *na
                            "Invalid value for '%s': expected a boolean, \"low\", \"medium\" or \"high\".", name);
 }
 
-/* Models stay loaded, however long a client wants them to. */
 static bool parse_keep_alive(struct decoding *d, const struct json *v, const char *name, struct error *err)
 {
-    struct str text = json_str(v);
+    struct ollama_request *r = request_of(d);
     bool number = json_type(v) == JSON_INT || json_type(v) == JSON_DOUBLE;
-    bool zero = number ? json_double(v) == 0 : text.len > 0;
-    (void)d;
-    for (size_t i = 0; !number && i < text.len; i++) {
-        zero = zero && !(text.ptr[i] >= '1' && text.ptr[i] <= '9');
-    }
     if (!number && json_type(v) != JSON_STRING) {
         return field_type_error(err, name, "a number of seconds or a duration", v);
     }
-    return !zero || unsupported(err, name, "this server does not unload models.");
+    r->has_keep_alive = true;
+    return duration_parse(number ? json_number_text(v) : json_str(v), &r->keep_alive_ms) ||
+           error_set_param(err, ERR_INVALID, name,
+                           "Invalid value for '%s': expected a number of seconds or a duration such as \"5m\".", name);
 }
 
 static bool parse_images(struct decoding *d, const struct json *v, const char *name, struct error *err)
@@ -227,7 +225,7 @@ static bool parse_messages(struct decoding *d, const struct json *v, const char 
          parse_keep_alive,                                                                                         \
          NULL,                                                                                                     \
          "number or string",                                                                                       \
-         "models stay loaded; 0 is refused"},                                                                      \
+         "how long the model stays after it: seconds, or 5m; 0: it goes, negative: it stays"},                     \
         {"logprobs", FIELD_BOOL, REQUEST_AT(logprobs), 0, 0, NULL, NULL, NULL, "logprobs of the answer's tokens"}, \
         {"top_logprobs",                                                                                           \
          FIELD_U32,                                                                                                \
@@ -246,14 +244,14 @@ static bool parse_messages(struct decoding *d, const struct json *v, const char 
 const struct field api__ollama_chat_fields[] = {
     SHARED_FIELDS,
     {"messages", FIELD_CUSTOM, 0, 0, 0, parse_messages, NULL, "array",
-     "role, content, thinking, tool_calls, tool_name; none: the model is loaded, and it is"},
+     "role, content, thinking, tool_calls, tool_name; none: the model is loaded, or unloaded by keep_alive 0"},
     {"tools", FIELD_CUSTOM, 0, 0, 0, openai_parse_tools, NULL, "array", "functions that the model may call"},
     {0},
 };
 
 const struct field api__ollama_generate_fields[] = {
     SHARED_FIELDS,
-    {"prompt", FIELD_STR, AT(prompt), 0, 0, NULL, NULL, NULL, "none: the model is loaded, and it is"},
+    {"prompt", FIELD_STR, AT(prompt), 0, 0, NULL, NULL, NULL, "none: the model is loaded, or unloaded by keep_alive 0"},
     {"suffix", FIELD_STR, AT(suffix), 0, 0, NULL, NULL, NULL, "text after the answer; needs fill-in-the-middle tokens"},
     {"system", FIELD_STR, AT(system), 0, 0, NULL, NULL, NULL, "a system message before the prompt"},
     {"raw", FIELD_BOOL, AT(raw), 0, 0, NULL, NULL, NULL, "the prompt is all of it: no chat template"},
@@ -437,6 +435,9 @@ static bool done(struct call *c, struct ollama_request *r)
 {
     c->request = r->request;
     c->extra = r;
+    c->load_only = r->load_only;
+    c->has_keep_alive = r->has_keep_alive;
+    c->keep_alive_ms = r->keep_alive_ms;
     return true;
 }
 

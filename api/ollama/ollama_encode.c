@@ -128,7 +128,7 @@ void ollama_put_loaded(struct buf *out, const struct call *c)
         json_member_cstr(&w, "response", "");
     }
     json_member_bool(&w, "done", true);
-    json_member_cstr(&w, "done_reason", "load");
+    json_member_cstr(&w, "done_reason", c->has_keep_alive && c->keep_alive_ms == 0 ? "unload" : "load");
     json_end_object(&w);
 }
 

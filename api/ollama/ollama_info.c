@@ -1,13 +1,14 @@
 /* What is served, in Ollama's shape: its names end in a tag, and ours get ":latest" where they have none. */
 #include "api/ollama/ollama.h"
 
+#include "base/clock.h"
 #include "chat/chat_template.h"
 #include "tensor/model_file.h"
 
 #include <stdio.h>
 
 #define INFO_MAX   MIB(4)
-#define FAR_AWAY_S 4102444800 /* the year 2100: models stay loaded */
+#define FAR_AWAY_S 4102444800 /* the year 2100: of what stays */
 
 /* ---- what is said of a model ---- */
 
@@ -42,9 +43,28 @@ static const char *quantization_of(const struct served_model *m)
     return dtype_info((enum dtype)best)->name;
 }
 
+/* Of a model whose file was not read yet, since nobody has asked for it. */
+static void put_no_details(struct json_writer *w, const struct served_model *m)
+{
+    bool gguf = str_ends(str_of(served_model_options(m)->model_path), STR(".gguf"));
+    json_key(w, "details");
+    json_begin_object(w);
+    json_member_cstr(w, "parent_model", "");
+    json_member_cstr(w, "format", gguf ? "gguf" : "safetensors");
+    json_member_cstr(w, "family", "");
+    json_member_null(w, "families");
+    json_member_cstr(w, "parameter_size", "");
+    json_member_cstr(w, "quantization_level", "");
+    json_end_object(w);
+}
+
 static void put_details(struct json_writer *w, const struct served_model *m)
 {
     const struct engine_info *info = served_model_info(m);
+    if (!served_model_is_open(m)) {
+        put_no_details(w, m);
+        return;
+    }
     double n = info ? (double)info->n_params : 0;
     char size[32] = "";
     if (n > 0) {
@@ -71,7 +91,7 @@ static void put_tag(struct json_writer *w, struct served_model *m, const char *n
     put_name(w, "name", name);
     put_name(w, "model", name);
     ollama_put_time(w, "modified_at", served_model_created_s(m) * 1000000000);
-    json_member_uint(w, "size", model_file_size(served_model_file(m)));
+    json_member_uint(w, "size", served_model_disk_size(m));
     put_digest(w, m);
     put_details(w, m);
     json_end_object(w);
@@ -86,7 +106,11 @@ static void put_running(struct json_writer *w, struct served_model *m, const cha
     json_member_uint(w, "size", info ? info->weights_size + info->kv_size : 0);
     put_digest(w, m);
     put_details(w, m);
-    ollama_put_time(w, "expires_at", FAR_AWAY_S * 1000000000);
+    int64_t keep_ms = served_model_is_pinned(m) ? -1 : served_model_keep_alive_ms(m), idle_ms = served_model_idle_ms(m);
+    int64_t left_ms = keep_ms - (idle_ms > 0 ? idle_ms : 0);
+    int64_t until_ns = clock_wall_ns() + (left_ms > 0 ? left_ms : 0) * 1000000;
+    bool stays = keep_ms < 0 || keep_ms > FAR_AWAY_S * 1000 - clock_wall_ms();
+    ollama_put_time(w, "expires_at", stays ? FAR_AWAY_S * 1000000000 : until_ns);
     json_member_uint(w, "size_vram", 0);
     json_member_uint(w, "context_length", pipeline_n_context(served_model_pipeline(m)));
     json_end_object(w);
@@ -104,7 +128,8 @@ static void reply_list(struct app *a, struct http_exchange *x, bool running)
     json_begin_array(&w);
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
         struct served_model *m = gateway_model_at(a->gateway, i);
-        bool loaded = served_model_state(m) == MODEL_READY;
+        enum model_state state = served_model_state(m);
+        bool loaded = state == MODEL_READY || state == MODEL_UNLOADING;
         for (size_t k = 0; !running && k < served_model_n_names(m); k++) {
             if (!strpbrk(served_model_name_at(m, k), "*?")) {
                 put_tag(&w, m, served_model_name_at(m, k));

@@ -71,8 +71,7 @@ def test_generated_documents_are_fresh(kind, file):
 def test_wrong_usage():
     fails(USAGE, r"unknown command 'sevre'", "sevre")
     fails(USAGE, r"unknown option '--prot'", "serve", "x", "--prot", "1")
-    fails(USAGE, r"unexpected argument 'b'", "serve", "a", "b")
-    fails(USAGE, r"needs a model", "serve")
+    fails(USAGE, r"unexpected argument 'b'", "inspect", "a", "b")
     fails(USAGE, r"needs a model", "run")
     fails(USAGE, r"--port needs a value", "serve", "x", "--port")
     fails(USAGE, r"--port: expected an integer from 0 to 65535, but got '70000'", "serve", "x", "--port", "70000")
@@ -80,6 +79,13 @@ def test_wrong_usage():
     fails(USAGE, r"--temperature: .*from 0 to 100.*'-1'", "serve", "x", "--temperature", "-1")
     fails(USAGE, r"unknown option .--no-port", "serve", "x", "--no-port")
     fails(USAGE, r"'xml' is none of text, logfmt, json", "serve", "x", "--log-format", "xml")
+
+
+def test_serve_without_models(tmp_path):
+    env = {"TANDEM_MODELS": str(tmp_path)}
+    fails(USAGE, r"needs a model", "serve", env=env)
+    fails(MISSING, r"no-such", "serve", "no-such", "nor-this", env=env)
+    fails(USAGE, r"--keep-alive has no effect", "serve", "x", "--keep-alive", "5m", env=env)
 
 
 # ---- models ----

@@ -51,7 +51,6 @@ struct fixture {
     bool seen;                       /* until held at some moment; the engine may have gone on since */
     void (*then)(struct fixture *f); /* called at that moment; NULL: nothing */
     int64_t give_up_ms;
-    struct error refused; /* why is_refusing held */
 };
 
 /* ---- driving ---- */
@@ -202,7 +201,8 @@ static void open_child(struct fixture *f, const char *mode, uint32_t max_waiting
                                            .max_waiting = max_waiting,
                                            .on_state = on_state,
                                            .on_state_arg = f,
-                                           .on_wait = f->on_demand ? on_wait : NULL};
+                                           .on_wait = on_wait,
+                                           .tries_again = !f->on_demand};
     f->child = engine_child_create(&options, &err);
     if (!f->child) {
         fail_msg("engine_child_create: %s", err.msg);
@@ -520,18 +520,11 @@ static void an_engine_that_does_not_read_overflows_and_is_killed(void **state)
     close_child(f);
 }
 
-static bool is_refusing(struct fixture *f)
-{
-    return is_ready(f) && !submit(f, 1, 3, &f->refused);
-}
-
 static void a_closed_socket_is_a_lost_engine_though_the_process_stays(void **state)
 {
     struct fixture *f = *state;
     open_and_start(f, "half");
     assert_true(run_until(f, is_ready, PATIENCE));
-    assert_true(run_until(f, is_refusing, PATIENCE));
-    assert_int_equal(f->refused.code, ERR_UNAVAILABLE);
     assert_true(run_until(f, is_restarting, PATIENCE));
     assert_int_equal(count_events(f, ENGINE_LOST), 1);
     close_child(f);
@@ -688,6 +681,22 @@ static void held_jobs_outlive_a_stop(void **state)
     close_child(f);
 }
 
+/* Its socket is gone, its process is not yet. */
+static void jobs_that_come_while_it_ends_hear_of_the_loss(void **state)
+{
+    struct fixture *f = *state;
+    open_and_start(f, "half");
+    assert_true(run_until(f, is_ready, PATIENCE));
+    run_until(f, never, 50);
+    assert_int_equal(engine_child_state(f->child), MODEL_READY);
+    must_submit(f, 1);
+    assert_true(run_until(f, one_event, PATIENCE));
+    assert_int_equal(f->events[0].kind, ENGINE_LOST);
+    assert_int_equal(f->events[0].error.code, ERR_ENGINE_LOST);
+    assert_int_equal(engine_child_n_waiting(f->child), 0);
+    close_child(f);
+}
+
 static void who_is_not_held_any_more_goes_on(void **state)
 {
     struct fixture *f = *state;
@@ -769,6 +778,7 @@ int main(void)
         TEST(too_many_arguments_are_refused),
         TEST(jobs_wait_for_whoever_starts_it),
         TEST(held_jobs_outlive_a_stop),
+        TEST(jobs_that_come_while_it_ends_hear_of_the_loss),
         TEST(who_is_not_held_any_more_goes_on),
         TEST(stop_while_it_loads_and_while_it_waits_to_restart),
         TEST(failed_one_refuses_and_then_waits_again),

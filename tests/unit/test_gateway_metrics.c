@@ -383,6 +383,35 @@ static void keys_have_series_of_their_own(void **state)
     api_keys_free(keys);
 }
 
+#define METRICS_TEXT_MAX (4 << 20)
+
+/* However many models come, the series have a bound: the last row is that of all who have none. */
+static void many_models_share_a_row(void **state)
+{
+    struct page *p = *state;
+    char name[32];
+    int last = -1;
+    for (int i = 0; i < 2 * METRICS_MAX_MODELS; i++) {
+        snprintf(name, sizeof name, "model-%d", i);
+        last = metrics_add_model(p->metrics, name);
+        assert_int_equal(last, i < METRICS_MAX_MODELS ? i : METRICS_MAX_MODELS - 1);
+    }
+    assert_int_equal(metrics_add_model(p->metrics, "model-3"), 3); /* it has come back */
+    struct pipeline_observer o = metrics_observer(p->metrics, last);
+    o.started(o.arg, &request);
+    o.started(o.arg, &request);
+    metrics_engine_stats(p->metrics, last, &stats);
+    struct buf text;
+    struct error err = {0};
+    buf_init(&text, METRICS_TEXT_MAX);
+    metrics_write(p->metrics, &text);
+    assert_true(buf_ok(&text, "metrics", &err)); /* api/info_routes.c has room for as much */
+    assert_non_null(strstr(text.data, "tandem_requests_total{model=\"(others)\"} 2\n"));
+    assert_non_null(strstr(text.data, "tandem_memory_bytes{model=\"(others)\",kind=\"weights\"} 0\n"));
+    assert_null(strstr(text.data, "model-31"));
+    buf_release(&text);
+}
+
 static void every_histogram_adds_up(void **state)
 {
     struct page *p = *state;
@@ -700,6 +729,7 @@ int main(void)
         TEST(without_a_model_it_is_well_formed),
         TEST(every_family_has_help_type_and_samples),
         TEST(keys_have_series_of_their_own),
+        TEST(many_models_share_a_row),
         TEST(every_histogram_adds_up),
         TEST(values_fall_into_their_buckets),
         TEST(statistics_of_the_engine_are_in_base_units),

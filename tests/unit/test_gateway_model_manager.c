@@ -23,9 +23,8 @@ struct bench {
 static void note(void *arg, struct model_slot *s, enum slot_act act)
 {
     struct bench *b = arg;
-    char text[16];
-    snprintf(text, sizeof text, "%s%c%d", b->acts[0] ? " " : "", "LHRUX"[act], (int)(s - b->slots));
-    strncat(b->acts, text, sizeof b->acts - strlen(b->acts) - 1);
+    size_t len = strlen(b->acts);
+    snprintf(b->acts + len, sizeof b->acts - len, "%s%c%d", len ? " " : "", "LHRUX"[act], (int)(s - b->slots));
 }
 
 /* Slots of these sizes, 0 behind the last, under this budget. */
@@ -204,18 +203,19 @@ static void test_pinned_stays_and_what_cannot_fit_is_refused(void **state)
     (void)state;
     struct bench b = begin(100, (uint64_t[6]){60, 50, 40});
     b.slots[0].pinned = true;
-    b.slots[0].keep_alive_ms = 0;
+    b.slots[0].keep_alive_ms = 1;
     add(&b);
     model_manager_want(&b.m, &b.slots[0]);
     assert_string_equal(look(&b), "L0");
     loaded(&b, 0);
+    b.now_ms += 10;
     assert_string_equal(look(&b), "");
     queue(&b, 1, 1);
     assert_string_equal(look(&b), "X1");
     b.slots[1].n_queued = 0;
     queue(&b, 2, 1);
     assert_string_equal(look(&b), "L2");
-    model_manager_unload(&b.m, &b.slots[0]);
+    b.slots[0].keep_alive_ms = 0; /* which asks for it */
     assert_string_equal(look(&b), "H0 U0");
 }
 

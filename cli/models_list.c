@@ -1,0 +1,304 @@
+#include "cli/models_list.h"
+
+#include "base/array.h"
+#include "base/duration.h"
+#include "base/hash.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/sys_file.h"
+#include "cli/model_path.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define DEFAULT_KEEP_ALIVE_MS 300000
+#define MODEL_MEMORY          MIB(1) /* of its options and strings */
+#define FILE_MEMORY           MIB(16)
+#define NAMES_MAX             (MODELS_NAMES_MAX + 1)
+
+bool models_list_wanted(const struct options *o)
+{
+    return !o->model || o->arguments.n > 0 || o->models;
+}
+
+struct served_model_options served_options(const struct options *o, const char *path, const char *draft_path)
+{
+    return (struct served_model_options){
+        .model_path = path,
+        .names = o->names.items,
+        .n_names = o->names.n,
+        .chat_template_path = o->chat_template,
+        .tool_format = o->tool_format,
+        .reasoning_format = o->reasoning_format,
+        .overrides = o->overrides.items,
+        .n_overrides = o->overrides.n,
+        .rope_scaling = o->rope_scaling,
+        .backend = options_backend(o),
+        .kv_type = o->kv_type,
+        .n_threads = (int)o->threads,
+        .kv_memory = o->kv_memory,
+        .max_context = (uint32_t)o->max_context,
+        .max_batch_tokens = (uint32_t)o->max_batch_tokens,
+        .max_sequences = (uint32_t)o->max_sequences,
+        .max_waiting = (uint32_t)o->max_waiting,
+        .prefill_chunk = (uint32_t)o->prefill_chunk,
+        .prefix_cache = o->prefix_cache,
+        .reserve_output = o->reserve_output,
+        .kv_disk_dir = o->kv_disk_dir,
+        .kv_disk_gb = (double)o->kv_disk_gb,
+        .warm_wait = o->warm_wait,
+        .speculation = o->speculation,
+        .draft_model_path = draft_path,
+        .max_draft_tokens = (uint32_t)o->max_draft_tokens,
+        .draft_kv_memory = o->draft_kv_memory,
+        .max_itl_factor = (double)o->max_itl_factor,
+        .script_path = o->script,
+        .fault = o->fault,
+        .sandbox = o->sandbox,
+        .log_level = o->log_level,
+        .log_format = o->log_format,
+        .default_sampling = o->sampling,
+        .default_max_tokens = o->max_tokens,
+        .default_timeout_ms = o->default_timeout_ms,
+        .queue_timeout_ms = o->queue_timeout_ms,
+        .first_token_timeout_ms = o->first_token_timeout_ms,
+    };
+}
+
+/* ---- one model ---- */
+
+struct kept { /* in the model's arena: what its served_model_options are views of */
+    struct options options;
+    const char *names[NAMES_MAX];
+    char path[MODEL_PATH_MAX], draft_path[MODEL_PATH_MAX];
+};
+
+/* The text of an option from an arena that goes, in one that stays. Those of the command line live anyway. */
+static bool keep_strings(struct arena *arena, struct options *o, struct error *err)
+{
+    return options_keep_model_strings(o, arena) || arena_full(arena, "the options of a model", err);
+}
+
+/* A file that was replaced is another version. */
+static uint64_t version_of(const char *path, uint64_t text, int64_t keep_alive_ms)
+{
+    struct stat st = {0};
+    if (stat(path, &st) != 0) {
+        st = (struct stat){0};
+    }
+    uint64_t parts[] = {text, (uint64_t)keep_alive_ms, (uint64_t)st.st_mtime, (uint64_t)st.st_size};
+    return xxh3(path, strlen(path), xxh3(parts, sizeof parts, 0));
+}
+
+struct model_source {
+    const struct models_entry *entry;
+    const char *path; /* NULL: it is to be found by entry->model */
+    int64_t keep_alive_ms;
+};
+
+static bool find(struct kept *k, const struct model_source *source, struct error *err)
+{
+    const struct options *o = &k->options;
+    if (source->path) {
+        snprintf(k->path, sizeof k->path, "%s", source->path);
+    } else if (!model_path_resolve(source->entry->model, k->path, err)) {
+        return false;
+    }
+    return !o->draft_model || model_path_resolve(o->draft_model, k->draft_path, err);
+}
+
+static bool fill(struct served_model_options *out, const struct model_source *source, struct error *err)
+{
+    const struct models_entry *e = source->entry;
+    struct arena *arena = out->arena;
+    struct kept *k = arena_alloc(arena, sizeof *k);
+    if (!k) {
+        return arena_full(arena, "the options of a model", err);
+    }
+    k->options = e->options;
+    if (!keep_strings(arena, &k->options, err) || !find(k, source, err)) {
+        return false;
+    }
+    int n = 0;
+    k->names[n++] = arena_strdup(arena, str_of(e->name));
+    for (int i = 0; i < e->aliases.n; i++) {
+        k->names[n++] = arena_strdup(arena, str_of(e->aliases.items[i]));
+    }
+    for (int i = 0; i < n; i++) {
+        if (!k->names[i]) {
+            return arena_full(arena, "the names of a model", err);
+        }
+    }
+    *out = served_options(&k->options, k->path, k->draft_path[0] ? k->draft_path : NULL);
+    out->arena = arena;
+    out->names = k->names;
+    out->n_names = n;
+    out->on_demand = true;
+    out->pinned = e->pinned;
+    out->preload = e->preload;
+    out->keep_alive_ms = e->has_keep_alive ? e->keep_alive_ms : source->keep_alive_ms;
+    out->version = version_of(k->path, e->version, out->keep_alive_ms);
+    return true;
+}
+
+struct making {
+    const struct options *base;
+    struct models_list *list;
+    int64_t keep_alive_ms;
+    struct error *err;
+    bool ok;
+};
+
+static bool add(struct making *m, const struct models_entry *e, const char *path)
+{
+    struct model_source source = {.entry = e, .path = path, .keep_alive_ms = m->keep_alive_ms};
+    struct served_model_options *out = &m->list->items[m->list->n];
+    if (m->list->n == MODELS_FILE_MAX) {
+        return error_set(m->err, ERR_INVALID, "at most %d models can be served.", MODELS_FILE_MAX);
+    }
+    *out = (struct served_model_options){.arena = arena_create(MODEL_MEMORY)};
+    if (!out->arena) {
+        return error_set(m->err, ERR_NO_MEMORY, "no memory for the list of models.");
+    }
+    m->list->n++; /* its arena is there to be released */
+    return fill(out, &source, m->err) || error_wrap(m->err, "model '%s'", e->name);
+}
+
+/* ---- the three places ---- */
+
+/* "models/tiny.gguf" is "tiny". */
+static void name_of(const char *path, char *out, size_t size)
+{
+    struct str name = str_of(path);
+    while (name.len > 1 && name.ptr[name.len - 1] == '/') {
+        name.len--;
+    }
+    for (size_t slash; (slash = str_find_char(name, '/')) != STR_NPOS && slash + 1 < name.len;) {
+        name = str_slice(name, slash + 1, name.len);
+    }
+    if (str_ends(name, STR(".gguf"))) {
+        name.len -= strlen(".gguf");
+    }
+    snprintf(out, size, STR_FMT, STR_ARG(name));
+}
+
+static bool add_named(struct making *m, const char *model)
+{
+    char path[MODEL_PATH_MAX], name[256];
+    if (!model_path_resolve(model, path, m->err)) {
+        return false;
+    }
+    name_of(path, name, sizeof name);
+    struct models_entry e = {.name = name, .model = model, .options = *m->base};
+    return add(m, &e, path);
+}
+
+static bool add_command_line(struct making *m)
+{
+    bool ok = !m->base->model || add_named(m, m->base->model);
+    for (int i = 0; ok && i < m->base->arguments.n; i++) {
+        ok = add_named(m, m->base->arguments.items[i]);
+    }
+    return ok;
+}
+
+static bool is_taken(const struct models_list *l, const char *name, const char *path)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        bool same = strcmp(l->items[i].model_path, path) == 0;
+        for (int k = 0; k < l->items[i].n_names && !same; k++) {
+            same = strcmp(l->items[i].names[k], name) == 0;
+        }
+        if (same) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void add_found(void *arg, const char *path, const char *file)
+{
+    struct making *m = arg;
+    char name[256];
+    name_of(file, name, sizeof name);
+    if (m->ok && !is_taken(m->list, name, path)) {
+        struct models_entry e = {.name = name, .model = path, .options = *m->base};
+        m->ok = add(m, &e, path);
+    }
+}
+
+static bool add_folder(struct making *m)
+{
+    struct error err = {0};
+    m->ok = true;
+    if (!models_each(add_found, m, &err)) {
+        LOG_WARN("models folder cannot be read", "error=\"%s\"", err.msg);
+    }
+    return m->ok;
+}
+
+/* ---- all ---- */
+
+static bool read_file(const struct options *base, struct arena *arena, struct models_file *file, struct error *err)
+{
+    struct buf text = {0};
+    *file = (struct models_file){.folder = true};
+    if (!base->models) {
+        return true;
+    }
+    bool ok = file_read(base->models, MIB(4), &text, err) && models_file_parse(buf_view(&text), base, arena, file, err);
+    buf_release(&text);
+    return ok || error_wrap(err, "--models '%.100s'", base->models);
+}
+
+static bool find_keep_alive(const struct options *base, const struct models_file *file, int64_t *ms, struct error *err)
+{
+    *ms = file->has_keep_alive ? file->keep_alive_ms : DEFAULT_KEEP_ALIVE_MS;
+    return !base->keep_alive || duration_parse(str_of(base->keep_alive), ms) ||
+           error_set(err, ERR_INVALID, "--keep-alive: expected a duration such as 5m, but got '%.60s'.",
+                     base->keep_alive);
+}
+
+static bool make(const struct options *base, struct arena *arena, struct models_list *out, struct error *err)
+{
+    struct models_file file;
+    struct making m = {.base = base, .list = out, .err = err};
+    out->items = calloc(MODELS_FILE_MAX, sizeof *out->items);
+    if (!out->items) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for the list of models.");
+    }
+    if (!read_file(base, arena, &file, err) || !find_keep_alive(base, &file, &m.keep_alive_ms, err) ||
+        !add_command_line(&m)) {
+        return false;
+    }
+    out->memory = file.memory;
+    for (size_t i = 0; i < file.n; i++) {
+        if (!add(&m, &file.entries[i], NULL)) {
+            return error_wrap(err, "--models '%.100s'", base->models);
+        }
+    }
+    return base->model || !file.folder || add_folder(&m);
+}
+
+bool models_list_make(const struct options *base, struct models_list *out, struct error *err)
+{
+    *out = (struct models_list){0};
+    struct arena *arena = arena_create(FILE_MEMORY);
+    if (!arena) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for the list of models.");
+    }
+    bool ok = make(base, arena, out, err);
+    arena_free(arena);
+    return ok;
+}
+
+void models_list_release(struct models_list *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        arena_free(l->items[i].arena);
+    }
+    free(l->items);
+    *l = (struct models_list){0};
+}

@@ -1,0 +1,104 @@
+#include "gateway/memory_need.h"
+
+#include "base/array.h"
+#include "base/limits.h"
+#include "base/sys_memory.h"
+
+#define KV_SHARE     4 /* default: one part in so many of the memory left */
+#define KV_MIN_SIZE  MIB(32)
+#define KV_ROUND     MIB(2)
+#define SEALS_SHARE  64  /* gateway/engine_memory.c */
+#define DRAFT_SHARE  8   /* of the pool, for a draft model */
+#define BATCH_TOKENS 256 /* default rows of a step: engine/engine.h */
+/* Measured of engines without a request: 20 to 32 MiB with vocabularies of 49k and 150k tokens. */
+#define PROCESS_SIZE MIB(32)
+#define TOKEN_SIZE   512 /* of a token: its text, its place in tables, its masks */
+
+static uint64_t or_default(uint64_t value, uint64_t fallback)
+{
+    return value ? value : fallback;
+}
+
+size_t memory_kv_token_size(const struct decoder_config *config, enum kv_type type)
+{
+    struct kv_group_spec groups[KV_MAX_GROUPS];
+    uint8_t layer_group[MODEL_MAX_LAYERS];
+    uint16_t layer_index[MODEL_MAX_LAYERS];
+    int n = decoder_kv_groups(config, type, groups, layer_group, layer_index);
+    size_t token_size = 0;
+    for (int i = 0; i < n; i++) {
+        token_size += kv_position_size(&groups[i]);
+    }
+    return token_size;
+}
+
+/* No more KV than the sequences that may run at once could fill. */
+static size_t kv_useful_size(const struct served_model_options *o, const struct decoder_config *config,
+                             enum kv_type type)
+{
+    size_t token_size = memory_kv_token_size(config, type);
+    size_t context = o->max_context ? o->max_context : (size_t)config->n_context;
+    size_t sequences = o->max_sequences ? o->max_sequences : SERVED_DEFAULT_SEQUENCES;
+    size_t all;
+    return size_mul(token_size, context, &all) && size_mul(all, sequences, &all) ? all : SIZE_MAX;
+}
+
+/* Of the draft model's weights; 0 when it cannot be read, which its engine will say. */
+static uint64_t draft_size(const struct served_model_options *o)
+{
+    struct error ignored = {0};
+    struct model_file *file = o->draft_model_path ? model_file_open(o->draft_model_path, &ignored) : NULL;
+    uint64_t size = file ? model_file_size(file) : 0;
+    model_file_close(file);
+    return size;
+}
+
+/* Values of a step in f32: a few per row of what is as wide as the model, its heads and its MLP, and the logits of the
+ * rows that are sampled. Step memory grows by doubling, hence twice. */
+static uint64_t scratch_size(const struct served_model_options *o, const struct decoder_config *c)
+{
+    uint64_t rows = or_default(o->max_batch_tokens, BATCH_TOKENS);
+    uint64_t sampled = or_default(o->max_sequences, SERVED_DEFAULT_SEQUENCES);
+    uint64_t heads = (uint64_t)(c->n_heads + 2 * c->n_kv_heads) * (uint64_t)(c->k_dim + c->v_dim);
+    uint64_t mlp = (uint64_t)c->n_ff + (uint64_t)c->n_experts_used * (uint64_t)c->n_ff_expert;
+    uint64_t row = 6 * (uint64_t)c->n_embd + heads + 3 * mlp;
+    sampled = sampled < rows ? sampled : rows;
+    return 2 * sizeof(float) * (rows * row + sampled * (uint64_t)c->n_vocab);
+}
+
+static uint64_t pool_of(const struct memory_need *n, uint64_t budget)
+{
+    uint64_t rest = n->weights + (budget ? n->scratch + n->process : 0);
+    uint64_t left = budget ? budget : sys_memory().available;
+    uint64_t size = (left > rest ? left - rest : 0) / KV_SHARE;
+    return size < KV_MIN_SIZE ? KV_MIN_SIZE : size;
+}
+
+bool memory_need(const struct served_model_options *options, const struct model_file *file,
+                 const struct decoder_config *config, uint64_t budget, struct memory_need *out, struct error *err)
+{
+    enum kv_type type;
+    if (!kv_type_parse(options->kv_type, &type, err)) {
+        return false;
+    }
+    struct memory_need n = {.weights = model_file_size(file) + draft_size(options),
+                            .scratch = scratch_size(options, config),
+                            .process = PROCESS_SIZE + TOKEN_SIZE * (uint64_t)config->n_vocab};
+    uint64_t useful = kv_useful_size(options, config, type);
+    uint64_t size = options->kv_memory ? options->kv_memory : pool_of(&n, budget);
+    size = size > useful ? useful : size;
+    n.pool_size = (size_t)((size + KV_ROUND - 1) / KV_ROUND * KV_ROUND);
+    n.kv = n.pool_size + n.pool_size / SEALS_SHARE;
+    if (options->draft_model_path) {
+        n.kv += or_default(options->draft_kv_memory, n.pool_size / DRAFT_SHARE);
+    }
+    n.total = n.weights + n.kv + n.scratch + n.process;
+    *out = n;
+    return true;
+}
+
+uint64_t memory_default_budget(void)
+{
+    uint64_t available = sys_memory().available;
+    return available - available / MEMORY_BUDGET_SHARE;
+}
