@@ -17,6 +17,7 @@ A fault counts when at least half of the streams stand between 10% and 90% of th
 
     chaos.py [--model smollm2:135m] [--faults 100] [--streams 32] [--seed 1]
     chaos.py --backend mlx --model tiny --faults 20 --situations decode
+    chaos.py --models 5 --faults 20 --tokens 6000    instead: models that come and go (switching.py)
 
 Every stream has to end with the text, reasoning, calls, token ids, logprobs, finish reason and usage (but for cached_tokens) of an
 undisturbed run of the same server. On the mlx backend a resumed answer may differ from the undisturbed one; there every stream has to
@@ -373,8 +374,15 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-adopt", action="store_true", help="leave out the measurement of pages taken over")
     parser.add_argument("--kv-memory", default="3G")
+    parser.add_argument("--models", type=int, default=0, help="instead: so many models, switched between")
     a = parser.parse_args()
     os.environ["TANDEM_TEST_BACKEND"] = a.backend
+    if a.models:
+        import switching
+        counted, bad = switching.run(a, sys.modules[__name__])
+        for sentence in bad[:20]:
+            print(f"FAILED: {sentence}")
+        sys.exit(1 if bad or counted < a.faults else 0)
     from harness import SMOLLM, Server, make_model, models_folder, tiny_config  # noqa: E402  (reads the environment)
     from script_rules import AGENT_TEMPLATE  # noqa: E402
     if a.model == "tiny":
