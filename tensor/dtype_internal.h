@@ -47,6 +47,27 @@ static inline float dtype__store_f16(uint8_t *p, float x)
     return f16_to_f32(h);
 }
 
+static inline float dtype__as_f16(float x)
+{
+    return f16_to_f32(f32_to_f16(x));
+}
+
+/* ---- packing of blocks (dtype_quantize.c); d and min are stored as f16 ---- */
+
+/* Q4_0, Q4_1, Q5_0, Q5_1: unsigned codes. min: of the types with one. */
+void dtype__pack_32(enum dtype type, float d, float min, const uint8_t q[32], uint8_t *block);
+
+/* Q4_K, Q5_K: element = d * scales[g] * q - dmin * mins[g], g = its group of 32. */
+struct scale_min_block {
+    float d, dmin;
+    uint8_t scales[8], mins[8]; /* 6 bits */
+    uint8_t q[256];
+};
+void dtype__pack_scale_min(enum dtype type, const struct scale_min_block *b, uint8_t *block);
+
+/* Element = d * scales[g] * (q - 32), g = its group of 16. */
+void dtype__pack_q6_k(float d, const int8_t scales[16], const uint8_t q[256], uint8_t *block);
+
 extern const int8_t dtype__iq4_values[16];   /* IQ4_NL and IQ4_XS */
 extern const int8_t dtype__mxfp4_values[16]; /* e2m1, doubled; both zeros are +0 */
 

@@ -1,4 +1,4 @@
-/* f32 to blocks, round to nearest. The formats the gguf package can write (F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
+/* f32 to blocks, round to nearest; quantize.c searches, and packs through what is here. The formats the gguf package can write (F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
  * MXFP4) follow its quants.py operation by operation. The others take the extreme of each group as its scale, without
  * the search that ggml does; the group's elements are rounded against the scale as stored. */
 #include "tensor/dtype_internal.h"
@@ -59,14 +59,28 @@ static void pack_fifth_bits(const uint8_t q[32], uint8_t out[4])
         out[i / 8] = (uint8_t)(out[i / 8] | ((q[i] >> 4) & 1) << (i % 8));
 }
 
+void dtype__pack_32(enum dtype type, float d, float min, const uint8_t q[32], uint8_t *block)
+{
+    (void)dtype__store_f16(block, d);
+    block += 2;
+    if (type == DTYPE_Q4_1 || type == DTYPE_Q5_1) {
+        (void)dtype__store_f16(block, min);
+        block += 2;
+    }
+    if (type == DTYPE_Q5_0 || type == DTYPE_Q5_1) {
+        pack_fifth_bits(q, block);
+        block += 4;
+    }
+    pack_nibbles(q, block);
+}
+
 static void q4_0_quantize(const float *x, uint8_t *block)
 {
     float d = extreme(x, 32) / -8.0f, id = inverse(d);
     uint8_t q[32];
     for (int i = 0; i < 32; i++)
         q[i] = (uint8_t)clamp_trunc(x[i] * id + 8.5f, 0, 15);
-    (void)dtype__store_f16(block, d);
-    pack_nibbles(q, block + 2);
+    dtype__pack_32(DTYPE_Q4_0, d, 0, q, block);
 }
 
 static void q4_1_quantize(const float *x, uint8_t *block)
@@ -77,9 +91,7 @@ static void q4_1_quantize(const float *x, uint8_t *block)
     uint8_t q[32];
     for (int i = 0; i < 32; i++)
         q[i] = (uint8_t)clamp_trunc((x[i] - min) * id + 0.5f, 0, 15);
-    (void)dtype__store_f16(block, d);
-    (void)dtype__store_f16(block + 2, min);
-    pack_nibbles(q, block + 4);
+    dtype__pack_32(DTYPE_Q4_1, d, min, q, block);
 }
 
 static void q5_0_quantize(const float *x, uint8_t *block)
@@ -88,9 +100,7 @@ static void q5_0_quantize(const float *x, uint8_t *block)
     uint8_t q[32];
     for (int i = 0; i < 32; i++)
         q[i] = (uint8_t)clamp_trunc(x[i] * id + 16.5f, 0, 31);
-    (void)dtype__store_f16(block, d);
-    pack_fifth_bits(q, block + 2);
-    pack_nibbles(q, block + 6);
+    dtype__pack_32(DTYPE_Q5_0, d, 0, q, block);
 }
 
 static void q5_1_quantize(const float *x, uint8_t *block)
@@ -101,10 +111,7 @@ static void q5_1_quantize(const float *x, uint8_t *block)
     uint8_t q[32];
     for (int i = 0; i < 32; i++)
         q[i] = (uint8_t)clamp_trunc((x[i] - min) * id + 0.5f, 0, 31);
-    (void)dtype__store_f16(block, d);
-    (void)dtype__store_f16(block + 2, min);
-    pack_fifth_bits(q, block + 4);
-    pack_nibbles(q, block + 8);
+    dtype__pack_32(DTYPE_Q5_1, d, min, q, block);
 }
 
 static void q8_0_quantize(const float *x, uint8_t *block)
@@ -230,29 +237,6 @@ static void pack_scale_min(uint8_t packed[12], int g, int scale, int min)
     }
 }
 
-/* The part Q4_K and Q5_K share: writes d, dmin and scales[12]; q: [256] integers of 0 to q_max. */
-static void scale_min_quantize(const float *x, int q_max, uint8_t *block, uint8_t *q)
-{
-    float scales[8], mins[8];
-    for (int g = 0; g < 8; g++) {
-        float min, max;
-        min_max(x + 32 * g, 32, &min, &max);
-        min = min > 0.0f ? 0.0f : min;
-        scales[g] = (max - min) / (float)q_max;
-        mins[g] = -min;
-    }
-    float d = dtype__store_f16(block, extreme(scales, 8) / 63.0f), id = inverse(d);
-    float dmin = dtype__store_f16(block + 2, extreme(mins, 8) / 63.0f), idmin = inverse(dmin);
-    memset(block + 4, 0, 12);
-    for (int g = 0; g < 8; g++) {
-        int scale = clamp_round(scales[g] * id, 0, 63), min = clamp_round(mins[g] * idmin, 0, 63);
-        pack_scale_min(block + 4, g, scale, min);
-        float il = inverse(d * (float)scale), ml = dmin * (float)min;
-        for (int l = 0; l < 32; l++)
-            q[32 * g + l] = (uint8_t)clamp_round((x[32 * g + l] + ml) * il, 0, q_max);
-    }
-}
-
 /* Runs of 32 elements take turns in the low and high nibbles of 32 bytes. */
 static void pack_runs(const uint8_t q[256], uint8_t out[128])
 {
@@ -262,44 +246,91 @@ static void pack_runs(const uint8_t q[256], uint8_t out[128])
     }
 }
 
+void dtype__pack_scale_min(enum dtype type, const struct scale_min_block *b, uint8_t *block)
+{
+    (void)dtype__store_f16(block, b->d);
+    (void)dtype__store_f16(block + 2, b->dmin);
+    memset(block + 4, 0, 12);
+    for (int g = 0; g < 8; g++)
+        pack_scale_min(block + 4, g, b->scales[g], b->mins[g]);
+    if (type == DTYPE_Q4_K) {
+        pack_runs(b->q, block + 16);
+        return;
+    }
+    uint8_t *qh = block + 16;
+    memset(qh, 0, 32);
+    for (int i = 0; i < 256; i++)
+        qh[i % 32] = (uint8_t)(qh[i % 32] | b->q[i] >> 4 << (i / 32));
+    pack_runs(b->q, block + 48);
+}
+
+/* Q4_K and Q5_K: integers of 0 to q_max. */
+static void scale_min_quantize(enum dtype type, int q_max, const float *x, uint8_t *block)
+{
+    struct scale_min_block b;
+    float scales[8], mins[8];
+    for (int g = 0; g < 8; g++) {
+        float min, max;
+        min_max(x + 32 * g, 32, &min, &max);
+        min = min > 0.0f ? 0.0f : min;
+        scales[g] = (max - min) / (float)q_max;
+        mins[g] = -min;
+    }
+    b.d = dtype__as_f16(extreme(scales, 8) / 63.0f);
+    b.dmin = dtype__as_f16(extreme(mins, 8) / 63.0f);
+    float id = inverse(b.d), idmin = inverse(b.dmin);
+    for (int g = 0; g < 8; g++) {
+        b.scales[g] = (uint8_t)clamp_round(scales[g] * id, 0, 63);
+        b.mins[g] = (uint8_t)clamp_round(mins[g] * idmin, 0, 63);
+        float il = inverse(b.d * (float)b.scales[g]), ml = b.dmin * (float)b.mins[g];
+        for (int l = 0; l < 32; l++)
+            b.q[32 * g + l] = (uint8_t)clamp_round((x[32 * g + l] + ml) * il, 0, q_max);
+    }
+    dtype__pack_scale_min(type, &b, block);
+}
+
 static void q4_k_quantize(const float *x, uint8_t *block)
 {
-    uint8_t q[256];
-    scale_min_quantize(x, 15, block, q);
-    pack_runs(q, block + 16);
+    scale_min_quantize(DTYPE_Q4_K, 15, x, block);
 }
 
 static void q5_k_quantize(const float *x, uint8_t *block)
 {
-    uint8_t q[256];
-    scale_min_quantize(x, 31, block, q);
-    uint8_t *qh = block + 16;
-    memset(qh, 0, 32);
-    for (int i = 0; i < 256; i++)
-        qh[i % 32] = (uint8_t)(qh[i % 32] | q[i] >> 4 << (i / 32));
-    pack_runs(q, block + 48);
+    scale_min_quantize(DTYPE_Q5_K, 31, x, block);
 }
 
-static void q6_k_quantize(const float *x, uint8_t *block)
+void dtype__pack_q6_k(float d, const int8_t scales[16], const uint8_t q[256], uint8_t *block)
 {
-    float scales[16];
-    for (int g = 0; g < 16; g++)
-        scales[g] = extreme(x + 16 * g, 16) / -32.0f;
-    float d = dtype__store_f16(block + 208, extreme(scales, 16) / -128.0f), id = inverse(d);
     memset(block, 0, 192);
+    (void)dtype__store_f16(block + 208, d);
     for (int g = 0; g < 16; g++) {
-        int scale = clamp_round(scales[g] * id, -128, 127);
-        block[192 + g] = (uint8_t)scale;
+        block[192 + g] = (uint8_t)scales[g];
         int h = g / 8, j = g % 8 / 2;
-        float il = inverse(d * (float)scale);
         uint8_t *ql = block + 64 * h + 32 * (j % 2) + 16 * (g % 2);
         uint8_t *qh = block + 128 + 32 * h + 16 * (g % 2);
         for (int l = 0; l < 16; l++) {
-            int v = clamp_round(x[16 * g + l] * il, -32, 31) + 32;
+            int v = q[16 * g + l];
             ql[l] = (uint8_t)(ql[l] | (v & 15) << (4 * (j / 2)));
             qh[l] = (uint8_t)(qh[l] | v >> 4 << (2 * j));
         }
     }
+}
+
+static void q6_k_quantize(const float *x, uint8_t *block)
+{
+    float group_scales[16];
+    int8_t scales[16];
+    uint8_t q[256];
+    for (int g = 0; g < 16; g++)
+        group_scales[g] = extreme(x + 16 * g, 16) / -32.0f;
+    float d = dtype__as_f16(extreme(group_scales, 16) / -128.0f), id = inverse(d);
+    for (int g = 0; g < 16; g++) {
+        scales[g] = (int8_t)clamp_round(group_scales[g] * id, -128, 127);
+        float il = inverse(d * (float)scales[g]);
+        for (int l = 0; l < 16; l++)
+            q[16 * g + l] = (uint8_t)(clamp_round(x[16 * g + l] * il, -32, 31) + 32);
+    }
+    dtype__pack_q6_k(d, scales, q, block);
 }
 
 static void q8_k_quantize(const float *x, uint8_t *block)
