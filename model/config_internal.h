@@ -102,6 +102,7 @@ struct config_reader {
  * of them then, or "" when the container knows no such key). */
 struct meta_value config_get(struct config_reader *r, enum config_key key);
 bool config_has(struct config_reader *r, enum config_key key);
+const char *config_key_gguf(enum config_key key); /* what follows "<arch>." in GGUF; NULL: it has none */
 
 /* Bounds are inclusive; FORMAT names the key. The plain form wants it there. */
 NODISCARD bool config_int(struct config_reader *r, enum config_key key, int max, int *out); /* from 1 */

@@ -128,6 +128,11 @@ struct meta_value config_get(struct config_reader *r, enum config_key key)
     return v;
 }
 
+const char *config_key_gguf(enum config_key key)
+{
+    return keys[key].gguf;
+}
+
 bool config_has(struct config_reader *r, enum config_key key)
 {
     return config_get(r, key).type != META_NONE;

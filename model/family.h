@@ -69,6 +69,8 @@ struct weight_names {
 
 struct decoder_family;
 struct weight_names weight_names_of(const struct decoder_family *family, const struct model_file *file);
+/* As a new file or folder has them. */
+struct weight_names weight_names_for(const struct decoder_family *family, bool of_folder);
 
 /* The i-th name's row of a part; NULL behind the last. */
 const struct weight_row *weight_row(const struct weight_names *names, enum model_part part, size_t i);

@@ -20,6 +20,17 @@ NODISCARD bool weights__check_names(const struct decoder_config *c, const struct
 NODISCARD bool weights__load(struct decoder_weights *w, struct backend *be, const struct weight_names *names,
                              const struct model_file *file, const struct model_load_options *options,
                              struct error *err);
+/* Where a file has a part: views of one tensor's rows, or of one tensor for each expert, or of a stack's blocks. */
+struct part_views {
+    struct tensor_view *views;    /* [n]; the caller's, room for one or as many as there are experts */
+    int n;                        /* 0: the configuration has no such part */
+    const struct weight_row *row; /* whose names they were found under */
+    bool stacked;                 /* experts */
+};
+NODISCARD bool weights__part_views(const struct decoder_config *c, const struct weight_names *names,
+                                   const struct model_file *file, enum model_part part, int layer,
+                                   struct part_views *out, struct error *err);
+
 void weights__release(struct decoder_weights *w, struct backend *be, int n_layers);
 
 #endif

@@ -118,18 +118,24 @@ static const struct {
     {"model.language_model.", ""},
 };
 
-struct weight_names weight_names_of(const struct decoder_family *family, const struct model_file *file)
+struct weight_names weight_names_for(const struct decoder_family *family, bool of_folder)
 {
     struct weight_names gguf = {"",          "",   "blk.", {family->gguf_rows, {gguf_rows, ARRAY_LEN(gguf_rows)}},
                                 gguf_unused, false};
-    struct weight_names folder = {"",
-                                  "",
+    struct weight_names folder = {folder_prefixes[0].prefix,
+                                  folder_prefixes[0].head_prefix,
                                   "layers.",
                                   {family->folder_rows, {folder_rows, ARRAY_LEN(folder_rows)}},
                                   folder_unused,
                                   family->folder_qkv_by_kv_head};
+    return of_folder ? folder : gguf;
+}
+
+struct weight_names weight_names_of(const struct decoder_family *family, const struct model_file *file)
+{
+    struct weight_names folder = weight_names_for(family, true);
     if (!model_file_is_folder(file))
-        return gguf;
+        return weight_names_for(family, false);
     for (size_t i = 0; i < ARRAY_LEN(folder_prefixes); i++) {
         folder.prefix = folder_prefixes[i].prefix;
         folder.head_prefix = folder_prefixes[i].head_prefix;

@@ -377,6 +377,22 @@ bool weights__load(struct decoder_weights *w, struct backend *be, const struct w
     return ok;
 }
 
+bool weights__part_views(const struct decoder_config *c, const struct weight_names *names,
+                         const struct model_file *file, enum model_part part, int layer, struct part_views *out,
+                         struct error *err)
+{
+    struct loader l = {.config = c, .names = names, .file = file, .views = out->views, .err = err};
+    out->n = 0;
+    out->row = NULL;
+    if (!has_part(c, part, layer))
+        return true;
+    out->row = weight_find(names, file, part, layer);
+    if (!out->row)
+        return error_set(err, ERR_FORMAT, "A part of the model's layer %d has no tensor.", layer);
+    out->stacked = is_stacked(part);
+    return gather(&l, out->row, part, layer, &out->n);
+}
+
 static void free_weight(struct backend *be, struct weight *w)
 {
     if (w)

@@ -34,6 +34,9 @@ NODISCARD bool tokenizer_json__wordpiece(struct translation *t, struct error *er
 /* bos, eos and the others, and what a text gets before and behind it. */
 NODISCARD bool tokenizer_json__specials(struct translation *t, struct error *err);
 
+/* Writes the pre-tokenizer that a value of tokenizer.ggml.pre stands for; false, and nothing, when there is none. */
+bool tokenizer_json__put_pretokenizer(struct json_writer *w, const char *name);
+
 /* SentencePiece's normalization in base64, into t->charsmap. */
 NODISCARD bool tokenizer_json__charsmap(struct translation *t, struct str base64, struct error *err);
 

@@ -120,6 +120,53 @@ static const struct {
     {"gpt-2", {"S's|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"}},
 };
 
+static void put_step(struct json_writer *w, const char *step)
+{
+    bool split = step[0] == 'S', digits = step[0] == 'D', punctuation = step[0] == 'P';
+    json_begin_object(w);
+    json_member_cstr(w, "type", split ? "Split" : digits ? "Digits" : punctuation ? "Punctuation" : "ByteLevel");
+    if (split) {
+        json_key(w, "pattern");
+        json_begin_object(w);
+        json_member_cstr(w, "Regex", step + 1);
+        json_end_object(w);
+        json_member_cstr(w, "behavior", "Isolated");
+        json_member_bool(w, "invert", false);
+    } else if (digits) {
+        json_member_bool(w, "individual_digits", step[1] == '1');
+    } else if (punctuation) {
+        json_member_cstr(w, "behavior", step + 1);
+    } else {
+        json_member_bool(w, "add_prefix_space", false);
+        json_member_bool(w, "trim_offsets", true);
+        json_member_bool(w, "use_regex", step[0] == 'G');
+    }
+    json_end_object(w);
+}
+
+bool tokenizer_json__put_pretokenizer(struct json_writer *w, const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        bool letters = false; /* ByteLevel is among the steps */
+        if (strcmp(known[i].name, name) != 0)
+            continue;
+        json_begin_object(w);
+        json_member_cstr(w, "type", "Sequence");
+        json_key(w, "pretokenizers");
+        json_begin_array(w);
+        for (size_t k = 0; k < MAX_STEPS && known[i].steps[k]; k++) {
+            letters = letters || known[i].steps[k][0] == 'G';
+            put_step(w, known[i].steps[k]);
+        }
+        if (!letters)
+            put_step(w, "");
+        json_end_array(w);
+        json_end_object(w);
+        return true;
+    }
+    return false;
+}
+
 /* The step's signature; "" for one that does nothing; NULL for one that is not known. */
 static const char *signature(const struct json *step, char *buf, size_t size)
 {

@@ -1,0 +1,410 @@
+/* A target tensor is a list of segments, runs of rows of source tensors, so that stacks of experts, fused projections
+ * and permuted heads are one case. Rows are made when the writer asks for them, a few hundred KiB at once, on the pool:
+ * the model is never in memory. Scales and biases of MLX's groups come with the codes, and wait for their turn. */
+#include "model/export_internal.h"
+
+#include "base/array.h"
+#include "base/limits.h"
+#include "model/model_internal.h"
+#include "tensor/quantize.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define EXPORT_ARENA MIB(512) /* views of experts, and vectors */
+
+/* ---- what goes where ---- */
+
+static bool is_norm(enum model_part p)
+{
+    return p == PART_OUTPUT_NORM || p == PART_ATTN_NORM || p == PART_Q_NORM || p == PART_K_NORM ||
+           p == PART_ATTN_POST_NORM || p == PART_MLP_NORM || p == PART_MLP_POST_NORM;
+}
+
+static int permuted_heads(const struct exporter *x, enum model_part p)
+{
+    if (!x->permutes)
+        return 0;
+    if (p == PART_Q || p == PART_Q_BIAS)
+        return x->config.n_heads;
+    return p == PART_K || p == PART_K_BIAS ? x->config.n_kv_heads : 0;
+}
+
+static bool same_parts(const struct weight_row *a, const struct weight_row *b)
+{
+    return memcmp(a->parts, b->parts, sizeof(a->parts)) == 0;
+}
+
+static bool is_stack_name(const struct weight_row *row)
+{
+    return strstr(row->name, "switch_mlp") != NULL;
+}
+
+/* Names of experts in folders begin differently by family, as their routers' do. */
+static bool same_block(const struct exporter *x, const struct weight_row *row)
+{
+    bool mixtral = strncmp(row->name, "block_sparse_moe.", 17) == 0;
+    return mixtral == (strcmp(x->family->name, "mixtral") == 0);
+}
+
+/* The target's row for what the source keeps in one tensor: as MLX stacks experts in a folder, as llama.cpp does in
+ * GGUF; else of the same parts. NULL: no row has them together. */
+static const struct weight_row *target_row(const struct exporter *x, const struct part_views *from,
+                                           enum model_part part, bool alone)
+{
+    const struct weight_row *row;
+    bool folder = x->o->container == EXPORT_FOLDER;
+    if (x->same && !(folder && from->stacked))
+        return from->row;
+    for (size_t i = 0; (row = weight_row(&x->target_names, part, i)) != NULL; i++) {
+        if (folder && from->stacked && (!is_stack_name(row) || !same_block(x, row)))
+            continue;
+        if (folder && part == PART_ROUTER && !same_block(x, row))
+            continue;
+        if (!folder && from->stacked && weight_row_per_expert(row))
+            continue;
+        if (alone || from->stacked ? row->parts[1] == PART_NONE : same_parts(row, from->row))
+            return row;
+    }
+    return NULL;
+}
+
+static struct target *new_target(struct exporter *x, const struct weight_row *row, enum model_part part, int layer,
+                                 int max_segments)
+{
+    struct target *t = arena_alloc(x->arena, sizeof(*t));
+    struct segment *segments = arena_alloc_array(x->arena, (size_t)max_segments, sizeof(*segments));
+    if (!t || !segments) {
+        arena_full(x->arena, "tensors of a model", x->err);
+        return NULL;
+    }
+    *t = (struct target){.part = part, .layer = layer, .segments = segments, .x = x};
+    weight_name(&x->target_names, row, layer, 0, t->name, sizeof(t->name));
+    *x->last = t;
+    x->last = &t->next;
+    return t;
+}
+
+static void add_segment(const struct exporter *x, struct target *t, const struct tensor_view *view,
+                        enum model_part part)
+{
+    bool vector = view->n_dims == 1;
+    struct tensor_view m = vector ? *view : tensor_as_matrix(view);
+    t->segments[t->n_segments++] = (struct segment){m, m.shape[0], permuted_heads(x, part)};
+    t->n_rows += vector ? 0 : m.shape[0];
+    t->k = vector ? t->k + m.shape[0] : m.shape[1];
+}
+
+static bool check_fit(const struct target *t, struct error *err)
+{
+    for (int i = 0; i < t->n_segments; i++) {
+        const struct segment *s = &t->segments[i];
+        if ((s->view.n_dims == 1) != (t->n_rows == 0) || (t->n_rows > 0 && s->view.shape[1] != t->k))
+            return error_set(err, ERR_FORMAT, "The parts of the tensor %s have different shapes.", t->name);
+        if (s->heads && (s->n % ((uint64_t)s->heads * 2) != 0))
+            return error_set(err, ERR_UNSUPPORTED, "The rows of the tensor %s cannot be permuted by heads.", t->name);
+    }
+    return true;
+}
+
+static void set_shape(const struct exporter *x, struct target *t, bool stacked)
+{
+    uint64_t n_experts = (uint64_t)x->config.n_experts;
+    if (t->n_rows == 0) {
+        t->n_dims = 1;
+        t->shape[0] = t->k;
+    } else if (stacked) {
+        t->n_dims = 3;
+        t->shape[0] = n_experts;
+        t->shape[1] = t->n_rows / n_experts;
+        t->shape[2] = t->k;
+    } else {
+        t->n_dims = 2;
+        t->shape[0] = t->n_rows;
+        t->shape[1] = t->k;
+    }
+}
+
+static void choose(struct exporter *x, struct target *t)
+{
+    struct plan_tensor p = {.part = t->part,
+                            .layer = t->layer,
+                            .n_layers = x->config.n_layers,
+                            .tied = x->config.tied_embeddings,
+                            .vector = t->n_rows == 0,
+                            .k = t->k,
+                            .source = t->segments[0].view.type};
+    t->choice = x->o->container == EXPORT_GGUF ? quantize_plan_gguf(&x->o->precision, &p)
+                                               : quantize_plan_folder(&x->o->precision, &p, x->floats);
+    t->importance = importance_of(x->o->importance, t->part, t->layer, (size_t)t->k);
+    x->max_k = t->k > x->max_k ? (size_t)t->k : x->max_k;
+    x->rows_total += t->n_rows * t->k;
+}
+
+/* The target with a part in it, unless an earlier part brought it. */
+static bool add_part(struct exporter *x, enum model_part part, int layer)
+{
+    struct part_views from = {.views = x->views};
+    if (!weights__part_views(&x->config, &x->names, x->file, part, layer, &from, x->err))
+        return false;
+    if (from.n == 0)
+        return true;
+    const struct weight_row *row = target_row(x, &from, part, false);
+    row = row ? row : target_row(x, &from, part, true);
+    if (!row)
+        return error_set(x->err, ERR_UNSUPPORTED, "A %s model has no name for a tensor like " STR_FMT ".",
+                         x->family->name, STR_ARG(x->views[0].name));
+    if (row->parts[0] != part)
+        return true;
+    struct target *t = new_target(x, row, part, layer, from.n * 3);
+    if (!t)
+        return false;
+    for (int i = 0; i < 3 && row->parts[i] != PART_NONE; i++) {
+        struct part_views more = {.views = x->views};
+        if (!weights__part_views(&x->config, &x->names, x->file, row->parts[i], layer, &more, x->err))
+            return false;
+        for (int v = 0; v < more.n; v++)
+            add_segment(x, t, &x->views[v], row->parts[i]);
+    }
+    if (!check_fit(t, x->err))
+        return false;
+    set_shape(x, t, from.stacked);
+    choose(x, t);
+    return true;
+}
+
+static bool add_all(struct exporter *x)
+{
+    for (int p = PART_EMBD; p < PART_FIRST_OF_LAYER; p++) {
+        if (!add_part(x, (enum model_part)p, -1))
+            return false;
+    }
+    for (int i = 0; i < x->config.n_layers; i++) {
+        for (int p = PART_FIRST_OF_LAYER; p < PART_COUNT; p++) {
+            if (!add_part(x, (enum model_part)p, i))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* ---- rows ---- */
+
+/* Which row (or element) of a segment is the i-th of what is written. */
+static uint64_t source_index(const struct exporter *x, const struct segment *s, uint64_t i)
+{
+    if (s->heads == 0)
+        return i;
+    uint64_t dim = s->n / (uint64_t)s->heads, head = i / dim, r = i % dim, half = dim / 2;
+    uint64_t from = x->to_halves ? (r < half ? 2 * r : 2 * (r - half) + 1) : (r % 2) * half + r / 2;
+    return head * dim + from;
+}
+
+static const struct segment *segment_at(const struct target *t, uint64_t *row)
+{
+    const struct segment *s = t->segments;
+    while (*row >= s->n)
+        *row -= s++->n;
+    return s;
+}
+
+size_t export__row_size(const struct target *t)
+{
+    size_t size = 0;
+    if (t->choice.type == DTYPE_GROUPED)
+        return grouped_row_size(t->choice.bits, t->k);
+    return dtype_size(t->choice.type, t->k, &size) ? size : 0;
+}
+
+struct job {
+    struct target *t;
+    uint64_t first;
+    uint8_t *dst;
+    size_t row_size;
+};
+
+static void make_row(void *arg, int tile, int thread)
+{
+    struct job *j = arg;
+    struct target *t = j->t;
+    struct exporter *x = t->x;
+    uint64_t at = j->first + (uint64_t)tile, row = at;
+    uint8_t *dst = j->dst + (size_t)tile * j->row_size;
+    float *values = x->scratch + (size_t)thread * x->max_k;
+    const struct segment *s = segment_at(t, &row);
+    size_t k = (size_t)t->k;
+    tensor_row_to_f32(&s->view, source_index(x, s, row), values);
+    if (t->choice.type == DTYPE_GROUPED) {
+        struct group_quant q = {
+            .mode = GROUP_AFFINE, .bits = t->choice.bits, .group_size = t->choice.group_size, .scale_type = x->floats};
+        size_t scales = k / (size_t)q.group_size * (size_t)dtype_info(x->floats)->block_size;
+        quantize_affine_row(&q, values, k, t->importance, dst, x->scales + at * scales, x->biases + at * scales);
+    } else if (quantize_type_known(t->choice.type)) {
+        quantize_row(t->choice.type, values, k, t->importance, dst);
+    } else if (!dtype_from_f32(t->choice.type, values, k, dst)) {
+        assert(!"a type that nobody writes");
+    }
+}
+
+void export__fill_rows(struct target *t, uint64_t first, uint64_t n, void *dst)
+{
+    struct exporter *x = t->x;
+    struct job job = {t, first, dst, export__row_size(t)};
+    pool_run(x->o->pool, make_row, &job, (int)n);
+    x->rows_done += n * t->k;
+    if (x->o->progress)
+        x->o->progress(x->o->arg, (double)x->rows_done / (double)x->rows_total);
+}
+
+size_t export__scales_row(const struct target *t)
+{
+    return (size_t)(t->k / (uint64_t)t->choice.group_size) * (size_t)dtype_info(t->x->floats)->block_size;
+}
+
+/* ---- vectors ---- */
+
+bool export__make_vector(struct exporter *x, struct target *t)
+{
+    float *values = arena_alloc_array(x->arena, (size_t)t->k, sizeof(*values));
+    float *segment = arena_alloc_array(x->arena, (size_t)t->k, sizeof(*segment));
+    t->vector = arena_alloc_array(x->arena, (size_t)t->k, sizeof(float));
+    if (!values || !segment || !t->vector)
+        return arena_full(x->arena, "vectors of a model", x->err);
+    size_t at = 0;
+    for (int i = 0; i < t->n_segments; i++) {
+        const struct segment *s = &t->segments[i];
+        tensor_row_to_f32(&s->view, 0, segment);
+        for (uint64_t e = 0; e < s->n; e++)
+            values[at++] = segment[source_index(x, s, e)] + (is_norm(t->part) ? x->norm_shift : 0);
+    }
+    return dtype_from_f32(t->choice.type, values, (size_t)t->k, t->vector) ||
+           error_set(x->err, ERR_INTERNAL, "The vector %s has no float type.", t->name);
+}
+
+/* ---- the whole ---- */
+
+static bool begin(struct exporter *x)
+{
+    for (struct target *t = x->first; t; t = t->next) {
+        if (t->n_rows == 0 && !export__make_vector(x, t))
+            return false;
+    }
+    x->scratch = malloc((size_t)pool_threads(x->o->pool) * (x->max_k + 1) * sizeof(float));
+    return x->scratch || error_set(x->err, ERR_NO_MEMORY, "There is no memory for rows of %zu elements.", x->max_k);
+}
+
+
+static const struct {
+    const char *folder, *gguf; /* families */
+    bool experts, window;      /* what a GGUF file of the latter has that is the former's */
+} variants[] = {
+    {"mixtral", "llama", true, false},
+    {"mistral", "llama", false, true},
+    {"olmo3", "olmo2", false, true},
+};
+
+const struct decoder_family *export__family(const struct model_file *file, const struct decoder_config *c,
+                                            enum export_container container)
+{
+    bool folder = model_file_is_folder(file), to_folder = container == EXPORT_FOLDER;
+    for (size_t i = 0; i < ARRAY_LEN(variants) && folder != to_folder; i++) {
+        bool special = (variants[i].experts && c->n_experts > 0) || (variants[i].window && c->window > 0);
+        if (!to_folder && strcmp(c->arch, variants[i].folder) == 0)
+            return decoder_family_find(str_of(variants[i].gguf));
+        if (to_folder && special && strcmp(c->arch, variants[i].gguf) == 0)
+            return decoder_family_find(str_of(variants[i].folder));
+    }
+    return decoder_family_find(str_of(c->arch));
+}
+
+/* Of the first layer's queries; what is quantized becomes F16, and F32 too where most is quantized. */
+static enum dtype floats_of(const struct exporter *x)
+{
+    const struct precision *p = &x->o->precision;
+    struct tensor_view view;
+    struct part_views q = {.views = &view};
+    struct error ignored = {0};
+    if (p->kind == PRECISION_TYPE && !plan_is_quantized(p->type))
+        return p->type;
+    enum dtype type = DTYPE_F16;
+    if (weights__part_views(&x->config, &x->names, x->file, PART_Q, 0, &q, &ignored) && q.n == 1)
+        type = view.type;
+    if (type == DTYPE_BF16 || (type == DTYPE_F32 && p->kind == PRECISION_KEEP))
+        return type;
+    if (type == DTYPE_GROUPED && view.quant.scale_type != DTYPE_U8)
+        return view.quant.scale_type;
+    return DTYPE_F16;
+}
+
+static bool prepare(struct exporter *x)
+{
+    struct config_reader r;
+    const struct decoder_config *c = &x->config;
+    if (!decoder_config_read(x->file, &x->config, x->err) || !config_reader_init(&r, x->file, x->err))
+        return false;
+    x->source_family = r.family;
+    x->names = r.names;
+    x->same = r.folder == (x->o->container == EXPORT_FOLDER);
+    x->family = export__family(x->file, c, x->o->container);
+    if (!x->family || (x->o->container == EXPORT_GGUF ? !x->family->gguf : !x->family->hf_class))
+        return error_set(x->err, ERR_UNSUPPORTED, "The family %s has no form in that container.", c->arch);
+    if (!x->same && c->rope_freq_factors)
+        return error_set(x->err, ERR_UNSUPPORTED,
+                         "The scaling of RoPE is in " ROPE_FREQS_TENSOR
+                         " only, from which its parameters cannot be had back.");
+    x->target_names = x->same ? x->names : weight_names_for(x->family, x->o->container == EXPORT_FOLDER);
+    x->to_halves = x->o->container == EXPORT_FOLDER;
+    const struct decoder_family *gguf = x->to_halves ? x->source_family : x->family;
+    x->permutes = !x->same && gguf->rope_kind != ROPE_NEOX && c->rot_dim == c->k_dim;
+    if (!x->same && !x->permutes && gguf->rope_kind != ROPE_NEOX)
+        return error_set(x->err, ERR_UNSUPPORTED, "Heads of which RoPE rotates %d of %d dimensions are not permuted.",
+                         c->rot_dim, c->k_dim);
+    x->norm_shift = x->same ? 0 : (x->to_halves ? -1.0f : 1.0f) * x->family->folder_norm_offset;
+    x->floats = floats_of(x);
+    x->last = &x->first;
+    x->arena = arena_create(EXPORT_ARENA);
+    x->views = x->arena ? arena_alloc_array(x->arena, (size_t)c->n_experts + 1, sizeof(*x->views)) : NULL;
+    return (x->views || error_set(x->err, ERR_NO_MEMORY, "There is no memory for a model's tensors.")) && add_all(x);
+}
+
+static void release(struct exporter *x)
+{
+    arena_free(x->arena);
+    free(x->scratch);
+    free(x->scales);
+    free(x->biases);
+}
+
+bool export_write(const struct model_file *file, const char *path, const struct export_options *o, struct error *err)
+{
+    struct exporter x = {.file = file, .o = o, .err = err};
+    bool ok = prepare(&x) && begin(&x) && (o->container == EXPORT_GGUF ? export__write_gguf(&x, path) : export__write_folder(&x, path));
+    release(&x);
+    return ok;
+}
+
+bool export_size(const struct model_file *file, enum export_container container, struct precision precision,
+                 uint64_t *size, struct error *err)
+{
+    struct export_options o = {.container = container, .precision = precision};
+    struct exporter x = {.file = file, .o = &o, .err = err};
+    bool ok = prepare(&x);
+    *size = 0;
+    for (const struct target *t = x.first; ok && t; t = t->next) {
+        uint64_t rows = t->n_rows ? t->n_rows : 1;
+        *size += rows * (export__row_size(t) + (t->choice.type == DTYPE_GROUPED ? 2 * export__scales_row(t) : 0));
+    }
+    release(&x);
+    return ok;
+}
+
+bool export_is_quantized(const struct model_file *file)
+{
+    for (size_t i = 0; i < model_file_n_tensors(file); i++) {
+        const struct tensor_view *t = model_file_tensor_at(file, i);
+        if (t->n_dims > 1 && plan_is_quantized(t->type))
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,324 @@
+/* Every random model, written from each container into the other one, is what it is there; and what quantization makes
+ * of one. */
+#include "model/export.h"
+#include "model/model_internal.h"
+
+#include "base/array.h"
+#include "base/sys_file.h"
+#include "tests/support/model_vectors.h"
+#include "tests/support/temp_dir.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static struct pool *pool;
+
+static int make_pool(void **state)
+{
+    struct error err = {0};
+    (void)state;
+    pool = pool_create(&(struct pool_options){.n_threads = 2}, &err);
+    return pool ? 0 : -1;
+}
+
+static int free_pool(void **state)
+{
+    (void)state;
+    pool_free(pool);
+    return 0;
+}
+
+/* The tokenizer's part of the GGUF file that the folder's twin is. */
+static bool copy_tokenizer(void *arg, struct gguf_writer *w, int n_vocab, struct error *err)
+{
+    const struct model_file *from = arg;
+    (void)n_vocab;
+    (void)err;
+    for (size_t i = 0; i < model_file_n_meta(from); i++) {
+        struct meta_value v = model_file_meta_at(from, i);
+        if (str_starts(model_file_meta_key(from, i), STR("tokenizer.")))
+            gguf_put_value(w, model_file_meta_key(from, i), &v);
+    }
+    return true;
+}
+
+static void compare_tensor(const struct model_file *a, const struct tensor_view *expected, double tolerance,
+                           const char *model)
+{
+    char name[256];
+    snprintf(name, sizeof(name), STR_FMT, STR_ARG(expected->name));
+    const struct tensor_view *got = model_file_tensor(a, name);
+    if (!got)
+        fail_msg("%s: no tensor %s", model, name);
+    assert_int_equal(got->n_dims, expected->n_dims);
+    struct tensor_view x = tensor_as_matrix(got), y = tensor_as_matrix(expected);
+    uint64_t k = got->shape[got->n_dims - 1], rows = got->n_dims == 1 ? 1 : x.shape[0];
+    assert_true(k == expected->shape[got->n_dims - 1] && x.shape[0] == y.shape[0]);
+    float *p = calloc(k, sizeof(*p)), *q = calloc(k, sizeof(*q));
+    assert_true(p && q);
+    for (uint64_t r = 0; r < rows; r++) {
+        tensor_row_to_f32(got->n_dims == 1 ? got : &x, r, p);
+        tensor_row_to_f32(got->n_dims == 1 ? expected : &y, r, q);
+        for (uint64_t i = 0; i < k; i++) {
+            if (!(fabs((double)p[i] - (double)q[i]) <= tolerance * (1 + fabs((double)q[i]))))
+                fail_msg("%s: %s[%d][%d] is %g instead of %g", model, name, (int)r, (int)i, (double)p[i], (double)q[i]);
+        }
+    }
+    free(p);
+    free(q);
+}
+
+static void compare_files(const char *path, const struct model_file *expected, const char *model)
+{
+    struct error err = {0};
+    struct model_file *got = model_file_open(path, &err);
+    if (!got)
+        fail_msg("%s: %s", model, err.msg);
+    assert_int_equal(model_file_n_tensors(got), model_file_n_tensors(expected));
+    for (size_t i = 0; i < model_file_n_tensors(expected); i++)
+        compare_tensor(got, model_file_tensor_at(expected, i), 3e-7, model);
+    model_file_close(got);
+}
+
+static void to_gguf(const struct model_file *folder, const struct model_file *gguf, const char *model)
+{
+    struct error err = {0};
+    struct temp_dir dir;
+    temp_dir_make(&dir);
+    char *path = temp_dir_file(&dir, "out.gguf");
+    struct export_options o = {.container = EXPORT_GGUF, .pool = pool, .tokenizer = copy_tokenizer, .arg = (void *)gguf};
+    if (!export_write(folder, path, &o, &err))
+        fail_msg("%s: %s", model, err.msg);
+    compare_files(path, gguf, model);
+    free(path);
+    temp_dir_remove(&dir);
+}
+
+/* Llama 3's scaling of RoPE cannot be had back from its divisors, and that is said. */
+static void to_folder(const struct model_file *gguf, const struct model_file *folder, const char *model)
+{
+    struct error err = {0};
+    struct temp_dir dir;
+    temp_dir_make(&dir);
+    struct export_options o = {.container = EXPORT_FOLDER, .pool = pool};
+    bool ok = export_write(gguf, dir.path, &o, &err), llama3 = strcmp(model, "llama-llama3") == 0;
+    if (ok == llama3)
+        fail_msg("%s: %s", model, ok ? "written" : err.msg);
+    if (ok)
+        compare_files(dir.path, folder, model);
+    else
+        assert_int_equal(err.code, ERR_UNSUPPORTED);
+    temp_dir_remove(&dir);
+}
+
+static void both_ways(void **state)
+{
+    (void)state;
+    const char *name;
+    for (size_t i = 0; (name = model_vectors_random(i)) != NULL; i++) {
+        static const char *const layouts[] = {"each", "fused", "switch"};
+        struct model_vectors v;
+        struct buf bytes;
+        model_vectors_load(&v, name);
+        struct model_file *gguf = model_vectors_file(&v, &bytes);
+        struct decoder_config c;
+        struct error err = {0};
+        assert_true(decoder_config_read(gguf, &c, &err));
+        for (size_t k = c.n_experts ? 0 : 2; k < ARRAY_LEN(layouts); k++) {
+            struct random_folder *files;
+            struct model_file *folder = model_vectors_folder(&v, layouts[k], false, &files);
+            to_gguf(folder, gguf, name);
+            if (k == 2) /* what is written has experts as MLX has them */
+                to_folder(gguf, folder, name);
+            model_file_close(folder);
+            random_folder_free(files);
+        }
+        model_file_close(gguf);
+        buf_release(&bytes);
+        model_vectors_release(&v);
+    }
+}
+
+/* ---- quantization ---- */
+
+struct made {
+    struct model_vectors v;
+    struct buf bytes;
+    struct model_file *file;
+};
+
+static void make(struct made *m, const char *name)
+{
+    model_vectors_load(&m->v, name);
+    m->file = model_vectors_file(&m->v, &m->bytes);
+}
+
+static void drop(struct made *m)
+{
+    model_file_close(m->file);
+    buf_release(&m->bytes);
+    model_vectors_release(&m->v);
+}
+
+static enum dtype type_of(const struct model_file *f, const char *name)
+{
+    const struct tensor_view *t = model_file_tensor(f, name);
+    assert_non_null(t);
+    return t->type;
+}
+
+static struct model_file *quantized(const struct model_file *from, const struct temp_dir *dir, bool folder,
+                                    const char *precision, const struct importance *importance)
+{
+    struct error err = {0};
+    struct export_options o = {
+        .container = folder ? EXPORT_FOLDER : EXPORT_GGUF, .pool = pool, .importance = importance};
+    char *path = folder ? strdup(dir->path) : temp_dir_file(dir, "q.gguf");
+    uint64_t size;
+    assert_true(precision_parse(precision, &o.precision, &err));
+    if (!export_write(from, path, &o, &err) || !export_size(from, o.container, o.precision, &size, &err))
+        fail_msg("%s: %s", precision, err.msg);
+    struct model_file *out = model_file_open(path, &err);
+    if (!out)
+        fail_msg("%s", err.msg);
+    uint64_t stored = 0;
+    for (size_t i = 0; i < model_file_n_tensors(out); i++) {
+        const struct tensor_view *t = model_file_tensor_at(out, i);
+        struct tensor_view m = tensor_as_matrix(t);
+        bool known = !str_starts(t->name, STR("rope_"));
+        stored += known ? t->size + (t->type == DTYPE_GROUPED ? group_scales_size(&t->quant, m.shape[0], m.shape[1]) : 0)
+                        : 0;
+    }
+    assert_true(stored == size);
+    free(path);
+    return out;
+}
+
+static void rule_of_gguf(void **state)
+{
+    (void)state;
+    struct made m;
+    struct temp_dir dir;
+    make(&m, "llama-plain"); /* rows of 64 and 96: no K blocks */
+    temp_dir_make(&dir);
+    struct model_file *q = quantized(m.file, &dir, false, "4", NULL);
+    assert_int_equal(type_of(q, "token_embd.weight"), DTYPE_Q8_0);
+    assert_int_equal(type_of(q, "blk.0.attn_q.weight"), DTYPE_Q4_1);
+    assert_int_equal(type_of(q, "blk.0.attn_v.weight"), DTYPE_Q8_0);
+    assert_int_equal(type_of(q, "blk.0.attn_norm.weight"), DTYPE_F32);
+    assert_int_equal(type_of(q, "blk.2.ffn_down.weight"), DTYPE_Q8_0);
+    assert_int_equal(type_of(q, "blk.1.ffn_down.weight"), DTYPE_Q4_1);
+    compare_tensor(q, model_file_tensor(m.file, "blk.0.attn_q.weight"), 0.08, "q4_1");
+    compare_tensor(q, model_file_tensor(m.file, "blk.0.attn_v.weight"), 0.01, "q8_0");
+    model_file_close(q);
+    temp_dir_remove(&dir);
+    drop(&m);
+}
+
+static void rule_of_folder(void **state)
+{
+    (void)state;
+    struct made m;
+    struct temp_dir dir;
+    char name[48];
+    make(&m, "mixtral");
+    temp_dir_make(&dir);
+    struct model_file *q = quantized(m.file, &dir, true, "4", NULL);
+    const struct tensor_view *t = model_file_tensor(q, "model.layers.0.block_sparse_moe.switch_mlp.up_proj.weight");
+    assert_non_null(t);
+    assert_string_equal(tensor_type_name(t, name, sizeof(name)), "affine 4 bits in groups of 64");
+    t = model_file_tensor(q, "lm_head.weight");
+    assert_string_equal(tensor_type_name(t, name, sizeof(name)), "affine 6 bits in groups of 64");
+    assert_int_equal(type_of(q, "model.layers.0.block_sparse_moe.gate.weight"), DTYPE_F16);
+    model_file_close(q);
+    temp_dir_remove(&dir);
+    drop(&m);
+}
+
+static double weighted_error(const struct model_file *a, const struct model_file *b, const char *name, const float *w)
+{
+    const struct tensor_view *x = model_file_tensor(a, name), *y = model_file_tensor(b, name);
+    float p[64], q[64];
+    double sum = 0;
+    assert_true(x && y && x->shape[1] == 64);
+    for (uint64_t r = 0; r < x->shape[0]; r++) {
+        tensor_row_to_f32(x, r, p);
+        tensor_row_to_f32(y, r, q);
+        for (int i = 0; i < 64; i++)
+            sum += (double)w[i] * (double)(p[i] - q[i]) * (double)(p[i] - q[i]);
+    }
+    return sum;
+}
+
+/* Columns that matter more have less error, and a file of importance is read as it was written. */
+static void importance_counts(void **state)
+{
+    (void)state;
+    struct made m;
+    struct temp_dir dir;
+    struct error err = {0};
+    struct decoder_config c;
+    float x[64], w[64];
+    make(&m, "llama-plain");
+    temp_dir_make(&dir);
+    assert_true(decoder_config_read(m.file, &c, &err));
+    struct importance *imp = importance_create(&c, &err);
+    assert_non_null(imp);
+    for (int i = 0; i < 64; i++) {
+        x[i] = i % 8 == 0 ? 10.0f : 0.5f;
+        w[i] = x[i] * x[i];
+    }
+    assert_true(importance_add(imp, PART_Q, 0, x, 1, 64));
+    assert_false(importance_add(imp, PART_Q, 0, x, 1, 32));
+    char *path = temp_dir_file(&dir, "importance.txt");
+    assert_true(importance_write(imp, path, &err));
+    struct importance *back = importance_read(path, &c, &err);
+    assert_non_null(back);
+    assert_memory_equal(importance_of(back, PART_Q, 0, 64), importance_of(imp, PART_Q, 0, 64), sizeof(w));
+    assert_null(importance_of(back, PART_Q, 1, 64));
+    struct model_file *plain = quantized(m.file, &dir, false, "q4_0", NULL);
+    double without = weighted_error(plain, m.file, "blk.0.attn_q.weight", w);
+    model_file_close(plain);
+    struct model_file *told = quantized(m.file, &dir, false, "q4_0", back);
+    double with = weighted_error(told, m.file, "blk.0.attn_q.weight", w);
+    model_file_close(told);
+    assert_true(with < 0.8 * without);
+    assert_true(file_write_atomic(path, STR("tandem importance 1\n0 4 3 1 2\n"), &err));
+    assert_null(importance_read(path, &c, &err));
+    assert_int_equal(err.code, ERR_FORMAT);
+    importance_free(imp);
+    importance_free(back);
+    free(path);
+    temp_dir_remove(&dir);
+    drop(&m);
+}
+
+static void words(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"8", "6", "4", "keep", "f16", "bf16", "q4_k", "q8_0"};
+    static const char *const bad[] = {"", "5", "q2_k", "i8", "84", "Q4_KK"};
+    struct precision p;
+    struct error err = {0};
+    char name[16];
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        assert_true(precision_parse(good[i], &p, &err));
+        assert_string_equal(precision_name(&p, name, sizeof(name)), good[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_false(precision_parse(bad[i], &p, &err));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_ways),         cmocka_unit_test(rule_of_gguf), cmocka_unit_test(rule_of_folder),
+        cmocka_unit_test(importance_counts), cmocka_unit_test(words),
+    };
+    return cmocka_run_group_tests(tests, make_pool, free_pool);
+}
