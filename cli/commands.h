@@ -12,6 +12,9 @@ int command_list(const struct options *o);
 int command_bench(const struct options *o);
 int command_bench_kernels(const struct options *o);
 int command_bench_serve(const struct options *o);
+int command_quantize(const struct options *o);
+int command_convert(const struct options *o);
+int command_eval(const struct options *o);
 int command_engine(const struct options *o);
 int command_version(void);
 

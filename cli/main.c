@@ -23,6 +23,12 @@ static const struct command_row commands[] = {
      "speed of the cpu backend's ops, beside the machine's limits"},
     {"bench-serve", COMMAND_BENCH_SERVE, command_bench_serve, "bench-serve [LABEL=]URL[#MODEL] ... [options]",
      "measure OpenAI-compatible servers"},
+    {"quantize", COMMAND_QUANTIZE, command_quantize, "quantize MODEL OUT [options]",
+     "write a model in 8, 6 or 4 bits"},
+    {"convert", COMMAND_CONVERT, command_convert, "convert MODEL OUT [options]",
+     "write a model in the other format: GGUF file or folder"},
+    {"eval", COMMAND_EVAL, command_eval, "eval MODEL --text FILE [options]",
+     "perplexity, and distance from another precision"},
     {"engine", COMMAND_ENGINE, command_engine, NULL, NULL},
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])

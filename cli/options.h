@@ -20,7 +20,10 @@ enum command {
     COMMAND_BENCH = 1 << 5,
     COMMAND_BENCH_KERNELS = 1 << 6,
     COMMAND_BENCH_SERVE = 1 << 7,
-    COMMAND_ALL = (1 << 8) - 1
+    COMMAND_QUANTIZE = 1 << 8,
+    COMMAND_CONVERT = 1 << 9,
+    COMMAND_EVAL = 1 << 10,
+    COMMAND_ALL = (1 << 11) - 1
 };
 
 struct option_list {
@@ -102,6 +105,10 @@ struct options {
     const char *json_file, *csv_file;
     int64_t gen, repeat;
     bool op_shares;
+    /* quantize, convert, eval */
+    const char *format, *precision, *calibrate, *importance, *text, *against;
+    bool requantize, quiet;
+    int64_t window, stride;
     /* engine */
     int64_t socket_fd, pool_fd, watch_fd, epoch, seals_fd;
     uint64_t pool_size, seals_size;

@@ -17,6 +17,9 @@ static const struct {
     {COMMAND_BENCH, "bench"},
     {COMMAND_BENCH_KERNELS, "bench-kernels"},
     {COMMAND_BENCH_SERVE, "bench-serve"},
+    {COMMAND_QUANTIZE, "quantize"},
+    {COMMAND_CONVERT, "convert"},
+    {COMMAND_EVAL, "eval"},
 };
 
 /* Options whose values are the names of a table. */

@@ -16,6 +16,9 @@
 #define B             COMMAND_BENCH
 #define K             COMMAND_BENCH_KERNELS
 #define V             COMMAND_BENCH_SERVE
+#define Q             COMMAND_QUANTIZE
+#define C             COMMAND_CONVERT
+#define X_            COMMAND_EVAL
 #define LOADGEN(name) AT(bench_serve.name)
 #define INT_MAX_      2147483647.0
 #define KIND_float    OPTION_FLOAT
@@ -26,7 +29,7 @@
 
 const struct option options__table[] = {
     {"config", OPTION_STR, S | R | V, AT(config), 0, 0, NULL, "FILE", "JSON file with options by these names"},
-    {"log-level", OPTION_STR, S | R | I | E | B | K | V, AT(log_level), 0, 0, "info", "LEVEL",
+    {"log-level", OPTION_STR, S | R | I | E | B | K | V | Q | C | X_, AT(log_level), 0, 0, "info", "LEVEL",
      "error, warn, info or debug"},
     {"log-format", OPTION_STR, S | E, AT(log_format), 0, 0, "text", "FORMAT", "text, logfmt or json"},
 
@@ -169,7 +172,7 @@ const struct option options__table[] = {
      "memory for its KV pages; 0: an eighth of kv-memory"},
     {"kv-memory", OPTION_SIZE, S | R | E, AT(kv_memory), 0, 1e15, "0", "SIZE",
      "memory for KV pages; 0: a quarter of what is left"},
-    {"kv-type", OPTION_STR, S | R | I | E | B, AT(kv_type), 0, 0, "f16", "TYPE", "f32, f16 or, on the cpu backend, q8"},
+    {"kv-type", OPTION_STR, S | R | I | E | B | Q | X_, AT(kv_type), 0, 0, "f16", "TYPE", "f32, f16 or, on the cpu backend, q8"},
     {"prefix-cache", OPTION_BOOL, S | E, AT(prefix_cache), 0, 0, "on", NULL, "reuse KV pages of equal prefixes"},
     {"reserve-output", OPTION_BOOL, S | E, AT(reserve_output), 0, 0, "on", NULL,
      "admit with room for what answers are expected to grow to"},
@@ -181,14 +184,14 @@ const struct option options__table[] = {
      "prompts to have in the prefix cache at any time, as JSON (docs/CACHE.md)"},
     {"warm-wait", OPTION_BOOL, S, AT(warm_wait), 0, 0, "off", NULL,
      "be ready only when the warm prompts are in the cache for the first time"},
-    {"threads", OPTION_INT, S | R | E, AT(threads), 0, 256, "0", "N", "kernel threads; 0: as many as may be used"},
-    {"backend", OPTION_STR, S | R | E | B, AT(backend), 0, 0, "auto", "NAME",
+    {"threads", OPTION_INT, S | R | E | Q | C | X_, AT(threads), 0, 256, "0", "N", "kernel threads; 0: as many as may be used"},
+    {"backend", OPTION_STR, S | R | E | B | X_, AT(backend), 0, 0, "auto", "NAME",
      "auto, cpu or mlx; auto: mlx where it finds a GPU"},
-    {"mlx-device", OPTION_STR, S | R | E | B, AT(mlx_device), 0, 0, "auto", "DEVICE",
+    {"mlx-device", OPTION_STR, S | R | E | B | X_, AT(mlx_device), 0, 0, "auto", "DEVICE",
      "of the mlx backend: auto, cpu or gpu"},
-    {"mlx-type", OPTION_STR, S | R | E | B, AT(mlx_type), 0, 0, "auto", "TYPE",
+    {"mlx-type", OPTION_STR, S | R | E | B | X_, AT(mlx_type), 0, 0, "auto", "TYPE",
      "its activations: auto, f32, f16 or bf16; auto: the model's on a GPU, f32 on a CPU"},
-    {"cpu-kernels", OPTION_STR, S | R | E | B | K, AT(cpu_kernels), 0, 0, "auto", "SET",
+    {"cpu-kernels", OPTION_STR, S | R | E | B | K | Q | X_, AT(cpu_kernels), 0, 0, "auto", "SET",
      "auto, reference; x86-64: avx2, avx512; arm64: neon, i8mm"},
     {"sandbox", OPTION_BOOL, S | E, AT(sandbox), 0, 0, "on", NULL,
      "confine engines to their models and caches, without network and programs (docs/SECURITY.md)"},
@@ -208,7 +211,27 @@ const struct option options__table[] = {
     {"raw", OPTION_BOOL, R, AT(raw), 0, 0, "off", NULL, "complete the prompt as it is, without the chat template"},
     {"tensors", OPTION_BOOL, I, AT(tensors), 0, 0, "off", NULL,
      "list every tensor and what becomes of it on each backend"},
-    {"json", OPTION_BOOL, I | L, AT(json), 0, 0, "off", NULL, "as JSON"},
+    {"json", OPTION_BOOL, I | L | X_, AT(json), 0, 0, "off", NULL, "as JSON"},
+
+    {"type", OPTION_STR, Q, AT(precision), 0, 0, "4", "TYPE",
+     "8, 6 or 4: bits by the rule of docs/QUANTIZATION.md; or the type of every matrix: q8_0, q6_k, q5_k, q4_k, q5_0, "
+     "q5_1, q4_0, q4_1"},
+    {"type", OPTION_STR, C, AT(precision), 0, 0, "keep", "TYPE",
+     "f32, f16 or bf16; keep: floats as they are, what is quantized as f16"},
+    {"format", OPTION_STR, Q | C, AT(format), 0, 0, "auto", "FORMAT",
+     "gguf, or mlx: a folder; auto: gguf where the output's name ends so"},
+    {"calibrate", OPTION_STR, Q, AT(calibrate), 0, 0, NULL, "FILE",
+     "text that is run first: columns that matter to it get less error"},
+    {"importance", OPTION_STR, Q, AT(importance), 0, 0, NULL, "FILE",
+     "where what --calibrate finds is stored; without it, read from there"},
+    {"requantize", OPTION_BOOL, Q, AT(requantize), 0, 0, "off", NULL, "quantize what is quantized already"},
+    {"text", OPTION_STR, X_, AT(text), 0, 0, NULL, "FILE", "text to predict"},
+    {"against", OPTION_STR, X_, AT(against), 0, 0, NULL, "MODEL2",
+     "compare with another precision of the same model: KL divergence, most likely tokens"},
+    {"window", OPTION_INT, Q | X_, AT(window), 2, LIMIT_CONTEXT, "512", "TOKENS", "the text is read in windows"},
+    {"stride", OPTION_INT, X_, AT(stride), 0, LIMIT_CONTEXT, "0", "TOKENS",
+     "from one window to the next; 0: half a window, so that every token has at least as much context"},
+    {"quiet", OPTION_BOOL, Q | C | X_, AT(quiet), 0, 0, "off", NULL, "no progress"},
 
     {"tests", OPTION_STR, B, AT(tests), 0, 0, "prefill,decode,batch", "LIST", "which of prefill, decode and batch"},
     {"prompt", OPTION_STR, B, AT(prompt), 0, 0, "64,512", "LIST", "prefill: tokens of the prompt"},

@@ -14,7 +14,7 @@
 #define TYPE_CONTROL      3
 #define TYPE_USER_DEFINED 4
 #define TYPE_UNUSED       5
-#define PAD_NAME          24
+#define PAD_NAME          32
 
 /* ---- to GGUF ---- */
 
