@@ -88,6 +88,15 @@ static void put_engine(struct json_writer *w, struct served_model *m)
     json_end_object(w);
 }
 
+static void put_precision(struct json_writer *w, const struct served_model_options *o)
+{
+    json_key(w, "precision");
+    json_begin_object(w);
+    json_member_int(w, "bits", o->precision_bits);
+    json_member_cstr(w, "why", o->precision_why);
+    json_end_object(w);
+}
+
 static void put_queue(struct json_writer *w, struct served_model *m)
 {
     struct admission_status s = admission_status(served_model_admission(m));
@@ -233,6 +242,7 @@ static void put_open_model(struct app *a, struct json_writer *w, struct served_m
     struct engine_stats totals;
     metrics_engine_totals(metrics, served_model_metrics(m), &totals);
     put_need(w, served_model_need(m));
+    put_precision(w, served_model_options(m));
     put_engine(w, m);
     put_queue(w, m);
     put_memory(w, &totals, served_model_pool_limit(m));

@@ -4,6 +4,7 @@
 #include "base/sys_memory.h"
 #include "cli/bench_internal.h"
 #include "cli/commands.h"
+#include "cli/precision.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +120,18 @@ static bool find_backend(struct model_bench *m, struct error *err)
     return true;
 }
 
+/* The file to measure: the model's own, or one of fewer bits that is made of it. */
+static bool find_precision(struct model_bench *m, struct error *err)
+{
+    struct precision_found found;
+    struct precision_wanted wanted = precision_wanted_by(m->options, m->engine_options.kv_type, 1);
+    if (!precision_resolve(m->path, &wanted, NULL, NULL, &found, err)) {
+        return false;
+    }
+    memcpy(m->path, found.path, sizeof m->path);
+    return true;
+}
+
 static bool configure(struct model_bench *m, struct error *err)
 {
     const struct options *o = m->options;
@@ -126,7 +139,7 @@ static bool configure(struct model_bench *m, struct error *err)
     struct backend_words words = options_backend(o);
     *e = engine_options_default();
     if (!model_path_resolve(o->model, m->path, err) || !backend_options_parse(&words, &e->backend, err) ||
-        !kv_type_parse(o->kv_type, &e->kv_type, err) || !parse_tests(m, err) || !parse_lists(m, err)) {
+        !kv_type_parse(o->kv_type, &e->kv_type, err) || !find_precision(m, err) || !parse_tests(m, err) || !parse_lists(m, err)) {
         return false;
     }
     e->model_path = m->path;

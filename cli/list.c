@@ -1,6 +1,7 @@
 /* `tandem list` and `tandem inspect`. */
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "cli/precision.h"
 
 #include "backend/backend.h"
 #include "base/json.h"
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #define LIST_OUT_MAX        ((size_t)64 << 20)
+#define INSPECT_SEQUENCES   4  /* that automatic precision leaves room for, as in `tandem serve` */
 #define INSPECT_PAGE_TOKENS 32 /* what the cpu backend uses; only rounds */
 
 #define MAX_TYPES 64 /* all plain ones, and a dozen ways of grouping */
@@ -31,6 +33,8 @@ struct model_facts {
     int n_types;
     int main_type;     /* the one with most bytes */
     bool list_tensors; /* --tensors */
+    bool has_precision; /* precision is what `tandem serve` would choose */
+    struct precision_found precision;
     bool has_config;   /* config is valid */
     struct decoder_config config;
     struct error why_not; /* when not */
@@ -277,6 +281,14 @@ static void inspect_json(const struct model_facts *f, const char *path, enum kv_
     if (f->has_config) {
         json_member_int(&w, "context", f->config.n_context);
         json_member_int(&w, "layers", f->config.n_layers);
+        if (f->has_precision) {
+            json_key(&w, "precision");
+            json_begin_object(&w);
+            json_member_int(&w, "bits", f->precision.bits);
+            json_member_uint(&w, "weights", f->precision.weights);
+            json_member_cstr(&w, "why", f->precision.why);
+            json_end_object(&w);
+        }
         json_key(&w, "memory");
         json_begin_array(&w);
         for (int i = 0; i < 5; i++) {
@@ -327,6 +339,9 @@ static void inspect_text(const struct model_facts *f, const char *path, enum kv_
         "  context       %d trained\n  shape         %d layers, width %d, %d heads, %d KV heads, vocabulary %d%s\n",
         c->n_context, c->n_layers, c->n_embd, c->n_heads, c->n_kv_heads, c->n_vocab,
         c->window ? ", sliding window" : "");
+    if (f->has_precision) {
+        buf_printf(out, "  precision     %s\n", f->precision.why);
+    }
     buf_printf(out, "  memory needed for one sequence, besides scratch (%.0f MiB are available):\n", mib(available));
     for (int i = 0; i < 5; i++) {
         struct needs n = needs_at(f, type, context_step(f, i));
@@ -353,6 +368,12 @@ int command_inspect(const struct options *o)
         !read_facts(path, o, &f, &err)) {
         release_facts(&f);
         return command_fail(&err);
+    }
+    struct precision_wanted wanted = precision_wanted_by(o, type, INSPECT_SEQUENCES);
+    f.has_precision = f.has_config && precision_plan(path, &wanted, &f.precision, &f.why_not);
+    if (f.has_config && !f.has_precision) { /* it does not fit, which is worth saying */
+        memcpy(f.precision.why, f.why_not.msg, sizeof f.precision.why);
+        f.has_precision = true;
     }
     buf_init(&out, LIST_OUT_MAX);
     if (o->json) {

@@ -105,6 +105,8 @@ struct options {
     const char *json_file, *csv_file;
     int64_t gen, repeat;
     bool op_shares;
+    const char *quantize; /* auto, none, 8, 6, 4 */
+    uint64_t memory;
     /* quantize, convert, eval */
     const char *format, *precision, *calibrate, *importance, *text, *against;
     bool requantize, quiet;

@@ -1,6 +1,7 @@
 /* `tandem run`: the pipeline and an engine in this process; one answer, or a chat at the terminal. */
 #include "cli/commands.h"
 #include "cli/model_path.h"
+#include "cli/precision.h"
 
 #include "base/clock.h"
 #include "base/loop.h"
@@ -35,6 +36,7 @@ struct runner {
     struct gen_usage usage;
     int64_t started_ms, first_ms;
     struct error error;
+    uint64_t kv_memory; /* that --memory leaves; 0: it does not say */
     bool failed, interrupted;
 };
 
@@ -230,6 +232,33 @@ static void show_progress(void *arg, float fraction)
     }
 }
 
+static void show_quantizing(void *arg, double fraction)
+{
+    (void)arg;
+    if (isatty(STDERR_FILENO)) {
+        fprintf(stderr, fraction < 1 ? "\rquantizing %3.0f%%" : "\r                \r", 100 * fraction);
+        fflush(stderr);
+    }
+}
+
+/* The file to load: the model's own, or one of fewer bits that is made of it. */
+static bool find_precision(struct runner *r, char path[MODEL_PATH_MAX], struct error *err)
+{
+    const struct options *o = r->options;
+    struct precision_found found;
+    enum kv_type type;
+    if (!kv_type_parse(o->kv_type, &type, err)) {
+        return false;
+    }
+    struct precision_wanted wanted = precision_wanted_by(o, type, RUN_SEQUENCES);
+    if (!precision_resolve(path, &wanted, show_quantizing, NULL, &found, err)) {
+        return false;
+    }
+    memcpy(path, found.path, MODEL_PATH_MAX);
+    r->kv_memory = found.kv_memory;
+    return true;
+}
+
 static bool make_engine(struct runner *r, const char *path, struct error *err)
 {
     const struct options *o = r->options;
@@ -247,7 +276,7 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     e.n_overrides = o->overrides.n;
     e.rope_scaling = o->rope_scaling;
     e.backend.cpu.n_threads = (int)o->threads;
-    e.pool_size = (size_t)(o->kv_memory ? o->kv_memory : quarter < RUN_KV_DEFAULT ? quarter : RUN_KV_DEFAULT);
+    e.pool_size = (size_t)(r->kv_memory ? r->kv_memory : o->kv_memory ? o->kv_memory : quarter < RUN_KV_DEFAULT ? quarter : RUN_KV_DEFAULT);
     e.max_context = (uint32_t)o->max_context;
     e.max_batch_tokens = (uint32_t)o->max_batch_tokens;
     e.max_sequences = RUN_SEQUENCES;
@@ -330,7 +359,7 @@ int command_run(const struct options *o)
         error_set(&err, ERR_INVALID, "`tandem run` needs a model: a path, or a name such as smollm2:135m.");
         return command_fail(&err);
     }
-    if (!model_path_resolve(o->model, path, &err) || !(r.loop = loop_create(1, &err))) {
+    if (!model_path_resolve(o->model, path, &err) || !find_precision(&r, path, &err) || !(r.loop = loop_create(1, &err))) {
         return command_fail(&err);
     }
     buf_init(&r.history, LIMIT_REQUEST_ARENA);

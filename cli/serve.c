@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/models_list.h"
+#include "cli/precision.h"
 #include "cli/reload.h"
 #include "engine/fault.h"
 #include "gateway/memory_need.h"
@@ -24,6 +25,7 @@
 
 #define KEY_VARIABLE  "TANDEM_API_KEY"
 #define OTLP_FLUSH_MS 2000 /* for the last spans, at the end */
+#define SERVE_SEQUENCES 4 /* of USUAL_CONTEXT each, that automatic precision leaves room for */
 #define SERVE_WORKERS 1    /* beside an engine that wants the cores; requests are parsed one by one */
 
 struct server {
@@ -45,6 +47,7 @@ struct server {
     struct error failure;
     bool many;                                             /* models are loaded on demand */
     struct models_list models;                             /* those, until the gateway has them */
+    struct precision_found precision;                      /* of the one */
     char path[MODEL_PATH_MAX], draft_path[MODEL_PATH_MAX]; /* of the one; empty: no draft model */
     struct service service;
     struct announcer *announcer;
@@ -279,6 +282,9 @@ static bool add_models(struct server *s, struct error *err)
     }
     struct served_model_options m = served_options(o, s->path, s->draft_path[0] ? s->draft_path : NULL);
     m.warm = s->warm.n ? &s->warm : NULL;
+    m.kv_memory = s->precision.kv_memory ? s->precision.kv_memory : o->kv_memory;
+    m.precision_bits = s->precision.bits;
+    m.precision_why = s->precision.why;
     return gateway_add_model(s->gateway, &m, err);
 }
 
@@ -391,6 +397,32 @@ static void watch_signal(struct server *s, uv_signal_t *handle, int number, uv_s
     uv_signal_start(handle, fn, number);
 }
 
+static void show_quantizing(void *arg, double fraction)
+{
+    int *shown = arg; /* tenths */
+    if ((int)(10 * fraction) > *shown) {
+        *shown = (int)(10 * fraction);
+        LOG_INFO("quantizing", "percent=%d", 10 * *shown);
+    }
+}
+
+/* The file to serve: the model's own, or one of fewer bits that is made of it. */
+static bool find_precision(struct server *s, char path[MODEL_PATH_MAX], struct error *err)
+{
+    const struct options *o = s->options;
+    enum kv_type type;
+    int shown = 0;
+    if (o->script || !kv_type_parse(o->kv_type, &type, err)) {
+        return o->script != NULL;
+    }
+    struct precision_wanted wanted = precision_wanted_by(o, type, SERVE_SEQUENCES);
+    if (!precision_resolve(path, &wanted, show_quantizing, &shown, &s->precision, err)) {
+        return false;
+    }
+    memcpy(path, s->precision.path, MODEL_PATH_MAX);
+    return true;
+}
+
 static void watch_signals(struct server *s)
 {
     struct sigaction hangup;
@@ -492,7 +524,7 @@ static bool find_models(struct server *s, struct error *err)
     if (o->keep_alive) {
         return error_set(err, ERR_INVALID, "--keep-alive has no effect with one model, which is always loaded.");
     }
-    return model_path_resolve(o->model, s->path, err) &&
+    return model_path_resolve(o->model, s->path, err) && find_precision(s, s->path, err) &&
            (!o->draft_model || model_path_resolve(o->draft_model, s->draft_path, err));
 }
 

@@ -70,6 +70,8 @@ struct served_model_options {
     const char *kv_type;          /* likewise: "f16" */
     int n_threads;                /* 0: as many as usable */
     uint64_t kv_memory;           /* bytes; 0: 25% of what the system or cgroup leaves after the weights */
+    int precision_bits;           /* what its weights were quantized to when it was loaded; 0: they are as they were */
+    const char *precision_why;    /* a sentence; NULL: nobody chose */
     uint32_t max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache, reserve_output;
     const char *kv_disk_dir;      /* NULL: none */

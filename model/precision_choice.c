@@ -21,9 +21,15 @@ static bool fits(const struct precision_question *q, const struct candidate *c, 
                               q->other <= q->memory - c->weights - kv);
 }
 
+/* Tokens a second. */
+static double rate(const struct precision_question *q, uint64_t weights)
+{
+    return q->bandwidth / ((double)weights * (q->read_share > 0 ? q->read_share : 1));
+}
+
 static bool is_fast(const struct precision_question *q, const struct candidate *c)
 {
-    return q->bandwidth <= 0 || c->weights == 0 || q->bandwidth / (double)c->weights >= PRECISION_MIN_RATE;
+    return q->bandwidth <= 0 || c->weights == 0 || rate(q, c->weights) >= PRECISION_MIN_RATE;
 }
 
 /* What is left for K and V beside the weights, up to what is wanted. */
@@ -58,19 +64,19 @@ static const struct candidate *pick(const struct precision_question *q, const st
 static void explain(const struct precision_question *q, const struct candidate all[N_CANDIDATES],
                     const struct candidate *c, bool narrow, struct precision_answer *a)
 {
-    char limit[96] = "no limit of memory is known";
+    char limit[96] = "(no limit of memory is known)";
     bool for_speed = c != &all[0] && fits(q, &all[0], narrow ? q->kv_least : q->kv_wanted);
     if (q->memory)
-        snprintf(limit, sizeof(limit), "of %.2f GiB (%.40s)", gib(q->memory), q->memory_from);
+        snprintf(limit, sizeof(limit), "in %.2f GiB (%.40s)", gib(q->memory), q->memory_from);
     if (c == &all[0])
-        snprintf(a->why, sizeof(a->why), "Full precision: %.2f GiB of weights, %.2f GiB of KV and %.2f GiB besides fit: %s.",
+        snprintf(a->why, sizeof(a->why), "Full precision: %.2f GiB of weights, %.2f GiB of KV and %.2f GiB besides fit %s.",
                  gib(c->weights), gib(a->kv), gib(q->other), limit);
     else if (for_speed)
         snprintf(a->why, sizeof(a->why),
                  "%s: full precision, %.2f GiB, fits, but would decode about %.1f tokens a second; these %.2f GiB "
                  "about %.1f.",
-                 c->name, gib(q->full), q->bandwidth / (double)q->full, gib(c->weights),
-                 q->bandwidth / (double)c->weights);
+                 c->name, gib(q->full), rate(q, q->full), gib(c->weights),
+                 rate(q, c->weights));
     else
         snprintf(a->why, sizeof(a->why),
                  "%s: %.2f GiB of weights, %.2f GiB of KV and %.2f GiB besides fit %s; full precision, %.2f GiB, does "

@@ -15,6 +15,7 @@ struct precision_question {
     uint64_t memory;         /* for all of this; 0: no limit is known */
     const char *memory_from; /* "--memory", "this machine": for the sentence */
     double bandwidth;        /* bytes/s at which weights are read; 0: not known, and speed does not count */
+    double read_share;       /* of the weights, that one token reads: less than 1 with experts; 0: all */
 };
 
 struct precision_answer {

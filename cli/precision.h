@@ -1,0 +1,44 @@
+/* Which precision a model is loaded in, as --quantize and --memory say, and the file that has it: the model itself, or
+ * one in the cache folder that is made of it once.
+ *
+ * The cache: quantized/DIGEST-rRULE-BITS/NAME.gguf, where DIGEST is the source's (model_file_digest) and RULE the
+ * version of quantize_plan.h. It is written under a lock, appears when it is complete, and is checked before use: what
+ * does not read is made again. Older versions are not used any more; `rm -r` on the folder is always safe. */
+#ifndef TANDEM_CLI_PRECISION_H
+#define TANDEM_CLI_PRECISION_H
+
+#include "cli/model_path.h"
+#include "cli/options.h"
+
+struct precision_wanted {
+    const char *quantize; /* auto, none, 8, 6 or 4 */
+    uint64_t memory;      /* for weights, KV and the rest of the process; 0: what the machine has left */
+    uint64_t kv_memory;   /* 0: not said */
+    enum kv_type kv_type;
+    uint32_t max_context, max_sequences, max_batch_tokens; /* 0: not said */
+    uint32_t usual_sequences;                              /* of the command, when it is not said */
+    int n_threads;
+    bool overrides; /* --override-kv: keys of the source, which another container does not have */
+    bool mlx;       /* the backend's memory is a device's */
+};
+
+struct precision_found {
+    char path[MODEL_PATH_MAX]; /* what is to be loaded */
+    int bits;                  /* 0: as it is */
+    uint64_t weights;          /* bytes */
+    uint64_t kv_memory;        /* for the KV pool; 0: not limited by --memory */
+    char why[240];
+};
+
+struct precision_wanted precision_wanted_by(const struct options *o, enum kv_type type, uint32_t usual_sequences);
+
+/* Decides only: path is the source's. NO_MEMORY: it does not fit into --memory in any precision that is allowed. */
+NODISCARD bool precision_plan(const char *model, const struct precision_wanted *w, struct precision_found *out,
+                              struct error *err);
+
+/* Decides, and makes the file when it is not there. progress may be NULL. */
+NODISCARD bool precision_resolve(const char *model, const struct precision_wanted *w,
+                                 void (*progress)(void *arg, double fraction), void *arg, struct precision_found *out,
+                                 struct error *err);
+
+#endif
