@@ -139,7 +139,8 @@ static bool configure(struct model_bench *m, struct error *err)
     struct backend_words words = options_backend(o);
     *e = engine_options_default();
     if (!model_path_resolve(o->model, m->path, err) || !backend_options_parse(&words, &e->backend, err) ||
-        !kv_type_parse(o->kv_type, &e->kv_type, err) || !find_precision(m, err) || !parse_tests(m, err) || !parse_lists(m, err)) {
+        !kv_type_parse(o->kv_type, &e->kv_type, err) || !find_precision(m, err) || !parse_tests(m, err) ||
+        !parse_lists(m, err)) {
         return false;
     }
     e->model_path = m->path;

@@ -31,11 +31,11 @@ struct model_facts {
     uint64_t n_params, size;
     struct type_count types[MAX_TYPES]; /* [n_types] */
     int n_types;
-    int main_type;     /* the one with most bytes */
-    bool list_tensors; /* --tensors */
+    int main_type;      /* the one with most bytes */
+    bool list_tensors;  /* --tensors */
     bool has_precision; /* precision is what `tandem serve` would choose */
     struct precision_found precision;
-    bool has_config;   /* config is valid */
+    bool has_config; /* config is valid */
     struct decoder_config config;
     struct error why_not; /* when not */
 };

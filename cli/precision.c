@@ -201,8 +201,8 @@ static bool decide_fixed(const struct precision_wanted *w, const struct model_fi
     bool none = strcmp(w->quantize, "none") == 0;
     out->weights = q->full;
     if (none || q->quantized) {
-        snprintf(out->why, sizeof out->why, none ? "As it is, by --quantize none." :
-                                                   "As it is: the weights are quantized already.");
+        snprintf(out->why, sizeof out->why,
+                 none ? "As it is, by --quantize none." : "As it is: the weights are quantized already.");
         return true;
     }
     if (!precision_parse(w->quantize, &p, err) || p.kind != PRECISION_BITS) {
@@ -331,8 +331,8 @@ static bool make(const struct model_file *file, const char *path, const struct r
     if (fd < 0) {
         return false;
     }
-    bool ok = is_good(path) /* made meanwhile */ ||
-              (check_space(fd, size, folder, err) && rewrite_model(file, path, r, err));
+    bool ok =
+        is_good(path) /* made meanwhile */ || (check_space(fd, size, folder, err) && rewrite_model(file, path, r, err));
     close(fd);
     return ok;
 }

@@ -276,7 +276,10 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     e.n_overrides = o->overrides.n;
     e.rope_scaling = o->rope_scaling;
     e.backend.cpu.n_threads = (int)o->threads;
-    e.pool_size = (size_t)(r->kv_memory ? r->kv_memory : o->kv_memory ? o->kv_memory : quarter < RUN_KV_DEFAULT ? quarter : RUN_KV_DEFAULT);
+    e.pool_size = (size_t)(r->kv_memory               ? r->kv_memory
+                           : o->kv_memory             ? o->kv_memory
+                           : quarter < RUN_KV_DEFAULT ? quarter
+                                                      : RUN_KV_DEFAULT);
     e.max_context = (uint32_t)o->max_context;
     e.max_batch_tokens = (uint32_t)o->max_batch_tokens;
     e.max_sequences = RUN_SEQUENCES;
@@ -359,7 +362,8 @@ int command_run(const struct options *o)
         error_set(&err, ERR_INVALID, "`tandem run` needs a model: a path, or a name such as smollm2:135m.");
         return command_fail(&err);
     }
-    if (!model_path_resolve(o->model, path, &err) || !find_precision(&r, path, &err) || !(r.loop = loop_create(1, &err))) {
+    if (!model_path_resolve(o->model, path, &err) || !find_precision(&r, path, &err) ||
+        !(r.loop = loop_create(1, &err))) {
         return command_fail(&err);
     }
     buf_init(&r.history, LIMIT_REQUEST_ARENA);

@@ -23,10 +23,10 @@
 #include <string.h>
 #include <uv.h>
 
-#define KEY_VARIABLE  "TANDEM_API_KEY"
-#define OTLP_FLUSH_MS 2000 /* for the last spans, at the end */
-#define SERVE_SEQUENCES 4 /* of USUAL_CONTEXT each, that automatic precision leaves room for */
-#define SERVE_WORKERS 1    /* beside an engine that wants the cores; requests are parsed one by one */
+#define KEY_VARIABLE    "TANDEM_API_KEY"
+#define OTLP_FLUSH_MS   2000 /* for the last spans, at the end */
+#define SERVE_SEQUENCES 4    /* of USUAL_CONTEXT each, that automatic precision leaves room for */
+#define SERVE_WORKERS   1    /* beside an engine that wants the cores; requests are parsed one by one */
 
 struct server {
     const struct options *options;

@@ -196,8 +196,8 @@ static struct tensor *moe(struct backend *be, struct tensor *x, const struct moe
     return c->inner->moe(be, x, w, p);
 }
 
-struct calibration *calibration_attach(struct backend *be, const struct model_file *file,
-                                       struct importance *importance, struct error *err)
+struct calibration *calibration_attach(struct backend *be, const struct model_file *file, struct importance *importance,
+                                       struct error *err)
 {
     struct config_reader r;
     if (be->ops->lazy) {

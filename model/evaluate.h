@@ -9,14 +9,14 @@
 #include "model/text_run.h"
 
 struct evaluate_options {
-    int window, stride; /* tokens; 2 <= window, 1 <= stride < window or equal */
-    int32_t bos;        /* put before each window, and part of it; -1: none */
+    int window, stride;                           /* tokens; 2 <= window, 1 <= stride < window or equal */
+    int32_t bos;                                  /* put before each window, and part of it; -1: none */
     void (*progress)(void *arg, double fraction); /* may be NULL */
     void *arg;
 };
 
 struct evaluation {
-    size_t n_tokens;  /* scored */
+    size_t n_tokens; /* scored */
     size_t n_windows;
     double loss;       /* mean of -log p, natural */
     double perplexity; /* e^loss */

@@ -137,7 +137,8 @@ static void choose(struct exporter *x, struct target *t)
                             .source = t->segments[0].view.type};
     t->choice = x->o->container == EXPORT_GGUF ? quantize_plan_gguf(&x->o->precision, &p)
                                                : quantize_plan_folder(&x->o->precision, &p, x->floats);
-    t->importance = importance_of(x->o->importance, t->part, t->layer, (size_t)t->k);
+    if (t->part != PART_EMBD) /* as a table its columns matter alike, and a tied one is a table too */
+        t->importance = importance_of(x->o->importance, t->part, t->layer, (size_t)t->k);
     x->max_k = t->k > x->max_k ? (size_t)t->k : x->max_k;
     x->rows_total += t->n_rows * t->k;
 }
@@ -294,7 +295,6 @@ static bool begin(struct exporter *x)
     return x->scratch || error_set(x->err, ERR_NO_MEMORY, "There is no memory for rows of %zu elements.", x->max_k);
 }
 
-
 static const struct {
     const char *folder, *gguf; /* families */
     bool experts, window;      /* what a GGUF file of the latter has that is the former's */
@@ -379,7 +379,8 @@ static void release(struct exporter *x)
 bool export_write(const struct model_file *file, const char *path, const struct export_options *o, struct error *err)
 {
     struct exporter x = {.file = file, .o = o, .err = err};
-    bool ok = prepare(&x) && begin(&x) && (o->container == EXPORT_GGUF ? export__write_gguf(&x, path) : export__write_folder(&x, path));
+    bool ok = prepare(&x) && begin(&x) &&
+              (o->container == EXPORT_GGUF ? export__write_gguf(&x, path) : export__write_folder(&x, path));
     release(&x);
     return ok;
 }

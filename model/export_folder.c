@@ -1,5 +1,5 @@
-/* config.json of a folder that is made of a GGUF file, as the classes of transformers of before version 5 have it, which
- * all readers know; or a folder's own, with the quantization noted. */
+/* config.json of a folder that is made of a GGUF file, as the classes of transformers of before version 5 have it,
+ * which all readers know; or a folder's own, with the quantization noted. */
 #include "model/export_internal.h"
 
 #include "base/json.h"

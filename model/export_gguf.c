@@ -167,9 +167,8 @@ void export__llama3_divisors(const struct rope_config *rope, int rot_dim, float 
     double low = s->original_context / s->low_freq_factor, high = s->original_context / s->high_freq_factor;
     for (int i = 0; i < rot_dim / 2; i++) {
         double freq = 1 / pow(rope->base, 2.0 * i / rot_dim), length = 2 * 3.14159265358979323846 / freq;
-        double smooth = (s->original_context / length - s->low_freq_factor) / (s->high_freq_factor - s->low_freq_factor);
-        out[i] = length < high  ? 1
-                 : length > low ? (float)s->factor
-                                : (float)(1 / ((1 - smooth) / s->factor + smooth));
+        double smooth =
+            (s->original_context / length - s->low_freq_factor) / (s->high_freq_factor - s->low_freq_factor);
+        out[i] = length < high ? 1 : length > low ? (float)s->factor : (float)(1 / ((1 - smooth) / s->factor + smooth));
     }
 }

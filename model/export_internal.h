@@ -1,4 +1,5 @@
-/* Shared by export.c (which tensors, and their rows), export_write.c (files), export_gguf.c and export_folder.c (what the containers say of the model). */
+/* Shared by export.c (which tensors, and their rows), export_write.c (files), export_gguf.c and export_folder.c (what
+ * the containers say of the model). */
 #ifndef TANDEM_MODEL_EXPORT_INTERNAL_H
 #define TANDEM_MODEL_EXPORT_INTERNAL_H
 
@@ -37,11 +38,11 @@ struct exporter { /* one run of export_write or export_size */
     const struct decoder_family *source_family, *family;
     struct weight_names names, target_names;
     struct arena *arena;
-    enum dtype floats;  /* of a folder */
-    bool same;          /* container */
-    bool to_halves;     /* permuted: to a folder's rotation of halves; else to neighbours */
-    bool permutes;      /* Q and K change */
-    float norm_shift;   /* added to norm weights */
+    enum dtype floats; /* of a folder */
+    bool same;         /* container */
+    bool to_halves;    /* permuted: to a folder's rotation of halves; else to neighbours */
+    bool permutes;     /* Q and K change */
+    float norm_shift;  /* added to norm weights */
     struct target *first, **last;
     uint64_t rows_done, rows_total; /* of elements, for progress */
     struct tensor_view *views;      /* [n_experts or 1], of the part at hand */

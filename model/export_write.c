@@ -75,8 +75,9 @@ static struct gguf_tensor describe(const struct target *t)
 static const struct {
     enum dtype type;
     int file_type;
-} file_types[] = {{DTYPE_F32, 0},   {DTYPE_F16, 1},   {DTYPE_Q4_0, 2},  {DTYPE_Q4_1, 3},  {DTYPE_Q8_0, 7}, {DTYPE_Q5_0, 8},
-                  {DTYPE_Q5_1, 9}, {DTYPE_Q4_K, 15}, {DTYPE_Q5_K, 17}, {DTYPE_Q6_K, 18}, {DTYPE_BF16, 32}};
+} file_types[] = {{DTYPE_F32, 0},   {DTYPE_F16, 1},   {DTYPE_Q4_0, 2}, {DTYPE_Q4_1, 3},
+                  {DTYPE_Q8_0, 7},  {DTYPE_Q5_0, 8},  {DTYPE_Q5_1, 9}, {DTYPE_Q4_K, 15},
+                  {DTYPE_Q5_K, 17}, {DTYPE_Q6_K, 18}, {DTYPE_BF16, 32}};
 
 /* llama.cpp's number for what most of the matrices are. */
 static int file_type_of(const struct exporter *x)
@@ -299,4 +300,3 @@ bool export__write_folder(struct exporter *x, const char *folder)
     safetensors_writer_free(w);
     return ok && check_written(x, folder);
 }
-

@@ -7,8 +7,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define HEADER        "tandem importance 1"
-#define FILE_MAX      GIB(1)
+#define HEADER   "tandem importance 1"
+#define FILE_MAX GIB(1)
 
 struct entry {
     double *sums; /* [k] of squares, or NULL */
@@ -103,7 +103,7 @@ bool importance_write(const struct importance *m, const char *path, struct error
                 continue;
             buf_printf(&out, "%d %d %zu", layer, part, e->k);
             for (size_t i = 0; i < e->k; i++)
-                buf_printf(&out, " %.6g", (double)e->means[i]);
+                buf_printf(&out, " %.9g", (double)e->means[i]);
             buf_putc(&out, '\n');
         }
     }

@@ -1,6 +1,6 @@
-/* How much each input column of a model's matrices matters: the mean of the squares of what goes through it, over a text
- * that was run. The quantizer weighs errors by it. Kept by part and layer, whatever the tensors are called; the experts
- * of a layer share theirs. */
+/* How much each input column of a model's matrices matters: the mean of the squares of what goes through it, over a
+ * text that was run. The quantizer weighs errors by it. Kept by part and layer, whatever the tensors are called; the
+ * experts of a layer share theirs. */
 #ifndef TANDEM_MODEL_IMPORTANCE_H
 #define TANDEM_MODEL_IMPORTANCE_H
 

@@ -17,8 +17,8 @@ static double gib(uint64_t size)
 
 static bool fits(const struct precision_question *q, const struct candidate *c, uint64_t kv)
 {
-    return q->memory == 0 || (c->weights <= q->memory && kv <= q->memory - c->weights &&
-                              q->other <= q->memory - c->weights - kv);
+    return q->memory == 0 ||
+           (c->weights <= q->memory && kv <= q->memory - c->weights && q->other <= q->memory - c->weights - kv);
 }
 
 /* Tokens a second. */
@@ -69,14 +69,14 @@ static void explain(const struct precision_question *q, const struct candidate a
     if (q->memory)
         snprintf(limit, sizeof(limit), "in %.2f GiB (%.40s)", gib(q->memory), q->memory_from);
     if (c == &all[0])
-        snprintf(a->why, sizeof(a->why), "Full precision: %.2f GiB of weights, %.2f GiB of KV and %.2f GiB besides fit %s.",
-                 gib(c->weights), gib(a->kv), gib(q->other), limit);
+        snprintf(a->why, sizeof(a->why),
+                 "Full precision: %.2f GiB of weights, %.2f GiB of KV and %.2f GiB besides fit %s.", gib(c->weights),
+                 gib(a->kv), gib(q->other), limit);
     else if (for_speed)
         snprintf(a->why, sizeof(a->why),
                  "%s: full precision, %.2f GiB, fits, but would decode about %.1f tokens a second; these %.2f GiB "
                  "about %.1f.",
-                 c->name, gib(q->full), rate(q, q->full), gib(c->weights),
-                 rate(q, c->weights));
+                 c->name, gib(q->full), rate(q, q->full), gib(c->weights), rate(q, c->weights));
     else
         snprintf(a->why, sizeof(a->why),
                  "%s: %.2f GiB of weights, %.2f GiB of KV and %.2f GiB besides fit %s; full precision, %.2f GiB, does "

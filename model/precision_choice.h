@@ -19,10 +19,10 @@ struct precision_question {
 };
 
 struct precision_answer {
-    int bits;        /* 0: as they are; 8 or 4 */
-    bool fits;       /* false: not even 4 bits do, with one sequence */
+    int bits;             /* 0: as they are; 8 or 4 */
+    bool fits;            /* false: not even 4 bits do, with one sequence */
     uint64_t weights, kv; /* bytes of both with this answer; kv: wanted, or as much as fits, at least kv_least */
-    char why[240];   /* a sentence */
+    char why[240];        /* a sentence */
 };
 
 /* The first of full, 8 and 4 bits that fits with all sequences wanted and is expected to decode PRECISION_MIN_RATE

@@ -32,22 +32,12 @@ static bool keeps_more(int layer, int n_layers)
     return layer < edge || layer >= n_layers - edge || (layer - edge) % 3 == 2;
 }
 
-static enum class class_of(const struct plan_tensor *t)
-{
-    if (t->vector || t->part == PART_ROUTER)
-        return CLASS_FLOAT;
-    switch (t->part) {
-    case PART_EMBD:
-        return t->tied ? CLASS_HEAD : CLASS_EMBD;
-    case PART_OUTPUT:
-        return CLASS_HEAD;
-    case PART_V:
-        return CLASS_VALUE;
-    case PART_DOWN:
-    case PART_EXPERT_DOWN:
-        return keeps_more(t->layer, t->n_layers) ? CLASS_DOWN : CLASS_OTHER;
-    default:
-        return CLASS_OTHER;
+static enum class class_of(const struct plan_tensor *t) {
+    if (t->vector || t->part == PART_ROUTER) return CLASS_FLOAT; switch (t->part){
+        case PART_EMBD : return t->tied ? CLASS_HEAD : CLASS_EMBD; case PART_OUTPUT : return CLASS_HEAD;
+        case PART_V : return CLASS_VALUE;
+        case PART_DOWN : case PART_EXPERT_DOWN : return keeps_more(t->layer, t->n_layers) ? CLASS_DOWN : CLASS_OTHER;
+        default : return CLASS_OTHER;
     }
 }
 

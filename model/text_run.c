@@ -97,8 +97,8 @@ static bool step(struct text_run *r, const struct batch *batch, float *logits, s
     if (!ops->step_begin(r->be, batch, err))
         return false;
     struct tensor *out = model_forward(r->model, batch);
-    bool ok = batch->n_out == 0 ||
-              ops->read_f32(r->be, out, logits, (size_t)batch->n_out * (size_t)r->config.n_vocab, err);
+    bool ok =
+        batch->n_out == 0 || ops->read_f32(r->be, out, logits, (size_t)batch->n_out * (size_t)r->config.n_vocab, err);
     struct error end = {0};
     if (ops->step_end(r->be, &end))
         return ok;

@@ -1,6 +1,7 @@
-/* f32 to blocks, round to nearest; quantize.c searches, and packs through what is here. The formats the gguf package can write (F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
- * MXFP4) follow its quants.py operation by operation. The others take the extreme of each group as its scale, without
- * the search that ggml does; the group's elements are rounded against the scale as stored. */
+/* f32 to blocks, round to nearest; quantize.c searches, and packs through what is here. The formats the gguf package
+ * can write (F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, MXFP4) follow its quants.py operation by operation. The others
+ * take the extreme of each group as its scale, without the search that ggml does; the group's elements are rounded
+ * against the scale as stored. */
 #include "tensor/dtype_internal.h"
 
 #include <assert.h>

@@ -1,5 +1,5 @@
-/* Quantization by search: f32 rows to blocks of GGUF, or to codes in groups as MLX has them, with the least error that a
- * search of scales (and minima) finds,
+/* Quantization by search: f32 rows to blocks of GGUF, or to codes in groups as MLX has them, with the least error that
+ * a search of scales (and minima) finds,
  *
  *     error = sum over elements of importance[column] * (x - dequantized)^2.
  *

@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-#define LANES       8 /* partial sums in a fixed order, which compilers keep in vectors */
-#define MAX_ROUNDS  6 /* of alternation; most groups take two or three */
+#define LANES       8           /* partial sums in a fixed order, which compilers keep in vectors */
+#define MAX_ROUNDS  6           /* of alternation; most groups take two or three */
 #define ROUND_MAGIC 12582912.0f /* 1.5 * 2^23: adding and taking it off rounds to an integer */
 
 /* Comparisons are false for NaN, which becomes lo. */

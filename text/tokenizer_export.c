@@ -43,7 +43,8 @@ static double score_at(const struct meta_value *scores, size_t i)
 static bool pad(const struct model_file *from, int n_vocab, struct padded *p, struct error *err)
 {
     struct meta_value tokens = meta_get(from, "tokenizer.ggml.tokens");
-    struct meta_value types = meta_get(from, "tokenizer.ggml.token_type"), scores = meta_get(from, "tokenizer.ggml.scores");
+    struct meta_value types = meta_get(from, "tokenizer.ggml.token_type"),
+                      scores = meta_get(from, "tokenizer.ggml.scores");
     *p = (struct padded){.n = (size_t)n_vocab};
     if (tokens.n > p->n)
         return error_set(err, ERR_FORMAT, "The tokenizer has %zu tokens, but the embedding has %d rows.", tokens.n,
@@ -68,7 +69,8 @@ static bool pad(const struct model_file *from, int n_vocab, struct padded *p, st
     return true;
 }
 
-/* What the arrays above replace, and ids: those of no token are left out, the others are u32, as llama.cpp reads them. */
+/* What the arrays above replace, and ids: those of no token are left out, the others are u32, as llama.cpp reads them.
+ */
 static void copy_value(struct gguf_writer *w, struct str key, const struct meta_value *v, const struct padded *p)
 {
     char name[96];

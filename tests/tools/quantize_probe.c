@@ -2,8 +2,8 @@
  *
  *     quantize_probe TYPE K [IMPORTANCE] < f32 rows > the same rows, quantized and dequantized, as f32
  *
- * TYPE is Q4_K ..., round:Q4_K (to nearest, without a search) or affine:BITS:GROUP:SCALE_TYPE. IMPORTANCE is a file of K
- * f32. Rows of K elements, until the input ends. */
+ * TYPE is Q4_K ..., round:Q4_K (to nearest, without a search) or affine:BITS:GROUP:SCALE_TYPE. IMPORTANCE is a file of
+ * K f32. Rows of K elements, until the input ends. */
 #include "tensor/model_file.h"
 #include "tensor/quantize.h"
 

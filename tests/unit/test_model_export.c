@@ -91,7 +91,8 @@ static void to_gguf(const struct model_file *folder, const struct model_file *gg
     struct temp_dir dir;
     temp_dir_make(&dir);
     char *path = temp_dir_file(&dir, "out.gguf");
-    struct export_options o = {.container = EXPORT_GGUF, .pool = pool, .tokenizer = copy_tokenizer, .arg = (void *)gguf};
+    struct export_options o = {
+        .container = EXPORT_GGUF, .pool = pool, .tokenizer = copy_tokenizer, .arg = (void *)gguf};
     if (!export_write(folder, path, &o, &err))
         fail_msg("%s: %s", model, err.msg);
     compare_files(path, gguf, model);
@@ -191,8 +192,8 @@ static struct model_file *quantized(const struct model_file *from, const struct 
         const struct tensor_view *t = model_file_tensor_at(out, i);
         struct tensor_view m = tensor_as_matrix(t);
         bool known = !str_starts(t->name, STR("rope_"));
-        stored += known ? t->size + (t->type == DTYPE_GROUPED ? group_scales_size(&t->quant, m.shape[0], m.shape[1]) : 0)
-                        : 0;
+        stored +=
+            known ? t->size + (t->type == DTYPE_GROUPED ? group_scales_size(&t->quant, m.shape[0], m.shape[1]) : 0) : 0;
     }
     assert_true(stored == size);
     free(path);
