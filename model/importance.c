@@ -143,25 +143,31 @@ static bool read_line(struct importance *m, struct str line)
     return line.len == 0;
 }
 
+struct importance *importance_parse(struct str text, const char *name, const struct decoder_config *c,
+                                    struct error *err)
+{
+    struct importance *m = importance_create(c, err);
+    struct str rest = text, line;
+    bool ok = m && str_split(&rest, '\n', &line) && str_eq(line, STR(HEADER));
+    if (m && !ok)
+        error_set(err, ERR_FORMAT, "'%.120s' does not begin with '" HEADER "'.", name);
+    for (int n = 2; ok && rest.len && str_split(&rest, '\n', &line); n++) {
+        if (line.len && !read_line(m, line))
+            ok = error_set(err, ERR_FORMAT, "'%.120s', line %d: expected a layer, a part, a count and as many numbers.",
+                           name, n);
+    }
+    if (ok)
+        return m;
+    importance_free(m);
+    return NULL;
+}
+
 struct importance *importance_read(const char *path, const struct decoder_config *c, struct error *err)
 {
     struct buf text;
     if (!file_read(path, FILE_MAX, &text, err))
         return NULL;
-    struct importance *m = importance_create(c, err);
-    struct str rest = buf_view(&text), line;
-    bool ok = m && str_split(&rest, '\n', &line) && str_eq(line, STR(HEADER));
-    if (m && !ok)
-        error_set(err, ERR_FORMAT, "'%.120s' does not begin with '" HEADER "'.", path);
-    for (int n = 2; ok && rest.len && str_split(&rest, '\n', &line); n++) {
-        if (line.len && !read_line(m, line))
-            ok = error_set(err, ERR_FORMAT, "'%.120s', line %d: expected a layer, a part, a count and as many numbers.",
-                           path, n);
-    }
+    struct importance *m = importance_parse(buf_view(&text), path, c, err);
     buf_release(&text);
-    if (!ok) {
-        importance_free(m);
-        return NULL;
-    }
     return m;
 }

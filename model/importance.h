@@ -21,6 +21,8 @@ const float *importance_of(const struct importance *m, enum model_part part, int
 /* A text file: a header line, and one line for each part and layer. IO, FORMAT (line and what is wrong). The file's
  * shapes have to be the configuration's. */
 NODISCARD bool importance_write(const struct importance *m, const char *path, struct error *err);
+NODISCARD struct importance *importance_parse(struct str text, const char *name, const struct decoder_config *c,
+                                              struct error *err); /* name: of the file, for messages */
 NODISCARD struct importance *importance_read(const char *path, const struct decoder_config *c, struct error *err);
 
 #endif
