@@ -153,7 +153,7 @@ static void exact_where_possible(void **state)
         dtype_to_f32(types[t], blocks, K, y);
         bool coarse = types[t] != DTYPE_Q4_0 && types[t] != DTYPE_Q4_1;
         for (int i = 0; i < K; i++) { /* what has scales of few bits, or more levels than these 16, is near */
-            if (fabsf(x[i] - y[i]) > (coarse ? 0.05f : 0.0f))
+            if (fabsf(x[i] - y[i]) > (coarse ? 0.0626f : 0.0f))
                 fail_msg("%s: %g became %g", dtype_info(types[t])->name, (double)x[i], (double)y[i]);
         }
     }
