@@ -6,7 +6,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
-enum class {
+enum part_class {
     CLASS_FLOAT, /* never quantized */
     CLASS_EMBD,
     CLASS_HEAD,
@@ -32,12 +32,22 @@ static bool keeps_more(int layer, int n_layers)
     return layer < edge || layer >= n_layers - edge || (layer - edge) % 3 == 2;
 }
 
-static enum class class_of(const struct plan_tensor *t) {
-    if (t->vector || t->part == PART_ROUTER) return CLASS_FLOAT; switch (t->part){
-        case PART_EMBD : return t->tied ? CLASS_HEAD : CLASS_EMBD; case PART_OUTPUT : return CLASS_HEAD;
-        case PART_V : return CLASS_VALUE;
-        case PART_DOWN : case PART_EXPERT_DOWN : return keeps_more(t->layer, t->n_layers) ? CLASS_DOWN : CLASS_OTHER;
-        default : return CLASS_OTHER;
+static enum part_class class_of(const struct plan_tensor *t)
+{
+    if (t->vector || t->part == PART_ROUTER)
+        return CLASS_FLOAT;
+    switch (t->part) {
+    case PART_EMBD:
+        return t->tied ? CLASS_HEAD : CLASS_EMBD;
+    case PART_OUTPUT:
+        return CLASS_HEAD;
+    case PART_V:
+        return CLASS_VALUE;
+    case PART_DOWN:
+    case PART_EXPERT_DOWN:
+        return keeps_more(t->layer, t->n_layers) ? CLASS_DOWN : CLASS_OTHER;
+    default:
+        return CLASS_OTHER;
     }
 }
 
@@ -72,7 +82,7 @@ static bool is_float(enum dtype type)
 
 struct plan_choice quantize_plan_gguf(const struct precision *p, const struct plan_tensor *t)
 {
-    enum class c = class_of(t);
+    enum part_class c = class_of(t);
     enum dtype type;
     if (c == CLASS_FLOAT) /* what llama.cpp wants them in */
         type = DTYPE_F32;
@@ -106,7 +116,7 @@ static int bits_of(enum dtype type)
 
 struct plan_choice quantize_plan_folder(const struct precision *p, const struct plan_tensor *t, enum dtype floats)
 {
-    enum class c = class_of(t);
+    enum part_class c = class_of(t);
     int bits = p->kind == PRECISION_BITS ? rule_of(p->bits)->folder[c] : 0;
     if (p->kind == PRECISION_TYPE && c != CLASS_FLOAT)
         bits = bits_of(p->type);

@@ -11,10 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define TYPE_UNKNOWN      2
 #define TYPE_CONTROL      3
 #define TYPE_USER_DEFINED 4
 #define TYPE_UNUSED       5
+#define TYPE_BYTE         6
 #define PAD_NAME          32
+#define MAX_MERGES        ((size_t)1 << 23)
 
 /* ---- to GGUF ---- */
 
@@ -130,10 +133,10 @@ bool tokenizer_export_gguf(const struct model_file *folder, struct gguf_writer *
 
 struct source {
     const struct model_file *file;
-    struct meta_value tokens, types, merges;
-    const struct pretokenizer *pre;
-    int64_t bos;
-    bool add_bos, nfc, ignore_merges;
+    struct meta_value tokens, types, merges, scores;
+    const struct pretokenizer *pre; /* BPE over bytes; NULL: SentencePiece's */
+    int64_t bos, unk;
+    bool add_bos, nfc, ignore_merges, space_prefix;
 };
 
 static struct str token_at(const struct source *s, int64_t i)
@@ -148,27 +151,46 @@ static int64_t type_at(const struct source *s, size_t i)
     return meta_array_int(&s->types, i, &type) ? type : 1;
 }
 
+static bool read_byte_level(struct source *s, struct str pre, struct error *err)
+{
+    s->pre = pretokenizer_find(pre);
+    if (!s->pre || s->merges.item_type != META_STRING)
+        return error_set(err, ERR_UNSUPPORTED,
+                         "The pre-tokenizer '" STR_FMT "' is unknown, or the tokenizer has no merges.",
+                         STR_ARG(str_slice(pre, 0, 40)));
+    return meta_bool_or(s->file, "tokenizer.ggml.add_bos_token", s->pre->add_bos, &s->add_bos, err) &&
+           meta_bool_or(s->file, "tokenizer.json.nfc", s->pre->nfc, &s->nfc, err) &&
+           meta_bool_or(s->file, "tokenizer.json.ignore_merges", s->pre->ignore_merges, &s->ignore_merges, err);
+}
+
+static bool read_sentencepiece(struct source *s, struct error *err)
+{
+    if (s->scores.n < s->tokens.n)
+        return error_set(err, ERR_FORMAT, "tokenizer.ggml.scores should be an array of %zu numbers.", s->tokens.n);
+    return meta_bool_or(s->file, "tokenizer.ggml.add_bos_token", true, &s->add_bos, err) &&
+           meta_bool_or(s->file, "tokenizer.ggml.add_space_prefix", true, &s->space_prefix, err);
+}
+
 static bool read_source(const struct model_file *gguf, struct source *s, struct error *err)
 {
     struct str model = meta_str_or(gguf, "tokenizer.ggml.model", STR(""));
-    struct str pre = meta_str_or(gguf, "tokenizer.ggml.pre", STR("default"));
+    bool spm = str_eq(model, STR("llama"));
     *s = (struct source){.file = gguf,
                          .tokens = meta_get(gguf, "tokenizer.ggml.tokens"),
                          .types = meta_get(gguf, "tokenizer.ggml.token_type"),
                          .merges = meta_get(gguf, "tokenizer.ggml.merges"),
-                         .pre = pretokenizer_find(pre)};
-    if (!str_eq(model, STR("gpt2")))
+                         .scores = meta_get(gguf, "tokenizer.ggml.scores")};
+    if (!spm && !str_eq(model, STR("gpt2")))
         return error_set(err, ERR_UNSUPPORTED,
-                         "A tokenizer of the kind '" STR_FMT "' is not written as tokenizer.json; BPE over bytes is.",
+                         "A tokenizer of the kind '" STR_FMT "' is not written as tokenizer.json; BPE is.",
                          STR_ARG(str_slice(model, 0, 40)));
-    if (!s->pre || s->tokens.item_type != META_STRING || s->merges.item_type != META_STRING)
-        return error_set(err, ERR_UNSUPPORTED,
-                         "The pre-tokenizer '" STR_FMT "' is unknown, or the tokenizer has no tokens or merges.",
-                         STR_ARG(str_slice(pre, 0, 40)));
-    return meta_bool_or(gguf, "tokenizer.ggml.add_bos_token", s->pre->add_bos, &s->add_bos, err) &&
-           meta_bool_or(gguf, "tokenizer.json.nfc", s->pre->nfc, &s->nfc, err) &&
-           meta_bool_or(gguf, "tokenizer.json.ignore_merges", s->pre->ignore_merges, &s->ignore_merges, err) &&
-           meta_int_or(gguf, "tokenizer.ggml.bos_token_id", -1, LIMIT_VOCAB, -1, &s->bos, err);
+    if (s->tokens.type != META_ARRAY || s->tokens.item_type != META_STRING || s->tokens.n > LIMIT_VOCAB)
+        return error_set(err, ERR_FORMAT, "tokenizer.ggml.tokens should be an array of at most %u strings.",
+                         LIMIT_VOCAB);
+    return (spm ? read_sentencepiece(s, err)
+                : read_byte_level(s, meta_str_or(gguf, "tokenizer.ggml.pre", STR("default")), err)) &&
+           meta_int_or(gguf, "tokenizer.ggml.bos_token_id", -1, LIMIT_VOCAB, spm ? 1 : -1, &s->bos, err) &&
+           meta_int_or(gguf, "tokenizer.ggml.unknown_token_id", -1, LIMIT_VOCAB, spm ? 0 : -1, &s->unk, err);
 }
 
 static void put_added(struct json_writer *w, const struct source *s)
@@ -177,7 +199,7 @@ static void put_added(struct json_writer *w, const struct source *s)
     json_begin_array(w);
     for (size_t i = 0; i < s->tokens.n; i++) {
         int64_t type = type_at(s, i);
-        if (type != TYPE_CONTROL && type != TYPE_USER_DEFINED)
+        if (type != TYPE_CONTROL && type != TYPE_USER_DEFINED && (s->pre || type != TYPE_UNKNOWN))
             continue;
         json_begin_object(w);
         json_member_int(w, "id", (int64_t)i);
@@ -186,7 +208,7 @@ static void put_added(struct json_writer *w, const struct source *s)
         json_member_bool(w, "lstrip", false);
         json_member_bool(w, "rstrip", false);
         json_member_bool(w, "normalized", false);
-        json_member_bool(w, "special", type == TYPE_CONTROL);
+        json_member_bool(w, "special", type != TYPE_USER_DEFINED);
         json_end_object(w);
     }
     json_end_array(w);
@@ -252,29 +274,23 @@ static void put_template(struct json_writer *w, const struct source *s)
     json_end_object(w);
 }
 
-static void put_model(struct json_writer *w, const struct source *s)
+static void put_vocab(struct json_writer *w, const struct source *s)
 {
-    json_key(w, "model");
-    json_begin_object(w);
-    json_member_cstr(w, "type", "BPE");
-    json_member_null(w, "dropout");
-    json_member_null(w, "unk_token");
-    json_member_null(w, "continuing_subword_prefix");
-    json_member_null(w, "end_of_word_suffix");
-    json_member_bool(w, "fuse_unk", false);
-    json_member_bool(w, "byte_fallback", false);
-    json_member_bool(w, "ignore_merges", s->ignore_merges);
-    json_key(w, "vocab");
-    json_begin_object(w);
     struct buf name;
     buf_init(&name, MIB(1));
+    json_key(w, "vocab");
+    json_begin_object(w);
     for (size_t i = 0; i < s->tokens.n; i++) {
         buf_clear(&name);
         buf_append(&name, token_at(s, (int64_t)i));
         json_member_int(w, name.data ? name.data : "", (int64_t)i);
     }
-    buf_release(&name);
     json_end_object(w);
+    buf_release(&name);
+}
+
+static void put_merges(struct json_writer *w, const struct source *s)
+{
     json_key(w, "merges");
     json_begin_array(w);
     for (size_t i = 0; i < s->merges.n; i++) {
@@ -283,7 +299,201 @@ static void put_model(struct json_writer *w, const struct source *s)
             json_put_str(w, merge);
     }
     json_end_array(w);
+}
+
+/* ---- merges from scores ---- */
+
+struct merge { /* the first `cut` bytes of a piece, and the rest */
+    double score;
+    int32_t id;
+    uint32_t cut;
+};
+
+struct merge_list {
+    struct merge *items; /* [n] of [cap] */
+    size_t n, cap;
+    struct str *pieces; /* [tokens]; empty: takes part in no merge */
+    struct piece_index index;
+};
+
+static int by_score(const void *a, const void *b)
+{
+    const struct merge *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score > y->score ? -1 : 1;
+    if (x->id != y->id)
+        return x->id < y->id ? -1 : 1;
+    return (x->cut > y->cut) - (x->cut < y->cut);
+}
+
+/* Where the piece is cut in two that are pieces. */
+static bool add_cuts(struct merge_list *l, size_t id, double score, struct error *err)
+{
+    struct str piece = l->pieces[id];
+    for (size_t cut = 1; cut < piece.len; cut++) {
+        if (((unsigned char)piece.ptr[cut] & 0xC0) == 0x80 ||
+            piece_index_find(&l->index, str_slice(piece, 0, cut)) < 0 ||
+            piece_index_find(&l->index, str_slice(piece, cut, piece.len)) < 0)
+            continue;
+        if (!array_reserve(&l->items, &l->cap, l->n + 1, MAX_MERGES, "merges of a tokenizer", err))
+            return false;
+        l->items[l->n++] = (struct merge){score, (int32_t)id, (uint32_t)cut};
+    }
+    return true;
+}
+
+/* Any two pieces that make a piece may merge, those first whose whole has the highest score. */
+static bool list_merges(const struct source *s, struct merge_list *l, struct error *err)
+{
+    *l = (struct merge_list){.pieces = calloc(s->tokens.n + 1, sizeof(*l->pieces))};
+    if (!l->pieces)
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for the merges of a tokenizer.");
+    for (size_t i = 0; i < s->tokens.n; i++) {
+        int64_t type = type_at(s, i);
+        bool merges = type != TYPE_UNKNOWN && type != TYPE_CONTROL && type != TYPE_BYTE;
+        l->pieces[i] = merges ? token_at(s, (int64_t)i) : STR("");
+    }
+    if (!piece_index_init(&l->index, l->pieces, s->tokens.n))
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for the merges of a tokenizer.");
+    for (size_t i = 0; i < s->tokens.n; i++) {
+        double score = score_at(&s->scores, i);
+        if (l->pieces[i].len <= VOCAB_MAX_MATCHED_PIECE && score > VOCAB_UNREACHABLE && !add_cuts(l, i, score, err))
+            return false;
+    }
+    if (l->n)
+        qsort(l->items, l->n, sizeof(*l->items), by_score);
+    return true;
+}
+
+static bool put_score_merges(struct json_writer *w, const struct source *s, struct error *err)
+{
+    struct merge_list l;
+    bool ok = list_merges(s, &l, err);
+    json_key(w, "merges");
+    json_begin_array(w);
+    for (size_t i = 0; ok && i < l.n; i++) {
+        struct str piece = l.pieces[l.items[i].id];
+        json_begin_array(w);
+        json_put_str(w, str_slice(piece, 0, l.items[i].cut));
+        json_put_str(w, str_slice(piece, l.items[i].cut, piece.len));
+        json_end_array(w);
+    }
+    json_end_array(w);
+    piece_index_release(&l.index);
+    free(l.pieces);
+    free(l.items);
+    return ok;
+}
+
+static bool has_bytes(const struct source *s)
+{
+    for (size_t i = 0; i < s->tokens.n; i++) {
+        if (type_at(s, i) == TYPE_BYTE)
+            return true;
+    }
+    return false;
+}
+
+static bool put_model(struct json_writer *w, const struct source *s, struct error *err)
+{
+    struct str unk = s->pre ? STR("") : token_at(s, s->unk);
+    bool ok = true;
+    json_key(w, "model");
+    json_begin_object(w);
+    json_member_cstr(w, "type", "BPE");
+    json_member_null(w, "dropout");
+    if (unk.len)
+        json_member_str(w, "unk_token", unk);
+    else
+        json_member_null(w, "unk_token");
+    json_member_null(w, "continuing_subword_prefix");
+    json_member_null(w, "end_of_word_suffix");
+    json_member_bool(w, "fuse_unk", !s->pre);
+    json_member_bool(w, "byte_fallback", !s->pre && has_bytes(s));
+    json_member_bool(w, "ignore_merges", s->ignore_merges);
+    put_vocab(w, s);
+    if (s->pre)
+        put_merges(w, s);
+    else
+        ok = put_score_merges(w, s, err);
     json_end_object(w);
+    return ok;
+}
+
+/* ---- SentencePiece's spaces ---- */
+
+#define SPACE_SYMBOL "\xE2\x96\x81"
+
+static void put_replace(struct json_writer *w, const char *from, const char *to)
+{
+    json_begin_object(w);
+    json_member_cstr(w, "type", "Replace");
+    json_key(w, "pattern");
+    json_begin_object(w);
+    json_member_cstr(w, "String", from);
+    json_end_object(w);
+    json_member_cstr(w, "content", to);
+    json_end_object(w);
+}
+
+static void put_plain(struct json_writer *w, const char *type)
+{
+    json_begin_object(w);
+    json_member_cstr(w, "type", type);
+    json_end_object(w);
+}
+
+static void put_spaces(struct json_writer *w, const struct source *s)
+{
+    json_key(w, "normalizer");
+    json_begin_object(w);
+    json_member_cstr(w, "type", "Sequence");
+    json_key(w, "normalizers");
+    json_begin_array(w);
+    if (s->space_prefix) {
+        json_begin_object(w);
+        json_member_cstr(w, "type", "Prepend");
+        json_member_cstr(w, "prepend", SPACE_SYMBOL);
+        json_end_object(w);
+    }
+    put_replace(w, " ", SPACE_SYMBOL);
+    json_end_array(w);
+    json_end_object(w);
+    json_member_null(w, "pre_tokenizer");
+    json_key(w, "decoder");
+    json_begin_object(w);
+    json_member_cstr(w, "type", "Sequence");
+    json_key(w, "decoders");
+    json_begin_array(w);
+    put_replace(w, SPACE_SYMBOL, " ");
+    put_plain(w, "ByteFallback");
+    put_plain(w, "Fuse");
+    if (s->space_prefix) {
+        json_begin_object(w);
+        json_member_cstr(w, "type", "Strip");
+        json_member_cstr(w, "content", " ");
+        json_member_int(w, "start", 1);
+        json_member_int(w, "stop", 0);
+        json_end_object(w);
+    }
+    json_end_array(w);
+    json_end_object(w);
+}
+
+/* ---- the whole ---- */
+
+static bool put_byte_level(struct json_writer *w, const struct source *s, struct error *err)
+{
+    if (s->nfc)
+        put_typed(w, "normalizer", "NFC");
+    else
+        json_member_null(w, "normalizer");
+    json_key(w, "pre_tokenizer");
+    if (!tokenizer_json__put_pretokenizer(w, s->pre->name))
+        return error_set(err, ERR_UNSUPPORTED, "The pre-tokenizer '%s' is not written as tokenizer.json.",
+                         s->pre->name);
+    put_typed(w, "decoder", "ByteLevel");
+    return true;
 }
 
 static bool put_tokenizer(const struct source *s, struct buf *out, struct error *err)
@@ -294,20 +504,16 @@ static bool put_tokenizer(const struct source *s, struct buf *out, struct error 
     json_member_null(&w, "truncation");
     json_member_null(&w, "padding");
     put_added(&w, s);
-    if (s->nfc)
-        put_typed(&w, "normalizer", "NFC");
-    else
-        json_member_null(&w, "normalizer");
-    json_key(&w, "pre_tokenizer");
-    if (!tokenizer_json__put_pretokenizer(&w, s->pre->name))
-        return error_set(err, ERR_UNSUPPORTED, "The pre-tokenizer '%s' is not written as tokenizer.json.",
-                         s->pre->name);
+    if (!s->pre)
+        put_spaces(&w, s);
+    else if (!put_byte_level(&w, s, err))
+        return false;
     if (s->add_bos && s->bos >= 0)
         put_template(&w, s);
     else
         json_member_null(&w, "post_processor");
-    put_typed(&w, "decoder", "ByteLevel");
-    put_model(&w, s);
+    if (!put_model(&w, s, err))
+        return false;
     json_end_object(&w);
     return buf_ok(out, "tokenizer.json", err);
 }

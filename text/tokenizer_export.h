@@ -12,8 +12,9 @@
 NODISCARD bool tokenizer_export_gguf(const struct model_file *folder, struct gguf_writer *w, int n_vocab,
                                      struct error *err);
 
-/* tokenizer.json and tokenizer_config.json of a GGUF file's tokenizer. UNSUPPORTED: it is not BPE over bytes, or its
- * pre-tokenizer is none that tokenizer.json has a name for here. */
+/* tokenizer.json and tokenizer_config.json of a GGUF file's tokenizer. SentencePiece's BPE gets merges of all pairs
+ * that make a piece, by their scores. UNSUPPORTED: it is Unigram or WordPiece, or a pre-tokenizer that this program
+ * cannot write. */
 NODISCARD bool tokenizer_export_json(const struct model_file *gguf, struct buf *tokenizer, struct buf *config,
                                      struct error *err);
 

@@ -138,6 +138,12 @@ static void both_ways(void **state)
                 to_folder(gguf, folder, name);
             model_file_close(folder);
             random_folder_free(files);
+            if (k < 2)
+                continue;
+            folder = model_vectors_folder(&v, layouts[k], true, &files); /* inside of a multimodal model */
+            to_gguf(folder, gguf, name);
+            model_file_close(folder);
+            random_folder_free(files);
         }
         model_file_close(gguf);
         buf_release(&bytes);
