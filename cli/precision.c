@@ -26,6 +26,7 @@
 #define TOKEN_SIZE    512     /* of a token: its text, its place in tables, its masks */
 #define RESERVE_SHARE 10      /* one part in so many of what is left stays free, unless --memory is given */
 #define SPEED_COUNTS  GIB(2)  /* of weights in full precision: smaller ones are fast enough anywhere */
+#define DRAFT_SHARE   8       /* of the pool: what a draft model takes besides */
 #define LOCK_WAIT_MS  200
 #define SPACE_MARGIN  MIB(64)
 
@@ -41,6 +42,8 @@ struct precision_wanted precision_wanted_by(const struct options *o, enum kv_typ
         .max_batch_tokens = (uint32_t)o->max_batch_tokens,
         .usual_sequences = usual_sequences,
         .n_threads = (int)o->threads,
+        .draft_model = o->draft_model,
+        .draft_kv_memory = o->draft_kv_memory,
         .overrides = o->overrides.n > 0,
         .mlx = o->backend && strcmp(o->backend, "mlx") == 0,
     };
@@ -136,12 +139,25 @@ static void ask_speed(const struct precision_wanted *w, const struct model_file 
     q->bandwidth = bandwidth(w->n_threads);
 }
 
+/* Weights of the draft model; 0 when it cannot be read, which the engine will say. */
+static uint64_t draft_size(const char *model)
+{
+    char path[MODEL_PATH_MAX];
+    struct error ignored = {0};
+    struct model_file *file =
+        model && model_path_resolve(model, path, &ignored) ? model_file_open(path, &ignored) : NULL;
+    uint64_t size = file ? model_file_size(file) : 0;
+    model_file_close(file);
+    return size;
+}
+
 static bool ask(const struct model_file *file, const struct precision_wanted *w, const struct decoder_config *c,
                 struct precision_question *q, struct error *err)
 {
     struct precision p = {.kind = PRECISION_BITS};
     *q = (struct precision_question){.full = model_file_size(file), .quantized = export_is_quantized(file)};
-    q->other = PROCESS_SIZE + TOKEN_SIZE * (uint64_t)c->n_vocab + scratch_size(w, c);
+    q->other = PROCESS_SIZE + TOKEN_SIZE * (uint64_t)c->n_vocab + scratch_size(w, c) + draft_size(w->draft_model) +
+               w->draft_kv_memory;
     ask_kv(w, c, q);
     ask_memory(w, q);
     if (q->quantized) {
@@ -176,7 +192,9 @@ static bool divide(const struct precision_wanted *w, const struct precision_ques
                          (unsigned long long)w->memory, (unsigned long long)out->weights,
                          (unsigned long long)q->kv_least, (unsigned long long)q->other);
     }
-    uint64_t left = (w->memory - taken) / MIB(2) * MIB(2); /* pools are rounded up to that */
+    uint64_t left = w->memory - taken;
+    left = w->draft_model && !w->draft_kv_memory ? left / (DRAFT_SHARE + 1) * DRAFT_SHARE : left;
+    left = left / MIB(2) * MIB(2); /* pools are rounded up to that */
     out->kv_memory = w->kv_memory && w->kv_memory < left ? w->kv_memory : left;
     return true;
 }

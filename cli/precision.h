@@ -18,8 +18,10 @@ struct precision_wanted {
     uint32_t max_context, max_sequences, max_batch_tokens; /* 0: not said */
     uint32_t usual_sequences;                              /* of the command, when it is not said */
     int n_threads;
-    bool overrides; /* --override-kv: keys of the source, which another container does not have */
-    bool mlx;       /* the backend's memory is a device's */
+    const char *draft_model;  /* its weights and KV are in the memory too; NULL: none */
+    uint64_t draft_kv_memory; /* 0: an eighth of the pool */
+    bool overrides;           /* --override-kv: keys of the source, which another container does not have */
+    bool mlx;                 /* the backend's memory is a device's */
 };
 
 struct precision_found {

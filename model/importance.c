@@ -5,6 +5,7 @@
 #include "base/sys_file.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define HEADER   "tandem importance 1"
@@ -124,23 +125,29 @@ static bool read_word(struct str *line, double min, double max, double *out)
     return *end == '\0' && *out >= min && *out <= max;
 }
 
-static bool read_line(struct importance *m, struct str line)
+/* "LAYER PART K V V ..." */
+static bool read_line(struct importance *m, struct str line, const char *where, struct error *err)
 {
     double layer, part, k, v;
-    if (!read_word(&line, -1, m->n_layers - 1, &layer) || !read_word(&line, 1, PART_COUNT - 1, &part) ||
-        !read_word(&line, 1, 1 << 24, &k) || (double)(line.len / 2) + 1 < k) /* two characters are the least of one */
-        return false;
-    struct entry *e = entry_of(m, (enum model_part)(int)part, (int)layer);
-    if (!e || e->sums || !has_room(e, (size_t)k))
-        return false;
-    e->n = 1;
-    for (size_t i = 0; i < e->k; i++) {
-        if (!read_word(&line, 0, 1e30, &v))
-            return false;
-        e->sums[i] = v;
+    struct entry *e = NULL;
+    bool ok = read_word(&line, -1, m->n_layers - 1, &layer) && read_word(&line, 1, PART_COUNT - 1, &part) &&
+              read_word(&line, 1, 1 << 24, &k) &&
+              (double)(line.len / 2) + 1 >= k; /* a number and a blank are two characters at least */
+    if (ok)
+        e = entry_of(m, (enum model_part)(int)part, (int)layer);
+    ok = e && !e->sums;
+    if (ok && !has_room(e, (size_t)k))
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for the importance of %zu columns.", (size_t)k);
+    for (size_t i = 0; ok && i < e->k; i++) {
+        ok = read_word(&line, 0, 1e30, &v);
+        if (ok)
+            e->sums[i] = v;
     }
+    if (!ok || line.len)
+        return error_set(err, ERR_FORMAT, "%s: expected a layer, a part, a count and as many numbers.", where);
+    e->n = 1;
     update_means(e);
-    return line.len == 0;
+    return true;
 }
 
 struct importance *importance_parse(struct str text, const char *name, const struct decoder_config *c,
@@ -152,9 +159,9 @@ struct importance *importance_parse(struct str text, const char *name, const str
     if (m && !ok)
         error_set(err, ERR_FORMAT, "'%.120s' does not begin with '" HEADER "'.", name);
     for (int n = 2; ok && rest.len && str_split(&rest, '\n', &line); n++) {
-        if (line.len && !read_line(m, line))
-            ok = error_set(err, ERR_FORMAT, "'%.120s', line %d: expected a layer, a part, a count and as many numbers.",
-                           name, n);
+        char where[160];
+        snprintf(where, sizeof(where), "'%.120s', line %d", name, n);
+        ok = !line.len || read_line(m, line, where, err);
     }
     if (ok)
         return m;

@@ -388,7 +388,9 @@ bool weights__part_views(const struct decoder_config *c, const struct weight_nam
         return true;
     out->row = weight_find(names, file, part, layer);
     if (!out->row)
-        return error_set(err, ERR_FORMAT, "A part of the model's layer %d has no tensor.", layer);
+        out->row = weight_row(names, part, 0); /* to be missed by that name */
+    if (!out->row)
+        return error_set(err, ERR_FORMAT, "A %s model has no such tensor as the configuration asks for.", c->arch);
     out->stacked = is_stacked(part);
     return gather(&l, out->row, part, layer, &out->n);
 }

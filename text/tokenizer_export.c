@@ -274,19 +274,23 @@ static void put_template(struct json_writer *w, const struct source *s)
     json_end_object(w);
 }
 
-static void put_vocab(struct json_writer *w, const struct source *s)
+static bool put_vocab(struct json_writer *w, const struct source *s, struct error *err)
 {
     struct buf name;
     buf_init(&name, MIB(1));
     json_key(w, "vocab");
     json_begin_object(w);
-    for (size_t i = 0; i < s->tokens.n; i++) {
+    bool ok = true;
+    for (size_t i = 0; ok && i < s->tokens.n; i++) {
         buf_clear(&name);
         buf_append(&name, token_at(s, (int64_t)i));
-        json_member_int(w, name.data ? name.data : "", (int64_t)i);
+        ok = buf_ok(&name, "a token", err);
+        if (ok)
+            json_member_int(w, name.data ? name.data : "", (int64_t)i);
     }
     json_end_object(w);
     buf_release(&name);
+    return ok;
 }
 
 static void put_merges(struct json_writer *w, const struct source *s)
@@ -397,7 +401,7 @@ static bool has_bytes(const struct source *s)
 static bool put_model(struct json_writer *w, const struct source *s, struct error *err)
 {
     struct str unk = s->pre ? STR("") : token_at(s, s->unk);
-    bool ok = true;
+    bool ok;
     json_key(w, "model");
     json_begin_object(w);
     json_member_cstr(w, "type", "BPE");
@@ -411,10 +415,10 @@ static bool put_model(struct json_writer *w, const struct source *s, struct erro
     json_member_bool(w, "fuse_unk", !s->pre);
     json_member_bool(w, "byte_fallback", !s->pre && has_bytes(s));
     json_member_bool(w, "ignore_merges", s->ignore_merges);
-    put_vocab(w, s);
-    if (s->pre)
+    ok = put_vocab(w, s, err);
+    if (ok && s->pre)
         put_merges(w, s);
-    else
+    else if (ok)
         ok = put_score_merges(w, s, err);
     json_end_object(w);
     return ok;

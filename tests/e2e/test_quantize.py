@@ -93,7 +93,7 @@ def test_llama_cpp_reads_the_file(tiny_folder, tmp_path):
         ids = model.tokenize(PROMPT.encode(), add_bos=False)
         answer = model(ids, max_tokens=8, temperature=0)["choices"][0]["text"]
         if kind == "keep":
-            assert answer == greedy(out).removesuffix("\n")
+            assert answer == greedy(out).removesuffix("\n").replace("\ufffd", "")  # bytes that are no text are dropped there
 
 
 def test_eval_and_importance(tmp_path):
