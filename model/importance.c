@@ -92,6 +92,24 @@ const float *importance_of(const struct importance *m, enum model_part part, int
 
 /* ---- files ---- */
 
+/* GGUF's name of a part, "attn_q.weight": unlike its number it stays what it is. NULL: it has none. */
+static const char *part_name(enum model_part part)
+{
+    struct weight_names names = weight_names_for(decoder_family_at(0), false);
+    const struct weight_row *row = weight_row(&names, part, 0);
+    return row ? row->name : NULL;
+}
+
+static enum model_part part_named(struct str name)
+{
+    for (int p = PART_NONE + 1; p < PART_COUNT; p++) {
+        const char *known = part_name((enum model_part)p);
+        if (known && str_eq(name, str_of(known)))
+            return (enum model_part)p;
+    }
+    return PART_NONE;
+}
+
 bool importance_write(const struct importance *m, const char *path, struct error *err)
 {
     struct buf out;
@@ -100,9 +118,9 @@ bool importance_write(const struct importance *m, const char *path, struct error
     for (int layer = -1; layer < m->n_layers; layer++) {
         for (int part = 0; part < PART_COUNT; part++) {
             const struct entry *e = entry_of((struct importance *)m, (enum model_part)part, layer);
-            if (!e || !e->sums)
+            if (!e || !e->sums || !part_name((enum model_part)part))
                 continue;
-            buf_printf(&out, "%d %d %zu", layer, part, e->k);
+            buf_printf(&out, "%d %s %zu", layer, part_name((enum model_part)part), e->k);
             for (size_t i = 0; i < e->k; i++)
                 buf_printf(&out, " %.9g", (double)e->means[i]);
             buf_putc(&out, '\n');
@@ -128,13 +146,14 @@ static bool read_word(struct str *line, double min, double max, double *out)
 /* "LAYER PART K V V ..." */
 static bool read_line(struct importance *m, struct str line, const char *where, struct error *err)
 {
-    double layer, part, k, v;
+    double layer, k, v;
     struct entry *e = NULL;
-    bool ok = read_word(&line, -1, m->n_layers - 1, &layer) && read_word(&line, 1, PART_COUNT - 1, &part) &&
+    struct str part;
+    bool ok = read_word(&line, -1, m->n_layers - 1, &layer) && str_split(&line, ' ', &part) &&
               read_word(&line, 1, 1 << 24, &k) &&
               (double)(line.len / 2) + 1 >= k; /* a number and a blank are two characters at least */
     if (ok)
-        e = entry_of(m, (enum model_part)(int)part, (int)layer);
+        e = entry_of(m, part_named(part), (int)layer);
     ok = e && !e->sums;
     if (ok && !has_room(e, (size_t)k))
         return error_set(err, ERR_NO_MEMORY, "There is no memory for the importance of %zu columns.", (size_t)k);

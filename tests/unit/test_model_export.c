@@ -295,7 +295,7 @@ static void importance_counts(void **state)
     double with = weighted_error(told, m.file, "blk.0.attn_q.weight", w);
     model_file_close(told);
     assert_true(with < 0.8 * without);
-    assert_true(file_write_atomic(path, STR("tandem importance 1\n0 4 3 1 2\n"), &err));
+    assert_true(file_write_atomic(path, STR("tandem importance 1\n0 attn_q.weight 3 1 2\n"), &err));
     assert_null(importance_read(path, &c, &err));
     assert_int_equal(err.code, ERR_FORMAT);
     importance_free(imp);

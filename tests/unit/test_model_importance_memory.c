@@ -11,7 +11,8 @@
 static void any_allocation_may_fail(void **state)
 {
     (void)state;
-    static const char text[] = "tandem importance 1\n-1 3 2 1 0.5\n0 4 3 1 2e-3 0\n1 8 1 7\n";
+    static const char text[] =
+        "tandem importance 1\n-1 output.weight 2 1 0.5\n0 attn_q.weight 3 1 2e-3 0\n1 ffn_down.weight 1 7\n";
     struct decoder_config config = {.n_layers = 2};
     long n = 0;
     for (; CAN_FAIL; n++) {
