@@ -22,13 +22,13 @@ static bool is_norm(enum model_part p)
            p == PART_ATTN_POST_NORM || p == PART_MLP_NORM || p == PART_MLP_POST_NORM;
 }
 
-static int permuted_heads(const struct exporter *x, enum model_part p)
+/* In so many rows of a part. */
+static int permuted_heads(const struct exporter *x, enum model_part p, uint64_t rows)
 {
     if (!x->permutes)
         return 0;
-    if (p == PART_Q || p == PART_Q_BIAS)
-        return x->config.n_heads;
-    return p == PART_K || p == PART_K_BIAS ? x->config.n_kv_heads : 0;
+    bool q_or_k = p == PART_Q || p == PART_Q_BIAS || p == PART_K || p == PART_K_BIAS;
+    return q_or_k ? (int)(rows / (uint64_t)x->config.k_dim) : 0;
 }
 
 static bool same_parts(const struct weight_row *a, const struct weight_row *b)
@@ -91,7 +91,7 @@ static void add_segment(const struct exporter *x, struct target *t, const struct
 {
     bool vector = view->n_dims == 1;
     struct tensor_view m = vector ? *view : tensor_as_matrix(view);
-    t->segments[t->n_segments++] = (struct segment){m, m.shape[0], permuted_heads(x, part)};
+    t->segments[t->n_segments++] = (struct segment){m, m.shape[0], permuted_heads(x, part, m.shape[0])};
     t->n_rows += vector ? 0 : m.shape[0];
     t->k = vector ? t->k + m.shape[0] : m.shape[1];
 }
@@ -111,7 +111,12 @@ static bool check_fit(const struct target *t, struct error *err)
 static void set_shape(const struct exporter *x, struct target *t, bool stacked)
 {
     uint64_t n_experts = (uint64_t)x->config.n_experts;
-    if (t->n_rows == 0) {
+    bool by_head = x->config.qk_norm_heads && (t->part == PART_Q_NORM || t->part == PART_K_NORM);
+    if (t->n_rows == 0 && by_head) { /* GGUF: a row for each head */
+        t->n_dims = 2;
+        t->shape[0] = t->k / (uint64_t)x->config.k_dim;
+        t->shape[1] = (uint64_t)x->config.k_dim;
+    } else if (t->n_rows == 0) {
         t->n_dims = 1;
         t->shape[0] = t->k;
     } else if (stacked) {
@@ -151,7 +156,8 @@ static bool add_part(struct exporter *x, enum model_part part, int layer)
         return false;
     if (from.n == 0)
         return true;
-    const struct weight_row *row = target_row(x, &from, part, false);
+    bool apart = !x->same && x->names.qkv_by_kv_head; /* the other container has Q, K and V each by itself */
+    const struct weight_row *row = target_row(x, &from, part, apart);
     row = row ? row : target_row(x, &from, part, true);
     if (!row)
         return error_set(x->err, ERR_UNSUPPORTED, "A %s model has no name for a tensor like " STR_FMT ".",
@@ -301,6 +307,7 @@ static const struct {
 } variants[] = {
     {"mixtral", "llama", true, false},
     {"mistral", "llama", false, true},
+    {"internlm3", "llama", false, false},
     {"olmo3", "olmo2", false, true},
 };
 
@@ -356,15 +363,20 @@ static bool prepare(struct exporter *x)
     x->target_names = x->same ? x->names : weight_names_for(x->family, x->o->container == EXPORT_FOLDER);
     x->to_halves = x->o->container == EXPORT_FOLDER;
     const struct decoder_family *gguf = x->to_halves ? x->source_family : x->family;
-    x->permutes = !x->same && gguf->rope_kind != ROPE_NEOX && c->rot_dim == c->k_dim;
-    if (!x->same && !x->permutes && gguf->rope_kind != ROPE_NEOX)
+    bool differs = !x->same && gguf->rope_kind != ROPE_NEOX && !gguf->folder_rope_kind;
+    x->permutes = differs && c->rot_dim == c->k_dim;
+    if (!x->same && x->to_halves && ((c->qk_norm && c->qk_norm_heads) || x->family->folder_qkv_by_kv_head))
+        return error_set(x->err, ERR_UNSUPPORTED, "Folders of %s have tensors by head, which are not written.",
+                         x->family->name);
+    if (differs && !x->permutes)
         return error_set(x->err, ERR_UNSUPPORTED, "Heads of which RoPE rotates %d of %d dimensions are not permuted.",
                          c->rot_dim, c->k_dim);
     x->norm_shift = x->same ? 0 : (x->to_halves ? -1.0f : 1.0f) * x->family->folder_norm_offset;
     x->floats = floats_of(x);
     x->last = &x->first;
     x->arena = arena_create(EXPORT_ARENA);
-    x->views = x->arena ? arena_alloc_array(x->arena, (size_t)c->n_experts + 1, sizeof(*x->views)) : NULL;
+    x->views =
+        x->arena ? arena_alloc_array(x->arena, (size_t)(c->n_experts + c->n_heads) + 1, sizeof(*x->views)) : NULL;
     return (x->views || error_set(x->err, ERR_NO_MEMORY, "There is no memory for a model's tensors.")) && add_all(x);
 }
 

@@ -78,13 +78,19 @@ static void put_shape(struct config_out *o)
     json_member_int(w, "num_key_value_heads", c->n_kv_heads);
     json_member_int(w, "head_dim", c->k_dim);
     json_member_int(w, "max_position_embeddings", c->n_context);
-    put_f32(o, "rms_norm_eps", (double)c->norm_eps);
+    put_f32(o, c->norm_kind == NORM_LAYER ? "layer_norm_eps" : "rms_norm_eps", (double)c->norm_eps);
     json_member_bool(w, "tie_word_embeddings", c->tied_embeddings);
     json_member_cstr(w, "hidden_act", activation_name(c->act));
     if (c->act == ACT_GELU_TANH)
         json_member_cstr(w, "hidden_activation", activation_name(c->act));
     json_member_bool(w, "attention_bias", o->f->qkv_bias ? c->out_bias : c->qkv_bias || c->out_bias);
     json_member_bool(w, "mlp_bias", c->mlp_bias);
+    if (o->f->qk_norm_asked) {
+        json_member_bool(w, "use_qk_norm", c->qk_norm);
+        json_member_bool(w, "qk_layernorm", c->qk_norm);
+    }
+    if (o->f->parallel_asked)
+        json_member_bool(w, "use_parallel_residual", c->parallel);
 }
 
 static void put_windows(struct config_out *o)
@@ -124,6 +130,8 @@ static void put_attention(struct config_out *o)
         put_f32(o, "attn_logit_softcapping", (double)c->attn_softcap);
     if (o->f->final_softcap != 0.0f || c->final_softcap != 0.0f)
         put_f32(o, "final_logit_softcapping", (double)c->final_softcap);
+    if (o->f->logit_factor)
+        put_f32(o, "logit_scale", (double)c->logit_scale);
     if (!o->f->multipliers)
         return;
     put_f32(o, "attention_multiplier", (double)c->attn_scale);

@@ -47,7 +47,7 @@ static void put_shape(const struct meta_out *m)
     put_int(m, KEY_KV_HEADS, c->n_kv_heads);
     put_int(m, KEY_K_DIM, c->k_dim);
     put_int(m, KEY_V_DIM, c->v_dim);
-    put_float(m, KEY_NORM_EPS, (double)c->norm_eps);
+    put_float(m, c->norm_kind == NORM_LAYER ? KEY_LAYER_NORM_EPS : KEY_NORM_EPS, (double)c->norm_eps);
     snprintf(name, sizeof(name), "%s.vocab_size", m->family->gguf);
     gguf_put_int(m->w, name, GGUF_U32, c->n_vocab);
 }
@@ -60,7 +60,9 @@ static void put_attention(const struct meta_out *m)
     put_float_unless(m, KEY_ATTN_SCALE, (double)c->attn_scale, 1 / sqrt(divisor));
     put_float_unless(m, KEY_ATTN_SOFTCAP, (double)c->attn_softcap, (double)f->attn_softcap);
     put_float_unless(m, KEY_FINAL_SOFTCAP, (double)c->final_softcap, (double)f->final_softcap);
-    if (f->multipliers) {
+    if (f->logit_factor)
+        put_float(m, KEY_LOGIT_FACTOR, (double)c->logit_scale);
+    if (f->multipliers || f->depth_scales) {
         put_float(m, KEY_EMBD_SCALE, (double)c->embd_scale);
         put_float(m, KEY_RESIDUAL_SCALE, (double)c->residual_scale);
         put_float(m, KEY_LOGIT_DIVISOR, 1 / (double)c->logit_scale);

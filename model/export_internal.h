@@ -45,7 +45,7 @@ struct exporter { /* one run of export_write or export_size */
     float norm_shift;  /* added to norm weights */
     struct target *first, **last;
     uint64_t rows_done, rows_total; /* of elements, for progress */
-    struct tensor_view *views;      /* [n_experts or 1], of the part at hand */
+    struct tensor_view *views;      /* of the part at hand: of experts, or heads */
     float *scratch;                 /* [threads, max_k] */
     size_t max_k;
     uint8_t *scales, *biases; /* of the grouped tensor being written */
