@@ -372,7 +372,7 @@ int command_inspect(const struct options *o)
     struct precision_wanted wanted = precision_wanted_by(o, type, INSPECT_SEQUENCES);
     f.has_precision = f.has_config && precision_plan(path, &wanted, &f.precision, &f.why_not);
     if (f.has_config && !f.has_precision) { /* it does not fit, which is worth saying */
-        memcpy(f.precision.why, f.why_not.msg, sizeof f.precision.why);
+        snprintf(f.precision.why, sizeof f.precision.why, "%.230s", f.why_not.msg);
         f.has_precision = true;
     }
     buf_init(&out, LIST_OUT_MAX);
