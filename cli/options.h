@@ -59,7 +59,6 @@ struct options {
     const char *kv_disk_dir;
     float kv_disk_gb;
     const char *models, *keep_alive; /* --models FILE; a duration, NULL: the file's or 5m */
-    uint64_t memory;
     const char *warm_prompts;
     bool warm_wait;
     const char *speculation, *draft_model;

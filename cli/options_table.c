@@ -133,10 +133,6 @@ const struct option options__table[] = {
      "JSON file of models that are loaded on demand, each with its own options (docs/ON_DEMAND.md); its text is read "
      "again on "
      "SIGHUP; TANDEM_MODELS is the models folder, not this"},
-    {"memory", OPTION_SIZE, S, AT(memory), 0, 1e15, "0", "SIZE",
-     "for all engines: weights, KV pages and scratch; 0: the file's of --models, else four fifths of what is left; "
-     "with "
-     "one model that is always loaded: no limit"},
     {"keep-alive", OPTION_STR, S, AT(keep_alive), 0, 0, NULL, "DURATION",
      "unload models that are loaded on demand after so long without requests: 5m, 1h30m, 0; -1: never [5m]"},
     {"served-model-name", OPTION_LIST, S, AT(names), 0, 0, NULL, "NAME",
@@ -176,7 +172,8 @@ const struct option options__table[] = {
      "of a model in full precision: auto (what fits and is fast enough), none, 8, 6 or 4 (docs/QUANTIZATION.md)"},
     {"quantize", OPTION_STR, B, AT(quantize), 0, 0, "none", "BITS", "likewise; none: as it is"},
     {"memory", OPTION_SIZE, S | R | I | B, AT(memory), 0, 1e15, "0", "SIZE",
-     "for weights, KV pages and scratch; 0: what the machine or its control group has left"},
+     "for weights, KV pages and scratch, of all engines; 0: what the machine or its control group has left; of models "
+     "on demand the file's of --models, else four fifths of that"},
     {"kv-type", OPTION_STR, S | R | I | E | B | Q | X_, AT(kv_type), 0, 0, "f16", "TYPE",
      "f32, f16 or, on the cpu backend, q8"},
     {"prefix-cache", OPTION_BOOL, S | E, AT(prefix_cache), 0, 0, "on", NULL, "reuse KV pages of equal prefixes"},
