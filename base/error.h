@@ -72,11 +72,13 @@ struct error_info {
     bool retryable;
 };
 
+#define ERROR_MSG_SIZE 400
+
 struct error {
     enum error_code code;
-    char param[64];        /* the request field at fault ("messages[2].content"), or "" */
-    char msg[400];         /* one complete sentence, valid UTF-8 */
-    int32_t retry_after_s; /* of a retryable one: when it is worth it, as far as that is known; else 0 */
+    char param[64];           /* the request field at fault ("messages[2].content"), or "" */
+    char msg[ERROR_MSG_SIZE]; /* one complete sentence, valid UTF-8 */
+    int32_t retry_after_s;    /* of a retryable one: when it is worth it, as far as that is known; else 0 */
 };
 
 /* Sets *err to code and the formatted sentence (cut to fit, never inside a UTF-8 character); clears param.

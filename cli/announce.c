@@ -36,7 +36,7 @@ static bool look(const struct announcer *a, char out[256])
     bool ready = gateway_ready(a->gateway, &why);
     size_t n = gateway_n_models(a->gateway);
     if (!ready) {
-        snprintf(out, 256, "%s", why.msg);
+        snprintf(out, 256, "%.255s", why.msg);
     } else if (n == 1) {
         snprintf(out, 256, "serving %.200s", served_model_name(gateway_model_at(a->gateway, 0)));
     } else {

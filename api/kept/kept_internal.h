@@ -44,7 +44,7 @@ struct kept {
     /* what it should have */
     bool dirty; /* more than tokens has changed */
     enum journal_state state;
-    char fingerprint[17], resumed_from[17], reason[240];
+    char fingerprint[17], resumed_from[17], reason[ERROR_MSG_SIZE];
     uint64_t n_restored; /* tokens of another process */
     uint32_t starts;     /* of programs that ended before it had a new token */
     struct journal_update start;

@@ -158,7 +158,7 @@ static bool is_its_turn(const struct kept *k)
 static void try_one(struct kept *k)
 {
     struct error err = {0};
-    char reason[300];
+    char reason[ERROR_MSG_SIZE + 100];
     if (clock_wall_s() >= k->expires_s) {
         error_set(&err, ERR_DEADLINE, "The request waited longer than --journal-max-age-hours: %.120s",
                   k->reason[0] ? k->reason : "too many others ran.");

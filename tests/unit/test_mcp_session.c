@@ -19,7 +19,7 @@
 
 struct answer {
     int n, n_progress;
-    char text[300]; /* the result, or the error's message */
+    char text[ERROR_MSG_SIZE]; /* the result, or the error's message */
     enum error_code code;
     double progress;
     struct peer *peer; /* to be closed in the callback; NULL: not */
