@@ -42,6 +42,17 @@ static bool must_call(const struct gen_request *r)
     return r->tool_choice == GEN_TOOLS_REQUIRED || r->tool_choice == GEN_TOOLS_NAMED;
 }
 
+static bool is_harmony(const struct reasoning_format *f)
+{
+    return f && str_eq(str_of(reasoning_format_name(f)), STR("harmony"));
+}
+
+/* The model writes in channels: what binds its answer begins with a header. */
+static bool in_channels(const struct making *m)
+{
+    return m->r->input == GEN_CHAT && is_harmony(m->p->options.formats.reasoning);
+}
+
 static bool has_strict(const struct gen_request *r, size_t *first)
 {
     for (*first = 0; *first < json_len(r->tools); ++*first) {
@@ -50,6 +61,35 @@ static bool has_strict(const struct gen_request *r, size_t *first)
         }
     }
     return false;
+}
+
+/* ---- channels ----
+ *
+ * Harmony (chat/output_harmony.c). The prompt ends with "<|start|>assistant"; behind the reasoning, which ends with
+ * "<|end|>", the model writes that itself. Its own markers are tokens, which text in a grammar would not match. */
+
+static void put_special(struct making *m, const char *marker)
+{
+    int32_t id = output_formats_marker_id(m->p->options.tokenizer, marker);
+    if (id >= 0) {
+        buf_printf(&m->grammar, " <[%d]>", (int)id);
+    } else {
+        buf_printf(&m->grammar, " \"%s\"", marker);
+    }
+}
+
+/* The rules channel_lead, what may be before a message's channel, and channel_final, the header of a JSON answer. */
+static void put_channel_rules(struct making *m)
+{
+    buf_puts(&m->grammar, "channel_lead:");
+    put_special(m, "<|start|>");
+    buf_puts(&m->grammar, " \"assistant\"\nchannel_final:");
+    put_special(m, "<|channel|>");
+    buf_puts(&m->grammar, " \"final\" (\" \"?");
+    put_special(m, "<|constrain|>");
+    buf_puts(&m->grammar, " \"json\")?");
+    put_special(m, "<|message|>");
+    buf_puts(&m->grammar, "\n");
 }
 
 /* ---- formats ---- */
@@ -99,10 +139,27 @@ static bool put_gbnf(struct making *m)
     return error_wrap(m->err, "%s", m->field);
 }
 
+/* A JSON answer in its channel. */
+static bool put_final(struct making *m)
+{
+    m->spec.kind = CONSTRAINT_LARK;
+    buf_puts(&m->grammar, "%llguidance {}\nstart: channel_lead? channel_final answer\n");
+    put_channel_rules(m);
+    buf_puts(&m->grammar, "answer: %json ");
+    bool ok = put_json_format(m);
+    buf_puts(&m->grammar, "\n");
+    return ok;
+}
+
 static bool put_format(struct making *m)
 {
     const struct gen_answer_format *f = &m->r->format;
     struct json_writer w = json_writer(&m->grammar);
+    bool json = f->kind == GEN_FORMAT_JSON || f->kind == GEN_FORMAT_SCHEMA;
+    if (in_channels(m) && f->kind != GEN_FORMAT_TEXT) {
+        return json ? put_final(m)
+                    : unsupported(m, m->field, "of a model that writes in channels only JSON formats are available.");
+    }
     switch (f->kind) {
     case GEN_FORMAT_TEXT:
         return true;
@@ -169,6 +226,20 @@ static bool put_calls(struct making *m, bool lazy, const char *rule)
     return false;
 }
 
+/* Calls, nothing else. */
+static bool put_required_calls(struct making *m)
+{
+    bool channels = in_channels(m);
+    if (!put_calls(m, false, channels ? "tool_calls" : NULL)) {
+        return false;
+    }
+    if (channels) {
+        buf_puts(&m->grammar, "\nstart: channel_lead? tool_calls\n");
+        put_channel_rules(m);
+    }
+    return true;
+}
+
 static void put_triggers(struct making *m)
 {
     size_t n;
@@ -185,7 +256,13 @@ static bool put_format_or_calls(struct making *m)
     if (!put_calls(m, false, "tool_calls")) {
         return false;
     }
-    buf_puts(&m->grammar, "\nstart: tool_calls | answer\nanswer: %json ");
+    bool channels = in_channels(m);
+    buf_puts(&m->grammar, "\nstart: ");
+    buf_puts(&m->grammar, channels ? "channel_lead? (tool_calls | channel_final answer)\n" : "tool_calls | answer\n");
+    if (channels) {
+        put_channel_rules(m);
+    }
+    buf_puts(&m->grammar, "answer: %json ");
     bool ok = put_json_format(m);
     buf_puts(&m->grammar, "\n");
     return ok;
@@ -226,7 +303,7 @@ static bool choose_calls(struct making *m)
     const struct gen_request *r = m->r;
     if (must_call(r)) {
         m->field = r->legacy_functions ? "function_call" : "tool_choice";
-        return m->p->options.formats.tools ? put_calls(m, false, NULL)
+        return m->p->options.formats.tools ? put_required_calls(m)
                                            : unsupported(m, m->field, "this model has no format for tool calls.");
     }
     return r->raw_output ? put_format(m) : choose_auto(m);
@@ -251,26 +328,17 @@ static bool put_marker(struct making *m, const char *text, struct constraint_ids
     return ok;
 }
 
-static bool is_harmony(const struct reasoning_format *f)
-{
-    return f && str_eq(str_of(reasoning_format_name(f)), STR("harmony"));
-}
-
 /* Of a chat: a binding grammar holds behind the reasoning. Where the client switched that off there is none. */
 static bool put_reasoning(struct making *m)
 {
     struct gen_request *r = m->r;
     const struct reasoning_format *f = m->p->options.formats.reasoning;
-    const char *budget = r->thinking_budget_field ? r->thinking_budget_field : "thinking_budget";
     bool bounded = r->thinking_budget >= 0, binding = m->spec.kind != CONSTRAINT_NONE && m->spec.n_triggers == 0;
     if (r->input != GEN_CHAT || !f) {
         return true;
     }
-    if (is_harmony(f) && (bounded || binding)) {
-        return unsupported(m, binding ? m->field : budget, "this model writes in channels, which cannot be bound yet.");
-    }
     m->spec.think_open = reasoning_format_is_open(f, r->rendered);
-    if (is_harmony(f) || (binding && !m->spec.think_open && pipeline__thinking(r) == 0)) {
+    if ((is_harmony(f) && !bounded && !binding) || (binding && !m->spec.think_open && pipeline__thinking(r) == 0)) {
         m->spec.think_open = false;
         return true;
     }

@@ -64,8 +64,9 @@ static const char plain_model[] =
 /* The same vocabulary with markers behind it, as JSON for random_model_create. */
 static void put_chat_model(struct buf *out)
 {
-    static const char *const specials[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>",  "<|pad|>",
-                                           "<think>",       "</think>",     "<tool_call>", "</tool_call>"};
+    static const char *const specials[] = {"<|endoftext|>", "<|im_start|>",  "<|im_end|>",   "<|pad|>",   "<think>",
+                                           "</think>",      "<tool_call>",   "</tool_call>", "<|start|>", "<|channel|>",
+                                           "<|message|>",   "<|constrain|>", "<|end|>",      "<|call|>",  "<|return|>"};
     const size_t n = 256 + sizeof specials / sizeof specials[0];
     buf_puts(out, "{\"metadata\":{\"general.architecture\":[\"str\",\"llama\"],\"tokenizer.ggml.model\":[\"str\","
                   "\"gpt2\"],\"tokenizer.ggml.pre\":[\"str\",\"gpt-2\"],\"tokenizer.ggml.eos_token_id\":[\"u32\",256],"

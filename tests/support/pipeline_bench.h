@@ -34,7 +34,8 @@ struct pipeline_bench {
 
 void pipeline_bench_open(struct pipeline_bench *b, const struct pipeline_observer *observer);
 /* Likewise, of a model with this chat template, whose formats are found in it; its context is longer. Control tokens
- * from BENCH_THINK on: <think>, </think>, <tool_call>, </tool_call>. */
+ * from BENCH_THINK on: <think>, </think>, <tool_call>, </tool_call>, and Harmony's: <|start|>, <|channel|>,
+ * <|message|>, <|constrain|>, <|end|>, <|call|>, <|return|>. */
 void pipeline_bench_open_chat(struct pipeline_bench *b, const char *template_source);
 void pipeline_bench_close(struct pipeline_bench *b);
 const struct job *pipeline_bench_last(const struct pipeline_bench *b); /* submitted */

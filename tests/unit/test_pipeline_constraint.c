@@ -108,7 +108,9 @@ static struct constraint_spec spec_of(struct fixture *f)
 /* The whole text may be written, and 'end': end there. Markers are their tokens. */
 static bool lets(struct fixture *f, const char *text, bool end)
 {
-    static const char *const markers[] = {"<think>", "</think>", "<tool_call>", "</tool_call>"};
+    static const char *const markers[] = {"<think>",   "</think>",    "<tool_call>", "</tool_call>",
+                                          "<|start|>", "<|channel|>", "<|message|>", "<|constrain|>",
+                                          "<|end|>",   "<|call|>",    "<|return|>"};
     struct constraint_spec spec = spec_of(f);
     struct error err = {0};
     struct constraint *c = constraint_compile(f->vocab, &spec, NULL, &err);
@@ -118,7 +120,7 @@ static bool lets(struct fixture *f, const char *text, bool end)
         uint32_t mask[16];
         int32_t id = (uint8_t)*text;
         size_t len = 1;
-        for (size_t i = 0; i < 4; i++) {
+        for (size_t i = 0; i < sizeof markers / sizeof markers[0]; i++) {
             if (strncmp(text, markers[i], strlen(markers[i])) == 0) {
                 id = BENCH_THINK + (int32_t)i;
                 len = strlen(markers[i]);
@@ -382,6 +384,79 @@ static void test_reasoning(void **state)
     assert_false(lets(f, "<think>a", false));
 }
 
+/* ---- channels ---- */
+
+#define ANALYSIS(text) "<|channel|>analysis<|message|>" text "<|end|>"
+#define FINAL(text)    "<|channel|>final<|message|>" text
+#define CALLS(name, arguments) \
+    "<|channel|>commentary to=functions." name " <|constrain|>json<|message|>" arguments "<|call|>"
+#define NEXT "<|start|>assistant"
+
+static int setup_channels(void **state)
+{
+    static const char harmony[] =
+        "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}"
+        "{% if tools %}<|channel|>commentary{% endif %}<|start|>assistant";
+    struct fixture *f = calloc(1, sizeof *f);
+    struct error err = {0};
+    pipeline_bench_open_chat(&f->bench, harmony);
+    f->arena = arena_create(1 << 24);
+    f->vocab = constraint_vocab_create(f->bench.tokenizer, &(struct constraint_vocab_options){0}, &err);
+    assert_non_null(f->vocab);
+    renew(f);
+    *state = f;
+    return 0;
+}
+
+/* An answer that is bound is JSON in the final channel, with reasoning before it or without. */
+static void test_formats_in_channels(void **state)
+{
+    struct fixture *f = *state;
+    set_format(f, GEN_FORMAT_SCHEMA, "{\"type\": \"integer\"}", true);
+    prepare(f);
+    assert_true(lets(f, FINAL("12"), true));
+    assert_true(lets(f, "<|channel|>final <|constrain|>json<|message|>12", true));
+    assert_true(lets(f, ANALYSIS("hm: \"final\"") NEXT FINAL("12"), true));
+    assert_false(lets(f, FINAL("a"), false));
+    assert_false(lets(f, "12", false));
+    assert_false(lets(f, "<|channel|>commentary", false));
+    assert_false(lets(f, ANALYSIS("hm") "12", false));
+    assert_false(lets(f, ANALYSIS("hm"), true));
+    renew(f);
+    set_format(f, GEN_FORMAT_REGEX, "a", true);
+    refuse(f, "format", "only JSON formats");
+    f->request.thinking_budget = 2; /* and nothing else is bound */
+    prepare(f);
+    assert_true(lets(f, ANALYSIS("hm") NEXT FINAL("text"), true));
+    assert_false(lets(f, "<|channel|>analysis<|message|>hmm", false));
+}
+
+static void test_calls_in_channels(void **state)
+{
+    struct fixture *f = *state;
+    f->request.tools = parse(f, "[" ADD "]");
+    f->request.tool_choice = GEN_TOOLS_REQUIRED;
+    prepare(f);
+    assert_true(lets(f, CALLS("add", "{\"a\": 1}"), true));
+    assert_true(lets(f, ANALYSIS("hm") NEXT CALLS("add", "{\"a\": 1}"), true));
+    assert_false(lets(f, CALLS("add", "{}"), false));
+    assert_false(lets(f, CALLS("sub", "{\"a\": 1}"), false));
+    assert_false(lets(f, FINAL("12"), false));
+    renew(f);
+    f->request.tools = parse(f, "[" ADD "]");
+    set_format(f, GEN_FORMAT_SCHEMA, "{\"type\": \"integer\"}", true);
+    prepare(f);
+    assert_true(lets(f, ANALYSIS("hm") NEXT FINAL("12"), true));
+    assert_true(lets(f, ANALYSIS("hm") NEXT CALLS("add", "{\"a\": 1}"), true));
+    assert_false(lets(f, FINAL("a"), false));
+    renew(f);
+    f->request.tools = parse(f, "[" ADD "]"); /* automatic: bound once they begin, wherever that is */
+    prepare(f);
+    assert_true(lets(f, ANALYSIS("hm") NEXT FINAL("text"), true));
+    assert_true(lets(f, ANALYSIS("hm") NEXT CALLS("add", "{\"a\": 1}"), true));
+    assert_false(lets(f, ANALYSIS("hm") NEXT CALLS("add", "{}"), false));
+}
+
 /* ---- memory ---- */
 
 static bool prepare_once(struct fixture *f, long n, struct error *err)
@@ -421,6 +496,8 @@ int main(void)
         TEST(test_formats),
         TEST(test_a_vocabulary_made_before),
         TEST(test_bad_formats),
+        cmocka_unit_test_setup_teardown(test_formats_in_channels, setup_channels, teardown),
+        cmocka_unit_test_setup_teardown(test_calls_in_channels, setup_channels, teardown),
         TEST(test_structural_tags),
         TEST(test_required_calls),
         TEST(test_automatic_calls),
