@@ -1,4 +1,5 @@
-/* Grouped tensors of a folder: .weight (codes), .scales and .biases become one tensor each.
+/* Grouped tensors of a folder: .weight (codes), .scales and .biases become one tensor each; so do _blocks and _scales,
+ * as gpt-oss has its experts: U8 [..., k / 32, 16] and [..., k / 32], which are the codes and scales of mxfp4 in order.
  *
  * Codes and scales tell bits * group_size only (32 * columns of codes / columns of scales), since nothing here knows
  * how long a row is. config.json's "quantization" decides: its entry of the module when there is one, which has to
@@ -104,6 +105,8 @@ static bool find_quantization(struct grouper *g, const struct json *config)
         return error_set(g->err, ERR_FORMAT, FOLDER_CONFIG ": quantization is %s instead of an object.",
                          json_type_name(json_type(v)));
     const struct json *method = json_get(v, "quant_method");
+    if (json_type(method) == JSON_STRING && str_eq(json_str(method), STR("mxfp4")))
+        return true; /* of _blocks and _scales, which state themselves */
     if (!json_is_null(method))
         return error_set(g->err, ERR_UNSUPPORTED, "Weights quantized by the method '%.60s' are not supported.",
                          json_type(method) == JSON_STRING ? json_str(method).ptr : "?");
@@ -188,9 +191,10 @@ static const struct tensor_view *sibling(const struct model_file *f, struct str 
     return model_file_tensor(f, name);
 }
 
+/* All axes of a but the last are those of b. */
 static bool same_rows(const struct tensor_view *a, const struct tensor_view *b)
 {
-    bool same = a->n_dims == b->n_dims;
+    bool same = true;
     for (int i = 0; same && i + 1 < a->n_dims; i++)
         same = a->shape[i] == b->shape[i];
     return same;
@@ -199,12 +203,13 @@ static bool same_rows(const struct tensor_view *a, const struct tensor_view *b)
 static bool check_parts(const struct parts *p, const struct group_quant *q, struct error *err)
 {
     const struct tensor_view *scales = p->scales, *biases = p->biases;
-    if (p->codes->n_dims < 2 || !same_rows(p->codes, scales))
+    if (p->codes->n_dims < 2 || p->codes->n_dims != scales->n_dims || !same_rows(p->codes, scales))
         return error_set(err, ERR_FORMAT, "The scales of %s have other rows than its codes.", p->where);
     if ((q->mode == GROUP_AFFINE) != (biases != NULL))
         return error_set(err, ERR_FORMAT, "Biases %s %s, whose mode is %s.", biases ? "lie beside" : "are missing of",
                          p->where, group_mode_name(q->mode));
-    if (biases && (biases->type != scales->type || !same_rows(biases, scales) || biases->size != scales->size))
+    if (biases && (biases->type != scales->type || biases->n_dims != scales->n_dims || !same_rows(biases, scales) ||
+                   biases->size != scales->size))
         return error_set(err, ERR_FORMAT, "The biases of %s have another type or shape than its scales.", p->where);
     return true;
 }
@@ -244,6 +249,36 @@ static bool group_one(const struct grouper *g, struct parts *p, struct str modul
            make_grouped(p, &q, out, g->err);
 }
 
+static bool is_blocks(const struct model_file *f, const struct tensor_view *t, struct parts *out)
+{
+    const struct str suffix = STR("_blocks");
+    if (t->type != DTYPE_U8 || !str_ends(t->name, suffix))
+        return false;
+    struct str module = str_slice(t->name, 0, t->name.len - suffix.len);
+    *out = (struct parts){t, sibling(f, module, "_scales"), NULL, ""};
+    return out->scales != NULL;
+}
+
+static bool group_blocks(const struct grouper *g, struct parts *p, struct tensor_view *out)
+{
+    const struct tensor_view *codes = p->codes, *scales = p->scales;
+    struct str shown = str_slice(codes->name, 0, utf8_cut(codes->name, 96));
+    int last = scales->n_dims - 1;
+    snprintf(p->where, sizeof(p->where), "the tensor '" STR_FMT "'", STR_ARG(shown));
+    bool fits = scales->type == DTYPE_U8 && codes->n_dims == scales->n_dims + 1 && last >= 1 &&
+                codes->shape[last + 1] == 16 && codes->shape[last] == scales->shape[last] && same_rows(scales, codes);
+    if (!fits)
+        return error_set(g->err, ERR_FORMAT, "The blocks of %s are not 16 bytes for each of its scales.", p->where);
+    *out = *codes;
+    out->type = DTYPE_GROUPED;
+    out->n_dims = scales->n_dims;
+    out->shape[last] = 32 * scales->shape[last];
+    out->shape[last + 1] = 1;
+    out->quant = (struct group_quant){
+        .mode = GROUP_MXFP4, .bits = 4, .group_size = 32, .scale_type = DTYPE_U8, .scales = scales->data};
+    return true;
+}
+
 /* Whether t is one that makes a grouped tensor, with its parts. */
 static bool parts_of(const struct model_file *f, const struct tensor_view *t, struct str *module, struct parts *out)
 {
@@ -253,6 +288,16 @@ static bool parts_of(const struct model_file *f, const struct tensor_view *t, st
     *module = str_slice(t->name, 0, t->name.len - suffix.len);
     *out = (struct parts){t, sibling(f, *module, ".scales"), sibling(f, *module, ".biases"), ""};
     return out->scales != NULL;
+}
+
+static bool is_block_scales(const struct model_file *f, const struct tensor_view *t)
+{
+    const struct str suffix = STR("_scales");
+    struct parts parts;
+    if (!str_ends(t->name, suffix))
+        return false;
+    const struct tensor_view *blocks = sibling(f, str_slice(t->name, 0, t->name.len - suffix.len), "_blocks");
+    return blocks && is_blocks(f, blocks, &parts);
 }
 
 /* Scales and biases of grouped tensors are gone from the list: their names are not those of tensors any more. */
@@ -276,9 +321,11 @@ static bool group_all(const struct grouper *g, struct tensor_view *list, size_t 
         const struct tensor_view *t = &g->f->tensors[i];
         struct parts parts;
         struct str module;
-        if (is_part(g->f, t))
+        if (is_part(g->f, t) || is_block_scales(g->f, t))
             continue;
         list[*n] = *t;
+        if (is_blocks(g->f, t, &parts) && !group_blocks(g, &parts, &list[*n]))
+            return false;
         if (parts_of(g->f, t, &module, &parts) && !group_one(g, &parts, module, &list[*n]))
             return false;
         ++*n;

@@ -595,6 +595,43 @@ static void codes_and_scales_make_one_tensor(void **state)
     }
 }
 
+/* As gpt-oss has its experts: mxfp4 in the order of MLX's, with an axis more. */
+static void blocks_and_scales_make_one_tensor(void **state)
+{
+    static const struct piece good[] = {{"m_blocks", DTYPE_U8, {3, 4, 2, 16}},
+                                        {"m_scales", DTYPE_U8, {3, 4, 2}},
+                                        {"n_blocks", DTYPE_U8, {4}},
+                                        {"o_scales", DTYPE_U8, {4}}};
+    static const struct piece bad[][2] = {
+        {{"m_blocks", DTYPE_U8, {3, 4, 2, 8}}, {"m_scales", DTYPE_U8, {3, 4, 2}}},
+        {{"m_blocks", DTYPE_U8, {3, 4, 2, 16}}, {"m_scales", DTYPE_U8, {3, 5, 2}}},
+        {{"m_blocks", DTYPE_U8, {3, 4, 2, 16}}, {"m_scales", DTYPE_U8, {3, 4, 3}}},
+        {{"m_blocks", DTYPE_U8, {3, 4, 2, 16}}, {"m_scales", DTYPE_F16, {3, 4, 2}}},
+        {{"m_blocks", DTYPE_U8, {4, 16}}, {"m_scales", DTYPE_U8, {4}}},
+        {{"m_blocks", DTYPE_U8, {3, 4, 16}}, {"m_scales", DTYPE_U8, {3, 4, 2}}},
+    };
+    struct folder_of *d = *state;
+    put(d, "config.json", "{\"quantization_config\":{\"quant_method\":\"mxfp4\"}}");
+    put_tensors(d, "model.safetensors", good, 4);
+    struct model_file *f = must_open(d);
+    const struct tensor_view *t = model_file_tensor(f, "m_blocks");
+    float row[64];
+    assert_int_equal(model_file_n_tensors(f), 3); /* what only looks like it stays */
+    assert_true(t && t->type == DTYPE_GROUPED && t->n_dims == 3);
+    assert_true(t->shape[0] == 3 && t->shape[1] == 4 && t->shape[2] == 64 && t->shape[3] == 1);
+    assert_true(t->quant.mode == GROUP_MXFP4 && t->quant.bits == 4 && t->quant.group_size == 32 && t->quant.scales);
+    tensor_row_to_f32(t, 11, row);
+    model_file_close(f);
+    buf_release(&d->owned[--d->n_owned]);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        d->n = 0;
+        put(d, "config.json", "{}");
+        put_tensors(d, "model.safetensors", bad[i], 2);
+        must_fail(d, ERR_FORMAT, "blocks of the tensor 'm_blocks'");
+        buf_release(&d->owned[--d->n_owned]);
+    }
+}
+
 /* In other files than their codes, of embeddings and of stacks of experts; what only looks like it stays as it is. */
 static void parts_may_lie_apart(void **state)
 {
@@ -713,6 +750,7 @@ int main(void)
         TEST(tensors_come_from_one_file_or_from_shards),
         TEST(a_wrong_index_is_refused),
         TEST(codes_and_scales_make_one_tensor),
+        TEST(blocks_and_scales_make_one_tensor),
         TEST(parts_may_lie_apart),
         TEST(folders_on_disk),
     };
