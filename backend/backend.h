@@ -110,25 +110,52 @@ struct attention_params {
     float scale;   /* of q.k */
     float softcap; /* 0: none; otherwise cap * tanh(s / cap) */
     int window;    /* as in the group; 0: all */
+    bool chunked;  /* the window is no distance: a query sees the positions of its own stretch of `window`, up to it */
     bool causal;
-    const float *sinks; /* [n_heads] or NULL: an extra logit per head that takes probability only */
+    struct weight *sinks; /* [n_heads] or NULL: an extra logit per head that takes probability only */
+    /* q at position p is multiplied by 1 + temper_scale * log(1 + floor((p + 1) / temper_length)); scale 0: by 1 */
+    float temper_scale;
+    int temper_length;
 };
 
-enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_RELU2 };
+/* CLAMPED_SWIGLU is of gated MLPs only, and of gate and up together: g * sigmoid(1.702 g) * (u + 1) with
+ * g = min(gate, 7), u = up between -7 and 7 (gpt-oss). */
+enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_RELU2, ACT_CLAMPED_SWIGLU };
+#define SWIGLU_ALPHA 1.702f
+#define SWIGLU_LIMIT 7.0f
 
-/* A mixture of gated MLPs. Each row takes the n_used experts with the largest router logits (the lower expert wins
- * ties), weighted by the softmax over all experts; with norm_weights the weights of those taken are divided by their
- * sum. out = scale * sum of weight * mlp_gated(x), experts added in the order of their numbers. */
+enum moe_score {
+    MOE_SOFTMAX,        /* over all experts */
+    MOE_SOFTMAX_CHOSEN, /* over the experts chosen, which are those with the largest logits */
+    MOE_SIGMOID,
+};
+
+/* A mixture of gated MLPs:
+ *
+ *     s = score(x router^T + router_bias)            of every expert
+ *     c = s + choice_bias                            what is chosen by
+ *     the n_groups_used best of n_groups equal runs of experts stay; a group is worth the sum of its group_top best c
+ *     the n_used experts with the largest c of those are taken
+ *     weight = s, divided by the sum over those taken (norm_weights), times scale
+ *     out = sum of weight * mlp_gated(x)             or, with weigh_input, of mlp_gated(weight * x)
+ *
+ * Among equals the lower number wins, of groups as of experts; experts are added in the order of their numbers. */
 struct moe_params {
     int n_experts, n_used;
     bool norm_weights;
     float scale; /* 1: none */
     enum activation act;
+    enum moe_score score;
+    int n_groups, n_groups_used, group_top; /* n_groups 0 or 1: none */
+    bool weigh_input;
 };
-/* Experts are stacked along n_out: gate and up [n_experts * n_ff, n_in], down [n_experts * n_in, n_ff]. */
+/* Experts are stacked along n_out: gate and up [n_experts * n_ff, n_in], down [n_experts * n_in, n_ff]; likewise their
+ * biases, which are one row: [n_experts * n_ff], [n_experts * n_in]. */
 struct moe_weights {
     struct weight *router; /* [n_experts, n_in] */
     struct weight *gate, *up, *down;
+    struct weight *router_bias, *choice_bias;       /* [n_experts]; NULL: none */
+    struct weight *gate_bias, *up_bias, *down_bias; /* all, or all NULL */
 };
 
 /* ---- sampling ----
@@ -240,6 +267,13 @@ struct backend_ops {
     struct tensor *(*scale)(struct backend *be, struct tensor *x, float factor);   /* likewise */
     struct tensor *(*softcap)(struct backend *be, struct tensor *x, float cap);    /* likewise: cap * tanh(x / cap) */
     struct tensor *(*rope)(struct backend *be, struct tensor *x, const struct rope_params *p); /* likewise */
+    /* x * sigmoid(gate), gate [n_rows, 1] or of x's shape; may reuse x */
+    struct tensor *(*gate)(struct backend *be, struct tensor *x, struct tensor *gate);
+    /* Rows are n_heads vectors one after the other. cut: columns [first, first + n) of each of them; join: each of a
+     * with that of b behind it; linear_heads: each times a matrix of its own, w [n_heads * n_out, n_in], a stack. */
+    struct tensor *(*cut)(struct backend *be, struct tensor *x, int n_heads, int first, int n);
+    struct tensor *(*join)(struct backend *be, struct tensor *a, struct tensor *b, int n_heads);
+    struct tensor *(*linear_heads)(struct backend *be, struct tensor *x, struct weight *w, int n_heads);
     void (*kv_write)(struct backend *be, int group, int layer, struct tensor *k,
                      struct tensor *v); /* layer within the group */
     struct tensor *(*attention)(struct backend *be, int group, int layer, struct tensor *q,

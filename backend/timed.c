@@ -98,6 +98,26 @@ static struct tensor *rope(struct backend *be, struct tensor *x, const struct ro
     TIMED_TENSOR(rope, (inner_of(be), x, p));
 }
 
+static struct tensor *gate(struct backend *be, struct tensor *x, struct tensor *by)
+{
+    TIMED_TENSOR(gate, (inner_of(be), x, by));
+}
+
+static struct tensor *cut(struct backend *be, struct tensor *x, int n_heads, int first, int n)
+{
+    TIMED_TENSOR(cut, (inner_of(be), x, n_heads, first, n));
+}
+
+static struct tensor *join(struct backend *be, struct tensor *a, struct tensor *b, int n_heads)
+{
+    TIMED_TENSOR(join, (inner_of(be), a, b, n_heads));
+}
+
+static struct tensor *linear_heads(struct backend *be, struct tensor *x, struct weight *w, int n_heads)
+{
+    TIMED_TENSOR(linear_heads, (inner_of(be), x, w, n_heads));
+}
+
 static void kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v)
 {
     TIMED(kv_write, , (inner_of(be), group, layer, k, v));
@@ -222,8 +242,8 @@ static size_t scratch_size(const struct backend *be)
     return inner_of(be)->ops->scratch_size(inner_of(be));
 }
 
-/* name, the two flags, 32 functions: a new op needs its place below, and among the timed ones. */
-_Static_assert(sizeof(struct backend_ops) == 34 * sizeof(void *), "every op is forwarded");
+/* name, the two flags, 36 functions: a new op needs its place below, and among the timed ones. */
+_Static_assert(sizeof(struct backend_ops) == 38 * sizeof(void *), "every op is forwarded");
 
 /* What the inner backend lacks, this one lacks too. */
 static struct backend_ops ops_over(const struct backend_ops *inner)
@@ -254,6 +274,10 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .scale = scale,
         .softcap = softcap,
         .rope = rope,
+        .gate = gate,
+        .cut = cut,
+        .join = join,
+        .linear_heads = linear_heads,
         .kv_write = kv_write,
         .attention = attention,
         .mlp_gated = mlp_gated,

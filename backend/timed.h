@@ -21,6 +21,10 @@
     X(scale)              \
     X(softcap)            \
     X(rope)               \
+    X(gate)               \
+    X(cut)                \
+    X(join)               \
+    X(linear_heads)       \
     X(kv_write)           \
     X(attention)          \
     X(mlp_gated)          \

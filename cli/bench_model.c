@@ -145,7 +145,7 @@ static double op_seconds(const struct model_bench *m, enum timed_op op)
 static double products_seconds(const struct model_bench *m)
 {
     return op_seconds(m, TIMED_linear) + op_seconds(m, TIMED_mlp_gated) + op_seconds(m, TIMED_mlp) +
-           op_seconds(m, TIMED_moe);
+           op_seconds(m, TIMED_moe) + op_seconds(m, TIMED_linear_heads);
 }
 
 static void start_op_times(struct model_bench *m, bool on)

@@ -51,6 +51,10 @@ static bool read_shape(struct config_reader *r, struct decoder_config *c)
                        &c->n_kv_heads) ||
         !read_context(r, c))
         return false;
+    if (c->n_context > (int)LIMIT_CONTEXT)
+        c->n_context = (int)LIMIT_CONTEXT;
+    if (r->family->latent)
+        return config_latent(r, c);
     if (c->n_heads % c->n_kv_heads != 0)
         return error_set(r->err, ERR_FORMAT, "The %d attention heads are not a multiple of the %d key and value heads.",
                          c->n_heads, c->n_kv_heads);
@@ -106,7 +110,9 @@ static bool check_causal(struct config_reader *r)
 static bool read_attn_scale(struct config_reader *r, struct decoder_config *c)
 {
     const struct decoder_family *f = r->family;
-    double divisor = c->n_layers == f->attn_scale_embd_layers && !r->folder ? (double)c->n_embd / c->n_heads : c->k_dim;
+    double divisor = c->latent ? c->nope_dim + c->rot_dim : c->k_dim;
+    if (c->n_layers == f->attn_scale_embd_layers && !r->folder)
+        divisor = (double)c->n_embd / c->n_heads;
     double q_scalar = f->folder.q_scalar;
     if (r->folder && q_scalar > 0 && !config_float_or(r, KEY_ATTN_Q_SCALAR, 1e-3, 1e6, q_scalar, &divisor))
         return false;
@@ -169,50 +175,6 @@ static bool read_scales(struct config_reader *r, struct decoder_config *c)
     return true;
 }
 
-/* ---- experts ---- */
-
-/* GGUF: as the tensors are; a folder's keys come later (config_folder_options). */
-static void find_expert_layers(const struct config_reader *r, struct decoder_config *c)
-{
-    for (int i = 0; i < c->n_layers; i++)
-        c->layer_experts[i] = weight_find(&r->names, r->file, PART_ROUTER, i) != NULL;
-}
-
-static bool read_expert_options(struct config_reader *r, struct decoder_config *c)
-{
-    double scale;
-    int gating;
-    c->expert_norm_weights = true;
-    if (!config_float_or(r, KEY_EXPERT_SCALE, 0, 1e6, 1, &scale) ||
-        !config_int_or(r, KEY_EXPERT_GATING, 0, INT32_MAX, 1, &gating))
-        return false;
-    if (gating > 1) /* 1: softmax, 0: not said */
-        return error_set(r->err, ERR_UNSUPPORTED, "Experts that are not chosen by a softmax (%s %d) are not supported.",
-                         r->key, gating);
-    c->expert_scale = scale != 0 ? (float)scale : 1;
-    return (r->folder && !r->family->experts_norm_asked) ||
-           config_bool_or(r, KEY_EXPERT_NORM, !r->folder, &c->expert_norm_weights);
-}
-
-static bool read_experts(struct config_reader *r, struct decoder_config *c)
-{
-    if (!config_int_or(r, KEY_EXPERTS, 0, INT32_MAX, 0, &c->n_experts))
-        return false;
-    if (c->n_experts == 0)
-        return true;
-    if (!r->family->experts || c->n_experts > MODEL_MAX_EXPERTS)
-        return error_set(r->err, ERR_UNSUPPORTED, "The model is a mixture of %d experts, which is not supported.",
-                         c->n_experts);
-    if (!config_int(r, KEY_EXPERTS_USED, c->n_experts, &c->n_experts_used) ||
-        !config_int_or(r, KEY_EXPERT_FF, 1, CONFIG_MAX_FF, c->n_ff, &c->n_ff_expert))
-        return false;
-    if ((int64_t)c->n_experts * c->n_ff_expert > INT32_MAX || (int64_t)c->n_experts * c->n_embd > INT32_MAX)
-        return error_set(r->err, ERR_FORMAT, "The model has %d experts of %d by %d, which is too much.", c->n_experts,
-                         c->n_ff_expert, c->n_embd);
-    find_expert_layers(r, c);
-    return read_expert_options(r, c);
-}
-
 /* ---- all of it ---- */
 
 static bool layer_has(const struct config_reader *r, enum model_part part)
@@ -226,11 +188,31 @@ static void read_parts(const struct config_reader *r, struct decoder_config *c)
     c->qkv_bias = layer_has(r, PART_Q_BIAS) || layer_has(r, PART_K_BIAS) || layer_has(r, PART_V_BIAS);
     c->out_bias = layer_has(r, PART_ATTN_OUT_BIAS);
     c->mlp_bias = layer_has(r, PART_UP_BIAS) || layer_has(r, PART_DOWN_BIAS);
+    c->attn_sinks = r->family->attn_sinks;
     c->tied_embeddings = !weight_find(&r->names, r->file, PART_OUTPUT, -1);
     if (r->family->qk_norm_asked)
         c->qk_norm = layer_has(r, PART_Q_NORM) || layer_has(r, PART_K_NORM);
     if (r->family->parallel_asked)
         c->parallel = !layer_has(r, PART_MLP_NORM);
+}
+
+/* Llama 4's of 128 experts has no norm of Q and K, of which GGUF tells nothing; nor of the tempered queries. */
+static bool read_plain_parts(struct config_reader *r, struct decoder_config *c)
+{
+    const struct decoder_family *f = r->family;
+    bool norm = f->qk_norm_plain && (r->folder || c->n_experts != 128), tempered = f->tempered;
+    double scale;
+    if (!f->qk_norm_plain && !f->tempered)
+        return true;
+    struct meta_value v = config_get(r, KEY_TEMPERED);
+    tempered = v.type == META_INT ? v.i != 0 : tempered; /* older files have a number there */
+    if ((v.type != META_INT && !config_bool_or(r, KEY_TEMPERED, tempered, &tempered)) ||
+        !config_bool_or(r, KEY_QK_NORM, norm, &c->qk_norm_plain) ||
+        !config_float_or(r, KEY_TEMPER_SCALE, 0, 1e3, 0.1, &scale) ||
+        !config_int_or(r, KEY_TEMPER_LENGTH, 1, (int)LIMIT_CONTEXT, 8192, &c->temper_length))
+        return false;
+    c->temper_scale = tempered ? (float)scale : 0;
+    return true;
 }
 
 static void set_options(const struct decoder_family *f, struct decoder_config *c)
@@ -244,6 +226,7 @@ static void set_options(const struct decoder_family *f, struct decoder_config *c
     c->parallel = f->parallel;
     c->act = f->act;
     c->mlp_gated = f->mlp_gated;
+    c->window_chunked = f->window_chunked;
     for (int i = 0; i < c->n_layers; i++)
         c->layer_nope[i] = f->nope_period > 0 && i % f->nope_period == f->nope_period - 1;
 }
@@ -288,11 +271,11 @@ bool decoder_config_read(const struct model_file *file, struct decoder_config *o
     struct config_reader r;
     *out = (struct decoder_config){0};
     if (!config_reader_init(&r, file, err) || !read_shape(&r, out) || !read_vocab(&r, out) || !read_norm(&r, out) ||
-        !read_attention(&r, out) || !read_scales(&r, out) || !read_experts(&r, out))
+        !read_attention(&r, out) || !read_scales(&r, out) || !config_experts(&r, out))
         return false;
     set_options(r.family, out);
     read_parts(&r, out);
-    if (!(r.folder ? config_folder_options(&r, out) : read_gguf_options(&r, out)))
+    if (!read_plain_parts(&r, out) || !(r.folder ? config_folder_options(&r, out) : read_gguf_options(&r, out)))
         return false;
     if (r.family->nope_full && out->window > 0)
         set_nope_full(out);

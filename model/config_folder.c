@@ -5,7 +5,7 @@
 
 /* Multimodal models whose decoder is one of the families: it is configured by text_config, and runs without the rest.
  */
-static const char *const wrappers[] = {"gemma3", "mistral3"};
+static const char *const wrappers[] = {"gemma3", "mistral3", "llama4"};
 
 static bool is_wrapper(struct str type)
 {
@@ -70,7 +70,7 @@ static bool read_layer_types(struct config_reader *r, const struct meta_value *t
         struct str type;
         if (!meta_array_str(types, (size_t)i, &type))
             return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of strings.", r->key);
-        c->layer_windowed[i] = str_eq(type, STR("sliding_attention"));
+        c->layer_windowed[i] = str_eq(type, c->window_chunked ? STR("chunked_attention") : STR("sliding_attention"));
         if (!c->layer_windowed[i] && !str_eq(type, STR("full_attention")))
             return error_set(r->err, ERR_UNSUPPORTED, "Layers of the type '" STR_FMT "' (%s) are not supported.",
                              STR_ARG(str_slice(type, 0, 40)), r->key);
@@ -91,6 +91,8 @@ static bool windowed(const struct config_reader *r, const struct decoder_config 
         return layer >= number;
     case WINDOW_NOPE:
         return c->layer_nope[layer];
+    case WINDOW_ROPE:
+        return !c->layer_nope[layer];
     }
     return false;
 }
@@ -135,30 +137,19 @@ static bool read_windows(struct config_reader *r, struct decoder_config *c)
     return true;
 }
 
-/* All layers but those that mlp_only_layers lists; of each decoder_sparse_step the last. */
-static bool read_expert_layers(struct config_reader *r, struct decoder_config *c)
-{
-    int step;
-    if (c->n_experts == 0)
-        return true;
-    if (!config_int_or(r, KEY_EXPERT_STEP, 1, INT32_MAX, 1, &step))
-        return false;
-    for (int i = 0; i < c->n_layers; i++)
-        c->layer_experts[i] = i % step == step - 1;
-    struct meta_value dense = config_get(r, KEY_DENSE_LAYERS);
-    if (dense.type == META_NONE)
-        return true;
-    for (size_t i = 0; i < dense.n; i++) {
-        int64_t layer;
-        if (!meta_array_int(&dense, i, &layer) || layer < 0 || layer >= c->n_layers)
-            return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of layers below %d.", r->key,
-                             c->n_layers);
-        c->layer_experts[layer] = false;
-    }
-    return dense.type == META_ARRAY || error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array.", r->key);
-}
-
 /* ---- the rest ---- */
+
+/* hidden_act says silu there, which is part of it. */
+static bool check_swiglu(struct config_reader *r)
+{
+    double alpha, limit;
+    if (!config_float_or(r, KEY_SWIGLU_ALPHA, 0, 1e6, (double)SWIGLU_ALPHA, &alpha) ||
+        !config_float_or(r, KEY_SWIGLU_LIMIT, 0, 1e6, (double)SWIGLU_LIMIT, &limit))
+        return false;
+    return ((float)alpha == SWIGLU_ALPHA && (float)limit == SWIGLU_LIMIT) ||
+           error_set(r->err, ERR_UNSUPPORTED, "A SwiGLU of alpha %g and limit %g is not supported; 1.702 and 7 are.",
+                     alpha, limit);
+}
 
 static bool read_activation(struct config_reader *r, struct decoder_config *c)
 {
@@ -170,6 +161,8 @@ static bool read_activation(struct config_reader *r, struct decoder_config *c)
         {"gelu_new", ACT_GELU_TANH}, {"relu", ACT_RELU},  {"relu2", ACT_RELU2},
     };
     struct str name;
+    if (r->family->act == ACT_CLAMPED_SWIGLU)
+        return check_swiglu(r);
     if (!config_str_or(r, KEY_ACT, STR(""), &name))
         return false;
     if (name.len == 0)
@@ -223,6 +216,6 @@ static bool read_tied(struct config_reader *r, struct decoder_config *c)
 
 bool config_folder_options(struct config_reader *r, struct decoder_config *c)
 {
-    return read_activation(r, c) && read_nope(r, c) && read_windows(r, c) && read_expert_layers(r, c) &&
+    return read_activation(r, c) && read_nope(r, c) && read_windows(r, c) && config_folder_expert_layers(r, c) &&
            read_biases(r, c) && read_layout(r, c) && read_tied(r, c);
 }

@@ -64,6 +64,23 @@ enum config_key {
     KEY_EXPERT_GATING,
     KEY_EXPERT_STEP,
     KEY_DENSE_LAYERS,
+    KEY_EXPERT_GROUPS,
+    KEY_EXPERT_GROUPS_USED,
+    KEY_EXPERT_METHOD,
+    KEY_EXPERT_SCORING,
+    KEY_SWIGLU_ALPHA,
+    KEY_SWIGLU_LIMIT,
+    KEY_EXTRA_LAYERS,
+    KEY_LATENT,
+    KEY_Q_LATENT,
+    KEY_HEAD_ROPE,
+    KEY_HEAD_NOPE,
+    KEY_HEAD_K,
+    KEY_HEAD_V,
+    KEY_TEMPERED,
+    KEY_TEMPER_SCALE,
+    KEY_TEMPER_LENGTH,
+    KEY_ROPE_PAIRS,
     KEY_ROT_DIM,
     KEY_ROT_SHARE,
     KEY_ROPE_BASE,
@@ -126,6 +143,13 @@ NODISCARD bool config_gguf_windows(struct config_reader *r, struct decoder_confi
 
 /* In this order, after the shape: activation, layers without RoPE, windows, layers with experts, biases. */
 NODISCARD bool config_folder_options(struct config_reader *r, struct decoder_config *c);
+
+/* Multi-head latent attention: shapes of heads and latents, in place of those of K and V. (config_latent.c) */
+NODISCARD bool config_latent(struct config_reader *r, struct decoder_config *c);
+
+/* Mixtures of experts: counts, the router, which layers; folders: config_folder_options too. (config_experts.c) */
+NODISCARD bool config_experts(struct config_reader *r, struct decoder_config *c);
+NODISCARD bool config_folder_expert_layers(struct config_reader *r, struct decoder_config *c);
 
 /* RoPE: base, scaling, what rotates. (config_rope.c) */
 NODISCARD bool config_rope(struct config_reader *r, struct decoder_config *c);

@@ -27,9 +27,10 @@ static bool read_llama3(struct config_reader *r, const struct decoder_config *c,
                      s->high_freq_factor, s->low_freq_factor);
 }
 
-/* attn_factor: as given; or the quotient of the two mscales where there are two (GGUF: the first is 1); or the paper's.
+/* Beside latents the second mscale is of the softmax too. attn_factor: as given; or the quotient of the two mscales
+ * where there are two (GGUF: the first is 1); or the paper's.
  */
-static bool read_yarn(struct config_reader *r, const struct decoder_config *c, struct rope_scaling *s)
+static bool read_yarn(struct config_reader *r, struct decoder_config *c, struct rope_scaling *s)
 {
     double mscale, all_dims;
     bool truncate;
@@ -40,8 +41,11 @@ static bool read_yarn(struct config_reader *r, const struct decoder_config *c, s
         !config_float_or(r, KEY_YARN_MSCALE_ALL, 0, 1e3, 0, &all_dims) ||
         !config_bool_or(r, KEY_YARN_TRUNCATE, true, &truncate))
         return false;
-    if (!truncate)
-        return error_set(r->err, ERR_UNSUPPORTED, "YaRN with %s false is not supported.", r->key);
+    s->unrounded = r->folder ? !truncate : r->family->yarn_unrounded;
+    if (r->family->latent && !r->folder)
+        mscale = all_dims = 10 * all_dims; /* the converter writes a tenth, and nothing of the first */
+    if (r->family->latent)
+        c->attn_scale *= (float)(yarn_mscale(s->factor, all_dims) * yarn_mscale(s->factor, all_dims));
     double fallback = yarn_mscale(s->factor, 1);
     if (mscale != 0 && all_dims != 0)
         fallback = yarn_mscale(s->factor, mscale) / yarn_mscale(s->factor, all_dims);
@@ -113,7 +117,7 @@ static bool read_factor(struct config_reader *r, struct rope_scaling *s)
            error_set(r->err, ERR_FORMAT, "The metadata %s is %g; it has to be 0.001 or more.", r->key, s->factor);
 }
 
-static bool read_scaling(struct config_reader *r, const struct decoder_config *c, struct rope_scaling *s)
+static bool read_scaling(struct config_reader *r, struct decoder_config *c, struct rope_scaling *s)
 {
     if (!read_kind(r, &s->kind))
         return false;
@@ -139,6 +143,8 @@ static bool read_scaling(struct config_reader *r, const struct decoder_config *c
 static bool read_rot_dim(struct config_reader *r, struct decoder_config *c)
 {
     double share = r->folder ? r->family->folder.rot_share : 0;
+    if (c->latent)
+        return true; /* see config_latent */
     if (!config_float_or(r, KEY_ROT_SHARE, 1e-3, 1, share != 0 ? share : 1, &share) ||
         !config_int_or(r, KEY_ROT_DIM, 2, c->k_dim, (int)(c->k_dim * share), &c->rot_dim))
         return false;
@@ -178,7 +184,10 @@ static void extend_context(const struct config_reader *r, struct decoder_config 
 
 bool config_rope(struct config_reader *r, struct decoder_config *c)
 {
-    c->rope_kind = r->folder && !r->family->folder_rope_kind ? ROPE_NEOX : r->family->rope_kind;
+    bool pairs;
+    if (!config_bool_or(r, KEY_ROPE_PAIRS, r->family->folder_rope_kind && r->family->rope_kind == ROPE_NORM, &pairs))
+        return false;
+    c->rope_kind = !r->folder ? r->family->rope_kind : pairs ? ROPE_NORM : ROPE_NEOX;
     if (!read_rot_dim(r, c) || !config_float_or(r, KEY_ROPE_BASE, 1.001, 1e12, r->family->rope_base, &c->rope.base) ||
         !read_scaling(r, c, &c->rope.scaling) || !read_local(r, c))
         return false;

@@ -47,7 +47,7 @@ static void add_macs(struct macs *m, const struct macs *other, double times)
 
 static bool is_expert(enum model_part part)
 {
-    return part == PART_EXPERT_GATE || part == PART_EXPERT_UP || part == PART_EXPERT_DOWN;
+    return part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN_BIAS;
 }
 
 /* Behind the attention of its layer. */
@@ -62,13 +62,32 @@ static void add_head(struct decoder_cost *cost, const struct tensor_view *t)
     add_products(&cost->head, t, 1);
 }
 
-static void add_layer_tensor(struct decoder_cost *cost, const struct tensor_view *t, enum model_part part, bool last)
+/* Some biases have two axes. */
+static bool is_bias(enum model_part part)
 {
-    bool expert = is_expert(part), norm = part == PART_Q_NORM || part == PART_K_NORM; /* may have a row for each head */
+    return part == PART_CHOICE_BIAS || (part >= PART_EXPERT_GATE_BIAS && part <= PART_EXPERT_DOWN_BIAS);
+}
+
+/* Of the products of a row's tensor, how many are behind the attention: of K and V of the latent in one, those of V. */
+static double tail_share(const struct decoder_config *c, const struct weight_row *row)
+{
+    if (row->parts[0] == PART_K_OF_LATENT && row->parts[1] == PART_V_OF_LATENT)
+        return (double)c->head_v_dim / (c->head_v_dim + c->nope_dim);
+    return is_tail(row->parts[0]) ? 1 : 0;
+}
+
+static void add_layer_tensor(struct decoder_cost *cost, const struct decoder_config *c, const struct tensor_view *t,
+                             const struct weight_row *row, bool last)
+{
+    bool expert = is_expert(row->parts[0]);
+    bool norm = row->parts[0] == PART_Q_NORM || row->parts[0] == PART_K_NORM; /* may have a row for each head */
     double share = expert ? (double)cost->n_experts_used / cost->n_experts : 1;
+    double tail = last ? tail_share(c, row) : 0;
     *(expert ? &cost->expert_bytes : &cost->layer_bytes) += stored_bytes(t);
-    if (!norm)
-        add_products(last && is_tail(part) ? &cost->tail : &cost->row, t, share);
+    if (norm || is_bias(row->parts[0]))
+        return;
+    add_products(&cost->tail, t, share * tail);
+    add_products(&cost->row, t, share * (1 - tail));
 }
 
 void decoder_cost_read(const struct model_file *file, const struct decoder_config *c, struct decoder_cost *out)
@@ -88,7 +107,7 @@ void decoder_cost_read(const struct model_file *file, const struct decoder_confi
         else if (part == PART_EMBD)
             out->embd_row_bytes = stored_bytes(t) / c->n_vocab;
         else
-            add_layer_tensor(out, t, part, layer == c->n_layers - 1);
+            add_layer_tensor(out, c, t, row, layer == c->n_layers - 1);
     }
 }
 

@@ -29,6 +29,13 @@ static bool check_config(const struct decoder_config *c, const struct backend *b
 {
     if (c->mlp_gated && c->mlp_bias)
         return error_set(err, ERR_UNSUPPORTED, "Biases of a gated MLP are not supported.");
+    if (c->latent && (c->n_kv_heads != 1 || c->v_dim != c->n_latent || c->k_dim != c->n_latent + c->rot_dim))
+        return error_set(err, ERR_FORMAT, "The shapes of K and V are not those of a latent of %d and %d that rotate.",
+                         c->n_latent, c->rot_dim);
+    if (c->latent && (c->qkv_bias || c->out_bias))
+        return error_set(err, ERR_UNSUPPORTED, "Biases of latent attention are not supported.");
+    if (c->n_experts > 0 && (c->n_experts_used < 1 || c->n_experts_used > c->n_experts))
+        return error_set(err, ERR_FORMAT, "%d of %d experts cannot be chosen.", c->n_experts_used, c->n_experts);
     if (c->n_experts > 0 && !be->ops->moe)
         return error_set(err, ERR_UNSUPPORTED, "The %s backend has no mixtures of experts.", be->ops->name);
     return true;
@@ -129,19 +136,75 @@ static struct tensor *norm(const struct layer *l, struct tensor *x, enum model_p
     return op_norm(l->be, x, l->w[part], l->w[norm_biases[part]], &p);
 }
 
-static struct tensor *rope(const struct layer *l, struct tensor *x, int n_heads)
+static struct tensor *rope(const struct layer *l, struct tensor *x, int n_heads, int head_dim)
 {
     if (l->c->layer_nope[l->number])
         return x;
     int local = l->c->has_rope_local && l->c->layer_windowed[l->number];
     struct rope_params p = {.kind = l->c->rope_kind,
                             .n_heads = n_heads,
-                            .head_dim = l->c->k_dim,
+                            .head_dim = head_dim,
                             .rot_dim = l->c->rot_dim,
                             .inv_freq = l->m->inv_freq[local],
                             .attn_factor = l->m->rope_attn_factor[local]};
     return op_rope(l->be, x, &p);
 }
+
+static void write_kv(const struct layer *l, struct tensor *k, struct tensor *v)
+{
+    l->be->ops->kv_write(l->be, l->m->layer_group[l->number], l->m->layer_index[l->number], k, v);
+}
+
+/* A norm without weights, of Q or K behind its rotation. */
+static struct tensor *plain_norm(const struct layer *l, struct tensor *x, int n_heads)
+{
+    struct norm_params p = {.kind = NORM_RMS, .eps = l->c->norm_eps, .n_groups = n_heads};
+    return l->c->qk_norm_plain && !l->c->layer_nope[l->number] ? op_norm(l->be, x, NULL, NULL, &p) : x;
+}
+
+/* ---- attention over latents ----
+ *
+ * What a head would multiply its Q by, the K of a position, is Wk c, c being the position's latent; so Q Wk meets c
+ * itself, and all heads share c as K and V of one head. What comes out is a sum of latents, of which Wv makes the
+ * head's V. The part of K that rotates is no product of the latent, and lies behind it. */
+
+#define LATENT_NORM_EPS 1e-6f /* whatever the other norms have */
+
+static struct tensor *latent_norm(const struct layer *l, struct tensor *x, enum model_part part)
+{
+    struct norm_params p = {.kind = NORM_RMS, .eps = LATENT_NORM_EPS, .n_groups = 1};
+    return op_norm(l->be, x, l->w[part], NULL, &p);
+}
+
+static struct tensor *latent_q(const struct layer *l, struct tensor *h)
+{
+    const struct backend_ops *ops = l->be->ops;
+    const struct decoder_config *c = l->c;
+    struct tensor *q;
+    if (c->q_latent) {
+        q = latent_norm(l, op_linear(l->be, h, l->w[PART_Q_LATENT], NULL), PART_Q_LATENT_NORM);
+        q = op_linear(l->be, q, l->w[PART_Q_OF_LATENT], NULL);
+    } else {
+        q = op_linear(l->be, h, l->w[PART_Q], NULL);
+    }
+    struct tensor *rotated = rope(l, ops->cut(l->be, q, c->n_heads, c->nope_dim, c->rot_dim), c->n_heads, c->rot_dim);
+    struct tensor *still = ops->cut(l->be, q, c->n_heads, 0, c->nope_dim);
+    still = ops->linear_heads(l->be, still, l->w[PART_K_OF_LATENT], c->n_heads);
+    return ops->join(l->be, still, rotated, c->n_heads);
+}
+
+static struct tensor *project_latent(const struct layer *l, struct tensor *h)
+{
+    const struct backend_ops *ops = l->be->ops;
+    const struct decoder_config *c = l->c;
+    struct tensor *kv = op_linear(l->be, h, l->w[PART_KV_LATENT], NULL);
+    struct tensor *rotated = rope(l, ops->cut(l->be, kv, 1, c->n_latent, c->rot_dim), 1, c->rot_dim);
+    struct tensor *latent = latent_norm(l, ops->cut(l->be, kv, 1, 0, c->n_latent), PART_KV_LATENT_NORM);
+    write_kv(l, ops->join(l->be, latent, rotated, 1), latent);
+    return latent_q(l, h);
+}
+
+/* ---- a layer ---- */
 
 /* Q of the batch's rows; K and V go to their pages. */
 static struct tensor *project(const struct layer *l, struct tensor *h)
@@ -149,14 +212,16 @@ static struct tensor *project(const struct layer *l, struct tensor *h)
     struct weight *weights[3] = {l->w[PART_Q], l->w[PART_K], l->w[PART_V]};
     struct weight *biases[3] = {l->w[PART_Q_BIAS], l->w[PART_K_BIAS], l->w[PART_V_BIAS]};
     struct tensor *qkv[3] = {NULL, NULL, NULL};
+    if (l->c->latent)
+        return project_latent(l, h);
     l->be->ops->linear(l->be, h, 3, weights, biases, qkv);
     if (l->c->qk_norm) {
         qkv[0] = norm(l, qkv[0], PART_Q_NORM, l->c->qk_norm_row ? 1 : l->c->n_heads);
         qkv[1] = norm(l, qkv[1], PART_K_NORM, l->c->qk_norm_row ? 1 : l->c->n_kv_heads);
     }
-    qkv[0] = rope(l, qkv[0], l->c->n_heads);
-    qkv[1] = rope(l, qkv[1], l->c->n_kv_heads);
-    l->be->ops->kv_write(l->be, l->m->layer_group[l->number], l->m->layer_index[l->number], qkv[1], qkv[2]);
+    qkv[0] = plain_norm(l, rope(l, qkv[0], l->c->n_heads, l->c->k_dim), l->c->n_heads);
+    qkv[1] = plain_norm(l, rope(l, qkv[1], l->c->n_kv_heads, l->c->k_dim), l->c->n_kv_heads);
+    write_kv(l, qkv[1], qkv[2]);
     return qkv[0];
 }
 
@@ -169,7 +234,11 @@ static struct tensor *attend(const struct layer *l, struct tensor *q)
                                  .scale = l->c->attn_scale,
                                  .softcap = l->c->attn_softcap,
                                  .window = l->c->layer_windowed[l->number] ? l->c->window : 0,
-                                 .causal = true};
+                                 .chunked = l->c->window_chunked,
+                                 .causal = true,
+                                 .sinks = l->w[PART_SINKS],
+                                 .temper_scale = l->c->layer_nope[l->number] ? l->c->temper_scale : 0,
+                                 .temper_length = l->c->temper_length};
     return l->be->ops->attention(l->be, l->m->layer_group[l->number], l->m->layer_index[l->number], q, &p);
 }
 
@@ -186,19 +255,44 @@ static struct tensor *add_branch(const struct layer *l, struct tensor *x, struct
 
 static struct tensor *mixture(const struct layer *l, struct tensor *h)
 {
-    struct moe_weights w = {l->w[PART_ROUTER], l->w[PART_EXPERT_GATE], l->w[PART_EXPERT_UP], l->w[PART_EXPERT_DOWN]};
-    struct moe_params p = {.n_experts = l->c->n_experts,
-                           .n_used = l->c->n_experts_used,
-                           .norm_weights = l->c->expert_norm_weights,
-                           .scale = l->c->expert_scale,
-                           .act = l->c->act};
+    const struct decoder_config *c = l->c;
+    struct moe_weights w = {.router = l->w[PART_ROUTER],
+                            .gate = l->w[PART_EXPERT_GATE],
+                            .up = l->w[PART_EXPERT_UP],
+                            .down = l->w[PART_EXPERT_DOWN],
+                            .router_bias = l->w[PART_ROUTER_BIAS],
+                            .choice_bias = l->w[PART_CHOICE_BIAS],
+                            .gate_bias = l->w[PART_EXPERT_GATE_BIAS],
+                            .up_bias = l->w[PART_EXPERT_UP_BIAS],
+                            .down_bias = l->w[PART_EXPERT_DOWN_BIAS]};
+    struct moe_params p = {.n_experts = c->n_experts,
+                           .n_used = c->n_experts_used,
+                           .norm_weights = c->expert_norm_weights,
+                           .scale = c->expert_scale,
+                           .act = c->act,
+                           .score = c->expert_score,
+                           .n_groups = c->expert_groups,
+                           .n_groups_used = c->expert_groups_used,
+                           .group_top = c->expert_group_top,
+                           .weigh_input = c->expert_weigh_input};
     return l->be->ops->moe(l->be, h, &w, &p);
+}
+
+/* The experts that all rows take, as one. */
+static struct tensor *shared_expert(const struct layer *l, struct tensor *h)
+{
+    struct weight *const *w = l->w;
+    struct tensor *y =
+        l->be->ops->mlp_gated(l->be, h, w[PART_SHARED_GATE], w[PART_SHARED_UP], w[PART_SHARED_DOWN], l->c->act);
+    return l->c->shared_gated ? l->be->ops->gate(l->be, y, op_linear(l->be, h, w[PART_SHARED_ROUTER], NULL)) : y;
 }
 
 static struct tensor *mlp(const struct layer *l, struct tensor *h)
 {
     const struct backend_ops *ops = l->be->ops;
     struct weight *const *w = l->w;
+    if (l->c->layer_experts[l->number] && l->c->shared_expert)
+        return op_add(l->be, mixture(l, h), shared_expert(l, h));
     if (l->c->layer_experts[l->number])
         return mixture(l, h);
     if (l->c->mlp_gated)
@@ -219,6 +313,8 @@ static struct tensor *forward_layer(const struct layer *l, const struct batch *b
         h = l->c->parallel ? op_rows(l->be, h) : NULL;
         x = op_rows(l->be, x);
     }
+    if (l->c->latent)
+        a = l->be->ops->linear_heads(l->be, a, l->w[PART_V_OF_LATENT], l->c->n_heads);
     a = op_linear(l->be, a, l->w[PART_ATTN_OUT], l->w[PART_ATTN_OUT_BIAS]);
     if (l->c->parallel) /* before x changes, which h may be */
         h = mlp(l, h);

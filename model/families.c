@@ -487,15 +487,15 @@ static const struct decoder_family families[] = {
 
 size_t decoder_n_families(void)
 {
-    return ARRAY_LEN(families);
-}
-
-const char *decoder_family_name(size_t i)
-{
-    return families[i].name;
+    return ARRAY_LEN(families) + decoder_n_expert_families;
 }
 
 const struct decoder_family *decoder_family_at(size_t i)
 {
-    return &families[i];
+    return i < ARRAY_LEN(families) ? &families[i] : &decoder_expert_families[i - ARRAY_LEN(families)];
+}
+
+const char *decoder_family_name(size_t i)
+{
+    return decoder_family_at(i)->name;
 }

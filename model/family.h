@@ -24,7 +24,15 @@ enum model_part {
     PART_V_BIAS,
     PART_Q_NORM,
     PART_K_NORM,
-    PART_ATTN_OUT,
+    PART_SINKS,
+    PART_Q_LATENT, /* the latent of Q: what it is made by, its norm; and Q of it */
+    PART_Q_LATENT_NORM,
+    PART_Q_OF_LATENT,
+    PART_KV_LATENT, /* of K and V together, and the rotated part of K, which needs none */
+    PART_KV_LATENT_NORM,
+    PART_K_OF_LATENT, /* for each head [n_latent, nope_dim]: turns its Q to where the latent is */
+    PART_ATTN_OUT,    /* from here on: behind the attention */
+    PART_V_OF_LATENT, /* for each head [head_v_dim, n_latent] */
     PART_ATTN_OUT_BIAS,
     PART_ATTN_POST_NORM,
     PART_MLP_NORM,
@@ -36,17 +44,36 @@ enum model_part {
     PART_DOWN_BIAS,
     PART_MLP_POST_NORM,
     PART_ROUTER,
+    PART_ROUTER_BIAS,
+    PART_CHOICE_BIAS,
     PART_EXPERT_GATE, /* of all experts, stacked */
     PART_EXPERT_UP,
     PART_EXPERT_DOWN,
+    PART_EXPERT_GATE_BIAS, /* likewise, one vector */
+    PART_EXPERT_UP_BIAS,
+    PART_EXPERT_DOWN_BIAS,
+    PART_SHARED_GATE, /* of the experts that all rows take, as one */
+    PART_SHARED_UP,
+    PART_SHARED_DOWN,
+    PART_SHARED_ROUTER,
     PART_COUNT
 };
 
 /* ---- names of tensors (names.c) ---- */
 
+/* How the parts of a tensor lie in it, where they are not simply rows one after the other. Such are copied. */
+enum weight_layout {
+    LAYOUT_ROWS,
+    LAYOUT_ALTERNATING_ROWS,    /* the first of each part, the second of each part, ... */
+    LAYOUT_COLUMNS,             /* [n_in, n_out]: the parts' columns one after the other */
+    LAYOUT_ALTERNATING_COLUMNS, /* both */
+    LAYOUT_FIRST_TURNED,        /* rows, but those of the first part are its columns */
+};
+
 /* What a tensor of one name holds: a part, or several parts' rows one after the other. Experts are a third axis, the
- * outermost; or "*" in the name stands for an expert's number, and there is one tensor for each. A norm of Q or K may
- * be one for each head likewise. */
+ * outermost; or "*" in the name stands for an expert's number, and there is one tensor for each. Heads that have a
+ * matrix each are a third axis too, or blocks of rows. A norm of Q or
+ * K may be one for each head likewise. */
 struct weight_row {
     const char *name;         /* of parts outside layers: the whole name; else what follows the layer's number */
     enum model_part parts[3]; /* PART_NONE at the end */
@@ -57,13 +84,19 @@ struct weight_rows {
     size_t n;
 };
 
+struct layout_row { /* of a name in the rows beside it; others are LAYOUT_ROWS */
+    const char *name;
+    enum weight_layout layout;
+};
+
 /* How one file names its tensors. A part may have several names; a file has it under one of them. */
 struct weight_names {
-    const char *prefix;         /* before the names outside layers and before layer_prefix: "model." */
-    const char *head_prefix;    /* in its place before the output head: "" */
-    const char *layer_prefix;   /* "blk.", "layers." */
-    struct weight_rows sets[2]; /* the family's own, which come first; the container's */
-    const char *const *unused;  /* patterns of tensors that may be there and are not needed; NULL at the end */
+    const char *prefix;                  /* before the names outside layers and before layer_prefix: "model." */
+    const char *head_prefix;             /* in its place before the output head: "" */
+    const char *layer_prefix;            /* "blk.", "layers." */
+    struct weight_rows sets[2];          /* the family's own, which come first; the container's */
+    const struct layout_row *layouts[2]; /* likewise; each ends with a NULL name; may be NULL */
+    const char *const *unused;           /* patterns of tensors that may be there and are not needed; NULL at the end */
     bool qkv_by_kv_head; /* rows of Q, K and V in one tensor come by KV head: Q's of the heads that use it, K's, V's */
 };
 
@@ -83,6 +116,7 @@ const char *weight_name(const struct weight_names *names, const struct weight_ro
 const struct weight_row *weight_find(const struct weight_names *names, const struct model_file *file,
                                      enum model_part part, int layer);
 bool weight_row_per_expert(const struct weight_row *row);
+enum weight_layout weight_row_layout(const struct weight_names *names, const struct weight_row *row);
 
 /* The row, layer (-1 outside layers) and expert (-1 for none) that a tensor's name means; NULL when it names none. */
 const struct weight_row *weight_name_parse(const struct weight_names *names, struct str name, int *layer, int *expert);
@@ -95,12 +129,14 @@ enum window_rule {
     WINDOW_ALL,    /* every layer */
     WINDOW_PERIOD, /* all but the last layer of each period */
     WINDOW_FROM,   /* layers from max_window_layers on */
-    WINDOW_NOPE    /* layers without RoPE */
+    WINDOW_NOPE,   /* layers without RoPE */
+    WINDOW_ROPE    /* layers with RoPE */
 };
 
 struct folder_defaults { /* of keys that config.json may lack, as the classes of transformers have them; 0: required or
                             derived */
     int n_heads, n_kv_heads, k_dim, n_context;
+    bool norm_experts;         /* norm_topk_prob */
     double norm_eps, q_scalar; /* q_scalar: query_pre_attn_scalar, q.k is divided by its root */
     double rot_share;          /* of the dimensions of a head, that rotate */
     double logit_scale;        /* of logit_factor */
@@ -113,11 +149,12 @@ struct decoder_family {
     const char *model_types[2]; /* of config.json; NULL: none */
     const char *hf_class;       /* of architectures where model_type is missing: "Llama" of "LlamaForCausalLM" */
     struct weight_rows gguf_rows, folder_rows; /* names of its own */
+    const struct layout_row *folder_layouts;   /* of these; NULL: all are rows */
     bool folder_qkv_by_kv_head;                /* see weight_names */
     enum rope_kind rope_kind;                  /* in GGUF; folders rotate halves */
     bool max_length;                           /* in folders model_max_length is the context, where it is there */
-    bool folder_rope_kind;                     /* rope_kind holds for folders too */
-    double rope_base;                          /* when the file has none */
+    bool folder_rope_kind;  /* rope_kind holds for folders too, unless rope_interleave says otherwise */
+    double rope_base;       /* when the file has none */
     double rope_local_base; /* of windowed layers when the file has none; 0: they rotate like the others */
     int nope_period;        /* the last layer of each rotates nothing; 0: all rotate */
     bool nope_full;         /* where some layers have a window, the others rotate nothing */
@@ -145,9 +182,22 @@ struct decoder_family {
                                           others by 1 / sqrt(k_dim); GGUF has no key for it */
     float folder_norm_offset;          /* norm weights lack it in folders, see norm_params.weight_offset */
     bool experts;                      /* may be a mixture */
-    bool experts_norm_asked;           /* in folders norm_topk_prob says; else weights of experts are normed */
+    bool experts_norm_asked;           /* in folders norm_topk_prob says whether weights of experts are normed */
+    bool experts_raw;                  /* they are not, where the file does not say or is not asked */
+    bool experts_by_tensors;           /* in folders too, a layer has experts when it has a router */
+    bool experts_weigh_input;          /* see moe_params */
+    enum moe_score experts_score;      /* of folders, and of GGUF files that do not say */
+    bool attn_sinks, latent;           /* as the fields of decoder_config */
+    bool qk_norm_plain;                /* likewise, where use_qk_norm does not say otherwise */
+    bool yarn_unrounded;               /* in GGUF, which has no key for it */
+    bool window_chunked;               /* likewise */
+    bool tempered;                     /* queries of layers without RoPE are tempered, where the folder wants it */
     struct folder_defaults folder;
 };
+
+/* Those that are mixtures of experts, families_experts.c; the last of all. */
+extern const struct decoder_family decoder_expert_families[];
+extern const size_t decoder_n_expert_families;
 
 const struct decoder_family *decoder_family_at(size_t i);               /* i < decoder_n_families() */
 const struct decoder_family *decoder_family_find(struct str name);      /* by its name; NULL when unknown */

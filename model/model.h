@@ -37,6 +37,7 @@ struct rope_scaling {
     double low_freq_factor, high_freq_factor; /* llama3 */
     double beta_fast, beta_slow, ext_factor; /* yarn: rotations where the ramp begins and ends; share of the ramp (1) */
     double attn_factor;                      /* yarn, longrope: of cos and sin */
+    bool unrounded;                          /* yarn: the ramp begins and ends between pairs */
 };
 
 struct rope_config { /* Gemma 3 has two: global and local layers */
@@ -53,6 +54,12 @@ struct decoder_config {
     uint8_t layer_experts[MODEL_MAX_LAYERS];     /* the layer's MLP is a mixture of experts */
     bool expert_norm_weights;                    /* those of the experts used sum up to 1 */
     float expert_scale;                          /* of the mixture's output; 1: none */
+    enum moe_score expert_score;                 /* what experts are weighed by: see struct moe_params */
+    int expert_groups, expert_groups_used, expert_group_top; /* groups 0: none */
+    bool expert_weigh_input, expert_router_bias, expert_choice_bias, expert_bias;
+    int n_ff_shared;    /* of the experts that all rows take, together; 0: there are none */
+    bool shared_expert; /* there are */
+    bool shared_gated;  /* what they give is multiplied by the sigmoid of a product of its own */
     enum norm_kind norm_kind;
     float norm_eps, norm_weight_offset;
     bool norm_bias;           /* of the norms before attention, MLP and output */
@@ -60,6 +67,14 @@ struct decoder_config {
     bool parallel;            /* attention and MLP have the same input, one norm before both */
     bool qk_norm;             /* before RoPE */
     bool qk_norm_row;         /* over all heads at once; else each by itself */
+    bool qk_norm_plain;       /* after RoPE, without weights, in layers that rotate (Llama 4) */
+    bool attn_sinks;          /* heads have a logit that takes probability and gives nothing */
+    /* Multi-head latent attention (DeepSeek-V2, 2024): K and V of all heads are products of one latent vector of each
+     * position, which is what is kept, with the part of K that rotates, as K of one head; V is the latent. k_dim is
+     * n_latent + rot_dim then, v_dim n_latent, n_kv_heads 1. */
+    bool latent, q_latent;    /* q_latent: Q is the product of a latent too */
+    int n_latent, n_q_latent; /* elements of both */
+    int nope_dim, head_v_dim; /* of a head: Q that does not rotate, V before the output's product */
     bool qk_norm_heads;       /* each by itself with weights of its own; else with those that all share */
     bool qkv_bias, out_bias, mlp_bias;
     enum rope_kind rope_kind;
@@ -72,6 +87,10 @@ struct decoder_config {
     float attn_softcap, final_softcap; /* 0: none */
     int window;                        /* of windowed layers: positions a query sees, its own included; 0: none */
     uint8_t layer_windowed[MODEL_MAX_LAYERS];
+    bool window_chunked; /* see attention_params.chunked */
+    float temper_scale;  /* of layers that rotate nothing, see attention_params; 0: none */
+    int temper_length;
+    int n_extra_layers; /* a folder's layers behind the last, for guesses of more than one token; left alone */
     enum activation act;
     bool mlp_gated;
     float embd_scale;                  /* of the embedding's output; 1: none */

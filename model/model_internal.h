@@ -9,7 +9,27 @@ struct decoder_weights {
     struct weight *global[PART_FIRST_OF_LAYER]; /* [PART_NONE] is NULL */
     struct weight *(*layers)[PART_COUNT];       /* [n_layers][PART_COUNT] */
     size_t resident_size;
+    void **copies; /* [n_copies] memory of parts that the file holds otherwise, where the backend uses it in place */
+    size_t n_copies, copies_cap;
 };
+
+/* Where a part is in a tensor. */
+struct part_place {
+    uint64_t n_blocks;     /* of a stack: experts, heads; 0: none */
+    uint64_t rows, cols;   /* of the part, or of each block of it; a vector has one column */
+    uint64_t first, block; /* rows of a block of the tensor before it, and all of them; columns, where the layout has
+                              columns */
+    int index, n_parts;    /* which of the tensor's parts */
+    enum weight_layout layout;
+    bool vector;
+    bool flat;   /* blocks are no axis of their own: they follow one another */
+    bool turned; /* its rows are the tensor's columns, in a tensor of rows */
+};
+
+/* The part as the decoder takes it: *out, in *memory, which the caller frees. The tensor's shape is checked. NO_MEMORY.
+ */
+NODISCARD bool weights__copy_part(const struct part_place *p, const struct tensor_view *t, struct tensor_view *out,
+                                  void **memory, struct error *err);
 
 /* Every tensor of the file has to be a part that the configuration has, or one that the family knows and does not need.
  * FORMAT names the first that is neither. */

@@ -23,6 +23,15 @@ static const struct weight_row gguf_rows[] = {
     {"attn_qkv.bias", {PART_Q_BIAS, PART_K_BIAS, PART_V_BIAS}},
     {"attn_q_norm.weight", {PART_Q_NORM}},
     {"attn_k_norm.weight", {PART_K_NORM}},
+    {"attn_sinks.weight", {PART_SINKS}},
+    {"attn_q_a.weight", {PART_Q_LATENT}},
+    {"attn_q_a_norm.weight", {PART_Q_LATENT_NORM}},
+    {"attn_q_b.weight", {PART_Q_OF_LATENT}},
+    {"attn_kv_a_mqa.weight", {PART_KV_LATENT}},
+    {"attn_kv_a_norm.weight", {PART_KV_LATENT_NORM}},
+    {"attn_k_b.weight", {PART_K_OF_LATENT}},
+    {"attn_v_b.weight", {PART_V_OF_LATENT}},
+    {"attn_kv_b.weight", {PART_K_OF_LATENT, PART_V_OF_LATENT}},
     {"attn_output.weight", {PART_ATTN_OUT}},
     {"attn_output.bias", {PART_ATTN_OUT_BIAS}},
     {"post_attention_norm.weight", {PART_ATTN_POST_NORM}},
@@ -35,10 +44,19 @@ static const struct weight_row gguf_rows[] = {
     {"ffn_down.bias", {PART_DOWN_BIAS}},
     {"post_ffw_norm.weight", {PART_MLP_POST_NORM}},
     {"ffn_gate_inp.weight", {PART_ROUTER}},
+    {"ffn_gate_inp.bias", {PART_ROUTER_BIAS}},
+    {"exp_probs_b.bias", {PART_CHOICE_BIAS}},
     {"ffn_gate_exps.weight", {PART_EXPERT_GATE}},
     {"ffn_up_exps.weight", {PART_EXPERT_UP}},
     {"ffn_gate_up_exps.weight", {PART_EXPERT_GATE, PART_EXPERT_UP}},
     {"ffn_down_exps.weight", {PART_EXPERT_DOWN}},
+    {"ffn_gate_exps.bias", {PART_EXPERT_GATE_BIAS}},
+    {"ffn_up_exps.bias", {PART_EXPERT_UP_BIAS}},
+    {"ffn_down_exps.bias", {PART_EXPERT_DOWN_BIAS}},
+    {"ffn_gate_shexp.weight", {PART_SHARED_GATE}},
+    {"ffn_up_shexp.weight", {PART_SHARED_UP}},
+    {"ffn_down_shexp.weight", {PART_SHARED_DOWN}},
+    {"ffn_gate_inp_shexp.weight", {PART_SHARED_ROUTER}},
     {"ffn_gate.*.weight", {PART_EXPERT_GATE}}, /* the first conversions of Mixtral */
     {"ffn_up.*.weight", {PART_EXPERT_UP}},
     {"ffn_down.*.weight", {PART_EXPERT_DOWN}},
@@ -51,6 +69,7 @@ static const char *const gguf_unused[] = {
     "blk.*.rope_freqs.weight",    /* older files repeat it in each layer */
     "blk.*.attn_rot_embd.weight", /* inverse frequencies of old conversions, equal to the computed ones */
     "blk.*.attn.rotary_emb.inv_freq",
+    "blk.*.attn_kv_b.weight", /* beside its two halves */
     NULL,
 };
 
@@ -71,6 +90,15 @@ static const struct weight_row folder_rows[] = {
     {"self_attn.v_proj.bias", {PART_V_BIAS}},
     {"self_attn.q_norm.weight", {PART_Q_NORM}},
     {"self_attn.k_norm.weight", {PART_K_NORM}},
+    {"self_attn.sinks", {PART_SINKS}},
+    {"self_attn.q_a_proj.weight", {PART_Q_LATENT}},
+    {"self_attn.q_a_layernorm.weight", {PART_Q_LATENT_NORM}},
+    {"self_attn.q_b_proj.weight", {PART_Q_OF_LATENT}},
+    {"self_attn.kv_a_proj_with_mqa.weight", {PART_KV_LATENT}},
+    {"self_attn.kv_a_layernorm.weight", {PART_KV_LATENT_NORM}},
+    {"self_attn.kv_b_proj.weight", {PART_K_OF_LATENT, PART_V_OF_LATENT}},
+    {"self_attn.embed_q.weight", {PART_K_OF_LATENT}}, /* mlx-lm */
+    {"self_attn.unembed_out.weight", {PART_V_OF_LATENT}},
     {"self_attn.o_proj.weight", {PART_ATTN_OUT}},
     {"self_attn.o_proj.bias", {PART_ATTN_OUT_BIAS}},
     {"mlp.gate_proj.weight", {PART_GATE}},
@@ -80,6 +108,16 @@ static const struct weight_row folder_rows[] = {
     {"mlp.down_proj.weight", {PART_DOWN}},
     {"mlp.down_proj.bias", {PART_DOWN_BIAS}},
     {"mlp.gate.weight", {PART_ROUTER}},
+    {"mlp.gate.e_score_correction_bias", {PART_CHOICE_BIAS}},
+    {"mlp.moe_statics.e_score_correction_bias", {PART_CHOICE_BIAS}},
+    {"mlp.e_score_correction_bias", {PART_CHOICE_BIAS}}, /* mlx-lm */
+    {"mlp.shared_expert.gate_proj.weight", {PART_SHARED_GATE}},
+    {"mlp.shared_expert.up_proj.weight", {PART_SHARED_UP}},
+    {"mlp.shared_expert.down_proj.weight", {PART_SHARED_DOWN}},
+    {"mlp.shared_expert_gate.weight", {PART_SHARED_ROUTER}},
+    {"mlp.shared_experts.gate_proj.weight", {PART_SHARED_GATE}},
+    {"mlp.shared_experts.up_proj.weight", {PART_SHARED_UP}},
+    {"mlp.shared_experts.down_proj.weight", {PART_SHARED_DOWN}},
     {"mlp.experts.*.gate_proj.weight", {PART_EXPERT_GATE}},
     {"mlp.experts.*.up_proj.weight", {PART_EXPERT_UP}},
     {"mlp.experts.*.down_proj.weight", {PART_EXPERT_DOWN}},
@@ -106,7 +144,14 @@ static const char *const folder_unused[] = {
     "vision_model.*",
     "multi_modal_projector.*",
     "model.multi_modal_projector.*",
+    "model.mtp_*", /* ERNIE's guesses of more than one token */
     NULL,
+};
+
+static const struct layout_row common_layouts[] = {
+    {"attn_kv_b.weight", LAYOUT_FIRST_TURNED},
+    {"self_attn.kv_b_proj.weight", LAYOUT_FIRST_TURNED},
+    {NULL, LAYOUT_ROWS},
 };
 
 /* Where a folder's decoder is: alone, or inside a multimodal model, as older and as newer checkpoints have it. */
@@ -120,14 +165,19 @@ static const struct {
 
 struct weight_names weight_names_for(const struct decoder_family *family, bool of_folder)
 {
-    struct weight_names gguf = {"",          "",   "blk.", {family->gguf_rows, {gguf_rows, ARRAY_LEN(gguf_rows)}},
-                                gguf_unused, false};
-    struct weight_names folder = {folder_prefixes[0].prefix,
-                                  folder_prefixes[0].head_prefix,
-                                  "layers.",
-                                  {family->folder_rows, {folder_rows, ARRAY_LEN(folder_rows)}},
-                                  folder_unused,
-                                  family->folder_qkv_by_kv_head};
+    struct weight_names gguf = {.layer_prefix = "blk.",
+                                .prefix = "",
+                                .head_prefix = "",
+                                .sets = {family->gguf_rows, {gguf_rows, ARRAY_LEN(gguf_rows)}},
+                                .layouts = {NULL, common_layouts},
+                                .unused = gguf_unused};
+    struct weight_names folder = {.layer_prefix = "layers.",
+                                  .prefix = folder_prefixes[0].prefix,
+                                  .head_prefix = folder_prefixes[0].head_prefix,
+                                  .sets = {family->folder_rows, {folder_rows, ARRAY_LEN(folder_rows)}},
+                                  .layouts = {family->folder_layouts, common_layouts},
+                                  .unused = folder_unused,
+                                  .qkv_by_kv_head = family->folder_qkv_by_kv_head};
     return of_folder ? folder : gguf;
 }
 
@@ -166,6 +216,17 @@ const struct weight_row *weight_row(const struct weight_names *names, enum model
 bool weight_row_per_expert(const struct weight_row *row)
 {
     return strchr(row->name, '*') != NULL;
+}
+
+enum weight_layout weight_row_layout(const struct weight_names *names, const struct weight_row *row)
+{
+    for (size_t i = 0; i < ARRAY_LEN(names->layouts); i++) {
+        for (const struct layout_row *l = names->layouts[i]; l && l->name; l++) {
+            if (strcmp(l->name, row->name) == 0)
+                return l->layout;
+        }
+    }
+    return LAYOUT_ROWS;
 }
 
 const char *weight_name(const struct weight_names *names, const struct weight_row *row, int layer, int expert,

@@ -40,8 +40,10 @@ struct yarn_range {
 
 static struct yarn_range yarn_range(const struct rope_config *rope, int rot_dim, double original)
 {
-    double low = floor(yarn_dim(rope, rot_dim, original, rope->scaling.beta_fast));
-    double high = ceil(yarn_dim(rope, rot_dim, original, rope->scaling.beta_slow));
+    double low = yarn_dim(rope, rot_dim, original, rope->scaling.beta_fast);
+    double high = yarn_dim(rope, rot_dim, original, rope->scaling.beta_slow);
+    low = rope->scaling.unrounded ? low : floor(low);
+    high = rope->scaling.unrounded ? high : ceil(high);
     low = low < 0 ? 0 : low;
     high = high > rot_dim - 1 ? rot_dim - 1 : high;
     return (struct yarn_range){low, high == low ? high + 0.001 : high};
@@ -155,6 +157,11 @@ bool decoder_config_rope_scaling(struct decoder_config *c, const char *spec, str
     struct rope_scaling s = {0};
     if (!parse_spec(c, spec, &s))
         return bad_spec(spec, err);
+    if (c->latent)
+        return error_set(err, ERR_UNSUPPORTED,
+                         "A RoPE scaling other than the file's is not supported for the %s "
+                         "family, whose softmax depends on it.",
+                         c->arch);
     double n_context = s.kind == ROPE_SCALING_NONE ? trained_context(c) : s.original_context * s.factor;
     if (n_context > LIMIT_CONTEXT)
         return error_set(err, ERR_INVALID,

@@ -1,6 +1,8 @@
 /* The parameters of a decoder: one table says which parts a configuration has and what shape each must be of. */
 #include "model/model_internal.h"
 
+#include "base/array.h"
+
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +19,15 @@ enum dim {
     DIM_EXPERT_FF,
     DIM_EXPERTS,
     DIM_Q_NORM,
-    DIM_K_NORM
+    DIM_K_NORM,
+    DIM_HEADS,
+    DIM_Q_LATENT,
+    DIM_LATENT,
+    DIM_LATENT_K, /* and the part of K that rotates */
+    DIM_NOPE,
+    DIM_HEAD_V,
+    DIM_SHARED_FF,
+    DIM_ONE
 };
 
 enum mlp_kind { ANY_LAYER, DENSE_LAYERS, EXPERT_LAYERS };
@@ -54,6 +64,10 @@ struct part_row {
     {                                              \
         rows, cols, EXPERT_LAYERS, false, 0, false \
     }
+#define EXPERTS_WHEN(field, rows, cols)                                               \
+    {                                                                                 \
+        rows, cols, EXPERT_LAYERS, true, offsetof(struct decoder_config, field), true \
+    }
 
 static const struct part_row part_table[PART_COUNT] = {
     [PART_EMBD] = ALWAYS(DIM_VOCAB, DIM_EMBD),
@@ -62,14 +76,22 @@ static const struct part_row part_table[PART_COUNT] = {
     [PART_OUTPUT] = UNLESS(tied_embeddings, DIM_VOCAB, DIM_EMBD),
     [PART_ATTN_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
     [PART_ATTN_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
-    [PART_Q] = ALWAYS(DIM_Q, DIM_EMBD),
-    [PART_K] = ALWAYS(DIM_K, DIM_EMBD),
-    [PART_V] = ALWAYS(DIM_V, DIM_EMBD),
+    [PART_Q] = UNLESS(q_latent, DIM_Q, DIM_EMBD),
+    [PART_K] = UNLESS(latent, DIM_K, DIM_EMBD),
+    [PART_V] = UNLESS(latent, DIM_V, DIM_EMBD),
     [PART_Q_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_Q),
     [PART_K_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_K),
     [PART_V_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_V),
     [PART_Q_NORM] = WHEN(qk_norm, DIM_NONE, DIM_Q_NORM),
     [PART_K_NORM] = WHEN(qk_norm, DIM_NONE, DIM_K_NORM),
+    [PART_SINKS] = WHEN(attn_sinks, DIM_NONE, DIM_HEADS),
+    [PART_Q_LATENT] = WHEN(q_latent, DIM_Q_LATENT, DIM_EMBD),
+    [PART_Q_LATENT_NORM] = WHEN(q_latent, DIM_NONE, DIM_Q_LATENT),
+    [PART_Q_OF_LATENT] = WHEN(q_latent, DIM_Q, DIM_Q_LATENT),
+    [PART_KV_LATENT] = WHEN(latent, DIM_LATENT_K, DIM_EMBD),
+    [PART_KV_LATENT_NORM] = WHEN(latent, DIM_NONE, DIM_LATENT),
+    [PART_K_OF_LATENT] = WHEN(latent, DIM_LATENT, DIM_NOPE),
+    [PART_V_OF_LATENT] = WHEN(latent, DIM_HEAD_V, DIM_LATENT),
     [PART_ATTN_OUT] = ALWAYS(DIM_EMBD, DIM_HEADS_V),
     [PART_ATTN_OUT_BIAS] = WHEN(out_bias, DIM_NONE, DIM_EMBD),
     [PART_ATTN_POST_NORM] = WHEN(post_norm, DIM_NONE, DIM_EMBD),
@@ -85,6 +107,15 @@ static const struct part_row part_table[PART_COUNT] = {
     [PART_EXPERT_GATE] = EXPERTS(DIM_EXPERT_FF, DIM_EMBD),
     [PART_EXPERT_UP] = EXPERTS(DIM_EXPERT_FF, DIM_EMBD),
     [PART_EXPERT_DOWN] = EXPERTS(DIM_EMBD, DIM_EXPERT_FF),
+    [PART_ROUTER_BIAS] = EXPERTS_WHEN(expert_router_bias, DIM_NONE, DIM_EXPERTS),
+    [PART_CHOICE_BIAS] = EXPERTS_WHEN(expert_choice_bias, DIM_NONE, DIM_EXPERTS),
+    [PART_EXPERT_GATE_BIAS] = EXPERTS_WHEN(expert_bias, DIM_NONE, DIM_EXPERT_FF),
+    [PART_EXPERT_UP_BIAS] = EXPERTS_WHEN(expert_bias, DIM_NONE, DIM_EXPERT_FF),
+    [PART_EXPERT_DOWN_BIAS] = EXPERTS_WHEN(expert_bias, DIM_NONE, DIM_EMBD),
+    [PART_SHARED_GATE] = EXPERTS_WHEN(shared_expert, DIM_SHARED_FF, DIM_EMBD),
+    [PART_SHARED_UP] = EXPERTS_WHEN(shared_expert, DIM_SHARED_FF, DIM_EMBD),
+    [PART_SHARED_DOWN] = EXPERTS_WHEN(shared_expert, DIM_EMBD, DIM_SHARED_FF),
+    [PART_SHARED_ROUTER] = EXPERTS_WHEN(shared_gated, DIM_ONE, DIM_EMBD),
 };
 
 /* layer: of parts in layers. */
@@ -99,9 +130,12 @@ static bool has_part(const struct decoder_config *c, enum model_part part, int l
     return !row->conditional || *(const bool *)((const char *)c + row->flag) == row->when;
 }
 
-static bool is_stacked(enum model_part part)
+/* Blocks of a part that is one for each expert or head; 0 of others. */
+static uint64_t n_blocks_of(const struct decoder_config *c, enum model_part part)
 {
-    return part == PART_EXPERT_GATE || part == PART_EXPERT_UP || part == PART_EXPERT_DOWN;
+    if (part == PART_K_OF_LATENT || part == PART_V_OF_LATENT)
+        return (uint64_t)c->n_heads;
+    return part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN_BIAS ? (uint64_t)c->n_experts : 0;
 }
 
 /* Tensors of a part whose name has a number: of experts, or of heads. */
@@ -127,13 +161,13 @@ static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
     case DIM_VOCAB:
         return (uint64_t)c->n_vocab;
     case DIM_Q:
-        return (uint64_t)c->n_heads * (uint64_t)c->k_dim;
+        return (uint64_t)c->n_heads * (uint64_t)(c->latent ? c->nope_dim + c->rot_dim : c->k_dim);
     case DIM_K:
         return (uint64_t)c->n_kv_heads * (uint64_t)c->k_dim;
     case DIM_V:
         return (uint64_t)c->n_kv_heads * (uint64_t)c->v_dim;
     case DIM_HEADS_V:
-        return (uint64_t)c->n_heads * (uint64_t)c->v_dim;
+        return (uint64_t)c->n_heads * (uint64_t)(c->latent ? c->head_v_dim : c->v_dim);
     case DIM_FF:
         return (uint64_t)c->n_ff;
     case DIM_EXPERT_FF:
@@ -144,6 +178,22 @@ static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
         return (uint64_t)c->k_dim * (c->qk_norm_row || c->qk_norm_heads ? (uint64_t)c->n_heads : 1);
     case DIM_K_NORM:
         return (uint64_t)c->k_dim * (c->qk_norm_row || c->qk_norm_heads ? (uint64_t)c->n_kv_heads : 1);
+    case DIM_HEADS:
+        return (uint64_t)c->n_heads;
+    case DIM_Q_LATENT:
+        return (uint64_t)c->n_q_latent;
+    case DIM_LATENT:
+        return (uint64_t)c->n_latent;
+    case DIM_LATENT_K:
+        return (uint64_t)c->n_latent + (uint64_t)c->rot_dim;
+    case DIM_NOPE:
+        return (uint64_t)c->nope_dim;
+    case DIM_HEAD_V:
+        return (uint64_t)c->head_v_dim;
+    case DIM_SHARED_FF:
+        return (uint64_t)c->n_ff_shared;
+    case DIM_ONE:
+        return 1;
     }
     return 1;
 }
@@ -174,12 +224,19 @@ static bool has_place(const struct decoder_config *c, const struct weight_names 
     return false;
 }
 
+static bool in_extra_layer(const struct decoder_config *c, const struct weight_names *names, struct str name)
+{
+    int layer, expert;
+    (void)weight_name_parse(names, name, &layer, &expert);
+    return layer >= c->n_layers && layer < c->n_layers + c->n_extra_layers;
+}
+
 bool weights__check_names(const struct decoder_config *c, const struct weight_names *names,
                           const struct model_file *file, struct error *err)
 {
     for (size_t i = 0; i < model_file_n_tensors(file); i++) {
         struct str name = model_file_tensor_at(file, i)->name;
-        if (has_place(c, names, file, name) || unused_tensor(names, name))
+        if (has_place(c, names, file, name) || unused_tensor(names, name) || in_extra_layer(c, names, name))
             continue;
         return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' has no place in this %s model of %d layers.",
                          STR_ARG(str_slice(name, 0, 100)), c->arch, c->n_layers);
@@ -189,6 +246,8 @@ bool weights__check_names(const struct decoder_config *c, const struct weight_na
 
 /* ---- loading ---- */
 
+#define MAX_COPIES ((size_t)MODEL_MAX_LAYERS * PART_COUNT)
+
 struct loader {
     struct backend *be;
     const struct decoder_config *config;
@@ -197,105 +256,182 @@ struct loader {
     struct decoder_weights *weights;
     struct tensor_view *views;         /* [max_views] of the part being loaded */
     const struct tensor_view **places; /* [max_views] */
+    void *copy;                        /* memory of the part's view, where it is one; NULL: none */
     struct error *err;
 };
 
-static bool wrong_shape(const struct loader *l, const struct tensor_view *t, const char *expected)
+/* The part's shape, or that of each block of it; a vector has one column. */
+static uint64_t part_rows(const struct decoder_config *c, enum model_part part)
 {
+    const struct part_row *row = &part_table[part];
+    return dim_size(c, row->rows == DIM_NONE ? row->cols : row->rows);
+}
+
+static uint64_t part_cols(const struct decoder_config *c, enum model_part part)
+{
+    const struct part_row *row = &part_table[part];
+    return row->rows == DIM_NONE ? 1 : dim_size(c, row->cols);
+}
+
+static bool in_kv_heads(const struct loader *l, const struct weight_row *row)
+{
+    return l->names->qkv_by_kv_head && (row->parts[2] == PART_V || row->parts[2] == PART_V_BIAS);
+}
+
+/* What the rows of a part are divided by: into tensors by a number in the name, that is no expert's, or into blocks of
+ * one that follow one another by KV head. */
+static uint64_t divisor_of(const struct loader *l, const struct weight_row *row, enum model_part part)
+{
+    if (weight_row_per_expert(row) && n_blocks_of(l->config, part) == 0)
+        return (uint64_t)n_pieces(l->config, part);
+    return in_kv_heads(l, row) ? (uint64_t)l->config->n_kv_heads : 1;
+}
+
+static struct part_place place_of(const struct loader *l, const struct weight_row *row, enum model_part part)
+{
+    const struct decoder_config *c = l->config;
+    uint64_t divisor = divisor_of(l, row, part);
+    bool flat = in_kv_heads(l, row);
+    struct part_place p = {.rows = part_rows(c, part) / divisor,
+                           .cols = part_cols(c, part),
+                           .n_blocks = flat                         ? divisor
+                                       : weight_row_per_expert(row) ? 0
+                                                                    : n_blocks_of(c, part),
+                           .flat = flat || weight_row_layout(l->names, row) == LAYOUT_FIRST_TURNED,
+                           .layout = weight_row_layout(l->names, row),
+                           .vector = part_table[part].rows == DIM_NONE};
+    for (int i = 0; i < 3 && row->parts[i] != PART_NONE; i++, p.n_parts++) {
+        bool turned = i == 0 && p.layout == LAYOUT_FIRST_TURNED;
+        if (row->parts[i] == part) {
+            p.first = p.block;
+            p.index = i;
+            p.turned = turned;
+        }
+        p.block += (turned ? part_cols(c, row->parts[i]) : part_rows(c, row->parts[i])) / divisor;
+    }
+    return p;
+}
+
+/* ---- shapes ---- */
+
+struct shape {
+    int n;
+    uint64_t dim[3];
+};
+
+/* What the tensor has to be that holds the part. */
+static struct shape shape_of(const struct part_place *p)
+{
+    uint64_t rows = p->block, cols = p->turned ? p->rows : p->cols;
+    if (p->vector && p->flat)
+        return (struct shape){1, {p->n_blocks * rows}};
+    if (p->vector)
+        return p->n_blocks ? (struct shape){2, {p->n_blocks, rows}} : (struct shape){1, {rows}};
+    if (p->flat)
+        return (struct shape){2, {p->n_blocks * rows, cols}};
+    if (p->layout == LAYOUT_COLUMNS || p->layout == LAYOUT_ALTERNATING_COLUMNS) {
+        rows = cols;
+        cols = p->block;
+    }
+    return p->n_blocks ? (struct shape){3, {p->n_blocks, rows, cols}} : (struct shape){2, {rows, cols}};
+}
+
+static bool wrong_shape(const struct loader *l, const struct tensor_view *t, const struct shape *s)
+{
+    unsigned long long a = s->dim[0], b = s->dim[1], c = s->dim[2];
+    char expected[96];
+    snprintf(expected, sizeof(expected),
+             s->n == 1   ? "a vector of %llu"
+             : s->n == 2 ? "%llu by %llu"
+                         : "%llu by %llu by %llu",
+             a, b, c);
     return error_set(l->err, ERR_FORMAT,
                      "The tensor " STR_FMT " has to be %s; it has %d axes, the first ones of %llu, %llu and %llu.",
                      STR_ARG(t->name), expected, t->n_dims, (unsigned long long)t->shape[0],
                      (unsigned long long)t->shape[1], (unsigned long long)t->shape[2]);
 }
 
-struct place {         /* of a part within the tensors of its row */
-    uint64_t first, n; /* rows of each block */
-    uint64_t block;    /* rows that a block has */
-    uint64_t n_blocks; /* of a tensor */
-    bool stacked;      /* blocks are a third axis; else they follow one another */
-    bool whole;        /* the tensor is the part */
-};
-
-static bool check_shape(const struct loader *l, const struct tensor_view *t, const struct place *p, uint64_t cols,
-                        bool vector)
-{
-    unsigned long long b = p->n_blocks, r = p->stacked ? p->block : p->block * p->n_blocks, k = cols;
-    char expected[96];
-    if (vector) {
-        snprintf(expected, sizeof(expected), "a vector of %llu", r);
-        return (t->n_dims == 1 && t->shape[0] == r) || wrong_shape(l, t, expected);
-    }
-    if (!p->stacked) {
-        snprintf(expected, sizeof(expected), "%llu by %llu", r, k);
-        return (t->n_dims == 2 && t->shape[0] == r && t->shape[1] == cols) || wrong_shape(l, t, expected);
-    }
-    snprintf(expected, sizeof(expected), "%llu by %llu by %llu", b, r, k);
-    return (t->n_dims == 3 && t->shape[0] == b && t->shape[1] == r && t->shape[2] == cols) ||
-           wrong_shape(l, t, expected);
-}
-
-/* Rows that a part takes of its tensor, or of each block of it. */
-static uint64_t rows_of(const struct loader *l, enum model_part part)
-{
-    const struct part_row *row = &part_table[part];
-    return dim_size(l->config, row->rows == DIM_NONE ? row->cols : row->rows);
-}
-
-static struct place place_of(const struct loader *l, const struct weight_row *row, enum model_part part)
-{
-    const struct decoder_config *c = l->config;
-    bool qkv = row->parts[2] == PART_V || row->parts[2] == PART_V_BIAS;
-    bool each = weight_row_per_expert(row), experts = is_stacked(part);
-    struct place p = {.n_blocks = 1, .stacked = experts && !each, .whole = row->parts[1] == PART_NONE};
-    uint64_t pieces = each && !experts ? (uint64_t)n_pieces(c, part) : 1; /* of a part, in tensors or blocks */
-    if (qkv && l->names->qkv_by_kv_head)
-        pieces = p.n_blocks = (uint64_t)c->n_kv_heads;
-    else if (p.stacked)
-        p.n_blocks = (uint64_t)c->n_experts;
-    p.n = rows_of(l, part) / pieces;
-    for (size_t i = 0; i < 3 && row->parts[i] != PART_NONE; i++) {
-        if (row->parts[i] == part)
-            p.first = p.block;
-        p.block += rows_of(l, row->parts[i]) / pieces;
-    }
-    return p;
-}
-
 /* Norms of Q and K with a row for each head are one vector. */
-static struct tensor_view as_vector(const struct loader *l, const struct tensor_view *t, enum model_part part)
+static struct tensor_view as_vector(const struct tensor_view *t, const struct part_place *p)
 {
     struct tensor_view v = *t;
-    bool by_head = l->config->qk_norm_heads && (part == PART_Q_NORM || part == PART_K_NORM);
-    if (by_head && t->n_dims == 2 && t->shape[1] == (uint64_t)l->config->k_dim) {
+    if (p->vector && p->n_blocks == 0 && t->n_dims == 2 && t->shape[0] * t->shape[1] == p->block) {
         v.n_dims = 1;
-        v.shape[0] *= v.shape[1];
+        v.shape[0] = p->block;
         v.shape[1] = 1;
     }
     return v;
 }
 
-/* The part's views of one tensor, appended at *n. */
-static bool add_views(struct loader *l, const struct tensor_view *t, enum model_part part, const struct place *p,
-                      int *n)
+/* A row alone may be a vector as well as a matrix: some files write it either way. */
+static struct tensor_view with_axes(const struct tensor_view *t, int n_dims)
 {
-    const struct part_row *row = &part_table[part];
-    bool vector = row->rows == DIM_NONE;
-    struct tensor_view view = vector ? as_vector(l, t, part) : *t;
-    if (!check_shape(l, &view, p, dim_size(l->config, row->cols), vector))
-        return false;
-    if (p->whole) {
-        l->views[(*n)++] = view;
-        return true;
+    struct tensor_view out = *t;
+    if (n_dims == 2 && t->n_dims == 1) {
+        out.shape[1] = t->shape[0];
+        out.shape[0] = 1;
+        out.n_dims = 2;
+    } else if (n_dims == 1 && t->n_dims == 2 && t->shape[0] == 1 && t->type != DTYPE_GROUPED) {
+        out.shape[0] = t->shape[1];
+        out.shape[1] = 1;
+        out.n_dims = 1;
     }
-    struct tensor_view matrix = vector ? view : tensor_as_matrix(&view);
-    for (uint64_t b = 0; b < p->n_blocks; b++)
-        l->views[(*n)++] = tensor_rows(&matrix, b * p->block + p->first, p->n);
+    return out;
+}
+
+static bool check_shape(const struct loader *l, const struct tensor_view *t, const struct shape *s)
+{
+    bool same = t->n_dims == s->n;
+    for (int i = 0; same && i < s->n; i++)
+        same = t->shape[i] == s->dim[i];
+    return same || wrong_shape(l, t, s);
+}
+
+/* ---- views ---- */
+
+/* Vectors of a stack are one. */
+static bool add_whole(struct loader *l, const struct tensor_view *t, const struct part_place *p, int *n)
+{
+    struct tensor_view *view = &l->views[(*n)++];
+    *view = *t;
+    if (!p->vector || t->n_dims == 1)
+        return true;
+    if (t->type == DTYPE_GROUPED || dtype_info(t->type)->quantized)
+        return error_set(l->err, ERR_UNSUPPORTED, "The tensor " STR_FMT " of vectors is of the type %s.",
+                         STR_ARG(t->name), dtype_info(t->type)->name);
+    view->n_dims = 1;
+    view->shape[0] = t->shape[0] * t->shape[1];
+    view->shape[1] = 1;
+    return true;
+}
+
+/* The part's views of one tensor, appended at *n. */
+static bool add_views(struct loader *l, const struct tensor_view *tensor, enum model_part part,
+                      const struct part_place *p, int *n)
+{
+    bool by_heads = l->config->qk_norm_heads && (part == PART_Q_NORM || part == PART_K_NORM);
+    struct shape shape = shape_of(p);
+    struct tensor_view t = with_axes(tensor, shape.n);
+    t = by_heads ? as_vector(&t, p) : t;
+    if (!check_shape(l, &t, &shape))
+        return false;
+    if (p->turned || (p->layout != LAYOUT_ROWS && p->layout != LAYOUT_FIRST_TURNED)) {
+        if (p->vector && (t.type == DTYPE_GROUPED || dtype_info(t.type)->quantized))
+            return error_set(l->err, ERR_UNSUPPORTED, "The tensor " STR_FMT " of vectors is of the type %s.",
+                             STR_ARG(t.name), dtype_info(t.type)->name);
+        return weights__copy_part(p, &t, &l->views[(*n)++], &l->copy, l->err);
+    }
+    if (p->n_parts == 1)
+        return add_whole(l, &t, p, n);
+    struct tensor_view matrix = p->vector ? t : tensor_as_matrix(&t);
+    for (uint64_t b = 0; b < (p->n_blocks ? p->n_blocks : 1); b++)
+        l->views[(*n)++] = tensor_rows(&matrix, b * p->block + p->first, p->rows);
     return true;
 }
 
 static bool gather(struct loader *l, const struct weight_row *row, enum model_part part, int layer, int *n)
 {
-    struct place place = place_of(l, row, part);
+    struct part_place place = place_of(l, row, part);
     int n_tensors = weight_row_per_expert(row) ? n_pieces(l->config, part) : 1;
     *n = 0;
     for (int e = 0; e < n_tensors; e++) {
@@ -310,6 +446,41 @@ static bool gather(struct loader *l, const struct weight_row *row, enum model_pa
     return true;
 }
 
+/* ---- parts ---- */
+
+/* Memory of a copied part stays where the backend uses it in place. */
+static bool settle_copy(struct loader *l, bool in_place)
+{
+    struct decoder_weights *w = l->weights;
+    bool ok = true;
+    if (l->copy && in_place) {
+        ok = array_reserve(&w->copies, &w->copies_cap, w->n_copies + 1, MAX_COPIES, "copied tensors", l->err);
+        if (ok) {
+            w->copies[w->n_copies++] = l->copy;
+            l->copy = NULL;
+        }
+    }
+    free(l->copy);
+    l->copy = NULL;
+    return ok;
+}
+
+static bool create_part(struct loader *l, int n, struct weight **out)
+{
+    for (int i = 0; i < n; i++)
+        l->places[i] = &l->views[i];
+    *out = l->be->ops->weight_create(l->be, l->places, n, l->err);
+    if (!*out)
+        return error_wrap(l->err, "tensor " STR_FMT, STR_ARG(l->views[0].name));
+    struct weight_info info = l->be->ops->weight_info(*out);
+    l->weights->resident_size += info.resident_size;
+    if (settle_copy(l, info.mapped))
+        return true;
+    l->be->ops->weight_free(l->be, *out);
+    *out = NULL;
+    return false;
+}
+
 static bool load_part(struct loader *l, enum model_part part, int layer, struct weight **out)
 {
     int n;
@@ -321,15 +492,7 @@ static bool load_part(struct loader *l, enum model_part part, int layer, struct 
     if (!row)
         return error_set(l->err, ERR_FORMAT, "A %s model has no such tensor as the configuration asks for.",
                          l->config->arch);
-    if (!gather(l, row, part, layer, &n))
-        return false;
-    for (int i = 0; i < n; i++)
-        l->places[i] = &l->views[i];
-    *out = l->be->ops->weight_create(l->be, l->places, n, l->err);
-    if (!*out)
-        return error_wrap(l->err, "tensor " STR_FMT, STR_ARG(l->views[0].name));
-    l->weights->resident_size += l->be->ops->weight_info(*out).resident_size;
-    return true;
+    return gather(l, row, part, layer, &n) && create_part(l, n, out);
 }
 
 static bool load_layer(struct loader *l, int layer)
@@ -374,6 +537,7 @@ bool weights__load(struct decoder_weights *w, struct backend *be, const struct w
     ok = ok && load_all(&l, options);
     free(l.views);
     free(l.places);
+    free(l.copy);
     return ok;
 }
 
@@ -410,5 +574,8 @@ void weights__release(struct decoder_weights *w, struct backend *be, int n_layer
             free_weight(be, w->layers[i][p]);
     }
     free(w->layers);
+    for (size_t i = 0; i < w->n_copies; i++)
+        free(w->copies[i]);
+    free(w->copies);
     *w = (struct decoder_weights){0};
 }

@@ -49,7 +49,10 @@ static struct span visible(const struct attention_args *a, const struct batch_se
 {
     int position = seq->start + i, total = seq->start + seq->n_rows, window = a->p->window;
     struct span s = {0, a->p->causal ? position + 1 : total};
-    if (window > 0) {
+    if (window > 0 && a->p->chunked) {
+        s.first = position / window * window;
+        s.end = s.end - s.first > window ? s.first + window : s.end;
+    } else if (window > 0) {
         s.first = position - window + 1 > 0 ? position - window + 1 : 0;
         s.end = s.end - position > window ? position + window : s.end;
     }
@@ -87,7 +90,7 @@ static void state_begin(const struct attention_args *a, int head, const struct a
 {
     state_clear(s);
     for (int i = 0; a->p->sinks && i < s->n; i++) {
-        s->m[i] = a->p->sinks[head * a->n_shared + i % a->n_shared];
+        s->m[i] = cpu__vector(a->p->sinks)[head * a->n_shared + i % a->n_shared];
         s->l[i] = 1;
     }
 }
@@ -131,14 +134,24 @@ static size_t lay_out(const struct attention_args *a, struct scratch *s, uint8_t
 
 /* ---- one stretch ---- */
 
+/* What the queries of a position are multiplied by, besides their weights. */
+static float query_scale(const struct attention_params *p, int position)
+{
+    if (p->temper_scale == 0)
+        return p->scale;
+    float stretches = floorf((float)(position + 1) / (float)p->temper_length);
+    return p->scale * (logf(1 + stretches) * p->temper_scale + 1);
+}
+
 static void load_queries(const struct attention_args *a, const struct tile *tile, int head, const struct scratch *s)
 {
     size_t k_dim = (size_t)a->p->k_dim, n = (size_t)a->n_shared * k_dim;
     for (int t = 0; t < tile->n; t++) {
         size_t row = (size_t)(tile->seq->first_row + tile->first + t);
         const float *q = a->q->f32 + row * (size_t)a->q->n_cols + (size_t)head * n;
+        float scale = query_scale(a->p, tile->seq->start + tile->first + t);
         for (size_t d = 0; d < n; d++)
-            s->q[(size_t)t * n + d] = q[d] * a->p->scale;
+            s->q[(size_t)t * n + d] = q[d] * scale;
         s->spans[t] = visible(a, tile->seq, tile->first + t);
     }
     if (a->group->spec.type != KV_Q8)
@@ -341,9 +354,10 @@ static bool fits(const struct cpu_backend *be, int group, int layer, const struc
     const struct kv_group_spec *spec = &be->groups[group].spec;
     /* Pages before the group's window are gone: an op may see less, never more. */
     bool window_fits = spec->window == 0 || (p->window > 0 && p->window <= spec->window);
+    bool sinks_fit = !p->sinks || (p->sinks->vector && p->sinks->n_in == (size_t)p->n_heads);
     return layer < spec->n_layers && p->n_kv_heads == spec->n_kv_heads && p->k_dim == spec->k_dim &&
-           p->v_dim == spec->v_dim && window_fits && q->n_cols == p->n_heads * p->k_dim &&
-           q->n_rows == be->batch->n_rows;
+           p->v_dim == spec->v_dim && window_fits && sinks_fit && (p->temper_scale == 0 || p->temper_length > 0) &&
+           q->n_cols == p->n_heads * p->k_dim && q->n_rows == be->batch->n_rows;
 }
 
 struct tensor *cpu__attention(struct backend *base, int group, int layer, struct tensor *q,

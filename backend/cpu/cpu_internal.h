@@ -216,6 +216,19 @@ struct tensor *cpu__mlp_gated(struct backend *be, struct tensor *x, struct weigh
 struct tensor *cpu__mlp(struct backend *be, struct tensor *x, struct weight *up, struct weight *up_bias,
                         struct weight *down, struct weight *down_bias, enum activation act);
 
+/* The same with biases, any of which may be NULL. */
+struct gated_mlp {
+    struct weight *gate, *up, *down;
+    struct weight *gate_bias, *up_bias, *down_bias;
+    enum activation act;
+};
+struct tensor *cpu__gated(struct cpu_backend *be, struct tensor *x, const struct gated_mlp *mlp);
+
+/* cpu_heads.c */
+struct tensor *cpu__cut(struct backend *be, struct tensor *x, int n_heads, int first, int n);
+struct tensor *cpu__join(struct backend *be, struct tensor *a, struct tensor *b, int n_heads);
+struct tensor *cpu__linear_heads(struct backend *be, struct tensor *x, struct weight *w, int n_heads);
+
 /* cpu_moe.c */
 struct tensor *cpu__moe(struct backend *be, struct tensor *x, const struct moe_weights *w, const struct moe_params *p);
 
@@ -225,6 +238,7 @@ struct tensor *cpu__norm(struct backend *be, struct tensor *x, struct weight *we
 struct tensor *cpu__add(struct backend *be, struct tensor *a, struct tensor *b);
 struct tensor *cpu__scale(struct backend *be, struct tensor *x, float factor);
 struct tensor *cpu__softcap(struct backend *be, struct tensor *x, float cap);
+struct tensor *cpu__gate(struct backend *be, struct tensor *x, struct tensor *gate);
 struct tensor *cpu__rows(struct backend *be, struct tensor *x);
 
 /* fn over chunks of rows, on the pool when there is enough work: fn(arg, first row, end row, thread) */

@@ -106,7 +106,8 @@ struct cpu_kernel_table {
     void (*scale)(float *a, float factor, size_t n); /* a *= factor */
     void (*softcap)(float *a, float cap, size_t n);  /* a = cap tanh(a / cap) */
     void (*activate)(float *a, enum activation act, size_t n);
-    void (*activate_mul)(float *a, const float *b, enum activation act, size_t n);                   /* a = act(a) b */
+    /* a = act(a) b; CLAMPED_SWIGLU: as backend.h has it, which activate does not know */
+    void (*activate_mul)(float *a, const float *b, enum activation act, size_t n);
     void (*rope)(float *head, const float *cos, const float *sin, enum rope_kind kind, int rot_dim); /* one head */
     /* KV_Q8: q [n, k_dim] as codes of 16 bits and a factor for each group of KV_GROUP. NULL where attend takes q. */
     void (*attend_prepare)(const float *q, int n, int k_dim, int16_t *codes, float *factors);

@@ -132,6 +132,8 @@ static float activation(enum activation act, float x)
         return x > 0 || isnan(x) ? x : 0;
     case ACT_RELU2:
         return x > 0 || isnan(x) ? x * x : 0;
+    case ACT_CLAMPED_SWIGLU:
+        break; /* of two values: see activate_mul */
     }
     assert(!"an activation that does not exist");
     return 0;
@@ -143,8 +145,20 @@ static void activate(float *a, enum activation act, size_t n)
         a[i] = activation(act, a[i]);
 }
 
+/* Comparisons are such that a NaN stays one. */
+static float clamped_swiglu(float gate, float up)
+{
+    float g = gate > SWIGLU_LIMIT ? SWIGLU_LIMIT : gate;
+    float u = up > SWIGLU_LIMIT ? SWIGLU_LIMIT : up < -SWIGLU_LIMIT ? -SWIGLU_LIMIT : up;
+    return g / (1 + expf(-SWIGLU_ALPHA * g)) * (u + 1);
+}
+
 static void activate_mul(float *a, const float *b, enum activation act, size_t n)
 {
+    for (size_t i = 0; act == ACT_CLAMPED_SWIGLU && i < n; i++)
+        a[i] = clamped_swiglu(a[i], b[i]);
+    if (act == ACT_CLAMPED_SWIGLU)
+        return;
     for (size_t i = 0; i < n; i++)
         a[i] = activation(act, a[i]) * b[i];
 }

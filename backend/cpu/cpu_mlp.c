@@ -9,17 +9,21 @@
 struct gated_args {
     const struct cpu_backend *be;
     const struct tensor *x;
-    const struct weight *gate, *up;
-    enum activation act;
+    const struct gated_mlp *mlp;
     struct tensor *h; /* f32, q8, or both */
     struct tile_shape shape;
     int n_row_tiles;
 };
 
-static void gated_product(const struct gated_args *a, const struct weight *w, int row, int n_rows, int token, int n_t,
-                          float *out, float *scratch)
+struct gated_place { /* of a tile */
+    int row, n_rows, token, n_t;
+};
+
+static void gated_product(const struct gated_args *a, const struct weight *w, const struct weight *bias,
+                          const struct gated_place *at, float *out, float *scratch)
 {
     const struct weight_part *part = &w->parts[0];
+    size_t token = (size_t)at->token;
     const struct tensor *x = a->x;
     bool quantized = cpu__takes_quantized(part);
     struct linear_tile tile = {
@@ -27,13 +31,14 @@ static void gated_product(const struct gated_args *a, const struct weight *w, in
         .pack = quantized ? &part->pack : NULL,
         .weights = part->data,
         .n_in = x->n_cols,
-        .first_row = row,
-        .n_rows = n_rows,
-        .q8 = quantized ? x->q8 + (size_t)token * (size_t)(x->n_cols / 32) : NULL,
-        .x = quantized ? NULL : x->f32 + (size_t)token * (size_t)x->n_cols,
-        .n_t = n_t,
+        .first_row = at->row,
+        .n_rows = at->n_rows,
+        .q8 = quantized ? x->q8 + token * (size_t)(x->n_cols / 32) : NULL,
+        .x = quantized ? NULL : x->f32 + token * (size_t)x->n_cols,
+        .n_t = at->n_t,
         .out = out,
         .out_stride = (size_t)a->shape.rows,
+        .bias = bias ? bias->vector + at->row : NULL,
         .scratch = scratch,
     };
     cpu__run_tile(a->be, part, &tile);
@@ -44,17 +49,19 @@ static void gated_tile(void *arg, int index, int thread)
     const struct gated_args *a = arg;
     const struct cpu_kernel_table *kernels = a->be->kernels;
     int row = index % a->n_row_tiles * a->shape.rows, token = index / a->n_row_tiles * a->shape.tokens;
-    int rows_left = (int)a->gate->n_out - row, tokens_left = a->x->n_rows - token;
+    const struct gated_mlp *mlp = a->mlp;
+    int rows_left = (int)mlp->gate->n_out - row, tokens_left = a->x->n_rows - token;
     int n_rows = rows_left < a->shape.rows ? rows_left : a->shape.rows;
     int n_t = tokens_left < a->shape.tokens ? tokens_left : a->shape.tokens;
-    size_t stride = (size_t)a->shape.rows, n_hidden = a->gate->n_out;
+    size_t stride = (size_t)a->shape.rows, n_hidden = mlp->gate->n_out;
+    struct gated_place place = {row, n_rows, token, n_t};
     float *gate = cpu__thread_scratch(a->be, thread), *up = gate + stride * (size_t)a->shape.tokens;
     float *scratch = up + stride * (size_t)a->shape.tokens;
-    gated_product(a, a->gate, row, n_rows, token, n_t, gate, scratch);
-    gated_product(a, a->up, row, n_rows, token, n_t, up, scratch);
+    gated_product(a, mlp->gate, mlp->gate_bias, &place, gate, scratch);
+    gated_product(a, mlp->up, mlp->up_bias, &place, up, scratch);
     for (int t = 0; t < n_t; t++, gate += stride, up += stride) {
         size_t at = (size_t)(token + t) * n_hidden + (size_t)row;
-        kernels->activate_mul(gate, up, a->act, (size_t)n_rows);
+        kernels->activate_mul(gate, up, mlp->act, (size_t)n_rows);
         if (a->h->q8)
             kernels->quantize(gate, n_rows, a->h->q8 + at / 32);
         else
@@ -64,11 +71,12 @@ static void gated_tile(void *arg, int index, int thread)
 
 static void run_gated(struct cpu_backend *be, struct gated_args *a)
 {
-    a->shape = cpu__tile_shape(be, a->gate->n_out, a->gate->n_in, a->x->n_rows);
+    const struct weight *first = a->mlp->gate;
+    a->shape = cpu__tile_shape(be, first->n_out, first->n_in, a->x->n_rows);
     size_t floats = 2 * (size_t)a->shape.rows * (size_t)a->shape.tokens + cpu__tile_scratch((size_t)a->x->n_cols);
     if (!cpu__scratch(be, floats * sizeof(float)))
         return;
-    a->n_row_tiles = ((int)a->gate->n_out + a->shape.rows - 1) / a->shape.rows;
+    a->n_row_tiles = ((int)first->n_out + a->shape.rows - 1) / a->shape.rows;
     int n_token_tiles = (a->x->n_rows + a->shape.tokens - 1) / a->shape.tokens;
     pool_run(be->pool, gated_tile, a, a->n_row_tiles * n_token_tiles);
 }
@@ -108,55 +116,57 @@ static bool fits(const struct tensor *x, const struct weight *first, const struc
 }
 
 /* The hidden layer as the second product takes it, made tile by tile. NULL: failed. */
-static struct tensor *hidden_fused(struct cpu_backend *be, struct tensor *x, struct weight *const first[2],
-                                   const struct weight *down, enum activation act)
+static struct tensor *hidden_fused(struct cpu_backend *be, struct tensor *x, const struct gated_mlp *mlp)
 {
     struct tensor *h = cpu__alloc(be, sizeof(*h));
     if (!h)
         return NULL;
-    *h = (struct tensor){.n_rows = x->n_rows, .n_cols = (int)first[0]->n_out};
-    size_t n = (size_t)x->n_rows * first[0]->n_out;
-    if (cpu__takes_quantized(&down->parts[0]))
+    *h = (struct tensor){.n_rows = x->n_rows, .n_cols = (int)mlp->gate->n_out};
+    size_t n = (size_t)x->n_rows * mlp->gate->n_out;
+    if (cpu__takes_quantized(&mlp->down->parts[0]))
         h->q8 = cpu__alloc(be, n / 32 * sizeof(*h->q8));
     else
         h->f32 = cpu__alloc(be, n * sizeof(float));
-    struct gated_args args = {.be = be, .x = x, .gate = first[0], .up = first[1], .act = act, .h = h};
+    struct gated_args args = {.be = be, .x = x, .mlp = mlp, .h = h};
     if (!be->failed)
         run_gated(be, &args);
     return be->failed ? NULL : h;
 }
 
-static struct tensor *hidden_general(struct cpu_backend *be, struct tensor *x, struct weight *const first[2],
-                                     enum activation act)
+static struct tensor *hidden_general(struct cpu_backend *be, struct tensor *x, const struct gated_mlp *mlp)
 {
+    struct weight *const first[2] = {mlp->gate, mlp->up}, *const biases[2] = {mlp->gate_bias, mlp->up_bias};
     struct tensor *hu[2] = {cpu__tensor(be, x->n_rows, (int)first[0]->n_out),
                             cpu__tensor(be, x->n_rows, (int)first[1]->n_out)};
     if (be->failed)
         return NULL;
-    cpu__linear_into(be, x, 2, first, NULL, hu);
-    activate(be, hu[0], hu[1], act);
+    cpu__linear_into(be, x, 2, first, biases, hu);
+    activate(be, hu[0], hu[1], mlp->act);
     return be->failed ? NULL : hu[0];
+}
+
+struct tensor *cpu__gated(struct cpu_backend *be, struct tensor *x, const struct gated_mlp *mlp)
+{
+    struct weight *first[2] = {mlp->gate, mlp->up}, *down = mlp->down, *down_bias = mlp->down_bias;
+    if (!fits(x, mlp->gate, down) || !fits(x, mlp->up, down))
+        return cpu__fail(be, ERR_INTERNAL, "The weights of an MLP do not fit each other.");
+    struct tensor *out = cpu__prepare_input(be, x, 2, first) ? cpu__tensor(be, x->n_rows, (int)down->n_out) : NULL;
+    if (!out)
+        return NULL;
+    bool simple = first[0]->n_parts == 1 && first[1]->n_parts == 1 && down->n_parts == 1;
+    struct tensor *h = simple ? hidden_fused(be, x, mlp) : hidden_general(be, x, mlp);
+    if (!h || !cpu__prepare_input(be, h, 1, &down))
+        return NULL;
+    cpu__linear_into(be, h, 1, &down, &down_bias, &out);
+    be->memory.used = out->mark;
+    return be->failed ? NULL : out;
 }
 
 struct tensor *cpu__mlp_gated(struct backend *base, struct tensor *x, struct weight *gate, struct weight *up,
                               struct weight *down, enum activation act)
 {
-    struct cpu_backend *be = cpu__of(base);
-    struct weight *first[2] = {gate, up};
-    if (!x)
-        return NULL;
-    if (!fits(x, gate, down) || !fits(x, up, down))
-        return cpu__fail(be, ERR_INTERNAL, "The weights of an MLP do not fit each other.");
-    struct tensor *out = cpu__prepare_input(be, x, 2, first) ? cpu__tensor(be, x->n_rows, (int)down->n_out) : NULL;
-    if (!out)
-        return NULL;
-    bool simple = gate->n_parts == 1 && up->n_parts == 1 && down->n_parts == 1;
-    struct tensor *h = simple ? hidden_fused(be, x, first, down, act) : hidden_general(be, x, first, act);
-    if (!h || !cpu__prepare_input(be, h, 1, &down))
-        return NULL;
-    cpu__linear_into(be, h, 1, &down, NULL, &out);
-    be->memory.used = out->mark;
-    return be->failed ? NULL : out;
+    struct gated_mlp mlp = {.gate = gate, .up = up, .down = down, .act = act};
+    return x ? cpu__gated(cpu__of(base), x, &mlp) : NULL;
 }
 
 struct tensor *cpu__mlp(struct backend *base, struct tensor *x, struct weight *up, struct weight *up_bias,

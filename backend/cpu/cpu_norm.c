@@ -1,6 +1,7 @@
 /* Row-wise and elementwise ops. */
 #include "backend/cpu/cpu_internal.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Below this, waking the pool costs more than it saves. Above, rows are cut so that a tile has about as much. */
@@ -149,6 +150,29 @@ struct tensor *cpu__scale(struct backend *base, struct tensor *x, float factor)
 struct tensor *cpu__softcap(struct backend *base, struct tensor *x, float cap)
 {
     return x ? each(cpu__of(base), x, NULL, cap, softcap_rows) : NULL;
+}
+
+/* b: one column, or as many as a. */
+static void gate_rows(void *arg, int first, int end, int thread)
+{
+    const struct each_args *e = arg;
+    size_t n = (size_t)e->a->n_cols;
+    (void)thread;
+    for (int t = first; t < end; t++) {
+        float *x = row_of(e->a, t);
+        const float *gate = row_of(e->b, t);
+        for (size_t i = 0; i < n; i++)
+            x[i] *= 1 / (1 + expf(-gate[e->b->n_cols == 1 ? 0 : i]));
+    }
+}
+
+struct tensor *cpu__gate(struct backend *base, struct tensor *x, struct tensor *gate)
+{
+    if (!x || !gate)
+        return NULL;
+    if (x->n_rows != gate->n_rows || (gate->n_cols != 1 && gate->n_cols != x->n_cols))
+        return cpu__fail(cpu__of(base), ERR_INTERNAL, "A gate has another shape than what it is for.");
+    return each(cpu__of(base), x, gate, 0, gate_rows);
 }
 
 /* ---- rows ---- */

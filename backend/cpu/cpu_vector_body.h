@@ -68,6 +68,8 @@ INLINE vf vf_activate(vf x, const enum activation act)
         return vf_max(vf_zero(), x);
     case ACT_RELU2:
         return vf_max(vf_zero(), x) * vf_max(vf_zero(), x);
+    case ACT_CLAMPED_SWIGLU:
+        break; /* of two values: see clamped_swiglu */
     }
     return x;
 }
@@ -115,6 +117,22 @@ INLINE void activate_all(float *a, const float *b, const enum activation act, si
     }
 }
 
+/* min(x, limit) by way of the maximum of what they lack, which keeps a NaN. */
+INLINE vf vf_at_most(vf x, float limit)
+{
+    return vf_zero() - vf_max(vf_set1(-limit), vf_zero() - x);
+}
+
+static void clamped_swiglu(float *a, const float *b, size_t n)
+{
+    vf one = vf_set1(1.0f);
+    for (size_t i = 0; i < n; i += VL) {
+        vf g = vf_at_most(load_some(a + i, n - i), SWIGLU_LIMIT);
+        vf u = vf_max(vf_set1(-SWIGLU_LIMIT), vf_at_most(load_some(b + i, n - i), SWIGLU_LIMIT));
+        store_some(a + i, g / (one + vf_exp(vf_set1(-SWIGLU_ALPHA) * g)) * (u + one), n - i);
+    }
+}
+
 static void activate_mul(float *a, const float *b, enum activation act, size_t n)
 {
     switch (act) {
@@ -132,6 +150,9 @@ static void activate_mul(float *a, const float *b, enum activation act, size_t n
         break;
     case ACT_RELU2:
         activate_all(a, b, ACT_RELU2, n);
+        break;
+    case ACT_CLAMPED_SWIGLU:
+        clamped_swiglu(a, b, n);
         break;
     }
 }

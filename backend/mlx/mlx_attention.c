@@ -198,9 +198,11 @@ struct span {
     int first, end; /* positions of keys that the sequence's rows may see */
 };
 
-static struct span visible(const struct batch_seq *seq, int window)
+static struct span visible(const struct batch_seq *seq, const struct attention_params *p)
 {
-    int first = window ? seq->start - window + 1 : 0;
+    int first = p->window ? seq->start - p->window + 1 : 0;
+    if (p->window && p->chunked)
+        first = seq->start / p->window * p->window;
     return (struct span){first > 0 ? first : 0, seq->start + seq->n_rows};
 }
 
@@ -210,11 +212,15 @@ static struct mlx_array *mask_of(struct mlx_backend *be, int i, int group, struc
 {
     const struct batch_seq *seq = &be->batch->seqs[i];
     struct mlx_array **mask = &be->masks[i * be->n_groups + group];
-    bool outside = p->window && span.end - span.first > p->window; /* some row does not see all of them */
+    /* some row does not see all of them: span.first is where the first row's stretch begins */
+    bool outside = p->window && span.end - span.first > p->window;
     if (seq->n_rows == 1 || !p->causal || (!outside && p->softcap == 0))
         return NULL;
-    if (!*mask)
-        *mask = mlx_window_mask(be->m, seq->start, seq->n_rows, span.first, span.end - span.first, p->window);
+    int n_keys = span.end - span.first;
+    if (!*mask && p->chunked && p->window)
+        *mask = mlx_chunk_mask(be->m, seq->start, seq->n_rows, span.first, n_keys, p->window);
+    else if (!*mask)
+        *mask = mlx_window_mask(be->m, seq->start, seq->n_rows, span.first, n_keys, p->window);
     return *mask;
 }
 
@@ -231,13 +237,14 @@ static struct mlx_array *attend_rows(struct mlx_backend *be, int group, int laye
 {
     const struct batch_seq *seq = &be->batch->seqs[i];
     const struct slab *s = slab_of(be, i, group);
-    struct span span = visible(seq, p->window);
+    struct span span = visible(seq, p);
     struct mlx_attention a = {.q = q,
                               .k = seen(be, s->k[layer], s, span),
                               .v = seen(be, s->v[layer], s, span),
                               .mask = mask_of(be, i, group, span, p),
                               .scale = p->scale,
-                              .softcap = p->softcap};
+                              .softcap = p->softcap,
+                              .sinks = mlx__vector(p->sinks)};
     a.causal = p->causal && seq->n_rows > 1 && !a.mask;
     struct mlx_array *out = mlx_attend(be->m, &a);
     return seq->n_rows == 1 ? out : mlx_swap_axes(be->m, out, 0, 2);
@@ -248,7 +255,7 @@ static bool attend_ones(struct mlx_backend *be, int group, int layer, const stru
 {
     for (int i = 0; i < be->batch->n_seqs; i++) {
         const struct slab *s = slab_of(be, i, group);
-        struct span span = visible(&be->batch->seqs[i], p->window);
+        struct span span = visible(&be->batch->seqs[i], p);
         be->parts[i] =
             mlx_attend_one(be->m, be->parts[i], seen(be, s->k[layer], s, span), seen(be, s->v[layer], s, span));
     }
@@ -258,7 +265,7 @@ static bool attend_ones(struct mlx_backend *be, int group, int layer, const stru
 /* The fused op is one kernel of a GPU, and on a CPU a graph of its own: a smaller one does for single queries. */
 static bool only_ones(const struct mlx_backend *be, const struct attention_params *p)
 {
-    return be->batch->n_seqs == be->batch->n_rows && p->softcap == 0 && !mlx_on_gpu(be->m);
+    return be->batch->n_seqs == be->batch->n_rows && p->softcap == 0 && !p->sinks && !mlx_on_gpu(be->m);
 }
 
 static bool attend_all(struct mlx_backend *be, int group, int layer, struct tensor *q, const struct attention_params *p)
@@ -274,13 +281,34 @@ static bool attend_all(struct mlx_backend *be, int group, int layer, struct tens
     return mlx_ok(be->m);
 }
 
+/* Queries multiplied by what their positions want. */
+static struct tensor *temper(struct mlx_backend *be, struct tensor *q, const struct attention_params *p)
+{
+    size_t n = (size_t)q->n_rows;
+    float *factors = malloc(n * sizeof *factors);
+    if (!factors) {
+        mlx_fail(be->m, ERR_NO_MEMORY, "there is no memory for the factors of queries");
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float stretches = floorf((float)(be->batch->positions[i] + 1) / (float)p->temper_length);
+        factors[i] = logf(1 + stretches) * p->temper_scale + 1;
+    }
+    struct mlx_array *by = mlx_copy(be->m, factors, (struct mlx_shape){2, {q->n_rows, 1}}, MLX_F32);
+    free(factors);
+    by = mlx_cast(be->m, by, mlx__activations(be));
+    return mlx__tensor(be, mlx_multiply(be->m, mlx__flat(be, q), by), q->n_rows, q->n_cols);
+}
+
 struct tensor *mlx__attention(struct backend *base, int group, int layer, struct tensor *q,
                               const struct attention_params *p)
 {
     struct mlx_backend *be = mlx__of(base);
     int n = be->batch->n_seqs;
-    if (p->sinks)
-        mlx_fail(be->m, ERR_UNSUPPORTED, "attention sinks are not supported");
+    if (p->sinks && p->softcap != 0)
+        mlx_fail(be->m, ERR_UNSUPPORTED, "attention sinks beside a soft-cap are not supported");
+    if (q && p->temper_scale != 0)
+        q = temper(be, q, p);
     if (!q || !attend_all(be, group, layer, q, p))
         return NULL;
     struct mlx_array *all = n == 1 ? be->parts[0] : mlx_concat(be->m, be->parts, n, 0);

@@ -199,14 +199,23 @@ static struct tensor *softcap(struct backend *base, struct tensor *x, float cap)
     return x ? mlx__tensor(be, mlx_softcap(be->m, mlx__flat(be, x), cap), x->n_rows, x->n_cols) : NULL;
 }
 
+static struct tensor *gate(struct backend *base, struct tensor *x, struct tensor *by)
+{
+    struct mlx_backend *be = mlx__of(base);
+    if (!x || !by)
+        return NULL;
+    struct mlx_array *y = mlx_multiply(be->m, mlx__flat(be, x), mlx_sigmoid(be->m, mlx__flat(be, by)));
+    return mlx__tensor(be, y, x->n_rows, x->n_cols);
+}
+
 static struct tensor *mlp_gated(struct backend *base, struct tensor *x, struct weight *gate, struct weight *up,
                                 struct weight *down, enum activation act)
 {
     struct mlx_backend *be = mlx__of(base);
     if (!x)
         return NULL;
-    struct mlx_array *g = mlx_activate(be->m, mlx_linear(be->m, mlx__flat(be, x), &gate->matrix, NULL), act);
-    struct mlx_array *h = mlx_multiply(be->m, g, mlx_linear(be->m, mlx__flat(be, x), &up->matrix, NULL));
+    struct mlx_array *g = mlx_linear(be->m, mlx__flat(be, x), &gate->matrix, NULL);
+    struct mlx_array *h = mlx_gated(be->m, g, mlx_linear(be->m, mlx__flat(be, x), &up->matrix, NULL), act);
     return mlx__tensor(be, mlx_linear(be->m, h, &down->matrix, NULL), x->n_rows, (int)down->info.n_out);
 }
 
@@ -220,38 +229,6 @@ static struct tensor *mlp(struct backend *base, struct tensor *x, struct weight 
         mlx_activate(be->m, mlx_linear(be->m, mlx__flat(be, x), &up->matrix, mlx__vector(up_bias)), act);
     return mlx__tensor(be, mlx_linear(be->m, h, &down->matrix, mlx__vector(down_bias)), x->n_rows,
                        (int)down->info.n_out);
-}
-
-/* Stacked experts: codes and scales [e n, k] as [e, n, k]; dense ones, which are held as [k, e n], as [e, k, n]. */
-static struct mlx_matrix experts_of(struct mlx_backend *be, const struct weight *w, int n_experts)
-{
-    struct mlx_matrix m = w->matrix;
-    struct mlx_array **parts[] = {&m.w, &m.scales, &m.biases};
-    int n = (int)w->info.n_out / n_experts;
-    if (!m.scales)
-        m.w = mlx_swap_axes(be->m, m.w, 0, 1);
-    for (int i = 0; i < 3; i++) {
-        if (*parts[i])
-            *parts[i] = mlx_reshape(be->m, *parts[i], (struct mlx_shape){3, {n_experts, n, mlx_dim(*parts[i], -1)}});
-    }
-    if (!m.scales)
-        m.w = mlx_swap_axes(be->m, m.w, 1, 2);
-    return m;
-}
-
-static struct tensor *moe(struct backend *base, struct tensor *x, const struct moe_weights *w,
-                          const struct moe_params *p)
-{
-    struct mlx_backend *be = mlx__of(base);
-    if (!x)
-        return NULL;
-    struct mlx_matrix gate = experts_of(be, w->gate, p->n_experts), up = experts_of(be, w->up, p->n_experts);
-    struct mlx_matrix down = experts_of(be, w->down, p->n_experts);
-    struct mlx_routes r = mlx_route(be->m, mlx_linear(be->m, mlx__flat(be, x), &w->router->matrix, NULL), p);
-    struct mlx_array *g = mlx_activate(be->m, mlx_expert_linear(be->m, mlx__flat(be, x), &gate, r.experts), p->act);
-    struct mlx_array *h = mlx_multiply(be->m, g, mlx_expert_linear(be->m, mlx__flat(be, x), &up, r.experts));
-    struct mlx_array *y = mlx_expert_linear(be->m, h, &down, r.experts);
-    return mlx__tensor(be, mlx_mix(be->m, y, r.weights, p->scale), x->n_rows, x->n_cols);
 }
 
 /* ---- life ---- */
@@ -312,11 +289,15 @@ static const struct backend_ops mlx_ops = {
     .scale = scale,
     .softcap = softcap,
     .rope = mlx__rope,
+    .gate = gate,
+    .cut = mlx__cut,
+    .join = mlx__join,
+    .linear_heads = mlx__linear_heads,
     .kv_write = mlx__kv_write,
     .attention = mlx__attention,
     .mlp_gated = mlp_gated,
     .mlp = mlp,
-    .moe = moe,
+    .moe = mlx__moe,
     .sample = mlx__sample,
     .read_f32 = read_f32,
     .read_samples = mlx__read_samples,

@@ -149,6 +149,12 @@ struct tensor *mlx__attention(struct backend *be, int group, int layer, struct t
                               const struct attention_params *p);
 struct tensor *mlx__rope(struct backend *be, struct tensor *x, const struct rope_params *p);
 
+/* mlx_moe.c */
+struct tensor *mlx__moe(struct backend *be, struct tensor *x, const struct moe_weights *w, const struct moe_params *p);
+struct tensor *mlx__cut(struct backend *be, struct tensor *x, int n_heads, int first, int n);
+struct tensor *mlx__join(struct backend *be, struct tensor *a, struct tensor *b, int n_heads);
+struct tensor *mlx__linear_heads(struct backend *be, struct tensor *x, struct weight *w, int n_heads);
+
 /* mlx_sample.c */
 struct tensor *mlx__sample(struct backend *be, struct tensor *logits, const struct sample_row *rows, int n);
 bool mlx__read_samples(struct backend *be, struct tensor *ids, struct sample_result *results, struct error *err);

@@ -56,8 +56,8 @@ void fail(struct mlx_context *m, enum error_code code, const char *what)
         error_set(&m->failure, code, "MLX: %s", what);
 }
 
-/* MLX reports memory that it cannot have as a runtime_error. Whatever else goes wrong in it leaves nobody knows what: its
- * state is not to be trusted any more, which is what a failed device means. */
+/* MLX reports memory that it cannot have as a runtime_error. Whatever else goes wrong in it leaves nobody knows what:
+ * its state is not to be trusted any more, which is what a failed device means. */
 enum error_code code_of(const std::exception &e)
 {
     return std::strstr(e.what(), "allocate") || std::strstr(e.what(), "out of memory") ? ERR_NO_MEMORY : ERR_DEVICE;
@@ -344,6 +344,11 @@ struct mlx_array *mlx_cast(struct mlx_context *m, struct mlx_array *a, enum mlx_
     return a ? node(m, [&] { return mx::astype(of(a), dtype_of(type), m->stream); }) : nullptr;
 }
 
+bool mlx_maps(void)
+{
+    return mx::metal::is_available();
+}
+
 int mlx_dim(const struct mlx_array *a, int axis)
 {
     return of(a).shape(axis);
@@ -541,6 +546,8 @@ static array activate(const array &a, enum activation act, mx::Stream s)
         return mx::maximum(a, scalar(0, a), s);
     case ACT_RELU2:
         return mx::square(mx::maximum(a, scalar(0, a), s), s);
+    case ACT_CLAMPED_SWIGLU:
+        break; /* of two values: see clamped_swiglu */
     }
     throw std::runtime_error("an activation that is not known");
 }
@@ -548,6 +555,31 @@ static array activate(const array &a, enum activation act, mx::Stream s)
 struct mlx_array *mlx_activate(struct mlx_context *m, struct mlx_array *a, enum activation act)
 {
     return a ? node(m, [&] { return activate(of(a), act, m->stream); }) : nullptr;
+}
+
+static array clamped_swiglu(const array &gate, const array &up, mx::Stream s)
+{
+    array limit = scalar(SWIGLU_LIMIT, gate), alpha = scalar(SWIGLU_ALPHA, gate);
+    array g = mx::minimum(gate, limit, s);
+    array u = mx::clip(up, scalar(-SWIGLU_LIMIT, up), limit, s);
+    array swish = mx::multiply(g, mx::sigmoid(mx::multiply(g, alpha, s), s), s);
+    return mx::multiply(swish, mx::add(u, scalar(1, up), s), s);
+}
+
+struct mlx_array *mlx_gated(struct mlx_context *m, struct mlx_array *gate, struct mlx_array *up, enum activation act)
+{
+    if (!gate || !up)
+        return nullptr;
+    return node(m, [&] {
+        if (act == ACT_CLAMPED_SWIGLU)
+            return clamped_swiglu(of(gate), of(up), m->stream);
+        return mx::multiply(activate(of(gate), act, m->stream), of(up), m->stream);
+    });
+}
+
+struct mlx_array *mlx_sigmoid(struct mlx_context *m, struct mlx_array *a)
+{
+    return a ? node(m, [&] { return mx::sigmoid(of(a), m->stream); }) : nullptr;
 }
 
 /* What fast::rms_norm is on a CPU, with fewer nodes. */
@@ -601,7 +633,7 @@ struct mlx_array *mlx_rotate(struct mlx_context *m, struct mlx_array *x, const s
     });
 }
 
-/* What the fused kernel has no parameter for. */
+/* What the fused kernel has no parameter for; no sinks. */
 static array attend_capped(const struct mlx_attention *a, mx::Stream s)
 {
     const array &q = of(a->q), &k = of(a->k), &v = of(a->v);
@@ -641,6 +673,17 @@ struct mlx_array *mlx_window_mask(struct mlx_context *m, int start, int n, int f
     });
 }
 
+struct mlx_array *mlx_chunk_mask(struct mlx_context *m, int start, int n, int first, int n_keys, int chunk)
+{
+    return node(m, [&] {
+        array query = mx::reshape(mx::arange(start, start + n, m->stream), Shape{n, 1}, m->stream);
+        array key = mx::reshape(mx::arange(first, first + n_keys, m->stream), Shape{1, n_keys}, m->stream);
+        array stretch = mx::multiply(mx::floor_divide(query, array(chunk), m->stream), array(chunk), m->stream);
+        return mx::logical_and(mx::less_equal(key, query, m->stream), mx::greater_equal(key, stretch, m->stream),
+                               m->stream);
+    });
+}
+
 struct mlx_array *mlx_attend_one(struct mlx_context *m, struct mlx_array *q, struct mlx_array *k, struct mlx_array *v)
 {
     if (!q || !k || !v)
@@ -657,32 +700,99 @@ static array descending(const array &a, mx::Stream s)
     return mx::argsort(mx::negative(a, s), -1, s);
 }
 
-struct mlx_routes mlx_route(struct mlx_context *m, struct mlx_array *logits, const struct moe_params *p)
+static array first_columns(const array &a, int n, mx::Stream s)
+{
+    Shape start(a.ndim(), 0), stop = a.shape();
+    stop.back() = n;
+    return mx::slice(a, std::move(start), std::move(stop), s);
+}
+
+static array score(const array &logits, enum moe_score kind, mx::Stream s)
+{
+    switch (kind) {
+    case MOE_SOFTMAX:
+        return mx::softmax(logits, std::vector<int>{-1}, true, s);
+    case MOE_SIGMOID:
+        return mx::sigmoid(logits, s);
+    case MOE_SOFTMAX_CHOSEN:
+        return logits;
+    }
+    throw std::runtime_error("a score that is not known");
+}
+
+/* choice with -inf for experts of groups that are left out. A group stays when fewer than n_groups_used come before it.
+ */
+static array leave_groups(const array &choice, const struct moe_params *p, mx::Stream s)
+{
+    int b = choice.shape(0), size = p->n_experts / p->n_groups;
+    array by_group = mx::reshape(choice, Shape{b, p->n_groups, size}, s);
+    array best = first_columns(mx::negative(mx::sort(mx::negative(by_group, s), -1, s), s), p->group_top, s);
+    array places = mx::argsort(descending(mx::sum(best, -1, false, s), s), -1, s);
+    array stays = mx::expand_dims(mx::less(places, array(p->n_groups_used, mx::uint32), s), -1, s);
+    array none(-std::numeric_limits<float>::infinity());
+    return mx::reshape(mx::where(stays, by_group, none, s), Shape{b, p->n_experts}, s);
+}
+
+/* A score grows with the logit: where it alone decides, the logits do, of which fewer are equal. */
+static array choice_of(const array &logits, const array &scores, struct mlx_array *bias, const struct moe_params *p,
+                       mx::Stream s)
+{
+    bool by_logit = !bias && (p->n_groups <= 1 || p->group_top == 1);
+    array choice = by_logit ? logits : scores;
+    if (bias)
+        choice = mx::add(choice, mx::astype(of(bias), mx::float32, s), s);
+    return p->n_groups > 1 ? leave_groups(choice, p, s) : choice;
+}
+
+static array weights_of(const array &taken, const struct moe_params *p, mx::Stream s)
+{
+    array w = taken;
+    if (p->score == MOE_SOFTMAX_CHOSEN)
+        w = mx::softmax(w, std::vector<int>{-1}, true, s);
+    else if (p->norm_weights)
+        w = mx::divide(w, mx::add(mx::sum(w, -1, true, s), scalar(1e-20f, w), s), s);
+    return p->scale == 1 ? w : mx::multiply(w, scalar(p->scale, w), s);
+}
+
+struct mlx_routes mlx_route(struct mlx_context *m, struct mlx_array *logits, struct mlx_array *choice_bias,
+                            const struct moe_params *p)
 {
     struct mlx_routes r = {nullptr, nullptr};
     if (!logits)
         return r;
     guard(m, [&] {
         array l = mx::astype(of(logits), mx::float32, m->stream);
-        array order = descending(l, m->stream);
-        array experts = mx::slice(order, Shape{0, 0}, Shape{l.shape(0), p->n_used}, m->stream);
-        array w = mx::take_along_axis(mx::softmax(l, std::vector<int>{-1}, true, m->stream), experts, -1, m->stream);
-        if (p->norm_weights)
-            w = mx::divide(w, mx::sum(w, -1, true, m->stream), m->stream);
+        array scores = score(l, p->score, m->stream);
+        array order = descending(choice_of(l, scores, choice_bias, p, m->stream), m->stream);
+        array experts = first_columns(order, p->n_used, m->stream);
+        array w = weights_of(mx::take_along_axis(scores, experts, -1, m->stream), p, m->stream);
         r.experts = handle(&m->pool.emplace_back(std::move(experts)));
         r.weights = handle(&m->pool.emplace_back(std::move(w)));
     });
     return r;
 }
 
-struct mlx_array *mlx_mix(struct mlx_context *m, struct mlx_array *y, struct mlx_array *weights, float scale)
+static array column_of(struct mlx_array *weights, const array &like, mx::Stream s)
 {
-    if (!y || !weights)
+    return mx::expand_dims(mx::astype(of(weights), like.dtype(), s), -1, s);
+}
+
+struct mlx_array *mlx_weigh(struct mlx_context *m, struct mlx_array *x, struct mlx_array *weights)
+{
+    if (!x || !weights)
         return nullptr;
     return node(m, [&] {
-        array w = mx::expand_dims(mx::astype(of(weights), of(y).dtype(), m->stream), -1, m->stream);
-        array sum = mx::sum(mx::multiply(of(y), w, m->stream), -2, false, m->stream);
-        return scale == 1 ? sum : mx::multiply(sum, scalar(scale, sum), m->stream);
+        return mx::multiply(mx::expand_dims(of(x), 1, m->stream), column_of(weights, of(x), m->stream), m->stream);
+    });
+}
+
+struct mlx_array *mlx_mix(struct mlx_context *m, struct mlx_array *y, struct mlx_array *weights)
+{
+    if (!y)
+        return nullptr;
+    return node(m, [&] {
+        array terms = weights ? mx::multiply(of(y), column_of(weights, of(y), m->stream), m->stream) : of(y);
+        return mx::sum(terms, -2, false, m->stream);
     });
 }
 

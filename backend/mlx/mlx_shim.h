@@ -76,6 +76,7 @@ struct mlx_array *mlx_map(struct mlx_context *m, const void *data, struct mlx_sh
 struct mlx_array *mlx_copy(struct mlx_context *m, const void *data, struct mlx_shape shape, enum mlx_dtype type);
 struct mlx_array *mlx_zeros(struct mlx_context *m, struct mlx_shape shape, enum mlx_dtype type);
 struct mlx_array *mlx_cast(struct mlx_context *m, struct mlx_array *a, enum mlx_dtype type);
+bool mlx_maps(void);                              /* mlx_map uses memory in place where it can; else it copies */
 int mlx_dim(const struct mlx_array *a, int axis); /* negative axes count from the end */
 size_t mlx_size(const struct mlx_array *a);       /* bytes */
 
@@ -117,6 +118,9 @@ struct mlx_array *mlx_multiply(struct mlx_context *m, struct mlx_array *a, struc
 struct mlx_array *mlx_scale(struct mlx_context *m, struct mlx_array *a, float factor);
 struct mlx_array *mlx_softcap(struct mlx_context *m, struct mlx_array *a, float cap); /* cap tanh(a / cap) */
 struct mlx_array *mlx_activate(struct mlx_context *m, struct mlx_array *a, enum activation act);
+/* act(gate) * up */
+struct mlx_array *mlx_gated(struct mlx_context *m, struct mlx_array *gate, struct mlx_array *up, enum activation act);
+struct mlx_array *mlx_sigmoid(struct mlx_context *m, struct mlx_array *a);
 struct mlx_array *mlx_norm(struct mlx_context *m, struct mlx_array *a, struct mlx_array *weight, struct mlx_array *bias,
                            const struct norm_params *p); /* over the last axis; n_groups and offset are the caller's */
 struct mlx_angles {
@@ -144,14 +148,20 @@ struct mlx_array *mlx_attend_one(struct mlx_context *m, struct mlx_array *q, str
  * all).
  */
 struct mlx_array *mlx_window_mask(struct mlx_context *m, int start, int n, int first, int n_keys, int window);
+/* The same, but a query sees the keys of its own stretch of `chunk` positions. */
+struct mlx_array *mlx_chunk_mask(struct mlx_context *m, int start, int n, int first, int n_keys, int chunk);
 
 struct mlx_routes {
     struct mlx_array *experts; /* [b, n_used] numbers, largest logit first */
     struct mlx_array *weights; /* [b, n_used] */
 };
-struct mlx_routes mlx_route(struct mlx_context *m, struct mlx_array *logits, const struct moe_params *p);
-/* y [b, e, n], weights [b, e]: the weighted sums [b, n] */
-struct mlx_array *mlx_mix(struct mlx_context *m, struct mlx_array *y, struct mlx_array *weights, float scale);
+/* choice_bias: [n_experts] or NULL. The scale of p is part of the weights. */
+struct mlx_routes mlx_route(struct mlx_context *m, struct mlx_array *logits, struct mlx_array *choice_bias,
+                            const struct moe_params *p);
+/* x [b, k], weights [b, e]: the rows weighted for each expert, [b, e, k] */
+struct mlx_array *mlx_weigh(struct mlx_context *m, struct mlx_array *x, struct mlx_array *weights);
+/* y [b, e, n], weights [b, e] or NULL: the (weighted) sums [b, n] */
+struct mlx_array *mlx_mix(struct mlx_context *m, struct mlx_array *y, struct mlx_array *weights);
 
 /* ---- sampling ---- */
 

@@ -230,6 +230,7 @@ static void stack_matrices(struct mlx_backend *be, struct weight *w, const struc
                                     .bits = plan.quant.bits,
                                     .group_size = plan.quant.group_size,
                                     .mode = plan.quant.mode};
+    w->info.mapped = mlx_maps() && (plan.kind == MLX_PLAN_GROUPED || plan.kind == MLX_PLAN_DENSE);
     mlx_plan_text(&plan, views[0], be->type, w->layout, sizeof w->layout);
 }
 

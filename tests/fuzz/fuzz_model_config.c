@@ -30,8 +30,28 @@ static void check_shape(const struct decoder_config *c)
     }
 }
 
+static void check_latent(const struct decoder_config *c)
+{
+    require(c->n_kv_heads == 1 && c->v_dim == c->n_latent && c->k_dim == c->n_latent + c->rot_dim);
+    require(c->n_latent >= 1 && c->nope_dim >= 1 && c->head_v_dim >= 1 && c->n_q_latent >= 0);
+    require((int64_t)c->n_heads * (c->nope_dim + c->rot_dim) <= INT32_MAX);
+    require(c->q_latent == (c->n_q_latent > 0) && c->n_extra_layers >= 0);
+}
+
+static void check_routing(const struct decoder_config *c)
+{
+    require(!c->shared_expert || c->n_ff_shared >= 1);
+    if (c->expert_groups == 0)
+        return;
+    int size = c->n_experts / c->expert_groups;
+    require(c->n_experts % c->expert_groups == 0 && c->expert_group_top >= 1 && c->expert_group_top <= size);
+    require(c->expert_groups_used >= 1 && c->expert_groups_used < c->expert_groups);
+    require(c->n_experts_used <= c->expert_groups_used * size);
+}
+
 static void check_numbers(const struct decoder_config *c)
 {
+    require(isfinite(c->temper_scale) && c->temper_scale >= 0 && (c->temper_scale == 0 || c->temper_length >= 1));
     require(isfinite(c->norm_eps) && c->norm_eps >= 0 && isfinite(c->attn_scale));
     require(isfinite(c->embd_scale) && isfinite(c->residual_scale) && isfinite(c->logit_scale));
     require(c->n_experts == 0 || (isfinite(c->expert_scale) && c->expert_scale > 0));
@@ -98,6 +118,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (decoder_config_read(f, &c, &err)) {
         check_shape(&c);
+        check_routing(&c);
+        if (c.latent)
+            check_latent(&c);
         check_numbers(&c);
         check_groups(&c);
         check_global_angles(&c, f);

@@ -48,7 +48,13 @@ const char *model_vectors_random(size_t i)
                                                                 "stablelm-parallel",
                                                                 "internlm2",
                                                                 "internlm3",
-                                                                "minicpm"};
+                                                                "minicpm",
+                                                                "qwen2moe",
+                                                                "gpt-oss",
+                                                                "deepseek2",
+                                                                "deepseek3",
+                                                                "ernie-moe",
+                                                                "llama4"};
     return i < MODEL_VECTORS_MAX_RANDOM ? names[i] : NULL;
 }
 
@@ -164,14 +170,13 @@ static struct buf read_description(const struct model_vectors *v)
     return json;
 }
 
-struct model_file *model_vectors_folder(const struct model_vectors *v, const char *experts, bool wrapped,
-                                        struct random_folder **folder)
+static struct model_file *make_folder(const struct model_vectors *v, const struct random_folder_options *o,
+                                      struct random_folder **folder)
 {
     struct error err = {0};
     struct buf json = read_description(v);
-    struct random_folder_options o = {.type = DTYPE_F32, .layout = experts, .wrapped = wrapped};
     size_t n = 0;
-    *folder = random_folder_create(buf_view(&json), &o, &err);
+    *folder = random_folder_create(buf_view(&json), o, &err);
     const struct model_folder_file *files = *folder ? random_folder_files(*folder, &n) : NULL;
     struct model_file *file = files ? model_folder_open_memory(files, n, &err) : NULL;
     buf_release(&json);
@@ -180,12 +185,23 @@ struct model_file *model_vectors_folder(const struct model_vectors *v, const cha
     return file;
 }
 
-struct model_file *model_vectors_file(const struct model_vectors *v, struct buf *bytes)
+struct model_file *model_vectors_folder(const struct model_vectors *v, const char *experts, bool wrapped,
+                                        struct random_folder **folder)
+{
+    return make_folder(v, &(struct random_folder_options){.type = DTYPE_F32, .layout = experts, .wrapped = wrapped},
+                       folder);
+}
+
+struct model_file *model_vectors_mxfp4_folder(const struct model_vectors *v, struct random_folder **folder)
+{
+    return make_folder(v, &(struct random_folder_options){.type = DTYPE_F32, .layout = "fused", .mxfp4 = true}, folder);
+}
+
+static struct model_file *make_file(const struct model_vectors *v, struct str json, struct buf *bytes)
 {
     struct error err = {0};
-    struct buf json = read_description(v);
     buf_init(bytes, MIB(64));
-    struct random_model *m = random_model_create(buf_view(&json), NULL, &err);
+    struct random_model *m = random_model_create(json, NULL, &err);
     if (m && v->rope_freqs)
         gguf_add_tensor(random_model_writer(m), &(struct gguf_tensor){.name = "rope_freqs.weight",
                                                                       .type = DTYPE_F32,
@@ -194,10 +210,36 @@ struct model_file *model_vectors_file(const struct model_vectors *v, struct buf 
                                                                       .data = v->rope_freqs});
     bool ok = m && gguf_write_buf(random_model_writer(m), bytes, &err);
     random_model_free(m);
-    buf_release(&json);
     struct model_file *file = ok ? model_file_open_memory(bytes->data, bytes->len, &err) : NULL;
     if (!file)
         fail_msg("%s: %s", v->name, err.msg);
+    return file;
+}
+
+struct model_file *model_vectors_file(const struct model_vectors *v, struct buf *bytes)
+{
+    struct buf json = read_description(v);
+    struct model_file *file = make_file(v, buf_view(&json), bytes);
+    buf_release(&json);
+    return file;
+}
+
+struct model_file *model_vectors_mxfp4_file(const struct model_vectors *v, struct buf *bytes)
+{
+    static const char mark[] = "_exps.weight\", \"shape\"",
+                      instead[] = "_exps.weight\", \"dtype\": \"MXFP4\", \"shape\"";
+    struct buf json = read_description(v), changed;
+    buf_init(&changed, MIB(2));
+    buf_append_bytes(&json, "", 1);
+    const char *at = (const char *)json.data;
+    for (const char *found; (found = strstr(at, mark)) != NULL; at = found + sizeof(mark) - 1) {
+        buf_append_bytes(&changed, at, (size_t)(found - at));
+        buf_puts(&changed, instead);
+    }
+    buf_puts(&changed, at);
+    struct model_file *file = make_file(v, buf_view(&changed), bytes);
+    buf_release(&json);
+    buf_release(&changed);
     return file;
 }
 

@@ -51,6 +51,10 @@ struct model_file *model_vectors_file(const struct model_vectors *v, struct buf 
 struct model_file *model_vectors_folder(const struct model_vectors *v, const char *experts, bool wrapped,
                                         struct random_folder **folder);
 
+/* Both with their experts in MXFP4 instead, the folder's as blocks and scales; the vectors are of other values. */
+struct model_file *model_vectors_mxfp4_file(const struct model_vectors *v, struct buf *bytes);
+struct model_file *model_vectors_mxfp4_folder(const struct model_vectors *v, struct random_folder **folder);
+
 /* The largest deviation of the stored logits and log-sum-exps, in standard deviations of the logits; infinite when a
  * number is not finite. The text is prefilled `chunk` tokens a step. */
 double model_vectors_deviation(const struct model_vectors *v, struct model_driver *d, int chunk);

@@ -37,7 +37,12 @@ struct part {
     uint64_t n_heads; /* of "unpermute"; 0: rows stay where they are */
 };
 
+enum layout { ROWS, ALTERNATING, COLUMNS, ALTERNATING_COLUMNS, TURNED };
+
 struct folder_tensor {
+    enum layout layout;
+    uint64_t turned_rows;      /* of TURNED: columns of the first part */
+    uint64_t n_blocks, n_cols; /* of a layout that is not ROWS: of the parts */
     enum dtype type;
     struct part parts[MAX_PARTS];
     int n_parts;
@@ -72,6 +77,39 @@ static void row_values(const struct folder_tensor *t, uint64_t row, float *out)
         out[k] -= t->minus;
 }
 
+/* Element (row, column) of a block of a tensor whose layout is not ROWS. */
+static float element(const struct folder_tensor *t, uint64_t block, uint64_t row, uint64_t column)
+{
+    bool columns = t->layout == COLUMNS || t->layout == ALTERNATING_COLUMNS;
+    bool alternating = t->layout == ALTERNATING || t->layout == ALTERNATING_COLUMNS;
+    uint64_t i = columns ? column : row, k = columns ? row : column, n_parts = (uint64_t)t->n_parts;
+    const struct part *p = t->parts;
+    float value;
+    if (alternating) {
+        p += i % n_parts;
+        i /= n_parts;
+    } else if (t->layout == TURNED && i < t->turned_rows) {
+        uint64_t swapped = i;
+        i = k;
+        k = swapped;
+    } else {
+        i -= t->layout == TURNED ? t->turned_rows : 0;
+        p += t->layout == TURNED;
+        for (; i >= p->n_rows; p++)
+            i -= p->n_rows;
+    }
+    uint64_t cols = p == t->parts && t->layout == TURNED ? t->turned_rows : t->n_cols;
+    random_tensor_values(&p->random, (block * p->n_rows + i) * cols + k, 1, &value);
+    return value;
+}
+
+static void laid_out(const struct folder_tensor *t, uint64_t row, float *out)
+{
+    uint64_t block = row / t->block_rows;
+    for (uint64_t k = 0; k < t->row_len; k++)
+        out[k] = element(t, block, row % t->block_rows, k);
+}
+
 static bool fill_rows(void *user, uint64_t first, uint64_t n, void *dst, struct error *err)
 {
     const struct folder_tensor *t = user;
@@ -80,8 +118,12 @@ static bool fill_rows(void *user, uint64_t first, uint64_t n, void *dst, struct 
     float *values = malloc(count * sizeof(*values));
     if (!values)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for random weights.");
-    for (uint64_t i = 0; i < n * rows_per_call; i++)
-        row_values(t, first * rows_per_call + i, values + i * t->row_len);
+    for (uint64_t i = 0; i < n * rows_per_call; i++) {
+        if (t->layout == ROWS)
+            row_values(t, first * rows_per_call + i, values + i * t->row_len);
+        else
+            laid_out(t, first * rows_per_call + i, values + i * t->row_len);
+    }
     bool ok = dtype_from_f32(t->type, values, count, dst);
     free(values);
     return ok || error_set(err, ERR_UNSUPPORTED, "Tensors of type %s cannot be made.", dtype_info(t->type)->name);
@@ -127,6 +169,124 @@ static bool add_part(struct random_folder *f, struct folder_tensor *t, struct st
     return true;
 }
 
+/* ---- blocks and scales ---- */
+
+#define MXFP4_BLOCK 17 /* of GGUF: a scale, then codes i and i + 16 in a byte */
+
+/* Rows of a tensor as MXFP4, in order: 16 bytes for each group, or their scales. */
+struct block_rows {
+    const struct folder_tensor *t;
+    bool scales;
+};
+
+static void split_block(const uint8_t *block, uint8_t *codes, uint8_t *scale)
+{
+    *scale = block[0];
+    for (int i = 0; i < 16; i++) { /* codes 2i, 2i + 1 */
+        const uint8_t *pair = block + 1 + 2 * i % 16;
+        int shift = i < 8 ? 0 : 4;
+        codes[i] = (uint8_t)((pair[0] >> shift & 15) | (pair[1] >> shift & 15) << 4);
+    }
+}
+
+static bool fill_blocks(void *user, uint64_t first, uint64_t n, void *dst, struct error *err)
+{
+    const struct block_rows *b = user;
+    size_t n_cols = (size_t)b->t->row_len, n_groups = n_cols / 32, per_row = b->scales ? 1 : n_groups;
+    float *values = malloc(n_cols * sizeof(*values));
+    uint8_t *blocks = malloc(n_groups * MXFP4_BLOCK), *out = dst, codes[16], scale;
+    bool ok = values && blocks;
+    /* the writer's rows: of the scales, all groups of a row; of the blocks, one group */
+    for (uint64_t i = 0; ok && i < n; i++) {
+        uint64_t row = (first + i) / per_row, group = (first + i) % per_row;
+        laid_out(b->t, row, values);
+        ok = dtype_from_f32(DTYPE_MXFP4, values, n_cols, blocks);
+        for (uint64_t g = b->scales ? 0 : group; ok && g < (b->scales ? n_groups : group + 1); g++) {
+            split_block(blocks + g * MXFP4_BLOCK, codes, &scale);
+            if (b->scales) {
+                *out++ = scale;
+            } else {
+                memcpy(out, codes, sizeof(codes));
+                out += sizeof(codes);
+            }
+        }
+    }
+    free(values);
+    free(blocks);
+    return ok || error_set(err, ERR_NO_MEMORY, "There is no memory for random weights.");
+}
+
+/* shape: [blocks, rows, n] of the tensor's rows. */
+static bool add_blocks(struct random_folder *f, const struct folder_tensor *t, const char *name, const uint64_t *shape,
+                       struct error *err)
+{
+    for (int scales = 0; scales < 2; scales++) {
+        struct block_rows *b = arena_alloc(f->arena, sizeof(*b));
+        char full[LIMIT_GGUF_NAME + 32];
+        snprintf(full, sizeof(full), "%s_%s", name, scales ? "scales" : "blocks");
+        char *copy = arena_strdup(f->arena, str_of(full));
+        if (!b || !copy)
+            return arena_full(f->arena, "model description", err);
+        *b = (struct block_rows){t, scales};
+        struct gguf_tensor out = {.name = copy,
+                                  .type = DTYPE_U8,
+                                  .n_dims = scales ? 3 : 4,
+                                  .shape = {shape[0], shape[1], shape[2] / 32, 16},
+                                  .fill = fill_blocks,
+                                  .user = b};
+        safetensors_add_tensor(f->writer, &out);
+    }
+    return true;
+}
+
+static bool parse_layout(struct str name, enum layout *out)
+{
+    static const char *const names[] = {"", "alternating", "columns", "alternating columns", "turned"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (str_eq(name, str_of(names[i]))) {
+            *out = (enum layout)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Shapes of a tensor whose parts are no rows: blocks of rows; of vectors, whose elements are rows of one. Rows of the
+ * file are those that fill_rows is asked for: a block of vectors is one. */
+static void lay_out(struct folder_tensor *t, struct gguf_tensor *out)
+{
+    bool vectors = out->n_dims == 2;
+    uint64_t n_cols = out->shape[out->n_dims - 1], rows = vectors ? 0 : t->block_rows;
+    t->n_blocks = out->shape[0];
+    t->n_cols = vectors ? 1 : n_cols;
+    if (vectors) {
+        for (int i = 0; i < t->n_parts; i++)
+            t->parts[i].n_rows = n_cols;
+        rows = n_cols * (uint64_t)t->n_parts;
+    }
+    if (t->layout == TURNED) { /* the last part's columns are those of the tensor */
+        rows = t->turned_rows + rows - t->parts[0].n_rows;
+        out->n_dims = 2;
+        out->shape[0] = t->n_blocks * rows;
+        out->shape[1] = n_cols;
+        t->block_rows = rows;
+        t->row_len = n_cols;
+        return;
+    }
+    bool columns = t->layout == COLUMNS || t->layout == ALTERNATING_COLUMNS;
+    t->block_rows = columns ? t->n_cols : rows;
+    t->row_len = columns ? rows : t->n_cols;
+    if (vectors) {
+        out->shape[1] = rows;
+        t->row_len = 1;
+        t->block_rows = rows;
+        t->vector = true;
+    } else {
+        out->shape[1] = t->block_rows;
+        out->shape[2] = t->row_len;
+    }
+}
+
 static const char *tensor_name(const struct random_folder *f, struct str name)
 {
     char full[LIMIT_GGUF_NAME + 32];
@@ -146,9 +306,12 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
     struct gguf_tensor out = {.fill = fill_rows, .user = t};
     if (!t || !(out.name = tensor_name(f, json_str(json_get(entry, "name")))))
         return arena_full(f->arena, "model description", err);
+    if (!parse_layout(json_str(json_get(entry, "layout")), &t->layout))
+        return error_set(err, ERR_INVALID, "The layout of the folder's tensor '%s' is unknown.", out.name);
     for (size_t i = 0; i < json_len(parts); i++) {
         if (!add_part(f, t, json_str(json_at(parts, i)), expert != NULL, &out, err))
             return false;
+        t->turned_rows = i == 0 ? t->row_len : t->turned_rows;
     }
     for (int i = 0; i < t->n_parts; i++)
         t->parts[i].n_heads = heads_of(json_get(entry, "unpermute"), i);
@@ -159,7 +322,20 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
     t->minus = (float)json_int(json_get(entry, "minus"));
     if (t->n_parts == 0 || (expert && out.n_dims < 2) || t->n_groups == 0)
         return error_set(err, ERR_INVALID, "The folder's tensor '%s' is described wrongly.", out.name);
-    out.shape[out.n_dims > 1 ? out.n_dims - 2 : 0] = t->block_rows;
+    bool blocks = f->options->mxfp4 && (t->layout == COLUMNS || t->layout == ALTERNATING_COLUMNS);
+    if (blocks)
+        t->layout = ALTERNATING; /* of one part too */
+    if (t->layout != ROWS)
+        lay_out(t, &out);
+    if (blocks)
+        return add_blocks(f, t, out.name, out.shape, err);
+    if (t->layout == ROWS)
+        out.shape[out.n_dims > 1 ? out.n_dims - 2 : 0] = t->block_rows;
+    if (json_bool(json_get(entry, "one_row"))) {
+        out.shape[1] = out.shape[0];
+        out.shape[0] = 1;
+        out.n_dims = 2;
+    }
     if (expert) {
         out.shape[0] = out.shape[1];
         out.shape[1] = out.n_dims == 3 ? out.shape[2] : 1;

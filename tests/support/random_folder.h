@@ -11,7 +11,10 @@
  * there are three axes). "expert": only that block of each part, without the outermost axis. "unpermute": in each of so
  * many heads (a number for all parts, or one for each), rows (0, 1), (2, 3) ... become (0, d/2), (1, d/2 + 1) ...
  * "by_kv_head": parts are cut into so many groups of rows, and come group by group. "minus": taken off each value.
- * "each", "fused" and "switch" are layouts of the tensors of experts: one of them is added, where there are any. */
+ * "one_row": a vector that is a matrix of one row there. "layout": the parts' rows are "alternating" in each block, or
+ * they are "columns", or "alternating columns"; "turned": rows, but of the first part its columns, and all blocks one
+ * behind the other. Parts of two axes are blocks of vectors there. "each", "fused" and "switch" are layouts of the
+ * tensors of experts: one of them is added, where there are any. */
 #ifndef TANDEM_TESTS_SUPPORT_RANDOM_FOLDER_H
 #define TANDEM_TESTS_SUPPORT_RANDOM_FOLDER_H
 
@@ -23,6 +26,7 @@ struct random_folder_options {
     const char *layout; /* of experts; NULL: "each" */
     bool wrapped;       /* as the text model of a multimodal one: config.json's text_config, names with language_model.,
                            a tensor of a vision tower */
+    bool mxfp4;         /* experts that lie in columns as X_blocks and X_scales, rows again, as gpt-oss is published */
     const struct model_file *tokenizer_from; /* a folder; NULL: the byte-level tokenizer of random_model.h */
 };
 

@@ -159,15 +159,20 @@ static struct tensor *rows_of(struct backend *be, const struct matrix *table)
 struct attention_case {
     int n_heads, n_kv_heads, k_dim, v_dim, window;
     float softcap;
-    bool causal, sinks;
+    bool causal, sinks, chunked;
+    float temper_scale;
 };
 
 static const struct attention_case attention_cases[] = {
-    {9, 3, 64, 64, 0, 0, true, false},     {14, 2, 64, 64, 0, 0, true, false}, {4, 4, 128, 128, 0, 50, true, false},
-    {8, 4, 256, 256, 40, 30, true, false}, {3, 1, 20, 12, 7, 0, true, false},  {2, 1, 8, 4, 0, 0, false, false},
-    {4, 2, 80, 96, 33, 0, true, true},     {5, 5, 16, 24, 1, 0, true, true},   {4, 2, 32, 32, 20, 0, false, false},
-    {1, 1, 1, 1, 0, 0, true, false},
+    {9, 3, 64, 64, 0, 0, true, false, false, 0},    {14, 2, 64, 64, 0, 0, true, false, false, 0},
+    {4, 4, 128, 128, 0, 50, true, false, false, 0}, {8, 4, 256, 256, 40, 30, true, false, false, 0},
+    {3, 1, 20, 12, 7, 0, true, false, false, 0},    {2, 1, 8, 4, 0, 0, false, false, false, 0},
+    {4, 2, 80, 96, 33, 0, true, true, false, 0},    {5, 5, 16, 24, 1, 0, true, true, false, 0},
+    {4, 2, 32, 32, 20, 0, false, false, false, 0},  {1, 1, 1, 1, 0, 0, true, false, false, 0},
+    {4, 2, 32, 32, 40, 0, true, true, true, 0},     {4, 1, 72, 64, 0, 0, true, false, false, 0},
+    {4, 2, 32, 32, 0, 0, true, false, false, 0.3f},
 };
+#define TEMPER_LENGTH 9
 
 struct attention_data {
     const struct attention_case *c;
@@ -280,6 +285,8 @@ static bool sees(const struct attention_case *c, int position, int key)
 {
     if (c->causal && key > position)
         return false;
+    if (c->chunked)
+        return key / c->window == position / c->window;
     return c->window == 0 || (key > position - c->window && key < position + c->window);
 }
 
@@ -295,6 +302,7 @@ static void exact_attention(const struct attention_data *a, int t, int head, dou
             dot += (double)a->q[(t * c->n_heads + head) * c->k_dim + d] *
                    a->stored_k[(j * c->n_kv_heads + kv) * c->k_dim + d];
         dot *= 1 / sqrt((double)c->k_dim);
+        dot *= 1 + (double)c->temper_scale * log(1 + floor((t + 1) / (double)TEMPER_LENGTH));
         s[j] = c->softcap > 0 ? (double)c->softcap * tanh(dot / (double)c->softcap) : dot;
         if (sees(c, t, j) && s[j] > top)
             top = s[j];
@@ -345,7 +353,14 @@ static float *run_attention(struct backend *be, const struct attention_data *a, 
                                  .softcap = c->softcap,
                                  .window = c->window,
                                  .causal = c->causal,
-                                 .sinks = c->sinks ? a->sinks : NULL};
+                                 .chunked = c->chunked,
+                                 .temper_scale = c->temper_scale,
+                                 .temper_length = TEMPER_LENGTH};
+    struct matrix sinks = {0};
+    if (c->sinks) {
+        sinks = make_matrix(be, DTYPE_F32, a->sinks, 1, (size_t)c->n_heads);
+        p.sinks = sinks.w;
+    }
     for (int start = 0; start < a->n; start += chunk) {
         struct batch_seq seq;
         int rows = a->n - start < chunk ? a->n - start : chunk;
@@ -358,6 +373,8 @@ static float *run_attention(struct backend *be, const struct attention_data *a, 
     drop_matrix(be, &q);
     drop_matrix(be, &k);
     drop_matrix(be, &v);
+    if (c->sinks)
+        drop_matrix(be, &sinks);
     free(q_rows);
     free(k_rows);
     free(v_rows);
@@ -410,8 +427,9 @@ static bool is_possible(const struct attention_case *c, enum kv_type type)
 }
 
 /* Longer than two stretches, which threads then share; a window that leaves the first behind. */
-static const struct attention_case long_cases[] = {
-    {4, 2, 16, 24, 0, 0, true, false}, {3, 1, 32, 16, 600, 0, true, true}, {2, 2, 16, 16, 0, 0, false, false}};
+static const struct attention_case long_cases[] = {{4, 2, 16, 24, 0, 0, true, false, false, 0},
+                                                   {3, 1, 32, 16, 600, 0, true, true, false, 0},
+                                                   {2, 2, 16, 16, 0, 0, false, false, false, 0}};
 
 static void check_attention(enum cpu_kernels kernels)
 {

@@ -1,6 +1,6 @@
-/* Grouped weights and mixtures of experts on the cpu backend, in every set of kernels this processor has: products of
+/* Grouped weights and stacks of them on the cpu backend, in every set of kernels this processor has: products of
  * grouped weights are those of their values, the same bits whichever rows stand beside a row; where they are decoded
- * from the file, those of f32 weights, bit for bit. A mixture is what its definition in backend.h says, in f64. */
+ * from the file, those of f32 weights, bit for bit. */
 #include "backend/backend.h"
 #include "base/array.h"
 #include "tensor/model_file.h"
@@ -389,15 +389,9 @@ static void test_wrong_groups_are_refused(void **state)
     free_grouped(&m);
 }
 
-/* ---- mixtures of experts ---- */
+/* ---- stacks ---- */
 
 #define EXPERTS 7
-#define N_FF    24
-#define N_X     32
-
-struct mixture {
-    float *router, *gate, *up, *down, *x;
-};
 
 static double dot(const float *a, const float *b, int n)
 {
@@ -407,104 +401,12 @@ static double dot(const float *a, const float *b, int n)
     return sum;
 }
 
-static void add_expert(const struct mixture *m, int e, const float *x, double weight, double *out)
-{
-    float hidden[N_FF];
-    for (int f = 0; f < N_FF; f++) {
-        double g = dot(m->gate + (e * N_FF + f) * N_X, x, N_X);
-        hidden[f] = (float)(g / (1 + exp(-g)) * dot(m->up + (e * N_FF + f) * N_X, x, N_X));
-    }
-    for (int i = 0; i < N_X; i++)
-        out[i] += weight * dot(m->down + (e * N_X + i) * N_FF, hidden, N_FF);
-}
-
-/* One row, as backend.h defines it. */
-static void exact_mixture(const struct mixture *m, const struct moe_params *p, const float *x, double *out)
-{
-    double logits[EXPERTS], total = 0, taken = 0;
-    bool chosen[EXPERTS] = {0};
-    for (int e = 0; e < EXPERTS; e++)
-        total += exp(logits[e] = dot(m->router + e * N_X, x, N_X));
-    for (int i = 0; i < p->n_used; i++) {
-        int best = -1;
-        for (int e = 0; e < EXPERTS; e++)
-            best = !chosen[e] && (best < 0 || logits[e] > logits[best]) ? e : best;
-        chosen[best] = true;
-        taken += exp(logits[best]) / total;
-    }
-    memset(out, 0, N_X * sizeof *out);
-    for (int e = 0; e < EXPERTS; e++) {
-        if (chosen[e])
-            add_expert(m, e, x, (double)p->scale * exp(logits[e]) / total / (p->norm_weights ? taken : 1), out);
-    }
-}
-
-static void run_mixture(struct backend *be, struct weight *x, int first, int n, const struct moe_weights *w,
-                        const struct moe_params *p, float *out)
-{
-    struct tensor *rows = begin(be, x, first, n);
-    finish(be, be->ops->moe(be, rows, w, p), out, (size_t)n * N_X);
-}
-
-static void check_mixture(enum cpu_kernels kernels, const struct mixture *m, const struct moe_params *p)
-{
-    struct backend *be = open_backend(kernels, 2);
-    if (!be)
-        return;
-    struct tensor_view views[] = {floats_view(m->router, 2, EXPERTS, N_X, 1),
-                                  floats_view(m->gate, 3, EXPERTS, N_FF, N_X),
-                                  floats_view(m->up, 3, EXPERTS, N_FF, N_X),
-                                  floats_view(m->down, 3, EXPERTS, N_X, N_FF), floats_view(m->x, 2, N_ROWS, N_X, 1)};
-    struct weight *made[ARRAY_LEN(views)];
-    for (size_t i = 0; i < ARRAY_LEN(views); i++)
-        made[i] = create(be, &views[i]);
-    struct moe_weights w = {made[0], made[1], made[2], made[3]};
-    float all[N_ROWS * N_X], alone[N_X];
-    double want[N_X];
-    run_mixture(be, made[4], 0, N_ROWS, &w, p, all);
-    for (int row = 0; row < N_ROWS; row++) {
-        exact_mixture(m, p, m->x + row * N_X, want);
-        for (int i = 0; i < N_X; i++) {
-            if (!(fabs((double)all[row * N_X + i] - want[i]) < 1e-5))
-                fail_msg("%s: row %d, element %d is %.9g, should be %.9g", be->ops->describe(be), row, i,
-                         (double)all[row * N_X + i], want[i]);
-        }
-        run_mixture(be, made[4], row, 1, &w, p, alone);
-        if (memcmp(alone, all + row * N_X, sizeof alone) != 0)
-            fail_msg("%s: row %d alone differs", be->ops->describe(be), row);
-    }
-    for (size_t i = 0; i < ARRAY_LEN(views); i++)
-        be->ops->weight_free(be, made[i]);
-    be->ops->free(be);
-}
-
-static void test_mixtures(void **state)
-{
-    (void)state;
-    static const struct moe_params params[] = {
-        {EXPERTS, 2, true, 1, ACT_SILU},
-        {EXPERTS, 1, false, 1, ACT_SILU},
-        {EXPERTS, EXPERTS, false, 2.5f, ACT_SILU},
-    };
-    struct mixture m = {random_floats(EXPERTS * N_X, 0.5f), random_floats(EXPERTS * N_FF * N_X, 0.3f),
-                        random_floats(EXPERTS * N_FF * N_X, 0.3f), random_floats(EXPERTS * N_X * N_FF, 0.3f),
-                        random_floats(N_ROWS * N_X, 1)};
-    for (int kernels = -1; next_kernels(&kernels);) {
-        for (size_t i = 0; i < ARRAY_LEN(params); i++)
-            check_mixture((enum cpu_kernels)kernels, &m, &params[i]);
-    }
-    free(m.router);
-    free(m.gate);
-    free(m.up);
-    free(m.down);
-    free(m.x);
-}
-
 /* A stack of grouped experts of which each row takes one: as that expert alone, a weight of its own. */
 static void check_grouped_experts(struct backend *be, const struct grouped_case *c)
 {
     enum { N_HIDDEN = 128 };
-    static const struct moe_params params = {EXPERTS, 1, true, 1, ACT_SILU};
+    static const struct moe_params params = {
+        .n_experts = EXPERTS, .n_used = 1, .norm_weights = true, .scale = 1, .act = ACT_SILU};
     struct grouped_matrix stacks[3] = {make_grouped(c, EXPERTS * N_HIDDEN, N_IN),
                                        make_grouped(c, EXPERTS * N_HIDDEN, N_IN),
                                        make_grouped(c, EXPERTS * N_IN, N_HIDDEN)};
@@ -520,7 +422,7 @@ static void check_grouped_experts(struct backend *be, const struct grouped_case 
         v->shape[0] = EXPERTS;
         made[i + 1] = create(be, v);
     }
-    struct moe_weights w = {made[0], made[1], made[2], made[3]};
+    struct moe_weights w = {.router = made[0], .gate = made[1], .up = made[2], .down = made[3]};
     float all[N_ROWS * N_IN], alone[N_IN];
     finish(be, be->ops->moe(be, begin(be, x, 0, N_ROWS), &w, &params), all, ARRAY_LEN(all));
     for (int row = 0; row < N_ROWS; row++) {
@@ -562,23 +464,6 @@ static void test_grouped_experts(void **state)
     }
 }
 
-/* With the logits of all experts equal the lower ones win. */
-static void test_ties_go_to_the_lower_expert(void **state)
-{
-    (void)state;
-    static const struct moe_params p = {EXPERTS, 3, true, 1, ACT_SILU};
-    struct mixture m = {calloc(EXPERTS * N_X, sizeof(float)), random_floats(EXPERTS * N_FF * N_X, 0.3f),
-                        random_floats(EXPERTS * N_FF * N_X, 0.3f), random_floats(EXPERTS * N_X * N_FF, 0.3f),
-                        random_floats(N_ROWS * N_X, 1)};
-    assert_non_null(m.router);
-    check_mixture(CPU_KERNELS_AUTO, &m, &p);
-    free(m.router);
-    free(m.gate);
-    free(m.up);
-    free(m.down);
-    free(m.x);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -588,8 +473,6 @@ int main(void)
         cmocka_unit_test(test_infinite_scales_are_kept),
         cmocka_unit_test(test_wrong_groups_are_refused),
         cmocka_unit_test(test_grouped_experts),
-        cmocka_unit_test(test_mixtures),
-        cmocka_unit_test(test_ties_go_to_the_lower_expert),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

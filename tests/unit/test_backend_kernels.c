@@ -565,6 +565,8 @@ static double exact_activation(enum activation act, double x)
         return x > 0 ? x : 0;
     case ACT_RELU2:
         return x > 0 ? x * x : 0;
+    case ACT_CLAMPED_SWIGLU:
+        break;
     }
     return NAN;
 }
@@ -596,6 +598,28 @@ static void check_activations(const struct cpu_kernel_table *table)
         table->activate(bad, (enum activation)act, 3);
         assert_true(isnan(bad[0]) && isnan(bad[1]) && !isnan(bad[2]));
     }
+}
+
+static void check_clamped_swiglu(const struct cpu_kernel_table *table)
+{
+    float x[1000], y[1000], up[1000], one[1];
+    for (int i = 0; i < 1000; i++) {
+        x[i] = y[i] = random_float(i < 500 ? 8 : 120);
+        up[i] = random_float(i % 2 ? 4 : 20);
+    }
+    table->activate_mul(y, up, ACT_CLAMPED_SWIGLU, 997);
+    for (int i = 0; i < 997; i++) {
+        double g = fmin((double)x[i], 7), u = fmax(fmin((double)up[i], 7), -7);
+        double wanted = g / (1 + exp(-1.702 * g)) * (u + 1);
+        close_to("clamped swiglu", i, (double)y[i], wanted, 1e-6 * (1 + fabs(wanted) + 8 * fabs(g)));
+        one[0] = x[i]; /* alone: the same bits */
+        table->activate_mul(one, &up[i], ACT_CLAMPED_SWIGLU, 1);
+        assert_memory_equal(one, &y[i], sizeof(float));
+    }
+    assert_memory_equal(&x[997], &y[997], 3 * sizeof(float));
+    float bad[4] = {NAN, 1, -NAN, 1}, beside[4] = {1, NAN, 1, 1};
+    table->activate_mul(bad, beside, ACT_CLAMPED_SWIGLU, 4);
+    assert_true(isnan(bad[0]) && isnan(bad[1]) && isnan(bad[2]) && !isnan(bad[3]));
 }
 
 static void check_elementwise(const struct cpu_kernel_table *table)
@@ -763,6 +787,7 @@ static void test_activations(void **state)
 {
     (void)state;
     each_table(check_activations);
+    each_table(check_clamped_swiglu);
 }
 
 static void test_elementwise(void **state)

@@ -147,18 +147,67 @@ static void test_mixture(void **state)
     close_model(&f);
 }
 
+/* Experts that all rows take are read and multiplied whatever the router says; biases are read only. */
+static void test_shared_experts(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_gguf(&f, "qwen2moe", KV_F16);
+    const struct decoder_config *c = &f.config;
+    double expert = 3.0 * c->n_embd * c->n_ff_expert, shared = 3.0 * c->n_embd * c->n_ff_shared;
+    double mixture = c->n_experts_used * expert + (double)c->n_experts * c->n_embd + shared; /* its gate is a vector */
+    double halves = c->n_layers * (first_half(c) + second_half(c, 0));
+    equal(cost_of(&f, 1, 0, 1, 1).weight_macs.all,
+          halves + 3 * mixture + 3.0 * c->n_embd * c->n_ff + (double)c->n_vocab * c->n_embd, "products");
+    equal(f.cost.expert_bytes, 3.0 * c->n_experts * expert * 4, "bytes of experts");
+    close_model(&f);
+    open_gguf(&f, "gpt-oss", KV_F16);
+    c = &f.config;
+    expert = 3.0 * c->n_embd * c->n_ff_expert;
+    mixture = c->n_experts_used * expert + (double)c->n_experts * c->n_embd;
+    equal(cost_of(&f, 1, 0, 1, 1).weight_macs.all,
+          c->n_layers * (first_half(c) + second_half(c, mixture)) + (double)c->n_vocab * c->n_embd, "with biases");
+    double biases = (double)c->n_experts * (2 * c->n_ff_expert + c->n_embd);
+    equal(f.cost.expert_bytes, c->n_layers * (c->n_experts * expert + biases) * 4, "bytes of experts and biases");
+    close_model(&f);
+}
+
+/* Q, the latent, and what turns them for each head; V of the latent is behind the attention, which is as wide as the
+ * latent. */
+static void test_latents(void **state)
+{
+    static const char *const names[] = {"deepseek2", "deepseek3"}; /* K and V of the latent in one tensor, in two */
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct fixture f;
+        open_gguf(&f, names[i], KV_F16);
+        const struct decoder_config *c = &f.config;
+        double q = (double)c->n_heads * (c->nope_dim + c->rot_dim), e = c->n_embd;
+        double first = (c->q_latent ? c->n_q_latent * (e + q) : e * q) + e * (c->n_latent + c->rot_dim) +
+                       (double)c->n_heads * c->n_latent * c->nope_dim;
+        double last = (double)c->n_heads * c->head_v_dim * (c->n_latent + e);
+        double mixture = 3.0 * e * (c->n_experts_used * c->n_ff_expert + c->n_ff_shared) + c->n_experts * e;
+        double layers = c->n_layers * (first + last) + (c->n_layers - 1) * mixture + 3 * e * c->n_ff;
+        struct step_work one = cost_of(&f, 1, 0, 1, 1), none = cost_of(&f, 1, 0, 1, 0);
+        equal(one.weight_macs.all, layers + c->n_vocab * e, names[i]);
+        equal(none.weight_macs.all, layers - last - mixture, "without logits");
+        equal(one.attention_macs, (double)c->n_layers * c->n_heads * (2 * c->n_latent + c->rot_dim), "attention");
+        equal(f.kv.position_bytes[0], c->n_layers * (2.0 * c->n_latent + c->rot_dim) * 2, "bytes of a position");
+        close_model(&f);
+    }
+}
+
 /* Whatever the container calls its tensors, and however it stacks experts, the work is the same. */
-static void test_folders(void **state)
+static void check_folders(const char *name)
 {
     static const char *const layouts[] = {"each", "fused", "switch"};
     struct fixture file;
-    (void)state;
-    open_gguf(&file, "mixtral", KV_F16);
+    open_gguf(&file, name, KV_F16);
     struct step_work wanted = cost_of(&file, 2, 3, 5, 2);
     for (int i = 0; i < 3; i++) {
         struct fixture f = {0};
-        model_vectors_load(&f.vectors, "mixtral");
-        f.file = model_vectors_folder(&f.vectors, layouts[i], i == 1, &f.folder);
+        model_vectors_load(&f.vectors, name);
+        f.file = model_vectors_folder(&f.vectors, layouts[i], i == 1 && strcmp(name, "mixtral") == 0, &f.folder);
         read_costs(&f, KV_F16);
         struct step_work got = cost_of(&f, 2, 3, 5, 2);
         equal(got.weight_macs.all, wanted.weight_macs.all, layouts[i]);
@@ -166,6 +215,15 @@ static void test_folders(void **state)
         close_model(&f);
     }
     close_model(&file);
+}
+
+static void test_folders(void **state)
+{
+    (void)state;
+    check_folders("mixtral");
+    check_folders("deepseek3");
+    check_folders("gpt-oss");
+    check_folders("llama4");
 }
 
 /* ---- attention ---- */
@@ -278,9 +336,10 @@ static void test_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dense),   cmocka_unit_test(test_tied),    cmocka_unit_test(test_parallel),
-        cmocka_unit_test(test_mixture), cmocka_unit_test(test_folders), cmocka_unit_test(test_full_attention),
-        cmocka_unit_test(test_windows), cmocka_unit_test(test_types),
+        cmocka_unit_test(test_dense),   cmocka_unit_test(test_tied),           cmocka_unit_test(test_parallel),
+        cmocka_unit_test(test_mixture), cmocka_unit_test(test_shared_experts), cmocka_unit_test(test_latents),
+        cmocka_unit_test(test_folders), cmocka_unit_test(test_full_attention), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,6 +82,51 @@ static bool has_experts(const struct decoder_config *c)
     return c->n_experts > 0;
 }
 
+static bool has_shared_expert(const struct decoder_config *c)
+{
+    return c->shared_expert;
+}
+
+static bool has_groups(const struct decoder_config *c)
+{
+    return c->expert_groups > 1;
+}
+
+static bool has_latent(const struct decoder_config *c)
+{
+    return c->latent;
+}
+
+static bool no_latent(const struct decoder_config *c)
+{
+    return !c->latent;
+}
+
+static bool has_nope(const struct decoder_config *c)
+{
+    for (int i = 0; i < c->n_layers; i++) {
+        if (c->layer_nope[i])
+            return true;
+    }
+    return false;
+}
+
+static bool has_q_latent(const struct decoder_config *c)
+{
+    return c->q_latent;
+}
+
+static bool is_tempered(const struct decoder_config *c)
+{
+    return c->temper_scale != 0;
+}
+
+/* Norms of the chosen experts' scores: those of a softmax over them are normed already. */
+static bool has_own_scores(const struct decoder_config *c)
+{
+    return c->n_experts > 0 && c->expert_score != MOE_SOFTMAX_CHOSEN;
+}
+
 static bool has_dense_layers(const struct decoder_config *c)
 {
     int n = 0;
@@ -176,6 +221,32 @@ CHANGE(smaller_expert_ff, c->n_ff_expert /= 2)
 CHANGE(flip_expert_layer, c->layer_experts[1] = !c->layer_experts[1])
 CHANGE(flip_expert_norm, c->expert_norm_weights = !c->expert_norm_weights)
 CHANGE(other_expert_scale, c->expert_scale *= 1.02f)
+CHANGE(other_score, c->expert_score = c->expert_score == MOE_SIGMOID ? MOE_SOFTMAX : MOE_SIGMOID)
+CHANGE(no_groups, c->expert_groups = 0)
+CHANGE(fewer_groups, c->expert_groups /= 2; c->expert_groups_used = 1)
+CHANGE(other_groups_used, c->expert_groups_used++)
+CHANGE(other_group_top, c->expert_group_top = c->expert_group_top == 1 ? 2 : 1)
+CHANGE(flip_weigh_input, c->expert_weigh_input = !c->expert_weigh_input)
+CHANGE(flip_router_bias, c->expert_router_bias = !c->expert_router_bias)
+CHANGE(flip_choice_bias, c->expert_choice_bias = !c->expert_choice_bias)
+CHANGE(flip_expert_bias, c->expert_bias = !c->expert_bias)
+CHANGE(smaller_shared, c->n_ff_shared /= 2)
+CHANGE(flip_shared, c->shared_expert = !c->shared_expert)
+CHANGE(flip_shared_gated, c->shared_gated = !c->shared_gated)
+CHANGE(flip_plain_norm, c->qk_norm_plain = !c->qk_norm_plain)
+CHANGE(flip_sinks, c->attn_sinks = !c->attn_sinks)
+CHANGE(flip_latent, c->latent = !c->latent)
+CHANGE(flip_q_latent, c->q_latent = !c->q_latent)
+CHANGE(smaller_latent, c->n_latent /= 2)
+CHANGE(smaller_q_latent, c->n_q_latent /= 2)
+CHANGE(smaller_nope, c->nope_dim /= 2)
+CHANGE(smaller_head_v, c->head_v_dim /= 2)
+CHANGE(flip_chunked, c->window_chunked = !c->window_chunked)
+CHANGE(other_temper_scale, c->temper_scale = c->temper_scale != 0 ? c->temper_scale * 1.1f : 0.1f;
+       c->temper_length = c->temper_length ? c->temper_length : 8)
+CHANGE(other_temper_length, c->temper_length *= 2)
+CHANGE(more_extra_layers, c->n_extra_layers++)
+CHANGE(flip_unrounded, c->rope.scaling.unrounded = !c->rope.scaling.unrounded)
 CHANGE(flip_first_nope, c->layer_nope[0] = !c->layer_nope[0])
 CHANGE(flip_fourth_nope, c->layer_nope[3] = !c->layer_nope[3])
 CHANGE(other_divisors, int *n = &c->rope.scaling.original_context; *n = *n > 200 ? 1 : 1 << 20)
@@ -210,7 +281,19 @@ static const struct mutation mutations[] = {
     {"n_experts_used - 1", fewer_used, has_experts},
     {"n_ff_expert", smaller_expert_ff, has_experts},
     {"layer_experts", flip_expert_layer, NULL},
-    {"expert_norm_weights", flip_expert_norm, has_experts},
+    {"expert_norm_weights", flip_expert_norm, has_own_scores},
+    {"expert_score", other_score, has_experts},
+    {"expert_groups 0", no_groups, has_groups},
+    {"expert_groups / 2", fewer_groups, has_groups},
+    {"expert_groups_used", other_groups_used, has_groups},
+    {"expert_group_top", other_group_top, has_groups},
+    {"expert_weigh_input", flip_weigh_input, has_experts},
+    {"expert_router_bias", flip_router_bias, has_experts},
+    {"expert_choice_bias", flip_choice_bias, has_experts},
+    {"expert_bias", flip_expert_bias, has_experts},
+    {"n_ff_shared", smaller_shared, has_shared_expert},
+    {"shared_expert", flip_shared, has_experts},
+    {"shared_gated", flip_shared_gated, has_experts},
     {"expert_scale", other_expert_scale, has_experts},
     {"norm_kind", other_norm, NULL},
     {"norm_eps", double_eps, NULL},
@@ -221,6 +304,14 @@ static const struct mutation mutations[] = {
     {"parallel", flip_parallel, NULL},
     {"qk_norm", flip_qk_norm, NULL},
     {"qk_norm_row", flip_qk_norm_row, has_qk_norm},
+    {"qk_norm_plain", flip_plain_norm, no_latent},
+    {"attn_sinks", flip_sinks, NULL},
+    {"latent", flip_latent, NULL},
+    {"q_latent", flip_q_latent, NULL},
+    {"n_latent", smaller_latent, has_latent},
+    {"n_q_latent", smaller_q_latent, has_q_latent},
+    {"nope_dim", smaller_nope, has_latent},
+    {"head_v_dim", smaller_head_v, has_latent},
     {"qk_norm_heads", flip_qk_norm_heads, norms_heads},
     {"qkv_bias", flip_qkv_bias, NULL},
     {"out_bias", flip_out_bias, NULL},
@@ -239,6 +330,7 @@ static const struct mutation mutations[] = {
     {"rope.scaling.beta_fast", other_fast, is_yarn},
     {"rope.scaling.beta_slow", other_slow, is_yarn},
     {"rope.scaling.ext_factor", other_ext, is_yarn},
+    {"rope.scaling.unrounded", flip_unrounded, is_yarn},
     {"rope.scaling.attn_factor", other_attn_factor, has_attn_factor},
     {"rope_local.base", other_local_base, has_local_rope},
     {"rope_local.scaling", scaled_local, has_local_rope},
@@ -252,6 +344,10 @@ static const struct mutation mutations[] = {
     {"window + 1", wider_window, has_windows},
     {"window - 1", tighter_window, has_windows},
     {"window 0", no_window, has_windows},
+    {"window_chunked", flip_chunked, has_windows},
+    {"temper_scale", other_temper_scale, has_nope},
+    {"temper_length", other_temper_length, is_tempered},
+    {"n_extra_layers", more_extra_layers, never},
     {"layer_windowed, first", flip_first_window, NULL},
     {"layer_windowed, second", flip_second_window, NULL},
     {"layer_windowed, last", flip_last_window, NULL},

@@ -49,6 +49,25 @@ QK_NORM_EACH = [(f"attn_{p}_norm.weight", f"self_attn.{p}_layernorm.norms.*.weig
 QK_NORM = [("attn_q_norm.weight", "self_attn.q_norm.weight"), ("attn_k_norm.weight", "self_attn.k_norm.weight")]
 QKV_BIAS = [(f"attn_{p}.bias", f"self_attn.{p}_proj.bias") for p in "qkv"]
 OUT_BIAS = [("attn_output.bias", "self_attn.o_proj.bias")]
+SINKS = [("attn_sinks.weight", "self_attn.sinks")]
+# latent attention: Q from the input or from a latent; K and V of the latent in one tensor of GGUF, or in two
+LATENT = [
+    ("attn_norm.weight", "input_layernorm.weight"),
+    ("attn_kv_a_mqa.weight", "self_attn.kv_a_proj_with_mqa.weight"),
+    ("attn_kv_a_norm.weight", "self_attn.kv_a_layernorm.weight"),
+    ("attn_output.weight", "self_attn.o_proj.weight"),
+]
+LATENT_Q = [("attn_q.weight", "self_attn.q_proj.weight")]
+LATENT_Q_LORA = [
+    ("attn_q_a.weight", "self_attn.q_a_proj.weight"), ("attn_q_a_norm.weight", "self_attn.q_a_layernorm.weight"),
+    ("attn_q_b.weight", "self_attn.q_b_proj.weight"),
+]
+LATENT_KV = [("attn_kv_b.weight", "self_attn.kv_b_proj.weight")]
+LATENT_KV_SPLIT = [(["attn_k_b.weight", "attn_v_b.weight"], "self_attn.kv_b_proj.weight")]
+# beside the experts of a layer
+SHARED = [(f"ffn_{p}_shexp.weight", f"mlp.shared_experts.{p}_proj.weight") for p in ("gate", "up", "down")]
+SHARED_ONE = [(ours, theirs.replace("experts", "expert")) for ours, theirs in SHARED]
+SHARED_GATED = SHARED_ONE + [("ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight")]
 INTERNLM2 = [
     ("attn_norm.weight", "attention_norm.weight"),
     (["attn_q.weight", "attn_k.weight", "attn_v.weight"], "attention.wqkv.weight"),
@@ -74,6 +93,12 @@ SCALES = {
     "ffn_gate.weight": (0.2, 0), "ffn_up.weight": (0.15, 0), "ffn_down.weight": (0.15, 0),
     "ffn_gate_inp.weight": (0.3, 0), "ffn_gate_exps.weight": (0.2, 0), "ffn_up_exps.weight": (0.2, 0),
     "ffn_down_exps.weight": (0.2, 0),
+    "attn_sinks.weight": (2, 0), "attn_q_a.weight": (0.25, 0), "attn_q_a_norm.weight": (0.2, 1),
+    "attn_q_b.weight": (0.3, 0), "attn_kv_a_mqa.weight": (0.25, 0), "attn_kv_a_norm.weight": (0.2, 1),
+    "attn_kv_b.weight": (0.3, 0), "attn_k_b.weight": (0.3, 0), "attn_v_b.weight": (0.3, 0),
+    "ffn_gate_shexp.weight": (0.2, 0), "ffn_up_shexp.weight": (0.2, 0), "ffn_down_shexp.weight": (0.2, 0),
+    "ffn_gate_inp_shexp.weight": (0.3, 0), "ffn_gate_inp.bias": (1, 0), "exp_probs_b.bias": (0.2, 0),
+    "ffn_gate_exps.bias": (1, 0), "ffn_up_exps.bias": (1, 0), "ffn_down_exps.bias": (0.5, 0),
     "attn_q.bias": (0.7, 0), "attn_k.bias": (0.7, 0), "attn_v.bias": (0.5, 0), "attn_output.bias": (0.5, 0),
 }
 
@@ -93,18 +118,43 @@ MIXTRAL_EXPERTS = {
     "fused": HF_EXPERTS["fused"],
     "switch": [(n.replace("mlp.", "block_sparse_moe.", 1), parts) for n, parts in HF_EXPERTS["switch"]],
 }
+# names in a folder, names in GGUF, how they lie there (random_folder.h)
+GPT_OSS_COMMON = [("mlp.router.weight", ["inp"]), ("mlp.router.bias", ["inp_b"])]
+GPT_OSS_FUSED = GPT_OSS_COMMON + [
+    ("mlp.experts.gate_up_proj", ["gate", "up"], "alternating columns"), ("mlp.experts.down_proj", ["down"], "columns"),
+    ("mlp.experts.gate_up_proj_bias", ["gate_b", "up_b"], "alternating"), ("mlp.experts.down_proj_bias", ["down_b"])]
+GPT_OSS_EXPERTS = {
+    "each": GPT_OSS_FUSED, "fused": GPT_OSS_FUSED,
+    "switch": GPT_OSS_COMMON + [
+        ("mlp.experts.gate_proj.weight", ["gate"]), ("mlp.experts.up_proj.weight", ["up"]),
+        ("mlp.experts.down_proj.weight", ["down"]), ("mlp.experts.gate_proj.bias", ["gate_b"]),
+        ("mlp.experts.up_proj.bias", ["up_b"]), ("mlp.experts.down_proj.bias", ["down_b"])],
+}
+LLAMA4_FUSED = [("feed_forward.router.weight", ["inp"]), ("feed_forward.experts.gate_up_proj", ["gate", "up"], "columns"),
+                ("feed_forward.experts.down_proj", ["down"], "columns")]
+LLAMA4_EXPERTS = {
+    "each": LLAMA4_FUSED, "fused": LLAMA4_FUSED,
+    "switch": [("feed_forward.router.weight", ["inp"]), ("feed_forward.experts.gate_proj.weight", ["gate"]),
+               ("feed_forward.experts.up_proj.weight", ["up"]), ("feed_forward.experts.down_proj.weight", ["down"])],
+}
 EXPERT_NAMES = {"inp": "ffn_gate_inp.weight", "gate": "ffn_gate_exps.weight", "up": "ffn_up_exps.weight",
-                "down": "ffn_down_exps.weight"}
+                "down": "ffn_down_exps.weight", "inp_b": "ffn_gate_inp.bias", "gate_b": "ffn_gate_exps.bias",
+                "up_b": "ffn_up_exps.bias", "down_b": "ffn_down_exps.bias"}
+# where a folder has a matrix of one row, GGUF a vector
+ONE_ROW = ("mlp.shared_expert_gate.weight", "mlp.moe_statics.e_score_correction_bias")
 
 # families by their model_type: general.architecture, class, families whose converter permutes Q and K
 GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "olmo3": "olmo2",
-        "cohere": "command-r", "glm": "chatglm", "internlm3": "llama"}
+        "cohere": "command-r", "glm": "chatglm", "internlm3": "llama", "qwen2_moe": "qwen2moe", "gpt_oss": "gpt-oss",
+        "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "ernie4_5_moe": "ernie4_5-moe", "llama4_text": "llama4"}
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2", "qwen3": "Qwen3",
            "qwen3_moe": "Qwen3Moe", "gemma2": "Gemma2", "gemma3_text": "Gemma3", "smollm3": "SmolLM3", "phi3": "Phi3",
            "granite": "Granite", "olmo2": "Olmo2", "olmo3": "Olmo3", "gemma": "Gemma",
            "cohere": "Cohere", "cohere2": "Cohere2", "glm": "Glm", "glm4": "Glm4", "exaone4": "Exaone4",
            "seed_oss": "SeedOss", "ernie4_5": "Ernie4_5", "stablelm": "StableLm", "internlm2": "InternLM2",
-           "internlm3": "InternLM3", "minicpm": "MiniCPM"}
+           "internlm3": "InternLM3", "minicpm": "MiniCPM", "qwen2_moe": "Qwen2Moe", "gpt_oss": "GptOss",
+           "deepseek_v2": "DeepseekV2", "deepseek_v3": "DeepseekV3", "ernie4_5_moe": "Ernie4_5_Moe",
+           "llama4_text": "Llama4"}
 PERMUTED = ("llama", "smollm3", "granite", "internlm2", "minicpm")
 NORMS_BY_HEAD = ("command-r", "stablelm")  # Q's and K's have a row for each head
 LAYER_NORMS = ("command-r", "cohere2", "stablelm")  # not RMS
@@ -113,11 +163,13 @@ LAYER_NORMS = ("command-r", "cohere2", "stablelm")  # not RMS
 class RandomModel:
     """n_*: shapes; layer: pairs of names; meta: further GGUF keys; config: further members of config.json, which also
     take the place of those that all have (None: left out); values: tensors of GGUF alone; experts: (number, layouts,
-    dense layers); oracle: the same model under the names of another class, where transformers has none of its own."""
+    dense layers); beside: pairs of names of layers with experts; shapes: of kinds whose shape is not the usual one;
+    oracle: the same model under the names of another class, where transformers has none of its own."""
 
     def __init__(self, name, model_type, seed, layer, n_layers=4, n_embd=64, n_heads=4, n_kv=2, head=16, n_ff=96,
                  vocab=320, eps=0.02, context=512, base=10000.0, tied=False, scales=None, meta=None, config=None,
-                 n_text=160, values=None, experts=(0, {}, ()), prompts=(16, 64), oracle=None):
+                 n_text=160, values=None, experts=(0, {}, ()), beside=(), shapes=None,
+                 prompts=(16, 64), oracle=None):
         self.name, self.model_type, self.seed, self.layer = name, model_type, seed, layer
         self.arch = GGUF.get(model_type, model_type)
         self.n_layers, self.n_embd, self.n_heads, self.n_kv, self.head = n_layers, n_embd, n_heads, n_kv, head
@@ -126,6 +178,9 @@ class RandomModel:
         self.meta, self.more, self.values = meta or {}, config or {}, values or {}
         self.n_text, self.prompts = n_text, prompts
         self.n_experts, self.layouts, self.dense = experts
+        self.beside, self.shapes = list(beside), shapes or {}
+        parts = {p for layout in self.layouts.values() for _, parts, *_ in layout for p in parts}
+        self.expert_kinds = [kind for p, kind in EXPERT_NAMES.items() if p in parts]
         self.oracle = oracle or self
         self.names = INTERNLM2_NAMES if model_type == "internlm2" else NAMES
 
@@ -138,7 +193,9 @@ class RandomModel:
             q_norm, k_norm = (q,), (kv,)
         elif self.arch in NORMS_BY_HEAD:
             q_norm, k_norm = (self.n_heads, self.head), (self.n_kv, self.head)
-        return {
+        return self.shapes.get(kind) or {
+            "attn_sinks.weight": (self.n_heads,), "ffn_gate_inp.bias": (x,), "exp_probs_b.bias": (x,),
+            "ffn_gate_exps.bias": (x, f), "ffn_up_exps.bias": (x, f), "ffn_down_exps.bias": (x, e),
             "token_embd.weight": (self.vocab, e), "output.weight": (self.vocab, e), "attn_q.weight": (q, e),
             "attn_k.weight": (kv, e), "attn_v.weight": (kv, e), "attn_qkv.weight": (q + 2 * kv, e),
             "attn_output.weight": (e, q), "ffn_gate.weight": (f, e), "ffn_up.weight": (2 * f if fused else f, e),
@@ -153,7 +210,8 @@ class RandomModel:
 
     def layer_pairs(self, i):
         own = any(ours == "ffn_down.weight" for ours, _ in self.layer)
-        return self.layer + ([] if self.has_experts(i) or own else MLP)
+        mlp = [(ours, theirs.replace("mlp.", "feed_forward.")) for ours, theirs in MLP] if self.arch == "llama4" else MLP
+        return self.layer + (self.beside if self.has_experts(i) else [] if own else mlp)
 
     def global_kinds(self):
         bias = ["output_norm.bias"] if NORM_BIASES[0] in self.layer else []
@@ -165,12 +223,16 @@ class RandomModel:
             yield name, name
         for i in range(self.n_layers):
             kinds = [kind for ours, _ in self.layer_pairs(i) for kind in kinds_of(ours)]
-            for kind in kinds + (list(EXPERT_NAMES.values()) if self.has_experts(i) else []):
+            for kind in kinds + (self.expert_kinds if self.has_experts(i) else []):
                 yield f"blk.{i}.{kind}", kind
 
-    def folder_tensor(self, name, kinds, prefix=""):
+    def folder_tensor(self, name, kinds, prefix="", layout=None):
         """As tests/support/random_folder.h describes it."""
         tensor = {"name": name, "parts": [prefix + k for k in kinds]}
+        if layout or len(kinds) > 1 and kinds[0].startswith("attn_k_b"):
+            tensor["layout"] = layout or "turned"
+        if name.endswith(ONE_ROW):
+            tensor["one_row"] = True
         if len(kinds) == 3:
             tensor["by_kv_head"], tensor["unpermute"] = self.n_kv, [self.n_heads, self.n_kv, 0]
         elif self.arch in PERMUTED and kinds[0].startswith(("attn_q.", "attn_k.")):
@@ -195,8 +257,8 @@ class RandomModel:
     def expert_tensors(self, layout):
         tensors = []
         for i in filter(self.has_experts, range(self.n_layers)):
-            for name, parts in self.layouts[layout]:
-                tensor = self.folder_tensor(f"model.layers.{i}.{name}", [EXPERT_NAMES[p] for p in parts], f"blk.{i}.")
+            for name, parts, *how in self.layouts[layout]:
+                tensor = self.folder_tensor(f"model.layers.{i}.{name}", [EXPERT_NAMES[p] for p in parts], f"blk.{i}.", *how)
                 tensors += self.pieces(tensor, self.n_experts) if "*" in name else [tensor]
         return tensors
 
@@ -213,7 +275,7 @@ class RandomModel:
         if self.arch in LAYER_NORMS:
             config["layer_norm_eps"] = config.pop("rms_norm_eps")
         config.update(self.more)
-        return {k: v for k, v in config.items() if v is not None or k == "pad_token_id"}
+        return {k: v for k, v in config.items() if v is not None or k in ("pad_token_id", "q_lora_rank")}
 
     def description(self):
         a = self.arch
@@ -261,7 +323,9 @@ class RandomModel:
         for name in tensor["parts"]:
             std, offset = self.scales[kinds[name]]
             parts.append(random_model.weights(self.seed, name, self.shape(kinds[name]), std, offset))
-        w = np.concatenate(parts, axis=-2) if len(parts) > 1 else parts[0]
+        w = laid_out(parts, tensor["layout"]) if "layout" in tensor else \
+            np.concatenate(parts, axis=-2) if len(parts) > 1 else parts[0]
+        w = w.reshape(1, -1) if "one_row" in tensor else w
         w = w[tensor["expert"]] if "expert" in tensor else w
         if "unpermute" in tensor:
             w = unpermute(w, tensor["unpermute"])
@@ -270,7 +334,8 @@ class RandomModel:
     def state_dict(self):
         """float32 arrays under the names of transformers."""
         tensors = self.folder_tensors() + (self.expert_tensors("fused") if self.n_experts else [])
-        return {t["name"]: self.weights(t) for t in tensors}
+        rename = lambda name: name.replace("mlp.moe_statics", "mlp.gate.moe_statics")  # as transformers 5 does
+        return {rename(t["name"]): self.weights(t) for t in tensors}
 
     def ids(self, name, n):
         u = random_model.values(self.seed, name, 0, n, std=1 / 1.7320508075688772, offset=1)
@@ -283,6 +348,18 @@ class RandomModel:
         return transformers.AutoConfig.for_model(config.pop("model_type"), **config)
 
 
+def laid_out(parts, layout):
+    """Blocks of several parts as one tensor of a folder, see enum layout of tests/support/random_folder.c."""
+    if layout == "turned":  # the first part's columns are rows; blocks lie one behind the other
+        w = np.concatenate([parts[0].swapaxes(1, 2), parts[1]], axis=1)
+        return w.reshape(-1, w.shape[-1])
+    axis = 1
+    if layout.startswith("alternating"):
+        w = np.stack(parts, axis=axis + 1)  # [block, row, part, ...]
+        w = w.reshape(w.shape[0], -1, *w.shape[3:])
+    else:
+        w = np.concatenate(parts, axis=axis)
+    return w.swapaxes(1, 2) if layout.endswith("columns") else w
 def kinds_of(ours):
     return ours if isinstance(ours, list) else [ours]
 
@@ -315,6 +392,15 @@ def phi3_meta(original, context):
 def experts_meta(n, used, n_ff, **more):
     return {"expert_count": ["u32", n], "expert_used_count": ["u32", used],
             "expert_feed_forward_length": ["u32", n_ff], **more}
+
+
+def latent_shapes(heads, nope, rope, v, latent, q_latent=0):
+    """Of latent attention, E being 64."""
+    return {"attn_q.weight": (heads * (nope + rope), 64), "attn_q_a.weight": (q_latent, 64),
+            "attn_q_a_norm.weight": (q_latent,), "attn_q_b.weight": (heads * (nope + rope), q_latent),
+            "attn_kv_a_mqa.weight": (latent + rope, 64), "attn_kv_a_norm.weight": (latent,),
+            "attn_kv_b.weight": (heads * (nope + v), latent), "attn_k_b.weight": (heads, latent, nope),
+            "attn_v_b.weight": (heads, v, latent), "attn_output.weight": (64, heads * v)}
 
 
 MODELS = [
@@ -393,6 +479,90 @@ MODELS = [
                       "rope.scaling.factor": ["f32", 4.0], "rope.scaling.original_context_length": ["u32", 64]},
                 config={"sliding_window": 24,
                         "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
+    RandomModel("qwen2moe", "qwen2_moe", 101, ATTENTION + QKV_BIAS + NORM, n_layers=4, base=1000000.0, n_ff=64,
+                experts=(6, HF_EXPERTS, (1,)), beside=SHARED_GATED,
+                shapes={"ffn_gate_shexp.weight": (80, 64), "ffn_up_shexp.weight": (80, 64),
+                        "ffn_down_shexp.weight": (64, 80), "ffn_gate_inp_shexp.weight": (64,)},
+                meta=experts_meta(6, 2, 64, expert_shared_feed_forward_length=["u32", 80]),
+                config={"head_dim": None, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+                        "shared_expert_intermediate_size": 80, "norm_topk_prob": False, "decoder_sparse_step": 1,
+                        "mlp_only_layers": [1], "use_sliding_window": False, "sliding_window": 24}),
+    RandomModel("gpt-oss", "gpt_oss", 102, ATTENTION + QKV_BIAS + OUT_BIAS + SINKS + [("post_attention_norm.weight",
+                "post_attention_layernorm.weight")], n_layers=4, head=32, context=256, base=150000.0, n_ff=64,
+                experts=(6, GPT_OSS_EXPERTS, ()),
+                scales={"ffn_gate_exps.weight": (0.6, 0), "ffn_up_exps.weight": (0.6, 0)},
+                meta=experts_meta(6, 3, 64, **{"attention.sliding_window": ["u32", 24],
+                                               "rope.scaling.type": ["str", "yarn"],
+                                               "rope.scaling.factor": ["f32", 4.0],
+                                               "rope.scaling.original_context_length": ["u32", 64]}),
+                config={"num_local_experts": 6, "num_experts_per_tok": 3, "sliding_window": 24, "attention_bias": True,
+                        "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                                         "truncate": False, "original_max_position_embeddings": 64}}),
+    RandomModel("deepseek2", "deepseek_v2", 103, LATENT + LATENT_Q + LATENT_KV + NORM, n_kv=4, n_ff=64,
+                experts=(8, HF_EXPERTS, (0,)), beside=SHARED,
+                shapes={**latent_shapes(4, 16, 8, 24, 32), "ffn_gate_shexp.weight": (128, 64),
+                        "ffn_up_shexp.weight": (128, 64), "ffn_down_shexp.weight": (64, 128)},
+                meta=experts_meta(8, 3, 64, **{
+                    "attention.key_length": ["u32", 24], "attention.value_length": ["u32", 24],
+                    "attention.kv_lora_rank": ["u32", 32], "rope.dimension_count": ["u32", 8],
+                    "leading_dense_block_count": ["u32", 1], "expert_shared_count": ["u32", 2],
+                    "expert_group_count": ["u32", 4], "expert_group_used_count": ["u32", 2],
+                    "expert_weights_scale": ["f32", 3.0]}),
+                config={"head_dim": None, "q_lora_rank": None, "kv_lora_rank": 32, "qk_nope_head_dim": 16,
+                        "qk_rope_head_dim": 8, "v_head_dim": 24, "n_routed_experts": 8, "num_experts_per_tok": 3,
+                        "moe_intermediate_size": 64, "n_shared_experts": 2, "first_k_dense_replace": 1, "n_group": 4,
+                        "topk_group": 2, "topk_method": "group_limited_greedy", "routed_scaling_factor": 3.0,
+                        "norm_topk_prob": False}),
+    RandomModel("deepseek3", "deepseek_v3", 104, LATENT + LATENT_Q_LORA + LATENT_KV_SPLIT + NORM, n_kv=4, n_ff=64,
+                context=256, base=1000.0, experts=(8, HF_EXPERTS, (0,)),
+                beside=SHARED + [("exp_probs_b.bias", "mlp.gate.e_score_correction_bias")],
+                shapes={**latent_shapes(4, 16, 16, 24, 32, 40), "ffn_gate_shexp.weight": (64, 64),
+                        "ffn_up_shexp.weight": (64, 64), "ffn_down_shexp.weight": (64, 64)},
+                meta=experts_meta(8, 3, 64, **{
+                    "attention.head_count_kv": ["u32", 1],
+                    "attention.key_length": ["u32", 48], "attention.value_length": ["u32", 32],
+                    "attention.key_length_mla": ["u32", 32], "attention.value_length_mla": ["u32", 24],
+                    "attention.kv_lora_rank": ["u32", 32], "attention.q_lora_rank": ["u32", 40],
+                    "rope.dimension_count": ["u32", 16], "leading_dense_block_count": ["u32", 1],
+                    "expert_shared_count": ["u32", 1], "expert_gating_func": ["u32", 2],
+                    "expert_group_count": ["u32", 4], "expert_group_used_count": ["u32", 2],
+                    "expert_weights_scale": ["f32", 2.5], "expert_weights_norm": ["bool", True],
+                    "rope.scaling.type": ["str", "yarn"], "rope.scaling.factor": ["f32", 4.0],
+                    "rope.scaling.original_context_length": ["u32", 64],
+                    "rope.scaling.yarn_log_multiplier": ["f32", 0.1]}),
+                config={"head_dim": None, "q_lora_rank": 40, "kv_lora_rank": 32, "qk_nope_head_dim": 16,
+                        "qk_rope_head_dim": 16, "v_head_dim": 24, "n_routed_experts": 8, "num_experts_per_tok": 3,
+                        "moe_intermediate_size": 64, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 4,
+                        "topk_group": 2, "topk_method": "noaux_tc", "scoring_func": "sigmoid",
+                        "routed_scaling_factor": 2.5, "norm_topk_prob": True, "num_nextn_predict_layers": 1,
+                        "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
+                                         "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0}}),
+    RandomModel("ernie-moe", "ernie4_5_moe", 105, ATTENTION + NORM, base=500000.0, n_ff=64, tied=True,
+                experts=(6, HF_EXPERTS, (0,)),
+                beside=SHARED + [("exp_probs_b.bias", "mlp.moe_statics.e_score_correction_bias")],
+                shapes={"ffn_gate_shexp.weight": (128, 64), "ffn_up_shexp.weight": (128, 64),
+                        "ffn_down_shexp.weight": (64, 128)},
+                meta=experts_meta(6, 2, 64, **{"leading_dense_block_count": ["u32", 1],
+                                               "interleave_moe_layer_step": ["u32", 1],
+                                               "expert_shared_count": ["u32", 2],
+                                               "expert_shared_feed_forward_length": ["u32", 128]}),
+                config={"moe_num_experts": 6, "moe_k": 2, "moe_intermediate_size": 64, "moe_num_shared_experts": 2,
+                        "moe_layer_start_index": 1, "moe_layer_end_index": 3, "moe_layer_interval": 1,
+                        "use_bias": False, "head_dim": None}),
+    RandomModel("llama4", "llama4_text", 106, ATTENTION + NORM, n_layers=5, base=500000.0, n_ff=64,
+                experts=(4, LLAMA4_EXPERTS, (0, 2, 4)),
+                beside=[(ours, theirs.replace("mlp.", "feed_forward.")) for ours, theirs in SHARED_ONE],
+                shapes={"ffn_gate_shexp.weight": (64, 64), "ffn_up_shexp.weight": (64, 64),
+                        "ffn_down_shexp.weight": (64, 64), "ffn_gate.weight": (96, 64), "ffn_up.weight": (96, 64),
+                        "ffn_down.weight": (64, 96)},
+                meta=experts_meta(4, 1, 64, **{"feed_forward_length": ["u32", 96],
+                                               "interleave_moe_layer_step": ["u32", 2],
+                                               "attention.sliding_window": ["u32", 24],
+                                               "attention.temperature_scale": ["f32", 0.5],
+                                               "attention.temperature_length": ["u32", 16]}),
+                config={"intermediate_size_mlp": 96, "num_local_experts": 4, "num_experts_per_tok": 1,
+                        "interleave_moe_layer_step": 2, "attention_chunk_size": 24, "no_rope_layers": [],
+                        "attn_temperature_tuning": True, "floor_scale": 16, "attn_scale": 0.5, "use_qk_norm": True}),
     RandomModel("gemma", "gemma", 101, ATTENTION + NORM, tied=True, scales=GEMMA1_SCALES, eps=0.05,
                 config={"hidden_act": "gelu", "tie_word_embeddings": None}),
     RandomModel("cohere", "cohere", 102, ATTENTION + QKV_BIAS + OUT_BIAS, tied=True,

@@ -1,0 +1,198 @@
+/* Families that are mixtures of experts in folders of their own kind (Qwen3 and Mixtral are in families.c). Their
+ * converter to GGUF splits what alternates, and transposes what lies in columns. */
+#include "model/family.h"
+
+#include "base/array.h"
+
+#define ROWS(array)             \
+    {                           \
+        array, ARRAY_LEN(array) \
+    }
+
+/* ---- names of their own ---- */
+
+static const struct weight_row pre_norm_rows[] = {
+    {"post_attention_layernorm.weight", {PART_MLP_NORM}},
+};
+
+static const struct weight_row gpt_oss_gguf_rows[] = {
+    {"post_attention_norm.weight", {PART_MLP_NORM}},
+};
+
+static const struct weight_row gpt_oss_rows[] = {
+    {"post_attention_layernorm.weight", {PART_MLP_NORM}},
+    {"mlp.router.weight", {PART_ROUTER}},
+    {"mlp.router.bias", {PART_ROUTER_BIAS}},
+    {"mlp.experts.gate_up_proj_blocks", {PART_EXPERT_GATE, PART_EXPERT_UP}}, /* MXFP4 */
+    {"mlp.experts.down_proj_blocks", {PART_EXPERT_DOWN}},
+    {"mlp.experts.gate_up_proj", {PART_EXPERT_GATE, PART_EXPERT_UP}}, /* expanded */
+    {"mlp.experts.down_proj", {PART_EXPERT_DOWN}},
+    {"mlp.experts.gate_up_proj_bias", {PART_EXPERT_GATE_BIAS, PART_EXPERT_UP_BIAS}},
+    {"mlp.experts.down_proj_bias", {PART_EXPERT_DOWN_BIAS}},
+    {"mlp.experts.gate_proj.weight", {PART_EXPERT_GATE}}, /* mlx-lm */
+    {"mlp.experts.up_proj.weight", {PART_EXPERT_UP}},
+    {"mlp.experts.down_proj.weight", {PART_EXPERT_DOWN}},
+    {"mlp.experts.gate_proj.bias", {PART_EXPERT_GATE_BIAS}},
+    {"mlp.experts.up_proj.bias", {PART_EXPERT_UP_BIAS}},
+    {"mlp.experts.down_proj.bias", {PART_EXPERT_DOWN_BIAS}},
+};
+
+static const struct weight_row llama4_rows[] = {
+    {"post_attention_layernorm.weight", {PART_MLP_NORM}},
+    {"feed_forward.gate_proj.weight", {PART_GATE}},
+    {"feed_forward.up_proj.weight", {PART_UP}},
+    {"feed_forward.down_proj.weight", {PART_DOWN}},
+    {"feed_forward.router.weight", {PART_ROUTER}},
+    {"feed_forward.experts.gate_up_proj", {PART_EXPERT_GATE, PART_EXPERT_UP}},
+    {"feed_forward.experts.down_proj", {PART_EXPERT_DOWN}},
+    {"feed_forward.experts.gate_proj.weight", {PART_EXPERT_GATE}}, /* mlx-lm */
+    {"feed_forward.experts.up_proj.weight", {PART_EXPERT_UP}},
+    {"feed_forward.experts.down_proj.weight", {PART_EXPERT_DOWN}},
+    {"feed_forward.shared_expert.gate_proj.weight", {PART_SHARED_GATE}},
+    {"feed_forward.shared_expert.up_proj.weight", {PART_SHARED_UP}},
+    {"feed_forward.shared_expert.down_proj.weight", {PART_SHARED_DOWN}},
+};
+
+static const struct layout_row gpt_oss_layouts[] = {
+    {"mlp.experts.gate_up_proj_blocks", LAYOUT_ALTERNATING_ROWS},
+    {"mlp.experts.gate_up_proj_bias", LAYOUT_ALTERNATING_ROWS},
+    {"mlp.experts.gate_up_proj", LAYOUT_ALTERNATING_COLUMNS},
+    {"mlp.experts.down_proj", LAYOUT_COLUMNS},
+    {NULL, LAYOUT_ROWS},
+};
+
+static const struct layout_row llama4_layouts[] = {
+    {"feed_forward.experts.gate_up_proj", LAYOUT_COLUMNS},
+    {"feed_forward.experts.down_proj", LAYOUT_COLUMNS},
+    {NULL, LAYOUT_ROWS},
+};
+
+/* ---- families ---- */
+
+const struct decoder_family decoder_expert_families[] = {
+    {
+        .name = "qwen2moe",
+        .gguf = "qwen2moe",
+        .model_types = {"qwen2_moe"},
+        .hf_class = "Qwen2Moe",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .qkv_bias = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .window_rule = WINDOW_PERIOD,
+        .window_period = 2,
+        .window_optional = true,
+        .experts = true,
+        .experts_norm_asked = true,
+        .experts_raw = true,
+        .folder = {.norm_eps = 1e-6},
+    },
+    {
+        .name = "gpt-oss",
+        .gguf = "gpt-oss",
+        .model_types = {"gpt_oss"},
+        .hf_class = "GptOss",
+        .gguf_rows = ROWS(gpt_oss_gguf_rows),
+        .folder_rows = ROWS(gpt_oss_rows),
+        .folder_layouts = gpt_oss_layouts,
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 150000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_CLAMPED_SWIGLU,
+        .window = 128,
+        .window_period = 2,
+        .window_rule = WINDOW_PERIOD,
+        .yarn_unrounded = true,
+        .attn_sinks = true,
+        .experts = true,
+        .experts_score = MOE_SOFTMAX_CHOSEN,
+        .folder = {.norm_eps = 1e-5, .k_dim = 64},
+    },
+    {
+        /* V2, and in GGUF V3 and what is built like it: expert_gating_func tells them apart */
+        .name = "deepseek2",
+        .gguf = "deepseek2",
+        .model_types = {"deepseek_v2"},
+        .hf_class = "DeepseekV2",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NORM,
+        .folder_rope_kind = true,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .latent = true,
+        .experts = true,
+        .experts_by_tensors = true,
+        .experts_raw = true,
+        .folder = {.norm_eps = 1e-6},
+    },
+    {
+        .name = "deepseek3",
+        .model_types = {"deepseek_v3"},
+        .hf_class = "DeepseekV3",
+        .folder_rows = ROWS(pre_norm_rows),
+        .folder_rope_kind = true,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .latent = true,
+        .experts = true,
+        .experts_score = MOE_SIGMOID,
+        .experts_by_tensors = true,
+        .experts_norm_asked = true,
+        .folder = {.norm_eps = 1e-6, .norm_experts = true},
+    },
+    {
+        .name = "ernie4_5-moe",
+        .gguf = "ernie4_5-moe",
+        .model_types = {"ernie4_5_moe"},
+        .hf_class = "Ernie4_5_Moe",
+        .folder_rows = ROWS(pre_norm_rows),
+        .rope_kind = ROPE_NORM,
+        .folder_rope_kind = true,
+        .rope_base = 500000,
+        .pre_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .tied = true,
+        .experts = true,
+        .experts_by_tensors = true,
+        .folder = {.norm_eps = 1e-5},
+    },
+    {
+        /* the text model of Llama 4 */
+        .name = "llama4",
+        .gguf = "llama4",
+        .model_types = {"llama4_text"},
+        .hf_class = "Llama4",
+        .folder_rows = ROWS(llama4_rows),
+        .folder_layouts = llama4_layouts,
+        .rope_kind = ROPE_NORM,
+        .folder_rope_kind = true,
+        .rope_base = 500000,
+        .nope_period = 4,
+        .pre_norm = true,
+        .qk_norm_plain = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .window = 8192,
+        .window_period = 4,
+        .window_rule = WINDOW_ROPE,
+        .window_chunked = true,
+        .tempered = true,
+        .experts = true,
+        .experts_score = MOE_SIGMOID,
+        .experts_by_tensors = true,
+        .experts_raw = true,
+        .experts_weigh_input = true,
+        .folder = {.norm_eps = 1e-5, .k_dim = 128},
+    },
+};
+
+const size_t decoder_n_expert_families = ARRAY_LEN(decoder_expert_families);
