@@ -151,6 +151,25 @@ static int n_pieces(const struct decoder_config *c, enum model_part part)
     }
 }
 
+/* Of latent attention; 1 of others. */
+static uint64_t latent_size(const struct decoder_config *c, enum dim dim)
+{
+    switch (dim) {
+    case DIM_Q_LATENT:
+        return (uint64_t)c->n_q_latent;
+    case DIM_LATENT:
+        return (uint64_t)c->n_latent;
+    case DIM_LATENT_K:
+        return (uint64_t)c->n_latent + (uint64_t)c->rot_dim;
+    case DIM_NOPE:
+        return (uint64_t)c->nope_dim;
+    case DIM_HEAD_V:
+        return (uint64_t)c->head_v_dim;
+    default:
+        return 1;
+    }
+}
+
 static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
 {
     switch (dim) {
@@ -180,20 +199,10 @@ static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
         return (uint64_t)c->k_dim * (c->qk_norm_row || c->qk_norm_heads ? (uint64_t)c->n_kv_heads : 1);
     case DIM_HEADS:
         return (uint64_t)c->n_heads;
-    case DIM_Q_LATENT:
-        return (uint64_t)c->n_q_latent;
-    case DIM_LATENT:
-        return (uint64_t)c->n_latent;
-    case DIM_LATENT_K:
-        return (uint64_t)c->n_latent + (uint64_t)c->rot_dim;
-    case DIM_NOPE:
-        return (uint64_t)c->nope_dim;
-    case DIM_HEAD_V:
-        return (uint64_t)c->head_v_dim;
     case DIM_SHARED_FF:
         return (uint64_t)c->n_ff_shared;
-    case DIM_ONE:
-        return 1;
+    default:
+        return latent_size(c, dim);
     }
     return 1;
 }
