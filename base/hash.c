@@ -61,19 +61,61 @@ struct sha256 sha256_of(const void *data, size_t size)
     return digest;
 }
 
-void sha256_hex(const struct sha256 *digest, char out[2 * SHA256_SIZE + 1])
+static void put_hex(const uint8_t *bytes, size_t n, char *out)
 {
     static const char digits[] = "0123456789abcdef";
-    for (int i = 0; i < SHA256_SIZE; i++) {
-        out[2 * i] = digits[digest->bytes[i] >> 4];
-        out[2 * i + 1] = digits[digest->bytes[i] & 15];
+    for (size_t i = 0; i < n; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
     }
-    out[2 * SHA256_SIZE] = '\0';
+    out[2 * n] = '\0';
+}
+
+void sha256_hex(const struct sha256 *digest, char out[2 * SHA256_SIZE + 1])
+{
+    put_hex(digest->bytes, SHA256_SIZE, out);
 }
 
 bool sha256_equal(const struct sha256 *a, const struct sha256 *b)
 {
     return CRYPTO_memcmp(a->bytes, b->bytes, SHA256_SIZE) == 0;
+}
+
+struct sha1_ctx {
+    EVP_MD_CTX *evp;
+};
+
+struct sha1_ctx *sha1_create(void)
+{
+    struct sha1_ctx *ctx = malloc(sizeof *ctx);
+    if (!ctx || !(ctx->evp = EVP_MD_CTX_new()) || EVP_DigestInit_ex(ctx->evp, EVP_sha1(), NULL) != 1) {
+        abort();
+    }
+    return ctx;
+}
+
+void sha1_free(struct sha1_ctx *ctx)
+{
+    if (ctx) {
+        EVP_MD_CTX_free(ctx->evp);
+        free(ctx);
+    }
+}
+
+void sha1_update(struct sha1_ctx *ctx, const void *data, size_t size)
+{
+    if (EVP_DigestUpdate(ctx->evp, data, size) != 1) {
+        abort();
+    }
+}
+
+void sha1_finish_hex(struct sha1_ctx *ctx, char out[SHA1_HEX_SIZE + 1])
+{
+    uint8_t bytes[SHA1_HEX_SIZE / 2];
+    if (EVP_DigestFinal_ex(ctx->evp, bytes, NULL) != 1) {
+        abort();
+    }
+    put_hex(bytes, sizeof bytes, out);
 }
 
 void memory_wipe(void *p, size_t size)

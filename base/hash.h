@@ -1,4 +1,5 @@
-/* Digests: SHA-256 (OpenSSL) for keys that must not collide, XXH3 (xxHash) for checksums. */
+/* Digests: SHA-256 (OpenSSL) for keys that must not collide, XXH3 (xxHash) for checksums; SHA-1 only where others name
+ * things by it. */
 #ifndef TANDEM_BASE_HASH_H
 #define TANDEM_BASE_HASH_H
 
@@ -20,6 +21,14 @@ struct sha256 sha256_finish(struct sha256_ctx *ctx); /* start again before the n
 struct sha256 sha256_of(const void *data, size_t size);
 void sha256_hex(const struct sha256 *digest, char out[2 * SHA256_SIZE + 1]);
 bool sha256_equal(const struct sha256 *a, const struct sha256 *b); /* constant time */
+
+#define SHA1_HEX_SIZE 40
+
+struct sha1_ctx; /* one digest in progress: git names its blobs by it */
+struct sha1_ctx *sha1_create(void); /* aborts the process when OpenSSL cannot allocate */
+void sha1_free(struct sha1_ctx *ctx);
+void sha1_update(struct sha1_ctx *ctx, const void *data, size_t size);
+void sha1_finish_hex(struct sha1_ctx *ctx, char out[SHA1_HEX_SIZE + 1]); /* only sha1_free may follow */
 
 void memory_wipe(void *p, size_t size); /* zeroes what must not stay behind; no compiler leaves it out */
 

@@ -104,6 +104,17 @@
 #define LIMIT_MCP_WAITING     64      /* calls to one server that wait for their turn */
 #define LIMIT_MCP_UNSENT      MIB(16) /* bytes that a process has not read yet */
 
+/* Hugging Face Hub (hub/) */
+#define LIMIT_HUB_REPLY       MIB(32)    /* JSON of one reply */
+#define LIMIT_HUB_VALUES      (1u << 20) /* JSON values of it */
+#define LIMIT_HUB_FILES       65536      /* of a repository */
+#define LIMIT_HUB_ARENA       MIB(64)    /* what is kept of a listing */
+#define LIMIT_HUB_HEAD        MIB(128)   /* head of a model file that is not here */
+#define LIMIT_HUB_MODELS      4096       /* models of a cache that are listed */
+#define LIMIT_REGISTRY_FILE   MIB(1)
+#define LIMIT_REGISTRY_NAMES  4096
+#define LIMIT_REGISTRY_VALUES 65536 /* JSON values of it */
+
 /* wire */
 #define LIMIT_FRAME MIB(16)
 

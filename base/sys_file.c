@@ -235,3 +235,15 @@ bool file_space(int fd, struct file_space *out)
                                .available = (uint64_t)st.f_frsize * st.f_bavail};
     return true;
 }
+
+bool sys_config_dir(char *out, size_t size)
+{
+    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    int n = -1;
+    if (config && config[0] == '/') {
+        n = snprintf(out, size, "%s/tandem", config);
+    } else if (home && home[0]) {
+        n = snprintf(out, size, "%s/.config/tandem", home);
+    }
+    return n > 0 && (size_t)n < size;
+}
