@@ -212,6 +212,11 @@ bool file_write_at(int fd, uint64_t offset, const void *data, size_t size)
     return true;
 }
 
+bool file_cut(int fd, uint64_t size)
+{
+    return size <= INT64_MAX && ftruncate(fd, (off_t)size) == 0;
+}
+
 enum file_lock file_lock(int fd)
 {
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) {

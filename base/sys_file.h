@@ -26,6 +26,7 @@ NODISCARD bool dir_make(const char *path, struct error *err); /* with parents; f
  * before them. */
 NODISCARD bool file_read_at(int fd, uint64_t offset, void *out, size_t size);
 NODISCARD bool file_write_at(int fd, uint64_t offset, const void *data, size_t size);
+NODISCARD bool file_cut(int fd, uint64_t size); /* or lengthens it, without taking room; errno */
 
 /* An exclusive lock on an open file, held until it is closed or the process ends, however that happens. */
 enum file_lock { FILE_LOCKED, FILE_BUSY /* somebody else has it */, FILE_NO_LOCKS /* errno says why */ };

@@ -16,8 +16,13 @@ struct command_row {
 static const struct command_row commands[] = {
     {"serve", COMMAND_SERVE, command_serve, "serve [MODEL ...] [options]", "serve models over HTTP"},
     {"run", COMMAND_RUN, command_run, "run MODEL [PROMPT] [options]", "chat with a model, or answer one prompt"},
-    {"inspect", COMMAND_INSPECT, command_inspect, "inspect MODEL [options]", "what a model file holds and needs"},
-    {"list", COMMAND_LIST, command_list, "list [options]", "models in the models folder"},
+    {"pull", COMMAND_PULL, command_pull, "pull MODEL [options]", "bring a model from the Hugging Face Hub"},
+    {"search", COMMAND_SEARCH, command_search, "search WORDS [options]", "models on the Hugging Face Hub"},
+    {"inspect", COMMAND_INSPECT, command_inspect, "inspect MODEL [options]",
+     "what a model holds and needs, here or on the Hub"},
+    {"list", COMMAND_LIST, command_list, "list [options]", "models in the models folder and in the Hub's cache"},
+    {"rm", COMMAND_RM, command_rm, "rm MODEL", "remove a model from the Hub's cache"},
+    {"alias", COMMAND_ALIAS, command_alias, "alias [NAME [MODEL]] [options]", "short names for models"},
     {"bench", COMMAND_BENCH, command_bench, "bench MODEL [options]", "speed of a model, beside the machine's limits"},
     {"bench-kernels", COMMAND_BENCH_KERNELS, command_bench_kernels, "bench-kernels [options]",
      "speed of the cpu backend's ops, beside the machine's limits"},
@@ -61,7 +66,10 @@ static int help(const struct command_row *row)
 {
     struct buf text;
     buf_init(&text, (size_t)1 << 20);
-    const char *model = strstr(row->usage, "MODEL") ? " MODEL is a path, or a name such as smollm2:135m." : "";
+    const char *model = strstr(row->usage, " MODEL") || strstr(row->usage, "[MODEL")
+                            ? " MODEL is a path, a name such as smollm2:135m, or owner/name of the Hugging Face Hub, with "
+                              "@revision and :precision or :file behind it (docs/HUB.md)."
+                            : "";
     printf("usage: tandem %s\n\n%s.%s\n\n", row->usage, row->help, model);
     options_help(row->command, &text);
     print(&text);

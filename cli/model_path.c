@@ -1,8 +1,10 @@
 #include "cli/model_path.h"
 
 #include "base/array.h"
-#include "base/str.h"
+#include "base/limits.h"
 #include "base/sys_file.h"
+#include "cli/model_hub.h"
+#include "hub/registry.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -124,7 +126,7 @@ static bool choose(const char *model, struct str prefix, const char *folder, con
     const char *fit = only_fit(found, prefix);
     if (found->n == 0) {
         return error_set(err, ERR_NOT_FOUND,
-                         "'%.80s' is neither a file nor the name of a model in %.80s; tools/fetch_model.py brings one.",
+                         "'%.80s' is neither a file nor the name of a model in %.80s; `tandem pull owner/name` brings one.",
                          model, folder);
     }
     if (!fit) {
@@ -149,16 +151,37 @@ static bool take_path(const char *model, char out[MODEL_PATH_MAX], struct error 
     return true;
 }
 
-bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct error *err)
+/* ---- the registry ---- */
+
+/* What an alias leads to, in out; *found false: there is none of this name. */
+static bool find_alias(const char *model, char out[MODEL_PATH_MAX], bool *found, struct error *err)
+{
+    char path[MODEL_PATH_MAX];
+    struct hub_registry registry;
+    struct error ignored = {0};
+    *found = false;
+    if (strchr(model, '/') || !hub_short_check(model, &ignored) ||
+        !hub_registry_path(path, sizeof path, &ignored)) {
+        return true;
+    }
+    struct arena *arena = arena_create(2 * LIMIT_REGISTRY_FILE);
+    if (!arena) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for the registry.");
+    }
+    bool ok = hub_registry_read(path, arena, &registry, err);
+    const char *reference = ok ? hub_registry_find(&registry, model) : NULL;
+    *found = reference != NULL;
+    snprintf(out, MODEL_PATH_MAX, "%s", reference ? reference : "");
+    arena_free(arena);
+    return ok;
+}
+
+/* ---- names ---- */
+
+static bool resolve_name(const char *model, char out[MODEL_PATH_MAX], struct error *err)
 {
     char folder[MODEL_PATH_MAX], prefix[256];
     struct names found = {0};
-    if (file_exists(model) || (model[0] && is_model_folder(model, "."))) {
-        return take_path(model, out, err);
-    }
-    if (strchr(model, '/') && dir_exists(model)) {
-        return error_set(err, ERR_NOT_FOUND, "the folder '%.160s' is no model: it holds no config.json.", model);
-    }
     if (!model[0] || strchr(model, '/') || strlen(model) >= sizeof prefix) {
         return error_set(err, ERR_NOT_FOUND, "there is no file '%.160s'.", model);
     }
@@ -174,6 +197,93 @@ bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct erro
         find_names(folder, str_of(prefix), &found, err) && choose(model, str_of(prefix), folder, &found, out, err);
     release(&found);
     return ok;
+}
+
+/* ---- all of it ---- */
+
+struct place {
+    char path[MODEL_PATH_MAX]; /* "" of a repository */
+    struct hub_reference reference;
+};
+
+static bool is_here(const char *model)
+{
+    return file_exists(model) || (model[0] && is_model_folder(model, "."));
+}
+
+/* What is no alias: a path, a repository, or a name of the models folder. */
+static bool place_of(const char *model, struct place *out, struct error *err)
+{
+    struct error no_repo = {0};
+    *out = (struct place){.reference = {.kind = HUB_PATH}};
+    if (is_here(model)) {
+        return take_path(model, out->path, err);
+    }
+    if (strchr(model, '/') && dir_exists(model)) {
+        return error_set(err, ERR_NOT_FOUND, "the folder '%.160s' is no model: it holds no config.json.", model);
+    }
+    if (strchr(model, '/') && !hub_reference_parse(model, &out->reference, &no_repo)) {
+        *err = no_repo;
+        return error_wrap(err, "'%.80s' is neither a file nor a repository of the Hub", model);
+    }
+    return out->reference.kind == HUB_REPO || resolve_name(model, out->path, err);
+}
+
+static bool find_place(const char *model, struct place *out, struct error *err)
+{
+    char reference[MODEL_PATH_MAX];
+    bool is_alias = false;
+    if (!is_here(model) && !find_alias(model, reference, &is_alias, err)) {
+        return false;
+    }
+    return is_alias ? place_of(reference, out, err) || error_wrap(err, "the alias '%.60s'", model)
+                    : place_of(model, out, err);
+}
+
+static bool resolve(const struct place *p, char out[MODEL_PATH_MAX], struct error *err)
+{
+    return p->path[0] ? take_path(p->path, out, err) : model_hub_path(&p->reference, out, err);
+}
+
+bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct error *err)
+{
+    struct place place;
+    return find_place(model, &place, err) && resolve(&place, out, err);
+}
+
+bool model_path_find(const char *model, char out[MODEL_PATH_MAX], struct hub_reference *reference, bool *is_remote,
+                     struct error *err)
+{
+    struct place place;
+    struct hub_settings settings;
+    struct hub_cached cached;
+    out[0] = '\0';
+    *is_remote = false;
+    if (!find_place(model, &place, err)) {
+        return false;
+    }
+    *reference = place.reference;
+    if (place.path[0]) {
+        return take_path(place.path, out, err);
+    }
+    if (!hub_settings_read(&settings, err) ||
+        !hub_cache_find(settings.cache, reference, HUB_FOLDER_FIRST, &cached, err)) {
+        return false;
+    }
+    *is_remote = cached.state != HUB_COMPLETE;
+    return *is_remote || take_path(cached.path, out, err);
+}
+
+bool model_path_is_name(const char *model)
+{
+    char reference[MODEL_PATH_MAX];
+    struct hub_reference parsed;
+    struct error ignored = {0};
+    bool is_alias = false;
+    if (is_here(model) || !find_alias(model, reference, &is_alias, &ignored)) {
+        return false;
+    }
+    return is_alias || (hub_reference_parse(model, &parsed, &ignored) && parsed.kind == HUB_REPO);
 }
 
 bool models_each(void (*each)(void *arg, const char *path, const char *file), void *arg, struct error *err)

@@ -23,7 +23,11 @@ enum command {
     COMMAND_QUANTIZE = 1 << 8,
     COMMAND_CONVERT = 1 << 9,
     COMMAND_EVAL = 1 << 10,
-    COMMAND_ALL = (1 << 11) - 1
+    COMMAND_PULL = 1 << 11,
+    COMMAND_RM = 1 << 12,
+    COMMAND_SEARCH = 1 << 13,
+    COMMAND_ALIAS = 1 << 14,
+    COMMAND_ALL = (1 << 15) - 1
 };
 
 struct option_list {
@@ -97,8 +101,11 @@ struct options {
     struct sampling sampling;
     int64_t max_tokens, seed;
     const char *system;
-    bool raw, json; /* run: no chat template; inspect, list: as JSON */
-    bool tensors;   /* inspect: each of them */
+    bool raw, json;   /* run: no chat template; inspect, list, search, alias: as JSON */
+    bool tensors;     /* inspect: each of them */
+    bool measure;     /* inspect: the memory's bandwidth */
+    bool remove;      /* alias */
+    int64_t n_search; /* search: models at most */
     /* bench, bench-kernels: lists are parsed by the command */
     const char *tests, *prompt, *context, *streams, *batch_prompt, *thread_list, *op, *type, *shape, *tokens, *kv_types;
     const char *json_file, *csv_file;
@@ -118,7 +125,8 @@ struct options {
     enum command command; /* and its words, as they came: options_reload reads them again */
     int argc;
     char **argv;
-    struct option_list arguments; /* behind the model; bench-serve: the targets; serve: more models */
+    /* Behind the model; bench-serve: the targets; serve: more models; search: the words behind the first. */
+    struct option_list arguments;
 };
 
 /* Parses the words behind the command; "--" ends the flags. A list in one source replaces that of a weaker one. Strings

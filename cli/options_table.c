@@ -19,6 +19,10 @@
 #define Q             COMMAND_QUANTIZE
 #define C             COMMAND_CONVERT
 #define X_            COMMAND_EVAL
+#define P             COMMAND_PULL
+#define M             COMMAND_RM
+#define H             COMMAND_SEARCH
+#define A             COMMAND_ALIAS
 #define LOADGEN(name) AT(bench_serve.name)
 #define INT_MAX_      2147483647.0
 #define KIND_float    OPTION_FLOAT
@@ -29,7 +33,7 @@
 
 const struct option options__table[] = {
     {"config", OPTION_STR, S | R | V, AT(config), 0, 0, NULL, "FILE", "JSON file with options by these names"},
-    {"log-level", OPTION_STR, S | R | I | E | B | K | V | Q | C | X_, AT(log_level), 0, 0, "info", "LEVEL",
+    {"log-level", OPTION_STR, S | R | I | E | B | K | V | Q | C | X_ | P | H, AT(log_level), 0, 0, "info", "LEVEL",
      "error, warn, info or debug"},
     {"log-format", OPTION_STR, S | E, AT(log_format), 0, 0, "text", "FORMAT", "text, logfmt or json"},
 
@@ -215,7 +219,11 @@ const struct option options__table[] = {
     {"raw", OPTION_BOOL, R, AT(raw), 0, 0, "off", NULL, "complete the prompt as it is, without the chat template"},
     {"tensors", OPTION_BOOL, I, AT(tensors), 0, 0, "off", NULL,
      "list every tensor and what becomes of it on each backend"},
-    {"json", OPTION_BOOL, I | L | X_, AT(json), 0, 0, "off", NULL, "as JSON"},
+    {"measure", OPTION_BOOL, I, AT(measure), 0, 0, "on", NULL,
+     "measure the bandwidth of the memory, for the expected speed; takes a second"},
+    {"json", OPTION_BOOL, I | L | X_ | H | A, AT(json), 0, 0, "off", NULL, "as JSON"},
+    {"limit", OPTION_INT, H, AT(n_search), 1, 1000, "20", "N", "models at most"},
+    {"remove", OPTION_BOOL, A, AT(remove), 0, 0, "off", NULL, "remove the alias"},
 
     {"type", OPTION_STR, Q, AT(precision), 0, 0, "4", "TYPE",
      "8, 6 or 4: bits by the rule of docs/QUANTIZATION.md; or the type of every matrix: q8_0, q6_k, q5_k, q4_k, q5_0, "

@@ -281,6 +281,10 @@ static bool add_models(struct server *s, struct error *err)
         return ok;
     }
     struct served_model_options m = served_options(o, s->path, s->draft_path[0] ? s->draft_path : NULL);
+    if (o->names.n == 0 && model_path_is_name(o->model)) { /* its file is named after a commit, or a blob */
+        m.names = &o->model;
+        m.n_names = 1;
+    }
     m.warm = s->warm.n ? &s->warm : NULL;
     m.kv_memory = s->precision.kv_memory ? s->precision.kv_memory : o->kv_memory;
     m.precision_bits = s->precision.bits;

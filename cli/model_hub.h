@@ -1,0 +1,40 @@
+/* The Hub for the commands: a client with this user's settings, and models brought where a command needs one. What is in
+ * the cache whole is taken without asking the Hub; `tandem pull` asks for a newer one. One thread. */
+#ifndef TANDEM_CLI_MODEL_HUB_H
+#define TANDEM_CLI_MODEL_HUB_H
+
+#include "cli/hub_progress.h"
+#include "cli/model_path.h"
+
+struct model_hub { /* pinned: the client points into it */
+    struct hub_settings settings;
+    struct hub_client *client;
+    struct hub_progress_view view;
+};
+
+NODISCARD bool model_hub_open(struct model_hub *h, const char *what, struct error *err);
+void model_hub_close(struct model_hub *h); /* fine on a zeroed struct */
+
+/* Whether the folder of a repository is what Tandem can serve: its heads are looked at where GGUF files lie beside it and
+ * the reference does not say. */
+NODISCARD bool model_hub_folder_use(struct model_hub *h, const struct hub_reference *r, enum hub_folder_use *out,
+                                    struct error *err);
+
+/* Brings it, or what of it lacks, with progress on standard error. */
+NODISCARD bool model_hub_pull(struct model_hub *h, const struct hub_reference *r, struct hub_pulled *out,
+                              struct error *err);
+/* Its path in the cache; brought first where it is not there whole. */
+NODISCARD bool model_hub_path(const struct hub_reference *r, char out[MODEL_PATH_MAX], struct error *err);
+
+/* A model of the Hub as far as its heads tell: a file that can be read but for its weights. */
+struct model_heads {
+    struct arena *arena; /* holds the rest */
+    struct hub_listing listing;
+    struct hub_choice choice;
+    struct model_file *file;
+};
+NODISCARD bool model_hub_heads(struct model_hub *h, const struct hub_reference *r, struct model_heads *out,
+                               struct error *err);
+void model_heads_release(struct model_heads *heads); /* fine on a zeroed struct */
+
+#endif
