@@ -24,7 +24,7 @@ bool sha256_equal(const struct sha256 *a, const struct sha256 *b); /* constant t
 
 #define SHA1_HEX_SIZE 40
 
-struct sha1_ctx; /* one digest in progress: git names its blobs by it */
+struct sha1_ctx;                    /* one digest in progress: git names its blobs by it */
 struct sha1_ctx *sha1_create(void); /* aborts the process when OpenSSL cannot allocate */
 void sha1_free(struct sha1_ctx *ctx);
 void sha1_update(struct sha1_ctx *ctx, const void *data, size_t size);

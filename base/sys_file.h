@@ -45,6 +45,6 @@ NODISCARD bool file_reserve(int fd, uint64_t from, uint64_t size);
 bool sys_cache_dir(char *out,
                    size_t size); /* "$XDG_CACHE_HOME/tandem", "$HOME/.cache/tandem" or "~/Library/Caches/tandem" */
 bool sys_config_dir(char *out, size_t size); /* "$XDG_CONFIG_HOME/tandem" or "$HOME/.config/tandem" */
-bool sys_self_path(char *out, size_t size); /* path of the running program */
+bool sys_self_path(char *out, size_t size);  /* path of the running program */
 
 #endif

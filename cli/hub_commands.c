@@ -22,8 +22,9 @@ static bool read_repo(const char *command, const char *text, struct hub_referenc
     char path[MODEL_PATH_MAX], reference[MODEL_PATH_MAX];
     struct hub_registry registry;
     if (!text) {
-        return error_set(err, ERR_INVALID, "`tandem %s` needs a model of the Hub: owner/name, with @revision and "
-                                           ":precision or :file behind it where wanted.",
+        return error_set(err, ERR_INVALID,
+                         "`tandem %s` needs a model of the Hub: owner/name, with @revision and "
+                         ":precision or :file behind it where wanted.",
                          command);
     }
     struct arena *arena = arena_create(2 * LIMIT_REGISTRY_FILE);
@@ -39,7 +40,8 @@ static bool read_repo(const char *command, const char *text, struct hub_referenc
         return false;
     }
     return out->kind == HUB_REPO ||
-           error_set(err, ERR_INVALID, "'%.100s' is no model of the Hub; expected owner/name, or an alias of one.", text);
+           error_set(err, ERR_INVALID, "'%.100s' is no model of the Hub; expected owner/name, or an alias of one.",
+                     text);
 }
 
 /* ---- pull ---- */
@@ -147,8 +149,8 @@ static bool search(const struct options *o, struct buf *out, struct error *err)
     struct arena *arena = arena_create(LIMIT_HUB_ARENA);
     buf_init(&words, KIB(2));
     join_words(o, &words);
-    bool ok = (arena || error_set(err, ERR_NO_MEMORY, "no memory to search.")) && buf_ok(&words, "what is searched for", err) &&
-              model_hub_open(&hub, "search", err) &&
+    bool ok = (arena || error_set(err, ERR_NO_MEMORY, "no memory to search.")) &&
+              buf_ok(&words, "what is searched for", err) && model_hub_open(&hub, "search", err) &&
               hub_client_search(hub.client, buf_view(&words), (int)o->n_search, arena, &found, err);
     if (ok && o->json) {
         found_json(&found, out);

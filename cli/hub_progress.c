@@ -7,12 +7,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define TERMINAL_MS   100
-#define LINES_MS      5000
-#define RATE_MS       500 /* of one look at the rate */
-#define RATE_SHARE    0.3 /* of the newest look in what is shown */
-#define BAR_WIDTH     24
-#define SHOWN_NAME    40
+#define TERMINAL_MS 100
+#define LINES_MS    5000
+#define RATE_MS     500  /* of one look at the rate */
+#define RATE_SHARE  0.3  /* of the newest look in what is shown */
+#define MIN_RATE    1024 /* below it nothing is said of the time left */
+#define BAR_WIDTH   24
+#define SHOWN_NAME  40
 
 void hub_progress_init(struct hub_progress_view *v, const char *what)
 {
@@ -70,7 +71,7 @@ void hub_progress_line(const struct hub_progress_view *v, const struct hub_progr
         put_bar(share, out);
     }
     buf_printf(out, "%3.0f%% of %s", 100 * share, total);
-    if (v->rate > 0 && p->file) {
+    if (v->rate >= MIN_RATE && p->file) {
         hub_size_text((uint64_t)v->rate, rate);
         buf_printf(out, ", %s/s", rate);
         put_time_left((int64_t)((double)(p->total - p->done) / v->rate), out);
@@ -85,7 +86,10 @@ void hub_progress_line(const struct hub_progress_view *v, const struct hub_progr
 
 static void look_at_rate(struct hub_progress_view *v, const struct hub_progress *p, int64_t now)
 {
-    if (now - v->rate_ms >= RATE_MS) {
+    if (v->rate_brought == 0) { /* what went before the first byte is no time of bringing */
+        v->rate_ms = now;
+        v->rate_brought = p->brought;
+    } else if (now - v->rate_ms >= RATE_MS) {
         double rate = 1000.0 * (double)(p->brought - v->rate_brought) / (double)(now - v->rate_ms);
         v->rate = v->rate > 0 ? (1 - RATE_SHARE) * v->rate + RATE_SHARE * rate : rate;
         v->rate_ms = now;
@@ -103,8 +107,8 @@ void hub_progress_show(void *view, const struct hub_progress *p)
     if (!first && p->file && !waits && now - v->shown_ms < (v->terminal ? TERMINAL_MS : LINES_MS)) {
         return;
     }
-    if (!p->file && p->brought == 0) {
-        return; /* all of it was here */
+    if (p->brought == 0 && !p->waiting) {
+        return; /* what was here */
     }
     v->said_waiting = p->waiting;
     v->shown_ms = now;

@@ -1,5 +1,5 @@
-/* How a model comes from the Hub, on standard error: on a terminal one line that changes, elsewhere a line now and then.
- * One thread. */
+/* How a model comes from the Hub, on standard error: on a terminal one line that changes, elsewhere a line now and
+ * then. One thread. */
 #ifndef TANDEM_CLI_HUB_PROGRESS_H
 #define TANDEM_CLI_HUB_PROGRESS_H
 
@@ -18,9 +18,9 @@ struct hub_progress_view {
 };
 
 void hub_progress_init(struct hub_progress_view *v, const char *what);
-void hub_progress_show(void *view, const struct hub_progress *p);               /* as hub_pull_options.on_progress */
-void hub_progress_wait(void *view, const struct error *err, int64_t wait_ms);   /* as hub_client_options.on_wait */
-void hub_progress_end(struct hub_progress_view *v);                             /* of a line that is not finished */
+void hub_progress_show(void *view, const struct hub_progress *p);             /* as hub_pull_options.on_progress */
+void hub_progress_wait(void *view, const struct error *err, int64_t wait_ms); /* as hub_client_options.on_wait */
+void hub_progress_end(struct hub_progress_view *v);                           /* of a line that is not finished */
 
 /* "1.2 GiB", "870 MiB", "12 KiB". */
 void hub_size_text(uint64_t size, char out[24]);

@@ -1,21 +1,18 @@
 /* `tandem list` and `tandem inspect`. */
 #include "cli/commands.h"
-#include "cli/model_path.h"
+#include "cli/inspect_fit.h"
+#include "cli/model_hub.h"
 #include "cli/precision.h"
 
-#include "backend/backend.h"
-#include "base/json.h"
+#include "backend/cpu/cpu_limits.h"
 #include "base/sys_memory.h"
-#include "engine/engine.h"
-#include "model/model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LIST_OUT_MAX        ((size_t)64 << 20)
-#define INSPECT_SEQUENCES   4  /* that automatic precision leaves room for, as in `tandem serve` */
-#define INSPECT_PAGE_TOKENS 32 /* what the cpu backend uses; only rounds */
+#define LIST_OUT_MAX      ((size_t)64 << 20)
+#define INSPECT_SEQUENCES 4 /* that automatic precision leaves room for, as in `tandem serve` */
 
 #define MAX_TYPES 64 /* all plain ones, and a dozen ways of grouping */
 
@@ -85,19 +82,18 @@ static struct str base_name(const char *path)
     return name;
 }
 
-static bool read_facts(const char *path, const struct options *o, struct model_facts *f, struct error *err)
+/* Of an open file, which the caller closes. name: of a folder that has none in its files. */
+static bool read_facts_of(struct model_file *file, struct str name, const struct options *o, struct model_facts *f,
+                          struct error *err)
 {
-    *f = (struct model_facts){.file = model_file_open(path, err), .list_tensors = o->tensors};
-    if (!f->file) {
-        return false;
-    }
+    *f = (struct model_facts){.file = file, .list_tensors = o->tensors};
     for (int i = 0; i < o->overrides.n; i++) {
         if (!model_file_override(f->file, o->overrides.items[i], err)) {
             return false;
         }
     }
     bool is_folder = model_file_is_folder(f->file);
-    f->name = meta_str_or(f->file, "general.name", is_folder ? base_name(path) : STR(""));
+    f->name = meta_str_or(f->file, "general.name", is_folder ? name : STR(""));
     f->arch = meta_str_or(f->file, is_folder ? "config.model_type" : "general.architecture", STR("unknown"));
     f->n_params = model_n_params(f->file);
     f->size = model_file_size(f->file);
@@ -107,6 +103,13 @@ static bool read_facts(const char *path, const struct options *o, struct model_f
     f->has_config = decoder_config_read(f->file, &f->config, &f->why_not) &&
                     (!o->rope_scaling || decoder_config_rope_scaling(&f->config, o->rope_scaling, &f->why_not));
     return true;
+}
+
+static bool read_facts(const char *path, const struct options *o, struct model_facts *f, struct error *err)
+{
+    struct model_file *file = model_file_open(path, err);
+    *f = (struct model_facts){.file = file};
+    return file && read_facts_of(file, base_name(path), o, f, err);
 }
 
 static void release_facts(struct model_facts *f)
@@ -161,6 +164,45 @@ static void flush(struct buf *out)
     buf_release(out);
 }
 
+/* ---- list: the Hub's cache ---- */
+
+/* What `tandem rm` and others take: a precision where it is a GGUF file. */
+static void name_of(const char *repo, const struct hub_cached *c, char *out, size_t size)
+{
+    bool gguf = !c->is_folder && c->precision[0];
+    snprintf(out, size, "%s%s%s", repo, gguf ? ":" : "", gguf ? c->precision : "");
+}
+
+static void list_cached(void *arg, const char *repo, const struct hub_cached *c)
+{
+    struct listing *l = arg;
+    char name[HUB_REPO_MAX + HUB_PRECISION_MAX + 2], size[24];
+    name_of(repo, c, name, sizeof name);
+    hub_size_text(c->size, size);
+    if (l->options->json) {
+        json_begin_object(&l->w);
+        json_member_cstr(&l->w, "name", name);
+        json_member_cstr(&l->w, "repository", repo);
+        json_member_cstr(&l->w, "commit", c->commit);
+        json_member_cstr(&l->w, "precision", c->precision);
+        json_member_uint(&l->w, "size", c->size);
+        json_member_bool(&l->w, "complete", c->state == HUB_COMPLETE);
+        if (c->state == HUB_COMPLETE) {
+            json_member_cstr(&l->w, "path", c->path);
+        }
+        json_end_object(&l->w);
+    } else {
+        buf_printf(&l->out, "%-48s %-12s %12s  %.12s%s\n", name, c->precision, size, c->commit,
+                   c->state == HUB_COMPLETE ? "" : "  incomplete");
+    }
+}
+
+static bool list_hub(struct listing *l, struct error *err)
+{
+    struct hub_settings settings;
+    return hub_settings_read(&settings, err) && hub_cache_each(settings.cache, list_cached, l, err);
+}
+
 int command_list(const struct options *o)
 {
     struct error err = {0};
@@ -170,7 +212,7 @@ int command_list(const struct options *o)
     if (o->json) {
         json_begin_array(&l.w);
     }
-    if (!models_each(list_model, &l, &err)) {
+    if (!models_each(list_model, &l, &err) || !list_hub(&l, &err)) {
         buf_release(&l.out);
         return command_fail(&err);
     }
@@ -178,7 +220,7 @@ int command_list(const struct options *o)
         json_end_array(&l.w);
         buf_putc(&l.out, '\n');
     } else if (l.out.len == 0) {
-        buf_puts(&l.out, "no models yet; `make models` or tools/fetch_model.py brings some\n");
+        buf_puts(&l.out, "no models yet; `tandem pull owner/name` brings one\n");
     }
     flush(&l.out);
     return 0;
@@ -186,23 +228,21 @@ int command_list(const struct options *o)
 
 /* ---- inspect ---- */
 
-struct needs { /* bytes at a context */
-    uint32_t context;
-    uint64_t kv, total;
+/* Where it is, beside the facts. */
+struct subject {
+    const char *path;                /* or the reference of a model that is not here */
+    const struct model_heads *heads; /* of that; else NULL */
+    enum kv_type kv_type;
+    double bandwidth; /* 0: not measured */
 };
 
-static struct needs needs_at(const struct model_facts *f, enum kv_type type, uint32_t context)
+static struct fit_options fit_options_of(const struct model_facts *f, const struct subject *s)
 {
-    struct needs n = {.context = context, .kv = engine_kv_bytes(&f->config, type, INSPECT_PAGE_TOKENS, context)};
-    n.total = f->size + n.kv;
-    return n;
-}
-
-static uint32_t context_step(const struct model_facts *f, int i)
-{
-    static const uint32_t steps[] = {2048, 8192, 32768, 131072};
-    uint32_t trained = (uint32_t)f->config.n_context;
-    return i < 4 && steps[i] < trained ? steps[i] : trained;
+    return (struct fit_options){.file = f->file,
+                                .config = &f->config,
+                                .kv_type = s->kv_type,
+                                .available = sys_memory().available,
+                                .bandwidth = s->bandwidth};
 }
 
 /* ---- inspect: tensors ---- */
@@ -259,15 +299,76 @@ static void tensors_json(const struct model_facts *f, struct json_writer *w)
     json_end_array(w);
 }
 
-static void inspect_json(const struct model_facts *f, const char *path, enum kv_type type, struct buf *out)
+/* ---- inspect: what the Hub offers ---- */
+
+static void offer_json(void *arg, const struct hub_choice *c)
+{
+    struct json_writer *w = arg;
+    json_begin_object(w);
+    json_member_str(w, "file", c->main);
+    json_member_str(w, "precision", c->precision);
+    json_member_uint(w, "size", c->size);
+    json_end_object(w);
+}
+
+static void offer_text(void *arg, const struct hub_choice *c)
+{
+    struct buf *out = arg;
+    char size[24];
+    hub_size_text(c->size, size);
+    buf_printf(out, "    %-12s %10s  " STR_FMT "\n", c->precision.len ? c->precision.ptr : "?", size, STR_ARG(c->main));
+}
+
+/* The folder, as an offer of its own; false: there is none. */
+static bool folder_of(const struct model_heads *h, struct hub_choice *out)
+{
+    struct hub_reference r = {.kind = HUB_REPO, .precision = "safetensors"};
+    struct error ignored = {0};
+    return hub_has_folder(&h->listing) && hub_choose(&h->listing, &r, HUB_FOLDER_FIRST, h->arena, out, &ignored);
+}
+
+static void remote_json(const struct model_heads *h, struct json_writer *w)
+{
+    struct hub_choice folder;
+    json_member_cstr(w, "commit", h->listing.commit);
+    json_member_uint(w, "download", h->choice.size);
+    json_member_str(w, "precision", h->choice.precision);
+    json_key(w, "offers");
+    json_begin_array(w);
+    if (folder_of(h, &folder)) {
+        offer_json(w, &folder);
+    }
+    hub_choose_each_gguf(&h->listing, h->arena, offer_json, w);
+    json_end_array(w);
+}
+
+static void remote_text(const struct model_heads *h, struct buf *out)
+{
+    struct hub_choice folder;
+    char size[24];
+    hub_size_text(h->choice.size, size);
+    buf_printf(out, "  on the Hub    %s to bring in %zu files (" STR_FMT "), commit %.12s; on offer:\n", size,
+               h->choice.n, STR_ARG(h->choice.precision), h->listing.commit);
+    if (folder_of(h, &folder)) {
+        offer_text(out, &folder);
+    }
+    hub_choose_each_gguf(&h->listing, h->arena, offer_text, out);
+}
+
+/* ---- inspect: all of it ---- */
+
+static void inspect_json(const struct model_facts *f, const struct subject *s, struct buf *out)
 {
     struct json_writer w = json_writer(out);
     json_begin_object(&w);
-    json_member_cstr(&w, "path", path);
+    json_member_cstr(&w, s->heads ? "reference" : "path", s->path);
     json_member_str(&w, "name", f->name);
     json_member_str(&w, "architecture", f->arch);
     json_member_uint(&w, "parameters", f->n_params);
     json_member_uint(&w, "size", f->size);
+    if (s->heads) {
+        remote_json(s->heads, &w);
+    }
     json_key(&w, "tensors");
     json_begin_object(&w);
     for (int i = 0; i < f->n_types; i++) {
@@ -279,6 +380,9 @@ static void inspect_json(const struct model_facts *f, const char *path, enum kv_
     }
     json_member_bool(&w, "servable", f->has_config);
     if (f->has_config) {
+        struct fit_options o = fit_options_of(f, s);
+        struct fit fit;
+        fit_compute(&o, &fit);
         json_member_int(&w, "context", f->config.n_context);
         json_member_int(&w, "layers", f->config.n_layers);
         if (f->has_precision) {
@@ -289,20 +393,7 @@ static void inspect_json(const struct model_facts *f, const char *path, enum kv_
             json_member_cstr(&w, "why", f->precision.why);
             json_end_object(&w);
         }
-        json_key(&w, "memory");
-        json_begin_array(&w);
-        for (int i = 0; i < 5; i++) {
-            struct needs n = needs_at(f, type, context_step(f, i));
-            json_begin_object(&w);
-            json_member_uint(&w, "context", n.context);
-            json_member_uint(&w, "kv", n.kv);
-            json_member_uint(&w, "total", n.total);
-            json_end_object(&w);
-            if (n.context == (uint32_t)f->config.n_context) {
-                break;
-            }
-        }
-        json_end_array(&w);
+        fit_json(&o, &fit, &w);
     } else {
         json_member_cstr(&w, "reason", f->why_not.msg);
     }
@@ -310,11 +401,13 @@ static void inspect_json(const struct model_facts *f, const char *path, enum kv_
     buf_putc(out, '\n');
 }
 
-static void inspect_text(const struct model_facts *f, const char *path, enum kv_type type, struct buf *out)
+static void head_text(const struct model_facts *f, const struct subject *s, struct buf *out)
 {
-    uint64_t available = sys_memory().available;
-    buf_printf(out, "%s\n  name          " STR_FMT "\n  architecture  " STR_FMT "\n  parameters    %.1f M\n", path,
+    buf_printf(out, "%s\n  name          " STR_FMT "\n  architecture  " STR_FMT "\n  parameters    %.1f M\n", s->path,
                STR_ARG(f->name), STR_ARG(f->arch), (double)f->n_params / 1e6);
+    if (s->heads) {
+        remote_text(s->heads, out);
+    }
     if (model_file_is_folder(f->file)) {
         buf_printf(out, "  folder        %.0f MiB of safetensors\n  tensors      ", mib(f->size));
     } else {
@@ -326,6 +419,11 @@ static void inspect_text(const struct model_facts *f, const char *path, enum kv_
                    mib(f->types[i].size));
     }
     buf_putc(out, '\n');
+}
+
+static void inspect_text(const struct model_facts *f, const struct subject *s, struct buf *out)
+{
+    head_text(f, s, out);
     if (f->list_tensors) {
         tensors_text(f, out);
     }
@@ -342,46 +440,92 @@ static void inspect_text(const struct model_facts *f, const char *path, enum kv_
     if (f->has_precision) {
         buf_printf(out, "  precision     %s\n", f->precision.why);
     }
-    buf_printf(out, "  memory needed for one sequence, besides scratch (%.0f MiB are available):\n", mib(available));
-    for (int i = 0; i < 5; i++) {
-        struct needs n = needs_at(f, type, context_step(f, i));
-        buf_printf(out, "    %7u tokens  weights %.0f + KV %.0f = %.0f MiB%s\n", n.context, mib(f->size), mib(n.kv),
-                   mib(n.total), n.total > available ? "  (does not fit)" : "");
-        if (n.context == (uint32_t)c->n_context) {
-            break;
-        }
+    struct fit_options o = fit_options_of(f, s);
+    struct fit fit;
+    fit_compute(&o, &fit);
+    fit_text(&o, &fit, out);
+}
+
+/* *out 0: not wanted. */
+static bool measure(const struct options *o, double *out, struct error *err)
+{
+    struct cpu_limits limits;
+    *out = 0;
+    if (!o->measure) {
+        return true;
     }
+    if (!cpu_limits_measure(&(struct cpu_backend_options){0}, &limits, err)) {
+        return false;
+    }
+    *out = limits.per_second[CPU_LIMIT_READ];
+    return true;
+}
+
+/* What `tandem serve` would load it in; that it does not fit is worth saying too. */
+static void plan_precision(const struct options *o, const struct subject *s, struct model_facts *f)
+{
+    struct precision_wanted wanted = precision_wanted_by(o, s->kv_type, INSPECT_SEQUENCES);
+    f->has_precision = true;
+    if (!precision_plan(s->path, &wanted, &f->precision, &f->why_not)) {
+        snprintf(f->precision.why, sizeof f->precision.why, "%.230s", f->why_not.msg);
+    }
+}
+
+static bool inspect(const struct options *o, struct model_file *file, struct subject *s, struct error *err)
+{
+    struct model_facts f;
+    struct buf out;
+    if (!read_facts_of(file, base_name(s->path), o, &f, err) || (f.has_config && !measure(o, &s->bandwidth, err))) {
+        return false;
+    }
+    if (f.has_config && !s->heads) {
+        plan_precision(o, s, &f);
+    }
+    buf_init(&out, LIST_OUT_MAX);
+    if (o->json) {
+        inspect_json(&f, s, &out);
+    } else {
+        inspect_text(&f, s, &out);
+    }
+    flush(&out);
+    return true;
+}
+
+static bool inspect_here(const struct options *o, const char *path, struct subject *s, struct error *err)
+{
+    struct model_file *file = model_file_open(path, err);
+    s->path = path;
+    bool ok = file && inspect(o, file, s, err);
+    model_file_close(file);
+    return ok;
+}
+
+static bool inspect_there(const struct options *o, const struct hub_reference *r, struct subject *s, struct error *err)
+{
+    struct model_hub hub = {0};
+    struct model_heads heads = {0};
+    s->path = o->model;
+    bool ok = model_hub_open(&hub, r->repo, err) && model_hub_heads(&hub, r, &heads, err);
+    s->heads = &heads;
+    ok = ok && inspect(o, heads.file, s, err);
+    model_heads_release(&heads);
+    model_hub_close(&hub);
+    return ok;
 }
 
 int command_inspect(const struct options *o)
 {
     struct error err = {0};
-    struct model_facts f = {0};
-    struct buf out;
-    enum kv_type type;
+    struct subject s = {0};
+    struct hub_reference r;
     char path[MODEL_PATH_MAX];
+    bool is_remote;
     if (!o->model) {
-        error_set(&err, ERR_INVALID, "`tandem inspect` needs a model: a path, or a name such as smollm2:135m.");
+        error_set(&err, ERR_INVALID,
+                  "`tandem inspect` needs a model: a path, a name such as smollm2:135m, or owner/name.");
         return command_fail(&err);
     }
-    if (!kv_type_parse(o->kv_type, &type, &err) || !model_path_resolve(o->model, path, &err) ||
-        !read_facts(path, o, &f, &err)) {
-        release_facts(&f);
-        return command_fail(&err);
-    }
-    struct precision_wanted wanted = precision_wanted_by(o, type, INSPECT_SEQUENCES);
-    f.has_precision = f.has_config && precision_plan(path, &wanted, &f.precision, &f.why_not);
-    if (f.has_config && !f.has_precision) { /* it does not fit, which is worth saying */
-        snprintf(f.precision.why, sizeof f.precision.why, "%.230s", f.why_not.msg);
-        f.has_precision = true;
-    }
-    buf_init(&out, LIST_OUT_MAX);
-    if (o->json) {
-        inspect_json(&f, path, type, &out);
-    } else {
-        inspect_text(&f, path, type, &out);
-    }
-    flush(&out);
-    release_facts(&f);
-    return 0;
+    bool ok = kv_type_parse(o->kv_type, &s.kv_type, &err) && model_path_find(o->model, path, &r, &is_remote, &err) &&
+              (is_remote ? inspect_there(o, &r, &s, &err) : inspect_here(o, path, &s, &err));
+    return ok ? 0 : command_fail(&err);
 }

@@ -66,10 +66,11 @@ static int help(const struct command_row *row)
 {
     struct buf text;
     buf_init(&text, (size_t)1 << 20);
-    const char *model = strstr(row->usage, " MODEL") || strstr(row->usage, "[MODEL")
-                            ? " MODEL is a path, a name such as smollm2:135m, or owner/name of the Hugging Face Hub, with "
-                              "@revision and :precision or :file behind it (docs/HUB.md)."
-                            : "";
+    const char *model =
+        strstr(row->usage, " MODEL") || strstr(row->usage, "[MODEL")
+            ? " MODEL is a path, a name such as smollm2:135m, or owner/name of the Hugging Face Hub, with "
+              "@revision and :precision or :file behind it (docs/HUB.md)."
+            : "";
     printf("usage: tandem %s\n\n%s.%s\n\n", row->usage, row->help, model);
     options_help(row->command, &text);
     print(&text);

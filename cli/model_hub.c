@@ -16,16 +16,15 @@
 bool model_hub_open(struct model_hub *h, const char *what, struct error *err)
 {
     static const char agent[] = "tandem";
+    *h = (struct model_hub){.client = NULL};
     hub_progress_init(&h->view, what);
-    h->client = NULL;
     if (!hub_settings_read(&h->settings, err)) {
         return false;
     }
-    h->client = hub_client_create(&(struct hub_client_options){.settings = &h->settings,
-                                                               .user_agent = agent,
-                                                               .on_wait = hub_progress_wait,
-                                                               .arg = &h->view},
-                                  err);
+    h->client = hub_client_create(
+        &(struct hub_client_options){
+            .settings = &h->settings, .user_agent = agent, .on_wait = hub_progress_wait, .arg = &h->view},
+        err);
     return h->client != NULL;
 }
 
@@ -79,51 +78,34 @@ void model_heads_release(struct model_heads *heads)
     *heads = (struct model_heads){0};
 }
 
-/* ---- which of both ---- */
+/* ---- bringing ---- */
 
-static bool has_both(const struct hub_listing *l, struct arena *arena)
+static bool folder_is_servable(void *hub, const struct hub_listing *l)
 {
-    struct hub_choice c;
-    struct error ignored = {0};
-    struct hub_reference any = {.kind = HUB_REPO};
-    return hub_has_folder(l) && hub_choose(l, &any, HUB_FOLDER_LAST, arena, &c, &ignored) && !c.is_folder;
-}
-
-static bool folder_is_servable(struct model_hub *h, const struct hub_reference *r, struct model_heads *heads)
-{
+    struct model_hub *h = hub;
     struct decoder_config config;
     struct error why_not = {0};
-    return hub_choose(&heads->listing, r, HUB_FOLDER_FIRST, heads->arena, &heads->choice, &why_not) &&
-           open_heads(h, r, heads, &why_not) && decoder_config_read(heads->file, &config, &why_not);
-}
-
-bool model_hub_folder_use(struct model_hub *h, const struct hub_reference *r, enum hub_folder_use *out,
-                          struct error *err)
-{
-    struct model_heads heads = {0};
-    *out = HUB_FOLDER_FIRST;
-    if (r->file[0] || r->precision[0]) {
-        return true;
-    }
-    if (!(heads.arena = arena_create(LIMIT_HUB_ARENA))) {
-        return error_set(err, ERR_NO_MEMORY, "no memory to look at a model.");
-    }
-    bool ok =
-        hub_client_listing(h->client, r->repo, hub_reference_revision(r), heads.arena, &heads.listing, err);
-    if (ok && has_both(&heads.listing, heads.arena) && !folder_is_servable(h, r, &heads)) {
-        *out = HUB_FOLDER_LAST;
-    }
+    struct model_heads heads = {.arena = arena_create(LIMIT_HUB_ARENA), .listing = *l};
+    bool ok = heads.arena && hub_choose(l, h->pulled, HUB_FOLDER_FIRST, heads.arena, &heads.choice, &why_not) &&
+              open_heads(h, h->pulled, &heads, &why_not) && decoder_config_read(heads.file, &config, &why_not);
     model_heads_release(&heads);
     return ok;
 }
 
-/* ---- bringing ---- */
+static void show(void *hub, const struct hub_progress *p)
+{
+    struct model_hub *h = hub;
+    hub_progress_show(&h->view, p);
+}
 
 bool model_hub_pull(struct model_hub *h, const struct hub_reference *r, struct hub_pulled *out, struct error *err)
 {
-    struct hub_pull_options o = {.on_progress = hub_progress_show, .arg = &h->view};
-    bool ok = model_hub_folder_use(h, r, &o.folder, err) && hub_pull(h->client, r, &o, out, err);
+    h->pulled = r;
+    bool ok = hub_pull(h->client, r,
+                       &(struct hub_pull_options){.wants_folder = folder_is_servable, .on_progress = show, .arg = h},
+                       out, err);
     hub_progress_end(&h->view);
+    h->pulled = NULL;
     return ok;
 }
 

@@ -1,5 +1,5 @@
-/* The Hub for the commands: a client with this user's settings, and models brought where a command needs one. What is in
- * the cache whole is taken without asking the Hub; `tandem pull` asks for a newer one. One thread. */
+/* The Hub for the commands: a client with this user's settings, and models brought where a command needs one. What is
+ * in the cache whole is taken without asking the Hub; `tandem pull` asks for a newer one. One thread. */
 #ifndef TANDEM_CLI_MODEL_HUB_H
 #define TANDEM_CLI_MODEL_HUB_H
 
@@ -10,17 +10,14 @@ struct model_hub { /* pinned: the client points into it */
     struct hub_settings settings;
     struct hub_client *client;
     struct hub_progress_view view;
+    const struct hub_reference *pulled; /* while it is */
 };
 
 NODISCARD bool model_hub_open(struct model_hub *h, const char *what, struct error *err);
 void model_hub_close(struct model_hub *h); /* fine on a zeroed struct */
 
-/* Whether the folder of a repository is what Tandem can serve: its heads are looked at where GGUF files lie beside it and
- * the reference does not say. */
-NODISCARD bool model_hub_folder_use(struct model_hub *h, const struct hub_reference *r, enum hub_folder_use *out,
-                                    struct error *err);
-
-/* Brings it, or what of it lacks, with progress on standard error. */
+/* Brings it, or what of it lacks, with progress on standard error. Where GGUF files lie beside a folder and the
+ * reference does not say, the heads of the folder tell whether Tandem can serve it. */
 NODISCARD bool model_hub_pull(struct model_hub *h, const struct hub_reference *r, struct hub_pulled *out,
                               struct error *err);
 /* Its path in the cache; brought first where it is not there whole. */

@@ -125,9 +125,10 @@ static bool choose(const char *model, struct str prefix, const char *folder, con
 {
     const char *fit = only_fit(found, prefix);
     if (found->n == 0) {
-        return error_set(err, ERR_NOT_FOUND,
-                         "'%.80s' is neither a file nor the name of a model in %.80s; `tandem pull owner/name` brings one.",
-                         model, folder);
+        return error_set(
+            err, ERR_NOT_FOUND,
+            "'%.80s' is neither a file nor the name of a model in %.80s; `tandem pull owner/name` brings one.", model,
+            folder);
     }
     if (!fit) {
         return error_set(err, ERR_INVALID, "'%.60s' fits %zu models: %.50s, %.50s ... Name one of them.", model,
@@ -160,8 +161,7 @@ static bool find_alias(const char *model, char out[MODEL_PATH_MAX], bool *found,
     struct hub_registry registry;
     struct error ignored = {0};
     *found = false;
-    if (strchr(model, '/') || !hub_short_check(model, &ignored) ||
-        !hub_registry_path(path, sizeof path, &ignored)) {
+    if (strchr(model, '/') || !hub_short_check(model, &ignored) || !hub_registry_path(path, sizeof path, &ignored)) {
         return true;
     }
     struct arena *arena = arena_create(2 * LIMIT_REGISTRY_FILE);

@@ -3,10 +3,9 @@
  *
  *     a path that exists            as it is
  *     an alias of the registry      what it leads to (hub/registry.h)
- *     owner/name[@revision][:...]   from the cache of the Hugging Face Hub, and brought there first where it is not there
- *                                   whole, with progress on standard error (hub/reference.h)
- *     a name such as smollm2:135m   a file or folder in the models folder ($TANDEM_MODELS, or "models" in the cache
- *                                   folder) */
+ *     owner/name[@revision][:...]   from the cache of the Hugging Face Hub, and brought there first where it is not
+ * there whole, with progress on standard error (hub/reference.h) a name such as smollm2:135m   a file or folder in the
+ * models folder ($TANDEM_MODELS, or "models" in the cache folder) */
 #ifndef TANDEM_CLI_MODEL_PATH_H
 #define TANDEM_CLI_MODEL_PATH_H
 
@@ -23,8 +22,8 @@ bool models_folder(char *out, size_t size); /* false when there is no home */
  * are an error that names the first two. A path, which is anything with a '/', is never looked up. */
 NODISCARD bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], struct error *err);
 
-/* The same without bringing anything: *is_remote says that it is a repository that is not here whole, in *reference; then
- * *out is empty. */
+/* The same without bringing anything: *is_remote says that it is a repository that is not here whole, in *reference;
+ * then *out is empty. */
 NODISCARD bool model_path_find(const char *model, char out[MODEL_PATH_MAX], struct hub_reference *reference,
                                bool *is_remote, struct error *err);
 /* Whether the text is a better name for the model than its path: an alias, or a repository. */

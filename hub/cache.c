@@ -289,8 +289,8 @@ static bool has_partial(const char *cache, const char *repo)
     return found;
 }
 
-/* Weights that are there whole mean that the rest is, when Tandem brought them. Others may bring files in any order: then
- * a tokenizer that lacks, beside something that has not come whole, may still be to come. */
+/* Weights that are there whole mean that the rest is, when Tandem brought them. Others may bring files in any order:
+ * then a tokenizer that lacks, beside something that has not come whole, may still be to come. */
 static void judge(const char *cache, const char *repo, const struct hub_listing *l, const struct hub_choice *c,
                   struct hub_cached *out)
 {

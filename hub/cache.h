@@ -6,8 +6,8 @@
  *                              /blobs/ETAG                 content; ETAG.incomplete while it is being brought
  *     CACHE/.locks/models--owner--name/ETAG.lock           held meanwhile
  *
- * Folders are opened one below the other without following links; the file that a link in a snapshot leads to has to lie
- * in the cache, or it counts as not there. Any thread; another program may change the folder meanwhile. */
+ * Folders are opened one below the other without following links; the file that a link in a snapshot leads to has to
+ * lie in the cache, or it counts as not there. Any thread; another program may change the folder meanwhile. */
 #ifndef TANDEM_HUB_CACHE_H
 #define TANDEM_HUB_CACHE_H
 

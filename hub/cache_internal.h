@@ -10,8 +10,8 @@
 void cache__folder_of(const char *repo, char out[CACHE_FOLDER_MAX]);
 bool cache__repo_of(const char *folder, char out[HUB_REPO_MAX + 1]);
 
-/* A folder in another one, never through a link; -1 with errno. dir AT_FDCWD: `name` is the user's path, whose links are
- * followed. */
+/* A folder in another one, never through a link; -1 with errno. dir AT_FDCWD: `name` is the user's path, whose links
+ * are followed. */
 int cache__open_dir(int dir, const char *name);
 /* CACHE/models--owner--name and a folder of it; -1 with errno. */
 int cache__open_repo(const char *cache, const char *repo, const char *below);

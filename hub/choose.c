@@ -14,11 +14,11 @@ static const struct precision {
     const char *name;
     int bits;
 } precisions[] = {
-    {"Q4_K_M", 4},  {"Q4_K_L", 4},  {"Q4_K_XL", 4}, {"Q4_K_S", 4},  {"Q4_K", 4},   {"Q4_1", 4},   {"Q4_0", 4},
-    {"IQ4_XS", 4},  {"IQ4_NL", 4},  {"MXFP4_MOE", 4}, {"MXFP4", 4}, {"Q5_K_M", 5}, {"Q5_K_L", 5}, {"Q5_K_XL", 5},
-    {"Q5_K_S", 5},  {"Q5_K", 5},    {"Q5_1", 5},    {"Q5_0", 5},    {"Q6_K_L", 6}, {"Q6_K_XL", 6}, {"Q6_K", 6},
-    {"Q8_0", 8},    {"Q8_K_XL", 8}, {"BF16", 16},   {"F16", 16},    {"F32", 32},   {"Q3_K_L", 3}, {"Q3_K_XL", 3},
-    {"Q3_K_M", 3},  {"Q3_K_S", 3},  {"Q3_K", 3},    {"Q2_K_L", 2},  {"Q2_K_XL", 2}, {"Q2_K", 2},
+    {"Q4_K_M", 4}, {"Q4_K_L", 4},  {"Q4_K_XL", 4},   {"Q4_K_S", 4}, {"Q4_K", 4},    {"Q4_1", 4},    {"Q4_0", 4},
+    {"IQ4_XS", 4}, {"IQ4_NL", 4},  {"MXFP4_MOE", 4}, {"MXFP4", 4},  {"Q5_K_M", 5},  {"Q5_K_L", 5},  {"Q5_K_XL", 5},
+    {"Q5_K_S", 5}, {"Q5_K", 5},    {"Q5_1", 5},      {"Q5_0", 5},   {"Q6_K_L", 6},  {"Q6_K_XL", 6}, {"Q6_K", 6},
+    {"Q8_0", 8},   {"Q8_K_XL", 8}, {"BF16", 16},     {"F16", 16},   {"F32", 32},    {"Q3_K_L", 3},  {"Q3_K_XL", 3},
+    {"Q3_K_M", 3}, {"Q3_K_S", 3},  {"Q3_K", 3},      {"Q2_K_L", 2}, {"Q2_K_XL", 2}, {"Q2_K", 2},
 };
 #define UNKNOWN_RANK ARRAY_LEN(precisions)
 
@@ -43,7 +43,7 @@ static struct str base_name(struct str path)
     return path;
 }
 
-struct part { /* "NAME-00001-of-00003.gguf" */
+struct part {        /* "NAME-00001-of-00003.gguf" */
     struct str stem; /* with the folder */
     int64_t no, count;
 };
@@ -62,8 +62,9 @@ static bool is_part(struct str path, const char *suffix, struct part *out)
     }
     struct str tail = str_slice(path, path.len - end.len - n, path.len - end.len);
     out->stem = str_slice(path, 0, path.len - end.len - n);
-    return tail.ptr[0] == '-' && digits(str_slice(tail, 1, 6), &out->no) && str_eq(str_slice(tail, 6, 10), STR("-of-")) &&
-           digits(str_slice(tail, 10, 15), &out->count) && out->no >= 1 && out->count >= out->no;
+    return tail.ptr[0] == '-' && digits(str_slice(tail, 1, 6), &out->no) &&
+           str_eq(str_slice(tail, 6, 10), STR("-of-")) && digits(str_slice(tail, 10, 15), &out->count) &&
+           out->no >= 1 && out->count >= out->no;
 }
 
 static bool is_separator(struct str s, size_t i)
@@ -76,8 +77,7 @@ static bool has_word(struct str name, struct str word)
 {
     for (size_t i = 0; i + word.len <= name.len; i++) {
         bool starts = i == 0 || (is_separator(name, i - 1) && name.ptr[i - 1] != '_');
-        if (starts && is_separator(name, i + word.len) &&
-            (i + word.len == name.len || name.ptr[i + word.len] != '_') &&
+        if (starts && is_separator(name, i + word.len) && (i + word.len == name.len || name.ptr[i + word.len] != '_') &&
             str_eq_nocase(str_slice(name, i, i + word.len), word)) {
             return true;
         }
@@ -377,8 +377,7 @@ void hub_choose_each_gguf(const struct hub_listing *l, struct arena *arena,
     for (size_t rank = 0; rank <= UNKNOWN_RANK; rank++) {
         for (size_t i = 0; i < l->n; i++) {
             struct hub_choice c;
-            if (is_gguf_model(l->files[i].path) && rank_of(l->files[i].path) == rank &&
-                start(l, arena, &c, &ignored)) {
+            if (is_gguf_model(l->files[i].path) && rank_of(l->files[i].path) == rank && start(l, arena, &c, &ignored)) {
                 take_gguf(l, &l->files[i], &c);
                 each(arg, &c);
             }

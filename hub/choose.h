@@ -3,10 +3,11 @@
  *
  * What is taken when the reference says nothing: the folder, where config.json and safetensors are there and `folder`
  * allows it; else of the GGUF files the first by this order of precisions:
- *     Q4_K_M Q4_K_L Q4_K_XL Q4_K_S Q4_K Q4_1 Q4_0 IQ4_XS IQ4_NL MXFP4_MOE MXFP4 Q5_K_M Q5_K_L Q5_K_XL Q5_K_S Q5_K Q5_1 Q5_0
- *     Q6_K_L Q6_K_XL Q6_K Q8_0 Q8_K_XL BF16 F16 F32 Q3_K_L Q3_K_XL Q3_K_M Q3_K_S Q3_K Q2_K_L Q2_K_XL Q2_K
- * A precision is one of these, in any case of letters, or 4bit, 5bit ...: the first by this order with so many bits; or
- * safetensors: the folder. GGUF files of projectors (mmproj) and importance matrices are never chosen by a precision. */
+ *     Q4_K_M Q4_K_L Q4_K_XL Q4_K_S Q4_K Q4_1 Q4_0 IQ4_XS IQ4_NL MXFP4_MOE MXFP4 Q5_K_M Q5_K_L Q5_K_XL Q5_K_S Q5_K Q5_1
+ * Q5_0 Q6_K_L Q6_K_XL Q6_K Q8_0 Q8_K_XL BF16 F16 F32 Q3_K_L Q3_K_XL Q3_K_M Q3_K_S Q3_K Q2_K_L Q2_K_XL Q2_K A precision
+ * is one of these, in any case of letters, or 4bit, 5bit ...: the first by this order with so many bits; or
+ * safetensors: the folder. GGUF files of projectors (mmproj) and importance matrices are never chosen by a precision.
+ */
 #ifndef TANDEM_HUB_CHOOSE_H
 #define TANDEM_HUB_CHOOSE_H
 
@@ -15,10 +16,10 @@
 
 struct hub_choice {
     bool is_folder;
-    struct str main;      /* the GGUF file, of several parts the first; "" of a folder */
-    struct str precision; /* "Q4_K_M"; "safetensors"; "" when the file's name does not say */
-    const struct hub_file **files; /* [n] of the listing, in the order in which they are to be brought: small ones first,
-                                    * so that weights that are there mean that the rest is */
+    struct str main;               /* the GGUF file, of several parts the first; "" of a folder */
+    struct str precision;          /* "Q4_K_M"; "safetensors"; "" when the file's name does not say */
+    const struct hub_file **files; /* [n] of the listing, in the order in which they are to be brought: small ones
+                                    * first, so that weights that are there mean that the rest is */
     size_t n;
     uint64_t size;
 };

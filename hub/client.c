@@ -22,8 +22,8 @@ struct hub_client *hub_client_create(const struct hub_client_options *options, s
     c->options = *options;
     c->context.settings = options->settings;
     if (!(c->context.loop = loop_create(1, err)) ||
-        !(c->context.http = http_client_create(loop_uv(c->context.loop),
-                                               &(struct http_client_options){.user_agent = options->user_agent}, err))) {
+        !(c->context.http = http_client_create(
+              loop_uv(c->context.loop), &(struct http_client_options){.user_agent = options->user_agent}, err))) {
         hub_client_free(c);
         return NULL;
     }
@@ -52,10 +52,11 @@ const struct hub_client_options *hub_client_options(const struct hub_client *c)
 bool hub_client_may_ask(const struct hub_client *c, const char *what, struct error *err)
 {
     return !c->context.settings->offline ||
-           error_set(err, ERR_UNAVAILABLE,
-                     "%.120s is not here whole, and HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) keeps Tandem from asking the "
-                     "Hub: unset it, or name a model that `tandem list` has.",
-                     what);
+           error_set(
+               err, ERR_UNAVAILABLE,
+               "%.120s is not here whole, and HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) keeps Tandem from asking the "
+               "Hub: unset it, or name a model that `tandem list` has.",
+               what);
 }
 
 /* ---- one request ---- */
@@ -118,8 +119,8 @@ static void put_encoded(struct buf *out, struct str s, bool slash)
 {
     for (size_t i = 0; i < s.len; i++) {
         char c = s.ptr[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
-                     c == '.' || c == '~' || (slash && c == '/');
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                     c == '_' || c == '.' || c == '~' || (slash && c == '/');
         if (plain) {
             buf_putc(out, c);
         } else {
@@ -149,9 +150,10 @@ bool hub_client_listing(struct hub_client *c, const char *repo, const char *revi
     put_encoded(&url, str_of(revision), false);
     buf_puts(&url, "?blobs=true");
     snprintf(what, sizeof what, "%s@%s", repo, revision);
-    bool ok = buf_ok(&url, "the URL of a repository", err) &&
-              ask(c, &(struct hub_fetch_options){.url = url.data, .what = what, .size = LIMIT_HUB_REPLY}, &reply, err) &&
-              (hub_listing_parse(buf_view(&reply), arena, out, err) || error_wrap(err, "%s", repo));
+    bool ok =
+        buf_ok(&url, "the URL of a repository", err) &&
+        ask(c, &(struct hub_fetch_options){.url = url.data, .what = what, .size = LIMIT_HUB_REPLY}, &reply, err) &&
+        (hub_listing_parse(buf_view(&reply), arena, out, err) || error_wrap(err, "%s", repo));
     buf_release(&url);
     buf_release(&reply);
     return ok;
@@ -163,13 +165,14 @@ bool hub_client_search(struct hub_client *c, struct str words, int limit, struct
     struct buf url, reply;
     buf_init(&url, FETCH_URL_MAX);
     buf_init(&reply, LIMIT_HUB_REPLY);
-    buf_printf(&url, "%s/api/models?limit=%d&sort=downloads&direction=-1&full=false&search=", c->context.settings->endpoint,
+    buf_printf(&url,
+               "%s/api/models?limit=%d&sort=downloads&direction=-1&full=false&search=", c->context.settings->endpoint,
                limit);
     put_encoded(&url, words, false);
-    bool ok = buf_ok(&url, "what is searched for", err) &&
-              ask(c, &(struct hub_fetch_options){.url = url.data, .what = "search", .size = LIMIT_HUB_REPLY}, &reply,
-                  err) &&
-              hub_search_parse(buf_view(&reply), arena, out, err);
+    bool ok =
+        buf_ok(&url, "what is searched for", err) &&
+        ask(c, &(struct hub_fetch_options){.url = url.data, .what = "search", .size = LIMIT_HUB_REPLY}, &reply, err) &&
+        hub_search_parse(buf_view(&reply), arena, out, err);
     buf_release(&url);
     buf_release(&reply);
     return ok;

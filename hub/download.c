@@ -32,8 +32,8 @@ struct download {
     struct sha256_ctx *sha256; /* one of both */
     struct sha1_ctx *sha1;
     struct error failure;
-    bool runs, stopped;  /* the loop */
-    bool without_parts;  /* the server sends none */
+    bool runs, stopped; /* the loop */
+    bool without_parts; /* the server sends none */
 };
 
 /* ---- the checksum ---- */

@@ -1,8 +1,8 @@
 /* The content of one file, from the Hub into the cache, checked.
  *
- * A large file comes in pieces over a few connections. Only the piece at the end of what is there is written as it comes;
- * those behind it wait in memory, at most DOWNLOAD_PIECES of them. So the file in the cache is a beginning of the
- * content at any time, whatever happens, and the next attempt, also huggingface_hub's, goes on behind it; and the
+ * A large file comes in pieces over a few connections. Only the piece at the end of what is there is written as it
+ * comes; those behind it wait in memory, at most DOWNLOAD_PIECES of them. So the file in the cache is a beginning of
+ * the content at any time, whatever happens, and the next attempt, also huggingface_hub's, goes on behind it; and the
  * checksum is computed along the way. */
 #ifndef TANDEM_HUB_DOWNLOAD_H
 #define TANDEM_HUB_DOWNLOAD_H

@@ -21,7 +21,7 @@ struct hub_fetch {
     struct hub_fetch_options o; /* strings: those below, but for `what` */
     char *url, *now;            /* asked first, and at the moment: [FETCH_URL_MAX] */
     struct http_call *call;
-    struct loop_timer *timer; /* another attempt, or the end */
+    struct loop_timer *timer;   /* another attempt, or the end */
     uint64_t received, skipped; /* bytes that were asked for; of this reply, others */
     int attempts, redirects;
     bool accepted, redirected; /* this reply: its bytes are ours; its Location is in `now` */
@@ -66,7 +66,8 @@ bool hub_follow(const char *from, struct str location, char out[FETCH_URL_MAX], 
         return error_set(err, ERR_PROTOCOL, "a redirect leads to what is no URL of http or https, or one too long.");
     }
     if (strncmp(from, "https:", 6) == 0 && strncmp(out, "https:", 6) != 0) {
-        return error_set(err, ERR_FORBIDDEN, "a redirect leads from https to http, where anybody may change the files.");
+        return error_set(err, ERR_FORBIDDEN,
+                         "a redirect leads from https to http, where anybody may change the files.");
     }
     return true;
 }
@@ -74,8 +75,8 @@ bool hub_follow(const char *from, struct str location, char out[FETCH_URL_MAX], 
 bool hub_content_range_is(struct str value, uint64_t from, uint64_t size, uint64_t total)
 {
     char want[80];
-    snprintf(want, sizeof want, "bytes %llu-%llu/%llu", (unsigned long long)from,
-             (unsigned long long)(from + size - 1), (unsigned long long)total);
+    snprintf(want, sizeof want, "bytes %llu-%llu/%llu", (unsigned long long)from, (unsigned long long)(from + size - 1),
+             (unsigned long long)total);
     return str_eq_nocase(value, str_of(want));
 }
 
@@ -115,7 +116,8 @@ static void read_success(struct hub_fetch *f, const struct http_reply *reply)
         struct str range = http_reply_header(reply, "content-range");
         f->accepted = hub_content_range_is(range, from, size, f->o.total);
         if (!f->accepted) {
-            error_set(&f->failure, ERR_FORMAT, "the server sent '" STR_FMT "' of a file that the Hub lists with %llu bytes.",
+            error_set(&f->failure, ERR_FORMAT,
+                      "the server sent '" STR_FMT "' of a file that the Hub lists with %llu bytes.",
                       STR_ARG(str_slice(range, 0, 60)), (unsigned long long)f->o.total);
         }
     }
@@ -232,8 +234,9 @@ static void try_again_or_end(struct hub_fetch *f)
 {
     bool again = is_worth_another(f) && ++f->attempts < FETCH_ATTEMPTS;
     if (f->retry_after_s > FETCH_MAX_WAIT_S) {
-        error_set(&f->failure, ERR_RATE_LIMITED, "%s: the server has had too many requests and asks to wait %lld seconds.",
-                  f->o.what, (long long)f->retry_after_s);
+        error_set(&f->failure, ERR_RATE_LIMITED,
+                  "%s: the server has had too many requests and asks to wait %lld seconds.", f->o.what,
+                  (long long)f->retry_after_s);
         f->failure.retry_after_s = (int32_t)(f->retry_after_s < INT32_MAX ? f->retry_after_s : INT32_MAX);
         again = false;
     }
@@ -298,18 +301,17 @@ static void fetch_start_call(struct hub_fetch *f)
     f->skipped = 0;
     f->retry_after_s = 0;
     f->failure = (struct error){0};
-    f->call = http_call_start(f->c.http,
-                              &(struct http_call_options){.url = f->now,
-                                                          .headers = headers,
-                                                          .n_headers = n,
-                                                          .connect_timeout_ms = CONNECT_TIME_MS,
-                                                          .idle_timeout_s = IDLE_TIMEOUT_S,
-                                                          .max_reply = UINT64_MAX,
-                                                          .events = {.on_headers = on_headers,
-                                                                     .on_data = on_data,
-                                                                     .on_done = on_done,
-                                                                     .arg = f}},
-                              &f->failure);
+    f->call =
+        http_call_start(f->c.http,
+                        &(struct http_call_options){
+                            .url = f->now,
+                            .headers = headers,
+                            .n_headers = n,
+                            .connect_timeout_ms = CONNECT_TIME_MS,
+                            .idle_timeout_s = IDLE_TIMEOUT_S,
+                            .max_reply = UINT64_MAX,
+                            .events = {.on_headers = on_headers, .on_data = on_data, .on_done = on_done, .arg = f}},
+                        &f->failure);
     memory_wipe(token, sizeof token);
     if (!f->call) {
         end_later(f);

@@ -1,8 +1,8 @@
-/* One GET to the Hub or its storage: redirects followed by hand, failures tried again, a cut range gone on with where it
- * was cut. Asynchronous, on the client's loop.
+/* One GET to the Hub or its storage: redirects followed by hand, failures tried again, a cut range gone on with where
+ * it was cut. Asynchronous, on the client's loop.
  *
- * The token goes to the endpoint's own scheme, host and port, and nowhere else: a redirect to another place is a request
- * without it. From https to http no redirect is followed.
+ * The token goes to the endpoint's own scheme, host and port, and nowhere else: a redirect to another place is a
+ * request without it. From https to http no redirect is followed.
  *
  * Tried again are: no connection, a broken one, a time-out, 408, 429, 5xx; after a wait drawn evenly from 0 to 0.3 s
  * that doubles up to 20 s ("full jitter"), or what Retry-After says, up to FETCH_MAX_WAIT_S. After FETCH_ATTEMPTS in a
@@ -50,7 +50,8 @@ const char *hub_fetch_location(const struct hub_fetch *f);
 /* ---- for tests ---- */
 
 bool hub_same_origin(const char *a, const char *b);
-/* The absolute URL of a Location header beside the URL that sent it. FORBIDDEN: from https to http; PROTOCOL: no URL. */
+/* The absolute URL of a Location header beside the URL that sent it. FORBIDDEN: from https to http; PROTOCOL: no URL.
+ */
 NODISCARD bool hub_follow(const char *from, struct str location, char out[FETCH_URL_MAX], struct error *err);
 /* "bytes 0-99/1000" is of [from, from + size) and total. */
 bool hub_content_range_is(struct str value, uint64_t from, uint64_t size, uint64_t total);

@@ -17,11 +17,13 @@ static void explain_gated(const struct fetch_refusal *r, struct error *err)
     const char *endpoint = r->settings->endpoint;
     int n = repo_len(r->what);
     if (r->settings->token[0]) {
-        error_set(err, ERR_FORBIDDEN, "%.*s is gated, and the account of your token has no access: ask for it at %.60s/%.*s.",
-                  n, r->what, endpoint, n, r->what);
+        error_set(err, ERR_FORBIDDEN,
+                  "%.*s is gated, and the account of your token has no access: ask for it at %.60s/%.*s.", n, r->what,
+                  endpoint, n, r->what);
     } else {
-        error_set(err, ERR_FORBIDDEN, "%.*s is gated: ask for access at %.60s/%.*s, then set HF_TOKEN to a token of your account.",
-                  n, r->what, endpoint, n, r->what);
+        error_set(err, ERR_FORBIDDEN,
+                  "%.*s is gated: ask for access at %.60s/%.*s, then set HF_TOKEN to a token of your account.", n,
+                  r->what, endpoint, n, r->what);
     }
 }
 

@@ -9,6 +9,7 @@ struct pull {
     struct hub_client *client;
     const struct hub_reference *r;
     struct hub_pull_options o;
+    enum hub_folder_use folder;
     struct hub_listing listing;
     struct hub_choice choice;
     struct hub_store *store;
@@ -63,10 +64,11 @@ static bool check_room(struct pull *p, struct error *err)
     }
     uint64_t room = available > PULL_RESERVE ? available - PULL_RESERVE : 0;
     return needed <= room ||
-           error_set(err, ERR_IO,
-                     "there is no room for %s: %.1f GiB have still to come, and %.1f GiB are free in the cache (HF_HOME). "
-                     "`tandem list` and `tandem rm` show and free some.",
-                     p->r->repo, (double)needed / (double)GIB(1), (double)room / (double)GIB(1));
+           error_set(
+               err, ERR_IO,
+               "there is no room for %s: %.1f GiB have still to come, and %.1f GiB are free in the cache (HF_HOME). "
+               "`tandem list` and `tandem rm` show and free some.",
+               p->r->repo, (double)needed / (double)GIB(1), (double)room / (double)GIB(1));
 }
 
 /* ---- files ---- */
@@ -101,12 +103,13 @@ static bool bring_file(struct pull *p, const struct hub_file *f, struct error *e
     return true;
 }
 
-/* A name that led nowhere leads to what has begun to come; one that led to a whole model moves when this one is whole. */
+/* A name that led nowhere leads to what has begun to come; one that led to a whole model moves when this one is whole.
+ */
 static bool begin(struct pull *p, struct error *err)
 {
     struct hub_cached before;
     const char *revision = hub_reference_revision(p->r), *cache = hub_client_context(p->client)->settings->cache;
-    if (!hub_cache_find(cache, p->r, p->o.folder, &before, err) ||
+    if (!hub_cache_find(cache, p->r, p->folder, &before, err) ||
         !hub_store_snapshot(p->store, p->listing.commit, err)) {
         return false;
     }
@@ -130,6 +133,19 @@ static bool bring_files(struct pull *p, struct error *err)
 
 /* ---- all of it ---- */
 
+/* The GGUF file, when both are there and the folder is not wanted. */
+static bool choose(struct pull *p, struct arena *arena, struct error *err)
+{
+    bool ok = hub_choose(&p->listing, p->r, HUB_FOLDER_LAST, arena, &p->choice, err);
+    bool both = ok && !p->choice.is_folder && !p->r->file[0] && !p->r->precision[0] && hub_has_folder(&p->listing);
+    p->folder =
+        both && p->o.wants_folder && !p->o.wants_folder(p->o.arg, &p->listing) ? HUB_FOLDER_LAST : HUB_FOLDER_FIRST;
+    if (both && p->folder == HUB_FOLDER_FIRST) {
+        ok = hub_choose(&p->listing, p->r, HUB_FOLDER_FIRST, arena, &p->choice, err);
+    }
+    return ok || error_wrap(err, "%s", p->r->repo);
+}
+
 static bool check_parts(const struct pull *p, struct error *err)
 {
     char missing[HUB_FILE_MAX + 1];
@@ -141,7 +157,7 @@ static bool take_result(const struct pull *p, struct hub_pulled *out, struct err
 {
     const char *cache = hub_client_context(p->client)->settings->cache;
     out->brought = p->progress.brought;
-    if (!hub_cache_find(cache, p->r, p->o.folder, &out->cached, err)) {
+    if (!hub_cache_find(cache, p->r, p->folder, &out->cached, err)) {
         return false;
     }
     return out->cached.state == HUB_COMPLETE ||
@@ -157,10 +173,7 @@ bool hub_pull(struct hub_client *c, const struct hub_reference *r, const struct 
         return error_set(err, ERR_NO_MEMORY, "no memory to bring a model.");
     }
     bool ok = hub_client_listing(c, r->repo, hub_reference_revision(r), arena, &p.listing, err);
-    if (ok && !hub_choose(&p.listing, r, options->folder, arena, &p.choice, err)) {
-        ok = error_wrap(err, "%s", r->repo);
-    }
-    ok = ok && check_parts(&p, err) &&
+    ok = ok && choose(&p, arena, err) && check_parts(&p, err) &&
          (p.store = hub_store_open(hub_client_context(c)->settings->cache, r->repo, err)) && bring_files(&p, err) &&
          take_result(&p, out, err);
     hub_store_free(p.store);

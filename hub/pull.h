@@ -1,5 +1,5 @@
-/* A model from the Hub into the cache: what is asked for is looked up, its files are chosen, room on the disk is checked,
- * then they come one after another, the small ones first. What is there already is not brought again.
+/* A model from the Hub into the cache: what is asked for is looked up, its files are chosen, room on the disk is
+ * checked, then they come one after another, the small ones first. What is there already is not brought again.
  *
  *     hub_pull(client, &reference, &(struct hub_pull_options){.on_progress = show}, &pulled, err);
  */
@@ -12,14 +12,15 @@
 #define PULL_RESERVE ((uint64_t)256 << 20) /* bytes that stay free on the disk */
 
 struct hub_progress {
-    const char *file;             /* that comes now; NULL: all has come */
+    const char *file;              /* that comes now; NULL: all has come */
     uint64_t done, total, brought; /* bytes of all files; brought: by this call, over the network */
     size_t n_done, n_files;
     bool waiting; /* for another program that brings the same file */
 };
 
 struct hub_pull_options {
-    enum hub_folder_use folder;
+    /* Of a repository with both, when the reference does not say: whether the folder is what to take; NULL: it is. */
+    bool (*wants_folder)(void *arg, const struct hub_listing *l);
     /* Once before the first file and after every few bytes; may be NULL. */
     void (*on_progress)(void *arg, const struct hub_progress *p);
     void *arg;

@@ -29,7 +29,8 @@ static void copy(struct str s, char *out, size_t size)
 static bool parse_precision(struct str text, struct hub_reference *out, struct error *err)
 {
     if (text.len == 0) {
-        return error_set(err, ERR_INVALID, "there is nothing behind ':'; expected a file or a precision such as Q4_K_M.");
+        return error_set(err, ERR_INVALID,
+                         "there is nothing behind ':'; expected a file or a precision such as Q4_K_M.");
     }
     if (text.len > HUB_PRECISION_MAX) {
         return error_set(err, ERR_INVALID, "the precision '" STR_FMT "...' has %zu bytes, more than %d.",

@@ -19,7 +19,8 @@ bool hub_registry_path(char *out, size_t size, struct error *err)
     } else if (sys_config_dir(folder, sizeof folder)) {
         n = snprintf(out, size, "%s/models.json", folder);
     } else {
-        return error_set(err, ERR_NOT_FOUND, "there is no home folder for the registry of models; set TANDEM_REGISTRY.");
+        return error_set(err, ERR_NOT_FOUND,
+                         "there is no home folder for the registry of models; set TANDEM_REGISTRY.");
     }
     return (n > 0 && (size_t)n < size) || error_set(err, ERR_INVALID, "the path of the registry is too long.");
 }
@@ -39,7 +40,8 @@ static bool read_alias(struct json_iter it, struct arena *arena, struct hub_alia
 {
     struct str name = it.key, reference = json_type(it.value) == JSON_STRING ? json_str(it.value) : STR("");
     if (json_type(it.value) != JSON_STRING) {
-        return error_set(err, ERR_INVALID, "its reference is %s instead of a string.", json_type_name(json_type(it.value)));
+        return error_set(err, ERR_INVALID, "its reference is %s instead of a string.",
+                         json_type_name(json_type(it.value)));
     }
     if (strlen(name.ptr) != name.len || strlen(reference.ptr) != reference.len) {
         return error_set(err, ERR_INVALID, "a NUL character is not possible.");
@@ -82,13 +84,13 @@ bool hub_registry_parse(struct str text, struct arena *arena, struct hub_registr
     bool ok = root != NULL;
     *out = (struct hub_registry){0};
     if (ok && json_type(root) != JSON_OBJECT) {
-        ok = error_set(err, ERR_INVALID, "line 1: an object is expected, but it is %s.", json_type_name(json_type(root)));
+        ok = error_set(err, ERR_INVALID, "line 1: an object is expected, but it is %s.",
+                       json_type_name(json_type(root)));
     }
     for (struct json_iter it = json_members(root); ok && json_next(&it);) {
-        ok = str_eq(it.key, STR("aliases"))
-                 ? read_aliases(it.value, text, arena, out, err)
-                 : error_set(err, ERR_INVALID, "line %d: '%.60s' is not known here.", json_line_of(text, it.key.ptr),
-                             it.key.ptr);
+        ok = str_eq(it.key, STR("aliases")) ? read_aliases(it.value, text, arena, out, err)
+                                            : error_set(err, ERR_INVALID, "line %d: '%.60s' is not known here.",
+                                                        json_line_of(text, it.key.ptr), it.key.ptr);
     }
     json_free(root);
     if (!ok) {

@@ -31,6 +31,7 @@ const char *hub_registry_find(const struct hub_registry *r, const char *name); /
 
 /* A new alias, or a new reference of one; false also when name or reference break the rules of hub/reference.h. */
 NODISCARD bool hub_registry_set(const char *path, const char *name, const char *reference, struct error *err);
-NODISCARD bool hub_registry_remove(const char *path, const char *name, struct error *err); /* NOT_FOUND: there is none */
+NODISCARD bool hub_registry_remove(const char *path, const char *name,
+                                   struct error *err); /* NOT_FOUND: there is none */
 
 #endif

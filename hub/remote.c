@@ -85,7 +85,8 @@ static bool write_head(const struct remote *r, const struct hub_file *f, struct 
 {
     char path[HUB_PATH_MAX];
     int n = snprintf(path, sizeof path, "%s/%s", r->folder, flat_name(f));
-    int fd = n > 0 && n < (int)sizeof path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
+    int fd =
+        n > 0 && n < (int)sizeof path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
     bool ok = fd >= 0 && file_write_at(fd, 0, head.ptr, head.len) && file_cut(fd, f->size);
     if (!ok) {
         error_set(err, ERR_IO, "the head of '%.120s' could not be written: %s.", f->path.ptr, strerror(errno));
@@ -130,7 +131,8 @@ bool hub_remote_heads(struct hub_client *c, const char *repo, const struct hub_l
     }
     const struct hub_file *first = choice->is_folder ? NULL : hub_listing_find(l, choice->main);
     int n = snprintf(path, HUB_PATH_MAX, "%s%s%s", folder, first ? "/" : "", first ? flat_name(first) : "");
-    return ok && ((n > 0 && n < HUB_PATH_MAX) || error_set(err, ERR_INVALID, "the folder '%.100s' is too long.", folder));
+    return ok &&
+           ((n > 0 && n < HUB_PATH_MAX) || error_set(err, ERR_INVALID, "the folder '%.100s' is too long.", folder));
 }
 
 void hub_remote_clear(const char *folder)

@@ -71,7 +71,8 @@ static bool read_cache(struct hub_settings *out, struct error *err)
                error_set(err, ERR_INVALID, "%s is longer than a path can be.", name);
     }
     if (!hf_home(home, sizeof home)) {
-        return error_set(err, ERR_NOT_FOUND, "there is no home folder for the cache of the Hugging Face Hub; set HF_HOME.");
+        return error_set(err, ERR_NOT_FOUND,
+                         "there is no home folder for the cache of the Hugging Face Hub; set HF_HOME.");
     }
     snprintf(out->cache, sizeof out->cache, "%s/hub", home);
     return true;

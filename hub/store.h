@@ -10,8 +10,8 @@
  *     hub_store_link(s, commit, "config.json", etag, err) && hub_store_ref(s, "main", commit, err);
  *     hub_store_free(s);
  *
- * Names that break the rules of hub/name.h are INVALID. Everything below the cache is opened without following links. Other
- * errors are IO and name what could not be made. One thread. */
+ * Names that break the rules of hub/name.h are INVALID. Everything below the cache is opened without following links.
+ * Other errors are IO and name what could not be made. One thread. */
 #ifndef TANDEM_HUB_STORE_H
 #define TANDEM_HUB_STORE_H
 

@@ -110,7 +110,8 @@ bool gguf_head_size(const void *data, size_t size, uint64_t *needed, struct erro
     bool ok = skip(&w, 8) && number(&w, 8, &n_tensors) && number(&w, 8, &n_keys);
     if (ok && (n_tensors > LIMIT_GGUF_TENSORS || n_keys > LIMIT_GGUF_KEYS)) {
         return error_set(err, ERR_FORMAT, "The GGUF file has %llu tensors and %llu metadata keys, more than %d and %d.",
-                         (unsigned long long)n_tensors, (unsigned long long)n_keys, LIMIT_GGUF_TENSORS, LIMIT_GGUF_KEYS);
+                         (unsigned long long)n_tensors, (unsigned long long)n_keys, LIMIT_GGUF_TENSORS,
+                         LIMIT_GGUF_KEYS);
     }
     for (uint64_t i = 0; ok && i < n_keys; i++) {
         ok = skip_string(&w) && skip_value(&w, &valid, err);

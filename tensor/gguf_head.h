@@ -1,5 +1,6 @@
-/* How long the head of a GGUF file is (header, metadata, directory of tensors), from a beginning of the file: for who has
- * to bring it from far away and wants no more. Counts and lengths alone are looked at; the reader checks the rest. */
+/* How long the head of a GGUF file is (header, metadata, directory of tensors), from a beginning of the file: for who
+ * has to bring it from far away and wants no more. Counts and lengths alone are looked at; the reader checks the rest.
+ */
 #ifndef TANDEM_TENSOR_GGUF_HEAD_H
 #define TANDEM_TENSOR_GGUF_HEAD_H
 
