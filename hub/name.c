@@ -80,7 +80,10 @@ static bool check_parts(struct str path, const char *what, struct error *err)
 {
     struct str rest = path, part;
     int n = 0;
-    if (path.ptr && path.len && path.ptr[path.len - 1] == '/') {
+    if (path.len == 0) {
+        return error_set(err, ERR_INVALID, "the %s is empty.", what);
+    }
+    if (path.ptr[path.len - 1] == '/') {
         return error_set(err, ERR_INVALID, "the %s has an empty part.", what);
     }
     while (str_split(&rest, '/', &part)) {
@@ -91,7 +94,7 @@ static bool check_parts(struct str path, const char *what, struct error *err)
             return error_set(err, ERR_INVALID, "the %s has more than %d parts.", what, HUB_FILE_PARTS);
         }
     }
-    return n > 0 || error_set(err, ERR_INVALID, "the %s is empty.", what);
+    return true;
 }
 
 bool hub_revision_check(struct str revision, struct error *err)
