@@ -52,7 +52,7 @@ bool hub_follow(const char *from, struct str location, char out[FETCH_URL_MAX], 
     int n = -1;
     for (size_t i = 0; i < location.len; i++) {
         if (location.ptr[i] <= ' ' || location.ptr[i] > '~') {
-            return error_set(err, ERR_PROTOCOL, "a redirect leads to what is no URL.");
+            return error_set(err, ERR_FORMAT, "a redirect leads to what is no URL.");
         }
     }
     if (str_starts(location, STR("//"))) {
@@ -63,7 +63,7 @@ bool hub_follow(const char *from, struct str location, char out[FETCH_URL_MAX], 
         n = snprintf(out, FETCH_URL_MAX, STR_FMT, STR_ARG(location));
     }
     if (n <= 0 || n >= FETCH_URL_MAX || !origin_len(out)) {
-        return error_set(err, ERR_PROTOCOL, "a redirect leads to what is no URL of http or https, or one too long.");
+        return error_set(err, ERR_FORMAT, "a redirect leads to what is no URL of http or https, or one too long.");
     }
     if (strncmp(from, "https:", 6) == 0 && strncmp(out, "https:", 6) != 0) {
         return error_set(err, ERR_FORBIDDEN,
@@ -88,7 +88,7 @@ static void read_redirect(struct hub_fetch *f, const struct http_reply *reply)
 {
     char next[FETCH_URL_MAX];
     if (++f->redirects > MAX_REDIRECTS) {
-        error_set(&f->failure, ERR_PROTOCOL, "%s: more than %d redirects.", f->o.what, MAX_REDIRECTS);
+        error_set(&f->failure, ERR_FORMAT, "%s: more than %d redirects.", f->o.what, MAX_REDIRECTS);
     } else if (hub_follow(f->now, http_reply_header(reply, "location"), next, &f->failure)) {
         snprintf(f->now, FETCH_URL_MAX, "%s", next);
         f->redirected = true;

@@ -50,7 +50,7 @@ const char *hub_fetch_location(const struct hub_fetch *f);
 /* ---- for tests ---- */
 
 bool hub_same_origin(const char *a, const char *b);
-/* The absolute URL of a Location header beside the URL that sent it. FORBIDDEN: from https to http; PROTOCOL: no URL.
+/* The absolute URL of a Location header beside the URL that sent it. FORBIDDEN: from https to http; FORMAT: no URL.
  */
 NODISCARD bool hub_follow(const char *from, struct str location, char out[FETCH_URL_MAX], struct error *err);
 /* "bytes 0-99/1000" is of [from, from + size) and total. */

@@ -52,6 +52,16 @@ class Repo:
                 "siblings": [self.sibling(n) for n in names]}
 
 
+    def tree(self):
+        """The same as a listing of files (/tree/REV), which huggingface_hub asks for."""
+        entries = []
+        for entry in self.info()["siblings"]:
+            entries.append({"type": "file", "path": entry["rfilename"], "size": entry["size"], "oid": entry["blobId"]})
+            if "lfs" in entry:
+                entries[-1]["lfs"] = {"oid": entry["lfs"]["sha256"], "size": entry["size"], "pointerSize": 134}
+        return entries
+
+
 class Node:
     """One of both servers, with its faults; each is used up by the reply that it spoils."""
 
@@ -121,7 +131,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             words = urllib.parse.parse_qs(url.query).get("search", [""])[0].lower()
             self.answer_json([r.info() for r in hub.repos.values() if words in r.name.lower()])
             return
-        found = (re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", url.path)
+        found = (re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(?:revision|tree)/([^/]+))?", url.path)
                  or re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", url.path))
         if not found:
             self.refuse(404, "RepoNotFound")
@@ -134,6 +144,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.refuse(404, "RevisionNotFound")
             elif rest:
                 self.send_file(repo, rest[0])
+            elif "/tree/" in url.path:
+                self.answer_json(repo.tree())
             else:
                 self.answer_json(repo.info())
 

@@ -55,15 +55,15 @@ static void redirects_lead_to_urls(void **state)
     follows("http://h/a", "https://s/x", "https://s/x");
     follows("http://h/a", "http://s/x", "http://s/x");
     refuses("https://h/a", "http://s/x", ERR_FORBIDDEN);
-    refuses("https://h/a", "x", ERR_PROTOCOL);
-    refuses("https://h/a", "", ERR_PROTOCOL);
-    refuses("https://h/a", "file:///etc/passwd", ERR_PROTOCOL);
-    refuses("https://h/a", "https://", ERR_PROTOCOL);
-    refuses("https://h/a", "https://s/a b", ERR_PROTOCOL);
+    refuses("https://h/a", "x", ERR_FORMAT);
+    refuses("https://h/a", "", ERR_FORMAT);
+    refuses("https://h/a", "file:///etc/passwd", ERR_FORMAT);
+    refuses("https://h/a", "https://", ERR_FORMAT);
+    refuses("https://h/a", "https://s/a b", ERR_FORMAT);
     memset(longer, 'a', FETCH_URL_MAX + 99);
     longer[FETCH_URL_MAX + 99] = '\0';
     longer[0] = '/';
-    refuses("https://h/a", longer, ERR_PROTOCOL);
+    refuses("https://h/a", longer, ERR_FORMAT);
     free(longer);
 }
 
