@@ -205,7 +205,8 @@ int command_bench(const struct options *o)
 {
     struct error err = {0};
     if (!o->model) {
-        error_set(&err, ERR_INVALID, "`tandem bench` needs a model: a path, or a name such as smollm2:135m.");
+        error_set(&err, ERR_INVALID,
+                  "`tandem bench` needs a model: a path, a name such as smollm2:135m, or owner/name.");
         return command_fail(&err);
     }
     struct model_bench *m = calloc(1, sizeof *m);

@@ -132,3 +132,9 @@ bool model_hub_path(const struct hub_reference *r, char out[MODEL_PATH_MAX], str
     model_hub_close(&hub);
     return ok;
 }
+
+void model_hub_forget_token(void)
+{
+    unsetenv("HF_TOKEN");
+    unsetenv("HUGGING_FACE_HUB_TOKEN");
+}

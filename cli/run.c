@@ -359,7 +359,7 @@ int command_run(const struct options *o)
     struct runner r = {.options = o};
     char path[MODEL_PATH_MAX];
     if (!o->model) {
-        error_set(&err, ERR_INVALID, "`tandem run` needs a model: a path, or a name such as smollm2:135m.");
+        error_set(&err, ERR_INVALID, "`tandem run` needs a model: a path, a name such as smollm2:135m, or owner/name.");
         return command_fail(&err);
     }
     if (!model_path_resolve(o->model, path, &err) || !find_precision(&r, path, &err) ||

@@ -7,6 +7,7 @@
 #include "base/sys_service.h"
 #include "cli/announce.h"
 #include "cli/commands.h"
+#include "cli/model_hub.h"
 #include "cli/model_path.h"
 #include "cli/models_list.h"
 #include "cli/precision.h"
@@ -551,6 +552,7 @@ int command_serve(const struct options *o)
         release(&s);
         return command_fail(&err);
     }
+    model_hub_forget_token();
     watch_signals(&s);
     if (!start(&s, &err)) {
         s.failed = true;

@@ -17,7 +17,7 @@ from harness import PATIENCE, ROOT, SMOLLM, TANDEM, Server, models_folder
 
 DEFAULT_BACKEND = pytest.mark.cpu_only("it compares with the program's default backend")
 
-COMMANDS = ["serve", "run", "inspect", "list", "bench", "bench-kernels", "bench-serve"]
+COMMANDS = ["serve", "run", "inspect", "list", "pull", "rm", "search", "alias", "bench", "bench-kernels", "bench-serve"]
 USAGE, MISSING, BAD_FILE = 2, 66, 65
 
 

@@ -455,6 +455,8 @@ def test_serve_brings_and_answers(hub, home, qwen3_files):
         assert server.http.get("/v1/models").json()["data"][0]["id"] == "own/er"
         answer = server.complete("Once", max_tokens=4, temperature=0, model="own/er")
         assert answer["usage"]["completion_tokens"] == 4
+        environ = pathlib.Path(f"/proc/{server.engine()['pid']}/environ")
+        assert not environ.exists() or hub.token.encode() not in environ.read_bytes()
     requests = len(hub.requests) + len(hub.storage.requests)
     with Server("own/er", *options, "--draft-model", "own/er", env={**home.env, "HF_HUB_OFFLINE": "1"}) as server:
         again = server.complete("Once", max_tokens=4, temperature=0)

@@ -1,5 +1,5 @@
-/* Replies of the Hub: a listing of files, from which a model is chosen, and what a search found. Whatever is taken obeys
- * the rules of names. */
+/* Replies of the Hub: a listing of files, from which a model is chosen, and what a search found. Whatever is taken
+ * obeys the rules of names. */
 #include "base/limits.h"
 #include "hub/choose.h"
 

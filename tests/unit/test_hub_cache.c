@@ -20,10 +20,10 @@
 #define TWO  "2222222222222222222222222222222222222222"
 #define REPO "own/er.x"
 
-static const char etags[][HUB_ETAG_MAX + 1] = {
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
-    "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc",
-    "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"};
+static const char etags[][HUB_ETAG_MAX + 1] = {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                                               "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+                                               "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc",
+                                               "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"};
 
 struct fixture {
     char cache[256];

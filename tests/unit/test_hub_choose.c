@@ -133,8 +133,7 @@ static void a_split_file_is_all_its_parts(void **state)
     char missing[HUB_FILE_MAX + 1];
     LIST(f, "Q8_0/m-Q8_0-00001-of-00003.gguf", "Q8_0/m-Q8_0-00002-of-00003.gguf", "Q8_0/m-Q8_0-00003-of-00003.gguf",
          "m-Q4_0-00001-of-00002.gguf");
-    is(f, "Q8_0",
-       "Q8_0/m-Q8_0-00001-of-00003.gguf Q8_0/m-Q8_0-00002-of-00003.gguf Q8_0/m-Q8_0-00003-of-00003.gguf");
+    is(f, "Q8_0", "Q8_0/m-Q8_0-00001-of-00003.gguf Q8_0/m-Q8_0-00002-of-00003.gguf Q8_0/m-Q8_0-00003-of-00003.gguf");
     assert_false(hub_choice_lacks(&f->c, missing, sizeof missing));
     is(f, "Q8_0/m-Q8_0-00003-of-00003.gguf",
        "Q8_0/m-Q8_0-00001-of-00003.gguf Q8_0/m-Q8_0-00002-of-00003.gguf Q8_0/m-Q8_0-00003-of-00003.gguf");
@@ -175,8 +174,12 @@ static void pickles_and_code_are_never_chosen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_folder_is_its_json_and_its_weights), TEST(shards_come_by_the_index), TEST(a_precision_names_a_gguf_file),
-        TEST(a_split_file_is_all_its_parts),        TEST(of_both_the_caller_says),  TEST(pickles_and_code_are_never_chosen),
+        TEST(a_folder_is_its_json_and_its_weights),
+        TEST(shards_come_by_the_index),
+        TEST(a_precision_names_a_gguf_file),
+        TEST(a_split_file_is_all_its_parts),
+        TEST(of_both_the_caller_says),
+        TEST(pickles_and_code_are_never_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,7 +106,8 @@ static void what_is_found(void **state)
     struct arena *arena = arena_create(MIB(1));
     (void)state;
     assert_true(hub_search_parse(
-        STR("[{\"id\":\"a/b\",\"downloads\":7,\"likes\":2,\"tags\":[\"gguf\",\"x\"],\"gated\":\"auto\"},{\"id\":\"gpt2\"},"
+        STR("[{\"id\":\"a/"
+            "b\",\"downloads\":7,\"likes\":2,\"tags\":[\"gguf\",\"x\"],\"gated\":\"auto\"},{\"id\":\"gpt2\"},"
             "{\"id\":\"c/d\",\"downloads\":-1,\"tags\":[\"safetensors\",1]},3,{\"id\":\"../x\"}]"),
         arena, &s, &err));
     assert_int_equal(s.n, 2);
@@ -142,8 +143,11 @@ static void memory_runs_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(files_and_their_names_in_the_cache), cmocka_unit_test(what_is_no_reply), cmocka_unit_test(hostile_names),
-        cmocka_unit_test(what_is_found), cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(files_and_their_names_in_the_cache),
+        cmocka_unit_test(what_is_no_reply),
+        cmocka_unit_test(hostile_names),
+        cmocka_unit_test(what_is_found),
+        cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,7 +34,7 @@ static void must_fail(const char *text, const char *message)
 
 static void paths(void **state)
 {
-    static const char *const texts[] = {"/models/x.gguf", "./x", "../x",       "~/models/x", ".hidden",
+    static const char *const texts[] = {"/models/x.gguf", "./x",   "../x",       "~/models/x", ".hidden",
                                         "models/x.gguf",  "a/b/c", "a/b/c.gguf", "a/b/c@d:e",  "/a@b:c"};
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -141,8 +141,9 @@ static void digests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paths),   cmocka_unit_test(names),   cmocka_unit_test(repositories), cmocka_unit_test(every_part_has_its_rule),
-        cmocka_unit_test(lengths), cmocka_unit_test(digests),
+        cmocka_unit_test(paths),        cmocka_unit_test(names),
+        cmocka_unit_test(repositories), cmocka_unit_test(every_part_has_its_rule),
+        cmocka_unit_test(lengths),      cmocka_unit_test(digests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

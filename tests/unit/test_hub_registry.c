@@ -126,8 +126,9 @@ static void its_folder_is_made(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(aliases_are_kept_and_removed),     TEST(bad_names_and_references_change_nothing), TEST(errors_name_the_line),
-        TEST(a_broken_file_is_not_overwritten), TEST(its_folder_is_made),
+        TEST(aliases_are_kept_and_removed), TEST(bad_names_and_references_change_nothing),
+        TEST(errors_name_the_line),         TEST(a_broken_file_is_not_overwritten),
+        TEST(its_folder_is_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
