@@ -24,7 +24,8 @@ USAGE, MISSING, BAD_FILE = 2, 66, 65
 def tandem(*arguments, env=None, stdin="", timeout=60):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TANDEM_")}
     return subprocess.run([str(TANDEM), *map(str, arguments)], capture_output=True, text=True, input=stdin,
-                          env={**environment, "TANDEM_MODELS": str(models_folder()), **(env or {})},
+                          env={**environment, "TANDEM_MODELS": str(models_folder()), "HF_HUB_CACHE": "/nowhere/hub",
+                               "TANDEM_REGISTRY": "/nowhere/models.json", **(env or {})},
                           timeout=timeout * PATIENCE)
 
 
