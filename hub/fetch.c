@@ -264,7 +264,7 @@ static void on_done(void *arg, const struct http_reply *reply, const struct erro
     f->call = NULL;
     if (err && !f->failure.code) {
         f->failure = *err;
-        error_wrap(&f->failure, "%s", f->o.what);
+        error_wrap(&f->failure, err->code == ERR_UNAVAILABLE ? "%s: the Hub cannot be reached" : "%s", f->o.what);
     }
     if (f->redirected && !f->failure.code) {
         fetch_start_call(f);

@@ -192,6 +192,11 @@ def test_precisions(hub, home):
     assert path.endswith("/s/m-Q2_K-00001-of-00002.gguf")
     assert pathlib.Path(path.replace("00001-of", "00002-of")).read_bytes() == files["s/m-Q2_K-00002-of-00002.gguf"]
     home.fails(MISSING, "on offer: Q4_K_M, Q8_0, Q2_K", "pull", "own/er:Q5_K_M")
+    hub.add("own/other", {"sub/plain.gguf": b"GGUF" * 1024})
+    home.works("pull", "own/other")
+    listed = [m["name"] for m in json.loads(home.works("list", "--json"))]
+    assert "own/other:sub/plain.gguf" in listed
+    home.works("rm", "own/other:sub/plain.gguf")
     names = {m["name"]: m["size"] for m in json.loads(home.works("list", "--json"))}
     assert names == {"own/er:Q4_K_M": 6000, "own/er:Q8_0": 8000, "own/er:Q2_K": 9200}
     assert "8 KiB freed" in home.works("rm", "own/er:Q8_0")
@@ -267,6 +272,10 @@ def test_who_has_no_access_is_told_what_to_do(hub, home):
     home.fails(USAGE, "holds what is no token", "pull", "own/er", HF_TOKEN="a b")
     hub.repos["own/er"].gated = "granted"
     home.works("pull", "own/er")
+
+
+def test_no_network(hub, home):
+    home.fails(UNAVAILABLE, "own/er@main: the Hub cannot be reached: .*no connection", "pull", "own/er", HF_ENDPOINT="http://127.0.0.1:1")
 
 
 def test_only_pickles(hub, home):

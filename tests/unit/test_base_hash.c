@@ -57,6 +57,23 @@ static void equality(void **state)
     }
 }
 
+static void sha1_examples(void **state)
+{
+    char hex[SHA1_HEX_SIZE + 1];
+    struct sha1_ctx *ctx = sha1_create();
+    (void)state;
+    sha1_finish_hex(ctx, hex);
+    assert_string_equal(hex, "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+    sha1_free(ctx);
+    ctx = sha1_create(); /* as git names an empty file; in pieces */
+    sha1_update(ctx, "blob ", 5);
+    sha1_update(ctx, "0", 2);
+    sha1_finish_hex(ctx, hex);
+    assert_string_equal(hex, "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391");
+    sha1_free(ctx);
+    sha1_free(NULL);
+}
+
 static void xxh3_values(void **state)
 {
     (void)state;
@@ -74,10 +91,8 @@ static void xxh3_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sha256_examples),
-        cmocka_unit_test(sha256_in_pieces),
-        cmocka_unit_test(equality),
-        cmocka_unit_test(xxh3_values),
+        cmocka_unit_test(sha256_examples), cmocka_unit_test(sha256_in_pieces), cmocka_unit_test(equality),
+        cmocka_unit_test(sha1_examples),   cmocka_unit_test(xxh3_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -170,6 +170,13 @@ static void known_paths(void **state)
     setenv("HOME", "/home/u", 1);
     assert_true(sys_cache_dir(path, sizeof path));
     assert_true(strncmp(path, "/home/u/", 8) == 0);
+    unsetenv("XDG_CONFIG_HOME");
+    assert_true(sys_config_dir(path, sizeof path));
+    assert_string_equal(path, "/home/u/.config/tandem");
+    setenv("XDG_CONFIG_HOME", "/x/c", 1);
+    assert_true(sys_config_dir(path, sizeof path));
+    assert_string_equal(path, "/x/c/tandem");
+    assert_false(sys_config_dir(small, sizeof small));
     assert_true(sys_self_path(path, sizeof path));
     assert_non_null(strstr(path, "test_base_sys_file"));
     assert_true(file_exists(path));
