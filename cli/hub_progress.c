@@ -5,6 +5,7 @@
 #include "base/utf8.h"
 
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define TERMINAL_MS 100
@@ -97,6 +98,15 @@ static void look_at_rate(struct hub_progress_view *v, const struct hub_progress 
     }
 }
 
+/* A line that is longer than the terminal is wide could not be taken back. */
+static void cut_to_terminal(struct buf *line)
+{
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 && line->len >= size.ws_col) {
+        buf_truncate(line, utf8_cut(buf_view(line), size.ws_col - 1u));
+    }
+}
+
 void hub_progress_show(void *view, const struct hub_progress *p)
 {
     struct hub_progress_view *v = view;
@@ -114,6 +124,9 @@ void hub_progress_show(void *view, const struct hub_progress *p)
     v->shown_ms = now;
     buf_init(&line, KIB(1));
     hub_progress_line(v, p, &line);
+    if (v->terminal) {
+        cut_to_terminal(&line);
+    }
     fprintf(stderr, v->terminal ? "\r\033[K%s%s" : "%s%s\n", line.data ? line.data : "",
             v->terminal && !p->file ? "\n" : "");
     fflush(stderr);

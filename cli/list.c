@@ -234,6 +234,7 @@ int command_list(const struct options *o)
 /* Where it is, beside the facts. */
 struct subject {
     const char *path;                /* or the reference of a model that is not here */
+    const char *name;                /* of a folder whose files hold none; NULL: the path's last part */
     const struct model_heads *heads; /* of that; else NULL */
     enum kv_type kv_type;
     double bandwidth; /* 0: not measured */
@@ -478,7 +479,8 @@ static bool inspect(const struct options *o, struct model_file *file, struct sub
 {
     struct model_facts f;
     struct buf out;
-    if (!read_facts_of(file, base_name(s->path), o, &f, err) || (f.has_config && !measure(o, &s->bandwidth, err))) {
+    if (!read_facts_of(file, s->name ? str_of(s->name) : base_name(s->path), o, &f, err) ||
+        (f.has_config && !measure(o, &s->bandwidth, err))) {
         return false;
     }
     if (f.has_config && !s->heads) {
@@ -498,6 +500,7 @@ static bool inspect_here(const struct options *o, const char *path, struct subje
 {
     struct model_file *file = model_file_open(path, err);
     s->path = path;
+    s->name = model_path_is_name(o->model) ? o->model : NULL; /* a snapshot's last part is its commit */
     bool ok = file && inspect(o, file, s, err);
     model_file_close(file);
     return ok;
@@ -507,7 +510,7 @@ static bool inspect_there(const struct options *o, const struct hub_reference *r
 {
     struct model_hub hub = {0};
     struct model_heads heads = {0};
-    s->path = o->model;
+    s->path = s->name = o->model;
     bool ok = model_hub_open(&hub, r->repo, err) && model_hub_heads(&hub, r, &heads, err);
     s->heads = &heads;
     ok = ok && inspect(o, heads.file, s, err);

@@ -16,7 +16,8 @@
 
 bool model_hub_open(struct model_hub *h, const char *what, struct error *err)
 {
-    static const char agent[] = "tandem";
+    char agent[64];
+    snprintf(agent, sizeof agent, "tandem/%s", tandem_version());
     *h = (struct model_hub){.client = NULL};
     hub_progress_init(&h->view, what);
     if (!hub_settings_read(&h->settings, err)) {

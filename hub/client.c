@@ -27,6 +27,7 @@ struct hub_client *hub_client_create(const struct hub_client_options *options, s
         hub_client_free(c);
         return NULL;
     }
+    c->options.user_agent = NULL; /* the caller's, and not asked for any more */
     return c;
 }
 

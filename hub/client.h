@@ -17,7 +17,7 @@ struct hub_client;
 
 struct hub_client_options {
     const struct hub_settings *settings; /* the caller's, and has to outlive the client */
-    const char *user_agent;              /* NULL: none */
+    const char *user_agent;              /* NULL: none; copied */
     /* Before another attempt, for people to see; may be NULL. */
     void (*on_wait)(void *arg, const struct error *err, int64_t wait_ms);
     void *arg;

@@ -107,8 +107,8 @@ static void read_success(struct hub_fetch *f, const struct http_reply *reply)
         struct str announced = http_reply_header(reply, "content-length");
         if (whole && str_to_u64(announced, &length) && length != size) {
             f->accepted = false;
-            error_set(&f->failure, ERR_FORMAT, "the file has %llu bytes, but the Hub lists it with %llu.",
-                      (unsigned long long)length, (unsigned long long)size);
+            error_set(&f->failure, ERR_FORMAT, "%s: the file has %llu bytes, but the Hub lists it with %llu.",
+                      f->o.what, (unsigned long long)length, (unsigned long long)size);
         }
     } else if (reply->status != 206) {
         error_set(&f->failure, ERR_NOT_IMPLEMENTED, "%s: the server sends no parts of files.", f->o.what);
@@ -117,7 +117,7 @@ static void read_success(struct hub_fetch *f, const struct http_reply *reply)
         f->accepted = hub_content_range_is(range, from, size, f->o.total);
         if (!f->accepted) {
             error_set(&f->failure, ERR_FORMAT,
-                      "the server sent '" STR_FMT "' of a file that the Hub lists with %llu bytes.",
+                      "%s: the server sent '" STR_FMT "' of it, but the Hub lists it with %llu bytes.", f->o.what,
                       STR_ARG(str_slice(range, 0, 60)), (unsigned long long)f->o.total);
         }
     }

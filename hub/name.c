@@ -112,6 +112,9 @@ bool hub_revision_check(struct str revision, struct error *err)
         return error_set(err, ERR_INVALID, "a part of the revision '" STR_FMT "' begins with '.'.",
                          STR_ARG(shown(revision)));
     }
+    if (str_find(revision, STR("..")) != STR_NPOS) { /* git has none either */
+        return error_set(err, ERR_INVALID, "the revision '" STR_FMT "' holds '..'.", STR_ARG(shown(revision)));
+    }
     return check_parts(revision, "revision", err);
 }
 

@@ -17,8 +17,8 @@
 /* "owner/name": letters, digits, '-', '_' and '.'; each part begins and ends with a letter, a digit or '_'; no "--" and
  * "..", which the cache's folders use as separators; not ending in ".git". INVALID says which part is wrong. */
 NODISCARD bool hub_repo_check(struct str repo, struct error *err);
-/* Parts of letters, digits, '-', '_', '.' and '+', separated by '/'; no part is empty, "." or "..", or begins with '.'.
- */
+/* Parts of letters, digits, '-', '_', '.' and '+', separated by '/'; no part is empty or begins with '.'; no
+ * "..", as in git. */
 NODISCARD bool hub_revision_check(struct str revision, struct error *err);
 /* A path of a repository, relative and below it: parts separated by '/', none empty, "." or "..", valid UTF-8 without
  * control characters, '\\' and ':'. */

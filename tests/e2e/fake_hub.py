@@ -62,6 +62,13 @@ class Repo:
         return entries
 
 
+class QuietServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Clients that hang up are what these tests are about."""
+
+
 class Node:
     """One of both servers, with its faults; each is used up by the reply that it spoils."""
 
@@ -74,8 +81,7 @@ class Node:
         self.delay = 0           # seconds before each 64 KiB
         self.spoil = None        # bytes -> bytes, of every file
         self.ignore_ranges = False
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"node": self}))
-        self.server.daemon_threads = True
+        self.server = QuietServer(("127.0.0.1", 0), type("Handler", (Handler,), {"node": self}))
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     @property

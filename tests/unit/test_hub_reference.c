@@ -94,6 +94,7 @@ static void every_part_has_its_rule(void **state)
     must_fail("a/b@", "revision is empty");
     must_fail("a/b@..", "begins with '.'");
     must_fail("a/b@x/../y", "begins with '.'");
+    must_fail("a/b@v1..v2", "holds '..'");
     must_fail("a/b@x//y", "empty part");
     must_fail("a/b@x/", "empty part");
     must_fail("a/b@/x", "empty part");
