@@ -172,7 +172,7 @@ static void known_paths(void **state)
     assert_true(strncmp(path, "/home/u/", 8) == 0);
     unsetenv("XDG_CONFIG_HOME");
     assert_true(sys_config_dir(path, sizeof path));
-    assert_string_equal(path, "/home/u/.config/tandem");
+    assert_true(strncmp(path, "/home/u/", 8) == 0 && strcmp(path + 8, ".config/tandem") == 0);
     setenv("XDG_CONFIG_HOME", "/x/c", 1);
     assert_true(sys_config_dir(path, sizeof path));
     assert_string_equal(path, "/x/c/tandem");
