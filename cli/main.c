@@ -16,7 +16,7 @@ struct command_row {
 static const struct command_row commands[] = {
     {"serve", COMMAND_SERVE, command_serve, "serve [MODEL ...] [options]", "serve models over HTTP"},
     {"run", COMMAND_RUN, command_run, "run MODEL [PROMPT] [options]", "chat with a model, or answer one prompt"},
-    {"pull", COMMAND_PULL, command_pull, "pull MODEL [options]", "bring a model from the Hugging Face Hub"},
+    {"pull", COMMAND_PULL, command_pull, "pull MODEL", "bring a model from the Hugging Face Hub"},
     {"search", COMMAND_SEARCH, command_search, "search WORDS [options]", "models on the Hugging Face Hub"},
     {"inspect", COMMAND_INSPECT, command_inspect, "inspect MODEL [options]",
      "what a model holds and needs, here or on the Hub"},

@@ -19,8 +19,6 @@
 #define Q             COMMAND_QUANTIZE
 #define C             COMMAND_CONVERT
 #define X_            COMMAND_EVAL
-#define P             COMMAND_PULL
-#define M             COMMAND_RM
 #define H             COMMAND_SEARCH
 #define A             COMMAND_ALIAS
 #define LOADGEN(name) AT(bench_serve.name)
@@ -33,7 +31,7 @@
 
 const struct option options__table[] = {
     {"config", OPTION_STR, S | R | V, AT(config), 0, 0, NULL, "FILE", "JSON file with options by these names"},
-    {"log-level", OPTION_STR, S | R | I | E | B | K | V | Q | C | X_ | P | H, AT(log_level), 0, 0, "info", "LEVEL",
+    {"log-level", OPTION_STR, S | R | I | E | B | K | V | Q | C | X_, AT(log_level), 0, 0, "info", "LEVEL",
      "error, warn, info or debug"},
     {"log-format", OPTION_STR, S | E, AT(log_format), 0, 0, "text", "FORMAT", "text, logfmt or json"},
 
