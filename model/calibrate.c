@@ -138,6 +138,8 @@ static float activated(enum activation act, float x)
         return x > 0 ? x : 0;
     case ACT_RELU2:
         return x > 0 ? x * x : 0;
+    case ACT_CLAMPED_SWIGLU: /* of mixtures only */
+        break;
     }
     return x;
 }

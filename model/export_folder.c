@@ -55,6 +55,8 @@ static const char *activation_name(enum activation act)
         return "relu";
     case ACT_RELU2:
         return "relu2";
+    case ACT_CLAMPED_SWIGLU: /* as gpt-oss says it */
+        break;
     }
     return "silu";
 }

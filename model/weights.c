@@ -550,6 +550,14 @@ bool weights__load(struct decoder_weights *w, struct backend *be, const struct w
     return ok;
 }
 
+/* Views of the file show the part, as matrices or vectors of their own or as a stack of experts. */
+static bool in_place(const struct loader *l, const struct weight_row *row, enum model_part part)
+{
+    struct part_place p = place_of(l, row, part);
+    bool stack = n_blocks_of(l->config, part) > 0 && (p.vector || part < PART_EXPERT_GATE);
+    return !stack && !p.turned && p.layout == LAYOUT_ROWS;
+}
+
 bool weights__part_views(const struct decoder_config *c, const struct weight_names *names,
                          const struct model_file *file, enum model_part part, int layer, struct part_views *out,
                          struct error *err)
@@ -564,7 +572,10 @@ bool weights__part_views(const struct decoder_config *c, const struct weight_nam
         out->row = weight_row(names, part, 0); /* to be missed by that name */
     if (!out->row)
         return error_set(err, ERR_FORMAT, "A %s model has no such tensor as the configuration asks for.", c->arch);
-    out->stacked = is_stacked(part);
+    out->stacked = part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN;
+    if (!in_place(&l, out->row, part))
+        return error_set(err, ERR_UNSUPPORTED, "%s models are not written anew: they hold the tensor %s otherwise.",
+                         c->arch, out->row->name);
     return gather(&l, out->row, part, layer, &out->n);
 }
 
