@@ -165,8 +165,8 @@ static bool read_words(enum command command, int argc, char **argv, struct optio
             }
         } else if (!out->model && !(command & (COMMAND_LIST | COMMAND_BENCH_SERVE))) {
             out->model = argv[i];
-        } else if (!(command & (COMMAND_RUN | COMMAND_BENCH_SERVE | COMMAND_SERVE | COMMAND_QUANTIZE | COMMAND_CONVERT | COMMAND_SEARCH |
-                                COMMAND_ALIAS))) {
+        } else if (!(command & (COMMAND_RUN | COMMAND_BENCH_SERVE | COMMAND_SERVE | COMMAND_QUANTIZE | COMMAND_CONVERT |
+                                COMMAND_SEARCH | COMMAND_ALIAS))) {
             return error_set(err, ERR_INVALID, "unexpected argument '%.80s'.", argv[i]);
         } else if (out->arguments.n == OPTIONS_MAX_LIST) {
             return error_set(err, ERR_INVALID,

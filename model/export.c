@@ -86,11 +86,24 @@ static struct target *new_target(struct exporter *x, const struct weight_row *ro
     return t;
 }
 
+/* A row alone is a vector in GGUF: the gate of a shared expert. */
+static struct tensor_view as_written(const struct exporter *x, const struct tensor_view *view)
+{
+    struct tensor_view v = *view;
+    if (x->o->container == EXPORT_GGUF && v.n_dims == 2 && v.shape[0] == 1 && v.type != DTYPE_GROUPED) {
+        v.n_dims = 1;
+        v.shape[0] = v.shape[1];
+        v.shape[1] = 1;
+    }
+    return v;
+}
+
 static void add_segment(const struct exporter *x, struct target *t, const struct tensor_view *view,
                         enum model_part part)
 {
-    bool vector = view->n_dims == 1;
-    struct tensor_view m = vector ? *view : tensor_as_matrix(view);
+    struct tensor_view v = as_written(x, view);
+    bool vector = v.n_dims == 1;
+    struct tensor_view m = vector ? v : tensor_as_matrix(&v);
     t->segments[t->n_segments++] = (struct segment){m, m.shape[0], permuted_heads(x, part, m.shape[0])};
     t->n_rows += vector ? 0 : m.shape[0];
     t->k = vector ? t->k + m.shape[0] : m.shape[1];
@@ -156,6 +169,10 @@ static bool add_part(struct exporter *x, enum model_part part, int layer)
         return false;
     if (from.n == 0)
         return true;
+    if (part == PART_CHOICE_BIAS &&
+        x->o->container == EXPORT_FOLDER) /* a matrix of one row in some, a vector in others */
+        return error_set(x->err, ERR_UNSUPPORTED,
+                         "%s models whose experts are chosen with biases are not written as folders.", x->family->name);
     bool apart = !x->same && x->names.qkv_by_kv_head; /* the other container has Q, K and V each by itself */
     const struct weight_row *row = target_row(x, &from, part, apart);
     row = row ? row : target_row(x, &from, part, true);

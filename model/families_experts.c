@@ -15,6 +15,21 @@ static const struct weight_row pre_norm_rows[] = {
     {"post_attention_layernorm.weight", {PART_MLP_NORM}},
 };
 
+static const struct weight_row deepseek_rows[] = {
+    {"post_attention_layernorm.weight", {PART_MLP_NORM}},
+    {"mlp.shared_experts.gate_proj.weight", {PART_SHARED_GATE}},
+    {"mlp.shared_experts.up_proj.weight", {PART_SHARED_UP}},
+    {"mlp.shared_experts.down_proj.weight", {PART_SHARED_DOWN}},
+};
+
+static const struct weight_row ernie_rows[] = {
+    {"post_attention_layernorm.weight", {PART_MLP_NORM}},
+    {"mlp.moe_statics.e_score_correction_bias", {PART_CHOICE_BIAS}},
+    {"mlp.shared_experts.gate_proj.weight", {PART_SHARED_GATE}},
+    {"mlp.shared_experts.up_proj.weight", {PART_SHARED_UP}},
+    {"mlp.shared_experts.down_proj.weight", {PART_SHARED_DOWN}},
+};
+
 static const struct weight_row gpt_oss_gguf_rows[] = {
     {"post_attention_norm.weight", {PART_MLP_NORM}},
 };
@@ -118,7 +133,7 @@ const struct decoder_family decoder_expert_families[] = {
         .gguf = "deepseek2",
         .model_types = {"deepseek_v2"},
         .hf_class = "DeepseekV2",
-        .folder_rows = ROWS(pre_norm_rows),
+        .folder_rows = ROWS(deepseek_rows),
         .rope_kind = ROPE_NORM,
         .folder_rope_kind = true,
         .rope_base = 10000,
@@ -135,7 +150,7 @@ const struct decoder_family decoder_expert_families[] = {
         .name = "deepseek3",
         .model_types = {"deepseek_v3"},
         .hf_class = "DeepseekV3",
-        .folder_rows = ROWS(pre_norm_rows),
+        .folder_rows = ROWS(deepseek_rows),
         .folder_rope_kind = true,
         .rope_base = 10000,
         .pre_norm = true,
@@ -153,7 +168,7 @@ const struct decoder_family decoder_expert_families[] = {
         .gguf = "ernie4_5-moe",
         .model_types = {"ernie4_5_moe"},
         .hf_class = "Ernie4_5_Moe",
-        .folder_rows = ROWS(pre_norm_rows),
+        .folder_rows = ROWS(ernie_rows),
         .rope_kind = ROPE_NORM,
         .folder_rope_kind = true,
         .rope_base = 500000,

@@ -85,6 +85,18 @@ static void compare_files(const char *path, const struct model_file *expected, c
     model_file_close(got);
 }
 
+static bool is_listed(const char *const *list, const char *model)
+{
+    for (size_t i = 0; list[i]; i++) {
+        if (strcmp(list[i], model) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Experts and latents that a file holds otherwise than in rows are said too. */
+static const char *const no_files[] = {"gpt-oss", "deepseek2", "deepseek3", "llama4", NULL};
+
 static void to_gguf(const struct model_file *folder, const struct model_file *gguf, const char *model)
 {
     struct error err = {0};
@@ -93,26 +105,22 @@ static void to_gguf(const struct model_file *folder, const struct model_file *gg
     char *path = temp_dir_file(&dir, "out.gguf");
     struct export_options o = {
         .container = EXPORT_GGUF, .pool = pool, .tokenizer = copy_tokenizer, .arg = (void *)gguf};
-    if (!export_write(folder, path, &o, &err))
-        fail_msg("%s: %s", model, err.msg);
-    compare_files(path, gguf, model);
+    bool ok = export_write(folder, path, &o, &err);
+    if (ok == is_listed(no_files, model))
+        fail_msg("%s: %s", model, ok ? "written" : err.msg);
+    if (ok)
+        compare_files(path, gguf, model);
+    else
+        assert_int_equal(err.code, ERR_UNSUPPORTED);
     free(path);
     temp_dir_remove(&dir);
 }
 
 /* What a folder's config.json cannot be given is said: Llama 3's scaling of RoPE, of which GGUF has the divisors only,
  * norms with a tensor for each head, Q, K and V by KV head, and what families make of other numbers. */
-static const char *const no_folders[] = {"llama-llama3", "exaone4", "cohere-qk-norm", "stablelm-parallel", "internlm2",
-                                         "minicpm",      NULL};
-
-static bool has_no_folder(const char *model)
-{
-    for (size_t i = 0; no_folders[i]; i++) {
-        if (strcmp(no_folders[i], model) == 0)
-            return true;
-    }
-    return false;
-}
+static const char *const no_folders[] = {"llama-llama3", "exaone4",   "cohere-qk-norm", "stablelm-parallel",
+                                         "internlm2",    "minicpm",   "gpt-oss",        "deepseek2",
+                                         "deepseek3",    "ernie-moe", "llama4",         NULL};
 
 static void to_folder(const struct model_file *gguf, const struct model_file *folder, const char *model)
 {
@@ -121,7 +129,7 @@ static void to_folder(const struct model_file *gguf, const struct model_file *fo
     temp_dir_make(&dir);
     struct export_options o = {.container = EXPORT_FOLDER, .pool = pool};
     bool ok = export_write(gguf, dir.path, &o, &err);
-    if (ok == has_no_folder(model))
+    if (ok == is_listed(no_folders, model))
         fail_msg("%s: %s", model, ok ? "written" : err.msg);
     if (ok)
         compare_files(dir.path, folder, model);
