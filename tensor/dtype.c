@@ -85,14 +85,7 @@ static uint32_t bits_of_float(float f)
 
 float f16_to_f32(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16;
-    uint32_t magnitude = h & 0x7fff;
-    if (magnitude < 0x0400) /* zero or subnormal: a multiple of 2^-24, exact in f32 */
-        return float_of_bits(sign | bits_of_float((float)magnitude * 0x1p-24f));
-    if (magnitude < 0x7c00) /* exponent bias 15 becomes 127 */
-        return float_of_bits(sign | ((magnitude << 13) + (112u << 23)));
-    uint32_t quiet = magnitude > 0x7c00 ? 0x00400000 : 0;
-    return float_of_bits(sign | 0x7f800000 | quiet | (magnitude & 0x3ff) << 13);
+    return dtype__f16(h);
 }
 
 uint16_t f32_to_f16(float f)

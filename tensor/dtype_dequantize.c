@@ -28,14 +28,22 @@ static void q4_1_block(const uint8_t *block, float *dst)
     }
 }
 
+/* By masks that are constants: few processors shift each element of a vector by a count of its own. */
+static inline int fifth_bit(uint32_t bits, int l)
+{
+    static const uint32_t masks[16] = {1 << 0, 1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
+                                       1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
+    return bits & masks[l] ? 16 : 0;
+}
+
 static void q5_0_block(const uint8_t *block, float *dst)
 {
     float d = dtype__load_f16(block);
     uint32_t qh = dtype__load_u32(block + 2); /* bit i: fifth bit of element i */
     const uint8_t *qs = block + 6;
     for (int l = 0; l < 16; l++) {
-        int low = (qs[l] & 15) | (int)((qh >> l) & 1) << 4;
-        int high = (qs[l] >> 4) | (int)((qh >> (l + 16)) & 1) << 4;
+        int low = (qs[l] & 15) | fifth_bit(qh, l);
+        int high = (qs[l] >> 4) | fifth_bit(qh >> 16, l);
         dst[l] = d * (float)(low - 16);
         dst[l + 16] = d * (float)(high - 16);
     }
@@ -47,8 +55,8 @@ static void q5_1_block(const uint8_t *block, float *dst)
     uint32_t qh = dtype__load_u32(block + 4);
     const uint8_t *qs = block + 8;
     for (int l = 0; l < 16; l++) {
-        int low = (qs[l] & 15) | (int)((qh >> l) & 1) << 4;
-        int high = (qs[l] >> 4) | (int)((qh >> (l + 16)) & 1) << 4;
+        int low = (qs[l] & 15) | fifth_bit(qh, l);
+        int high = (qs[l] >> 4) | fifth_bit(qh >> 16, l);
         dst[l] = d * (float)low + m;
         dst[l + 16] = d * (float)high + m;
     }

@@ -29,9 +29,25 @@ static inline float dtype__load_f32(const uint8_t *p)
     return v;
 }
 
+/* f16_to_f32: all three cases are computed and one is chosen, so that compilers convert several at once. */
+static inline float dtype__f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff, small;
+    float multiple = (float)(int32_t)magnitude * 0x1p-24f; /* of zero and subnormals; exact in f32 */
+    memcpy(&small, &multiple, sizeof(small));
+    uint32_t normal = (magnitude << 13) + (112u << 23); /* exponent bias 15 becomes 127 */
+    uint32_t quiet = (0u - (magnitude > 0x7c00)) & 0x00400000;
+    uint32_t special = 0x7f800000 | quiet | (magnitude & 0x3ff) << 13;
+    uint32_t is_small = 0u - (magnitude < 0x0400), is_special = 0u - (magnitude >= 0x7c00);
+    uint32_t bits = sign | (small & is_small) | (special & is_special) | (normal & ~(is_small | is_special));
+    float f;
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
 static inline float dtype__load_f16(const uint8_t *p)
 {
-    return f16_to_f32(dtype__load_u16(p));
+    return dtype__f16(dtype__load_u16(p));
 }
 
 static inline void dtype__store_u16(uint8_t *p, uint16_t v)
