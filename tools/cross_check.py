@@ -19,7 +19,7 @@ import sys
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FOLDERS = "base http mcp wire tensor text chat grammar backend model engine pipeline gateway lib api cli".split()
+FOLDERS = "base http hub mcp wire tensor text chat grammar backend model engine pipeline gateway lib api cli".split()
 TESTS = "tests/support tests/tools tests/unit tests/fuzz".split()
 TARGETS = {  # what CMakeLists.txt leaves out for each
     "aarch64-linux-gnu": r"_darwin\.c$|_(avx2|avx512|x86_64)\.c$",
@@ -32,7 +32,7 @@ ALLOWED = {  # what each library may leave unresolved: its own symbols
     "PCRE2": r"_pcre2_", "llguidance": r"_llg_",
 }
 # What the shared object of the mlx backend is made of, besides base, tensor and the cpu backend, which it has its own copies of.
-MLX_OBJECT = r"/mlx_(backend|weight|repack|kv|attention|sample)\.c$"
+MLX_OBJECT = r"/mlx_(backend|weight|repack|kv|attention|moe|sample)\.c$"
 OTHER_HOOKS = r"^(test_hooks|fault)_off\.c$"  # a build has one half of these: the one for tests here
 FLAGS = ("-std=c11 -c -O0 -fno-sanitize=undefined -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith "
          "-Wwrite-strings -Wno-missing-field-initializers -Werror -fno-strict-aliasing -ffp-contract=off -D_POSIX_C_SOURCE=200809L -DTANDEM_TEST_HOOKS=1 "

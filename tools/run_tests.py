@@ -111,10 +111,17 @@ def house_rules(arguments, tally):
     tally.add("make check", int(match.group(1)) if match else 0, int(match.group(2)) if match else 1)
 
 
+def side_by_side(arguments, tally, suites):
+    """Suites that leave cores idle: [(suite, its other arguments ...)]. Each prints in one piece, when it has ended."""
+    with concurrent.futures.ThreadPoolExecutor(int(arguments.jobs)) as pool:
+        for done in [pool.submit(suite, arguments, tally, *given) for suite, *given in suites]:
+            done.result()
+
+
 def emulated_kernels(arguments, tally, name, build):
-    headline(f"{name} kernels, emulated")
     command = [sys.executable, ROOT / "tools" / f"{name}_check.py", "--build", build, "--jobs", arguments.jobs]
     done = run(command + ([] if os.environ.get("CI") else ["--installed"]), capture_output=True)
+    headline(f"{name} kernels, emulated")
     print(done.stdout.strip()[-8000:], done.stderr[-2000:], flush=True)
     match = re.search(rf"^{name}: (\d+) passed, (\d+) failed", done.stdout, flags=re.M)
     passed, failed = (int(n) for n in match.groups()) if match else (0, int(done.returncode != SKIPPED))
@@ -122,13 +129,13 @@ def emulated_kernels(arguments, tally, name, build):
 
 
 def cross_check(arguments, tally):
-    headline("cross-check")
     venv = arguments.build / "cross" / "venv"
     if not (venv / "bin" / "python").exists():
         run([sys.executable, "-m", "venv", venv], check=True)
     run([venv / "bin" / "pip", "install", "-q", "--disable-pip-version-check", ZIGLANG], check=True)
     done = run([sys.executable, ROOT / "tools" / "cross_check.py", "--build", arguments.build, "--zig", venv / "bin" / "python"],
                capture_output=True)
+    headline("cross-check")
     print(done.stdout.strip()[-4000:], done.stderr[-2000:], flush=True)
     match = re.search(r"^(\d+) passed, (\d+) failed", done.stdout, flags=re.M)
     # files are many and small beside tests: each target counts once
@@ -140,7 +147,6 @@ def has_mlx(arguments):
 
 
 def pytests(arguments, tally, name, folder, backend="cpu", options=()):
-    headline(name)
     env = {**os.environ, "TANDEM": str(arguments.build / "tandem"), "TANDEM_BUILD": str(arguments.build), "TANDEM_TEST_BACKEND": backend}
     command = [arguments.python, "-m", "pytest", "-q", *(["-x"] if arguments.fail_fast else []), folder,
                "-p", "no:cacheprovider", "--durations=40", *options]
@@ -148,6 +154,7 @@ def pytests(arguments, tally, name, folder, backend="cpu", options=()):
     log = arguments.build / "test-logs" / f"{re.sub('[^a-z]+', '-', name)}.log"
     log.parent.mkdir(exist_ok=True)
     log.write_text(done.stdout + done.stderr)
+    headline(name)
     print(done.stdout.strip()[-12000:] if done.returncode else done.stdout.strip().split("\n")[-1], flush=True)
     if done.returncode:
         print(done.stderr[-2000:])
@@ -193,13 +200,12 @@ def main():
     if arguments.suite == "all":
         clock.timed("comparisons", comparisons, arguments, tally)
         clock.timed("rules", house_rules, arguments, tally)
-        clock.timed("arm64", emulated_kernels, arguments, tally, "arm64", arguments.build / "arm64")
-        clock.timed("avx512", emulated_kernels, arguments, tally, "avx512", arguments.build)
-        clock.timed("cross-check", cross_check, arguments, tally)
+        clock.timed("other processors and systems", side_by_side, arguments, tally,
+                    [(cross_check,), (emulated_kernels, "arm64", arguments.build / "arm64"),
+                     (emulated_kernels, "avx512", arguments.build)])
     clock.timed("end to end", end_to_end, arguments, tally)
     if arguments.suite == "all":
-        clock.timed("library", library, arguments, tally)
-        clock.timed("clients", clients, arguments, tally)
+        clock.timed("library and clients", side_by_side, arguments, tally, [(library,), (clients,)])
     if has_mlx(arguments):
         clock.timed("end to end on mlx", end_to_end, arguments, tally, "mlx")
     elif os.environ.get("CI") == "true":
