@@ -274,6 +274,19 @@ bool model_path_find(const char *model, char out[MODEL_PATH_MAX], struct hub_ref
     return *is_remote || take_path(cached.path, out, err);
 }
 
+bool model_path_here(const char *model, char out[MODEL_PATH_MAX], struct error *err)
+{
+    struct hub_reference reference;
+    bool is_remote;
+    if (!model_path_find(model, out, &reference, &is_remote, err)) {
+        return false;
+    }
+    return !is_remote || error_set(err, ERR_NOT_FOUND,
+                                   "'%.100s' is not here whole, and a running server does not wait for the Hub: bring "
+                                   "it with `tandem pull %.100s`.",
+                                   model, model);
+}
+
 bool model_path_is_name(const char *model)
 {
     char reference[MODEL_PATH_MAX];

@@ -96,17 +96,23 @@ struct model_source {
     const struct models_entry *entry;
     const char *path; /* NULL: it is to be found by entry->model */
     int64_t keep_alive_ms;
+    bool may_bring;
 };
+
+static bool find_one(const char *model, bool may_bring, char out[MODEL_PATH_MAX], struct error *err)
+{
+    return may_bring ? model_path_resolve(model, out, err) : model_path_here(model, out, err);
+}
 
 static bool find(struct kept *k, const struct model_source *source, struct error *err)
 {
     const struct options *o = &k->options;
     if (source->path) {
         snprintf(k->path, sizeof k->path, "%s", source->path);
-    } else if (!model_path_resolve(source->entry->model, k->path, err)) {
+    } else if (!find_one(source->entry->model, source->may_bring, k->path, err)) {
         return false;
     }
-    return !o->draft_model || model_path_resolve(o->draft_model, k->draft_path, err);
+    return !o->draft_model || find_one(o->draft_model, source->may_bring, k->draft_path, err);
 }
 
 static bool fill(struct served_model_options *out, const struct model_source *source, struct error *err)
@@ -148,12 +154,12 @@ struct making {
     struct models_list *list;
     int64_t keep_alive_ms;
     struct error *err;
-    bool ok;
+    bool may_bring, ok;
 };
 
 static bool add(struct making *m, const struct models_entry *e, const char *path)
 {
-    struct model_source source = {.entry = e, .path = path, .keep_alive_ms = m->keep_alive_ms};
+    struct model_source source = {.entry = e, .path = path, .keep_alive_ms = m->keep_alive_ms, .may_bring = m->may_bring};
     struct served_model_options *out = &m->list->items[m->list->n];
     if (m->list->n == MODELS_FILE_MAX) {
         return error_set(m->err, ERR_INVALID, "at most %d models can be served.", MODELS_FILE_MAX);
@@ -187,7 +193,7 @@ static void name_of(const char *path, char *out, size_t size)
 static bool add_named(struct making *m, const char *model)
 {
     char path[MODEL_PATH_MAX], name[256];
-    if (!model_path_resolve(model, path, m->err)) {
+    if (!find_one(model, m->may_bring, path, m->err)) {
         return false;
     }
     name_of(path, name, sizeof name);
@@ -261,10 +267,11 @@ static bool find_keep_alive(const struct options *base, const struct models_file
                      base->keep_alive);
 }
 
-static bool make(const struct options *base, struct arena *arena, struct models_list *out, struct error *err)
+static bool make(const struct options *base, bool may_bring, struct arena *arena, struct models_list *out,
+                 struct error *err)
 {
     struct models_file file;
-    struct making m = {.base = base, .list = out, .err = err};
+    struct making m = {.base = base, .list = out, .err = err, .may_bring = may_bring};
     out->items = calloc(MODELS_FILE_MAX, sizeof *out->items);
     if (!out->items) {
         return error_set(err, ERR_NO_MEMORY, "no memory for the list of models.");
@@ -282,14 +289,14 @@ static bool make(const struct options *base, struct arena *arena, struct models_
     return base->model || !file.folder || add_folder(&m);
 }
 
-bool models_list_make(const struct options *base, struct models_list *out, struct error *err)
+bool models_list_make(const struct options *base, bool may_bring, struct models_list *out, struct error *err)
 {
     *out = (struct models_list){0};
     struct arena *arena = arena_create(FILE_MEMORY);
     if (!arena) {
         return error_set(err, ERR_NO_MEMORY, "no memory for the list of models.");
     }
-    bool ok = make(base, arena, out, err);
+    bool ok = make(base, may_bring, arena, out, err);
     arena_free(arena);
     return ok;
 }

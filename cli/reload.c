@@ -83,7 +83,8 @@ static bool reload_models(struct reload *r, struct error *err)
     if (!r->models) {
         return true;
     }
-    bool ok = models_list_make(r->models, &list, err) && gateway_set_models(r->gateway, list.items, list.n, err);
+    /* Nothing is brought: this is the loop that every stream goes through. */
+    bool ok = models_list_make(r->models, false, &list, err) && gateway_set_models(r->gateway, list.items, list.n, err);
     if (ok) {
         LOG_INFO("list of models", "models=%zu", list.n);
         list.n = 0; /* they are the gateway's */

@@ -518,7 +518,7 @@ static bool find_models(struct server *s, struct error *err)
     const struct options *o = s->options;
     s->many = models_list_wanted(o);
     if (s->many) {
-        if (!check_many(o, err) || !models_list_make(o, &s->models, err)) {
+        if (!check_many(o, err) || !models_list_make(o, true, &s->models, err)) {
             return false;
         }
         return s->models.n > 0 ||

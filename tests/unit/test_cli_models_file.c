@@ -183,7 +183,7 @@ static void make(struct fixture *f, const char *text, struct models_list *list)
     char *path = put_file(f, "models.json", text);
     f->base.models = arena_strdup(f->arena, str_of(path));
     free(path);
-    if (!models_list_make(&f->base, list, &f->err)) {
+    if (!models_list_make(&f->base, true, list, &f->err)) {
         fail_msg("%s", f->err.msg);
     }
 }
@@ -226,10 +226,35 @@ static void what_is_not_there_refuses_all(void **state)
     struct models_list list;
     char *path = put_file(f, "models.json", "{\"models\": [{\"model\": \"gone\"}]}");
     f->base.models = path;
-    assert_false(models_list_make(&f->base, &list, &f->err));
+    assert_false(models_list_make(&f->base, true, &list, &f->err));
     assert_non_null(strstr(f->err.msg, "gone"));
     models_list_release(&list);
     free(path);
+}
+
+/* On SIGHUP: a download would hold up every stream. */
+static void what_would_have_to_be_brought_is_refused_when_nobody_may_wait(void **state)
+{
+    static const char *const texts[] = {
+        "{\"models\": [{\"name\": \"far\", \"model\": \"own/er\"}]}",
+        "{\"models\": [{\"model\": \"one\", \"options\": {\"draft-model\": \"own/er:Q4_0\"}}]}",
+    };
+    struct fixture *f = *state;
+    struct models_list list;
+    setenv("HF_HUB_CACHE", f->dir.path, 1);
+    setenv("HF_HUB_OFFLINE", "1", 1); /* so that a mistake here asks nobody */
+    put_model(f, "one.gguf");
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        char *path = put_file(f, "models.json", texts[i]);
+        f->base.models = path;
+        assert_false(models_list_make(&f->base, false, &list, &f->err));
+        assert_int_equal(f->err.code, ERR_NOT_FOUND);
+        assert_non_null(strstr(f->err.msg, "tandem pull own/er"));
+        models_list_release(&list);
+        free(path);
+    }
+    unsetenv("HF_HUB_OFFLINE");
+    unsetenv("HF_HUB_CACHE");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -244,6 +269,7 @@ int main(void)
         TEST(every_arena_that_is_too_small),
         TEST(the_file_comes_first_then_the_folder),
         TEST(what_is_not_there_refuses_all),
+        TEST(what_would_have_to_be_brought_is_refused_when_nobody_may_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
