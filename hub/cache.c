@@ -65,7 +65,8 @@ int cache__open_repo(const char *cache, const char *repo, const char *below)
 struct walk {
     bool (*visit)(void *arg, const struct cache_entry *e);
     void *arg;
-    char path[HUB_FILE_MAX + 1]; /* of what is looked at */
+    char path[HUB_PATH_MAX]; /* of what is looked at */
+    bool left_out;
 };
 
 static bool walk_dir(struct walk *w, int dir, size_t len, int depth);
@@ -74,11 +75,14 @@ static bool walk_entry(struct walk *w, int dir, const char *name, size_t len, in
 {
     struct stat st;
     int n = snprintf(w->path + len, sizeof w->path - len, "%s%s", len ? "/" : "", name);
-    if (n < 0 || (size_t)n >= sizeof w->path - len || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
-        return true; /* nothing of ours has such a name; or it has just gone */
+    bool fits = n > 0 && (size_t)n < sizeof w->path - len;
+    if (!fits || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        w->left_out = w->left_out || !fits || errno != ENOENT; /* which has just gone */
+        return true;
     }
     if (S_ISDIR(st.st_mode)) {
-        int below = depth < HUB_FILE_PARTS ? cache__open_dir(dir, name) : -1;
+        int below = depth < CACHE_DEPTH_MAX ? cache__open_dir(dir, name) : -1;
+        w->left_out = w->left_out || below < 0;
         return below < 0 || walk_dir(w, below, len + (size_t)n, depth + 1);
     }
     struct cache_entry e = {.dir = dir, .name = name, .path = w->path, .is_link = S_ISLNK(st.st_mode)};
@@ -104,10 +108,14 @@ static bool walk_dir(struct walk *w, int dir, size_t len, int depth)
     return ok;
 }
 
-bool cache__walk(int dir, bool (*visit)(void *arg, const struct cache_entry *e), void *arg)
+bool cache__walk(int dir, bool (*visit)(void *arg, const struct cache_entry *e), void *arg, bool *all)
 {
     struct walk w = {.visit = visit, .arg = arg};
-    return walk_dir(&w, dir, 0, 1);
+    bool ok = walk_dir(&w, dir, 0, 1);
+    if (all && w.left_out) {
+        *all = false;
+    }
+    return ok;
 }
 
 bool cache__blob_of(const struct cache_entry *e, char out[256])
@@ -214,7 +222,7 @@ bool hub_cache_listing(const char *cache, const char *repo, const char *commit, 
         return error_set(err, ERR_INVALID, "the path of the cache is too long.");
     }
     int dir = realpath(cache, root) ? open_snapshot(cache, repo, commit) : -1;
-    if (dir >= 0 && !cache__walk(dir, collect, &c)) {
+    if (dir >= 0 && !cache__walk(dir, collect, &c, NULL)) {
         free(out->files);
         *out = (struct hub_listing){0};
         if (found.code) {

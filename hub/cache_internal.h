@@ -5,6 +5,7 @@
 #include "hub/cache.h"
 
 #define CACHE_FOLDER_MAX (HUB_REPO_MAX + 16)
+#define CACHE_DEPTH_MAX  64 /* folders of what is walked through; each takes a descriptor meanwhile */
 
 /* "models--owner--name" of a valid repository, and back: false when it is none. */
 void cache__folder_of(const char *repo, char out[CACHE_FOLDER_MAX]);
@@ -17,13 +18,15 @@ int cache__open_dir(int dir, const char *name);
 int cache__open_repo(const char *cache, const char *repo, const char *below);
 
 /* Calls visit for every file and link below the folder (which it closes), with its path from there and the folder it is
- * in; links to folders are not followed. Until visit returns false, or something cannot be read: both are false. */
+ * in; links to folders are not followed. Until visit returns false: then it is false, too. *all, if not NULL, becomes
+ * false when something was left out, since it could not be opened or lies deeper than any of ours: other programs may
+ * have put it there. */
 struct cache_entry {
     int dir;
     const char *name, *path;
     bool is_link;
 };
-bool cache__walk(int dir, bool (*visit)(void *arg, const struct cache_entry *e), void *arg);
+bool cache__walk(int dir, bool (*visit)(void *arg, const struct cache_entry *e), void *arg, bool *all);
 
 /* The blob that a link of a snapshot leads to ("../../blobs/ETAG"); false: it is another kind of link. */
 bool cache__blob_of(const struct cache_entry *e, char out[256]);

@@ -53,11 +53,14 @@ static void count_file(int dir, const char *name, struct hub_removed *out)
 /* Never through a link. False: errno says why something is left. */
 static bool remove_tree(int parent, const char *name, int depth, struct hub_removed *out)
 {
-    int fd = cache__open_dir(parent, name);
+    int fd = depth < CACHE_DEPTH_MAX ? cache__open_dir(parent, name) : -1;
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    bool ok = dir && depth < HUB_FILE_PARTS + 4;
+    bool ok = dir != NULL;
     if (!dir && fd >= 0) {
         close(fd);
+    }
+    if (depth >= CACHE_DEPTH_MAX) {
+        errno = ENAMETOOLONG;
     }
     for (struct dirent *entry; ok && (entry = readdir(dir));) {
         struct stat st;
@@ -107,7 +110,6 @@ struct unlinking {
     const struct hub_choice *choice; /* NULL: every file */
     struct blobs gone;
     struct hub_removed *out;
-    size_t n_links;
 };
 
 static bool is_chosen(const struct hub_choice *c, const char *path)
@@ -134,7 +136,6 @@ static bool unlink_entry(void *arg, const struct cache_entry *e)
     } else {
         count_file(e->dir, e->name, u->out); /* a copy instead of a link */
     }
-    u->n_links++;
     return unlinkat(e->dir, e->name, 0) == 0;
 }
 
@@ -152,7 +153,10 @@ static bool remove_blobs(const char *cache, const char *repo, const struct blobs
     struct error found = {0};
     struct blobs kept = {.err = &found};
     int snapshots = cache__open_repo(cache, repo, "snapshots");
-    bool ok = snapshots >= 0 && cache__walk(snapshots, keep_entry, &kept);
+    bool all = true, ok = snapshots >= 0 && cache__walk(snapshots, keep_entry, &kept, &all);
+    if (ok && !all) { /* what was not seen may link to any of them */
+        ok = error_set(&found, ERR_IO, "contents of '%.120s' stay: another snapshot could not be read whole.", repo);
+    }
     int dir = ok ? cache__open_repo(cache, repo, "blobs") : -1;
     for (size_t i = 0; dir >= 0 && i < gone->n; i++) {
         if (!blobs_have(&kept, gone->items[i])) {
@@ -196,7 +200,7 @@ static void remove_empty_snapshot(const char *cache, const char *repo, char *com
         close(snapshots);
     }
     if (refs >= 0) {
-        cache__walk(refs, unlink_ref, commit); /* a name that leads nowhere counts as not there */
+        cache__walk(refs, unlink_ref, commit, NULL); /* a name that leads nowhere counts as not there */
     }
 }
 
@@ -209,7 +213,7 @@ static bool remove_chosen(const char *cache, const struct hub_reference *r, char
     struct unlinking u = {.choice = choice, .gone = {.err = &found}, .out = out};
     int snapshots = cache__open_repo(cache, r->repo, "snapshots");
     int dir = snapshots >= 0 ? cache__open_dir(snapshots, commit) : -1;
-    bool ok = dir >= 0 && cache__walk(dir, unlink_entry, &u);
+    bool ok = dir >= 0 && cache__walk(dir, unlink_entry, &u, NULL);
     if (!ok && found.code) {
         *err = found;
     } else if (!ok) {

@@ -233,6 +233,34 @@ static void a_shared_content_outlives_a_snapshot(void **state)
     assert_int_equal(f->err.code, ERR_NOT_FOUND);
 }
 
+/* However deep the other link lies, and whoever has made it. */
+static void a_shared_content_outlives_a_snapshot_wherever_its_link_lies(void **state)
+{
+    struct fixture *f = *state;
+    struct hub_removed r;
+    char lengthy[HUB_FILE_MAX + 1], target[160], path[1200], blob[80];
+    snprintf(lengthy, sizeof lengthy, "%0250d/%0250d", 0, 0);
+    link_file(f, ONE, "a.json", etags[0], "{}");
+    link_file(f, ONE, "b.json", etags[1], "[]");
+    link_file(f, ONE, "m-Q4_0.gguf", etags[2], "four");
+    link_file(f, ONE, "m-Q8_0.gguf", etags[3], "eight");
+    link_file(f, TWO, "1/2/3/4/5/6/7/a.json", etags[0], "{}");
+    link_file(f, TWO, lengthy, etags[1], "[]");
+    make_folder(at(f, "/snapshots/" TWO "/1/2/3/4/5/6/7/8/9/10"));
+    snprintf(path, sizeof path, "%s/1/2/3/4/5/6/7/8/9/10/m.gguf", at(f, "/snapshots/" TWO));
+    snprintf(target, sizeof target, "../../../../../../../../../../../../blobs/%s", etags[2]);
+    make_link(target, path);
+    assert_true(removes(f, REPO "@" ONE, &r));
+    assert_int_equal(r.n_files, 1); /* m-Q8_0.gguf's */
+    assert_false(exists(f, "/snapshots/" ONE));
+    for (int i = 0; i < 4; i++) {
+        snprintf(blob, sizeof blob, "/blobs/%s", etags[i]);
+        assert_true(exists(f, blob) == (i < 3));
+    }
+    assert_true(removes(f, REPO, &r)); /* a deep folder can be removed, too */
+    assert_false(exists(f, "/"));
+}
+
 static void one_precision_is_removed(void **state)
 {
     struct fixture *f = *state;
@@ -333,6 +361,7 @@ int main(void)
         TEST(what_lacks_is_incomplete),
         TEST(all_are_listed),
         TEST(a_shared_content_outlives_a_snapshot),
+        TEST(a_shared_content_outlives_a_snapshot_wherever_its_link_lies),
         TEST(one_precision_is_removed),
         TEST(links_that_lead_out_count_as_nothing),
         TEST(folders_are_not_followed_out),
