@@ -25,24 +25,12 @@ static void cut(char *text, size_t size, bool too_long)
     }
 }
 
-/* Arguments may come from outside: what is no UTF-8 becomes '?', so that the sentence can go into any answer. */
-static void repair(char *text)
-{
-    uint32_t code_point;
-    for (size_t i = 0, len = strlen(text), n; i < len; i += n) {
-        n = utf8_decode((struct str){text + i, len - i}, &code_point);
-        if (code_point == UTF8_INVALID) {
-            memset(text + i, '?', n);
-        }
-    }
-}
-
 static void format(char *out, size_t size, const char *fmt, va_list args)
 {
     memset(out, 0, size); /* errors travel as whole structs: no stack bytes in them */
     int n = vsnprintf(out, size, fmt, args);
     cut(out, size, n >= (int)size);
-    repair(out);
+    utf8_make_plain(out, strlen(out)); /* arguments may come from outside, and the sentence may go anywhere */
 }
 
 bool error_set(struct error *err, enum error_code code, const char *fmt, ...)
@@ -67,7 +55,7 @@ bool error_set_param(struct error *err, enum error_code code, const char *param,
     memset(name, 0, sizeof name);
     int n = snprintf(name, sizeof name, "%s", param);
     cut(name, sizeof name, n >= (int)sizeof name);
-    repair(name);
+    utf8_make_plain(name, strlen(name));
     *err = (struct error){.code = code};
     memcpy(err->msg, msg, sizeof msg);
     memcpy(err->param, name, sizeof name);

@@ -77,7 +77,7 @@ struct error_info {
 struct error {
     enum error_code code;
     char param[64];           /* the request field at fault ("messages[2].content"), or "" */
-    char msg[ERROR_MSG_SIZE]; /* one complete sentence, valid UTF-8 */
+    char msg[ERROR_MSG_SIZE]; /* one complete sentence, valid UTF-8 without control characters but \n and \t */
     int32_t retry_after_s;    /* of a retryable one: when it is worth it, as far as that is known; else 0 */
 };
 

@@ -157,3 +157,19 @@ size_t utf8_cut(struct str s, size_t max)
     size_t reach = valid_part(str_slice(s, n, s.len), &whole, &length);
     return whole && n + reach > max ? n : max; /* bytes that are no character may be cut anywhere */
 }
+
+static bool is_control(uint32_t code_point)
+{
+    return (code_point < ' ' && code_point != '\n' && code_point != '\t') || (code_point >= 0x7f && code_point < 0xa0);
+}
+
+void utf8_make_plain(char *text, size_t len)
+{
+    uint32_t code_point;
+    for (size_t i = 0, n; i < len; i += n) {
+        n = utf8_decode((struct str){text + i, len - i}, &code_point);
+        if (code_point == UTF8_INVALID || is_control(code_point)) {
+            memset(text + i, '?', n);
+        }
+    }
+}

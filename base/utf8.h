@@ -17,6 +17,9 @@ uint32_t utf16_pair(uint32_t high, uint32_t low);
 bool utf8_valid(struct str s);
 size_t utf8_count(struct str s); /* characters; each maximal invalid subpart counts as one */
 
+/* In place: what is no UTF-8, and control characters but \n and \t, which terminals obey, become '?', byte by byte. */
+void utf8_make_plain(char *text, size_t len);
+
 /* Length of the longest prefix of s that does not end inside a character that more bytes could complete. */
 size_t utf8_complete_prefix(struct str s);
 

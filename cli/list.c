@@ -6,6 +6,7 @@
 
 #include "backend/cpu/cpu_limits.h"
 #include "base/sys_memory.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,6 +123,20 @@ static double mib(uint64_t size)
     return (double)size / (1 << 20);
 }
 
+/* What a file says of itself, for one line of a terminal: it may come from anybody. */
+#define SHOWN_MAX 200
+static const char *shown(struct str text, char out[SHOWN_MAX])
+{
+    struct str cut = str_slice(text, 0, utf8_cut(text, SHOWN_MAX - 1));
+    memcpy(out, cut.len ? cut.ptr : "", cut.len);
+    out[cut.len] = '\0';
+    utf8_make_plain(out, cut.len);
+    for (char *c = out; *c; c++) {
+        *c = *c == '\n' || *c == '\t' ? ' ' : *c;
+    }
+    return out;
+}
+
 /* ---- list ---- */
 
 struct listing {
@@ -135,6 +150,7 @@ static void list_model(void *arg, const char *path, const char *file)
     struct listing *l = arg;
     struct model_facts f;
     struct error err = {0};
+    char arch[SHOWN_MAX];
     bool ok = read_facts(path, l->options, &f, &err);
     if (l->options->json) {
         json_begin_object(&l->w);
@@ -150,7 +166,7 @@ static void list_model(void *arg, const char *path, const char *file)
         }
         json_end_object(&l->w);
     } else if (ok) {
-        buf_printf(&l->out, "%-48s " STR_FMT "  %-6s %8.0f MiB\n", file, STR_ARG(f.arch), f.types[f.main_type].name,
+        buf_printf(&l->out, "%-48s %s  %-6s %8.0f MiB\n", file, shown(f.arch, arch), f.types[f.main_type].name,
                    mib(f.size));
     } else {
         buf_printf(&l->out, "%-48s unreadable: %s\n", file, err.msg);
@@ -278,8 +294,9 @@ static void tensors_text(const struct model_facts *f, struct buf *out)
         const struct tensor_view *t = model_file_tensor_at(f->file, i);
         struct tensor_facts facts;
         read_tensor_facts(t, &facts);
-        buf_printf(out, "  %-44.*s %-14s %-32s %-26s %-48s %s\n", (int)(t->name.len < 200 ? t->name.len : 200),
-                   t->name.ptr, facts.shape, facts.type, facts.cpu, facts.mlx_f32, facts.mlx_f16);
+        char name[SHOWN_MAX];
+        buf_printf(out, "  %-44s %-14s %-32s %-26s %-48s %s\n", shown(t->name, name), facts.shape, facts.type,
+                   facts.cpu, facts.mlx_f32, facts.mlx_f16);
     }
 }
 
@@ -407,8 +424,9 @@ static void inspect_json(const struct model_facts *f, const struct subject *s, s
 
 static void head_text(const struct model_facts *f, const struct subject *s, struct buf *out)
 {
-    buf_printf(out, "%s\n  name          " STR_FMT "\n  architecture  " STR_FMT "\n  parameters    %.1f M\n", s->path,
-               STR_ARG(f->name), STR_ARG(f->arch), (double)f->n_params / 1e6);
+    char name[SHOWN_MAX], arch[SHOWN_MAX];
+    buf_printf(out, "%s\n  name          %s\n  architecture  %s\n  parameters    %.1f M\n", s->path,
+               shown(f->name, name), shown(f->arch, arch), (double)f->n_params / 1e6);
     if (s->heads) {
         remote_text(s->heads, out);
     }

@@ -46,6 +46,16 @@ static void long_sentences_are_cut_between_characters(void **state)
     }
 }
 
+static void terminals_find_no_commands_in_them(void **state)
+{
+    (void)state;
+    struct error err;
+    error_set(&err, ERR_FORMAT, "a %s", "\x1b]0;x\x07\xc2\x9bJ\xff");
+    assert_string_equal(err.msg, "a ?]0;x???J?");
+    error_wrap(&err, "%s", "\x1b[2J");
+    assert_string_equal(err.msg, "?[2J: a ?]0;x???J?");
+}
+
 static void exact_fit_is_not_cut(void **state)
 {
     (void)state;
@@ -127,6 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(set_formats_and_clears_param),
         cmocka_unit_test(long_sentences_are_cut_between_characters),
+        cmocka_unit_test(terminals_find_no_commands_in_them),
         cmocka_unit_test(exact_fit_is_not_cut),
         cmocka_unit_test(invalid_bytes_are_replaced),
         cmocka_unit_test(wrap_keeps_the_cause),

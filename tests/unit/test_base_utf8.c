@@ -115,6 +115,26 @@ static void cut_goes_no_further_than_a_character(void **state)
     assert_int_equal(utf8_cut((struct str){NULL, 0}, 3), 0);
 }
 
+static void plain_text_has_nothing_that_terminals_obey(void **state)
+{
+    static const struct {
+        const char *text, *plain;
+    } rows[] = {{"a\n\tb \xc3\xa9\xe2\x82\xac~", "a\n\tb \xc3\xa9\xe2\x82\xac~"},
+                {"\x1b[2J\r\x07\x7f", "?[2J???"},
+                {"a\xc2\x9b"
+                 "2J\xc2\xa0",
+                 "a??2J\xc2\xa0"},
+                {"\xff\xc3", "??"},
+                {"", ""}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "%s", rows[i].text);
+        utf8_make_plain(text, strlen(text));
+        assert_string_equal(text, rows[i].plain);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -124,6 +144,7 @@ int main(void)
         cmocka_unit_test(maximal_subparts),
         cmocka_unit_test(complete_prefix_at_every_byte),
         cmocka_unit_test(cut_goes_no_further_than_a_character),
+        cmocka_unit_test(plain_text_has_nothing_that_terminals_obey),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
