@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#define MAX_SIZE (INT64_C(1) << 50)
+#define MAX_SIZE (INT64_C(1) << 50) /* of a file, and of all of them: sums stay in range */
 
 static struct json *parse(struct str text, enum json_type type, struct error *err)
 {
@@ -101,9 +101,14 @@ static bool read_files(const struct json *siblings, struct arena *arena, struct 
     if (!out->files) {
         return arena_full(arena, "the list of files", err);
     }
+    uint64_t size = 0;
     for (; out->n < n; out->n++) {
         if (!read_file(json_at(siblings, out->n), arena, &out->files[out->n], err)) {
             return false;
+        }
+        size += out->files[out->n].size;
+        if (size > MAX_SIZE) {
+            return error_set(err, ERR_FORMAT, "the Hub lists files of more than %lld bytes.", (long long)MAX_SIZE);
         }
     }
     hub_listing_sort(out);

@@ -118,6 +118,17 @@ bool hub_revision_check(struct str revision, struct error *err)
     return check_parts(revision, "revision", err);
 }
 
+/* Terminals take them for the beginnings of commands, as they take ESC. */
+static bool has_c1(struct str valid)
+{
+    for (size_t i = 0; i + 1 < valid.len; i++) {
+        if ((unsigned char)valid.ptr[i] == 0xc2 && (unsigned char)valid.ptr[i + 1] < 0xa0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool hub_file_check(struct str path, struct error *err)
 {
     if (path.len > HUB_FILE_MAX) {
@@ -131,6 +142,9 @@ bool hub_file_check(struct str path, struct error *err)
     }
     if (!utf8_valid(path)) {
         return error_set(err, ERR_INVALID, "the name of the file is not valid UTF-8.");
+    }
+    if (has_c1(path)) {
+        return error_set(err, ERR_INVALID, "the name of the file holds a control character of U+0080 to U+009F.");
     }
     return check_parts(path, "name of the file", err);
 }

@@ -80,6 +80,9 @@ static void what_is_no_reply(void **state)
     must_fail(STR(REPLY("{\"rfilename\":\"x\",\"size\":-1,\"blobId\":\"" COMMIT "\"}")), "size");
     must_fail(STR(REPLY("{\"rfilename\":\"x\",\"size\":1e30,\"blobId\":\"" COMMIT "\"}")), "size");
     must_fail(STR(REPLY("{\"rfilename\":\"x\",\"size\":9000000000000000,\"blobId\":\"" COMMIT "\"}")), "size");
+#define HALF(name) "{\"rfilename\":\"" name "\",\"size\":600000000000000,\"blobId\":\"" COMMIT "\"}"
+    must_fail(STR(REPLY(HALF("x") "," HALF("y"))), "files of more than");
+#undef HALF
 }
 
 static void hostile_names(void **state)
@@ -93,6 +96,8 @@ static void hostile_names(void **state)
     must_fail(NAMED("a\\\\b"), "0x5c");
     must_fail(NAMED("a\\u0000b"), "0x00");
     must_fail(NAMED("a\\nb"), "0x0a");
+    must_fail(NAMED("a\\u009b2J"), "U+009F");
+    must_fail(NAMED("a\xc2\x9b"), "U+009F");
     must_fail(NAMED("C:/x"), "0x3a");
     must_fail(NAMED("."), "part '.'");
     must_fail(NAMED(""), "empty");
