@@ -150,8 +150,8 @@ static bool read_token(struct hub_settings *out, struct error *err)
 
 bool hub_settings_read(struct hub_settings *out, struct error *err)
 {
-    struct hub_settings s = {.offline = is_true("HF_HUB_OFFLINE") ||
-                                        (!getenv("HF_HUB_OFFLINE") && is_true("TRANSFORMERS_OFFLINE"))};
+    const char *name = NULL; /* the first that is set decides, also by 0 */
+    struct hub_settings s = {.offline = variable("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", &name) && is_true(name)};
     if (!read_endpoint(&s, err) || !read_cache(&s, err) || !read_token(&s, err)) {
         return false;
     }

@@ -96,6 +96,8 @@ static void offline(void **state)
     (void)state;
     setenv("TRANSFORMERS_OFFLINE", "YES", 1);
     assert_true(hub_settings_read(&settings, &err) && settings.offline);
+    setenv("HF_HUB_OFFLINE", "", 1);
+    assert_true(hub_settings_read(&settings, &err) && settings.offline);
     setenv("HF_HUB_OFFLINE", "0", 1);
     assert_true(hub_settings_read(&settings, &err) && !settings.offline);
     setenv("HF_HUB_OFFLINE", "on", 1);
