@@ -18,8 +18,7 @@
 
 void hub_progress_init(struct hub_progress_view *v, const char *what)
 {
-    *v = (struct hub_progress_view){.what = what, .terminal = isatty(STDERR_FILENO), .started_ms = clock_ms()};
-    v->rate_ms = v->started_ms;
+    *v = (struct hub_progress_view){.what = what, .terminal = isatty(STDERR_FILENO), .rate_ms = clock_ms()};
 }
 
 void hub_size_text(uint64_t size, char out[24])

@@ -9,9 +9,8 @@
 struct hub_progress_view {
     const char *what; /* "owner/name" */
     bool terminal;
-    int64_t started_ms, shown_ms; /* shown_ms 0: nothing yet */
-    uint64_t brought_at_start;
-    double rate; /* bytes a second, lately */
+    int64_t shown_ms; /* 0: nothing yet */
+    double rate;      /* bytes a second, lately */
     int64_t rate_ms;
     uint64_t rate_brought;
     bool said_waiting;

@@ -222,7 +222,7 @@ struct place {
 static bool make_place(int base, struct str path, struct place *out)
 {
     struct str rest = path, part;
-    *out = (struct place){.dir = dup(base)};
+    *out = (struct place){.dir = fcntl(base, F_DUPFD_CLOEXEC, 0)};
     while (out->dir >= 0 && str_split(&rest, '/', &part)) {
         snprintf(out->name, sizeof out->name, STR_FMT, STR_ARG(part));
         if (rest.len) {
