@@ -82,16 +82,29 @@ void model_heads_release(struct model_heads *heads)
 
 /* ---- bringing ---- */
 
-static bool folder_is_servable(void *hub, const struct hub_listing *l)
+/* On the way to the heads, which then say nothing of the model. */
+static bool is_on_the_way(enum error_code code)
+{
+    return error_info(code)->retryable || code == ERR_IO || code == ERR_UNAUTHENTICATED || code == ERR_FORBIDDEN;
+}
+
+static bool folder_is_servable(void *hub, const struct hub_listing *l, bool *servable, struct error *err)
 {
     struct model_hub *h = hub;
     struct decoder_config config;
     struct error why_not = {0};
     struct model_heads heads = {.arena = arena_create(LIMIT_HUB_ARENA), .listing = *l};
-    bool ok = heads.arena && hub_choose(l, h->pulled, HUB_FOLDER_FIRST, heads.arena, &heads.choice, &why_not) &&
-              open_heads(h, h->pulled, &heads, &why_not) && decoder_config_read(heads.file, &config, &why_not);
+    if (!heads.arena) {
+        return error_set(err, ERR_NO_MEMORY, "no memory to look at a model.");
+    }
+    *servable = hub_choose(l, h->pulled, HUB_FOLDER_FIRST, heads.arena, &heads.choice, &why_not) &&
+                open_heads(h, h->pulled, &heads, &why_not) && decoder_config_read(heads.file, &config, &why_not);
     model_heads_release(&heads);
-    return ok;
+    if (!*servable && is_on_the_way(why_not.code)) {
+        *err = why_not;
+        return false;
+    }
+    return true;
 }
 
 static void show(void *hub, const struct hub_progress *p)

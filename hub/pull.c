@@ -138,9 +138,12 @@ static bool choose(struct pull *p, struct arena *arena, struct error *err)
 {
     bool ok = hub_choose(&p->listing, p->r, HUB_FOLDER_LAST, arena, &p->choice, err);
     bool both = ok && !p->choice.is_folder && !p->r->file[0] && !p->r->precision[0] && hub_has_folder(&p->listing);
-    p->folder =
-        both && p->o.wants_folder && !p->o.wants_folder(p->o.arg, &p->listing) ? HUB_FOLDER_LAST : HUB_FOLDER_FIRST;
-    if (both && p->folder == HUB_FOLDER_FIRST) {
+    bool wants = true;
+    if (both && p->o.wants_folder && !p->o.wants_folder(p->o.arg, &p->listing, &wants, err)) {
+        return false;
+    }
+    p->folder = wants ? HUB_FOLDER_FIRST : HUB_FOLDER_LAST;
+    if (both && wants) {
         ok = hub_choose(&p->listing, p->r, HUB_FOLDER_FIRST, arena, &p->choice, err);
     }
     return ok || error_wrap(err, "%s", p->r->repo);
@@ -153,6 +156,13 @@ static bool check_parts(const struct pull *p, struct error *err)
            error_set(err, ERR_NOT_FOUND, "%s lacks a part of the model: %.100s.", p->r->repo, missing);
 }
 
+/* The cache holds a folder without a tokenizer for one that has not come whole, as long as something else has not. */
+static bool is_whole(const struct pull *p, const struct hub_cached *c)
+{
+    bool only_tokenizer = c->path[0] && strcmp(c->missing, "tokenizer.json") == 0;
+    return c->state == HUB_COMPLETE || (only_tokenizer && !hub_listing_find(&p->listing, STR("tokenizer.json")));
+}
+
 static bool take_result(const struct pull *p, struct hub_pulled *out, struct error *err)
 {
     const char *cache = hub_client_context(p->client)->settings->cache;
@@ -160,7 +170,7 @@ static bool take_result(const struct pull *p, struct hub_pulled *out, struct err
     if (!hub_cache_find(cache, p->r, p->folder, &out->cached, err)) {
         return false;
     }
-    return out->cached.state == HUB_COMPLETE ||
+    return is_whole(p, &out->cached) ||
            error_set(err, ERR_IO, "%s was brought, but is not found in the cache '%.100s'.", p->r->repo, cache);
 }
 

@@ -19,8 +19,9 @@ struct hub_progress {
 };
 
 struct hub_pull_options {
-    /* Of a repository with both, when the reference does not say: whether the folder is what to take; NULL: it is. */
-    bool (*wants_folder)(void *arg, const struct hub_listing *l);
+    /* Of a repository with both, when the reference does not say: whether the folder is what to take, in *wants; NULL:
+     * it is. False: that could not be found out, and nothing is taken. */
+    bool (*wants_folder)(void *arg, const struct hub_listing *l, bool *wants, struct error *err);
     /* Once before the first file and after every few bytes; may be NULL. */
     void (*on_progress)(void *arg, const struct hub_progress *p);
     void *arg;
