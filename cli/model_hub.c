@@ -1,5 +1,6 @@
 #include "cli/model_hub.h"
 
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/sys_file.h"
 #include "cli/commands.h"
@@ -148,8 +149,18 @@ bool model_hub_path(const struct hub_reference *r, char out[MODEL_PATH_MAX], str
     return ok;
 }
 
+/* The text itself too: the system shows the memory that the variables began in, whatever has become of them. */
+static void forget(const char *name)
+{
+    char *value = getenv(name);
+    if (value) {
+        memory_wipe(value, strlen(value));
+        unsetenv(name);
+    }
+}
+
 void model_hub_forget_token(void)
 {
-    unsetenv("HF_TOKEN");
-    unsetenv("HUGGING_FACE_HUB_TOKEN");
+    forget("HF_TOKEN");
+    forget("HUGGING_FACE_HUB_TOKEN");
 }

@@ -23,7 +23,7 @@ NODISCARD bool model_hub_pull(struct model_hub *h, const struct hub_reference *r
 /* Its path in the cache; brought first where it is not there whole. */
 NODISCARD bool model_hub_path(const struct hub_reference *r, char out[MODEL_PATH_MAX], struct error *err);
 
-/* Takes the token out of the environment, which processes that are started would have too. */
+/* Takes the token out of the environment, which processes that are started would have too, and which /proc shows. */
 void model_hub_forget_token(void);
 
 /* A model of the Hub as far as its heads tell: a file that can be read but for its weights. */
