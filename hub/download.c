@@ -34,6 +34,7 @@ struct download {
     struct error failure;
     bool runs, stopped; /* the loop */
     bool without_parts; /* the server sends none */
+    bool spoilt;        /* what has come has another checksum */
 };
 
 /* ---- the checksum ---- */
@@ -51,6 +52,7 @@ static void start_hash(struct download *d)
     sha1_free(d->sha1);
     d->sha256 = NULL;
     d->sha1 = NULL;
+    d->spoilt = false;
     if (is_git_blob(d->o.file)) {
         int n = snprintf(head, sizeof head, "blob %llu", (unsigned long long)d->o.file->size);
         d->sha1 = sha1_create();
@@ -78,7 +80,8 @@ static bool hash_is_right(struct download *d, struct error *err)
         struct sha256 digest = sha256_finish(d->sha256);
         sha256_hex(&digest, hex);
     }
-    return strcmp(hex, d->o.file->etag) == 0 ||
+    d->spoilt = strcmp(hex, d->o.file->etag) != 0;
+    return !d->spoilt ||
            error_set(err, ERR_FORMAT,
                      "%.100s: what came has the %s %.16s... instead of %.16s...; it is removed, and another attempt "
                      "begins anew.",
@@ -337,7 +340,7 @@ static bool run_locked(struct download *d, struct error *err)
     ok = ok && take_up(d, err) && bring_and_check(d, err);
     if (ok) {
         ok = hub_store_finish(d->o.store, &d->part, err);
-    } else if (err->code == ERR_FORMAT) {
+    } else if (d->spoilt || d->done == 0) {
         hub_store_drop(d->o.store, &d->part);
     } else {
         hub_store_leave(&d->part);

@@ -25,8 +25,9 @@ struct hub_download {
     void *arg;
 };
 
-/* Blocks until the content lies in blobs/ETAG with the size and the checksum of the listing. FORMAT: it came otherwise,
- * and nothing of it is left; else what has come stays for the next attempt. IO names the disk's failure. */
+/* Blocks until the content lies in blobs/ETAG with the size and the checksum of the listing. FORMAT: it came otherwise.
+ * After a wrong checksum nothing of it is left; else what has come stays for the next attempt, which finds out whether
+ * it is right. IO names the disk's failure. */
 NODISCARD bool hub_download_run(const struct hub_download *d, struct error *err);
 
 #endif

@@ -27,6 +27,7 @@ struct hub_fetch {
     bool accepted, redirected; /* this reply: its bytes are ours; its Location is in `now` */
     int64_t retry_after_s;
     struct error failure; /* of this reply */
+    bool has_worked;      /* something of this file has come before */
     bool ended;           /* the timer tells on_done */
 };
 
@@ -97,6 +98,18 @@ static void read_redirect(struct hub_fetch *f, const struct http_reply *reply)
     }
 }
 
+/* The whole in the place of a part, or the page of somebody between us, such as the sign-in of a hotel. */
+static void refuse_whole(struct hub_fetch *f, const struct http_reply *reply)
+{
+    uint64_t length;
+    if (str_to_u64(http_reply_header(reply, "content-length"), &length) && length != f->o.total) {
+        error_set(&f->failure, ERR_PROTOCOL, "%s: the server sent %llu bytes of something else, with status %d.",
+                  f->o.what, (unsigned long long)length, reply->status);
+    } else {
+        error_set(&f->failure, ERR_NOT_IMPLEMENTED, "%s: the server sends no parts of files.", f->o.what);
+    }
+}
+
 /* Whether the bytes to come are those that were asked for. */
 static void read_success(struct hub_fetch *f, const struct http_reply *reply)
 {
@@ -111,7 +124,7 @@ static void read_success(struct hub_fetch *f, const struct http_reply *reply)
                       f->o.what, (unsigned long long)length, (unsigned long long)size);
         }
     } else if (reply->status != 206) {
-        error_set(&f->failure, ERR_NOT_IMPLEMENTED, "%s: the server sends no parts of files.", f->o.what);
+        refuse_whole(f, reply);
     } else {
         struct str range = http_reply_header(reply, "content-range");
         f->accepted = hub_content_range_is(range, from, size, f->o.total);
@@ -153,11 +166,13 @@ static void end_later(struct hub_fetch *f)
     loop_timer_start(f->timer, 0, 0);
 }
 
+static void try_again_or_end(struct hub_fetch *f);
+
 static void refuse(struct hub_fetch *f)
 {
     http_call_cancel(f->call);
     f->call = NULL;
-    end_later(f);
+    try_again_or_end(f);
 }
 
 /* Of a file that is not what was asked for nothing is waited for; of the page of an error a little. */
@@ -230,12 +245,16 @@ static int64_t wait_of(const struct hub_fetch *f)
     return f->retry_after_s ? f->retry_after_s * 1000 : (int64_t)(rng_entropy64() % (uint64_t)(most + 1));
 }
 
+static int attempts_of(const struct hub_fetch *f)
+{
+    return f->received || f->has_worked ? FETCH_ATTEMPTS_LATER : FETCH_ATTEMPTS;
+}
+
 static void try_again_or_end(struct hub_fetch *f)
 {
-    bool again = is_worth_another(f) && ++f->attempts < FETCH_ATTEMPTS;
-    if (f->retry_after_s > FETCH_MAX_WAIT_S) {
-        error_set(&f->failure, ERR_RATE_LIMITED,
-                  "%s: the server has had too many requests and asks to wait %lld seconds.", f->o.what,
+    bool worth = is_worth_another(f), again = worth && ++f->attempts < attempts_of(f);
+    if (worth && f->retry_after_s > FETCH_MAX_WAIT_S) {
+        error_set(&f->failure, f->failure.code, "%s: the server is busy and asks to wait %lld seconds.", f->o.what,
                   (long long)f->retry_after_s);
         f->failure.retry_after_s = (int32_t)(f->retry_after_s < INT32_MAX ? f->retry_after_s : INT32_MAX);
         again = false;
@@ -314,6 +333,7 @@ static void fetch_start_call(struct hub_fetch *f)
                         &f->failure);
     memory_wipe(token, sizeof token);
     if (!f->call) {
+        error_wrap(&f->failure, "%s", f->o.what);
         end_later(f);
     }
 }
@@ -342,6 +362,7 @@ struct hub_fetch *hub_fetch_start(const struct hub_fetch_context *c, const struc
     if (f) {
         f->c = *c;
         f->o = *options;
+        f->has_worked = options->location != NULL;
         f->url = strdup(options->url);
         f->now = malloc(FETCH_URL_MAX);
         f->timer = loop_timer_create(c->loop, on_timer, f);

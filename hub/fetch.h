@@ -6,7 +6,8 @@
  *
  * Tried again are: no connection, a broken one, a time-out, 408, 429, 5xx; after a wait drawn evenly from 0 to 0.3 s
  * that doubles up to 20 s ("full jitter"), or what Retry-After says, up to FETCH_MAX_WAIT_S. After FETCH_ATTEMPTS in a
- * row without a new byte it fails. */
+ * row without a new byte it fails: some seconds where nothing has ever come, a minute in the middle of a file. What is
+ * no file is not tried again once a part of it has come. */
 #ifndef TANDEM_HUB_FETCH_H
 #define TANDEM_HUB_FETCH_H
 
@@ -14,9 +15,10 @@
 #include "http/client.h"
 #include "hub/settings.h"
 
-#define FETCH_ATTEMPTS   6
-#define FETCH_MAX_WAIT_S 120 /* a server that wants more is told of in the error */
-#define FETCH_URL_MAX    8192
+#define FETCH_ATTEMPTS       6
+#define FETCH_ATTEMPTS_LATER 12  /* of a file of which something has come: a line that is down comes back */
+#define FETCH_MAX_WAIT_S     120 /* a server that wants more is told of in the error */
+#define FETCH_URL_MAX        8192
 
 struct hub_fetch;
 

@@ -69,6 +69,8 @@ void fetch__explain(const struct fetch_refusal *r, struct error *err)
                   r->settings->token[0] ? "your token" : "anybody without a token", repo_len(r->what), r->what);
     } else if (status == 404 && r->at_hub) {
         explain_404(r, err);
+    } else if (status == 404) {
+        error_set(err, ERR_NOT_FOUND, "%.120s: the storage of the Hub does not have it.", r->what);
     } else if (status == 401 || status == 403) {
         error_set(err, ERR_FORBIDDEN, "%.120s: the storage of the Hub refuses it with status %d.", r->what, status);
     } else if (status == 429) {
@@ -77,7 +79,6 @@ void fetch__explain(const struct fetch_refusal *r, struct error *err)
     } else if (status == 408 || status >= 500) {
         error_set(err, ERR_UNAVAILABLE, "%.120s: the Hub answers with status %d; try again later.", r->what, status);
     } else {
-        error_set(err, ERR_PROTOCOL, "%.120s: the Hub answers with the unexpected status %d.", r->what, status);
-        err->code = ERR_UNSUPPORTED;
+        error_set(err, ERR_UNSUPPORTED, "%.120s: the Hub answers with the unexpected status %d.", r->what, status);
     }
 }

@@ -75,7 +75,7 @@ class Node:
     def __init__(self, hub):
         self.hub = hub
         self.requests = []
-        self.statuses = []       # (status, headers) to answer the next requests with
+        self.statuses = []       # (status, headers) to answer the next requests with; None: as usual
         self.cut_after = None    # the next file ends after so many bytes
         self.cuts = 0            # and so many files after it
         self.delay = 0           # seconds before each 64 KiB
@@ -106,9 +106,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         node = self.node
         node.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
-        if node.statuses:
-            status, headers = node.statuses.pop(0)
-            self.answer(status, b"spoilt", headers)
+        fault = node.statuses.pop(0) if node.statuses else None
+        if fault:
+            self.answer(fault[0], b"spoilt", fault[1])
         elif node is node.hub.storage:
             self.send_stored()
         else:

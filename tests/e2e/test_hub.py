@@ -162,6 +162,32 @@ def test_goes_on_where_it_was_cut(hub, home):
     assert min(int(r[2]["range"].split("=")[1].split("-")[0]) for r in hub.storage.requests) == there
 
 
+@pytest.mark.parametrize("fault, status, message", [((302, {"Location": "file:///x"}), BAD_FILE, "no URL"),
+                                                    ((206, {"Content-Range": "bytes 0-5/6"}), BAD_FILE, "lists it with"),
+                                                    ((404, {}), MISSING, "m-Q4_0"),
+                                                    ((200, {}), 0, "6 bytes of something else")])
+def test_what_has_come_outlives_strange_replies(hub, home, fault, status, message):
+    """A redirect to nowhere, another file, none, a page that somebody puts in the way."""
+    data = weights(4_000_000)
+    hub.add("own/er", {"m-Q4_0.gguf": data})
+    part = home.repo() / "blobs" / (hashlib.sha256(data).hexdigest() + ".incomplete")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(data[:3_000_000])
+    hub.storage.statuses = [fault]
+    done = home.run("pull", "own/er")
+    assert done.returncode == status and re.search(message, done.stderr), done.stderr
+    assert status == 0 or part.read_bytes() == data[:3_000_000]
+    assert pathlib.Path(home.works("pull", "own/er").strip()).read_bytes() == data
+    assert {r[2]["range"] for r in hub.storage.requests} == {"bytes=3000000-3999999"}
+
+
+def test_a_line_that_is_down_for_a_while(hub, home):
+    """In the middle of a file there is more patience than before its first byte, where it ends after 6 attempts."""
+    hub.add("own/er", {"m-Q4_0.gguf": weights(PIECE + 1)})
+    hub.storage.statuses = [None] + 6 * [(503, {"Retry-After": "1"})]
+    home.works("pull", "own/er")
+
+
 def test_two_at_once_bring_it_once(hub, home):
     hub.add("own/er", {**FOLDER, "model.safetensors": weights(2_000_000)})
     hub.storage.delay = 0.01
@@ -244,6 +270,10 @@ def test_servers_that_are_busy_are_asked_again(hub, home):
     assert time.monotonic() - before >= 1
     hub.api.statuses = [(429, {"Retry-After": "4000"})]
     home.fails(75, "asks to wait 4000 seconds", "pull", "own/er")
+    hub.api.statuses = [(503, {"Retry-After": "4000"})]
+    home.fails(UNAVAILABLE, "asks to wait 4000 seconds", "pull", "own/er")
+    hub.api.statuses = [(404, {"Retry-After": "4000"})]
+    home.fails(MISSING, "there is no repository own/er", "pull", "own/er")
 
 
 def test_a_signature_that_has_run_out(hub, home):
@@ -464,8 +494,9 @@ def test_serve_brings_and_answers(hub, home, qwen3_files):
         assert server.http.get("/v1/models").json()["data"][0]["id"] == "own/er"
         answer = server.complete("Once", max_tokens=4, temperature=0, model="own/er")
         assert answer["usage"]["completion_tokens"] == 4
-        environ = pathlib.Path(f"/proc/{server.engine()['pid']}/environ")
-        assert not environ.exists() or hub.token.encode() not in environ.read_bytes()
+        for pid in (server.engine()["pid"], server.process.pid):
+            environ = pathlib.Path(f"/proc/{pid}/environ")
+            assert not environ.exists() or hub.token.encode() not in environ.read_bytes()
     requests = len(hub.requests) + len(hub.storage.requests)
     with Server("own/er", *options, "--draft-model", "own/er", env={**home.env, "HF_HUB_OFFLINE": "1"}) as server:
         again = server.complete("Once", max_tokens=4, temperature=0)
@@ -479,6 +510,30 @@ def test_a_folder_of_no_known_family_gives_way_to_gguf(hub, home, tiny_path):
                        "model.safetensors": len(head).to_bytes(8, "little") + head + bytes(8192)})
     assert home.works("pull", "own/er").strip().endswith(".gguf")
     assert home.works("pull", "own/er:safetensors").strip().endswith(hub.repos["own/er"].commit)
+
+
+def test_a_folder_that_cannot_be_looked_at_does_not(hub, home, tiny_path):
+    """Which of both is taken does not depend on the network."""
+    hub.add("own/er", {**FOLDER, "m-Q8_0.gguf": tiny_path.read_bytes()})
+    hub.storage.statuses = [(429, {"Retry-After": "4000"})]
+    home.fails(75, r"model\.safetensors: .*asks to wait", "pull", "own/er")
+    assert not home.cache.exists()
+
+
+def test_a_folder_without_a_tokenizer_beside_what_is_unfinished(hub, home):
+    repo = hub.add("own/er", {n: data for n, data in FOLDER.items() if n != "tokenizer.json"})
+    home.works("pull", "own/er")
+    (home.repo() / "blobs" / ("f" * 64 + ".incomplete")).write_bytes(b"of another one")
+    assert home.works("pull", "own/er").strip().endswith(repo.commit)
+
+
+def test_inspect_shows_no_commands_to_the_terminal(hub, home):
+    head = json.dumps({"w": {"dtype": "F32", "shape": [2048], "data_offsets": [0, 8192]}}).encode()
+    hub.add("own/er", {"config.json": json.dumps({"model_type": "a\x1b[2J\x9bJ\nb"}).encode(),
+                       "model.safetensors": len(head).to_bytes(8, "little") + head + bytes(8192)})
+    out = home.works("inspect", "own/er", "--measure", "off")
+    assert "architecture  a?[2J??J b\n" in out
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", out)
 
 
 def test_progress_goes_to_standard_error_in_lines(hub, home):
