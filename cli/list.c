@@ -182,20 +182,24 @@ static void flush(struct buf *out)
 
 /* ---- list: the Hub's cache ---- */
 
-/* What `tandem rm` and others take: of a GGUF file its precision behind the repository, or else its path there. */
+/* What `tandem rm` and others take: behind the repository the commit where it is not that of main, and of a GGUF file
+ * its precision, or its path there. */
 static void name_of(const char *repo, const struct hub_cached *c, char *out, size_t size)
 {
-    const char *snapshot = strstr(c->path, c->commit);
-    const char *selector = c->is_folder                   ? ""
-                           : c->precision[0] || !snapshot ? c->precision
-                                                          : snapshot + HUB_COMMIT_SIZE + 1;
-    snprintf(out, size, "%s%s%s", repo, selector[0] ? ":" : "", selector);
+    const char *snapshot = strstr(c->path, c->commit), *selector = c->precision;
+    if (c->is_folder) {
+        selector = "";
+    } else if (snapshot && (!c->precision[0] || c->is_second)) {
+        selector = snapshot + HUB_COMMIT_SIZE + 1;
+    }
+    snprintf(out, size, "%s%s%s%s%s", repo, c->is_main ? "" : "@", c->is_main ? "" : c->commit, selector[0] ? ":" : "",
+             selector);
 }
 
 static void list_cached(void *arg, const char *repo, const struct hub_cached *c)
 {
     struct listing *l = arg;
-    char name[HUB_REPO_MAX + HUB_FILE_MAX + 2], size[24];
+    char name[HUB_REPO_MAX + HUB_COMMIT_SIZE + HUB_FILE_MAX + 3], size[24];
     name_of(repo, c, name, sizeof name);
     hub_size_text(c->size, size);
     if (l->options->json) {

@@ -397,15 +397,28 @@ static bool accept_commit(const char *entry, char out[HUB_REPO_MAX + 1])
 struct each {
     const char *cache, *repo;
     const struct hub_listing *listing;
+    struct arena *arena; /* of the listing */
+    bool is_main;
     void (*call)(void *arg, const char *repo, const struct hub_cached *c);
     void *arg;
     size_t n;
 };
 
+/* What `owner/name:PRECISION` means is another file. */
+static bool is_second(const struct each *e, const struct hub_choice *c)
+{
+    struct hub_reference r = {.kind = HUB_REPO};
+    struct hub_choice first;
+    struct error ignored = {0};
+    snprintf(r.precision, sizeof r.precision, STR_FMT, STR_ARG(c->precision));
+    return c->precision.len && hub_choose(e->listing, &r, HUB_FOLDER_FIRST, e->arena, &first, &ignored) &&
+           !str_eq(first.main, c->main);
+}
+
 static void show_choice(void *arg, const struct hub_choice *c)
 {
     struct each *e = arg;
-    struct hub_cached cached = {.state = HUB_ABSENT};
+    struct hub_cached cached = {.state = HUB_ABSENT, .is_main = e->is_main, .is_second = is_second(e, c)};
     memcpy(cached.commit, e->listing->commit, sizeof cached.commit);
     judge(e->cache, e->repo, e->listing, c, &cached);
     e->call(e->arg, e->repo, &cached);
@@ -423,6 +436,7 @@ static bool show_snapshot(struct each *e, const char *commit, struct error *err)
     }
     bool ok = hub_cache_listing(e->cache, e->repo, commit, arena, &l, err);
     e->listing = &l;
+    e->arena = arena;
     e->n = 0;
     if (ok) {
         struct hub_reference folder = {.kind = HUB_REPO, .precision = "safetensors"};
@@ -432,7 +446,7 @@ static bool show_snapshot(struct each *e, const char *commit, struct error *err)
         hub_choose_each_gguf(&l, arena, show_choice, e);
     }
     if (ok && e->n == 0 && has_partial(e->cache, e->repo)) {
-        struct hub_cached cached = {.state = HUB_INCOMPLETE};
+        struct hub_cached cached = {.state = HUB_INCOMPLETE, .is_main = e->is_main};
         memcpy(cached.commit, l.commit, sizeof cached.commit);
         for (size_t i = 0; i < l.n; i++) {
             cached.size += l.files[i].size;
@@ -446,9 +460,12 @@ static bool show_snapshot(struct each *e, const char *commit, struct error *err)
 static bool show_repo(struct each *e, struct error *err)
 {
     struct names commits = {0};
+    char main[HUB_COMMIT_SIZE + 1] = "";
+    bool has_main = read_ref(e->cache, e->repo, HUB_MAIN_REVISION, main);
     int fd = cache__open_repo(e->cache, e->repo, "snapshots");
     bool ok = fd < 0 || find_names(fd, accept_commit, &commits, err);
     for (size_t i = 0; ok && i < commits.n; i++) {
+        e->is_main = has_main && strcmp(main, commits.items[i]) == 0;
         ok = show_snapshot(e, commits.items[i], err);
     }
     free(commits.items);

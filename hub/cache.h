@@ -24,6 +24,9 @@ struct hub_cached {
     char precision[HUB_PRECISION_MAX + 1]; /* as in hub_choice */
     uint64_t size;                         /* of the files that are there */
     char missing[HUB_FILE_MAX + 1];        /* of HUB_INCOMPLETE: one of the files that lack; "" when no name is known */
+    /* From hub_cache_each: how it is named. */
+    bool is_main;   /* the revision main leads to its snapshot; else only the commit names it */
+    bool is_second; /* of its precision another file comes first; only its path names it */
 };
 
 /* What the cache has for a reference of kind HUB_REPO. False: it cannot be read, or holds no memory. A revision that is

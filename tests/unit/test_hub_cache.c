@@ -214,6 +214,29 @@ static void all_are_listed(void **state)
     assert_int_equal(n, 2);
 }
 
+static void append_name(void *arg, const char *repo, const struct hub_cached *c)
+{
+    char *names = arg;
+    size_t len = strlen(names);
+    (void)repo;
+    snprintf(names + len, 400 - len, "%.1s%s%s:%s ", c->commit, c->is_main ? " main" : "",
+             c->is_second ? " second" : "", strrchr(c->path, '/') + 1);
+}
+
+/* What is listed says by what name it is found again. */
+static void what_names_each(void **state)
+{
+    struct fixture *f = *state;
+    char names[400] = "";
+    link_file(f, ONE, "a-Q8_0.gguf", etags[0], "a");
+    link_file(f, ONE, "b-Q8_0.gguf", etags[1], "b");
+    link_file(f, ONE, "c-Q4_0.gguf", etags[2], "c");
+    link_file(f, TWO, "a-Q8_0.gguf", etags[3], "d");
+    assert_true(hub_store_ref(f->store, "main", ONE, &f->err));
+    assert_true(hub_cache_each(f->cache, append_name, names, &f->err));
+    assert_string_equal(names, "1 main:c-Q4_0.gguf 1 main:a-Q8_0.gguf 1 main second:b-Q8_0.gguf 2:a-Q8_0.gguf ");
+}
+
 static void a_shared_content_outlives_a_snapshot(void **state)
 {
     struct fixture *f = *state;
@@ -360,6 +383,7 @@ int main(void)
         TEST(what_is_written_is_found),
         TEST(what_lacks_is_incomplete),
         TEST(all_are_listed),
+        TEST(what_names_each),
         TEST(a_shared_content_outlives_a_snapshot),
         TEST(a_shared_content_outlives_a_snapshot_wherever_its_link_lies),
         TEST(one_precision_is_removed),
