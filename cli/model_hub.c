@@ -62,16 +62,53 @@ static bool open_heads(struct model_hub *h, const struct hub_reference *r, struc
     return ok;
 }
 
+/* On the way to the heads, which then say nothing of the model. */
+static bool is_on_the_way(enum error_code code)
+{
+    return error_info(code)->retryable || code == ERR_IO || code == ERR_UNAUTHENTICATED || code == ERR_FORBIDDEN;
+}
+
+/* Opens the heads of the folder. *servable false: Tandem cannot serve what they say; they may be open all the same. */
+static bool look_at_folder(struct model_hub *h, const struct hub_reference *r, struct model_heads *heads,
+                           bool *servable, struct error *err)
+{
+    struct decoder_config config;
+    struct error why_not = {0};
+    *servable = hub_choose(&heads->listing, r, HUB_FOLDER_FIRST, heads->arena, &heads->choice, &why_not) &&
+                open_heads(h, r, heads, &why_not) && decoder_config_read(heads->file, &config, &why_not);
+    if (!*servable && is_on_the_way(why_not.code)) {
+        *err = why_not;
+        return false;
+    }
+    return true;
+}
+
+/* What hub_pull would take. */
+static bool open_chosen(struct model_hub *h, const struct hub_reference *r, struct model_heads *out, struct error *err)
+{
+    bool servable = false;
+    if (!hub_choose(&out->listing, r, HUB_FOLDER_LAST, out->arena, &out->choice, err)) {
+        return error_wrap(err, "%s", r->repo);
+    }
+    if (!hub_choice_is_open(&out->listing, r, &out->choice)) {
+        return open_heads(h, r, out, err);
+    }
+    if (!look_at_folder(h, r, out, &servable, err) || servable) {
+        return servable;
+    }
+    model_file_close(out->file);
+    out->file = NULL;
+    return hub_choose(&out->listing, r, HUB_FOLDER_LAST, out->arena, &out->choice, err) && open_heads(h, r, out, err);
+}
+
 bool model_hub_heads(struct model_hub *h, const struct hub_reference *r, struct model_heads *out, struct error *err)
 {
     *out = (struct model_heads){.arena = arena_create(LIMIT_HUB_ARENA)};
     if (!out->arena) {
         return error_set(err, ERR_NO_MEMORY, "no memory to look at a model.");
     }
-    bool ok = hub_client_listing(h->client, r->repo, hub_reference_revision(r), out->arena, &out->listing, err);
-    ok = ok && (hub_choose(&out->listing, r, HUB_FOLDER_FIRST, out->arena, &out->choice, err) ||
-                error_wrap(err, "%s", r->repo));
-    return ok && open_heads(h, r, out, err);
+    return hub_client_listing(h->client, r->repo, hub_reference_revision(r), out->arena, &out->listing, err) &&
+           open_chosen(h, r, out, err);
 }
 
 void model_heads_release(struct model_heads *heads)
@@ -83,29 +120,16 @@ void model_heads_release(struct model_heads *heads)
 
 /* ---- bringing ---- */
 
-/* On the way to the heads, which then say nothing of the model. */
-static bool is_on_the_way(enum error_code code)
-{
-    return error_info(code)->retryable || code == ERR_IO || code == ERR_UNAUTHENTICATED || code == ERR_FORBIDDEN;
-}
-
 static bool folder_is_servable(void *hub, const struct hub_listing *l, bool *servable, struct error *err)
 {
     struct model_hub *h = hub;
-    struct decoder_config config;
-    struct error why_not = {0};
     struct model_heads heads = {.arena = arena_create(LIMIT_HUB_ARENA), .listing = *l};
     if (!heads.arena) {
         return error_set(err, ERR_NO_MEMORY, "no memory to look at a model.");
     }
-    *servable = hub_choose(l, h->pulled, HUB_FOLDER_FIRST, heads.arena, &heads.choice, &why_not) &&
-                open_heads(h, h->pulled, &heads, &why_not) && decoder_config_read(heads.file, &config, &why_not);
+    bool ok = look_at_folder(h, h->pulled, &heads, servable, err);
     model_heads_release(&heads);
-    if (!*servable && is_on_the_way(why_not.code)) {
-        *err = why_not;
-        return false;
-    }
-    return true;
+    return ok;
 }
 
 static void show(void *hub, const struct hub_progress *p)

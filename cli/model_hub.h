@@ -33,6 +33,7 @@ struct model_heads {
     struct hub_choice choice;
     struct model_file *file;
 };
+/* Those of what model_hub_pull would bring. */
 NODISCARD bool model_hub_heads(struct model_hub *h, const struct hub_reference *r, struct model_heads *out,
                                struct error *err);
 void model_heads_release(struct model_heads *heads); /* fine on a zeroed struct */

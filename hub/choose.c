@@ -352,6 +352,11 @@ bool hub_choose(const struct hub_listing *l, const struct hub_reference *r, enum
     return take || gguf || say_what_there_is(l, r, err);
 }
 
+bool hub_choice_is_open(const struct hub_listing *l, const struct hub_reference *r, const struct hub_choice *c)
+{
+    return !c->is_folder && !r->file[0] && !r->precision[0] && hub_has_folder(l);
+}
+
 bool hub_choice_lacks(const struct hub_choice *c, char *out, size_t size)
 {
     const char *suffix = c->is_folder ? ".safetensors" : ".gguf";

@@ -3,8 +3,12 @@
  *
  * What is taken when the reference says nothing: the folder, where config.json and safetensors are there and `folder`
  * allows it; else of the GGUF files the first by this order of precisions:
- *     Q4_K_M Q4_K_L Q4_K_XL Q4_K_S Q4_K Q4_1 Q4_0 IQ4_XS IQ4_NL MXFP4_MOE MXFP4 Q5_K_M Q5_K_L Q5_K_XL Q5_K_S Q5_K Q5_1
- * Q5_0 Q6_K_L Q6_K_XL Q6_K Q8_0 Q8_K_XL BF16 F16 F32 Q3_K_L Q3_K_XL Q3_K_M Q3_K_S Q3_K Q2_K_L Q2_K_XL Q2_K A precision
+ *
+ *     Q4_K_M Q4_K_L Q4_K_XL Q4_K_S Q4_K Q4_1 Q4_0 IQ4_XS IQ4_NL MXFP4_MOE MXFP4
+ *     Q5_K_M Q5_K_L Q5_K_XL Q5_K_S Q5_K Q5_1 Q5_0 Q6_K_L Q6_K_XL Q6_K Q8_0 Q8_K_XL BF16 F16 F32
+ *     Q3_K_L Q3_K_XL Q3_K_M Q3_K_S Q3_K Q2_K_L Q2_K_XL Q2_K
+ *
+ * A precision
  * is one of these, in any case of letters, or 4bit, 5bit ...: the first by this order with so many bits; or
  * safetensors: the folder. GGUF files of projectors (mmproj) and importance matrices are never chosen by a precision.
  */
@@ -30,6 +34,8 @@ enum hub_folder_use { HUB_FOLDER_FIRST, HUB_FOLDER_LAST /* only where there is n
  * UNSUPPORTED: only pickles, or other things that are not read. */
 NODISCARD bool hub_choose(const struct hub_listing *l, const struct hub_reference *r, enum hub_folder_use folder,
                           struct arena *arena, struct hub_choice *out, struct error *err);
+/* Of the choice with HUB_FOLDER_LAST: there is a folder, too, and the reference does not say which of both. */
+bool hub_choice_is_open(const struct hub_listing *l, const struct hub_reference *r, const struct hub_choice *c);
 /* A part that its name says there is, and that the listing lacks: "x-00002-of-00003.gguf"; false: none. */
 bool hub_choice_lacks(const struct hub_choice *c, char *out, size_t size);
 

@@ -137,7 +137,7 @@ static bool bring_files(struct pull *p, struct error *err)
 static bool choose(struct pull *p, struct arena *arena, struct error *err)
 {
     bool ok = hub_choose(&p->listing, p->r, HUB_FOLDER_LAST, arena, &p->choice, err);
-    bool both = ok && !p->choice.is_folder && !p->r->file[0] && !p->r->precision[0] && hub_has_folder(&p->listing);
+    bool both = ok && hub_choice_is_open(&p->listing, p->r, &p->choice);
     bool wants = true;
     if (both && p->o.wants_folder && !p->o.wants_folder(p->o.arg, &p->listing, &wants, err)) {
         return false;

@@ -509,6 +509,8 @@ def test_a_folder_of_no_known_family_gives_way_to_gguf(hub, home, tiny_path):
     head = json.dumps({"w": {"dtype": "F32", "shape": [2048], "data_offsets": [0, 8192]}}).encode()
     hub.add("own/er", {"config.json": b'{"model_type": "strange"}', "m-Q8_0.gguf": tiny_path.read_bytes(),
                        "model.safetensors": len(head).to_bytes(8, "little") + head + bytes(8192)})
+    facts = json.loads(home.works("inspect", "own/er", "--json", "--measure", "off"))
+    assert facts["servable"] and facts["precision"] == "Q8_0"  # it speaks of what is brought
     assert home.works("pull", "own/er").strip().endswith(".gguf")
     assert home.works("pull", "own/er:safetensors").strip().endswith(hub.repos["own/er"].commit)
 

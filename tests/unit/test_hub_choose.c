@@ -149,9 +149,13 @@ static void of_both_the_caller_says(void **state)
     LIST(f, "config.json", "model.safetensors", "m-Q8_0.gguf");
     is(f, "", "config.json model.safetensors");
     assert_true(choose(f, "", HUB_FOLDER_LAST) && !f->c.is_folder);
+    assert_true(hub_choice_is_open(&f->l, &(struct hub_reference){.kind = HUB_REPO}, &f->c));
+    assert_false(hub_choice_is_open(&f->l, &(struct hub_reference){.kind = HUB_REPO, .precision = "Q8_0"}, &f->c));
+    assert_false(hub_choice_is_open(&f->l, &(struct hub_reference){.kind = HUB_REPO, .file = "m-Q8_0.gguf"}, &f->c));
     assert_true(choose(f, "safetensors", HUB_FOLDER_LAST) && f->c.is_folder);
     LIST(f, "config.json", "model.safetensors");
     assert_true(choose(f, "", HUB_FOLDER_LAST) && f->c.is_folder);
+    assert_false(hub_choice_is_open(&f->l, &(struct hub_reference){.kind = HUB_REPO}, &f->c));
 }
 
 static void pickles_and_code_are_never_chosen(void **state)
