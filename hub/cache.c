@@ -397,29 +397,20 @@ static bool accept_commit(const char *entry, char out[HUB_REPO_MAX + 1])
 struct each {
     const char *cache, *repo;
     const struct hub_listing *listing;
-    struct arena *arena; /* of the listing */
     bool is_main;
+    struct str precision; /* of the choice before */
     void (*call)(void *arg, const char *repo, const struct hub_cached *c);
     void *arg;
     size_t n;
 };
 
-/* What `owner/name:PRECISION` means is another file. */
-static bool is_second(const struct each *e, const struct hub_choice *c)
-{
-    struct hub_reference r = {.kind = HUB_REPO};
-    struct hub_choice first;
-    struct error ignored = {0};
-    snprintf(r.precision, sizeof r.precision, STR_FMT, STR_ARG(c->precision));
-    return c->precision.len && hub_choose(e->listing, &r, HUB_FOLDER_FIRST, e->arena, &first, &ignored) &&
-           !str_eq(first.main, c->main);
-}
-
 static void show_choice(void *arg, const struct hub_choice *c)
 {
     struct each *e = arg;
-    struct hub_cached cached = {.state = HUB_ABSENT, .is_main = e->is_main, .is_second = is_second(e, c)};
+    struct hub_cached cached = {.state = HUB_ABSENT, .is_main = e->is_main};
     memcpy(cached.commit, e->listing->commit, sizeof cached.commit);
+    cached.is_second = c->precision.len && str_eq(c->precision, e->precision); /* they come in this order */
+    e->precision = c->precision;
     judge(e->cache, e->repo, e->listing, c, &cached);
     e->call(e->arg, e->repo, &cached);
     e->n++;
@@ -436,7 +427,7 @@ static bool show_snapshot(struct each *e, const char *commit, struct error *err)
     }
     bool ok = hub_cache_listing(e->cache, e->repo, commit, arena, &l, err);
     e->listing = &l;
-    e->arena = arena;
+    e->precision = STR("");
     e->n = 0;
     if (ok) {
         struct hub_reference folder = {.kind = HUB_REPO, .precision = "safetensors"};

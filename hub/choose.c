@@ -379,10 +379,18 @@ void hub_choose_each_gguf(const struct hub_listing *l, struct arena *arena,
                           void (*each)(void *arg, const struct hub_choice *c), void *arg)
 {
     struct error ignored = {0};
+    struct hub_choice c;
+    size_t *ranks = arena_alloc_array(arena, l->n + 1, sizeof *ranks);
+    if (!ranks || !start(l, arena, &c, &ignored)) {
+        return;
+    }
+    for (size_t i = 0; i < l->n; i++) {
+        ranks[i] = is_gguf_model(l->files[i].path) ? rank_of(l->files[i].path) : UNKNOWN_RANK + 1;
+    }
     for (size_t rank = 0; rank <= UNKNOWN_RANK; rank++) {
         for (size_t i = 0; i < l->n; i++) {
-            struct hub_choice c;
-            if (is_gguf_model(l->files[i].path) && rank_of(l->files[i].path) == rank && start(l, arena, &c, &ignored)) {
+            if (ranks[i] == rank) {
+                c = (struct hub_choice){.files = c.files};
                 take_gguf(l, &l->files[i], &c);
                 each(arg, &c);
             }

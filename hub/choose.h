@@ -8,8 +8,7 @@
  *     Q5_K_M Q5_K_L Q5_K_XL Q5_K_S Q5_K Q5_1 Q5_0 Q6_K_L Q6_K_XL Q6_K Q8_0 Q8_K_XL BF16 F16 F32
  *     Q3_K_L Q3_K_XL Q3_K_M Q3_K_S Q3_K Q2_K_L Q2_K_XL Q2_K
  *
- * A precision
- * is one of these, in any case of letters, or 4bit, 5bit ...: the first by this order with so many bits; or
+ * A precision is one of these, in any case of letters, or 4bit, 5bit ...: the first by this order with so many bits; or
  * safetensors: the folder. GGUF files of projectors (mmproj) and importance matrices are never chosen by a precision.
  */
 #ifndef TANDEM_HUB_CHOOSE_H
@@ -40,7 +39,8 @@ bool hub_choice_is_open(const struct hub_listing *l, const struct hub_reference 
 bool hub_choice_lacks(const struct hub_choice *c, char *out, size_t size);
 
 bool hub_has_folder(const struct hub_listing *l); /* config.json and safetensors */
-/* Every GGUF model of the listing (of several parts the first file): calls each(arg, choice) in the order above. */
+/* Every GGUF model of the listing (of several parts the first file): calls each(arg, choice) in the order above; a
+ * choice lives until each returns. */
 void hub_choose_each_gguf(const struct hub_listing *l, struct arena *arena,
                           void (*each)(void *arg, const struct hub_choice *c), void *arg);
 

@@ -158,6 +158,29 @@ static void of_both_the_caller_says(void **state)
     assert_false(hub_choice_is_open(&f->l, &(struct hub_reference){.kind = HUB_REPO}, &f->c));
 }
 
+static void count(void *arg, const struct hub_choice *c)
+{
+    assert_int_equal(c->n, 1);
+    ++*(size_t *)arg;
+}
+
+/* None is left out for want of memory. */
+static void every_model_of_many_is_shown(void **state)
+{
+    enum { MANY = 2000 };
+    static char names[MANY][24];
+    struct fixture *f = *state;
+    size_t n = 0;
+    f->l = (struct hub_listing){.files = arena_alloc_array(f->arena, MANY, sizeof(struct hub_file))};
+    assert_non_null(f->l.files);
+    for (; f->l.n < MANY; f->l.n++) {
+        snprintf(names[f->l.n], sizeof names[0], "%05zu-Q8_0.gguf", f->l.n);
+        f->l.files[f->l.n].path = str_of(names[f->l.n]);
+    }
+    hub_choose_each_gguf(&f->l, f->arena, count, &n);
+    assert_int_equal(n, MANY);
+}
+
 static void pickles_and_code_are_never_chosen(void **state)
 {
     struct fixture *f = *state;
@@ -178,11 +201,8 @@ static void pickles_and_code_are_never_chosen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_folder_is_its_json_and_its_weights),
-        TEST(shards_come_by_the_index),
-        TEST(a_precision_names_a_gguf_file),
-        TEST(a_split_file_is_all_its_parts),
-        TEST(of_both_the_caller_says),
+        TEST(a_folder_is_its_json_and_its_weights), TEST(shards_come_by_the_index), TEST(a_precision_names_a_gguf_file),
+        TEST(a_split_file_is_all_its_parts),        TEST(of_both_the_caller_says),  TEST(every_model_of_many_is_shown),
         TEST(pickles_and_code_are_never_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
