@@ -21,7 +21,7 @@ bool model_hub_open(struct model_hub *h, const char *what, struct error *err)
     snprintf(agent, sizeof agent, "tandem/%s", tandem_version());
     *h = (struct model_hub){.client = NULL};
     hub_progress_init(&h->view, what);
-    if (!hub_settings_read(&h->settings, err)) {
+    if (!hub_settings_read(&h->settings, err) || !hub_settings_read_token(&h->settings, err)) {
         return false;
     }
     h->client = hub_client_create(
@@ -35,6 +35,7 @@ void model_hub_close(struct model_hub *h)
 {
     hub_client_free(h->client);
     hub_progress_end(&h->view);
+    memory_wipe(h->settings.token, sizeof h->settings.token);
     h->client = NULL;
 }
 

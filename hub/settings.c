@@ -129,7 +129,7 @@ static bool token_path(char *out, size_t size)
     return n > 0 && (size_t)n < size;
 }
 
-static bool read_token(struct hub_settings *out, struct error *err)
+bool hub_settings_read_token(struct hub_settings *out, struct error *err)
 {
     char path[HUB_PATH_MAX];
     const char *name = NULL, *given = variable("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", &name);
@@ -152,10 +152,9 @@ bool hub_settings_read(struct hub_settings *out, struct error *err)
 {
     const char *name = NULL; /* the first that is set decides, also by 0 */
     struct hub_settings s = {.offline = variable("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", &name) && is_true(name)};
-    if (!read_endpoint(&s, err) || !read_cache(&s, err) || !read_token(&s, err)) {
+    if (!read_endpoint(&s, err) || !read_cache(&s, err)) {
         return false;
     }
     *out = s;
-    memory_wipe(s.token, sizeof s.token);
     return true;
 }

@@ -22,8 +22,10 @@ struct hub_settings {
     bool offline;
 };
 
-/* INVALID names the variable that makes no sense; NOT_FOUND: there is no home folder for the cache. Any thread, as long
- * as none changes the environment. */
+/* All but the token, which only who asks the Hub needs. INVALID names the variable that makes no sense; NOT_FOUND:
+ * there is no home folder for the cache. Any thread, as long as none changes the environment. */
 NODISCARD bool hub_settings_read(struct hub_settings *out, struct error *err);
+/* The token, into settings that were read. */
+NODISCARD bool hub_settings_read_token(struct hub_settings *out, struct error *err);
 
 #endif

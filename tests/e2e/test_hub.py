@@ -302,6 +302,8 @@ def test_who_has_no_access_is_told_what_to_do(hub, home):
     home.fails(USAGE, "holds what is no token", "pull", "own/er", HF_TOKEN="a b")
     hub.repos["own/er"].gated = "granted"
     home.works("pull", "own/er")
+    home.works("list", HF_TOKEN="a b")  # what is here needs none
+    home.works("rm", "own/er", HF_TOKEN="a b")
 
 
 def test_no_network(hub, home):
