@@ -159,7 +159,8 @@ struct making {
 
 static bool add(struct making *m, const struct models_entry *e, const char *path)
 {
-    struct model_source source = {.entry = e, .path = path, .keep_alive_ms = m->keep_alive_ms, .may_bring = m->may_bring};
+    struct model_source source = {
+        .entry = e, .path = path, .keep_alive_ms = m->keep_alive_ms, .may_bring = m->may_bring};
     struct served_model_options *out = &m->list->items[m->list->n];
     if (m->list->n == MODELS_FILE_MAX) {
         return error_set(m->err, ERR_INVALID, "at most %d models can be served.", MODELS_FILE_MAX);
@@ -197,7 +198,8 @@ static bool add_named(struct making *m, const char *model)
         return false;
     }
     name_of(path, name, sizeof name);
-    struct models_entry e = {.name = name, .model = model, .options = *m->base};
+    bool named = model_path_is_name(model); /* its file is named after a commit, or a blob */
+    struct models_entry e = {.name = named ? model : name, .model = model, .options = *m->base};
     return add(m, &e, path);
 }
 

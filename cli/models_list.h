@@ -16,8 +16,8 @@ struct models_list {
 bool models_list_wanted(const struct options *o);
 
 /* base outlives the models. In this order: the command line's, the file's and, where no model is named on the command
- * line and the file does not say no, those of the folder that have neither the name nor the file of another. may_bring: a
- * model of the Hub that is not here whole is brought first, which may take hours; else it is NOT_FOUND. Release it in
+ * line and the file does not say no, those of the folder that have neither the name nor the file of another. may_bring:
+ * a model of the Hub that is not here whole is brought first, which may take hours; else it is NOT_FOUND. Release it in
  * any case. */
 NODISCARD bool models_list_make(const struct options *base, bool may_bring, struct models_list *out, struct error *err);
 void models_list_release(struct models_list *l); /* the arenas too, unless n is 0 */

@@ -232,6 +232,31 @@ static void what_is_not_there_refuses_all(void **state)
     free(path);
 }
 
+/* Not by a commit or the name of a blob, which their files may have. */
+static void models_of_the_command_line_have_the_names_they_were_given(void **state)
+{
+    struct fixture *f = *state;
+    struct models_list list;
+    char *path, text[400];
+    put_model(f, "one.gguf");
+    put_model(f, "two.gguf");
+    snprintf(text, sizeof text, "{\"aliases\": {\"fast\": \"%s/one.gguf\"}}", f->dir.path);
+    path = put_file(f, "registry.json", text);
+    setenv("TANDEM_REGISTRY", path, 1);
+    f->base.model = "fast";
+    f->base.arguments.items[0] = "two";
+    f->base.arguments.n = 1;
+    if (!models_list_make(&f->base, true, &list, &f->err)) {
+        fail_msg("%s", f->err.msg);
+    }
+    assert_int_equal(list.n, 2);
+    assert_string_equal(list.items[0].names[0], "fast");
+    assert_string_equal(list.items[1].names[0], "two");
+    models_list_release(&list);
+    unsetenv("TANDEM_REGISTRY");
+    free(path);
+}
+
 /* On SIGHUP: a download would hold up every stream. */
 static void what_would_have_to_be_brought_is_refused_when_nobody_may_wait(void **state)
 {
@@ -269,6 +294,7 @@ int main(void)
         TEST(every_arena_that_is_too_small),
         TEST(the_file_comes_first_then_the_folder),
         TEST(what_is_not_there_refuses_all),
+        TEST(models_of_the_command_line_have_the_names_they_were_given),
         TEST(what_would_have_to_be_brought_is_refused_when_nobody_may_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
