@@ -150,6 +150,34 @@ bool model_hub_pull(struct model_hub *h, const struct hub_reference *r, struct h
     return ok;
 }
 
+static bool is_servable(const char *path)
+{
+    struct error ignored = {0};
+    struct decoder_config config;
+    struct model_file *file = model_file_open(path, &ignored);
+    bool ok = file && decoder_config_read(file, &config, &ignored);
+    model_file_close(file);
+    return ok;
+}
+
+bool model_hub_cached(const char *cache, const struct hub_reference *r, struct hub_cached *out, struct error *err)
+{
+    struct hub_cached gguf;
+    if (!hub_cache_find(cache, r, HUB_FOLDER_FIRST, out, err)) {
+        return false;
+    }
+    if (out->state != HUB_COMPLETE || !out->is_folder || r->precision[0]) {
+        return true;
+    }
+    if (!hub_cache_find(cache, r, HUB_FOLDER_LAST, &gguf, err)) {
+        return false;
+    }
+    if (gguf.state == HUB_COMPLETE && !gguf.is_folder && !is_servable(out->path)) {
+        *out = gguf;
+    }
+    return true;
+}
+
 static bool take_path(const struct hub_cached *c, char out[MODEL_PATH_MAX], struct error *err)
 {
     int n = snprintf(out, MODEL_PATH_MAX, "%s", c->path);
@@ -162,7 +190,7 @@ bool model_hub_path(const struct hub_reference *r, char out[MODEL_PATH_MAX], str
     struct hub_cached cached;
     struct hub_pulled pulled;
     struct model_hub hub = {0};
-    if (!hub_settings_read(&settings, err) || !hub_cache_find(settings.cache, r, HUB_FOLDER_FIRST, &cached, err)) {
+    if (!hub_settings_read(&settings, err) || !model_hub_cached(settings.cache, r, &cached, err)) {
         return false;
     }
     if (cached.state == HUB_COMPLETE) {

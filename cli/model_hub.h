@@ -20,6 +20,9 @@ void model_hub_close(struct model_hub *h); /* fine on a zeroed struct */
  * reference does not say, the heads of the folder tell whether Tandem can serve it. */
 NODISCARD bool model_hub_pull(struct model_hub *h, const struct hub_reference *r, struct hub_pulled *out,
                               struct error *err);
+/* What the cache has of it: of a folder and a GGUF file the one that model_hub_pull would bring. */
+NODISCARD bool model_hub_cached(const char *cache, const struct hub_reference *r, struct hub_cached *out,
+                                struct error *err);
 /* Its path in the cache; brought first where it is not there whole. */
 NODISCARD bool model_hub_path(const struct hub_reference *r, char out[MODEL_PATH_MAX], struct error *err);
 

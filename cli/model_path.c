@@ -266,8 +266,7 @@ bool model_path_find(const char *model, char out[MODEL_PATH_MAX], struct hub_ref
     if (place.path[0]) {
         return take_path(place.path, out, err);
     }
-    if (!hub_settings_read(&settings, err) ||
-        !hub_cache_find(settings.cache, reference, HUB_FOLDER_FIRST, &cached, err)) {
+    if (!hub_settings_read(&settings, err) || !model_hub_cached(settings.cache, reference, &cached, err)) {
         return false;
     }
     *is_remote = cached.state != HUB_COMPLETE;

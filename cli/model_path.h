@@ -26,7 +26,8 @@ NODISCARD bool model_path_resolve(const char *model, char out[MODEL_PATH_MAX], s
  * then *out is empty. */
 NODISCARD bool model_path_find(const char *model, char out[MODEL_PATH_MAX], struct hub_reference *reference,
                                bool *is_remote, struct error *err);
-/* The same for who must not wait: what would have to be brought first is NOT_FOUND, and the error says how to bring it. */
+/* The same for who must not wait: what would have to be brought first is NOT_FOUND, and the error says how to bring it.
+ */
 NODISCARD bool model_path_here(const char *model, char out[MODEL_PATH_MAX], struct error *err);
 /* Whether the text is a better name for the model than its path: an alias, or a repository. */
 bool model_path_is_name(const char *model);

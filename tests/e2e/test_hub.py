@@ -515,6 +515,8 @@ def test_a_folder_of_no_known_family_gives_way_to_gguf(hub, home, tiny_path):
     assert facts["servable"] and facts["precision"] == "Q8_0"  # it speaks of what is brought
     assert home.works("pull", "own/er").strip().endswith(".gguf")
     assert home.works("pull", "own/er:safetensors").strip().endswith(hub.repos["own/er"].commit)
+    facts = json.loads(home.works("inspect", "own/er", "--json", "--measure", "off", HF_HUB_OFFLINE="1"))
+    assert facts["servable"] and facts["path"].endswith("/m-Q8_0.gguf")  # also of what is here
 
 
 def test_a_folder_that_cannot_be_looked_at_does_not(hub, home, tiny_path):
