@@ -126,10 +126,9 @@ static bool in_folder(struct str path)
     return str_find_char(path, '/') != STR_NPOS;
 }
 
-static bool is_shard(struct str path)
+static bool is_shard(struct str path, struct part *out)
 {
-    struct part part;
-    return !in_folder(path) && is_part(path, ".safetensors", &part);
+    return !in_folder(path) && is_part(path, ".safetensors", out);
 }
 
 /* ---- the folder ---- */
@@ -158,26 +157,43 @@ static const struct hub_file *only_safetensors(const struct hub_listing *l)
     return only;
 }
 
-/* As the reader of folders looks for them: model.safetensors, else the shards of the index, else the only one. */
-static bool is_folder_weight(const struct hub_listing *l, struct str path)
+struct folder_weights { /* one of both; both empty: none */
+    struct str file;    /* all of them */
+    struct str stem;    /* of the shards */
+};
+
+/* As the reader of folders looks for them: model.safetensors, else the shards of the index, else the only one. Beside
+ * shards named "model" others hold the same weights for other programs (Mistral's "consolidated"). */
+static struct folder_weights weights_of(const struct hub_listing *l)
 {
+    struct folder_weights w = {.file = {NULL, 0}};
+    struct part part;
     if (hub_listing_find(l, STR("model.safetensors"))) {
-        return str_eq(path, STR("model.safetensors"));
+        return (struct folder_weights){.file = STR("model.safetensors")};
     }
-    if (hub_listing_find(l, STR("model.safetensors.index.json"))) {
-        return is_shard(path);
+    if (!hub_listing_find(l, STR("model.safetensors.index.json"))) {
+        const struct hub_file *only = only_safetensors(l);
+        w.file = only ? only->path : w.file;
+        return w;
     }
-    const struct hub_file *only = only_safetensors(l);
-    return only && str_eq(only->path, path);
+    for (size_t i = 0; i < l->n; i++) {
+        if (is_shard(l->files[i].path, &part) && (!w.stem.len || str_eq(part.stem, STR("model")))) {
+            w.stem = part.stem;
+        }
+    }
+    return w;
+}
+
+static bool is_weight(const struct folder_weights *w, struct str path)
+{
+    struct part part;
+    return w->file.len ? str_eq(path, w->file) : w->stem.len && is_shard(path, &part) && str_eq(part.stem, w->stem);
 }
 
 bool hub_has_folder(const struct hub_listing *l)
 {
-    bool weights = false;
-    for (size_t i = 0; i < l->n && !weights; i++) {
-        weights = is_folder_weight(l, l->files[i].path);
-    }
-    return weights && hub_listing_find(l, STR("config.json"));
+    struct folder_weights w = weights_of(l);
+    return (w.file.len || w.stem.len) && hub_listing_find(l, STR("config.json"));
 }
 
 static void add(struct hub_choice *c, const struct hub_file *f)
@@ -191,13 +207,14 @@ static void take_folder(const struct hub_listing *l, struct hub_choice *out)
     out->is_folder = true;
     out->main = STR("");
     out->precision = STR("safetensors");
+    struct folder_weights w = weights_of(l);
     for (size_t i = 0; i < l->n; i++) {
         if (is_folder_document(l->files[i].path)) {
             add(out, &l->files[i]);
         }
     }
     for (size_t i = 0; i < l->n; i++) {
-        if (is_folder_weight(l, l->files[i].path)) {
+        if (is_weight(&w, l->files[i].path)) {
             add(out, &l->files[i]);
         }
     }

@@ -94,7 +94,9 @@ static void shards_come_by_the_index(void **state)
     struct fixture *f = *state;
     char missing[HUB_FILE_MAX + 1];
     LIST(f, "config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
-         "model-00002-of-00002.safetensors", "consolidated.safetensors", "sub/model-00001-of-00002.safetensors");
+         "model-00002-of-00002.safetensors", "consolidated.safetensors", "sub/model-00001-of-00002.safetensors",
+         "consolidated-00001-of-00002.safetensors", "consolidated-00002-of-00002.safetensors",
+         "z-00001-of-00002.safetensors");
     is(f, "",
        "config.json model.safetensors.index.json model-00001-of-00002.safetensors model-00002-of-00002.safetensors");
     assert_false(hub_choice_lacks(&f->c, missing, sizeof missing));
@@ -103,6 +105,14 @@ static void shards_come_by_the_index(void **state)
     assert_true(choose(f, "", HUB_FOLDER_FIRST));
     assert_true(hub_choice_lacks(&f->c, missing, sizeof missing));
     assert_string_equal(missing, "model-00001-of-00003.safetensors");
+    LIST(f, "config.json", "model.safetensors.index.json", "consolidated-00001-of-00002.safetensors",
+         "consolidated-00002-of-00002.safetensors", "model-00001-of-00002.safetensors");
+    assert_true(choose(f, "", HUB_FOLDER_FIRST));
+    assert_true(hub_choice_lacks(&f->c, missing, sizeof missing)); /* others do not make up for it */
+    assert_string_equal(missing, "model-00002-of-00002.safetensors");
+    LIST(f, "config.json", "model.safetensors.index.json", "x-00001-of-00002.safetensors",
+         "x-00002-of-00002.safetensors");
+    is(f, "", "config.json model.safetensors.index.json x-00001-of-00002.safetensors x-00002-of-00002.safetensors");
 }
 
 static void a_precision_names_a_gguf_file(void **state)
