@@ -271,9 +271,10 @@ static void try_again_or_end(struct hub_fetch *f)
     loop_timer_start(f->timer, wait_ms, 0);
 }
 
+/* Of a part all bytes count, however the connection ends: behind them there is nothing to ask for. */
 static bool came_whole(const struct hub_fetch *f)
 {
-    return f->accepted && !f->failure.code && (!f->o.ranged || f->received == f->o.size);
+    return f->accepted && (f->o.ranged ? f->received == f->o.size : !f->failure.code);
 }
 
 static void on_done(void *arg, const struct http_reply *reply, const struct error *err)
@@ -288,6 +289,7 @@ static void on_done(void *arg, const struct http_reply *reply, const struct erro
     if (f->redirected && !f->failure.code) {
         fetch_start_call(f);
     } else if (came_whole(f)) {
+        f->failure = (struct error){0};
         end_later(f);
     } else if (!f->failure.code) {
         error_set(&f->failure, ERR_PROTOCOL, "%s: the reply ended early.", f->o.what);

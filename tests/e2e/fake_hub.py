@@ -79,6 +79,7 @@ class Node:
         self.cut_after = None    # the next file ends after so many bytes
         self.cuts = 0            # and so many files after it
         self.delay = 0           # seconds before each 64 KiB
+        self.overstate = 0       # bytes that replies announce and lack
         self.spoil = None        # bytes -> bytes, of every file
         self.ignore_ranges = False
         self.server = QuietServer(("127.0.0.1", 0), type("Handler", (Handler,), {"node": self}))
@@ -200,7 +201,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             first, last = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
             status, body = 206, data[first:last + 1]
             headers = {**headers, "Content-Range": f"bytes {first}-{last}/{len(data)}"}
-        if node.cut_after is not None or node.delay:
+        if node.cut_after is not None or node.delay or node.overstate:
             self.send_slowly(status, body, headers)
         else:
             self.answer(status, body, headers)
@@ -211,7 +212,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             node.cut_after = cut if node.cuts > 0 else None
             node.cuts = max(0, node.cuts - 1)
         self.send_response(status)
-        for name, value in {"Content-Length": len(body), **headers}.items():
+        for name, value in {"Content-Length": len(body) + node.overstate, **headers}.items():
             self.send_header(name, str(value))
         self.end_headers()
         body = body if cut is None else body[:cut]
@@ -221,7 +222,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(body[at:at + 65536])
         except OSError:
             pass
-        if cut is not None:
+        if cut is not None or node.overstate:
             self.close_connection = True
 
 

@@ -292,6 +292,14 @@ def test_a_server_without_ranges(hub, home):
     assert (path / "model.safetensors").read_bytes() == data
 
 
+def test_a_part_that_is_announced_too_long(hub, home):
+    data = weights(PIECE + 1)
+    hub.add("own/er", {"m-Q4_0.gguf": data})
+    hub.storage.overstate = 5
+    assert pathlib.Path(home.works("pull", "own/er").strip()).read_bytes() == data
+    assert len(hub.storage.requests) == 2
+
+
 def test_who_has_no_access_is_told_what_to_do(hub, home):
     hub.add("own/er", FOLDER, gated=True)
     message = home.fails(NO_ACCESS, "own/er is gated", "pull", "own/er")
