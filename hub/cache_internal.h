@@ -18,9 +18,9 @@ int cache__open_dir(int dir, const char *name);
 int cache__open_repo(const char *cache, const char *repo, const char *below);
 
 /* Calls visit for every file and link below the folder (which it closes), with its path from there and the folder it is
- * in; links to folders are not followed. Until visit returns false: then it is false, too. *all, if not NULL, becomes
- * false when something was left out, since it could not be opened or lies deeper than any of ours: other programs may
- * have put it there. */
+ * in; links to folders are not followed. Until visit returns false, or memory fails: both are false. *all, if not NULL,
+ * becomes false when something was left out, since it could not be opened or lies deeper than any of ours: other
+ * programs may have put it there. */
 struct cache_entry {
     int dir;
     const char *name, *path;
