@@ -1,6 +1,7 @@
 /* Replies of the Hub: a listing of files, from which a model is chosen, and what a search found. Whatever is taken
  * obeys the rules of names. */
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "hub/choose.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -10,6 +11,15 @@ static void check(bool ok)
     if (!ok) {
         __builtin_trap();
     }
+}
+
+/* What a terminal may show. */
+static void check_plain(struct str path)
+{
+    char plain[HUB_FILE_MAX + 1];
+    memcpy(plain, path.ptr, path.len);
+    utf8_make_plain(plain, path.len);
+    check(str_eq((struct str){plain, path.len}, path) && !memchr(plain, '\n', path.len));
 }
 
 static void check_choice(const struct hub_listing *l, const char *precision, struct arena *arena)
@@ -44,6 +54,7 @@ static void check_listing(struct str text, struct arena *arena)
     for (size_t i = 0; i < l.n; i++) {
         check(hub_file_check(l.files[i].path, &err) && hub_is_etag(str_of(l.files[i].etag)));
         check(strlen(l.files[i].path.ptr) == l.files[i].path.len);
+        check_plain(l.files[i].path);
     }
     check_choice(&l, "", arena);
     check_choice(&l, "Q4_0", arena);
