@@ -107,9 +107,10 @@ struct batch_run *batch__find(struct batch_set *set, struct str id, struct str k
 /* done is called when the journal has it, b as it is then; or with an error. */
 void batch__cancel(struct batch_run *run,
                    void (*done)(void *arg, const struct journal_batch *b, const struct error *err), void *arg);
-void batch__advance(struct batch_run *run); /* whatever can be done now; may free it */
-void batch__pump(struct batch_set *set);    /* begins rows where there is room */
-void batch__release(struct batch_run *run); /* frees it if nothing needs it any more */
+void batch__advance(struct batch_run *run);          /* whatever can be done now; may free it */
+void batch__pump(struct batch_set *set);             /* begins rows where there is room */
+void batch__release(struct batch_run *run);          /* frees it if nothing needs it any more */
+bool batch__others_run(const struct batch_set *set); /* requests that are no rows run, or wait to */
 
 /* batch_row.c */
 struct batch_row *batch__row_create(struct batch_run *run, uint64_t number, struct str custom_id,

@@ -257,10 +257,13 @@ static void on_ready(void *arg)
 static bool came_back(struct batch_row *row)
 {
     struct batch_run *run = row->run;
+    struct app *a = run->set->app;
     if (row->dropped) {
+        api__hold(a); /* its call may be the last that the app's end waits for */
         move(row, ROW_RUNNING);
         batch__row_drop(row);
         batch__advance(run);
+        api__release(a);
         return false;
     }
     if (run->end != BATCH_IN_PROGRESS) {
@@ -346,6 +349,26 @@ static void take_key(struct call *c)
     }
 }
 
+static void opened(void *arg, const struct error *why)
+{
+    struct batch_row *row = arg;
+    if (why) {
+        row->call->ok = false;
+        row->call->error = *why;
+    }
+    if (came_back(row)) {
+        take_key(row->call);
+        loop_work(row->call->app->loop, work, worked, row);
+    }
+}
+
+/* A model that is not loaded may take the memory of others: only while nobody uses them. */
+static bool may_use(const struct batch_set *set, const struct served_model *m, struct error *err)
+{
+    return served_model_state(m) == MODEL_READY || !batch__others_run(set) ||
+           error_set(err, ERR_UNAVAILABLE, "The model is not loaded, and other requests run.");
+}
+
 static void decoded(void *arg)
 {
     struct batch_row *row = arg;
@@ -356,17 +379,19 @@ static void decoded(void *arg)
     struct call *c = row->call;
     char id[32];
     put_ids(row, id);
-    c->model = gateway_model_find(c->app->gateway, c->request.model);
-    if (!c->model) {
+    struct served_model *m = gateway_model_find(c->app->gateway, c->request.model);
+    if (!m) {
         error_set_param(&err, ERR_MODEL_NOT_FOUND, "model",
                         "The model '%.100s' does not exist; GET /v1/models lists those served.", c->request.model.ptr);
+    }
+    if (!m || !may_use(row->run->set, m, &err)) {
         give_up(row, &err);
         return;
     }
     snprintf(c->request.request_id, sizeof c->request.request_id, "req_%s", id);
     c->request.priority = JOB_PRIORITY_IDLE;
-    take_key(c);
-    loop_work(c->app->loop, work, worked, row);
+    api__call_set_model(c, m);
+    gateway_open(m, opened, row);
 }
 
 void batch__row_begin(struct batch_row *row)

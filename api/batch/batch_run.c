@@ -419,22 +419,35 @@ static size_t most_begun(const struct batch_set *set)
     return most ? most : 1;
 }
 
-/* Somebody waits for an engine who is not of a batch. */
-static bool others_wait(const struct batch_set *set)
+/* Of all models, without rows. Nobody has asked for one that is not open. */
+static struct pipeline_load load_of_others(const struct batch_set *set)
 {
+    struct pipeline_load sum = {0};
     for (size_t i = 0; i < gateway_n_models(set->app->gateway); i++) {
-        struct pipeline *p = served_model_pipeline(gateway_model_at(set->app->gateway, i));
-        if (pipeline_load(p, 0, 0).jobs_waiting) {
-            return true;
+        struct served_model *m = gateway_model_at(set->app->gateway, i);
+        if (served_model_is_open(m)) {
+            struct pipeline_load load = pipeline_load(served_model_pipeline(m), 0, 0);
+            sum.jobs_waiting += load.jobs_waiting;
+            sum.sequences_running += load.sequences_running;
         }
     }
-    return false;
+    return sum;
 }
 
+bool batch__others_run(const struct batch_set *set)
+{
+    struct pipeline_load load = load_of_others(set);
+    return load.jobs_waiting || load.sequences_running;
+}
+
+/* A model that is loaded on demand is ready to be, also after it has failed. */
 static bool is_ready(const struct batch_set *set)
 {
     for (size_t i = 0; i < gateway_n_models(set->app->gateway); i++) {
-        if (served_model_state(gateway_model_at(set->app->gateway, i)) == MODEL_READY) {
+        const struct served_model *m = gateway_model_at(set->app->gateway, i);
+        enum model_state state = served_model_state(m);
+        bool on_demand = served_model_options(m)->on_demand;
+        if (state == MODEL_READY || state == MODEL_UNLOADED || (state == MODEL_FAILED && on_demand)) {
             return true;
         }
     }
@@ -446,7 +459,7 @@ static const char *what_hinders(const struct batch_set *set)
     return set->stopping || !gateway_accepting(set->app->gateway) ? "the server is shutting down"
            : gateway_pressure(set->app->gateway) != PRESSURE_NONE ? "memory is short"
            : !is_ready(set)                                       ? "no model is ready"
-           : others_wait(set)                                     ? "other requests wait"
+           : load_of_others(set).jobs_waiting                     ? "other requests wait"
                                                                   : NULL;
 }
 
