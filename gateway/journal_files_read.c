@@ -154,25 +154,35 @@ static bool add_piece(struct journal_op *op, int64_t row, sqlite3_stmt *s, uint6
     return copy(op, s, 1, &items[op->answer.n++].data);
 }
 
-enum journal_outcome journal_files__pieces(struct journal *j, struct journal_op *op)
+static bool read_pieces(struct journal *j, struct journal_op *op, int64_t row)
 {
-    int64_t row;
-    uint64_t size = 0;
-    struct error *err = &op->answer.error;
-    if (!start_answer(op) || !journal_files__row(&j->reader, op->id, op->key_name, &row, err)) {
-        return OP_REFUSED;
-    }
-    if (row == 0) {
-        journal_files__missing("file", op->id, err);
-        return OP_REFUSED;
-    }
     sqlite3_stmt *s = journal_db__statement(&j->reader, STATEMENT_PIECES);
+    uint64_t size = 0;
+    int rc;
     journal_db__bind_int(s, 1, row);
     journal_db__bind_int(s, 2, (int64_t)op->from);
-    int rc;
     while ((rc = sqlite3_step(s)) == SQLITE_ROW && add_piece(op, row, s, &size)) {
     }
-    op->answer.ok = err->code == ERR_NONE && (rc == SQLITE_ROW || rc == SQLITE_DONE || read_error(j, op));
+    bool ok = op->answer.error.code == ERR_NONE && (rc == SQLITE_ROW || rc == SQLITE_DONE || read_error(j, op));
+    journal_db__done(s);
+    return ok;
+}
+
+/* The statement that found the file holds the read transaction: one that is deleted meanwhile does not end early. */
+enum journal_outcome journal_files__pieces(struct journal *j, struct journal_op *op)
+{
+    if (!start_answer(op)) {
+        return OP_REFUSED;
+    }
+    sqlite3_stmt *s = journal_files__find(&j->reader, op->id, op->key_name);
+    int rc = sqlite3_step(s);
+    if (rc == SQLITE_ROW) {
+        op->answer.ok = read_pieces(j, op, sqlite3_column_int64(s, 0));
+    } else if (rc == SQLITE_DONE) {
+        journal_files__missing("file", op->id, &op->answer.error);
+    } else {
+        read_error(j, op);
+    }
     journal_db__done(s);
     return op->answer.ok ? OP_OK : OP_REFUSED;
 }

@@ -24,13 +24,19 @@ int64_t journal_files__sum(int64_t file, const struct journal_piece *piece)
     return (int64_t)xxh3(piece->data.ptr ? piece->data.ptr : "", piece->data.len, xxh3(place, sizeof place, 0));
 }
 
-bool journal_files__row(struct journal_db *d, struct str id, struct str key_name, int64_t *row, struct error *err)
+sqlite3_stmt *journal_files__find(struct journal_db *d, struct str id, struct str key_name)
 {
     sqlite3_stmt *s = journal_db__statement(d, STATEMENT_FILE_ROW);
     journal_db__bind_str(s, 1, id);
     if (key_name.ptr) {
         journal_db__bind_str(s, 2, key_name);
     }
+    return s;
+}
+
+bool journal_files__row(struct journal_db *d, struct str id, struct str key_name, int64_t *row, struct error *err)
+{
+    sqlite3_stmt *s = journal_files__find(d, id, key_name);
     int rc = sqlite3_step(s);
     *row = rc == SQLITE_ROW ? sqlite3_column_int64(s, 0) : 0;
     bool ok = rc == SQLITE_ROW || rc == SQLITE_DONE || journal_db__error(d, "read", err);
@@ -239,13 +245,11 @@ static bool put_rows(struct journal *j, const struct journal_batch *b, struct st
     char name[96];
     int64_t row;
     snprintf(name, sizeof name, STR_FMT "_%s.jsonl", STR_ARG(str_slice(b->id, 0, 60)), kind);
-    int64_t now_s = clock_wall_s();
     struct journal_file file = {.id = id,
                                 .key_name = b->key_name,
                                 .name = str_of(name),
                                 .purpose = STR("batch_output"),
-                                .created_s = now_s,
-                                .expires_s = b->keep_s ? now_s + b->keep_s : 0};
+                                .created_s = clock_wall_s()};
     if (n == 0) {
         return true;
     }
@@ -260,10 +264,14 @@ static bool put_rows(struct journal *j, const struct journal_batch *b, struct st
     return true;
 }
 
-static bool complete(struct journal *j, struct str id, struct error *err)
+/* Its time begins now: its first row may be older than it is to be kept. */
+static bool complete(struct journal *j, const struct journal_batch *b, struct str id, struct error *err)
 {
     sqlite3_stmt *s = journal_db__statement(&j->writer, STATEMENT_FILE_COMPLETE);
+    int64_t now_s = clock_wall_s();
     journal_db__bind_str(s, 1, id);
+    journal_db__bind_int(s, 2, now_s);
+    journal_db__bind_int(s, 3, b->keep_s ? now_s + b->keep_s : 0);
     return journal_db__run(&j->writer, s, err);
 }
 
@@ -278,9 +286,10 @@ enum journal_outcome journal_batches__update(struct journal *j, struct journal_o
     if (sqlite3_changes(j->writer.db) == 0) {
         return OP_OK;
     }
-    return outcome(put_rows(j, b, b->output, "output", u->completed, u->n_completed, err) &&
-                   put_rows(j, b, b->failed, "error", u->failed, u->n_failed, err) &&
-                   (!batch_state_ended(b->state) || (complete(j, b->output, err) && complete(j, b->failed, err))));
+    return outcome(
+        put_rows(j, b, b->output, "output", u->completed, u->n_completed, err) &&
+        put_rows(j, b, b->failed, "error", u->failed, u->n_failed, err) &&
+        (!batch_state_ended(b->state) || (complete(j, b, b->output, err) && complete(j, b, b->failed, err))));
 }
 
 /* ---- upkeep ---- */
@@ -324,5 +333,5 @@ bool journal_files__count(struct journal *j, struct journal_op *op, struct error
     op->files = ok ? (uint64_t)sqlite3_column_int64(s, 0) : 0;
     op->file_size = ok ? (uint64_t)sqlite3_column_int64(s, 1) : 0;
     journal_db__done(s);
-    return ok;
+    return ok && journal_db__number(&j->writer, STATEMENT_FILE_TOTAL, &op->all_file_size, err);
 }

@@ -77,7 +77,7 @@
     X(FILE_ROW, "SELECT row FROM files WHERE id = ?1 AND (?2 IS NULL OR (key_name = ?2 AND complete))")           \
     X(FILE_GROW, "UPDATE files SET size = size + ?2 WHERE row = ?1")                                              \
     X(FILE_FINISH, "UPDATE files SET name = ?2, purpose = ?3, expires = ?4, complete = 1 WHERE id = ?1")          \
-    X(FILE_COMPLETE, "UPDATE files SET complete = 1 WHERE id = ?1")                                               \
+    X(FILE_COMPLETE, "UPDATE files SET complete = 1, created = ?2, expires = ?3 WHERE id = ?1 AND NOT complete")  \
     X(FILE_USED, "SELECT id FROM batches WHERE ended = 0 AND input = ?1 LIMIT 1")                                 \
     X(FILE_REMOVE, "DELETE FROM files WHERE id = ?1 AND CASE WHEN ?2 IS NULL THEN NOT complete ELSE key_name = "  \
                    "?2 AND complete END")                                                                         \
@@ -169,7 +169,7 @@ struct journal_op {
     /* what else came of it */
     uint64_t n_dropped, n_damaged, n_size;
     bool has_counts, committed;
-    uint64_t counts[JOURNAL_STATE_COUNT], batches[BATCH_STATE_COUNT], files, file_size;
+    uint64_t counts[JOURNAL_STATE_COUNT], batches[BATCH_STATE_COUNT], files, file_size, all_file_size;
 };
 
 struct journal {
@@ -224,7 +224,8 @@ int64_t journal_files__sum(int64_t file, const struct journal_piece *piece);
 /* The row of a file; key_name {NULL, 0}: of any key, complete or not. 0: there is none. */
 NODISCARD bool journal_files__row(struct journal_db *d, struct str id, struct str key_name, int64_t *row,
                                   struct error *err);
-void journal_files__missing(const char *what, struct str id, struct error *err); /* NOT_FOUND */
+sqlite3_stmt *journal_files__find(struct journal_db *d, struct str id, struct str key_name); /* likewise, not stepped */
+void journal_files__missing(const char *what, struct str id, struct error *err);             /* NOT_FOUND */
 
 #define JOURNAL_RECORD_MAX MIB(512) /* memory of an answer */
 

@@ -18,6 +18,7 @@
 #define BATCH_READ_SIZE      KIB(256) /* of the input at a time */
 #define BATCH_UNFINISHED_MAX 100      /* batches of all keys that have not ended */
 #define BATCH_ERRORS_MAX     50       /* of lines, that are told */
+#define BATCH_UNSAVED_MAX    256      /* rows of one that are done and not saved, before no more are begun */
 #define BATCH_KEEP_S         2592000  /* files of batches, unless their owner says otherwise: 30 days */
 #define BATCH_KEEP_LEAST_S   3600     /* what an owner may say */
 
@@ -55,6 +56,7 @@ struct batch_chunk { /* lines on their way through a worker */
     bool last;
     struct batch_row *first, **end; /* what came out of them */
     bool no_memory;
+    uint64_t unsound; /* number of the first line that was sound and is not; 0: none */
 };
 
 struct batch_run {
@@ -77,7 +79,8 @@ struct batch_run {
     struct batch_row *first, *last;    /* all rows in memory, in their order */
     size_t n_waiting, n_begun, n_done; /* by phase; begun: working or running */
     uint64_t turn;                     /* of the set's, when it began a row last */
-    int64_t retry_ms;                  /* nothing is tried before */
+    int64_t retry_ms;                  /* the journal is not asked before */
+    int64_t rows_retry_ms;             /* no row is begun before */
 
     /* saving */
     bool dirty, saving;

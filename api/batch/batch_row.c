@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define LINE_OVERHEAD KIB(8) /* bytes of a line besides the reply's, at most: a custom_id of escapes, and names */
+
 struct batch_row *batch__row_create(struct batch_run *run, uint64_t number, struct str custom_id,
                                     const struct json *body)
 {
@@ -24,7 +26,7 @@ struct batch_row *batch__row_create(struct batch_run *run, uint64_t number, stru
         memcpy(bytes + custom_id.len, text.data, text.len);
         row->custom_id = (struct str){bytes, custom_id.len};
         row->body = (struct str){bytes + custom_id.len, text.len};
-        buf_init(&row->line, LIMIT_HTTP_REPLY + KIB(64));
+        buf_init(&row->line, LIMIT_HTTP_REPLY); /* it is sent in one piece when its file is read */
     }
     buf_release(&text);
     return row;
@@ -131,7 +133,7 @@ static void put_response(struct batch_row *row, struct json_writer *w, int statu
 static void wait_again(struct batch_row *row)
 {
     row->run->set->now.given_up++;
-    row->run->retry_ms = clock_ms() + BATCH_RETRY_MS;
+    row->run->rows_retry_ms = clock_ms() + BATCH_RETRY_MS;
     move(row, ROW_WAITING);
 }
 
@@ -225,7 +227,7 @@ static void complete(struct batch_row *row)
 {
     struct error err = {0};
     struct buf body;
-    buf_init(&body, LIMIT_HTTP_REPLY);
+    buf_init(&body, LIMIT_HTTP_REPLY - LINE_OVERHEAD);
     if (!api__reply_body(row->call, row->generation, &body, &err)) {
         buf_release(&body);
         free_call(row);
@@ -399,7 +401,7 @@ void batch__row_begin(struct batch_row *row)
     struct batch_run *run = row->run;
     struct call *c = api__call_create(run->set->app, run->route, NULL);
     if (!c) {
-        run->retry_ms = clock_ms() + BATCH_RETRY_MS;
+        run->rows_retry_ms = clock_ms() + BATCH_RETRY_MS;
         return;
     }
     row->call = c;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "pipeline/load.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- the set ---- */
@@ -146,7 +147,8 @@ static void split_check(struct batch_chunk *chunk, enum batch_line what, struct 
     }
 }
 
-/* Its lines were found sound when it began. */
+/* Its lines were found sound when it began; one that is not any more (--max-body may be another by now) has no answer
+ * that could be told under its custom_id. */
 static void split_row(struct batch_chunk *chunk, enum batch_line what, struct str line)
 {
     struct batch_run *run = chunk->run;
@@ -154,7 +156,11 @@ static void split_row(struct batch_chunk *chunk, enum batch_line what, struct st
     struct batch_fault fault;
     uint64_t number = run->n_rows++;
     bool done = number >= run->b.n_total || (run->done[number / 8] >> number % 8 & 1);
-    if (done || what != BATCH_LINE || !batch_line_read(line, run->b.endpoint, &view, &fault)) {
+    if (done) {
+        return;
+    }
+    if (what != BATCH_LINE || !batch_line_read(line, run->b.endpoint, &view, &fault)) {
+        chunk->unsound = chunk->unsound ? chunk->unsound : run->lines.number;
         return;
     }
     struct batch_row *row = batch__row_create(run, number, view.custom_id, view.body);
@@ -217,6 +223,11 @@ static void on_split(void *arg)
     take_rows(run);
     if (chunk->no_memory) {
         fail(run, "out_of_memory", "The server has no memory for the batch.");
+    } else if (chunk->unsound) {
+        char message[160];
+        snprintf(message, sizeof message, "Line %llu was sound when the batch was checked, and cannot be read now.",
+                 (unsigned long long)chunk->unsound);
+        fail(run, "unreadable_line", message);
     }
     batch__advance(run);
     api__release(a);
@@ -375,6 +386,9 @@ static void on_rows(void *arg, struct journal_answer *answer)
     if (!answer->ok || !take_counts(run)) {
         run->reading = false;
         run->retry_ms = clock_ms() + BATCH_RETRY_MS;
+        if (answer->error.code == ERR_IO) {
+            fail(run, "invalid_file", answer->error.msg);
+        }
         api__release(a);
         return;
     }
@@ -454,13 +468,25 @@ static bool is_ready(const struct batch_set *set)
     return false;
 }
 
+/* Rows write to the journal, which nothing of theirs is refused by. */
+static const char *what_journal_hinders(const struct batch_set *set)
+{
+    struct error ignored;
+    struct journal_stats stats = journal_stats(set->journal);
+    uint64_t most = set->app->options.max_files;
+    return journal_failing(set->journal, &ignored)         ? "the journal cannot be written"
+           : most && stats.all_file_size >= most           ? "files take all that they may (--files-max-mb)"
+           : stats.max_size && stats.size > stats.max_size ? "the journal is full (--journal-max-mb)"
+                                                           : NULL;
+}
+
 static const char *what_hinders(const struct batch_set *set)
 {
     return set->stopping || !gateway_accepting(set->app->gateway) ? "the server is shutting down"
            : gateway_pressure(set->app->gateway) != PRESSURE_NONE ? "memory is short"
            : !is_ready(set)                                       ? "no model is ready"
            : load_of_others(set).jobs_waiting                     ? "other requests wait"
-                                                                  : NULL;
+                                                                  : what_journal_hinders(set);
 }
 
 /* Batches take turns: no large one keeps the others waiting. */
@@ -469,7 +495,8 @@ static struct batch_run *next_run(struct batch_set *set)
     struct batch_run *best = NULL;
     int64_t now = clock_ms();
     for (struct batch_run *run = set->first; run; run = run->next) {
-        bool may = run->phase == BATCH_ROWS && run->end == BATCH_IN_PROGRESS && run->retry_ms <= now && run->n_waiting;
+        bool may = run->phase == BATCH_ROWS && run->end == BATCH_IN_PROGRESS && run->rows_retry_ms <= now &&
+                   run->n_waiting && run->n_done < BATCH_UNSAVED_MAX;
         if (may && (!best || run->turn < best->turn)) {
             best = run;
         }
@@ -532,6 +559,16 @@ static void advance_rows(struct batch_run *run)
     }
 }
 
+/* One after the other: a line that is not complete lies in memory. */
+static bool check_is_next(const struct batch_run *run)
+{
+    const struct batch_run *before = run->prev;
+    while (before && before->phase != BATCH_CHECKING) {
+        before = before->prev;
+    }
+    return !before;
+}
+
 static void advance_check(struct batch_run *run)
 {
     if (run->reading) {
@@ -544,7 +581,7 @@ static void advance_check(struct batch_run *run)
         if (run->end == BATCH_FAILED) {
             close_run(run, BATCH_FAILED);
         }
-    } else {
+    } else if (check_is_next(run)) {
         read_more(run);
     }
 }
@@ -561,6 +598,9 @@ void batch__advance(struct batch_run *run)
     struct batch_set *set = run->set;
     if (set->stopping) {
         return; /* what is under way ends; the journal has the rest */
+    }
+    if (run->phase == BATCH_LOADING && run->end != BATCH_IN_PROGRESS && !run->reading) {
+        run->phase = BATCH_ROWS; /* none of them is begun: it does not matter which are done */
     }
     if (run->phase == BATCH_LOADING) {
         load_rows(run);
@@ -635,7 +675,8 @@ void batch__cancel(struct batch_run *run,
                    void (*done)(void *arg, const struct journal_batch *b, const struct error *err), void *arg)
 {
     struct error err = {0};
-    if (run->on_cancelled || run->phase == BATCH_CLOSING) {
+    bool ends = run->end == BATCH_EXPIRED || run->end == BATCH_FAILED || run->phase == BATCH_CLOSING;
+    if (run->on_cancelled || ends || run->set->stopping) { /* nothing is saved any more when it stops */
         error_set(&err, ERR_UNAVAILABLE, "The batch is about to end; try again in a moment.");
         done(arg, NULL, &err);
         return;

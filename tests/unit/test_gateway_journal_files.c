@@ -334,12 +334,19 @@ static void test_batches(void **state)
     assert_int_equal(wait_done(f, journal_batch_rows(f->journal, STR("b1"), done_of(f), &err)), ERR_NONE);
     assert_int_equal(f->answer.n, 2);
     assert_true(f->answer.numbers[0] + f->answer.numbers[1] == 2);
+    run_for(f, 60);
+    assert_true(journal_stats(f->journal).file_size == 1 && journal_stats(f->journal).all_file_size == 9);
+    journal_close(f->journal);
+    sql(f, "UPDATE files SET created = 3, expires = 5 WHERE id IN ('out', 'bad')"); /* their first rows are old */
+    open_journal(f);
     save(f, BATCH_COMPLETED, (struct journal_piece){1, STR("one\n")}, none);
+    run_for(f, 60);
     assert_int_equal(pieces(f, "out", 0, 100), ERR_NONE);
     assert_true(f->answer.n == 2 && str_eq(f->answer.pieces[0].data, STR("one\n")) &&
                 str_eq(f->answer.pieces[1].data, STR("two\n"))); /* in the order of the input, each once */
     assert_int_equal(read_file(f, "out", "key"), ERR_NONE);
     assert_true(f->answer.files[0].size == 8 && str_eq(f->answer.files[0].name, STR("b1_output.jsonl")));
+    assert_int_equal(f->answer.files[0].expires_s - f->answer.files[0].created_s, 3600); /* from the end */
     assert_int_equal(pieces(f, "bad", 0, 100), ERR_NONE);
     assert_int_equal(wait_done(f, journal_batch_read(f->journal, STR("b1"), STR("other"), done_of(f), &err)),
                      ERR_NOT_FOUND);
