@@ -44,7 +44,7 @@ struct route {
     /* Answers at once, on the loop. rest: what "{id}" matched. Either this or the three below. */
     void (*answer)(struct app *a, struct http_exchange *x, struct str rest);
     bool (*decode)(struct call *c, struct error *err); /* worker; c->body is parsed */
-    bool (*work)(struct call *c, struct error *err);   /* worker; c->model is known */
+    bool (*work)(struct call *c, struct error *err);   /* worker; c->model is known; NULL: decode's fetch does it all */
     void (*finish)(struct call *c);                    /* loop; NULL: c->reply is the reply */
     const struct gen_encoder *encoder;                 /* of routes that generate */
 };
@@ -71,7 +71,8 @@ struct call {
     bool attached;        /* it is kept, and ends when its client leaves */
     uint64_t first_event; /* of a numbered stream: those before it are not sent */
     const void *extra;    /* what a route's decode keeps for its work */
-    /* Set by decode: gets what else the request needs, on the loop. True: it goes on later, by api__call_go_on. */
+    /* Set by decode: gets what else the request needs, on the loop. True: it goes on later, by api__call_go_on, or
+     * ends without it. */
     bool (*fetch)(struct call *c);
     struct served_model *model; /* held; api__call_set_model */
     bool load_only;             /* it asks for nothing but its model to be there, or gone */

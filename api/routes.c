@@ -107,7 +107,7 @@ const struct route api__routes[] = {
      api__file_delete, NULL, NULL, NULL, NULL},
     {"GET", FILES_ROUTE "/{id}/content", "Its bytes.", NULL, 0, api__file_content, NULL, NULL, NULL, NULL},
     {"POST", "/v1/batches", "Runs each line of a file as a request, behind all other requests (BATCHES.md).",
-     FIELDS(api__batch_fields), NULL, api__decode_batch, api__work_batch, api__finish_batch, NULL},
+     FIELDS(api__batch_fields), NULL, api__decode_batch, NULL, NULL, NULL},
     {"GET", "/v1/batches", "Those of the caller's key, newest first; `?limit=` (1 to 100, 20) and `?after=`.", NULL, 0,
      api__batch_list, NULL, NULL, NULL, NULL},
     {"GET", "/v1/batches/{id}", "One of them.", NULL, 0, api__batch_get, NULL, NULL, NULL, NULL},

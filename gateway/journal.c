@@ -123,8 +123,8 @@ static void note(struct journal *j, const struct journal_op *op)
         memcpy(j->stats.batches, op->batches, sizeof op->batches);
         j->stats.files = op->files;
         j->stats.file_size = op->file_size;
-        j->stats.all_file_size = op->all_file_size;
     }
+    j->stats.all_file_size = op->has_total ? op->all_file_size : j->stats.all_file_size;
     j->stats.refused += op->run == journal_write__insert && !op->answer.ok;
 }
 

@@ -90,7 +90,7 @@ struct journal_stats {
     uint64_t requests[JOURNAL_STATE_COUNT]; /* this and what follows: a few seconds old at most */
     uint64_t batches[BATCH_STATE_COUNT];
     uint64_t files, file_size; /* those that are complete */
-    uint64_t all_file_size;    /* with those that are written: uploads, outputs of batches */
+    uint64_t all_file_size;    /* with those that are written, uploads and outputs of batches; as of the last write */
 };
 struct journal_stats journal_stats(const struct journal *j);
 

@@ -46,15 +46,21 @@ bool journal_files__row(struct journal_db *d, struct str id, struct str key_name
 
 /* ---- files ---- */
 
+static bool count_total(struct journal *j, struct journal_op *op, struct error *err)
+{
+    op->has_total = journal_db__number(&j->writer, STATEMENT_FILE_TOTAL, &op->all_file_size, err);
+    return op->has_total;
+}
+
 /* Room for `more` bytes among all files, and in the journal. */
 static enum journal_outcome check_room(struct journal *j, struct journal_op *op, uint64_t more)
 {
     struct error *err = &op->answer.error;
-    uint64_t total;
     bool fits;
-    if (!journal_db__number(&j->writer, STATEMENT_FILE_TOTAL, &total, err)) {
+    if (!count_total(j, op, err)) {
         return OP_BROKEN;
     }
+    uint64_t total = op->all_file_size;
     if (op->most && (total > op->most || more > op->most - total)) {
         error_set(err, ERR_TOO_LARGE,
                   "All files together may have %llu bytes (--files-max-mb), and there are %llu. Delete some first.",
@@ -126,7 +132,7 @@ enum journal_outcome journal_files__add(struct journal *j, struct journal_op *op
         journal_files__missing("file", op->id, err);
         return OP_REFUSED;
     }
-    return outcome(put_piece(j, row, &op->piece, err));
+    return outcome(put_piece(j, row, &op->piece, err) && count_total(j, op, err));
 }
 
 enum journal_outcome journal_files__finish(struct journal *j, struct journal_op *op)
@@ -181,7 +187,7 @@ enum journal_outcome journal_files__remove(struct journal *j, struct journal_op 
         journal_files__missing("file", op->id, err);
         return OP_REFUSED;
     }
-    return OP_OK;
+    return outcome(count_total(j, op, err));
 }
 
 /* ---- batches ---- */
@@ -288,7 +294,7 @@ enum journal_outcome journal_batches__update(struct journal *j, struct journal_o
     }
     return outcome(
         put_rows(j, b, b->output, "output", u->completed, u->n_completed, err) &&
-        put_rows(j, b, b->failed, "error", u->failed, u->n_failed, err) &&
+        put_rows(j, b, b->failed, "error", u->failed, u->n_failed, err) && count_total(j, op, err) &&
         (!batch_state_ended(b->state) || (complete(j, b, b->output, err) && complete(j, b, b->failed, err))));
 }
 
@@ -333,5 +339,5 @@ bool journal_files__count(struct journal *j, struct journal_op *op, struct error
     op->files = ok ? (uint64_t)sqlite3_column_int64(s, 0) : 0;
     op->file_size = ok ? (uint64_t)sqlite3_column_int64(s, 1) : 0;
     journal_db__done(s);
-    return ok && journal_db__number(&j->writer, STATEMENT_FILE_TOTAL, &op->all_file_size, err);
+    return ok && count_total(j, op, err);
 }

@@ -168,7 +168,7 @@ struct journal_op {
     uint64_t from, most;
     /* what else came of it */
     uint64_t n_dropped, n_damaged, n_size;
-    bool has_counts, committed;
+    bool has_counts, has_total, committed; /* has_total: all_file_size */
     uint64_t counts[JOURNAL_STATE_COUNT], batches[BATCH_STATE_COUNT], files, file_size, all_file_size;
 };
 

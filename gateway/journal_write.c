@@ -266,7 +266,7 @@ static void fail_all(struct journal_op **ops, size_t n, const struct error *why)
         ops[i]->answer.ok = false;
         ops[i]->answer.error = *why;
         ops[i]->n_dropped = 0;
-        ops[i]->has_counts = false;
+        ops[i]->has_counts = ops[i]->has_total = false;
     }
 }
 

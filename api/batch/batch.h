@@ -32,9 +32,7 @@ void api__put_batches(struct json_writer *w, const struct app *a); /* the member
 #define FILES_ROUTE "/v1/files"
 
 extern const struct field api__batch_fields[];
-bool api__decode_batch(struct call *c, struct error *err);
-bool api__work_batch(struct call *c, struct error *err);
-void api__finish_batch(struct call *c);
+bool api__decode_batch(struct call *c, struct error *err); /* its fetch does the rest */
 void api__batch_get(struct app *a, struct http_exchange *x, struct str rest);
 void api__batch_list(struct app *a, struct http_exchange *x, struct str rest);
 void api__batch_cancel(struct app *a, struct http_exchange *x, struct str rest);

@@ -137,6 +137,22 @@ static bool check_window(struct creation *c, struct error *err)
     return true;
 }
 
+static bool print_metadata(struct call *c, struct creation *n, struct error *err)
+{
+    struct buf text;
+    buf_init(&text, MIB(1));
+    if (n->metadata) {
+        json_print(&text, n->metadata);
+    }
+    n->batch.metadata = text.len ? arena_str(c->arena, buf_view(&text)) : (struct str){0};
+    bool ok = (buf_ok(&text, "the metadata", err)) &&
+              (text.len == 0 || n->batch.metadata.ptr || arena_full(c->arena, "the request", err));
+    buf_release(&text);
+    return ok;
+}
+
+static bool begin(struct call *c);
+
 bool api__decode_batch(struct call *c, struct error *err)
 {
     struct creation *n = arena_alloc(c->arena, sizeof *n);
@@ -162,27 +178,8 @@ bool api__decode_batch(struct call *c, struct error *err)
             "'endpoint' must be /v1/chat/completions, /v1/completions or /v1/responses, not '" STR_FMT "'.",
             STR_ARG(n->endpoint));
     }
-    return check_window(n, err) && batch__has_journal(c->app, err);
-}
-
-bool api__work_batch(struct call *c, struct error *err)
-{
-    struct creation *n = (struct creation *)(uintptr_t)c->extra;
-    struct buf text;
-    buf_init(&text, MIB(1));
-    if (n->metadata) {
-        json_print(&text, n->metadata);
-    }
-    n->batch.metadata = text.len ? arena_str(c->arena, buf_view(&text)) : (struct str){0};
-    bool ok = (buf_ok(&text, "the metadata", err)) &&
-              (text.len == 0 || n->batch.metadata.ptr || arena_full(c->arena, "the request", err));
-    buf_release(&text);
-    return ok;
-}
-
-static void on_gone(void *arg)
-{
-    ((struct call *)arg)->x = NULL;
+    c->fetch = begin;
+    return check_window(n, err) && batch__has_journal(c->app, err) && print_metadata(c, n, err);
 }
 
 static void reply_batch(struct http_exchange *x, const struct journal_batch *b)
@@ -223,7 +220,8 @@ static bool has_place(const struct batch_set *set, struct error *err)
            error_set(err, ERR_OVERLOADED, "%zu batches have not ended, which is all that may. Try again later.", n);
 }
 
-void api__finish_batch(struct call *c)
+/* It is for no model: none is looked for. */
+static bool begin(struct call *c)
 {
     struct creation *n = (struct creation *)(uintptr_t)c->extra;
     struct error err = {0};
@@ -242,11 +240,11 @@ void api__finish_batch(struct call *c)
     b->created_s = clock_wall_s();
     b->expires_s = b->created_s + n->window_s;
     b->keep_s = n->keep_s;
-    http_on_gone(c->x, on_gone, c);
     if (!has_place(c->app->batches, &err) ||
         !journal_batch_insert(c->app->options.journal, b, (struct journal_done){on_inserted, n}, &err)) {
         api__refuse(c, &err);
     }
+    return true;
 }
 
 /* ---- one of them ---- */

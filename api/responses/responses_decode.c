@@ -33,6 +33,16 @@ static bool refuse(struct error *err, const char *param, const char *why)
 
 /* ---- what concerns several fields ---- */
 
+static bool has_reference(const struct json *input)
+{
+    for (size_t i = 0; json_type(input) == JSON_ARRAY && i < json_len(input); i++) {
+        if (responses_kind(json_at(input, i)) == RESPONSES_REFERENCE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool check_keeping(const struct call *c, const struct responses_request *r, struct error *err)
 {
     const char *needs = r->request.background ? "background" : r->store == 1 ? "store" : NULL;
@@ -40,6 +50,9 @@ static bool check_keeping(const struct call *c, const struct responses_request *
     needs = !needs && r->previous_id.len ? "previous_response_id" : needs;
     if (needs && c->in_batch) {
         return error_set_param(err, ERR_UNSUPPORTED, needs, "'%s' is not available in a batch.", needs);
+    }
+    if (c->in_batch && has_reference(r->input)) {
+        return error_set_param(err, ERR_UNSUPPORTED, "input", "'item_reference' is not available in a batch.");
     }
     if (needs && !c->app->options.journal) {
         return error_set_param(err, ERR_UNSUPPORTED, needs,

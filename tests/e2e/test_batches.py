@@ -130,12 +130,13 @@ def test_other_endpoints(served):
     fields = {"input": "Hello", "max_output_tokens": 5, "seed": 4, "temperature": 1.1}
     kept = {"previous_response_id": "resp_1", "input": "more"}
     batch = create(client, [line("a", fields, RESPONSES), line("b", {**fields, "store": True}, RESPONSES),
-                            line("c", kept, RESPONSES)], RESPONSES)
+                            line("c", kept, RESPONSES),
+                            line("d", {"input": [{"type": "item_reference", "id": "msg_1"}]}, RESPONSES)], RESPONSES)
     done = ended(served, client, batch.id)
     found = results(client, done)
     mine, theirs = found["a"]["response"]["body"], served.ok(RESPONSES, {**fields, "store": False})
     assert mine["output"][0]["content"] == theirs["output"][0]["content"] and mine["store"] is False
-    for id, name in (("b", "store"), ("c", "previous_response_id")):
+    for id, name in (("b", "store"), ("c", "previous_response_id"), ("d", "input")):
         error = found[id]["response"]["body"]["error"]
         assert (error["param"], error["code"]) == (name, "unsupported_value")
     for endpoint in ("/v1/embeddings", "/v1/images/generations", "/health"):

@@ -206,6 +206,7 @@ static void test_limits_and_leftovers(void **state)
     make_file(f, "f1", "12345");
     assert_int_equal(create(f, "f2", 10), ERR_NONE);
     assert_int_equal(add(f, "f2", 0, "12345", 10), ERR_NONE);
+    assert_int_equal(journal_stats(f->journal).all_file_size, 10);
     assert_int_equal(add(f, "f2", 1, "6", 10), ERR_TOO_LARGE); /* incomplete ones count too */
     assert_non_null(strstr(f->answer.error.msg, "--files-max-mb"));
     assert_int_equal(create(f, "f3", 9), ERR_TOO_LARGE);
@@ -355,6 +356,7 @@ static void test_batches(void **state)
     assert_int_equal(wait_done(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
     assert_int_equal(f->answer.n, 0);
     assert_int_equal(remove_file(f, "in", "key"), ERR_NONE);
+    assert_int_equal(journal_stats(f->journal).all_file_size, 12);
     run_for(f, 60);
     assert_int_equal(journal_stats(f->journal).batches[BATCH_COMPLETED], 1);
 }
