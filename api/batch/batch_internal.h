@@ -18,7 +18,7 @@
 #define BATCH_READ_SIZE      KIB(256) /* of the input at a time */
 #define BATCH_UNFINISHED_MAX 100      /* batches of all keys that have not ended */
 #define BATCH_ERRORS_MAX     50       /* of lines, that are told */
-#define BATCH_UNSAVED_MAX    256      /* rows of one that are done and not saved, before no more are begun */
+#define BATCH_UNSAVED_MAX    256      /* rows of one that are done and not saved, before no more are read or begun */
 #define BATCH_KEEP_S         2592000  /* files of batches, unless their owner says otherwise: 30 days */
 #define BATCH_KEEP_LEAST_S   3600     /* what an owner may say */
 

@@ -550,7 +550,8 @@ static void advance_rows(struct batch_run *run)
     if (run->end == BATCH_EXPIRED) {
         expire_rows(run);
     }
-    if (run->n_waiting == 0 && (run->end == BATCH_IN_PROGRESS || run->end == BATCH_EXPIRED)) {
+    bool goes_on = run->end == BATCH_IN_PROGRESS || run->end == BATCH_EXPIRED;
+    if (goes_on && run->n_waiting == 0 && run->n_done < BATCH_UNSAVED_MAX) {
         read_more(run);
     }
     bool all_read = run->at_end || run->end == BATCH_CANCELLED || run->end == BATCH_FAILED;

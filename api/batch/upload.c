@@ -32,6 +32,7 @@ struct upload {
     struct journal_file file;
     uint64_t n_pieces, size;
     size_t n_writing;
+    struct loop_timer *timer; /* until what is left of it is tried to be removed again */
     bool created, has_file, complete /* the body */, finishing;
     struct error error;
 };
@@ -59,19 +60,45 @@ static void free_upload(struct upload *u)
     api__release(a);
 }
 
-static void on_discarded(void *arg, struct journal_answer *answer)
+static void discard(struct upload *u);
+
+static void on_discard_again(void *arg)
 {
-    (void)answer;
-    free_upload(arg);
+    struct upload *u = arg;
+    loop_timer_free(u->timer);
+    discard(u);
 }
 
-/* What has come of it goes; what does not go now goes at the next start. */
+/* What it has left takes room among all files until it is gone; what a shutdown leaves goes at the next start. */
+static void discard_later(struct upload *u)
+{
+    struct app *a = u->app;
+    u->timer = gateway_accepting(a->gateway) ? loop_timer_create(a->loop, on_discard_again, u) : NULL;
+    if (u->timer) {
+        loop_timer_start(u->timer, BATCH_RETRY_MS, 0);
+    } else {
+        free_upload(u);
+    }
+}
+
+static void on_discarded(void *arg, struct journal_answer *answer)
+{
+    struct upload *u = arg;
+    if (answer->ok || answer->error.code == ERR_NOT_FOUND) {
+        free_upload(u);
+    } else {
+        discard_later(u);
+    }
+}
+
 static void discard(struct upload *u)
 {
     struct error ignored = {0};
-    if (!u->created || !journal_file_remove(u->app->options.journal, str_of(u->id), (struct str){0},
-                                            (struct journal_done){on_discarded, u}, &ignored)) {
+    if (!u->created) {
         free_upload(u);
+    } else if (!journal_file_remove(u->app->options.journal, str_of(u->id), (struct str){0},
+                                    (struct journal_done){on_discarded, u}, &ignored)) {
+        discard_later(u);
     }
 }
 
@@ -88,6 +115,7 @@ static void on_written(void *arg, struct journal_answer *answer)
 {
     struct write *w = arg;
     struct upload *u = w->upload;
+    u->created = u->created && (w->data || answer->ok);
     free(w->data);
     free(w);
     note(u, answer->ok, &answer->error);

@@ -355,6 +355,34 @@ def test_without_a_journal(scripted, tiny_path):
         assert status == 2 and "--journal" in text
 
 
+def test_no_room_for_outputs(batching):
+    with batching("--files-max-mb", 1) as server:
+        client = server.openai()
+        rows = jsonl([chat_line("a")])
+        input, filler = upload(client, rows), upload(client, b"x" * ((1 << 20) - len(rows)))
+        batch = client.batches.create(input_file_id=input.id, endpoint=CHAT, completion_window="24h")
+        server.wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress", "it is checked")
+        server.wait_for(lambda: "--files-max-mb" in (server.status()["batches"]["rows_wait_because"] or ""), "its row waits")
+        assert counts(client.batches.retrieve(batch.id)) == (1, 0, 0)
+        client.files.delete(filler.id)
+        assert counts(ended(server, client, batch.id)) == (1, 1, 0)
+
+
+def test_a_line_that_cannot_be_read_again(batching, tmp_path):
+    """It fails its batch: a row without a result would be missed by nobody."""
+    pressure = tmp_path / "pressure"
+    pressure.write_text("warn")
+    with batching("--pressure-file", pressure) as server:
+        client = server.openai()
+        server.wait_for(lambda: server.status()["memory"]["pressure"] == "warn", "memory is short")
+        batch = create(client, [chat_line("a"), chat_line("b", "word " * 1000)])
+        server.wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress", "it is checked")
+    with batching("--max-body", 2048) as server:
+        done = ended(server, server.openai(), batch.id)
+        assert done.status == "failed" and counts(done) == (2, 0, 0)
+        assert [e.code for e in done.errors.data] == ["unreadable_line"] and "Line 2 " in done.errors.data[0].message
+
+
 def test_short_memory_and_time(batching, tmp_path):
     """No row is begun while memory is short; what is not done when the window is over is told so, once."""
     pressure = tmp_path / "pressure"

@@ -11,7 +11,7 @@ import ollama
 import psutil
 import pytest
 
-from harness import PATIENCE, SANITIZER, Server, TANDEM, make_model, tiny_config
+from harness import PATIENCE, SANITIZER, Server, TANDEM, make_model, metric, tiny_config
 
 pytestmark = pytest.mark.cpu_only("models come and go the same way on every backend")
 
@@ -450,3 +450,50 @@ def test_background_requests_load_their_models(many, tmp_path, alone):
             done = server.wait_for(lambda: (r := server.http.get(f"/v1/requests/{id}").json())["status"] == "completed" and r, name, 30)
             assert done["result"]["choices"][0]["token_ids"] == alone[name, 1]
         assert server.status()["memory"]["evictions"] >= 3
+
+
+def batch_of(client, bodies):
+    """A batch of completions."""
+    rows = [{"custom_id": str(i), "method": "POST", "url": "/v1/completions", "body": body} for i, body in enumerate(bodies)]
+    file = client.files.create(file=("rows", "\n".join(map(json.dumps, rows)).encode()), purpose="batch")
+    return client.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h")
+
+
+def batch_answers(server, client, batch):
+    """By row: token ids, or a status."""
+    batch = server.wait_for(lambda: (b := client.batches.retrieve(batch.id)).status == "completed" and b, "the batch ends", 30)
+    found = {}
+    for file in filter(None, (batch.output_file_id, batch.error_file_id)):
+        for line in client.files.content(file).text.splitlines():
+            row = json.loads(line)
+            status, body = row["response"]["status_code"], row["response"]["body"]
+            found[int(row["custom_id"])] = body["choices"][0]["token_ids"] if status == 200 else status
+    return found
+
+
+def test_rows_of_batches_have_their_models_loaded(listed, folder, alone, tmp_path):
+    """Models that nobody has asked for before; no request is in their way, and they go when they leave the list."""
+    with listed([entry(folder, name) for name in NAMES[:3]], "--journal", tmp_path / "journal", budget=1.5) as server:
+        client = server.openai()
+        asked = [(name, i) for i in range(4) for name in ("bob", "cat")]
+        bodies = [{"model": name, "prompt": prompt_of(i), "max_tokens": LENGTHS[i], **ANSWER} for name, i in asked]
+        answers = batch_answers(server, client, batch_of(client, bodies + [{"model": "nobody", "prompt": "x"}]))
+        assert answers == {**{k: alone[one] for k, one in enumerate(asked)}, len(asked): 404}
+        assert server.state("ada") == "unloaded"
+
+        def given_up():
+            return metric(server.metrics(), "tandem_batch_rows_total", outcome="given_up")
+
+        before = given_up()
+        speaker = threading.Thread(target=lambda: server.say("ada", n=LONG))
+        speaker.start()
+        server.wait_for(lambda: server.model("ada")["requests"], "a request runs")
+        batch = batch_of(client, bodies[:1])
+        server.wait_for(lambda: given_up() > before or not speaker.is_alive(), "its row waits")
+        assert server.state("ada") == "ready" or not speaker.is_alive()
+        speaker.join()
+        assert batch_answers(server, client, batch) == {0: alone["bob", 0]}
+        listed.write([entry(folder, "ada")])
+        server.reload()
+        for name in ("bob", "cat"):
+            server.wait_for(lambda: f"model is gone model={name}" in server.log(), f"{name} is gone")
