@@ -18,6 +18,7 @@
 #define BATCH_RETRY_MS       1000     /* until what was refused for now, or the journal, is tried again */
 #define BATCH_READ_SIZE      KIB(256) /* of the input at a time */
 #define BATCH_UNFINISHED_MAX 100      /* batches of all keys that have not ended */
+#define BATCH_UPLOADS_MAX    64       /* at once: they leave the journal's queue to others */
 #define BATCH_ERRORS_MAX     50       /* of lines, that are told */
 #define BATCH_UNSAVED_MAX    256      /* rows of one that are done and not saved, before no more are read or begun */
 #define BATCH_KEEP_S         2592000  /* files of batches, unless their owner says otherwise: 30 days */
@@ -100,6 +101,7 @@ struct batch_set {
     struct batch_run *first, *last; /* oldest first */
     struct loop_timer *timer;
     bool stopping, ticking;
+    size_t n_uploads;
     size_t n_begun; /* rows of all of them */
     uint64_t n_turns;
     struct batch_now now;

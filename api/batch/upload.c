@@ -57,6 +57,7 @@ static void free_upload(struct upload *u)
     buf_release(&u->name);
     buf_release(&u->ignored);
     free(u);
+    a->batches->n_uploads--;
     api__release(a);
 }
 
@@ -272,10 +273,15 @@ bool api__file_begin(struct app *a, struct http_exchange *x, struct error *err)
     if (!gateway_accepting(a->gateway)) {
         return error_set(err, ERR_UNAVAILABLE, "the server is shutting down.");
     }
+    if (a->batches->n_uploads >= BATCH_UPLOADS_MAX) {
+        return error_set(err, ERR_OVERLOADED, "%d files are uploaded now, which is all that may. Try again later.",
+                         BATCH_UPLOADS_MAX);
+    }
     struct upload *u = calloc(1, sizeof *u);
     if (!u) {
         return error_set(err, ERR_NO_MEMORY, "no memory for a file.");
     }
+    a->batches->n_uploads++;
     u->app = a;
     u->x = x;
     multipart_init(&u->form, boundary);

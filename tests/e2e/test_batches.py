@@ -355,6 +355,30 @@ def test_without_a_journal(scripted, tiny_path):
         assert status == 2 and "--journal" in text
 
 
+def test_clients_that_leave_in_mid_upload(batching, tmp_path):
+    """What they have sent goes; and there may be so many of them at once."""
+    def incomplete():
+        with sqlite3.connect(tmp_path / "journal" / "journal.db") as db:
+            return db.execute("SELECT count(*) FROM files WHERE NOT complete").fetchone()[0]
+
+    with batching() as server:
+        head = (b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 2000000\r\n\r\n"
+                b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n')
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(64)]
+        for client in clients:
+            client.sendall(head + b"x" * 600_000 if client is clients[0] else head)
+        server.wait_for(incomplete, "a file is begun")
+
+        def refused():
+            return server.http.post("/v1/files", files={"file": b"x"}, data={"purpose": "batch"}).status_code == 429
+
+        server.wait_for(refused, "no more are taken")
+        for client in clients:
+            client.close()
+        server.wait_for(lambda: not incomplete() and not refused(), "they are forgotten")
+        assert server.status()["batches"]["files"] <= 1
+
+
 def test_no_room_for_outputs(batching):
     with batching("--files-max-mb", 1) as server:
         client = server.openai()
