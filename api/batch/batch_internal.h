@@ -78,7 +78,7 @@ struct batch_run {
     struct batch_chunk chunk;
     uint8_t *done; /* bits [n_total]: rows that another process has saved; does not change */
 
-    struct batch_row *first, *last;    /* all rows in memory, in their order */
+    struct batch_row *first, *last;    /* all rows in memory, in the order in which they are begun */
     size_t n_waiting, n_begun, n_done; /* by phase; begun: working or running */
     uint64_t turn;                     /* of the set's, when it began a row last */
     int64_t retry_ms;                  /* the journal is not asked before */

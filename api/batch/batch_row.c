@@ -43,13 +43,19 @@ void batch__row_free(struct batch_row *row)
     }
 }
 
-void batch__row_add(struct batch_row *row)
+static void append(struct batch_row *row)
 {
     struct batch_run *run = row->run;
     row->prev = run->last;
+    row->next = NULL;
     *(run->last ? &run->last->next : &run->first) = row;
     run->last = row;
-    run->n_waiting++;
+}
+
+void batch__row_add(struct batch_row *row)
+{
+    append(row);
+    row->run->n_waiting++;
 }
 
 static void take_out(struct batch_row *row)
@@ -130,8 +136,11 @@ static void put_response(struct batch_row *row, struct json_writer *w, int statu
     json_member_null(w, "error");
 }
 
+/* Behind the others: its model may be one that never comes. */
 static void wait_again(struct batch_row *row)
 {
+    take_out(row);
+    append(row);
     row->run->set->now.given_up++;
     row->run->rows_retry_ms = clock_ms() + BATCH_RETRY_MS;
     move(row, ROW_WAITING);
@@ -174,7 +183,9 @@ void batch__row_expire(struct batch_row *row)
     json_end_object(&w);
     buf_putc(&row->line, '\n');
     row->ok = false;
-    move(row, ROW_DONE);
+    if (!row->line.failed) { /* else it is told later */
+        move(row, ROW_DONE);
+    }
 }
 
 /* ---- its generation ---- */

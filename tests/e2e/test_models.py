@@ -472,9 +472,16 @@ def batch_answers(server, client, batch):
 
 
 def test_rows_of_batches_have_their_models_loaded(listed, folder, alone, tmp_path):
-    """Models that nobody has asked for before; no request is in their way, and they go when they leave the list."""
-    with listed([entry(folder, name) for name in NAMES[:3]], "--journal", tmp_path / "journal", budget=1.5) as server:
+    """Models that nobody has asked for before; no request is in their way, and they go when they leave the list. Rows of
+    one that cannot be read do not hold up the others."""
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF and no more")
+    with listed([*(entry(folder, name) for name in NAMES[:3]), {"name": "broken", "model": str(broken)}],
+                "--journal", tmp_path / "journal", "--batch-max-running", 1, budget=1.5) as server:
         client = server.openai()
+        stuck = batch_of(client, [{"model": name, "prompt": "x", "max_tokens": 1} for name in ("broken", "bob")])
+        server.wait_for(lambda: client.batches.retrieve(stuck.id).request_counts.completed, "the other row is done")
+        client.batches.cancel(stuck.id)
         asked = [(name, i) for i in range(4) for name in ("bob", "cat")]
         bodies = [{"model": name, "prompt": prompt_of(i), "max_tokens": LENGTHS[i], **ANSWER} for name, i in asked]
         answers = batch_answers(server, client, batch_of(client, bodies + [{"model": "nobody", "prompt": "x"}]))
