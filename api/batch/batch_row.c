@@ -5,6 +5,7 @@
 #include "api/generate.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "gateway/memory_need.h"
 #include "pipeline/generation_kept.h"
 
 #include <stdio.h>
@@ -362,24 +363,29 @@ static void take_key(struct call *c)
     }
 }
 
+/* A model that is not loaded takes the memory of others only while nobody uses them. */
+static bool may_use(const struct batch_set *set, const struct served_model *m, struct error *err)
+{
+    struct memory_plan plan = gateway_memory_plan(set->app->gateway);
+    uint64_t need = served_model_need(m)->total;
+    bool fits = plan.budget == 0 || (plan.used <= plan.budget && need <= plan.budget - plan.used);
+    return fits || served_model_state(m) == MODEL_READY || !batch__others_run(set) ||
+           error_set(err, ERR_UNAVAILABLE, "The model is not loaded, and other requests run.");
+}
+
 static void opened(void *arg, const struct error *why)
 {
     struct batch_row *row = arg;
+    struct call *c = row->call;
     if (why) {
-        row->call->ok = false;
-        row->call->error = *why;
+        c->ok = false;
+        c->error = *why;
     }
+    c->ok = c->ok && (row->dropped || may_use(row->run->set, c->model, &c->error));
     if (came_back(row)) {
-        take_key(row->call);
-        loop_work(row->call->app->loop, work, worked, row);
+        take_key(c);
+        loop_work(c->app->loop, work, worked, row);
     }
-}
-
-/* A model that is not loaded may take the memory of others: only while nobody uses them. */
-static bool may_use(const struct batch_set *set, const struct served_model *m, struct error *err)
-{
-    return served_model_state(m) == MODEL_READY || !batch__others_run(set) ||
-           error_set(err, ERR_UNAVAILABLE, "The model is not loaded, and other requests run.");
 }
 
 static void decoded(void *arg)
@@ -396,8 +402,6 @@ static void decoded(void *arg)
     if (!m) {
         error_set_param(&err, ERR_MODEL_NOT_FOUND, "model",
                         "The model '%.100s' does not exist; GET /v1/models lists those served.", c->request.model.ptr);
-    }
-    if (!m || !may_use(row->run->set, m, &err)) {
         give_up(row, &err);
         return;
     }
