@@ -494,7 +494,7 @@ def test_rows_of_batches_have_their_models_loaded(listed, folder, alone, tmp_pat
         before = given_up()
         speaker = threading.Thread(target=lambda: server.say("ada", n=LONG))
         speaker.start()
-        server.wait_for(lambda: server.model("ada")["requests"], "a request runs")
+        server.wait_for(lambda: server.model("ada").get("requests"), "a request runs")
         batch = batch_of(client, bodies[:1])
         server.wait_for(lambda: given_up() > before or not speaker.is_alive(), "its row waits")
         assert server.state("ada") == "ready" or not speaker.is_alive()
