@@ -48,6 +48,18 @@ static bool same_block(const struct exporter *x, const struct weight_row *row)
     return mixtral == (strcmp(x->family->name, "mixtral") == 0);
 }
 
+/* A name under which the same container keeps what came under it: not that of one expert of a stack, and in a folder
+ * one that MLX reads groups of. */
+static bool is_kept(const struct exporter *x, const struct part_views *from)
+{
+    const struct weight_row *row = from->row;
+    bool folder = x->o->container == EXPORT_FOLDER;
+    if (!x->same || !from->stacked)
+        return x->same;
+    return !weight_row_per_expert(row) &&
+           (!folder || (row->parts[1] == PART_NONE && str_ends(str_of(row->name), STR(".weight"))));
+}
+
 /* The target's row for what the source keeps in one tensor: as MLX stacks experts in a folder, as llama.cpp does in
  * GGUF; else of the same parts. NULL: no row has them together. */
 static const struct weight_row *target_row(const struct exporter *x, const struct part_views *from,
@@ -55,7 +67,7 @@ static const struct weight_row *target_row(const struct exporter *x, const struc
 {
     const struct weight_row *row;
     bool folder = x->o->container == EXPORT_FOLDER;
-    if (x->same && !(folder && from->stacked))
+    if (is_kept(x, from))
         return from->row;
     for (size_t i = 0; (row = weight_row(&x->target_names, part, i)) != NULL; i++) {
         if (folder && from->stacked && (!is_stack_name(row) || !same_block(x, row)))
@@ -70,17 +82,18 @@ static const struct weight_row *target_row(const struct exporter *x, const struc
     return NULL;
 }
 
+/* piece: the number in its name, where that has one. */
 static struct target *new_target(struct exporter *x, const struct weight_row *row, enum model_part part, int layer,
-                                 int max_segments)
+                                 int piece, int n_segments)
 {
     struct target *t = arena_alloc(x->arena, sizeof(*t));
-    struct segment *segments = arena_alloc_array(x->arena, (size_t)max_segments, sizeof(*segments));
+    struct segment *segments = arena_alloc_array(x->arena, (size_t)n_segments, sizeof(*segments));
     if (!t || !segments) {
         arena_full(x->arena, "tensors of a model", x->err);
         return NULL;
     }
-    *t = (struct target){.part = part, .layer = layer, .segments = segments, .x = x};
-    weight_name(&x->target_names, row, layer, 0, t->name, sizeof(t->name));
+    *t = (struct target){.part = part, .layer = layer, .segments = segments, .n_segments = n_segments, .x = x};
+    weight_name(&x->target_names, row, layer, piece, t->name, sizeof(t->name));
     *x->last = t;
     x->last = &t->next;
     return t;
@@ -98,13 +111,13 @@ static struct tensor_view as_written(const struct exporter *x, const struct tens
     return v;
 }
 
-static void add_segment(const struct exporter *x, struct target *t, const struct tensor_view *view,
+static void put_segment(const struct exporter *x, struct target *t, int at, const struct tensor_view *view,
                         enum model_part part)
 {
     struct tensor_view v = as_written(x, view);
     bool vector = v.n_dims == 1;
     struct tensor_view m = vector ? v : tensor_as_matrix(&v);
-    t->segments[t->n_segments++] = (struct segment){m, m.shape[0], permuted_heads(x, part, m.shape[0])};
+    t->segments[at] = (struct segment){m, m.shape[0], permuted_heads(x, part, m.shape[0])};
     t->n_rows += vector ? 0 : m.shape[0];
     t->k = vector ? t->k + m.shape[0] : m.shape[1];
 }
@@ -161,6 +174,52 @@ static void choose(struct exporter *x, struct target *t)
     x->rows_total += t->n_rows * t->k;
 }
 
+static int n_parts_of(const struct weight_row *row)
+{
+    int n = 1;
+    while (n < 3 && row->parts[n] != PART_NONE)
+        n++;
+    return n;
+}
+
+/* Several parts in one tensor follow one another in each of its blocks: in all of it, by expert, or by KV head. */
+static bool add_whole(struct exporter *x, const struct weight_row *row, const struct part_views *from, int layer)
+{
+    int n_parts = n_parts_of(row), n_blocks = from->n;
+    struct target *t = new_target(x, row, row->parts[0], layer, 0, n_blocks * n_parts);
+    if (!t)
+        return false;
+    for (int i = 0; i < n_parts; i++) {
+        struct part_views views = {.views = x->views};
+        if (!weights__part_views(&x->config, &x->names, x->file, row->parts[i], layer, &views, x->err))
+            return false;
+        if (views.n != n_blocks)
+            return error_set(x->err, ERR_FORMAT, "The parts of the tensor %s have different shapes.", t->name);
+        for (int b = 0; b < n_blocks; b++)
+            put_segment(x, t, b * n_parts + i, &x->views[b], row->parts[i]);
+    }
+    if (!check_fit(t, x->err))
+        return false;
+    set_shape(x, t, from->stacked);
+    choose(x, t);
+    return true;
+}
+
+/* Vectors with a tensor for each head. */
+static bool add_pieces(struct exporter *x, const struct weight_row *row, const struct part_views *from, int layer)
+{
+    for (int i = 0; i < from->n; i++) {
+        struct target *t = new_target(x, row, row->parts[0], layer, i, 1);
+        if (!t)
+            return false;
+        put_segment(x, t, 0, &x->views[i], row->parts[0]);
+        t->n_dims = 1;
+        t->shape[0] = t->k;
+        choose(x, t);
+    }
+    return true;
+}
+
 /* The target with a part in it, unless an earlier part brought it. */
 static bool add_part(struct exporter *x, enum model_part part, int layer)
 {
@@ -181,21 +240,9 @@ static bool add_part(struct exporter *x, enum model_part part, int layer)
                          x->family->name, STR_ARG(x->views[0].name));
     if (row->parts[0] != part)
         return true;
-    struct target *t = new_target(x, row, part, layer, from.n * 3);
-    if (!t)
-        return false;
-    for (int i = 0; i < 3 && row->parts[i] != PART_NONE; i++) {
-        struct part_views more = {.views = x->views};
-        if (!weights__part_views(&x->config, &x->names, x->file, row->parts[i], layer, &more, x->err))
-            return false;
-        for (int v = 0; v < more.n; v++)
-            add_segment(x, t, &x->views[v], row->parts[i]);
-    }
-    if (!check_fit(t, x->err))
-        return false;
-    set_shape(x, t, from.stacked);
-    choose(x, t);
-    return true;
+    if (weight_row_per_expert(row) && !from.stacked)
+        return add_pieces(x, row, &from, layer);
+    return add_whole(x, row, &from, layer);
 }
 
 static bool add_all(struct exporter *x)
@@ -346,18 +393,17 @@ const struct decoder_family *export__family(const struct model_file *file, const
 static enum dtype floats_of(const struct exporter *x)
 {
     const struct precision *p = &x->o->precision;
-    struct tensor_view view;
-    struct part_views q = {.views = &view};
+    struct part_views q = {.views = x->views};
     struct error ignored = {0};
     if (p->kind == PRECISION_TYPE && !plan_is_quantized(p->type))
         return p->type;
     enum dtype type = DTYPE_F16;
-    if (weights__part_views(&x->config, &x->names, x->file, PART_Q, 0, &q, &ignored) && q.n == 1)
-        type = view.type;
+    if (weights__part_views(&x->config, &x->names, x->file, PART_Q, 0, &q, &ignored) && q.n > 0)
+        type = x->views[0].type;
     if (type == DTYPE_BF16 || (type == DTYPE_F32 && p->kind == PRECISION_KEEP))
         return type;
-    if (type == DTYPE_GROUPED && view.quant.scale_type != DTYPE_U8)
-        return view.quant.scale_type;
+    if (type == DTYPE_GROUPED && x->views[0].quant.scale_type != DTYPE_U8)
+        return x->views[0].quant.scale_type;
     return DTYPE_F16;
 }
 
@@ -389,12 +435,14 @@ static bool prepare(struct exporter *x)
         return error_set(x->err, ERR_UNSUPPORTED, "Heads of which RoPE rotates %d of %d dimensions are not permuted.",
                          c->rot_dim, c->k_dim);
     x->norm_shift = x->same ? 0 : (x->to_halves ? -1.0f : 1.0f) * x->family->folder_norm_offset;
-    x->floats = floats_of(x);
     x->last = &x->first;
     x->arena = arena_create(EXPORT_ARENA);
     x->views =
         x->arena ? arena_alloc_array(x->arena, (size_t)(c->n_experts + c->n_heads) + 1, sizeof(*x->views)) : NULL;
-    return (x->views || error_set(x->err, ERR_NO_MEMORY, "There is no memory for a model's tensors.")) && add_all(x);
+    if (!x->views)
+        return error_set(x->err, ERR_NO_MEMORY, "There is no memory for a model's tensors.");
+    x->floats = floats_of(x);
+    return add_all(x);
 }
 
 static void release(struct exporter *x)

@@ -4,6 +4,7 @@
 #include "model/model_internal.h"
 
 #include "base/array.h"
+#include "base/limits.h"
 #include "base/sys_file.h"
 #include "tests/support/model_vectors.h"
 #include "tests/support/temp_dir.h"
@@ -170,6 +171,140 @@ static void both_ways(void **state)
         buf_release(&bytes);
         model_vectors_release(&v);
     }
+}
+
+/* Written anew in its own container it is what it was, under the same names. */
+static const char *const no_gguf_copies[] = {"gpt-oss", "deepseek2", "deepseek3", NULL};
+static const char *const no_folder_copies[] = {"gpt-oss", "deepseek2", "deepseek3", "ernie-moe", NULL};
+
+static void copy(const struct model_file *from, bool folder, const struct model_file *expected, const char *model)
+{
+    struct error err = {0};
+    struct temp_dir dir;
+    temp_dir_make(&dir);
+    struct export_options o = {.container = folder ? EXPORT_FOLDER : EXPORT_GGUF, .pool = pool};
+    char *path = folder ? strdup(dir.path) : temp_dir_file(&dir, "out.gguf");
+    bool ok = export_write(from, path, &o, &err);
+    if (ok == is_listed(folder ? no_folder_copies : no_gguf_copies, model))
+        fail_msg("%s: %s", model, ok ? "written" : err.msg);
+    if (ok)
+        compare_files(path, expected, model);
+    else
+        assert_int_equal(err.code, ERR_UNSUPPORTED);
+    free(path);
+    temp_dir_remove(&dir);
+}
+
+static void same_container(void **state)
+{
+    (void)state;
+    const char *name;
+    for (size_t i = 0; (name = model_vectors_random(i)) != NULL; i++) {
+        struct model_vectors v;
+        struct buf bytes;
+        struct random_folder *files;
+        model_vectors_load(&v, name);
+        struct model_file *gguf = model_vectors_file(&v, &bytes);
+        struct model_file *folder = model_vectors_folder(&v, "switch", false, &files);
+        copy(gguf, false, gguf, name);
+        copy(folder, true, folder, name);
+        model_file_close(folder);
+        random_folder_free(files);
+        model_file_close(gguf);
+        buf_release(&bytes);
+        model_vectors_release(&v);
+    }
+}
+
+/* Each matrix of a stack by itself. */
+static void add_expert_tensors(struct gguf_writer *w, const struct tensor_view *t, int layer, const char *kind)
+{
+    uint64_t block = t->shape[1] * t->shape[2];
+    for (uint64_t e = 0; e < t->shape[0]; e++) {
+        char name[96];
+        snprintf(name, sizeof(name), "blk.%d.ffn_%s.%d.weight", layer, kind, (int)e);
+        gguf_add_tensor(w, &(struct gguf_tensor){.name = name,
+                                                 .type = DTYPE_F32,
+                                                 .n_dims = 2,
+                                                 .shape = {t->shape[1], t->shape[2]},
+                                                 .data = (const float *)t->data + e * block});
+    }
+}
+
+static void fuse_half(float *fused, const struct tensor_view *t, int half)
+{
+    uint64_t block = t->shape[1] * t->shape[2];
+    for (uint64_t e = 0; e < t->shape[0]; e++)
+        memcpy(fused + (2 * e + (uint64_t)half) * block, (const float *)t->data + e * block, block * sizeof(float));
+}
+
+/* The file with experts under other names: each by itself, or gate and up of an expert together. */
+static void regroup(const struct model_file *from, bool fused, struct buf *out)
+{
+    struct error err = {0};
+    struct gguf_writer *w = gguf_writer_create();
+    float *kept[64] = {NULL};
+    int n_kept = 0;
+    assert_non_null(w);
+    for (size_t i = 0; i < model_file_n_meta(from); i++) {
+        struct meta_value v = model_file_meta_at(from, i);
+        gguf_put_value(w, model_file_meta_key(from, i), &v);
+    }
+    for (size_t i = 0; i < model_file_n_tensors(from); i++) {
+        const struct tensor_view *t = model_file_tensor_at(from, i);
+        char name[96], kind[16];
+        int layer, end = 0;
+        snprintf(name, sizeof(name), STR_FMT, STR_ARG(t->name));
+        bool experts = sscanf(name, "blk.%d.ffn_%15[a-z]_exps.weight%n", &layer, kind, &end) == 2 && end > 0;
+        struct gguf_tensor same = {.name = name, .type = t->type, .n_dims = t->n_dims, .data = t->data};
+        memcpy(same.shape, t->shape, sizeof(same.shape));
+        assert_true(!experts || t->type == DTYPE_F32);
+        if (!experts || (fused && strcmp(kind, "down") == 0)) {
+            gguf_add_tensor(w, &same);
+        } else if (!fused) {
+            add_expert_tensors(w, t, layer, kind);
+        } else if (strcmp(kind, "gate") == 0) {
+            char up[96];
+            snprintf(up, sizeof(up), "blk.%d.ffn_up_exps.weight", layer);
+            float *both = malloc(2 * t->shape[0] * t->shape[1] * t->shape[2] * sizeof(*both));
+            assert_true(both && n_kept < 64 && model_file_tensor(from, up));
+            kept[n_kept++] = both;
+            fuse_half(both, t, 0);
+            fuse_half(both, model_file_tensor(from, up), 1);
+            snprintf(name, sizeof(name), "blk.%d.ffn_gate_up_exps.weight", layer);
+            same.data = both;
+            same.shape[1] *= 2;
+            gguf_add_tensor(w, &same);
+        }
+    }
+    buf_init(out, MIB(64));
+    if (!gguf_write_buf(w, out, &err))
+        fail_msg("%s", err.msg);
+    gguf_writer_free(w);
+    while (n_kept)
+        free(kept[--n_kept]);
+}
+
+static void other_stacks(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct model_vectors v;
+    struct buf bytes, other;
+    model_vectors_load(&v, "mixtral");
+    struct model_file *stacked = model_vectors_file(&v, &bytes);
+    for (int fused = 0; fused < 2; fused++) {
+        regroup(stacked, fused, &other);
+        struct model_file *from = model_file_open_memory(other.data, other.len, &err);
+        if (!from)
+            fail_msg("%s", err.msg);
+        copy(from, false, fused ? from : stacked, fused ? "gate and up together" : "expert by expert");
+        model_file_close(from);
+        buf_release(&other);
+    }
+    model_file_close(stacked);
+    buf_release(&bytes);
+    model_vectors_release(&v);
 }
 
 /* ---- quantization ---- */
@@ -345,8 +480,9 @@ static void words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_ways),         cmocka_unit_test(rule_of_gguf), cmocka_unit_test(rule_of_folder),
-        cmocka_unit_test(importance_counts), cmocka_unit_test(words),
+        cmocka_unit_test(both_ways),    cmocka_unit_test(same_container), cmocka_unit_test(other_stacks),
+        cmocka_unit_test(rule_of_gguf), cmocka_unit_test(rule_of_folder), cmocka_unit_test(importance_counts),
+        cmocka_unit_test(words),
     };
     return cmocka_run_group_tests(tests, make_pool, free_pool);
 }
