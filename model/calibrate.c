@@ -223,15 +223,20 @@ struct calibration *calibration_attach(struct backend *be, const struct model_fi
     return c;
 }
 
-bool calibration_detach(struct calibration *c)
+bool calibration_check(const struct calibration *c, struct error *err)
 {
-    bool whole = !c || !c->failed;
+    return !c->failed || error_set(err, ERR_NO_MEMORY,
+                                   "The importance of columns is not whole: there was no memory for it, or it had "
+                                   "been gathered of a model of other shapes.");
+}
+
+void calibration_detach(struct calibration *c)
+{
     if (!c)
-        return true;
+        return;
     c->be->ops = c->inner;
     free(c->weights);
     free(c->a);
     free(c->b);
     free(c);
-    return whole;
 }

@@ -17,7 +17,8 @@ struct calibration;
 /* file names the tensors; importance outlives it. */
 NODISCARD struct calibration *calibration_attach(struct backend *be, const struct model_file *file,
                                                  struct importance *importance, struct error *err);
-/* The backend's own ops again. False: memory failed in a step, and what was gathered is not whole. */
-bool calibration_detach(struct calibration *c);
+/* After a step: what was gathered is whole. Else NO_MEMORY, or a part has other columns than before. */
+NODISCARD bool calibration_check(const struct calibration *c, struct error *err);
+void calibration_detach(struct calibration *c); /* the backend's own ops again; NULL is fine */
 
 #endif

@@ -67,7 +67,7 @@ void text_run_free(struct text_run *r)
     if (!r)
         return;
     model_free(r->model);
-    (void)calibration_detach(r->calibration);
+    calibration_detach(r->calibration);
     if (r->be)
         r->be->ops->free(r->be);
     for (int g = 0; g < KV_MAX_GROUPS; g++)
@@ -101,7 +101,7 @@ static bool step(struct text_run *r, const struct batch *batch, float *logits, s
         batch->n_out == 0 || ops->read_f32(r->be, out, logits, (size_t)batch->n_out * (size_t)r->config.n_vocab, err);
     struct error end = {0};
     if (ops->step_end(r->be, &end))
-        return ok;
+        return ok && (!r->calibration || calibration_check(r->calibration, err));
     *err = end; /* the step's own failure, not that of reading what it did not make */
     return false;
 }

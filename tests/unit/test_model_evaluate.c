@@ -242,13 +242,32 @@ static void importance_by_hand(void **state)
     close_fixture(&f);
 }
 
+/* What cannot be gathered is an error of the step, not importance with holes. */
+static void importance_not_whole(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct error err = {0};
+    float x[32] = {1};
+    open_fixture(&f, "llama-plain");
+    struct importance *m = importance_create(&f.config, &err);
+    assert_true(m && importance_add(m, PART_UP, 1, x, 1, ARRAY_LEN(x))); /* of another model */
+    struct text_run *r = start(&f, KV_F32, 64, m);
+    float *logits = malloc(8 * (size_t)f.config.n_vocab * sizeof(*logits));
+    assert_non_null(logits);
+    assert_false(text_run_rows(r, f.v.text, 0, 8, 8, logits, &err));
+    assert_non_null(strstr(err.msg, "not whole"));
+    text_run_free(r);
+    importance_free(m);
+    free(logits);
+    close_fixture(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(perplexity),
-        cmocka_unit_test(divergence),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(importance_by_hand),
+        cmocka_unit_test(perplexity),         cmocka_unit_test(divergence),           cmocka_unit_test(refusals),
+        cmocka_unit_test(importance_by_hand), cmocka_unit_test(importance_not_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
