@@ -131,6 +131,10 @@ static bool check_fit(const struct target *t, struct error *err)
         if (s->heads && (s->n % ((uint64_t)s->heads * 2) != 0))
             return error_set(err, ERR_UNSUPPORTED, "The rows of the tensor %s cannot be permuted by heads.", t->name);
     }
+    if (t->n_rows > 0 && !importance_suits(t->x->o->importance, t->part, t->layer, (size_t)t->k))
+        return error_set(err, ERR_INVALID,
+                         "The importance is of another model: its number of columns of %s is not %llu.", t->name,
+                         (unsigned long long)t->k);
     return true;
 }
 

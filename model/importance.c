@@ -90,6 +90,12 @@ const float *importance_of(const struct importance *m, enum model_part part, int
     return e && e->sums && e->k == k && e->n > 0 ? e->means : NULL;
 }
 
+bool importance_suits(const struct importance *m, enum model_part part, int layer, size_t k)
+{
+    const struct entry *e = m ? entry_of((struct importance *)m, part, layer) : NULL;
+    return !e || !e->sums || e->k == k;
+}
+
 /* ---- files ---- */
 
 /* GGUF's name of a part, "attn_q.weight": unlike its number it stays what it is. NULL: it has none. */

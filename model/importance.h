@@ -18,8 +18,11 @@ NODISCARD bool importance_add(struct importance *m, enum model_part part, int la
 /* [k] means of squares, or NULL where nothing was gathered. m may be NULL. */
 const float *importance_of(const struct importance *m, enum model_part part, int layer, size_t k);
 
-/* A text file: a header line, and one line for each part and layer. IO, FORMAT (line and what is wrong). The file's
- * shapes have to be the configuration's. */
+/* Nothing was gathered of the part, or of so many columns. */
+bool importance_suits(const struct importance *m, enum model_part part, int layer, size_t k);
+
+/* A text file: a header line, and one line for each part and layer. IO, FORMAT (line and what is wrong). Columns are
+ * counted by who uses it (importance_suits). */
 NODISCARD bool importance_write(const struct importance *m, const char *path, struct error *err);
 NODISCARD struct importance *importance_parse(struct str text, const char *name, const struct decoder_config *c,
                                               struct error *err); /* name: of the file, for messages */

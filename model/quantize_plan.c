@@ -34,7 +34,7 @@ static bool keeps_more(int layer, int n_layers)
 
 static enum part_class class_of(const struct plan_tensor *t)
 {
-    if (t->vector || t->part == PART_ROUTER)
+    if (t->vector || t->part == PART_ROUTER || t->part == PART_SHARED_ROUTER)
         return CLASS_FLOAT;
     switch (t->part) {
     case PART_EMBD:
@@ -45,6 +45,7 @@ static enum part_class class_of(const struct plan_tensor *t)
         return CLASS_VALUE;
     case PART_DOWN:
     case PART_EXPERT_DOWN:
+    case PART_SHARED_DOWN:
         return keeps_more(t->layer, t->n_layers) ? CLASS_DOWN : CLASS_OTHER;
     default:
         return CLASS_OTHER;

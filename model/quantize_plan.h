@@ -2,7 +2,7 @@
  * whatever their tensors are called:
  *
  *     part                                   8 bits          6 bits          4 bits
- *     vectors (norms, biases), router        as they are     as they are     as they are
+ *     vectors (norms, biases), routers       as they are     as they are     as they are
  *     output head, tied embedding            Q8_0   8        Q8_0   8        Q6_K   6
  *     embedding                              Q8_0   8        Q6_K   6        Q6_K   6
  *     values (attn_v)                        Q8_0   8        Q8_0   8        Q6_K   6
@@ -11,16 +11,16 @@
  *
  * Left: the block type in GGUF; right: the bits of affine groups of 64 in a folder. Some layers: the first eighth, the
  * last eighth, and every third between them. Rows that are no multiple of 256 elements cannot be in K blocks and take
- * Q4_1, Q5_1 or Q8_0; groups are of 32 where 64 does not divide a row; what 32 does not divide stays in floats. Experts
- * are as the MLP of a dense layer. A type that is asked for by its name is every matrix's but the router's.
- * Pure functions; any thread. */
+ * Q4_1, Q5_1 or Q8_0; groups are of 32 where 64 does not divide a row; what 32 does not divide stays in floats.
+ * Experts, shared ones too, are as the MLP of a dense layer. A type that is asked for by its name is every matrix's but
+ * the routers'. Pure functions; any thread. */
 #ifndef TANDEM_MODEL_QUANTIZE_PLAN_H
 #define TANDEM_MODEL_QUANTIZE_PLAN_H
 
 #include "model/family.h"
 
 /* Counts up when the rule, or the search that follows it, gives other bytes: part of the name of what is cached. */
-#define QUANTIZE_RULE_VERSION 1
+#define QUANTIZE_RULE_VERSION 2
 
 enum precision_kind {
     PRECISION_KEEP, /* floats as they are, what is quantized as floats */

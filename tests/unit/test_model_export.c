@@ -403,6 +403,26 @@ static void rule_of_folder(void **state)
     drop(&m);
 }
 
+/* A shared expert's gate and ffn_down are as the router and the ffn_down of the others. */
+static void rule_of_shared_experts(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct precision p;
+    assert_true(precision_parse("4", &p, &err));
+    for (int layer = 0; layer < 8; layer++) {
+        struct plan_tensor down = {.part = PART_EXPERT_DOWN, .layer = layer, .n_layers = 8, .k = 512};
+        struct plan_tensor shared = down, gate = down;
+        shared.part = PART_SHARED_DOWN;
+        gate.part = PART_SHARED_ROUTER;
+        assert_int_equal(quantize_plan_gguf(&p, &shared).type, quantize_plan_gguf(&p, &down).type);
+        assert_int_equal(quantize_plan_folder(&p, &shared, DTYPE_BF16).bits,
+                         quantize_plan_folder(&p, &down, DTYPE_BF16).bits);
+        assert_int_equal(quantize_plan_gguf(&p, &gate).type, DTYPE_F32);
+        assert_int_equal(quantize_plan_folder(&p, &gate, DTYPE_BF16).type, DTYPE_BF16);
+    }
+}
+
 static double weighted_error(const struct model_file *a, const struct model_file *b, const char *name, const float *w)
 {
     const struct tensor_view *x = model_file_tensor(a, name), *y = model_file_tensor(b, name);
@@ -451,6 +471,13 @@ static void importance_counts(void **state)
     double with = weighted_error(told, m.file, "blk.0.attn_q.weight", w);
     model_file_close(told);
     assert_true(with < 0.8 * without);
+    assert_true(file_write_atomic(path, STR("tandem importance 1\n0 attn_q.weight 2 1 2\n"), &err)); /* another's */
+    struct importance *other = importance_read(path, &c, &err);
+    struct export_options o = {.container = EXPORT_GGUF, .pool = pool, .importance = other};
+    assert_true(other && precision_parse("4", &o.precision, &err));
+    assert_false(export_write(m.file, path, &o, &err));
+    assert_true(err.code == ERR_INVALID && strstr(err.msg, "blk.0.attn_q.weight") != NULL);
+    importance_free(other);
     assert_true(file_write_atomic(path, STR("tandem importance 1\n0 attn_q.weight 3 1 2\n"), &err));
     assert_null(importance_read(path, &c, &err));
     assert_int_equal(err.code, ERR_FORMAT);
@@ -480,9 +507,9 @@ static void words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_ways),    cmocka_unit_test(same_container), cmocka_unit_test(other_stacks),
-        cmocka_unit_test(rule_of_gguf), cmocka_unit_test(rule_of_folder), cmocka_unit_test(importance_counts),
-        cmocka_unit_test(words),
+        cmocka_unit_test(both_ways),         cmocka_unit_test(same_container), cmocka_unit_test(other_stacks),
+        cmocka_unit_test(rule_of_gguf),      cmocka_unit_test(rule_of_folder), cmocka_unit_test(rule_of_shared_experts),
+        cmocka_unit_test(importance_counts), cmocka_unit_test(words),
     };
     return cmocka_run_group_tests(tests, make_pool, free_pool);
 }
