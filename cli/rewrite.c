@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PATH_SIZE 4096
@@ -116,9 +117,19 @@ static bool write_folder(const struct model_file *file, const char *out, const s
     return ok;
 }
 
+/* The source would be lost with the first mistake. */
+static bool is_source(const struct model_file *file, const char *out)
+{
+    struct stat a, b;
+    return stat(model_file_path(file), &a) == 0 && stat(out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 bool rewrite_model(const struct model_file *file, const char *out, const struct rewrite_options *o, struct error *err)
 {
     struct run run = {file, o};
+    if (is_source(file, out)) {
+        return error_set(err, ERR_INVALID, "'%.120s' is the model itself: give what is written another name.", out);
+    }
     struct pool *pool = pool_create(&(struct pool_options){.n_threads = o->n_threads}, err);
     if (!pool) {
         return false;

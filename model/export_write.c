@@ -7,8 +7,10 @@
 #include "base/sys_file.h"
 #include "tensor/safetensors_writer.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static bool fill(void *user, uint64_t first, uint64_t n, void *dst, struct error *err)
 {
@@ -201,6 +203,23 @@ static bool check_written(const struct exporter *x, const char *path)
     return ok;
 }
 
+/* What is there under the name stays until the new file has been checked. */
+static bool write_checked(const struct exporter *x, struct gguf_writer *w, const char *path)
+{
+    char unchecked[4096];
+    int n = snprintf(unchecked, sizeof(unchecked), "%s.unchecked", path);
+    if (n < 0 || (size_t)n >= sizeof(unchecked))
+        return error_set(x->err, ERR_INVALID, "The path of the output is too long.");
+    if (!gguf_write_file(w, unchecked, x->err))
+        return false;
+    bool ok = check_written(x, unchecked);
+    if (ok && rename(unchecked, path) != 0)
+        ok = error_set(x->err, ERR_IO, "'%.120s' cannot be renamed to its name: %s.", unchecked, strerror(errno));
+    if (!ok)
+        remove(unchecked);
+    return ok;
+}
+
 bool export__write_gguf(struct exporter *x, const char *path)
 {
     struct gguf_writer *w = gguf_writer_create();
@@ -218,12 +237,8 @@ bool export__write_gguf(struct exporter *x, const char *path)
         struct gguf_tensor tensor = describe(t);
         gguf_add_tensor(w, &tensor);
     }
-    ok = ok && add_divisors(x, w) && gguf_write_file(w, path, x->err);
+    ok = ok && add_divisors(x, w) && (x->same ? gguf_write_file(w, path, x->err) : write_checked(x, w, path));
     gguf_writer_free(w);
-    if (ok && !x->same && !check_written(x, path)) {
-        remove(path);
-        ok = false;
-    }
     return ok;
 }
 
@@ -266,6 +281,14 @@ static struct export_module *list_modules(const struct exporter *x, size_t *n)
     return out;
 }
 
+static bool has_groups(const struct exporter *x)
+{
+    const struct target *t = x->first;
+    while (t && t->choice.type != DTYPE_GROUPED)
+        t = t->next;
+    return t != NULL;
+}
+
 static bool write_config(const struct exporter *x, const char *folder)
 {
     char path[4096];
@@ -288,7 +311,7 @@ bool export__write_folder(struct exporter *x, const char *folder)
     bool ok = w || error_set(x->err, ERR_NO_MEMORY, "There is no memory to write a model.");
     snprintf(path, sizeof(path), "%s/model.safetensors", folder);
     if (ok)
-        safetensors_put_metadata(w, "format", x->o->precision.kind == PRECISION_BITS ? "mlx" : "pt");
+        safetensors_put_metadata(w, "format", has_groups(x) ? "mlx" : "pt");
     for (const struct target *t = x->first; ok && t; t = t->next) {
         struct gguf_tensor tensor = describe(t);
         if (t->choice.type == DTYPE_GROUPED)

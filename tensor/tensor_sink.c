@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FILL_SIZE KIB(256) /* bytes asked of a fill callback at once, or one row when that is more */
 
@@ -83,6 +84,8 @@ bool tensor_sink__file(const char *path, bool (*write)(const void *writer, struc
     }
     struct tensor_sink s = {.file = file, .name = path, .err = err};
     ok = write(writer, &s);
+    if (ok && (fflush(file) != 0 || fsync(fileno(file)) != 0)) /* before its name says that it is whole */
+        ok = error_set(err, ERR_IO, "Writing '%.120s' failed: %s.", path, strerror(errno));
     if (fclose(file) != 0 && ok)
         ok = error_set(err, ERR_IO, "Writing '%.120s' failed: %s.", path, strerror(errno));
     if (ok && rename(part.data, path) != 0)

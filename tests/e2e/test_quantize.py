@@ -59,6 +59,7 @@ def test_refusals(tiny_folder, tmp_path):
     tandem("quantize", quantized, tmp_path / "again.gguf", "--type", "q4_0", "--requantize")
     assert "in that format already" in tandem("convert", tiny_folder, tmp_path / "same", ok=False)
     assert "tandem convert" in tandem("quantize", tiny_folder, tmp_path / "f.gguf", "--type", "f16", ok=False)
+    assert "the model itself" in tandem("quantize", quantized, quantized, "--type", "q4_0", "--requantize", ok=False)
     assert "is there already" in tandem("quantize", tiny_folder, tmp_path, "--format", "mlx", ok=False)
     assert "no precision" in tandem("quantize", tiny_folder, tmp_path / "f.gguf", "--type", "7", ok=False)
     assert not list(tmp_path.glob("*.part")) and not (tmp_path / "f.gguf").exists()

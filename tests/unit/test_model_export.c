@@ -307,6 +307,44 @@ static void other_stacks(void **state)
     model_vectors_release(&v);
 }
 
+/* The same value twice: what is written then is no model. */
+static bool spoil(void *arg, struct gguf_writer *w, int n_vocab, struct error *err)
+{
+    gguf_put_int(w, "llama.block_count", GGUF_U32, 1);
+    return copy_tokenizer(arg, w, n_vocab, err);
+}
+
+static void what_is_there_stays(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct model_vectors v;
+    struct random_folder *files;
+    struct buf bytes, kept;
+    struct temp_dir dir;
+    model_vectors_load(&v, "llama-plain");
+    temp_dir_make(&dir);
+    char *path = temp_dir_file(&dir, "out.gguf");
+    struct model_file *gguf = model_vectors_file(&v, &bytes);
+    struct model_file *folder = model_vectors_folder(&v, NULL, false, &files);
+    struct export_options o = {.container = EXPORT_GGUF, .pool = pool, .tokenizer = spoil, .arg = gguf};
+    assert_true(file_write_atomic(path, STR("what was there"), &err));
+    assert_false(export_write(folder, path, &o, &err));
+    assert_true(file_read(path, 100, &kept, &err));
+    assert_true(str_eq(buf_view(&kept), STR("what was there")));
+    buf_release(&kept);
+    free(path);
+    path = temp_dir_file(&dir, "out.gguf.unchecked");
+    assert_false(file_exists(path));
+    free(path);
+    temp_dir_remove(&dir);
+    model_file_close(folder);
+    random_folder_free(files);
+    model_file_close(gguf);
+    buf_release(&bytes);
+    model_vectors_release(&v);
+}
+
 /* ---- quantization ---- */
 
 struct made {
@@ -507,9 +545,15 @@ static void words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_ways),         cmocka_unit_test(same_container), cmocka_unit_test(other_stacks),
-        cmocka_unit_test(rule_of_gguf),      cmocka_unit_test(rule_of_folder), cmocka_unit_test(rule_of_shared_experts),
-        cmocka_unit_test(importance_counts), cmocka_unit_test(words),
+        cmocka_unit_test(both_ways),
+        cmocka_unit_test(same_container),
+        cmocka_unit_test(other_stacks),
+        cmocka_unit_test(what_is_there_stays),
+        cmocka_unit_test(rule_of_gguf),
+        cmocka_unit_test(rule_of_folder),
+        cmocka_unit_test(rule_of_shared_experts),
+        cmocka_unit_test(importance_counts),
+        cmocka_unit_test(words),
     };
     return cmocka_run_group_tests(tests, make_pool, free_pool);
 }
