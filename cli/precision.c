@@ -218,6 +218,9 @@ static bool decide_fixed(const struct precision_wanted *w, const struct model_fi
     struct precision p;
     bool none = strcmp(w->quantize, "none") == 0;
     out->weights = q->full;
+    if (!none && q->stays) {
+        return error_set(err, ERR_INVALID, "--quantize %.8s is not possible: %.180s", w->quantize, q->stays);
+    }
     if (none || q->quantized) {
         snprintf(out->why, sizeof out->why,
                  none ? "As it is, by --quantize none." : "As it is: the weights are quantized already.");
@@ -247,9 +250,11 @@ static bool decide(const struct model_file *file, const struct precision_wanted 
             return false;
         }
         q.quantized = true; /* it cannot be written: it stays */
+        q.stays = why_not.msg;
     }
-    if (w->overrides && model_file_is_folder(file)) {
+    if (w->overrides && model_file_is_folder(file) && !q.quantized) {
         q.quantized = true;
+        q.stays = "--override-kv names keys of this folder, which a file has not.";
     }
     bool automatic = strcmp(w->quantize, "auto") == 0;
     return (automatic ? decide_automatic(w, &q, out, err) : decide_fixed(w, file, &q, out, err)) &&

@@ -84,17 +84,28 @@ static void explain(const struct precision_question *q, const struct candidate a
                  c->name, gib(c->weights), gib(a->kv), gib(q->other), limit, gib(q->full));
 }
 
+static struct precision_answer as_they_are(const struct precision_question *q, const struct candidate *c)
+{
+    struct precision_answer a = answer(q, c, fits(q, c, q->kv_least));
+    const char *why = q->stays ? q->stays : "the weights are quantized already.";
+    if (a.fits)
+        snprintf(a.why, sizeof(a.why), "As it is: %.200s", why);
+    else
+        snprintf(a.why, sizeof(a.why),
+                 "As it is it does not fit: %.2f GiB of weights, %.2f GiB of KV for one sequence and %.2f GiB besides "
+                 "need more than %.2f GiB (%.40s).",
+                 gib(c->weights), gib(q->kv_least), gib(q->other), gib(q->memory), q->memory_from);
+    return a;
+}
+
 struct precision_answer precision_choose(const struct precision_question *q)
 {
     const struct candidate all[N_CANDIDATES] = {
         {0, q->full, "Full precision"}, {8, q->bits8, "8 bits"}, {4, q->bits4, "4 bits"}};
     struct precision_answer a;
     bool slow = false, narrow = false;
-    if (q->quantized) {
-        a = answer(q, &all[0], fits(q, &all[0], q->kv_least));
-        snprintf(a.why, sizeof(a.why), "As it is: the weights are quantized already.");
-        return a;
-    }
+    if (q->quantized)
+        return as_they_are(q, &all[0]);
     const struct candidate *c = pick(q, all, q->kv_wanted, &slow);
     if (!c) {
         narrow = true;

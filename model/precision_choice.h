@@ -9,7 +9,8 @@
 struct precision_question {
     /* Bytes of weights: as they are, and in 8 and 4 bits by the rule of quantize_plan.h. */
     uint64_t full, bits8, bits4;
-    bool quantized; /* as they are: they stay */
+    bool quantized;    /* as they are: they stay */
+    const char *stays; /* why they stay though they are not: a sentence; NULL: they are */
     /* Bytes beside them: K and V of the sequences that shall run at once, of one; and the rest of a process. */
     uint64_t kv_wanted, kv_least, other;
     uint64_t memory;         /* for all of this; 0: no limit is known */

@@ -58,6 +58,8 @@ def test_refusals(tiny_folder, tmp_path):
     assert "quantized already" in tandem("quantize", quantized, tmp_path / "again.gguf", ok=False)
     tandem("quantize", quantized, tmp_path / "again.gguf", "--type", "q4_0", "--requantize")
     assert "in that format already" in tandem("convert", tiny_folder, tmp_path / "same", ok=False)
+    assert "does not fit" in tandem("run", quantized, "x", "--memory", "1M", ok=False)
+    assert "--override-kv" in tandem("run", tiny_folder, "x", "--quantize", "8", "--override-kv", "config.x=int:1", ok=False)
     assert "tandem convert" in tandem("quantize", tiny_folder, tmp_path / "f.gguf", "--type", "f16", ok=False)
     assert "the model itself" in tandem("quantize", quantized, quantized, "--type", "q4_0", "--requantize", ok=False)
     assert "is there already" in tandem("quantize", tiny_folder, tmp_path, "--format", "mlx", ok=False)

@@ -81,8 +81,14 @@ static void quantized_stays(void **state)
     struct precision_answer a = precision_choose(&q);
     assert_int_equal(a.bits, 0);
     assert_false(a.fits);
+    assert_non_null(
+        strstr(a.why, "8.00 GiB of weights, 0.50 GiB of KV for one sequence and 0.50 GiB besides")); /* why not */
     q.memory = 20 * G;
-    assert_true(precision_choose(&q).fits);
+    a = precision_choose(&q);
+    assert_true(a.fits);
+    assert_string_equal(a.why, "As it is: the weights are quantized already.");
+    q.stays = "Nobody writes that.";
+    assert_string_equal(precision_choose(&q).why, "As it is: Nobody writes that.");
 }
 
 static void huge_numbers(void **state)
