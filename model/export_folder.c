@@ -2,6 +2,7 @@
  * which all readers know; or a folder's own, with the quantization noted. */
 #include "model/export_internal.h"
 
+#include "base/array.h"
 #include "base/json.h"
 #include "base/limits.h"
 
@@ -30,16 +31,63 @@ static void put_f32(struct config_out *o, const char *key, double v)
     json_member_raw(&o->w, key, str_of(text));
 }
 
+#define MAX_ENDS 32
+
+struct ends {
+    int64_t ids[MAX_ENDS];
+    size_t n;
+};
+
+static void add_end(struct ends *e, int64_t id, int n_vocab)
+{
+    bool known = id < 0 || id >= n_vocab || e->n == MAX_ENDS;
+    for (size_t i = 0; i < e->n; i++)
+        known = known || e->ids[i] == id;
+    if (!known)
+        e->ids[e->n++] = id;
+}
+
+static int64_t id_of(const struct config_out *o, const char *key)
+{
+    struct meta_value v = meta_get(o->file, key);
+    return v.type == META_INT && v.i < o->c->n_vocab ? v.i : -1;
+}
+
+/* All that end a text: readers of folders know no others. */
+static void put_ends(struct config_out *o)
+{
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
+    struct meta_value more = meta_get(o->file, "tokenizer.json.end_ids");
+    struct ends e = {.n = 0};
+    int64_t id;
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+        add_end(&e, id_of(o, keys[i]), o->c->n_vocab);
+    for (size_t i = 0; more.type == META_ARRAY && i < more.n; i++) {
+        if (meta_array_int(&more, i, &id))
+            add_end(&e, id, o->c->n_vocab);
+    }
+    if (e.n == 1)
+        json_member_int(&o->w, "eos_token_id", e.ids[0]);
+    if (e.n <= 1)
+        return;
+    json_key(&o->w, "eos_token_id");
+    json_begin_array(&o->w);
+    for (size_t i = 0; i < e.n; i++)
+        json_put_int(&o->w, e.ids[i]);
+    json_end_array(&o->w);
+}
+
 static void put_ids(struct config_out *o)
 {
     static const char *const keys[][2] = {{"bos_token_id", "tokenizer.ggml.bos_token_id"},
-                                          {"eos_token_id", "tokenizer.ggml.eos_token_id"},
                                           {"pad_token_id", "tokenizer.ggml.padding_token_id"}};
-    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-        struct meta_value v = meta_get(o->file, keys[i][1]);
-        if (v.type == META_INT && v.i >= 0 && v.i < o->c->n_vocab)
-            json_member_int(&o->w, keys[i][0], v.i);
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        int64_t id = id_of(o, keys[i][1]);
+        if (id >= 0)
+            json_member_int(&o->w, keys[i][0], id);
     }
+    put_ends(o);
 }
 
 static const char *activation_name(enum activation act)

@@ -307,6 +307,37 @@ static void other_stacks(void **state)
     model_vectors_release(&v);
 }
 
+/* Readers of folders end a text at what config.json says, and at nothing else. */
+static void all_ends(void **state)
+{
+    (void)state;
+    static const char *const given[] = {"tokenizer.ggml.eos_token_id=int:3", "tokenizer.ggml.eot_token_id=int:5",
+                                        "tokenizer.ggml.eom_token_id=int:3"};
+    struct error err = {0};
+    struct model_vectors v;
+    struct buf bytes;
+    struct temp_dir dir;
+    int64_t id;
+    model_vectors_load(&v, "llama-plain");
+    temp_dir_make(&dir);
+    struct model_file *gguf = model_vectors_file(&v, &bytes);
+    for (size_t i = 0; i < ARRAY_LEN(given); i++)
+        assert_true(model_file_override(gguf, given[i], &err));
+    struct export_options o = {.container = EXPORT_FOLDER, .pool = pool};
+    assert_true(export_write(gguf, dir.path, &o, &err));
+    struct model_file *folder = model_file_open(dir.path, &err);
+    assert_non_null(folder);
+    struct meta_value ends = meta_get(folder, "config.eos_token_id");
+    assert_true(ends.type == META_ARRAY && ends.n == 2);
+    assert_true(meta_array_int(&ends, 0, &id) && id == 3);
+    assert_true(meta_array_int(&ends, 1, &id) && id == 5);
+    model_file_close(folder);
+    temp_dir_remove(&dir);
+    model_file_close(gguf);
+    buf_release(&bytes);
+    model_vectors_release(&v);
+}
+
 /* The same value twice: what is written then is no model. */
 static bool spoil(void *arg, struct gguf_writer *w, int n_vocab, struct error *err)
 {
@@ -545,14 +576,9 @@ static void words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_ways),
-        cmocka_unit_test(same_container),
-        cmocka_unit_test(other_stacks),
-        cmocka_unit_test(what_is_there_stays),
-        cmocka_unit_test(rule_of_gguf),
-        cmocka_unit_test(rule_of_folder),
-        cmocka_unit_test(rule_of_shared_experts),
-        cmocka_unit_test(importance_counts),
+        cmocka_unit_test(both_ways),      cmocka_unit_test(same_container),         cmocka_unit_test(other_stacks),
+        cmocka_unit_test(all_ends),       cmocka_unit_test(what_is_there_stays),    cmocka_unit_test(rule_of_gguf),
+        cmocka_unit_test(rule_of_folder), cmocka_unit_test(rule_of_shared_experts), cmocka_unit_test(importance_counts),
         cmocka_unit_test(words),
     };
     return cmocka_run_group_tests(tests, make_pool, free_pool);
