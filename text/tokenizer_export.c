@@ -135,8 +135,8 @@ struct source {
     const struct model_file *file;
     struct meta_value tokens, types, merges, scores;
     const struct pretokenizer *pre; /* BPE over bytes; NULL: SentencePiece's */
-    int64_t bos, unk;
-    bool add_bos, nfc, ignore_merges, space_prefix;
+    int64_t bos, eos, unk;
+    bool add_bos, add_eos, nfc, ignore_merges, space_prefix;
 };
 
 static struct str token_at(const struct source *s, int64_t i)
@@ -190,6 +190,8 @@ static bool read_source(const struct model_file *gguf, struct source *s, struct 
     return (spm ? read_sentencepiece(s, err)
                 : read_byte_level(s, meta_str_or(gguf, "tokenizer.ggml.pre", STR("default")), err)) &&
            meta_int_or(gguf, "tokenizer.ggml.bos_token_id", -1, LIMIT_VOCAB, spm ? 1 : -1, &s->bos, err) &&
+           meta_bool_or(gguf, "tokenizer.ggml.add_eos_token", false, &s->add_eos, err) &&
+           meta_int_or(gguf, "tokenizer.ggml.eos_token_id", -1, LIMIT_VOCAB, spm ? 2 : -1, &s->eos, err) &&
            meta_int_or(gguf, "tokenizer.ggml.unknown_token_id", -1, LIMIT_VOCAB, spm ? 0 : -1, &s->unk, err);
 }
 
@@ -238,38 +240,49 @@ static void put_template_item(struct json_writer *w, const char *kind, struct st
     json_end_object(w);
 }
 
-/* The beginning of a text. */
-static void put_template(struct json_writer *w, const struct source *s)
+static void put_special(struct json_writer *w, const struct source *s, int64_t id)
 {
-    struct str bos = token_at(s, s->bos);
+    struct str token = token_at(s, id);
     char name[LIMIT_GGUF_NAME + 1];
+    snprintf(name, sizeof(name), STR_FMT, STR_ARG(token));
+    json_key(w, name);
+    json_begin_object(w);
+    json_member_str(w, "id", token);
+    json_key(w, "ids");
+    json_begin_array(w);
+    json_put_int(w, id);
+    json_end_array(w);
+    json_key(w, "tokens");
+    json_begin_array(w);
+    json_put_str(w, token);
+    json_end_array(w);
+    json_end_object(w);
+}
+
+/* The beginning and the end of a text. */
+static void put_template(struct json_writer *w, const struct source *s, bool begin, bool end)
+{
     json_key(w, "post_processor");
     json_begin_object(w);
     json_member_cstr(w, "type", "TemplateProcessing");
     for (int pair = 0; pair < 2; pair++) {
         json_key(w, pair ? "pair" : "single");
         json_begin_array(w);
-        put_template_item(w, "SpecialToken", bos, 0);
+        if (begin)
+            put_template_item(w, "SpecialToken", token_at(s, s->bos), 0);
         put_template_item(w, "Sequence", STR("A"), 0);
         if (pair)
             put_template_item(w, "Sequence", STR("B"), 1);
+        if (end)
+            put_template_item(w, "SpecialToken", token_at(s, s->eos), pair);
         json_end_array(w);
     }
-    snprintf(name, sizeof(name), STR_FMT, STR_ARG(bos));
     json_key(w, "special_tokens");
     json_begin_object(w);
-    json_key(w, name);
-    json_begin_object(w);
-    json_member_str(w, "id", bos);
-    json_key(w, "ids");
-    json_begin_array(w);
-    json_put_int(w, s->bos);
-    json_end_array(w);
-    json_key(w, "tokens");
-    json_begin_array(w);
-    json_put_str(w, bos);
-    json_end_array(w);
-    json_end_object(w);
+    if (begin)
+        put_special(w, s, s->bos);
+    if (end && !(begin && s->eos == s->bos))
+        put_special(w, s, s->eos);
     json_end_object(w);
     json_end_object(w);
 }
@@ -512,8 +525,9 @@ static bool put_tokenizer(const struct source *s, struct buf *out, struct error 
         put_spaces(&w, s);
     else if (!put_byte_level(&w, s, err))
         return false;
-    if (s->add_bos && s->bos >= 0)
-        put_template(&w, s);
+    bool begin = s->add_bos && token_at(s, s->bos).len > 0, end = s->add_eos && token_at(s, s->eos).len > 0;
+    if (begin || end)
+        put_template(&w, s, begin, end);
     else
         json_member_null(&w, "post_processor");
     if (!put_model(&w, s, err))

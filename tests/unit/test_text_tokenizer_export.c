@@ -128,6 +128,37 @@ static void families(void **state)
     }
 }
 
+/* What is put around a text stays: one token before it, one behind it, both. */
+static void around_a_text(void **state)
+{
+    (void)state;
+    static const char *const given[][2] = {{"true", "false"}, {"false", "true"}, {"true", "true"}, {"false", "false"}};
+    for (size_t i = 0; i < ARRAY_LEN(given); i++) {
+        struct vocab_file v;
+        struct written w;
+        struct error err = {0};
+        char spec[96];
+        assert_true(vocab_file_open(&v, DATA("spm.vec")));
+        for (int k = 0; k < 2; k++) {
+            snprintf(spec, sizeof(spec), "tokenizer.ggml.add_%s_token=bool:%s", k ? "eos" : "bos", given[i][k]);
+            assert_true(model_file_override(v.file, spec, &err));
+        }
+        struct tokenizer *before = tokenizer_from_model_file(v.file, &err);
+        assert_true(before && write_and_read(v.file, &w, &err));
+        struct token_list want = {0}, got = {0};
+        struct encode_options o = {.add_special = true};
+        assert_true(tokenizer_encode(before, STR("Hello there"), o, &want, &err));
+        assert_true(tokenizer_encode(w.tokenizer, STR("Hello there"), o, &got, &err));
+        assert_int_equal(got.n, want.n);
+        assert_memory_equal(got.ids, want.ids, want.n * sizeof(*want.ids));
+        token_list_release(&want);
+        token_list_release(&got);
+        tokenizer_free(before);
+        release(&w);
+        vocab_file_close(&v);
+    }
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -146,6 +177,7 @@ static void refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(families), cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(families), cmocka_unit_test(around_a_text),
+                                       cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
