@@ -58,7 +58,8 @@ size_t model_manager_n_waiting(const struct model_manager *m)
 
 void model_manager_want(struct model_manager *m, struct model_slot *slot)
 {
-    if (slot->ticket == 0 && slot->state != SLOT_LOADING && slot->state != SLOT_IN) {
+    bool stays = (slot->state == SLOT_LOADING || slot->state == SLOT_IN) && !slot->unload_asked;
+    if (slot->ticket == 0 && !stays) {
         slot->ticket = ++m->last_ticket;
     }
 }

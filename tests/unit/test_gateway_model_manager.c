@@ -263,6 +263,30 @@ static void test_unload_while_it_loads_and_while_it_works(void **state)
     assert_string_equal(look(&b), "");
 }
 
+/* Who is wanted after it was told to go comes back, whether or not that has been looked at. */
+static void test_wanted_again_before_it_has_gone(void **state)
+{
+    (void)state;
+    struct bench b = begin(100, (uint64_t[6]){40});
+    add(&b);
+    model_manager_want(&b.m, &b.slots[0]);
+    assert_string_equal(look(&b), "L0");
+    model_manager_unload(&b.m, &b.slots[0]);
+    model_manager_want(&b.m, &b.slots[0]);
+    assert_string_equal(look(&b), "U0");
+    out(&b, 0);
+    assert_string_equal(look(&b), "L0");
+    loaded(&b, 0);
+    model_manager_unload(&b.m, &b.slots[0]);
+    model_manager_want(&b.m, &b.slots[0]);
+    assert_string_equal(look(&b), "H0 U0");
+    out(&b, 0);
+    assert_string_equal(look(&b), "L0");
+    loaded(&b, 0);
+    assert_string_equal(look(&b), "");
+    assert_int_equal(b.slots[0].state, SLOT_IN);
+}
+
 static void test_failed_engine_frees_its_memory(void **state)
 {
     (void)state;
@@ -507,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_pinned_stays_and_what_cannot_fit_is_refused),
         cmocka_unit_test(test_keep_alive),
         cmocka_unit_test(test_unload_while_it_loads_and_while_it_works),
+        cmocka_unit_test(test_wanted_again_before_it_has_gone),
         cmocka_unit_test(test_failed_engine_frees_its_memory),
         cmocka_unit_test(test_random_worlds),
     };
