@@ -113,6 +113,7 @@ static enum engine_loss classify(const struct engine_child *c, bool was_ready)
 static void finish_stop(struct engine_child *c)
 {
     c->stopping = c->held = false;
+    c->n_unready = 0;
     c->failure = (struct error){0};
     c->load_fraction = 0;
     while (event_inbox_next(&c->inbox)) { /* of jobs that were withdrawn */
@@ -138,6 +139,7 @@ static void finish_incarnation(struct engine_child *c)
         finish_stop(c);
         return;
     }
+    const struct restart_policy *policy = &c->options.gateway->restart;
     bool was_ready = c->state == MODEL_READY;
     bool failed;
     buf_clear(&c->in);
@@ -145,8 +147,10 @@ static void finish_incarnation(struct engine_child *c)
     c->loss = classify(c, was_ready);
     LOG_ERROR("engine lost", "model=%s epoch=%u loss=%s error=\"%s\"", c->options.name, c->epoch,
               engine_loss_info(c->loss)->name, c->failure.msg);
-    int64_t delay = restart_after(&c->restart, &c->options.gateway->restart, clock_ms(), c->productive,
-                                  !engine_loss_info(c->loss)->resumed, rng_entropy64(), &failed);
+    c->n_unready = was_ready ? 0 : c->n_unready + 1;
+    bool hopeless = !engine_loss_info(c->loss)->resumed || c->n_unready > policy->limit;
+    int64_t delay = restart_after(&c->restart, policy, clock_ms(), c->productive, hopeless, rng_entropy64(), &failed);
+    c->n_unready = failed ? 0 : c->n_unready;
     if (!was_ready) {
         engine_memory_forget_pages(&c->memory); /* the next one is not to fail because of them too */
     }

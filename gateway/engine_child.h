@@ -3,7 +3,8 @@
  * HELLO; jobs in flight when it is lost get one ENGINE_LOST event. It is watched (gateway/watchdog.h): one that stops
  * or hangs is killed. Everything on the loop's thread.
  *
- *   UNLOADED -> LOADING -> READY -> (lost) RESTARTING -> LOADING ...  after too many losses FAILED, tried again later
+ *   UNLOADED -> LOADING -> READY -> (lost) RESTARTING -> LOADING ...  after too many losses FAILED, tried again later:
+ *   within the policy's window, or in a row without being ready, however long loading takes
  *   from any of them, when told to: UNLOADING -> UNLOADED
  *
  * Jobs wait here in every state but READY and FAILED, and while the engine is held; they go out in the order they came.

@@ -32,6 +32,7 @@ struct engine_child {
     struct engine_info info;
     bool has_info;
     int n_restarts;
+    int n_unready; /* incarnations in a row that never were ready, since it last failed or was stopped */
     struct restart restart;
     enum engine_loss loss; /* the last one; LOSS_COUNT: none yet */
 

@@ -225,7 +225,7 @@ void engine_child_hold(struct engine_child *c, bool held)
 {
     struct error err = {0};
     c->held = held;
-    if (!held && c->state == MODEL_READY && !engine_child__send_waiting(c, &err)) {
+    if (c->state == MODEL_READY && takes_jobs(c) && !engine_child__send_waiting(c, &err)) {
         engine_child__give_up(c, LOSS_PROTOCOL, &err);
     }
 }

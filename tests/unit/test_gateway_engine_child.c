@@ -697,6 +697,38 @@ static void jobs_that_come_while_it_ends_hear_of_the_loss(void **state)
     close_child(f);
 }
 
+/* So do those that wait when it is not held any more; nobody takes it for one that breaks the protocol. */
+static void jobs_that_are_let_go_while_it_ends_hear_of_the_loss(void **state)
+{
+    struct fixture *f = *state;
+    open_and_start(f, "half");
+    assert_true(run_until(f, is_ready, PATIENCE));
+    run_until(f, never, 50);
+    engine_child_hold(f->child, true);
+    must_submit(f, 1);
+    engine_child_hold(f->child, false);
+    assert_int_equal(engine_child_n_waiting(f->child), 1);
+    assert_true(run_until(f, one_event, PATIENCE));
+    assert_int_equal(f->events[0].kind, ENGINE_LOST);
+    assert_int_equal(engine_child_loss(f->child), LOSS_SIGNAL);
+    close_child(f);
+}
+
+/* Losses while it loads count in a row: loading may take longer than the time in which they are counted otherwise. */
+static void one_that_is_never_ready_fails(void **state)
+{
+    struct fixture *f = *state;
+    f->on_demand = true;
+    f->gateway.restart.window_ms = -1;
+    f->gateway.restart.initial_ms = f->gateway.restart.max_ms = 1;
+    open_and_start(f, "exit");
+    must_submit(f, 1);
+    assert_true(run_until(f, is_failed, 5000));
+    assert_int_equal(engine_child_restarts(f->child), LIMIT + 1);
+    assert_int_equal(engine_child_n_waiting(f->child), 0);
+    close_child(f);
+}
+
 static void who_is_not_held_any_more_goes_on(void **state)
 {
     struct fixture *f = *state;
@@ -780,6 +812,8 @@ int main(void)
         TEST(held_jobs_outlive_a_stop),
         TEST(jobs_that_come_while_it_ends_hear_of_the_loss),
         TEST(who_is_not_held_any_more_goes_on),
+        TEST(jobs_that_are_let_go_while_it_ends_hear_of_the_loss),
+        TEST(one_that_is_never_ready_fails),
         TEST(stop_while_it_loads_and_while_it_waits_to_restart),
         TEST(failed_one_refuses_and_then_waits_again),
     };
