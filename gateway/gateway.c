@@ -98,7 +98,7 @@ static void poll_drain(void *arg)
     size_t running = 0;
     for (size_t i = 0; i < gateway_n_present(g); i++) {
         const struct served_model *m = gateway_present_at(g, i);
-        running += m->open ? pipeline_n_running(m->pipeline) : 0;
+        running += m->open ? pipeline_n_running(m->pipeline) : m->for_open.first != NULL; /* who waits will run */
     }
     if (running == 0 || clock_ms() >= g->drain_until_ms) {
         if (running) {

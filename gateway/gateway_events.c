@@ -83,6 +83,9 @@ void gateway__hold(void *arg, bool held)
 {
     struct gateway *g = arg;
     g->n_held += held ? 1 : (size_t)-1;
+    if (g->n_held == 0 && g->n_retired) { /* they could not be freed while it was */
+        gateway__manage_soon(g);
+    }
     if (!held && g->on_closed) {
         gateway__closed_part(g);
     }
