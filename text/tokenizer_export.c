@@ -536,6 +536,40 @@ static bool put_tokenizer(const struct source *s, struct buf *out, struct error 
     return buf_ok(out, "tokenizer.json", err);
 }
 
+static void put_named_template(struct json_writer *w, struct str name, struct str text)
+{
+    json_begin_object(w);
+    json_member_str(w, "name", name);
+    json_member_str(w, "template", text);
+    json_end_object(w);
+}
+
+/* One alone, or a list where there are others beside it. */
+static void put_chat_templates(struct json_writer *w, const struct model_file *file)
+{
+    const struct str prefix = STR("tokenizer.chat_template.");
+    struct str chat = meta_str_or(file, "tokenizer.chat_template", STR(""));
+    bool list = false;
+    for (size_t i = 0; i < model_file_n_meta(file); i++) {
+        struct str key = model_file_meta_key(file, i);
+        struct meta_value v = model_file_meta_at(file, i);
+        if (!str_starts(key, prefix) || key.len == prefix.len || v.type != META_STRING)
+            continue;
+        if (!list) {
+            json_key(w, "chat_template");
+            json_begin_array(w);
+            if (chat.len)
+                put_named_template(w, STR("default"), chat);
+        }
+        put_named_template(w, str_slice(key, prefix.len, key.len), v.s);
+        list = true;
+    }
+    if (list)
+        json_end_array(w);
+    else if (chat.len)
+        json_member_str(w, "chat_template", chat);
+}
+
 static bool put_config(const struct source *s, struct buf *out, struct error *err)
 {
     static const char *const tokens[][2] = {{"bos_token", "tokenizer.ggml.bos_token_id"},
@@ -543,7 +577,6 @@ static bool put_config(const struct source *s, struct buf *out, struct error *er
                                             {"pad_token", "tokenizer.ggml.padding_token_id"},
                                             {"unk_token", "tokenizer.ggml.unknown_token_id"}};
     struct json_writer w = json_writer(out);
-    struct str chat = meta_str_or(s->file, "tokenizer.chat_template", STR(""));
     json_begin_object(&w);
     json_member_cstr(&w, "tokenizer_class", "PreTrainedTokenizerFast");
     json_member_bool(&w, "add_bos_token", s->add_bos);
@@ -554,8 +587,7 @@ static bool put_config(const struct source *s, struct buf *out, struct error *er
         if (token.len)
             json_member_str(&w, tokens[i][0], token);
     }
-    if (chat.len)
-        json_member_str(&w, "chat_template", chat);
+    put_chat_templates(&w, s->file);
     json_end_object(&w);
     return buf_ok(out, "tokenizer_config.json", err);
 }

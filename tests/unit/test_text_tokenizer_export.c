@@ -159,6 +159,30 @@ static void around_a_text(void **state)
     }
 }
 
+static void chat_templates(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *given, *written;
+    } cases[] = {
+        {"tokenizer.chat_template=str:one", "\"chat_template\":\"one\""},
+        {"tokenizer.chat_template.tool_use=str:two", "\"chat_template\":[{\"name\":\"default\",\"template\":\"one\"},"
+                                                     "{\"name\":\"tool_use\",\"template\":\"two\"}]"},
+    };
+    struct vocab_file v;
+    struct written w;
+    struct error err = {0};
+    assert_true(vocab_file_open(&v, DATA("spm.vec")));
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) { /* one after the other */
+        assert_true(model_file_override(v.file, cases[i].given, &err));
+        assert_true(write_and_read(v.file, &w, &err));
+        if (!strstr(w.config.data, cases[i].written))
+            fail_msg("%s: " STR_FMT, cases[i].given, STR_ARG(buf_view(&w.config)));
+        release(&w);
+    }
+    vocab_file_close(&v);
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -178,6 +202,6 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(families), cmocka_unit_test(around_a_text),
-                                       cmocka_unit_test(refusals)};
+                                       cmocka_unit_test(chat_templates), cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
