@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define PATH_SIZE 4096
+#define TEMPLATES "additional_chat_templates" /* a folder of NAME.jinja in a folder */
 
 struct run {
     const struct model_file *file;
@@ -44,6 +45,26 @@ static bool write_document(const char *folder, const char *name, struct str text
     return file_write_atomic(path, text, err);
 }
 
+/* Chat templates beside the usual one that are in files of their own. */
+static bool copy_templates(const struct model_file *file, const char *folder, struct error *err)
+{
+    const struct str prefix = STR("tokenizer.chat_template.");
+    for (size_t i = 0; i < model_file_n_meta(file); i++) {
+        char name[PATH_SIZE], path[PATH_SIZE];
+        struct str key = model_file_meta_key(file, i);
+        if (!str_starts(key, prefix) || key.len > PATH_SIZE / 2) {
+            continue;
+        }
+        snprintf(name, sizeof name, TEMPLATES "/" STR_FMT ".jinja", STR_ARG(str_slice(key, prefix.len, key.len)));
+        struct str text = model_file_document(file, name);
+        snprintf(path, sizeof path, "%.*s/" TEMPLATES, PATH_SIZE - 64, folder);
+        if (text.len && (!dir_make(path, err) || !write_document(folder, name, text, err))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool copy_documents(const struct model_file *file, const char *folder, struct error *err)
 {
     static const char *const names[] = {"generation_config.json", "tokenizer.json",     "tokenizer_config.json",
@@ -55,7 +76,7 @@ static bool copy_documents(const struct model_file *file, const char *folder, st
             return false;
         }
     }
-    return true;
+    return copy_templates(file, folder, err);
 }
 
 static bool make_documents(const struct model_file *file, const char *folder, struct error *err)
@@ -73,8 +94,8 @@ static bool make_documents(const struct model_file *file, const char *folder, st
 
 /* ---- the whole ---- */
 
-/* Only what this program put there: files, no folders. */
-static void remove_folder(const char *path)
+/* With the folder, when it holds nothing else. */
+static void remove_files(const char *path)
 {
     char name[PATH_SIZE + 300];
     struct dirent *entry;
@@ -89,6 +110,15 @@ static void remove_folder(const char *path)
         closedir(dir);
     }
     rmdir(path);
+}
+
+/* Only what this program put there: files, and those of the one folder in it. */
+static void remove_folder(const char *path)
+{
+    char templates[PATH_SIZE + sizeof TEMPLATES + 1];
+    snprintf(templates, sizeof templates, "%s/" TEMPLATES, path);
+    remove_files(templates);
+    remove_files(path);
 }
 
 static bool write_folder(const struct model_file *file, const char *out, const struct export_options *e,

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import time
 
@@ -50,6 +51,19 @@ def test_convert_there_and_back(tiny_folder, tmp_path):
     weights = [json.loads(tandem("inspect", m, "--json")) for m in (tiny_folder, back)]
     assert weights[0]["parameters"] == weights[1]["parameters"]
     assert (tiny_folder / "model.safetensors").read_bytes() == (back / "model.safetensors").read_bytes()
+
+
+def test_a_folder_keeps_its_templates(tiny_folder, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(tiny_folder, source)
+    (source / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools }}")
+    (tmp_path / "out.part" / "additional_chat_templates").mkdir(parents=True)  # of a run that was cut off
+    tandem("quantize", source, out, "--format", "mlx", "--type", "q8_0")
+    for name in ("chat_template.jinja", "additional_chat_templates/tool_use.jinja"):
+        assert (out / name).read_text() == (source / name).read_text()
+    assert not (tmp_path / "out.part").exists()
 
 
 def test_refusals(tiny_folder, tmp_path):
