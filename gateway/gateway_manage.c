@@ -194,7 +194,7 @@ void gateway__engine_changed(struct served_model *m)
 void gateway_load(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg)
 {
     gateway__add_waiter(&m->for_load, fn, arg);
-    model_manager_want(&m->gateway->manager, &m->slot);
+    model_manager_load(&m->gateway->manager, &m->slot);
     gateway__manage_soon(m->gateway);
 }
 

@@ -164,9 +164,7 @@ static void retire(struct served_model *m)
     m->retired = true;
     m->slot.pinned = false;
     m->slot.keep_alive_ms = 0;
-    if (m->slot.n_queued == 0) {
-        m->slot.ticket = 0;
-    }
+    m->slot.load_asked = false;
     g->retired[g->n_retired++] = m;
 }
 

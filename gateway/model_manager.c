@@ -64,10 +64,17 @@ void model_manager_want(struct model_manager *m, struct model_slot *slot)
     }
 }
 
+void model_manager_load(struct model_manager *m, struct model_slot *slot)
+{
+    model_manager_want(m, slot);
+    slot->load_asked = slot->ticket != 0;
+}
+
 void model_manager_unload(struct model_manager *m, struct model_slot *slot)
 {
     (void)m;
     slot->unload_asked = slot->state != SLOT_OUT;
+    slot->load_asked = false;
     slot->ticket = slot->n_queued ? slot->ticket : 0;
 }
 
@@ -131,6 +138,8 @@ static void note_use(struct look *l, struct model_slot *s)
     }
     if (s->n_queued > 0) {
         model_manager_want(l->m, s);
+    } else if (!s->load_asked) { /* who waited has gone */
+        s->ticket = 0;
     }
 }
 
@@ -215,6 +224,7 @@ static void load(struct look *l, struct model_slot *s, struct room *room)
     room->free -= s->size;
     s->state = SLOT_LOADING;
     s->ticket = 0;
+    s->load_asked = false;
     s->began_ms = l->now_ms;
     l->m->n_loads++;
     l->act(l->arg, s, SLOT_LOAD);
@@ -249,6 +259,7 @@ static void place(struct look *l)
         ticket = s->ticket;
         if (!model_manager_fits(m, s)) {
             s->ticket = 0;
+            s->load_asked = false;
             l->act(l->arg, s, SLOT_REFUSE);
         } else if (s->state == SLOT_OUT && s->size <= room.free && room.owed + s->size <= room.free + room.coming) {
             load(l, s, &room);
@@ -272,6 +283,7 @@ static void resume(struct look *l)
         if (s->state == SLOT_DRAINING && !s->unload_asked) {
             s->state = SLOT_IN;
             s->ticket = 0;
+            s->load_asked = false;
             l->act(l->arg, s, SLOT_RESUME);
         }
     }

@@ -2,7 +2,8 @@
  * clock that its owner tells; it starts and ends no process. The owner says what happens, the manager says what to do.
  *
  *     model_manager_add(m, slot)                    with its size, whether it is pinned, its keep-alive
- *     model_manager_want(m, slot)                   something waits for it
+ *     model_manager_want(m, slot)                   something is queued for it
+ *     model_manager_load(m, slot)                   it is to be loaded, whether or not anything is
  *     model_manager_look(m, now_ms, act, arg)       after every change, with n_queued, n_running, in_use as they are
  *     model_manager_loaded(m, slot, now_ms)         what SLOT_LOAD began is ready
  *     model_manager_out(m, slot)                    what SLOT_UNLOAD began is over; or its engine has failed for good
@@ -47,6 +48,7 @@ struct model_slot { /* a plain value inside of what it stands for */
     /* The manager's; to be read. */
     enum slot_state state;
     uint64_t ticket;   /* its place among those that want to be loaded, smaller is earlier; 0: it does not */
+    bool load_asked;   /* it keeps its ticket though nothing is queued */
     bool unload_asked; /* it goes when nothing runs, whether or not others wait */
     int64_t began_ms;  /* LOADING: since then; and how long the last one took */
     int64_t load_ms;
@@ -69,13 +71,14 @@ enum slot_act {
     SLOT_UNLOAD, /* end its engine; nothing runs in it */
     SLOT_REFUSE  /* it is wanted and can never fit: fail what is queued */
 };
-/* Must not call the manager but model_manager_want. */
+/* Must not call the manager but model_manager_want and model_manager_load. */
 typedef void (*slot_act_fn)(void *arg, struct model_slot *slot, enum slot_act act);
 
 bool model_manager_add(struct model_manager *m, struct model_slot *slot); /* OUT; false: MANAGER_MAX_SLOTS are there */
 void model_manager_remove(struct model_manager *m, struct model_slot *slot); /* OUT; nothing when it is not there */
 
-void model_manager_want(struct model_manager *m, struct model_slot *slot);
+void model_manager_want(struct model_manager *m, struct model_slot *slot); /* until nothing is queued any more */
+void model_manager_load(struct model_manager *m, struct model_slot *slot); /* until it is loaded, or told to go */
 /* It goes once nothing runs in it, pinned or not. What is queued then has it loaded again. */
 void model_manager_unload(struct model_manager *m, struct model_slot *slot);
 void model_manager_loaded(struct model_manager *m, struct model_slot *slot, int64_t now_ms);

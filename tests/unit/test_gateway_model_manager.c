@@ -173,7 +173,6 @@ static void test_who_drains_goes_on_when_nobody_waits_any_more(void **state)
     assert_string_equal(look(&b), "H0");
     queue(&b, 0, 1);
     b.slots[1].n_queued = 0; /* cancelled */
-    b.slots[1].ticket = 0;
     assert_string_equal(look(&b), "R0");
     assert_int_equal(b.slots[0].state, SLOT_IN);
     assert_int_equal(b.slots[0].ticket, 0);
@@ -205,7 +204,7 @@ static void test_pinned_stays_and_what_cannot_fit_is_refused(void **state)
     b.slots[0].pinned = true;
     b.slots[0].keep_alive_ms = 1;
     add(&b);
-    model_manager_want(&b.m, &b.slots[0]);
+    model_manager_load(&b.m, &b.slots[0]);
     assert_string_equal(look(&b), "L0");
     loaded(&b, 0);
     b.now_ms += 10;
@@ -269,22 +268,41 @@ static void test_wanted_again_before_it_has_gone(void **state)
     (void)state;
     struct bench b = begin(100, (uint64_t[6]){40});
     add(&b);
-    model_manager_want(&b.m, &b.slots[0]);
+    model_manager_load(&b.m, &b.slots[0]);
     assert_string_equal(look(&b), "L0");
     model_manager_unload(&b.m, &b.slots[0]);
-    model_manager_want(&b.m, &b.slots[0]);
+    model_manager_load(&b.m, &b.slots[0]);
     assert_string_equal(look(&b), "U0");
     out(&b, 0);
     assert_string_equal(look(&b), "L0");
     loaded(&b, 0);
     model_manager_unload(&b.m, &b.slots[0]);
-    model_manager_want(&b.m, &b.slots[0]);
+    model_manager_load(&b.m, &b.slots[0]);
     assert_string_equal(look(&b), "H0 U0");
     out(&b, 0);
     assert_string_equal(look(&b), "L0");
     loaded(&b, 0);
     assert_string_equal(look(&b), "");
     assert_int_equal(b.slots[0].state, SLOT_IN);
+}
+
+/* Nobody is loaded for somebody who has gone, and nobody goes for that. */
+static void test_nothing_is_done_for_who_has_gone(void **state)
+{
+    (void)state;
+    struct bench b = begin(100, (uint64_t[6]){60, 60});
+    add(&b);
+    make_busy(&b, 0);
+    finish(&b, 0);
+    look(&b);
+    queue(&b, 1, 1);
+    b.slots[1].n_queued = 0;
+    assert_string_equal(look(&b), "");
+    model_manager_load(&b.m, &b.slots[1]); /* this one nobody has to wait for */
+    assert_string_equal(look(&b), "H0 U0");
+    assert_string_equal(look(&b), "");
+    out(&b, 0);
+    assert_string_equal(look(&b), "L1");
 }
 
 static void test_failed_engine_frees_its_memory(void **state)
@@ -451,6 +469,9 @@ static void make_world(struct world *w, unsigned seed)
 static void disturb(struct world *w)
 {
     struct model *model = &w->models[draw(w, MODELS)];
+    if (draw(w, 100) == 0 && model->n_begun < model->n_come) { /* the last one that waits goes away */
+        model->n_come--;
+    }
     if (draw(w, 400) == 0) {
         model_manager_unload(&w->m, &model->slot);
     }
@@ -532,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_keep_alive),
         cmocka_unit_test(test_unload_while_it_loads_and_while_it_works),
         cmocka_unit_test(test_wanted_again_before_it_has_gone),
+        cmocka_unit_test(test_nothing_is_done_for_who_has_gone),
         cmocka_unit_test(test_failed_engine_frees_its_memory),
         cmocka_unit_test(test_random_worlds),
     };
