@@ -17,6 +17,7 @@
  *     and free only when its process is gone.
  *   - Slots are loaded in the order in which they were first wanted. A later one goes before an earlier one only into
  *     memory that the earlier one does not need.
+ *   - Who is wanted for jobs that have all gone is not wanted any more, unless it is to be loaded without them.
  *   - Who makes room: of those with nothing to do, the one that was used least recently; then, of those that are busy
  *     and have had their share, the one that was loaded first. A share is MANAGER_SHARE_MS or twice the time that the
  *     last load took, whichever is longer.
