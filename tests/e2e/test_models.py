@@ -283,6 +283,8 @@ def test_cancel_while_it_waits(many):
                 server.wait_for(lambda: server.model("bob")["waiting_for_load"] == 1, "bob is waited for")
         server.wait_for(lambda: server.model("bob")["waiting_for_load"] == 0, "nobody waits for bob")
         holding.join()
+        time.sleep(0.3)
+        assert server.state("ada") == "ready" and server.state("bob") == "unloaded"  # nor does anybody make room for bob
 
 
 def test_failed_load_is_an_error_of_its_requests_alone(listed, folder, tmp_path, alone):
