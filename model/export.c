@@ -397,17 +397,17 @@ const struct decoder_family *export__family(const struct model_file *file, const
 static enum dtype floats_of(const struct exporter *x)
 {
     const struct precision *p = &x->o->precision;
-    struct part_views q = {.views = x->views};
-    struct error ignored = {0};
+    const struct weight_row *row = weight_find(&x->names, x->file, PART_Q, 0);
+    char name[192];
     if (p->kind == PRECISION_TYPE && !plan_is_quantized(p->type))
         return p->type;
-    enum dtype type = DTYPE_F16;
-    if (weights__part_views(&x->config, &x->names, x->file, PART_Q, 0, &q, &ignored) && q.n > 0)
-        type = x->views[0].type;
+    const struct tensor_view *t =
+        row ? model_file_tensor(x->file, weight_name(&x->names, row, 0, 0, name, sizeof(name))) : NULL;
+    enum dtype type = t ? t->type : DTYPE_F16;
     if (type == DTYPE_BF16 || (type == DTYPE_F32 && p->kind == PRECISION_KEEP))
         return type;
-    if (type == DTYPE_GROUPED && x->views[0].quant.scale_type != DTYPE_U8)
-        return x->views[0].quant.scale_type;
+    if (type == DTYPE_GROUPED && t->quant.scale_type != DTYPE_U8)
+        return t->quant.scale_type;
     return DTYPE_F16;
 }
 
@@ -439,14 +439,12 @@ static bool prepare(struct exporter *x)
         return error_set(x->err, ERR_UNSUPPORTED, "Heads of which RoPE rotates %d of %d dimensions are not permuted.",
                          c->rot_dim, c->k_dim);
     x->norm_shift = x->same ? 0 : (x->to_halves ? -1.0f : 1.0f) * x->family->folder_norm_offset;
+    x->floats = floats_of(x);
     x->last = &x->first;
     x->arena = arena_create(EXPORT_ARENA);
     x->views =
         x->arena ? arena_alloc_array(x->arena, (size_t)(c->n_experts + c->n_heads) + 1, sizeof(*x->views)) : NULL;
-    if (!x->views)
-        return error_set(x->err, ERR_NO_MEMORY, "There is no memory for a model's tensors.");
-    x->floats = floats_of(x);
-    return add_all(x);
+    return (x->views || error_set(x->err, ERR_NO_MEMORY, "There is no memory for a model's tensors.")) && add_all(x);
 }
 
 static void release(struct exporter *x)
