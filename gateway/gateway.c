@@ -74,6 +74,15 @@ static void end_warming(struct gateway *g)
     }
 }
 
+/* Loading may take longer than anybody has left. */
+static void note_drained(struct gateway *g)
+{
+    g->drained = true;
+    if (g->manage_timer) {
+        gateway__manage_soon(g);
+    }
+}
+
 static void stop_drain(struct gateway *g)
 {
     loop_timer_free(g->drain_timer);
@@ -106,6 +115,7 @@ static void poll_drain(void *arg)
             fail_running(g);
         }
         stop_drain(g);
+        note_drained(g);
         g->on_drained(g->on_drained_arg);
     }
 }
@@ -119,6 +129,7 @@ void gateway_drain(struct gateway *g, int64_t timeout_ms, void (*on_drained)(voi
     g->drain_until_ms = clock_ms() + timeout_ms;
     g->drain_timer = loop_timer_create(g->options.loop, poll_drain, g);
     if (!g->drain_timer) {
+        note_drained(g);
         loop_defer(g->options.loop, on_drained, arg);
         return;
     }

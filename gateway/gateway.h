@@ -134,10 +134,11 @@ void served_model_hold(struct served_model *m);
 void served_model_release(struct served_model *m); /* NULL is fine; it may be freed with it */
 
 /* Loads it, or waits while it loads; the model is open. fn(arg, NULL) when it is ready, from the loop and not from
- * here; else why not: UNAVAILABLE, or NO_ROOM when it can never fit. fn NULL: nobody waits for it. */
+ * here; else why not: UNAVAILABLE, also once the gateway has drained, or NO_ROOM when it can never fit. fn NULL:
+ * nobody waits for it. */
 void gateway_load(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg);
 /* Unloads it once what its engine runs has ended, or, with force, at once: what ran waits then. What waits has it
- * loaded again. fn(arg, NULL) when no engine is left, from the loop and not from here. */
+ * loaded again. fn(arg, NULL) when no engine is left, from the loop and not from here; UNAVAILABLE as above. */
 void gateway_unload(struct served_model *m, bool force, void (*fn)(void *arg, const struct error *err), void *arg);
 /* Until it is unloaded it stays for so long without requests instead of what its options say; 0: it goes after those it
  * has, even a pinned one; -1: it stays. A pinned one takes no notice of other values. */

@@ -77,7 +77,7 @@ struct gateway {
     double load_s;
     uint64_t n_failed_loads;
     int64_t started_ms;
-    bool draining;
+    bool draining, drained; /* drained: who waits for a load or an unload is not kept waiting any more */
     struct loop_timer *drain_timer;
     int64_t drain_until_ms;
     void (*on_drained)(void *arg);

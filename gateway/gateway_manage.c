@@ -68,11 +68,15 @@ static void refresh(struct served_model *m)
     m->slot.in_use = pipeline_n_running(m->pipeline) > 0;
 }
 
-/* Somebody else has unloaded it again, or it could not be loaded. */
+/* Somebody else has unloaded it again, or it could not be loaded, or the server leaves. */
 static void tell_those_in_vain(struct served_model *m)
 {
     struct error err = {0};
-    if (m->for_load.first && m->slot.state == SLOT_OUT && m->slot.ticket == 0) {
+    if (m->gateway->drained) {
+        error_set(&err, ERR_UNAVAILABLE, "The server is shutting down.");
+        gateway__tell(&m->for_load, &err);
+        gateway__tell(&m->for_unload, &err);
+    } else if (m->for_load.first && m->slot.state == SLOT_OUT && m->slot.ticket == 0) {
         error_set(&err, ERR_UNAVAILABLE, "model '%.60s' was unloaded again before it was ready.", m->names[0]);
         gateway__tell(&m->for_load, &err);
     }

@@ -353,6 +353,20 @@ def test_load_and_unload(many):
         assert {m["id"]: m["state"] for m in server.http.get("/v1/models").json()["data"]}.keys() == set(NAMES)
 
 
+def test_a_load_does_not_keep_the_server(many):
+    with many("--fault", "slow-start:ms=60000") as server:
+        answer = []
+        with server.new_http() as http:
+            asking = threading.Thread(target=lambda: answer.append(http.post("/v1/models/ada/load")), daemon=True)
+            asking.start()
+            server.wait_state("ada", "loading")
+            began = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - began < 15
+            asking.join()
+        assert answer[0].status_code == 503 and "shutting down" in answer[0].json()["error"]["message"]
+
+
 def test_ollama_says_how_long(many):
     with many() as server:
         api = ollama.Client(host=server.url)
