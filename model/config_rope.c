@@ -16,14 +16,15 @@ static bool read_original(struct config_reader *r, const struct decoder_config *
     return config_int_or(r, KEY_ROPE_ORIGINAL, 1, (int)LIMIT_CONTEXT, c->n_context, &s->original_context);
 }
 
-/* Both are wanted by the class of transformers, though others take Llama 3.1's for granted. */
+/* Both are wanted by the class of transformers, though others take Llama 3.1's for granted. Llama 4's are equal:
+ * nothing is blended. */
 static bool read_llama3(struct config_reader *r, const struct decoder_config *c, struct rope_scaling *s)
 {
     if (!read_original(r, c, s) || !config_float_or(r, KEY_ROPE_LOW_FREQ, 1e-3, 1e6, 1, &s->low_freq_factor) ||
         !config_float_or(r, KEY_ROPE_HIGH_FREQ, 1e-3, 1e6, 4, &s->high_freq_factor))
         return false;
-    return s->high_freq_factor > s->low_freq_factor ||
-           error_set(r->err, ERR_FORMAT, "The metadata %s is %g; it has to be above low_freq_factor, %g.", r->key,
+    return s->high_freq_factor >= s->low_freq_factor ||
+           error_set(r->err, ERR_FORMAT, "The metadata %s is %g; it has to be at least low_freq_factor, %g.", r->key,
                      s->high_freq_factor, s->low_freq_factor);
 }
 

@@ -15,13 +15,14 @@ static float position_freq(const struct rope_config *rope, int rot_dim, int i)
     return (float)pow(rope->base, exponent);
 }
 
-/* Short wavelengths stay, long ones are stretched by the factor, those between are blended. */
+/* Short wavelengths stay, long ones are stretched by the factor, those between are blended; where the two bounds are
+ * one, there are none. */
 static float llama3_freq(const struct rope_scaling *s, double original, float inv)
 {
     float wavelength = two_pi / inv;
     if (wavelength > (float)(original / s->low_freq_factor))
         return inv / (float)s->factor;
-    if (wavelength < (float)(original / s->high_freq_factor))
+    if (wavelength < (float)(original / s->high_freq_factor) || s->high_freq_factor == s->low_freq_factor)
         return inv;
     float smooth =
         ((float)original / wavelength - (float)s->low_freq_factor) / (float)(s->high_freq_factor - s->low_freq_factor);

@@ -473,6 +473,33 @@ static void llama4(void **state)
     assert_true(c.temper_scale == 0 && !c.qk_norm_plain && c.n_experts == 0);
 }
 
+/* As meta-llama/Llama-4-Scout-17B-16E-Instruct has it, but for the sizes: lists that are empty are none, and the two
+ * bounds of its scaling are one. */
+static void llama4_scout(void **state)
+{
+    (void)state;
+    struct made m = make("{\"architectures\":[\"Llama4ForConditionalGeneration\"],\"model_type\":\"llama4\","
+                         "\"text_config\":{\"attention_bias\":false,\"attention_chunk_size\":8192,\"head_dim\":16,"
+                         "\"hidden_act\":\"silu\",\"hidden_size\":64,\"interleave_moe_layer_step\":1,"
+                         "\"intermediate_size\":96,\"intermediate_size_mlp\":192,\"max_position_embeddings\":10485760,"
+                         "\"model_type\":\"llama4_text\",\"no_rope_layers\":[],\"num_attention_heads\":4,"
+                         "\"num_experts_per_tok\":1,\"num_hidden_layers\":8,\"num_key_value_heads\":2,"
+                         "\"num_local_experts\":16,\"rms_norm_eps\":1e-05,\"rope_scaling\":{\"factor\":16.0,"
+                         "\"high_freq_factor\":1.0,\"low_freq_factor\":1.0,"
+                         "\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"},"
+                         "\"rope_theta\":500000.0,\"use_qk_norm\":true,\"vocab_size\":48},"
+                         "\"tie_word_embeddings\":false,\"vision_config\":{\"hidden_size\":1408}}",
+                         "language_model.model.", "vision_model.x");
+    struct decoder_config c = read_made(&m);
+    const struct rope_scaling *s = &c.rope.scaling;
+    assert_true(s->kind == ROPE_SCALING_LLAMA3 && s->factor == 16 && s->low_freq_factor == s->high_freq_factor);
+    assert_true(s->original_context == 8192 && c.rope.base == 500000 && c.window == 8192 && c.window_chunked);
+    assert_true(c.n_experts == 16 && c.n_experts_used == 1 && c.n_ff_expert == 96 && c.n_ff == 192);
+    assert_true(c.temper_scale == 0.1f && c.temper_length == 8192 && c.qk_norm_plain && !c.tied_embeddings);
+    assert_layers(c.layer_nope, "00010001");
+    assert_layers(c.layer_windowed, "11101110");
+}
+
 static void more_mixtures(void **state)
 {
     (void)state;
@@ -707,6 +734,7 @@ int main(void)
         cmocka_unit_test(latents),
         cmocka_unit_test(gpt_oss),
         cmocka_unit_test(llama4),
+        cmocka_unit_test(llama4_scout),
         cmocka_unit_test(more_mixtures),
         cmocka_unit_test(hostile_values_are_refused),
         cmocka_unit_test(bad_folders_are_refused),
