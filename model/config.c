@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* ---- shapes ---- */
 
@@ -196,6 +197,19 @@ static void read_parts(const struct config_reader *r, struct decoder_config *c)
         c->parallel = !layer_has(r, PART_MLP_NORM);
 }
 
+/* Mistral's models of DeepSeek's architecture temper the queries of all layers. */
+static bool check_untempered(struct config_reader *r)
+{
+    double scale;
+    if (r->folder)
+        return true;
+    if (!config_float_or(r, KEY_TEMPER_SCALE, 0, 1e3, 0, &scale))
+        return false;
+    return scale == 0 ||
+           error_set(r->err, ERR_UNSUPPORTED, "Queries that are tempered (%s) are not supported in the %s family.",
+                     r->key, r->family->name);
+}
+
 /* Llama 4's of 128 experts has no norm of Q and K, of which GGUF tells nothing; nor of the tempered queries. */
 static bool read_plain_parts(struct config_reader *r, struct decoder_config *c)
 {
@@ -203,7 +217,7 @@ static bool read_plain_parts(struct config_reader *r, struct decoder_config *c)
     bool norm = f->qk_norm_plain && (r->folder || c->n_experts != 128), tempered = f->tempered;
     double scale;
     if (!f->qk_norm_plain && !f->tempered)
-        return true;
+        return check_untempered(r);
     struct meta_value v = config_get(r, KEY_TEMPERED);
     tempered = v.type == META_INT ? v.i != 0 : tempered; /* older files have a number there */
     if ((v.type != META_INT && !config_bool_or(r, KEY_TEMPERED, tempered, &tempered)) ||
@@ -237,10 +251,20 @@ static void set_nope_full(struct decoder_config *c)
         c->layer_nope[i] = !c->layer_windowed[i];
 }
 
+/* Where Llama 4's layers have no chunks, as the file may say, none differs from the others in what comes with them. */
+static void set_alike(struct decoder_config *c)
+{
+    memset(c->layer_nope, 0, sizeof(c->layer_nope));
+    c->temper_scale = 0;
+}
+
 static bool read_gguf_options(struct config_reader *r, struct decoder_config *c)
 {
-    return config_int_or(r, KEY_WINDOW, 0, INT32_MAX, r->family->window, &c->window) &&
-           (c->window == 0 || config_gguf_windows(r, c));
+    if (!config_int_or(r, KEY_WINDOW, 0, INT32_MAX, r->family->window, &c->window))
+        return false;
+    if (c->window == 0 && c->window_chunked)
+        set_alike(c);
+    return c->window == 0 || config_gguf_windows(r, c);
 }
 
 bool config__unknown(struct config_reader *r, const char *what, struct str name)

@@ -10,7 +10,8 @@ static void find_expert_layers(const struct config_reader *r, struct decoder_con
         c->layer_experts[i] = weight_find(&r->names, r->file, PART_ROUTER, i) != NULL;
 }
 
-/* GGUF: 0: not said, 1: softmax, 2: sigmoid, 3: softmax of those chosen. */
+/* GGUF: 0: not said, 1: softmax, 2: sigmoid, 3: softmax of those chosen. What DeepSeek V3 is made like has a bias of
+ * the choice, V2 has none; some files of the former say nothing. */
 static bool read_score(struct config_reader *r, struct decoder_config *c)
 {
     static const enum moe_score gguf[] = {MOE_SOFTMAX, MOE_SOFTMAX, MOE_SIGMOID, MOE_SOFTMAX_CHOSEN};
@@ -30,7 +31,10 @@ static bool read_score(struct config_reader *r, struct decoder_config *c)
     if (!str_eq(name, str_of(names[c->expert_score])))
         return error_set(r->err, ERR_UNSUPPORTED, "The metadata %s is '" STR_FMT "'; %s is supported there.", r->key,
                          STR_ARG(str_slice(name, 0, 40)), names[c->expert_score]);
-    c->expert_score = gating > 0 ? gguf[gating] : c->expert_score;
+    if (gating > 0)
+        c->expert_score = gguf[gating];
+    else if (!r->folder && c->latent && c->expert_choice_bias)
+        c->expert_score = MOE_SIGMOID;
     return true;
 }
 
@@ -93,6 +97,22 @@ static bool read_expert_options(struct config_reader *r, struct decoder_config *
     return (r->folder && !asked) || config_bool_or(r, KEY_EXPERT_NORM, c->expert_norm_weights, &c->expert_norm_weights);
 }
 
+/* What it is when no key says it: older GGUF files of qwen2moe tell by the tensors only, those of Mixtral have all
+ * layers alike. */
+static int expert_width(const struct config_reader *r, const struct decoder_config *c)
+{
+    const struct tensor_view *t = NULL;
+    const struct weight_row *row = NULL;
+    char name[192];
+    int layer = 0;
+    while (!r->folder && !row && layer < c->n_layers)
+        row = weight_find(&r->names, r->file, PART_EXPERT_DOWN, layer++);
+    if (row)
+        t = model_file_tensor(r->file, weight_name(&r->names, row, layer - 1, 0, name, sizeof(name)));
+    uint64_t n = t ? t->shape[t->n_dims - 1] : 0;
+    return n >= 1 && n <= CONFIG_MAX_FF ? (int)n : c->n_ff;
+}
+
 bool config_experts(struct config_reader *r, struct decoder_config *c)
 {
     if (!config_int_or(r, KEY_EXPERTS, 0, INT32_MAX, 0, &c->n_experts))
@@ -103,13 +123,13 @@ bool config_experts(struct config_reader *r, struct decoder_config *c)
         return error_set(r->err, ERR_UNSUPPORTED, "The model is a mixture of %d experts, which is not supported.",
                          c->n_experts);
     if (!config_int(r, KEY_EXPERTS_USED, c->n_experts, &c->n_experts_used) ||
-        !config_int_or(r, KEY_EXPERT_FF, 1, CONFIG_MAX_FF, c->n_ff, &c->n_ff_expert))
+        !config_int_or(r, KEY_EXPERT_FF, 1, CONFIG_MAX_FF, expert_width(r, c), &c->n_ff_expert))
         return false;
     if ((int64_t)c->n_experts * c->n_ff_expert > INT32_MAX || (int64_t)c->n_experts * c->n_embd > INT32_MAX)
         return error_set(r->err, ERR_FORMAT, "The model has %d experts of %d by %d, which is too much.", c->n_experts,
                          c->n_ff_expert, c->n_embd);
     find_expert_layers(r, c);
-    return read_expert_options(r, c) && read_expert_parts(r, c);
+    return read_expert_parts(r, c) && read_expert_options(r, c);
 }
 
 /* ---- layers, in folders ---- */

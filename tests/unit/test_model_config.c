@@ -86,6 +86,17 @@ static struct decoder_config read_config(const struct made *m)
     return c;
 }
 
+static void assert_refused(struct gguf_writer *w, enum error_code code, const char *needle)
+{
+    struct made m = finish(w);
+    struct decoder_config c;
+    struct error err = {0};
+    assert_false(decoder_config_read(m.file, &c, &err));
+    if (err.code != code || !strstr(err.msg, needle))
+        fail_msg("%d %s", err.code, err.msg);
+    drop(&m);
+}
+
 static void assert_near(double a, double b)
 {
     if (!(fabs(a - b) <= 1e-6 * fmax(fabs(a), fabs(b))))
@@ -179,6 +190,82 @@ static void gemma3(void **state)
     c = read_config(&m);
     assert_true(c.window == 0 && !c.layer_windowed[0] && !c.has_rope_local);
     drop(&m);
+}
+
+static void llama4(void **state)
+{
+    (void)state;
+    struct gguf_writer *w = writer("llama4");
+    put_int(w, "llama4", "expert_count", 4);
+    put_int(w, "llama4", "expert_used_count", 1);
+    struct made m = finish(w);
+    struct decoder_config c = read_config(&m);
+    assert_true(c.window == 8192 && c.window_chunked && c.qk_norm_plain && c.temper_scale == 0.1f);
+    for (int i = 0; i < 12; i++)
+        assert_true(c.layer_nope[i] == (i % 4 == 3) && c.layer_windowed[i] == (i % 4 != 3));
+    drop(&m);
+    /* as the converter writes it of models whose layers all see all, and rotate */
+    w = writer("llama4");
+    put_int(w, "llama4", "attention.sliding_window", 0);
+    m = finish(w);
+    c = read_config(&m);
+    assert_true(c.window == 0 && c.qk_norm_plain && c.temper_scale == 0);
+    for (int i = 0; i < 12; i++)
+        assert_true(!c.layer_nope[i] && !c.layer_windowed[i]);
+    drop(&m);
+}
+
+/* Of the family that is arch deepseek2, in the form of older files. */
+static struct gguf_writer *latent_writer(void)
+{
+    struct gguf_writer *w = writer("deepseek2");
+    put_int(w, "deepseek2", "attention.kv_lora_rank", 32);
+    put_int(w, "deepseek2", "attention.key_length", 24);
+    put_int(w, "deepseek2", "attention.value_length", 16);
+    put_int(w, "deepseek2", "rope.dimension_count", 8);
+    put_int(w, "deepseek2", "expert_count", 8);
+    put_int(w, "deepseek2", "expert_used_count", 2);
+    put_int(w, "deepseek2", "expert_feed_forward_length", 32);
+    add_tensor(w, "blk.1.ffn_gate_inp.weight", 8, 64);
+    return w;
+}
+
+/* What of DeepSeek's architecture follows from no key. */
+static void deepseek2(void **state)
+{
+    (void)state;
+    struct made m = finish(latent_writer());
+    struct decoder_config c = read_config(&m);
+    assert_true(c.latent && c.nope_dim == 16 && c.head_v_dim == 16 && c.expert_score == MOE_SOFTMAX);
+    drop(&m);
+    struct gguf_writer *w = latent_writer();
+    add_tensor(w, "blk.1.exp_probs_b.bias", 0, 8);
+    m = finish(w);
+    c = read_config(&m);
+    assert_true(c.expert_choice_bias && c.expert_score == MOE_SIGMOID);
+    drop(&m);
+    w = latent_writer();
+    put_float(w, "deepseek2", "attention.temperature_scale", 0.1);
+    assert_refused(w, ERR_UNSUPPORTED, "tempered (deepseek2.attention.temperature_scale)");
+}
+
+/* Files of qwen2moe without a key for it have the width of experts in their tensors. */
+static void width_of_experts(void **state)
+{
+    (void)state;
+    for (int stated = 0; stated < 2; stated++) {
+        struct gguf_writer *w = writer("qwen2moe");
+        put_int(w, "qwen2moe", "expert_count", 2);
+        put_int(w, "qwen2moe", "expert_used_count", 1);
+        if (stated)
+            put_int(w, "qwen2moe", "expert_feed_forward_length", 40);
+        add_tensor(w, "blk.0.ffn_gate_inp.weight", 2, 64);
+        add_tensor(w, "blk.0.ffn_down.0.weight", 64, 24);
+        struct made m = finish(w);
+        struct decoder_config c = read_config(&m);
+        assert_true(c.n_ff == 96 && c.n_ff_expert == (stated ? 40 : 24));
+        drop(&m);
+    }
 }
 
 static void window_flags_per_layer(void **state)
@@ -348,17 +435,6 @@ static void bad_files_are_refused(void **state)
     }
 }
 
-static void assert_refused(struct gguf_writer *w, const char *needle)
-{
-    struct made m = finish(w);
-    struct decoder_config c;
-    struct error err = {0};
-    assert_false(decoder_config_read(m.file, &c, &err));
-    if (err.code != ERR_FORMAT || !strstr(err.msg, needle))
-        fail_msg("%d %s", err.code, err.msg);
-    drop(&m);
-}
-
 static void arrays_are_checked(void **state)
 {
     (void)state;
@@ -367,13 +443,13 @@ static void arrays_are_checked(void **state)
     static const struct str two[] = {STR("a"), STR("b")};
     struct gguf_writer *w = writer("gemma2"); /* 12 layers */
     gguf_put_array(w, "gemma2.attention.sliding_window_pattern", GGUF_BOOL, flags, 11);
-    assert_refused(w, "11 entries for 12 layers");
+    assert_refused(w, ERR_FORMAT, "11 entries for 12 layers");
     w = writer("gemma2");
     gguf_put_array(w, "gemma2.attention.sliding_window_pattern", GGUF_F32, floats, 12);
-    assert_refused(w, "booleans");
+    assert_refused(w, ERR_FORMAT, "booleans");
     w = writer("llama");
     gguf_put_str_array(w, "tokenizer.ggml.tokens", two, 2);
-    assert_refused(w, "2 tokens");
+    assert_refused(w, ERR_FORMAT, "2 tokens");
 }
 
 /* ---- RoPE ---- */
@@ -430,6 +506,10 @@ static void angles(void **state)
     assert_true(scaled[0] == plain[0] && scaled[31] == plain[31] / 8);
     for (int i = 0; i < 32; i++)
         assert_true(scaled[i] <= plain[i] && scaled[i] >= plain[i] / 8);
+    rope.scaling.low_freq_factor = rope.scaling.high_freq_factor = 512 / (double)(6.2831853071795864769f / plain[16]);
+    assert_true(rope_inv_freq(&rope, 64, 4096, NULL, scaled) == 1);
+    for (int i = 0; i < 32; i++)
+        assert_true(scaled[i] == plain[i] || scaled[i] == plain[i] / 8);
     rope.scaling = (struct rope_scaling){
         .kind = ROPE_SCALING_YARN, .factor = 4, .beta_fast = 32, .beta_slow = 1, .ext_factor = 1, .attn_factor = 1.125};
     assert_true(rope_inv_freq(&rope, 64, 2048, NULL, scaled) == 1.125f);
@@ -519,6 +599,9 @@ int main(void)
         cmocka_unit_test(qwen),
         cmocka_unit_test(gemma2),
         cmocka_unit_test(gemma3),
+        cmocka_unit_test(llama4),
+        cmocka_unit_test(deepseek2),
+        cmocka_unit_test(width_of_experts),
         cmocka_unit_test(window_flags_per_layer),
         cmocka_unit_test(yarn_keys),
         cmocka_unit_test(hostile_values_are_refused),
