@@ -35,6 +35,7 @@ struct weight {
     struct weight_info info;
     struct mlx_matrix matrix; /* w NULL: a vector */
     struct mlx_array *vector; /* [n] */
+    struct mlx_array *exact;  /* the same in f32; NULL where vector is, and of vectors above MLX_MAX_EXACT */
     struct mlx_array *raised; /* vector + raised_by, made when a norm first wants it */
     float raised_by;
     char layout[96];
@@ -131,6 +132,9 @@ struct weight *mlx__weight_create(struct backend *be, const struct tensor_view *
 void mlx__weight_free(struct backend *be, struct weight *w);
 struct weight_info mlx__weight_info(const struct weight *w);
 struct mlx_array *mlx__vector(const struct weight *w); /* NULL for NULL */
+/* In f32, where it is not longer than there are experts: else in the activations' type. */
+#define MLX_MAX_EXACT 1024
+struct mlx_array *mlx__exact(const struct weight *w);
 
 /* mlx_kv.c */
 int mlx__kv_page_tokens(const struct backend *be);

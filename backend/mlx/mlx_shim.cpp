@@ -474,6 +474,16 @@ struct mlx_array *mlx_embed(struct mlx_context *m, const struct mlx_matrix *tabl
     });
 }
 
+/* MLX's CPU gathers f32 only. */
+static array gather_dense(const array &rows, const array &w, const array &experts, bool gpu, mx::Stream s)
+{
+    if (gpu || rows.dtype() == mx::float32)
+        return mx::gather_mm(rows, w, std::nullopt, experts, false, s);
+    array wide = mx::gather_mm(mx::astype(rows, mx::float32, s), mx::astype(w, mx::float32, s), std::nullopt, experts,
+                               false, s);
+    return mx::astype(wide, rows.dtype(), s);
+}
+
 struct mlx_array *mlx_expert_linear(struct mlx_context *m, struct mlx_array *x, const struct mlx_matrix *w,
                                     struct mlx_array *experts)
 {
@@ -486,7 +496,7 @@ struct mlx_array *mlx_expert_linear(struct mlx_context *m, struct mlx_array *x, 
         array y = w->scales
                       ? mx::gather_qmm(rows, of(w->w), of(w->scales), maybe(w->biases), std::nullopt, of(experts), true,
                                        w->group_size, w->bits, group_mode_name(w->mode), std::nullopt, false, m->stream)
-                      : mx::gather_mm(rows, of(w->w), std::nullopt, of(experts), false, m->stream);
+                      : gather_dense(rows, of(w->w), of(experts), mlx_on_gpu(m), m->stream);
         return mx::reshape(y, Shape{b, e, y.shape(-1)}, m->stream);
     });
 }

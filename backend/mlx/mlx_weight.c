@@ -43,8 +43,8 @@ static bool plain_type(enum dtype type, enum mlx_dtype *out)
     }
 }
 
-/* Every row as f32, then in the activations' type. */
-static struct mlx_array *expand(struct mlx_backend *be, const struct tensor_view *t)
+/* Every row as f32. */
+static struct mlx_array *expand_f32(struct mlx_backend *be, const struct tensor_view *t)
 {
     uint64_t n = t->shape[0], k = t->shape[1];
     size_t size;
@@ -57,7 +57,12 @@ static struct mlx_array *expand(struct mlx_backend *be, const struct tensor_view
         tensor_row_to_f32(t, i, values + i * k);
     struct mlx_array *a = mlx_copy(be->m, values, shape2(n, k), MLX_F32);
     free(values);
-    return mlx_cast(be->m, a, mlx__activations(be));
+    return a;
+}
+
+static struct mlx_array *expand(struct mlx_backend *be, const struct tensor_view *t)
+{
+    return mlx_cast(be->m, expand_f32(be, t), mlx__activations(be));
 }
 
 static struct mlx_array *dense(struct mlx_backend *be, const struct tensor_view *t)
@@ -242,10 +247,13 @@ static void make_vector(struct mlx_backend *be, struct weight *w, const struct t
     for (int i = 0; i < n; i++) {
         const struct tensor_view *t = views[i];
         struct tensor_view row = {.type = t->type, .n_dims = 2, .shape = {1, t->shape[0], 1, 1}, .data = t->data};
-        s->w[i] = mlx_reshape(be->m, expand(be, &row), (struct mlx_shape){1, {(int)t->shape[0]}});
+        s->w[i] = mlx_reshape(be->m, expand_f32(be, &row), (struct mlx_shape){1, {(int)t->shape[0]}});
         w->info.n_in += (size_t)t->shape[0];
     }
-    w->vector = mlx_hold(be->m, join(be, s->w, n));
+    struct mlx_array *whole = join(be, s->w, n);
+    w->vector = mlx_hold(be->m, mlx_cast(be->m, whole, mlx__activations(be)));
+    if (mlx__activations(be) != MLX_F32 && w->info.n_in <= MLX_MAX_EXACT)
+        w->exact = mlx_hold(be->m, whole);
     w->info.n_out = 1;
     snprintf(w->layout, sizeof w->layout, "%s vector", mlx_type_name(be->type));
 }
@@ -255,7 +263,7 @@ static void make_vector(struct mlx_backend *be, struct weight *w, const struct t
 /* Computed now and in order, so that memory for one weight at a time is needed beside the result. */
 static bool finish(struct mlx_backend *be, struct weight *w, struct error *err)
 {
-    struct mlx_array *held[] = {w->matrix.w, w->matrix.scales, w->matrix.biases, w->vector}, *there[4];
+    struct mlx_array *held[] = {w->matrix.w, w->matrix.scales, w->matrix.biases, w->vector, w->exact}, *there[5];
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(held); i++) {
         if (held[i])
@@ -320,6 +328,7 @@ void mlx__weight_free(struct backend *base, struct weight *w)
     mlx_drop(w->matrix.scales);
     mlx_drop(w->matrix.biases);
     mlx_drop(w->vector);
+    mlx_drop(w->exact);
     mlx_drop(w->raised);
     free(w);
 }
@@ -332,4 +341,9 @@ struct weight_info mlx__weight_info(const struct weight *w)
 struct mlx_array *mlx__vector(const struct weight *w)
 {
     return w ? w->vector : NULL;
+}
+
+struct mlx_array *mlx__exact(const struct weight *w)
+{
+    return w && w->exact ? w->exact : mlx__vector(w);
 }
