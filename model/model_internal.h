@@ -42,7 +42,7 @@ NODISCARD bool weights__load(struct decoder_weights *w, struct backend *be, cons
                              struct error *err);
 /* Where a file has a part: views of one tensor's rows, or of one tensor for each expert, or of a stack's blocks. */
 struct part_views {
-    struct tensor_view *views;    /* [n]; the caller's, room for one or as many as there are experts */
+    struct tensor_view *views;    /* [n]; the caller's, with room for as many as there are experts, heads, or one */
     int n;                        /* 0: the configuration has no such part */
     const struct weight_row *row; /* whose names they were found under */
     bool stacked;                 /* experts */
