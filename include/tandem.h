@@ -133,8 +133,8 @@ TANDEM_API struct tandem_model *tandem_model_load(const char *path, const struct
                                                   struct tandem_error *error);
 
 /* Ends what still runs as cancelled, with the events of that, and frees the model. Handles of its generations stay
- * valid and have to be freed; nothing else of the model may be used meanwhile or afterwards. Waits. In a callback it
- * does nothing. NULL is fine. */
+ * valid and have to be freed; they may be waited for, cancelled and freed meanwhile and afterwards, by any thread.
+ * Nothing else of the model may be used then. Waits. In a callback it does nothing. NULL is fine. */
 TANDEM_API void tandem_model_free(struct tandem_model *model);
 
 struct tandem_model_info {    /* texts live as long as the model */

@@ -9,9 +9,11 @@
 static void release(struct tandem_generation *g)
 {
     if (atomic_fetch_sub(&g->n_owners, 1) == 1) {
+        struct tandem_model *model = g->model;
         queue_free(g->done);
         buf_release(&g->text);
         free(g);
+        model__release(model);
     }
 }
 
@@ -34,16 +36,17 @@ static void unlink_it(struct tandem_generation *g)
     }
 }
 
-/* Nobody is told of what comes after the callback said that it is enough, but how it ended. */
+/* Nobody is told of what comes after the callback said that it is enough, but how it ended. Either this sees that the
+ * handle is released, or who releases it sees that this is calling. */
 static void call_back(struct tandem_generation *g, const struct tandem_event *event)
 {
     bool ends = event->kind == TANDEM_EVENT_FINISH || event->kind == TANDEM_EVENT_END;
-    if (atomic_load(&g->released) || (atomic_load(&g->stopped) && !ends)) {
-        return;
-    }
-    if (!g->on_event(g->arg, event)) {
+    atomic_store(&g->calling, true);
+    bool wanted = !atomic_load(&g->released) && (ends || !atomic_load(&g->stopped));
+    if (wanted && !g->on_event(g->arg, event)) {
         atomic_store(&g->stopped, true);
     }
+    atomic_store(&g->calling, false);
 }
 
 static struct tandem_usage usage_of(const struct gen_usage *u)
@@ -110,7 +113,7 @@ static void give_call(struct tandem_generation *g, const struct gen_event *e, st
         return;
     }
     if (out->kind == TANDEM_EVENT_CALL_END && !e->call.valid) {
-        out->call_fault = text_of(g, e->call.fault.len ? e->call.fault : STR("The arguments are not valid."));
+        out->call_fault = text_of(g, e->call.fault);
     }
     call_back(g, out);
 }
@@ -149,6 +152,16 @@ static void end(struct tandem_generation *g, const struct gen_usage *usage, cons
     call_back(g, &out);
     queue_close(g->done);
     release(g);
+}
+
+/* It was cancelled before anything of it began: what a running one would say. */
+static void give_cancelled(struct tandem_generation *g)
+{
+    for (uint32_t i = 0; i < g->request.n; i++) {
+        struct tandem_event out = {
+            .size = sizeof out, .kind = TANDEM_EVENT_FINISH, .choice = i, .finish = TANDEM_FINISH_CANCELLED};
+        call_back(g, &out);
+    }
 }
 
 /* False: it has ended, and g may be gone. */
@@ -201,7 +214,7 @@ void generation__begin_here(struct tandem_generation *g)
     struct gen_usage none = {0};
     struct error why = {0};
     if (atomic_load(&g->stopped) || atomic_load(&g->model->closing)) {
-        error_set(&why, ERR_CANCELLED, "The generation was cancelled before it began.");
+        give_cancelled(g);
     } else {
         g->running = generation_start(g->model->pipeline, &g->request, on_ready, g, &why);
     }
@@ -231,6 +244,7 @@ static struct tandem_generation *create(struct tandem_model *model, tandem_event
         error_set(err, ERR_NO_MEMORY, "There is no memory for a generation.");
         return NULL;
     }
+    atomic_fetch_add(&model->n_owners, 1);
     g->model = model;
     g->on_event = on_event;
     g->arg = arg;
@@ -287,12 +301,10 @@ void tandem_generation_cancel(struct tandem_generation *generation)
 bool tandem_generation_wait(const struct tandem_generation *generation, int64_t timeout_ms)
 {
     char nothing;
-    bool ended = queue_closed(generation->done);
-    if (!ended && !model__is_own_thread(generation->model)) {
+    if (!queue_closed(generation->done) && !model__is_own_thread(generation->model)) {
         (void)!queue_wait(generation->done, &nothing, timeout_ms);
-        ended = queue_closed(generation->done);
     }
-    return ended;
+    return queue_closed(generation->done);
 }
 
 void tandem_generation_free(struct tandem_generation *generation)
@@ -302,6 +314,8 @@ void tandem_generation_free(struct tandem_generation *generation)
     }
     atomic_store(&generation->released, true);
     tandem_generation_cancel(generation);
-    tandem_generation_wait(generation, -1);
+    if (atomic_load(&generation->calling)) {
+        tandem_generation_wait(generation, -1);
+    }
     release(generation);
 }

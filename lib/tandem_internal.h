@@ -26,7 +26,8 @@ struct tandem_model {
     struct queue *loaded;                /* of struct load_result: one */
     struct queue *inbox;                 /* of struct tandem_generation *, each with the loop's count */
     pthread_t thread;
-    struct loop *loop; /* the loop, the signal and the rest: made and freed by the thread */
+    atomic_int n_owners; /* its handle, and those of its generations: this struct, the queues, the loop, the signal */
+    struct loop *loop;   /* the loop, the signal and the rest are made by the thread, which frees what is below */
     struct loop_signal *signal;
     atomic_bool closing;
     struct model_file *file;
@@ -39,13 +40,14 @@ struct tandem_model {
 };
 
 struct tandem_generation {
-    struct tandem_model *model;
+    struct tandem_model *model; /* owned, with others; what the thread frees of it only while this runs */
     struct gen_request request; /* its arena is the generation's once it runs */
     tandem_event_fn *on_event;
     void *arg;
     atomic_int n_owners;  /* the handle and the event thread */
     atomic_bool stopped;  /* it is to be cancelled */
     atomic_bool released; /* nobody wants its events */
+    atomic_bool calling;  /* a callback runs, unless it sees that it is released */
     struct queue *done;   /* closed behind END; nothing is ever in it */
     /* the event thread's: */
     struct generation *running; /* NULL: not begun, or ended */
@@ -55,12 +57,11 @@ struct tandem_generation {
 };
 
 bool model__is_own_thread(const struct tandem_model *m);
+void model__release(struct tandem_model *m); /* one owner fewer */
 
 /* The event thread: takes g over. */
 void generation__begin_here(struct tandem_generation *g);
 void generation__cancel_here(struct tandem_generation *g);
-
-/* Pieces of a public event's texts are NUL-terminated copies of what the pipeline lends. */
 
 /* A request as the pipeline takes it, in its own arena; r->arena is the caller's also when it fails. NULL arena: there
  * is none. */

@@ -109,9 +109,8 @@ static void begin_new(struct tandem_model *m)
     }
 }
 
-static void cancel_marked(struct tandem_model *m)
+static void cancel_marked(struct tandem_model *m, bool all)
 {
-    bool all = atomic_load(&m->closing);
     for (struct tandem_generation *g = m->first, *next; g; g = next) {
         next = g->next;
         if (all || atomic_load(&g->stopped)) {
@@ -123,9 +122,10 @@ static void cancel_marked(struct tandem_model *m)
 static void on_signal(void *arg)
 {
     struct tandem_model *m = arg;
+    bool closing = atomic_load(&m->closing); /* once: it may be set during a callback below, and is signalled then */
     begin_new(m);
-    cancel_marked(m);
-    if (atomic_load(&m->closing)) {
+    cancel_marked(m, closing);
+    if (closing) {
         loop_stop(m->loop);
     }
 }
@@ -166,10 +166,13 @@ static bool start_thread(struct tandem_model *m, struct error *err)
 
 /* ---- the handle ---- */
 
-/* The thread has ended, or was never there. The signal lives until here: who frees the model sends it, maybe after the
- * thread has seen that it is to end. */
-static void free_handle(struct tandem_model *m)
+/* The thread has ended, or was never there. The signal lives until the last handle of a generation has gone: who
+ * cancels or frees one sends it, maybe after the thread has ended. */
+void model__release(struct tandem_model *m)
 {
+    if (atomic_fetch_sub(&m->n_owners, 1) != 1) {
+        return;
+    }
     loop_signal_free(m->signal);
     if (m->loop) {
         loop_free(m->loop);
@@ -187,6 +190,7 @@ static struct tandem_model *create_handle(const char *path, const struct tandem_
         error_set(err, ERR_NO_MEMORY, "There is no memory for a model.");
         return NULL;
     }
+    atomic_init(&m->n_owners, 1);
     tandem_model_options_init(&m->options, sizeof m->options);
     m->path = path;
     m->loaded = queue_create(sizeof(struct load_result), 1);
@@ -199,7 +203,7 @@ static struct tandem_model *create_handle(const char *path, const struct tandem_
                options__take(&m->options, sizeof m->options, options, options->size, "The options of the model", err)) {
         return m;
     }
-    free_handle(m);
+    model__release(m);
     return NULL;
 }
 
@@ -220,7 +224,7 @@ struct tandem_model *tandem_model_load(const char *path, const struct tandem_mod
     if (started) {
         pthread_join(m->thread, NULL);
     }
-    free_handle(m);
+    model__release(m);
     error__give(error, &result.error);
     return NULL;
 }
@@ -238,7 +242,7 @@ void tandem_model_free(struct tandem_model *model)
     atomic_store(&model->closing, true);
     loop_signal_send(model->signal);
     pthread_join(model->thread, NULL);
-    free_handle(model);
+    model__release(model);
 }
 
 void tandem_model_get_info(const struct tandem_model *model, struct tandem_model_info *info)

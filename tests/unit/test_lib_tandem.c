@@ -361,7 +361,7 @@ static void reasoning_is_taken_apart(void **state)
 struct seen {
     struct tandem_model *model; /* for callbacks that use it */
     struct tandem_generation *generation;
-    char text[4096];
+    char text[4096]; /* as much of it as there is room for */
     size_t size;
     int n_text, n_finish, n_end;
     enum tandem_finish finish;
@@ -381,9 +381,11 @@ static bool see(void *arg, const struct tandem_event *e)
         clock_sleep_ms(s->sleep_ms);
     }
     if (e->kind == TANDEM_EVENT_TEXT) {
-        assert_int_equal(strlen(e->text), e->text_size);
-        memcpy(s->text + s->size, e->text, e->text_size + 1);
-        s->size += e->text_size;
+        assert_int_equal(e->text[e->text_size], 0);
+        if (s->size + e->text_size < sizeof s->text) {
+            memcpy(s->text + s->size, e->text, e->text_size + 1);
+            s->size += e->text_size;
+        }
         s->n_text++;
     } else if (e->kind == TANDEM_EVENT_FINISH) {
         s->finish = e->finish;
@@ -503,6 +505,78 @@ static void no_callback_comes_after_free(void **state)
     clock_sleep_ms(30);
     assert_int_equal(atomic_load(&s.n_events), n);
     assert_int_equal(s.n_end, 0);
+}
+
+/* ---- while another callback runs ---- */
+
+struct gate { /* a callback stays in its first event until it is opened */
+    atomic_bool inside, open;
+    enum tandem_event_kind kind; /* the first of this kind */
+    int n_end;
+    bool late;
+};
+
+static bool stay(void *arg, const struct tandem_event *e)
+{
+    struct gate *gate = arg;
+    int64_t until = clock_ms() + 20000;
+    gate->n_end += e->kind == TANDEM_EVENT_END;
+    if (e->kind == gate->kind && !atomic_exchange(&gate->inside, true)) {
+        while (!atomic_load(&gate->open) && clock_ms() < until) {
+            clock_sleep_ms(1);
+        }
+        gate->late = clock_ms() >= until;
+    }
+    return true;
+}
+
+static void wait_until_inside(struct gate *gate)
+{
+    int64_t until = clock_ms() + PATIENCE_MS;
+    while (!atomic_load(&gate->inside) && clock_ms() < until) {
+        clock_sleep_ms(1);
+    }
+    assert_true(atomic_load(&gate->inside));
+}
+
+static void freeing_waits_for_no_other_callback(void **state)
+{
+    struct fixture *f = *state;
+    struct gate gate = {.kind = TANDEM_EVENT_TEXT};
+    struct seen s = {0};
+    struct tandem_request r = request_of("Go on", LONG_TOKENS);
+    struct tandem_generation *running = must_start(f->model, &r, see, &s);
+    struct tandem_generation *other = must_start(f->model, &r, stay, &gate);
+    wait_until_inside(&gate);
+    int n = atomic_load(&s.n_events);
+    tandem_generation_free(running);
+    atomic_store(&gate.open, true);
+    tandem_generation_cancel(other);
+    must_end(other);
+    assert_false(gate.late);
+    assert_int_equal(atomic_load(&s.n_events), n);
+    tandem_generation_free(other);
+}
+
+static void what_is_cancelled_before_it_begins_says_so(void **state)
+{
+    struct fixture *f = *state;
+    struct gate gate = {.kind = TANDEM_EVENT_TEXT};
+    struct seen s = {0};
+    struct tandem_request r = request_of("Go on", LONG_TOKENS);
+    struct tandem_generation *other = must_start(f->model, &r, stay, &gate);
+    wait_until_inside(&gate);
+    r.n_choices = 2;
+    struct tandem_generation *g = must_start(f->model, &r, see, &s);
+    tandem_generation_cancel(g);
+    atomic_store(&gate.open, true);
+    must_end(g);
+    assert_int_equal(s.n_finish, 2);
+    assert_int_equal(s.finish, TANDEM_FINISH_CANCELLED);
+    assert_int_equal(s.n_end, 1);
+    assert_false(s.failed);
+    tandem_generation_free(g);
+    tandem_generation_free(other);
 }
 
 /* What a callback may do: start, cancel, free; and what it may not: wait. */
@@ -649,6 +723,12 @@ static void models_are_loaded_side_by_side(void **state)
     tandem_answer_free(expected);
 }
 
+static void *free_model(void *arg)
+{
+    tandem_model_free(arg);
+    return NULL;
+}
+
 static void a_model_is_freed_under_its_generations(void **state)
 {
     struct fixture *f = *state;
@@ -666,6 +746,69 @@ static void a_model_is_freed_under_its_generations(void **state)
         assert_int_equal(seen[i].n_end, 1);
         assert_false(seen[i].failed);
         tandem_generation_free(g[i]);
+    }
+}
+
+/* The callback that the model is freed under is that of one that was cancelled: what else runs is ended all the same.
+ * It waits for its turn, so that nothing but the cancelling is told of it. */
+static void a_model_is_freed_while_a_callback_runs(void **state)
+{
+    struct fixture *f = *state;
+    struct tandem_model_options o = small_options();
+    struct gate gate = {.kind = TANDEM_EVENT_FINISH};
+    struct seen s = {0};
+    struct tandem_request r = request_of("Go on", LONG_TOKENS);
+    o.max_sequences = 1;
+    struct tandem_model *model = tandem_model_load(f->path, &o, NULL);
+    assert_non_null(model);
+    r.n_choices = 16; /* one after another: much longer than the gate is shut */
+    struct tandem_generation *running = must_start(model, &r, see, &s);
+    r.n_choices = 1;
+    struct tandem_generation *waiting = must_start(model, &r, stay, &gate);
+    wait_for_events(&s, 1);
+    tandem_generation_cancel(waiting);
+    wait_until_inside(&gate);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, free_model, model), 0);
+    clock_sleep_ms(50);
+    atomic_store(&gate.open, true);
+    pthread_join(thread, NULL);
+    assert_true(tandem_generation_wait(running, 0) && tandem_generation_wait(waiting, 0));
+    assert_int_equal(s.n_end, 1);
+    assert_int_equal(gate.n_end, 1);
+    tandem_generation_free(running);
+    tandem_generation_free(waiting);
+}
+
+static void *cancel_until_it_ends(void *arg)
+{
+    struct tandem_generation *g = arg;
+    do {
+        tandem_generation_cancel(g);
+    } while (!tandem_generation_wait(g, 0));
+    tandem_generation_free(g);
+    return NULL;
+}
+
+/* Handles outlive their model, and may be used while it goes. */
+static void handles_are_used_while_the_model_is_freed(void **state)
+{
+    struct fixture *f = *state;
+    struct seen seen[4];
+    pthread_t threads[4];
+    struct tandem_request r = request_of("Go on", LONG_TOKENS);
+    for (int round = 0; round < 10; round++) {
+        struct tandem_model *model = load(f->path);
+        for (int i = 0; i < 4; i++) {
+            seen[i] = (struct seen){0};
+            struct tandem_generation *g = must_start(model, &r, see, &seen[i]);
+            assert_int_equal(pthread_create(&threads[i], NULL, cancel_until_it_ends, g), 0);
+        }
+        tandem_model_free(model);
+        for (int i = 0; i < 4; i++) {
+            pthread_join(threads[i], NULL);
+            assert_int_equal(seen[i].n_end, 1);
+        }
     }
 }
 
@@ -948,10 +1091,14 @@ int main(void)
         cmocka_unit_test(a_callback_stops_it),
         cmocka_unit_test(another_thread_cancels_it),
         cmocka_unit_test(no_callback_comes_after_free),
+        cmocka_unit_test(freeing_waits_for_no_other_callback),
+        cmocka_unit_test(what_is_cancelled_before_it_begins_says_so),
         cmocka_unit_test(a_callback_may_use_the_library),
         cmocka_unit_test(threads_get_the_bytes_that_each_gets_alone),
         cmocka_unit_test(models_are_loaded_side_by_side),
         cmocka_unit_test(a_model_is_freed_under_its_generations),
+        cmocka_unit_test(a_model_is_freed_while_a_callback_runs),
+        cmocka_unit_test(handles_are_used_while_the_model_is_freed),
         cmocka_unit_test(models_that_cannot_be_loaded),
         cmocka_unit_test(requests_that_cannot_be_run),
         cmocka_unit_test(its_time_may_be_over),
