@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#define PRIORITY_MAX (JOB_PRIORITY_IDLE - 1)
+
 struct reading {
     const struct tandem_request *from;
     struct gen_request *r;
@@ -309,6 +311,15 @@ static bool check_numbers(struct reading *w)
     if (from->n_choices == 0 || from->n_choices > LIMIT_CHOICES) {
         return error_set_param(w->err, ERR_INVALID, "n_choices", "'n_choices' is %u, and has to be 1 to %d.",
                                from->n_choices, LIMIT_CHOICES);
+    }
+    if (from->thinking_budget > LIMIT_CONTEXT) {
+        return error_set_param(w->err, ERR_INVALID, "thinking_budget",
+                               "'thinking_budget' is %lld, and has to be -1, or 0 to %u.",
+                               (long long)from->thinking_budget, LIMIT_CONTEXT);
+    }
+    if (from->priority < -PRIORITY_MAX || from->priority > PRIORITY_MAX) {
+        return error_set_param(w->err, ERR_INVALID, "priority", "'priority' is %d, and has to be %d to %d.",
+                               from->priority, -PRIORITY_MAX, PRIORITY_MAX);
     }
     return (from->timeout_ms >= 0 && from->timeout_ms < UINT32_MAX) ||
            error_set_param(w->err, ERR_INVALID, "timeout_ms", "'timeout_ms' is %lld, and has to be 0 to %u.",
