@@ -18,7 +18,8 @@
  * called from any thread, at any time, and several at once, unless its comment says otherwise. Callbacks of a
  * generation are called on the model's event thread, one at a time: while one runs, no other generation of that model
  * gets events, so it should be short. In a callback every function may be called but those that wait; they say so. The
- * threads of a model have all signals blocked; no handler is installed, no signal is sent.
+ * threads of a model have all signals blocked but those of faults (SIGSEGV and its like); no handler is installed, no
+ * signal is sent.
  *
  * Ownership. What a function gets is copied before it returns, unless its comment says otherwise. What a function
  * gives to free is freed with the function named there; what it lends says how long it lives. All texts are UTF-8. A
@@ -204,7 +205,7 @@ struct tandem_request {
     bool parallel_tool_calls;     /* more than one call in an answer; true */
     int thinking;                 /* 1, 0: the template's enable_thinking; -1, the default: as the template has it */
     const char *reasoning_effort; /* a variable of some templates; NULL: none */
-    int64_t thinking_budget;      /* tokens of reasoning at most; -1: no limit of its own */
+    int64_t thinking_budget;      /* tokens of reasoning at most, 0 to 4194304; -1: no limit of its own */
     const char *template_variables_json; /* more variables of the template: a JSON object; NULL: none */
     bool continue_final_message;         /* the last message, of the assistant, is gone on with; false */
 
@@ -225,7 +226,7 @@ struct tandem_request {
     size_t n_stop_ids;
     bool ignore_eos;
     int64_t timeout_ms; /* until its end; 0: none */
-    int32_t priority;   /* lower first; 0 */
+    int32_t priority;   /* lower first; -1000000 to 1000000; 0 */
     bool cache_prompt;  /* takes and leaves pages in the prefix cache; true */
 
     /* How tokens are chosen. */

@@ -1,6 +1,7 @@
 /* A model and its event thread, which makes everything that belongs to the loop and takes it down again. */
 #include "lib/tandem_internal.h"
 
+#include "base/array.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys_file.h"
@@ -8,6 +9,7 @@
 #include "base/sys_proc.h"
 #include "lib/version.h"
 
+#include <fenv.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -144,6 +146,7 @@ static void *run(void *arg)
     struct tandem_model *m = arg;
     struct load_result result = {0};
     sys_name_thread("tandem-events");
+    fesetenv(FE_DFL_ENV); /* threads inherit it: the program's rounding and flushing would change answers */
     result.ok = make_loop(m, &result.error) && load(m, &result.error);
     bool told = queue_push(m->loaded, &result);
     if (result.ok && told) {
@@ -153,11 +156,16 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* Every thread of the model comes from this one and has its mask: signals are for the program's own threads. */
+/* Every thread of the model comes from this one and has its mask: signals are for the program's own threads. A fault is
+ * the thread's own: blocked, it would end the process without the program's handler, also in a callback. */
 static bool start_thread(struct tandem_model *m, struct error *err)
 {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     sigset_t all, before;
     sigfillset(&all);
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+        sigdelset(&all, faults[i]);
+    }
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int rc = pthread_create(&m->thread, NULL, run, m);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include <fenv.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -882,6 +883,8 @@ SPOILS(many_choices, r->n_choices = 65)
 SPOILS(stop_without_text, (r->stops = empty_stop, r->n_stops = 1))
 SPOILS(many_stops, (r->stops = empty_stop, r->n_stops = 17))
 SPOILS(negative_time, r->timeout_ms = -1)
+SPOILS(endless_thought, r->thinking_budget = (int64_t)1 << 32)
+SPOILS(idle, r->priority = 1000001)
 SPOILS(bad_schema, r->json_schema = "{\"type\":")
 SPOILS(schema_of_no_object, r->json_schema = "[]")
 SPOILS(bad_regex, r->regex = "(")
@@ -909,6 +912,8 @@ static const struct bad_request bad_requests[] = {
     {"stops", TANDEM_INVALID, stop_without_text},
     {"stops", TANDEM_INVALID, many_stops},
     {"timeout_ms", TANDEM_INVALID, negative_time},
+    {"thinking_budget", TANDEM_INVALID, endless_thought},
+    {"priority", TANDEM_INVALID, idle},
     {"json_schema", TANDEM_INVALID, bad_schema},
     {"json_schema", TANDEM_INVALID, schema_of_no_object},
     {"regex", TANDEM_INVALID, bad_regex},
@@ -992,7 +997,8 @@ static bool signals_are_blocked(void *arg, const struct tandem_event *e)
     sigset_t set;
     (void)e;
     pthread_sigmask(SIG_SETMASK, NULL, &set);
-    *blocked = sigismember(&set, SIGINT) && sigismember(&set, SIGTERM) && sigismember(&set, SIGCHLD);
+    *blocked = sigismember(&set, SIGINT) && sigismember(&set, SIGTERM) && sigismember(&set, SIGCHLD) &&
+               !sigismember(&set, SIGSEGV) && !sigismember(&set, SIGBUS);
     return true;
 }
 
@@ -1016,6 +1022,31 @@ static void signals_are_left_alone(void **state)
             assert_true(after.sa_handler == before[number].sa_handler);
         }
     }
+    tandem_model_free(model);
+}
+
+static bool note_rounding(void *arg, const struct tandem_event *e)
+{
+    int *mode = arg;
+    (void)e;
+    *mode = fegetround();
+    return true;
+}
+
+/* A thread has the rounding of the one that started it: here every answer would depend on it. */
+static void the_programs_rounding_stays_with_it(void **state)
+{
+    struct fixture *f = *state;
+    struct tandem_request r = request_of("x", 1);
+    int mode = -1;
+    assert_int_equal(fesetround(FE_TOWARDZERO), 0);
+    struct tandem_model *model = load(f->path);
+    assert_int_equal(fegetround(), FE_TOWARDZERO);
+    fesetround(FE_TONEAREST);
+    struct tandem_generation *g = must_start(model, &r, note_rounding, &mode);
+    must_end(g);
+    assert_int_equal(mode, FE_TONEAREST);
+    tandem_generation_free(g);
     tandem_model_free(model);
 }
 
@@ -1104,6 +1135,7 @@ int main(void)
         cmocka_unit_test(its_time_may_be_over),
         cmocka_unit_test(a_model_has_a_template_of_its_own),
         cmocka_unit_test(signals_are_left_alone),
+        cmocka_unit_test(the_programs_rounding_stays_with_it),
         cmocka_unit_test(the_log_is_the_programs),
         cmocka_unit_test(models_come_and_go),
     };
