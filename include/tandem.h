@@ -19,7 +19,7 @@
  * generation are called on the model's event thread, one at a time: while one runs, no other generation of that model
  * gets events, so it should be short. In a callback every function may be called but those that wait; they say so. The
  * threads of a model have all signals blocked but those of faults (SIGSEGV and its like); no handler is installed, no
- * signal is sent.
+ * signal is sent. Numbers are written as JSON has them whatever setlocale has chosen, which callbacks have as ever.
  *
  * Ownership. What a function gets is copied before it returns, unless its comment says otherwise. What a function
  * gives to free is freed with the function named there; what it lends says how long it lives. All texts are UTF-8. A

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/sys_locale.h"
 
 #include <stdlib.h>
 
@@ -42,9 +43,12 @@ static void call_back(struct tandem_generation *g, const struct tandem_event *ev
 {
     bool ends = event->kind == TANDEM_EVENT_FINISH || event->kind == TANDEM_EVENT_END;
     atomic_store(&g->calling, true);
-    bool wanted = !atomic_load(&g->released) && (ends || !atomic_load(&g->stopped));
-    if (wanted && !g->on_event(g->arg, event)) {
-        atomic_store(&g->stopped, true);
+    if (!atomic_load(&g->released) && (ends || !atomic_load(&g->stopped))) {
+        void *inside = sys_locale_use(g->model->locale_outside);
+        if (!g->on_event(g->arg, event)) {
+            atomic_store(&g->stopped, true);
+        }
+        sys_locale_use(inside);
     }
     atomic_store(&g->calling, false);
 }
@@ -268,6 +272,16 @@ static bool hand_over(struct tandem_generation *g, struct error *err)
     return error_set(err, ERR_OVERLOADED, "%d generations wait to begin, and no more may.", MODEL_INBOX);
 }
 
+/* What is done on the caller's thread. */
+static bool begin(struct tandem_generation *g, const struct tandem_request *request, struct error *err)
+{
+    void *outside = sys_locale_use(g->model->locale);
+    bool ok = request__read(request, &g->request, err) && pipeline_prepare(g->model->pipeline, &g->request, err) &&
+              hand_over(g, err);
+    sys_locale_use(outside);
+    return ok;
+}
+
 struct tandem_generation *tandem_generate(struct tandem_model *model, const struct tandem_request *request,
                                           tandem_event_fn *on_event, void *arg, struct tandem_error *error)
 {
@@ -278,8 +292,7 @@ struct tandem_generation *tandem_generate(struct tandem_model *model, const stru
     } else {
         error_set_param(&err, ERR_INVALID, "on_event", "A generation needs a function that takes its events.");
     }
-    if (g && request__read(request, &g->request, &err) && pipeline_prepare(model->pipeline, &g->request, &err) &&
-        hand_over(g, &err)) {
+    if (g && begin(g, request, &err)) {
         return g;
     }
     if (g) {

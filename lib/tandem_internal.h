@@ -23,6 +23,8 @@
 struct tandem_model {
     struct tandem_model_options options; /* its texts live as long as tandem_model_load runs */
     const char *path;                    /* likewise */
+    void *locale;                        /* of what is done inside; see base/sys_locale.h */
+    void *locale_outside;                /* of callbacks: the thread's own */
     struct queue *loaded;                /* of struct load_result: one */
     struct queue *inbox;                 /* of struct tandem_generation *, each with the loop's count */
     pthread_t thread;

@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys_file.h"
+#include "base/sys_locale.h"
 #include "base/sys_memory.h"
 #include "base/sys_proc.h"
 #include "lib/version.h"
@@ -146,6 +147,7 @@ static void *run(void *arg)
     struct tandem_model *m = arg;
     struct load_result result = {0};
     sys_name_thread("tandem-events");
+    m->locale_outside = sys_locale_use(m->locale);
     fesetenv(FE_DFL_ENV); /* threads inherit it: the program's rounding and flushing would change answers */
     result.ok = make_loop(m, &result.error) && load(m, &result.error);
     bool told = queue_push(m->loaded, &result);
@@ -153,6 +155,7 @@ static void *run(void *arg)
         loop_run(m->loop);
     }
     unload(m);
+    sys_locale_use(m->locale_outside);
     return NULL;
 }
 
@@ -187,6 +190,7 @@ void model__release(struct tandem_model *m)
     }
     queue_free(m->loaded);
     queue_free(m->inbox);
+    sys_locale_free(m->locale);
     free(m);
 }
 
@@ -201,9 +205,10 @@ static struct tandem_model *create_handle(const char *path, const struct tandem_
     atomic_init(&m->n_owners, 1);
     tandem_model_options_init(&m->options, sizeof m->options);
     m->path = path;
+    m->locale = sys_locale_create();
     m->loaded = queue_create(sizeof(struct load_result), 1);
     m->inbox = queue_create(sizeof(struct tandem_generation *), MODEL_INBOX);
-    if (!m->loaded || !m->inbox) {
+    if (!m->locale || !m->loaded || !m->inbox) {
         error_set(err, ERR_NO_MEMORY, "There is no memory for a model.");
     } else if (!path) {
         error_set_param(err, ERR_INVALID, "path", "The path of the model is NULL.");

@@ -2,6 +2,7 @@
 #include "lib/tandem_internal.h"
 
 #include "base/limits.h"
+#include "base/sys_locale.h"
 
 #include <stdlib.h>
 
@@ -77,11 +78,13 @@ char *tandem_render_chat(const struct tandem_model *model, const struct tandem_r
     struct error err = {0};
     struct buf text;
     buf_init(&text, JINJA_DEFAULT_OUTPUT);
+    void *outside = sys_locale_use(model->locale);
     bool ok = request__read(request, &r, &err);
     if (ok && r.input != GEN_CHAT) {
         ok = error_set_param(&err, ERR_INVALID, "messages", "A chat to render needs messages, not a prompt.");
     }
     ok = ok && pipeline_render_chat(model->pipeline, &r, &text, &err);
+    sys_locale_use(outside);
     arena_free(r.arena);
     if (!ok) {
         buf_release(&text);

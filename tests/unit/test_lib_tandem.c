@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include <fenv.h>
+#include <locale.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -1025,6 +1026,54 @@ static void signals_are_left_alone(void **state)
     tandem_model_free(model);
 }
 
+/* A locale in which numbers have a comma: made where the system has what it takes. NULL: it has not. */
+static const char *use_comma(struct fixture *f)
+{
+    char command[512], *folder = temp_dir_file(&f->dir, "locale");
+    snprintf(command, sizeof command, "mkdir '%s' && localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' 2>/dev/null", folder,
+             folder);
+    const char *name = setlocale(LC_NUMERIC, "de_DE.UTF-8");
+    if (!name && system(command) == 0 && setenv("LOCPATH", folder, 1) == 0) {
+        name = setlocale(LC_NUMERIC, "de_DE.UTF-8");
+    }
+    free(folder);
+    return name;
+}
+
+static bool note_comma(void *arg, const struct tandem_event *e)
+{
+    char *text = arg;
+    (void)e;
+    snprintf(text, 8, "%.1f", 0.5);
+    return true;
+}
+
+static void the_programs_locale_stays_with_it(void **state)
+{
+    struct fixture *f = *state;
+    if (!use_comma(f)) {
+        skip();
+    }
+    struct tandem_message message = {"user", "1.25"};
+    struct tandem_model_options o = small_options();
+    o.chat_template = "{{ 0.5 }} {{ messages[0].content | float }} {{ numbers | tojson }}";
+    struct tandem_model *model = tandem_model_load(f->path, &o, NULL);
+    assert_non_null(model);
+    struct tandem_request r = chat_of(&message, 1);
+    r.template_variables_json = "{\"numbers\":[0.1,2.5]}";
+    char *text = tandem_render_chat(model, &r, NULL, NULL), inside[8] = "", outside[8];
+    assert_string_equal(text, "0.5 1.25 [0.1, 2.5]");
+    struct tandem_generation *g = must_start(model, &r, note_comma, inside);
+    must_end(g);
+    note_comma(outside, NULL);
+    setlocale(LC_NUMERIC, "C");
+    assert_string_equal(inside, "0,5");
+    assert_string_equal(outside, "0,5");
+    tandem_free(text);
+    tandem_generation_free(g);
+    tandem_model_free(model);
+}
+
 static bool note_rounding(void *arg, const struct tandem_event *e)
 {
     int *mode = arg;
@@ -1136,6 +1185,7 @@ int main(void)
         cmocka_unit_test(a_model_has_a_template_of_its_own),
         cmocka_unit_test(signals_are_left_alone),
         cmocka_unit_test(the_programs_rounding_stays_with_it),
+        cmocka_unit_test(the_programs_locale_stays_with_it),
         cmocka_unit_test(the_log_is_the_programs),
         cmocka_unit_test(models_come_and_go),
     };
