@@ -1,8 +1,11 @@
 """Models and generations. Names are those of tandem.h; what is JSON text there is a value here."""
 import dataclasses
 import json
+import math
+import os
 import queue
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, TypedDict, Union
 
@@ -219,10 +222,78 @@ def _event(e: Any) -> Event:
                  error_of(e.error) if e.error != ffi.NULL else None)
 
 
+class _Handle:
+    """What C gave, for any thread to use until it is freed: that waits for who uses it, unless that is who frees it."""
+
+    def __init__(self, pointer: Any, name: str, free: Callable[[Any], None]):
+        self._pointer, self._name, self._free = pointer, name, free
+        self._process = os.getpid()
+        self._changed = threading.Condition()
+        self._users: List[int] = []  # threads
+        self._closed = False
+
+    def __enter__(self) -> Any:
+        if os.getpid() != self._process:
+            raise Error(f"The {self._name} is of another process: it did not come over the fork.", "INVALID")
+        with self._changed:
+            if self._closed:
+                raise Error(f"The {self._name} is closed.", "INVALID")
+            self._users.append(threading.get_ident())
+        return self._pointer
+
+    def __exit__(self, *_: Any) -> None:
+        with self._changed:
+            self._users.remove(threading.get_ident())
+            self._changed.notify_all()
+            pointer = self._take_if_unused()
+        self._give_back(pointer)
+
+    def _take_if_unused(self) -> Any:
+        if not self._closed or self._users:
+            return ffi.NULL
+        pointer, self._pointer = self._pointer, ffi.NULL
+        return pointer
+
+    def _give_back(self, pointer: Any) -> None:
+        if pointer != ffi.NULL:
+            self._free(pointer)
+
+    def free(self) -> None:
+        if os.getpid() != self._process:
+            return  # its threads are not here
+        with self._changed:
+            self._closed = True
+            while self._users and threading.get_ident() not in self._users:
+                self._changed.wait()
+            pointer = self._take_if_unused()
+        self._give_back(pointer)
+
+
+class _ModelHandle(_Handle):
+    """A callback may drop the last reference to its model, which cannot be freed on the thread of that callback."""
+
+    def __init__(self, pointer: Any):
+        super().__init__(pointer, "model", lib().tandem_model_free)
+        self.event_thread = 0  # known from the first callback on
+
+    def is_event_thread(self) -> bool:
+        return self.event_thread == threading.get_ident()
+
+    def _give_back(self, pointer: Any) -> None:
+        if pointer != ffi.NULL and self.is_event_thread():
+            threading.Thread(target=self._free, args=(pointer,)).start()
+        else:
+            super()._give_back(pointer)
+
+
 @ffi.callback("bool(void *, const struct tandem_event *)")  # type: ignore[untyped-decorator]
 def _on_event(arg: Any, event: Any) -> bool:
     generation = ffi.from_handle(arg)()
     return generation is not None and generation._take(event)
+
+
+WAIT_SLICE = 0.05
+"""Seconds that a wait is in C at once: in between Python sees to its signals."""
 
 
 class Generation:
@@ -235,12 +306,14 @@ class Generation:
         self._thread = 0  # that is in the callback
         self._self = ffi.new_handle(weakref.ref(self))
         request, error = _request(prompt, options), ffi.new("struct tandem_error *")
-        self._handle = lib().tandem_generate(model._pointer(), request.pointer, _on_event, self._self, error)
-        if self._handle == ffi.NULL:
+        with model._handle as pointer:
+            handle = lib().tandem_generate(pointer, request.pointer, _on_event, self._self, error)
+        if handle == ffi.NULL:
             raise error_of(error)
+        self._handle = _Handle(handle, "generation", lib().tandem_generation_free)
 
     def _take(self, event: Any) -> bool:
-        self._thread = threading.get_ident()
+        self._thread = self._model._handle.event_thread = threading.get_ident()
         try:
             kind = KINDS.get(int(event.kind))
             return kind is None or self._on_event(_event(event)) is not False
@@ -252,26 +325,38 @@ class Generation:
 
     def cancel(self) -> None:
         """It ends soon, as cancelled. Does not wait."""
-        if self._handle != ffi.NULL:
-            lib().tandem_generation_cancel(self._handle)
+        try:
+            with self._handle as pointer:
+                lib().tandem_generation_cancel(pointer)
+        except Error:
+            pass  # it is closed
+
+    def _has_ended(self, seconds: float) -> bool:
+        try:
+            with self._handle as pointer:
+                return bool(lib().tandem_generation_wait(pointer, math.ceil(seconds * 1000)))
+        except Error:
+            return True  # it is closed
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        """Until it has ended, at most so many seconds; False: it has not. Raises what on_event raised."""
-        ms = -1 if timeout is None else max(0, int(timeout * 1000))
-        ended = self._handle == ffi.NULL or bool(lib().tandem_generation_wait(self._handle, ms))
-        if ended and self._failure:
+        """Until it has ended, at most so many seconds; False: it has not. Raises what on_event raised. In a callback of
+        the model it does not wait."""
+        until = math.inf if timeout is None or self._model._handle.is_event_thread() else time.monotonic() + timeout
+        left = 0.0 if self._model._handle.is_event_thread() else until - time.monotonic()
+        while not self._has_ended(min(max(left, 0.0), WAIT_SLICE)):
+            if left <= 0:
+                return False
+            left = until - time.monotonic()
+        if self._failure:
             failure, self._failure = self._failure, None
             raise failure
-        return ended
+        return True
 
     def close(self) -> None:
         """Cancels what runs; afterwards no callback comes. In a callback it only cancels."""
-        if self._thread == threading.get_ident():
-            self.cancel()
-            return
-        handle, self._handle = self._handle, ffi.NULL
-        if handle != ffi.NULL:
-            lib().tandem_generation_free(handle)
+        self.cancel()
+        if self._thread != threading.get_ident():
+            self._handle.free()
 
     def __enter__(self) -> "Generation":
         return self
@@ -280,25 +365,24 @@ class Generation:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", ffi.NULL) != ffi.NULL:
-            self.close()
+        if hasattr(self, "_handle"):
+            self._handle.free()
 
 
 class Stream:
     """Events of a generation as they come: iterate over it, or over text(). Leaving it early cancels the generation."""
 
     def __init__(self, model: "Model", prompt: Prompt, options: Mapping[str, Any]):
-        self._events: "queue.SimpleQueue[Event]" = queue.SimpleQueue()
-        self._generation = Generation(model, prompt, self._put, options)
+        self._events: "queue.SimpleQueue[Optional[Event]]" = queue.SimpleQueue()  # None: no more will come
+        self._generation = Generation(model, prompt, self._events.put, options)  # no reference back: forgetting ends it
         self._ended = False
-
-    def _put(self, event: Event) -> None:
-        self._events.put(event)
 
     def events(self) -> Iterator[Event]:
         try:
             while not self._ended:
                 event = self._events.get()
+                if event is None:
+                    break
                 self._ended = event.kind == "end"
                 if event.error:
                     raise event.error
@@ -317,6 +401,7 @@ class Stream:
     def close(self) -> None:
         self._ended = True
         self._generation.close()
+        self._events.put(None)  # for who waits in events()
 
     def __enter__(self) -> "Stream":
         return self
@@ -355,16 +440,11 @@ class Model:
         handle = lib().tandem_model_load(_bytes(str(path), "path"), s.pointer, error)
         if handle == ffi.NULL:
             raise error_of(error)
-        self._handle = handle
-        self._finalizer = weakref.finalize(self, lib().tandem_model_free, handle)  # also when the program ends
-
-    def _pointer(self) -> Any:
-        if not self._finalizer.alive:
-            raise Error("The model is closed.", "INVALID")
-        return self._handle
+        self._handle = _ModelHandle(handle)
+        self._finalizer = weakref.finalize(self, self._handle.free)  # also when the program ends
 
     def close(self) -> None:
-        """Ends what still runs as cancelled, and frees the model. Not in a callback."""
+        """Ends what still runs as cancelled, and frees the model. In a callback it does not wait for that."""
         self._finalizer()
 
     def __enter__(self) -> "Model":
@@ -377,11 +457,12 @@ class Model:
     def info(self) -> ModelInfo:
         info = ffi.new("struct tandem_model_info *")
         info.size = ffi.sizeof("struct tandem_model_info")
-        lib().tandem_model_get_info(self._pointer(), info)
         values: Dict[str, Any] = {}
-        for field in dataclasses.fields(ModelInfo):
-            value = getattr(info, field.name)
-            values[field.name] = text(value) if isinstance(value, ffi.CData) else value
+        with self._handle as pointer:  # its texts live as long as the model
+            lib().tandem_model_get_info(pointer, info)
+            for field in dataclasses.fields(ModelInfo):
+                value = getattr(info, field.name)
+                values[field.name] = text(value) if isinstance(value, ffi.CData) else value
         return ModelInfo(**values)
 
     # ---- text and tokens ----
@@ -390,7 +471,8 @@ class Model:
         raw = text.encode("utf-8", errors="replace")
         flags = (1 if add_special else 0) | (2 if parse_special else 0)
         n, error = ffi.new("size_t *"), ffi.new("struct tandem_error *")
-        ids = lib().tandem_tokenize(self._pointer(), raw, len(raw), flags, n, error)
+        with self._handle as pointer:
+            ids = lib().tandem_tokenize(pointer, raw, len(raw), flags, n, error)
         if ids == ffi.NULL:
             raise error_of(error)
         try:
@@ -401,14 +483,16 @@ class Model:
     def detokenize(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         array = ffi.new("int32_t[]", list(ids))
         size, error = ffi.new("size_t *"), ffi.new("struct tandem_error *")
-        raw = lib().tandem_detokenize(self._pointer(), array, len(array), 4 if skip_special else 0, size, error)
+        with self._handle as pointer:
+            raw = lib().tandem_detokenize(pointer, array, len(array), 4 if skip_special else 0, size, error)
         return _take_text(raw, size, error)
 
     def render_chat(self, messages: Sequence[Message], **options: "Unpack[Options]") -> str:
         """The prompt that a chat becomes."""
         request = _request(messages, options)
         size, error = ffi.new("size_t *"), ffi.new("struct tandem_error *")
-        raw = lib().tandem_render_chat(self._pointer(), request.pointer, size, error)
+        with self._handle as pointer:
+            raw = lib().tandem_render_chat(pointer, request.pointer, size, error)
         return _take_text(raw, size, error)
 
     # ---- generations ----
@@ -423,16 +507,8 @@ class Model:
 
     def generate(self, prompt: Prompt, **options: "Unpack[Options]") -> Answer:
         """Runs a request to its end."""
-        request, error = _request(prompt, options), ffi.new("struct tandem_error *")
-        raw = lib().tandem_generate_wait(self._pointer(), request.pointer, error)
-        if raw == ffi.NULL:
-            raise error_of(error)
-        try:
-            choices = [_choice(raw, i) for i in range(request.pointer.n_choices)]
-        finally:
-            lib().tandem_answer_free(raw)
-        choices[0].choices = choices
-        return choices[0]
+        with self.stream(prompt, **options) as stream:  # a wait in C would be deaf to Ctrl-C
+            return _gather(stream.events(), options.get("n_choices") or 1)
 
 
 def _take_text(raw: Any, size: Any, error: Any) -> str:
@@ -444,23 +520,29 @@ def _take_text(raw: Any, size: Any, error: Any) -> str:
         lib().tandem_free(raw)
 
 
-def _choice(raw: Any, i: int) -> Answer:
-    size = ffi.new("size_t *")
-    a = Answer(usage=_usage(lib().tandem_answer_usage(raw)), finish=FINISHES.get(int(lib().tandem_answer_finish(raw, i))))
-    a.text = text(lib().tandem_answer_text(raw, i, size), size[0]) or ""
-    a.reasoning = text(lib().tandem_answer_reasoning(raw, i, size), size[0]) or ""
-    call = ffi.new("struct tandem_call *")
-    call.size = ffi.sizeof("struct tandem_call")
-    for k in range(lib().tandem_answer_n_calls(raw, i)):
-        if lib().tandem_answer_get_call(raw, i, k, call):
-            a.calls.append(Call(text(call.id) or "", text(call.name) or "", text(call.arguments) or "", text(call.fault)))
-    return a
+def _gather(events: Iterable[Event], n_choices: int) -> Answer:
+    choices = [Answer() for _ in range(n_choices)]
+    pieces: List[Dict[str, List[str]]] = [{"text": [], "reasoning": [], "arguments": []} for _ in choices]
+    for e in events:
+        answer, kept = choices[e.choice], pieces[e.choice]
+        if e.kind in kept:
+            kept[e.kind].append(e.text)
+        elif e.kind == "call_end":
+            answer.calls.append(Call(e.call_id or "", e.call_name or "", "".join(kept["arguments"]), e.call_fault))
+            kept["arguments"].clear()
+        elif e.kind == "finish":
+            answer.finish, answer.text, answer.reasoning = e.finish, "".join(kept["text"]), "".join(kept["reasoning"])
+        elif e.kind == "end":
+            for a in choices:
+                a.usage = e.usage
+    choices[0].choices = choices
+    return choices[0]
 
 
 # ---- log ----
 
 LEVELS = ("error", "warn", "info", "debug")
-_kept: Dict[str, Any] = {}
+_kept: List[Any] = []  # a thread may still be in one that no longer is the log
 
 
 def set_log(level: str = "info", log: Optional[Callable[[str, str], None]] = None) -> None:
@@ -468,7 +550,6 @@ def set_log(level: str = "info", log: Optional[Callable[[str, str], None]] = Non
     a model is loaded."""
     if log is None:
         lib().tandem_set_log(0, ffi.NULL, ffi.NULL)
-        _kept.pop("log", None)
         return
     listener = log
 
@@ -476,5 +557,5 @@ def set_log(level: str = "info", log: Optional[Callable[[str, str], None]] = Non
         listener(LEVELS[number], text(line, size) or "")
 
     callback = ffi.callback("void(void *, int, const char *, size_t)", pass_on)
+    _kept.append(callback)
     lib().tandem_set_log(LEVELS.index(level), callback, ffi.NULL)
-    _kept["log"] = callback

@@ -1,6 +1,13 @@
+import gc
 import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
+import weakref
 
 import pytest
 import tandem
@@ -151,3 +158,131 @@ def test_progress_and_log(path):
     tandem.set_log()
     assert fractions == sorted(fractions)
     assert all(level in ("error", "warn", "info", "debug") for level, _ in lines)
+
+
+# ---- threads, ends, other processes ----
+
+class Gate:
+    """A generation whose callback keeps the thread of the model's events until open()."""
+
+    def __init__(self, model):
+        self.inside, self.opened = threading.Event(), threading.Event()
+        self.generation = model.start("Once", self.stay, **LONG)
+        assert self.inside.wait(60)
+
+    def stay(self, event):
+        self.inside.set()
+        assert self.opened.wait(20)
+        return False
+
+    def open(self):
+        self.opened.set()
+
+
+def test_a_model_is_closed_while_others_generate(path):
+    model = tandem.Model(path, kv_memory=1 << 24, threads=1)
+    gate, answers = Gate(model), []
+    threads = [threading.Thread(target=lambda: answers.append(model.generate("Once", n_choices=2, **LONG))) for _ in range(3)]
+    closing = threading.Thread(target=model.close)
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    closing.start()
+    gate.open()
+    for thread in [closing, *threads]:
+        thread.join(60)
+    assert [c.finish for a in answers for c in a.choices] == ["cancelled"] * 6
+
+
+def test_a_stream_is_closed_while_another_thread_reads_it(model):
+    gate = Gate(model)
+    stream, pieces = model.stream("Once", **LONG), []
+    reader = threading.Thread(target=lambda: pieces.extend(stream))
+    reader.start()
+    time.sleep(0.1)
+    stream.close()
+    reader.join(10)
+    gate.open()
+    assert not reader.is_alive() and pieces == []
+
+
+def test_a_generation_is_closed_while_another_thread_waits(model):
+    gate, ended = Gate(model), []
+    waiters = [threading.Thread(target=lambda: ended.append(gate.generation.wait())) for _ in range(3)]
+    for waiter in waiters:
+        waiter.start()
+    gate.open()
+    gate.generation.close()
+    for waiter in waiters:
+        waiter.join(60)
+    assert ended == [True] * 3
+
+
+def test_a_stream_that_is_forgotten_ends_at_once(model):
+    gc.disable()
+    try:
+        stream = model.stream("Once", **LONG)
+        generation = weakref.ref(stream._generation)
+        del stream
+        assert generation() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted as Linux shows them")
+def test_the_last_reference_goes_in_a_callback(path):
+    def n_threads():
+        return len(os.listdir("/proc/self/task"))
+
+    before = n_threads()
+    kept = [tandem.Model(path, kv_memory=1 << 24, threads=1)]
+    started, dropped = threading.Event(), threading.Event()
+
+    def on_event(event):
+        assert started.wait(60)
+        kept.clear()  # the model, and the generation that holds it
+        dropped.set()
+        return False
+
+    kept.append(kept[0].start("Once", on_event, **LONG))
+    started.set()
+    assert dropped.wait(60)
+    until = time.monotonic() + 30
+    while n_threads() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert n_threads() == before
+
+
+@pytest.mark.parametrize("wait", [lambda model, gate: model.generate("x"), lambda model, gate: gate.generation.wait()],
+                         ids=["generate", "wait"])
+def test_ctrl_c(model, wait):
+    gate = Gate(model)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    started = time.monotonic()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        wait(model, gate)
+    assert time.monotonic() - started < 15
+    gate.open()
+    gate.generation.close()
+
+
+def test_after_a_fork(path):
+    """What came over is of no use, and goes without waiting for threads that are not there."""
+    program = textwrap.dedent(f"""
+        import os, sys, tandem
+        model = tandem.Model({str(path)!r}, kv_memory=1 << 24, threads=1)
+        running = model.start("Once", lambda event: True, max_tokens=400, ignore_eos=True)
+        child = os.fork()
+        if not child:
+            try:
+                model.tokenize("x")
+            except tandem.Error as e:
+                assert "process" in str(e)
+                running.close()
+                sys.exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert running.wait(60)
+        """)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
