@@ -16,6 +16,15 @@
 
 #define ALLOCATIONS_MAX 20000
 
+#if CAN_FAIL
+/* Never fails: json-c 0.16 does not check the copy it makes of a key, and crashes. */
+char *strdup(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    return memcpy(__libc_malloc(size), text, size);
+}
+#endif
+
 static const char template[] = "{% for t in tools %}{{ t.function.name }} {% endfor %}{{ kind }}: "
                                "{% for m in messages %}{{ m.content }}{% endfor %}";
 
@@ -87,19 +96,22 @@ static void *detokenize(struct fixture *f, struct tandem_error *error)
 /* An error has a code of memory: an arena that cannot grow says that something is too large for it. */
 static void fail_everywhere(struct fixture *f, void *(*run)(struct fixture *f, struct tandem_error *error))
 {
-    void *result = NULL;
-    for (long at = 0; !result && at < ALLOCATIONS_MAX; at++) {
+    bool failed = true;
+    long at = 0;
+    for (; failed && at < ALLOCATIONS_MAX; at++) {
         struct tandem_error error = {0};
         n_allocations = 0;
-        fail_at = CAN_FAIL ? at : -1;
-        result = run(f, &error);
+        fail_at = at;
+        void *result = run(f, &error);
         fail_at = -1;
+        failed = n_allocations > at;
         if (!result && error.code != TANDEM_NO_MEMORY && error.code != TANDEM_TOO_LARGE) {
             fail_msg("allocation %ld: %s (%s)", at, error.message, tandem_code_name(error.code));
         }
+        assert_true(result || failed);
+        tandem_free(result);
     }
-    assert_non_null(result);
-    tandem_free(result);
+    assert_true(at < ALLOCATIONS_MAX);
 }
 
 static void rendering(void **state)
