@@ -9,6 +9,7 @@
 #define LOCAL_EPOCH        1
 #define LOCAL_QUEUE        4096 /* frames not yet taken by the loop */
 #define LOCAL_FULL_WAIT_MS 1    /* the loop takes frames as fast as they can be decoded */
+#define LOCAL_POOR_WAIT_MS 10   /* memory comes back, or the process ends */
 
 struct local_frames {
     char *data; /* owned; whole frames */
@@ -25,15 +26,30 @@ struct local_port {
     size_t used; /* bytes of current already decoded */
 };
 
+/* False: the port is being closed, or what cannot be is too large. Without memory the engine waits for some: jobs whose
+ * events were dropped would never end. */
+static bool put_events(struct local_port *p, const struct engine_event *events, size_t n, struct buf *frames)
+{
+    struct error err = {0};
+    for (;;) {
+        buf_init(frames, SIZE_MAX / 2);
+        if (frame_put_events(frames, LOCAL_EPOCH, events, n, &err)) {
+            return true;
+        }
+        buf_release(frames);
+        if (err.code != ERR_NO_MEMORY || queue_closed(p->queue)) {
+            return false;
+        }
+        clock_sleep_ms(LOCAL_POOR_WAIT_MS);
+    }
+}
+
 /* The step thread. */
 static void take_events(void *arg, const struct engine_event *events, size_t n)
 {
     struct local_port *p = arg;
     struct buf frames;
-    struct error err = {0};
-    buf_init(&frames, SIZE_MAX / 2);
-    if (!frame_put_events(&frames, LOCAL_EPOCH, events, n, &err)) {
-        buf_release(&frames);
+    if (!put_events(p, events, n, &frames)) {
         return;
     }
     struct local_frames item;
