@@ -11,14 +11,14 @@
 
 #define OBJECT "tandem_mlx.so"
 
-/* From the folders of the program, and of what this is part of: the program, or libtandem. */
+/* From the folders of what this is part of, the program or libtandem, and of the program: it need not be Tandem's. */
 static const struct {
     bool (*path)(char *out, size_t size);
     const char *from;
-} places[] = {{sys_self_path, ""},               /* built */
-              {sys_self_path, "../lib/tandem/"}, /* installed */
-              {sys_library_own_path, ""},
-              {sys_library_own_path, "tandem/"}};
+} places[] = {{sys_library_own_path, ""},        /* built */
+              {sys_library_own_path, "tandem/"}, /* installed */
+              {sys_self_path, ""},
+              {sys_self_path, "../lib/tandem/"}};
 
 struct plugin {
     bool (*check)(size_t ops_size, struct error *err);
@@ -28,15 +28,17 @@ struct plugin {
 
 #define N_PLACES (sizeof places / sizeof places[0])
 
-static void path_at(size_t place, char out[PATH_MAX + 32])
+/* False: the system does not say where that is. Code is not looked for in the folder that happens to be the process's.
+ */
+static bool path_at(size_t place, char out[PATH_MAX + 32])
 {
     char self[PATH_MAX];
-    if (!places[place].path(self, sizeof self))
-        self[0] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash)
-        slash[1] = '\0';
+    char *slash = places[place].path(self, sizeof self) ? strrchr(self, '/') : NULL;
+    if (!slash)
+        return false;
+    slash[1] = '\0';
     snprintf(out, PATH_MAX + 32, "%s%s" OBJECT, self, places[place].from);
+    return true;
 }
 
 bool mlx_backend_present(void)
@@ -44,8 +46,7 @@ bool mlx_backend_present(void)
     char path[PATH_MAX + 32];
     bool found = false;
     for (size_t i = 0; i < N_PLACES && !found; i++) {
-        path_at(i, path);
-        found = file_exists(path);
+        found = path_at(i, path) && file_exists(path);
     }
     return found;
 }
@@ -55,7 +56,8 @@ static void *open_object(struct error *err)
     char path[PATH_MAX + 32];
     for (size_t i = 0; i < N_PLACES; i++) {
         struct error why = {0};
-        path_at(i, path);
+        if (!path_at(i, path))
+            continue;
         void *library = sys_library_open(path, &why);
         if (library)
             return library;
