@@ -14,6 +14,10 @@ from typing import Any, Mapping, Optional, Union
 from ._library import Error, program_path
 
 
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Without the proxies of the environment: the server is this machine's."""
+
+
 def _end(process: "subprocess.Popen[bytes]", patience: float) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -116,7 +120,7 @@ class Server:
         if not self.port:
             return False
         try:
-            with urllib.request.urlopen(self.url + "/ready", timeout=5) as reply:
+            with _open(self.url + "/ready", timeout=5) as reply:
                 return bool(reply.status == 200)
         except (urllib.error.URLError, OSError):
             return False

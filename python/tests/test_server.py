@@ -27,6 +27,12 @@ def test_it_serves_and_stops(path):
         os.kill(pid, 0)
 
 
+def test_a_proxy_of_the_environment_is_not_asked(path, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    tandem.Server(path, timeout=30, **OPTIONS).start().stop()
+
+
 def test_it_ends_with_status_zero(path):
     server = tandem.Server(path, **OPTIONS).start()
     assert server.stop() == 0
