@@ -1,6 +1,7 @@
 """The prefix: what is in it, what the libraries show, and programs compiled against it."""
 import json
 import os
+import pathlib
 import re
 import shlex
 import shutil
@@ -47,6 +48,16 @@ def test_versions_agree(prefix, environment):
     version = run(prefix / "bin" / "tandem", "version").split()[1]
     assert run("pkg-config", "--modversion", "tandem", env=environment).strip() == version
     assert f'version = "{version}"' in (ROOT / "python" / "pyproject.toml").read_text()
+
+
+def test_the_folder_of_libraries_may_lie_deeper(tmp_path):
+    """As distributions have it: lib/x86_64-linux-gnu."""
+    run("cmake", "-S", ROOT, "-B", tmp_path, "-G", "Ninja", "-DTANDEM_MLX=OFF", "-DCMAKE_INSTALL_LIBDIR=lib/deep")
+    for name, begins, depth in (("tandem.pc", "prefix=${pcfiledir}/", "deep/pkgconfig"),
+                                ("tandemConfig.cmake", "${CMAKE_CURRENT_LIST_DIR}/", "deep/cmake/tandem")):
+        text = (tmp_path / "generated" / name).read_text()
+        up = re.search(re.escape(begins) + r"([./]*)", text).group(1)
+        assert (pathlib.PurePosixPath("/usr/lib") / depth / up).parts.count("..") == len(pathlib.PurePosixPath("lib", depth).parts)
 
 
 # ---- what the libraries show ----
@@ -116,10 +127,14 @@ def test_structured(examples, model):
     assert answer["sky"] in ("sunny", "cloudy", "rainy") and -60 <= answer["degrees"] <= 60
 
 
-def test_cmake_package(prefix, environment, model, tmp_path):
-    run("cmake", "-S", prefix / "share" / "doc" / "tandem" / "examples", "-B", tmp_path, env=environment)
-    run("cmake", "--build", tmp_path, env=environment)
-    assert run(tmp_path / "many", model) == "8 whole, 8 cancelled\n"
+@pytest.mark.parametrize("target", ["tandem::tandem", "tandem::static"])
+def test_cmake_package(prefix, environment, model, tmp_path, target):
+    source = shutil.copytree(prefix / "share" / "doc" / "tandem" / "examples", tmp_path / "source")
+    lists = source / "CMakeLists.txt"
+    lists.write_text(lists.read_text().replace("tandem::tandem", target))
+    run("cmake", "-S", source, "-B", tmp_path / "build", env=environment)
+    run("cmake", "--build", tmp_path / "build", "--target", "many", env=environment)
+    assert run(tmp_path / "build" / "many", model) == "8 whole, 8 cancelled\n"
 
 
 def test_static_library(prefix, environment, model, tmp_path):
