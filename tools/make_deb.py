@@ -115,7 +115,8 @@ def write_control(stanza, name, tree, work, version):
     (debian / "control").write_text("\n".join([first, *lines, rest]))
     for part in (*SCRIPTS, "conffiles", "triggers", "shlibs"):
         if (RULES / f"{name}.{part}").exists():
-            shutil.copy(RULES / f"{name}.{part}", debian / part)
+            given = (RULES / f"{name}.{part}").read_text()
+            (debian / part).write_text(given.replace("${binary:Version}", version))
             (debian / part).chmod(0o755 if part in SCRIPTS else 0o644)
     sums = output("sh", "-c", "find . -path ./DEBIAN -prune -o -type f -printf '%P\\n' | sort | xargs -d '\\n' md5sum", cwd=tree)
     (debian / "md5sums").write_text(sums)
