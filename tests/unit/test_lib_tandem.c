@@ -1108,6 +1108,13 @@ static void count_line(void *arg, int level, const char *line, size_t size)
     atomic_fetch_add(n, 1);
 }
 
+static bool free_the_model(void *arg, const struct tandem_event *e)
+{
+    (void)e;
+    tandem_model_free(arg); /* nothing, but a line of the log */
+    return false;
+}
+
 /* Without a log nothing is written, whatever happens; with one its lines come there. */
 static void the_log_is_the_programs(void **state)
 {
@@ -1123,7 +1130,13 @@ static void the_log_is_the_programs(void **state)
     struct tandem_model_options o = small_options();
     o.chat_template = NULL;
     o.tool_format = o.reasoning_format = NULL;
-    tandem_model_free(tandem_model_load(f->path, &o, NULL));
+    struct tandem_model *model = tandem_model_load(f->path, &o, NULL);
+    struct tandem_request r = request_of("x", 2);
+    struct tandem_generation *g = must_start(model, &r, free_the_model, model);
+    must_end(g);
+    tandem_generation_free(g);
+    tandem_model_free(model);
+    assert_true(atomic_load(&n) > 0);
     tandem_set_log(TANDEM_LOG_ERROR, NULL, NULL);
     fflush(stderr);
     dup2(before, STDERR_FILENO);
