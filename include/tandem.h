@@ -151,7 +151,7 @@ struct tandem_model_info {    /* texts live as long as the model */
     uint64_t weights_size, kv_size; /* bytes */
 };
 
-/* Fills as many bytes of *info as info->size says. */
+/* Fills as many bytes of *info as info->size says; 0, NULL and false for what this library does not know of. */
 TANDEM_API void tandem_model_get_info(const struct tandem_model *model, struct tandem_model_info *info);
 
 /* ---- text and tokens ---- */

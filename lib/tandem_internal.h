@@ -75,7 +75,7 @@ NODISCARD bool request__read(const struct tandem_request *from, struct gen_reque
  * this library does not know. */
 NODISCARD bool options__take(void *to, size_t known, const void *from, size_t size, const char *name,
                              struct error *err);
-/* As many bytes as the caller's struct has; its first member stays. */
+/* As many bytes as the caller's struct has, 0 where this library knows of nothing; its first member stays. */
 void options__give(void *to, size_t size, const void *from, size_t known);
 
 enum tandem_code error__code(enum error_code code);

@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+#define STRUCT_MAX KIB(64) /* a size beyond it was never set */
+
 static struct tandem_model_options default_model_options(void)
 {
     return (struct tandem_model_options){.size = sizeof(struct tandem_model_options), .prefix_cache = true};
@@ -30,7 +32,7 @@ static struct tandem_request default_request(void)
 bool options__take(void *to, size_t known, const void *from, size_t size, const char *name, struct error *err)
 {
     const unsigned char *bytes = from;
-    if (size < sizeof size || size > KIB(64)) {
+    if (size < sizeof size || size > STRUCT_MAX) {
         return error_set_param(err, ERR_INVALID, "size",
                                "%s has no size; its init function sets it before anything else is set.", name);
     }
@@ -50,6 +52,9 @@ void options__give(void *to, size_t size, const void *from, size_t known)
     size_t n = size < known ? size : known;
     if (n > sizeof size) {
         memcpy((char *)to + sizeof size, (const char *)from + sizeof size, n - sizeof size);
+    }
+    if (size > known && size <= STRUCT_MAX) {
+        memset((char *)to + known, 0, size - known);
     }
 }
 

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#define BIAS_MAX     100
 #define PRIORITY_MAX (JOB_PRIORITY_IDLE - 1)
 
 struct reading {
@@ -35,14 +36,21 @@ static bool copy_text(struct reading *w, const char *text, const char *name, str
     return out->ptr || is_full(w);
 }
 
-static bool copy_ids(struct reading *w, const int32_t *ids, size_t n, size_t max, const char *name, const int32_t **out)
+/* what: "tokens". */
+static bool check_array(struct reading *w, const void *items, size_t n, size_t max, const char *name, const char *what)
 {
     if (n > max) {
-        return error_set_param(w->err, ERR_INVALID, name, "'%s' has %zu tokens, and at most %zu are allowed.", name, n,
-                               max);
+        return error_set_param(w->err, ERR_INVALID, name, "'%s' has %zu %s, and at most %zu are allowed.", name, n,
+                               what, max);
     }
-    if (n && !ids) {
-        return error_set_param(w->err, ERR_INVALID, name, "'%s' is NULL, but is said to have %zu tokens.", name, n);
+    return !n || items ||
+           error_set_param(w->err, ERR_INVALID, name, "'%s' is NULL, but is said to have %zu %s.", name, n, what);
+}
+
+static bool copy_ids(struct reading *w, const int32_t *ids, size_t n, size_t max, const char *name, const int32_t **out)
+{
+    if (!check_array(w, ids, n, max, name, "tokens")) {
+        return false;
     }
     int32_t *copy = arena_alloc_array(w->r->arena, n ? n : 1, sizeof *copy);
     if (!copy) {
@@ -116,6 +124,9 @@ static bool put_messages(struct reading *w, struct buf *text)
 static const struct json *make_messages(struct reading *w)
 {
     struct buf text;
+    if (!check_array(w, w->from->messages, w->from->n_messages, LIMIT_MESSAGES, "messages", "messages")) {
+        return NULL;
+    }
     buf_init(&text, LIMIT_HTTP_BODY);
     const struct json *messages = put_messages(w, &text) ? parse(w, text.data, "messages", JSON_ARRAY) : NULL;
     buf_release(&text);
@@ -260,9 +271,8 @@ static bool read_format(struct reading *w)
 static bool read_stops(struct reading *w)
 {
     size_t n = w->from->n_stops;
-    if (n > LIMIT_STOPS || (n && !w->from->stops)) {
-        return error_set_param(w->err, ERR_INVALID, "stops", "'stops' has %zu texts, and at most %d are allowed.", n,
-                               LIMIT_STOPS);
+    if (!check_array(w, w->from->stops, n, LIMIT_STOPS, "stops", "texts")) {
+        return false;
     }
     struct str *stops = arena_alloc_array(w->r->arena, n ? n : 1, sizeof *stops);
     if (!stops) {
@@ -285,9 +295,8 @@ static bool read_stops(struct reading *w)
 static bool read_bias(struct reading *w)
 {
     size_t n = w->from->n_bias;
-    if (n > JOB_MAX_BIAS || (n && !w->from->bias)) {
-        return error_set_param(w->err, ERR_INVALID, "bias", "'bias' has %zu tokens, and at most %d are allowed.", n,
-                               JOB_MAX_BIAS);
+    if (!check_array(w, w->from->bias, n, JOB_MAX_BIAS, "bias", "tokens")) {
+        return false;
     }
     struct job_bias *bias = arena_alloc_array(w->r->arena, n ? n : 1, sizeof *bias);
     if (!bias) {
@@ -295,6 +304,10 @@ static bool read_bias(struct reading *w)
     }
     for (size_t i = 0; i < n; i++) {
         bias[i] = (struct job_bias){w->from->bias[i].id, w->from->bias[i].bias};
+        if (!(bias[i].bias >= -BIAS_MAX && bias[i].bias <= BIAS_MAX)) { /* also what is no number */
+            return error_set_param(w->err, ERR_INVALID, "bias", "'bias' of token %d is %g, and has to be %d to %d.",
+                                   bias[i].id, (double)bias[i].bias, -BIAS_MAX, BIAS_MAX);
+        }
     }
     w->r->bias = bias;
     w->r->n_bias = n;
@@ -359,10 +372,6 @@ static bool check_input(const struct tandem_request *from, bool *chat, struct er
                                "A request needs one of 'prompt', 'prompt_ids', 'messages' and 'messages_json', but "
                                "has %d of them.",
                                n);
-    }
-    if (from->n_messages && (!from->messages || from->n_messages > LIMIT_MESSAGES)) {
-        return error_set_param(err, ERR_INVALID, "messages", "'messages' has %zu messages, and 1 to %d are allowed.",
-                               from->n_messages, LIMIT_MESSAGES);
     }
     if (plain && from->tools_json) {
         return error_set_param(err, ERR_INVALID, "tools", "'tools_json' goes with messages, not with a prompt.");

@@ -14,6 +14,7 @@ from ._library import Error, error_of, ffi, lib, text
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+Path = Union[str, "os.PathLike[str]"]
 Message = Mapping[str, Any]
 Prompt = Union[str, Sequence[int], Sequence[Message]]
 """A text, token ids, or the messages of a chat in OpenAI's shape."""
@@ -136,11 +137,14 @@ KINDS = {1: "text", 2: "reasoning", 3: "call", 4: "arguments", 5: "call_end", 6:
 FINISHES = {0: None, 1: "stop", 2: "length", 3: "calls", 4: "cancelled", 5: "error"}
 
 
-def _bytes(value: str, name: str) -> bytes:
-    raw = value.encode("utf-8", errors="replace")
+def _without_nul(raw: bytes, name: str) -> bytes:
     if b"\0" in raw:
         raise ValueError(f"'{name}' holds a NUL, where a text ends for the library")
     return raw
+
+
+def _bytes(value: str, name: str) -> bytes:
+    return _without_nul(value.encode("utf-8", errors="replace"), name)
 
 
 class _Struct:
@@ -158,7 +162,10 @@ class _Struct:
         setattr(self.pointer, name, value)
 
     def set_text(self, name: str, value: str) -> None:
-        buffer = ffi.new("char[]", _bytes(value, name))
+        self.set_bytes(name, _bytes(value, name))
+
+    def set_bytes(self, name: str, value: bytes) -> None:
+        buffer = ffi.new("char[]", value)
         self.keep.append(buffer)
         self.set(name, buffer)
 
@@ -188,6 +195,8 @@ def _set_option(s: _Struct, name: str, value: Any) -> None:
     elif name in TEXT_OPTIONS:
         s.set_text(name, value)
     elif name == "stops":
+        if isinstance(value, str):
+            raise TypeError("'stops' is a list of texts")
         texts = [ffi.new("char[]", _bytes(stop, name)) for stop in value]
         s.keep += texts
         s.set_array(name, "n_stops", "const char *", texts)
@@ -413,18 +422,18 @@ class Stream:
 class Model:
     """A loaded model. close() it, or use it in a with statement. Any thread may use it, many at once."""
 
-    def __init__(self, path: str, *, backend: Optional[str] = None, cpu_kernels: Optional[str] = None,
+    def __init__(self, path: Path, *, backend: Optional[str] = None, cpu_kernels: Optional[str] = None,
                  mlx_device: Optional[str] = None, mlx_type: Optional[str] = None, kv_type: Optional[str] = None,
                  kv_memory: int = 0, threads: int = 0, max_context: int = 0, max_sequences: int = 0,
                  max_batch_tokens: int = 0, prefix_cache: bool = True, chat_template: Optional[str] = None,
                  tool_format: Optional[str] = None, reasoning_format: Optional[str] = None,
-                 speculation: Optional[str] = None, draft_model: Optional[str] = None,
+                 speculation: Optional[str] = None, draft_model: Optional[Path] = None,
                  progress: Optional[Callable[[float], None]] = None):
         s = _Struct("tandem_model_options", lib().tandem_model_options_init)
         texts: Dict[str, Optional[str]] = {
             "backend": backend, "cpu_kernels": cpu_kernels, "mlx_device": mlx_device, "mlx_type": mlx_type,
             "kv_type": kv_type, "chat_template": chat_template, "tool_format": tool_format,
-            "reasoning_format": reasoning_format, "speculation": speculation, "draft_model": draft_model}
+            "reasoning_format": reasoning_format, "speculation": speculation}
         numbers = {"kv_memory": kv_memory, "threads": threads, "max_context": max_context, "max_sequences": max_sequences,
                    "max_batch_tokens": max_batch_tokens, "prefix_cache": prefix_cache}
         for name, value in texts.items():
@@ -432,12 +441,14 @@ class Model:
                 s.set_text(name, value)
         for name, number in numbers.items():
             s.set(name, number)
+        if draft_model is not None:
+            s.set_bytes("draft_model", _without_nul(os.fsencode(draft_model), "draft_model"))
         if progress:
             show = progress
             s.keep.append(ffi.callback("void(void *, float)", lambda _, fraction: show(fraction)))
             s.set("progress", s.keep[-1])
         error = ffi.new("struct tandem_error *")
-        handle = lib().tandem_model_load(_bytes(str(path), "path"), s.pointer, error)
+        handle = lib().tandem_model_load(_without_nul(os.fsencode(path), "path"), s.pointer, error)
         if handle == ffi.NULL:
             raise error_of(error)
         self._handle = _ModelHandle(handle)

@@ -140,6 +140,15 @@ def test_errors(model, tmp_path):
         model.generate("x", colour="red")
     with pytest.raises(ValueError, match="NUL"):
         model.generate("x\0y")
+    with pytest.raises(TypeError, match="'stops' is a list"):
+        model.generate("x", stops="END")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names of files are UTF-8 there")
+def test_a_name_that_is_no_utf8(path, tmp_path):
+    other = tmp_path / os.fsdecode(b"model-\xff.gguf")
+    os.symlink(path, other)
+    tandem.Model(other, kv_memory=1 << 24, draft_model=other).close()
 
 
 def test_a_closed_model_says_so(path):

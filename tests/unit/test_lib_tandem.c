@@ -21,6 +21,7 @@
 
 #include <fenv.h>
 #include <locale.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -158,6 +159,15 @@ static void structs_may_be_smaller_or_larger(void **state)
     tandem_model_get_info(f->model, &info);
     assert_string_equal(info.architecture, "llama");
     assert_int_equal(((unsigned char *)&info.fingerprint)[0], 0xAA);
+    struct {
+        struct tandem_model_info known;
+        const char *later;
+    } newer_info;
+    memset(&newer_info, 0xAA, sizeof newer_info);
+    newer_info.known.size = sizeof newer_info;
+    tandem_model_get_info(f->model, &newer_info.known);
+    assert_string_equal(newer_info.known.architecture, "llama");
+    assert_null(newer_info.later);
     struct {
         struct tandem_request known;
         uint64_t later;
@@ -883,6 +893,11 @@ SPOILS(no_choice, r->n_choices = 0)
 SPOILS(many_choices, r->n_choices = 65)
 SPOILS(stop_without_text, (r->stops = empty_stop, r->n_stops = 1))
 SPOILS(many_stops, (r->stops = empty_stop, r->n_stops = 17))
+static const struct tandem_bias strong[] = {{5, 101}}, no_number[] = {{5, NAN}};
+SPOILS(stops_of_nothing, r->n_stops = 1)
+SPOILS(strong_bias, (r->bias = strong, r->n_bias = 1))
+SPOILS(bias_of_no_number, (r->bias = no_number, r->n_bias = 1))
+SPOILS(messages_of_nothing, (r->prompt = NULL, r->n_messages = 2))
 SPOILS(negative_time, r->timeout_ms = -1)
 SPOILS(endless_thought, r->thinking_budget = (int64_t)1 << 32)
 SPOILS(idle, r->priority = 1000001)
@@ -912,6 +927,10 @@ static const struct bad_request bad_requests[] = {
     {"n_choices", TANDEM_INVALID, many_choices},
     {"stops", TANDEM_INVALID, stop_without_text},
     {"stops", TANDEM_INVALID, many_stops},
+    {"stops", TANDEM_INVALID, stops_of_nothing},
+    {"bias", TANDEM_INVALID, strong_bias},
+    {"bias", TANDEM_INVALID, bias_of_no_number},
+    {"messages", TANDEM_INVALID, messages_of_nothing},
     {"timeout_ms", TANDEM_INVALID, negative_time},
     {"thinking_budget", TANDEM_INVALID, endless_thought},
     {"priority", TANDEM_INVALID, idle},
