@@ -1,13 +1,9 @@
 /* The library as a program sees it: models, requests, events, answers; many threads at once; every kind of error. On
  * random models. */
-#include "include/tandem.h"
-
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/loop.h"
 #include "base/sys_file.h"
-#include "base/sys_memory.h"
-#include "tests/support/engine_run.h"
+#include "tests/support/library_run.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,106 +15,13 @@
 
 #include <cmocka.h>
 
-#include <fenv.h>
-#include <locale.h>
 #include <math.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <unistd.h>
-
-#define PATIENCE_MS 120000
-#define LONG_TOKENS 400
-#define N_SIGNALS   32
-
-static const char template[] =
-    "{% if tools %}{% for t in tools %}<tools>{{ t.function.name }}</tools>{% endfor %}{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking %}<think>\n{% endif %}{% endif %}";
 
 static const char weather_tool[] =
     "[{\"type\":\"function\",\"function\":{\"name\":\"weather\",\"parameters\":{\"type\":\"object\",\"properties\":"
     "{\"city\":{\"enum\":[\"Paris\",\"Rome\"]}},\"required\":[\"city\"],\"additionalProperties\":false}}}]";
-
-struct fixture {
-    struct temp_dir dir;
-    char *path;
-    struct tandem_model *model;
-};
-
-static struct tandem_model_options small_options(void)
-{
-    struct tandem_model_options o;
-    tandem_model_options_init(&o, sizeof o);
-    o.backend = "cpu";
-    o.kv_memory = 1 << 24;
-    o.threads = 1;
-    o.chat_template = template;
-    o.tool_format = "hermes";
-    o.reasoning_format = "think";
-    return o;
-}
-
-static struct tandem_model *load(const char *path)
-{
-    struct tandem_error error;
-    struct tandem_model_options o = small_options();
-    struct tandem_model *m = tandem_model_load(path, &o, &error);
-    if (!m) {
-        fail_msg("%s", error.message);
-    }
-    return m;
-}
-
-static struct tandem_request request_of(const char *prompt, int64_t max_tokens)
-{
-    struct tandem_request r;
-    tandem_request_init(&r, sizeof r);
-    r.prompt = prompt;
-    r.max_tokens = max_tokens;
-    r.has_seed = true;
-    r.seed = 7;
-    r.ignore_eos = true;
-    return r;
-}
-
-static struct tandem_request chat_of(const struct tandem_message *message, int64_t max_tokens)
-{
-    struct tandem_request r = request_of(NULL, max_tokens);
-    r.messages = message;
-    r.n_messages = 1;
-    return r;
-}
-
-static struct tandem_answer *must_answer(struct tandem_model *model, const struct tandem_request *r)
-{
-    struct tandem_error error = {0};
-    struct tandem_answer *a = tandem_generate_wait(model, r, &error);
-    if (!a) {
-        fail_msg("%s", error.message);
-    }
-    return a;
-}
-
-static int group_setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    temp_dir_make(&f->dir);
-    f->path = engine_random_model(&f->dir, "llama-plain");
-    f->model = load(f->path);
-    *state = f;
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    struct fixture *f = *state;
-    tandem_model_free(f->model);
-    free(f->path);
-    temp_dir_remove(&f->dir);
-    free(f);
-    return 0;
-}
 
 /* ---- what it says of itself ---- */
 
@@ -411,22 +314,6 @@ static bool see(void *arg, const struct tandem_event *e)
     }
     atomic_fetch_add(&s->n_events, 1);
     return !s->stop_after || s->n_text < s->stop_after;
-}
-
-static struct tandem_generation *must_start(struct tandem_model *model, const struct tandem_request *r,
-                                            tandem_event_fn *fn, void *arg)
-{
-    struct tandem_error error = {0};
-    struct tandem_generation *g = tandem_generate(model, r, fn, arg, &error);
-    if (!g) {
-        fail_msg("%s", error.message);
-    }
-    return g;
-}
-
-static void must_end(struct tandem_generation *g)
-{
-    assert_true(tandem_generation_wait(g, PATIENCE_MS));
 }
 
 static void events_come_in_order(void **state)
@@ -1002,187 +889,6 @@ static void a_model_has_a_template_of_its_own(void **state)
     tandem_model_free(m);
 }
 
-/* ---- the process that it lives in ---- */
-
-static bool every_signal_is_unblocked_here(void)
-{
-    sigset_t set;
-    pthread_sigmask(SIG_SETMASK, NULL, &set);
-    return !sigismember(&set, SIGINT) && !sigismember(&set, SIGTERM) && !sigismember(&set, SIGUSR1);
-}
-
-static bool signals_are_blocked(void *arg, const struct tandem_event *e)
-{
-    bool *blocked = arg;
-    sigset_t set;
-    (void)e;
-    pthread_sigmask(SIG_SETMASK, NULL, &set);
-    *blocked = sigismember(&set, SIGINT) && sigismember(&set, SIGTERM) && sigismember(&set, SIGCHLD) &&
-               !sigismember(&set, SIGSEGV) && !sigismember(&set, SIGBUS);
-    return true;
-}
-
-static void signals_are_left_alone(void **state)
-{
-    struct fixture *f = *state;
-    bool blocked = false;
-    struct sigaction before[N_SIGNALS] = {0}, after;
-    struct tandem_request r = request_of("x", 1);
-    for (int number = 1; number < N_SIGNALS; number++) {
-        sigaction(number, NULL, &before[number]);
-    }
-    struct tandem_model *model = load(f->path);
-    struct tandem_generation *g = must_start(model, &r, signals_are_blocked, &blocked);
-    must_end(g);
-    tandem_generation_free(g);
-    assert_true(blocked);
-    assert_true(every_signal_is_unblocked_here());
-    for (int number = 1; number < N_SIGNALS; number++) {
-        if (sigaction(number, NULL, &after) == 0) {
-            assert_true(after.sa_handler == before[number].sa_handler);
-        }
-    }
-    tandem_model_free(model);
-}
-
-/* A locale in which numbers have a comma: made where the system has what it takes. NULL: it has not. */
-static const char *use_comma(struct fixture *f)
-{
-    char command[512], *folder = temp_dir_file(&f->dir, "locale");
-    snprintf(command, sizeof command, "mkdir '%s' && localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' 2>/dev/null", folder,
-             folder);
-    const char *name = setlocale(LC_NUMERIC, "de_DE.UTF-8");
-    if (!name && system(command) == 0 && setenv("LOCPATH", folder, 1) == 0) {
-        name = setlocale(LC_NUMERIC, "de_DE.UTF-8");
-    }
-    free(folder);
-    return name;
-}
-
-static bool note_comma(void *arg, const struct tandem_event *e)
-{
-    char *text = arg;
-    (void)e;
-    snprintf(text, 8, "%.1f", 0.5);
-    return true;
-}
-
-static void the_programs_locale_stays_with_it(void **state)
-{
-    struct fixture *f = *state;
-    if (!use_comma(f)) {
-        skip();
-    }
-    struct tandem_message message = {"user", "1.25"};
-    struct tandem_model_options o = small_options();
-    o.chat_template = "{{ 0.5 }} {{ messages[0].content | float }} {{ numbers | tojson }}";
-    struct tandem_model *model = tandem_model_load(f->path, &o, NULL);
-    assert_non_null(model);
-    struct tandem_request r = chat_of(&message, 1);
-    r.template_variables_json = "{\"numbers\":[0.1,2.5]}";
-    char *text = tandem_render_chat(model, &r, NULL, NULL), inside[8] = "", outside[8];
-    assert_string_equal(text, "0.5 1.25 [0.1, 2.5]");
-    struct tandem_generation *g = must_start(model, &r, note_comma, inside);
-    must_end(g);
-    note_comma(outside, NULL);
-    setlocale(LC_NUMERIC, "C");
-    assert_string_equal(inside, "0,5");
-    assert_string_equal(outside, "0,5");
-    tandem_free(text);
-    tandem_generation_free(g);
-    tandem_model_free(model);
-}
-
-static bool note_rounding(void *arg, const struct tandem_event *e)
-{
-    int *mode = arg;
-    (void)e;
-    *mode = fegetround();
-    return true;
-}
-
-/* A thread has the rounding of the one that started it: here every answer would depend on it. */
-static void the_programs_rounding_stays_with_it(void **state)
-{
-    struct fixture *f = *state;
-    struct tandem_request r = request_of("x", 1);
-    int mode = -1;
-    assert_int_equal(fesetround(FE_TOWARDZERO), 0);
-    struct tandem_model *model = load(f->path);
-    assert_int_equal(fegetround(), FE_TOWARDZERO);
-    fesetround(FE_TONEAREST);
-    struct tandem_generation *g = must_start(model, &r, note_rounding, &mode);
-    must_end(g);
-    assert_int_equal(mode, FE_TONEAREST);
-    tandem_generation_free(g);
-    tandem_model_free(model);
-}
-
-static void count_line(void *arg, int level, const char *line, size_t size)
-{
-    atomic_int *n = arg;
-    assert_true(level <= TANDEM_LOG_DEBUG);
-    assert_int_equal(strlen(line), size);
-    assert_null(strchr(line, '\n'));
-    atomic_fetch_add(n, 1);
-}
-
-static bool free_the_model(void *arg, const struct tandem_event *e)
-{
-    (void)e;
-    tandem_model_free(arg); /* nothing, but a line of the log */
-    return false;
-}
-
-/* Without a log nothing is written, whatever happens; with one its lines come there. */
-static void the_log_is_the_programs(void **state)
-{
-    struct fixture *f = *state;
-    struct error err = {0};
-    atomic_int n = 0;
-    char *out = temp_dir_file(&f->dir, "stderr");
-    int before = dup(STDERR_FILENO);
-    assert_non_null(freopen(out, "w", stderr));
-    tandem_model_free(load(f->path));
-    assert_null(tandem_model_load("/nowhere", NULL, NULL));
-    tandem_set_log(TANDEM_LOG_DEBUG, count_line, &n);
-    struct tandem_model_options o = small_options();
-    o.chat_template = NULL;
-    o.tool_format = o.reasoning_format = NULL;
-    struct tandem_model *model = tandem_model_load(f->path, &o, NULL);
-    struct tandem_request r = request_of("x", 2);
-    struct tandem_generation *g = must_start(model, &r, free_the_model, model);
-    must_end(g);
-    tandem_generation_free(g);
-    tandem_model_free(model);
-    assert_true(atomic_load(&n) > 0);
-    tandem_set_log(TANDEM_LOG_ERROR, NULL, NULL);
-    fflush(stderr);
-    dup2(before, STDERR_FILENO);
-    close(before);
-    struct buf written;
-    assert_true(file_read(out, 4096, &written, &err));
-    assert_int_equal(written.len, 0);
-    buf_release(&written);
-    free(out);
-}
-
-static void models_come_and_go(void **state)
-{
-    struct fixture *f = *state;
-    struct tandem_request r = request_of("x", 2);
-    int before = -1;
-    for (int i = 0; i < 20; i++) {
-        struct tandem_model *m = load(f->path);
-        struct tandem_answer *a = must_answer(m, &r);
-        tandem_answer_free(a);
-        tandem_model_free(m);
-        int now = sys_open_descriptors();
-        assert_true(before < 0 || now == before);
-        before = now;
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1215,11 +921,6 @@ int main(void)
         cmocka_unit_test(requests_that_cannot_be_run),
         cmocka_unit_test(its_time_may_be_over),
         cmocka_unit_test(a_model_has_a_template_of_its_own),
-        cmocka_unit_test(signals_are_left_alone),
-        cmocka_unit_test(the_programs_rounding_stays_with_it),
-        cmocka_unit_test(the_programs_locale_stays_with_it),
-        cmocka_unit_test(the_log_is_the_programs),
-        cmocka_unit_test(models_come_and_go),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
