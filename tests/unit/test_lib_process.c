@@ -8,10 +8,14 @@
 #include <locale.h>
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+extern char **environ;
 
 #define N_SIGNALS 32
 
@@ -59,14 +63,18 @@ static void signals_are_left_alone(void **state)
 /* A locale in which numbers have a comma: made where the system has what it takes. NULL: it has not. */
 static const char *use_comma(struct fixture *f)
 {
-    char command[512], *folder = temp_dir_file(&f->dir, "locale");
-    snprintf(command, sizeof command, "mkdir '%s' && localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' 2>/dev/null", folder,
-             folder);
+    char *out = temp_dir_file(&f->dir, "de_DE.UTF-8");
+    const char *words[] = {"localedef", "-i", "de_DE", "-f", "UTF-8", out, NULL};
     const char *name = setlocale(LC_NUMERIC, "de_DE.UTF-8");
-    if (!name && system(command) == 0 && setenv("LOCPATH", folder, 1) == 0) {
+    int status = -1;
+    pid_t pid;
+    if (!name && posix_spawnp(&pid, words[0], NULL, NULL, (char *const *)words, environ) == 0) {
+        waitpid(pid, &status, 0);
+    }
+    if (status == 0 && setenv("LOCPATH", f->dir.path, 1) == 0) {
         name = setlocale(LC_NUMERIC, "de_DE.UTF-8");
     }
-    free(folder);
+    free(out);
     return name;
 }
 

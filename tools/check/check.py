@@ -41,7 +41,7 @@ THIRD_PARTY = {
     "curl/": "http", "pcre2.h": "text grammar", "utf8proc.h": "text", "llguidance": "grammar", "sqlite3.h": "gateway",
     "jpeglib.h": "media", "png.h": "media", "webp/": "media", "mlx/": "backend/mlx",
 }
-LIBC = set("""assert ctype errno fcntl float inttypes limits locale math pthread poll regex sched signal stdalign stdarg
+LIBC = set("""assert ctype errno fcntl fenv float inttypes limits locale math pthread poll regex sched signal stdalign stdarg
 stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings termios time unistd dirent""".split())
 LIBC_PREFIX = ("sys/", "netinet/", "arpa/", "linux/", "mach/")
 SIMD = ("immintrin.h", "arm_neon.h", "cpuid.h")
