@@ -124,7 +124,7 @@ static bool find_backend(struct model_bench *m, struct error *err)
 static bool find_precision(struct model_bench *m, struct error *err)
 {
     struct precision_found found;
-    struct precision_wanted wanted = precision_wanted_by(m->options, m->engine_options.kv_type, 1);
+    struct precision_wanted wanted = precision_wanted_by(m->options, m->engine_options.kv_type, 1, 1);
     if (!precision_resolve(m->path, &wanted, NULL, NULL, &found, err)) {
         return false;
     }

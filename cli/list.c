@@ -7,6 +7,7 @@
 #include "backend/cpu/cpu_limits.h"
 #include "base/sys_memory.h"
 #include "base/utf8.h"
+#include "gateway/gateway.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -490,7 +491,7 @@ static bool measure(const struct options *o, double *out, struct error *err)
 /* What `tandem serve` would load it in; that it does not fit is worth saying too. */
 static void plan_precision(const struct options *o, const struct subject *s, struct model_facts *f)
 {
-    struct precision_wanted wanted = precision_wanted_by(o, s->kv_type, INSPECT_SEQUENCES);
+    struct precision_wanted wanted = precision_wanted_by(o, s->kv_type, INSPECT_SEQUENCES, SERVED_DEFAULT_SEQUENCES);
     f->has_precision = true;
     if (!precision_plan(s->path, &wanted, &f->precision, &f->why_not)) {
         snprintf(f->precision.why, sizeof f->precision.why, "%.230s", f->why_not.msg);

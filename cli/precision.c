@@ -8,6 +8,7 @@
 #include "base/sys_memory.h"
 #include "cli/rewrite.h"
 #include "engine/engine.h"
+#include "gateway/memory_need.h"
 #include "model/cost.h"
 #include "model/precision_choice.h"
 
@@ -20,17 +21,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define USUAL_CONTEXT 4096    /* of a sequence, when none is asked for: long enough for a chat */
-#define PAGE_TOKENS   32      /* of the cpu backend; only rounds */
-#define PROCESS_SIZE  MIB(32) /* measured of engines without a request */
-#define TOKEN_SIZE    512     /* of a token: its text, its place in tables, its masks */
-#define RESERVE_SHARE 10      /* one part in so many of what is left stays free, unless --memory is given */
-#define SPEED_COUNTS  GIB(2)  /* of weights in full precision: smaller ones are fast enough anywhere */
-#define DRAFT_SHARE   8       /* of the pool: what a draft model takes besides */
-#define LOCK_WAIT_MS  200
-#define SPACE_MARGIN  MIB(64)
+#define METADATA_TOKEN 64
+#define USUAL_CONTEXT  4096   /* of a sequence, when none is asked for: long enough for a chat */
+#define PAGE_TOKENS    32     /* of the cpu backend; only rounds */
+#define RESERVE_SHARE  10     /* one part in so many of what is left stays free, unless --memory is given */
+#define SPEED_COUNTS   GIB(2) /* of weights in full precision: smaller ones are fast enough anywhere */
+#define LOCK_WAIT_MS   200
+#define SPACE_MARGIN   MIB(64)
 
-struct precision_wanted precision_wanted_by(const struct options *o, enum kv_type type, uint32_t usual_sequences)
+struct precision_wanted precision_wanted_by(const struct options *o, enum kv_type type, uint32_t usual, uint32_t most)
 {
     return (struct precision_wanted){
         .quantize = o->quantize,
@@ -40,9 +39,9 @@ struct precision_wanted precision_wanted_by(const struct options *o, enum kv_typ
         .max_context = (uint32_t)o->max_context,
         .max_sequences = (uint32_t)o->max_sequences,
         .max_batch_tokens = (uint32_t)o->max_batch_tokens,
-        .usual_sequences = usual_sequences,
+        .usual_sequences = usual,
+        .most_sequences = most,
         .n_threads = (int)o->threads,
-        .draft_model = o->draft_model,
         .draft_kv_memory = o->draft_kv_memory,
         .overrides = o->overrides.n > 0,
         .mlx = o->backend && strcmp(o->backend, "mlx") == 0,
@@ -51,15 +50,15 @@ struct precision_wanted precision_wanted_by(const struct options *o, enum kv_typ
 
 /* ---- the question ---- */
 
-/* Step memory of the engine: values of f32 in a row of a step, and logits; blocks double as they grow. */
-static uint64_t scratch_size(const struct precision_wanted *w, const struct decoder_config *c)
+/* The pool of a draft model, where nobody has said how large it is, is a share of the pool. */
+static bool shares_pool(const struct precision_wanted *w)
 {
-    uint64_t rows = w->max_batch_tokens ? w->max_batch_tokens : ENGINE_DEFAULT_BATCH_TOKENS;
-    uint64_t sampled = w->max_sequences ? w->max_sequences : w->usual_sequences;
-    uint64_t heads = (uint64_t)(c->n_heads + 2 * c->n_kv_heads) * (uint64_t)(c->k_dim + c->v_dim);
-    uint64_t mlp = (uint64_t)c->n_ff + (uint64_t)c->n_experts_used * (uint64_t)c->n_ff_expert;
-    sampled = sampled < rows ? sampled : rows;
-    return 2 * sizeof(float) * (rows * (6 * (uint64_t)c->n_embd + heads + 3 * mlp) + sampled * (uint64_t)c->n_vocab);
+    return w->draft_path && w->draft_kv_memory == 0;
+}
+
+static uint64_t round_pool(uint64_t size)
+{
+    return size == 0 ? MIB(2) : (size + MIB(2) - 1) / MIB(2) * MIB(2);
 }
 
 static void ask_kv(const struct precision_wanted *w, const struct decoder_config *c, struct precision_question *q)
@@ -67,14 +66,14 @@ static void ask_kv(const struct precision_wanted *w, const struct decoder_config
     uint32_t trained = (uint32_t)c->n_context, context = w->max_context ? w->max_context : USUAL_CONTEXT;
     uint64_t sequences = w->max_sequences ? w->max_sequences : w->usual_sequences;
     context = context < trained ? context : trained;
-    q->kv_least = engine_kv_bytes(c, w->kv_type, PAGE_TOKENS, context);
-    q->kv_wanted = q->kv_least > UINT64_MAX / sequences ? UINT64_MAX : q->kv_least * sequences;
+    uint64_t least = engine_kv_bytes(c, w->kv_type, PAGE_TOKENS, context);
+    uint64_t wanted = least > UINT64_MAX / sequences / 2 ? UINT64_MAX / 2 : least * sequences;
     if (w->kv_memory) {
-        q->kv_wanted = q->kv_wanted < w->kv_memory ? q->kv_wanted : w->kv_memory;
-        q->kv_least = q->kv_least < w->kv_memory ? q->kv_least : w->kv_memory;
+        wanted = wanted < w->kv_memory ? wanted : w->kv_memory;
+        least = least < w->kv_memory ? least : w->kv_memory;
     }
-    q->kv_least = q->kv_least < MIB(2) ? MIB(2) : q->kv_least; /* a pool is rounded up to it */
-    q->kv_wanted = q->kv_wanted < q->kv_least ? q->kv_least : q->kv_wanted;
+    q->kv_least = memory_of_pool(round_pool(least), shares_pool(w));
+    q->kv_wanted = memory_of_pool(round_pool(wanted), shares_pool(w));
 }
 
 static void ask_memory(const struct precision_wanted *w, struct precision_question *q)
@@ -139,16 +138,10 @@ static void ask_speed(const struct precision_wanted *w, const struct model_file 
     q->bandwidth = bandwidth(w->n_threads);
 }
 
-/* Weights of the draft model; 0 when it cannot be read, which the engine will say. */
-static uint64_t draft_size(const char *model)
+/* Of a GGUF file: mostly tokens and merges. */
+static uint64_t metadata_size(const struct decoder_config *c)
 {
-    char path[MODEL_PATH_MAX];
-    struct error ignored = {0};
-    struct model_file *file =
-        model && model_path_resolve(model, path, &ignored) ? model_file_open(path, &ignored) : NULL;
-    uint64_t size = file ? model_file_size(file) : 0;
-    model_file_close(file);
-    return size;
+    return MIB(1) + METADATA_TOKEN * (uint64_t)c->n_vocab;
 }
 
 static bool ask(const struct model_file *file, const struct precision_wanted *w, const struct decoder_config *c,
@@ -156,8 +149,9 @@ static bool ask(const struct model_file *file, const struct precision_wanted *w,
 {
     struct precision p = {.kind = PRECISION_BITS};
     *q = (struct precision_question){.full = model_file_size(file), .quantized = export_is_quantized(file)};
-    q->other = PROCESS_SIZE + TOKEN_SIZE * (uint64_t)c->n_vocab + scratch_size(w, c) + draft_size(w->draft_model) +
-               w->draft_kv_memory;
+    q->other = memory_process(c) +
+               memory_scratch(c, w->max_batch_tokens, w->max_sequences ? w->max_sequences : w->most_sequences) +
+               memory_draft_weights(w->draft_path) + (w->draft_path ? w->draft_kv_memory : 0);
     ask_kv(w, c, q);
     ask_memory(w, q);
     if (q->quantized) {
@@ -169,7 +163,7 @@ static bool ask(const struct model_file *file, const struct precision_wanted *w,
         if (!export_size(file, EXPORT_GGUF, p, sizes[i], err)) {
             return false;
         }
-        *sizes[i] += MIB(4); /* metadata: mostly the vocabulary */
+        *sizes[i] += metadata_size(c);
     }
     ask_speed(w, file, c, q);
     return true;
@@ -192,9 +186,7 @@ static bool divide(const struct precision_wanted *w, const struct precision_ques
                          (unsigned long long)w->memory, (unsigned long long)out->weights,
                          (unsigned long long)q->kv_least, (unsigned long long)q->other);
     }
-    uint64_t left = w->memory - taken;
-    left = w->draft_model && !w->draft_kv_memory ? left / (DRAFT_SHARE + 1) * DRAFT_SHARE : left;
-    left = left / MIB(2) * MIB(2); /* pools are rounded up to that */
+    uint64_t left = memory_pool_within(w->memory - taken, shares_pool(w));
     out->kv_memory = w->kv_memory && w->kv_memory < left ? w->kv_memory : left;
     return true;
 }
@@ -213,7 +205,8 @@ static bool decide_automatic(const struct precision_wanted *w, const struct prec
 }
 
 static bool decide_fixed(const struct precision_wanted *w, const struct model_file *file,
-                         const struct precision_question *q, struct precision_found *out, struct error *err)
+                         const struct decoder_config *c, const struct precision_question *q,
+                         struct precision_found *out, struct error *err)
 {
     struct precision p;
     bool none = strcmp(w->quantize, "none") == 0;
@@ -231,7 +224,11 @@ static bool decide_fixed(const struct precision_wanted *w, const struct model_fi
     }
     out->bits = p.bits;
     snprintf(out->why, sizeof out->why, "%d bits, by --quantize %d.", p.bits, p.bits);
-    return export_size(file, EXPORT_GGUF, p, &out->weights, err);
+    if (!export_size(file, EXPORT_GGUF, p, &out->weights, err)) {
+        return false;
+    }
+    out->weights += metadata_size(c);
+    return true;
 }
 
 static bool decide(const struct model_file *file, const struct precision_wanted *w, struct precision_found *out,
@@ -257,7 +254,7 @@ static bool decide(const struct model_file *file, const struct precision_wanted 
         q.stays = "--override-kv names keys of this folder, which a file has not.";
     }
     bool automatic = strcmp(w->quantize, "auto") == 0;
-    return (automatic ? decide_automatic(w, &q, out, err) : decide_fixed(w, file, &q, out, err)) &&
+    return (automatic ? decide_automatic(w, &q, out, err) : decide_fixed(w, file, &c, &q, out, err)) &&
            divide(w, &q, out, err);
 }
 

@@ -16,9 +16,10 @@ struct precision_wanted {
     uint64_t kv_memory;   /* 0: not said */
     enum kv_type kv_type;
     uint32_t max_context, max_sequences, max_batch_tokens; /* 0: not said */
-    uint32_t usual_sequences;                              /* of the command, when it is not said */
+    uint32_t usual_sequences;                              /* that there shall be room for, when it is not said */
+    uint32_t most_sequences;                               /* that the engine runs at most, when it is not said */
     int n_threads;
-    const char *draft_model;  /* its weights and KV are in the memory too; NULL: none */
+    const char *draft_path;   /* of the draft model, whose weights and KV are in the memory too; NULL: none */
     uint64_t draft_kv_memory; /* 0: an eighth of the pool */
     bool overrides;           /* --override-kv: keys of the source, which another container does not have */
     bool mlx;                 /* the backend's memory is a device's */
@@ -32,7 +33,8 @@ struct precision_found {
     char why[240];
 };
 
-struct precision_wanted precision_wanted_by(const struct options *o, enum kv_type type, uint32_t usual_sequences);
+/* Without a draft model. usual and most: as above. */
+struct precision_wanted precision_wanted_by(const struct options *o, enum kv_type type, uint32_t usual, uint32_t most);
 
 /* Decides only: path is the source's. NO_MEMORY: it does not fit into --memory in any precision that is allowed. */
 NODISCARD bool precision_plan(const char *model, const struct precision_wanted *w, struct precision_found *out,

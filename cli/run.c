@@ -36,7 +36,8 @@ struct runner {
     struct gen_usage usage;
     int64_t started_ms, first_ms;
     struct error error;
-    uint64_t kv_memory; /* that --memory leaves; 0: it does not say */
+    uint64_t kv_memory;              /* that --memory leaves; 0: it does not say */
+    char draft_path[MODEL_PATH_MAX]; /* empty: no draft model */
     bool failed, interrupted;
 };
 
@@ -250,7 +251,8 @@ static bool find_precision(struct runner *r, char path[MODEL_PATH_MAX], struct e
     if (!kv_type_parse(o->kv_type, &type, err)) {
         return false;
     }
-    struct precision_wanted wanted = precision_wanted_by(o, type, RUN_SEQUENCES);
+    struct precision_wanted wanted = precision_wanted_by(o, type, RUN_SEQUENCES, RUN_SEQUENCES);
+    wanted.draft_path = r->draft_path[0] ? r->draft_path : NULL;
     if (!precision_resolve(path, &wanted, show_quantizing, NULL, &found, err)) {
         return false;
     }
@@ -265,10 +267,8 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     struct engine_options e = engine_options_default();
     uint64_t quarter = sys_memory().available / 4;
     struct backend_words words = options_backend(o);
-    char draft_path[MODEL_PATH_MAX];
     if (!backend_options_parse(&words, &e.backend, err) || !kv_type_parse(o->kv_type, &e.kv_type, err) ||
-        !options_speculation(o, &e.speculation, err) || !options_kv_disk(o, &e.kv_disk_size, err) ||
-        (o->draft_model && !model_path_resolve(o->draft_model, draft_path, err))) {
+        !options_speculation(o, &e.speculation, err) || !options_kv_disk(o, &e.kv_disk_size, err)) {
         return false;
     }
     e.model_path = path;
@@ -285,7 +285,7 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     e.max_sequences = RUN_SEQUENCES;
     e.kv_disk_dir = o->kv_disk_dir;
     e.max_drafts = (uint32_t)o->max_draft_tokens;
-    e.draft_model_path = o->draft_model ? draft_path : NULL;
+    e.draft_model_path = r->draft_path[0] ? r->draft_path : NULL;
     e.draft_pool_size = (size_t)o->draft_kv_memory;
     e.build = tandem_build();
     e.progress = show_progress;
@@ -362,8 +362,9 @@ int command_run(const struct options *o)
         error_set(&err, ERR_INVALID, "`tandem run` needs a model: a path, a name such as smollm2:135m, or owner/name.");
         return command_fail(&err);
     }
-    if (!model_path_resolve(o->model, path, &err) || !find_precision(&r, path, &err) ||
-        !(r.loop = loop_create(1, &err))) {
+    if (!model_path_resolve(o->model, path, &err) ||
+        (o->draft_model && !model_path_resolve(o->draft_model, r.draft_path, &err)) ||
+        !find_precision(&r, path, &err) || !(r.loop = loop_create(1, &err))) {
         return command_fail(&err);
     }
     buf_init(&r.history, LIMIT_REQUEST_ARENA);

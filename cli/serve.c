@@ -420,7 +420,8 @@ static bool find_precision(struct server *s, char path[MODEL_PATH_MAX], struct e
     if (o->script || !kv_type_parse(o->kv_type, &type, err)) {
         return o->script != NULL;
     }
-    struct precision_wanted wanted = precision_wanted_by(o, type, SERVE_SEQUENCES);
+    struct precision_wanted wanted = precision_wanted_by(o, type, SERVE_SEQUENCES, SERVED_DEFAULT_SEQUENCES);
+    wanted.draft_path = s->draft_path[0] ? s->draft_path : NULL;
     if (!precision_resolve(path, &wanted, show_quantizing, &shown, &s->precision, err)) {
         return false;
     }
@@ -529,8 +530,9 @@ static bool find_models(struct server *s, struct error *err)
     if (o->keep_alive) {
         return error_set(err, ERR_INVALID, "--keep-alive has no effect with one model, which is always loaded.");
     }
-    return model_path_resolve(o->model, s->path, err) && find_precision(s, s->path, err) &&
-           (!o->draft_model || model_path_resolve(o->draft_model, s->draft_path, err));
+    return model_path_resolve(o->model, s->path, err) &&
+           (!o->draft_model || model_path_resolve(o->draft_model, s->draft_path, err)) &&
+           find_precision(s, s->path, err);
 }
 
 int command_serve(const struct options *o)

@@ -1,11 +1,9 @@
 #include "gateway/memory_need.h"
 
 #include "base/array.h"
-#include "base/limits.h"
 #include "base/sys_memory.h"
 
 #define KV_SHARE     4 /* default: one part in so many of the memory left */
-#define KV_MIN_SIZE  MIB(32)
 #define KV_ROUND     MIB(2)
 #define SEALS_SHARE  64  /* gateway/engine_memory.c */
 #define DRAFT_SHARE  8   /* of the pool, for a draft model */
@@ -43,11 +41,10 @@ static size_t kv_useful_size(const struct served_model_options *o, const struct 
     return size_mul(token_size, context, &all) && size_mul(all, sequences, &all) ? all : SIZE_MAX;
 }
 
-/* Of the draft model's weights; 0 when it cannot be read, which its engine will say. */
-static uint64_t draft_size(const struct served_model_options *o)
+uint64_t memory_draft_weights(const char *path)
 {
     struct error ignored = {0};
-    struct model_file *file = o->draft_model_path ? model_file_open(o->draft_model_path, &ignored) : NULL;
+    struct model_file *file = path ? model_file_open(path, &ignored) : NULL;
     uint64_t size = file ? model_file_size(file) : 0;
     model_file_close(file);
     return size;
@@ -55,10 +52,10 @@ static uint64_t draft_size(const struct served_model_options *o)
 
 /* Values of a step in f32: a few per row of what is as wide as the model, its heads and its MLP, and the logits of the
  * rows that are sampled. Step memory grows by doubling, hence twice. */
-static uint64_t scratch_size(const struct served_model_options *o, const struct decoder_config *c)
+uint64_t memory_scratch(const struct decoder_config *c, uint32_t max_batch_tokens, uint32_t max_sequences)
 {
-    uint64_t rows = or_default(o->max_batch_tokens, BATCH_TOKENS);
-    uint64_t sampled = or_default(o->max_sequences, SERVED_DEFAULT_SEQUENCES);
+    uint64_t rows = or_default(max_batch_tokens, BATCH_TOKENS);
+    uint64_t sampled = or_default(max_sequences, SERVED_DEFAULT_SEQUENCES);
     uint64_t heads = (uint64_t)(c->n_heads + 2 * c->n_kv_heads) * (uint64_t)(c->k_dim + c->v_dim);
     uint64_t mlp = (uint64_t)c->n_ff + (uint64_t)c->n_experts_used * (uint64_t)c->n_ff_expert;
     uint64_t row = 6 * (uint64_t)c->n_embd + heads + 3 * mlp;
@@ -66,12 +63,30 @@ static uint64_t scratch_size(const struct served_model_options *o, const struct 
     return 2 * sizeof(float) * (rows * row + sampled * (uint64_t)c->n_vocab);
 }
 
+uint64_t memory_process(const struct decoder_config *config)
+{
+    return PROCESS_SIZE + TOKEN_SIZE * (uint64_t)config->n_vocab;
+}
+
+uint64_t memory_of_pool(uint64_t pool_size, bool draft)
+{
+    return pool_size + pool_size / SEALS_SHARE + (draft ? pool_size / DRAFT_SHARE : 0);
+}
+
+/* In parts of SEALS_SHARE * DRAFT_SHARE: the pool has that many, the seals DRAFT_SHARE more, a draft model SEALS_SHARE.
+ */
+uint64_t memory_pool_within(uint64_t size, bool draft)
+{
+    uint64_t parts = SEALS_SHARE * DRAFT_SHARE + DRAFT_SHARE + (draft ? SEALS_SHARE : 0);
+    return size / parts * (SEALS_SHARE * DRAFT_SHARE) / KV_ROUND * KV_ROUND;
+}
+
 static uint64_t pool_of(const struct memory_need *n, uint64_t budget)
 {
     uint64_t rest = n->weights + (budget ? n->scratch + n->process : 0);
     uint64_t left = budget ? budget : sys_memory().available;
     uint64_t size = (left > rest ? left - rest : 0) / KV_SHARE;
-    return size < KV_MIN_SIZE ? KV_MIN_SIZE : size;
+    return size < MEMORY_LEAST_POOL ? MEMORY_LEAST_POOL : size;
 }
 
 bool memory_need(const struct served_model_options *options, const struct model_file *file,
@@ -81,17 +96,15 @@ bool memory_need(const struct served_model_options *options, const struct model_
     if (!kv_type_parse(options->kv_type, &type, err)) {
         return false;
     }
-    struct memory_need n = {.weights = model_file_size(file) + draft_size(options),
-                            .scratch = scratch_size(options, config),
-                            .process = PROCESS_SIZE + TOKEN_SIZE * (uint64_t)config->n_vocab};
+    struct memory_need n = {.weights = model_file_size(file) + memory_draft_weights(options->draft_model_path),
+                            .scratch = memory_scratch(config, options->max_batch_tokens, options->max_sequences),
+                            .process = memory_process(config)};
+    bool draft = options->draft_model_path && options->draft_kv_memory == 0;
     uint64_t useful = kv_useful_size(options, config, type);
     uint64_t size = options->kv_memory ? options->kv_memory : pool_of(&n, budget);
     size = size > useful ? useful : size;
     n.pool_size = (size_t)((size + KV_ROUND - 1) / KV_ROUND * KV_ROUND);
-    n.kv = n.pool_size + n.pool_size / SEALS_SHARE;
-    if (options->draft_model_path) {
-        n.kv += or_default(options->draft_kv_memory, n.pool_size / DRAFT_SHARE);
-    }
+    n.kv = memory_of_pool(n.pool_size, draft) + (options->draft_model_path ? options->draft_kv_memory : 0);
     n.total = n.weights + n.kv + n.scratch + n.process;
     *out = n;
     return true;

@@ -4,9 +4,11 @@
 #ifndef TANDEM_GATEWAY_MEMORY_NEED_H
 #define TANDEM_GATEWAY_MEMORY_NEED_H
 
+#include "base/limits.h"
 #include "gateway/gateway.h"
 
-#define MEMORY_BUDGET_SHARE 5 /* default of --memory: all but one part in so many of what the system leaves */
+#define MEMORY_LEAST_POOL   MIB(32) /* where nobody says how large it is: smaller ones are of no use */
+#define MEMORY_BUDGET_SHARE 5       /* default of --memory: all but one part in so many of what the system leaves */
 
 struct memory_need {  /* bytes */
     uint64_t weights; /* as the file has them, the draft model's too */
@@ -23,6 +25,15 @@ struct memory_need {  /* bytes */
 NODISCARD bool memory_need(const struct served_model_options *options, const struct model_file *file,
                            const struct decoder_config *config, uint64_t budget, struct memory_need *out,
                            struct error *err);
+
+/* The parts, for whoever asks before there is a model in its final precision. 0 of rows or sequences: the defaults. */
+uint64_t memory_scratch(const struct decoder_config *config, uint32_t max_batch_tokens, uint32_t max_sequences);
+uint64_t memory_process(const struct decoder_config *config);
+uint64_t memory_draft_weights(const char *path); /* 0: NULL, or it cannot be read, which its engine will say */
+/* What a pool takes with the seals of its pages and, with draft, a draft model's pool whose size nobody has said; and
+ * the largest pool that takes no more than size with them. */
+uint64_t memory_of_pool(uint64_t pool_size, bool draft);
+uint64_t memory_pool_within(uint64_t size, bool draft);
 
 /* Bytes of KV of one position, windows as if they were full. */
 size_t memory_kv_token_size(const struct decoder_config *config, enum kv_type type);

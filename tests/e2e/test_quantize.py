@@ -168,7 +168,7 @@ def needs(model):
                   "--max-batch-tokens", BATCH, ok=False)
     weights, kv, rest = map(int, re.search(r"(\d+) bytes of weights, (\d+) of KV .* and (\d+) besides", said).groups())
     sizes = {b: json.loads(tandem("inspect", model, "--json", "--quantize", b))["precision"]["weights"] for b in (8, 4)}
-    return {0: weights, **sizes}, N_SEQUENCES * kv + rest + (5 << 20)  # metadata is counted as 4 MiB
+    return {0: weights, **sizes}, N_SEQUENCES * kv + rest + (5 << 20)  # metadata is counted as 1 MiB and more
 
 
 def check(server, bits):

@@ -113,6 +113,33 @@ static void draft_model_counts(void **state)
     assert_int_equal(need(f, 0).kv - without.kv, MIB(10));
 }
 
+/* What is left for a pool is used, and not exceeded by what belongs to it. */
+static void a_pool_and_what_belongs_to_it_fit(void **state)
+{
+    (void)state;
+    for (int draft = 0; draft < 2; draft++) {
+        for (uint64_t size = 0; size < GIB(40); size = size * 3 / 2 + MIB(1) + 12345) {
+            uint64_t pool = memory_pool_within(size, draft);
+            assert_true(memory_of_pool(pool, draft) <= size && pool % MIB(2) == 0);
+            assert_true(memory_of_pool(pool + MIB(3), draft) > size);
+        }
+    }
+}
+
+/* An engine that gets the rest of a memory for its pool needs just that memory. */
+static void the_rest_for_the_pool_is_the_whole(void **state)
+{
+    struct fixture *f = *state;
+    for (int draft = 0; draft < 2; draft++) {
+        f->options.draft_model_path = draft ? f->path : NULL;
+        uint64_t weights = model_file_size(f->file) + memory_draft_weights(f->options.draft_model_path);
+        uint64_t rest = weights + memory_scratch(&config, 0, 0) + memory_process(&config);
+        f->options.kv_memory = memory_pool_within(GIB(8) - rest, draft);
+        uint64_t total = need(f, GIB(8)).total;
+        assert_true(total <= GIB(8) && total > GIB(8) - MIB(4));
+    }
+}
+
 static void unknown_type_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -127,7 +154,11 @@ static void unknown_type_is_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TEST(parts), TEST(pool_is_a_share_and_never_more_than_can_be_used),
-                                       TEST(draft_model_counts), TEST(unknown_type_is_refused)};
+    const struct CMUnitTest tests[] = {TEST(parts),
+                                       TEST(pool_is_a_share_and_never_more_than_can_be_used),
+                                       TEST(draft_model_counts),
+                                       TEST(a_pool_and_what_belongs_to_it_fit),
+                                       TEST(the_rest_for_the_pool_is_the_whole),
+                                       TEST(unknown_type_is_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
