@@ -19,6 +19,9 @@ struct work {
     void (*done)(void *arg);
     void *arg;
     struct work *next;
+    struct loop *loop;
+    bool alone; /* it has a thread, which is joined before done */
+    pthread_t thread;
 };
 
 struct work_list { /* first in, first out */
@@ -32,9 +35,10 @@ struct loop {
     struct work_list deferred; /* the loop's thread only */
 
     pthread_mutex_t lock; /* covers what follows */
-    pthread_cond_t have_work;
+    pthread_cond_t have_work, alone_ended;
     struct work_list first, todo, finished;
     int n_queued; /* in first or todo, or being worked on */
+    int n_alone;  /* threads of their own that have not finished */
     bool closing;
 
     int n_workers;
@@ -100,6 +104,9 @@ static void run_finished(struct work_list list)
 {
     struct work *w;
     while ((w = list_pop(&list))) {
+        if (w->alone) {
+            pthread_join(w->thread, NULL);
+        }
         w->done(w->arg);
         free(w);
     }
@@ -135,6 +142,9 @@ static void stop_workers(struct loop *l)
     pthread_mutex_lock(&l->lock);
     l->closing = true;
     pthread_cond_broadcast(&l->have_work);
+    while (l->n_alone > 0) {
+        pthread_cond_wait(&l->alone_ended, &l->lock);
+    }
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < l->n_workers; i++) {
         pthread_join(l->workers[i], NULL);
@@ -151,6 +161,7 @@ struct loop *loop_create(int n_workers, struct error *err)
     }
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->have_work, NULL);
+    pthread_cond_init(&l->alone_ended, NULL);
     l->work_done.data = l->deferred_ready.data = l;
     uv_async_init(&l->uv, &l->work_done, on_work_done);
     uv_async_init(&l->uv, &l->deferred_ready, on_deferred);
@@ -186,6 +197,7 @@ void loop_free(struct loop *l)
     uv_loop_close(&l->uv);
     pthread_mutex_destroy(&l->lock);
     pthread_cond_destroy(&l->have_work);
+    pthread_cond_destroy(&l->alone_ended);
     free(l);
 }
 
@@ -222,6 +234,38 @@ void loop_work(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), v
 void loop_work_first(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg)
 {
     push_work(l, &l->first, work_create(fn, done, arg));
+}
+
+static void *alone_main(void *arg)
+{
+    struct work *w = arg;
+    struct loop *l = w->loop;
+    sys_name_thread("tandem-alone");
+    sys_lower_priority();
+    w->fn(w->arg);
+    pthread_mutex_lock(&l->lock);
+    list_push(&l->finished, w);
+    l->n_alone--;
+    uv_async_send(&l->work_done);
+    pthread_cond_signal(&l->alone_ended);
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+void loop_work_alone(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg)
+{
+    struct work *w = work_create(fn, done, arg);
+    w->loop = l;
+    w->alone = true;
+    pthread_mutex_lock(&l->lock);
+    l->n_alone++;
+    bool started = pthread_create(&w->thread, NULL, alone_main, w) == 0; /* it cannot finish before the lock is free */
+    l->n_alone -= !started;
+    pthread_mutex_unlock(&l->lock);
+    if (!started) { /* slower for others is better than never */
+        w->alone = false;
+        push_work(l, &l->todo, w);
+    }
 }
 
 static void free_arena(void *arg)

@@ -21,6 +21,9 @@ struct uv_loop_s *loop_uv(struct loop *l); /* for http and gateway */
 void loop_work(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg);
 /* Likewise, before all that loop_work has queued: for what is short and decides whether there will be more. */
 void loop_work_first(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg);
+/* Likewise on a thread of its own, below normal priority too: for what takes minutes, while workers are to do other
+ * things. loop_free waits for it, so it has to be told when it is to end early. */
+void loop_work_alone(struct loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg);
 int loop_work_queued(const struct loop *l);
 /* Frees an arena (NULL is fine), at once or, where that would be felt by what else the loop does, on a worker: the tree
  * of a large JSON body has a node for each value. Its clean-up handlers must not mind the thread. */

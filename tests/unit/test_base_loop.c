@@ -64,6 +64,65 @@ static void work_is_done_elsewhere_and_ends_here(void **state)
     assert_int_equal(loop_work_queued(f->loop), 0);
 }
 
+struct slow {
+    struct fixture *f;
+    pthread_mutex_t lock;
+    pthread_t thread;
+    int n_done;
+};
+
+static void slow_work(void *arg)
+{
+    struct slow *s = arg;
+    pthread_mutex_lock(&s->lock); /* until the worker has done what came later */
+    s->thread = pthread_self();
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void slow_done(void *arg)
+{
+    struct slow *s = arg;
+    s->n_done++;
+    loop_stop(s->f->loop);
+}
+
+static void slow_counted(void *arg)
+{
+    struct slow *s = arg;
+    s->n_done++;
+}
+
+static void slow_work_keeps_no_worker(void **state)
+{
+    struct fixture *f = *state;
+    struct slow s = {.f = f};
+    pthread_mutex_init(&s.lock, NULL);
+    pthread_mutex_lock(&s.lock);
+    loop_work_alone(f->loop, slow_work, slow_done, &s);
+    loop_work(f->loop, work, done, f);
+    loop_run(f->loop);
+    assert_int_equal(f->n_done, 1);
+    assert_int_equal(s.n_done, 0);
+    pthread_mutex_unlock(&s.lock);
+    loop_run(f->loop);
+    assert_int_equal(s.n_done, 1);
+    assert_false(pthread_equal(s.thread, f->loop_thread));
+    assert_false(pthread_equal(s.thread, f->worked_on));
+    pthread_mutex_destroy(&s.lock);
+}
+
+static void a_loop_that_is_freed_waits_for_slow_work(void **state)
+{
+    struct fixture *f = *state;
+    struct slow s = {.f = f};
+    pthread_mutex_init(&s.lock, NULL);
+    loop_work_alone(f->loop, slow_work, slow_counted, &s);
+    loop_free(f->loop);
+    f->loop = NULL;
+    assert_int_equal(s.n_done, 1);
+    pthread_mutex_destroy(&s.lock);
+}
+
 static void deferred(void *arg)
 {
     struct fixture *f = arg;
@@ -137,10 +196,9 @@ static void large_arenas_are_freed_by_a_worker(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(work_is_done_elsewhere_and_ends_here),
-        TEST(what_is_deferred_runs_from_the_loop),
-        TEST(timers_repeat_until_they_are_stopped),
-        TEST(large_arenas_are_freed_by_a_worker),
+        TEST(work_is_done_elsewhere_and_ends_here),     TEST(slow_work_keeps_no_worker),
+        TEST(a_loop_that_is_freed_waits_for_slow_work), TEST(what_is_deferred_runs_from_the_loop),
+        TEST(timers_repeat_until_they_are_stopped),     TEST(large_arenas_are_freed_by_a_worker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
