@@ -13,8 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LIST_OUT_MAX      ((size_t)64 << 20)
-#define INSPECT_SEQUENCES 4 /* that automatic precision leaves room for, as in `tandem serve` */
+#define LIST_OUT_MAX ((size_t)64 << 20)
 
 #define MAX_TYPES 64 /* all plain ones, and a dozen ways of grouping */
 
@@ -491,7 +490,8 @@ static bool measure(const struct options *o, double *out, struct error *err)
 /* What `tandem serve` would load it in; that it does not fit is worth saying too. */
 static void plan_precision(const struct options *o, const struct subject *s, struct model_facts *f)
 {
-    struct precision_wanted wanted = precision_wanted_by(o, s->kv_type, INSPECT_SEQUENCES, SERVED_DEFAULT_SEQUENCES);
+    struct precision_wanted wanted =
+        precision_wanted_by(o, s->kv_type, PRECISION_SERVE_SEQUENCES, SERVED_DEFAULT_SEQUENCES);
     f->has_precision = true;
     if (!precision_plan(s->path, &wanted, &f->precision, &f->why_not)) {
         snprintf(f->precision.why, sizeof f->precision.why, "%.230s", f->why_not.msg);

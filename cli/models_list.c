@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/sys_file.h"
 #include "cli/model_path.h"
+#include "cli/precision.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,31 @@ static uint64_t version_of(const char *path, uint64_t text, int64_t keep_alive_m
     return xxh3(path, strlen(path), xxh3(parts, sizeof parts, 0));
 }
 
+/* On a thread of the gateway's: the model itself, or one of fewer bits that is made of it. It is to fit into the budget
+ * alone; what else is loaded then goes or waits as the model manager says. */
+static bool choose(const void *arg, uint64_t budget, bool (*progress)(void *progress_arg, double fraction),
+                   void *progress_arg, struct model_choice *out, struct error *err)
+{
+    const struct kept *k = arg;
+    struct precision_found found;
+    enum kv_type type;
+    if (!kv_type_parse(k->options.kv_type, &type, err)) {
+        return false;
+    }
+    struct precision_wanted wanted =
+        precision_wanted_by(&k->options, type, PRECISION_SERVE_SEQUENCES, SERVED_DEFAULT_SEQUENCES);
+    wanted.memory = budget;
+    wanted.on_demand = true;
+    wanted.draft_path = k->draft_path[0] ? k->draft_path : NULL;
+    if (!precision_resolve(k->path, &wanted, progress, progress_arg, &found, err)) {
+        return false;
+    }
+    memcpy(out->path, found.path, sizeof found.path);
+    memcpy(out->why, found.why, sizeof found.why);
+    out->bits = found.bits;
+    return true;
+}
+
 struct model_source {
     const struct models_entry *entry;
     const char *path; /* NULL: it is to be found by entry->model */
@@ -142,6 +168,8 @@ static bool fill(struct served_model_options *out, const struct model_source *so
     out->names = k->names;
     out->n_names = n;
     out->on_demand = true;
+    out->choose = e->options.script ? NULL : choose; /* a script computes nothing */
+    out->choose_arg = k;
     out->pinned = e->pinned;
     out->preload = e->preload;
     out->keep_alive_ms = e->has_keep_alive ? e->keep_alive_ms : source->keep_alive_ms;

@@ -297,7 +297,8 @@ bool options__check_model(const struct options *o, struct error *err)
     struct backend_options backend;
     struct backend_words words = options_backend(o);
     return check_pairings(o, err) && options_kv_disk(o, &disk_size, err) && options_speculation(o, &when, err) &&
-           kv_type_parse(o->kv_type, &type, err) && backend_options_parse(&words, &backend, err);
+           options_quantize(o, err) && kv_type_parse(o->kv_type, &type, err) &&
+           backend_options_parse(&words, &backend, err);
 }
 
 static bool keep(const char **text, struct arena *arena)
@@ -340,6 +341,17 @@ bool options_kv_disk(const struct options *o, uint64_t *size, struct error *err)
     *size = (uint64_t)(gb * (double)GIB(1));
     return o->kv_disk_gb == 0 || o->kv_disk_dir ||
            error_set(err, ERR_INVALID, "--kv-disk-gb is the limit of a folder: give --kv-disk-dir too.");
+}
+
+bool options_quantize(const struct options *o, struct error *err)
+{
+    static const char *const words[] = {"auto", "none", "8", "6", "4"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(o->quantize, words[i]) == 0) {
+            return true;
+        }
+    }
+    return error_set(err, ERR_INVALID, "--quantize: expected auto, none, 8, 6 or 4, but got '%.40s'.", o->quantize);
 }
 
 bool options_speculation(const struct options *o, enum speculation *when, struct error *err)

@@ -61,6 +61,14 @@ static uint64_t round_pool(uint64_t size)
     return size == 0 ? MIB(2) : (size + MIB(2) - 1) / MIB(2) * MIB(2);
 }
 
+/* What a model on demand gets at least, as gateway/memory_need.h has it. */
+static uint64_t least_pool(const struct precision_wanted *w, const struct decoder_config *c, uint64_t least)
+{
+    uint64_t useful = memory_useful_pool(c, w->kv_type, w->max_context, w->max_sequences);
+    uint64_t pool = useful < MEMORY_LEAST_POOL ? useful : MEMORY_LEAST_POOL;
+    return least < pool ? pool : least;
+}
+
 static void ask_kv(const struct precision_wanted *w, const struct decoder_config *c, struct precision_question *q)
 {
     uint32_t trained = (uint32_t)c->n_context, context = w->max_context ? w->max_context : USUAL_CONTEXT;
@@ -72,6 +80,8 @@ static void ask_kv(const struct precision_wanted *w, const struct decoder_config
         wanted = wanted < w->kv_memory ? wanted : w->kv_memory;
         least = least < w->kv_memory ? least : w->kv_memory;
     }
+    least = w->on_demand && w->kv_memory == 0 ? least_pool(w, c, least) : least;
+    wanted = wanted < least ? least : wanted;
     q->kv_least = memory_of_pool(round_pool(least), shares_pool(w));
     q->kv_wanted = memory_of_pool(round_pool(wanted), shares_pool(w));
 }
@@ -80,7 +90,7 @@ static void ask_memory(const struct precision_wanted *w, struct precision_questi
 {
     struct sys_memory here = sys_memory(), system = sys_memory_of_system();
     q->memory = w->memory;
-    q->memory_from = "--memory";
+    q->memory_from = w->on_demand ? "the budget of all models" : "--memory";
     if (q->memory) {
         return;
     }
@@ -175,7 +185,7 @@ static bool ask(const struct model_file *file, const struct precision_wanted *w,
 static bool divide(const struct precision_wanted *w, const struct precision_question *q, struct precision_found *out,
                    struct error *err)
 {
-    if (w->memory == 0) {
+    if (w->memory == 0 || w->on_demand) {
         return true;
     }
     uint64_t taken = out->weights + q->other;
@@ -198,7 +208,10 @@ static bool decide_automatic(const struct precision_wanted *w, const struct prec
     out->bits = a.bits;
     out->weights = a.weights;
     memcpy(out->why, a.why, sizeof out->why);
-    if (!a.fits && w->memory) {
+    if (!a.fits && w->on_demand) { /* nothing is made of it, and the plan of all refuses it with what it would need */
+        out->bits = 0;
+        out->weights = q->full;
+    } else if (!a.fits && w->memory) {
         return error_set(err, ERR_NO_MEMORY, "%.230s", a.why);
     }
     return true;
@@ -309,14 +322,19 @@ static bool is_good(const char *path)
 }
 
 /* Held until the descriptor is closed; waits for whoever makes the same. -1: *err. */
-static int lock(const char *folder, struct error *err)
+static int lock(const char *folder, const struct rewrite_options *r, struct error *err)
 {
     char path[MODEL_PATH_MAX + 8];
     snprintf(path, sizeof path, "%s/lock", folder);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     enum file_lock state = FILE_NO_LOCKS;
-    while (fd >= 0 && (state = file_lock(fd)) == FILE_BUSY) {
+    while (fd >= 0 && (state = file_lock(fd)) == FILE_BUSY && (!r->progress || r->progress(r->arg, 0))) {
         nanosleep(&(struct timespec){.tv_nsec = LOCK_WAIT_MS * 1000000L}, NULL);
+    }
+    if (fd >= 0 && state == FILE_BUSY) {
+        error_set(err, ERR_CANCELLED, "the wait for '%.120s', which another program makes, was stopped.", path);
+        close(fd);
+        return -1;
     }
     if (fd < 0 || state != FILE_LOCKED) {
         error_set(err, ERR_IO, "'%.120s' cannot be locked: %s.", path, strerror(errno));
@@ -347,7 +365,7 @@ static bool make(const struct model_file *file, const char *path, const struct r
     if (!dir_make(folder, err)) {
         return false;
     }
-    int fd = lock(folder, err);
+    int fd = lock(folder, r, err);
     if (fd < 0) {
         return false;
     }
@@ -376,7 +394,7 @@ bool precision_plan(const char *model, const struct precision_wanted *w, struct 
 }
 
 bool precision_resolve(const char *model, const struct precision_wanted *w,
-                       void (*progress)(void *arg, double fraction), void *arg, struct precision_found *out,
+                       bool (*progress)(void *arg, double fraction), void *arg, struct precision_found *out,
                        struct error *err)
 {
     char folder[MODEL_PATH_MAX];

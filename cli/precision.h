@@ -10,10 +10,15 @@
 #include "cli/model_path.h"
 #include "cli/options.h"
 
+#define PRECISION_SERVE_SEQUENCES 4 /* that a server leaves room for, when none are said */
+
 struct precision_wanted {
     const char *quantize; /* auto, none, 8, 6 or 4 */
     uint64_t memory;      /* for weights, KV and the rest of the process; 0: what the machine has left */
-    uint64_t kv_memory;   /* 0: not said */
+    /* The memory is that of many models: what must fit into it is this one alone, whatever else is loaded. How large
+     * its pool is, and whether there is room, is said by others. */
+    bool on_demand;
+    uint64_t kv_memory; /* 0: not said */
     enum kv_type kv_type;
     uint32_t max_context, max_sequences, max_batch_tokens; /* 0: not said */
     uint32_t usual_sequences;                              /* that there shall be room for, when it is not said */
@@ -36,13 +41,15 @@ struct precision_found {
 /* Without a draft model. usual and most: as above. */
 struct precision_wanted precision_wanted_by(const struct options *o, enum kv_type type, uint32_t usual, uint32_t most);
 
-/* Decides only: path is the source's. NO_MEMORY: it does not fit into --memory in any precision that is allowed. */
+/* Decides only: path is the source's. NO_MEMORY: it does not fit into --memory in any precision that is allowed; on
+ * demand it is left as it is instead. */
 NODISCARD bool precision_plan(const char *model, const struct precision_wanted *w, struct precision_found *out,
                               struct error *err);
 
-/* Decides, and makes the file when it is not there. progress may be NULL. */
+/* Decides, and makes the file when it is not there. progress may be NULL; when it says false, it ends with CANCELLED.
+ */
 NODISCARD bool precision_resolve(const char *model, const struct precision_wanted *w,
-                                 void (*progress)(void *arg, double fraction), void *arg, struct precision_found *out,
+                                 bool (*progress)(void *arg, double fraction), void *arg, struct precision_found *out,
                                  struct error *err);
 
 #endif

@@ -18,13 +18,14 @@ struct progress {
     bool shown;
 };
 
-static void show(void *arg, double fraction)
+static bool show(void *arg, double fraction)
 {
     const struct progress *p = arg;
     if (p->shown) {
         fprintf(stderr, fraction < 1 ? "\r%s %3.0f%%" : "\r%s      \r", p->what, 100 * fraction);
         fflush(stderr);
     }
+    return true;
 }
 
 /* ---- calibration ---- */
@@ -41,7 +42,7 @@ static bool run_windows(struct text_run *run, const struct token_list *ids, int 
             int n = end - i < TEXT_RUN_ROWS ? (int)(end - i) : TEXT_RUN_ROWS;
             ok = text_run_rows(run, ids->ids + i, (int)(i - at), n, n, logits, err);
         }
-        show(p, (double)end / (double)ids->n);
+        (void)show(p, (double)end / (double)ids->n);
     }
     free(logits);
     return ok;

@@ -25,12 +25,10 @@ static bool put_tokenizer(void *arg, struct gguf_writer *w, int n_vocab, struct 
     return tokenizer_export_gguf(r->file, w, n_vocab, err);
 }
 
-static void pass_progress(void *arg, double fraction)
+static bool pass_progress(void *arg, double fraction)
 {
     const struct run *r = arg;
-    if (r->o->progress) {
-        r->o->progress(r->o->arg, fraction);
-    }
+    return !r->o->progress || r->o->progress(r->o->arg, fraction);
 }
 
 /* ---- files of a folder that are not weights ---- */

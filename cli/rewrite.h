@@ -8,9 +8,9 @@
 struct rewrite_options {
     enum export_container container;
     struct precision precision;
-    const struct importance *importance; /* NULL: none */
-    int n_threads;                       /* 0: as many as may be used */
-    void (*progress)(void *arg, double fraction);
+    const struct importance *importance;          /* NULL: none */
+    int n_threads;                                /* 0: as many as may be used */
+    bool (*progress)(void *arg, double fraction); /* as that of model/export.h */
     void *arg;
 };
 

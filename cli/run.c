@@ -233,13 +233,14 @@ static void show_progress(void *arg, float fraction)
     }
 }
 
-static void show_quantizing(void *arg, double fraction)
+static bool show_quantizing(void *arg, double fraction)
 {
     (void)arg;
     if (isatty(STDERR_FILENO)) {
         fprintf(stderr, fraction < 1 ? "\rquantizing %3.0f%%" : "\r                \r", 100 * fraction);
         fflush(stderr);
     }
+    return true;
 }
 
 /* The file to load: the model's own, or one of fewer bits that is made of it. */

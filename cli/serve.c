@@ -24,10 +24,9 @@
 #include <string.h>
 #include <uv.h>
 
-#define KEY_VARIABLE    "TANDEM_API_KEY"
-#define OTLP_FLUSH_MS   2000 /* for the last spans, at the end */
-#define SERVE_SEQUENCES 4    /* of USUAL_CONTEXT each, that automatic precision leaves room for */
-#define SERVE_WORKERS   1    /* beside an engine that wants the cores; requests are parsed one by one */
+#define KEY_VARIABLE  "TANDEM_API_KEY"
+#define OTLP_FLUSH_MS 2000 /* for the last spans, at the end */
+#define SERVE_WORKERS 1    /* beside an engine that wants the cores; requests are parsed one by one */
 
 struct server {
     const struct options *options;
@@ -402,13 +401,14 @@ static void watch_signal(struct server *s, uv_signal_t *handle, int number, uv_s
     uv_signal_start(handle, fn, number);
 }
 
-static void show_quantizing(void *arg, double fraction)
+static bool show_quantizing(void *arg, double fraction)
 {
     int *shown = arg; /* tenths */
     if ((int)(10 * fraction) > *shown) {
         *shown = (int)(10 * fraction);
         LOG_INFO("quantizing", "percent=%d", 10 * *shown);
     }
+    return true;
 }
 
 /* The file to serve: the model's own, or one of fewer bits that is made of it. */
@@ -420,7 +420,7 @@ static bool find_precision(struct server *s, char path[MODEL_PATH_MAX], struct e
     if (o->script || !kv_type_parse(o->kv_type, &type, err)) {
         return o->script != NULL;
     }
-    struct precision_wanted wanted = precision_wanted_by(o, type, SERVE_SEQUENCES, SERVED_DEFAULT_SEQUENCES);
+    struct precision_wanted wanted = precision_wanted_by(o, type, PRECISION_SERVE_SEQUENCES, SERVED_DEFAULT_SEQUENCES);
     wanted.draft_path = s->draft_path[0] ? s->draft_path : NULL;
     if (!precision_resolve(path, &wanted, show_quantizing, &shown, &s->precision, err)) {
         return false;
@@ -518,6 +518,9 @@ static bool find_models(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
     s->many = models_list_wanted(o);
+    if (!options_quantize(o, err)) {
+        return false;
+    }
     if (s->many) {
         if (!check_many(o, err) || !models_list_make(o, true, &s->models, err)) {
             return false;

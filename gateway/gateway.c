@@ -123,6 +123,7 @@ static void poll_drain(void *arg)
 void gateway_drain(struct gateway *g, int64_t timeout_ms, void (*on_drained)(void *arg), void *arg)
 {
     g->draining = true;
+    atomic_store(&g->ends, true); /* requests that wait for a model to be made would wait too long */
     end_warming(g);
     g->on_drained = on_drained;
     g->on_drained_arg = arg;
@@ -175,6 +176,7 @@ static void close_model(struct served_model *m)
 void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg)
 {
     g->draining = true;
+    atomic_store(&g->ends, true);
     stop_drain(g);
     g->on_closed = on_closed;
     g->on_closed_arg = arg;

@@ -5,7 +5,8 @@
  *                    or gateway_set_models (again whenever the list changes): models that are loaded on demand
  *     SIGTERM: gateway_drain(g, timeout, on_drained) -> gateway_close(g, on_closed)
  *
- * A model that is loaded on demand is read (tokenizer, template, configuration) by a worker when it is first asked for:
+ * A model that is loaded on demand is read (tokenizer, template, configuration) when it is first asked for, by a
+ * worker, or, where it may have to be made first (choose), by a thread of its own:
  *
  *     m = gateway_model_find(g, name); served_model_hold(m);
  *     gateway_open(m, on_open, arg)      at once when it is read already; then its pipeline and its admission are there
@@ -50,12 +51,25 @@ struct gateway_options gateway_options_default(void);
 
 #define SERVED_DEFAULT_SEQUENCES 64
 
+/* What is loaded of a model on demand. */
+struct model_choice {
+    char path[4096];
+    int bits;      /* as precision_bits below */
+    char why[240]; /* as precision_why */
+};
+
 struct served_model_options {
     const char *model_path;
     /* Of models that are loaded on demand; gateway_set_models. */
     bool on_demand;
-    bool pinned, preload;     /* pinned: loaded at the start, and never to make room; preload: loaded at the start */
-    int64_t keep_alive_ms;    /* of one that is not pinned: it goes after so long without requests; -1: never */
+    bool pinned, preload;  /* pinned: loaded at the start, and never to make room; preload: loaded at the start */
+    int64_t keep_alive_ms; /* of one that is not pinned: it goes after so long without requests; -1: never */
+    /* What is loaded of it, found, and made where it has to be, when it is first asked for; on a thread of its own.
+     * budget: bytes for all engines; 0: no limit. progress says false when the gateway closes: then it fails soon.
+     * NULL: model_path as it is. */
+    bool (*choose)(const void *arg, uint64_t budget, bool (*progress)(void *progress_arg, double fraction),
+                   void *progress_arg, struct model_choice *out, struct error *err);
+    const void *choose_arg;   /* lives as long as the arena */
     uint64_t version;         /* of this definition: another one is another model under the same name */
     struct arena *arena;      /* of the strings here; the model's from gateway_set_models on; NULL: they outlive it */
     const char *const *names; /* [n_names] names and patterns ("claude-*") it answers to, besides "default" and, unless
@@ -71,7 +85,7 @@ struct served_model_options {
     int n_threads;                /* 0: as many as usable */
     uint64_t kv_memory;           /* bytes; 0: 25% of what the system or cgroup leaves after the weights */
     int precision_bits;           /* what its weights were quantized to when it was loaded; 0: they are as they were */
-    const char *precision_why;    /* a sentence; NULL: nobody chose */
+    const char *precision_why;    /* a sentence; NULL: nobody chose; set by choose once the model is open */
     uint32_t max_context, max_batch_tokens, max_sequences, max_waiting, prefill_chunk;
     bool prefix_cache, reserve_output;
     const char *kv_disk_dir;      /* NULL: none */

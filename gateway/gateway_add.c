@@ -40,7 +40,7 @@ static bool load_template(struct served_model *m, struct error *err)
 bool gateway__read_model(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
-    m->file = model_file_open(o->model_path, err);
+    m->file = model_file_open(m->choice.path[0] ? m->choice.path : o->model_path, err);
     if (!m->file) {
         return false;
     }

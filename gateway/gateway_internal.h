@@ -17,6 +17,8 @@
 #include "gateway/pool_limit.h"
 #include "gateway/pressure.h"
 
+#include <stdatomic.h>
+
 #define GATEWAY_MAX_MODELS 256 /* in the list; those that still go are not counted */
 #define MODEL_MAX_NAMES    32
 
@@ -38,6 +40,8 @@ struct served_model {
     bool retired;       /* it is in the list no more, and freed when nothing of it is left */
     bool was_ready;     /* once at least */
     size_t n_refs;
+    struct model_choice choice;  /* of options.choose; a thread's while it is opening */
+    atomic_int opening_permille; /* of what choose makes */
     struct error open_failure;
     struct model_waiters for_open, for_load, for_unload;
     struct served_model_options options; /* strings are the caller's, who keeps them */
@@ -78,6 +82,7 @@ struct gateway {
     uint64_t n_failed_loads;
     int64_t started_ms;
     bool draining, drained; /* drained: who waits for a load or an unload is not kept waiting any more */
+    atomic_bool ends;       /* what makes models is to stop */
     struct loop_timer *drain_timer;
     int64_t drain_until_ms;
     void (*on_drained)(void *arg);

@@ -1,5 +1,6 @@
-/* Models that are loaded on demand. What is read of a model's file is read by a worker, before anything but its names
- * is there; a model that leaves the list lives on until its last request, and whoever holds it, is gone. */
+/* Models that are loaded on demand. What is read of a model's file is read by a worker or a thread of its own, before
+ * anything but its names is there; a model that leaves the list lives on until its last request, and whoever holds it,
+ * is gone. */
 #include "gateway/gateway_internal.h"
 
 #include "base/log.h"
@@ -50,10 +51,42 @@ struct reading {
     struct error err;
 };
 
-static void read_on_worker(void *arg)
+static bool note_progress(void *arg, double fraction)
+{
+    struct served_model *m = arg;
+    int before = atomic_exchange(&m->opening_permille, (int)(1000 * fraction));
+    if ((int)(1000 * fraction) / 100 > before / 100) {
+        LOG_INFO("model is being made", "model=%s percent=%d", m->names[0], (int)(100 * fraction));
+    }
+    return !atomic_load(&m->gateway->ends);
+}
+
+static bool choose(struct served_model *m, struct error *err)
+{
+    const struct served_model_options *o = &m->options;
+    m->choice = (struct model_choice){0};
+    atomic_store(&m->opening_permille, 0);
+    return !o->choose || o->choose(o->choose_arg, m->gateway->options.memory, note_progress, m, &m->choice, err);
+}
+
+static void read_model(void *arg)
 {
     struct reading *r = arg;
-    r->ok = gateway__read_model(r->model, &r->err);
+    r->ok = choose(r->model, &r->err) && gateway__read_model(r->model, &r->err);
+}
+
+/* The file that was read is the one that its engine loads. */
+static bool make_parts(struct served_model *m, struct error *err)
+{
+    const char *source = m->options.model_path;
+    if (m->choice.path[0]) {
+        m->options.model_path = m->choice.path;
+        m->options.precision_bits = m->choice.bits;
+        m->options.precision_why = m->choice.why;
+    }
+    bool ok = gateway__make_parts(m, err);
+    m->options.model_path = ok ? m->options.model_path : source;
+    return ok;
 }
 
 static void on_read(void *arg)
@@ -62,7 +95,7 @@ static void on_read(void *arg)
     struct served_model *m = r->model;
     struct gateway *g = m->gateway;
     struct error err = r->err;
-    bool ok = r->ok && gateway__make_parts(m, &err);
+    bool ok = r->ok && make_parts(m, &err);
     free(r);
     m->opening = false;
     m->open_failure = (struct error){0};
@@ -92,7 +125,7 @@ static void begin_reading(struct served_model *m)
     m->opening = true;
     served_model_hold(m);
     gateway__hold(m->gateway, true);
-    loop_work_first(m->gateway->options.loop, read_on_worker, on_read, r);
+    (m->options.choose ? loop_work_alone : loop_work_first)(m->gateway->options.loop, read_model, on_read, r);
 }
 
 void gateway_open(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg)

@@ -30,13 +30,12 @@ size_t memory_kv_token_size(const struct decoder_config *config, enum kv_type ty
     return token_size;
 }
 
-/* No more KV than the sequences that may run at once could fill. */
-static size_t kv_useful_size(const struct served_model_options *o, const struct decoder_config *config,
-                             enum kv_type type)
+uint64_t memory_useful_pool(const struct decoder_config *config, enum kv_type type, uint32_t max_context,
+                            uint32_t max_sequences)
 {
     size_t token_size = memory_kv_token_size(config, type);
-    size_t context = o->max_context ? o->max_context : (size_t)config->n_context;
-    size_t sequences = o->max_sequences ? o->max_sequences : SERVED_DEFAULT_SEQUENCES;
+    size_t context = max_context ? max_context : (size_t)config->n_context;
+    size_t sequences = max_sequences ? max_sequences : SERVED_DEFAULT_SEQUENCES;
     size_t all;
     return size_mul(token_size, context, &all) && size_mul(all, sequences, &all) ? all : SIZE_MAX;
 }
@@ -100,7 +99,7 @@ bool memory_need(const struct served_model_options *options, const struct model_
                             .scratch = memory_scratch(config, options->max_batch_tokens, options->max_sequences),
                             .process = memory_process(config)};
     bool draft = options->draft_model_path && options->draft_kv_memory == 0;
-    uint64_t useful = kv_useful_size(options, config, type);
+    uint64_t useful = memory_useful_pool(config, type, options->max_context, options->max_sequences);
     uint64_t size = options->kv_memory ? options->kv_memory : pool_of(&n, budget);
     size = size > useful ? useful : size;
     n.pool_size = (size_t)((size + KV_ROUND - 1) / KV_ROUND * KV_ROUND);

@@ -35,6 +35,10 @@ uint64_t memory_draft_weights(const char *path); /* 0: NULL, or it cannot be rea
 uint64_t memory_of_pool(uint64_t pool_size, bool draft);
 uint64_t memory_pool_within(uint64_t size, bool draft);
 
+/* No more than the sequences that may run at once could fill. 0: the model's context, the default of sequences. */
+uint64_t memory_useful_pool(const struct decoder_config *config, enum kv_type type, uint32_t max_context,
+                            uint32_t max_sequences);
+
 /* Bytes of KV of one position, windows as if they were full. */
 size_t memory_kv_token_size(const struct decoder_config *config, enum kv_type type);
 

@@ -116,7 +116,7 @@ enum model_state served_model_state(const struct served_model *m)
 
 float served_model_load_fraction(const struct served_model *m)
 {
-    return m->open ? engine_child_load_fraction(m->child) : 0;
+    return m->open ? engine_child_load_fraction(m->child) : (float)atomic_load(&m->opening_permille) / 1000;
 }
 
 const struct error *served_model_failure(const struct served_model *m)

@@ -322,14 +322,14 @@ static void make_row(void *arg, int tile, int thread)
     }
 }
 
-void export__fill_rows(struct target *t, uint64_t first, uint64_t n, void *dst)
+bool export__fill_rows(struct target *t, uint64_t first, uint64_t n, void *dst, struct error *err)
 {
     struct exporter *x = t->x;
     struct job job = {t, first, dst, export__row_size(t)};
     pool_run(x->o->pool, make_row, &job, (int)n);
     x->rows_done += n * t->k;
-    if (x->o->progress)
-        x->o->progress(x->o->arg, (double)x->rows_done / (double)x->rows_total);
+    return !x->o->progress || x->o->progress(x->o->arg, (double)x->rows_done / (double)x->rows_total) ||
+           error_set(err, ERR_CANCELLED, "the writing of a model was stopped at %s.", t->name);
 }
 
 size_t export__scales_row(const struct target *t)

@@ -25,8 +25,9 @@ struct export_options {
     struct pool *pool;                   /* rows are made in parallel */
     /* Puts tokenizer.* into a GGUF file that is made of a folder, for n_vocab tokens. */
     bool (*tokenizer)(void *arg, struct gguf_writer *w, int n_vocab, struct error *err);
-    void (*progress)(void *arg, double fraction); /* may be NULL; of the rows, from the calling thread */
-    void *arg;                                    /* of both */
+    /* Of the rows, from the calling thread; false: it ends with CANCELLED, and nothing appears. May be NULL. */
+    bool (*progress)(void *arg, double fraction);
+    void *arg; /* of both */
 };
 
 /* path: a file (GGUF), which appears when it is complete; or a folder that is there, into which model.safetensors and

@@ -56,8 +56,8 @@ struct exporter { /* one run of export_write or export_size */
 size_t export__row_size(const struct target *t);
 size_t export__scales_row(const struct target *t);
 
-/* Makes the rows [first, first + n) of a target's matrix. */
-void export__fill_rows(struct target *t, uint64_t first, uint64_t n, void *dst);
+/* Makes the rows [first, first + n) of a target's matrix. False: progress says that nobody wants them any more. */
+NODISCARD bool export__fill_rows(struct target *t, uint64_t first, uint64_t n, void *dst, struct error *err);
 NODISCARD bool export__make_vector(struct exporter *x, struct target *t);
 
 /* All targets are known. (export_write.c) */

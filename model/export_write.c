@@ -15,8 +15,8 @@
 static bool fill(void *user, uint64_t first, uint64_t n, void *dst, struct error *err)
 {
     struct target *t = user;
-    (void)err;
-    export__fill_rows(t, first, n, dst);
+    if (!export__fill_rows(t, first, n, dst, err))
+        return false;
     if (first + n == t->n_rows) {
         for (int i = 0; i < t->n_segments; i++)
             model_file_drop(t->x->file, &t->segments[i].view);

@@ -259,3 +259,43 @@ def test_a_control_group_chooses(large, tmp_path):
                 status = check(server, bits)
                 assert "control group" in status["precision"]["why"]
                 assert status["engine"]["restarts"] == 0
+
+
+@pytest.mark.skipif(bool(SANITIZER), reason="sanitizers take memory of their own")
+def test_models_on_demand_choose(large, tmp_path):
+    """Each model is loaded in what fits into the budget alone, or in what its entry says; it is made at its first use, and
+    its need is that of what was made."""
+    sizes, rest = needs(large)
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps({"folder": False, "models": [
+        {"name": "chosen", "model": str(large)}, {"name": "whole", "model": str(large), "options": {"quantize": "none"}},
+        {"name": "told", "model": str(large), "options": {"quantize": "4", "max-sequences": 2}}]}))
+    budget = sizes[4] + rest
+    assert budget < sizes[8] + rest - (6 << 20)  # of which some may be slack
+    server = Server("", *options("--memory", budget, "--models", file), env={"XDG_CACHE_HOME": str(tmp_path)})
+    server.arguments.remove("")
+
+    def model(name):
+        return next(m for m in server.status()["models"] if m["model"] == name)
+
+    with server:
+        assert not list(tmp_path.glob("tandem/quantized/*/*"))  # nothing at the start
+        said = {name: server.complete(PROMPT, model=name, temperature=0, max_tokens=4)["choices"][0]["text"]
+                for name in ("chosen", "told")}
+        assert said["chosen"] == said["told"]
+        assert (model("chosen")["precision"]["bits"], model("told")["precision"]["bits"]) == (4, 4)
+        assert "the budget of all models" in model("chosen")["precision"]["why"]
+        made, = tmp_path.glob("tandem/quantized/*/model.gguf")
+        assert model("chosen")["need"]["weights"] == made.stat().st_size and model("chosen")["need"]["total"] <= budget
+        reply = server.post("/v1/completions", {"model": "whole", "prompt": PROMPT})
+        assert reply.status_code == 507 and model("whole")["precision"]["bits"] == 0
+
+
+@pytest.mark.skipif(bool(SANITIZER), reason="sanitizers take memory of their own")
+def test_the_pool_gets_the_rest_of_the_memory(large, tmp_path):
+    """Of a model whose context could use more than there is."""
+    sizes, rest = needs(large)
+    limit = sizes[0] + rest + (64 << 20)
+    with Server(large, "--memory", limit, "--max-batch-tokens", BATCH, env={"XDG_CACHE_HOME": str(tmp_path)}) as server:
+        memory, need = check(server, 0)["memory"], server.status()["models"][0]["need"]
+        assert limit - (4 << 20) < need["total"] <= limit and memory["kv_pool"] > 48 << 20

@@ -123,6 +123,9 @@ static void refusals_name_line_and_field(void **state)
     refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\n\"max-context\": -1}}]}",
            "line 2, 'models[0].options.max-context'", "from 0 to");
     refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\"kv-type\": \"f64\"}}]}", "'models[0]'", "f64");
+    refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\"quantize\": \"q4_k\"}}]}", "'models[0]'",
+           "none, 8, 6 or 4");
+    refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\"memory\": \"1G\"}}]}", "memory", "the server's");
     refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\"kv-disk-gb\": 1}}]}", "'models[0]'", "--kv-disk-dir");
     refuse(f, "{\"models\": [{\"model\": \"x\", \"name\": \"a\"}, {\"model\": \"y\", \"names\": [\"a\"]}]}",
            "'models[1]'", "models[0] already");

@@ -431,6 +431,34 @@ static struct model_file *quantized(const struct model_file *from, const struct 
     return out;
 }
 
+static bool stop_early(void *arg, double fraction)
+{
+    int *calls = arg;
+    assert_true(fraction > 0 && fraction < 1);
+    return ++*calls < 3;
+}
+
+static void nothing_appears_of_what_is_stopped(void **state)
+{
+    (void)state;
+    struct made m;
+    struct temp_dir dir;
+    struct error err = {0};
+    int calls = 0;
+    make(&m, "llama-plain");
+    temp_dir_make(&dir);
+    char *path = temp_dir_file(&dir, "q.gguf");
+    struct export_options o = {.container = EXPORT_GGUF, .pool = pool, .progress = stop_early, .arg = &calls};
+    assert_true(precision_parse("8", &o.precision, &err));
+    assert_false(export_write(m.file, path, &o, &err));
+    assert_int_equal(err.code, ERR_CANCELLED);
+    assert_int_equal(calls, 3);
+    assert_false(file_exists(path));
+    free(path);
+    temp_dir_remove(&dir);
+    drop(&m);
+}
+
 static void rule_of_gguf(void **state)
 {
     (void)state;
@@ -576,9 +604,16 @@ static void words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_ways),      cmocka_unit_test(same_container),         cmocka_unit_test(other_stacks),
-        cmocka_unit_test(all_ends),       cmocka_unit_test(what_is_there_stays),    cmocka_unit_test(rule_of_gguf),
-        cmocka_unit_test(rule_of_folder), cmocka_unit_test(rule_of_shared_experts), cmocka_unit_test(importance_counts),
+        cmocka_unit_test(both_ways),
+        cmocka_unit_test(same_container),
+        cmocka_unit_test(other_stacks),
+        cmocka_unit_test(all_ends),
+        cmocka_unit_test(what_is_there_stays),
+        cmocka_unit_test(rule_of_gguf),
+        cmocka_unit_test(rule_of_folder),
+        cmocka_unit_test(rule_of_shared_experts),
+        cmocka_unit_test(importance_counts),
+        cmocka_unit_test(nothing_appears_of_what_is_stopped),
         cmocka_unit_test(words),
     };
     return cmocka_run_group_tests(tests, make_pool, free_pool);
