@@ -93,8 +93,8 @@ static uint64_t version_of(const char *path, uint64_t text, int64_t keep_alive_m
     return xxh3(path, strlen(path), xxh3(parts, sizeof parts, 0));
 }
 
-/* On a thread of the gateway's: the model itself, or one of fewer bits that is made of it. It is to fit into the budget
- * alone; what else is loaded then goes or waits as the model manager says. */
+/* On a worker or a thread of the gateway's: the model itself, or one of fewer bits that is made of it. It is to fit
+ * into the budget alone; what else is loaded then goes or waits as the model manager says. */
 static bool choose(const void *arg, uint64_t budget, bool (*progress)(void *progress_arg, double fraction),
                    void *progress_arg, struct model_choice *out, struct error *err)
 {
@@ -109,6 +109,14 @@ static bool choose(const void *arg, uint64_t budget, bool (*progress)(void *prog
     wanted.memory = budget;
     wanted.on_demand = true;
     wanted.draft_path = k->draft_path[0] ? k->draft_path : NULL;
+    bool is_there = false;
+    if (!precision_find(k->path, &wanted, &found, &is_there, err)) {
+        return false;
+    }
+    out->to_be_made = !is_there && !progress;
+    if (out->to_be_made) {
+        return true;
+    }
     if (!precision_resolve(k->path, &wanted, progress, progress_arg, &found, err)) {
         return false;
     }

@@ -393,23 +393,39 @@ bool precision_plan(const char *model, const struct precision_wanted *w, struct 
     return ok;
 }
 
+/* The path of what is to be loaded; folder: in which it is, where it is not the source. */
+static bool locate(const struct model_file *file, struct precision_found *out, char folder[MODEL_PATH_MAX],
+                   struct error *err)
+{
+    return out->bits == 0 || cache_path(file, out->bits, folder, out->path, sizeof out->path) ||
+           error_set(err, ERR_IO, "There is no cache folder for quantized weights: set HOME or XDG_CACHE_HOME.");
+}
+
+bool precision_find(const char *model, const struct precision_wanted *w, struct precision_found *out, bool *is_there,
+                    struct error *err)
+{
+    char folder[MODEL_PATH_MAX];
+    struct model_file *file;
+    bool ok = open_source(model, out, &file, err) && decide(file, w, out, err) && locate(file, out, folder, err);
+    *is_there = ok && (out->bits == 0 || is_good(out->path));
+    model_file_close(file);
+    return ok;
+}
+
 bool precision_resolve(const char *model, const struct precision_wanted *w,
                        bool (*progress)(void *arg, double fraction), void *arg, struct precision_found *out,
                        struct error *err)
 {
     char folder[MODEL_PATH_MAX];
     struct model_file *file;
-    bool ok = open_source(model, out, &file, err) && decide(file, w, out, err);
+    bool ok = open_source(model, out, &file, err) && decide(file, w, out, err) && locate(file, out, folder, err);
     if (ok && out->bits) {
         struct rewrite_options r = {.container = EXPORT_GGUF,
                                     .precision = {.kind = PRECISION_BITS, .bits = out->bits},
                                     .n_threads = w->n_threads,
                                     .progress = progress,
                                     .arg = arg};
-        if (!cache_path(file, out->bits, folder, out->path, sizeof out->path)) {
-            ok = error_set(err, ERR_IO, "There is no cache folder for quantized weights: set HOME or XDG_CACHE_HOME.");
-        }
-        ok = ok && make(file, out->path, &r, out->weights, folder, err);
+        ok = make(file, out->path, &r, out->weights, folder, err);
     }
     if (ok) {
         LOG_INFO("precision", "bits=%d why=\"%s\" path=%s", out->bits, out->why, out->path);

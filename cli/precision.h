@@ -46,6 +46,10 @@ struct precision_wanted precision_wanted_by(const struct options *o, enum kv_typ
 NODISCARD bool precision_plan(const char *model, const struct precision_wanted *w, struct precision_found *out,
                               struct error *err);
 
+/* Decides, and says whether the file is there. */
+NODISCARD bool precision_find(const char *model, const struct precision_wanted *w, struct precision_found *out,
+                              bool *is_there, struct error *err);
+
 /* Decides, and makes the file when it is not there. progress may be NULL; when it says false, it ends with CANCELLED.
  */
 NODISCARD bool precision_resolve(const char *model, const struct precision_wanted *w,

@@ -6,7 +6,7 @@
  *     SIGTERM: gateway_drain(g, timeout, on_drained) -> gateway_close(g, on_closed)
  *
  * A model that is loaded on demand is read (tokenizer, template, configuration) when it is first asked for, by a
- * worker, or, where it may have to be made first (choose), by a thread of its own:
+ * worker, or, where it has to be made first (choose), by a thread of its own:
  *
  *     m = gateway_model_find(g, name); served_model_hold(m);
  *     gateway_open(m, on_open, arg)      at once when it is read already; then its pipeline and its admission are there
@@ -54,8 +54,9 @@ struct gateway_options gateway_options_default(void);
 /* What is loaded of a model on demand. */
 struct model_choice {
     char path[4096];
-    int bits;      /* as precision_bits below */
-    char why[240]; /* as precision_why */
+    int bits;        /* as precision_bits below */
+    char why[240];   /* as precision_why */
+    bool to_be_made; /* it is not there yet, and nobody asked to make it */
 };
 
 struct served_model_options {
@@ -64,9 +65,9 @@ struct served_model_options {
     bool on_demand;
     bool pinned, preload;  /* pinned: loaded at the start, and never to make room; preload: loaded at the start */
     int64_t keep_alive_ms; /* of one that is not pinned: it goes after so long without requests; -1: never */
-    /* What is loaded of it, found, and made where it has to be, when it is first asked for; on a thread of its own.
-     * budget: bytes for all engines; 0: no limit. progress says false when the gateway closes: then it fails soon.
-     * NULL: model_path as it is. */
+    /* What is loaded of it, found when it is first asked for, by a worker. budget: bytes for all engines; 0: no limit.
+     * With progress it is made where it has to be, on a thread of its own, one model at a time; progress says false
+     * when the gateway closes: then it fails soon. NULL: model_path as it is. */
     bool (*choose)(const void *arg, uint64_t budget, bool (*progress)(void *progress_arg, double fraction),
                    void *progress_arg, struct model_choice *out, struct error *err);
     const void *choose_arg;   /* lives as long as the arena */

@@ -28,6 +28,8 @@ struct model_waiter { /* somebody who is told when something is done */
     void *arg;
 };
 
+struct reading; /* gateway_open.c */
+
 struct model_waiters { /* first come, first told; zeroed is empty */
     struct model_waiter *first, *last;
 };
@@ -81,8 +83,9 @@ struct gateway {
     double load_s;
     uint64_t n_failed_loads;
     int64_t started_ms;
-    bool draining, drained; /* drained: who waits for a load or an unload is not kept waiting any more */
-    atomic_bool ends;       /* what makes models is to stop */
+    bool draining, drained;       /* drained: who waits for a load or an unload is not kept waiting any more */
+    atomic_bool ends;             /* what makes models is to stop */
+    struct reading *first_making; /* of models that have to be made; the first of them is under way */
     struct loop_timer *drain_timer;
     int64_t drain_until_ms;
     void (*on_drained)(void *arg);

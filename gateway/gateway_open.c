@@ -47,6 +47,8 @@ void gateway__tell(struct model_waiters *w, const struct error *err)
 
 struct reading {
     struct served_model *model;
+    struct reading *next; /* that is to be made */
+    bool makes;
     bool ok;
     struct error err;
 };
@@ -61,18 +63,19 @@ static bool note_progress(void *arg, double fraction)
     return !atomic_load(&m->gateway->ends);
 }
 
-static bool choose(struct served_model *m, struct error *err)
+static bool choose(struct reading *r)
 {
+    struct served_model *m = r->model;
     const struct served_model_options *o = &m->options;
     m->choice = (struct model_choice){0};
-    atomic_store(&m->opening_permille, 0);
-    return !o->choose || o->choose(o->choose_arg, m->gateway->options.memory, note_progress, m, &m->choice, err);
+    return !o->choose || o->choose(o->choose_arg, m->gateway->options.memory, r->makes ? note_progress : NULL, m,
+                                   &m->choice, &r->err);
 }
 
 static void read_model(void *arg)
 {
     struct reading *r = arg;
-    r->ok = choose(r->model, &r->err) && gateway__read_model(r->model, &r->err);
+    r->ok = choose(r) && (r->model->choice.to_be_made || gateway__read_model(r->model, &r->err));
 }
 
 /* The file that was read is the one that its engine loads. */
@@ -89,14 +92,51 @@ static bool make_parts(struct served_model *m, struct error *err)
     return ok;
 }
 
+static void on_read(void *arg);
+
+/* One at a time: each takes all cores. */
+static void make_next(struct gateway *g)
+{
+    if (g->first_making) {
+        loop_work_alone(g->options.loop, read_model, on_read, g->first_making);
+    }
+}
+
+static void queue_making(struct gateway *g, struct reading *r)
+{
+    struct reading **end = &g->first_making;
+    while (*end) {
+        end = &(*end)->next;
+    }
+    r->makes = true;
+    *end = r;
+    if (g->first_making == r) {
+        make_next(g);
+    }
+}
+
+static void end_reading(struct reading *r)
+{
+    struct gateway *g = r->model->gateway;
+    if (r->makes) {
+        g->first_making = r->next;
+        make_next(g);
+    }
+    free(r);
+}
+
 static void on_read(void *arg)
 {
     struct reading *r = arg;
     struct served_model *m = r->model;
     struct gateway *g = m->gateway;
     struct error err = r->err;
+    if (r->ok && m->choice.to_be_made) {
+        queue_making(g, r);
+        return;
+    }
     bool ok = r->ok && make_parts(m, &err);
-    free(r);
+    end_reading(r);
     m->opening = false;
     m->open_failure = (struct error){0};
     if (!ok) {
@@ -123,9 +163,10 @@ static void begin_reading(struct served_model *m)
     }
     *r = (struct reading){.model = m};
     m->opening = true;
+    atomic_store(&m->opening_permille, 0);
     served_model_hold(m);
     gateway__hold(m->gateway, true);
-    (m->options.choose ? loop_work_alone : loop_work_first)(m->gateway->options.loop, read_model, on_read, r);
+    loop_work_first(m->gateway->options.loop, read_model, on_read, r);
 }
 
 void gateway_open(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg)

@@ -134,7 +134,10 @@ static void what_is_stopped_is_not_there(void **state)
     struct fixture *f = *state;
     struct stat before, after;
     int calls = 2;
+    bool is_there = true;
     f->wanted.quantize = "8";
+    assert_true(precision_find(f->path, &f->wanted, &f->found, &is_there, &f->err));
+    assert_false(is_there);
     assert_false(precision_resolve(f->path, &f->wanted, go_on, &calls, &f->found, &f->err));
     assert_int_equal(f->err.code, ERR_CANCELLED);
     assert_false(file_exists(f->found.path));
@@ -143,6 +146,7 @@ static void what_is_stopped_is_not_there(void **state)
         fail_msg("%s", f->err.msg);
     }
     assert_int_equal(stat(f->found.path, &before), 0);
+    assert_true(precision_find(f->path, &f->wanted, &f->found, &is_there, &f->err) && is_there);
     calls = 0; /* nothing is made, and nobody is asked */
     assert_true(precision_resolve(f->path, &f->wanted, go_on, &calls, &f->found, &f->err));
     assert_int_equal(stat(f->found.path, &after), 0);
