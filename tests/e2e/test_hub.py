@@ -497,7 +497,7 @@ def test_inspect_of_what_is_no_model(hub, home):
 
 # ---- serving ----
 
-def test_serve_brings_and_answers(hub, home, qwen3_files):
+def test_serve_brings_and_answers(hub, home, qwen3_files, tiny_path):
     hub.add("own/er", {**qwen3_files, "m-Q8_0.gguf": b"GGUF" * 2000, "pytorch_model.bin": b"x" * 9000})
     options = ("--max-context", 512, "--kv-memory", "16M")
     home.fails(UNAVAILABLE, "not here whole", "serve", "own/er", *options, HF_HUB_OFFLINE="1")
@@ -512,7 +512,38 @@ def test_serve_brings_and_answers(hub, home, qwen3_files):
     with Server("own/er", *options, "--draft-model", "own/er", env={**home.env, "HF_HUB_OFFLINE": "1"}) as server:
         again = server.complete("Once", max_tokens=4, temperature=0)
         assert again["choices"][0]["text"] == answer["choices"][0]["text"]
+    cache = {"XDG_CACHE_HOME": str(home.path / "cache"), "HF_HUB_OFFLINE": "1"}
+    with Server("own/er", tiny_path, *options, "--quantize", "8", env={**home.env, **cache}) as server:  # on demand
+        assert [m["id"] for m in server.http.get("/v1/models").json()["data"]] == ["own/er", tiny_path.stem]
+        assert server.complete("Once", max_tokens=4, model="own/er")["model"] == "own/er"
+        assert server.status()["models"][0]["precision"]["bits"] == 8
     assert len(hub.requests) + len(hub.storage.requests) == requests  # what is here is not asked for
+
+
+def test_a_running_server_brings_nothing(hub, home, qwen3_files, tiny_path):
+    """A file of models names what is here; at the start and on SIGHUP what is not is refused with the command that brings
+    it, and nothing has changed."""
+    hub.add("own/er", qwen3_files)
+    file = home.path / "models.json"
+    mine, theirs = {"name": "mine", "model": str(tiny_path)}, {"name": "theirs", "model": "own/er"}
+
+    def write(*models):
+        file.write_text(json.dumps({"folder": False, "models": models}))
+
+    write(mine, theirs)
+    home.fails(MISSING, "`tandem pull own/er` brings it", "serve", "--models", file)
+    write(mine)
+    server = Server("", "--models", file, "--max-context", 512, "--kv-memory", "16M", env=home.env)
+    server.arguments.remove("")
+    with server:
+        write(mine, theirs)
+        os.kill(server.process.pid, signal.SIGHUP)
+        server.wait_for(lambda: "`tandem pull own/er` brings it" in server.log(), "the reason is in the log")
+        assert not hub.requests and [m["model"] for m in server.status()["models"]] == ["mine"]
+        home.works("pull", "own/er")
+        os.kill(server.process.pid, signal.SIGHUP)
+        server.wait_for(lambda: len(server.status()["models"]) == 2, "theirs is in the list")
+        assert server.complete("Once", max_tokens=2, model="theirs")["usage"]["completion_tokens"] == 2
 
 
 def test_a_folder_of_no_known_family_gives_way_to_gguf(hub, home, tiny_path):
