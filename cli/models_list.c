@@ -120,8 +120,8 @@ static bool choose(const void *arg, uint64_t budget, bool (*progress)(void *prog
     if (!precision_resolve(k->path, &wanted, progress, progress_arg, &found, err)) {
         return false;
     }
-    memcpy(out->path, found.path, sizeof found.path);
-    memcpy(out->why, found.why, sizeof found.why);
+    snprintf(out->path, sizeof out->path, "%s", found.path);
+    snprintf(out->why, sizeof out->why, "%s", found.why);
     out->bits = found.bits;
     return true;
 }
