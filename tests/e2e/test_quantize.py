@@ -168,7 +168,7 @@ def needs(model):
                   "--max-batch-tokens", BATCH, ok=False)
     weights, kv, rest = map(int, re.search(r"(\d+) bytes of weights, (\d+) of KV .* and (\d+) besides", said).groups())
     sizes = {b: json.loads(tandem("inspect", model, "--json", "--quantize", b))["precision"]["weights"] for b in (8, 4)}
-    return {0: weights, **sizes}, N_SEQUENCES * kv + rest + (5 << 20)  # metadata is counted as 1 MiB and more
+    return {0: weights, **sizes}, N_SEQUENCES * kv + rest + (1 << 20)
 
 
 def check(server, bits):
@@ -271,7 +271,6 @@ def test_models_on_demand_choose(large, tmp_path):
         {"name": "chosen", "model": str(large)}, {"name": "whole", "model": str(large), "options": {"quantize": "none"}},
         {"name": "told", "model": str(large), "options": {"quantize": "4", "max-sequences": 2}}]}))
     budget = sizes[4] + rest
-    assert budget < sizes[8] + rest - (6 << 20)  # of which some may be slack
     server = Server("", *options("--memory", budget, "--models", file), env={"XDG_CACHE_HOME": str(tmp_path)})
     server.arguments.remove("")
 
