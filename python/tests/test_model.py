@@ -265,6 +265,15 @@ def test_the_last_reference_goes_in_a_callback(path):
 @pytest.mark.parametrize("wait", [lambda model, gate: model.generate("x"), lambda model, gate: gate.generation.wait()],
                          ids=["generate", "wait"])
 def test_ctrl_c(model, wait):
+    """Whoever started this may have ignored the signal for it, as shells do for what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupt(model, wait)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt(model, wait):
     gate = Gate(model)
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     started = time.monotonic()
