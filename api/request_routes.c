@@ -12,46 +12,7 @@
 #define LIST_MAX     100
 #define OBJECT_MAX   (LIMIT_HTTP_REPLY)
 
-static void on_gone(void *arg)
-{
-    ((struct asking *)arg)->x = NULL;
-}
-
-void asking__free(struct asking *q)
-{
-    struct app *a = q->app;
-    free(q->after);
-    free(q);
-    api__release(a);
-}
-
-void asking__fail(struct asking *q, const struct error *err)
-{
-    if (q->x) {
-        api__reply_error(q->x, err);
-    }
-    asking__free(q);
-}
-
 /* ---- queries ---- */
-
-bool asking__query_str(const struct http_request *head, const char *name, struct buf *out)
-{
-    buf_init(out, LIMIT_HTTP_LINE);
-    return http_query_get(head, name, out);
-}
-
-bool asking__query_bool(const struct http_request *head, const char *name, bool *out, struct error *err)
-{
-    struct buf value;
-    bool given = asking__query_str(head, name, &value), ok = true;
-    *out = given && (value.len == 0 || str_eq(buf_view(&value), STR("true")) || str_eq(buf_view(&value), STR("1")));
-    if (given && !*out && !str_eq(buf_view(&value), STR("false")) && !str_eq(buf_view(&value), STR("0"))) {
-        ok = error_set_param(err, ERR_INVALID, name, "Invalid value for '%s': expected true or false.", name);
-    }
-    buf_release(&value);
-    return ok;
-}
 
 static bool parse_after(struct asking *q, struct str text, struct error *err)
 {
@@ -81,48 +42,6 @@ static bool read_after(struct asking *q, const struct http_request *head, struct
     return ok;
 }
 
-bool asking__check_query(const struct http_request *head, const char *const *known, size_t n_known, struct error *err)
-{
-    struct str rest = head->query, part;
-    while (str_split(&rest, '&', &part)) {
-        size_t equals = str_find_char(part, '=');
-        struct str name = str_slice(part, 0, equals == STR_NPOS ? part.len : equals);
-        bool found = part.len == 0;
-        for (size_t i = 0; i < n_known; i++) {
-            struct str bare = str_ends(name, STR("[]")) ? str_slice(name, 0, name.len - 2) : name;
-            found = found || str_eq(bare, str_of(known[i]));
-        }
-        if (!found) {
-            return error_set_param(err, ERR_INVALID, "query", "Unknown query parameter '" STR_FMT "'.",
-                                   STR_ARG(str_slice(name, 0, 60)));
-        }
-    }
-    return true;
-}
-
-/* NULL: it is answered with an error already. */
-struct asking *asking__create(struct app *a, struct http_exchange *x, struct str id)
-{
-    struct error err = {0};
-    struct asking *q = a->kept ? calloc(1, sizeof *q) : NULL;
-    if (!q) {
-        if (a->kept) {
-            error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
-        } else {
-            error_set(&err, ERR_NOT_FOUND, "This server keeps no requests: it was started without --journal.");
-        }
-        api__reply_error(x, &err);
-        return NULL;
-    }
-    struct str key = api__exchange_key(a, x);
-    *q = (struct asking){.app = a, .x = x};
-    snprintf(q->id, sizeof q->id, STR_FMT, STR_ARG(id));
-    snprintf(q->key_name, sizeof q->key_name, STR_FMT, STR_ARG(key));
-    api__hold(a);
-    http_on_gone(x, on_gone, q);
-    return q;
-}
-
 /* ---- objects ---- */
 
 static void put_fingerprint(struct json_writer *w, const char *key, struct str fingerprint)
@@ -130,26 +49,6 @@ static void put_fingerprint(struct json_writer *w, const char *key, struct str f
     char text[32];
     snprintf(text, sizeof text, "fp_" STR_FMT, STR_ARG(str_slice(fingerprint, 0, 24)));
     json_member_cstr(w, key, fingerprint.len ? text : NULL);
-}
-
-static void put_time(struct json_writer *w, const char *key, int64_t seconds)
-{
-    json_key(w, key);
-    if (seconds > 0 && seconds < INT64_MAX) {
-        json_put_int(w, seconds);
-    } else {
-        json_put_null(w);
-    }
-}
-
-static void put_str(struct json_writer *w, const char *key, struct str value)
-{
-    json_key(w, key);
-    if (value.len) {
-        json_put_str(w, value);
-    } else {
-        json_put_null(w);
-    }
 }
 
 static void put_error(struct json_writer *w, const struct journal_meta *m)
@@ -170,15 +69,15 @@ static void put_error(struct json_writer *w, const struct journal_meta *m)
 static void put_request(struct json_writer *w, const struct journal_meta *m)
 {
     json_member_cstr(w, "object", "request");
-    put_str(w, "id", m->id);
+    json_member_str_or_null(w, "id", m->id);
     json_member_cstr(w, "status", journal_state_name(m->state));
-    put_str(w, "reason", m->reason);
-    put_str(w, "route", m->route);
-    put_str(w, "model", m->model);
+    json_member_str_or_null(w, "reason", m->reason);
+    json_member_str_or_null(w, "route", m->route);
+    json_member_str_or_null(w, "model", m->model);
     json_member_bool(w, "background", m->background);
-    put_time(w, "created", m->created_s);
-    put_time(w, "finished", m->finished_s);
-    put_time(w, "expires", m->expires_s);
+    asking__put_time(w, "created", m->created_s);
+    asking__put_time(w, "finished", m->finished_s);
+    asking__put_time(w, "expires", m->expires_s);
     json_member_uint(w, "generated_tokens", m->n_tokens);
     json_member_uint(w, "size", m->size);
     put_fingerprint(w, "system_fingerprint", m->fingerprint);
@@ -214,11 +113,7 @@ static void on_read(void *arg, struct journal_answer *answer)
         json_put_null(&w);
     }
     json_end_object(&w);
-    if (q->x) {
-        api__reply_json(q->x, &out);
-    }
-    buf_release(&out);
-    asking__free(q);
+    asking__reply(q, &out);
 }
 
 /* ---- its events ---- */
@@ -394,39 +289,14 @@ static void on_list(void *arg, struct journal_answer *answer)
         asking__fail(q, &answer->error);
         return;
     }
-    buf_init(&out, MIB(4));
-    struct json_writer w = json_writer(&out);
-    json_begin_object(&w);
-    json_member_cstr(&w, "object", "list");
-    json_key(&w, "data");
-    json_begin_array(&w);
+    struct json_writer w = asking__begin_list(&out);
     for (size_t i = 0; i < answer->n; i++) {
         json_begin_object(&w);
         put_request(&w, &answer->records[i].meta);
         json_end_object(&w);
     }
-    json_end_array(&w);
-    put_str(&w, "first_id", answer->n ? answer->records[0].meta.id : (struct str){0});
-    put_str(&w, "last_id", answer->n ? answer->records[answer->n - 1].meta.id : (struct str){0});
-    json_member_bool(&w, "has_more", answer->more);
-    json_end_object(&w);
-    if (q->x) {
-        api__reply_json(q->x, &out);
-    }
-    buf_release(&out);
-    asking__free(q);
-}
-
-static bool read_limit(const struct http_request *head, uint32_t *limit, struct error *err)
-{
-    struct buf value;
-    uint64_t number = LIST_DEFAULT;
-    bool ok = !asking__query_str(head, "limit", &value) ||
-              (str_to_u64(buf_view(&value), &number) && number >= 1 && number <= LIST_MAX) ||
-              error_set_param(err, ERR_INVALID, "limit", "Invalid value for 'limit': expected 1 to %d.", LIST_MAX);
-    *limit = (uint32_t)number;
-    buf_release(&value);
-    return ok;
+    asking__reply_list(q, &w, answer->n ? answer->records[0].meta.id : (struct str){0},
+                       answer->n ? answer->records[answer->n - 1].meta.id : (struct str){0}, answer->more);
 }
 
 void api__request_list(struct app *a, struct http_exchange *x, struct str rest)
@@ -444,7 +314,8 @@ void api__request_list(struct app *a, struct http_exchange *x, struct str rest)
     snprintf(q->id, sizeof q->id, STR_FMT, STR_ARG(buf_view(&after)));
     buf_release(&after);
     struct journal_done done = {on_list, q};
-    if (!asking__check_query(head, known, ARRAY_LEN(known), &err) || !read_limit(head, &q->limit, &err) ||
+    if (!asking__check_query(head, known, ARRAY_LEN(known), &err) ||
+        !asking__query_limit(head, LIST_DEFAULT, LIST_MAX, &q->limit, &err) ||
         !journal_list(a->options.journal, str_of(q->key_name), str_of(q->id), q->limit, done, &err)) {
         asking__fail(q, &err);
     }
@@ -463,11 +334,7 @@ static void answer_end(struct asking *q, bool deleted)
     json_member_bool(&w, "cancelled", !deleted);
     json_member_bool(&w, "deleted", deleted);
     json_end_object(&w);
-    if (q->x) {
-        api__reply_json(q->x, &out);
-    }
-    buf_release(&out);
-    asking__free(q);
+    asking__reply(q, &out);
 }
 
 static void on_cancelled(void *arg, bool ok, const struct error *err)

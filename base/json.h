@@ -84,6 +84,7 @@ void json_put_raw(struct json_writer *w, struct str json); /* already JSON */
 
 /* A key and its value, which is what the json_put_* of the same name takes. */
 void json_member_str(struct json_writer *w, const char *key, struct str s);
+void json_member_str_or_null(struct json_writer *w, const char *key, struct str s); /* empty: null */
 void json_member_cstr(struct json_writer *w, const char *key, const char *s);
 void json_member_int(struct json_writer *w, const char *key, int64_t v);
 void json_member_uint(struct json_writer *w, const char *key, uint64_t v);

@@ -230,6 +230,16 @@ void json_member_str(struct json_writer *w, const char *key, struct str s)
     json_put_str(w, s);
 }
 
+void json_member_str_or_null(struct json_writer *w, const char *key, struct str s)
+{
+    json_key(w, key);
+    if (s.len) {
+        json_put_str(w, s);
+    } else {
+        json_put_null(w);
+    }
+}
+
 void json_member_cstr(struct json_writer *w, const char *key, const char *s)
 {
     json_key(w, key);

@@ -142,9 +142,6 @@ void batch__make_id(const char *prefix, char *out, size_t size);
 /* batch_routes.c: NULL: it is answered with an error already. */
 struct asking *batch__ask(struct app *a, struct http_exchange *x, struct str id);
 bool batch__has_journal(const struct app *a, struct error *err);
-NODISCARD bool batch__query_limit(const struct http_request *head, uint32_t fallback, uint32_t most, uint32_t *out,
-                                  struct error *err);
-void batch__put_page(struct json_writer *w, struct str first, struct str last, bool more);
 const struct route *batch__route(struct str endpoint); /* of rows; NULL: there is none */
 
 #endif

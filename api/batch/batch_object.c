@@ -12,26 +12,6 @@ void batch__make_id(const char *prefix, char *out, size_t size)
     snprintf(out, size, "%s%016llx%08x", prefix, (unsigned long long)random[0], (unsigned)random[1]);
 }
 
-static void put_time(struct json_writer *w, const char *key, int64_t seconds)
-{
-    json_key(w, key);
-    if (seconds > 0) {
-        json_put_int(w, seconds);
-    } else {
-        json_put_null(w);
-    }
-}
-
-static void put_str(struct json_writer *w, const char *key, struct str value)
-{
-    json_key(w, key);
-    if (value.len) {
-        json_put_str(w, value);
-    } else {
-        json_put_null(w);
-    }
-}
-
 static void put_errors(struct json_writer *w, const struct journal_batch *b)
 {
     json_key(w, "errors");
@@ -72,13 +52,13 @@ static void put_times(struct json_writer *w, const struct journal_batch *b)
                 {"failed_at", BATCH_FAILED},
                 {"expired_at", BATCH_EXPIRED},
                 {"cancelled_at", BATCH_CANCELLED}};
-    put_time(w, "created_at", b->created_s);
-    put_time(w, "in_progress_at", b->in_progress_s);
-    put_time(w, "expires_at", b->expires_s);
-    put_time(w, "finalizing_at", b->finalizing_s);
-    put_time(w, "cancelling_at", b->cancelling_s);
+    asking__put_time(w, "created_at", b->created_s);
+    asking__put_time(w, "in_progress_at", b->in_progress_s);
+    asking__put_time(w, "expires_at", b->expires_s);
+    asking__put_time(w, "finalizing_at", b->finalizing_s);
+    asking__put_time(w, "cancelling_at", b->cancelling_s);
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
-        put_time(w, ends[i].key, b->state == ends[i].state ? b->ended_s : 0);
+        asking__put_time(w, ends[i].key, b->state == ends[i].state ? b->ended_s : 0);
     }
 }
 
@@ -89,13 +69,13 @@ void batch__put(struct json_writer *w, const struct journal_batch *b)
     json_member_str(w, "id", b->id);
     json_member_cstr(w, "object", "batch");
     json_member_str(w, "endpoint", b->endpoint);
-    put_str(w, "model", b->model);
+    json_member_str_or_null(w, "model", b->model);
     put_errors(w, b);
     json_member_str(w, "input_file_id", b->input);
     json_member_str(w, "completion_window", b->window);
     json_member_cstr(w, "status", batch_state_name(b->state));
-    put_str(w, "output_file_id", ended && b->n_completed ? b->output : (struct str){0});
-    put_str(w, "error_file_id", ended && b->n_failed ? b->failed : (struct str){0});
+    json_member_str_or_null(w, "output_file_id", ended && b->n_completed ? b->output : (struct str){0});
+    json_member_str_or_null(w, "error_file_id", ended && b->n_failed ? b->failed : (struct str){0});
     put_times(w, b);
     json_key(w, "request_counts");
     json_begin_object(w);
@@ -119,20 +99,13 @@ void batch__put_file(struct json_writer *w, const struct journal_file *f)
     json_member_str(w, "id", f->id);
     json_member_cstr(w, "object", "file");
     json_member_uint(w, "bytes", f->size);
-    put_time(w, "created_at", f->created_s);
-    put_time(w, "expires_at", f->expires_s);
+    asking__put_time(w, "created_at", f->created_s);
+    asking__put_time(w, "expires_at", f->expires_s);
     json_member_str(w, "filename", f->name);
     json_member_str(w, "purpose", f->purpose);
     json_member_cstr(w, "status", "processed");
     json_member_null(w, "status_details");
     json_end_object(w);
-}
-
-void batch__put_page(struct json_writer *w, struct str first, struct str last, bool more)
-{
-    put_str(w, "first_id", first);
-    put_str(w, "last_id", last);
-    json_member_bool(w, "has_more", more);
 }
 
 void api__put_batches(struct json_writer *w, const struct app *a)

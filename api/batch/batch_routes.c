@@ -34,19 +34,6 @@ struct asking *batch__ask(struct app *a, struct http_exchange *x, struct str id)
     return asking__create(a, x, id);
 }
 
-bool batch__query_limit(const struct http_request *head, uint32_t fallback, uint32_t most, uint32_t *out,
-                        struct error *err)
-{
-    struct buf value;
-    uint64_t number = fallback;
-    bool ok = !asking__query_str(head, "limit", &value) ||
-              (str_to_u64(buf_view(&value), &number) && number >= 1 && number <= most) ||
-              error_set_param(err, ERR_INVALID, "limit", "Invalid value for 'limit': expected 1 to %u.", most);
-    *out = (uint32_t)number;
-    buf_release(&value);
-    return ok;
-}
-
 static const char *const endpoints[] = {"/v1/chat/completions", "/v1/completions", "/v1/responses"};
 
 const struct route *batch__route(struct str endpoint)
@@ -283,24 +270,12 @@ static void on_list(void *arg, struct journal_answer *answer)
         asking__fail(q, &answer->error);
         return;
     }
-    buf_init(&out, LIMIT_HTTP_REPLY);
-    struct json_writer w = json_writer(&out);
-    json_begin_object(&w);
-    json_member_cstr(&w, "object", "list");
-    json_key(&w, "data");
-    json_begin_array(&w);
+    struct json_writer w = asking__begin_list(&out);
     for (size_t i = 0; i < answer->n; i++) {
         batch__put(&w, &answer->batches[i]);
     }
-    json_end_array(&w);
-    batch__put_page(&w, answer->n ? answer->batches[0].id : STR(""),
-                    answer->n ? answer->batches[answer->n - 1].id : STR(""), answer->more);
-    json_end_object(&w);
-    if (q->x) {
-        api__reply_json(q->x, &out);
-    }
-    buf_release(&out);
-    asking__free(q);
+    asking__reply_list(q, &w, answer->n ? answer->batches[0].id : STR(""),
+                       answer->n ? answer->batches[answer->n - 1].id : STR(""), answer->more);
 }
 
 void api__batch_list(struct app *a, struct http_exchange *x, struct str rest)
@@ -318,7 +293,7 @@ void api__batch_list(struct app *a, struct http_exchange *x, struct str rest)
     snprintf(q->last, sizeof q->last, STR_FMT, STR_ARG(buf_view(&after)));
     buf_release(&after);
     if (!asking__check_query(head, known, ARRAY_LEN(known), &err) ||
-        !batch__query_limit(head, LIST_DEFAULT, LIST_MAX, &q->limit, &err) ||
+        !asking__query_limit(head, LIST_DEFAULT, LIST_MAX, &q->limit, &err) ||
         !journal_batch_list(a->options.journal, str_of(q->key_name), str_of(q->last), q->limit,
                             (struct journal_done){on_list, q}, &err)) {
         asking__fail(q, &err);

@@ -22,11 +22,7 @@ static void on_read(void *arg, struct journal_answer *answer)
     buf_init(&out, KIB(16));
     struct json_writer w = json_writer(&out);
     batch__put_file(&w, &answer->files[0]);
-    if (q->x) {
-        api__reply_json(q->x, &out);
-    }
-    buf_release(&out);
-    asking__free(q);
+    asking__reply(q, &out);
 }
 
 void api__file_get(struct app *a, struct http_exchange *x, struct str rest)
@@ -42,23 +38,11 @@ void api__file_get(struct app *a, struct http_exchange *x, struct str rest)
 static void on_removed(void *arg, struct journal_answer *answer)
 {
     struct asking *q = arg;
-    struct buf out;
-    if (!answer->ok) {
+    if (answer->ok) {
+        asking__reply_deleted(q, "file");
+    } else {
         asking__fail(q, &answer->error);
-        return;
     }
-    buf_init(&out, KIB(1));
-    struct json_writer w = json_writer(&out);
-    json_begin_object(&w);
-    json_member_cstr(&w, "id", q->id);
-    json_member_cstr(&w, "object", "file");
-    json_member_bool(&w, "deleted", true);
-    json_end_object(&w);
-    if (q->x) {
-        api__reply_json(q->x, &out);
-    }
-    buf_release(&out);
-    asking__free(q);
 }
 
 void api__file_delete(struct app *a, struct http_exchange *x, struct str rest)
@@ -96,35 +80,12 @@ static void on_list(void *arg, struct journal_answer *answer)
         asking__fail(q, &answer->error);
         return;
     }
-    buf_init(&out, LIMIT_HTTP_REPLY);
-    struct json_writer w = json_writer(&out);
-    json_begin_object(&w);
-    json_member_cstr(&w, "object", "list");
-    json_key(&w, "data");
-    json_begin_array(&w);
+    struct json_writer w = asking__begin_list(&out);
     for (size_t i = 0; i < answer->n; i++) {
         batch__put_file(&w, &answer->files[i]);
     }
-    json_end_array(&w);
-    batch__put_page(&w, answer->n ? answer->files[0].id : STR(""),
-                    answer->n ? answer->files[answer->n - 1].id : STR(""), answer->more);
-    json_end_object(&w);
-    if (q->x) {
-        api__reply_json(q->x, &out);
-    }
-    buf_release(&out);
-    asking__free(q);
-}
-
-static bool read_order(const struct http_request *head, bool *oldest_first, struct error *err)
-{
-    struct buf order;
-    bool given = asking__query_str(head, "order", &order);
-    *oldest_first = given && str_eq(buf_view(&order), STR("asc"));
-    bool ok = !given || *oldest_first || str_eq(buf_view(&order), STR("desc")) ||
-              error_set_param(err, ERR_INVALID, "order", "Invalid value for 'order': expected asc or desc.");
-    buf_release(&order);
-    return ok;
+    asking__reply_list(q, &w, answer->n ? answer->files[0].id : STR(""),
+                       answer->n ? answer->files[answer->n - 1].id : STR(""), answer->more);
 }
 
 void api__file_list(struct app *a, struct http_exchange *x, struct str rest)
@@ -147,8 +108,9 @@ void api__file_list(struct app *a, struct http_exchange *x, struct str rest)
     (void)asking__query_str(head, "purpose", &l->purpose);
     l->query = (struct journal_file_query){
         .key_name = str_of(q->key_name), .after = buf_view(&l->after), .purpose = buf_view(&l->purpose)};
-    if (!asking__check_query(head, known, ARRAY_LEN(known), &err) || !read_order(head, &l->query.oldest_first, &err) ||
-        !batch__query_limit(head, LIST_MAX, LIST_MAX, &l->query.limit, &err) ||
+    if (!asking__check_query(head, known, ARRAY_LEN(known), &err) ||
+        !asking__query_order(head, &l->query.oldest_first, &err) ||
+        !asking__query_limit(head, LIST_MAX, LIST_MAX, &l->query.limit, &err) ||
         !journal_file_list(a->options.journal, &l->query, (struct journal_done){on_list, l}, &err)) {
         free_listing(l);
         asking__fail(q, &err);

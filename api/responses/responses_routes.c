@@ -243,26 +243,14 @@ static void on_removed(void *arg, struct journal_answer *answer)
 {
     struct asking *q = arg;
     struct error err = answer->error;
-    struct buf out;
-    if (!answer->ok) {
-        if (err.code == ERR_NOT_FOUND) {
-            not_found(&err, q->id);
-        }
-        asking__fail(q, &err);
+    if (answer->ok) {
+        asking__reply_deleted(q, "response");
         return;
     }
-    buf_init(&out, KIB(1));
-    struct json_writer w = json_writer(&out);
-    json_begin_object(&w);
-    json_member_cstr(&w, "id", q->id);
-    json_member_cstr(&w, "object", "response");
-    json_member_bool(&w, "deleted", true);
-    json_end_object(&w);
-    if (q->x) {
-        api__reply_json(q->x, &out);
+    if (err.code == ERR_NOT_FOUND) {
+        not_found(&err, q->id);
     }
-    buf_release(&out);
-    asking__free(q);
+    asking__fail(q, &err);
 }
 
 static void remove_ended(void *arg, bool ok, const struct error *why)
@@ -347,22 +335,17 @@ static void on_input(void *arg, struct journal_answer *answer)
 static bool read_page(struct asking *q, const struct http_request *head, struct error *err)
 {
     struct buf value;
-    uint64_t number = LIST_DEFAULT;
-    bool ok = !asking__query_str(head, "limit", &value) ||
-              (str_to_u64(buf_view(&value), &number) && number >= 1 && number <= LIST_MAX) ||
-              error_set_param(err, ERR_INVALID, "limit", "Invalid value for 'limit': expected 1 to %d.", LIST_MAX);
-    buf_release(&value);
-    q->limit = (uint32_t)number;
-    bool given = asking__query_str(head, "order", &value), ascends = str_eq(buf_view(&value), STR("asc"));
-    ok = ok && (!given || ascends || str_eq(buf_view(&value), STR("desc")) ||
-                error_set_param(err, ERR_INVALID, "order", "Invalid value for 'order': expected asc or desc."));
+    bool ascends;
+    if (!asking__query_limit(head, LIST_DEFAULT, LIST_MAX, &q->limit, err) ||
+        !asking__query_order(head, &ascends, err)) {
+        return false;
+    }
     q->newest_first = !ascends;
-    buf_release(&value);
     if (asking__query_str(head, "after", &value)) {
         snprintf(q->last, sizeof q->last, STR_FMT, STR_ARG(buf_view(&value)));
     }
     buf_release(&value);
-    return ok;
+    return true;
 }
 
 void api__response_input(struct app *a, struct http_exchange *x, struct str rest)
