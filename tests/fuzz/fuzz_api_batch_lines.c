@@ -1,22 +1,13 @@
 /* The input of a batch over arbitrary bytes: whatever the pieces, the same lines and the same errors; a line within its
  * bound; of every line that is sound, an id within its bound and a body that is an object.
- *
- * The first byte says how many piece sizes follow (0 to 15), each a byte; the pieces repeat over the rest. */
+ * The input has the form of pieces.h. */
 #include "api/batch/batch_lines.h"
-
-#include <stdlib.h>
+#include "tests/fuzz/pieces.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define MAX_LINE 300
 #define ENDPOINT STR("/v1/completions")
-
-static void check(bool ok)
-{
-    if (!ok) {
-        abort();
-    }
-}
 
 static void look(const struct batch_lines *l, enum batch_line what, struct str line, struct batch_checker *c,
                  struct buf *out)
@@ -40,17 +31,15 @@ static void look(const struct batch_lines *l, enum batch_line what, struct str l
     check(batch_checker_add(c, l->number, line, ENDPOINT));
 }
 
-static void read_all(struct str input, const uint8_t *sizes, size_t n_sizes, struct buf *out)
+static void read_all(struct str input, struct pieces *pieces, struct buf *out)
 {
     struct batch_lines l;
     struct batch_checker *c = batch_checker_create(4, 3);
     struct str line;
     enum batch_line what;
     batch_lines_init(&l, MAX_LINE);
-    for (size_t from = 0, k = 0; c && from < input.len; k++) {
-        size_t n = n_sizes ? (size_t)sizes[k % n_sizes] + 1 : input.len;
-        struct str piece = str_slice(input, from, from + n);
-        from += piece.len;
+    while (c && input.len > 0) {
+        struct str piece = next_piece(pieces, &input);
         while ((what = batch_lines_next(&l, &piece, &line)) != BATCH_LINE_NONE) {
             look(&l, what, line, c, out);
         }
@@ -69,18 +58,5 @@ static void read_all(struct str input, const uint8_t *sizes, size_t n_sizes, str
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    size_t n = size ? data[0] % 16 : 0;
-    if (size < n + 1) {
-        return 0;
-    }
-    struct str input = {(const char *)data + 1 + n, size - 1 - n};
-    struct buf whole, pieces;
-    buf_init(&whole, SIZE_MAX);
-    buf_init(&pieces, SIZE_MAX);
-    read_all(input, NULL, 0, &whole);
-    read_all(input, data + 1, n, &pieces);
-    check(str_eq(buf_view(&whole), buf_view(&pieces)));
-    buf_release(&whole);
-    buf_release(&pieces);
-    return 0;
+    return whole_and_in_pieces(data, size, read_all);
 }

@@ -1,32 +1,12 @@
 /* The HTTP request parser over arbitrary bytes: whatever the pieces, the same requests, bodies, errors and ends.
- *
- * The first byte says how many piece sizes follow (0 to 15), each a byte; the pieces repeat over the rest, which is a
- * stream of requests. */
+ * The input is a stream of requests, in the form of pieces.h. */
 #include "http/parser.h"
-
-#include <stdlib.h>
+#include "tests/fuzz/pieces.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define MAX_BODY     4096
 #define MAX_REQUESTS 8
-
-struct pieces {
-    const uint8_t *sizes; /* [n]; none: one piece */
-    size_t n, at;
-};
-
-static size_t next_size(struct pieces *p)
-{
-    return p->n ? (size_t)p->sizes[p->at++ % p->n] + 1 : SIZE_MAX;
-}
-
-static void check(bool ok)
-{
-    if (!ok) {
-        abort();
-    }
-}
 
 static bool has_dot_segment(struct str path)
 {
@@ -83,8 +63,7 @@ static bool parse_one(struct str *rest, struct pieces *pieces, struct buf *out)
             if (rest->len == 0) {
                 break;
             }
-            input = str_slice(*rest, 0, next_size(pieces));
-            *rest = str_slice(*rest, input.len, rest->len);
+            input = next_piece(pieces, rest);
         }
     }
     check(body <= MAX_BODY);
@@ -105,19 +84,5 @@ static void parse_all(struct str input, struct pieces *pieces, struct buf *out)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    size_t n = size ? data[0] % 16 : 0;
-    if (size < n + 1) {
-        return 0;
-    }
-    struct pieces split = {.sizes = data + 1, .n = n}, none = {0};
-    struct str input = {(const char *)data + 1 + n, size - 1 - n};
-    struct buf whole, pieces;
-    buf_init(&whole, SIZE_MAX);
-    buf_init(&pieces, SIZE_MAX);
-    parse_all(input, &none, &whole);
-    parse_all(input, &split, &pieces);
-    check(str_eq(buf_view(&whole), buf_view(&pieces)));
-    buf_release(&whole);
-    buf_release(&pieces);
-    return 0;
+    return whole_and_in_pieces(data, size, parse_all);
 }

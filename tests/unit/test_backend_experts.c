@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "base/array.h"
 #include "tests/support/emulated.h"
+#include "tests/support/op_step.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -20,21 +21,6 @@
 #define N_X     32
 
 static uint64_t random_state = 17;
-
-static float random_float(float scale)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return ((float)(random_state >> 40) / (float)(1 << 23) - 1) * scale;
-}
-
-static float *random_floats(size_t n, float scale)
-{
-    float *x = malloc(n * sizeof *x);
-    assert_non_null(x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = random_float(scale);
-    return x;
-}
 
 static struct backend *open_backend(enum cpu_kernels kernels)
 {
@@ -79,35 +65,6 @@ static struct weight *create(struct backend *be, enum dtype type, const float *v
     if (!w)
         fail_msg("%s", err.msg);
     return w;
-}
-
-/* A step of n rows of the table x, from row `first`; the caller ends it with finish. */
-static struct tensor *begin(struct backend *be, struct weight *x, int first, int n)
-{
-    static int32_t ids[N_ROWS];
-    static struct batch_seq seq;
-    static struct batch batch;
-    struct error err = {0};
-    for (int i = 0; i < N_ROWS; i++)
-        ids[i] = i;
-    seq = (struct batch_seq){.n_rows = n, .start = first, .n_pages = 1};
-    batch = (struct batch){.n_rows = n,
-                           .ids = ids + first,
-                           .positions = ids + first,
-                           .n_seqs = 1,
-                           .seqs = &seq,
-                           .n_out = n,
-                           .out_rows = ids};
-    if (!be->ops->step_begin(be, &batch, &err))
-        fail_msg("%s", err.msg);
-    return be->ops->embed(be, x, 1);
-}
-
-static void finish(struct backend *be, struct tensor *t, float *out, size_t n)
-{
-    struct error err = {0};
-    if (!be->ops->read_f32(be, t, out, n, &err) || !be->ops->step_end(be, &err))
-        fail_msg("%s", err.msg);
 }
 
 static double dot(const float *a, const float *b, int n)
@@ -159,7 +116,7 @@ static struct mixture make_mixture(bool router_bias, bool choice_bias, bool bias
         bool wanted = i == ROUTER_BIAS   ? router_bias
                       : i == CHOICE_BIAS ? choice_bias
                                          : biases || i < ROUTER_BIAS || i == X;
-        m.v[i] = wanted ? random_floats(n, values[i].scale) : NULL;
+        m.v[i] = wanted ? random_floats(&random_state, n, values[i].scale) : NULL;
     }
     return m;
 }
@@ -467,8 +424,8 @@ struct heads {
 
 static struct heads make_heads(struct backend *be, enum dtype type)
 {
-    struct heads h = {.x_values = random_floats(N_ROWS * COLS, 1),
-                      .w_values = random_floats((size_t)HEADS * N_OUT * HEAD_IN, 0.3f)};
+    struct heads h = {.x_values = random_floats(&random_state, N_ROWS * COLS, 1),
+                      .w_values = random_floats(&random_state, (size_t)HEADS * N_OUT * HEAD_IN, 0.3f)};
     h.x = create(be, DTYPE_F32, h.x_values, 2, (uint64_t[]){N_ROWS, COLS}, &h.memory[0]);
     h.w = create(be, type, h.w_values, 3, (uint64_t[]){HEADS, N_OUT, HEAD_IN}, &h.memory[1]);
     dtype_to_f32(type, h.memory[1], (size_t)HEADS * N_OUT * HEAD_IN, h.w_values);

@@ -5,6 +5,7 @@
 #include "base/array.h"
 #include "tensor/model_file.h"
 #include "tests/support/emulated.h"
+#include "tests/support/op_step.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -22,33 +23,13 @@
 
 static uint64_t random_state = 11;
 
-static uint32_t random_bits(void)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(random_state >> 40); /* 24 bits */
-}
-
-static float random_float(float scale)
-{
-    return ((float)random_bits() / (float)(1 << 23) - 1) * scale;
-}
-
 static void *make_bytes(size_t n)
 {
     uint8_t *bytes = malloc(n);
     assert_non_null(bytes);
     for (size_t i = 0; i < n; i++)
-        bytes[i] = (uint8_t)(random_bits() >> 8);
+        bytes[i] = (uint8_t)(random_bits(&random_state) >> 8);
     return bytes;
-}
-
-static float *random_floats(size_t n, float scale)
-{
-    float *x = malloc(n * sizeof *x);
-    assert_non_null(x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = random_float(scale);
-    return x;
 }
 
 static struct backend *open_backend(enum cpu_kernels kernels, int n_threads)
@@ -82,35 +63,6 @@ static struct tensor_view floats_view(const float *data, int n_dims, uint64_t a,
                                 .size = (size_t)(a * b * (n_dims > 2 ? c : 1)) * sizeof *data};
 }
 
-/* A step of n rows of the table x [N_ROWS, n_in], from row `first`; the caller ends it with finish. */
-static struct tensor *begin(struct backend *be, struct weight *x, int first, int n)
-{
-    static int32_t ids[N_ROWS];
-    static struct batch_seq seq;
-    static struct batch batch;
-    struct error err = {0};
-    for (int i = 0; i < N_ROWS; i++)
-        ids[i] = i;
-    seq = (struct batch_seq){.n_rows = n, .start = first, .n_pages = 1};
-    batch = (struct batch){.n_rows = n,
-                           .ids = ids + first,
-                           .positions = ids + first,
-                           .n_seqs = 1,
-                           .seqs = &seq,
-                           .n_out = n,
-                           .out_rows = ids};
-    if (!be->ops->step_begin(be, &batch, &err))
-        fail_msg("%s", err.msg);
-    return be->ops->embed(be, x, 1);
-}
-
-static void finish(struct backend *be, struct tensor *t, float *out, size_t n)
-{
-    struct error err = {0};
-    if (!be->ops->step_end(be, &err) || !be->ops->read_f32(be, t, out, n, &err))
-        fail_msg("%s", err.msg);
-}
-
 static void product(struct backend *be, struct weight *x, int first, int n, struct weight *w, float *out)
 {
     struct tensor *y = NULL, *rows = begin(be, x, first, n);
@@ -141,7 +93,7 @@ static void *make_scales(const struct grouped_case *c, size_t n, float scale)
             bytes[i] = (uint8_t)((c->mode == GROUP_NVFP4 ? 0x20 : 120) + bytes[i] % 12);
         return bytes;
     }
-    float *values = random_floats(n, scale); /* of both signs */
+    float *values = random_floats(&random_state, n, scale); /* of both signs */
     void *scales = malloc(n * sizeof(float));
     assert_true(scales && dtype_from_f32(c->scale_type, values, n, scales));
     free(values);
@@ -198,7 +150,7 @@ static float *exact_input(size_t n)
     float *x = malloc(n * sizeof *x);
     assert_non_null(x);
     for (size_t i = 0; i < n; i++)
-        x[i] = i % 32 == i / 32 % 32 ? 127 : (float)((int)(random_bits() % 255) - 127);
+        x[i] = i % 32 == i / 32 % 32 ? 127 : (float)((int)(random_bits(&random_state) % 255) - 127);
     return x;
 }
 
@@ -410,7 +362,8 @@ static void check_grouped_experts(struct backend *be, const struct grouped_case 
     struct grouped_matrix stacks[3] = {make_grouped(c, EXPERTS * N_HIDDEN, N_IN),
                                        make_grouped(c, EXPERTS * N_HIDDEN, N_IN),
                                        make_grouped(c, EXPERTS * N_IN, N_HIDDEN)};
-    float *router = random_floats(EXPERTS * N_IN, 1), *input = random_floats(N_ROWS * N_IN, 1);
+    float *router = random_floats(&random_state, EXPERTS * N_IN, 1),
+          *input = random_floats(&random_state, N_ROWS * N_IN, 1);
     struct tensor_view router_view = floats_view(router, 2, EXPERTS, N_IN, 1),
                        rows = floats_view(input, 2, N_ROWS, N_IN, 1);
     struct weight *x = create(be, &rows), *made[4] = {create(be, &router_view)};

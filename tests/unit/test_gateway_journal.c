@@ -1,11 +1,9 @@
 /* The journal under everything that may happen to it: the process dies at every statement and at every write of the
  * file, whole or torn, and at random moments; the disk is full; the file is damaged, foreign or of a later version. */
-#include "gateway/journal.h"
-
 #include "base/clock.h"
 #include "base/rng.h"
 #include "base/sys_file.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/journal_user.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -19,106 +17,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-/* ---- a journal and somebody who waits for it ---- */
-
-struct fixture {
-    struct temp_dir dir;
-    struct loop *loop;
-    struct loop_timer *timer;
-    struct journal *journal;
-    struct journal_options options;
-    bool pending;
-    struct journal_answer answer; /* the last; its arena is kept until the next */
-};
-
-static void stop_waiting(void *arg)
-{
-    loop_stop(arg);
-}
-
-static void on_done(void *arg, struct journal_answer *answer)
-{
-    struct fixture *f = arg;
-    arena_free(f->answer.arena);
-    f->answer = *answer;
-    answer->arena = NULL;
-    f->pending = false;
-    loop_stop(f->loop);
-}
-
-static struct journal_done done_of(struct fixture *f)
-{
-    f->pending = true;
-    return (struct journal_done){on_done, f};
-}
-
-static bool wait_done(struct fixture *f)
-{
-    while (f->pending) {
-        loop_run(f->loop);
-    }
-    return f->answer.ok;
-}
-
-/* Lets the journal's own timers run. */
-static void run_for(struct fixture *f, int64_t ms)
-{
-    loop_timer_start(f->timer, ms, 0);
-    loop_run(f->loop);
-}
-
-static bool try_open(struct fixture *f, struct error *err)
-{
-    f->journal = journal_open(&f->options, err);
-    return f->journal != NULL;
-}
-
-static void open_journal(struct fixture *f)
-{
-    struct error err = {0};
-    if (!try_open(f, &err)) {
-        fail_msg("%s", err.msg);
-    }
-}
-
-static void start_fixture(struct fixture *f)
-{
-    struct error err = {0};
-    f->loop = loop_create(1, &err);
-    assert_non_null(f->loop);
-    f->timer = loop_timer_create(f->loop, stop_waiting, f->loop);
-    f->options.loop = f->loop;
-    f->options.dir = f->dir.path;
-}
-
-static void end_fixture(struct fixture *f)
-{
-    journal_close(f->journal);
-    f->journal = NULL;
-    arena_free(f->answer.arena);
-    f->answer = (struct journal_answer){0};
-    loop_timer_free(f->timer);
-    loop_free(f->loop);
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    temp_dir_make(&f->dir);
-    start_fixture(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    end_fixture(f);
-    temp_dir_remove(&f->dir);
-    free(f);
-    return 0;
-}
 
 /* ---- requests of a kind that says whether it is whole ---- */
 

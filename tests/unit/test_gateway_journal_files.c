@@ -3,7 +3,7 @@
 #include "gateway/journal_files.h"
 
 #include "base/clock.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/journal_user.h"
 
 #include <setjmp.h>
 #include <sqlite3.h>
@@ -13,61 +13,13 @@
 
 #include <cmocka.h>
 
-struct fixture {
-    struct temp_dir dir;
-    struct loop *loop;
-    struct loop_timer *timer;
-    struct journal *journal;
-    struct journal_options options;
-    bool pending;
-    struct journal_answer answer; /* the last; its arena is kept until the next */
-};
-
-static void stop_waiting(void *arg)
-{
-    loop_stop(arg);
-}
-
-static void on_done(void *arg, struct journal_answer *answer)
-{
-    struct fixture *f = arg;
-    arena_free(f->answer.arena);
-    f->answer = *answer;
-    answer->arena = NULL;
-    f->pending = false;
-    loop_stop(f->loop);
-}
-
-static struct journal_done done_of(struct fixture *f)
-{
-    f->pending = true;
-    return (struct journal_done){on_done, f};
-}
-
 /* Of a call that was accepted. */
-static enum error_code wait_done(struct fixture *f, bool accepted)
+static enum error_code wait_accepted(struct fixture *f, bool accepted)
 {
     assert_true(accepted);
-    while (f->pending) {
-        loop_run(f->loop);
-    }
-    assert_int_equal(f->answer.ok, f->answer.error.code == ERR_NONE);
+    bool ok = wait_done(f);
+    assert_int_equal(ok, f->answer.error.code == ERR_NONE);
     return f->answer.error.code;
-}
-
-static void run_for(struct fixture *f, int64_t ms)
-{
-    loop_timer_start(f->timer, ms, 0);
-    loop_run(f->loop);
-}
-
-static void open_journal(struct fixture *f)
-{
-    struct error err = {0};
-    f->journal = journal_open(&f->options, &err);
-    if (!f->journal) {
-        fail_msg("%s", err.msg);
-    }
 }
 
 static void reopen(struct fixture *f)
@@ -76,29 +28,11 @@ static void reopen(struct fixture *f)
     open_journal(f);
 }
 
-static int setup(void **state)
+static int setup_short_upkeep(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    struct error err = {0};
-    temp_dir_make(&f->dir);
-    f->loop = loop_create(1, &err);
-    assert_non_null(f->loop);
-    f->timer = loop_timer_create(f->loop, stop_waiting, f->loop);
-    f->options = (struct journal_options){.loop = f->loop, .dir = f->dir.path, .upkeep_ms = 20};
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    journal_close(f->journal);
-    arena_free(f->answer.arena);
-    loop_timer_free(f->timer);
-    loop_free(f->loop);
-    temp_dir_remove(&f->dir);
-    free(f);
-    return 0;
+    int status = setup(state);
+    ((struct fixture *)*state)->options.upkeep_ms = 20;
+    return status;
 }
 
 static void sql(struct fixture *f, const char *text)
@@ -118,14 +52,14 @@ static enum error_code create(struct fixture *f, const char *id, uint64_t max)
     struct error err = {0};
     struct journal_file file = {
         .id = str_of(id), .key_name = STR("key"), .name = STR(""), .purpose = STR(""), .created_s = 5};
-    return wait_done(f, journal_file_create(f->journal, &file, max, done_of(f), &err));
+    return wait_accepted(f, journal_file_create(f->journal, &file, max, done_of(f), &err));
 }
 
 static enum error_code add(struct fixture *f, const char *id, uint64_t at, const char *text, uint64_t max)
 {
     struct error err = {0};
     struct journal_piece piece = {at, str_of(text)};
-    return wait_done(f, journal_file_add(f->journal, str_of(id), piece, max, done_of(f), &err));
+    return wait_accepted(f, journal_file_add(f->journal, str_of(id), piece, max, done_of(f), &err));
 }
 
 static enum error_code finish(struct fixture *f, const char *id, int64_t expires_s)
@@ -133,7 +67,7 @@ static enum error_code finish(struct fixture *f, const char *id, int64_t expires
     struct error err = {0};
     struct journal_file file = {
         .id = str_of(id), .name = STR("n\xc3\xa9"), .purpose = STR("batch"), .expires_s = expires_s};
-    return wait_done(f, journal_file_finish(f->journal, &file, done_of(f), &err));
+    return wait_accepted(f, journal_file_finish(f->journal, &file, done_of(f), &err));
 }
 
 static void make_file(struct fixture *f, const char *id, const char *text)
@@ -146,20 +80,20 @@ static void make_file(struct fixture *f, const char *id, const char *text)
 static enum error_code read_file(struct fixture *f, const char *id, const char *key)
 {
     struct error err = {0};
-    return wait_done(f, journal_file_read(f->journal, str_of(id), str_of(key), done_of(f), &err));
+    return wait_accepted(f, journal_file_read(f->journal, str_of(id), str_of(key), done_of(f), &err));
 }
 
 static enum error_code pieces(struct fixture *f, const char *id, uint64_t from, uint64_t most)
 {
     struct error err = {0};
-    return wait_done(f, journal_file_pieces(f->journal, str_of(id), STR("key"), from, most, done_of(f), &err));
+    return wait_accepted(f, journal_file_pieces(f->journal, str_of(id), STR("key"), from, most, done_of(f), &err));
 }
 
 static enum error_code remove_file(struct fixture *f, const char *id, const char *key)
 {
     struct error err = {0};
     struct str name = key ? str_of(key) : (struct str){0};
-    return wait_done(f, journal_file_remove(f->journal, str_of(id), name, done_of(f), &err));
+    return wait_accepted(f, journal_file_remove(f->journal, str_of(id), name, done_of(f), &err));
 }
 
 static void test_files(void **state)
@@ -253,7 +187,7 @@ static void test_lists(void **state)
         int n = 0;
         do {
             q.after = str_of(after);
-            assert_int_equal(wait_done(f, journal_file_list(f->journal, &q, done_of(f), &err)), ERR_NONE);
+            assert_int_equal(wait_accepted(f, journal_file_list(f->journal, &q, done_of(f), &err)), ERR_NONE);
             for (size_t i = 0; i < f->answer.n; i++) {
                 n++;
                 snprintf(id, sizeof id, "f%d", oldest ? n : 8 - n);
@@ -264,7 +198,7 @@ static void test_lists(void **state)
         assert_int_equal(n, 7);
         q.purpose = STR("other");
         q.after = STR("");
-        assert_int_equal(wait_done(f, journal_file_list(f->journal, &q, done_of(f), &err)), ERR_NONE);
+        assert_int_equal(wait_accepted(f, journal_file_list(f->journal, &q, done_of(f), &err)), ERR_NONE);
         assert_int_equal(f->answer.n, 0);
     }
     run_for(f, 60);
@@ -297,7 +231,7 @@ static enum error_code insert(struct fixture *f, const char *id)
 {
     struct error err = {0};
     struct journal_batch b = batch_of(id, BATCH_VALIDATING);
-    return wait_done(f, journal_batch_insert(f->journal, &b, done_of(f), &err));
+    return wait_accepted(f, journal_batch_insert(f->journal, &b, done_of(f), &err));
 }
 
 static void save(struct fixture *f, enum batch_state state, struct journal_piece good, struct journal_piece bad)
@@ -310,7 +244,7 @@ static void save(struct fixture *f, enum batch_state state, struct journal_piece
                                      .n_failed = bad.data.len > 0};
     u.batch.n_completed = 1;
     u.batch.output_tokens = 9;
-    assert_int_equal(wait_done(f, journal_batch_update(f->journal, &u, done_of(f), &err)), ERR_NONE);
+    assert_int_equal(wait_accepted(f, journal_batch_update(f->journal, &u, done_of(f), &err)), ERR_NONE);
 }
 
 static void test_batches(void **state)
@@ -327,12 +261,12 @@ static void test_batches(void **state)
     save(f, BATCH_IN_PROGRESS, (struct journal_piece){2, STR("two again\n")}, none);
     assert_int_equal(pieces(f, "out", 0, 100), ERR_NOT_FOUND); /* not before the end */
     reopen(f);
-    assert_int_equal(wait_done(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
+    assert_int_equal(wait_accepted(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
     assert_int_equal(f->answer.n, 1);
     const struct journal_batch *b = &f->answer.batches[0];
     assert_true(b->state == BATCH_IN_PROGRESS && b->n_total == 3 && b->n_completed == 1 && b->output_tokens == 9);
     assert_true(b->keep_s == 3600 && str_eq(b->metadata, STR("{}")) && str_eq(b->window, STR("24h")));
-    assert_int_equal(wait_done(f, journal_batch_rows(f->journal, STR("b1"), done_of(f), &err)), ERR_NONE);
+    assert_int_equal(wait_accepted(f, journal_batch_rows(f->journal, STR("b1"), done_of(f), &err)), ERR_NONE);
     assert_int_equal(f->answer.n, 2);
     assert_true(f->answer.numbers[0] + f->answer.numbers[1] == 2);
     run_for(f, 60);
@@ -349,11 +283,12 @@ static void test_batches(void **state)
     assert_true(f->answer.files[0].size == 8 && str_eq(f->answer.files[0].name, STR("b1_output.jsonl")));
     assert_int_equal(f->answer.files[0].expires_s - f->answer.files[0].created_s, 3600); /* from the end */
     assert_int_equal(pieces(f, "bad", 0, 100), ERR_NONE);
-    assert_int_equal(wait_done(f, journal_batch_read(f->journal, STR("b1"), STR("other"), done_of(f), &err)),
+    assert_int_equal(wait_accepted(f, journal_batch_read(f->journal, STR("b1"), STR("other"), done_of(f), &err)),
                      ERR_NOT_FOUND);
-    assert_int_equal(wait_done(f, journal_batch_list(f->journal, STR("key"), STR(""), 5, done_of(f), &err)), ERR_NONE);
+    assert_int_equal(wait_accepted(f, journal_batch_list(f->journal, STR("key"), STR(""), 5, done_of(f), &err)),
+                     ERR_NONE);
     assert_int_equal(f->answer.n, 1);
-    assert_int_equal(wait_done(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
+    assert_int_equal(wait_accepted(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
     assert_int_equal(f->answer.n, 0);
     assert_int_equal(remove_file(f, "in", "key"), ERR_NONE);
     assert_int_equal(journal_stats(f->journal).all_file_size, 12);
@@ -377,9 +312,10 @@ static void test_old_ones_go(void **state)
     run_for(f, 60);
     assert_int_equal(read_file(f, "f1", "key"), ERR_NOT_FOUND);
     assert_int_equal(read_file(f, "in", "key"), ERR_NONE); /* needed */
-    assert_int_equal(wait_done(f, journal_batch_read(f->journal, STR("b2"), STR("key"), done_of(f), &err)),
+    assert_int_equal(wait_accepted(f, journal_batch_read(f->journal, STR("b2"), STR("key"), done_of(f), &err)),
                      ERR_NOT_FOUND);
-    assert_int_equal(wait_done(f, journal_batch_read(f->journal, STR("b1"), STR("key"), done_of(f), &err)), ERR_NONE);
+    assert_int_equal(wait_accepted(f, journal_batch_read(f->journal, STR("b1"), STR("key"), done_of(f), &err)),
+                     ERR_NONE);
 }
 
 /* What version 1 had is there, and what it lacked. */
@@ -389,11 +325,11 @@ static void test_version_before(void **state)
     struct error err = {0};
     struct journal_meta meta = {.id = STR("r-1"), .key_name = STR("key"), .route = STR("/"), .model = STR("m")};
     open_journal(f);
-    assert_int_equal(wait_done(f, journal_insert(f->journal, &meta, STR("{}"), done_of(f), &err)), ERR_NONE);
+    assert_int_equal(wait_accepted(f, journal_insert(f->journal, &meta, STR("{}"), done_of(f), &err)), ERR_NONE);
     journal_close(f->journal);
     sql(f, "DROP TABLE pieces; DROP TABLE files; DROP TABLE batches; PRAGMA user_version = 1");
     open_journal(f);
-    assert_int_equal(wait_done(f, journal_read(f->journal, STR("r-1"), STR("key"), JOURNAL_ALL, done_of(f), &err)),
+    assert_int_equal(wait_accepted(f, journal_read(f->journal, STR("r-1"), STR("key"), JOURNAL_ALL, done_of(f), &err)),
                      ERR_NONE);
     make_file(f, "f1", "x");
     reopen(f);
@@ -403,13 +339,13 @@ static void test_version_before(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_files, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_limits_and_leftovers, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_damage_is_found, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_lists, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_old_ones_go, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_version_before, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_files, setup_short_upkeep, teardown),
+        cmocka_unit_test_setup_teardown(test_limits_and_leftovers, setup_short_upkeep, teardown),
+        cmocka_unit_test_setup_teardown(test_damage_is_found, setup_short_upkeep, teardown),
+        cmocka_unit_test_setup_teardown(test_lists, setup_short_upkeep, teardown),
+        cmocka_unit_test_setup_teardown(test_batches, setup_short_upkeep, teardown),
+        cmocka_unit_test_setup_teardown(test_old_ones_go, setup_short_upkeep, teardown),
+        cmocka_unit_test_setup_teardown(test_version_before, setup_short_upkeep, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
