@@ -2,13 +2,6 @@
  * converter to GGUF splits what alternates, and transposes what lies in columns. */
 #include "model/family.h"
 
-#include "base/array.h"
-
-#define ROWS(array)             \
-    {                           \
-        array, ARRAY_LEN(array) \
-    }
-
 /* ---- names of their own ---- */
 
 static const struct weight_row pre_norm_rows[] = {
@@ -90,7 +83,7 @@ const struct decoder_family decoder_expert_families[] = {
         .gguf = "qwen2moe",
         .model_types = {"qwen2_moe"},
         .hf_class = "Qwen2Moe",
-        .folder_rows = ROWS(pre_norm_rows),
+        .folder_rows = WEIGHT_ROWS(pre_norm_rows),
         .rope_kind = ROPE_NEOX,
         .rope_base = 10000,
         .pre_norm = true,
@@ -110,8 +103,8 @@ const struct decoder_family decoder_expert_families[] = {
         .gguf = "gpt-oss",
         .model_types = {"gpt_oss"},
         .hf_class = "GptOss",
-        .gguf_rows = ROWS(gpt_oss_gguf_rows),
-        .folder_rows = ROWS(gpt_oss_rows),
+        .gguf_rows = WEIGHT_ROWS(gpt_oss_gguf_rows),
+        .folder_rows = WEIGHT_ROWS(gpt_oss_rows),
         .folder_layouts = gpt_oss_layouts,
         .rope_kind = ROPE_NEOX,
         .rope_base = 150000,
@@ -133,7 +126,7 @@ const struct decoder_family decoder_expert_families[] = {
         .gguf = "deepseek2",
         .model_types = {"deepseek_v2"},
         .hf_class = "DeepseekV2",
-        .folder_rows = ROWS(deepseek_rows),
+        .folder_rows = WEIGHT_ROWS(deepseek_rows),
         .rope_kind = ROPE_NORM,
         .folder_rope_kind = true,
         .rope_base = 10000,
@@ -150,7 +143,7 @@ const struct decoder_family decoder_expert_families[] = {
         .name = "deepseek3",
         .model_types = {"deepseek_v3"},
         .hf_class = "DeepseekV3",
-        .folder_rows = ROWS(deepseek_rows),
+        .folder_rows = WEIGHT_ROWS(deepseek_rows),
         .folder_rope_kind = true,
         .rope_base = 10000,
         .pre_norm = true,
@@ -168,7 +161,7 @@ const struct decoder_family decoder_expert_families[] = {
         .gguf = "ernie4_5-moe",
         .model_types = {"ernie4_5_moe"},
         .hf_class = "Ernie4_5_Moe",
-        .folder_rows = ROWS(ernie_rows),
+        .folder_rows = WEIGHT_ROWS(ernie_rows),
         .rope_kind = ROPE_NORM,
         .folder_rope_kind = true,
         .rope_base = 500000,
@@ -186,7 +179,7 @@ const struct decoder_family decoder_expert_families[] = {
         .gguf = "llama4",
         .model_types = {"llama4_text"},
         .hf_class = "Llama4",
-        .folder_rows = ROWS(llama4_rows),
+        .folder_rows = WEIGHT_ROWS(llama4_rows),
         .folder_layouts = llama4_layouts,
         .rope_kind = ROPE_NORM,
         .folder_rope_kind = true,

@@ -4,6 +4,7 @@
 #ifndef TANDEM_MODEL_FAMILY_H
 #define TANDEM_MODEL_FAMILY_H
 
+#include "base/array.h"
 #include "model/model.h"
 
 /* The parameters of a decoder. Which of them a model has follows from its configuration (weights.c). */
@@ -83,6 +84,10 @@ struct weight_rows {
     const struct weight_row *rows; /* [n] */
     size_t n;
 };
+#define WEIGHT_ROWS(array)      \
+    {                           \
+        array, ARRAY_LEN(array) \
+    }
 
 struct layout_row { /* of a name in the rows beside it; others are LAYOUT_ROWS */
     const char *name;

@@ -1,4 +1,4 @@
-/* Shared by weights.c (the parameters of a model) and decoder.c (its forward pass). */
+/* Shared by weights*.c (the parameters of a model) and decoder.c (its forward pass). */
 #ifndef TANDEM_MODEL_MODEL_INTERNAL_H
 #define TANDEM_MODEL_MODEL_INTERNAL_H
 
@@ -12,6 +12,20 @@ struct decoder_weights {
     void **copies; /* [n_copies] memory of parts that the file holds otherwise, where the backend uses it in place */
     size_t n_copies, copies_cap;
 };
+
+/* ---- parts (weights_parts.c) ---- */
+
+bool weights__has_part(const struct decoder_config *c, enum model_part part, int layer); /* layer: of parts in layers */
+bool weights__is_vector(enum model_part part);
+/* The part's shape, or that of each block of it; a vector has one column. */
+uint64_t weights__part_rows(const struct decoder_config *c, enum model_part part);
+uint64_t weights__part_cols(const struct decoder_config *c, enum model_part part);
+/* Blocks of a part that is one for each expert or head; 0 of others. */
+uint64_t weights__n_blocks(const struct decoder_config *c, enum model_part part);
+/* Tensors of a part whose name has a number: of experts, or of heads. */
+int weights__n_pieces(const struct decoder_config *c, enum model_part part);
+
+/* ---- where they are in a file ---- */
 
 /* Where a part is in a tensor. */
 struct part_place {

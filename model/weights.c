@@ -1,4 +1,4 @@
-/* The parameters of a decoder: one table says which parts a configuration has and what shape each must be of. */
+/* The parameters of a decoder: found in the file under the names that it has for them, checked, and loaded. */
 #include "model/model_internal.h"
 
 #include "base/array.h"
@@ -6,206 +6,6 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-enum dim {
-    DIM_NONE /* a vector's missing second axis */,
-    DIM_EMBD,
-    DIM_VOCAB,
-    DIM_Q,
-    DIM_K,
-    DIM_V,
-    DIM_HEADS_V,
-    DIM_FF,
-    DIM_EXPERT_FF,
-    DIM_EXPERTS,
-    DIM_Q_NORM,
-    DIM_K_NORM,
-    DIM_HEADS,
-    DIM_Q_LATENT,
-    DIM_LATENT,
-    DIM_LATENT_K, /* and the part of K that rotates */
-    DIM_NOPE,
-    DIM_HEAD_V,
-    DIM_SHARED_FF,
-    DIM_ONE
-};
-
-enum mlp_kind { ANY_LAYER, DENSE_LAYERS, EXPERT_LAYERS };
-
-struct part_row {
-    enum dim rows, cols; /* vectors have cols only; of one expert */
-    enum mlp_kind layers;
-    bool conditional; /* the part is there when the flag equals `when` */
-    size_t flag;      /* offset of a bool in struct decoder_config */
-    bool when;
-};
-
-#define ALWAYS(rows, cols)                     \
-    {                                          \
-        rows, cols, ANY_LAYER, false, 0, false \
-    }
-#define WHEN(field, rows, cols)                                                   \
-    {                                                                             \
-        rows, cols, ANY_LAYER, true, offsetof(struct decoder_config, field), true \
-    }
-#define UNLESS(field, rows, cols)                                                  \
-    {                                                                              \
-        rows, cols, ANY_LAYER, true, offsetof(struct decoder_config, field), false \
-    }
-#define DENSE(rows, cols)                         \
-    {                                             \
-        rows, cols, DENSE_LAYERS, false, 0, false \
-    }
-#define DENSE_WHEN(field, rows, cols)                                                \
-    {                                                                                \
-        rows, cols, DENSE_LAYERS, true, offsetof(struct decoder_config, field), true \
-    }
-#define EXPERTS(rows, cols)                        \
-    {                                              \
-        rows, cols, EXPERT_LAYERS, false, 0, false \
-    }
-#define EXPERTS_WHEN(field, rows, cols)                                               \
-    {                                                                                 \
-        rows, cols, EXPERT_LAYERS, true, offsetof(struct decoder_config, field), true \
-    }
-
-static const struct part_row part_table[PART_COUNT] = {
-    [PART_EMBD] = ALWAYS(DIM_VOCAB, DIM_EMBD),
-    [PART_OUTPUT_NORM] = ALWAYS(DIM_NONE, DIM_EMBD),
-    [PART_OUTPUT_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
-    [PART_OUTPUT] = UNLESS(tied_embeddings, DIM_VOCAB, DIM_EMBD),
-    [PART_ATTN_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
-    [PART_ATTN_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
-    [PART_Q] = UNLESS(q_latent, DIM_Q, DIM_EMBD),
-    [PART_K] = UNLESS(latent, DIM_K, DIM_EMBD),
-    [PART_V] = UNLESS(latent, DIM_V, DIM_EMBD),
-    [PART_Q_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_Q),
-    [PART_K_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_K),
-    [PART_V_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_V),
-    [PART_Q_NORM] = WHEN(qk_norm, DIM_NONE, DIM_Q_NORM),
-    [PART_K_NORM] = WHEN(qk_norm, DIM_NONE, DIM_K_NORM),
-    [PART_SINKS] = WHEN(attn_sinks, DIM_NONE, DIM_HEADS),
-    [PART_Q_LATENT] = WHEN(q_latent, DIM_Q_LATENT, DIM_EMBD),
-    [PART_Q_LATENT_NORM] = WHEN(q_latent, DIM_NONE, DIM_Q_LATENT),
-    [PART_Q_OF_LATENT] = WHEN(q_latent, DIM_Q, DIM_Q_LATENT),
-    [PART_KV_LATENT] = WHEN(latent, DIM_LATENT_K, DIM_EMBD),
-    [PART_KV_LATENT_NORM] = WHEN(latent, DIM_NONE, DIM_LATENT),
-    [PART_K_OF_LATENT] = WHEN(latent, DIM_LATENT, DIM_NOPE),
-    [PART_V_OF_LATENT] = WHEN(latent, DIM_HEAD_V, DIM_LATENT),
-    [PART_ATTN_OUT] = ALWAYS(DIM_EMBD, DIM_HEADS_V),
-    [PART_ATTN_OUT_BIAS] = WHEN(out_bias, DIM_NONE, DIM_EMBD),
-    [PART_ATTN_POST_NORM] = WHEN(post_norm, DIM_NONE, DIM_EMBD),
-    [PART_MLP_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
-    [PART_MLP_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
-    [PART_GATE] = DENSE_WHEN(mlp_gated, DIM_FF, DIM_EMBD),
-    [PART_UP] = DENSE(DIM_FF, DIM_EMBD),
-    [PART_UP_BIAS] = DENSE_WHEN(mlp_bias, DIM_NONE, DIM_FF),
-    [PART_DOWN] = DENSE(DIM_EMBD, DIM_FF),
-    [PART_DOWN_BIAS] = DENSE_WHEN(mlp_bias, DIM_NONE, DIM_EMBD),
-    [PART_MLP_POST_NORM] = WHEN(post_norm, DIM_NONE, DIM_EMBD),
-    [PART_ROUTER] = EXPERTS(DIM_EXPERTS, DIM_EMBD),
-    [PART_EXPERT_GATE] = EXPERTS(DIM_EXPERT_FF, DIM_EMBD),
-    [PART_EXPERT_UP] = EXPERTS(DIM_EXPERT_FF, DIM_EMBD),
-    [PART_EXPERT_DOWN] = EXPERTS(DIM_EMBD, DIM_EXPERT_FF),
-    [PART_ROUTER_BIAS] = EXPERTS_WHEN(expert_router_bias, DIM_NONE, DIM_EXPERTS),
-    [PART_CHOICE_BIAS] = EXPERTS_WHEN(expert_choice_bias, DIM_NONE, DIM_EXPERTS),
-    [PART_EXPERT_GATE_BIAS] = EXPERTS_WHEN(expert_bias, DIM_NONE, DIM_EXPERT_FF),
-    [PART_EXPERT_UP_BIAS] = EXPERTS_WHEN(expert_bias, DIM_NONE, DIM_EXPERT_FF),
-    [PART_EXPERT_DOWN_BIAS] = EXPERTS_WHEN(expert_bias, DIM_NONE, DIM_EMBD),
-    [PART_SHARED_GATE] = EXPERTS_WHEN(shared_expert, DIM_SHARED_FF, DIM_EMBD),
-    [PART_SHARED_UP] = EXPERTS_WHEN(shared_expert, DIM_SHARED_FF, DIM_EMBD),
-    [PART_SHARED_DOWN] = EXPERTS_WHEN(shared_expert, DIM_EMBD, DIM_SHARED_FF),
-    [PART_SHARED_ROUTER] = EXPERTS_WHEN(shared_gated, DIM_ONE, DIM_EMBD),
-};
-
-/* layer: of parts in layers. */
-static bool has_part(const struct decoder_config *c, enum model_part part, int layer)
-{
-    const struct part_row *row = &part_table[part];
-    if (part == PART_NONE ||
-        (row->layers != ANY_LAYER && (row->layers == EXPERT_LAYERS) != (c->layer_experts[layer] != 0)))
-        return false;
-    if (c->parallel && (part == PART_MLP_NORM || part == PART_MLP_NORM_BIAS))
-        return false;
-    return !row->conditional || *(const bool *)((const char *)c + row->flag) == row->when;
-}
-
-/* Blocks of a part that is one for each expert or head; 0 of others. */
-static uint64_t n_blocks_of(const struct decoder_config *c, enum model_part part)
-{
-    if (part == PART_K_OF_LATENT || part == PART_V_OF_LATENT)
-        return (uint64_t)c->n_heads;
-    return part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN_BIAS ? (uint64_t)c->n_experts : 0;
-}
-
-/* Tensors of a part whose name has a number: of experts, or of heads. */
-static int n_pieces(const struct decoder_config *c, enum model_part part)
-{
-    switch (part) {
-    case PART_Q_NORM:
-        return c->qk_norm_heads ? c->n_heads : 0;
-    case PART_K_NORM:
-        return c->qk_norm_heads ? c->n_kv_heads : 0;
-    default:
-        return c->n_experts;
-    }
-}
-
-/* Of latent attention; 1 of others. */
-static uint64_t latent_size(const struct decoder_config *c, enum dim dim)
-{
-    switch (dim) {
-    case DIM_Q_LATENT:
-        return (uint64_t)c->n_q_latent;
-    case DIM_LATENT:
-        return (uint64_t)c->n_latent;
-    case DIM_LATENT_K:
-        return (uint64_t)c->n_latent + (uint64_t)c->rot_dim;
-    case DIM_NOPE:
-        return (uint64_t)c->nope_dim;
-    case DIM_HEAD_V:
-        return (uint64_t)c->head_v_dim;
-    default:
-        return 1;
-    }
-}
-
-static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
-{
-    switch (dim) {
-    case DIM_NONE:
-        break;
-    case DIM_EMBD:
-        return (uint64_t)c->n_embd;
-    case DIM_VOCAB:
-        return (uint64_t)c->n_vocab;
-    case DIM_Q:
-        return (uint64_t)c->n_heads * (uint64_t)(c->latent ? c->nope_dim + c->rot_dim : c->k_dim);
-    case DIM_K:
-        return (uint64_t)c->n_kv_heads * (uint64_t)c->k_dim;
-    case DIM_V:
-        return (uint64_t)c->n_kv_heads * (uint64_t)c->v_dim;
-    case DIM_HEADS_V:
-        return (uint64_t)c->n_heads * (uint64_t)(c->latent ? c->head_v_dim : c->v_dim);
-    case DIM_FF:
-        return (uint64_t)c->n_ff;
-    case DIM_EXPERT_FF:
-        return (uint64_t)c->n_ff_expert;
-    case DIM_EXPERTS:
-        return (uint64_t)c->n_experts;
-    case DIM_Q_NORM:
-        return (uint64_t)c->k_dim * (c->qk_norm_row || c->qk_norm_heads ? (uint64_t)c->n_heads : 1);
-    case DIM_K_NORM:
-        return (uint64_t)c->k_dim * (c->qk_norm_row || c->qk_norm_heads ? (uint64_t)c->n_kv_heads : 1);
-    case DIM_HEADS:
-        return (uint64_t)c->n_heads;
-    case DIM_SHARED_FF:
-        return (uint64_t)c->n_ff_shared;
-    default:
-        return latent_size(c, dim);
-    }
-    return 1;
-}
 
 /* ---- names ---- */
 
@@ -224,10 +24,10 @@ static bool has_place(const struct decoder_config *c, const struct weight_names 
 {
     int layer, expert;
     const struct weight_row *row = weight_name_parse(names, name, &layer, &expert);
-    if (!row || layer >= c->n_layers || expert >= n_pieces(c, row->parts[0]))
+    if (!row || layer >= c->n_layers || expert >= weights__n_pieces(c, row->parts[0]))
         return false;
     for (size_t i = 0; i < 3; i++) {
-        if (has_part(c, row->parts[i], layer) && weight_find(names, file, row->parts[i], layer) == row)
+        if (weights__has_part(c, row->parts[i], layer) && weight_find(names, file, row->parts[i], layer) == row)
             return true;
     }
     return false;
@@ -269,19 +69,6 @@ struct loader {
     struct error *err;
 };
 
-/* The part's shape, or that of each block of it; a vector has one column. */
-static uint64_t part_rows(const struct decoder_config *c, enum model_part part)
-{
-    const struct part_row *row = &part_table[part];
-    return dim_size(c, row->rows == DIM_NONE ? row->cols : row->rows);
-}
-
-static uint64_t part_cols(const struct decoder_config *c, enum model_part part)
-{
-    const struct part_row *row = &part_table[part];
-    return row->rows == DIM_NONE ? 1 : dim_size(c, row->cols);
-}
-
 static bool in_kv_heads(const struct loader *l, const struct weight_row *row)
 {
     return l->names->qkv_by_kv_head && (row->parts[2] == PART_V || row->parts[2] == PART_V_BIAS);
@@ -291,8 +78,8 @@ static bool in_kv_heads(const struct loader *l, const struct weight_row *row)
  * one that follow one another by KV head. */
 static uint64_t divisor_of(const struct loader *l, const struct weight_row *row, enum model_part part)
 {
-    if (weight_row_per_expert(row) && n_blocks_of(l->config, part) == 0)
-        return (uint64_t)n_pieces(l->config, part);
+    if (weight_row_per_expert(row) && weights__n_blocks(l->config, part) == 0)
+        return (uint64_t)weights__n_pieces(l->config, part);
     return in_kv_heads(l, row) ? (uint64_t)l->config->n_kv_heads : 1;
 }
 
@@ -301,14 +88,14 @@ static struct part_place place_of(const struct loader *l, const struct weight_ro
     const struct decoder_config *c = l->config;
     uint64_t divisor = divisor_of(l, row, part);
     bool flat = in_kv_heads(l, row);
-    struct part_place p = {.rows = part_rows(c, part) / divisor,
-                           .cols = part_cols(c, part),
+    struct part_place p = {.rows = weights__part_rows(c, part) / divisor,
+                           .cols = weights__part_cols(c, part),
                            .n_blocks = flat                         ? divisor
                                        : weight_row_per_expert(row) ? 0
-                                                                    : n_blocks_of(c, part),
+                                                                    : weights__n_blocks(c, part),
                            .flat = flat || weight_row_layout(l->names, row) == LAYOUT_FIRST_TURNED,
                            .layout = weight_row_layout(l->names, row),
-                           .vector = part_table[part].rows == DIM_NONE};
+                           .vector = weights__is_vector(part)};
     for (int i = 0; i < 3 && row->parts[i] != PART_NONE; i++, p.n_parts++) {
         bool turned = i == 0 && p.layout == LAYOUT_FIRST_TURNED;
         if (row->parts[i] == part) {
@@ -316,7 +103,7 @@ static struct part_place place_of(const struct loader *l, const struct weight_ro
             p.index = i;
             p.turned = turned;
         }
-        p.block += (turned ? part_cols(c, row->parts[i]) : part_rows(c, row->parts[i])) / divisor;
+        p.block += (turned ? weights__part_cols(c, row->parts[i]) : weights__part_rows(c, row->parts[i])) / divisor;
     }
     return p;
 }
@@ -441,7 +228,7 @@ static bool add_views(struct loader *l, const struct tensor_view *tensor, enum m
 static bool gather(struct loader *l, const struct weight_row *row, enum model_part part, int layer, int *n)
 {
     struct part_place place = place_of(l, row, part);
-    int n_tensors = weight_row_per_expert(row) ? n_pieces(l->config, part) : 1;
+    int n_tensors = weight_row_per_expert(row) ? weights__n_pieces(l->config, part) : 1;
     *n = 0;
     for (int e = 0; e < n_tensors; e++) {
         char name[192];
@@ -493,7 +280,7 @@ static bool create_part(struct loader *l, int n, struct weight **out)
 static bool load_part(struct loader *l, enum model_part part, int layer, struct weight **out)
 {
     int n;
-    if (!has_part(l->config, part, layer))
+    if (!weights__has_part(l->config, part, layer))
         return true;
     const struct weight_row *row = weight_find(l->names, l->file, part, layer);
     if (!row)
@@ -554,7 +341,7 @@ bool weights__load(struct decoder_weights *w, struct backend *be, const struct w
 static bool in_place(const struct loader *l, const struct weight_row *row, enum model_part part)
 {
     struct part_place p = place_of(l, row, part);
-    bool stack = n_blocks_of(l->config, part) > 0 && (p.vector || part < PART_EXPERT_GATE);
+    bool stack = weights__n_blocks(l->config, part) > 0 && (p.vector || part < PART_EXPERT_GATE);
     return !stack && !p.turned && p.layout == LAYOUT_ROWS;
 }
 
@@ -565,7 +352,7 @@ bool weights__part_views(const struct decoder_config *c, const struct weight_nam
     struct loader l = {.config = c, .names = names, .file = file, .views = out->views, .err = err};
     out->n = 0;
     out->row = NULL;
-    if (!has_part(c, part, layer))
+    if (!weights__has_part(c, part, layer))
         return true;
     out->row = weight_find(names, file, part, layer);
     if (!out->row)

@@ -1,6 +1,7 @@
 /* Shared by the files of the batches only:
  *
- *     batch_run.c      the life of batches: reading their lines, their end
+ *     batch_run.c      the life of batches: from their check to their end
+ *     batch_read.c     their lines
  *     batch_pump.c     when rows are begun
  *     batch_save.c     what has become of them, into the journal
  *     batch_row.c      one row on its way
@@ -113,9 +114,13 @@ struct batch_run *batch__find(struct batch_set *set, struct str id, struct str k
 /* done is called when the journal has it, b as it is then; or with an error. */
 void batch__cancel(struct batch_run *run,
                    void (*done)(void *arg, const struct journal_batch *b, const struct error *err), void *arg);
-void batch__advance(struct batch_run *run);   /* whatever can be done now; may free it */
-void batch__release(struct batch_run *run);   /* frees it if nothing needs it any more */
+void batch__advance(struct batch_run *run); /* whatever can be done now; may free it */
+void batch__release(struct batch_run *run); /* frees it if nothing needs it any more */
+void batch__fail(struct batch_run *run, const char *code, const char *message); /* it ends as failed */
+
+/* batch_read.c */
 void batch__read_more(struct batch_run *run); /* of its input, unless it is being read or may not be yet */
+void batch__rewind(struct batch_run *run);    /* the input is read from its beginning next */
 
 /* batch_pump.c */
 void batch__pump(struct batch_set *set);             /* begins rows where there is room */

@@ -99,12 +99,6 @@ static bool copy_strings(struct batch_run *run)
     return true;
 }
 
-static size_t line_max(const struct app *a)
-{
-    size_t most = a->options.limits.max_body;
-    return most ? most : LIMIT_HTTP_BODY;
-}
-
 static struct batch_run *create(struct batch_set *set, const struct journal_batch *b)
 {
     struct batch_run *run = calloc(1, sizeof *run);
@@ -116,7 +110,7 @@ static struct batch_run *create(struct batch_set *set, const struct journal_batc
     run->b = *b;
     run->end = BATCH_IN_PROGRESS;
     run->route = batch__route(b->endpoint);
-    batch_lines_init(&run->lines, line_max(set->app));
+    batch__rewind(run);
     run->checker = batch_checker_create(set->app->options.batch_max_rows, BATCH_ERRORS_MAX);
     if (!run->checker || !copy_strings(run)) {
         batch_checker_free(run->checker);
@@ -132,152 +126,6 @@ static struct batch_run *create(struct batch_set *set, const struct journal_batc
         loop_timer_start(set->timer, BATCH_TICK_MS, BATCH_TICK_MS);
     }
     return run;
-}
-
-/* ---- reading its input ---- */
-
-static void split_check(struct batch_chunk *chunk, enum batch_line what, struct str line)
-{
-    struct batch_run *run = chunk->run;
-    if (what == BATCH_LINE_TOO_LONG) {
-        batch_checker_too_long(run->checker, run->lines.number, run->lines.max);
-    } else if (!batch_checker_add(run->checker, run->lines.number, line, run->b.endpoint)) {
-        chunk->no_memory = true;
-    }
-}
-
-/* Its lines were found sound when it began; one that is not any more (--max-body may be another by now) has no answer
- * that could be told under its custom_id. */
-static void split_row(struct batch_chunk *chunk, enum batch_line what, struct str line)
-{
-    struct batch_run *run = chunk->run;
-    struct batch_line_view view;
-    struct batch_fault fault;
-    uint64_t number = run->n_rows++;
-    bool done = number >= run->b.n_total || (run->done[number / 8] >> number % 8 & 1);
-    if (done) {
-        return;
-    }
-    if (what != BATCH_LINE || !batch_line_read(line, run->b.endpoint, &view, &fault)) {
-        chunk->unsound = chunk->unsound ? chunk->unsound : run->lines.number;
-        return;
-    }
-    struct batch_row *row = batch__row_create(run, number, view.custom_id, view.body);
-    json_free(view.root);
-    if (!row) {
-        chunk->no_memory = true;
-        return;
-    }
-    *chunk->end = row;
-    chunk->end = &row->next;
-}
-
-/* On a worker. */
-static void split(void *arg)
-{
-    struct batch_run *run = arg;
-    struct batch_chunk *chunk = &run->chunk;
-    void (*take)(struct batch_chunk *, enum batch_line, struct str) =
-        run->phase == BATCH_CHECKING ? split_check : split_row;
-    enum batch_line what;
-    struct str line;
-    for (size_t i = 0; i < chunk->n; i++) {
-        struct str input = chunk->pieces[i].data;
-        while ((what = batch_lines_next(&run->lines, &input, &line)) != BATCH_LINE_NONE) {
-            take(chunk, what, line);
-        }
-    }
-    if (chunk->last && (what = batch_lines_end(&run->lines, &line)) != BATCH_LINE_NONE) {
-        take(chunk, what, line);
-    }
-}
-
-static void fail(struct batch_run *run, const char *code, const char *message);
-
-/* Rows that came of it; of one that ends meanwhile they are dropped. */
-static void take_rows(struct batch_run *run)
-{
-    struct batch_row *next;
-    for (struct batch_row *row = run->chunk.first; row; row = next) {
-        next = row->next;
-        row->next = NULL;
-        bool wanted = run->end == BATCH_IN_PROGRESS || run->end == BATCH_EXPIRED;
-        if (wanted && !run->set->stopping) {
-            batch__row_add(row);
-        } else {
-            batch__row_free(row);
-        }
-    }
-    run->chunk.first = NULL;
-}
-
-static void on_split(void *arg)
-{
-    struct batch_run *run = arg;
-    struct app *a = run->set->app;
-    struct batch_chunk *chunk = &run->chunk;
-    arena_free(chunk->arena);
-    run->reading = false;
-    run->at_end = chunk->last;
-    take_rows(run);
-    if (chunk->no_memory) {
-        fail(run, "out_of_memory", "The server has no memory for the batch.");
-    } else if (chunk->unsound) {
-        char message[160];
-        snprintf(message, sizeof message, "Line %llu was sound when the batch was checked, and cannot be read now.",
-                 (unsigned long long)chunk->unsound);
-        fail(run, "unreadable_line", message);
-    }
-    batch__advance(run);
-    api__release(a);
-}
-
-static void on_pieces(void *arg, struct journal_answer *answer)
-{
-    struct batch_run *run = arg;
-    struct app *a = run->set->app;
-    if (!answer->ok) {
-        run->reading = false;
-        if (answer->error.code == ERR_NOT_FOUND || answer->error.code == ERR_IO) {
-            fail(run, "invalid_file", answer->error.msg);
-        } else {
-            run->retry_ms = clock_ms() + BATCH_RETRY_MS;
-        }
-        batch__advance(run);
-        api__release(a);
-        return;
-    }
-    run->chunk = (struct batch_chunk){
-        .run = run, .arena = answer->arena, .pieces = answer->pieces, .n = answer->n, .last = !answer->more};
-    run->chunk.end = &run->chunk.first;
-    answer->arena = NULL;
-    run->next_piece = answer->n ? answer->pieces[answer->n - 1].at + 1 : run->next_piece;
-    loop_work(a->loop, split, on_split, run);
-}
-
-void batch__read_more(struct batch_run *run)
-{
-    struct error err = {0};
-    struct batch_set *set = run->set;
-    if (run->reading || run->at_end || clock_ms() < run->retry_ms || set->stopping) {
-        return;
-    }
-    run->reading = true;
-    api__hold(set->app);
-    if (!journal_file_pieces(set->journal, run->b.input, run->b.key_name, run->next_piece, BATCH_READ_SIZE,
-                             (struct journal_done){on_pieces, run}, &err)) {
-        run->reading = false;
-        run->retry_ms = clock_ms() + BATCH_RETRY_MS;
-        api__release(set->app);
-    }
-}
-
-static void rewind_input(struct batch_run *run)
-{
-    batch_lines_release(&run->lines);
-    batch_lines_init(&run->lines, line_max(run->set->app));
-    run->next_piece = run->n_rows = 0;
-    run->at_end = false;
 }
 
 /* ---- its end ---- */
@@ -310,7 +158,7 @@ static void drop_unfinished(struct batch_run *run)
 }
 
 /* The whole of it: nothing that a row could be told. */
-static void fail(struct batch_run *run, const char *code, const char *message)
+void batch__fail(struct batch_run *run, const char *code, const char *message)
 {
     struct buf out;
     if (run->phase == BATCH_CLOSING || run->phase == BATCH_OVER) {
@@ -364,9 +212,9 @@ static void end_check(struct batch_run *run)
         run->b.in_progress_s = clock_wall_s();
         run->phase = BATCH_ROWS;
         run->dirty = true;
-        rewind_input(run);
+        batch__rewind(run);
         if (!take_counts(run)) {
-            fail(run, "out_of_memory", "The server has no memory for the batch.");
+            batch__fail(run, "out_of_memory", "The server has no memory for the batch.");
         }
         LOG_INFO("batch in progress", "id=" STR_FMT " rows=%llu", STR_ARG(run->b.id),
                  (unsigned long long)run->b.n_total);
@@ -386,7 +234,7 @@ static void on_rows(void *arg, struct journal_answer *answer)
         run->reading = false;
         run->retry_ms = clock_ms() + BATCH_RETRY_MS;
         if (answer->error.code == ERR_IO) {
-            fail(run, "invalid_file", answer->error.msg);
+            batch__fail(run, "invalid_file", answer->error.msg);
         }
         api__release(a);
         return;
@@ -514,7 +362,7 @@ static void begin(struct batch_run *run)
 {
     if (!run->route) {
         run->phase = BATCH_CHECKING;
-        fail(run, "invalid_endpoint", "This server has no such endpoint any more.");
+        batch__fail(run, "invalid_endpoint", "This server has no such endpoint any more.");
     } else if (run->b.state == BATCH_CANCELLING) {
         run->end = BATCH_CANCELLED;
         run->phase = run->b.n_total ? BATCH_LOADING : BATCH_CHECKING;
