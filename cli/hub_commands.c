@@ -239,6 +239,10 @@ int command_alias(const struct options *o)
     if (!hub_registry_path(path, sizeof path, &err)) {
         return command_fail(&err);
     }
+    if (o->model && o->json) {
+        error_set(&err, ERR_INVALID, "--json lists all aliases: it has no effect with the name of one.");
+        return command_fail(&err);
+    }
     if (o->model) {
         return change_alias(o, path, &err) ? 0 : command_fail(&err);
     }

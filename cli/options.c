@@ -217,6 +217,9 @@ static const struct pairing pairings[] = {
     {"system", "raw", "on"},
     {"chat-template", "raw", "on"},
     {"details", "json", NULL},
+    {"window", "calibrate", NULL}, /* of quantize: the other commands have no --calibrate */
+    {"kv-type", "calibrate", NULL},
+    {"cpu-kernels", "calibrate", NULL},
 };
 
 static bool check_pairing(const struct pairing *p, const struct options *defaults, const struct options *out,

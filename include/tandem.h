@@ -163,13 +163,14 @@ TANDEM_API void tandem_free(void *memory);
 #define TANDEM_PARSE_SPECIAL 2u /* tokenize: the text of a control token ("<|im_end|>") is that token */
 #define TANDEM_SKIP_SPECIAL  4u /* detokenize: control tokens give no text */
 
-/* The *n tokens of a text of size bytes (SIZE_MAX: until its NUL). flags: TANDEM_*_SPECIAL. tandem_free the result,
- * which is not NULL where there are no tokens. NULL: error. */
+/* The *n tokens of a text of size bytes (SIZE_MAX: until its NUL). flags: TANDEM_ADD_SPECIAL,
+ * TANDEM_PARSE_SPECIAL; others are refused. tandem_free the result, which is not NULL where there are no tokens. NULL:
+ * error. */
 TANDEM_API int32_t *tandem_tokenize(const struct tandem_model *model, const char *text, size_t size, unsigned flags,
                                     size_t *n, struct tandem_error *error);
 
-/* The text of n tokens; *size, unless NULL, is its bytes. What is no UTF-8 becomes U+FFFD. tandem_free the result.
- * NULL: error. */
+/* The text of n tokens; *size, unless NULL, is its bytes. flags: TANDEM_SKIP_SPECIAL; others are refused. What is no
+ * UTF-8 becomes U+FFFD. tandem_free the result. NULL: error. */
 TANDEM_API char *tandem_detokenize(const struct tandem_model *model, const int32_t *ids, size_t n, unsigned flags,
                                    size_t *size, struct tandem_error *error);
 

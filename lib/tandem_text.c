@@ -11,6 +11,18 @@ void tandem_free(void *memory)
     free(memory);
 }
 
+static bool check_flags(unsigned flags, unsigned known, struct tandem_error *error)
+{
+    struct error err = {0};
+    if ((flags & ~known) == 0) {
+        return true;
+    }
+    error_set_param(&err, ERR_INVALID, "flags", "The flags 0x%x are none of this function's, which are 0x%x.",
+                    flags & ~known, known);
+    error__give(error, &err);
+    return false;
+}
+
 int32_t *tandem_tokenize(const struct tandem_model *model, const char *text, size_t size, unsigned flags, size_t *n,
                          struct tandem_error *error)
 {
@@ -18,6 +30,9 @@ int32_t *tandem_tokenize(const struct tandem_model *model, const char *text, siz
     struct token_list tokens = {0};
     struct encode_options how = {.add_special = flags & TANDEM_ADD_SPECIAL,
                                  .parse_special = flags & TANDEM_PARSE_SPECIAL};
+    if (!check_flags(flags, TANDEM_ADD_SPECIAL | TANDEM_PARSE_SPECIAL, error)) {
+        return NULL;
+    }
     struct str whole = size == SIZE_MAX ? str_of(text) : (struct str){text, size};
     bool ok = tokenizer_encode(model->tokenizer, whole, how, &tokens, &err);
     if (ok && !tokens.ids && !(tokens.ids = malloc(sizeof tokens.ids[0]))) {
@@ -57,6 +72,9 @@ char *tandem_detokenize(const struct tandem_model *model, const int32_t *ids, si
                         struct tandem_error *error)
 {
     struct buf text;
+    if (!check_flags(flags, TANDEM_SKIP_SPECIAL, error)) {
+        return NULL;
+    }
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= tokenizer_n_vocab(model->tokenizer)) {
             struct error err = {0};

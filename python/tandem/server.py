@@ -3,6 +3,7 @@ import os
 import pathlib
 import re
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
@@ -14,8 +15,14 @@ from typing import Any, Mapping, Optional, Union
 from ._library import Error, program_path
 
 
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-"""Without the proxies of the environment: the server is this machine's."""
+def _opener() -> urllib.request.OpenerDirector:
+    """Without the proxies of the environment, and whatever the certificate's name: it is our own server, on this machine."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+
+
+_open = _opener().open
 
 
 def _end(process: "subprocess.Popen[bytes]", patience: float) -> None:
@@ -50,7 +57,8 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://{'[' + self.host + ']' if ':' in self.host else self.host}:{self.port}"
+        scheme = "https" if self._options.get("tls_cert") else "http"
+        return f"{scheme}://{'[' + self.host + ']' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def base_url(self) -> str:
@@ -73,6 +81,9 @@ class Server:
     # ---- start and stop ----
 
     def _command(self) -> "list[str]":
+        level = self._options.get("log_level")
+        if not self.port and level in ("warn", "error"):
+            raise Error(f"with log_level={level} nothing tells which free port was taken: name one with port", "INVALID")
         program = self._program or program_path()
         if not program:
             raise Error("the program tandem was not found; TANDEM may name it", "NOT_FOUND")

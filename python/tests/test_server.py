@@ -1,6 +1,8 @@
 import json
 import os
 import signal
+import socket
+import subprocess
 import urllib.request
 
 import pytest
@@ -37,6 +39,22 @@ def test_it_ends_with_status_zero(path):
     server = tandem.Server(path, **OPTIONS).start()
     assert server.stop() == 0
     assert server.stop() is None
+
+
+def test_a_quiet_log_needs_a_port(path):
+    with pytest.raises(tandem.Error, match="name one with port"):
+        tandem.Server(path, log_level="warn", **OPTIONS).start()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tandem.Server(path, port=port, log_level="warn", **OPTIONS) as server:
+        assert server.port == port and "listening" not in server.log
+
+
+def test_over_tls(path, tmp_path):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=nobody",
+                    "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"], check=True, capture_output=True)
+    with tandem.Server(path, tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "key.pem", **OPTIONS) as server:
+        assert server.base_url == f"https://127.0.0.1:{server.port}/v1"
 
 
 def test_a_model_that_is_not_there():

@@ -449,6 +449,7 @@ def test_aliases(hub, home, tiny_path):
     home.works("alias", "mine", tiny_path)
     home.works("alias", "far:1", "own/er:Q4_0")
     assert json.loads(home.works("alias", "--json")) == {"mine": str(tiny_path), "far:1": "own/er:Q4_0"}
+    home.fails(USAGE, "--json lists all aliases", "alias", "mine", "--json")
     assert home.works("inspect", "mine", "--measure", "off").splitlines()[0] == str(tiny_path)
     home.fails(MISSING, "alias 'far:1'|no repository own/er", "run", "far:1", "hello")
     home.works("alias", "mine", "--remove")

@@ -709,6 +709,10 @@ static void what_would_have_no_effect_is_refused(void **state)
         {COMMAND_BENCH, "m --ops --backend mlx", "m --ops", "--ops", "with --backend mlx."},
         {COMMAND_RUN, "m hi --system x --raw", "m hi --system x --raw off", "--system", "with --raw."},
         {COMMAND_RUN, "m hi --chat-template x --raw", "m hi --chat-template x", "--chat-template", "with --raw."},
+        {COMMAND_QUANTIZE, "m o --window 64", "m o --window 64 --calibrate f", "--window", "without --calibrate."},
+        {COMMAND_QUANTIZE, "m o --kv-type q8", "m o --kv-type q8 --calibrate f", "--kv-type", "without --calibrate."},
+        {COMMAND_QUANTIZE, "m o --cpu-kernels reference", "m o --cpu-kernels reference --calibrate f", "--cpu-kernels",
+         "without --calibrate."},
         {COMMAND_BENCH_SERVE, "u --details", "u --details --json -", "--details", "without --json."},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -718,6 +722,7 @@ static void what_would_have_no_effect_is_refused(void **state)
     must_parse(f, COMMAND_SERVE, "m --mcp-max-turns 10 --journal-sync normal --otlp-sample 1"); /* the defaults */
     setenv("TANDEM_JOURNAL_MAX_MB", "5", 1);
     must_refuse(f, COMMAND_SERVE, "m", "--journal-max-mb", "without --journal.");
+    must_parse(f, COMMAND_EVAL, "m --text f --window 64 --kv-type q8");       /* which calibrates nothing */
     must_parse(f, COMMAND_RUN, "m");                                          /* which has no journal */
     must_parse(f, COMMAND_ENGINE, "m --backend mlx --cpu-kernels reference"); /* gets whatever serve has */
 }

@@ -127,6 +127,19 @@ static void tokens_outside_the_vocabulary_are_refused(void **state)
     assert_string_equal(error.param, "ids");
 }
 
+static void unknown_flags_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct tandem_error error = {0};
+    size_t n;
+    assert_null(tandem_tokenize(f->model, "x", SIZE_MAX, TANDEM_SKIP_SPECIAL, &n, &error));
+    assert_string_equal(error.param, "flags");
+    memset(&error, 0, sizeof error);
+    assert_null(tandem_detokenize(f->model, (int32_t[]){1}, 1, TANDEM_SKIP_SPECIAL | 8, NULL, &error));
+    assert_string_equal(error.param, "flags");
+    assert_non_null(strstr(error.message, "0x8"));
+}
+
 static void a_chat_is_rendered(void **state)
 {
     struct fixture *f = *state;
@@ -897,6 +910,7 @@ int main(void)
         cmocka_unit_test(structs_may_be_smaller_or_larger),
         cmocka_unit_test(text_becomes_tokens_and_back),
         cmocka_unit_test(tokens_outside_the_vocabulary_are_refused),
+        cmocka_unit_test(unknown_flags_are_refused),
         cmocka_unit_test(a_chat_is_rendered),
         cmocka_unit_test(equal_seeds_give_equal_answers),
         cmocka_unit_test(several_choices),
