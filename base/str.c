@@ -57,6 +57,19 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+struct str str_path_name(struct str path)
+{
+    while (path.len > 1 && path.ptr[path.len - 1] == '/') {
+        path.len--;
+    }
+    for (size_t i = path.len; i > 1; i--) {
+        if (path.ptr[i - 2] == '/') {
+            return str_slice(path, i - 1, path.len);
+        }
+    }
+    return path;
+}
+
 struct str str_trim(struct str s)
 {
     while (s.len && is_blank(s.ptr[0])) {

@@ -45,11 +45,12 @@ static inline bool str_ends(struct str s, struct str suffix)
 
 #define STR_NPOS ((size_t)-1)
 
-int str_cmp(struct str a, struct str b);                      /* bytewise, like memcmp then by length */
-bool str_eq_nocase(struct str a, struct str b);               /* ASCII letters only */
-size_t str_find(struct str s, struct str needle);             /* offset of the first occurrence, or STR_NPOS */
-size_t str_find_char(struct str s, char c);                   /* likewise */
-struct str str_trim(struct str s);                            /* without leading and trailing space, \t, \r, \n */
+int str_cmp(struct str a, struct str b);          /* bytewise, like memcmp then by length */
+bool str_eq_nocase(struct str a, struct str b);   /* ASCII letters only */
+size_t str_find(struct str s, struct str needle); /* offset of the first occurrence, or STR_NPOS */
+size_t str_find_char(struct str s, char c);       /* likewise */
+struct str str_path_name(struct str path);        /* behind its last '/', those at its end left out; "/" of the root */
+struct str str_trim(struct str s);                /* without leading and trailing space, \t, \r, \n */
 bool str_split(struct str *rest, char sep, struct str *part); /* takes the next part off *rest; false at the end */
 
 int hex_digit(char c); /* 0 to 15, or -1 */

@@ -71,18 +71,6 @@ static void count_type(struct model_facts *f, const struct tensor_view *t)
     f->main_type = f->types[i].size > f->types[f->main_type].size ? i : f->main_type;
 }
 
-static struct str base_name(const char *path)
-{
-    struct str name = str_of(path);
-    while (name.len > 1 && name.ptr[name.len - 1] == '/') {
-        name.len--;
-    }
-    for (size_t slash; (slash = str_find_char(name, '/')) != STR_NPOS && slash + 1 < name.len;) {
-        name = str_slice(name, slash + 1, name.len);
-    }
-    return name;
-}
-
 /* Of an open file, which the caller closes. name: of a folder that has none in its files. */
 static bool read_facts_of(struct model_file *file, struct str name, const struct options *o, struct model_facts *f,
                           struct error *err)
@@ -110,7 +98,7 @@ static bool read_facts(const char *path, const struct options *o, struct model_f
 {
     struct model_file *file = model_file_open(path, err);
     *f = (struct model_facts){.file = file};
-    return file && read_facts_of(file, base_name(path), o, f, err);
+    return file && read_facts_of(file, str_path_name(str_of(path)), o, f, err);
 }
 
 static void release_facts(struct model_facts *f)
@@ -502,7 +490,7 @@ static bool inspect(const struct options *o, struct model_file *file, struct sub
 {
     struct model_facts f;
     struct buf out;
-    if (!read_facts_of(file, s->name ? str_of(s->name) : base_name(s->path), o, &f, err) ||
+    if (!read_facts_of(file, s->name ? str_of(s->name) : str_path_name(str_of(s->path)), o, &f, err) ||
         (f.has_config && !measure(o, &s->bandwidth, err))) {
         return false;
     }

@@ -8,6 +8,7 @@
 #include "base/sys_file.h"
 #include "cli/model_path.h"
 #include "cli/precision.h"
+#include "tensor/model_paths.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,29 +212,13 @@ static bool add(struct making *m, const struct models_entry *e, const char *path
 
 /* ---- the three places ---- */
 
-/* "models/tiny.gguf" is "tiny". */
-static void name_of(const char *path, char *out, size_t size)
-{
-    struct str name = str_of(path);
-    while (name.len > 1 && name.ptr[name.len - 1] == '/') {
-        name.len--;
-    }
-    for (size_t slash; (slash = str_find_char(name, '/')) != STR_NPOS && slash + 1 < name.len;) {
-        name = str_slice(name, slash + 1, name.len);
-    }
-    if (str_ends(name, STR(".gguf"))) {
-        name.len -= strlen(".gguf");
-    }
-    snprintf(out, size, STR_FMT, STR_ARG(name));
-}
-
 static bool add_named(struct making *m, const char *model)
 {
     char path[MODEL_PATH_MAX], name[256];
     if (!find_one(model, m->may_bring, path, m->err)) {
         return false;
     }
-    name_of(path, name, sizeof name);
+    snprintf(name, sizeof name, STR_FMT, STR_ARG(model_path_stem(str_of(path))));
     bool named = model_path_is_name(model); /* its file is named after a commit, or a blob */
     struct models_entry e = {.name = named ? model : name, .model = model, .options = *m->base};
     return add(m, &e, path);
@@ -266,7 +251,7 @@ static void add_found(void *arg, const char *path, const char *file)
 {
     struct making *m = arg;
     char name[256];
-    name_of(file, name, sizeof name);
+    snprintf(name, sizeof name, STR_FMT, STR_ARG(model_path_stem(str_of(file))));
     if (m->ok && !is_taken(m->list, name, path)) {
         struct models_entry e = {.name = name, .model = path, .options = *m->base};
         m->ok = add(m, &e, path);

@@ -11,6 +11,7 @@
 #include "gateway/memory_need.h"
 #include "model/cost.h"
 #include "model/precision_choice.h"
+#include "tensor/model_paths.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -273,25 +274,12 @@ static bool decide(const struct model_file *file, const struct precision_wanted 
 
 /* ---- the cache ---- */
 
-static struct str base_name(struct str path)
-{
-    while (path.len > 1 && path.ptr[path.len - 1] == '/') {
-        path.len--;
-    }
-    for (size_t at; (at = str_find_char(path, '/')) != STR_NPOS && at + 1 < path.len;) {
-        path = str_slice(path, at + 1, path.len);
-    }
-    return path;
-}
-
 /* The folder of the file, and its path; false: there is no home, or the names are too long. */
 static bool cache_path(const struct model_file *file, int bits, char *folder, char *path, size_t size)
 {
     uint8_t digest[32];
     char cache[MODEL_PATH_MAX], hex[33] = "";
-    struct str name = base_name(str_of(model_file_path(file)));
-    name = str_ends(name, STR(".gguf")) ? str_slice(name, 0, name.len - strlen(".gguf")) : name;
-    name = str_slice(name, 0, 200);
+    struct str name = str_slice(model_path_stem(str_of(model_file_path(file))), 0, 200);
     model_file_digest(file, digest);
     for (int i = 0; i < 16; i++) {
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);

@@ -1,32 +1,17 @@
 #include "gateway/gateway_internal.h"
 
 #include "base/clock.h"
+#include "tensor/model_paths.h"
 
 #include <stdio.h>
 #include <string.h>
 
 /* ---- names ---- */
 
-/* Without its folders. */
-static struct str file_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return str_of(slash ? slash + 1 : path);
-}
-
-static void name_of_file(const char *path, char *out, size_t size)
-{
-    struct str name = file_of(path);
-    if (str_ends(name, STR(".gguf"))) {
-        name.len -= strlen(".gguf");
-    }
-    snprintf(out, size, STR_FMT, STR_ARG(name));
-}
-
 bool gateway__collect_names(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
-    name_of_file(o->model_path, m->file_name, sizeof m->file_name);
+    snprintf(m->file_name, sizeof m->file_name, STR_FMT, STR_ARG(model_path_stem(str_of(o->model_path))));
     if (o->n_names + 1 > MODEL_MAX_NAMES) {
         return error_set(err, ERR_INVALID, "a model can be served under at most %d names, %d are given.",
                          MODEL_MAX_NAMES - 1, o->n_names);
@@ -71,7 +56,7 @@ static bool answers_to(const struct served_model *m, struct str name)
             return true;
         }
     }
-    return !m->options.on_demand && str_eq(file_of(m->options.model_path), name);
+    return !m->options.on_demand && str_eq(str_path_name(str_of(m->options.model_path)), name);
 }
 
 struct served_model *gateway_model_find(struct gateway *g, struct str name)

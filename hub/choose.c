@@ -33,16 +33,6 @@ static const char *const pickles[] = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".
 
 /* ---- names of files ---- */
 
-static struct str base_name(struct str path)
-{
-    for (size_t i = path.len; i > 0; i--) {
-        if (path.ptr[i - 1] == '/') {
-            return str_slice(path, i, path.len);
-        }
-    }
-    return path;
-}
-
 struct part {        /* "NAME-00001-of-00003.gguf" */
     struct str stem; /* with the folder */
     int64_t no, count;
@@ -97,7 +87,7 @@ static bool holds_nocase(struct str name, struct str needle)
 
 static size_t rank_of(struct str path)
 {
-    struct str name = base_name(path);
+    struct str name = str_path_name(path);
     for (size_t i = 0; i < ARRAY_LEN(precisions); i++) {
         if (has_word(name, str_of(precisions[i].name))) {
             return i;
@@ -116,7 +106,7 @@ static struct str precision_of(struct str path)
 static bool is_gguf_model(struct str path)
 {
     struct part part;
-    struct str name = base_name(path);
+    struct str name = str_path_name(path);
     return str_ends(path, STR(".gguf")) && (!is_part(path, ".gguf", &part) || part.no == 1) &&
            !holds_nocase(name, STR("mmproj")) && !holds_nocase(name, STR("imatrix"));
 }
@@ -262,7 +252,7 @@ static bool has_precision(struct str path, struct str asked)
         return rank != UNKNOWN_RANK && precisions[rank].bits == bits;
     }
     asked = str_eq_nocase(asked, STR("fp16")) ? STR("F16") : str_eq_nocase(asked, STR("fp32")) ? STR("F32") : asked;
-    return has_word(base_name(path), asked);
+    return has_word(str_path_name(path), asked);
 }
 
 /* The first of this precision by the order; among equals by name. */

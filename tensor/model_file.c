@@ -47,16 +47,10 @@ static char *shard_path(struct arena *arena, const struct split_name *name, int6
     return path && model_file__shard_path(name, no, path, size) ? path : NULL;
 }
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* The file's own name is enough: the caller knows the folder, and the sentence has to fit. */
 static bool wrap_path(const char *path, struct error *err)
 {
-    struct str name = str_of(base_name(path));
+    struct str name = str_path_name(str_of(path));
     return error_wrap(err, "model file '" STR_FMT "'", STR_ARG(str_slice(name, 0, utf8_cut(name, 80))));
 }
 
@@ -156,15 +150,17 @@ static bool finish_open(struct model_file *f, struct error *err)
 /* Checks the name of a shard: numbers in range, and the first one. */
 static bool check_split_name(const struct split_name *name, const char *path, struct error *err)
 {
+    struct str file = str_path_name(str_of(path));
     if (name->count < 1 || name->count > LIMIT_GGUF_SHARDS || name->no < 1 || name->no > name->count)
-        return error_set(err, ERR_INVALID, "The file name '%.100s' gives an impossible shard number or count.",
-                         base_name(path));
+        return error_set(err, ERR_INVALID, "The file name '" STR_FMT "' gives an impossible shard number or count.",
+                         STR_ARG(str_slice(file, 0, 100)));
     if (name->no != 1) {
-        size_t prefix_len = strlen(base_name(path)) - SPLIT_SUFFIX_LEN;
+        size_t prefix_len = file.len - SPLIT_SUFFIX_LEN;
         return error_set(err, ERR_INVALID,
-                         "This is shard %d of %d: open the first, '%.*s-00001-of-%05d.gguf', which brings in the rest.",
-                         (int)name->no, (int)name->count, (int)(prefix_len > 100 ? 100 : prefix_len), base_name(path),
-                         (int)name->count);
+                         "This is shard %d of %d: open the first, '" STR_FMT
+                         "-00001-of-%05d.gguf', which brings in the rest.",
+                         (int)name->no, (int)name->count,
+                         STR_ARG(str_slice(file, 0, prefix_len > 100 ? 100 : prefix_len)), (int)name->count);
     }
     return true;
 }

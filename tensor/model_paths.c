@@ -71,3 +71,9 @@ void model_paths_each(const char *path, void (*each)(void *arg, const char *path
         }
     }
 }
+
+struct str model_path_stem(struct str path)
+{
+    struct str name = str_path_name(path), suffix = STR(".gguf");
+    return str_ends(name, suffix) ? str_slice(name, 0, name.len - suffix.len) : name;
+}

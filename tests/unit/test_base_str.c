@@ -163,6 +163,22 @@ static void patterns_equal_the_definition(void **state)
     }
 }
 
+static void names_in_paths(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {{"a/b.gguf", "b.gguf"},
+                                           {"b", "b"},
+                                           {"/a/b//", "b"},
+                                           {"a/", "a"},
+                                           {"/a", "a"},
+                                           {"/", "/"},
+                                           {"//", "/"},
+                                           {"", ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_true(str_eq(str_path_name(str_of(cases[i][0])), str_of(cases[i][1])));
+    }
+}
+
 static void hostile_pattern_ends_soon(void **state)
 {
     (void)state;
@@ -183,6 +199,7 @@ int main(void)
         cmocka_unit_test(slices_are_clamped),
         cmocka_unit_test(comparing),
         cmocka_unit_test(finding),
+        cmocka_unit_test(names_in_paths),
         cmocka_unit_test(trimming_and_splitting),
         cmocka_unit_test(hexadecimal_digits_and_percent_encoding),
         cmocka_unit_test(integers),
