@@ -230,14 +230,16 @@ class Soak:
         self.server.kill_engine()
         self.next_kill = self.kill_time()
 
-    def rest(self):
-        """Brings everything to rest, looks, prints the minute's line, and lets the clients go on."""
+    def rest(self, last=False):
+        """Brings everything to rest, looks, prints the minute's line, and lets the clients go on, or end."""
         self.go_on.clear()
         self.resting.set()
         for _ in range(self.arguments.clients):
             self.rested.acquire()
         self.look()
         self.resting.clear()
+        if last:
+            self.over.set()
         self.go_on.set()
 
     def look(self):
@@ -285,8 +287,7 @@ class Soak:
             if time.monotonic() >= next_rest:
                 self.rest()
                 next_rest = time.monotonic() + self.arguments.rest_seconds
-        self.over.set()
-        self.rest()
+        self.rest(last=True)
         return self.tally.failures
 
 
