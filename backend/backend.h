@@ -158,6 +158,14 @@ struct moe_weights {
     struct weight *gate_bias, *up_bias, *down_bias; /* all, or all NULL */
 };
 
+/* Streams of a row (AltUp, Baykal et al., "Alternating Updates for Efficient Transformers", 2023): n vectors one after
+ * the other, one of which, the active one, goes through the layer. */
+struct stream_params {
+    int n, active;
+    float scale; /* of what the router gives, before its tanh */
+};
+#define MAX_STREAMS 8
+
 /* ---- sampling ----
  * Order: raw logits -> repetition -> DRY -> presence, frequency -> bias -> mask, min_tokens -> top-n-sigma ->
  * temperature (0: argmax, lowest id wins ties) -> top-k -> typical -> top-p -> min-p -> XTC -> one uniform by inverse
@@ -232,6 +240,8 @@ struct backend_ops {
                                     struct error *err);
     void (*weight_free)(struct backend *be, struct weight *w);
     struct weight_info (*weight_info)(const struct weight *w);
+    /* A matrix of which rows are looked up only (embed_add): used where it lies in the file, if its type allows. */
+    struct weight *(*table_create)(struct backend *be, const struct tensor_view *view, struct error *err);
 
     int (*kv_page_tokens)(const struct backend *be);
     size_t (*kv_page_size)(const struct backend *be, const struct kv_group_spec *spec);
@@ -251,12 +261,14 @@ struct backend_ops {
     bool (*step_begin)(struct backend *be, const struct batch *batch,
                        struct error *err);                   /* batch lives until step_end */
     bool (*step_end)(struct backend *be, struct error *err); /* evaluates what is not yet computed */
-    /* All handles of this step but x and sampled ids are dead: an eager backend uses their memory again. Called after
-     * each layer with the residual stream; never needed for the result. */
+    /* All handles that this step made after x are dead, but for sampled ids: an eager backend uses their memory again.
+     * Called after each layer with the residual stream; never needed for the result. */
     void (*keep)(struct backend *be, struct tensor *x);
 
     struct tensor *(*embed)(struct backend *be, struct weight *table,
                             float scale);                         /* the batch's ids: [n_rows, n_in] */
+    /* (rows of the table * scale + x) * factor; ids that the table lacks take its first row; may reuse x */
+    struct tensor *(*embed_add)(struct backend *be, struct weight *table, float scale, struct tensor *x, float factor);
     struct tensor *(*rows)(struct backend *be, struct tensor *x); /* the batch's out_rows of x */
     void (*linear)(struct backend *be, struct tensor *x, int n, struct weight *const *weights,
                    struct weight *const *biases,
@@ -274,6 +286,23 @@ struct backend_ops {
     struct tensor *(*cut)(struct backend *be, struct tensor *x, int n_heads, int first, int n);
     struct tensor *(*join)(struct backend *be, struct tensor *a, struct tensor *b, int n_heads);
     struct tensor *(*linear_heads)(struct backend *be, struct tensor *x, struct weight *w, int n_heads);
+    /* x times a vector, column by column; y added to the vectors of x from the first-th on, x being n_heads of them.
+     * May reuse x. */
+    struct tensor *(*multiply)(struct backend *be, struct tensor *x, struct weight *vector);
+    struct tensor *(*add_each)(struct backend *be, struct tensor *x, int n_heads, int first, struct tensor *y);
+    /* act(gate) * up, may reuse gate. With sparsity: of relu(gate - (mean + *sparsity * deviation)), both of the row. */
+    struct tensor *(*activate_mul)(struct backend *be, struct tensor *gate, struct tensor *up, enum activation act,
+                                   const float *sparsity);
+    /* Each of y's vectors, which are as long as x, times rms(x) / rms(itself), this one at least 1e-5 when squared. May
+     * reuse y. */
+    struct tensor *(*match)(struct backend *be, struct tensor *x, struct tensor *y);
+    /* With m = tanh(routed * scale), routed [n_rows, n]; both may reuse x, [n_rows, n * width]:
+     * predict: x_i + sum over j of (m . coefs[i * n + j]) x_j, coefs [n * n * n]
+     * correct: x_i + (1 + m . coefs[i]) (y - x_active), coefs [n * n] */
+    struct tensor *(*stream_predict)(struct backend *be, struct tensor *x, struct tensor *routed, struct weight *coefs,
+                                     const struct stream_params *p);
+    struct tensor *(*stream_correct)(struct backend *be, struct tensor *x, struct tensor *y, struct tensor *routed,
+                                     struct weight *coefs, const struct stream_params *p);
     void (*kv_write)(struct backend *be, int group, int layer, struct tensor *k,
                      struct tensor *v); /* layer within the group */
     struct tensor *(*attention)(struct backend *be, int group, int layer, struct tensor *q,

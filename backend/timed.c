@@ -61,6 +61,11 @@ static struct tensor *embed(struct backend *be, struct weight *table, float scal
     TIMED_TENSOR(embed, (inner_of(be), table, scale));
 }
 
+static struct tensor *embed_add(struct backend *be, struct weight *table, float by, struct tensor *x, float factor)
+{
+    TIMED_TENSOR(embed_add, (inner_of(be), table, by, x, factor));
+}
+
 static struct tensor *rows(struct backend *be, struct tensor *x)
 {
     TIMED_TENSOR(rows, (inner_of(be), x));
@@ -116,6 +121,39 @@ static struct tensor *join(struct backend *be, struct tensor *a, struct tensor *
 static struct tensor *linear_heads(struct backend *be, struct tensor *x, struct weight *w, int n_heads)
 {
     TIMED_TENSOR(linear_heads, (inner_of(be), x, w, n_heads));
+}
+
+static struct tensor *multiply(struct backend *be, struct tensor *x, struct weight *vector)
+{
+    TIMED_TENSOR(multiply, (inner_of(be), x, vector));
+}
+
+static struct tensor *add_each(struct backend *be, struct tensor *x, int n_heads, int first, struct tensor *y)
+{
+    TIMED_TENSOR(add_each, (inner_of(be), x, n_heads, first, y));
+}
+
+static struct tensor *activate_mul(struct backend *be, struct tensor *by, struct tensor *up, enum activation act,
+                                   const float *sparsity)
+{
+    TIMED_TENSOR(activate_mul, (inner_of(be), by, up, act, sparsity));
+}
+
+static struct tensor *match(struct backend *be, struct tensor *x, struct tensor *y)
+{
+    TIMED_TENSOR(match, (inner_of(be), x, y));
+}
+
+static struct tensor *stream_predict(struct backend *be, struct tensor *x, struct tensor *routed, struct weight *coefs,
+                                     const struct stream_params *p)
+{
+    TIMED_TENSOR(stream_predict, (inner_of(be), x, routed, coefs, p));
+}
+
+static struct tensor *stream_correct(struct backend *be, struct tensor *x, struct tensor *y, struct tensor *routed,
+                                     struct weight *coefs, const struct stream_params *p)
+{
+    TIMED_TENSOR(stream_correct, (inner_of(be), x, y, routed, coefs, p));
 }
 
 static void kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v)
@@ -174,6 +212,11 @@ static struct weight *weight_create(struct backend *be, const struct tensor_view
 static void weight_free(struct backend *be, struct weight *w)
 {
     inner_of(be)->ops->weight_free(inner_of(be), w);
+}
+
+static struct weight *table_create(struct backend *be, const struct tensor_view *view, struct error *err)
+{
+    return inner_of(be)->ops->table_create(inner_of(be), view, err);
 }
 
 static int kv_page_tokens(const struct backend *be)
@@ -242,8 +285,8 @@ static size_t scratch_size(const struct backend *be)
     return inner_of(be)->ops->scratch_size(inner_of(be));
 }
 
-/* name, the two flags, 36 functions: a new op needs its place below, and among the timed ones. */
-_Static_assert(sizeof(struct backend_ops) == 38 * sizeof(void *), "every op is forwarded");
+/* name, the two flags, 44 functions: a new op needs its place below, and among the timed ones. */
+_Static_assert(sizeof(struct backend_ops) == 46 * sizeof(void *), "every op is forwarded");
 
 /* What the inner backend lacks, this one lacks too. */
 static struct backend_ops ops_over(const struct backend_ops *inner)
@@ -257,6 +300,7 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .weight_create = weight_create,
         .weight_free = weight_free,
         .weight_info = inner->weight_info,
+        .table_create = table_create,
         .kv_page_tokens = kv_page_tokens,
         .kv_page_size = kv_page_size,
         .kv_bind = kv_bind,
@@ -267,6 +311,7 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .step_end = step_end,
         .keep = keep,
         .embed = embed,
+        .embed_add = embed_add,
         .rows = rows,
         .linear = linear,
         .norm = norm,
@@ -278,6 +323,12 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .cut = cut,
         .join = join,
         .linear_heads = linear_heads,
+        .multiply = multiply,
+        .add_each = add_each,
+        .activate_mul = activate_mul,
+        .match = match,
+        .stream_predict = stream_predict,
+        .stream_correct = stream_correct,
         .kv_write = kv_write,
         .attention = attention,
         .mlp_gated = mlp_gated,

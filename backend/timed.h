@@ -14,6 +14,7 @@
 /* X(op): those of struct backend_ops that belong to a step and take time of their own. */
 #define TIMED_OP_TABLE(X) \
     X(embed)              \
+    X(embed_add)          \
     X(rows)               \
     X(linear)             \
     X(norm)               \
@@ -25,6 +26,12 @@
     X(cut)                \
     X(join)               \
     X(linear_heads)       \
+    X(multiply)           \
+    X(add_each)           \
+    X(activate_mul)       \
+    X(match)              \
+    X(stream_predict)     \
+    X(stream_correct)     \
     X(kv_write)           \
     X(attention)          \
     X(mlp_gated)          \

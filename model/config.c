@@ -42,11 +42,30 @@ static bool read_context(struct config_reader *r, struct decoder_config *c)
     return true;
 }
 
+/* Some files say it for each layer. */
+static bool read_ff(struct config_reader *r, struct decoder_config *c)
+{
+    struct meta_value v = config_get(r, KEY_FF);
+    int64_t first, n;
+    if (v.type != META_ARRAY)
+        return config_int(r, KEY_FF, CONFIG_MAX_FF, &c->n_ff);
+    if (v.n != (size_t)c->n_layers || !meta_array_int(&v, 0, &first) || first < 1 || first > CONFIG_MAX_FF)
+        return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of %d numbers from 1 to %d.", r->key,
+                         c->n_layers, CONFIG_MAX_FF);
+    for (size_t i = 1; i < v.n; i++) {
+        if (!meta_array_int(&v, i, &n) || n != first)
+            return error_set(r->err, ERR_UNSUPPORTED, "Layers whose MLPs differ in size (%s) are not supported.",
+                             r->key);
+    }
+    c->n_ff = (int)first;
+    return true;
+}
+
 static bool read_shape(struct config_reader *r, struct decoder_config *c)
 {
     const struct folder_defaults *d = &r->family->folder;
     if (!config_int(r, KEY_LAYERS, MODEL_MAX_LAYERS, &c->n_layers) ||
-        !config_int(r, KEY_EMBD, CONFIG_MAX_EMBD, &c->n_embd) || !config_int(r, KEY_FF, CONFIG_MAX_FF, &c->n_ff) ||
+        !config_int(r, KEY_EMBD, CONFIG_MAX_EMBD, &c->n_embd) || !read_ff(r, c) ||
         !read_count(r, KEY_HEADS, CONFIG_MAX_HEADS, d->n_heads, &c->n_heads) ||
         !config_int_or(r, KEY_KV_HEADS, 1, CONFIG_MAX_HEADS, r->folder && d->n_kv_heads ? d->n_kv_heads : c->n_heads,
                        &c->n_kv_heads) ||
@@ -117,7 +136,7 @@ static bool read_attn_scale(struct config_reader *r, struct decoder_config *c)
     double q_scalar = f->folder.q_scalar;
     if (r->folder && q_scalar > 0 && !config_float_or(r, KEY_ATTN_Q_SCALAR, 1e-3, 1e6, q_scalar, &divisor))
         return false;
-    c->attn_scale = (float)(1 / sqrt(divisor));
+    c->attn_scale = f->attn_unscaled ? 1 : (float)(1 / sqrt(divisor));
     if (r->folder && !f->multipliers)
         return true;
     return config_f32_or(r, KEY_ATTN_SCALE, 1e6, r->folder ? 1 : c->attn_scale, &c->attn_scale);
@@ -237,6 +256,7 @@ static void set_options(const struct decoder_family *f, struct decoder_config *c
     c->qk_norm = f->qk_norm;
     c->qk_norm_row = f->qk_norm_row;
     c->qk_norm_heads = f->qk_norm_heads;
+    c->v_norm = f->v_norm;
     c->parallel = f->parallel;
     c->act = f->act;
     c->mlp_gated = f->mlp_gated;
@@ -303,7 +323,7 @@ bool decoder_config_read(const struct model_file *file, struct decoder_config *o
         return false;
     if (r.family->nope_full && out->window > 0)
         set_nope_full(out);
-    return config_rope(&r, out);
+    return (!r.family->streams || config_streams(&r, out)) && config_rope(&r, out);
 }
 
 /* ---- KV groups ---- */
@@ -315,16 +335,24 @@ int decoder_kv_groups(const struct decoder_config *c, enum kv_type type, struct 
     int n_groups = 0;
     for (int i = 0; i < c->n_layers; i++) {
         bool windowed = c->layer_windowed[i] && c->window > 0;
-        if (of_kind[windowed] < 0) {
-            of_kind[windowed] = n_groups;
+        int group = of_kind[windowed];
+        if (group < 0) {
+            group = of_kind[windowed] = n_groups;
             groups[n_groups++] = (struct kv_group_spec){.n_kv_heads = c->n_kv_heads,
                                                         .k_dim = c->k_dim,
                                                         .v_dim = c->v_dim,
                                                         .type = type,
                                                         .window = windowed ? c->window : 0};
         }
-        layer_group[i] = (uint8_t)of_kind[windowed];
-        layer_index[i] = (uint16_t)groups[of_kind[windowed]].n_layers++;
+        if (decoder_layer_keeps(c, i))
+            groups[group].n_layers++;
+        layer_group[i] = (uint8_t)group;
+        layer_index[i] = (uint16_t)(groups[group].n_layers - 1);
     }
     return n_groups;
+}
+
+bool decoder_layer_keeps(const struct decoder_config *c, int layer)
+{
+    return layer < c->n_layers - c->n_kv_shared;
 }

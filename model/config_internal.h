@@ -77,6 +77,14 @@ enum config_key {
     KEY_HEAD_NOPE,
     KEY_HEAD_K,
     KEY_HEAD_V,
+    KEY_KV_SHARED,
+    KEY_STREAMS,
+    KEY_STREAM_ACTIVE,
+    KEY_STREAM_SCALED,
+    KEY_LAUREL_RANK,
+    KEY_LAYER_INPUT,
+    KEY_LAYER_VOCAB,
+    KEY_SPARSITY, /* an array; folders: shares, GGUF: deviations */
     KEY_TEMPERED,
     KEY_TEMPER_SCALE,
     KEY_TEMPER_LENGTH,
@@ -146,6 +154,9 @@ NODISCARD bool config_folder_options(struct config_reader *r, struct decoder_con
 
 /* Multi-head latent attention: shapes of heads and latents, in place of those of K and V. (config_latent.c) */
 NODISCARD bool config_latent(struct config_reader *r, struct decoder_config *c);
+
+/* What comes with AltUp, of families that have streams: after the windows are known. (config_streams.c) */
+NODISCARD bool config_streams(struct config_reader *r, struct decoder_config *c);
 
 /* Mixtures of experts: counts, the router, which layers; folders: config_folder_options too. (config_experts.c) */
 NODISCARD bool config_experts(struct config_reader *r, struct decoder_config *c);

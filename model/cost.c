@@ -1,8 +1,9 @@
 #include "model/cost.h"
 
-#include "model/family.h"
+#include "model/model_internal.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ---- weights ---- */
 
@@ -62,10 +63,10 @@ static void add_head(struct decoder_cost *cost, const struct tensor_view *t)
     add_products(&cost->head, t, 1);
 }
 
-/* Some biases have two axes. */
+/* Some biases have two axes, and coefficients. */
 static bool is_bias(enum model_part part)
 {
-    return part == PART_CHOICE_BIAS || (part >= PART_EXPERT_GATE_BIAS && part <= PART_EXPERT_DOWN_BIAS);
+    return part == PART_CHOICE_BIAS || part == PART_STREAM_PREDICT || part == PART_STREAM_CORRECT || (part >= PART_EXPERT_GATE_BIAS && part <= PART_EXPERT_DOWN_BIAS);
 }
 
 /* Of the products of a row's tensor, how many are behind the attention: of K and V of the latent in one, those of V. */
@@ -73,7 +74,7 @@ static double tail_share(const struct decoder_config *c, const struct weight_row
 {
     if (row->parts[0] == PART_K_OF_LATENT && row->parts[1] == PART_V_OF_LATENT)
         return (double)c->head_v_dim / (c->head_v_dim + c->nope_dim);
-    return is_tail(row->parts[0]) ? 1 : 0;
+    return is_tail(row->parts[0]) || row->parts[0] == PART_STREAMS_OUT ? 1 : 0;
 }
 
 static void add_layer_tensor(struct decoder_cost *cost, const struct decoder_config *c, const struct tensor_view *t,
@@ -100,14 +101,16 @@ void decoder_cost_read(const struct model_file *file, const struct decoder_confi
         int layer, expert;
         const struct weight_row *row = weight_name_parse(&names, t->name, &layer, &expert);
         enum model_part part = row ? row->parts[0] : PART_NONE;
-        if (part == PART_NONE || (part == PART_OUTPUT && c->tied_embeddings) || layer >= c->n_layers)
+        if (part == PART_NONE || layer >= c->n_layers || !weights__has_part(c, part, layer))
             continue; /* not one of the model's weights */
         if (part == PART_OUTPUT || (part == PART_EMBD && c->tied_embeddings))
             add_head(out, t);
         else if (part == PART_EMBD)
-            out->embd_row_bytes = stored_bytes(t) / c->n_vocab;
+            out->embd_row_bytes += stored_bytes(t) / c->n_vocab;
+        else if (part == PART_LAYER_EMBD)
+            out->embd_row_bytes += stored_bytes(t) / c->n_layer_vocab;
         else
-            add_layer_tensor(out, c, t, row, layer == c->n_layers - 1);
+            add_layer_tensor(out, c, t, row, layer == c->n_layers - 1 || part == PART_STREAMS_OUT);
     }
 }
 
@@ -121,6 +124,9 @@ void cost_kv_read(const struct decoder_config *c, enum kv_type type, const struc
     for (int g = 0; g < out->n_groups; g++)
         out->position_bytes[g] =
             (double)be->ops->kv_page_size(be, &out->groups[g]) / (double)be->ops->kv_page_tokens(be);
+    memset(out->n_readers, 0, sizeof(out->n_readers));
+    for (int i = 0; i < c->n_layers; i++)
+        out->n_readers[layer_group[i]]++;
 }
 
 /* Positions that the rows [start, start + n) see, added up over the rows. */
@@ -164,8 +170,9 @@ struct step_work decoder_step_work(const struct decoder_cost *cost, const struct
         out.weight_bytes += cost->expert_bytes * touched_experts(cost, n_rows);
     for (int g = 0; g < kv->n_groups; g++) {
         const struct kv_group_spec *spec = &kv->groups[g];
-        double products_of_pair = (double)c->n_heads * (spec->k_dim + spec->v_dim) * spec->n_layers;
-        out.kv_bytes += step->n_seqs * kv->position_bytes[g] * touched(step->start, step->n_rows, spec->window);
+        double products_of_pair = (double)c->n_heads * (spec->k_dim + spec->v_dim) * kv->n_readers[g];
+        double bytes = kv->position_bytes[g] * kv->n_readers[g] / spec->n_layers;
+        out.kv_bytes += step->n_seqs * bytes * touched(step->start, step->n_rows, spec->window);
         out.attention_macs += step->n_seqs * products_of_pair * seen(step->start, step->n_rows, spec->window);
     }
     return out;

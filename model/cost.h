@@ -18,7 +18,7 @@ struct macs { /* multiply-adds */
 struct decoder_cost {
     double layer_bytes;    /* of weights that every step reads: all but those below */
     double head_bytes;     /* output norm aside: the output head, which a step without logits does not read */
-    double embd_row_bytes; /* a row of the embedding; 0 when it is the head */
+    double embd_row_bytes; /* a row of the embedding, unless it is the head, and of the table of per-layer inputs */
     double expert_bytes;   /* of all experts of all layers */
     int n_experts, n_experts_used;
     struct macs row;  /* products of weights with a row */
@@ -42,11 +42,13 @@ struct step_work {
     double attention_macs;
 };
 
-/* groups: [n_groups], the configuration's (decoder_kv_groups), and what a position of each takes in its pages. */
+/* groups: [n_groups], the configuration's (decoder_kv_groups), what a position of each takes in its pages, and the
+ * layers that read them, which are more than have them where layers share K and V. */
 struct cost_kv {
     int n_groups;
     struct kv_group_spec groups[KV_MAX_GROUPS];
     double position_bytes[KV_MAX_GROUPS];
+    int n_readers[KV_MAX_GROUPS];
 };
 void cost_kv_read(const struct decoder_config *c, enum kv_type type, const struct backend *be, struct cost_kv *out);
 

@@ -5,6 +5,7 @@
  *     each layer:  x += post_norm(attention(pre_norm(x))) * residual_scale
  *                  x += post_norm(mlp(pre_norm(x))) * residual_scale
  *     or, in parallel, of one h = pre_norm(x):  x += attention(h) + mlp(h)
+ *     with streams, x is one of several; the others follow it (decoder_streams.c)
  *     logits = softcap(output(norm(x)) * logit_scale)              [n_out, n_vocab]
  *
  * Ops given NULL return NULL, so nothing is checked on the way; step_end reports the first failure. */
@@ -32,12 +33,30 @@ static bool check_config(const struct decoder_config *c, const struct backend *b
     if (c->latent && (c->n_kv_heads != 1 || c->v_dim != c->n_latent || c->k_dim != c->n_latent + c->rot_dim))
         return error_set(err, ERR_FORMAT, "The shapes of K and V are not those of a latent of %d and %d that rotate.",
                          c->n_latent, c->rot_dim);
+    if (c->latent && c->n_kv_shared > 0)
+        return error_set(err, ERR_UNSUPPORTED, "Latents that layers share are not supported.");
+    if (c->n_streams > MAX_STREAMS || c->n_streams == 1 || (c->n_streams > 0 && c->active_stream >= c->n_streams))
+        return error_set(err, ERR_UNSUPPORTED, "Stream %d of %d streams is not supported; there may be 2 to %d.",
+                         c->active_stream, c->n_streams, MAX_STREAMS);
+    if (c->layer_inputs && c->n_streams == 0)
+        return error_set(err, ERR_UNSUPPORTED, "Per-layer inputs of models without streams are not supported.");
     if (c->latent && (c->qkv_bias || c->out_bias))
         return error_set(err, ERR_UNSUPPORTED, "Biases of latent attention are not supported.");
     if (c->n_experts > 0 && (c->n_experts_used < 1 || c->n_experts_used > c->n_experts))
         return error_set(err, ERR_FORMAT, "%d of %d experts cannot be chosen.", c->n_experts_used, c->n_experts);
     if (c->n_experts > 0 && !be->ops->moe)
         return error_set(err, ERR_UNSUPPORTED, "The %s backend has no mixtures of experts.", be->ops->name);
+    return true;
+}
+
+/* A layer without K and V of its own has an earlier one of its kind. */
+static bool check_groups(const struct kv_group_spec *groups, int n_groups, struct error *err)
+{
+    for (int g = 0; g < n_groups; g++) {
+        if (groups[g].n_layers == 0)
+            return error_set(err, ERR_FORMAT, "There are layers %s a window that have no K and V to share.",
+                             groups[g].window > 0 ? "with" : "without");
+    }
     return true;
 }
 
@@ -72,8 +91,8 @@ struct model *model_load(struct backend *be, const struct model_file *file, cons
     m->be = be;
     m->config = *options->config;
     struct weight_names names = weight_names_of(family, file);
-    decoder_kv_groups(&m->config, options->kv_type, groups, m->layer_group, m->layer_index);
-    if (check_config(&m->config, be, err) && weights__check_names(&m->config, &names, file, err) &&
+    int n_groups = decoder_kv_groups(&m->config, options->kv_type, groups, m->layer_group, m->layer_index);
+    if (check_config(&m->config, be, err) && check_groups(groups, n_groups, err) && weights__check_names(&m->config, &names, file, err) &&
         make_rope(m, file, options->n_served, err) && weights__load(&m->weights, be, &names, file, options, err))
         return m;
     model_free(m);
@@ -112,22 +131,12 @@ uint64_t model_n_params(const struct model_file *file)
 
 /* ---- the forward pass ---- */
 
-/* One layer of one step. */
-struct layer {
-    struct backend *be;
-    const struct model *m;
-    const struct decoder_config *c;
-    struct weight *const *w; /* [PART_COUNT] */
-    int number;
-    bool last;
-};
-
 static const enum model_part norm_biases[PART_COUNT] = {
     [PART_ATTN_NORM] = PART_ATTN_NORM_BIAS,
     [PART_MLP_NORM] = PART_MLP_NORM_BIAS,
 };
 
-static struct tensor *norm(const struct layer *l, struct tensor *x, enum model_part part, int n_groups)
+struct tensor *decoder__norm(const struct layer *l, struct tensor *x, enum model_part part, int n_groups)
 {
     struct norm_params p = {.kind = l->c->norm_kind,
                             .eps = l->c->norm_eps,
@@ -155,11 +164,11 @@ static void write_kv(const struct layer *l, struct tensor *k, struct tensor *v)
     l->be->ops->kv_write(l->be, l->m->layer_group[l->number], l->m->layer_index[l->number], k, v);
 }
 
-/* A norm without weights, of Q or K behind its rotation. */
-static struct tensor *plain_norm(const struct layer *l, struct tensor *x, int n_heads)
+/* A norm without weights, if `wanted`: of Q or K behind its rotation, or of V. */
+static struct tensor *plain_norm(const struct layer *l, struct tensor *x, int n_heads, bool wanted)
 {
     struct norm_params p = {.kind = NORM_RMS, .eps = l->c->norm_eps, .n_groups = n_heads};
-    return l->c->qk_norm_plain && !l->c->layer_nope[l->number] ? op_norm(l->be, x, NULL, NULL, &p) : x;
+    return wanted ? op_norm(l->be, x, NULL, NULL, &p) : x;
 }
 
 /* ---- attention over latents ----
@@ -206,23 +215,29 @@ static struct tensor *project_latent(const struct layer *l, struct tensor *h)
 
 /* ---- a layer ---- */
 
-/* Q of the batch's rows; K and V go to their pages. */
+/* Of Q or K: norm, rotation. */
+static struct tensor *turned(const struct layer *l, struct tensor *x, enum model_part norm_part, int n_heads)
+{
+    if (l->c->qk_norm)
+        x = decoder__norm(l, x, norm_part, l->c->qk_norm_row ? 1 : n_heads);
+    x = rope(l, x, n_heads, l->c->k_dim);
+    return plain_norm(l, x, n_heads, l->c->qk_norm_plain && !l->c->layer_nope[l->number]);
+}
+
+/* Q of the batch's rows; K and V go to their pages, unless those of an earlier layer are this one's. */
 static struct tensor *project(const struct layer *l, struct tensor *h)
 {
     struct weight *weights[3] = {l->w[PART_Q], l->w[PART_K], l->w[PART_V]};
     struct weight *biases[3] = {l->w[PART_Q_BIAS], l->w[PART_K_BIAS], l->w[PART_V_BIAS]};
     struct tensor *qkv[3] = {NULL, NULL, NULL};
+    bool keeps = decoder_layer_keeps(l->c, l->number);
     if (l->c->latent)
         return project_latent(l, h);
-    l->be->ops->linear(l->be, h, 3, weights, biases, qkv);
-    if (l->c->qk_norm) {
-        qkv[0] = norm(l, qkv[0], PART_Q_NORM, l->c->qk_norm_row ? 1 : l->c->n_heads);
-        qkv[1] = norm(l, qkv[1], PART_K_NORM, l->c->qk_norm_row ? 1 : l->c->n_kv_heads);
-    }
-    qkv[0] = plain_norm(l, rope(l, qkv[0], l->c->n_heads, l->c->k_dim), l->c->n_heads);
-    qkv[1] = plain_norm(l, rope(l, qkv[1], l->c->n_kv_heads, l->c->k_dim), l->c->n_kv_heads);
-    write_kv(l, qkv[1], qkv[2]);
-    return qkv[0];
+    l->be->ops->linear(l->be, h, keeps ? 3 : 1, weights, biases, qkv);
+    if (keeps)
+        write_kv(l, turned(l, qkv[1], PART_K_NORM, l->c->n_kv_heads),
+                 plain_norm(l, qkv[2], l->c->n_kv_heads, l->c->v_norm));
+    return turned(l, qkv[0], PART_Q_NORM, l->c->n_heads);
 }
 
 static struct tensor *attend(const struct layer *l, struct tensor *q)
@@ -247,7 +262,7 @@ static struct tensor *add_branch(const struct layer *l, struct tensor *x, struct
                                  enum model_part post_norm)
 {
     if (l->c->post_norm)
-        branch = norm(l, branch, post_norm, 1);
+        branch = decoder__norm(l, branch, post_norm, 1);
     if (l->c->residual_scale != 1)
         branch = op_scale(l->be, branch, l->c->residual_scale);
     return op_add(l->be, x, branch);
@@ -295,23 +310,30 @@ static struct tensor *mlp(const struct layer *l, struct tensor *h)
         return op_add(l->be, mixture(l, h), shared_expert(l, h));
     if (l->c->layer_experts[l->number])
         return mixture(l, h);
+    if (l->c->layer_sparse[l->number])
+        return streams__sparse_mlp(l, h);
     if (l->c->mlp_gated)
         return ops->mlp_gated(l->be, h, w[PART_GATE], w[PART_UP], w[PART_DOWN], l->c->act);
     return ops->mlp(l->be, h, w[PART_UP], w[PART_UP_BIAS], w[PART_DOWN], w[PART_DOWN_BIAS], l->c->act);
 }
 
-/* After the last layer's attention only the rows whose logits are wanted go on; NULL when none is. */
+/* After the last layer's attention only the rows whose logits are wanted go on. NULL when none is and all K and V are
+ * written. */
 static struct tensor *forward_layer(const struct layer *l, const struct batch *batch, struct tensor *x)
 {
-    struct tensor *h = l->c->pre_norm ? norm(l, x, PART_ATTN_NORM, 1) : x;
+    bool laurel = l->c->laurel;
+    struct tensor *streams = l->c->n_streams > 0 ? streams__predict(l, x) : NULL;
+    x = streams ? streams__active(l, streams) : x;
+    struct tensor *h = l->c->pre_norm ? decoder__norm(l, x, PART_ATTN_NORM, 1) : x;
     struct tensor *q = project(l, h);
-    if (l->last && batch->n_out == 0)
+    if (l->last_kept && batch->n_out == 0)
         return NULL;
     struct tensor *a = attend(l, q);
     if (l->last) {
         a = op_rows(l->be, a);
-        h = l->c->parallel ? op_rows(l->be, h) : NULL;
+        h = l->c->parallel || laurel ? op_rows(l->be, h) : NULL;
         x = op_rows(l->be, x);
+        streams = op_rows(l->be, streams);
     }
     if (l->c->latent)
         a = l->be->ops->linear_heads(l->be, a, l->w[PART_V_OF_LATENT], l->c->n_heads);
@@ -319,9 +341,11 @@ static struct tensor *forward_layer(const struct layer *l, const struct batch *b
     if (l->c->parallel) /* before x changes, which h may be */
         h = mlp(l, h);
     x = add_branch(l, x, a, PART_ATTN_POST_NORM);
+    x = laurel ? streams__laurel(l, x, h) : x;
     if (!l->c->parallel)
-        h = mlp(l, l->c->pre_norm ? norm(l, x, PART_MLP_NORM, 1) : x);
-    return add_branch(l, x, h, PART_MLP_POST_NORM);
+        h = mlp(l, l->c->pre_norm ? decoder__norm(l, x, PART_MLP_NORM, 1) : x);
+    x = add_branch(l, x, h, PART_MLP_POST_NORM);
+    return streams ? streams__correct(l, streams, x) : x;
 }
 
 static struct tensor *output_head(struct model *m, struct tensor *x)
@@ -340,11 +364,23 @@ static struct tensor *output_head(struct model *m, struct tensor *x)
 struct tensor *model_forward(struct model *m, const struct batch *batch)
 {
     const struct decoder_config *c = &m->config;
-    struct tensor *x = op_embed(m->be, m->weights.global[PART_EMBD], c->embd_scale);
-    for (int i = 0; i < c->n_layers; i++) {
-        struct layer l = {m->be, m, c, m->weights.layers[i], i, i == c->n_layers - 1};
+    struct weight *const *global = m->weights.global;
+    struct tensor *inputs = NULL, *x = op_embed(m->be, global[PART_EMBD], c->embd_scale);
+    if (c->n_streams > 0)
+        x = streams__begin(m->be, c, global, x, &inputs);
+    for (int i = 0; i < c->n_layers && x; i++) {
+        struct layer l = {.be = m->be,
+                          .m = m,
+                          .c = c,
+                          .w = m->weights.layers[i],
+                          .layer_inputs = inputs,
+                          .number = i,
+                          .last = i == c->n_layers - 1,
+                          .last_kept = i == c->n_layers - 1 - c->n_kv_shared};
         x = forward_layer(&l, batch, x);
         op_keep(m->be, x);
     }
+    if (x && c->n_streams > 0)
+        x = streams__end(m->be, c, global, x);
     return x ? output_head(m, x) : NULL;
 }

@@ -22,6 +22,16 @@ static bool is_norm(enum model_part p)
            p == PART_ATTN_POST_NORM || p == PART_MLP_NORM || p == PART_MLP_POST_NORM;
 }
 
+static bool is_coefs(enum model_part p)
+{
+    return p == PART_STREAM_PREDICT || p == PART_STREAM_CORRECT;
+}
+
+static bool is_streams(enum model_part p)
+{
+    return p == PART_STREAMS_IN || p == PART_STREAMS_OUT;
+}
+
 /* In so many rows of a part. */
 static int permuted_heads(const struct exporter *x, enum model_part p, uint64_t rows)
 {
@@ -138,21 +148,26 @@ static bool check_fit(const struct target *t, struct error *err)
     return true;
 }
 
+/* Matrices of one part are a third axis, or what vectors they have is a second one. */
 static void set_shape(const struct exporter *x, struct target *t, bool stacked)
 {
-    uint64_t n_experts = (uint64_t)x->config.n_experts;
+    uint64_t n_blocks = weights__n_blocks(&x->config, t->part);
     bool by_head = x->config.qk_norm_heads && (t->part == PART_Q_NORM || t->part == PART_K_NORM);
     if (t->n_rows == 0 && by_head) { /* GGUF: a row for each head */
         t->n_dims = 2;
         t->shape[0] = t->k / (uint64_t)x->config.k_dim;
         t->shape[1] = (uint64_t)x->config.k_dim;
+    } else if (t->n_rows == 0 && is_coefs(t->part)) {
+        t->n_dims = 2;
+        t->shape[0] = n_blocks;
+        t->shape[1] = t->k / n_blocks;
     } else if (t->n_rows == 0) {
         t->n_dims = 1;
         t->shape[0] = t->k;
-    } else if (stacked) {
+    } else if (stacked || is_streams(t->part)) {
         t->n_dims = 3;
-        t->shape[0] = n_experts;
-        t->shape[1] = t->n_rows / n_experts;
+        t->shape[0] = n_blocks;
+        t->shape[1] = t->n_rows / n_blocks;
         t->shape[2] = t->k;
     } else {
         t->n_dims = 2;
@@ -209,16 +224,21 @@ static bool add_whole(struct exporter *x, const struct weight_row *row, const st
     return true;
 }
 
-/* Vectors with a tensor for each head. */
+/* Vectors with a tensor for each head, matrices with one for each stream. */
 static bool add_pieces(struct exporter *x, const struct weight_row *row, const struct part_views *from, int layer)
 {
-    for (int i = 0; i < from->n; i++) {
+    int n = is_streams(row->parts[0]) ? x->config.n_streams - 1 : from->n;
+    for (int i = 0; i < n; i++) {
         struct target *t = new_target(x, row, row->parts[0], layer, i, 1);
         if (!t)
             return false;
-        put_segment(x, t, 0, &x->views[i], row->parts[0]);
-        t->n_dims = 1;
-        t->shape[0] = t->k;
+        struct tensor_view piece = from->n == n ? x->views[i] : tensor_rows(&x->views[0], (uint64_t)i, 1);
+        put_segment(x, t, 0, &piece, row->parts[0]);
+        if (!check_fit(t, x->err))
+            return false;
+        t->n_dims = t->n_rows == 0 ? 1 : 2;
+        t->shape[0] = t->n_rows == 0 ? t->k : t->n_rows;
+        t->shape[1] = t->n_rows == 0 ? 0 : t->k;
         choose(x, t);
     }
     return true;

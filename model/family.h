@@ -14,8 +14,16 @@ enum model_part {
     PART_OUTPUT_NORM,
     PART_OUTPUT_NORM_BIAS,
     PART_OUTPUT,
+    PART_LAYER_EMBD, /* per-layer inputs of all layers: the table, the projection of the embedding, its norm */
+    PART_LAYER_PROJ,
+    PART_LAYER_PROJ_NORM,
+    PART_STREAMS_IN, /* for each stream but the first [n_embd, n_embd]: of the embedding; to the output */
+    PART_STREAMS_OUT,
     PART_FIRST_OF_LAYER,
-    PART_ATTN_NORM = PART_FIRST_OF_LAYER,
+    PART_STREAM_ROUTER = PART_FIRST_OF_LAYER,
+    PART_STREAM_ROUTER_NORM,
+    PART_STREAM_PREDICT, /* for each pair of streams [n_streams] */
+    PART_ATTN_NORM,
     PART_ATTN_NORM_BIAS,
     PART_Q,
     PART_K,
@@ -34,6 +42,14 @@ enum model_part {
     PART_K_OF_LATENT, /* for each head [n_latent, nope_dim]: turns its Q to where the latent is */
     PART_ATTN_OUT,    /* from here on: behind the attention */
     PART_V_OF_LATENT, /* for each head [head_v_dim, n_latent] */
+    PART_LAUREL_LEFT,
+    PART_LAUREL_RIGHT,
+    PART_LAUREL_NORM,
+    PART_STREAM_CORRECT, /* for each stream [n_streams] */
+    PART_STREAM_SCALE,
+    PART_INPUT_GATE, /* of the layer's own input */
+    PART_INPUT_PROJ,
+    PART_INPUT_NORM,
     PART_ATTN_OUT_BIAS,
     PART_ATTN_POST_NORM,
     PART_MLP_NORM,
@@ -193,6 +209,9 @@ struct decoder_family {
     bool experts_weigh_input;          /* see moe_params */
     enum moe_score experts_score;      /* of folders, and of GGUF files that do not say */
     bool attn_sinks, latent;           /* as the fields of decoder_config */
+    bool v_norm;                       /* likewise */
+    bool streams;                      /* AltUp, per-layer inputs, sparse gates, shared K and V: config_streams.c */
+    bool attn_unscaled;                /* q.k is not scaled */
     bool qk_norm_plain;                /* likewise, where use_qk_norm does not say otherwise */
     bool yarn_unrounded;               /* in GGUF, which has no key for it */
     bool window_chunked;               /* likewise */

@@ -68,6 +68,7 @@ struct decoder_config {
     bool qk_norm;             /* before RoPE */
     bool qk_norm_row;         /* over all heads at once; else each by itself */
     bool qk_norm_plain;       /* after RoPE, without weights, in layers that rotate (Llama 4) */
+    bool v_norm;              /* each head of V, without weights */
     bool attn_sinks;          /* heads have a logit that takes probability and gives nothing */
     /* Multi-head latent attention (DeepSeek-V2, 2024): K and V of all heads are products of one latent vector of each
      * position, which is what is kept, with the part of K that rotates, as K of one head; V is the latent. k_dim is
@@ -90,6 +91,17 @@ struct decoder_config {
     bool window_chunked; /* see attention_params.chunked */
     float temper_scale;  /* of layers that rotate nothing, see attention_params; 0: none */
     int temper_length;
+    int n_kv_shared;       /* of the last layers: they use K and V of the last layer of their kind before them */
+    /* AltUp: a row is n_streams vectors, of which the active one goes through each layer (model/decoder_streams.c). The
+     * rest of this paragraph is of such models only. */
+    int n_streams, active_stream;           /* 0: no streams; else 2 to MAX_STREAMS */
+    bool stream_scaled;                     /* the active stream is multiplied by a vector before per-layer inputs */
+    bool laurel;                            /* LAuReL: a low-rank branch beside attention */
+    int laurel_rank;                        /* of its two products */
+    bool layer_inputs;                      /* per-layer inputs: vectors of tokens that each layer has for itself */
+    int n_layer_input, n_layer_vocab;       /* elements of each; tokens that have some */
+    uint8_t layer_sparse[MODEL_MAX_LAYERS]; /* of the MLP's gate only what is above a cutoff goes on */
+    float sparsity[MODEL_MAX_LAYERS];       /* there: the cutoff, in deviations above the mean */
     int n_extra_layers; /* a folder's layers behind the last, for guesses of more than one token; left alone */
     enum activation act;
     bool mlp_gated;
@@ -118,6 +130,9 @@ const char *decoder_family_name(size_t i); /* for messages and docs; i < decoder
  * layer i keeps its K and V (arrays of n_layers). */
 int decoder_kv_groups(const struct decoder_config *c, enum kv_type type, struct kv_group_spec groups[KV_MAX_GROUPS],
                       uint8_t layer_group[MODEL_MAX_LAYERS], uint16_t layer_index[MODEL_MAX_LAYERS]);
+
+/* Whether the layer has K and V of its own, in its pages; else those of an earlier layer are its. */
+bool decoder_layer_keeps(const struct decoder_config *c, int layer);
 
 /* Angles per position of a rope configuration, scaling applied: out [rot_dim / 2]; returns the factor of cos and sin.
  * divisors: [rot_dim / 2], of the angles, or NULL. In f32 in the order of transformers, so that angles of far positions

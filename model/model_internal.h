@@ -17,6 +17,7 @@ struct decoder_weights {
 
 bool weights__has_part(const struct decoder_config *c, enum model_part part, int layer); /* layer: of parts in layers */
 bool weights__is_vector(enum model_part part);
+bool weights__is_kv(enum model_part part); /* K or V are made by it, or normed */
 /* The part's shape, or that of each block of it; a vector has one column. */
 uint64_t weights__part_rows(const struct decoder_config *c, enum model_part part);
 uint64_t weights__part_cols(const struct decoder_config *c, enum model_part part);
@@ -56,7 +57,7 @@ NODISCARD bool weights__load(struct decoder_weights *w, struct backend *be, cons
                              struct error *err);
 /* Where a file has a part: views of one tensor's rows, or of one tensor for each expert, or of a stack's blocks. */
 struct part_views {
-    struct tensor_view *views;    /* [n]; the caller's, with room for as many as there are experts, heads, or one */
+    struct tensor_view *views;    /* [n]; the caller's, with room for as many as there are experts, heads, streams */
     int n;                        /* 0: the configuration has no such part */
     const struct weight_row *row; /* whose names they were found under */
     bool stacked;                 /* experts */
@@ -66,5 +67,40 @@ NODISCARD bool weights__part_views(const struct decoder_config *c, const struct 
                                    struct part_views *out, struct error *err);
 
 void weights__release(struct decoder_weights *w, struct backend *be, int n_layers);
+
+/* ---- the forward pass ---- */
+
+/* One layer of one step. */
+struct layer {
+    struct backend *be;
+    const struct model *m;
+    const struct decoder_config *c;
+    struct weight *const *w;     /* [PART_COUNT] */
+    struct tensor *layer_inputs; /* [n_rows, n_layers * n_layer_input], of all rows of the step, or NULL */
+    int number;
+    bool last;
+    bool last_kept; /* the last that writes K and V */
+};
+
+struct tensor *decoder__norm(const struct layer *l, struct tensor *x, enum model_part part, int n_groups);
+
+/* Streams (decoder_streams.c). Legend: s streams, e n_embd.
+ * begin: per-layer inputs of all layers (*inputs, NULL where there are none) and the streams [n_rows, s * e] of the
+ * embedding x. predict: streams as the layer before left them become what they are taken for; the active one of them,
+ * [n_rows, e]. correct: streams after the layer, whose output is y; `rows` are those of the batch that go on. end: one
+ * vector of all streams. predict and correct change their streams in place where the backend does. */
+struct tensor *streams__begin(struct backend *be, const struct decoder_config *c, struct weight *const *global,
+                              struct tensor *x, struct tensor **inputs);
+struct tensor *streams__predict(const struct layer *l, struct tensor *streams);
+struct tensor *streams__active(const struct layer *l, struct tensor *streams);
+struct tensor *streams__correct(const struct layer *l, struct tensor *streams, struct tensor *y);
+struct tensor *streams__end(struct backend *be, const struct decoder_config *c, struct weight *const *global,
+                            struct tensor *streams);
+
+/* LAuReL: (x + h + norm(h left right)) / sqrt(2), x with attention added, h its input. */
+struct tensor *streams__laurel(const struct layer *l, struct tensor *x, struct tensor *h);
+
+/* A gated MLP of which only the largest gates go on. */
+struct tensor *streams__sparse_mlp(const struct layer *l, struct tensor *h);
 
 #endif

@@ -140,6 +140,12 @@ static const char *const folder_unused[] = {
     "vision_model.*",
     "multi_modal_projector.*",
     "model.multi_modal_projector.*",
+    "audio_tower.*", /* Gemma 3n */
+    "model.audio_tower.*",
+    "embed_audio.*",
+    "model.embed_audio.*",
+    "embed_vision.*",
+    "model.embed_vision.*",
     "model.mtp_*", /* ERNIE's guesses of more than one token */
     NULL,
 };

@@ -34,12 +34,19 @@ static bool keeps_more(int layer, int n_layers)
 
 static enum part_class class_of(const struct plan_tensor *t)
 {
-    if (t->vector || t->part == PART_ROUTER || t->part == PART_SHARED_ROUTER)
+    if (t->vector || t->part == PART_ROUTER || t->part == PART_SHARED_ROUTER || t->part == PART_STREAM_ROUTER)
         return CLASS_FLOAT;
     switch (t->part) {
     case PART_EMBD:
         return t->tied ? CLASS_HEAD : CLASS_EMBD;
+    case PART_LAYER_EMBD:
+        return CLASS_EMBD;
     case PART_OUTPUT:
+    case PART_STREAMS_IN: /* small, and every layer hangs on them */
+    case PART_STREAMS_OUT:
+    case PART_LAYER_PROJ:
+    case PART_LAUREL_LEFT:
+    case PART_LAUREL_RIGHT:
         return CLASS_HEAD;
     case PART_V:
         return CLASS_VALUE;

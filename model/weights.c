@@ -40,12 +40,22 @@ static bool in_extra_layer(const struct decoder_config *c, const struct weight_n
     return layer >= c->n_layers && layer < c->n_layers + c->n_extra_layers;
 }
 
+/* K and V of a layer that uses those of an earlier one: trained along, and in some files. */
+static bool is_shared_kv(const struct decoder_config *c, const struct weight_names *names, struct str name)
+{
+    int layer, expert;
+    const struct weight_row *row = weight_name_parse(names, name, &layer, &expert);
+    return row && layer >= 0 && layer < c->n_layers && !decoder_layer_keeps(c, layer) &&
+           weights__is_kv(row->parts[0]);
+}
+
 bool weights__check_names(const struct decoder_config *c, const struct weight_names *names,
                           const struct model_file *file, struct error *err)
 {
     for (size_t i = 0; i < model_file_n_tensors(file); i++) {
         struct str name = model_file_tensor_at(file, i)->name;
-        if (has_place(c, names, file, name) || unused_tensor(names, name) || in_extra_layer(c, names, name))
+        if (has_place(c, names, file, name) || unused_tensor(names, name) || in_extra_layer(c, names, name) ||
+            is_shared_kv(c, names, name))
             continue;
         return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' has no place in this %s model of %d layers.",
                          STR_ARG(str_slice(name, 0, 100)), c->arch, c->n_layers);
@@ -261,11 +271,13 @@ static bool settle_copy(struct loader *l, bool in_place)
     return ok;
 }
 
-static bool create_part(struct loader *l, int n, struct weight **out)
+static bool create_part(struct loader *l, enum model_part part, int n, struct weight **out)
 {
+    const struct backend_ops *ops = l->be->ops;
     for (int i = 0; i < n; i++)
         l->places[i] = &l->views[i];
-    *out = l->be->ops->weight_create(l->be, l->places, n, l->err);
+    *out = part == PART_LAYER_EMBD ? ops->table_create(l->be, l->places[0], l->err)
+                                   : ops->weight_create(l->be, l->places, n, l->err);
     if (!*out)
         return error_wrap(l->err, "tensor " STR_FMT, STR_ARG(l->views[0].name));
     struct weight_info info = l->be->ops->weight_info(*out);
@@ -288,7 +300,7 @@ static bool load_part(struct loader *l, enum model_part part, int layer, struct 
     if (!row)
         return error_set(l->err, ERR_FORMAT, "A %s model has no such tensor as the configuration asks for.",
                          l->config->arch);
-    return gather(l, row, part, layer, &n) && create_part(l, n, out);
+    return gather(l, row, part, layer, &n) && create_part(l, part, n, out);
 }
 
 static bool load_layer(struct loader *l, int layer)
@@ -324,6 +336,7 @@ bool weights__load(struct decoder_weights *w, struct backend *be, const struct w
     const struct decoder_config *c = options->config;
     size_t max_views = (size_t)(c->n_experts > c->n_heads ? c->n_experts : c->n_heads);
     struct loader l = {.be = be, .config = c, .names = names, .file = file, .weights = w, .err = err};
+    max_views = max_views > MAX_STREAMS ? max_views : MAX_STREAMS;
     w->layers = calloc((size_t)c->n_layers, sizeof(*w->layers));
     l.views = calloc(max_views, sizeof(*l.views));
     l.places = calloc(max_views, sizeof(*l.places));
@@ -341,7 +354,8 @@ bool weights__load(struct decoder_weights *w, struct backend *be, const struct w
 static bool in_place(const struct loader *l, const struct weight_row *row, enum model_part part)
 {
     struct part_place p = place_of(l, row, part);
-    bool stack = weights__n_blocks(l->config, part) > 0 && (p.vector || part < PART_EXPERT_GATE);
+    bool of_heads = part == PART_K_OF_LATENT || part == PART_V_OF_LATENT;
+    bool stack = of_heads || (part > PART_EXPERT_DOWN && part <= PART_EXPERT_DOWN_BIAS);
     return !stack && !p.turned && p.layout == LAYOUT_ROWS;
 }
 

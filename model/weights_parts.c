@@ -23,6 +23,11 @@ enum dim {
     DIM_NOPE,
     DIM_HEAD_V,
     DIM_SHARED_FF,
+    DIM_STREAMS,
+    DIM_LAUREL,
+    DIM_LAYER_INPUT,
+    DIM_LAYER_INPUTS, /* of all layers */
+    DIM_LAYER_VOCAB,
     DIM_ONE
 };
 
@@ -70,6 +75,22 @@ static const struct part_row part_table[PART_COUNT] = {
     [PART_OUTPUT_NORM] = ALWAYS(DIM_NONE, DIM_EMBD),
     [PART_OUTPUT_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
     [PART_OUTPUT] = UNLESS(tied_embeddings, DIM_VOCAB, DIM_EMBD),
+    [PART_LAYER_EMBD] = WHEN(layer_inputs, DIM_LAYER_VOCAB, DIM_LAYER_INPUTS),
+    [PART_LAYER_PROJ] = WHEN(layer_inputs, DIM_LAYER_INPUTS, DIM_EMBD),
+    [PART_LAYER_PROJ_NORM] = WHEN(layer_inputs, DIM_NONE, DIM_LAYER_INPUT),
+    [PART_STREAMS_IN] = ALWAYS(DIM_EMBD, DIM_EMBD),
+    [PART_STREAMS_OUT] = ALWAYS(DIM_EMBD, DIM_EMBD),
+    [PART_STREAM_ROUTER] = ALWAYS(DIM_STREAMS, DIM_EMBD),
+    [PART_STREAM_ROUTER_NORM] = ALWAYS(DIM_NONE, DIM_EMBD),
+    [PART_STREAM_PREDICT] = ALWAYS(DIM_NONE, DIM_STREAMS),
+    [PART_STREAM_CORRECT] = ALWAYS(DIM_NONE, DIM_STREAMS),
+    [PART_STREAM_SCALE] = WHEN(stream_scaled, DIM_NONE, DIM_EMBD),
+    [PART_LAUREL_LEFT] = WHEN(laurel, DIM_LAUREL, DIM_EMBD),
+    [PART_LAUREL_RIGHT] = WHEN(laurel, DIM_EMBD, DIM_LAUREL),
+    [PART_LAUREL_NORM] = WHEN(laurel, DIM_NONE, DIM_EMBD),
+    [PART_INPUT_GATE] = WHEN(layer_inputs, DIM_LAYER_INPUT, DIM_EMBD),
+    [PART_INPUT_PROJ] = WHEN(layer_inputs, DIM_EMBD, DIM_LAYER_INPUT),
+    [PART_INPUT_NORM] = WHEN(layer_inputs, DIM_NONE, DIM_EMBD),
     [PART_ATTN_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
     [PART_ATTN_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
     [PART_Q] = UNLESS(q_latent, DIM_Q, DIM_EMBD),
@@ -114,6 +135,17 @@ static const struct part_row part_table[PART_COUNT] = {
     [PART_SHARED_ROUTER] = EXPERTS_WHEN(shared_gated, DIM_ONE, DIM_EMBD),
 };
 
+static bool is_of_streams(enum model_part part)
+{
+    return part == PART_STREAMS_IN || part == PART_STREAMS_OUT || part == PART_STREAM_ROUTER ||
+           part == PART_STREAM_ROUTER_NORM || part == PART_STREAM_PREDICT || part == PART_STREAM_CORRECT;
+}
+
+bool weights__is_kv(enum model_part part)
+{
+    return part == PART_K || part == PART_V || part == PART_K_BIAS || part == PART_V_BIAS || part == PART_K_NORM;
+}
+
 bool weights__has_part(const struct decoder_config *c, enum model_part part, int layer)
 {
     const struct part_row *row = &part_table[part];
@@ -122,6 +154,8 @@ bool weights__has_part(const struct decoder_config *c, enum model_part part, int
         return false;
     if (c->parallel && (part == PART_MLP_NORM || part == PART_MLP_NORM_BIAS))
         return false;
+    if ((is_of_streams(part) && c->n_streams == 0) || (weights__is_kv(part) && !decoder_layer_keeps(c, layer)))
+        return false;
     return !row->conditional || *(const bool *)((const char *)c + row->flag) == row->when;
 }
 
@@ -129,6 +163,10 @@ uint64_t weights__n_blocks(const struct decoder_config *c, enum model_part part)
 {
     if (part == PART_K_OF_LATENT || part == PART_V_OF_LATENT)
         return (uint64_t)c->n_heads;
+    if (part == PART_STREAMS_IN || part == PART_STREAMS_OUT)
+        return (uint64_t)c->n_streams - 1;
+    if (part == PART_STREAM_PREDICT || part == PART_STREAM_CORRECT)
+        return (uint64_t)(part == PART_STREAM_PREDICT ? c->n_streams * c->n_streams : c->n_streams);
     return part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN_BIAS ? (uint64_t)c->n_experts : 0;
 }
 
@@ -139,12 +177,34 @@ int weights__n_pieces(const struct decoder_config *c, enum model_part part)
         return c->qk_norm_heads ? c->n_heads : 0;
     case PART_K_NORM:
         return c->qk_norm_heads ? c->n_kv_heads : 0;
+    case PART_STREAMS_IN:
+    case PART_STREAMS_OUT:
+        return c->n_streams - 1;
     default:
         return c->n_experts;
     }
 }
 
-/* Of latent attention; 1 of others. */
+/* Of models with streams; 1 of others. */
+static uint64_t stream_size(const struct decoder_config *c, enum dim dim)
+{
+    switch (dim) {
+    case DIM_STREAMS:
+        return (uint64_t)c->n_streams;
+    case DIM_LAUREL:
+        return (uint64_t)c->laurel_rank;
+    case DIM_LAYER_INPUT:
+        return (uint64_t)c->n_layer_input;
+    case DIM_LAYER_INPUTS:
+        return (uint64_t)c->n_layer_input * (uint64_t)c->n_layers;
+    case DIM_LAYER_VOCAB:
+        return (uint64_t)c->n_layer_vocab;
+    default:
+        return 1;
+    }
+}
+
+/* Of latent attention; of others as above. */
 static uint64_t latent_size(const struct decoder_config *c, enum dim dim)
 {
     switch (dim) {
@@ -159,7 +219,7 @@ static uint64_t latent_size(const struct decoder_config *c, enum dim dim)
     case DIM_HEAD_V:
         return (uint64_t)c->head_v_dim;
     default:
-        return 1;
+        return stream_size(c, dim);
     }
 }
 

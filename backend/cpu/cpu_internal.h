@@ -174,6 +174,7 @@ bool cpu__read_samples(struct backend *be, struct tensor *ids, struct sample_res
 /* cpu_weight.c */
 struct weight *cpu__weight_create(struct backend *be, const struct tensor_view *const *views, int n_views,
                                   struct error *err);
+struct weight *cpu__table_create(struct backend *be, const struct tensor_view *view, struct error *err);
 void cpu__weight_free(struct backend *be, struct weight *w);
 struct weight_info cpu__weight_info(const struct weight *w);
 
@@ -203,6 +204,7 @@ struct tile_shape {
 struct tile_shape cpu__tile_shape(const struct cpu_backend *be, size_t n_out, size_t n_in, int n_tokens);
 
 struct tensor *cpu__embed(struct backend *be, struct weight *table, float scale);
+struct tensor *cpu__embed_add(struct backend *be, struct weight *table, float scale, struct tensor *x, float factor);
 void cpu__linear(struct backend *be, struct tensor *x, int n, struct weight *const *weights,
                  struct weight *const *biases, struct tensor **outs);
 
@@ -228,6 +230,17 @@ struct tensor *cpu__gated(struct cpu_backend *be, struct tensor *x, const struct
 struct tensor *cpu__cut(struct backend *be, struct tensor *x, int n_heads, int first, int n);
 struct tensor *cpu__join(struct backend *be, struct tensor *a, struct tensor *b, int n_heads);
 struct tensor *cpu__linear_heads(struct backend *be, struct tensor *x, struct weight *w, int n_heads);
+
+/* cpu_streams.c */
+struct tensor *cpu__multiply(struct backend *be, struct tensor *x, struct weight *vector);
+struct tensor *cpu__add_each(struct backend *be, struct tensor *x, int n_heads, int first, struct tensor *y);
+struct tensor *cpu__activate_mul(struct backend *be, struct tensor *gate, struct tensor *up, enum activation act,
+                                 const float *sparsity);
+struct tensor *cpu__match(struct backend *be, struct tensor *x, struct tensor *y);
+struct tensor *cpu__stream_predict(struct backend *be, struct tensor *x, struct tensor *routed, struct weight *coefs,
+                                   const struct stream_params *p);
+struct tensor *cpu__stream_correct(struct backend *be, struct tensor *x, struct tensor *y, struct tensor *routed,
+                                   struct weight *coefs, const struct stream_params *p);
 
 /* cpu_moe.c */
 struct tensor *cpu__moe(struct backend *be, struct tensor *x, const struct moe_weights *w, const struct moe_params *p);

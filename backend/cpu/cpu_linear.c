@@ -286,8 +286,8 @@ static void embed_rows(void *arg, int first, int end, int thread)
     }
 }
 
-/* The batch's ids, those of the previous step filled in. NULL: the step has failed. */
-static const int32_t *resolve_ids(struct cpu_backend *be, size_t n_ids)
+/* The batch's ids, those of the previous step filled in. NULL: the step has failed. first: ids from n_ids on are 0. */
+static const int32_t *resolve_ids(struct cpu_backend *be, size_t n_ids, bool first)
 {
     const struct batch *batch = be->batch;
     int32_t *ids = cpu__alloc(be, (size_t)batch->n_rows * sizeof(*ids));
@@ -296,6 +296,8 @@ static const int32_t *resolve_ids(struct cpu_backend *be, size_t n_ids)
         if (prev >= 0 && (!batch->prev_ids || !batch->prev_ids->ids || prev >= batch->prev_ids->n_rows))
             return cpu__fail(be, ERR_INTERNAL, "A row takes its token from a step that did not sample it.");
         ids[t] = prev >= 0 ? batch->prev_ids->ids[prev] : batch->ids[t];
+        if (first && ids[t] >= 0 && (size_t)ids[t] >= n_ids)
+            ids[t] = 0;
         if (ids[t] < 0 || (size_t)ids[t] >= n_ids)
             return cpu__fail(be, ERR_INTERNAL, "A token id is outside the embedding table.");
     }
@@ -306,11 +308,50 @@ struct tensor *cpu__embed(struct backend *base, struct weight *table, float scal
 {
     struct cpu_backend *be = cpu__of(base);
     struct tensor *out = cpu__tensor(be, be->batch->n_rows, (int)table->n_in);
-    const int32_t *ids = out ? resolve_ids(be, table->n_out) : NULL;
+    const int32_t *ids = out ? resolve_ids(be, table->n_out, false) : NULL;
     if (!ids)
         return NULL;
     struct embed_args args = {be, table, ids, scale, out};
     cpu__for_rows(be, out->n_rows, table->n_in * 2, embed_rows, &args);
     be->memory.used = out->mark;
     return out;
+}
+
+struct embed_add_args {
+    const struct cpu_backend *be;
+    const struct weight *table;
+    const int32_t *ids;
+    float scale, factor;
+    struct tensor *x;
+};
+
+static void embed_add_rows(void *arg, int first, int end, int thread)
+{
+    const struct embed_add_args *a = arg;
+    const struct cpu_kernel_table *kernels = a->be->kernels;
+    size_t n = a->table->n_in;
+    float *row = cpu__thread_scratch(a->be, thread);
+    for (int t = first; t < end; t++) {
+        float *x = a->x->f32 + (size_t)t * n;
+        unpack_row(a->be, a->table, (size_t)a->ids[t], row);
+        kernels->scale(row, a->scale, n);
+        kernels->add(x, row, n);
+        kernels->scale(x, a->factor, n);
+    }
+}
+
+struct tensor *cpu__embed_add(struct backend *base, struct weight *table, float scale, struct tensor *x, float factor)
+{
+    struct cpu_backend *be = cpu__of(base);
+    if (!x)
+        return NULL;
+    if (x->n_rows != be->batch->n_rows || table->n_in != (size_t)x->n_cols)
+        return cpu__fail(be, ERR_INTERNAL, "Rows of a table are added to a tensor of another shape.");
+    const int32_t *ids = resolve_ids(be, table->n_out, true);
+    if (!ids || !cpu__scratch(be, table->n_in * sizeof(float)))
+        return NULL;
+    struct embed_add_args args = {be, table, ids, scale, factor, x};
+    cpu__for_rows(be, x->n_rows, table->n_in * 4, embed_add_rows, &args);
+    x->q8 = NULL;
+    return x;
 }

@@ -137,6 +137,19 @@ static bool wants_packing(const struct cpu_backend *be, const struct tensor_view
     return false;
 }
 
+/* Where they lie in the file. */
+static bool use_in_place(struct cpu_backend *be, struct weight *w, struct weight_part *part,
+                         const struct tensor_view *v, struct error *err)
+{
+    w->info.resident_size += v->size;
+    if (v->type == DTYPE_GROUPED)
+        w->info.resident_size += group_scales_size(&v->quant, rows_of(v), cols_of(v));
+    if (!lies_aligned(v))
+        return copy_part(be, w, part, v->size, err);
+    w->info.mapped = true;
+    return true;
+}
+
 static bool add_part(struct cpu_backend *be, struct weight *w, const struct tensor_view *v, struct error *err)
 {
     struct weight_part *part = &w->parts[w->n_parts++];
@@ -147,13 +160,7 @@ static bool add_part(struct cpu_backend *be, struct weight *w, const struct tens
         be->has_quantized = true;
         return pack_part(be, w, part, v, err);
     }
-    w->info.resident_size += v->size;
-    if (v->type == DTYPE_GROUPED)
-        w->info.resident_size += group_scales_size(&v->quant, rows_of(v), cols_of(v));
-    if (!lies_aligned(v))
-        return copy_part(be, w, part, v->size, err);
-    w->info.mapped = true;
-    return true;
+    return use_in_place(be, w, part, v, err);
 }
 
 /* ---- vectors ---- */
@@ -280,6 +287,30 @@ struct weight *cpu__weight_create(struct backend *base, const struct tensor_view
     }
     w->parts = parts;
     if (!build(be, w, views, n_views, err)) {
+        cpu__weight_free(base, w);
+        return NULL;
+    }
+    describe(be, w);
+    return w;
+}
+
+/* Rows are decoded one at a time, whatever their type: nothing is packed. */
+struct weight *cpu__table_create(struct backend *base, const struct tensor_view *view, struct error *err)
+{
+    struct cpu_backend *be = cpu__of(base);
+    struct weight *w = calloc(1, sizeof(*w));
+    struct weight_part *part = w ? calloc(1, sizeof(*part)) : NULL;
+    if (!part) {
+        free(w);
+        error_set(err, ERR_NO_MEMORY, "There is no memory for a table.");
+        return NULL;
+    }
+    w->parts = part;
+    w->n_parts = 1;
+    w->n_in = cols_of(view);
+    w->n_out = rows_of(view);
+    *part = (struct weight_part){.type = view->type, .quant = view->quant, .data = view->data, .n_rows = w->n_out};
+    if (!check_view(be, view, w->n_in, err) || !use_in_place(be, w, part, view, err)) {
         cpu__weight_free(base, w);
         return NULL;
     }

@@ -88,7 +88,7 @@ static bool read_f32(struct backend *base, struct tensor *t, float *dst, size_t 
 
 /* ---- ops ---- */
 
-static struct mlx_array *batch_ids(struct mlx_backend *be)
+struct mlx_array *mlx__batch_ids(struct mlx_backend *be)
 {
     const struct batch *b = be->batch;
     struct mlx_shape shape = {1, {b->n_rows}};
@@ -101,7 +101,7 @@ static struct mlx_array *batch_ids(struct mlx_backend *be)
 static struct tensor *embed(struct backend *base, struct weight *table, float scale)
 {
     struct mlx_backend *be = mlx__of(base);
-    struct mlx_array *x = mlx_embed(be->m, &table->matrix, batch_ids(be), mlx__activations(be));
+    struct mlx_array *x = mlx_embed(be->m, &table->matrix, mlx__batch_ids(be), mlx__activations(be));
     if (scale != 1)
         x = mlx_scale(be->m, x, scale);
     return mlx__tensor(be, x, be->batch->n_rows, (int)table->info.n_in);
@@ -273,6 +273,7 @@ static const struct backend_ops mlx_ops = {
     .weight_create = mlx__weight_create,
     .weight_free = mlx__weight_free,
     .weight_info = mlx__weight_info,
+    .table_create = mlx__table_create,
     .kv_page_tokens = mlx__kv_page_tokens,
     .kv_page_size = mlx__kv_page_size,
     .kv_bind = mlx__kv_bind,
@@ -282,6 +283,7 @@ static const struct backend_ops mlx_ops = {
     .step_end = step_end,
     .keep = keep,
     .embed = embed,
+    .embed_add = mlx__embed_add,
     .rows = rows,
     .linear = linear,
     .norm = norm,
@@ -293,6 +295,12 @@ static const struct backend_ops mlx_ops = {
     .cut = mlx__cut,
     .join = mlx__join,
     .linear_heads = mlx__linear_heads,
+    .multiply = mlx__multiply,
+    .add_each = mlx__add_each,
+    .activate_mul = mlx__activate_mul,
+    .match = mlx__match,
+    .stream_predict = mlx__stream_predict,
+    .stream_correct = mlx__stream_correct,
     .kv_write = mlx__kv_write,
     .attention = mlx__attention,
     .mlp_gated = mlp_gated,

@@ -126,6 +126,9 @@ struct mlx_array *mlx__flat(struct mlx_backend *be, struct tensor *t);
 /* A tensor of the step; NULL for NULL. */
 struct tensor *mlx__tensor(struct mlx_backend *be, struct mlx_array *a, int n_rows, int n_cols);
 
+/* The batch's ids, i32 [n_rows], those of the previous step among them. */
+struct mlx_array *mlx__batch_ids(struct mlx_backend *be);
+
 /* mlx_weight.c */
 struct weight *mlx__weight_create(struct backend *be, const struct tensor_view *const *views, int n_views,
                                   struct error *err);
@@ -135,6 +138,8 @@ struct mlx_array *mlx__vector(const struct weight *w); /* NULL for NULL */
 /* In f32, where it is not longer than there are experts: else in the activations' type. */
 #define MLX_MAX_EXACT 1024
 struct mlx_array *mlx__exact(const struct weight *w);
+
+struct weight *mlx__table_create(struct backend *be, const struct tensor_view *view, struct error *err);
 
 /* mlx_kv.c */
 int mlx__kv_page_tokens(const struct backend *be);
@@ -158,6 +163,18 @@ struct tensor *mlx__moe(struct backend *be, struct tensor *x, const struct moe_w
 struct tensor *mlx__cut(struct backend *be, struct tensor *x, int n_heads, int first, int n);
 struct tensor *mlx__join(struct backend *be, struct tensor *a, struct tensor *b, int n_heads);
 struct tensor *mlx__linear_heads(struct backend *be, struct tensor *x, struct weight *w, int n_heads);
+
+/* mlx_streams.c */
+struct tensor *mlx__embed_add(struct backend *be, struct weight *table, float scale, struct tensor *x, float factor);
+struct tensor *mlx__multiply(struct backend *be, struct tensor *x, struct weight *vector);
+struct tensor *mlx__add_each(struct backend *be, struct tensor *x, int n_heads, int first, struct tensor *y);
+struct tensor *mlx__activate_mul(struct backend *be, struct tensor *gate, struct tensor *up, enum activation act,
+                                 const float *sparsity);
+struct tensor *mlx__match(struct backend *be, struct tensor *x, struct tensor *y);
+struct tensor *mlx__stream_predict(struct backend *be, struct tensor *x, struct tensor *routed, struct weight *coefs,
+                                   const struct stream_params *p);
+struct tensor *mlx__stream_correct(struct backend *be, struct tensor *x, struct tensor *y, struct tensor *routed,
+                                   struct weight *coefs, const struct stream_params *p);
 
 /* mlx_sample.c */
 struct tensor *mlx__sample(struct backend *be, struct tensor *logits, const struct sample_row *rows, int n);

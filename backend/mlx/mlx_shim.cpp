@@ -441,6 +441,12 @@ struct mlx_array *mlx_choose_ids(struct mlx_context *m, struct mlx_array *ids, s
     });
 }
 
+struct mlx_array *mlx_limit_ids(struct mlx_context *m, struct mlx_array *ids, int n)
+{
+    return ids ? node(m, [&] { return mx::where(mx::less(of(ids), array(n), m->stream), of(ids), array(0), m->stream); })
+               : nullptr;
+}
+
 /* ---- weights ---- */
 
 struct mlx_array *mlx_linear(struct mlx_context *m, struct mlx_array *x, const struct mlx_matrix *w,
@@ -591,6 +597,81 @@ struct mlx_array *mlx_sigmoid(struct mlx_context *m, struct mlx_array *a)
 {
     return a ? node(m, [&] { return mx::sigmoid(of(a), m->stream); }) : nullptr;
 }
+
+/* ---- streams ---- */
+
+struct mlx_array *mlx_subtract(struct mlx_context *m, struct mlx_array *a, struct mlx_array *b)
+{
+    return a && b ? node(m, [&] { return mx::subtract(of(a), of(b), m->stream); }) : nullptr;
+}
+
+struct mlx_array *mlx_thin_out(struct mlx_context *m, struct mlx_array *a, float sparsity)
+{
+    if (!a)
+        return nullptr;
+    return node(m, [&] {
+        mx::Stream s = m->stream;
+        array x = mx::astype(of(a), mx::float32, s), mean = mx::mean(x, -1, true, s);
+        array from_mean = mx::subtract(x, mean, s);
+        array deviation = mx::sqrt(mx::mean(mx::square(from_mean, s), -1, true, s), s);
+        array above = mx::subtract(from_mean, mx::multiply(deviation, scalar(sparsity, x), s), s);
+        return mx::astype(mx::maximum(above, scalar(0, x), s), of(a).dtype(), s);
+    });
+}
+
+struct mlx_array *mlx_match(struct mlx_context *m, struct mlx_array *x, struct mlx_array *y)
+{
+    if (!x || !y)
+        return nullptr;
+    return node(m, [&] {
+        mx::Stream s = m->stream;
+        auto mean_square = [&](const array &a) {
+            return mx::mean(mx::square(mx::astype(a, mx::float32, s), s), -1, true, s);
+        };
+        array wanted = mx::expand_dims(mean_square(of(x)), 1, s), there = mean_square(of(y));
+        array factor = mx::sqrt(mx::divide(wanted, mx::maximum(there, scalar(1e-5f, there), s), s), s);
+        return mx::multiply(of(y), mx::astype(factor, of(y).dtype(), s), s);
+    });
+}
+
+struct mlx_array *mlx_stream_coefs(struct mlx_context *m, struct mlx_array *coefs, struct mlx_array *routed,
+                                   float scale)
+{
+    if (!coefs || !routed)
+        return nullptr;
+    return node(m, [&] {
+        mx::Stream s = m->stream;
+        array r = mx::astype(of(routed), mx::float32, s);
+        array modalities = mx::tanh(mx::multiply(r, scalar(scale, r), s), s);
+        array by = mx::swapaxes(mx::astype(of(coefs), mx::float32, s), 0, 1, s);
+        return mx::astype(mx::matmul(modalities, by, s), of(routed).dtype(), s);
+    });
+}
+
+struct mlx_array *mlx_stream_predict(struct mlx_context *m, struct mlx_array *x, struct mlx_array *coefs)
+{
+    if (!x || !coefs)
+        return nullptr;
+    return node(m, [&] {
+        int n = of(x).shape(1);
+        array by = mx::reshape(of(coefs), {of(x).shape(0), n, n}, m->stream);
+        return mx::add(of(x), mx::matmul(by, of(x), m->stream), m->stream);
+    });
+}
+
+struct mlx_array *mlx_stream_correct(struct mlx_context *m, struct mlx_array *x, struct mlx_array *coefs,
+                                     struct mlx_array *news)
+{
+    if (!x || !coefs || !news)
+        return nullptr;
+    return node(m, [&] {
+        mx::Stream s = m->stream;
+        array factor = mx::expand_dims(mx::add(of(coefs), scalar(1, of(coefs)), s), 2, s);
+        return mx::add(of(x), mx::multiply(factor, mx::expand_dims(of(news), 1, s), s), s);
+    });
+}
+
+/* ---- norms, positions, attention ---- */
 
 /* What fast::rms_norm is on a CPU, with fewer nodes. */
 static array rms_norm(const array &a, const array &weight, float eps, mx::Stream s)

@@ -96,6 +96,9 @@ struct mlx_array *mlx_take(struct mlx_context *m, struct mlx_array *a, struct ml
 struct mlx_array *mlx_choose_ids(struct mlx_context *m, struct mlx_array *ids, struct mlx_array *from,
                                  struct mlx_array *prev);
 
+/* ids below n, 0 in place of the others */
+struct mlx_array *mlx_limit_ids(struct mlx_context *m, struct mlx_array *ids, int n);
+
 /* ---- weights ---- */
 
 struct mlx_matrix {                        /* [n, k], or experts [e, n, k] */
@@ -123,6 +126,19 @@ struct mlx_array *mlx_gated(struct mlx_context *m, struct mlx_array *gate, struc
 struct mlx_array *mlx_sigmoid(struct mlx_context *m, struct mlx_array *a);
 struct mlx_array *mlx_norm(struct mlx_context *m, struct mlx_array *a, struct mlx_array *weight, struct mlx_array *bias,
                            const struct norm_params *p); /* over the last axis; n_groups and offset are the caller's */
+/* relu(a - (mean + sparsity * deviation)), both of the last axis */
+struct mlx_array *mlx_thin_out(struct mlx_context *m, struct mlx_array *a, float sparsity);
+/* y [b, i, n] with rms of x [b, n] */
+struct mlx_array *mlx_match(struct mlx_context *m, struct mlx_array *x, struct mlx_array *y);
+/* coefs [n, k] times tanh(routed * scale), routed [b, k]: [b, n], in routed's type */
+struct mlx_array *mlx_stream_coefs(struct mlx_context *m, struct mlx_array *coefs, struct mlx_array *routed,
+                                   float scale);
+/* x [b, i, n] + coefs x, coefs [b, i * i] */
+struct mlx_array *mlx_stream_predict(struct mlx_context *m, struct mlx_array *x, struct mlx_array *coefs);
+/* x [b, i, n] + (1 + coefs) news, coefs [b, i], news [b, n] */
+struct mlx_array *mlx_stream_correct(struct mlx_context *m, struct mlx_array *x, struct mlx_array *coefs,
+                                     struct mlx_array *news);
+struct mlx_array *mlx_subtract(struct mlx_context *m, struct mlx_array *a, struct mlx_array *b);
 struct mlx_angles {
     struct mlx_array *offsets, *wavelengths; /* i32 [b] positions; [rot_dim / 2]: 1 / inv_freq */
     struct mlx_array *cos, *sin, *partner;   /* [b h, d] each; [d, d]: moves each element's partner to its place */

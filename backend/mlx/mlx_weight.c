@@ -319,6 +319,31 @@ struct weight *mlx__weight_create(struct backend *base, const struct tensor_view
     return NULL;
 }
 
+/* Floats stay in their own type, as the file maps them: rows are converted when they are taken. */
+struct weight *mlx__table_create(struct backend *base, const struct tensor_view *view, struct error *err)
+{
+    struct mlx_backend *be = mlx__of(base);
+    enum mlx_dtype type;
+    if (!plain_type(view->type, &type))
+        return mlx__weight_create(base, &view, 1, err);
+    struct weight *w = check_view(view, view->shape[view->n_dims - 1], err) ? calloc(1, sizeof *w) : NULL;
+    if (!w) {
+        if (err->code == ERR_NONE)
+            error_set(err, ERR_NO_MEMORY, "There is no memory for a table.");
+        return NULL;
+    }
+    struct mlx_array *rows = mlx_map(be->m, view->data, shape2(view->shape[0], view->shape[1]), type);
+    w->info.n_out = (size_t)view->shape[0];
+    w->info.n_in = (size_t)view->shape[1];
+    w->matrix.w = mlx_hold(be->m, mlx_swap_axes(be->m, rows, 0, 1));
+    w->info.mapped = mlx_maps();
+    snprintf(w->layout, sizeof w->layout, "%s in place", dtype_info(view->type)->name);
+    if (finish(be, w, err))
+        return w;
+    mlx__weight_free(base, w);
+    return NULL;
+}
+
 void mlx__weight_free(struct backend *base, struct weight *w)
 {
     (void)base;

@@ -29,6 +29,7 @@ const char *model_vectors_random(size_t i)
                                                                 "qwen3moe-dense",
                                                                 "gemma2",
                                                                 "gemma3",
+                                                                "gemma3n",
                                                                 "smollm3",
                                                                 "phi3-long",
                                                                 "phi3-short",

@@ -76,13 +76,36 @@ INTERNLM2 = [
     ("ffn_norm.weight", "ffn_norm.weight"), ("ffn_gate.weight", "feed_forward.w1.weight"),
     ("ffn_up.weight", "feed_forward.w3.weight"), ("ffn_down.weight", "feed_forward.w2.weight"),
 ]
+GEMMA3N = ATTENTION + POST_NORMS + QK_NORM + [
+    ("altup_router.weight", "altup.modality_router.weight"), ("altup_router_norm.weight", "altup.router_norm.weight"),
+    ("altup_predict_coef.weight", "altup.prediction_coefs.weight"),
+    ("altup_correct_coef.weight", "altup.correction_coefs.weight"),
+    ("altup_correct_scale.weight", "altup.correct_output_scale"),
+    ("laurel_l.weight", "laurel.linear_left.weight"), ("laurel_r.weight", "laurel.linear_right.weight"),
+    ("laurel_post_norm.weight", "laurel.post_laurel_norm.weight"),
+    ("inp_gate.weight", "per_layer_input_gate.weight"), ("proj.weight", "per_layer_projection.weight"),
+    ("post_norm.weight", "post_per_layer_input_norm.weight"),
+]
+SHARED_KV = ("attn_k.weight", "attn_v.weight", "attn_k_norm.weight")  # of layers that use those of an earlier one
 # outside layers
 NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
          "output_norm.bias": "model.norm.bias", "output.weight": "lm_head.weight"}
 INTERNLM2_NAMES = dict(NAMES, **{"token_embd.weight": "model.tok_embeddings.weight", "output.weight": "output.weight"})
 
+GEMMA3N_NAMES = {"per_layer_token_embd.weight": "model.embed_tokens_per_layer.weight",
+                 "per_layer_model_proj.weight": "model.per_layer_model_projection.weight",
+                 "per_layer_proj_norm.weight": "model.per_layer_projection_norm.weight",
+                 "altup_proj.weight": "model.altup_projections.*.weight",
+                 "altup_unembd_proj.weight": "model.altup_unembed_projections.*.weight"}
+
 # std and offset by the end of the GGUF name
 SCALES = {
+    "per_layer_token_embd.weight": (0.25, 0), "per_layer_model_proj.weight": (0.3, 0),
+    "per_layer_proj_norm.weight": (0.2, 1), "altup_proj.weight": (0.2, 0), "altup_unembd_proj.weight": (0.2, 0),
+    "altup_router.weight": (4, 0), "altup_router_norm.weight": (0.2, 1), "altup_predict_coef.weight": (0.3, 0),
+    "altup_correct_coef.weight": (0.3, 0), "altup_correct_scale.weight": (0.2, 1), "laurel_l.weight": (0.25, 0),
+    "laurel_r.weight": (0.3, 0), "laurel_post_norm.weight": (0.2, 1), "inp_gate.weight": (0.2, 0),
+    "proj.weight": (0.3, 0), "post_norm.weight": (0.2, 1),
     "token_embd.weight": (0.5, 0), "output.weight": (0.35, 0), "output_norm.weight": (0.2, 1),
     "attn_norm.weight": (0.2, 1), "ffn_norm.weight": (0.2, 1),
     "attn_norm.bias": (0.3, 0), "ffn_norm.bias": (0.3, 0), "output_norm.bias": (0.3, 0),
@@ -144,11 +167,11 @@ EXPERT_NAMES = {"inp": "ffn_gate_inp.weight", "gate": "ffn_gate_exps.weight", "u
 ONE_ROW = ("mlp.shared_expert_gate.weight", "mlp.moe_statics.e_score_correction_bias")
 
 # families by their model_type: general.architecture, class, families whose converter permutes Q and K
-GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "olmo3": "olmo2",
+GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "gemma3n_text": "gemma3n", "qwen3_moe": "qwen3moe", "olmo3": "olmo2",
         "cohere": "command-r", "glm": "chatglm", "internlm3": "llama", "qwen2_moe": "qwen2moe", "gpt_oss": "gpt-oss",
         "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "ernie4_5_moe": "ernie4_5-moe", "llama4_text": "llama4"}
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2", "qwen3": "Qwen3",
-           "qwen3_moe": "Qwen3Moe", "gemma2": "Gemma2", "gemma3_text": "Gemma3", "smollm3": "SmolLM3", "phi3": "Phi3",
+           "qwen3_moe": "Qwen3Moe", "gemma2": "Gemma2", "gemma3_text": "Gemma3", "gemma3n_text": "Gemma3n", "smollm3": "SmolLM3", "phi3": "Phi3",
            "granite": "Granite", "olmo2": "Olmo2", "olmo3": "Olmo3", "gemma": "Gemma",
            "cohere": "Cohere", "cohere2": "Cohere2", "glm": "Glm", "glm4": "Glm4", "exaone4": "Exaone4",
            "seed_oss": "SeedOss", "ernie4_5": "Ernie4_5", "stablelm": "StableLm", "internlm2": "InternLM2",
@@ -164,12 +187,13 @@ class RandomModel:
     """n_*: shapes; layer: pairs of names; meta: further GGUF keys; config: further members of config.json, which also
     take the place of those that all have (None: left out); values: tensors of GGUF alone; experts: (number, layouts,
     dense layers); beside: pairs of names of layers with experts; shapes: of kinds whose shape is not the usual one;
-    oracle: the same model under the names of another class, where transformers has none of its own."""
+    shared: of the last layers, which have no K and V of their own in a folder; outside: names of further tensors outside
+    layers, in GGUF and in a folder; oracle: the same model under the names of another class, where transformers has none of its own."""
 
     def __init__(self, name, model_type, seed, layer, n_layers=4, n_embd=64, n_heads=4, n_kv=2, head=16, n_ff=96,
                  vocab=320, eps=0.02, context=512, base=10000.0, tied=False, scales=None, meta=None, config=None,
                  n_text=160, values=None, experts=(0, {}, ()), beside=(), shapes=None,
-                 prompts=(16, 64), oracle=None):
+                 prompts=(16, 64), shared=0, outside=None, oracle=None):
         self.name, self.model_type, self.seed, self.layer = name, model_type, seed, layer
         self.arch = GGUF.get(model_type, model_type)
         self.n_layers, self.n_embd, self.n_heads, self.n_kv, self.head = n_layers, n_embd, n_heads, n_kv, head
@@ -182,7 +206,8 @@ class RandomModel:
         parts = {p for layout in self.layouts.values() for _, parts, *_ in layout for p in parts}
         self.expert_kinds = [kind for p, kind in EXPERT_NAMES.items() if p in parts]
         self.oracle = oracle or self
-        self.names = INTERNLM2_NAMES if model_type == "internlm2" else NAMES
+        self.shared, self.outside = shared, outside or {}
+        self.names = dict(INTERNLM2_NAMES if model_type == "internlm2" else NAMES, **self.outside)
 
     def shape(self, kind):
         q, kv = self.n_heads * self.head, self.n_kv * self.head
@@ -215,7 +240,8 @@ class RandomModel:
 
     def global_kinds(self):
         bias = ["output_norm.bias"] if NORM_BIASES[0] in self.layer else []
-        return ["token_embd.weight", "output_norm.weight"] + bias + ([] if self.tied else ["output.weight"])
+        head = [] if self.tied else ["output.weight"]
+        return ["token_embd.weight", "output_norm.weight"] + bias + list(self.outside) + head
 
     def gguf_tensors(self):
         """(name, kind) of all tensors."""
@@ -237,15 +263,20 @@ class RandomModel:
             tensor["by_kv_head"], tensor["unpermute"] = self.n_kv, [self.n_heads, self.n_kv, 0]
         elif self.arch in PERMUTED and kinds[0].startswith(("attn_q.", "attn_k.")):
             tensor["unpermute"] = self.n_heads if kinds[0].startswith("attn_q.") else self.n_kv
-        if self.arch.startswith("gemma") and kinds[0].endswith("norm.weight"):
+        if self.arch in ("gemma", "gemma2", "gemma3") and kinds[0].endswith("norm.weight"):
             tensor["minus"] = 1
         return tensor
 
     def folder_tensors(self):
         """All but those of experts."""
-        tensors = [self.folder_tensor(self.names[kind], [kind]) for kind in self.global_kinds()]
+        tensors = []
+        for kind in self.global_kinds():
+            tensor = self.folder_tensor(self.names[kind], [kind])
+            tensors += self.pieces(tensor, self.shape(kind)[0]) if "*" in tensor["name"] else [tensor]
         for i in range(self.n_layers):
             for ours, theirs in self.layer_pairs(i):
+                if i >= self.n_layers - self.shared and ours in SHARED_KV:
+                    continue
                 tensor = self.folder_tensor(f"model.layers.{i}.{theirs}", kinds_of(ours), f"blk.{i}.")
                 tensors += self.pieces(tensor, self.shape(ours)[0]) if "*" in theirs else [tensor]
         return tensors
@@ -565,6 +596,26 @@ MODELS = [
                         "attn_temperature_tuning": True, "floor_scale": 16, "attn_scale": 0.5, "use_qk_norm": True}),
     RandomModel("gemma", "gemma", 101, ATTENTION + NORM, tied=True, scales=GEMMA1_SCALES, eps=0.05,
                 config={"hidden_act": "gelu", "tie_word_embeddings": None}),
+    RandomModel("gemma3n", "gemma3n_text", 107, GEMMA3N, n_layers=6, tied=True, base=1000000.0, shared=2,
+                outside=GEMMA3N_NAMES,
+                shapes={"per_layer_token_embd.weight": (300, 96), "per_layer_model_proj.weight": (96, 64),
+                        "per_layer_proj_norm.weight": (16,), "altup_proj.weight": (3, 64, 64),
+                        "altup_unembd_proj.weight": (3, 64, 64), "altup_router.weight": (4, 64),
+                        "altup_predict_coef.weight": (16, 4), "altup_correct_coef.weight": (4, 4),
+                        "laurel_l.weight": (8, 64), "laurel_r.weight": (64, 8), "inp_gate.weight": (16, 64),
+                        "proj.weight": (64, 16)},
+                scales={"token_embd.weight": (0.35, 0), "ffn_gate.weight": (0.3, 0), "post_ffw_norm.weight": (0.3, 3),
+                        "attn_q_norm.weight": (0.2, 1), "attn_k_norm.weight": (0.2, 1)},
+                meta={"attention.sliding_window": ["u32", 24], "final_logit_softcapping": ["f32", 12.0],
+                      "attention.sliding_window_pattern": ["bool[]", [True, False, True, False, True, False]],
+                      "attention.shared_kv_layers": ["u32", 2], "altup.num_inputs": ["u32", 4],
+                      "altup.active_idx": ["u32", 0], "embedding_length_per_layer_input": ["u32", 16],
+                      "activation_sparsity_scale": ["f32[]", [1.2815515995025635, -1e30, 0.2533471286296844, -1e30,
+                                                              -1e30, -1e30]]},
+                config={"sliding_window": 24, "final_logit_softcapping": 12.0,
+                        "layer_types": ["sliding_attention", "full_attention"] * 3, "num_kv_shared_layers": 2,
+                        "activation_sparsity_pattern": [0.9, 0.0, 0.6, 0.0, 0.0, 0.0], "altup_num_inputs": 4,
+                        "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 300, "laurel_rank": 8}),
     RandomModel("cohere", "cohere", 102, ATTENTION + QKV_BIAS + OUT_BIAS, tied=True,
                 meta={"logit_scale": ["f32", 0.75], "rope.scaling.type": ["str", "none"]},
                 config={"logit_scale": 0.75, "attention_bias": True, "head_dim": None}),
