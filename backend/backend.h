@@ -266,7 +266,7 @@ struct backend_ops {
     void (*keep)(struct backend *be, struct tensor *x);
 
     struct tensor *(*embed)(struct backend *be, struct weight *table,
-                            float scale);                         /* the batch's ids: [n_rows, n_in] */
+                            float scale); /* the batch's ids: [n_rows, n_in] */
     /* (rows of the table * scale + x) * factor; ids that the table lacks take its first row; may reuse x */
     struct tensor *(*embed_add)(struct backend *be, struct weight *table, float scale, struct tensor *x, float factor);
     struct tensor *(*rows)(struct backend *be, struct tensor *x); /* the batch's out_rows of x */
@@ -290,7 +290,8 @@ struct backend_ops {
      * May reuse x. */
     struct tensor *(*multiply)(struct backend *be, struct tensor *x, struct weight *vector);
     struct tensor *(*add_each)(struct backend *be, struct tensor *x, int n_heads, int first, struct tensor *y);
-    /* act(gate) * up, may reuse gate. With sparsity: of relu(gate - (mean + *sparsity * deviation)), both of the row. */
+    /* act(gate) * up, may reuse gate. With sparsity: of relu(gate - (mean + *sparsity * deviation)), both of the row.
+     */
     struct tensor *(*activate_mul)(struct backend *be, struct tensor *gate, struct tensor *up, enum activation act,
                                    const float *sparsity);
     /* Each of y's vectors, which are as long as x, times rms(x) / rms(itself), this one at least 1e-5 when squared. May

@@ -66,7 +66,8 @@ static void add_head(struct decoder_cost *cost, const struct tensor_view *t)
 /* Some biases have two axes, and coefficients. */
 static bool is_bias(enum model_part part)
 {
-    return part == PART_CHOICE_BIAS || part == PART_STREAM_PREDICT || part == PART_STREAM_CORRECT || (part >= PART_EXPERT_GATE_BIAS && part <= PART_EXPERT_DOWN_BIAS);
+    return part == PART_CHOICE_BIAS || part == PART_STREAM_PREDICT || part == PART_STREAM_CORRECT ||
+           (part >= PART_EXPERT_GATE_BIAS && part <= PART_EXPERT_DOWN_BIAS);
 }
 
 /* Of the products of a row's tensor, how many are behind the attention: of K and V of the latent in one, those of V. */

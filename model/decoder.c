@@ -92,8 +92,9 @@ struct model *model_load(struct backend *be, const struct model_file *file, cons
     m->config = *options->config;
     struct weight_names names = weight_names_of(family, file);
     int n_groups = decoder_kv_groups(&m->config, options->kv_type, groups, m->layer_group, m->layer_index);
-    if (check_config(&m->config, be, err) && check_groups(groups, n_groups, err) && weights__check_names(&m->config, &names, file, err) &&
-        make_rope(m, file, options->n_served, err) && weights__load(&m->weights, be, &names, file, options, err))
+    if (check_config(&m->config, be, err) && check_groups(groups, n_groups, err) &&
+        weights__check_names(&m->config, &names, file, err) && make_rope(m, file, options->n_served, err) &&
+        weights__load(&m->weights, be, &names, file, options, err))
         return m;
     model_free(m);
     return NULL;

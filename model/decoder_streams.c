@@ -1,6 +1,6 @@
-/* AltUp and its kin, as Gemma 3n has them: a row is several vectors (streams), of which one goes through a layer and the
- * others follow it by small maps (Baykal et al., "Alternating Updates for Efficient Transformers", 2023); a low-rank
- * branch beside attention (Menghani et al., "LAuReL", 2024); a vector of the token for each layer.
+/* AltUp and its kin, as Gemma 3n has them: a row is several vectors (streams), of which one goes through a layer and
+ * the others follow it by small maps (Baykal et al., "Alternating Updates for Efficient Transformers", 2023); a
+ * low-rank branch beside attention (Menghani et al., "LAuReL", 2024); a vector of the token for each layer.
  *
  *     begin:    x_0 = embedding, x_i = its projection, as large as it is                       once
  *     predict:  m = tanh(router(norm(x_active)) / e);  x_i += sum over j of (P_ij . m) x_j     before the layer
@@ -18,10 +18,8 @@
 static struct tensor *layer_inputs(struct backend *be, const struct decoder_config *c, struct weight *const *global,
                                    struct tensor *x)
 {
-    struct norm_params p = {.kind = c->norm_kind,
-                            .eps = c->norm_eps,
-                            .weight_offset = c->norm_weight_offset,
-                            .n_groups = c->n_layers};
+    struct norm_params p = {
+        .kind = c->norm_kind, .eps = c->norm_eps, .weight_offset = c->norm_weight_offset, .n_groups = c->n_layers};
     struct tensor *y = op_scale(be, op_linear(be, x, global[PART_LAYER_PROJ], NULL), (float)(1 / sqrt(c->n_embd)));
     y = op_norm(be, y, global[PART_LAYER_PROJ_NORM], NULL, &p);
     return be->ops->embed_add(be, global[PART_LAYER_EMBD], (float)sqrt(c->n_layer_input), y, (float)M_SQRT1_2);

@@ -201,21 +201,35 @@ static int n_parts_of(const struct weight_row *row)
     return n;
 }
 
+/* llama.cpp wants per-layer inputs of all tokens. Those that a folder has none for take the first one's. */
+static uint64_t missing_rows(const struct exporter *x, enum model_part part)
+{
+    const struct decoder_config *c = &x->config;
+    bool padded = part == PART_LAYER_EMBD && !x->same && x->o->container == EXPORT_GGUF;
+    return padded && c->n_vocab > c->n_layer_vocab ? (uint64_t)(c->n_vocab - c->n_layer_vocab) : 0;
+}
+
 /* Several parts in one tensor follow one another in each of its blocks: in all of it, by expert, or by KV head. */
 static bool add_whole(struct exporter *x, const struct weight_row *row, const struct part_views *from, int layer)
 {
     int n_parts = n_parts_of(row), n_blocks = from->n;
-    struct target *t = new_target(x, row, row->parts[0], layer, 0, n_blocks * n_parts);
+    uint64_t missing = missing_rows(x, row->parts[0]);
+    struct target *t = new_target(x, row, row->parts[0], layer, 0, n_blocks * n_parts + (missing > 0));
     if (!t)
         return false;
     for (int i = 0; i < n_parts; i++) {
         struct part_views views = {.views = x->views};
-        if (!weights__part_views(&x->config, &x->names, x->file, row->parts[i], layer, &views, x->err))
+        if (!weights__part_views(&x->parts, &x->names, x->file, row->parts[i], layer, &views, x->err))
             return false;
         if (views.n != n_blocks)
             return error_set(x->err, ERR_FORMAT, "The parts of the tensor %s have different shapes.", t->name);
         for (int b = 0; b < n_blocks; b++)
             put_segment(x, t, b * n_parts + i, &x->views[b], row->parts[i]);
+    }
+    if (missing > 0) {
+        t->segments[t->n_segments - 1] =
+            (struct segment){.view = tensor_rows(&t->segments[0].view, 0, 1), .n = missing};
+        t->n_rows += missing;
     }
     if (!check_fit(t, x->err))
         return false;
@@ -248,7 +262,7 @@ static bool add_pieces(struct exporter *x, const struct weight_row *row, const s
 static bool add_part(struct exporter *x, enum model_part part, int layer)
 {
     struct part_views from = {.views = x->views};
-    if (!weights__part_views(&x->config, &x->names, x->file, part, layer, &from, x->err))
+    if (!weights__part_views(&x->parts, &x->names, x->file, part, layer, &from, x->err))
         return false;
     if (from.n == 0)
         return true;
@@ -290,7 +304,7 @@ static bool add_all(struct exporter *x)
 static uint64_t source_index(const struct exporter *x, const struct segment *s, uint64_t i)
 {
     if (s->heads == 0)
-        return i;
+        return s->view.n_dims == 2 && s->n > s->view.shape[0] ? 0 : i;
     uint64_t dim = s->n / (uint64_t)s->heads, head = i / dim, r = i % dim, half = dim / 2;
     uint64_t from = x->to_halves ? (r < half ? 2 * r : 2 * (r - half) + 1) : (r % 2) * half + r / 2;
     return head * dim + from;
@@ -439,6 +453,9 @@ static bool prepare(struct exporter *x)
         return false;
     x->source_family = r.family;
     x->names = r.names;
+    x->parts = x->config;
+    if (weight_find(&x->names, x->file, PART_K, c->n_layers - 1)) /* llama.cpp wants what nobody uses */
+        x->parts.n_kv_shared = 0;
     x->same = r.folder == (x->o->container == EXPORT_FOLDER);
     x->family = export__family(x->file, c, x->o->container);
     if (!x->family || (x->o->container == EXPORT_GGUF ? !x->family->gguf : !x->family->hf_class))
@@ -462,8 +479,9 @@ static bool prepare(struct exporter *x)
     x->floats = floats_of(x);
     x->last = &x->first;
     x->arena = arena_create(EXPORT_ARENA);
-    x->views =
-        x->arena ? arena_alloc_array(x->arena, (size_t)(c->n_experts + c->n_heads) + 1, sizeof(*x->views)) : NULL;
+    x->views = x->arena
+                   ? arena_alloc_array(x->arena, (size_t)(c->n_experts + c->n_heads) + MAX_STREAMS, sizeof(*x->views))
+                   : NULL;
     return (x->views || error_set(x->err, ERR_NO_MEMORY, "There is no memory for a model's tensors.")) && add_all(x);
 }
 

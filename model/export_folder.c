@@ -174,7 +174,7 @@ static void put_windows(struct config_out *o)
 static void put_attention(struct config_out *o)
 {
     const struct decoder_config *c = o->c;
-    if (o->f->folder.q_scalar > 0 || (o->f->act == ACT_GELU_TANH && o->f->embd_scale_sqrt))
+    if (o->f->folder.q_scalar > 0 || (!o->f->attn_unscaled && o->f->act == ACT_GELU_TANH && o->f->embd_scale_sqrt))
         put_f32(o, "query_pre_attn_scalar", round(1 / ((double)c->attn_scale * (double)c->attn_scale) * 1024) / 1024);
     if (o->f->attn_softcap != 0.0f || c->attn_softcap != 0.0f)
         put_f32(o, "attn_logit_softcapping", (double)c->attn_softcap);
@@ -209,6 +209,26 @@ static void put_experts(struct config_out *o)
         if (!c->layer_experts[i])
             json_put_int(w, i);
     }
+    json_end_array(w);
+}
+
+static void put_streams(struct config_out *o)
+{
+    const struct decoder_config *c = o->c;
+    struct json_writer *w = &o->w;
+    if (!o->f->streams)
+        return;
+    json_member_int(w, "altup_num_inputs", c->n_streams);
+    json_member_int(w, "altup_active_idx", c->active_stream);
+    json_member_bool(w, "altup_correct_scale", c->stream_scaled);
+    json_member_int(w, "laurel_rank", c->laurel_rank);
+    json_member_int(w, "hidden_size_per_layer_input", c->n_layer_input);
+    json_member_int(w, "vocab_size_per_layer_input", c->n_layer_vocab);
+    json_member_int(w, "num_kv_shared_layers", c->n_kv_shared);
+    json_key(w, "activation_sparsity_pattern"); /* shares: what of a normal distribution is below */
+    json_begin_array(w);
+    for (int i = 0; i < c->n_layers; i++)
+        json_put_double(w, c->layer_sparse[i] ? 0.5 * erfc(-(double)c->sparsity[i] / sqrt(2)) : 0);
     json_end_array(w);
 }
 
@@ -332,6 +352,7 @@ bool export__config_json(const struct model_file *file, const struct decoder_con
         put_shape(&o);
         put_attention(&o);
         put_windows(&o);
+        put_streams(&o);
         put_experts(&o);
         put_rope(&o);
         put_ids(&o);

@@ -57,7 +57,7 @@ static void put_attention(const struct meta_out *m)
     const struct decoder_config *c = m->c;
     const struct decoder_family *f = m->family;
     double divisor = c->n_layers == f->attn_scale_embd_layers ? (double)c->n_embd / c->n_heads : c->k_dim;
-    put_float_unless(m, KEY_ATTN_SCALE, (double)c->attn_scale, 1 / sqrt(divisor));
+    put_float_unless(m, KEY_ATTN_SCALE, (double)c->attn_scale, f->attn_unscaled ? 1 : 1 / sqrt(divisor));
     put_float_unless(m, KEY_ATTN_SOFTCAP, (double)c->attn_softcap, (double)f->attn_softcap);
     put_float_unless(m, KEY_FINAL_SOFTCAP, (double)c->final_softcap, (double)f->final_softcap);
     if (f->logit_factor)
@@ -85,6 +85,22 @@ static void put_windows(const struct meta_out *m)
     }
     if (!usual)
         gguf_put_array(m->w, name_of(m, KEY_WINDOW_PERIOD, name, sizeof(name)), GGUF_BOOL, flags, (size_t)c->n_layers);
+}
+
+static void put_streams(const struct meta_out *m)
+{
+    const struct decoder_config *c = m->c;
+    float sparsity[MODEL_MAX_LAYERS];
+    char name[128];
+    if (!m->family->streams)
+        return;
+    for (int i = 0; i < c->n_layers; i++)
+        sparsity[i] = c->layer_sparse[i] ? c->sparsity[i] : -INFINITY;
+    put_int(m, KEY_STREAMS, c->n_streams);
+    put_int(m, KEY_STREAM_ACTIVE, c->active_stream);
+    put_int(m, KEY_LAYER_INPUT, c->n_layer_input);
+    put_int(m, KEY_KV_SHARED, c->n_kv_shared);
+    gguf_put_array(m->w, name_of(m, KEY_SPARSITY, name, sizeof(name)), GGUF_F32, sparsity, (size_t)c->n_layers);
 }
 
 static void put_experts(const struct meta_out *m)
@@ -152,11 +168,14 @@ bool export__gguf_metadata(const struct model_file *file, const struct decoder_c
     struct meta_out m = {w, c, family};
     if (c->rope.scaling.kind == ROPE_SCALING_LLAMA3 && c->rot_dim / 2 > EXPORT_MAX_DIVISORS)
         return error_set(err, ERR_UNSUPPORTED, "RoPE over %d dimensions is not written.", c->rot_dim);
+    if (family->streams && !c->stream_scaled)
+        return error_set(err, ERR_UNSUPPORTED, "GGUF has no word for streams that are not scaled.");
     gguf_put_str(w, "general.architecture", str_of(family->gguf));
     gguf_put_str(w, "general.name", model_name(file));
     put_shape(&m);
     put_attention(&m);
     put_windows(&m);
+    put_streams(&m);
     put_experts(&m);
     put_rope(&m);
     return true;

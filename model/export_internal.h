@@ -12,7 +12,7 @@
 
 struct segment {
     struct tensor_view view; /* a matrix, or a vector */
-    uint64_t n;              /* rows; elements of a vector */
+    uint64_t n;              /* rows; elements of a vector. More than the view has: the first, so often */
     int heads;               /* not 0: rows of each head change places */
 };
 
@@ -35,6 +35,7 @@ struct exporter { /* one run of export_write or export_size */
     const struct model_file *file;
     const struct export_options *o;
     struct decoder_config config;
+    struct decoder_config parts; /* the same, with K and V in all layers where the file has some in all */
     const struct decoder_family *source_family, *family;
     struct weight_names names, target_names;
     struct arena *arena;
@@ -45,7 +46,7 @@ struct exporter { /* one run of export_write or export_size */
     float norm_shift;  /* added to norm weights */
     struct target *first, **last;
     uint64_t rows_done, rows_total; /* of elements, for progress */
-    struct tensor_view *views;      /* of the part at hand: of experts, or heads */
+    struct tensor_view *views;      /* of the part at hand: of experts, heads, or streams */
     float *scratch;                 /* [threads, max_k] */
     size_t max_k;
     uint8_t *scales, *biases; /* of the grouped tensor being written */

@@ -68,7 +68,7 @@ static struct gguf_tensor describe(const struct target *t)
                               .type = t->choice.type,
                               .n_dims = t->n_dims,
                               .data = t->vector,
-                              .fill = t->n_dims == 1 ? NULL : fill,
+                              .fill = t->vector ? NULL : fill,
                               .user = (void *)t};
     memcpy(out.shape, t->shape, sizeof(out.shape));
     return out;
@@ -156,6 +156,7 @@ static void normalize(struct decoder_config *c)
     c->arch = NULL;
     c->rope_kind = ROPE_NEOX;
     c->norm_weight_offset = 0;
+    c->n_layer_vocab = 0; /* GGUF has per-layer inputs of all tokens */
     bool by_divisors = c->rope_freq_factors || c->rope.scaling.kind == ROPE_SCALING_LLAMA3;
     if (by_divisors)
         c->rope.scaling = (struct rope_scaling){.kind = ROPE_SCALING_LLAMA3};

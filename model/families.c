@@ -39,25 +39,6 @@ static const struct weight_row gemma3n_rows[] = {
     {"post_per_layer_input_norm.weight", {PART_INPUT_NORM}},
 };
 
-static const struct weight_row gemma3n_gguf_rows[] = {
-    {"per_layer_token_embd.weight", {PART_LAYER_EMBD}},
-    {"per_layer_model_proj.weight", {PART_LAYER_PROJ}},
-    {"per_layer_proj_norm.weight", {PART_LAYER_PROJ_NORM}},
-    {"altup_proj.weight", {PART_STREAMS_IN}},
-    {"altup_unembd_proj.weight", {PART_STREAMS_OUT}},
-    {"altup_router.weight", {PART_STREAM_ROUTER}},
-    {"altup_router_norm.weight", {PART_STREAM_ROUTER_NORM}},
-    {"altup_predict_coef.weight", {PART_STREAM_PREDICT}},
-    {"altup_correct_coef.weight", {PART_STREAM_CORRECT}},
-    {"altup_correct_scale.weight", {PART_STREAM_SCALE}},
-    {"laurel_l.weight", {PART_LAUREL_LEFT}},
-    {"laurel_r.weight", {PART_LAUREL_RIGHT}},
-    {"laurel_post_norm.weight", {PART_LAUREL_NORM}},
-    {"inp_gate.weight", {PART_INPUT_GATE}},
-    {"proj.weight", {PART_INPUT_PROJ}},
-    {"post_norm.weight", {PART_INPUT_NORM}},
-};
-
 static const struct weight_row post_norm_rows[] = {
     {"post_attention_layernorm.weight", {PART_ATTN_POST_NORM}},
     {"post_feedforward_layernorm.weight", {PART_MLP_POST_NORM}},
@@ -259,7 +240,6 @@ static const struct decoder_family families[] = {
         .gguf = "gemma3n",
         .model_types = {"gemma3n_text", "gemma3n"},
         .hf_class = "Gemma3n",
-        .gguf_rows = WEIGHT_ROWS(gemma3n_gguf_rows),
         .folder_rows = WEIGHT_ROWS(gemma3n_rows),
         .rope_kind = ROPE_NEOX,
         .rope_base = 1000000,

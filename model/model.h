@@ -91,7 +91,7 @@ struct decoder_config {
     bool window_chunked; /* see attention_params.chunked */
     float temper_scale;  /* of layers that rotate nothing, see attention_params; 0: none */
     int temper_length;
-    int n_kv_shared;       /* of the last layers: they use K and V of the last layer of their kind before them */
+    int n_kv_shared; /* of the last layers: they use K and V of the last layer of their kind before them */
     /* AltUp: a row is n_streams vectors, of which the active one goes through each layer (model/decoder_streams.c). The
      * rest of this paragraph is of such models only. */
     int n_streams, active_stream;           /* 0: no streams; else 2 to MAX_STREAMS */

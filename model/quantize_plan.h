@@ -12,8 +12,8 @@
  * Left: the block type in GGUF; right: the bits of affine groups of 64 in a folder. Some layers: the first eighth, the
  * last eighth, and every third between them. Rows that are no multiple of 256 elements cannot be in K blocks and take
  * Q4_1, Q5_1 or Q8_0; groups are of 32 where 64 does not divide a row; what 32 does not divide stays in floats.
- * Experts, shared ones too, are as the MLP of a dense layer. Of models with streams: the table of per-layer inputs is as
- * an embedding; its projection, the streams' and both of LAuReL are as an output head; the streams' coefficients are
+ * Experts, shared ones too, are as the MLP of a dense layer. Of models with streams: the table of per-layer inputs is
+ * as an embedding; its projection, the streams' and both of LAuReL are as an output head; the streams' coefficients are
  * vectors. A type that is asked for by its name is every matrix's but
  * the routers'. Pure functions; any thread. */
 #ifndef TANDEM_MODEL_QUANTIZE_PLAN_H

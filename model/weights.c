@@ -45,8 +45,7 @@ static bool is_shared_kv(const struct decoder_config *c, const struct weight_nam
 {
     int layer, expert;
     const struct weight_row *row = weight_name_parse(names, name, &layer, &expert);
-    return row && layer >= 0 && layer < c->n_layers && !decoder_layer_keeps(c, layer) &&
-           weights__is_kv(row->parts[0]);
+    return row && layer >= 0 && layer < c->n_layers && !decoder_layer_keeps(c, layer) && weights__is_kv(row->parts[0]);
 }
 
 bool weights__check_names(const struct decoder_config *c, const struct weight_names *names,

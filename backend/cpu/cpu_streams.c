@@ -10,7 +10,7 @@
 struct stream_args {
     const struct cpu_backend *be;
     const struct cpu_kernel_table *kernels;
-    struct tensor *x;              /* what is changed */
+    struct tensor *x;               /* what is changed */
     const struct tensor *y, *other; /* by op */
     const float *vector;
     const struct stream_params *p;

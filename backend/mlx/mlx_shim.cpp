@@ -443,7 +443,8 @@ struct mlx_array *mlx_choose_ids(struct mlx_context *m, struct mlx_array *ids, s
 
 struct mlx_array *mlx_limit_ids(struct mlx_context *m, struct mlx_array *ids, int n)
 {
-    return ids ? node(m, [&] { return mx::where(mx::less(of(ids), array(n), m->stream), of(ids), array(0), m->stream); })
+    return ids ? node(m,
+                      [&] { return mx::where(mx::less(of(ids), array(n), m->stream), of(ids), array(0), m->stream); })
                : nullptr;
 }
 
@@ -485,8 +486,8 @@ static array gather_dense(const array &rows, const array &w, const array &expert
 {
     if (gpu || rows.dtype() == mx::float32)
         return mx::gather_mm(rows, w, std::nullopt, experts, false, s);
-    array wide = mx::gather_mm(mx::astype(rows, mx::float32, s), mx::astype(w, mx::float32, s), std::nullopt, experts,
-                               false, s);
+    array wide =
+        mx::gather_mm(mx::astype(rows, mx::float32, s), mx::astype(w, mx::float32, s), std::nullopt, experts, false, s);
     return mx::astype(wide, rows.dtype(), s);
 }
 

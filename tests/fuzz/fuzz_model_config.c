@@ -38,6 +38,22 @@ static void check_latent(const struct decoder_config *c)
     require(c->q_latent == (c->n_q_latent > 0) && c->n_extra_layers >= 0);
 }
 
+static void check_streams(const struct decoder_config *c)
+{
+    struct kv_group_spec groups[KV_MAX_GROUPS];
+    uint8_t group[MODEL_MAX_LAYERS];
+    uint16_t index[MODEL_MAX_LAYERS];
+    int n_groups = decoder_kv_groups(c, KV_F16, groups, group, index);
+    require(c->n_kv_shared >= 0 && c->n_kv_shared < c->n_layers);
+    for (int i = 0; i < c->n_layers; i++)
+        require(group[i] < n_groups && index[i] < groups[group[i]].n_layers && isfinite(c->sparsity[i]));
+    if (c->n_streams == 0)
+        return;
+    require(c->n_streams >= 2 && c->n_streams <= MAX_STREAMS && c->active_stream < c->n_streams);
+    require(c->active_stream >= 0 && c->laurel_rank >= 1 && c->n_layer_input >= 1 && c->n_layer_vocab >= 1);
+    require((int64_t)c->n_layers * c->n_layer_input <= INT32_MAX && (int64_t)c->n_streams * c->n_embd <= INT32_MAX);
+}
+
 static void check_routing(const struct decoder_config *c)
 {
     require(!c->shared_expert || c->n_ff_shared >= 1);
@@ -118,6 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (decoder_config_read(f, &c, &err)) {
         check_shape(&c);
+        check_streams(&c);
         check_routing(&c);
         if (c.latent)
             check_latent(&c);

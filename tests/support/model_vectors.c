@@ -15,47 +15,18 @@
 
 const char *model_vectors_random(size_t i)
 {
-    static const char *const names[MODEL_VECTORS_MAX_RANDOM] = {"llama-plain",
-                                                                "llama-linear",
-                                                                "llama-llama3",
-                                                                "llama-yarn",
-                                                                "mistral",
-                                                                "mixtral",
-                                                                "qwen2-tied",
-                                                                "qwen2-yarn",
-                                                                "qwen2-window",
-                                                                "qwen3",
-                                                                "qwen3moe",
-                                                                "qwen3moe-dense",
-                                                                "gemma2",
-                                                                "gemma3",
-                                                                "gemma3n",
-                                                                "smollm3",
-                                                                "phi3-long",
-                                                                "phi3-short",
-                                                                "granite",
-                                                                "olmo2",
-                                                                "olmo3",
-                                                                "gemma",
-                                                                "cohere",
-                                                                "cohere-qk-norm",
-                                                                "cohere2",
-                                                                "glm",
-                                                                "glm4",
-                                                                "exaone4",
-                                                                "seed_oss",
-                                                                "ernie4_5",
-                                                                "stablelm",
-                                                                "stablelm-parallel",
-                                                                "internlm2",
-                                                                "internlm3",
-                                                                "minicpm",
-                                                                "qwen2moe",
-                                                                "gpt-oss",
-                                                                "deepseek2",
-                                                                "deepseek3",
-                                                                "ernie-moe",
-                                                                "llama4"};
+    static const char *const names[MODEL_VECTORS_MAX_RANDOM] = {
+        "llama-plain",  "llama-linear", "llama-llama3", "llama-yarn",
+        "mistral",      "mixtral",      "qwen2-tied",   "qwen2-yarn",
+        "qwen2-window", "qwen3",        "qwen3moe",     "qwen3moe-dense",
+        "gemma2",       "gemma3",       "gemma3n",      "smollm3",
+        "phi3-long",    "phi3-short",   "granite",      "olmo2",
+        "olmo3",        "gemma",        "cohere",       "cohere-qk-norm",
+        "cohere2",      "glm",          "glm4",         "exaone4",
+        "seed_oss",     "ernie4_5",     "stablelm",     "stablelm-parallel",
+        "internlm2",    "internlm3",    "minicpm",      "qwen2moe",
+        "gpt-oss",      "deepseek2",    "deepseek3",    "ernie-moe",
+        "llama4"};
     return i < MODEL_VECTORS_MAX_RANDOM ? names[i] : NULL;
 }
 
@@ -222,6 +193,27 @@ struct model_file *model_vectors_file(const struct model_vectors *v, struct buf 
     struct buf json = read_description(v);
     struct model_file *file = make_file(v, buf_view(&json), bytes);
     buf_release(&json);
+    return file;
+}
+
+/* The description has a line for each tensor. */
+struct model_file *model_vectors_file_without(const struct model_vectors *v, int layer, const char *tensors,
+                                              struct buf *bytes)
+{
+    struct buf json = read_description(v), kept;
+    struct str rest = buf_view(&json), line;
+    char begin[96];
+    snprintf(begin, sizeof(begin), "{\"name\": \"blk.%d.%s", layer, tensors);
+    buf_init(&kept, MIB(2));
+    while (str_split(&rest, '\n', &line)) {
+        if (str_starts(line, str_of(begin)))
+            continue;
+        buf_append(&kept, line);
+        buf_puts(&kept, "\n");
+    }
+    struct model_file *file = make_file(v, buf_view(&kept), bytes);
+    buf_release(&json);
+    buf_release(&kept);
     return file;
 }
 

@@ -51,6 +51,10 @@ struct model_file *model_vectors_file(const struct model_vectors *v, struct buf 
 struct model_file *model_vectors_folder(const struct model_vectors *v, const char *experts, bool wrapped,
                                         struct random_folder **folder);
 
+/* Without the tensors of one layer whose names begin so: "attn_k". */
+struct model_file *model_vectors_file_without(const struct model_vectors *v, int layer, const char *tensors,
+                                              struct buf *bytes);
+
 /* Both with their experts in MXFP4 instead, the folder's as blocks and scales; the vectors are of other values. */
 struct model_file *model_vectors_mxfp4_file(const struct model_vectors *v, struct buf *bytes);
 struct model_file *model_vectors_mxfp4_folder(const struct model_vectors *v, struct random_folder **folder);

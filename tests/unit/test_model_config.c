@@ -215,6 +215,68 @@ static void llama4(void **state)
     drop(&m);
 }
 
+static struct gguf_writer *gemma3n_writer(float shared)
+{
+    struct gguf_writer *w = writer("gemma3n");
+    put_float(w, "gemma3n", "attention.shared_kv_layers", (double)shared); /* a float in some files */
+    put_int(w, "gemma3n", "embedding_length_per_layer_input", 4);
+    add_tensor(w, "per_layer_token_embd.weight", 40, 48);
+    add_tensor(w, "blk.0.laurel_l.weight", 6, 64);
+    return w;
+}
+
+static void gemma3n(void **state)
+{
+    (void)state;
+    struct gguf_writer *w = gemma3n_writer(5);
+    float sparsity[12] = {1.5f, -INFINITY, -0.5f};
+    for (int i = 3; i < 12; i++)
+        sparsity[i] = -INFINITY;
+    gguf_put_array(w, "gemma3n.activation_sparsity_scale", GGUF_F32, sparsity, 12);
+    struct made m = finish(w);
+    struct decoder_config c = read_config(&m);
+    assert_true(c.n_streams == 4 && c.active_stream == 0 && c.stream_scaled && c.v_norm && c.qk_norm);
+    assert_true(c.laurel && c.laurel_rank == 6 && c.layer_inputs && c.n_layer_input == 4 && c.n_layer_vocab == 40);
+    assert_true(c.attn_scale == 1 && c.final_softcap == 30 && c.window == 512 && c.n_kv_shared == 5);
+    assert_true(c.has_rope_local && c.rope_local.base == 10000 && c.rope.base == 1000000 && c.tied_embeddings);
+    assert_true(c.layer_sparse[0] && !c.layer_sparse[1] && c.layer_sparse[2] && !c.layer_sparse[11]);
+    assert_true(c.sparsity[0] == 1.5f && c.sparsity[2] == -0.5f);
+    /* the last layers have the pages of the last ones of their kind that have some: 4 of all positions, 6 */
+    struct kv_group_spec groups[KV_MAX_GROUPS];
+    uint8_t group[MODEL_MAX_LAYERS];
+    uint16_t index[MODEL_MAX_LAYERS];
+    assert_int_equal(decoder_kv_groups(&c, KV_F16, groups, group, index), 2);
+    assert_true(groups[group[0]].n_layers == 6 && groups[group[4]].n_layers == 1);
+    for (int i = 0; i < 12; i++)
+        assert_true(decoder_layer_keeps(&c, i) == (i < 7) && c.layer_windowed[i] == (i % 5 < 4));
+    assert_true(index[6] == 5 && index[7] == 5 && index[8] == 5 && index[9] == 0 && index[4] == 0 && index[11] == 5);
+    drop(&m);
+    w = gemma3n_writer(0); /* which layers are sparse is no key of the first files */
+    m = finish(w);
+    c = read_config(&m);
+    for (int i = 0; i < 12; i++)
+        assert_true(c.layer_sparse[i] == (i < 10));
+    assert_near((double)c.sparsity[0], 1.6448536269514722);
+    drop(&m);
+    assert_refused(writer("gemma3n"), ERR_FORMAT, "shared_kv_layers is missing");
+    assert_refused(gemma3n_writer(8), ERR_FORMAT, "Layer 4 has to share");
+    assert_refused(gemma3n_writer(12), ERR_FORMAT, "shared_kv_layers");
+    assert_refused(gemma3n_writer(2.5f), ERR_FORMAT, "shared_kv_layers");
+    w = gemma3n_writer(1);
+    put_int(w, "gemma3n", "altup.num_inputs", 9);
+    assert_refused(w, ERR_FORMAT, "altup.num_inputs");
+    w = gemma3n_writer(1);
+    put_int(w, "gemma3n", "altup.active_idx", 4);
+    assert_refused(w, ERR_FORMAT, "altup.active_idx");
+    w = gemma3n_writer(1);
+    sparsity[4] = NAN;
+    gguf_put_array(w, "gemma3n.activation_sparsity_scale", GGUF_F32, sparsity, 12);
+    assert_refused(w, ERR_FORMAT, "activation_sparsity_scale");
+    w = gemma3n_writer(1);
+    gguf_put_array(w, "gemma3n.activation_sparsity_scale", GGUF_F32, sparsity, 11);
+    assert_refused(w, ERR_FORMAT, "an array of 12 numbers");
+}
+
 /* Of the family that is arch deepseek2, in the form of older files. */
 static struct gguf_writer *latent_writer(void)
 {
@@ -312,7 +374,7 @@ static void hostile_values_are_refused(void **state)
         const char *needle;
     } cases[] = {
         {"general.architecture=str:mamba", ERR_UNSUPPORTED,
-         "known are: llama, qwen2, qwen3, qwen3moe, gemma, gemma2, gemma3, smollm3"},
+         "known are: llama, qwen2, qwen3, qwen3moe, gemma, gemma2, gemma3, gemma3n, smollm3"},
         {"general.architecture=str:", ERR_UNSUPPORTED, "command-r"},
         {"llama.block_count=int:0", ERR_FORMAT, "llama.block_count"},
         {"llama.block_count=int:513", ERR_FORMAT, "llama.block_count"},
@@ -600,6 +662,7 @@ int main(void)
         cmocka_unit_test(gemma2),
         cmocka_unit_test(gemma3),
         cmocka_unit_test(llama4),
+        cmocka_unit_test(gemma3n),
         cmocka_unit_test(deepseek2),
         cmocka_unit_test(width_of_experts),
         cmocka_unit_test(window_flags_per_layer),

@@ -473,6 +473,39 @@ static void llama4(void **state)
     assert_true(c.temper_scale == 0 && !c.qk_norm_plain && c.n_experts == 0);
 }
 
+/* As google/gemma-3n-E2B-it has it, but for the sizes. */
+static void gemma3n(void **state)
+{
+    (void)state;
+    struct made m = make("{\"architectures\":[\"Gemma3nForConditionalGeneration\"],\"model_type\":\"gemma3n\","
+                         "\"audio_config\":{\"hidden_size\":1536},\"text_config\":{\"activation_sparsity_pattern\":"
+                         "[0.95,0.5,0.0,0.0,0.0,0.0,0.0,0.0],\"altup_active_idx\":0,\"altup_coef_clip\":120.0,"
+                         "\"altup_correct_scale\":true,\"altup_num_inputs\":4,\"final_logit_softcapping\":30.0,"
+                         "\"head_dim\":16,\"hidden_activation\":\"gelu_pytorch_tanh\",\"hidden_size\":64,"
+                         "\"hidden_size_per_layer_input\":8,\"intermediate_size\":[96,96,96,96,96,96,96,96],"
+                         "\"laurel_rank\":12,\"layer_types\":[\"sliding_attention\",\"sliding_attention\","
+                         "\"full_attention\",\"sliding_attention\",\"full_attention\",\"sliding_attention\","
+                         "\"sliding_attention\",\"full_attention\"],\"max_position_embeddings\":32768,"
+                         "\"model_type\":\"gemma3n_text\",\"num_attention_heads\":4,\"num_hidden_layers\":8,"
+                         "\"num_key_value_heads\":2,\"num_kv_shared_layers\":3,\"rms_norm_eps\":1e-06,"
+                         "\"rope_local_base_freq\":10000.0,\"rope_scaling\":null,\"rope_theta\":1000000.0,"
+                         "\"sliding_window\":512,\"vocab_size\":48,\"vocab_size_per_layer_input\":40},"
+                         "\"vision_config\":{\"hidden_size\":2048}}",
+                         "model.language_model.", "model.audio_tower.x");
+    struct decoder_config c = read_made(&m);
+    assert_true(c.n_streams == 4 && c.stream_scaled && c.laurel_rank == 12 && c.n_layer_input == 8);
+    assert_true(c.n_layer_vocab == 40 && c.n_kv_shared == 3 && c.n_ff == 96 && c.attn_scale == 1 && c.window == 512);
+    assert_true(c.final_softcap == 30 && c.tied_embeddings && c.norm_weight_offset == 0 && c.act == ACT_GELU_TANH);
+    assert_true(c.has_rope_local && c.rope_local.base == 10000 && c.rope.base == 1000000);
+    assert_layers(c.layer_windowed, "11010110");
+    assert_layers(c.layer_sparse, "11000000");
+    assert_true(fabs((double)c.sparsity[0] - 1.6448536269514722) < 1e-6 && fabs((double)c.sparsity[1]) < 1e-6);
+    c = read_type("gemma3n_text", ",\"num_kv_shared_layers\":2,\"altup_correct_scale\":false");
+    assert_true(!c.stream_scaled && c.laurel_rank == 64 && c.n_layer_input == 256 && c.n_kv_shared == 2);
+    assert_layers(c.layer_windowed, "11110111");
+    assert_layers(c.layer_sparse, "00000000");
+}
+
 /* As meta-llama/Llama-4-Scout-17B-16E-Instruct has it, but for the sizes: lists that are empty are none, and the two
  * bounds of its scaling are one. */
 static void llama4_scout(void **state)
@@ -612,6 +645,11 @@ static void hostile_values_are_refused(void **state)
         {"deepseek_v3", HEADS ROUTED ",\"n_group\":8,\"topk_group\":1", ERR_FORMAT, "4 of 16 experts"},
         {"deepseek_v3", LATENT ",\"num_nextn_predict_layers\":-1", ERR_FORMAT, "num_nextn_predict_layers"},
         {"gpt_oss", EXPERTS("8", "2") ",\"swiglu_limit\":5", ERR_UNSUPPORTED, "limit 5"},
+        {"gemma3n_text", ",\"num_kv_shared_layers\":8", ERR_FORMAT, "num_kv_shared_layers"},
+        {"gemma3n_text", ",\"num_kv_shared_layers\":4", ERR_FORMAT, "Layer 4 has to share"},
+        {"gemma3n_text", ",\"num_kv_shared_layers\":1,\"altup_num_inputs\":1", ERR_FORMAT, "altup_num_inputs"},
+        {"gemma3n_text", ",\"num_kv_shared_layers\":1,\"activation_sparsity_pattern\":[1,0,0,0,0,0,0,0]", ERR_FORMAT,
+         "activation_sparsity_pattern"},
         {"llama4_text", EXPERTS("8", "1") ",\"floor_scale\":0", ERR_FORMAT, "floor_scale"},
         {"qwen2", EXPERTS("8", "2"), ERR_UNSUPPORTED, "8 experts"},
     };
@@ -735,6 +773,7 @@ int main(void)
         cmocka_unit_test(gpt_oss),
         cmocka_unit_test(llama4),
         cmocka_unit_test(llama4_scout),
+        cmocka_unit_test(gemma3n),
         cmocka_unit_test(more_mixtures),
         cmocka_unit_test(hostile_values_are_refused),
         cmocka_unit_test(bad_folders_are_refused),

@@ -197,6 +197,32 @@ static void test_latents(void **state)
     }
 }
 
+/* Layers that share K and V have no products of them, whatever the file holds, but read them; of the table of per-layer
+ * inputs a row is read. */
+static void test_streams(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_gguf(&f, "gemma3n", KV_F16);
+    const struct decoder_config *c = &f.config;
+    double e = c->n_embd, kv = e * c->n_kv_heads * (c->k_dim + c->v_dim), inputs = c->n_layers * c->n_layer_input;
+    double tail = second_half(c, 3 * e * c->n_ff) + 2 * e * (c->laurel_rank + c->n_layer_input);
+    double layers = c->n_layers * (first_half(c) + tail + c->n_streams * e) - c->n_kv_shared * kv;
+    double maps = (c->n_streams - 1) * e * e, head = (double)c->n_vocab * e;
+    struct step_work one = cost_of(&f, 1, 0, 1, 1), none = cost_of(&f, 1, 0, 1, 0);
+    equal(one.weight_macs.all, layers + 2 * maps + inputs * e + head, "products of a token");
+    equal(none.weight_macs.all, one.weight_macs.all - head - maps - tail, "without logits");
+    double all = 0;
+    for (size_t i = 0; i < model_file_n_tensors(f.file); i++)
+        all += (double)model_file_tensor_at(f.file, i)->size;
+    double unused = c->n_kv_shared * (kv + c->k_dim) * 4;
+    equal(one.weight_bytes, all - unused - (c->n_layer_vocab - 1) * inputs * 4, "bytes of a token");
+    equal(one.attention_macs, (double)c->n_layers * c->n_heads * (c->k_dim + c->v_dim), "attention");
+    equal(one.kv_bytes, c->n_layers * (double)c->n_kv_heads * (c->k_dim + c->v_dim) * 2, "bytes of a position");
+    assert_true(f.kv.n_groups == 2 && f.kv.groups[0].n_layers == 2 && f.kv.n_readers[0] == 3);
+    close_model(&f);
+}
+
 /* Whatever the container calls its tensors, and however it stacks experts, the work is the same. */
 static void check_folders(const char *name)
 {
@@ -224,6 +250,7 @@ static void test_folders(void **state)
     check_folders("deepseek3");
     check_folders("gpt-oss");
     check_folders("llama4");
+    check_folders("gemma3n");
 }
 
 /* ---- attention ---- */
@@ -339,7 +366,7 @@ int main(void)
         cmocka_unit_test(test_dense),   cmocka_unit_test(test_tied),           cmocka_unit_test(test_parallel),
         cmocka_unit_test(test_mixture), cmocka_unit_test(test_shared_experts), cmocka_unit_test(test_latents),
         cmocka_unit_test(test_folders), cmocka_unit_test(test_full_attention), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_types),   cmocka_unit_test(test_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

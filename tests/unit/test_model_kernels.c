@@ -42,8 +42,8 @@ static void check_model(const char *name, enum cpu_kernels kernels)
 static void check_kernels(enum cpu_kernels kernels)
 {
     /* between them, all ops of a layer */
-    static const char *const models[] = {"llama-plain",    "qwen3",   "gemma2",    "stablelm",
-                                         "cohere-qk-norm", "gpt-oss", "deepseek3", "llama4"};
+    static const char *const models[] = {"llama-plain", "qwen3",     "gemma2", "stablelm", "cohere-qk-norm",
+                                         "gpt-oss",     "deepseek3", "llama4", "gemma3n"};
     struct cpu_backend_options o = {.kernels = kernels, .n_threads = 1};
     struct error err = {0};
     if (!kernels_wanted(kernels))

@@ -37,6 +37,11 @@ static bool is_scaled(const struct decoder_config *c)
     return c->rope.scaling.kind != ROPE_SCALING_NONE;
 }
 
+static bool scales_global_alone(const struct decoder_config *c)
+{
+    return c->has_rope_local && is_scaled(c);
+}
+
 static bool is_llama3(const struct decoder_config *c)
 {
     return c->rope.scaling.kind == ROPE_SCALING_LLAMA3;
@@ -119,6 +124,21 @@ static bool has_q_latent(const struct decoder_config *c)
 static bool is_tempered(const struct decoder_config *c)
 {
     return c->temper_scale != 0;
+}
+
+static bool has_streams(const struct decoder_config *c)
+{
+    return c->n_streams > 0;
+}
+
+static bool has_gated_first(const struct decoder_config *c)
+{
+    return !c->layer_experts[0];
+}
+
+static bool has_gated_second(const struct decoder_config *c)
+{
+    return !c->layer_experts[1];
 }
 
 /* Norms of the chosen experts' scores: those of a softmax over them are normed already. */
@@ -245,6 +265,21 @@ CHANGE(flip_chunked, c->window_chunked = !c->window_chunked)
 CHANGE(other_temper_scale, c->temper_scale = c->temper_scale != 0 ? c->temper_scale * 1.1f : 0.1f;
        c->temper_length = c->temper_length ? c->temper_length : 8)
 CHANGE(other_temper_length, c->temper_length *= 2)
+CHANGE(flip_v_norm, c->v_norm = !c->v_norm)
+CHANGE(more_shared, c->n_kv_shared++)
+CHANGE(fewer_shared, c->n_kv_shared = c->n_kv_shared > 0 ? c->n_kv_shared - 1 : 0)
+CHANGE(more_streams, c->n_streams = c->n_streams ? c->n_streams + 1 : 4)
+CHANGE(no_streams, c->n_streams = 0)
+CHANGE(other_active, c->active_stream++)
+CHANGE(flip_stream_scaled, c->stream_scaled = !c->stream_scaled)
+CHANGE(flip_laurel, c->laurel = !c->laurel)
+CHANGE(smaller_laurel, c->laurel_rank /= 2)
+CHANGE(flip_layer_inputs, c->layer_inputs = !c->layer_inputs)
+CHANGE(smaller_layer_input, c->n_layer_input /= 2)
+CHANGE(smaller_layer_vocab, c->n_layer_vocab--)
+CHANGE(flip_sparse, c->layer_sparse[0] = !c->layer_sparse[0])
+CHANGE(flip_second_sparse, c->layer_sparse[1] = !c->layer_sparse[1])
+CHANGE(other_sparsity, c->sparsity[0] += 0.1f)
 CHANGE(more_extra_layers, c->n_extra_layers++)
 CHANGE(flip_unrounded, c->rope.scaling.unrounded = !c->rope.scaling.unrounded)
 CHANGE(flip_first_nope, c->layer_nope[0] = !c->layer_nope[0])
@@ -333,7 +368,7 @@ static const struct mutation mutations[] = {
     {"rope.scaling.unrounded", flip_unrounded, is_yarn},
     {"rope.scaling.attn_factor", other_attn_factor, has_attn_factor},
     {"rope_local.base", other_local_base, has_local_rope},
-    {"rope_local.scaling", scaled_local, has_local_rope},
+    {"rope_local.scaling", scaled_local, scales_global_alone},
     {"has_rope_local", no_local_rope, has_local_rope},
     {"rope_freq_factors", flip_factors, no_longrope},
     {"attn_scale", other_attn_scale, NULL},
@@ -348,6 +383,21 @@ static const struct mutation mutations[] = {
     {"temper_scale", other_temper_scale, has_nope},
     {"temper_length", other_temper_length, is_tempered},
     {"n_extra_layers", more_extra_layers, never},
+    {"v_norm", flip_v_norm, no_latent},
+    {"n_kv_shared + 1", more_shared, no_latent},
+    {"n_kv_shared - 1", fewer_shared, has_streams},
+    {"n_streams + 1", more_streams, NULL},
+    {"n_streams 0", no_streams, has_streams},
+    {"active_stream", other_active, has_streams},
+    {"stream_scaled", flip_stream_scaled, NULL},
+    {"laurel", flip_laurel, NULL},
+    {"laurel_rank", smaller_laurel, has_streams},
+    {"layer_inputs", flip_layer_inputs, NULL},
+    {"n_layer_input", smaller_layer_input, has_streams},
+    {"n_layer_vocab", smaller_layer_vocab, has_streams},
+    {"layer_sparse, first", flip_sparse, has_gated_first},
+    {"layer_sparse, second", flip_second_sparse, has_gated_second},
+    {"sparsity", other_sparsity, has_streams},
     {"layer_windowed, first", flip_first_window, NULL},
     {"layer_windowed, second", flip_second_window, NULL},
     {"layer_windowed, last", flip_last_window, NULL},

@@ -107,12 +107,15 @@ static void folder_equals_transformers(void **state)
 /* The text model of a multimodal one. */
 static void wrapped_equals_transformers(void **state)
 {
+    static const char *const names[] = {"gemma3", "gemma3n"};
     (void)state;
-    struct fixture f = {0};
-    model_vectors_load(&f.vectors, "gemma3");
-    f.file = model_vectors_folder(&f.vectors, NULL, true, &f.folder);
-    check_model(&f, "wrapped");
-    tear_down_folder(&f);
+    for (size_t i = 0; i < 2; i++) {
+        struct fixture f = {0};
+        model_vectors_load(&f.vectors, names[i]);
+        f.file = model_vectors_folder(&f.vectors, NULL, true, &f.folder);
+        check_model(&f, "wrapped");
+        tear_down_folder(&f);
+    }
 }
 
 /* Llama 3's scaling from its parameters instead of the tensor that GGUF files carry. */
@@ -189,6 +192,26 @@ static void wrong_tensors_are_refused(void **state)
     tear_down(&f);
 }
 
+/* Layers that use K and V of others may have some of their own, or none. */
+static void shared_kv_is_needed_once(void **state)
+{
+    static const char *const tensors[] = {"attn_k.", "attn_v.", "attn_k_norm."};
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct fixture f = {0};
+        struct model_driver d;
+        model_vectors_load(&f.vectors, "gemma3n");
+        f.file = model_vectors_file_without(&f.vectors, 5, tensors[i], &f.bytes);
+        open_driver(&d, &f, NULL);
+        assert_true(model_vectors_deviation(&f.vectors, &d, f.vectors.n_text) < TOLERANCE);
+        struct decoder_config c = d.config;
+        model_driver_close(&d);
+        c.n_kv_shared = 0;
+        assert_refused(f.file, &c, tensors[i]);
+        tear_down(&f);
+    }
+}
+
 static void factors_are_checked(void **state)
 {
     (void)state;
@@ -207,12 +230,11 @@ static void factors_are_checked(void **state)
 }
 
 /* n_out 0 fills the pages and gives no logits; the logits after it are those of one prefill. */
-static void steps_without_output_fill_pages(void **state)
+static void check_without_output(const char *name)
 {
-    (void)state;
     struct fixture f;
     struct model_driver d;
-    set_up(&f, "gemma3");
+    set_up(&f, name);
     open_driver(&d, &f, NULL);
     size_t n_vocab = (size_t)d.config.n_vocab;
     const int32_t last = f.vectors.n_text - 1, first = 0;
@@ -229,12 +251,19 @@ static void steps_without_output_fill_pages(void **state)
     tear_down(&f);
 }
 
+static void steps_without_output_fill_pages(void **state)
+{
+    (void)state;
+    check_without_output("gemma3");
+    check_without_output("gemma3n"); /* layers behind the last K and V are left out */
+}
+
 int main(void)
 {
     const struct CMUnitTest others[] = {
         cmocka_unit_test(wrapped_equals_transformers),     cmocka_unit_test(scaling_option_equals_transformers),
         cmocka_unit_test(wrong_tensors_are_refused),       cmocka_unit_test(factors_are_checked),
-        cmocka_unit_test(steps_without_output_fill_pages),
+        cmocka_unit_test(steps_without_output_fill_pages), cmocka_unit_test(shared_kv_is_needed_once),
     };
     struct CMUnitTest tests[2 * MODEL_VECTORS_MAX_RANDOM];
     size_t n = 0;

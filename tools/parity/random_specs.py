@@ -187,7 +187,7 @@ class RandomModel:
     """n_*: shapes; layer: pairs of names; meta: further GGUF keys; config: further members of config.json, which also
     take the place of those that all have (None: left out); values: tensors of GGUF alone; experts: (number, layouts,
     dense layers); beside: pairs of names of layers with experts; shapes: of kinds whose shape is not the usual one;
-    shared: of the last layers, which have no K and V of their own in a folder; outside: names of further tensors outside
+    shared: of the last layers, which use K and V of earlier ones; outside: names of further tensors outside
     layers, in GGUF and in a folder; oracle: the same model under the names of another class, where transformers has none of its own."""
 
     def __init__(self, name, model_type, seed, layer, n_layers=4, n_embd=64, n_heads=4, n_kv=2, head=16, n_ff=96,
@@ -275,8 +275,6 @@ class RandomModel:
             tensors += self.pieces(tensor, self.shape(kind)[0]) if "*" in tensor["name"] else [tensor]
         for i in range(self.n_layers):
             for ours, theirs in self.layer_pairs(i):
-                if i >= self.n_layers - self.shared and ours in SHARED_KV:
-                    continue
                 tensor = self.folder_tensor(f"model.layers.{i}.{theirs}", kinds_of(ours), f"blk.{i}.")
                 tensors += self.pieces(tensor, self.shape(ours)[0]) if "*" in theirs else [tensor]
         return tensors
@@ -366,7 +364,9 @@ class RandomModel:
         """float32 arrays under the names of transformers."""
         tensors = self.folder_tensors() + (self.expert_tensors("fused") if self.n_experts else [])
         rename = lambda name: name.replace("mlp.moe_statics", "mlp.gate.moe_statics")  # as transformers 5 does
-        return {rename(t["name"]): self.weights(t) for t in tensors}
+        first = self.n_layers - self.shared  # of the layers that share K and V, which transformers has none for
+        unused = {f"blk.{i}.{kind}" for i in range(first, self.n_layers) for kind in SHARED_KV}
+        return {rename(t["name"]): self.weights(t) for t in tensors if t["parts"][0] not in unused}
 
     def ids(self, name, n):
         u = random_model.values(self.seed, name, 0, n, std=1 / 1.7320508075688772, offset=1)
