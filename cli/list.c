@@ -264,7 +264,18 @@ struct tensor_facts {
     const char *cpu;
 };
 
-static void read_tensor_facts(const struct tensor_view *t, struct tensor_facts *f)
+/* Of a table rows are read: neither backend makes anything of it, but that mlx has to repack what is no float. */
+static void read_table_facts(const struct tensor_view *t, struct tensor_facts *f)
+{
+    bool plain = t->type == DTYPE_F32 || t->type == DTYPE_F16 || t->type == DTYPE_BF16;
+    f->cpu = "in place, by rows";
+    if (plain) {
+        snprintf(f->mlx_f32, sizeof f->mlx_f32, "%s", f->cpu);
+        snprintf(f->mlx_f16, sizeof f->mlx_f16, "%s", f->cpu);
+    }
+}
+
+static void read_tensor_facts(const struct model_facts *m, const struct tensor_view *t, struct tensor_facts *f)
 {
     size_t len = 0;
     f->shape[0] = '\0';
@@ -276,6 +287,8 @@ static void read_tensor_facts(const struct tensor_view *t, struct tensor_facts *
     f->cpu = cpu_layout_of(t);
     mlx_layout_of(t, MLX_TYPE_F32, f->mlx_f32, sizeof f->mlx_f32);
     mlx_layout_of(t, MLX_TYPE_F16, f->mlx_f16, sizeof f->mlx_f16);
+    if (m->has_config && decoder_tensor_is_table(m->file, &m->config, t->name))
+        read_table_facts(t, f);
 }
 
 static void tensors_text(const struct model_facts *f, struct buf *out)
@@ -285,7 +298,7 @@ static void tensors_text(const struct model_facts *f, struct buf *out)
     for (size_t i = 0; i < model_file_n_tensors(f->file); i++) {
         const struct tensor_view *t = model_file_tensor_at(f->file, i);
         struct tensor_facts facts;
-        read_tensor_facts(t, &facts);
+        read_tensor_facts(f, t, &facts);
         char name[SHOWN_MAX];
         buf_printf(out, "  %-44s %-14s %-32s %-26s %-48s %s\n", shown(t->name, name), facts.shape, facts.type,
                    facts.cpu, facts.mlx_f32, facts.mlx_f16);
@@ -299,7 +312,7 @@ static void tensors_json(const struct model_facts *f, struct json_writer *w)
     for (size_t i = 0; i < model_file_n_tensors(f->file); i++) {
         const struct tensor_view *t = model_file_tensor_at(f->file, i);
         struct tensor_facts facts;
-        read_tensor_facts(t, &facts);
+        read_tensor_facts(f, t, &facts);
         json_begin_object(w);
         json_member_str(w, "name", t->name);
         json_member_cstr(w, "shape", facts.shape);

@@ -31,6 +31,17 @@ static void put_f32(struct config_out *o, const char *key, double v)
     json_member_raw(&o->w, key, str_of(text));
 }
 
+/* The same, never as an integer: where the classes of transformers want a float, they take no other number. */
+static void put_real(struct config_out *o, const char *key, double v)
+{
+    char text[40];
+    if (v == floor(v) && fabs(v) < 1e6)
+        snprintf(text, sizeof(text), "%.1f", v);
+    else
+        snprintf(text, sizeof(text), "%.9g", v);
+    json_member_raw(&o->w, key, str_of(text));
+}
+
 #define MAX_ENDS 32
 
 struct ends {
@@ -177,9 +188,9 @@ static void put_attention(struct config_out *o)
     if (o->f->folder.q_scalar > 0 || (!o->f->attn_unscaled && o->f->act == ACT_GELU_TANH && o->f->embd_scale_sqrt))
         put_f32(o, "query_pre_attn_scalar", round(1 / ((double)c->attn_scale * (double)c->attn_scale) * 1024) / 1024);
     if (o->f->attn_softcap != 0.0f || c->attn_softcap != 0.0f)
-        put_f32(o, "attn_logit_softcapping", (double)c->attn_softcap);
+        put_real(o, "attn_logit_softcapping", (double)c->attn_softcap);
     if (o->f->final_softcap != 0.0f || c->final_softcap != 0.0f)
-        put_f32(o, "final_logit_softcapping", (double)c->final_softcap);
+        put_real(o, "final_logit_softcapping", (double)c->final_softcap);
     if (o->f->logit_factor)
         put_f32(o, "logit_scale", (double)c->logit_scale);
     if (!o->f->multipliers)

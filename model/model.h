@@ -139,6 +139,9 @@ bool decoder_layer_keeps(const struct decoder_config *c, int layer);
  * agree with it. */
 float rope_inv_freq(const struct rope_config *rope, int rot_dim, int n_context, const float *divisors, float *out);
 
+/* Whether the tensor of that name is a table of which rows are read where they lie: that of per-layer inputs. */
+bool decoder_tensor_is_table(const struct model_file *file, const struct decoder_config *c, struct str name);
+
 struct model;
 
 struct model_load_options {

@@ -336,3 +336,11 @@ const struct weight_row *weight_name_parse(const struct weight_names *names, str
         return NULL; /* "blk.00." is not the name that is looked up */
     return match_rows(names, rest, true, false, expert);
 }
+
+bool decoder_tensor_is_table(const struct model_file *file, const struct decoder_config *c, struct str name)
+{
+    struct weight_names names = weight_names_of(decoder_family_find(str_of(c->arch)), file);
+    int layer, expert;
+    const struct weight_row *row = weight_name_parse(&names, name, &layer, &expert);
+    return row && row->parts[0] == PART_LAYER_EMBD;
+}

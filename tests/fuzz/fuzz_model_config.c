@@ -104,7 +104,7 @@ static void check_groups(const struct decoder_config *c)
     require(n >= 1 && n <= KV_MAX_GROUPS);
     for (int i = 0; i < n; i++)
         layers += groups[i].n_layers;
-    require(layers == c->n_layers);
+    require(layers == c->n_layers - c->n_kv_shared);
 }
 
 /* A folder with this config.json and an embedding of 320 rows. */
