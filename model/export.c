@@ -445,18 +445,25 @@ static enum dtype floats_of(const struct exporter *x)
     return DTYPE_F16;
 }
 
-static bool prepare(struct exporter *x)
+static bool read_source(struct exporter *x)
 {
     struct config_reader r;
-    const struct decoder_config *c = &x->config;
     if (!decoder_config_read(x->file, &x->config, x->err) || !config_reader_init(&r, x->file, x->err))
         return false;
     x->source_family = r.family;
     x->names = r.names;
-    x->parts = x->config;
-    if (weight_find(&x->names, x->file, PART_K, c->n_layers - 1)) /* llama.cpp wants what nobody uses */
-        x->parts.n_kv_shared = 0;
     x->same = r.folder == (x->o->container == EXPORT_FOLDER);
+    x->parts = x->config;
+    if (weight_find(&x->names, x->file, PART_K, x->config.n_layers - 1)) /* llama.cpp wants what nobody uses */
+        x->parts.n_kv_shared = 0;
+    return true;
+}
+
+static bool prepare(struct exporter *x)
+{
+    const struct decoder_config *c = &x->config;
+    if (!read_source(x))
+        return false;
     x->family = export__family(x->file, c, x->o->container);
     if (!x->family || (x->o->container == EXPORT_GGUF ? !x->family->gguf : !x->family->hf_class))
         return error_set(x->err, ERR_UNSUPPORTED, "The family %s has no form in that container.", c->arch);
