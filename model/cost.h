@@ -4,7 +4,8 @@
  * Weights count as the file stores them, once per step: every matrix and vector, the embedding table only by the rows
  * that are looked up (or whole, when it is the output head too), and of a mixture's experts as many as a step's rows
  * are expected to choose. K and V count once per sequence and step. Multiply-adds are those the decoder does: behind
- * the last layer's attention only rows whose logits are wanted go on. */
+ * the last layer's attention only rows whose logits are wanted go on. A step without logits counts all layers, also
+ * those behind the last K and V, which it leaves out. */
 #ifndef TANDEM_MODEL_COST_H
 #define TANDEM_MODEL_COST_H
 

@@ -22,7 +22,7 @@ static struct tensor *layer_inputs(struct backend *be, const struct decoder_conf
         .kind = c->norm_kind, .eps = c->norm_eps, .weight_offset = c->norm_weight_offset, .n_groups = c->n_layers};
     struct tensor *y = op_scale(be, op_linear(be, x, global[PART_LAYER_PROJ], NULL), (float)(1 / sqrt(c->n_embd)));
     y = op_norm(be, y, global[PART_LAYER_PROJ_NORM], NULL, &p);
-    return be->ops->embed_add(be, global[PART_LAYER_EMBD], (float)sqrt(c->n_layer_input), y, (float)M_SQRT1_2);
+    return be->ops->embed_add(be, global[PART_LAYER_EMBD], (float)sqrt(c->n_layer_input), y, (float)sqrt(0.5));
 }
 
 struct tensor *streams__begin(struct backend *be, const struct decoder_config *c, struct weight *const *global,
@@ -102,7 +102,7 @@ struct tensor *streams__laurel(const struct layer *l, struct tensor *x, struct t
 {
     struct tensor *low = op_linear(l->be, h, l->w[PART_LAUREL_LEFT], NULL);
     struct tensor *branch = decoder__norm(l, op_linear(l->be, low, l->w[PART_LAUREL_RIGHT], NULL), PART_LAUREL_NORM, 1);
-    return op_scale(l->be, op_add(l->be, op_add(l->be, x, h), branch), (float)M_SQRT1_2);
+    return op_scale(l->be, op_add(l->be, op_add(l->be, x, h), branch), (float)sqrt(0.5));
 }
 
 struct tensor *streams__sparse_mlp(const struct layer *l, struct tensor *h)

@@ -440,6 +440,58 @@ static bool stop_early(void *arg, double fraction)
     return ++*calls < 3;
 }
 
+/* What every layer hangs on keeps more bits than the layers; coefficients stay floats, in their two axes. */
+static void streams_keep_more(void **state)
+{
+    static const struct {
+        const char *name;
+        enum dtype gguf;
+        int bits; /* of the folder's groups; 0: floats */
+    } tensors[] = {
+        {"per_layer_token_embd.weight", DTYPE_Q8_0, 6},
+        {"per_layer_model_proj.weight", DTYPE_Q8_0, 6},
+        {"altup_proj.weight", DTYPE_Q8_0, 6},
+        {"altup_unembd_proj.weight", DTYPE_Q8_0, 6},
+        {"blk.1.altup_router.weight", DTYPE_F32, 0},
+        {"blk.1.altup_predict_coef.weight", DTYPE_F32, 0},
+        {"blk.1.altup_correct_coef.weight", DTYPE_F32, 0},
+        {"blk.1.laurel_l.weight", DTYPE_Q8_0, 6},
+        {"blk.1.inp_gate.weight", DTYPE_Q4_1, 4},
+        {"blk.1.ffn_up.weight", DTYPE_Q4_1, 4},
+    };
+    struct made m;
+    (void)state;
+    make(&m, "gemma3n");
+    struct temp_dir dir, folder_dir;
+    temp_dir_make(&dir);
+    temp_dir_make(&folder_dir);
+    struct model_file *gguf = quantized(m.file, &dir, false, "4", NULL);
+    struct model_file *folder = quantized(m.file, &folder_dir, true, "4", NULL);
+    const struct decoder_family *family = decoder_family_find(STR("gemma3n"));
+    struct weight_names ours = weight_names_of(family, gguf), theirs = weight_names_of(family, folder);
+    for (size_t i = 0; i < ARRAY_LEN(tensors); i++) {
+        int layer, expert;
+        char name[192];
+        if (type_of(gguf, tensors[i].name) != tensors[i].gguf)
+            fail_msg("%s is %s", tensors[i].name, dtype_info(type_of(gguf, tensors[i].name))->name);
+        const struct weight_row *row = weight_name_parse(&ours, str_of(tensors[i].name), &layer, &expert);
+        assert_non_null(row);
+        row = weight_row(&theirs, row->parts[0], 0);
+        const struct tensor_view *t =
+            model_file_tensor(folder, weight_name(&theirs, row, layer, 0, name, sizeof(name)));
+        assert_non_null(t);
+        if ((t->type == DTYPE_GROUPED ? t->quant.bits : 0) != tensors[i].bits)
+            fail_msg("%s: %d bits", name, t->type == DTYPE_GROUPED ? t->quant.bits : 0);
+    }
+    const struct tensor_view *coefs = model_file_tensor(gguf, "blk.1.altup_predict_coef.weight");
+    assert_true(coefs->n_dims == 2 && coefs->shape[0] == 16 && coefs->shape[1] == 4);
+    model_file_close(gguf);
+    model_file_close(folder);
+    temp_dir_remove(&dir);
+    temp_dir_remove(&folder_dir);
+    drop(&m);
+}
+
 static void nothing_appears_of_what_is_stopped(void **state)
 {
     (void)state;
@@ -606,17 +658,12 @@ static void words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_ways),
-        cmocka_unit_test(same_container),
-        cmocka_unit_test(other_stacks),
-        cmocka_unit_test(all_ends),
-        cmocka_unit_test(what_is_there_stays),
-        cmocka_unit_test(rule_of_gguf),
-        cmocka_unit_test(rule_of_folder),
-        cmocka_unit_test(rule_of_shared_experts),
-        cmocka_unit_test(importance_counts),
-        cmocka_unit_test(nothing_appears_of_what_is_stopped),
-        cmocka_unit_test(words),
+        cmocka_unit_test(both_ways),           cmocka_unit_test(same_container),
+        cmocka_unit_test(other_stacks),        cmocka_unit_test(all_ends),
+        cmocka_unit_test(what_is_there_stays), cmocka_unit_test(rule_of_gguf),
+        cmocka_unit_test(rule_of_folder),      cmocka_unit_test(rule_of_shared_experts),
+        cmocka_unit_test(importance_counts),   cmocka_unit_test(nothing_appears_of_what_is_stopped),
+        cmocka_unit_test(streams_keep_more),   cmocka_unit_test(words),
     };
     return cmocka_run_group_tests(tests, make_pool, free_pool);
 }
