@@ -4,7 +4,7 @@
 #define TANDEM_API_ASKING_H
 
 #include "api/kept/kept.h"
-#include "gateway/journal.h"
+#include "gateway/journal_files.h"
 
 struct asking {
     struct app *app;
@@ -16,6 +16,7 @@ struct asking {
     uint32_t limit;
     bool newest_first;
     char last[64]; /* a list: what the page before ended with */
+    struct journal_batch_query batches;
 };
 
 /* NULL: it is answered with an error already. */

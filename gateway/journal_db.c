@@ -203,7 +203,7 @@ static bool check_damage(struct journal_db *d, struct error *err)
 }
 
 /* From one version of the schema to the next: upgrades[v - 1] makes v + 1 of v. */
-static const char *const upgrades[JOURNAL_VERSION - 1] = {journal_files__schema};
+static const char *const upgrades[JOURNAL_VERSION - 1] = {journal_files__schema, journal_files__schema_3};
 
 static bool upgrade(struct journal_db *d, int64_t version, struct error *err)
 {

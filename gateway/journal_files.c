@@ -53,6 +53,15 @@ const char journal_files__schema[] =
     "CREATE INDEX batches_by_key ON batches (key_name, row);"
     "CREATE INDEX batches_by_end ON batches (ended, row);";
 
+const char journal_files__schema_3[] =
+    "ALTER TABLE files ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE batches ADD COLUMN own_files INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE batches ADD COLUMN n_given_up INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TRIGGER batch_inputs_go AFTER UPDATE OF ended ON batches WHEN new.ended > 0 AND new.own_files BEGIN"
+    " DELETE FROM files WHERE id = new.input; END;"
+    "CREATE TRIGGER batch_files_go AFTER DELETE ON batches WHEN old.own_files BEGIN"
+    " DELETE FROM files WHERE id IN (old.input, old.output, old.failed); END;";
+
 const char journal_files__tidy[] = "DELETE FROM files WHERE NOT complete AND id NOT IN (SELECT output FROM batches "
                                    "UNION SELECT failed FROM batches)";
 
@@ -152,15 +161,24 @@ bool journal_batch_read(struct journal *j, struct str id, struct str key_name, s
     return journal__submit(j, &op, err);
 }
 
-bool journal_batch_list(struct journal *j, struct str key_name, struct str after, uint32_t limit,
-                        struct journal_done done, struct error *err)
+bool journal_batch_create(struct journal *j, const struct journal_batch *batch, const struct journal_batch_input *input,
+                          struct journal_done done, struct error *err)
 {
-    struct journal_op op = {.run = journal_batches__list,
-                            .reads = true,
-                            .done = done,
-                            .key_name = key_name,
-                            .after = after,
-                            .limit = limit};
+    struct journal_op op = {.run = journal_batches__create, .done = done, .batch = batch, .batch_input = input};
+    return journal__submit(j, &op, err);
+}
+
+bool journal_batch_remove(struct journal *j, struct str id, struct str key_name, struct journal_done done,
+                          struct error *err)
+{
+    struct journal_op op = {.run = journal_batches__remove, .done = done, .id = id, .key_name = key_name};
+    return journal__submit(j, &op, err);
+}
+
+bool journal_batch_list(struct journal *j, const struct journal_batch_query *query, struct journal_done done,
+                        struct error *err)
+{
+    struct journal_op op = {.run = journal_batches__list, .reads = true, .done = done, .batch_query = query};
     return journal__submit(j, &op, err);
 }
 

@@ -18,6 +18,7 @@ struct journal_file {
     struct str id, key_name, name, purpose;
     int64_t created_s, expires_s; /* expires_s 0: never */
     uint64_t size;
+    bool hidden; /* a batch's own: it is neither read nor listed nor removed by those who ask for files */
 };
 
 struct journal_piece {
@@ -32,6 +33,8 @@ struct journal_batch {
     int64_t created_s, expires_s, in_progress_s, finalizing_s, cancelling_s, ended_s; /* 0: not yet */
     int64_t keep_s;                                                                   /* how long its files are kept */
     uint64_t n_total, n_completed, n_failed;
+    uint64_t n_given_up; /* of those that failed: their time was over, or they were cancelled */
+    bool own_files;      /* its files are hidden: the input goes when it has ended, the others with the batch */
     uint64_t input_tokens, cached_tokens, output_tokens, reasoning_tokens;
 };
 
@@ -68,6 +71,19 @@ NODISCARD bool journal_file_pieces(struct journal *j, struct str id, struct str 
 /* A new one. NOT_FOUND: its input is no complete file of its key. */
 NODISCARD bool journal_batch_insert(struct journal *j, const struct journal_batch *batch, struct journal_done done,
                                     struct error *err);
+/* A new one with own_files, and its input: pieces as journal_file_add takes them. Both are there, or neither.
+ * TOO_LARGE, OVERLOADED as with files. */
+struct journal_batch_input {
+    const struct journal_piece *pieces; /* [n] */
+    size_t n;
+    uint64_t max_total; /* bytes that all files may have together */
+};
+NODISCARD bool journal_batch_create(struct journal *j, const struct journal_batch *batch,
+                                    const struct journal_batch_input *input, struct journal_done done,
+                                    struct error *err);
+/* One with own_files. NOT_FOUND; INVALID: it has not ended. */
+NODISCARD bool journal_batch_remove(struct journal *j, struct str id, struct str key_name, struct journal_done done,
+                                    struct error *err);
 struct journal_batch_update {
     struct journal_batch batch;            /* all of it as it is now */
     const struct journal_piece *completed; /* [n_completed] rows that go to its output ... */
@@ -79,9 +95,15 @@ NODISCARD bool journal_batch_update(struct journal *j, const struct journal_batc
                                     struct journal_done done, struct error *err);
 NODISCARD bool journal_batch_read(struct journal *j, struct str id, struct str key_name, struct journal_done done,
                                   struct error *err);
-/* Those of a key, newest first, behind `after`. */
-NODISCARD bool journal_batch_list(struct journal *j, struct str key_name, struct str after, uint32_t limit,
-                                  struct journal_done done, struct error *err);
+struct journal_batch_query {
+    struct str key_name, from; /* from empty: from the first */
+    uint32_t limit;
+    bool own_files; /* those that have, or those that have not */
+    bool before;    /* those right before the one with the id `from`, else those behind it */
+};
+/* Newest first. `more`: there are others, that way. */
+NODISCARD bool journal_batch_list(struct journal *j, const struct journal_batch_query *query, struct journal_done done,
+                                  struct error *err);
 /* Those of all keys that have not ended, oldest first. */
 NODISCARD bool journal_batch_unfinished(struct journal *j, struct journal_done done, struct error *err);
 /* `numbers`: the rows that are in its output or its file of errors, in no order. */

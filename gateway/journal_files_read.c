@@ -223,8 +223,19 @@ static bool add_batch(struct journal_op *op, sqlite3_stmt *s)
         *times[i] = sqlite3_column_int64(s, 11 + i);
         *counts[i] = (uint64_t)sqlite3_column_int64(s, 18 + i);
     }
+    b->own_files = sqlite3_column_int(s, 25);
+    b->n_given_up = (uint64_t)sqlite3_column_int64(s, 26);
     op->answer.n++;
     return true;
+}
+
+static void turn_round(struct journal_batch *items, size_t n)
+{
+    for (size_t i = 0; i < n / 2; i++) {
+        struct journal_batch one = items[i];
+        items[i] = items[n - 1 - i];
+        items[n - 1 - i] = one;
+    }
 }
 
 enum journal_outcome journal_batches__read(struct journal *j, struct journal_op *op)
@@ -234,16 +245,22 @@ enum journal_outcome journal_batches__read(struct journal *j, struct journal_op 
 
 enum journal_outcome journal_batches__list(struct journal *j, struct journal_op *op)
 {
-    size_t limit = limit_of(op->limit, BATCH_LIST_MAX);
-    sqlite3_stmt *s;
-    if (!op->key_name.ptr) {
+    const struct journal_batch_query *q = op->batch_query;
+    if (!q) {
         return take_rows(j, op, journal_db__statement(&j->reader, STATEMENT_BATCH_UNFINISHED), SIZE_MAX, add_batch);
     }
-    s = journal_db__statement(&j->reader, STATEMENT_BATCH_LIST);
-    journal_db__bind_str(s, 1, op->key_name);
-    journal_db__bind_str(s, 2, op->after);
-    journal_db__bind_int(s, 3, (int64_t)limit + 1);
-    return take_rows(j, op, s, limit, add_batch);
+    bool before = q->before && q->from.len;
+    size_t limit = limit_of(q->limit, BATCH_LIST_MAX);
+    sqlite3_stmt *s = journal_db__statement(&j->reader, before ? STATEMENT_BATCHES_BEFORE : STATEMENT_BATCHES_BEHIND);
+    journal_db__bind_str(s, 1, q->key_name);
+    journal_db__bind_int(s, 2, q->own_files);
+    journal_db__bind_str(s, 3, q->from);
+    journal_db__bind_int(s, 4, (int64_t)limit + 1);
+    enum journal_outcome result = take_rows(j, op, s, limit, add_batch);
+    if (before) {
+        turn_round(op->answer.batches, op->answer.n);
+    }
+    return result;
 }
 
 static bool add_number(struct journal_op *op, sqlite3_stmt *s)

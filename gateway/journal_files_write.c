@@ -88,6 +88,7 @@ static bool insert_file(struct journal *j, const struct journal_file *f, struct 
     }
     journal_db__bind_int(s, 5, f->created_s);
     journal_db__bind_int(s, 6, f->expires_s);
+    journal_db__bind_int(s, 7, f->hidden);
     return journal_db__run(&j->writer, s, err);
 }
 
@@ -219,7 +220,9 @@ static bool put_batch(struct journal *j, enum journal_statement which, const str
                                (int64_t)b->input_tokens,
                                (int64_t)b->cached_tokens,
                                (int64_t)b->output_tokens,
-                               (int64_t)b->reasoning_tokens};
+                               (int64_t)b->reasoning_tokens,
+                               b->own_files,
+                               (int64_t)b->n_given_up};
     for (int i = 0; i < (int)ARRAY_LEN(texts); i++) {
         bool is_blob = i == 5 || i == 6;
         (is_blob ? journal_db__bind_blob : journal_db__bind_str)(s, i + 1, texts[i]);
@@ -255,7 +258,8 @@ static bool put_rows(struct journal *j, const struct journal_batch *b, struct st
                                 .key_name = b->key_name,
                                 .name = str_of(name),
                                 .purpose = STR("batch_output"),
-                                .created_s = clock_wall_s()};
+                                .created_s = clock_wall_s(),
+                                .hidden = b->own_files};
     if (n == 0) {
         return true;
     }
@@ -279,6 +283,79 @@ static bool complete(struct journal *j, const struct journal_batch *b, struct st
     journal_db__bind_int(s, 2, now_s);
     journal_db__bind_int(s, 3, b->keep_s ? now_s + b->keep_s : 0);
     return journal_db__run(&j->writer, s, err);
+}
+
+static bool put_input(struct journal *j, const struct journal_batch *b, const struct journal_batch_input *input,
+                      struct error *err)
+{
+    struct journal_file file = {.id = b->input,
+                                .key_name = b->key_name,
+                                .name = STR(""),
+                                .purpose = STR("batch"),
+                                .created_s = b->created_s,
+                                .hidden = true};
+    int64_t row;
+    if (!insert_file(j, &file, err) || !journal_files__row(&j->writer, b->input, (struct str){0}, &row, err)) {
+        return false;
+    }
+    for (size_t i = 0; i < input->n; i++) {
+        if (!put_piece(j, row, &input->pieces[i], err)) {
+            return false;
+        }
+    }
+    return complete(j, b, b->input, err);
+}
+
+enum journal_outcome journal_batches__create(struct journal *j, struct journal_op *op)
+{
+    const struct journal_batch_input *input = op->batch_input;
+    struct error *err = &op->answer.error;
+    uint64_t size = 0;
+    for (size_t i = 0; i < input->n; i++) {
+        size += input->pieces[i].data.len;
+    }
+    op->most = input->max_total;
+    enum journal_outcome room = check_room(j, op, size);
+    return room != OP_OK ? room
+                         : outcome(put_input(j, op->batch, input, err) &&
+                                   put_batch(j, STATEMENT_BATCH_INSERT, op->batch, err) && count_total(j, op, err));
+}
+
+static bool batch_is_there(struct journal *j, const struct journal_op *op, bool *there, struct error *err)
+{
+    sqlite3_stmt *s = journal_db__statement(&j->writer, STATEMENT_BATCH_READ);
+    journal_db__bind_str(s, 1, op->id);
+    journal_db__bind_str(s, 2, op->key_name);
+    int rc = sqlite3_step(s);
+    *there = rc == SQLITE_ROW;
+    bool ok = rc == SQLITE_ROW || rc == SQLITE_DONE || journal_db__error(&j->writer, "read", err);
+    journal_db__done(s);
+    return ok;
+}
+
+enum journal_outcome journal_batches__remove(struct journal *j, struct journal_op *op)
+{
+    struct error *err = &op->answer.error;
+    bool there = false;
+    sqlite3_stmt *s = journal_db__statement(&j->writer, STATEMENT_BATCH_REMOVE);
+    journal_db__bind_str(s, 1, op->id);
+    journal_db__bind_str(s, 2, op->key_name);
+    if (!journal_db__run(&j->writer, s, err)) {
+        return OP_BROKEN;
+    }
+    if (sqlite3_changes(j->writer.db)) {
+        return outcome(count_total(j, op, err));
+    }
+    if (!batch_is_there(j, op, &there, err)) {
+        return OP_BROKEN;
+    }
+    if (there) {
+        error_set(err, ERR_INVALID, "The batch '" STR_FMT "' has not ended; cancel it first.",
+                  STR_ARG(str_slice(op->id, 0, 60)));
+    } else {
+        journal_files__missing("batch", op->id, err);
+    }
+    return OP_REFUSED;
 }
 
 enum journal_outcome journal_batches__update(struct journal *j, struct journal_op *op)

@@ -14,7 +14,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
-#define JOURNAL_VERSION 2 /* of the schema: PRAGMA user_version */
+#define JOURNAL_VERSION 3 /* of the schema: PRAGMA user_version */
 
 /* X(id, SQL) */
 #define JOURNAL_COLUMNS                                                                                         \
@@ -65,44 +65,50 @@
 #define BATCH_COLUMNS                                                                                           \
     "id, key_name, endpoint, model, window, metadata, errors, input, output, failed, state, created, expires, " \
     "in_progress, finalizing, cancelling, ended, keep, n_total, n_completed, n_failed, input_tokens, "          \
-    "cached_tokens, output_tokens, reasoning_tokens"
+    "cached_tokens, output_tokens, reasoning_tokens, own_files, n_given_up"
 /* The end of one in the order of `row`, behind that with the id ?3. */
-#define FILES_BEHIND(compare, order)                                                                               \
-    "SELECT " FILE_COLUMNS " FROM files WHERE key_name = ?1 AND complete AND (?2 = '' OR purpose = ?2) AND (?3 = " \
+#define FILES_BEHIND(compare, order)                                                                       \
+    "SELECT " FILE_COLUMNS                                                                                 \
+    " FROM files WHERE key_name = ?1 AND complete AND NOT hidden AND (?2 = '' OR purpose = ?2) AND (?3 = " \
     "'' OR row " compare " (SELECT row FROM files WHERE id = ?3 AND key_name = ?1)) ORDER BY row " order " LIMIT ?4"
-#define JOURNAL_FILE_STATEMENT_TABLE(X)                                                                           \
-    X(FILE_INSERT, "INSERT OR IGNORE INTO files (id, key_name, name, purpose, created, expires) VALUES (?1, ?2, " \
-                   "?3, ?4, ?5, ?6)")                                                                             \
-    X(FILE_TOTAL, "SELECT coalesce(sum(size), 0) FROM files")                                                     \
-    X(FILE_ROW, "SELECT row FROM files WHERE id = ?1 AND (?2 IS NULL OR (key_name = ?2 AND complete))")           \
-    X(FILE_GROW, "UPDATE files SET size = size + ?2 WHERE row = ?1")                                              \
-    X(FILE_FINISH, "UPDATE files SET name = ?2, purpose = ?3, expires = ?4, complete = 1 WHERE id = ?1")          \
-    X(FILE_COMPLETE, "UPDATE files SET complete = 1, created = ?2, expires = ?3 WHERE id = ?1 AND NOT complete")  \
-    X(FILE_USED, "SELECT id FROM batches WHERE ended = 0 AND input = ?1 LIMIT 1")                                 \
-    X(FILE_REMOVE, "DELETE FROM files WHERE id = ?1 AND CASE WHEN ?2 IS NULL THEN NOT complete ELSE key_name = "  \
-                   "?2 AND complete END")                                                                         \
-    X(FILES_EXPIRE, "DELETE FROM files WHERE row IN (SELECT row FROM files WHERE complete AND expires > 0 AND "   \
-                    "expires <= ?1 AND id NOT IN (SELECT input FROM batches WHERE ended = 0) LIMIT 16)")          \
-    X(FILES_COUNT, "SELECT count(*), coalesce(sum(size), 0) FROM files WHERE complete")                           \
-    X(FILE_READ, "SELECT " FILE_COLUMNS " FROM files WHERE id = ?1 AND key_name = ?2 AND complete")               \
-    X(FILES_NEWEST, FILES_BEHIND("<", "DESC"))                                                                    \
-    X(FILES_OLDEST, FILES_BEHIND(">", "ASC"))                                                                     \
-    X(PIECE_PUT, "INSERT OR IGNORE INTO pieces (file, at, data, sum) VALUES (?1, ?2, ?3, ?4)")                    \
-    X(PIECES, "SELECT at, data, sum FROM pieces WHERE file = ?1 AND at >= ?2 ORDER BY at")                        \
-    X(BATCH_INSERT, "INSERT INTO batches (" BATCH_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "   \
-                    "?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)")                 \
-    X(BATCH_UPDATE, "UPDATE batches SET model = ?4, errors = ?7, state = ?11, in_progress = ?14, finalizing = "   \
-                    "?15, cancelling = ?16, ended = ?17, n_total = ?19, n_completed = ?20, n_failed = ?21, "      \
-                    "input_tokens = ?22, cached_tokens = ?23, output_tokens = ?24, reasoning_tokens = ?25 WHERE " \
-                    "id = ?1")                                                                                    \
-    X(BATCH_READ, "SELECT " BATCH_COLUMNS " FROM batches WHERE id = ?1 AND key_name = ?2")                        \
-    X(BATCH_LIST, "SELECT " BATCH_COLUMNS " FROM batches WHERE key_name = ?1 AND (?2 = '' OR row < (SELECT row "  \
-                  "FROM batches WHERE id = ?2 AND key_name = ?1)) ORDER BY row DESC LIMIT ?3")                    \
-    X(BATCH_UNFINISHED, "SELECT " BATCH_COLUMNS " FROM batches WHERE ended = 0 ORDER BY row")                     \
-    X(BATCH_ROWS, "SELECT at FROM pieces WHERE file IN (SELECT row FROM files WHERE id IN (SELECT output FROM "   \
-                  "batches WHERE id = ?1 UNION SELECT failed FROM batches WHERE id = ?1))")                       \
-    X(BATCHES_EXPIRE, "DELETE FROM batches WHERE row IN (SELECT row FROM batches WHERE ended > 0 AND ended < ?1 " \
-                      "LIMIT 64)")                                                                                \
+#define BATCHES_FROM(compare, order)                                                                            \
+    "SELECT " BATCH_COLUMNS " FROM batches WHERE key_name = ?1 AND own_files = ?2 AND (?3 = '' OR row " compare \
+    " (SELECT row FROM batches WHERE id = ?3 AND key_name = ?1)) ORDER BY row " order " LIMIT ?4"
+#define JOURNAL_FILE_STATEMENT_TABLE(X)                                                                            \
+    X(FILE_INSERT,                                                                                                 \
+      "INSERT OR IGNORE INTO files (id, key_name, name, purpose, created, expires, hidden) VALUES (?1, ?2, "       \
+      "?3, ?4, ?5, ?6, ?7)")                                                                                       \
+    X(FILE_TOTAL, "SELECT coalesce(sum(size), 0) FROM files")                                                      \
+    X(FILE_ROW, "SELECT row FROM files WHERE id = ?1 AND (?2 IS NULL OR (key_name = ?2 AND complete))")            \
+    X(FILE_GROW, "UPDATE files SET size = size + ?2 WHERE row = ?1")                                               \
+    X(FILE_FINISH, "UPDATE files SET name = ?2, purpose = ?3, expires = ?4, complete = 1 WHERE id = ?1")           \
+    X(FILE_COMPLETE, "UPDATE files SET complete = 1, created = ?2, expires = ?3 WHERE id = ?1 AND NOT complete")   \
+    X(FILE_USED, "SELECT id FROM batches WHERE ended = 0 AND input = ?1 LIMIT 1")                                  \
+    X(FILE_REMOVE, "DELETE FROM files WHERE id = ?1 AND CASE WHEN ?2 IS NULL THEN NOT complete ELSE key_name = "   \
+                   "?2 AND complete AND NOT hidden END")                                                           \
+    X(FILES_EXPIRE, "DELETE FROM files WHERE row IN (SELECT row FROM files WHERE complete AND expires > 0 AND "    \
+                    "expires <= ?1 AND id NOT IN (SELECT input FROM batches WHERE ended = 0) LIMIT 16)")           \
+    X(FILES_COUNT, "SELECT count(*), coalesce(sum(size), 0) FROM files WHERE complete")                            \
+    X(FILE_READ, "SELECT " FILE_COLUMNS " FROM files WHERE id = ?1 AND key_name = ?2 AND complete AND NOT hidden") \
+    X(FILES_NEWEST, FILES_BEHIND("<", "DESC"))                                                                     \
+    X(FILES_OLDEST, FILES_BEHIND(">", "ASC"))                                                                      \
+    X(PIECE_PUT, "INSERT OR IGNORE INTO pieces (file, at, data, sum) VALUES (?1, ?2, ?3, ?4)")                     \
+    X(PIECES, "SELECT at, data, sum FROM pieces WHERE file = ?1 AND at >= ?2 ORDER BY at")                         \
+    X(BATCH_INSERT, "INSERT INTO batches (" BATCH_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "    \
+                    "?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)")        \
+    X(BATCH_UPDATE, "UPDATE batches SET model = ?4, errors = ?7, state = ?11, in_progress = ?14, finalizing = "    \
+                    "?15, cancelling = ?16, ended = ?17, n_total = ?19, n_completed = ?20, n_failed = ?21, "       \
+                    "input_tokens = ?22, cached_tokens = ?23, output_tokens = ?24, reasoning_tokens = ?25, "       \
+                    "n_given_up = ?27 WHERE id = ?1")                                                              \
+    X(BATCH_READ, "SELECT " BATCH_COLUMNS " FROM batches WHERE id = ?1 AND key_name = ?2")                         \
+    X(BATCHES_BEHIND, BATCHES_FROM("<", "DESC"))                                                                   \
+    X(BATCHES_BEFORE, BATCHES_FROM(">", "ASC"))                                                                    \
+    X(BATCH_REMOVE, "DELETE FROM batches WHERE id = ?1 AND key_name = ?2 AND own_files AND ended > 0")             \
+    X(BATCH_UNFINISHED, "SELECT " BATCH_COLUMNS " FROM batches WHERE ended = 0 ORDER BY row")                      \
+    X(BATCH_ROWS, "SELECT at FROM pieces WHERE file IN (SELECT row FROM files WHERE id IN (SELECT output FROM "    \
+                  "batches WHERE id = ?1 UNION SELECT failed FROM batches WHERE id = ?1))")                        \
+    X(BATCHES_EXPIRE, "DELETE FROM batches WHERE row IN (SELECT row FROM batches WHERE ended > 0 AND ended < ?1 "  \
+                      "LIMIT 64)")                                                                                 \
     X(BATCHES_COUNT, "SELECT state, count(*) FROM batches GROUP BY state")
 enum journal_statement {
 #define X(id, sql) STATEMENT_##id,
@@ -164,6 +170,8 @@ struct journal_op {
     const struct journal_file_query *query;
     const struct journal_batch *batch;
     const struct journal_batch_update *batch_update;
+    const struct journal_batch_input *batch_input;
+    const struct journal_batch_query *batch_query;
     struct journal_piece piece;
     uint64_t from, most;
     /* what else came of it */
@@ -205,14 +213,17 @@ NODISCARD bool journal_write__make_room(struct journal *j, struct journal_op *op
 /* What is too old of files and batches; how many there are, with the states of batches. */
 NODISCARD bool journal_files__drop_expired(struct journal *j, struct journal_op *op, struct error *err);
 NODISCARD bool journal_files__count(struct journal *j, struct journal_op *op, struct error *err);
-extern const char journal_files__schema[]; /* what version 2 has more than version 1 */
-extern const char journal_files__tidy[];   /* at the start: files whose upload was cut off go */
+extern const char journal_files__schema[];   /* what version 2 has more than version 1 */
+extern const char journal_files__schema_3[]; /* and version 3 more than that */
+extern const char journal_files__tidy[];     /* at the start: files whose upload was cut off go */
 
 enum journal_outcome journal_files__create(struct journal *j, struct journal_op *op);
 enum journal_outcome journal_files__add(struct journal *j, struct journal_op *op);
 enum journal_outcome journal_files__finish(struct journal *j, struct journal_op *op);
 enum journal_outcome journal_files__remove(struct journal *j, struct journal_op *op);
 enum journal_outcome journal_batches__insert(struct journal *j, struct journal_op *op);
+enum journal_outcome journal_batches__create(struct journal *j, struct journal_op *op);
+enum journal_outcome journal_batches__remove(struct journal *j, struct journal_op *op);
 enum journal_outcome journal_batches__update(struct journal *j, struct journal_op *op);
 enum journal_outcome journal_files__read(struct journal *j, struct journal_op *op);
 enum journal_outcome journal_files__list(struct journal *j, struct journal_op *op);

@@ -1,5 +1,6 @@
-/* Files and batches, in OpenAI's shapes: the routes, and the runner, which works through the rows of batches behind
- * everybody else's requests (docs/BATCHES.md). All of it lies in the journal's database (gateway/journal_files.h).
+/* Files and batches, in OpenAI's shapes, and message batches in Anthropic's: the routes, and the runner, which works
+ * through the rows of batches behind everybody else's requests (docs/BATCHES.md). All of it lies in the journal's
+ * database (gateway/journal_files.h).
  *
  *     VALIDATING --all lines are sound--> ROWS --all of them have an answer, time over, or cancelled--> ENDED
  *         |-- a line is not ------------------------------------------------------------------------------^
@@ -36,6 +37,16 @@ bool api__decode_batch(struct call *c, struct error *err); /* its fetch does the
 void api__batch_get(struct app *a, struct http_exchange *x, struct str rest);
 void api__batch_list(struct app *a, struct http_exchange *x, struct str rest);
 void api__batch_cancel(struct app *a, struct http_exchange *x, struct str rest);
+
+#define MESSAGE_BATCHES_ROUTE "/v1/messages/batches"
+
+extern const struct field api__message_batch_fields[];
+bool api__decode_message_batch(struct call *c, struct error *err); /* its fetch does the rest */
+void api__message_batch_get(struct app *a, struct http_exchange *x, struct str rest);
+void api__message_batch_list(struct app *a, struct http_exchange *x, struct str rest);
+void api__message_batch_cancel(struct app *a, struct http_exchange *x, struct str rest);
+void api__message_batch_delete(struct app *a, struct http_exchange *x, struct str rest);
+void api__message_batch_results(struct app *a, struct http_exchange *x, struct str rest);
 
 /* head_check of the upload: its body goes to the journal as it comes. */
 bool api__file_begin(struct app *a, struct http_exchange *x, struct error *err);

@@ -6,7 +6,9 @@
  *     batch_save.c     what has become of them, into the journal
  *     batch_row.c      one row on its way
  *     batch_lines.h    lines of JSON, and what they say
- *     batch_routes.c, batch_object.c, files.c, upload.c
+ *     batch_object.c, message_object.c
+ *                      batches and what came of their rows, as OpenAI and Anthropic write them
+ *     batch_routes.c, message_routes.c, files.c, upload.c
  *                      the routes */
 #ifndef TANDEM_API_BATCH_INTERNAL_H
 #define TANDEM_API_BATCH_INTERNAL_H
@@ -35,6 +37,21 @@ enum batch_phase {
 
 enum row_phase { ROW_WAITING, ROW_WORKING /* a worker has it */, ROW_RUNNING, ROW_DONE /* not saved */ };
 
+/* How an API writes batches. Rows of all of them are stored and run alike. */
+struct batch_form {
+    const char *prefix;     /* of the batches' ids: the form of one is known by it */
+    const char *row_prefix; /* of an "id" in each line; NULL: there is none */
+    bool tells_cancelled;   /* rows that a cancelled batch has not done are in its output too */
+    bool own_files;         /* as in struct journal_batch */
+    uint32_t list_max;      /* of one page */
+    void (*put)(struct json_writer *w, const struct journal_batch *b, struct http_exchange *asker);
+    /* The members of a line behind custom_id. id: of the row's request. */
+    void (*put_reply)(struct json_writer *w, const char *id, struct str body);
+    void (*put_failure)(struct json_writer *w, const char *id, const struct error *why);
+    void (*put_given_up)(struct json_writer *w, enum batch_state end);
+};
+extern const struct batch_form batch__openai, batch__anthropic;
+
 struct batch_run;
 
 struct batch_row {
@@ -48,6 +65,7 @@ struct batch_row {
     struct call *call;
     struct generation *generation;
     bool ok;
+    bool given_up;   /* not ok: its batch has ended without it */
     struct buf line; /* of the output */
 };
 
@@ -69,6 +87,7 @@ struct batch_run {
     struct arena *arena;    /* of the strings in b */
     struct journal_batch b; /* as it is saved */
     const struct route *route;
+    const struct batch_form *form;
 
     /* reading the input; a worker has lines, checker and n_rows while `reading` */
     bool reading, at_end;
@@ -88,6 +107,7 @@ struct batch_run {
     /* saving */
     bool dirty, saving;
     struct journal_batch_update update;
+    uint64_t saving_given_up;     /* rows of it */
     struct journal_piece *pieces; /* [n_done] of the update */
     struct error refused;
 
@@ -115,12 +135,15 @@ struct batch_run *batch__find(struct batch_set *set, struct str id, struct str k
 void batch__cancel(struct batch_run *run,
                    void (*done)(void *arg, const struct journal_batch *b, const struct error *err), void *arg);
 void batch__advance(struct batch_run *run); /* whatever can be done now; may free it */
+/* Are rows still taken from the input, to be run or to be told that they are not? */
+bool batch__goes_on(const struct batch_run *run);
 void batch__release(struct batch_run *run); /* frees it if nothing needs it any more */
 void batch__fail(struct batch_run *run, const char *code, const char *message); /* it ends as failed */
 
 /* batch_read.c */
 void batch__read_more(struct batch_run *run); /* of its input, unless it is being read or may not be yet */
 void batch__rewind(struct batch_run *run);    /* the input is read from its beginning next */
+size_t batch__line_max(const struct app *a);  /* bytes of a line of an input */
 
 /* batch_pump.c */
 void batch__pump(struct batch_set *set);             /* begins rows where there is room */
@@ -133,20 +156,32 @@ void batch__row_begin(struct batch_row *row);
 void batch__row_drop(struct batch_row *row);    /* whatever phase it is in: nothing comes of it */
 void batch__row_free(struct batch_row *row);    /* of none that a worker has; not in a list any more */
 void batch__row_give_up(struct batch_row *row); /* RUNNING to WAITING */
-void batch__row_expire(struct batch_row *row);  /* WAITING to DONE */
+void batch__row_end(struct batch_row *row);     /* WAITING to DONE: its batch ends without it */
 void batch__row_add(struct batch_row *row);     /* to its run, as the last */
 
 /* batch_save.c */
 void batch__save(struct batch_run *run);
 
 /* batch_object.c */
-void batch__put(struct json_writer *w, const struct journal_batch *b);
+const struct batch_form *batch__form_of(struct str id);
 void batch__put_file(struct json_writer *w, const struct journal_file *f);
 void batch__make_id(const char *prefix, char *out, size_t size);
 
-/* batch_routes.c: NULL: it is answered with an error already. */
+/* batch_routes.c: NULL: it is answered with an error already; likewise where id is none of the form's. */
 struct asking *batch__ask(struct app *a, struct http_exchange *x, struct str id);
+struct asking *batch__ask_for(struct app *a, struct http_exchange *x, struct str id, const struct batch_form *form);
+void batch__get(struct asking *q); /* answers with the batch */
+void batch__cancel_asked(struct asking *q);
+/* The page behind or before the batch q->last; done gets q. */
+void batch__list(struct asking *q, const struct batch_form *form, bool before,
+                 void (*done)(void *arg, struct journal_answer *answer));
+bool batch__has_place(const struct batch_set *set, struct error *err); /* for one more that has not ended */
+void batch__reply(struct http_exchange *x, const struct journal_batch *b);
+
+/* files.c: answers with what is in a file, as the client takes it. q has its exchange. */
+void batch__reply_file(struct asking *q, struct str id, const char *type);
 bool batch__has_journal(const struct app *a, struct error *err);
-const struct route *batch__route(struct str endpoint); /* of rows; NULL: there is none */
+/* Of the rows of such batches; NULL: they cannot have that endpoint. */
+const struct route *batch__route(struct str endpoint, const struct batch_form *form);
 
 #endif

@@ -244,21 +244,38 @@ static bool grow(struct batch_checker *c)
     return true;
 }
 
-static bool note_id(struct batch_checker *c, uint64_t number, struct str id)
+static bool take_id(struct batch_checker *c, uint64_t number, struct str id, uint64_t *earlier)
 {
-    struct batch_fault f;
     if (2 * c->n >= c->cap && !grow(c)) {
         return false;
     }
     uint64_t hash = xxh3(id.ptr, id.len, c->secret);
     struct seen *place = place_of(c->seen, c->cap, hash);
-    if (place->number) {
-        wrong(&f, "duplicate_custom_id", "custom_id", "The custom_id '" STR_FMT "' is that of line %llu too.",
-              STR_ARG(str_slice(id, 0, 100)), (unsigned long long)place->number);
-        tell(c, number, &f);
-        return true;
+    *earlier = place->number;
+    if (!place->number) {
+        *place = (struct seen){hash, number};
     }
-    *place = (struct seen){hash, number};
+    return true;
+}
+
+bool batch_checker_take_id(struct batch_checker *c, uint64_t number, struct str id, uint64_t *earlier)
+{
+    c->n++;
+    return take_id(c, number, id, earlier);
+}
+
+static bool note_id(struct batch_checker *c, uint64_t number, struct str id)
+{
+    struct batch_fault f;
+    uint64_t earlier;
+    if (!take_id(c, number, id, &earlier)) {
+        return false;
+    }
+    if (earlier) {
+        wrong(&f, "duplicate_custom_id", "custom_id", "The custom_id '" STR_FMT "' is that of line %llu too.",
+              STR_ARG(str_slice(id, 0, 100)), (unsigned long long)earlier);
+        tell(c, number, &f);
+    }
     return true;
 }
 

@@ -50,6 +50,8 @@ struct batch_checker *batch_checker_create(uint64_t max_rows, size_t max_errors)
 void batch_checker_free(struct batch_checker *c);
 /* False: no memory. */
 NODISCARD bool batch_checker_add(struct batch_checker *c, uint64_t number, struct str line, struct str endpoint);
+/* An id that came by another way than a line. *earlier: the number that has it already; 0: none. False: no memory. */
+NODISCARD bool batch_checker_take_id(struct batch_checker *c, uint64_t number, struct str id, uint64_t *earlier);
 void batch_checker_too_long(struct batch_checker *c, uint64_t number, size_t max);
 uint64_t batch_checker_n(const struct batch_checker *c); /* rows */
 /* The one that all of them ask for; empty: they differ, or ask for none. */

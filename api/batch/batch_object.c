@@ -1,9 +1,21 @@
-/* Batches and files as OpenAI's objects. */
+/* Batches, what came of their rows, and files as OpenAI's objects. */
 #include "api/batch/batch_internal.h"
 
+#include "base/array.h"
 #include "base/rng.h"
 
 #include <stdio.h>
+
+const struct batch_form *batch__form_of(struct str id)
+{
+    static const struct batch_form *const forms[] = {&batch__openai, &batch__anthropic};
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        if (str_starts(id, str_of(forms[i]->prefix))) {
+            return forms[i];
+        }
+    }
+    return &batch__openai;
+}
 
 void batch__make_id(const char *prefix, char *out, size_t size)
 {
@@ -62,8 +74,9 @@ static void put_times(struct json_writer *w, const struct journal_batch *b)
     }
 }
 
-void batch__put(struct json_writer *w, const struct journal_batch *b)
+static void put(struct json_writer *w, const struct journal_batch *b, struct http_exchange *asker)
 {
+    (void)asker;
     bool ended = batch_state_ended(b->state);
     json_begin_object(w);
     json_member_str(w, "id", b->id);
@@ -92,6 +105,55 @@ void batch__put(struct json_writer *w, const struct journal_batch *b)
     }
     json_end_object(w);
 }
+
+/* ---- lines ---- */
+
+static void put_response(struct json_writer *w, const char *id, int status, struct str body)
+{
+    json_key(w, "response");
+    json_begin_object(w);
+    json_member_int(w, "status_code", status);
+    json_member_cstr(w, "request_id", id);
+    json_member_raw(w, "body", body);
+    json_end_object(w);
+    json_member_null(w, "error");
+}
+
+static void put_reply(struct json_writer *w, const char *id, struct str body)
+{
+    put_response(w, id, 200, body);
+}
+
+static void put_failure(struct json_writer *w, const char *id, const struct error *why)
+{
+    struct buf body;
+    buf_init(&body, KIB(16));
+    api__write_error(&body, why);
+    put_response(w, id, error_info(why->code)->http_status, buf_view(&body));
+    buf_release(&body);
+}
+
+/* Only time ends a batch of this form without some of its rows. */
+static void put_given_up(struct json_writer *w, enum batch_state end)
+{
+    (void)end;
+    json_member_null(w, "response");
+    json_key(w, "error");
+    json_begin_object(w);
+    json_member_cstr(w, "code", "batch_expired");
+    json_member_cstr(w, "message", "This request could not be executed before the completion window expired.");
+    json_end_object(w);
+}
+
+const struct batch_form batch__openai = {.prefix = "batch_",
+                                         .row_prefix = "batch_req_",
+                                         .list_max = 100,
+                                         .put = put,
+                                         .put_reply = put_reply,
+                                         .put_failure = put_failure,
+                                         .put_given_up = put_given_up};
+
+/* ---- files ---- */
 
 void batch__put_file(struct json_writer *w, const struct journal_file *f)
 {

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-static size_t line_max(const struct app *a)
+size_t batch__line_max(const struct app *a)
 {
     size_t most = a->options.limits.max_body;
     return most ? most : LIMIT_HTTP_BODY;
@@ -75,8 +75,7 @@ static void take_rows(struct batch_run *run)
     for (struct batch_row *row = run->chunk.first; row; row = next) {
         next = row->next;
         row->next = NULL;
-        bool wanted = run->end == BATCH_IN_PROGRESS || run->end == BATCH_EXPIRED;
-        if (wanted && !run->set->stopping) {
+        if (batch__goes_on(run) && !run->set->stopping) {
             batch__row_add(row);
         } else {
             batch__row_free(row);
@@ -149,7 +148,7 @@ void batch__read_more(struct batch_run *run)
 void batch__rewind(struct batch_run *run)
 {
     batch_lines_release(&run->lines);
-    batch_lines_init(&run->lines, line_max(run->set->app));
+    batch_lines_init(&run->lines, batch__line_max(run->set->app));
     run->next_piece = run->n_rows = 0;
     run->at_end = false;
 }

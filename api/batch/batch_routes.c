@@ -10,7 +10,6 @@
 
 #define OBJECT_MAX     MIB(2)
 #define LIST_DEFAULT   20
-#define LIST_MAX       100
 #define METADATA_PAIRS 16
 #define METADATA_KEY   64
 #define METADATA_VALUE 512
@@ -34,12 +33,30 @@ struct asking *batch__ask(struct app *a, struct http_exchange *x, struct str id)
     return asking__create(a, x, id);
 }
 
-static const char *const endpoints[] = {"/v1/chat/completions", "/v1/completions", "/v1/responses"};
+struct asking *batch__ask_for(struct app *a, struct http_exchange *x, struct str id, const struct batch_form *form)
+{
+    struct error err = {0};
+    struct asking *q = batch__ask(a, x, id);
+    if (q && !str_starts(id, str_of(form->prefix))) {
+        error_set(&err, ERR_NOT_FOUND, "There is no batch with the id '%s'.", q->id);
+        asking__fail(q, &err);
+        return NULL;
+    }
+    return q;
+}
 
-const struct route *batch__route(struct str endpoint)
+static const struct {
+    const char *path;
+    const struct batch_form *form;
+} endpoints[] = {{"/v1/chat/completions", &batch__openai},
+                 {"/v1/completions", &batch__openai},
+                 {"/v1/responses", &batch__openai},
+                 {"/v1/messages", &batch__anthropic}};
+
+const struct route *batch__route(struct str endpoint, const struct batch_form *form)
 {
     for (size_t i = 0; i < ARRAY_LEN(endpoints); i++) {
-        if (!str_eq(endpoint, str_of(endpoints[i]))) {
+        if (endpoints[i].form != form || !str_eq(endpoint, str_of(endpoints[i].path))) {
             continue;
         }
         for (int k = 0; k < api__n_routes; k++) {
@@ -159,7 +176,7 @@ bool api__decode_batch(struct call *c, struct error *err)
     if (missing) {
         return field_missing_error(err, missing);
     }
-    if (!batch__route(n->endpoint)) {
+    if (!batch__route(n->endpoint, &batch__openai)) {
         return error_set_param(
             err, ERR_UNSUPPORTED, "endpoint",
             "'endpoint' must be /v1/chat/completions, /v1/completions or /v1/responses, not '" STR_FMT "'.",
@@ -169,12 +186,12 @@ bool api__decode_batch(struct call *c, struct error *err)
     return check_window(n, err) && batch__has_journal(c->app, err) && print_metadata(c, n, err);
 }
 
-static void reply_batch(struct http_exchange *x, const struct journal_batch *b)
+void batch__reply(struct http_exchange *x, const struct journal_batch *b)
 {
     struct buf out;
     buf_init(&out, OBJECT_MAX);
     struct json_writer w = json_writer(&out);
-    batch__put(&w, b);
+    batch__form_of(b->id)->put(&w, b, x);
     api__reply_json(x, &out);
 }
 
@@ -192,12 +209,12 @@ static void on_inserted(void *arg, struct journal_answer *answer)
     batch__start(c->app->batches, &n->batch);
     if (c->x) {
         api__call_headers(c);
-        reply_batch(c->x, &n->batch);
+        batch__reply(c->x, &n->batch);
     }
     api__call_free(c);
 }
 
-static bool has_place(const struct batch_set *set, struct error *err)
+bool batch__has_place(const struct batch_set *set, struct error *err)
 {
     size_t n = 0;
     for (const struct batch_run *run = set->first; run; run = run->next) {
@@ -212,7 +229,7 @@ static bool begin(struct call *c)
 {
     struct creation *n = (struct creation *)(uintptr_t)c->extra;
     struct error err = {0};
-    batch__make_id("batch_", n->id, sizeof n->id);
+    batch__make_id(batch__openai.prefix, n->id, sizeof n->id);
     batch__make_id("file-", n->output, sizeof n->output);
     batch__make_id("file-", n->failed, sizeof n->failed);
     struct journal_batch *b = &n->batch;
@@ -227,7 +244,7 @@ static bool begin(struct call *c)
     b->created_s = clock_wall_s();
     b->expires_s = b->created_s + n->window_s;
     b->keep_s = n->keep_s;
-    if (!has_place(c->app->batches, &err) ||
+    if (!batch__has_place(c->app->batches, &err) ||
         !journal_batch_insert(c->app->options.journal, b, (struct journal_done){on_inserted, n}, &err)) {
         api__refuse(c, &err);
     }
@@ -244,19 +261,26 @@ static void on_read(void *arg, struct journal_answer *answer)
         return;
     }
     if (q->x) {
-        reply_batch(q->x, &answer->batches[0]);
+        batch__reply(q->x, &answer->batches[0]);
     }
     asking__free(q);
 }
 
-void api__batch_get(struct app *a, struct http_exchange *x, struct str rest)
+void batch__get(struct asking *q)
 {
     struct error err = {0};
-    struct asking *q = batch__ask(a, x, rest);
-    if (q && (!asking__check_query(http_request_of(x), NULL, 0, &err) ||
-              !journal_batch_read(a->options.journal, str_of(q->id), str_of(q->key_name),
-                                  (struct journal_done){on_read, q}, &err))) {
+    if (!asking__check_query(http_request_of(q->x), NULL, 0, &err) ||
+        !journal_batch_read(q->app->options.journal, str_of(q->id), str_of(q->key_name),
+                            (struct journal_done){on_read, q}, &err)) {
         asking__fail(q, &err);
+    }
+}
+
+void api__batch_get(struct app *a, struct http_exchange *x, struct str rest)
+{
+    struct asking *q = batch__ask_for(a, x, rest, &batch__openai);
+    if (q) {
+        batch__get(q);
     }
 }
 
@@ -272,7 +296,7 @@ static void on_list(void *arg, struct journal_answer *answer)
     }
     struct json_writer w = asking__begin_list(&out);
     for (size_t i = 0; i < answer->n; i++) {
-        batch__put(&w, &answer->batches[i]);
+        batch__openai.put(&w, &answer->batches[i], q->x);
     }
     asking__reply_list(q, &w, answer->n ? answer->batches[0].id : STR(""),
                        answer->n ? answer->batches[answer->n - 1].id : STR(""), answer->more);
@@ -292,10 +316,28 @@ void api__batch_list(struct app *a, struct http_exchange *x, struct str rest)
     (void)asking__query_str(head, "after", &after);
     snprintf(q->last, sizeof q->last, STR_FMT, STR_ARG(buf_view(&after)));
     buf_release(&after);
-    if (!asking__check_query(head, known, ARRAY_LEN(known), &err) ||
-        !asking__query_limit(head, LIST_DEFAULT, LIST_MAX, &q->limit, &err) ||
-        !journal_batch_list(a->options.journal, str_of(q->key_name), str_of(q->last), q->limit,
-                            (struct journal_done){on_list, q}, &err)) {
+    if (!asking__check_query(head, known, ARRAY_LEN(known), &err)) {
+        asking__fail(q, &err);
+        return;
+    }
+    batch__list(q, &batch__openai, false, on_list);
+}
+
+void batch__list(struct asking *q, const struct batch_form *form, bool before,
+                 void (*done)(void *arg, struct journal_answer *answer))
+{
+    struct error err = {0};
+    struct journal_batch_query *query = &q->batches;
+    if (!asking__query_limit(http_request_of(q->x), LIST_DEFAULT, form->list_max, &q->limit, &err)) {
+        asking__fail(q, &err);
+        return;
+    }
+    *query = (struct journal_batch_query){.key_name = str_of(q->key_name),
+                                          .from = str_of(q->last),
+                                          .limit = q->limit,
+                                          .own_files = form->own_files,
+                                          .before = before};
+    if (!journal_batch_list(q->app->options.journal, query, (struct journal_done){done, q}, &err)) {
         asking__fail(q, &err);
     }
 }
@@ -310,7 +352,7 @@ static void on_cancelled(void *arg, const struct journal_batch *b, const struct 
         return;
     }
     if (q->x) {
-        reply_batch(q->x, b);
+        batch__reply(q->x, b);
     }
     asking__free(q);
 }
@@ -328,15 +370,23 @@ static void on_read_ended(void *arg, struct journal_answer *answer)
     asking__fail(q, &err);
 }
 
-void api__batch_cancel(struct app *a, struct http_exchange *x, struct str rest)
+void batch__cancel_asked(struct asking *q)
 {
     struct error err = {0};
-    struct asking *q = batch__ask(a, x, rest);
-    struct batch_run *run = q ? batch__find(a->batches, str_of(q->id), str_of(q->key_name)) : NULL;
+    struct app *a = q->app;
+    struct batch_run *run = batch__find(a->batches, str_of(q->id), str_of(q->key_name));
     if (run) {
         batch__cancel(run, on_cancelled, q);
-    } else if (q && !journal_batch_read(a->options.journal, str_of(q->id), str_of(q->key_name),
-                                        (struct journal_done){on_read_ended, q}, &err)) {
+    } else if (!journal_batch_read(a->options.journal, str_of(q->id), str_of(q->key_name),
+                                   (struct journal_done){on_read_ended, q}, &err)) {
         asking__fail(q, &err);
+    }
+}
+
+void api__batch_cancel(struct app *a, struct http_exchange *x, struct str rest)
+{
+    struct asking *q = batch__ask_for(a, x, rest, &batch__openai);
+    if (q) {
+        batch__cancel_asked(q);
     }
 }

@@ -110,31 +110,22 @@ static void put_ids(const struct batch_row *row, char id[32])
     snprintf(id, 32, "%016llx", (unsigned long long)hash);
 }
 
-static struct json_writer begin_line(struct batch_row *row)
+/* id: of the row's request */
+static struct json_writer begin_line(struct batch_row *row, char id[64])
 {
-    char id[32], text[64];
-    put_ids(row, id);
+    const struct batch_form *form = row->run->form;
+    char hash[32], text[64];
+    put_ids(row, hash);
+    snprintf(id, 64, "req_%s", hash);
     buf_clear(&row->line);
     struct json_writer w = json_writer(&row->line);
-    snprintf(text, sizeof text, "batch_req_%s", id);
     json_begin_object(&w);
-    json_member_cstr(&w, "id", text);
+    if (form->row_prefix) {
+        snprintf(text, sizeof text, "%s%s", form->row_prefix, hash);
+        json_member_cstr(&w, "id", text);
+    }
     json_member_str(&w, "custom_id", row->custom_id);
     return w;
-}
-
-static void put_response(struct batch_row *row, struct json_writer *w, int status, struct str body)
-{
-    char id[32], text[64];
-    put_ids(row, id);
-    snprintf(text, sizeof text, "req_%s", id);
-    json_key(w, "response");
-    json_begin_object(w);
-    json_member_int(w, "status_code", status);
-    json_member_cstr(w, "request_id", text);
-    json_member_raw(w, "body", body);
-    json_end_object(w);
-    json_member_null(w, "error");
 }
 
 /* Behind the others: its model may be one that never comes. */
@@ -163,27 +154,21 @@ static void end_line(struct batch_row *row, struct json_writer *w, bool ok)
 
 static void fail_row(struct batch_row *row, const struct error *why)
 {
-    struct buf body;
-    buf_init(&body, KIB(16));
-    api__write_error(&body, why);
-    struct json_writer w = begin_line(row);
-    put_response(row, &w, error_info(why->code)->http_status, buf_view(&body));
-    buf_release(&body);
+    char id[64];
+    struct json_writer w = begin_line(row, id);
+    row->run->form->put_failure(&w, id, why);
     end_line(row, &w, false);
 }
 
-void batch__row_expire(struct batch_row *row)
+void batch__row_end(struct batch_row *row)
 {
-    struct json_writer w = begin_line(row);
-    json_member_null(&w, "response");
-    json_key(&w, "error");
-    json_begin_object(&w);
-    json_member_cstr(&w, "code", "batch_expired");
-    json_member_cstr(&w, "message", "This request could not be executed before the completion window expired.");
-    json_end_object(&w);
+    char id[64];
+    struct json_writer w = begin_line(row, id);
+    row->run->form->put_given_up(&w, row->run->end);
     json_end_object(&w);
     buf_putc(&row->line, '\n');
     row->ok = false;
+    row->given_up = true;
     if (!row->line.failed) { /* else it is told later */
         move(row, ROW_DONE);
     }
@@ -246,8 +231,9 @@ static void complete(struct batch_row *row)
         fail_row(row, &err);
         return;
     }
-    struct json_writer w = begin_line(row);
-    put_response(row, &w, 200, buf_view(&body));
+    char id[64];
+    struct json_writer w = begin_line(row, id);
+    row->run->form->put_reply(&w, id, buf_view(&body));
     buf_release(&body);
     add_usage(row);
     free_call(row);

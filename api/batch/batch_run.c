@@ -109,7 +109,8 @@ static struct batch_run *create(struct batch_set *set, const struct journal_batc
     run->set = set;
     run->b = *b;
     run->end = BATCH_IN_PROGRESS;
-    run->route = batch__route(b->endpoint);
+    run->form = batch__form_of(b->id);
+    run->route = batch__route(b->endpoint, run->form);
     batch__rewind(run);
     run->checker = batch_checker_create(set->app->options.batch_max_rows, BATCH_ERRORS_MAX);
     if (!run->checker || !copy_strings(run)) {
@@ -180,13 +181,28 @@ void batch__fail(struct batch_run *run, const char *code, const char *message)
     drop_unfinished(run);
 }
 
-static void expire_rows(struct batch_run *run)
+static void end_rows(struct batch_run *run)
 {
     for (struct batch_row *row = run->first; row; row = row->next) {
         if (row->phase == ROW_WAITING) {
-            batch__row_expire(row);
+            batch__row_end(row);
         }
     }
+}
+
+static void give_up_running(struct batch_run *run)
+{
+    for (struct batch_row *row = run->first; row; row = row->next) {
+        if (row->phase == ROW_RUNNING) {
+            batch__row_give_up(row);
+        }
+    }
+}
+
+bool batch__goes_on(const struct batch_run *run)
+{
+    return run->end == BATCH_IN_PROGRESS || run->end == BATCH_EXPIRED ||
+           (run->end == BATCH_CANCELLED && run->form->tells_cancelled);
 }
 
 /* ---- checking ---- */
@@ -275,25 +291,21 @@ static void check_time(struct batch_run *run)
     if (run->end == BATCH_IN_PROGRESS && clock_wall_s() >= run->b.expires_s) {
         run->end = BATCH_EXPIRED;
         LOG_INFO("batch expires", "id=" STR_FMT, STR_ARG(run->b.id));
-        for (struct batch_row *row = run->first; row; row = row->next) {
-            if (row->phase == ROW_RUNNING) {
-                batch__row_give_up(row);
-            }
-        }
+        give_up_running(run);
     }
 }
 
 static void advance_rows(struct batch_run *run)
 {
     check_time(run);
-    if (run->end == BATCH_EXPIRED) {
-        expire_rows(run);
+    bool goes_on = batch__goes_on(run);
+    if (goes_on && run->end != BATCH_IN_PROGRESS) {
+        end_rows(run);
     }
-    bool goes_on = run->end == BATCH_IN_PROGRESS || run->end == BATCH_EXPIRED;
     if (goes_on && run->n_waiting == 0 && run->n_done < BATCH_UNSAVED_MAX) {
         batch__read_more(run);
     }
-    bool all_read = run->at_end || run->end == BATCH_CANCELLED || run->end == BATCH_FAILED;
+    bool all_read = run->at_end || !goes_on;
     if (all_read && !run->reading && !run->first && !run->saving) {
         close_run(run, run->end == BATCH_IN_PROGRESS ? BATCH_COMPLETED : run->end);
     }
@@ -339,7 +351,7 @@ void batch__advance(struct batch_run *run)
     if (set->stopping) {
         return; /* what is under way ends; the journal has the rest */
     }
-    if (run->phase == BATCH_LOADING && run->end != BATCH_IN_PROGRESS && !run->reading) {
+    if (run->phase == BATCH_LOADING && !batch__goes_on(run) && !run->reading) {
         run->phase = BATCH_ROWS; /* none of them is begun: it does not matter which are done */
     }
     if (run->phase == BATCH_LOADING) {
@@ -431,7 +443,11 @@ void batch__cancel(struct batch_run *run,
     }
     run->b.state = BATCH_CANCELLING;
     run->dirty = true;
-    drop_unfinished(run);
+    if (batch__goes_on(run)) {
+        give_up_running(run); /* they are told in the output */
+    } else {
+        drop_unfinished(run);
+    }
     batch__save(run);
     batch__advance(run);
 }

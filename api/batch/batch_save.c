@@ -23,6 +23,7 @@ static bool gather(struct batch_run *run)
         for (struct batch_row *row = run->first; row; row = row->next) {
             if (row->phase == ROW_DONE && row->ok == (ok == 1)) {
                 row->saving = true;
+                run->saving_given_up += row->given_up;
                 run->pieces[at++] = (struct journal_piece){row->number, buf_view(&row->line)};
             }
         }
@@ -53,12 +54,14 @@ void batch__save(struct batch_run *run)
         return;
     }
     run->update = (struct journal_batch_update){0};
+    run->saving_given_up = 0;
     if (!gather(run)) {
         run->retry_ms = clock_ms() + BATCH_RETRY_MS;
         return;
     }
     run->b.n_completed += run->update.n_completed;
     run->b.n_failed += run->update.n_failed;
+    run->b.n_given_up += run->saving_given_up;
     run->update.batch = run->b;
     run->dirty = false;
     run->saving = true;
@@ -89,6 +92,7 @@ static void take_back(struct batch_run *run, const struct error *why)
     LOG_WARN("a batch cannot be saved, it is tried again", "id=" STR_FMT " error=\"%s\"", STR_ARG(run->b.id), why->msg);
     run->b.n_completed -= run->update.n_completed;
     run->b.n_failed -= run->update.n_failed;
+    run->b.n_given_up -= run->saving_given_up;
     run->dirty = true;
     run->retry_ms = clock_ms() + BATCH_RETRY_MS;
     for (struct batch_row *row = run->first; row; row = row->next) {

@@ -121,6 +121,8 @@ void api__file_list(struct app *a, struct http_exchange *x, struct str rest)
 
 struct download { /* pieces are read as the client takes them */
     struct asking *asking;
+    char id[64]; /* of the file */
+    const char *type;
     struct arena *arena; /* of the pieces at hand */
     const struct journal_piece *pieces;
     size_t n, at;
@@ -201,7 +203,7 @@ static void on_pieces(void *arg, struct journal_answer *answer)
         http_stream_wake(d->asking->x);
     } else {
         d->started = true;
-        http_stream_start(d->asking->x, 200, "application/octet-stream", &source);
+        http_stream_start(d->asking->x, 200, d->type, &source);
     }
 }
 
@@ -211,25 +213,32 @@ static void read_pieces(struct download *d)
     struct asking *q = d->asking;
     struct journal_answer refused = {0};
     d->reading = true;
-    if (!journal_file_pieces(q->app->options.journal, str_of(q->id), str_of(q->key_name), d->next, CONTENT_PIECE,
+    if (!journal_file_pieces(q->app->options.journal, str_of(d->id), str_of(q->key_name), d->next, CONTENT_PIECE,
                              (struct journal_done){on_pieces, d}, &refused.error)) {
         on_pieces(d, &refused);
     }
 }
 
-void api__file_content(struct app *a, struct http_exchange *x, struct str rest)
+void batch__reply_file(struct asking *q, struct str id, const char *type)
 {
     struct error err = {0};
-    struct asking *q = batch__ask(a, x, rest);
-    struct download *d = q ? calloc(1, sizeof *d) : NULL;
+    struct download *d = calloc(1, sizeof *d);
     if (!d) {
-        if (q) {
-            error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
-            asking__fail(q, &err);
-        }
+        error_set(&err, ERR_NO_MEMORY, "no memory for a request.");
+        asking__fail(q, &err);
         return;
     }
     d->asking = q;
-    http_on_gone(x, on_gone, d);
+    d->type = type;
+    snprintf(d->id, sizeof d->id, STR_FMT, STR_ARG(id));
+    http_on_gone(q->x, on_gone, d);
     read_pieces(d);
+}
+
+void api__file_content(struct app *a, struct http_exchange *x, struct str rest)
+{
+    struct asking *q = batch__ask(a, x, rest);
+    if (q) {
+        batch__reply_file(q, str_of(q->id), "application/octet-stream");
+    }
 }

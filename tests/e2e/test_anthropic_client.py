@@ -377,7 +377,7 @@ def test_client_raises_what_it_knows(tiny):
 
 def test_errors_before_the_route(tiny):
     check_error(tiny.http.get("/v1/messages"), 405, "invalid_request_error", "GET")
-    check_error(tiny.http.post("/v1/messages/batches", json={}), 404, "not_found_error", "/v1/messages/batches")
+    check_error(tiny.http.post("/v1/messages/nothing", json={}), 404, "not_found_error", "/v1/messages/nothing")
     check_error(tiny.http.get("/v1/nothing", headers={"anthropic-version": "2023-06-01"}), 404, "not_found_error", ".")
     check_error(tiny.http.post("/v1/messages", content=b"{", headers={"content-type": "application/json"}), 400,
                 "invalid_request_error", "JSON|json|line")

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.cpu_only("refused before an engine hears of it")
 
 CHAT, COMPLETIONS, INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
 RESPONSES, EXECUTE, BATCHES = "/v1/responses", "/v1/mcp/execute", "/v1/batches"
+MESSAGE_BATCHES = "/v1/messages/batches"
 HELLO = [{"role": "user", "content": "Hello"}]
 INVALID, N_VOCAB = "invalid_request_error", 49152
 
@@ -361,7 +362,8 @@ def documented():
     return {path: fields for path, fields in routes.items() if "{" not in path}
 
 
-ANTHROPIC = {"/v1/messages": {"messages": HELLO, "max_tokens": 2}, "/v1/messages/count_tokens": {"messages": HELLO}}
+ANTHROPIC = {"/v1/messages": {"messages": HELLO, "max_tokens": 2}, "/v1/messages/count_tokens": {"messages": HELLO},
+             MESSAGE_BATCHES: {"requests": [{"custom_id": "a", "params": {}}]}}
 OLLAMA = {"/api/chat": {"messages": HELLO, "options": {"num_predict": 2}},
           "/api/generate": {"prompt": "a", "options": {"num_predict": 2}}, "/api/show": {"model": "tiny"}}
 BODIES = {**ANTHROPIC, **OLLAMA, RESPONSES: {"input": "Hello", "max_output_tokens": 2}, CHAT: {"messages": HELLO}, COMPLETIONS: {"prompt": "a"}, INFILL: {"input_prefix": "a"},
@@ -437,7 +439,7 @@ def test_null_is_as_if_absent(tiny, path):
     short = {"max_tokens": 2} if path in (CHAT, COMPLETIONS) else {}
     absent = tiny.post(path, {**body, **short})
     given = tiny.post(path, {**dict.fromkeys(documented()[path]), **body, **short})
-    assert given.status_code == absent.status_code == {INFILL: 400, EXECUTE: 400, BATCHES: 501}.get(path, 200), given.text
+    assert given.status_code == absent.status_code == {INFILL: 400, EXECUTE: 400, BATCHES: 501, MESSAGE_BATCHES: 501}.get(path, 200), given.text
     assert "x-tandem-ignored-fields" not in given.headers
 
 

@@ -247,6 +247,13 @@ static void save(struct fixture *f, enum batch_state state, struct journal_piece
     assert_int_equal(wait_accepted(f, journal_batch_update(f->journal, &u, done_of(f), &err)), ERR_NONE);
 }
 
+static void list_batches(struct fixture *f, struct journal_batch_query query)
+{
+    struct error err = {0};
+    query.key_name = STR("key");
+    assert_int_equal(wait_accepted(f, journal_batch_list(f->journal, &query, done_of(f), &err)), ERR_NONE);
+}
+
 static void test_batches(void **state)
 {
     struct fixture *f = *state;
@@ -285,8 +292,7 @@ static void test_batches(void **state)
     assert_int_equal(pieces(f, "bad", 0, 100), ERR_NONE);
     assert_int_equal(wait_accepted(f, journal_batch_read(f->journal, STR("b1"), STR("other"), done_of(f), &err)),
                      ERR_NOT_FOUND);
-    assert_int_equal(wait_accepted(f, journal_batch_list(f->journal, STR("key"), STR(""), 5, done_of(f), &err)),
-                     ERR_NONE);
+    list_batches(f, (struct journal_batch_query){.limit = 5});
     assert_int_equal(f->answer.n, 1);
     assert_int_equal(wait_accepted(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
     assert_int_equal(f->answer.n, 0);
@@ -294,6 +300,115 @@ static void test_batches(void **state)
     assert_int_equal(journal_stats(f->journal).all_file_size, 12);
     run_for(f, 60);
     assert_int_equal(journal_stats(f->journal).batches[BATCH_COMPLETED], 1);
+}
+
+/* ---- batches with files of their own ---- */
+
+static enum error_code create_own(struct fixture *f, const char *id, uint64_t max_total)
+{
+    struct error err = {0};
+    char in[16], out[16];
+    snprintf(in, sizeof in, "%s-in", id);
+    snprintf(out, sizeof out, "%s-out", id);
+    struct journal_piece lines[] = {{0, STR("one\n")}, {1, STR("two\n")}};
+    struct journal_batch_input input = {.pieces = lines, .n = 2, .max_total = max_total};
+    struct journal_batch b = batch_of(id, BATCH_IN_PROGRESS);
+    b.own_files = true;
+    b.input = str_of(in);
+    b.output = b.failed = str_of(out);
+    b.keep_s = 0;
+    return wait_accepted(f, journal_batch_create(f->journal, &b, &input, done_of(f), &err));
+}
+
+static void end_own(struct fixture *f, const char *id)
+{
+    struct error err = {0};
+    char out[16];
+    snprintf(out, sizeof out, "%s-out", id);
+    struct journal_piece good = {1, STR("good\n")}, bad = {0, STR("bad\n")};
+    struct journal_batch_update u = {
+        .batch = batch_of(id, BATCH_CANCELLED), .completed = &good, .failed = &bad, .n_completed = 1, .n_failed = 1};
+    u.batch.output = u.batch.failed = str_of(out);
+    u.batch.own_files = true;
+    u.batch.keep_s = 0;
+    u.batch.n_given_up = 1;
+    assert_int_equal(wait_accepted(f, journal_batch_update(f->journal, &u, done_of(f), &err)), ERR_NONE);
+}
+
+static enum error_code remove_batch(struct fixture *f, const char *id, const char *key)
+{
+    struct error err = {0};
+    return wait_accepted(f, journal_batch_remove(f->journal, str_of(id), str_of(key), done_of(f), &err));
+}
+
+static void test_batches_with_files_of_their_own(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    open_journal(f);
+    assert_int_equal(create_own(f, "m1", 7), ERR_TOO_LARGE); /* and nothing of it is there */
+    assert_int_equal(wait_accepted(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
+    assert_int_equal(f->answer.n, 0);
+    assert_int_equal(create_own(f, "m1", 8), ERR_NONE);
+    assert_int_equal(journal_stats(f->journal).all_file_size, 8);
+    assert_int_equal(pieces(f, "m1-in", 0, 100), ERR_NONE); /* the runner reads it; others do not see it */
+    assert_true(f->answer.n == 2 && str_eq(f->answer.pieces[1].data, STR("two\n")));
+    assert_int_equal(read_file(f, "m1-in", "key"), ERR_NOT_FOUND);
+    assert_int_equal(remove_batch(f, "m1", "other"), ERR_NOT_FOUND);
+    assert_int_equal(remove_batch(f, "m1", "key"), ERR_INVALID); /* it has not ended */
+    reopen(f);
+    assert_int_equal(wait_accepted(f, journal_batch_unfinished(f->journal, done_of(f), &err)), ERR_NONE);
+    assert_true(f->answer.n == 1 && f->answer.batches[0].own_files);
+    end_own(f, "m1");
+    assert_int_equal(journal_stats(f->journal).all_file_size, 9);
+    assert_int_equal(pieces(f, "m1-in", 0, 100), ERR_NOT_FOUND); /* nobody needs it any more */
+    assert_int_equal(pieces(f, "m1-out", 0, 100), ERR_NONE);
+    assert_true(f->answer.n == 2 && str_eq(f->answer.pieces[0].data, STR("bad\n")));
+    assert_int_equal(remove_file(f, "m1-out", "key"), ERR_NOT_FOUND);
+    struct journal_file_query files = {.key_name = STR("key"), .purpose = STR(""), .after = STR("")};
+    assert_int_equal(wait_accepted(f, journal_file_list(f->journal, &files, done_of(f), &err)), ERR_NONE);
+    assert_int_equal(f->answer.n, 0);
+    assert_int_equal(wait_accepted(f, journal_batch_read(f->journal, STR("m1"), STR("key"), done_of(f), &err)),
+                     ERR_NONE);
+    assert_int_equal(f->answer.batches[0].n_given_up, 1);
+    assert_int_equal(remove_batch(f, "m1", "key"), ERR_NONE);
+    assert_int_equal(pieces(f, "m1-out", 0, 100), ERR_NOT_FOUND); /* with it */
+    assert_int_equal(journal_stats(f->journal).all_file_size, 0);
+    make_file(f, "in", "x");
+    assert_int_equal(insert(f, "b1"), ERR_NONE);
+    assert_int_equal(remove_batch(f, "b1", "key"), ERR_INVALID); /* its files are somebody's */
+}
+
+/* Pages behind one and before one; batches of the other kind are in none. */
+static void test_pages_of_batches(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *from, *first, *last;
+        bool before, more;
+        size_t n;
+    } pages[] = {{"", "m6", "m4", false, true, 3},  {"m4", "m3", "m1", false, false, 3},
+                 {"m2", "m5", "m3", true, true, 3}, {"m4", "m6", "m5", true, false, 2},
+                 {"", "m6", "m4", true, true, 3},   {"m6", "", "", true, false, 0}};
+    char id[16];
+    open_journal(f);
+    make_file(f, "in", "x");
+    for (int i = 1; i <= 6; i++) {
+        snprintf(id, sizeof id, "m%d", i);
+        assert_int_equal(create_own(f, id, 0), ERR_NONE);
+        assert_int_equal(i > 1 || insert(f, "b1") == ERR_NONE, true);
+    }
+    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
+        list_batches(f, (struct journal_batch_query){
+                            .from = str_of(pages[i].from), .limit = 3, .own_files = true, .before = pages[i].before});
+        assert_true(f->answer.n == pages[i].n && f->answer.more == pages[i].more);
+        if (pages[i].n) {
+            assert_true(str_eq(f->answer.batches[0].id, str_of(pages[i].first)));
+            assert_true(str_eq(f->answer.batches[f->answer.n - 1].id, str_of(pages[i].last)));
+        }
+    }
+    list_batches(f, (struct journal_batch_query){.limit = 3});
+    assert_true(f->answer.n == 1 && str_eq(f->answer.batches[0].id, STR("b1")));
 }
 
 static void test_old_ones_go(void **state)
@@ -306,12 +421,16 @@ static void test_old_ones_go(void **state)
     make_file(f, "f1", "x");
     assert_int_equal(insert(f, "b1"), ERR_NONE);
     assert_int_equal(insert(f, "b2"), ERR_NONE);
+    assert_int_equal(create_own(f, "m1", 0), ERR_NONE);
+    end_own(f, "m1");
     journal_close(f->journal);
-    sql(f, "UPDATE files SET expires = 5; UPDATE batches SET state = 'failed', ended = 5 WHERE id = 'b2'");
+    sql(f, "UPDATE files SET expires = 5 WHERE NOT hidden;"
+           "UPDATE batches SET state = 'failed', ended = 5 WHERE id IN ('b2', 'm1')");
     open_journal(f);
     run_for(f, 60);
     assert_int_equal(read_file(f, "f1", "key"), ERR_NOT_FOUND);
     assert_int_equal(read_file(f, "in", "key"), ERR_NONE); /* needed */
+    assert_int_equal(pieces(f, "m1-out", 0, 100), ERR_NOT_FOUND);
     assert_int_equal(wait_accepted(f, journal_batch_read(f->journal, STR("b2"), STR("key"), done_of(f), &err)),
                      ERR_NOT_FOUND);
     assert_int_equal(wait_accepted(f, journal_batch_read(f->journal, STR("b1"), STR("key"), done_of(f), &err)),
@@ -332,8 +451,27 @@ static void test_version_before(void **state)
     assert_int_equal(wait_accepted(f, journal_read(f->journal, STR("r-1"), STR("key"), JOURNAL_ALL, done_of(f), &err)),
                      ERR_NONE);
     make_file(f, "f1", "x");
+    assert_int_equal(create_own(f, "m1", 0), ERR_NONE);
     reopen(f);
     assert_int_equal(read_file(f, "f1", "key"), ERR_NONE);
+}
+
+/* What version 2 had is there; its batches have files that are seen. */
+static void test_version_2(void **state)
+{
+    struct fixture *f = *state;
+    open_journal(f);
+    make_file(f, "in", "x");
+    assert_int_equal(insert(f, "b1"), ERR_NONE);
+    journal_close(f->journal);
+    sql(f, "DROP TRIGGER batch_inputs_go; DROP TRIGGER batch_files_go; ALTER TABLE files DROP COLUMN hidden;"
+           "ALTER TABLE batches DROP COLUMN own_files; ALTER TABLE batches DROP COLUMN n_given_up;"
+           "PRAGMA user_version = 2");
+    open_journal(f);
+    assert_int_equal(read_file(f, "in", "key"), ERR_NONE);
+    list_batches(f, (struct journal_batch_query){.limit = 3});
+    assert_true(f->answer.n == 1 && !f->answer.batches[0].own_files);
+    assert_int_equal(create_own(f, "m1", 0), ERR_NONE);
 }
 
 int main(void)
@@ -344,8 +482,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damage_is_found, setup_short_upkeep, teardown),
         cmocka_unit_test_setup_teardown(test_lists, setup_short_upkeep, teardown),
         cmocka_unit_test_setup_teardown(test_batches, setup_short_upkeep, teardown),
+        cmocka_unit_test_setup_teardown(test_batches_with_files_of_their_own, setup_short_upkeep, teardown),
+        cmocka_unit_test_setup_teardown(test_pages_of_batches, setup_short_upkeep, teardown),
         cmocka_unit_test_setup_teardown(test_old_ones_go, setup_short_upkeep, teardown),
         cmocka_unit_test_setup_teardown(test_version_before, setup_short_upkeep, teardown),
+        cmocka_unit_test_setup_teardown(test_version_2, setup_short_upkeep, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
