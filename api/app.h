@@ -34,6 +34,8 @@ struct app_options {
      * run at a time (0: half of the model's sequences). */
     uint64_t max_file, max_files, batch_max_rows;
     size_t batch_max_running;
+    int64_t
+        batch_patience_ms; /* as rows_patience_ms of gateway_options, and until one is begun before others that wait */
 };
 struct app_options app_options_default(void);
 

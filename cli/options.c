@@ -209,6 +209,7 @@ static const struct pairing pairings[] = {
     {"files-max-mb", "journal", NULL},
     {"batch-max-rows", "journal", NULL},
     {"batch-max-running", "journal", NULL},
+    {"batch-patience-ms", "journal", NULL},
     {"otlp-sample", "otlp-endpoint", NULL},
     {"mlx-device", "backend", "cpu"},
     {"mlx-type", "backend", "cpu"},

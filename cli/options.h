@@ -92,7 +92,7 @@ struct options {
     int64_t max_client_connections, header_timeout_ms, body_timeout_ms, min_body_rate, idle_timeout_ms;
     const char *tls_cert, *tls_key;
     const char *journal, *journal_sync;
-    int64_t journal_max_mb, file_max_mb, files_max_mb, batch_max_rows, batch_max_running;
+    int64_t journal_max_mb, file_max_mb, files_max_mb, batch_max_rows, batch_max_running, batch_patience_ms;
     float journal_max_age_hours;
     const char *mcp_config;
     int64_t mcp_max_turns;

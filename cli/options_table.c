@@ -107,6 +107,8 @@ const struct option options__table[] = {
     {"batch-max-rows", OPTION_INT, S, AT(batch_max_rows), 1, 1000000, "50000", "N", "requests of one batch"},
     {"batch-max-running", OPTION_INT, S, AT(batch_max_running), 0, 4096, "0", "N",
      "requests of batches that run at once, behind all others; 0: half of --max-sequences"},
+    {"batch-patience-ms", OPTION_INT, S, AT(batch_patience_ms), 1, 86400000, "60000", "MS",
+     "how long they wait for others to wait no more, and for a model that nobody uses to make room for theirs"},
     {"mcp-config", OPTION_STR, S, AT(mcp_config), 0, 0, NULL, "FILE",
      "MCP servers whose tools requests may have, in the usual JSON (docs/MCP.md)"},
     {"mcp-max-turns", OPTION_INT, S, AT(mcp_max_turns), 1, 100, "10", "N",

@@ -359,6 +359,7 @@ static bool start_app(struct server *s, struct error *err)
     a.max_files = (uint64_t)o->files_max_mb << 20;
     a.batch_max_rows = (uint64_t)o->batch_max_rows;
     a.batch_max_running = (size_t)o->batch_max_running;
+    a.batch_patience_ms = o->batch_patience_ms;
     a.mcp = s->mcp;
     a.keys = s->keys;
     a.cache_salt_per_key = o->cache_salt_per_key;
@@ -482,6 +483,7 @@ static bool start(struct server *s, struct error *err)
                                         .window_ms = o->restart_window_ms,
                                         .retry_ms = o->restart_retry_ms};
     g.retry_limit = (uint32_t)o->retry_limit;
+    g.rows_patience_ms = o->batch_patience_ms;
     g.watchdog = (struct watchdog_limits){.stopped_ms = o->heartbeat_timeout_ms, .hang_ms = o->hang_timeout_ms};
     g.on_state = on_state;
     g.on_state_arg = s;

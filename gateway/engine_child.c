@@ -447,6 +447,11 @@ uint32_t engine_child_n_waiting(const struct engine_child *c)
     return c->waiting.n;
 }
 
+uint32_t engine_child_n_rows(const struct engine_child *c)
+{
+    return c->waiting.n_rows;
+}
+
 enum engine_loss engine_child_loss(const struct engine_child *c)
 {
     return c->loss;

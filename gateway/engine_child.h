@@ -34,7 +34,7 @@ struct engine_child_options {
     int64_t
         stop_grace_ms;    /* for an engine that is stopped, which has nothing to do, before SIGKILL; 0: the gateway's */
     size_t max_unread;    /* bytes sent that it has not read; 0: ENGINE_CHILD_MAX_UNREAD */
-    uint32_t max_waiting; /* jobs that may wait while it loads, in at most half of max_unread */
+    uint32_t max_waiting; /* jobs, but for rows, that may wait while it loads, in at most half of max_unread */
     void (*on_state)(void *arg); /* state, info or failure changed */
     void *on_state_arg;
     /* A job waits here; its arg is that of on_state. NULL: nobody cares. */
@@ -65,6 +65,7 @@ const struct engine_info *engine_child_info(
     const struct engine_child *c); /* NULL until the first HELLO; the last known after */
 int engine_child_pid(const struct engine_child *c);
 uint32_t engine_child_n_waiting(const struct engine_child *c); /* jobs that wait here */
+uint32_t engine_child_n_rows(const struct engine_child *c);    /* of them: rows of batches */
 int engine_child_restarts(const struct engine_child *c);
 enum engine_loss engine_child_loss(const struct engine_child *c); /* the last one; LOSS_COUNT: none */
 /* How much of the pool this engine and those after it may use (wire/frame.h). */

@@ -107,9 +107,10 @@ static bool push_waiting(struct engine_child *c, const struct job *job, struct e
                          "the model is loading and the requests that wait for it hold %zu bytes. Try again later.",
                          c->waiting.size);
     }
-    if (c->waiting.n >= c->options.max_waiting) {
+    uint32_t n_requests = c->waiting.n - c->waiting.n_rows;
+    if (n_requests >= c->options.max_waiting) {
         return error_set(err, ERR_OVERLOADED,
-                         "the model is loading and %u requests wait for it already. Try again later.", c->waiting.n);
+                         "the model is loading and %u requests wait for it already. Try again later.", n_requests);
     }
     if (!waiting_jobs_push(&c->waiting, job, clock_ms(), err)) {
         return false;

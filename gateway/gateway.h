@@ -40,6 +40,7 @@ struct gateway_options {
     int64_t engine_grace_ms;   /* for an engine to exit by itself, before SIGKILL */
     uint32_t retry_limit;      /* engines that may be lost under a request without a new token of it */
     uint64_t memory;           /* bytes for all engines; 0: no limit, which only one model that is always loaded has */
+    int64_t rows_patience_ms;  /* how long rows of batches wait until a model is loaded for them as for requests */
     const char *pressure_file; /* NULL: the system says how short memory is; see pressure.h */
     struct mcp_host *mcp;      /* tools for requests that want them; outlives the gateway; NULL: none */
     struct api_keys *keys;     /* what requests generate is charged to them; outlive the gateway; NULL: none */

@@ -70,6 +70,9 @@ void gateway__generation_finished(void *arg, const struct gen_request *r, const 
     if (outcome->error && outcome->usage.n_begun == 0) {
         api_keys_give_back(keys, r->api_key, outcome->usage.prompt_tokens, clock_ms());
     }
+    if (r->priority < JOB_PRIORITY_IDLE) {
+        model_manager_note_asked(&m->slot, clock_ms());
+    }
     gateway__manage_soon(m->gateway);
 }
 

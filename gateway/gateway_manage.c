@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "pipeline/load.h"
 
 #define DRAIN_POLL_MS 20  /* while somebody waits for the last job of an engine; turns with MCP tools end unheard */
 #define IDLE_POLL_MS  100 /* while answers are still being taken, which nobody tells the end of */
@@ -62,8 +63,11 @@ static int64_t sooner(int64_t a, int64_t b)
 static void refresh(struct served_model *m)
 {
     uint32_t waiting = engine_child_n_waiting(m->child);
+    struct pipeline_load load = pipeline_load(m->pipeline, 0, 0);
     size_t jobs = pipeline_n_jobs(m->pipeline);
     m->slot.n_queued = waiting;
+    m->slot.n_rows = engine_child_n_rows(m->child);
+    m->slot.asked = load.jobs_waiting || load.sequences_running;
     m->slot.n_running = (uint32_t)(jobs > waiting ? jobs - waiting : 0);
     m->slot.in_use = pipeline_n_running(m->pipeline) > 0;
 }
@@ -131,6 +135,7 @@ bool gateway__start_manager(struct gateway *g, struct error *err)
 {
     if (!g->manage_timer) {
         g->manager.budget = g->options.memory ? g->options.memory : UINT64_MAX;
+        g->manager.patience_ms = g->options.rows_patience_ms;
         g->manage_timer = loop_timer_create(g->options.loop, on_timer, g);
     }
     return g->manage_timer || error_set(err, ERR_NO_MEMORY, "no memory for a timer.");

@@ -61,6 +61,7 @@ void model_manager_want(struct model_manager *m, struct model_slot *slot)
     bool stays = (slot->state == SLOT_LOADING || slot->state == SLOT_IN) && !slot->unload_asked;
     if (slot->ticket == 0 && !stays) {
         slot->ticket = ++m->last_ticket;
+        slot->wanted_ms = 0;
     }
 }
 
@@ -93,6 +94,11 @@ void model_manager_out(struct model_manager *m, struct model_slot *slot)
     (void)m;
     slot->state = SLOT_OUT;
     slot->unload_asked = false;
+}
+
+void model_manager_note_asked(struct model_slot *slot, int64_t now_ms)
+{
+    slot->asked_ms = slot->used_ms = now_ms;
 }
 
 /* ---- a look ---- */
@@ -131,16 +137,35 @@ static void drain(struct look *l, struct model_slot *s)
     }
 }
 
+/* A request that comes for what only rows have waited for stands behind those that were there before it. */
+static void note_kind(struct look *l, struct model_slot *s)
+{
+    bool rows = s->n_queued > 0 && s->n_rows == s->n_queued && !s->load_asked;
+    if (s->ticket && s->for_rows && !rows) {
+        s->ticket = ++l->m->last_ticket;
+    }
+    s->for_rows = rows;
+    s->wanted_ms = s->ticket && s->wanted_ms == 0 ? l->now_ms : s->wanted_ms;
+}
+
+static int64_t patience_left_ms(const struct look *l, const struct model_slot *s)
+{
+    return s->for_rows ? s->wanted_ms + l->m->patience_ms - l->now_ms : 0;
+}
+
 static void note_use(struct look *l, struct model_slot *s)
 {
     if (is_busy(s) || s->in_use) {
         s->used_ms = l->now_ms;
     }
+    s->asked_ms = s->asked || s->was_asked ? l->now_ms : s->asked_ms;
+    s->was_asked = s->asked;
     if (s->n_queued > 0) {
         model_manager_want(l->m, s);
     } else if (!s->load_asked) { /* who waited has gone */
         s->ticket = 0;
     }
+    note_kind(l, s);
 }
 
 static bool may_idle_out(const struct model_slot *s)
@@ -181,8 +206,15 @@ static bool goes_first(const struct model_slot *a, const struct model_slot *b)
     return is_busy(a) ? a->loaded_ms < b->loaded_ms : a->used_ms < b->used_ms;
 }
 
-/* NULL: nobody can go now. */
-static struct model_slot *choose_victim(struct look *l)
+/* Until a slot may go for rows; INT64_MAX: not by itself. */
+static int64_t quiet_left_ms(const struct look *l, const struct model_slot *s)
+{
+    int64_t quiet = l->m->patience_ms < MANAGER_QUIET_MS ? l->m->patience_ms : MANAGER_QUIET_MS;
+    return is_busy(s) ? INT64_MAX : s->asked_ms == 0 ? 0 : s->asked_ms + quiet - l->now_ms;
+}
+
+/* NULL: nobody can go now. gently: for rows that can still wait. */
+static struct model_slot *choose_victim(struct look *l, bool gently)
 {
     struct model_slot *best = NULL;
     for (size_t i = 0; i < l->m->n; i++) {
@@ -190,7 +222,7 @@ static struct model_slot *choose_victim(struct look *l)
         if (s->state != SLOT_IN || s->pinned) {
             continue;
         }
-        int64_t left_ms = is_busy(s) ? share_left_ms(l, s) : 0;
+        int64_t left_ms = gently ? quiet_left_ms(l, s) : is_busy(s) ? share_left_ms(l, s) : 0;
         if (left_ms > 0) {
             due_in(l, left_ms);
         } else if (!best || goes_first(s, best)) {
@@ -233,9 +265,13 @@ static void load(struct look *l, struct model_slot *s, struct room *room)
 /* It waits for its size; others make room for it where it has not been promised any yet. */
 static void make_room(struct look *l, struct model_slot *s, struct room *room)
 {
+    int64_t patience_ms = patience_left_ms(l, s);
     room->owed += s->size;
+    if (patience_ms > 0) {
+        due_in(l, patience_ms);
+    }
     while (room->owed > room->free + room->coming) {
-        struct model_slot *victim = choose_victim(l);
+        struct model_slot *victim = choose_victim(l, patience_ms > 0);
         if (!victim) {
             return;
         }
@@ -245,26 +281,35 @@ static void make_room(struct look *l, struct model_slot *s, struct room *room)
     }
 }
 
+static void place_one(struct look *l, struct model_slot *s, struct room *room)
+{
+    if (!model_manager_fits(l->m, s)) {
+        s->ticket = 0;
+        s->load_asked = false;
+        l->act(l->arg, s, SLOT_REFUSE);
+    } else if (s->state == SLOT_OUT && s->size <= room->free && room->owed + s->size <= room->free + room->coming) {
+        load(l, s, room);
+    } else {
+        make_room(l, s, room);
+    }
+}
+
 static void place(struct look *l)
 {
     struct model_manager *m = l->m;
     uint64_t used = model_manager_used(m);
     struct room room = {.free = m->budget > used ? m->budget - used : 0};
-    struct model_slot *s = NULL;
     for (size_t i = 0; i < m->n; i++) {
         bool goes = m->slots[i]->state == SLOT_DRAINING || m->slots[i]->state == SLOT_LEAVING;
         room.coming += goes ? m->slots[i]->size : 0;
     }
-    for (uint64_t ticket = 0; (s = next_waiting(m, ticket));) {
-        ticket = s->ticket;
-        if (!model_manager_fits(m, s)) {
-            s->ticket = 0;
-            s->load_asked = false;
-            l->act(l->arg, s, SLOT_REFUSE);
-        } else if (s->state == SLOT_OUT && s->size <= room.free && room.owed + s->size <= room.free + room.coming) {
-            load(l, s, &room);
-        } else {
-            make_room(l, s, &room);
+    for (int last = 0; last < 2; last++) { /* those that can still wait come last */
+        struct model_slot *s = NULL;
+        for (uint64_t ticket = 0; (s = next_waiting(m, ticket));) {
+            ticket = s->ticket;
+            if ((patience_left_ms(l, s) > 0) == (last == 1)) {
+                place_one(l, s, &room);
+            }
         }
     }
 }
@@ -274,7 +319,7 @@ static void resume(struct look *l)
 {
     for (size_t i = 0; i < l->m->n; i++) {
         const struct model_slot *s = l->m->slots[i];
-        if (s->ticket && s->state != SLOT_DRAINING) {
+        if (s->ticket && s->state != SLOT_DRAINING && patience_left_ms(l, s) <= 0) {
             return;
         }
     }

@@ -24,6 +24,9 @@
  *   - A busy one is not cut off: it takes no new jobs into its engine (they queue, in order), finishes what runs, goes,
  *     and comes back in its turn. So whoever waits is loaded at the latest when those before it, and those that are in,
  *     have had a share each and have finished what they had begun.
+ *   - Who is wanted for rows of batches alone comes behind all others, and room for it is made only by those that have
+ *     nothing to do, and had no request for MANAGER_QUIET_MS. Once it has waited for patience_ms it is as any other,
+ * but in the order of its ticket. When it is loaded it has its share as any other.
  *   - Who has nothing to do for its keep-alive goes. Pinned slots go only when they are told to,
  *     which a keep-alive of 0 does too. */
 #ifndef TANDEM_GATEWAY_MODEL_MANAGER_H
@@ -35,6 +38,7 @@
 
 #define MANAGER_MAX_SLOTS 512
 #define MANAGER_SHARE_MS  1000
+#define MANAGER_QUIET_MS  5000 /* or patience_ms, if that is less */
 
 enum slot_state { SLOT_OUT, SLOT_LOADING, SLOT_IN, SLOT_DRAINING, SLOT_LEAVING };
 
@@ -44,23 +48,30 @@ struct model_slot { /* a plain value inside of what it stands for */
     bool pinned;
     int64_t keep_alive_ms; /* -1: it stays until others need its memory; of a pinned one only 0 counts */
     uint32_t n_queued;     /* jobs that wait outside of its engine */
+    uint32_t n_rows;       /* of them: rows of batches, which nobody waits for */
     uint32_t n_running;    /* jobs that its engine has */
+    bool asked;            /* some of either are no rows */
     bool in_use;           /* it is not idle, whatever the two say: an answer is still being taken */
     /* The manager's; to be read. */
     enum slot_state state;
     uint64_t ticket;   /* its place among those that want to be loaded, smaller is earlier; 0: it does not */
+    bool for_rows;     /* the ticket is for rows alone */
+    int64_t wanted_ms; /* since when it has its ticket, as the looks have seen it */
     bool load_asked;   /* it keeps its ticket though nothing is queued */
     bool unload_asked; /* it goes when nothing runs, whether or not others wait */
     int64_t began_ms;  /* LOADING: since then; and how long the last one took */
     int64_t load_ms;
     int64_t loaded_ms;
-    int64_t used_ms; /* when it was last seen with something to do */
+    int64_t used_ms;  /* when it was last seen with something to do */
+    int64_t asked_ms; /* likewise, but for rows; 0: never */
+    bool was_asked;   /* at the last look */
 };
 
 struct model_manager {                           /* a plain value; zeroed but for the budget it is empty */
     uint64_t budget;                             /* bytes; UINT64_MAX: no limit */
     struct model_slot *slots[MANAGER_MAX_SLOTS]; /* [n]; the owner's */
     size_t n;
+    int64_t patience_ms; /* of rows of batches; 0: they are as any other job */
     uint64_t last_ticket;
     uint64_t n_loads, n_evictions, n_idle_unloads; /* begun; evictions: because others needed the memory */
 };
@@ -84,6 +95,8 @@ void model_manager_load(struct model_manager *m, struct model_slot *slot); /* un
 void model_manager_unload(struct model_manager *m, struct model_slot *slot);
 void model_manager_loaded(struct model_manager *m, struct model_slot *slot, int64_t now_ms);
 void model_manager_out(struct model_manager *m, struct model_slot *slot);
+/* A request, which is no row, has ended in it: it may have come after the last look. */
+void model_manager_note_asked(struct model_slot *slot, int64_t now_ms);
 
 /* Does what is to be done now. Milliseconds after which it is worth looking again though nothing has changed; -1:
  * never. */

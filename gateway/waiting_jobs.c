@@ -35,6 +35,7 @@ bool waiting_jobs_push(struct waiting_jobs *w, const struct job *job, int64_t no
     }
     w->last = j;
     w->n++;
+    w->n_rows += job->priority >= JOB_PRIORITY_IDLE;
     w->size += j->size;
     return true;
 }
@@ -51,6 +52,7 @@ static struct job *take_behind(struct waiting_jobs *w, struct waiting_job *previ
     }
     w->last = j->next ? w->last : previous;
     w->n--;
+    w->n_rows -= job->priority >= JOB_PRIORITY_IDLE;
     w->size -= j->size;
     free(j);
     return job;

@@ -11,7 +11,8 @@ struct waiting_job;
 struct waiting_jobs {
     struct waiting_job *first, *last;
     uint32_t n;
-    size_t size; /* of the jobs' frames, or a little less */
+    uint32_t n_rows; /* of them: nobody waits for their answers (JOB_PRIORITY_IDLE) */
+    size_t size;     /* of the jobs' frames, or a little less */
 };
 
 /* Bytes that the job would add to size. */

@@ -26,6 +26,8 @@
 #define BATCH_UNSAVED_MAX    256      /* rows of one that are done and not saved, before no more are read or begun */
 #define BATCH_KEEP_S         2592000  /* files of batches, unless their owner says otherwise: 30 days */
 #define BATCH_KEEP_LEAST_S   3600     /* what an owner may say */
+#define BATCH_MODELS_MAX     32       /* of one batch, that are told apart: their rows do not wait for each other */
+#define BATCH_APART_MAX      16       /* rows that wait for their model, each of another model or batch */
 
 enum batch_phase {
     BATCH_LOADING, /* which rows are done */
@@ -59,9 +61,10 @@ struct batch_row {
     struct batch_row *prev, *next;
     enum row_phase phase;
     uint64_t number; /* among the rows of the input */
+    size_t model;    /* of the run's */
     bool dropped;    /* its worker comes back for nothing */
     bool saving;
-    struct str custom_id, body; /* behind the struct */
+    struct str custom_id, body, model_name; /* behind the struct */
     struct call *call;
     struct generation *generation;
     bool ok;
@@ -78,6 +81,13 @@ struct batch_chunk { /* lines on their way through a worker */
     struct batch_row *first, **end; /* what came out of them */
     bool no_memory;
     uint64_t unsound; /* number of the first line that was sound and is not; 0: none */
+};
+
+struct batch_model { /* what the rows of one batch for one model have in common */
+    struct str name;
+    size_t n_begun;   /* of its rows */
+    int64_t retry_ms; /* none is begun before */
+    bool ready;       /* as of the last look: its rows have nothing to wait for */
 };
 
 struct batch_run {
@@ -98,7 +108,9 @@ struct batch_run {
     struct batch_chunk chunk;
     uint8_t *done; /* bits [n_total]: rows that another process has saved; does not change */
 
-    struct batch_row *first, *last;    /* all rows in memory, in the order in which they are begun */
+    struct batch_row *first, *last;              /* all rows in memory, in the order in which they are begun */
+    struct batch_model models[BATCH_MODELS_MAX]; /* [n_models]; the first: those that are not told apart */
+    size_t n_models;
     size_t n_waiting, n_begun, n_done; /* by phase; begun: working or running */
     uint64_t turn;                     /* of the set's, when it began a row last */
     int64_t retry_ms;                  /* the journal is not asked before */
@@ -124,6 +136,7 @@ struct batch_set {
     bool stopping, ticking;
     size_t n_uploads;
     size_t n_begun; /* rows of all of them */
+    int64_t let_ms; /* when other requests were last seen not to be in their way, or a row was begun */
     uint64_t n_turns;
     struct batch_now now;
 };
@@ -146,8 +159,7 @@ void batch__rewind(struct batch_run *run);    /* the input is read from its begi
 size_t batch__line_max(const struct app *a);  /* bytes of a line of an input */
 
 /* batch_pump.c */
-void batch__pump(struct batch_set *set);             /* begins rows where there is room */
-bool batch__others_run(const struct batch_set *set); /* requests that are no rows run, or wait to */
+void batch__pump(struct batch_set *set); /* begins rows where there is room */
 
 /* batch_row.c */
 struct batch_row *batch__row_create(struct batch_run *run, uint64_t number, struct str custom_id,

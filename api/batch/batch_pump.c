@@ -29,12 +29,6 @@ static struct pipeline_load load_of_others(const struct batch_set *set)
     return sum;
 }
 
-bool batch__others_run(const struct batch_set *set)
-{
-    struct pipeline_load load = load_of_others(set);
-    return load.jobs_waiting || load.sequences_running;
-}
-
 /* A model that is loaded on demand is ready to be, also after it has failed. */
 static bool is_ready(const struct batch_set *set)
 {
@@ -61,51 +55,96 @@ static const char *what_journal_hinders(const struct batch_set *set)
                                                            : NULL;
 }
 
-static const char *what_hinders(const struct batch_set *set)
+/* Others that wait are waited for, but not without end: after the batches' patience one row is begun. */
+static bool others_hinder(struct batch_set *set)
+{
+    int64_t now = clock_ms();
+    bool rows_wait = false;
+    for (const struct batch_run *run = set->first; run; run = run->next) {
+        rows_wait = rows_wait || (run->phase == BATCH_ROWS && run->n_waiting);
+    }
+    bool others_wait = load_of_others(set).jobs_waiting;
+    if (!others_wait || !rows_wait) {
+        set->let_ms = now;
+    }
+    return others_wait && now - set->let_ms < set->app->options.batch_patience_ms;
+}
+
+static const char *what_hinders(struct batch_set *set)
 {
     return set->stopping || !gateway_accepting(set->app->gateway) ? "the server is shutting down"
            : gateway_pressure(set->app->gateway) != PRESSURE_NONE ? "memory is short"
            : !is_ready(set)                                       ? "no model is ready"
-           : load_of_others(set).jobs_waiting                     ? "other requests wait"
+           : others_hinder(set)                                   ? "other requests wait"
                                                                   : what_journal_hinders(set);
 }
 
-/* Batches take turns: no large one keeps the others waiting. */
-static struct batch_run *next_run(struct batch_set *set)
+/* Which models are loaded. Returns how many rows wait for theirs, and so for nothing that others could use. */
+static size_t look_at_models(struct batch_set *set)
 {
-    struct batch_run *best = NULL;
+    size_t apart = 0;
+    for (struct batch_run *run = set->first; run; run = run->next) {
+        run->models[0].ready = true;
+        for (size_t i = 1; i < run->n_models; i++) {
+            struct served_model *m = gateway_model_find(set->app->gateway, run->models[i].name);
+            run->models[i].ready = !m || served_model_state(m) == MODEL_READY;
+            apart += run->models[i].ready ? 0 : run->models[i].n_begun;
+        }
+    }
+    return apart;
+}
+
+/* The first row of a batch for a model that is loaded, or for one that is not and that none of its rows waits for. */
+static struct batch_row *first_row(struct batch_run *run, bool ready, int64_t now)
+{
+    struct batch_row *row = run->first;
+    for (; row; row = row->next) {
+        const struct batch_model *m = &run->models[row->model];
+        if (row->phase == ROW_WAITING && m->ready == ready && m->retry_ms <= now && (ready || m->n_begun == 0)) {
+            break;
+        }
+    }
+    return row;
+}
+
+/* Batches take turns: no large one keeps the others waiting. */
+static struct batch_row *next_row(struct batch_set *set, bool ready)
+{
+    struct batch_row *best = NULL;
     int64_t now = clock_ms();
     for (struct batch_run *run = set->first; run; run = run->next) {
         bool may = run->phase == BATCH_ROWS && run->end == BATCH_IN_PROGRESS && run->rows_retry_ms <= now &&
                    run->n_waiting && run->n_done < BATCH_UNSAVED_MAX;
-        if (may && (!best || run->turn < best->turn)) {
-            best = run;
-        }
+        struct batch_row *row = may && (!best || run->turn < best->run->turn) ? first_row(run, ready, now) : NULL;
+        best = row ? row : best;
     }
     return best;
 }
 
-static struct batch_row *next_row(struct batch_set *set)
+/* Rows for what is loaded come first; those that wait for a model take no place of theirs. */
+static struct batch_row *choose_row(struct batch_set *set, size_t most, size_t *apart)
 {
-    struct batch_run *run = next_run(set);
-    struct batch_row *row = run ? run->first : NULL;
-    while (row && row->phase != ROW_WAITING) {
-        row = row->next;
+    struct batch_row *row = set->n_begun < most + *apart ? next_row(set, true) : NULL;
+    if (!row && *apart < BATCH_APART_MAX) {
+        row = next_row(set, false);
+        *apart += row != NULL;
     }
     return row;
 }
 
 void batch__pump(struct batch_set *set)
 {
-    size_t most = most_begun(set);
+    size_t most = most_begun(set), apart = look_at_models(set);
     set->now.waits_for = what_hinders(set);
     struct batch_row *row;
-    while (!set->now.waits_for && set->n_begun < most && (row = next_row(set))) {
+    while (!set->now.waits_for && (row = choose_row(set, most, &apart))) {
         struct batch_run *run = row->run;
         run->turn = ++set->n_turns;
+        set->let_ms = clock_ms();
         batch__row_begin(row);
         if (run->n_waiting == 0) {
             batch__read_more(run);
         }
+        set->now.waits_for = others_hinder(set) ? "other requests wait" : NULL;
     }
 }

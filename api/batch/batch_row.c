@@ -3,9 +3,9 @@
 #include "api/batch/batch_internal.h"
 
 #include "api/generate.h"
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/hash.h"
-#include "gateway/memory_need.h"
 #include "pipeline/generation_kept.h"
 
 #include <stdio.h>
@@ -19,7 +19,8 @@ struct batch_row *batch__row_create(struct batch_run *run, uint64_t number, stru
     struct buf text;
     buf_init(&text, LIMIT_REQUEST_ARENA);
     json_print(&text, body);
-    struct batch_row *row = text.failed ? NULL : malloc(sizeof *row + custom_id.len + text.len + 1);
+    struct str model = json_str(json_get(body, "model"));
+    struct batch_row *row = text.failed ? NULL : malloc(sizeof *row + custom_id.len + text.len + model.len + 1);
     if (row) {
         char *bytes = (char *)(row + 1);
         *row = (struct batch_row){.run = run, .number = number};
@@ -27,6 +28,8 @@ struct batch_row *batch__row_create(struct batch_run *run, uint64_t number, stru
         memcpy(bytes + custom_id.len, text.data, text.len);
         row->custom_id = (struct str){bytes, custom_id.len};
         row->body = (struct str){bytes + custom_id.len, text.len};
+        row->model_name = (struct str){bytes + custom_id.len + text.len, model.len};
+        memcpy(bytes + custom_id.len + text.len, model.len ? model.ptr : "", model.len);
         buf_init(&row->line, LIMIT_HTTP_REPLY); /* it is sent in one piece when its file is read */
     }
     buf_release(&text);
@@ -53,9 +56,26 @@ static void append(struct batch_row *row)
     run->last = row;
 }
 
+/* Its place among the models of its batch; 0: it has none of its own. */
+static size_t index_of(struct batch_run *run, struct str name)
+{
+    for (size_t i = 1; i < run->n_models; i++) {
+        if (str_eq(run->models[i].name, name)) {
+            return i;
+        }
+    }
+    struct str copy = run->n_models < BATCH_MODELS_MAX ? arena_str(run->arena, name) : (struct str){0};
+    if (!copy.ptr) {
+        return 0;
+    }
+    run->models[run->n_models] = (struct batch_model){.name = copy};
+    return run->n_models++;
+}
+
 void batch__row_add(struct batch_row *row)
 {
     append(row);
+    row->model = index_of(row->run, row->model_name);
     row->run->n_waiting++;
 }
 
@@ -71,6 +91,15 @@ static bool is_begun(const struct batch_row *row)
     return row->phase == ROW_WORKING || row->phase == ROW_RUNNING;
 }
 
+static void count_begun(struct batch_row *row, bool more)
+{
+    struct batch_run *run = row->run;
+    size_t *counts[] = {&run->n_begun, &run->set->n_begun, &run->models[row->model].n_begun};
+    for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
+        *counts[i] += more ? 1 : (size_t)-1;
+    }
+}
+
 static void move(struct batch_row *row, enum row_phase phase)
 {
     struct batch_run *run = row->run;
@@ -80,8 +109,9 @@ static void move(struct batch_row *row, enum row_phase phase)
     row->phase = phase;
     run->n_waiting += phase == ROW_WAITING;
     run->n_done += phase == ROW_DONE;
-    run->n_begun = run->n_begun - begun + is_begun(row);
-    run->set->n_begun = run->set->n_begun - begun + is_begun(row);
+    if (begun != is_begun(row)) {
+        count_begun(row, !begun);
+    }
 }
 
 void batch__row_drop(struct batch_row *row)
@@ -94,8 +124,9 @@ void batch__row_drop(struct batch_row *row)
     run->set->now.given_up += row->phase == ROW_RUNNING;
     run->n_waiting -= row->phase == ROW_WAITING;
     run->n_done -= row->phase == ROW_DONE;
-    run->n_begun -= is_begun(row);
-    run->set->n_begun -= is_begun(row);
+    if (is_begun(row)) {
+        count_begun(row, false);
+    }
     take_out(row);
     batch__row_free(row);
 }
@@ -134,7 +165,7 @@ static void wait_again(struct batch_row *row)
     take_out(row);
     append(row);
     row->run->set->now.given_up++;
-    row->run->rows_retry_ms = clock_ms() + BATCH_RETRY_MS;
+    row->run->models[row->model].retry_ms = clock_ms() + BATCH_RETRY_MS;
     move(row, ROW_WAITING);
 }
 
@@ -349,16 +380,6 @@ static void take_key(struct call *c)
     }
 }
 
-/* A model that is not loaded takes the memory of others only while nobody uses them. */
-static bool may_use(const struct batch_set *set, const struct served_model *m, struct error *err)
-{
-    struct memory_plan plan = gateway_memory_plan(set->app->gateway);
-    uint64_t need = served_model_need(m)->total;
-    bool fits = plan.budget == 0 || (plan.used <= plan.budget && need <= plan.budget - plan.used);
-    return fits || served_model_state(m) == MODEL_READY || !batch__others_run(set) ||
-           error_set(err, ERR_UNAVAILABLE, "The model is not loaded, and other requests run.");
-}
-
 static void opened(void *arg, const struct error *why)
 {
     struct batch_row *row = arg;
@@ -367,7 +388,6 @@ static void opened(void *arg, const struct error *why)
         c->ok = false;
         c->error = *why;
     }
-    c->ok = c->ok && (row->dropped || may_use(row->run->set, c->model, &c->error));
     if (came_back(row)) {
         take_key(c);
         loop_work(c->app->loop, work, worked, row);

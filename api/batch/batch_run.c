@@ -109,6 +109,7 @@ static struct batch_run *create(struct batch_set *set, const struct journal_batc
     run->set = set;
     run->b = *b;
     run->end = BATCH_IN_PROGRESS;
+    run->n_models = 1;
     run->form = batch__form_of(b->id);
     run->route = batch__route(b->endpoint, run->form);
     batch__rewind(run);

@@ -112,6 +112,38 @@ def entry(folder, name, **fields):
     return {"name": name, "model": str(folder / f"{name}.gguf"), **fields}
 
 
+def test_rows_of_batches_wait_for_their_model_but_not_for_ever(many, tmp_path):
+    """Requests for one model never cease, and there is room for no other. Rows for it come first; those for another one
+    have it loaded after their patience, one share at a time, and no request is lost."""
+    with many("--journal", tmp_path / "journal", "--batch-patience-ms", 1500, models=1.5) as server:
+        server.say("ada")
+        over, answers = threading.Event(), []
+
+        def ask():
+            while not over.is_set():
+                answers.append(len(server.say("ada", n=400)))
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            client = server.anthropic()
+            rows = [{"custom_id": f"{name}-{i}", "params": {"model": name, "max_tokens": 20, "messages": [{"role": "user", "content": "x"}]}}
+                    for i in range(4) for name in ("bob", "ada")]
+            began = time.monotonic()
+            batch = client.messages.batches.create(requests=rows)
+            server.wait_for(lambda: server.status()["batches"]["rows_completed"] >= 4, "rows of ada are done")
+            assert server.status()["memory"]["loads"] == 1  # nothing else was loaded for them
+            server.wait_for(lambda: client.messages.batches.retrieve(batch.id).processing_status == "ended", "bob's too", 60)
+            assert time.monotonic() - began >= 1.5 and answers
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert {r.result.type for r in client.messages.batches.results(batch.id)} == {"succeeded"}
+        assert set(answers) == {400} and server.status()["memory"]["evictions"] >= 1
+
+
 class MemoryWatch(threading.Thread):
     """The most that all engines of a server had at one time: memory that is theirs, not pages of files."""
 

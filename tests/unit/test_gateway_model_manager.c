@@ -321,6 +321,120 @@ static void test_failed_engine_frees_its_memory(void **state)
     assert_int_equal(b.m.n, 1);
 }
 
+/* ---- rows of batches ---- */
+
+static void queue_rows(struct bench *b, int i, uint32_t n)
+{
+    b->slots[i].n_rows += n;
+    queue(b, i, n);
+}
+
+/* With requests in it, that have just ended. */
+static void make_asked(struct bench *b, int i)
+{
+    make_busy(b, i);
+    finish(b, i);
+    model_manager_note_asked(&b->slots[i], b->now_ms);
+}
+
+static void test_rows_wait_until_others_are_quiet(void **state)
+{
+    (void)state;
+    struct bench b = begin(100, (uint64_t[6]){60, 60, 60, 40});
+    b.m.patience_ms = 60000;
+    add(&b);
+    make_asked(&b, 0);
+    queue_rows(&b, 1, 1);
+    assert_string_equal(look(&b), "");
+    queue_rows(&b, 3, 1); /* what is free is for whoever needs no more */
+    assert_string_equal(look(&b), "");
+    b.slots[1].n_queued = b.slots[1].n_rows = 0;
+    assert_string_equal(look(&b), "L3");
+    loaded(&b, 3);
+    finish(&b, 3);
+    b.slots[3].n_rows = 0;
+    queue_rows(&b, 1, 1);
+    b.now_ms += MANAGER_QUIET_MS - 1;
+    assert_string_equal(look(&b), "H3 U3"); /* only rows have used it; but it is not enough */
+    b.now_ms += 1;
+    assert_string_equal(look(&b), "H0 U0");
+    out(&b, 0);
+    assert_string_equal(look(&b), "L1");
+    loaded(&b, 1);
+    b.slots[1].n_rows = 0;
+    queue(&b, 2, 1);
+    assert_string_equal(look(&b), ""); /* what rows have loaded has its share */
+    b.now_ms += MANAGER_SHARE_MS;
+    assert_string_equal(look(&b), "H1");
+}
+
+static void test_rows_wait_no_longer_than_their_patience(void **state)
+{
+    (void)state;
+    struct bench b = begin(100, (uint64_t[6]){60, 60});
+    b.m.patience_ms = 60000;
+    add(&b);
+    make_busy(&b, 0);
+    b.slots[0].asked = true;
+    queue_rows(&b, 1, 1);
+    look(&b);
+    b.now_ms += 59999;
+    assert_string_equal(look(&b), "");
+    b.acts[0] = '\0';
+    assert_int_equal(model_manager_look(&b.m, b.now_ms, note, &b), 1); /* it is worth looking again then */
+    b.now_ms += 1;
+    assert_string_equal(look(&b), "H0");
+    finish(&b, 0);
+    assert_string_equal(look(&b), "U0");
+    queue(&b, 0, 5); /* requests that came meanwhile wait for their turn */
+    out(&b, 0);
+    assert_string_equal(look(&b), "L1");
+}
+
+static void test_requests_come_before_rows(void **state)
+{
+    (void)state;
+    struct bench b = begin(100, (uint64_t[6]){60, 60, 60, 60});
+    b.m.patience_ms = 1000; /* less than what is quiet enough: that is shorter too */
+    add(&b);
+    make_asked(&b, 0);
+    queue_rows(&b, 1, 1);
+    queue_rows(&b, 2, 1);
+    assert_string_equal(look(&b), "");
+    queue(&b, 3, 1); /* came last */
+    assert_string_equal(look(&b), "H0 U0");
+    queue(&b, 2, 1); /* a request for what rows wait for: behind the one that was there */
+    out(&b, 0);
+    assert_string_equal(look(&b), "L3");
+    loaded(&b, 3);
+    finish(&b, 3);
+    assert_string_equal(look(&b), "H3 U3");
+    out(&b, 3);
+    assert_string_equal(look(&b), "L2"); /* before the rows that came first */
+    loaded(&b, 2);
+    b.slots[2].n_rows = 0;
+    finish(&b, 2);
+    assert_string_equal(look(&b), "H2 U2");
+    out(&b, 2);
+    assert_string_equal(look(&b), "L1");
+}
+
+/* One that drains for nobody but rows that can still wait goes on. */
+static void test_who_drains_does_not_go_for_rows(void **state)
+{
+    (void)state;
+    struct bench b = begin(100, (uint64_t[6]){60, 60, 60});
+    b.m.patience_ms = 60000;
+    add(&b);
+    make_busy(&b, 0);
+    queue_rows(&b, 1, 1);
+    queue(&b, 2, 1);
+    b.now_ms += MANAGER_SHARE_MS;
+    assert_string_equal(look(&b), "H0");
+    b.slots[2].n_queued = 0;
+    assert_string_equal(look(&b), "R0");
+}
+
 /* ---- a world ---- */
 
 #define MODELS   7
@@ -334,7 +448,7 @@ struct model {
     struct model_slot slot;
     struct job jobs[JOBS_MAX]; /* [n_come] */
     size_t n_come, n_begun, n_done;
-    bool held;
+    bool held, rows;
     int64_t load_left_ms, unload_left_ms; /* -1: it is not being done */
     int64_t load_takes_ms;
     int n_failures;
@@ -358,6 +472,8 @@ static void count(struct model *model)
 {
     model->slot.n_queued = (uint32_t)(model->n_come - model->n_begun);
     model->slot.n_running = (uint32_t)(model->n_begun - model->n_done);
+    model->slot.n_rows = model->rows ? model->slot.n_queued : 0;
+    model->slot.asked = !model->rows && model->n_done < model->n_come;
 }
 
 static void begin_jobs(struct world *w, struct model *model)
@@ -366,6 +482,7 @@ static void begin_jobs(struct world *w, struct model *model)
         struct job *job = &model->jobs[model->n_begun++];
         job->begun_ms = w->now_ms;
         int64_t waited = w->now_ms - job->came_ms;
+        waited -= model->rows ? w->m.patience_ms : 0; /* that is theirs besides */
         w->longest_wait_ms = waited > w->longest_wait_ms ? waited : w->longest_wait_ms;
     }
     count(model);
@@ -455,11 +572,13 @@ static void make_world(struct world *w, unsigned seed)
     w->m.budget = 100;
     w->now_ms = 1;
     w->fails = seed % 3 == 0;
+    w->m.patience_ms = 3000;
     for (int i = 0; i < MODELS; i++) {
         struct model *model = &w->models[i];
         model->slot = (struct model_slot){
             .size = 10 + draw(w, 60), .keep_alive_ms = (int64_t)draw(w, 4) * 500 - 1, .pinned = i == 0 && seed % 2};
         model->slot.size = i == 0 ? 20 : model->slot.size;
+        model->rows = i > MODELS - 1 - (int)(seed % 3); /* all jobs of the last ones are rows */
         model->load_left_ms = model->unload_left_ms = -1;
         model->load_takes_ms = 1 + draw(w, 200);
         assert_true(model_manager_add(&w->m, &model->slot));
@@ -555,6 +674,10 @@ int main(void)
         cmocka_unit_test(test_wanted_again_before_it_has_gone),
         cmocka_unit_test(test_nothing_is_done_for_who_has_gone),
         cmocka_unit_test(test_failed_engine_frees_its_memory),
+        cmocka_unit_test(test_rows_wait_until_others_are_quiet),
+        cmocka_unit_test(test_rows_wait_no_longer_than_their_patience),
+        cmocka_unit_test(test_requests_come_before_rows),
+        cmocka_unit_test(test_who_drains_does_not_go_for_rows),
         cmocka_unit_test(test_random_worlds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
