@@ -81,6 +81,8 @@ struct call {
     char resumed_from[17]; /* fingerprint of another engine that made the first tokens of it; empty: no such thing */
     char fingerprint[17];  /* of an answer of old; empty: the engine's */
     bool reading;          /* counts in n_reading */
+    bool streams;          /* its reply has begun as a stream, before its generation */
+    bool stream_fails;     /* error ends that */
     uint64_t n_places;     /* taken of the model's admission */
     struct buf ignored;    /* names of unknown fields */
     struct buf widened;    /* what decoding does not enforce of schemas */
@@ -123,6 +125,7 @@ void api__release(struct app *a);
 void api__call_start(struct app *a, const struct route *route, struct http_exchange *x, struct str rest);
 void api__call_set_model(struct call *c, struct served_model *m); /* it is there until the call is freed */
 void api__call_free(struct call *c);
+void api__call_gone(void *call); /* its client has left: whoever has it frees it at its next step */
 /* The reply has begun or is given: adds the call's headers first. */
 void api__call_headers(struct call *c);
 
@@ -168,6 +171,12 @@ bool api__decode_completion(struct call *c, struct error *err);
 bool api__decode_infill(struct call *c, struct error *err);
 /* False: it asks to be kept, and nothing keeps requests here. */
 bool api__check_kept(const struct call *c, struct error *err);
+
+/* ---- models that are read, made or brought first (opening.c) ---- */
+/* fn(c, NULL) when c->model is open, at once or later; else why not. c->x is there; c may come to nothing meanwhile. */
+void api__open_model(struct call *c, void (*fn)(void *call, const struct error *err));
+/* The error in a stream that has begun so, and c is freed; false: none has. */
+bool api__early_error(struct call *c, const struct error *err);
 
 /* ---- generating ---- */
 /* The places that the call has taken are given back: its generation counts from now on, or it comes to nothing. */

@@ -145,6 +145,9 @@ void api__call_set_model(struct call *c, struct served_model *m)
 void api__refuse(struct call *c, const struct error *err)
 {
     api__key_give_back_tokens(c);
+    if (api__early_error(c, err)) {
+        return;
+    }
     if (c->x) {
         api__call_headers(c);
         api__reply_error(c->x, err);
@@ -210,6 +213,9 @@ void api__leave_places(struct call *c)
 static void reply_and_free(struct call *c)
 {
     struct http_exchange *x = c->x;
+    if (!c->ok && api__early_error(c, &c->error)) {
+        return;
+    }
     if (x) {
         api__call_headers(c);
         if (c->ok) {
@@ -221,7 +227,7 @@ static void reply_and_free(struct call *c)
     api__call_free(c);
 }
 
-static void on_gone(void *arg)
+void api__call_gone(void *arg)
 {
     struct call *c = arg;
     api__record_key(c->x, c->key_name); /* nothing else: a worker may have the request */
@@ -299,7 +305,7 @@ void api__call_go_on(struct call *c)
         return;
     }
     api__call_set_model(c, m);
-    gateway_open(m, opened, c);
+    api__open_model(c, opened);
 }
 
 static void decoded(void *arg)
@@ -362,7 +368,7 @@ void api__call_start(struct app *a, const struct route *route, struct http_excha
     bool empty = route->work == api__work_nothing && http_body(x).len == 0; /* what its body may say is optional */
     c->text = empty ? STR("{}") : arena_str(c->arena, http_body(x)); /* the exchange may end while a worker reads it */
     c->rest = arena_str(c->arena, rest);
-    http_on_gone(x, on_gone, c);
+    http_on_gone(x, api__call_gone, c);
     c->reading = generates(route);
     a->n_reading += c->reading;
     loop_work_first(a->loop, decode, decoded, c);

@@ -163,6 +163,9 @@ bool api__key_take_tokens(struct call *c)
         c->charged = true;
         return true;
     }
+    if (api__early_error(c, &why_not.error)) {
+        return false;
+    }
     api__call_headers(c);
     refuse(c->x, &why_not);
     api__call_free(c);

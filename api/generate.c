@@ -7,8 +7,7 @@
 
 #include <stdlib.h>
 
-#define STREAM_BEGIN_MS 500 /* a stream without an event begins after this, so that proxies and clients see it live */
-#define PULL_SIZE       KIB(64) /* enough to fill a socket; the rest stays tokens */
+#define PULL_SIZE KIB(64) /* enough to fill a socket; the rest stays tokens */
 
 const struct gen_request *reply_request(const struct gen_reply *r)
 {
@@ -180,6 +179,14 @@ static void write_keepalive(void *arg, struct buf *out)
     }
 }
 
+void api__stream_start(struct http_exchange *x, const struct gen_encoder *encoder, const struct http_source *source)
+{
+    const char *type = encoder->content_type;
+    http_add_header(x, "Cache-Control", STR("no-cache"));
+    http_add_header(x, "X-Accel-Buffering", STR("no"));
+    http_stream_start(x, 200, type ? type : "text/event-stream; charset=utf-8", source);
+}
+
 static void begin_stream(struct gen_reply *r)
 {
     struct http_source source = {.pull = pull,
@@ -187,13 +194,14 @@ static void begin_stream(struct gen_reply *r)
                                  .keepalive_ms = r->encoder->keepalive ? r->call->app->options.keepalive_ms : 0,
                                  .keepalive = str_of(r->encoder->keepalive),
                                  .write_keepalive = write_keepalive};
-    const char *type = r->encoder->content_type;
     r->streaming = true;
     loop_timer_stop(r->timer);
+    if (r->call->streams) { /* since before its generation */
+        http_stream_source(r->call->x, &source);
+        return;
+    }
     api__call_headers(r->call);
-    http_add_header(r->call->x, "Cache-Control", STR("no-cache"));
-    http_add_header(r->call->x, "X-Accel-Buffering", STR("no"));
-    http_stream_start(r->call->x, 200, type ? type : "text/event-stream; charset=utf-8", &source);
+    api__stream_start(r->call->x, r->encoder, &source);
 }
 
 static void on_timer(void *arg)
@@ -278,8 +286,10 @@ void api__reply_begin(struct gen_reply *r, struct generation *g)
 {
     r->generation = g;
     http_on_gone(r->call->x, on_gone, r);
-    if (r->stream) {
-        loop_timer_start(r->timer, STREAM_BEGIN_MS, 0);
+    if (r->call->streams) {
+        begin_stream(r);
+    } else if (r->stream) {
+        loop_timer_start(r->timer, API_STREAM_BEGIN_MS, 0);
     }
 }
 

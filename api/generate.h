@@ -55,6 +55,8 @@ struct gen_encoder {
     void (*stream_event)(struct gen_reply *r, const struct gen_event *e, struct buf *out);
     /* Appends an event that says so. */
     void (*stream_error)(struct gen_reply *r, const struct error *err, struct buf *out);
+    /* The same, of one that has no generation yet. NULL: its streams begin with their generation. */
+    void (*early_error)(const struct call *c, const struct error *err, struct buf *out);
     const char *stream_end;   /* behind the last event, whatever it was */
     const char *keepalive;    /* what a silent stream sends now and then; NULL: there is nothing that it could send */
     const char *content_type; /* of a stream; NULL: server-sent events */
@@ -71,6 +73,9 @@ struct gen_encoder {
     void (*body)(struct gen_reply *r, struct buf *out);
 };
 extern const struct gen_encoder api__chat_encoder, api__completion_encoder, api__messages_encoder;
+
+#define API_STREAM_BEGIN_MS 500 /* a silent stream begins after this, so that proxies and clients see it live */
+void api__stream_start(struct http_exchange *x, const struct gen_encoder *encoder, const struct http_source *source);
 
 /* A reply to c's exchange; c is its own from api__reply_begin on. NULL: no memory. */
 struct gen_reply *api__reply_create(struct call *c, const struct gen_encoder *encoder);

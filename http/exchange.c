@@ -326,6 +326,12 @@ void http_stream_start(struct http_exchange *x, int status, const char *content_
     server__ready(c);
 }
 
+void http_stream_source(struct http_exchange *x, const struct http_source *source)
+{
+    x->source = *source;
+    http_stream_wake(x);
+}
+
 void http_stream_wake(struct http_exchange *x)
 {
     x->want_pull = true;

@@ -179,6 +179,8 @@ struct http_source {
 /* Starts a stream; the source is copied and pulled from the loop, soon. To an HTTP/1.0 client the end of the connection
  * ends the body. */
 void http_stream_start(struct http_exchange *x, int status, const char *content_type, const struct http_source *source);
+/* Of a stream that has begun: this one is pulled from now on. */
+void http_stream_source(struct http_exchange *x, const struct http_source *source);
 void http_stream_wake(struct http_exchange *x); /* the source has something; never calls pull from inside, the loop does
                                                  * soon; may be called from inside pull */
 

@@ -16,6 +16,12 @@ const char *gen_limit_name(enum gen_limit limit)
     return limits[limit].name;
 }
 
+void gen_limit_error(enum gen_limit which, int64_t ms, struct error *err)
+{
+    error_set(err, ERR_DEADLINE, "The request %s within %lld ms, its limit %s.", limits[which].what, (long long)ms,
+              limits[which].limit);
+}
+
 /* Of those that hold; 0: it does not. */
 static int64_t limit_ms(const struct generation *g, enum gen_limit which)
 {
@@ -82,8 +88,7 @@ int64_t pipeline_next_deadline_ms(struct pipeline *p)
 static void expire(struct generation *g, enum gen_limit which)
 {
     struct error late = {0};
-    error_set(&late, ERR_DEADLINE, "The request %s within %lld ms, its limit %s.", limits[which].what,
-              (long long)limit_ms(g, which), limits[which].limit);
+    gen_limit_error(which, limit_ms(g, which), &late);
     generation_fail(g, &late);
 }
 

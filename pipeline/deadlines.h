@@ -18,6 +18,7 @@ enum gen_limit {
         GEN_LIMIT_COUNT
 };
 const char *gen_limit_name(enum gen_limit limit);
+void gen_limit_error(enum gen_limit which, int64_t ms, struct error *err); /* DEADLINE: it was so many, and is over */
 
 /* The earliest time, monotonic ms, at which a limit is over that holds now, and which; INT64_MAX: none holds. */
 int64_t generation_deadline_ms(const struct generation *g, enum gen_limit *which);

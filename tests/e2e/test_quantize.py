@@ -285,7 +285,7 @@ def test_models_on_demand_choose(large, tmp_path):
         {"name": "chosen", "model": str(large)}, {"name": "whole", "model": str(large), "options": {"quantize": "none"}},
         {"name": "told", "model": str(large), "options": {"quantize": "4", "max-sequences": 2}}]}))
     budget = sizes[4] + rest
-    server = Server("", *options("--memory", budget, "--models", file), env={"XDG_CACHE_HOME": str(tmp_path)})
+    server = Server("", *options("--memory", budget, "--models", file, "--keepalive-ms", 100), env={"XDG_CACHE_HOME": str(tmp_path)})
     server.arguments.remove("")
 
     def model(name):
@@ -293,6 +293,12 @@ def test_models_on_demand_choose(large, tmp_path):
 
     with server:
         assert not list(tmp_path.glob("tandem/quantized/*/*"))  # nothing at the start
+        late = server.post("/v1/completions", {"model": "chosen", "prompt": PROMPT, "timeout": 0.1})
+        assert late.status_code == 504 and "100 ms" in late.json()["error"]["message"]  # its time holds while it is made
+        with server.http.stream("POST", "/v1/completions", json={"model": "chosen", "prompt": PROMPT, "max_tokens": 4,
+                                                                 "temperature": 0, "stream": True}) as stream:
+            lines = [line for line in stream.iter_lines() if line]
+        assert re.fullmatch(r": model 'chosen' is loading \(\d+%\)", lines[0]) and lines[-1] == "data: [DONE]"
         said = {name: server.complete(PROMPT, model=name, temperature=0, max_tokens=4)["choices"][0]["text"]
                 for name in ("chosen", "told")}
         assert said["chosen"] == said["told"]
