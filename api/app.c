@@ -297,6 +297,15 @@ void api__call_go_on(struct call *c)
     }
     snprintf(c->request.request_id, sizeof c->request.request_id, "%s", api__request_id(c->x));
     struct served_model *m = find_model(c);
+    const struct app_options *o = &c->app->options;
+    if (!m && o->ask_for_model && c->route->encoder) {
+        m = o->ask_for_model(o->ask_arg, c->request.model, &c->error);
+    }
+    if (!m && c->error.code) {
+        c->ok = false;
+        reply_and_free(c);
+        return;
+    }
     if (!m) {
         c->ok = error_set_param(&c->error, ERR_MODEL_NOT_FOUND, "model",
                                 "The model '%.100s' does not exist; GET /v1/models lists those served.",
@@ -305,6 +314,10 @@ void api__call_go_on(struct call *c)
         return;
     }
     api__call_set_model(c, m);
+    if (c->route->finish == api__finish_unload && !served_model_is_open(m)) { /* it is not brought for that */
+        c->route->finish(c);
+        return;
+    }
     api__open_model(c, opened);
 }
 

@@ -34,6 +34,10 @@ struct app_options {
      * run at a time (0: half of the model's sequences). */
     uint64_t max_file, max_files, batch_max_rows;
     size_t batch_max_running;
+    /* A model that no list names, for a request that does: added to the gateway's. NULL and *err NONE: it is no name of
+     * such a model. NULL: there are none. */
+    struct served_model *(*ask_for_model)(void *arg, struct str name, struct error *err);
+    void *ask_arg;
     int64_t
         batch_patience_ms; /* as rows_patience_ms of gateway_options, and until one is begun before others that wait */
 };

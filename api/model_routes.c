@@ -129,7 +129,10 @@ void api__put_load_comment(struct served_model *m, struct buf *out)
     for (char *c = name; *c; c++) { /* one line, whatever the name */
         *c = (unsigned char)*c < 0x20 ? '?' : *c;
     }
-    if (state == MODEL_LOADING) {
+    uint64_t brought, total;
+    if (served_model_is_brought(m, &brought, &total)) {
+        buf_printf(out, ": model '%s' is downloaded (%d%%)\n\n", name, (int)(100 * served_model_load_fraction(m)));
+    } else if (state == MODEL_LOADING) {
         buf_printf(out, ": model '%s' is loading (%d%%)\n\n", name, (int)(100 * served_model_load_fraction(m)));
     } else if (state == MODEL_UNLOADED || state == MODEL_UNLOADING) {
         buf_printf(out, ": model '%s' waits for memory\n\n", name);

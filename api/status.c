@@ -256,6 +256,21 @@ static void put_open_model(struct app *a, struct json_writer *w, struct served_m
     json_end_array(w);
 }
 
+/* null: it is not brought now. */
+static void put_download(struct json_writer *w, const struct served_model *m)
+{
+    uint64_t done, total;
+    json_key(w, "download");
+    if (!served_model_is_brought(m, &done, &total)) {
+        json_put_null(w);
+        return;
+    }
+    json_begin_object(w);
+    json_member_uint(w, "bytes", done);
+    json_member_uint(w, "total", total);
+    json_end_object(w);
+}
+
 static void put_served_model(struct app *a, struct json_writer *w, struct served_model *m)
 {
     bool open = served_model_is_open(m);
@@ -265,6 +280,7 @@ static void put_served_model(struct app *a, struct json_writer *w, struct served
     api__put_residence(w, m);
     api__put_formats(w, m);
     json_member_double(w, "load_fraction", (double)served_model_load_fraction(m));
+    put_download(w, m);
     json_member_cstr(w, "failure", served_model_failure(m)->msg[0] ? served_model_failure(m)->msg : NULL);
     if (open) {
         put_open_model(a, w, m);

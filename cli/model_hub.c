@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/sys_file.h"
 #include "cli/commands.h"
 #include "hub/remote.h"
@@ -31,10 +32,37 @@ bool model_hub_open(struct model_hub *h, const char *what, struct error *err)
     return h->client != NULL;
 }
 
+static void log_wait(void *arg, const struct error *err, int64_t wait_ms)
+{
+    (void)arg;
+    LOG_WARN("the Hub is asked again", "error=\"%s\" wait_ms=%lld", err->msg, (long long)wait_ms);
+}
+
+static bool watched_stops(void *arg)
+{
+    const struct model_hub_watch *w = ((struct model_hub *)arg)->watch;
+    return w->stops(w->arg);
+}
+
+bool model_hub_open_with(struct model_hub *h, const struct hub_settings *settings, const struct model_hub_watch *watch,
+                         struct error *err)
+{
+    char agent[64];
+    snprintf(agent, sizeof agent, "tandem/%s", tandem_version());
+    *h = (struct model_hub){.settings = *settings, .watch = watch};
+    h->client = hub_client_create(
+        &(struct hub_client_options){
+            .settings = &h->settings, .user_agent = agent, .on_wait = log_wait, .stops = watched_stops, .arg = h},
+        err);
+    return h->client != NULL;
+}
+
 void model_hub_close(struct model_hub *h)
 {
     hub_client_free(h->client);
-    hub_progress_end(&h->view);
+    if (!h->watch) {
+        hub_progress_end(&h->view);
+    }
     memory_wipe(h->settings.token, sizeof h->settings.token);
     h->client = NULL;
 }
@@ -136,7 +164,11 @@ static bool folder_is_servable(void *hub, const struct hub_listing *l, bool *ser
 static void show(void *hub, const struct hub_progress *p)
 {
     struct model_hub *h = hub;
-    hub_progress_show(&h->view, p);
+    if (h->watch) {
+        h->watch->progress(h->watch->arg, p->done, p->total);
+    } else {
+        hub_progress_show(&h->view, p);
+    }
 }
 
 bool model_hub_pull(struct model_hub *h, const struct hub_reference *r, struct hub_pulled *out, struct error *err)
@@ -145,7 +177,9 @@ bool model_hub_pull(struct model_hub *h, const struct hub_reference *r, struct h
     bool ok = hub_pull(h->client, r,
                        &(struct hub_pull_options){.wants_folder = folder_is_servable, .on_progress = show, .arg = h},
                        out, err);
-    hub_progress_end(&h->view);
+    if (!h->watch) {
+        hub_progress_end(&h->view);
+    }
     h->pulled = NULL;
     return ok;
 }

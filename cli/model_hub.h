@@ -10,8 +10,18 @@ struct model_hub { /* pinned: the client points into it */
     struct hub_settings settings;
     struct hub_client *client;
     struct hub_progress_view view;
-    const struct hub_reference *pulled; /* while it is */
+    const struct hub_reference *pulled;  /* while it is */
+    const struct model_hub_watch *watch; /* NULL: progress is shown on standard error */
 };
+
+struct model_hub_watch { /* of who is no terminal; all called on the thread that brings */
+    void (*progress)(void *arg, uint64_t done, uint64_t total);
+    bool (*stops)(void *arg); /* as in hub/client.h */
+    void *arg;
+};
+/* With settings that were read before, token included. Both outlive it. */
+NODISCARD bool model_hub_open_with(struct model_hub *h, const struct hub_settings *settings,
+                                   const struct model_hub_watch *watch, struct error *err);
 
 NODISCARD bool model_hub_open(struct model_hub *h, const char *what, struct error *err);
 void model_hub_close(struct model_hub *h); /* fine on a zeroed struct */

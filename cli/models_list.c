@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys_file.h"
+#include "cli/model_hub.h"
 #include "cli/model_path.h"
 #include "cli/precision.h"
 #include "tensor/model_paths.h"
@@ -75,6 +76,9 @@ struct kept { /* in the model's arena: what its served_model_options are views o
     struct options options;
     const char *names[NAMES_MAX];
     char path[MODEL_PATH_MAX], draft_path[MODEL_PATH_MAX];
+    /* Of those that are not here, until they are: the model's and its draft model's. */
+    struct hub_reference remote[2];
+    const struct hub_settings *settings;
 };
 
 /* The text of an option from an arena that goes, in one that stays. Those of the command line live anyway. */
@@ -127,16 +131,75 @@ static bool choose(const void *arg, uint64_t budget, bool (*progress)(void *prog
     return true;
 }
 
+/* ---- bringing ---- */
+
+static bool take_brought(struct kept *k, int i, const struct hub_cached *c, struct error *err)
+{
+    int n = snprintf(i ? k->draft_path : k->path, MODEL_PATH_MAX, "%s", c->path);
+    k->remote[i] = (struct hub_reference){.kind = HUB_PATH};
+    return n < MODEL_PATH_MAX || error_set(err, ERR_INVALID, "the path in the cache is too long.");
+}
+
+/* It may have come by another way meanwhile. */
+static bool is_here(void *arg, struct error *err)
+{
+    struct kept *k = arg;
+    bool here = true;
+    for (int i = 0; i < 2; i++) {
+        struct hub_cached cached;
+        if (k->remote[i].kind != HUB_REPO) {
+            continue;
+        }
+        if (!model_hub_cached(k->settings->cache, &k->remote[i], &cached, err)) {
+            return false;
+        }
+        if (cached.state != HUB_COMPLETE) {
+            here = false;
+        } else if (!take_brought(k, i, &cached, err)) {
+            return false;
+        }
+    }
+    return here;
+}
+
+static bool bring(void *arg, const struct model_bringing *b, struct error *err)
+{
+    struct kept *k = arg;
+    struct model_hub_watch watch = {.progress = b->progress, .stops = b->stops, .arg = b->arg};
+    bool ok = true;
+    for (int i = 0; ok && i < 2; i++) {
+        struct model_hub hub = {0};
+        struct hub_pulled pulled;
+        if (k->remote[i].kind == HUB_REPO) {
+            ok = model_hub_open_with(&hub, k->settings, &watch, err) &&
+                 model_hub_pull(&hub, &k->remote[i], &pulled, err) && take_brought(k, i, &pulled.cached, err);
+            model_hub_close(&hub);
+        }
+    }
+    return ok;
+}
+
 struct model_source {
     const struct models_entry *entry;
     const char *path; /* NULL: it is to be found by entry->model */
     int64_t keep_alive_ms;
-    bool may_bring;
+    const struct models_bring *bring;
 };
 
-static bool find_one(const char *model, bool may_bring, char out[MODEL_PATH_MAX], struct error *err)
+/* *later.kind HUB_REPO: it is not here, and is brought when it is used; then out is empty. */
+static bool find_one(const char *model, const struct models_bring *bring, char out[MODEL_PATH_MAX],
+                     struct hub_reference *later, struct error *err)
 {
-    return may_bring ? model_path_resolve(model, out, err) : model_path_here(model, out, err);
+    bool is_remote = false;
+    *later = (struct hub_reference){.kind = HUB_PATH};
+    if (!bring->settings) {
+        return bring->now ? model_path_resolve(model, out, err) : model_path_here(model, out, err);
+    }
+    if (!model_path_find(model, out, later, &is_remote, err)) {
+        return false;
+    }
+    later->kind = is_remote ? HUB_REPO : HUB_PATH;
+    return true;
 }
 
 static bool find(struct kept *k, const struct model_source *source, struct error *err)
@@ -144,10 +207,10 @@ static bool find(struct kept *k, const struct model_source *source, struct error
     const struct options *o = &k->options;
     if (source->path) {
         snprintf(k->path, sizeof k->path, "%s", source->path);
-    } else if (!find_one(source->entry->model, source->may_bring, k->path, err)) {
+    } else if (!find_one(source->entry->model, source->bring, k->path, &k->remote[0], err)) {
         return false;
     }
-    return !o->draft_model || find_one(o->draft_model, source->may_bring, k->draft_path, err);
+    return !o->draft_model || find_one(o->draft_model, source->bring, k->draft_path, &k->remote[1], err);
 }
 
 static bool fill(struct served_model_options *out, const struct model_source *source, struct error *err)
@@ -159,6 +222,8 @@ static bool fill(struct served_model_options *out, const struct model_source *so
         return arena_full(arena, "the options of a model", err);
     }
     k->options = e->options;
+    k->remote[0].kind = k->remote[1].kind = HUB_PATH;
+    k->settings = source->bring ? source->bring->settings : NULL;
     if (!keep_strings(arena, &k->options, err) || !find(k, source, err)) {
         return false;
     }
@@ -172,17 +237,25 @@ static bool fill(struct served_model_options *out, const struct model_source *so
             return arena_full(arena, "the names of a model", err);
         }
     }
-    *out = served_options(&k->options, k->path, k->draft_path[0] ? k->draft_path : NULL);
+    bool has_draft = k->draft_path[0] || k->remote[1].kind == HUB_REPO;
+    *out = served_options(&k->options, k->path, has_draft ? k->draft_path : NULL);
     out->arena = arena;
     out->names = k->names;
     out->n_names = n;
     out->on_demand = true;
     out->choose = e->options.script ? NULL : choose; /* a script computes nothing */
     out->choose_arg = k;
+    if (k->remote[0].kind == HUB_REPO || k->remote[1].kind == HUB_REPO) {
+        out->is_here = is_here;
+        out->bring = bring;
+        out->bring_arg = k;
+    }
     out->pinned = e->pinned;
     out->preload = e->preload;
     out->keep_alive_ms = e->has_keep_alive ? e->keep_alive_ms : source->keep_alive_ms;
-    out->version = version_of(k->path, e->version, out->keep_alive_ms);
+    /* What comes when it is used is the same before and after. */
+    bool by_name = k->settings && model_path_is_name(e->model);
+    out->version = version_of(by_name ? e->model : k->path, e->version, out->keep_alive_ms);
     return true;
 }
 
@@ -191,13 +264,13 @@ struct making {
     struct models_list *list;
     int64_t keep_alive_ms;
     struct error *err;
-    bool may_bring, ok;
+    const struct models_bring *bring;
+    bool ok;
 };
 
 static bool add(struct making *m, const struct models_entry *e, const char *path)
 {
-    struct model_source source = {
-        .entry = e, .path = path, .keep_alive_ms = m->keep_alive_ms, .may_bring = m->may_bring};
+    struct model_source source = {.entry = e, .path = path, .keep_alive_ms = m->keep_alive_ms, .bring = m->bring};
     struct served_model_options *out = &m->list->items[m->list->n];
     if (m->list->n == MODELS_FILE_MAX) {
         return error_set(m->err, ERR_INVALID, "at most %d models can be served.", MODELS_FILE_MAX);
@@ -215,13 +288,14 @@ static bool add(struct making *m, const struct models_entry *e, const char *path
 static bool add_named(struct making *m, const char *model)
 {
     char path[MODEL_PATH_MAX], name[256];
-    if (!find_one(model, m->may_bring, path, m->err)) {
+    struct hub_reference later;
+    if (!find_one(model, m->bring, path, &later, m->err)) {
         return false;
     }
     snprintf(name, sizeof name, STR_FMT, STR_ARG(model_path_stem(str_of(path))));
     bool named = model_path_is_name(model); /* its file is named after a commit, or a blob */
     struct models_entry e = {.name = named ? model : name, .model = model, .options = *m->base};
-    return add(m, &e, path);
+    return add(m, &e, later.kind == HUB_REPO ? NULL : path);
 }
 
 static bool add_command_line(struct making *m)
@@ -236,7 +310,7 @@ static bool add_command_line(struct making *m)
 static bool is_taken(const struct models_list *l, const char *name, const char *path)
 {
     for (size_t i = 0; i < l->n; i++) {
-        bool same = strcmp(l->items[i].model_path, path) == 0;
+        bool same = l->items[i].model_path[0] && strcmp(l->items[i].model_path, path) == 0;
         for (int k = 0; k < l->items[i].n_names && !same; k++) {
             same = strcmp(l->items[i].names[k], name) == 0;
         }
@@ -290,11 +364,11 @@ static bool find_keep_alive(const struct options *base, const struct models_file
                      base->keep_alive);
 }
 
-static bool make(const struct options *base, bool may_bring, struct arena *arena, struct models_list *out,
-                 struct error *err)
+static bool make(const struct options *base, const struct models_bring *bring, struct arena *arena,
+                 struct models_list *out, struct error *err)
 {
     struct models_file file;
-    struct making m = {.base = base, .list = out, .err = err, .may_bring = may_bring};
+    struct making m = {.base = base, .list = out, .err = err, .bring = bring};
     out->items = calloc(MODELS_FILE_MAX, sizeof *out->items);
     if (!out->items) {
         return error_set(err, ERR_NO_MEMORY, "no memory for the list of models.");
@@ -312,16 +386,58 @@ static bool make(const struct options *base, bool may_bring, struct arena *arena
     return base->model || !file.folder || add_folder(&m);
 }
 
-bool models_list_make(const struct options *base, bool may_bring, struct models_list *out, struct error *err)
+bool models_list_make(const struct options *base, const struct models_bring *bring, struct models_list *out,
+                      struct error *err)
 {
     *out = (struct models_list){0};
     struct arena *arena = arena_create(FILE_MEMORY);
     if (!arena) {
         return error_set(err, ERR_NO_MEMORY, "no memory for the list of models.");
     }
-    bool ok = make(base, may_bring, arena, out, err);
+    bool ok = make(base, bring, arena, out, err);
     arena_free(arena);
     return ok;
+}
+
+/* A name that a request has chosen: nothing on this machine's disk is reached by it but the cache of the Hub. */
+static bool read_asked(struct str name, char text[HUB_REFERENCE_MAX + 1], struct hub_reference *r)
+{
+    struct error ignored = {0};
+    if (name.len > HUB_REFERENCE_MAX || str_find_char(name, '*') != STR_NPOS || str_find_char(name, '?') != STR_NPOS) {
+        return false;
+    }
+    snprintf(text, HUB_REFERENCE_MAX + 1, STR_FMT, STR_ARG(name));
+    return strlen(text) == name.len && hub_reference_parse(text, r, &ignored) && r->kind == HUB_REPO;
+}
+
+bool models_list_ask(const struct options *base, const struct hub_settings *settings, struct str name,
+                     struct served_model_options *out, bool *is_one, struct error *err)
+{
+    char text[HUB_REFERENCE_MAX + 1];
+    struct hub_reference r;
+    struct models_bring how = {.settings = settings};
+    *out = (struct served_model_options){0};
+    *is_one = read_asked(name, text, &r);
+    if (!*is_one) {
+        return true;
+    }
+    struct models_file file = {0};
+    struct models_entry e = {.name = text, .model = text, .options = *base};
+    struct model_source source = {.entry = &e, .path = "", .bring = &how};
+    out->arena = arena_create(MODEL_MEMORY);
+    if (!out->arena) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for a model.");
+    }
+    if (!find_keep_alive(base, &file, &source.keep_alive_ms, err) || !fill(out, &source, err)) {
+        return false;
+    }
+    struct kept *k = (struct kept *)(uintptr_t)out->choose_arg;
+    k->remote[0] = r;
+    out->is_here = is_here;
+    out->bring = bring;
+    out->bring_arg = k;
+    out->asked_for = true;
+    return true;
 }
 
 void models_list_release(struct models_list *l)

@@ -62,6 +62,7 @@ struct options {
     bool prefix_cache, reserve_output;
     const char *kv_disk_dir;
     float kv_disk_gb;
+    const char *pull;                /* start, use or ask */
     const char *models, *keep_alive; /* --models FILE; a duration, NULL: the file's or 5m */
     const char *warm_prompts;
     bool warm_wait;

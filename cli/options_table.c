@@ -137,6 +137,9 @@ const struct option options__table[] = {
      "JSON file of models that are loaded on demand, each with its own options (docs/ON_DEMAND.md); its text is read "
      "again on "
      "SIGHUP; TANDEM_MODELS is the models folder, not this"},
+    {"pull", OPTION_STR, S, AT(pull), 0, 0, "start", "WHEN",
+     "models of the Hub that are not here come at the start; use: those that are loaded on demand at their first use; "
+     "ask: likewise, and any repository that a request names (docs/ON_DEMAND.md)"},
     {"keep-alive", OPTION_STR, S, AT(keep_alive), 0, 0, NULL, "DURATION",
      "unload models that are loaded on demand after so long without requests: 5m, 1h30m, 0; -1: never [5m]"},
     {"served-model-name", OPTION_LIST, S, AT(names), 0, 0, NULL, "NAME",

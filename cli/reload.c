@@ -83,8 +83,10 @@ static bool reload_models(struct reload *r, struct error *err)
     if (!r->models) {
         return true;
     }
-    /* Nothing is brought: this is the loop that every stream goes through. */
-    bool ok = models_list_make(r->models, false, &list, err) && gateway_set_models(r->gateway, list.items, list.n, err);
+    /* Nothing is brought now: this is the loop that every stream goes through. */
+    struct models_bring bring = {.settings = r->hub};
+    bool ok =
+        models_list_make(r->models, &bring, &list, err) && gateway_set_models(r->gateway, list.items, list.n, err);
     if (ok) {
         LOG_INFO("list of models", "models=%zu", list.n);
         list.n = 0; /* they are the gateway's */

@@ -7,6 +7,7 @@
 
 #include "api/app.h"
 #include "cli/options.h"
+#include "hub/settings.h"
 
 struct reload {
     struct app *app;
@@ -14,7 +15,8 @@ struct reload {
     struct options options; /* as they are now */
     struct arena *arena;    /* of their strings; NULL: those of the start */
     struct gateway *gateway;
-    const struct options *models; /* those of the start, of which the list of models is made again; NULL: there is one
+    const struct hub_settings *hub; /* of models that are brought when they are used; NULL: none are */
+    const struct options *models;   /* those of the start, of which the list of models is made again; NULL: there is one
                                      model, which stays */
 };
 

@@ -2,6 +2,7 @@
 #include "api/app.h"
 #include "api/warm_file.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/sys_proc.h"
 #include "base/sys_service.h"
@@ -47,6 +48,8 @@ struct server {
     struct error failure;
     bool many;                                             /* models are loaded on demand */
     struct models_list models;                             /* those, until the gateway has them */
+    struct hub_settings hub;                               /* with --pull use or ask */
+    bool pulls, asks;                                      /* with the one or the other; with the other */
     struct precision_found precision;                      /* of the one */
     char path[MODEL_PATH_MAX], draft_path[MODEL_PATH_MAX]; /* of the one; empty: no draft model */
     struct service service;
@@ -337,6 +340,21 @@ static void say_listening(const struct options *o, const char *place, int port)
     }
 }
 
+static struct served_model *ask_for_model(void *arg, struct str name, struct error *err)
+{
+    struct server *s = arg;
+    struct served_model_options options;
+    bool is_one;
+    struct served_model *m = NULL;
+    if (models_list_ask(s->options, &s->hub, name, &options, &is_one, err) && is_one) {
+        m = gateway_add_asked(s->gateway, &options, err);
+    }
+    if (!m) {
+        arena_free(options.arena);
+    }
+    return m;
+}
+
 static bool start_app(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
@@ -360,6 +378,8 @@ static bool start_app(struct server *s, struct error *err)
     a.batch_max_rows = (uint64_t)o->batch_max_rows;
     a.batch_max_running = (size_t)o->batch_max_running;
     a.batch_patience_ms = o->batch_patience_ms;
+    a.ask_for_model = s->asks ? ask_for_model : NULL;
+    a.ask_arg = s;
     a.mcp = s->mcp;
     a.keys = s->keys;
     a.cache_salt_per_key = o->cache_salt_per_key;
@@ -370,8 +390,12 @@ static bool start_app(struct server *s, struct error *err)
     for (int i = 0; i < listen.n; i++) {
         say_listening(o, listen.items[i], app_port(s->app, i));
     }
-    s->reload = (struct reload){
-        .app = s->app, .keys = s->keys, .options = *o, .gateway = s->gateway, .models = s->many ? s->options : NULL};
+    s->reload = (struct reload){.app = s->app,
+                                .keys = s->keys,
+                                .options = *o,
+                                .gateway = s->gateway,
+                                .hub = s->pulls ? &s->hub : NULL,
+                                .models = s->many ? s->options : NULL};
     return true;
 }
 
@@ -513,6 +537,19 @@ static void release(struct server *s)
     warm_list_release(&s->warm);
     reload_release(&s->reload);
     api_keys_free(s->keys);
+    memory_wipe(s->hub.token, sizeof s->hub.token);
+}
+
+/* The token is read now: it goes from the environment. */
+static bool find_pull(struct server *s, struct error *err)
+{
+    const char *when = s->options->pull;
+    s->asks = strcmp(when, "ask") == 0;
+    s->pulls = s->asks || strcmp(when, "use") == 0;
+    if (!s->pulls && strcmp(when, "start") != 0) {
+        return error_set(err, ERR_INVALID, "--pull: expected start, use or ask, but got '%.60s'.", when);
+    }
+    return !s->pulls || (hub_settings_read(&s->hub, err) && hub_settings_read_token(&s->hub, err));
 }
 
 /* What it serves: one model, or a list of them. */
@@ -524,13 +561,21 @@ static bool find_models(struct server *s, struct error *err)
         return false;
     }
     if (s->many) {
-        if (!check_many(o, err) || !models_list_make(o, true, &s->models, err)) {
+        struct models_bring bring = {.now = true};
+        if (!check_many(o, err) || !find_pull(s, err)) {
             return false;
         }
-        return s->models.n > 0 ||
+        bring.settings = s->pulls ? &s->hub : NULL;
+        if (!models_list_make(o, &bring, &s->models, err)) {
+            return false;
+        }
+        return s->models.n > 0 || s->asks ||
                error_set(err, ERR_INVALID,
                          "`tandem serve` needs a model: a path, or a name such as smollm2:135m. There is none in the "
                          "models folder, and --models names none.");
+    }
+    if (strcmp(o->pull, "start") != 0) {
+        return error_set(err, ERR_INVALID, "--pull has no effect with one model, which is loaded at the start.");
     }
     if (o->keep_alive) {
         return error_set(err, ERR_INVALID, "--keep-alive has no effect with one model, which is always loaded.");

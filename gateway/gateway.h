@@ -60,6 +60,12 @@ struct model_choice {
     bool to_be_made; /* it is not there yet, and nobody asked to make it */
 };
 
+struct model_bringing {                                         /* how a download is watched; called on its thread */
+    void (*progress)(void *arg, uint64_t done, uint64_t total); /* bytes */
+    bool (*stops)(void *arg);                                   /* true: it is to end soon */
+    void *arg;
+};
+
 struct served_model_options {
     const char *model_path;
     /* Of models that are loaded on demand; gateway_set_models. */
@@ -71,7 +77,14 @@ struct served_model_options {
      * when the gateway closes: then it fails soon. NULL: model_path as it is. */
     bool (*choose)(const void *arg, uint64_t budget, bool (*progress)(void *progress_arg, double fraction),
                    void *progress_arg, struct model_choice *out, struct error *err);
-    const void *choose_arg;   /* lives as long as the arena */
+    const void *choose_arg; /* lives as long as the arena */
+    /* Of one that may have to be brought from elsewhere before anything is read of it; NULL: it is here. is_here is
+     * asked by a worker each time that it is read; bring runs on a thread of its own. Either writes where it is to
+     * model_path. */
+    bool (*is_here)(void *bring_arg, struct error *err);
+    bool (*bring)(void *bring_arg, const struct model_bringing *b, struct error *err);
+    void *bring_arg;          /* lives as long as the arena */
+    bool asked_for;           /* no list names it: it leaves where it cannot be brought, and stays with new lists */
     uint64_t version;         /* of this definition: another one is another model under the same name */
     struct arena *arena;      /* of the strings here; the model's from gateway_set_models on; NULL: they outlive it */
     const char *const *names; /* [n_names] names and patterns ("claude-*") it answers to, besides "default" and, unless
@@ -117,6 +130,10 @@ NODISCARD bool gateway_add_model(struct gateway *g, const struct served_model_op
 NODISCARD bool gateway_set_models(struct gateway *g, const struct served_model_options *models, size_t n,
                                   struct error *err);
 
+/* One more, until the list is full: INVALID. Its arena is the gateway's when it succeeds. NULL: failed. */
+NODISCARD struct served_model *gateway_add_asked(struct gateway *g, const struct served_model_options *options,
+                                                 struct error *err);
+
 /* Nothing new is accepted (gateway_accepting is false); on_drained when no generation is left or the time is over: then
  * those that still run have been given an UNAVAILABLE error. */
 void gateway_drain(struct gateway *g, int64_t timeout_ms, void (*on_drained)(void *arg), void *arg);
@@ -146,6 +163,8 @@ int64_t gateway_uptime_ms(const struct gateway *g);
 /* fn(arg, NULL) once the model is read, at once or later; else with why it is not (UNAVAILABLE). The model is held. */
 void gateway_open(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg);
 bool served_model_is_open(const struct served_model *m);
+/* It is brought now: how far it is, in bytes. */
+bool served_model_is_brought(const struct served_model *m, uint64_t *done, uint64_t *total);
 void served_model_hold(struct served_model *m);
 void served_model_release(struct served_model *m); /* NULL is fine; it may be freed with it */
 
@@ -153,7 +172,8 @@ void served_model_release(struct served_model *m); /* NULL is fine; it may be fr
  * here; else why not: UNAVAILABLE, also once the gateway has drained, or NO_ROOM when it can never fit. fn NULL:
  * nobody waits for it. */
 void gateway_load(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg);
-/* Unloads it once what its engine runs has ended, or, with force, at once: what ran waits then. What waits has it
+/* Unloads it once what its engine runs has ended, or, with force, at once: what ran waits then. One that is brought is
+ * stopped; who waits for it is told. What waits has it
  * loaded again. fn(arg, NULL) when no engine is left, from the loop and not from here; UNAVAILABLE as above. */
 void gateway_unload(struct served_model *m, bool force, void (*fn)(void *arg, const struct error *err), void *arg);
 /* Until it is unloaded it stays for so long without requests instead of what its options say; 0: it goes after those it

@@ -44,6 +44,9 @@ struct served_model {
     size_t n_refs;
     struct model_choice choice;  /* of options.choose; a thread's while it is opening */
     atomic_int opening_permille; /* of what choose makes */
+    bool bringing;               /* likewise */
+    atomic_bool stop_bringing;
+    atomic_ullong brought, to_bring; /* bytes */
     struct error open_failure;
     struct model_waiters for_open, for_load, for_unload;
     struct served_model_options options; /* strings are the caller's, who keeps them */
@@ -83,9 +86,11 @@ struct gateway {
     double load_s;
     uint64_t n_failed_loads;
     int64_t started_ms;
-    bool draining, drained;       /* drained: who waits for a load or an unload is not kept waiting any more */
-    atomic_bool ends;             /* what makes models is to stop */
-    struct reading *first_making; /* of models that have to be made; the first of them is under way */
+    bool draining, drained;         /* drained: who waits for a load or an unload is not kept waiting any more */
+    atomic_bool ends;               /* what makes models is to stop */
+    struct reading *first_making;   /* of models that have to be made; the first of them is under way */
+    struct reading *first_bringing; /* of models that have to be brought, and are not yet */
+    size_t n_bringing;              /* under way */
     struct loop_timer *drain_timer;
     int64_t drain_until_ms;
     void (*on_drained)(void *arg);

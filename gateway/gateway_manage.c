@@ -210,6 +210,7 @@ void gateway_load(struct served_model *m, void (*fn)(void *arg, const struct err
 void gateway_unload(struct served_model *m, bool force, void (*fn)(void *arg, const struct error *err), void *arg)
 {
     gateway__add_waiter(&m->for_unload, fn, arg);
+    atomic_store(&m->stop_bringing, true);
     if (m->open) {
         refresh(m);
         model_manager_unload(&m->gateway->manager, &m->slot);

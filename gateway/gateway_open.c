@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,10 +46,12 @@ void gateway__tell(struct model_waiters *w, const struct error *err)
 
 /* ---- reading a model ---- */
 
+#define BRINGING_MAX 4 /* models at a time: each has a thread and a few connections */
+
 struct reading {
     struct served_model *model;
-    struct reading *next; /* that is to be made */
-    bool makes;
+    struct reading *next; /* that is to be made, or brought */
+    bool makes, brings;   /* it is to be brought first */
     bool ok;
     struct error err;
 };
@@ -75,6 +78,14 @@ static bool choose(struct reading *r)
 static void read_model(void *arg)
 {
     struct reading *r = arg;
+    const struct served_model_options *o = &r->model->options;
+    struct error not_here = {0};
+    r->brings = o->bring && !o->is_here(o->bring_arg, &not_here);
+    if (r->brings) {
+        r->err = not_here;
+        r->ok = not_here.code == ERR_NONE; /* else it cannot even be looked for */
+        return;
+    }
     r->ok = choose(r) && (r->model->choice.to_be_made || gateway__read_model(r->model, &r->err));
 }
 
@@ -93,6 +104,8 @@ static bool make_parts(struct served_model *m, struct error *err)
 }
 
 static void on_read(void *arg);
+static void queue_bringing(struct gateway *g, struct reading *r);
+static void bring_next(struct gateway *g);
 
 /* One at a time: each takes all cores. */
 static void make_next(struct gateway *g)
@@ -125,31 +138,130 @@ static void end_reading(struct reading *r)
     free(r);
 }
 
+static void leave_list(struct served_model *m);
+
+/* failure NULL: it is open. */
+static void finish(struct served_model *m, const struct error *failure)
+{
+    struct gateway *g = m->gateway;
+    m->opening = m->bringing = false;
+    m->open_failure = failure ? *failure : (struct error){0};
+    struct error err = m->open_failure;
+    if (failure && m->options.asked_for && !m->retired) {
+        leave_list(m);
+    }
+    gateway__tell(&m->for_open, failure ? &err : NULL);
+    gateway__manage_soon(g);
+    served_model_release(m);
+    gateway__hold(g, false); /* the gateway may be gone with it */
+}
+
 static void on_read(void *arg)
 {
     struct reading *r = arg;
     struct served_model *m = r->model;
-    struct gateway *g = m->gateway;
-    struct error err = r->err;
+    struct error err = r->err, failure = {0};
+    if (r->ok && r->brings) {
+        queue_bringing(m->gateway, r);
+        return;
+    }
     if (r->ok && m->choice.to_be_made) {
-        queue_making(g, r);
+        queue_making(m->gateway, r);
         return;
     }
     bool ok = r->ok && make_parts(m, &err);
     end_reading(r);
-    m->opening = false;
-    m->open_failure = (struct error){0};
     if (!ok) {
         gateway__free_parts(m);
         gateway__forget_file(m);
         LOG_ERROR("model cannot be read", "model=%s error=\"%s\"", m->names[0], err.msg);
-        error_set(&m->open_failure, ERR_UNAVAILABLE, "model '%.60s' cannot be loaded: %.150s", m->names[0], err.msg);
+        error_set(&failure, ERR_UNAVAILABLE, "model '%.60s' cannot be loaded: %.150s", m->names[0], err.msg);
     }
-    err = m->open_failure;
-    gateway__tell(&m->for_open, ok ? NULL : &err);
-    gateway__manage_soon(g);
-    served_model_release(m);
-    gateway__hold(g, false); /* the gateway may be gone with it */
+    finish(m, ok ? NULL : &failure);
+}
+
+/* ---- bringing ---- */
+
+static void note_bytes(void *arg, uint64_t done, uint64_t total)
+{
+    struct served_model *m = arg;
+    atomic_store(&m->brought, done);
+    atomic_store(&m->to_bring, total);
+}
+
+static bool is_to_stop(void *arg)
+{
+    struct served_model *m = arg;
+    return atomic_load(&m->stop_bringing) || atomic_load(&m->gateway->ends);
+}
+
+static void bring(void *arg)
+{
+    struct reading *r = arg;
+    struct served_model *m = r->model;
+    struct model_bringing b = {.progress = note_bytes, .stops = is_to_stop, .arg = m};
+    r->ok = !is_to_stop(m) && m->options.bring(m->options.bring_arg, &b, &r->err);
+    if (!r->ok && r->err.code == ERR_NONE) {
+        error_set(&r->err, ERR_CANCELLED, "The download was stopped.");
+    }
+}
+
+static void on_brought(void *arg)
+{
+    struct reading *r = arg;
+    struct served_model *m = r->model;
+    struct gateway *g = m->gateway;
+    g->n_bringing--;
+    bring_next(g);
+    m->bringing = false;
+    if (r->ok) {
+        LOG_INFO("model is brought", "model=%s bytes=%llu", m->names[0], (unsigned long long)atomic_load(&m->to_bring));
+        r->err = (struct error){0};
+        loop_work_first(g->options.loop, read_model, on_read, r);
+        return;
+    }
+    struct error failure = {0};
+    bool unknown = r->err.code == ERR_NOT_FOUND;
+    LOG_ERROR("model cannot be brought", "model=%s error=\"%s\"", m->names[0], r->err.msg);
+    error_set(&failure, unknown ? ERR_MODEL_NOT_FOUND : ERR_UNAVAILABLE,
+              "model '%.60s' cannot be brought from the Hub: %.300s", m->names[0], r->err.msg);
+    end_reading(r);
+    finish(m, &failure);
+}
+
+/* Each takes a thread of its own, and waits most of the time. */
+static void bring_next(struct gateway *g)
+{
+    while (g->first_bringing && g->n_bringing < BRINGING_MAX) {
+        struct reading *r = g->first_bringing;
+        g->first_bringing = r->next;
+        r->next = NULL;
+        g->n_bringing++;
+        loop_work_alone(g->options.loop, bring, on_brought, r);
+    }
+}
+
+static void queue_bringing(struct gateway *g, struct reading *r)
+{
+    struct served_model *m = r->model;
+    struct reading **end = &g->first_bringing;
+    while (*end) {
+        end = &(*end)->next;
+    }
+    LOG_INFO("model is brought from the Hub", "model=%s", m->names[0]);
+    m->bringing = true;
+    atomic_store(&m->stop_bringing, false);
+    atomic_store(&m->brought, 0);
+    atomic_store(&m->to_bring, 0);
+    *end = r;
+    bring_next(g);
+}
+
+bool served_model_is_brought(const struct served_model *m, uint64_t *done, uint64_t *total)
+{
+    *done = atomic_load(&m->brought);
+    *total = atomic_load(&m->to_bring);
+    return m->bringing;
 }
 
 static void begin_reading(struct served_model *m)
@@ -242,6 +354,22 @@ static void retire(struct served_model *m)
     g->retired[g->n_retired++] = m;
 }
 
+/* A model that only a request has named. */
+static void leave_list(struct served_model *m)
+{
+    struct gateway *g = m->gateway;
+    size_t kept = 0;
+    for (size_t i = 0; i < g->n_models; i++) {
+        if (g->models[i] != m) {
+            g->models[kept++] = g->models[i];
+        }
+    }
+    if (kept < g->n_models) {
+        g->n_models = kept;
+        retire(m);
+    }
+}
+
 static void on_preload_read(void *arg, const struct error *err)
 {
     struct served_model *m = arg;
@@ -276,11 +404,42 @@ static void begin_model(struct served_model *m)
     }
 }
 
+struct served_model *gateway_add_asked(struct gateway *g, const struct served_model_options *options, struct error *err)
+{
+    if (g->n_models == GATEWAY_MAX_MODELS || g->n_retired == sizeof g->retired / sizeof g->retired[0]) {
+        error_set(err, ERR_OVERLOADED, "at most %d models can be served, and as many are.", GATEWAY_MAX_MODELS);
+        return NULL;
+    }
+    struct served_model *m = gateway__create_model(g, options, err);
+    if (m) {
+        g->models[g->n_models++] = m;
+        begin_model(m);
+    }
+    return m;
+}
+
+/* Behind the n of a new list: those that requests have asked for, and that it does not name. Returns how many there
+ * are then. */
+static size_t add_asked(const struct gateway *g, struct served_model **next, bool *is_new, size_t n)
+{
+    for (size_t i = 0; i < g->n_models && n < GATEWAY_MAX_MODELS; i++) {
+        bool named = !g->models[i]->options.asked_for;
+        for (size_t k = 0; k < n && !named; k++) {
+            named = strcmp(next[k]->names[0], g->models[i]->names[0]) == 0;
+        }
+        if (!named) {
+            is_new[n] = false;
+            next[n++] = g->models[i];
+        }
+    }
+    return n;
+}
+
 bool gateway_set_models(struct gateway *g, const struct served_model_options *models, size_t n, struct error *err)
 {
     struct served_model *next[GATEWAY_MAX_MODELS];
     bool is_new[GATEWAY_MAX_MODELS];
-    size_t i = 0;
+    size_t i = 0, n_listed = n;
     bool ok = check_list(g, models, n, err) && gateway__start_manager(g, err) && gateway__watch_pressure(g, err);
     for (; ok && i < n; i++) {
         next[i] = find_same(g, &models[i]);
@@ -288,6 +447,7 @@ bool gateway_set_models(struct gateway *g, const struct served_model_options *mo
         next[i] = next[i] ? next[i] : gateway__create_model(g, &models[i], err);
         ok = next[i] != NULL;
     }
+    n = ok ? add_asked(g, next, is_new, i) : n;
     for (size_t k = 0; !ok && k < i; k++) {
         if (is_new[k] && next[k]) {
             next[k]->options.arena = NULL; /* still the caller's */
@@ -301,7 +461,7 @@ bool gateway_set_models(struct gateway *g, const struct served_model_options *mo
     for (size_t k = 0; k < n; k++) {
         if (is_new[k]) {
             begin_model(next[k]);
-        } else {
+        } else if (k < n_listed) {
             arena_free(models[k].arena);
         }
     }

@@ -101,6 +101,10 @@ enum model_state served_model_state(const struct served_model *m)
 
 float served_model_load_fraction(const struct served_model *m)
 {
+    uint64_t done, total;
+    if (served_model_is_brought(m, &done, &total)) {
+        return total ? (float)done / (float)total : 0;
+    }
     return m->open ? engine_child_load_fraction(m->child) : (float)atomic_load(&m->opening_permille) / 1000;
 }
 

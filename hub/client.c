@@ -8,7 +8,42 @@
 struct hub_client {
     struct hub_client_options options;
     struct hub_fetch_context context;
+    struct loop_timer *stop_timer; /* NULL: nobody stops it */
+    bool stopped;
 };
+
+/* ---- stopping ---- */
+
+bool hub_client_stops(struct hub_client *c, struct error *err)
+{
+    c->stopped = c->stopped || (c->options.stops && c->options.stops(c->options.arg));
+    if (c->stopped) {
+        error_set(err, ERR_CANCELLED, "The download was stopped; what has come stays for the next time.");
+    }
+    return c->stopped;
+}
+
+static void look_for_stop(void *arg)
+{
+    struct hub_client *c = arg;
+    struct error ignored;
+    if (hub_client_stops(c, &ignored)) {
+        loop_stop(c->context.loop);
+    }
+}
+
+static bool start_looking(struct hub_client *c, struct error *err)
+{
+    if (!c->options.stops) {
+        return true;
+    }
+    c->stop_timer = loop_timer_create(c->context.loop, look_for_stop, c);
+    if (!c->stop_timer) {
+        return error_set(err, ERR_NO_MEMORY, "no memory to ask the Hub.");
+    }
+    loop_timer_start(c->stop_timer, HUB_STOP_POLL_MS, HUB_STOP_POLL_MS);
+    return true;
+}
 
 /* ---- life ---- */
 
@@ -23,7 +58,8 @@ struct hub_client *hub_client_create(const struct hub_client_options *options, s
     c->context.settings = options->settings;
     if (!(c->context.loop = loop_create(1, err)) ||
         !(c->context.http = http_client_create(
-              loop_uv(c->context.loop), &(struct http_client_options){.user_agent = options->user_agent}, err))) {
+              loop_uv(c->context.loop), &(struct http_client_options){.user_agent = options->user_agent}, err)) ||
+        !start_looking(c, err)) {
         hub_client_free(c);
         return NULL;
     }
@@ -34,6 +70,7 @@ struct hub_client *hub_client_create(const struct hub_client_options *options, s
 void hub_client_free(struct hub_client *c)
 {
     if (c && c->context.loop) {
+        loop_timer_free(c->stop_timer);
         http_client_free(c->context.http);
         loop_free(c->context.loop); /* runs what the former leaves to it */
     }
@@ -101,7 +138,7 @@ static bool ask(struct hub_client *c, const struct hub_fetch_options *options, s
     o.on_done = on_done;
     o.on_wait = on_wait;
     o.arg = &a;
-    if (!hub_client_may_ask(c, options->what, err)) {
+    if (!hub_client_may_ask(c, options->what, err) || hub_client_stops(c, err)) {
         return false;
     }
     struct hub_fetch *f = hub_fetch_start(&c->context, &o, err);
@@ -110,6 +147,9 @@ static bool ask(struct hub_client *c, const struct hub_fetch_options *options, s
     }
     loop_run(c->context.loop);
     hub_fetch_free(f);
+    if (!a.ok && hub_client_stops(c, err)) {
+        return false;
+    }
     return a.ok && buf_ok(out, "the Hub's reply", err);
 }
 

@@ -20,8 +20,12 @@ struct hub_client_options {
     const char *user_agent;              /* NULL: none; copied */
     /* Before another attempt, for people to see; may be NULL. */
     void (*on_wait)(void *arg, const struct error *err, int64_t wait_ms);
+    /* Asked every HUB_STOP_POLL_MS while something is under way: true ends it, with CANCELLED; may be NULL. */
+    bool (*stops)(void *arg);
     void *arg;
 };
+
+#define HUB_STOP_POLL_MS 100
 
 NODISCARD struct hub_client *hub_client_create(const struct hub_client_options *options, struct error *err);
 void hub_client_free(struct hub_client *c); /* NULL is fine */
@@ -42,6 +46,8 @@ const struct hub_client_options *hub_client_options(const struct hub_client *c);
 /* Where a file is asked for. */
 NODISCARD bool hub_client_file_url(const struct hub_client *c, const char *repo, const char *commit, struct str path,
                                    struct buf *out, struct error *err);
+/* Is it to be stopped, or has it been while its loop ran? Then *err is CANCELLED. */
+bool hub_client_stops(struct hub_client *c, struct error *err);
 /* UNAVAILABLE, saying how to go online again. */
 NODISCARD bool hub_client_may_ask(const struct hub_client *c, const char *what, struct error *err);
 

@@ -94,6 +94,10 @@ static bool hash_what_is_there(struct download *d, struct error *err)
     char *block = malloc(HASH_BLOCK);
     bool ok = block || error_set(err, ERR_NO_MEMORY, "no memory to check a file.");
     for (uint64_t at = 0; ok && at < d->done;) {
+        if (hub_client_stops(d->o.client, err)) {
+            ok = false;
+            break;
+        }
         size_t n = d->done - at < HASH_BLOCK ? (size_t)(d->done - at) : HASH_BLOCK;
         ok = file_read_at(d->part.fd, at, block, n) ||
              error_set(err, ERR_IO, "%.120s: what has come could not be read again: %s.", d->what, strerror(errno));
@@ -276,6 +280,9 @@ static bool bring(struct download *d, struct error *err)
         loop_run(hub_client_context(d->o.client)->loop);
         d->runs = false;
     }
+    if (!d->stopped) { /* from outside */
+        (void)hub_client_stops(d->o.client, &d->failure);
+    }
     end_pieces(d);
     if (d->failure.code) {
         *err = d->failure;
@@ -349,6 +356,17 @@ static bool run_locked(struct download *d, struct error *err)
     return ok;
 }
 
+/* Another program brings the same. */
+static bool wait_for_other(void *arg)
+{
+    struct download *d = arg;
+    struct error ignored;
+    if (d->o.on_busy) {
+        d->o.on_busy(d->o.arg);
+    }
+    return !hub_client_stops(d->o.client, &ignored);
+}
+
 bool hub_download_run(const struct hub_download *options, struct error *err)
 {
     const struct hub_file *file = options->file;
@@ -362,7 +380,7 @@ bool hub_download_run(const struct hub_download *options, struct error *err)
     for (int i = 0; i < DOWNLOAD_PIECES; i++) {
         d->pieces[i].d = d;
     }
-    bool ok = hub_store_begin(options->store, file->etag, options->on_busy, options->arg, &d->part, err);
+    bool ok = hub_store_begin(options->store, file->etag, wait_for_other, d, &d->part, err);
     if (ok && hub_store_has(options->store, file->etag, file->size)) { /* the other one has brought it */
         hub_store_drop(options->store, &d->part);
         options->on_bytes(options->arg, file->size);

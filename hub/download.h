@@ -21,7 +21,7 @@ struct hub_download {
     const struct hub_file *file;
     void (*on_bytes)(void *arg, uint64_t n); /* have come and are on their way to the disk; also those found there */
     void (*on_lost)(void *arg, uint64_t n);  /* of those: to be brought again */
-    void (*on_busy)(void *arg);              /* another program brings the same: waiting for it; may be NULL */
+    void (*on_busy)(void *arg); /* another program brings the same: waiting for it, again and again; may be NULL */
     void *arg;
 };
 

@@ -32,7 +32,8 @@ struct hub_pulled {
     uint64_t brought;
 };
 
-/* Blocks. UNAVAILABLE offline; IO: no room, or the cache cannot be written. */
+/* Blocks. UNAVAILABLE offline; IO: no room, or the cache cannot be written; CANCELLED: the client was stopped, and what
+ * has come stays for the next time. */
 NODISCARD bool hub_pull(struct hub_client *c, const struct hub_reference *r, const struct hub_pull_options *options,
                         struct hub_pulled *out, struct error *err);
 

@@ -140,7 +140,7 @@ bool hub_store_space(const struct hub_store *s, uint64_t *available)
 }
 
 /* A file system without locks is one where nobody waits. */
-static bool take_lock(struct hub_store *s, const char *etag, void (*waiting)(void *arg), void *arg, int *lock,
+static bool take_lock(struct hub_store *s, const char *etag, bool (*waiting)(void *arg), void *arg, int *lock,
                       struct error *err)
 {
     char name[PART_SIZE];
@@ -149,16 +149,18 @@ static bool take_lock(struct hub_store *s, const char *etag, void (*waiting)(voi
     if (*lock < 0) {
         return error_set(err, ERR_IO, "the lock '%s' could not be opened: %s.", name, strerror(errno));
     }
-    for (int n = 0; file_lock(*lock) == FILE_BUSY; n++) {
-        if (n == 0 && waiting) {
-            waiting(arg);
+    while (file_lock(*lock) == FILE_BUSY) {
+        if (waiting && !waiting(arg)) {
+            close_fd(*lock);
+            *lock = -1;
+            return error_set(err, ERR_CANCELLED, "The download was stopped while another program brought the same.");
         }
         clock_sleep_ms(LOCK_POLL_MS);
     }
     return true;
 }
 
-bool hub_store_begin(struct hub_store *s, const char *etag, void (*waiting)(void *arg), void *arg, struct hub_part *out,
+bool hub_store_begin(struct hub_store *s, const char *etag, bool (*waiting)(void *arg), void *arg, struct hub_part *out,
                      struct error *err)
 {
     struct stat st;

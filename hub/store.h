@@ -34,8 +34,9 @@ struct hub_part {
     uint64_t size; /* when it was opened */
 };
 
-/* Waits as long as another program brings the same; waiting(arg), if not NULL, is called once before that. */
-NODISCARD bool hub_store_begin(struct hub_store *s, const char *etag, void (*waiting)(void *arg), void *arg,
+/* Waits as long as another program brings the same, and as waiting(arg), if not NULL, says true, which is asked before
+ * and now and then; CANCELLED. */
+NODISCARD bool hub_store_begin(struct hub_store *s, const char *etag, bool (*waiting)(void *arg), void *arg,
                                struct hub_part *out, struct error *err);
 /* All three close it. finish: to the disk, then under its name. */
 NODISCARD bool hub_store_finish(struct hub_store *s, struct hub_part *part, struct error *err);

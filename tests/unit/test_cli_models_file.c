@@ -186,7 +186,7 @@ static void make(struct fixture *f, const char *text, struct models_list *list)
     char *path = put_file(f, "models.json", text);
     f->base.models = arena_strdup(f->arena, str_of(path));
     free(path);
-    if (!models_list_make(&f->base, true, list, &f->err)) {
+    if (!models_list_make(&f->base, &(struct models_bring){.now = true}, list, &f->err)) {
         fail_msg("%s", f->err.msg);
     }
 }
@@ -229,7 +229,7 @@ static void what_is_not_there_refuses_all(void **state)
     struct models_list list;
     char *path = put_file(f, "models.json", "{\"models\": [{\"model\": \"gone\"}]}");
     f->base.models = path;
-    assert_false(models_list_make(&f->base, true, &list, &f->err));
+    assert_false(models_list_make(&f->base, &(struct models_bring){.now = true}, &list, &f->err));
     assert_non_null(strstr(f->err.msg, "gone"));
     models_list_release(&list);
     free(path);
@@ -249,7 +249,7 @@ static void models_of_the_command_line_have_the_names_they_were_given(void **sta
     f->base.model = "fast";
     f->base.arguments.items[0] = "two";
     f->base.arguments.n = 1;
-    if (!models_list_make(&f->base, true, &list, &f->err)) {
+    if (!models_list_make(&f->base, &(struct models_bring){.now = true}, &list, &f->err)) {
         fail_msg("%s", f->err.msg);
     }
     assert_int_equal(list.n, 2);
@@ -275,7 +275,7 @@ static void what_would_have_to_be_brought_is_refused_when_nobody_may_wait(void *
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         char *path = put_file(f, "models.json", texts[i]);
         f->base.models = path;
-        assert_false(models_list_make(&f->base, false, &list, &f->err));
+        assert_false(models_list_make(&f->base, &(struct models_bring){0}, &list, &f->err));
         assert_int_equal(f->err.code, ERR_NOT_FOUND);
         assert_non_null(strstr(f->err.msg, "tandem pull own/er"));
         models_list_release(&list);
@@ -286,6 +286,41 @@ static void what_would_have_to_be_brought_is_refused_when_nobody_may_wait(void *
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+/* Nothing of this machine is reached by what a request names. */
+static void only_repositories_can_be_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *name;
+        bool is_one;
+    } names[] = {{"own/er", true},        {"own/er@v1:Q4_0", true},
+                 {"own/er:m.gguf", true}, {"mine", false},
+                 {"own/er/x", false},     {"/etc/passwd", false},
+                 {"./own/er", false},     {"../own", false},
+                 {"~/own", false},        {"own/*", false},
+                 {"own/e?", false},       {"own/m.gguf", false},
+                 {"own/..", false},       {"", false},
+                 {"own/er\n", false},     {"own/", false}};
+    struct hub_settings settings = {.cache = "/nonexistent"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct served_model_options options;
+        struct error err = {0};
+        bool is_one = false;
+        assert_true(models_list_ask(&f->base, &settings, str_of(names[i].name), &options, &is_one, &err));
+        assert_int_equal(is_one, names[i].is_one);
+        if (is_one) {
+            assert_true(options.asked_for && options.on_demand && options.bring && options.model_path[0] == '\0');
+            assert_string_equal(options.names[0], names[i].name);
+        }
+        arena_free(options.arena);
+    }
+    struct served_model_options options;
+    struct error err = {0};
+    bool is_one = true;
+    struct str cut = {"own/er\0x", 8}; /* a NUL within */
+    assert_true(models_list_ask(&f->base, &settings, cut, &options, &is_one, &err) && !is_one);
+}
 
 int main(void)
 {
@@ -299,6 +334,7 @@ int main(void)
         TEST(what_is_not_there_refuses_all),
         TEST(models_of_the_command_line_have_the_names_they_were_given),
         TEST(what_would_have_to_be_brought_is_refused_when_nobody_may_wait),
+        TEST(only_repositories_can_be_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
