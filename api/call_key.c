@@ -33,6 +33,22 @@ static void add_cors_headers(struct http_exchange *x, const struct access_verdic
     }
 }
 
+static bool is_upload(const struct http_request *head)
+{
+    return str_eq(head->method, STR("POST")) && str_eq(head->path, STR(FILES_ROUTE));
+}
+
+/* What nobody may send is refused as that, whoever sends it: the limit is no secret, and a key would not help. */
+static bool is_too_large(const struct app *a, const struct http_request *head, struct error *err)
+{
+    size_t most = a->options.limits.max_body ? a->options.limits.max_body : LIMIT_HTTP_BODY;
+    if (is_upload(head) || head->content_length <= most) {
+        return false;
+    }
+    error_set(err, ERR_TOO_LARGE, "The body must have at most %zu bytes.", most);
+    return true;
+}
+
 bool api__check_access(struct http_exchange *x, void *app, struct error *err)
 {
     struct app *a = app;
@@ -41,6 +57,9 @@ bool api__check_access(struct http_exchange *x, void *app, struct error *err)
     add_cors_headers(x, &v);
     if (v.refusal != ACCESS_OK) {
         count(a, v.refusal);
+        if (v.error.code == ERR_UNAUTHENTICATED && is_too_large(a, http_request_of(x), err)) {
+            return false;
+        }
         if (v.authenticate) {
             http_add_header(x, "WWW-Authenticate", str_of(v.authenticate));
         }
@@ -49,9 +68,7 @@ bool api__check_access(struct http_exchange *x, void *app, struct error *err)
     }
     api__record_key(x, api_keys_name(a->options.keys, v.key));
     http_set_tag(x, v.preflight ? PREFLIGHT_TAG : v.key);
-    bool is_upload =
-        str_eq(http_request_of(x)->method, STR("POST")) && str_eq(http_request_of(x)->path, STR(FILES_ROUTE));
-    return v.preflight || !is_upload || api__file_begin(a, x, err);
+    return v.preflight || !is_upload(http_request_of(x)) || api__file_begin(a, x, err);
 }
 
 bool api__answer_preflight(struct http_exchange *x)

@@ -97,6 +97,17 @@ def test_a_body_without_a_key_is_not_read(keyed):
         assert b"Connection: close\r\n" in file.readlines()
 
 
+@pytest.mark.parametrize("path, size, status", [(b"/v1/completions", 33554433, 413), (b"/v1/messages", 33554433, 413),
+                                                (b"/v1/completions", 33554432, 401), (b"/v1/files", 33554433, 401),
+                                                (b"/v1/files", 999999999, 413)])
+def test_a_body_that_is_too_large_without_a_key(keyed, path, size, status):
+    """It is told so before a key is asked for, as far as nobody could send it; uploads have a limit of their own."""
+    with socket.create_connection(("127.0.0.1", keyed.port), timeout=30 * PATIENCE) as raw, raw.makefile("rb") as file:
+        raw.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path, size))
+        assert file.readline().startswith(b"HTTP/1.1 %d " % status)
+        assert (b"www-authenticate" in file.read().lower()) == (status == 401)
+
+
 def test_official_client(keyed):
     for key in (ALICE, BOB, ENV):
         answer = keyed.openai(api_key=key).chat.completions.create(model="default", messages=chat()["messages"])
