@@ -136,10 +136,22 @@ void api__call_free(struct call *c)
     api__release(a);
 }
 
+/* What the request does not say about sampling, its model's options do. */
+static void take_defaults(struct gen_request *r, const struct sampling *own)
+{
+#define X(name, ...)                                                                   \
+    if (!(r->sampling_given >> offsetof(struct sampling, name) / sizeof(float) & 1)) { \
+        r->sampling.name = own->name;                                                  \
+    }
+    SAMPLING_TABLE(X)
+#undef X
+}
+
 void api__call_set_model(struct call *c, struct served_model *m)
 {
     served_model_hold(m);
     c->model = m;
+    take_defaults(&c->request, &served_model_options(m)->default_sampling);
 }
 
 void api__refuse(struct call *c, const struct error *err)

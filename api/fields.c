@@ -27,6 +27,21 @@ static void *slot(const struct decoding *d, const struct field *f)
     return (char *)d->target + f->offset;
 }
 
+/* Members of struct sampling are of one size: X(name, type) says so. */
+#define X(name, type, ...) _Static_assert(sizeof(type) == sizeof(float), "of one size");
+SAMPLING_TABLE(X)
+#undef X
+
+static void note_given(const struct decoding *d, const struct field *f)
+{
+    if (d->request) {
+        uintptr_t at = (uintptr_t)slot(d, f) - (uintptr_t)&d->request->sampling; /* huge: of something else */
+        if (at < sizeof d->request->sampling) {
+            d->request->sampling_given |= 1u << at / sizeof(float);
+        }
+    }
+}
+
 /* 7, and 7.0 or 7e2 too. */
 static bool is_whole(const struct json *v)
 {
@@ -48,6 +63,7 @@ static bool decode_int(struct decoding *d, const struct field *f, const struct j
     }
     if (f->kind == FIELD_I32) {
         *(int32_t *)slot(d, f) = (int32_t)value;
+        note_given(d, f);
     } else if (f->kind == FIELD_U32) {
         *(uint32_t *)slot(d, f) = (uint32_t)value;
     } else {
@@ -76,6 +92,7 @@ static bool decode_number(struct decoding *d, const struct field *f, const struc
         *(int64_t *)slot(d, f) = milliseconds(value);
     } else {
         *(float *)slot(d, f) = (float)value;
+        note_given(d, f);
     }
     return true;
 }

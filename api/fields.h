@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/json.h"
+#include "pipeline/gen_request.h"
 #include "pipeline/request_check.h"
 
 enum field_kind {
@@ -26,6 +27,7 @@ struct decoding { /* state of one request's decoding */
     void *target;        /* the struct that offsets are into */
     struct buf *ignored; /* comma-separated names of unknown fields */
     bool strict;
+    struct gen_request *request; /* whose sampling_given is noted; NULL: of none */
 };
 
 struct field {

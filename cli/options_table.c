@@ -343,25 +343,27 @@ bool options__is_reloadable(const struct option *o)
     return false;
 }
 
-/* What a model may have for itself. Not the defaults of sampling: requests are read before their model is known. */
-static const char *const of_models[] = {
-    "chat-template",    "tool-format",
-    "reasoning-format", "override-kv",
-    "rope-scaling",     "max-context",
-    "max-sequences",    "max-batch-tokens",
-    "max-waiting",      "prefill-chunk",
-    "max-itl-factor",   "speculation",
-    "max-draft-tokens", "draft-model",
-    "draft-kv-memory",  "kv-memory",
-    "quantize",         "kv-type",
-    "prefix-cache",     "reserve-output",
-    "kv-disk-dir",      "kv-disk-gb",
-    "threads",          "backend",
-    "mlx-device",       "mlx-type",
-    "cpu-kernels",      "sandbox",
-    "script",           "fault",
-    "max-tokens",       "timeout-ms",
-    "queue-timeout-ms", "first-token-timeout-ms",
+/* What a model may have for itself. */
+static const char *const of_models[] = {"chat-template",    "tool-format",
+                                        "reasoning-format", "override-kv",
+                                        "rope-scaling",     "max-context",
+                                        "max-sequences",    "max-batch-tokens",
+                                        "max-waiting",      "prefill-chunk",
+                                        "max-itl-factor",   "speculation",
+                                        "max-draft-tokens", "draft-model",
+                                        "draft-kv-memory",  "kv-memory",
+                                        "quantize",         "kv-type",
+                                        "prefix-cache",     "reserve-output",
+                                        "kv-disk-dir",      "kv-disk-gb",
+                                        "threads",          "backend",
+                                        "mlx-device",       "mlx-type",
+                                        "cpu-kernels",      "sandbox",
+                                        "script",           "fault",
+                                        "max-tokens",       "timeout-ms",
+                                        "queue-timeout-ms", "first-token-timeout-ms",
+#define X(name, ...) #name,
+                                        SAMPLING_TABLE(X)
+#undef X
 };
 
 bool options__is_of_model(const struct option *o)

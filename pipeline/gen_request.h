@@ -113,7 +113,8 @@ struct gen_request {
     bool add_special_tokens;         /* BOS for text prompts; default true */
 
     struct sampling sampling;
-    bool has_seed; /* else one is drawn */
+    uint32_t sampling_given; /* bits, in the order of SAMPLING_TABLE: the request has said it */
+    bool has_seed;           /* else one is drawn */
     uint64_t seed;
     int64_t max_tokens;   /* -1: as far as the context goes */
     bool clip_max_tokens; /* more of them than the context has room for are as many as it has; a prompt without room

@@ -48,6 +48,7 @@ static struct messages_request *decode(struct call *c, struct error *err)
         return NULL;
     }
     struct decoding d = api__decoding(c, m);
+    d.request = &m->request;
     bool ok = api__decode_body(c, &d, c->body, err) && (m->messages || field_missing_error(err, "messages")) &&
               anthropic__convert_mcp(c, &d, err) && anthropic__convert_tools(&d, err) &&
               anthropic__convert_turns(m, err);

@@ -413,6 +413,7 @@ static struct ollama_request *decode(struct call *c, struct error *err)
     *r = (struct ollama_request){.repeat_last_n = -1};
     struct gen_request *g = &r->request;
     api__init_request(c, g, GEN_CHAT, "ollama-");
+    d.request = g;
     g->stream = true;
     if (!api__decode_body(c, &d, c->body, err)) {
         return NULL;

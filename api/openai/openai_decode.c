@@ -63,6 +63,7 @@ static bool decode(struct call *c, enum gen_input input, const char *id_prefix, 
 {
     struct decoding d = api__decoding(c, &c->request);
     api__init_request(c, &c->request, input, id_prefix);
+    d.request = &c->request;
     if (!api__decode_body(c, &d, c->body, err)) {
         return false;
     }

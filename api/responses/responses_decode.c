@@ -168,6 +168,7 @@ bool api__decode_responses(struct call *c, struct error *err)
         return false;
     }
     struct decoding d = api__decoding(c, r);
+    d.request = &r->request;
     if (!api__decode_body(c, &d, body, err) || !check(c, r, err) || !responses_settle_mcp(c, r, err) ||
         !resolve_tools(r, err)) {
         return false;

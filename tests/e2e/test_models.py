@@ -112,6 +112,30 @@ def entry(folder, name, **fields):
     return {"name": name, "model": str(folder / f"{name}.gguf"), **fields}
 
 
+def test_defaults_of_sampling_of_a_model(folder, listed):
+    """They hold for what a request does not say, whatever API it comes by; what it says goes before."""
+    cold = {**entry(folder, "ada", options={"temperature": 0, "top-k": 7}), "name": "cold"}
+    hot = {**entry(folder, "ada", options={"temperature": 2}), "name": "hot"}
+    with listed([cold, hot]) as server:
+        def said(model, **fields):
+            return {tuple(server.complete("Once", model=model, max_tokens=8, seed=seed, ignore_eos=True, return_token_ids=True,
+                                          **fields)["choices"][0]["token_ids"]) for seed in (1, 2, 3)}
+
+        def message(model, **fields):
+            return {server.ok("/v1/messages", {"model": model, "max_tokens": 8, "seed": seed, "ignore_eos": True, **fields,
+                                               "messages": [{"role": "user", "content": "x"}]})["content"][0]["text"] for seed in (1, 2)}
+
+        def chat(model, **options):
+            return {server.ok("/api/generate", {"model": model, "prompt": "Once", "stream": False, "raw": True,
+                                                "options": {"num_predict": 8, "seed": seed, **options}})["response"] for seed in (1, 2, 3)}
+
+        assert len(said("cold")) == 1 and len(said("hot")) == 3
+        assert len(said("cold", temperature=2, top_k=0)) == 3 and said("hot", temperature=0) == said("cold")
+        assert said("cold", temperature=2, top_k=1) == said("cold")
+        assert len(message("cold")) == 1 and len(message("hot")) == 2
+        assert len(chat("cold")) == 1 and len(chat("hot")) > 1 and chat("hot", temperature=0) == chat("cold")
+
+
 def test_rows_of_batches_wait_for_their_model_but_not_for_ever(many, tmp_path):
     """Requests for one model never cease, and there is room for no other. Rows for it come first; those for another one
     have it loaded after their patience, one share at a time, and no request is lost."""

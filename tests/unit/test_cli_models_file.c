@@ -118,7 +118,7 @@ static void refusals_name_line_and_field(void **state)
     refuse(f, "{\"models\": [{\"model\": \"x\", \"pin\": 1}]}", "'models[0].pin'", "a boolean");
     refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\n\"port\": 1}}]}", "line 2, 'models[0].options.port'",
            "the server's");
-    refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\"temperature\": 1}}]}", "temperature", "the server's");
+    refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\"journal\": \"x\"}}]}", "journal", "the server's");
     refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\"colour\": 1}}]}", "colour", "no such option");
     refuse(f, "{\"models\": [{\"model\": \"x\", \"options\": {\n\"max-context\": -1}}]}",
            "line 2, 'models[0].options.max-context'", "from 0 to");
