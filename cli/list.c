@@ -41,16 +41,8 @@ struct model_facts {
 /* With the scales and biases of a grouped tensor. */
 static uint64_t tensor_size(const struct tensor_view *t)
 {
-    const struct group_quant *q = &t->quant;
-    uint64_t n_groups = 1;
-    if (t->type != DTYPE_GROUPED) {
-        return t->size;
-    }
-    for (int i = 0; i < t->n_dims; i++) {
-        n_groups *= t->shape[i];
-    }
-    n_groups /= (uint64_t)q->group_size;
-    return t->size + n_groups * (uint64_t)dtype_info(q->scale_type)->block_size * (q->biases ? 2 : 1);
+    struct tensor_view m = tensor_as_matrix(t);
+    return t->size + (t->type == DTYPE_GROUPED ? group_scales_size(&t->quant, m.shape[0], m.shape[1]) : 0);
 }
 
 /* A type beyond MAX_TYPES counts with the last. */

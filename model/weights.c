@@ -2,6 +2,7 @@
 #include "model/model_internal.h"
 
 #include "base/array.h"
+#include "tensor/group_packed.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -219,6 +220,8 @@ static bool add_views(struct loader *l, const struct tensor_view *tensor, enum m
     struct tensor_view t = with_axes(tensor, shape.n);
     t = by_heads ? as_vector(&t, p) : t;
     if (!check_shape(l, &t, &shape))
+        return false;
+    if (t.type == DTYPE_GROUPED && t.quant.packing && !packed_check_groups(&t.quant, t.name, l->err))
         return false;
     if (p->turned || (p->layout != LAYOUT_ROWS && p->layout != LAYOUT_FIRST_TURNED)) {
         if (p->vector && (t.type == DTYPE_GROUPED || dtype_info(t.type)->quantized))

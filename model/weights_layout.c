@@ -124,6 +124,9 @@ bool weights__copy_part(const struct part_place *p, const struct tensor_view *t,
     bool columns = p->turned || p->layout == LAYOUT_COLUMNS || p->layout == LAYOUT_ALTERNATING_COLUMNS;
     *out = *t;
     *memory = NULL;
+    if (!columns && t->type == DTYPE_GROUPED && t->quant.packing)
+        return error_set(err, ERR_UNSUPPORTED, "Rows of the tensor '" STR_FMT "' are not taken apart: it is packed.",
+                         STR_ARG(str_slice(t->name, 0, 100)));
     if (!(columns ? copy_columns(p, t, out, memory) : copy_rows(p, t, out, memory))) {
         free(*memory);
         *memory = NULL;

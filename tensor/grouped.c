@@ -1,6 +1,7 @@
 #include "tensor/grouped.h"
 
 #include "tensor/dtype_internal.h"
+#include "tensor/group_packed.h"
 
 #include <assert.h>
 
@@ -27,6 +28,14 @@ bool group_mode_parse(const char *name, enum group_mode *out)
         }
     }
     return false;
+}
+
+size_t group_scales_size(const struct group_quant *q, uint64_t rows, uint64_t k)
+{
+    size_t item = (size_t)dtype_info(q->scale_type)->block_size, n = (size_t)(rows * (k / (uint64_t)q->group_size));
+    if (q->packing)
+        return n * item + (q->packing->zeros ? n * (size_t)q->bits / 8 : 0);
+    return n * item * (q->biases ? 2 : 1);
 }
 
 static bool affine_valid(const struct group_quant *q)
@@ -101,6 +110,10 @@ void grouped_row_to_f32(const struct group_quant *q, const void *codes, uint64_t
     const uint8_t *stream = (const uint8_t *)codes + row * grouped_row_size(q->bits, k);
     size_t n_groups = (size_t)k / (size_t)q->group_size;
     uint8_t group[CODES_AT_ONCE];
+    if (q->packing) {
+        packed_row_to_f32(q, codes, row, dst);
+        return;
+    }
     assert(group_quant_valid(q));
     for (size_t g = 0; g < n_groups; g++, dst += q->group_size) {
         grouped_codes(stream, q->bits, g * (size_t)q->group_size, (size_t)q->group_size, group);

@@ -9,7 +9,10 @@
  *     mxfp8    value = 2^(scale - 127) * e4m3(code)       bits 8, groups of 32
  *     nvfp4    value = e4m3(scale) * e2m1(code)           bits 4, groups of 16
  *
- * Equal to mx.dequantize in f32, bit for bit: affine products and sums are rounded one after the other, in f32. */
+ * Equal to mx.dequantize in f32, bit for bit: affine products and sums are rounded one after the other, in f32.
+ *
+ * Affine groups that other programs pack otherwise, with zeros instead of biases, have a packing: tensor/group_packed.h
+ * says where their codes and scales lie, and biases are NULL. */
 #ifndef TANDEM_TENSOR_GROUPED_H
 #define TANDEM_TENSOR_GROUPED_H
 
@@ -17,12 +20,17 @@
 
 enum group_mode { GROUP_AFFINE, GROUP_MXFP4, GROUP_MXFP8, GROUP_NVFP4, GROUP_MODE_COUNT };
 
+struct group_packing; /* tensor/group_packed.h */
+
 struct group_quant {
     enum group_mode mode;
-    int bits, group_size;  /* 0: no grouped tensor */
-    enum dtype scale_type; /* of scales and biases */
-    const void *scales;    /* [rows, k / group_size], rows contiguous, any alignment */
-    const void *biases;    /* likewise; NULL but for affine */
+    int bits, group_size;                /* 0: no grouped tensor */
+    enum dtype scale_type;               /* of scales and biases */
+    const void *scales;                  /* [rows, k / group_size], rows contiguous, any alignment */
+    const void *biases;                  /* likewise; NULL but for affine */
+    const struct group_packing *packing; /* NULL: as MLX packs; else, of the whole tensor: */
+    uint64_t first_row;                  /* the tensor's, that is the first of the view */
+    const uint32_t *columns;             /* [k] the tensor's column that is the view's column i; NULL: i itself */
 };
 
 const char *group_mode_name(enum group_mode mode); /* "affine", as in config.json */
@@ -40,12 +48,8 @@ static inline size_t grouped_row_size(int bits, uint64_t k)
     return (size_t)(k / 8) * (size_t)bits;
 }
 
-/* Bytes of scales and biases of a matrix [rows, k]. */
-static inline size_t group_scales_size(const struct group_quant *q, uint64_t rows, uint64_t k)
-{
-    size_t item = (size_t)dtype_info(q->scale_type)->block_size;
-    return (size_t)(rows * (k / (uint64_t)q->group_size)) * item * (q->biases ? 2 : 1);
-}
+/* Bytes of scales, and of biases or zeros, of a matrix [rows, k]. */
+size_t group_scales_size(const struct group_quant *q, uint64_t rows, uint64_t k);
 
 /* Row `row` of codes [rows, k] to f32. */
 void grouped_row_to_f32(const struct group_quant *q, const void *codes, uint64_t row, uint64_t k, float *dst);

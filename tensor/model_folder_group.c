@@ -24,6 +24,7 @@ struct stated {           /* what config.json says of a module */
 struct grouper {
     struct model_file *f;
     const struct json *quantization; /* NULL: nothing stated */
+    const struct json *packed;       /* what is stated of another program's modules; else NULL */
     struct stated defaults;
     struct error *err;
 };
@@ -107,6 +108,10 @@ static bool find_quantization(struct grouper *g, const struct json *config)
     const struct json *method = json_get(v, "quant_method");
     if (json_type(method) == JSON_STRING && str_eq(json_str(method), STR("mxfp4")))
         return true; /* of _blocks and _scales, which state themselves */
+    if (json_type(method) == JSON_STRING && folder__packs(json_str(method))) {
+        g->packed = v;
+        return true;
+    }
     if (!json_is_null(method))
         return error_set(g->err, ERR_UNSUPPORTED, "Weights quantized by the method '%.60s' are not supported.",
                          json_type(method) == JSON_STRING ? json_str(method).ptr : "?");
@@ -342,11 +347,14 @@ bool folder__group(const struct folder *folder, struct error *err)
     size_t n = 0;
     if (!list || !name_index_init(&names, f->arena, f->n_tensors))
         return arena_full(f->arena, "index of a model folder", err);
-    if (!find_quantization(&g, folder->config) || !group_all(&g, list, &n))
+    if (!find_quantization(&g, folder->config))
+        return false;
+    if (g.packed ? !folder__pack(f, g.packed, list, &n, err) : !group_all(&g, list, &n))
         return false;
     for (size_t i = 0; i < n; i++) {
         if (!name_index_add(&names, list[i].name, i))
-            return error_set(err, ERR_INTERNAL, "The index of tensors is inconsistent.");
+            return error_set(err, ERR_FORMAT, "The model has the tensor '" STR_FMT "' twice.",
+                             STR_ARG(str_slice(list[i].name, 0, utf8_cut(list[i].name, 96))));
     }
     f->tensors = list;
     f->n_tensors = n;

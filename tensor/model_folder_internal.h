@@ -1,5 +1,5 @@
 /* Shared by model_folder.c (files and shards), model_folder_source.c (where files come from), model_folder_meta.c
- * (metadata from JSON) and model_folder_group.c (grouped tensors). */
+ * (metadata from JSON), model_folder_group.c and model_folder_packed.c (grouped tensors). */
 #ifndef TANDEM_TENSOR_MODEL_FOLDER_INTERNAL_H
 #define TANDEM_TENSOR_MODEL_FOLDER_INTERNAL_H
 
@@ -56,5 +56,14 @@ NODISCARD bool folder__flatten(const struct folder *folder, struct error *err);
 
 /* Makes one tensor of every .weight with its .scales and .biases in f->tensors. */
 NODISCARD bool folder__group(const struct folder *folder, struct error *err);
+
+/* ---- what other programs pack (model_folder_packed.c) ---- */
+
+bool folder__packs(struct str quant_method); /* whether it is one whose modules are read */
+
+/* The tensors of f, those of packed modules made one. quantization: whose quant_method folder__packs. list: room for as
+ * many as f has. Errors name the field of config.json, or the tensor. */
+NODISCARD bool folder__pack(struct model_file *f, const struct json *quantization, struct tensor_view *list, size_t *n,
+                            struct error *err);
 
 #endif

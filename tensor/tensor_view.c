@@ -1,4 +1,5 @@
 /* Tensors by rows, whatever they hold. */
+#include "tensor/group_packed.h"
 #include "tensor/model_file.h"
 
 #include <stdio.h>
@@ -46,8 +47,12 @@ struct tensor_view tensor_rows(const struct tensor_view *t, uint64_t first, uint
     uint64_t per_outer = t->n_dims > 1 ? n_rows(t) / t->shape[0] : 1;
     size_t size = t->n_dims > 1 ? row_size(t) : row_size(t) / (size_t)t->shape[0]; /* of plain elements in a vector */
     part.shape[0] = n;
-    part.data = (const uint8_t *)t->data + first * per_outer * size;
     part.size = (size_t)(n * per_outer) * size;
+    if (t->type == DTYPE_GROUPED && t->quant.packing) { /* rows need not lie together */
+        part.quant.first_row += first * per_outer;
+        return part;
+    }
+    part.data = (const uint8_t *)t->data + first * per_outer * size;
     if (t->type == DTYPE_GROUPED) {
         part.quant.scales = scales_at(&t->quant, t->quant.scales, first * per_outer, row_cols(t));
         part.quant.biases = scales_at(&t->quant, t->quant.biases, first * per_outer, row_cols(t));
@@ -69,6 +74,9 @@ const char *tensor_type_name(const struct tensor_view *t, char *buf, size_t size
         snprintf(buf, size, "%s", dtype_info(t->type)->name);
     else if (t->quant.mode != GROUP_AFFINE)
         snprintf(buf, size, "%s", group_mode_name(t->quant.mode));
+    else if (t->quant.packing)
+        snprintf(buf, size, "%s %d bits in groups of %d", packed_order_name(t->quant.packing->order), t->quant.bits,
+                 t->quant.group_size);
     else
         snprintf(buf, size, "affine %d bits in groups of %d", t->quant.bits, t->quant.group_size);
     return buf;

@@ -101,11 +101,35 @@ static struct tensor *by_head(struct cpu_backend *be, const struct tensor *x, in
     return y;
 }
 
+/* Each head's rows with their columns as its part has them. */
+static bool sort_heads(struct cpu_backend *be, struct tensor *rows, const struct weight *w, int n_heads)
+{
+    int n_rows = rows->n_rows / n_heads;
+    size_t head_size = (size_t)n_rows * w->n_in, mark = be->memory.used;
+    for (int h = 0; h < n_heads && w->parts[h].columns; h++) {
+        struct tensor head = {.n_rows = n_rows, .n_cols = rows->n_cols, .f32 = rows->f32 + (size_t)h * head_size};
+        const struct tensor *sorted = cpu__sorted_input(be, &head, &w->parts[h]);
+        if (!sorted)
+            return false;
+        memcpy(head.f32, sorted->f32, head_size * sizeof(float));
+        be->memory.used = mark;
+    }
+    return true;
+}
+
+/* The rows of all heads as their parts take them. */
+static bool prepare_heads(struct cpu_backend *be, struct tensor *rows, struct weight *w, int n_heads)
+{
+    if (!w->parts[0].columns)
+        return cpu__prepare_input(be, rows, 1, &w);
+    return sort_heads(be, rows, w, n_heads) && cpu__quantize_input(be, rows);
+}
+
 static bool heads_fit(const struct tensor *x, const struct weight *w, int n_heads)
 {
     bool fits = w && w->n_parts == n_heads && x->n_cols % n_heads == 0 && w->n_in == (size_t)(x->n_cols / n_heads);
     for (int h = 1; fits && h < n_heads; h++)
-        fits = w->parts[h].n_rows == w->parts[0].n_rows;
+        fits = w->parts[h].n_rows == w->parts[0].n_rows && !w->parts[h].columns == !w->parts[0].columns;
     return fits;
 }
 
@@ -118,7 +142,7 @@ struct tensor *cpu__linear_heads(struct backend *base, struct tensor *x, struct 
         return cpu__fail(be, ERR_INTERNAL, "The weights of heads are not one part for each of them.");
     struct tensor *out = cpu__tensor(be, x->n_rows, (int)w->n_out);
     struct tensor *rows = out ? by_head(be, x, n_heads) : NULL;
-    if (!rows || !cpu__prepare_input(be, rows, 1, &w) || !cpu__scratch(be, cpu__tile_scratch(w->n_in) * sizeof(float)))
+    if (!rows || !prepare_heads(be, rows, w, n_heads) || !cpu__scratch(be, cpu__tile_scratch(w->n_in) * sizeof(float)))
         return NULL;
     struct heads_args args = {.be = be, .w = w, .x = rows, .out = out, .n_rows = x->n_rows};
     args.shape = cpu__tile_shape(be, w->parts[0].n_rows, w->n_in, x->n_rows * n_heads);

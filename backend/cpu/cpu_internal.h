@@ -106,6 +106,7 @@ struct weight_part {
                                  the file */
     const uint8_t *data;
     struct weight_chunk *chunk; /* that data lies in; NULL: it is the file's, or the weight's vector */
+    uint32_t *columns;          /* [n_in] of the input, in the order in which panels have them; owned. NULL: as it is */
     size_t first_row, n_rows;
 };
 
@@ -182,7 +183,10 @@ struct weight_info cpu__weight_info(const struct weight *w);
 
 /* x with its rows quantized, when some part of the weights takes them so. False: memory failed. */
 NODISCARD bool cpu__prepare_input(struct cpu_backend *be, struct tensor *x, int n, struct weight *const *weights);
+NODISCARD bool cpu__quantize_input(struct cpu_backend *be, struct tensor *x); /* in any case */
 bool cpu__takes_quantized(const struct weight_part *part);
+/* x, or its columns as the part has them, quantized where it takes that. NULL: memory failed. */
+const struct tensor *cpu__sorted_input(struct cpu_backend *be, const struct tensor *x, const struct weight_part *part);
 const float *cpu__vector(const struct weight *w); /* NULL for NULL */
 
 /* Types that no kernel takes as they are: where they are not packed, their rows are decoded into scratch, some at a

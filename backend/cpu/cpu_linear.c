@@ -27,15 +27,8 @@ static void quantize_rows(void *arg, int first, int end, int thread)
                          a->out + (size_t)first * (n_cols / 32));
 }
 
-bool cpu__prepare_input(struct cpu_backend *be, struct tensor *x, int n, struct weight *const *weights)
+bool cpu__quantize_input(struct cpu_backend *be, struct tensor *x)
 {
-    bool wanted = false;
-    for (int i = 0; i < n; i++) {
-        for (int j = 0; j < weights[i]->n_parts; j++)
-            wanted = wanted || cpu__takes_quantized(&weights[i]->parts[j]);
-    }
-    if (!wanted || x->q8)
-        return true;
     struct act_group *q8 = cpu__alloc(be, (size_t)x->n_rows * (size_t)(x->n_cols / 32) * sizeof(*q8));
     if (!q8)
         return false;
@@ -43,6 +36,47 @@ bool cpu__prepare_input(struct cpu_backend *be, struct tensor *x, int n, struct 
     cpu__for_rows(be, x->n_rows, (size_t)x->n_cols * 2, quantize_rows, &args);
     x->q8 = q8;
     return true;
+}
+
+bool cpu__prepare_input(struct cpu_backend *be, struct tensor *x, int n, struct weight *const *weights)
+{
+    bool wanted = false;
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < weights[i]->n_parts; j++)
+            wanted = wanted || (cpu__takes_quantized(&weights[i]->parts[j]) && !weights[i]->parts[j].columns);
+    }
+    return !wanted || x->q8 || cpu__quantize_input(be, x);
+}
+
+struct sort_args {
+    const struct tensor *x;
+    const uint32_t *columns;
+    float *out;
+};
+
+static void sort_rows(void *arg, int first, int end, int thread)
+{
+    const struct sort_args *a = arg;
+    size_t n_cols = (size_t)a->x->n_cols;
+    (void)thread;
+    for (size_t row = (size_t)first; row < (size_t)end; row++) {
+        const float *from = a->x->f32 + row * n_cols;
+        float *to = a->out + row * n_cols;
+        for (size_t i = 0; i < n_cols; i++)
+            to[i] = from[a->columns[i]];
+    }
+}
+
+const struct tensor *cpu__sorted_input(struct cpu_backend *be, const struct tensor *x, const struct weight_part *part)
+{
+    if (!part->columns)
+        return x;
+    struct tensor *sorted = cpu__tensor(be, x->n_rows, x->n_cols);
+    if (!sorted)
+        return NULL;
+    struct sort_args args = {x, part->columns, sorted->f32};
+    cpu__for_rows(be, x->n_rows, (size_t)x->n_cols * 2, sort_rows, &args);
+    return cpu__quantize_input(be, sorted) ? sorted : NULL;
 }
 
 /* ---- tiles ---- */
@@ -117,6 +151,7 @@ void cpu__run_tile(const struct cpu_backend *be, const struct weight_part *part,
 /* One part of one weight. */
 struct product {
     const struct weight_part *part;
+    const struct tensor *x;
     float *out; /* [n_rows of x, out_stride], column of the part's first row */
     size_t out_stride;
     const float *bias; /* of the part's first row, or NULL */
@@ -137,7 +172,7 @@ static void product_tile(void *arg, int index, int thread)
     const struct product *p = &all->items[0];
     while (p + 1 < all->items + all->n && p[1].first_tile <= index)
         p++;
-    const struct tensor *x = all->x;
+    const struct tensor *x = p->x;
     int local = index - p->first_tile;
     int row = local % p->n_row_tiles * all->shape.rows, token = local / p->n_row_tiles * all->shape.tokens;
     int rows_left = (int)p->part->n_rows - row, tokens_left = x->n_rows - token;
@@ -170,8 +205,9 @@ static size_t count_parts(int n, struct weight *const *weights, size_t *n_out)
     return parts;
 }
 
-static int add_product(struct products *all, const struct weight *w, const struct weight *bias, struct tensor *out,
-                       int first_tile)
+/* Behind the tiles that there are. -1: memory failed. */
+static int add_product(struct cpu_backend *be, struct products *all, const struct weight *w, const struct weight *bias,
+                       struct tensor *out, int first_tile)
 {
     int n_token_tiles = (all->x->n_rows + all->shape.tokens - 1) / all->shape.tokens;
     for (int j = 0; j < w->n_parts; j++) {
@@ -179,12 +215,15 @@ static int add_product(struct products *all, const struct weight *w, const struc
         struct product *p = &all->items[all->n++];
         *p = (struct product){
             .part = part,
+            .x = cpu__sorted_input(be, all->x, part),
             .out = out->f32 + part->first_row,
             .out_stride = w->n_out,
             .bias = bias ? bias->vector + part->first_row : NULL,
             .first_tile = first_tile,
             .n_row_tiles = ((int)part->n_rows + all->shape.rows - 1) / all->shape.rows,
         };
+        if (!p->x)
+            return -1;
         first_tile += p->n_row_tiles * n_token_tiles;
     }
     return first_tile;
@@ -212,9 +251,10 @@ void cpu__linear_into(struct cpu_backend *be, struct tensor *x, int n, struct we
         return;
     all.shape = cpu__tile_shape(be, n_out, (size_t)x->n_cols, x->n_rows);
     int n_tiles = 0;
-    for (int i = 0; i < n; i++)
-        n_tiles = add_product(&all, weights[i], biases ? biases[i] : NULL, outs[i], n_tiles);
-    pool_run(be->pool, product_tile, &all, n_tiles);
+    for (int i = 0; i < n && n_tiles >= 0; i++)
+        n_tiles = add_product(be, &all, weights[i], biases ? biases[i] : NULL, outs[i], n_tiles);
+    if (n_tiles > 0)
+        pool_run(be->pool, product_tile, &all, n_tiles);
     be->memory.used = mark;
 }
 
@@ -250,14 +290,18 @@ static const struct weight_part *part_of_row(const struct weight *w, size_t row)
     return p;
 }
 
-static void unpack_row(const struct cpu_backend *be, const struct weight *w, size_t row, float *dst)
+/* sorted: [n_in] scratch, for columns that are in another order */
+static void unpack_row(const struct cpu_backend *be, const struct weight *w, size_t row, float *sorted, float *out)
 {
     const struct weight_part *p = part_of_row(w, row);
+    float *dst = p->columns ? sorted : out;
     size_t local = row - p->first_row, row_size = 0, rows = (size_t)be->kernels->pack_rows;
     if (p->pack.super_len > 0) {
         size_t panel_size = pack_panel_size(&p->pack, (int)rows, (int)w->n_in);
         pack_unpack_row(&p->pack, p->data + local / rows * panel_size, (int)rows, (int)(local % rows), (int)w->n_in,
                         dst);
+        for (size_t i = 0; p->columns && i < w->n_in; i++)
+            out[p->columns[i]] = sorted[i];
         return;
     }
     if (cpu__is_decoded(p->type))
@@ -277,10 +321,10 @@ struct embed_args {
 static void embed_rows(void *arg, int first, int end, int thread)
 {
     const struct embed_args *a = arg;
-    (void)thread;
+    float *scratch = cpu__thread_scratch(a->be, thread);
     for (int t = first; t < end; t++) {
         float *row = a->out->f32 + (size_t)t * a->table->n_in;
-        unpack_row(a->be, a->table, (size_t)a->ids[t], row);
+        unpack_row(a->be, a->table, (size_t)a->ids[t], scratch, row);
         if (a->scale != 1)
             a->be->kernels->scale(row, a->scale, a->table->n_in);
     }
@@ -309,7 +353,7 @@ struct tensor *cpu__embed(struct backend *base, struct weight *table, float scal
     struct cpu_backend *be = cpu__of(base);
     struct tensor *out = cpu__tensor(be, be->batch->n_rows, (int)table->n_in);
     const int32_t *ids = out ? resolve_ids(be, table->n_out, false) : NULL;
-    if (!ids)
+    if (!ids || !cpu__scratch(be, table->n_in * sizeof(float)))
         return NULL;
     struct embed_args args = {be, table, ids, scale, out};
     cpu__for_rows(be, out->n_rows, table->n_in * 2, embed_rows, &args);
@@ -333,7 +377,7 @@ static void embed_add_rows(void *arg, int first, int end, int thread)
     float *row = cpu__thread_scratch(a->be, thread);
     for (int t = first; t < end; t++) {
         float *x = a->x->f32 + (size_t)t * n;
-        unpack_row(a->be, a->table, (size_t)a->ids[t], row);
+        unpack_row(a->be, a->table, (size_t)a->ids[t], row + n, row);
         kernels->scale(row, a->scale, n);
         kernels->add(x, row, n);
         kernels->scale(x, a->factor, n);
@@ -348,7 +392,7 @@ struct tensor *cpu__embed_add(struct backend *base, struct weight *table, float 
     if (x->n_rows != be->batch->n_rows || table->n_in != (size_t)x->n_cols)
         return cpu__fail(be, ERR_INTERNAL, "Rows of a table are added to a tensor of another shape.");
     const int32_t *ids = resolve_ids(be, table->n_out, true);
-    if (!ids || !cpu__scratch(be, table->n_in * sizeof(float)))
+    if (!ids || !cpu__scratch(be, 2 * table->n_in * sizeof(float)))
         return NULL;
     struct embed_add_args args = {be, table, ids, scale, factor, x};
     cpu__for_rows(be, x->n_rows, table->n_in * 4, embed_add_rows, &args);

@@ -145,6 +145,12 @@ static struct tensor *hidden_general(struct cpu_backend *be, struct tensor *x, c
     return be->failed ? NULL : hu[0];
 }
 
+/* One part, that takes its input as it is. */
+static bool is_simple(const struct weight *w)
+{
+    return w->n_parts == 1 && !w->parts[0].columns;
+}
+
 struct tensor *cpu__gated(struct cpu_backend *be, struct tensor *x, const struct gated_mlp *mlp)
 {
     struct weight *first[2] = {mlp->gate, mlp->up}, *down = mlp->down, *down_bias = mlp->down_bias;
@@ -153,7 +159,7 @@ struct tensor *cpu__gated(struct cpu_backend *be, struct tensor *x, const struct
     struct tensor *out = cpu__prepare_input(be, x, 2, first) ? cpu__tensor(be, x->n_rows, (int)down->n_out) : NULL;
     if (!out)
         return NULL;
-    bool simple = first[0]->n_parts == 1 && first[1]->n_parts == 1 && down->n_parts == 1;
+    bool simple = is_simple(first[0]) && is_simple(first[1]) && is_simple(down);
     struct tensor *h = simple ? hidden_fused(be, x, mlp) : hidden_general(be, x, mlp);
     if (!h || !cpu__prepare_input(be, h, 1, &down))
         return NULL;

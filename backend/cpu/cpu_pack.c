@@ -5,6 +5,7 @@
 #include "backend/cpu/cpu_pack.h"
 
 #include "base/array.h"
+#include "tensor/group_packed.h"
 
 #include <string.h>
 
@@ -19,28 +20,28 @@ static const struct {
     int bits;
     struct pack_format format; /* of affine groups without what they say themselves */
 } formats[] = {
-    {DTYPE_Q4_0, 0, 0, {PACK_Q4_0, 4, 0, 8, NULL, PACK_F16, 32, 0}},
-    {DTYPE_Q4_1, 0, 0, {PACK_Q4_1, 4, 0, 0, NULL, PACK_F16_MIN, 32, 0}},
-    {DTYPE_Q5_0, 0, 0, {PACK_Q5_0, 4, 1, 16, NULL, PACK_F16, 32, 0}},
-    {DTYPE_Q5_1, 0, 0, {PACK_Q5_1, 4, 1, 0, NULL, PACK_F16_MIN, 32, 0}},
-    {DTYPE_Q8_0, 0, 0, {PACK_Q8_0, 8, 0, 0, NULL, PACK_F16, 32, 0}},
-    {DTYPE_Q2_K, 0, 0, {PACK_Q2_K, 2, 0, 0, NULL, PACK_K16_MIN, 256, 0}},
-    {DTYPE_Q3_K, 0, 0, {PACK_Q3_K, 2, 1, 4, NULL, PACK_K16, 256, 0}},
-    {DTYPE_Q4_K, 0, 0, {PACK_Q4_K, 4, 0, 0, NULL, PACK_K32_MIN, 256, 0}},
-    {DTYPE_Q5_K, 0, 0, {PACK_Q5_K, 4, 1, 0, NULL, PACK_K32_MIN, 256, 0}},
-    {DTYPE_Q6_K, 0, 0, {PACK_Q6_K, 4, 2, 32, NULL, PACK_K16, 256, 0}},
-    {DTYPE_Q8_K, 0, 0, {PACK_Q8_K, 8, 0, 0, NULL, PACK_F32_256, 256, 0}},
-    {DTYPE_IQ4_NL, 0, 0, {PACK_IQ4_NL, 4, 0, 0, iq4_values, PACK_F16, 32, 0}},
-    {DTYPE_IQ4_XS, 0, 0, {PACK_IQ4_XS, 4, 0, 0, iq4_values, PACK_K32, 256, 0}},
-    {DTYPE_MXFP4, 0, 0, {PACK_MXFP4, 4, 0, 0, mxfp4_values, PACK_E8M0, 32, 0}},
-    {DTYPE_GROUPED, GROUP_MXFP4, 4, {PACK_MXFP4, 4, 0, 0, e2m1_values, PACK_E8M0, 32, 0}},
-    {DTYPE_GROUPED, GROUP_NVFP4, 4, {PACK_NVFP4, 4, 0, 0, e2m1_values, PACK_E4M3, 32, 0}},
-    {DTYPE_GROUPED, GROUP_AFFINE, 2, {PACK_AFFINE2, 2, 0, 0, NULL, PACK_HEAD_MIN, 0, 0}},
-    {DTYPE_GROUPED, GROUP_AFFINE, 3, {PACK_AFFINE3, 2, 1, 0, NULL, PACK_HEAD_MIN, 0, 0}},
-    {DTYPE_GROUPED, GROUP_AFFINE, 4, {PACK_AFFINE4, 4, 0, 0, NULL, PACK_HEAD_MIN, 0, 0}},
-    {DTYPE_GROUPED, GROUP_AFFINE, 5, {PACK_AFFINE5, 4, 1, 0, NULL, PACK_HEAD_MIN, 0, 0}},
-    {DTYPE_GROUPED, GROUP_AFFINE, 6, {PACK_AFFINE6, 4, 2, 0, NULL, PACK_HEAD_MIN, 0, 0}},
-    {DTYPE_GROUPED, GROUP_AFFINE, 8, {PACK_AFFINE8, 8, 0, -128, NULL, PACK_HEAD_MIN, 0, 0}},
+    {DTYPE_Q4_0, 0, 0, {PACK_Q4_0, 4, 0, 8, NULL, PACK_F16, 32, 0, false, 0}},
+    {DTYPE_Q4_1, 0, 0, {PACK_Q4_1, 4, 0, 0, NULL, PACK_F16_MIN, 32, 0, false, 0}},
+    {DTYPE_Q5_0, 0, 0, {PACK_Q5_0, 4, 1, 16, NULL, PACK_F16, 32, 0, false, 0}},
+    {DTYPE_Q5_1, 0, 0, {PACK_Q5_1, 4, 1, 0, NULL, PACK_F16_MIN, 32, 0, false, 0}},
+    {DTYPE_Q8_0, 0, 0, {PACK_Q8_0, 8, 0, 0, NULL, PACK_F16, 32, 0, false, 0}},
+    {DTYPE_Q2_K, 0, 0, {PACK_Q2_K, 2, 0, 0, NULL, PACK_K16_MIN, 256, 0, false, 0}},
+    {DTYPE_Q3_K, 0, 0, {PACK_Q3_K, 2, 1, 4, NULL, PACK_K16, 256, 0, false, 0}},
+    {DTYPE_Q4_K, 0, 0, {PACK_Q4_K, 4, 0, 0, NULL, PACK_K32_MIN, 256, 0, false, 0}},
+    {DTYPE_Q5_K, 0, 0, {PACK_Q5_K, 4, 1, 0, NULL, PACK_K32_MIN, 256, 0, false, 0}},
+    {DTYPE_Q6_K, 0, 0, {PACK_Q6_K, 4, 2, 32, NULL, PACK_K16, 256, 0, false, 0}},
+    {DTYPE_Q8_K, 0, 0, {PACK_Q8_K, 8, 0, 0, NULL, PACK_F32_256, 256, 0, false, 0}},
+    {DTYPE_IQ4_NL, 0, 0, {PACK_IQ4_NL, 4, 0, 0, iq4_values, PACK_F16, 32, 0, false, 0}},
+    {DTYPE_IQ4_XS, 0, 0, {PACK_IQ4_XS, 4, 0, 0, iq4_values, PACK_K32, 256, 0, false, 0}},
+    {DTYPE_MXFP4, 0, 0, {PACK_MXFP4, 4, 0, 0, mxfp4_values, PACK_E8M0, 32, 0, false, 0}},
+    {DTYPE_GROUPED, GROUP_MXFP4, 4, {PACK_MXFP4, 4, 0, 0, e2m1_values, PACK_E8M0, 32, 0, false, 0}},
+    {DTYPE_GROUPED, GROUP_NVFP4, 4, {PACK_NVFP4, 4, 0, 0, e2m1_values, PACK_E4M3, 32, 0, false, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 2, {PACK_AFFINE2, 2, 0, 0, NULL, PACK_HEAD_MIN, 0, 0, false, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 3, {PACK_AFFINE3, 2, 1, 0, NULL, PACK_HEAD_MIN, 0, 0, false, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 4, {PACK_AFFINE4, 4, 0, 0, NULL, PACK_HEAD_MIN, 0, 0, false, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 5, {PACK_AFFINE5, 4, 1, 0, NULL, PACK_HEAD_MIN, 0, 0, false, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 6, {PACK_AFFINE6, 4, 2, 0, NULL, PACK_HEAD_MIN, 0, 0, false, 0}},
+    {DTYPE_GROUPED, GROUP_AFFINE, 8, {PACK_AFFINE8, 8, 0, -128, NULL, PACK_HEAD_MIN, 0, 0, false, 0}},
 };
 
 bool pack_format_of(const struct tensor_view *matrix, struct pack_format *out)
@@ -54,8 +55,10 @@ bool pack_format_of(const struct tensor_view *matrix, struct pack_format *out)
         if (out->scales == PACK_HEAD_MIN) {
             out->super_len = q->group_size;
             out->head_type = q->scale_type;
+            out->zeros = q->packing != NULL;
+            out->zero_add = q->packing ? q->packing->zero_add : 0;
         }
-        return true;
+        return !q->packing || packed_in_order(q);
     }
     return false;
 }
@@ -73,22 +76,24 @@ static const struct {
 } fields[] = {
     [PACK_F16] = {{0, 0}, {1, 2}},      [PACK_F16_MIN] = {{0, 0}, {2, 2}}, [PACK_E8M0] = {{0, 0}, {1, 1}},
     [PACK_E4M3] = {{0, 0}, {2, 1}},     [PACK_K32_MIN] = {{2, 2}, {2, 1}}, [PACK_K32] = {{1, 2}, {1, 1}},
-    [PACK_K16] = {{1, 2}, {2, 1}},      [PACK_K16_MIN] = {{2, 2}, {2, 1}}, [PACK_F32_256] = {{1, 4}, {0, 0}},
+    [PACK_K16] = {{1, 2}, {2, 1}},      [PACK_K16_MIN] = {{2, 2}, {2, 1}}, [PACK_F32_256] = {{1, 4}, {0, 0, false, 0}},
     [PACK_HEAD_MIN] = {{2, 0}, {0, 0}}, /* the width is head_type's */
 };
 
 static struct field_layout head_fields(const struct pack_format *f)
 {
     struct field_layout head = fields[f->scales].head;
-    if (f->scales == PACK_HEAD_MIN)
+    if (f->scales == PACK_HEAD_MIN) {
+        head.n = f->zeros ? 1 : 2; /* zeros come behind */
         head.width = (uint8_t)dtype_info(f->head_type)->block_size;
+    }
     return head;
 }
 
 size_t pack_head_size(const struct pack_format *f, int rows)
 {
     struct field_layout head = head_fields(f);
-    return (size_t)rows * head.n * head.width;
+    return (size_t)rows * (head.n * (size_t)head.width + f->zeros);
 }
 
 size_t pack_scales_size(const struct pack_format *f, int rows)
@@ -113,6 +118,7 @@ size_t pack_panel_size(const struct pack_format *f, int rows, int n_in)
 struct plain_group {
     uint8_t bits[32];  /* as stored: before the offset or the table; 8 bits are two's complement */
     uint8_t head[8];   /* d, dmin; f32 d; or d, m */
+    uint8_t zero;      /* of formats that have zeros */
     uint8_t scales[4]; /* as enum pack_scales lists them */
 };
 
@@ -276,22 +282,39 @@ static void take_stream(const uint8_t *stream, int bits, uint8_t *codes)
     }
 }
 
-/* Columns [32 g, 32 g + 32) of a row of type GROUPED. */
-static void take_grouped(const struct tensor_view *m, size_t row, size_t g, struct plain_group *o)
+static void take_packed(const struct tensor_view *m, size_t row, size_t g, struct plain_group *o)
+{
+    const struct group_quant *q = &m->quant;
+    size_t group = 32 * g / (size_t)q->group_size;
+    packed_codes(q, m->data, row, 32 * g, 32, o->bits);
+    memcpy(o->head, packed_scale(q, row, group), (size_t)dtype_info(q->scale_type)->block_size);
+    o->zero = (uint8_t)packed_zero(q, row, group);
+}
+
+/* Columns [32 g, 32 g + 32) of a row of type GROUPED as MLX has it. */
+static void take_stored(const struct tensor_view *m, size_t row, size_t g, struct plain_group *o)
 {
     const struct group_quant *q = &m->quant;
     size_t n_in = (size_t)m->shape[1], group_len = (size_t)q->group_size;
     size_t at = row * (n_in / group_len) + 32 * g / group_len, size = (size_t)dtype_info(q->scale_type)->block_size;
     take_stream((const uint8_t *)m->data + row * grouped_row_size(q->bits, n_in) + 4 * g * (size_t)q->bits, q->bits,
                 o->bits);
-    for (int i = 0; q->bits == 8 && i < 32; i++)
-        o->bits[i] ^= 0x80; /* less 128 */
     if (q->mode == GROUP_AFFINE) {
         memcpy(o->head, (const uint8_t *)q->scales + at * size, size);
         memcpy(o->head + size, (const uint8_t *)q->biases + at * size, size);
     } else {
         memcpy(o->scales, (const uint8_t *)q->scales + at, 32 / group_len);
     }
+}
+
+static void take_grouped(const struct tensor_view *m, size_t row, size_t g, struct plain_group *o)
+{
+    if (m->quant.packing)
+        take_packed(m, row, g, o);
+    else
+        take_stored(m, row, g, o);
+    for (int i = 0; m->quant.bits == 8 && i < 32; i++)
+        o->bits[i] ^= 0x80; /* less 128 */
 }
 
 static void take_group(const struct tensor_view *m, size_t row, size_t g, struct plain_group *o)
@@ -359,6 +382,22 @@ static void get_fields(struct field_layout f, uint8_t *values, int rows, int row
         memcpy(values + i * f.width, src + (size_t)(i * rows + row) * f.width, f.width);
 }
 
+static void put_head(const struct pack_format *f, const struct plain_group *plain, int rows, int row, uint8_t *dst)
+{
+    struct field_layout head = head_fields(f);
+    put_fields(head, plain->head, rows, row, dst);
+    if (f->zeros)
+        dst[rows * head.n * head.width + row] = plain->zero;
+}
+
+static void get_head(const struct pack_format *f, struct plain_group *plain, int rows, int row, const uint8_t *src)
+{
+    struct field_layout head = head_fields(f);
+    get_fields(head, plain->head, rows, row, src);
+    if (f->zeros)
+        plain->zero = src[rows * head.n * head.width + row];
+}
+
 static void put_codes(const struct pack_format *f, const uint8_t *codes, int rows, int row, uint8_t *group)
 {
     size_t vector_size = (size_t)rows * 4;
@@ -398,7 +437,7 @@ void pack_panel(const struct pack_format *f, const struct tensor_view *matrix, s
                 struct plain_group plain;
                 take_group(matrix, first + (size_t)r, (size_t)(s * n_groups + g), &plain);
                 if (g == 0)
-                    put_fields(head_fields(f), plain.head, rows, r, dst);
+                    put_head(f, &plain, rows, r, dst);
                 put_fields(fields[f->scales].group, plain.scales, rows, r, group);
                 put_codes(f, plain.bits, rows, r, group);
             }
@@ -426,11 +465,14 @@ static float e8m0_half(uint8_t e)
     return f;
 }
 
-static struct affine head_of(enum dtype type, const uint8_t *head)
+static struct affine head_of(const struct pack_format *f, const struct plain_group *p)
 {
     struct affine a;
-    dtype_to_f32(type, head, 1, &a.d);
-    dtype_to_f32(type, head + dtype_info(type)->block_size, 1, &a.m);
+    dtype_to_f32(f->head_type, p->head, 1, &a.d);
+    if (f->zeros)
+        a.m = -(a.d * (float)(p->zero + f->zero_add));
+    else
+        dtype_to_f32(f->head_type, p->head + dtype_info(f->head_type)->block_size, 1, &a.m);
     return a;
 }
 
@@ -470,7 +512,7 @@ static struct affine affine_of(const struct pack_format *f, const struct plain_g
         memcpy(&a.d, p->head, sizeof(a.d));
         break;
     case PACK_HEAD_MIN:
-        a = head_of(f->head_type, p->head);
+        a = head_of(f, p);
         break;
     }
     return a;
@@ -503,7 +545,7 @@ void pack_unpack_row(const struct pack_format *f, const uint8_t *panel, int rows
     for (int s = 0; s < n_in / f->super_len; s++) {
         struct plain_group plain = {0};
         const uint8_t *group = panel + pack_head_size(f, rows);
-        get_fields(head_fields(f), plain.head, rows, row, panel);
+        get_head(f, &plain, rows, row, panel);
         for (int g = 0; g < f->super_len / 32; g++, dst += 32, group += pack_group_size(f, rows)) {
             get_fields(fields[f->scales].group, plain.scales, rows, row, group);
             get_codes(f, plain.bits, rows, row, group);

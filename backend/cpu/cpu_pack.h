@@ -3,7 +3,7 @@
  *
  * A panel is R rows. It is a sequence of super-blocks of super_len columns (32; 256 for the K formats; the group's for
  * affine ones):
- *     head: f16 d[R], f16 dmin[R]; or f32 d[R]; or d[R], m[R] in the file's type of scales
+ *     head: f16 d[R], f16 dmin[R]; or f32 d[R]; or d[R], m[R] in the file's type of scales; or d[R] likewise, u8 z[R]
  *     super_len / 32 groups, each
  *         scales of the group (see enum pack_scales)
  *         low:  codes' low 2, 4 or 8 bits
@@ -57,7 +57,7 @@ enum pack_scales {                /* per group, R rows each */
                    PACK_K16,      /* i8 sc[2]; head d             value = d sc[half] code */
                    PACK_K16_MIN,  /* u8 sc | mn << 4 [2]; head d, dmin */
                    PACK_F32_256,  /* none; head f32 d             value = d code */
-                   PACK_HEAD_MIN, /* none; head d, m              value = d code + m */
+                   PACK_HEAD_MIN, /* none; head d, m              value = d code + m; with zeros m = -(d (z + add)) */
 };
 
 struct pack_format {
@@ -66,11 +66,14 @@ struct pack_format {
     int offset;         /* code = stored bits - offset, or, when it is a table: */
     const float *table; /* [16] code of the stored bits; NULL: none. 8 stored bits are two's complement */
     enum pack_scales scales;
-    int super_len;        /* columns: 32 to 256; 0: no format */
+    int super_len;        /* columns, a multiple of 32; 0: no format */
     enum dtype head_type; /* of PACK_HEAD_MIN: F16, BF16 or F32 */
+    bool zeros;           /* of PACK_HEAD_MIN: the head has z, a byte each, where others have m */
+    int zero_add;
 };
 
-/* False for matrices [n_rows, n_in] that are not packed. */
+/* False for matrices [n_rows, n_in] that are not packed: types that no kernel has, and groups of other programs whose
+ * columns do not lie in the order of their groups (group_quant.columns can say how they would). */
 bool pack_format_of(const struct tensor_view *matrix, struct pack_format *out);
 
 /* Sizes for R = rows, in bytes. */

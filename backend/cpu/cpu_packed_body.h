@@ -42,7 +42,7 @@ INLINE bool has_head(const struct code_spec s)
 INLINE int head_size(const struct code_spec s, const struct pack_format *f)
 {
     if (s.scales == PACK_HEAD_MIN)
-        return f->head_type == DTYPE_F32 ? 8 * VL : 4 * VL;
+        return f->zeros ? 3 * VL : f->head_type == DTYPE_F32 ? 8 * VL : 4 * VL;
     return !has_head(s) ? 0 : s.scales == PACK_K32 || s.scales == PACK_K16 ? 2 * VL : 4 * VL;
 }
 
@@ -67,6 +67,14 @@ INLINE int scales_size(const struct code_spec s)
     }
 }
 
+/* d and m of affine groups whose zeros are bytes, behind d in 16 bits */
+INLINE void load_zeros_head(const struct pack_format *f, const uint8_t *p, vf head[2])
+{
+    const float add = (float)f->zero_add;
+    head[0] = f->head_type == DTYPE_F16 ? vf_load_f16(p) : vf_load_bf16(p);
+    head[1] = vf_zero() - head[0] * (vf_load_u8(p + 2 * VL) + vf_splat(&add));
+}
+
 /* d and m of affine groups */
 INLINE void load_typed_head(enum dtype type, const uint8_t *p, vf head[2])
 {
@@ -86,7 +94,10 @@ INLINE void load_typed_head(enum dtype type, const uint8_t *p, vf head[2])
 INLINE void load_head(const struct code_spec s, const struct pack_format *f, const uint8_t *p, vf head[2])
 {
     if (s.scales == PACK_HEAD_MIN) {
-        load_typed_head(f->head_type, p, head);
+        if (f->zeros)
+            load_zeros_head(f, p, head);
+        else
+            load_typed_head(f->head_type, p, head);
         return;
     }
     head[0] = s.scales == PACK_F32_256 ? vf_load(p) : vf_load_f16(p);

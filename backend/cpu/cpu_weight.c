@@ -4,6 +4,7 @@
 #include "backend/cpu/cpu_pack.h"
 
 #include "base/array.h"
+#include "tensor/group_packed.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -34,6 +35,8 @@ static bool row_size_of(const struct tensor_view *v, size_t n_in, size_t *size)
     if (v->type != DTYPE_GROUPED)
         return dtype_size(v->type, n_in, size);
     *size = grouped_row_size(v->quant.bits, n_in);
+    if (v->quant.packing)
+        return v->quant.packing->k == n_in && packed_valid(&v->quant, n_in);
     return group_quant_valid(&v->quant) && n_in % (size_t)v->quant.group_size == 0;
 }
 
@@ -150,12 +153,34 @@ static bool use_in_place(struct cpu_backend *be, struct weight *w, struct weight
     return true;
 }
 
-static bool add_part(struct cpu_backend *be, struct weight *w, const struct tensor_view *v, struct error *err)
+/* Columns that are not in the order of their groups are sorted, where panels are made: groups are whole then, and what
+ * is multiplied is sorted alike. A matrix whose groups are not of equal size stays as it is, to be decoded. */
+static bool sort_columns(const struct cpu_backend *be, struct weight_part *part, size_t n_in, struct tensor_view *v,
+                         struct error *err)
 {
+    if (be->kernels->pack_rows == 0 || v->type != DTYPE_GROUPED || !v->quant.packing || packed_in_order(&v->quant))
+        return true;
+    part->columns = malloc(n_in * sizeof(*part->columns));
+    if (!part->columns)
+        return error_set(err, ERR_NO_MEMORY, "There is no memory for the order of %zu columns.", n_in);
+    if (packed_sort_columns(&v->quant, part->columns)) {
+        v->quant.columns = part->columns;
+    } else {
+        free(part->columns);
+        part->columns = NULL;
+    }
+    return true;
+}
+
+static bool add_part(struct cpu_backend *be, struct weight *w, const struct tensor_view *as_stored, struct error *err)
+{
+    struct tensor_view sorted = *as_stored, *v = &sorted;
     struct weight_part *part = &w->parts[w->n_parts++];
-    *part = (struct weight_part){
-        .type = v->type, .quant = v->quant, .data = v->data, .first_row = w->n_out, .n_rows = rows_of(v)};
+    *part = (struct weight_part){.type = v->type, .data = v->data, .first_row = w->n_out, .n_rows = rows_of(v)};
     w->n_out += part->n_rows;
+    if (!sort_columns(be, part, w->n_in, v, err))
+        return false;
+    part->quant = v->quant;
     if (wants_packing(be, v, &part->pack)) {
         be->has_quantized = true;
         return pack_part(be, w, part, v, err);
@@ -212,7 +237,8 @@ static void describe(const struct cpu_backend *be, struct weight *w)
     if (w->vector)
         snprintf(w->layout, sizeof(w->layout), "f32 vector");
     else if (cpu__takes_quantized(p))
-        snprintf(w->layout, sizeof(w->layout), "%s%s in panels of %d rows", name, more, be->kernels->pack_rows);
+        snprintf(w->layout, sizeof(w->layout), "%s%s in panels of %d rows%s", name, more, be->kernels->pack_rows,
+                 p->columns ? ", columns sorted" : "");
     else
         snprintf(w->layout, sizeof(w->layout), "%s%s in place", name, more);
     w->info.layout = w->layout;
@@ -322,8 +348,10 @@ void cpu__weight_free(struct backend *base, struct weight *w)
 {
     if (!w)
         return;
-    for (int i = 0; i < w->n_parts; i++)
+    for (int i = 0; i < w->n_parts; i++) {
         cpu__weight_release(cpu__of(base), w->parts[i].chunk);
+        free(w->parts[i].columns);
+    }
     free(w->vector);
     free(w->parts);
     free(w);
@@ -336,6 +364,8 @@ const char *cpu_layout_of(const struct tensor_view *t)
     struct pack_format ignored;
     if (pack_format_of(t, &ignored))
         return "int8 panels, same codes";
+    if (t->type == DTYPE_GROUPED && t->quant.packing && packed_can_sort(&t->quant))
+        return "int8 panels, same codes, columns sorted";
     return cpu__is_decoded(t->type) ? "in place, decoded to f32" : "in place";
 }
 

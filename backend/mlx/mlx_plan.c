@@ -1,5 +1,7 @@
 #include "backend/mlx/mlx_plan.h"
 
+#include "tensor/group_packed.h"
+
 #include <stdio.h>
 
 static const char *const type_names[] = {
@@ -64,8 +66,21 @@ static enum mlx_type type_of(enum dtype type)
     }
 }
 
+/* Zeros become biases, -(scale * zero): exact in f32, and of the one zero of symmetric groups in any type. */
+static struct mlx_plan plan_packed(const struct tensor_view *t, enum mlx_type type)
+{
+    const struct group_quant *q = &t->quant;
+    bool same_type = type == MLX_TYPE_F32 || (type_of(q->scale_type) == type && !q->packing->zeros);
+    if (!packed_in_order(q) && !packed_can_sort(q))
+        return (struct mlx_plan){.kind = MLX_PLAN_DENSE, .exact = type == MLX_TYPE_F32};
+    int size = q->group_size % 128 == 0 ? 128 : q->group_size % 64 == 0 ? 64 : 32;
+    return (struct mlx_plan){MLX_PLAN_REPACKED, {.bits = q->bits, .group_size = size}, same_type};
+}
+
 static struct mlx_plan plan_grouped(const struct tensor_view *t, enum mlx_type type)
 {
+    if (t->quant.packing)
+        return plan_packed(t, type);
     bool same = t->quant.mode != GROUP_AFFINE || type == MLX_TYPE_F32 || type_of(t->quant.scale_type) == type;
     return (struct mlx_plan){.kind = MLX_PLAN_GROUPED, .quant = t->quant, .exact = same};
 }

@@ -5,6 +5,10 @@
  *     F32, F16, BF16                              as it is, when that is the activations' type; else converted to it
  *     other plain types                           converted
  *     GROUPED                                     as it is; scales in the activations' type
+ *     GROUPED, packed by other programs           affine groups of 128, 64 or 32 with the same codes; scales, and
+ * biases made of zeros, in the activations' type: the same values in f32, biases rounded in 16 bits. Columns that are
+ * not in the order of their groups are sorted, or, where that makes no whole groups or several tensors are one weight,
+ * expanded
  *     Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K Q5_K          affine groups of 32 with the same codes: the same values, as far as
  * the activations' type holds their scales (f32 and f16: all but Q4_K, Q5_K, whose scales are products, rounded in f16)
  *     MXFP4                                       mxfp4, the same values

@@ -450,15 +450,22 @@ struct mlx_array *mlx_limit_ids(struct mlx_context *m, struct mlx_array *ids, in
 
 /* ---- weights ---- */
 
+/* x as w has its columns. */
+static array input_of(const struct mlx_context *m, struct mlx_array *x, const struct mlx_matrix *w)
+{
+    return w->columns ? mx::take(of(x), of(w->columns), -1, m->stream) : of(x);
+}
+
 struct mlx_array *mlx_linear(struct mlx_context *m, struct mlx_array *x, const struct mlx_matrix *w,
                              struct mlx_array *bias)
 {
     if (!x)
         return nullptr;
     return node(m, [&] {
-        array y = w->scales ? mx::quantized_matmul(of(x), of(w->w), of(w->scales), maybe(w->biases), true,
-                                                   w->group_size, w->bits, group_mode_name(w->mode), m->stream)
-                            : mx::matmul(of(x), of(w->w), m->stream);
+        array in = input_of(m, x, w);
+        array y = w->scales ? mx::quantized_matmul(in, of(w->w), of(w->scales), maybe(w->biases), true, w->group_size,
+                                                   w->bits, group_mode_name(w->mode), m->stream)
+                            : mx::matmul(in, of(w->w), m->stream);
         return bias ? mx::add(y, of(bias), m->stream) : y;
     });
 }
@@ -476,8 +483,11 @@ struct mlx_array *mlx_embed(struct mlx_context *m, const struct mlx_matrix *tabl
         std::optional<array> biases;
         if (table->biases)
             biases = rows(table->biases);
-        return mx::dequantize(rows(table->w), rows(table->scales), biases, table->group_size, table->bits,
-                              group_mode_name(table->mode), std::nullopt, dtype_of(type), m->stream);
+        array found = mx::dequantize(rows(table->w), rows(table->scales), biases, table->group_size, table->bits,
+                                     group_mode_name(table->mode), std::nullopt, dtype_of(type), m->stream);
+        if (!table->columns)
+            return found;
+        return mx::take(found, mx::argsort(of(table->columns), m->stream), -1, m->stream);
     });
 }
 
@@ -499,7 +509,7 @@ struct mlx_array *mlx_expert_linear(struct mlx_context *m, struct mlx_array *x, 
     return node(m, [&] {
         int b = of(experts).shape(0), e = of(experts).shape(1), k = of(x).shape(-1);
         /* a row for all its experts, or one for each */
-        array rows = mx::reshape(of(x), Shape{b, of(x).ndim() == 2 ? 1 : e, 1, k}, m->stream);
+        array rows = mx::reshape(input_of(m, x, w), Shape{b, of(x).ndim() == 2 ? 1 : e, 1, k}, m->stream);
         array y = w->scales
                       ? mx::gather_qmm(rows, of(w->w), of(w->scales), maybe(w->biases), std::nullopt, of(experts), true,
                                        w->group_size, w->bits, group_mode_name(w->mode), std::nullopt, false, m->stream)

@@ -103,6 +103,7 @@ struct mlx_array *mlx_limit_ids(struct mlx_context *m, struct mlx_array *ids, in
 
 struct mlx_matrix {                        /* [n, k], or experts [e, n, k] */
     struct mlx_array *w, *scales, *biases; /* scales NULL: dense, and then w [k, n] or [e, k, n]: transposed */
+    struct mlx_array *columns;             /* i32 [k]: those of the input, in w's order; NULL: as they are */
     int bits, group_size;
     enum group_mode mode;
 };

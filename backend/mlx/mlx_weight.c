@@ -3,6 +3,8 @@
 #include "backend/mlx/mlx_repack.h"
 
 #include "base/array.h"
+#include "base/pool.h"
+#include "tensor/group_packed.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -94,7 +96,7 @@ static struct mlx_matrix grouped(struct mlx_backend *be, const struct tensor_vie
                                .biases = scales_of(be, t, t->quant.biases)};
 }
 
-/* Memory of a matrix that is made of groups of 32. */
+/* Memory of a matrix that is made of groups. */
 struct group_rows {
     uint8_t *codes;
     float *scales, *biases;
@@ -103,7 +105,7 @@ struct group_rows {
 
 static bool group_rows_init(struct group_rows *g, uint64_t n, uint64_t k, const struct group_quant *q)
 {
-    size_t n_groups = (size_t)(n * (k / 32));
+    size_t n_groups = (size_t)(n * (k / (uint64_t)q->group_size));
     g->codes = malloc((size_t)n * grouped_row_size(q->bits, k));
     g->scales = malloc(n_groups * sizeof *g->scales);
     g->biases = malloc(n_groups * sizeof *g->biases);
@@ -122,11 +124,14 @@ static void group_rows_release(struct group_rows *g)
 static void fill_row(const struct tensor_view *t, const struct mlx_plan *plan, uint64_t row, struct group_rows *g,
                      float *scratch)
 {
-    uint64_t k = t->shape[1], groups = k / 32;
+    uint64_t k = t->shape[1], groups = k / (uint64_t)plan->quant.group_size;
     uint8_t *codes = g->codes + row * grouped_row_size(plan->quant.bits, k);
     if (plan->kind == MLX_PLAN_REQUANTIZED) {
         tensor_row_to_f32(t, row, scratch);
         mlx_requantize_row(scratch, k, codes, g->scales + row * groups, g->biases + row * groups);
+    } else if (t->quant.packing) {
+        mlx_repack_packed_row(t, row, plan->quant.group_size, codes, g->scales + row * groups,
+                              g->biases + row * groups);
     } else if (plan->quant.mode == GROUP_MXFP4) {
         mlx_repack_mxfp4_row(t, row, codes, g->byte_scales + row * groups);
     } else {
@@ -138,7 +143,7 @@ static struct mlx_matrix matrix_of(struct mlx_backend *be, const struct group_ro
                                    const struct group_quant *q)
 {
     struct mlx_shape codes = shape2(t->shape[0], grouped_row_size(q->bits, t->shape[1]) / sizeof(uint32_t));
-    struct mlx_shape scales = shape2(t->shape[0], t->shape[1] / 32);
+    struct mlx_shape scales = shape2(t->shape[0], t->shape[1] / (uint64_t)q->group_size);
     struct mlx_matrix out = {.w = mlx_copy(be->m, g->codes, codes, MLX_U32)};
     if (q->mode == GROUP_AFFINE) {
         out.scales = mlx_cast(be->m, mlx_copy(be->m, g->scales, scales, MLX_F32), mlx__activations(be));
@@ -149,14 +154,53 @@ static struct mlx_matrix matrix_of(struct mlx_backend *be, const struct group_ro
     return out;
 }
 
+/* Rows side by side share the words of what lies across rows. */
+#define ROWS_AT_ONCE 64
+
+struct fill_args {
+    const struct tensor_view *t;
+    const struct mlx_plan *plan;
+    struct group_rows *g;
+};
+
+static void fill_some(void *arg, int tile, int thread)
+{
+    const struct fill_args *a = arg;
+    uint64_t first = (uint64_t)tile * ROWS_AT_ONCE, end = first + ROWS_AT_ONCE;
+    (void)thread;
+    for (uint64_t i = first; i < end && i < a->t->shape[0]; i++)
+        fill_row(a->t, a->plan, i, a->g, NULL);
+}
+
+/* By as many threads as there are: unlike blocks, whose bytes come in order. False: memory failed. */
+static bool fill_packed(const struct tensor_view *t, const struct mlx_plan *plan, struct group_rows *g)
+{
+    struct error ignored;
+    struct fill_args args = {t, plan, g};
+    struct pool *pool = pool_create(&(struct pool_options){0}, &ignored);
+    if (pool)
+        pool_run(pool, fill_some, &args, (int)((t->shape[0] + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE));
+    pool_free(pool);
+    return pool != NULL;
+}
+
+static void fill_blocks(const struct tensor_view *t, const struct mlx_plan *plan, struct group_rows *g, float *scratch)
+{
+    for (uint64_t i = 0; i < t->shape[0]; i++)
+        fill_row(t, plan, i, g, scratch);
+}
+
 static struct mlx_matrix regrouped(struct mlx_backend *be, const struct tensor_view *t, const struct mlx_plan *plan)
 {
     struct mlx_matrix out = {0};
     struct group_rows g = {0};
     float *scratch = malloc((size_t)t->shape[1] * sizeof *scratch);
-    if (scratch && group_rows_init(&g, t->shape[0], t->shape[1], &plan->quant)) {
-        for (uint64_t i = 0; i < t->shape[0]; i++)
-            fill_row(t, plan, i, &g, scratch);
+    bool ok = scratch && group_rows_init(&g, t->shape[0], t->shape[1], &plan->quant);
+    if (ok && t->quant.packing)
+        ok = fill_packed(t, plan, &g);
+    else if (ok)
+        fill_blocks(t, plan, &g, scratch);
+    if (ok) {
         out = matrix_of(be, &g, t, &plan->quant);
     } else {
         mlx_fail(be->m, ERR_NO_MEMORY, "there is no memory to repack a weight");
@@ -189,7 +233,13 @@ struct stack {
     struct mlx_array *w[MAX_STACK], *scales[MAX_STACK], *biases[MAX_STACK];
 };
 
-/* Several tensors keep their groups when all become the same groups; else they are expanded. */
+static bool unsorted(const struct tensor_view *t)
+{
+    return t->type == DTYPE_GROUPED && t->quant.packing && !packed_in_order(&t->quant);
+}
+
+/* Several tensors keep their groups when all become the same groups, and take their input as it is; else they are
+ * expanded. */
 static bool same_groups(const struct mlx_plan *a, const struct mlx_plan *b)
 {
     bool dense_a = a->kind == MLX_PLAN_DENSE, dense_b = b->kind == MLX_PLAN_DENSE;
@@ -202,7 +252,7 @@ static struct mlx_plan common_plan(const struct tensor_view *const *views, int n
     struct mlx_plan plan = mlx_plan_of(views[0], type);
     for (int i = 1; i < n; i++) {
         struct mlx_plan other = mlx_plan_of(views[i], type);
-        if (!same_groups(&plan, &other))
+        if (!same_groups(&plan, &other) || unsorted(views[i - 1]) || unsorted(views[i]))
             return (struct mlx_plan){.kind = MLX_PLAN_DENSE};
     }
     return plan;
@@ -213,17 +263,37 @@ static struct mlx_array *join(struct mlx_backend *be, struct mlx_array **parts, 
     return n == 1 || !parts[0] ? parts[0] : mlx_concat(be->m, parts, n, 0);
 }
 
+/* Of the only tensor of a weight, which can be sorted. *columns is what the caller frees. NULL: they are in order. */
+static struct mlx_array *sort_columns(struct mlx_backend *be, struct tensor_view *t, uint32_t **columns)
+{
+    size_t k = (size_t)t->shape[1];
+    if (!unsorted(t))
+        return NULL;
+    *columns = malloc(k * sizeof **columns);
+    if (!*columns || !packed_sort_columns(&t->quant, *columns)) {
+        mlx_fail(be->m, ERR_NO_MEMORY, "there is no memory for the order of columns");
+        return NULL;
+    }
+    t->quant.columns = *columns;
+    return mlx_copy(be->m, *columns, (struct mlx_shape){1, {(int)k}}, MLX_I32);
+}
+
 static void stack_matrices(struct mlx_backend *be, struct weight *w, const struct tensor_view *const *views, int n,
                            struct stack *s)
 {
     struct mlx_plan plan = common_plan(views, n, be->type);
+    struct mlx_array *order = NULL;
     for (int i = 0; i < n; i++) {
         struct tensor_view t = tensor_as_matrix(views[i]);
+        uint32_t *columns = NULL;
+        if (plan.kind != MLX_PLAN_DENSE)
+            order = sort_columns(be, &t, &columns);
         struct mlx_plan own = plan.kind == MLX_PLAN_DENSE ? plan : mlx_plan_of(&t, be->type);
         struct mlx_matrix part = make_matrix(be, &t, &own);
         s->w[i] = part.w;
         s->scales[i] = part.scales;
         s->biases[i] = part.biases;
+        free(columns);
         w->info.n_out += (size_t)t.shape[0];
     }
     struct mlx_array *whole = join(be, s->w, n);
@@ -232,6 +302,7 @@ static void stack_matrices(struct mlx_backend *be, struct weight *w, const struc
     w->matrix = (struct mlx_matrix){.w = mlx_hold(be->m, whole),
                                     .scales = mlx_hold(be->m, join(be, s->scales, n)),
                                     .biases = mlx_hold(be->m, join(be, s->biases, n)),
+                                    .columns = mlx_hold(be->m, order),
                                     .bits = plan.quant.bits,
                                     .group_size = plan.quant.group_size,
                                     .mode = plan.quant.mode};
@@ -263,7 +334,9 @@ static void make_vector(struct mlx_backend *be, struct weight *w, const struct t
 /* Computed now and in order, so that memory for one weight at a time is needed beside the result. */
 static bool finish(struct mlx_backend *be, struct weight *w, struct error *err)
 {
-    struct mlx_array *held[] = {w->matrix.w, w->matrix.scales, w->matrix.biases, w->vector, w->exact}, *there[5];
+    struct mlx_array *held[] = {w->matrix.w,       w->matrix.scales, w->matrix.biases,
+                                w->matrix.columns, w->vector,        w->exact};
+    struct mlx_array *there[ARRAY_LEN(held)];
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(held); i++) {
         if (held[i])
@@ -352,6 +425,7 @@ void mlx__weight_free(struct backend *base, struct weight *w)
     mlx_drop(w->matrix.w);
     mlx_drop(w->matrix.scales);
     mlx_drop(w->matrix.biases);
+    mlx_drop(w->matrix.columns);
     mlx_drop(w->vector);
     mlx_drop(w->exact);
     mlx_drop(w->raised);

@@ -123,7 +123,8 @@ static void affine_groups(void **state)
     for (size_t b = 0; b < ARRAY_LEN(bits); b++) {
         for (int size = 32; size <= 128; size *= 2) {
             for (size_t s = 0; s < ARRAY_LEN(scale_types); s++) {
-                struct group_quant q = {GROUP_AFFINE, bits[b], size, scale_types[s], NULL, NULL};
+                struct group_quant q = {
+                    .mode = GROUP_AFFINE, .bits = bits[b], .group_size = size, .scale_type = scale_types[s]};
                 double got = 0, spaced = 0;
                 for (uint64_t r = 0; r < 4; r++) {
                     fill(x, K, 200 + r);
@@ -178,7 +179,7 @@ static void anything_is_defined(void **state)
             quantize_row(types[t], x, K, w, blocks);
             dtype_to_f32(types[t], blocks, K, y);
         }
-        struct group_quant q = {GROUP_AFFINE, 4, 64, DTYPE_F16, NULL, NULL};
+        struct group_quant q = {.mode = GROUP_AFFINE, .bits = 4, .group_size = 64, .scale_type = DTYPE_F16};
         quantize_affine_row(&q, x, K, w, codes, scales, biases);
     }
 }
