@@ -113,7 +113,7 @@ static bool check_kind(const struct options *o, const struct precision *p, const
         return error_set(err, ERR_INVALID, "--type %.40s is quantized: `tandem quantize` writes that.", o->precision);
     }
     if (o->command == COMMAND_CONVERT && p->kind == PRECISION_KEEP &&
-        model_file_is_folder(file) == (container == EXPORT_FOLDER)) {
+        model_file_is_folder(file) == (container == EXPORT_FOLDER) && !export_repacks(file, container)) {
         return error_set(err, ERR_INVALID, "The model is in that format already.");
     }
     return !quantizes || o->requantize || !export_is_quantized(file) ||

@@ -6,6 +6,7 @@
 #include "base/array.h"
 #include "base/limits.h"
 #include "model/model_internal.h"
+#include "tensor/group_packed.h"
 #include "tensor/quantize.h"
 
 #include <assert.h>
@@ -176,6 +177,19 @@ static void set_shape(const struct exporter *x, struct target *t, bool stacked)
     }
 }
 
+/* What another program has packed stays in its codes as MLX has them; NULL: there is no such tensor. */
+static const struct group_quant *kept_groups(const struct exporter *x, const struct target *t)
+{
+    const struct group_quant *first = &t->segments[0].view.quant;
+    bool kept = x->o->precision.kind == PRECISION_KEEP && x->o->container == EXPORT_FOLDER;
+    for (int i = 0; kept && i < t->n_segments; i++) {
+        const struct tensor_view *v = &t->segments[i].view;
+        kept = v->type == DTYPE_GROUPED && v->quant.packing && packed_in_order(&v->quant) &&
+               v->quant.bits == first->bits && v->quant.group_size == first->group_size;
+    }
+    return kept ? first : NULL;
+}
+
 static void choose(struct exporter *x, struct target *t)
 {
     struct plan_tensor p = {.part = t->part,
@@ -187,6 +201,11 @@ static void choose(struct exporter *x, struct target *t)
                             .source = t->segments[0].view.type};
     t->choice = x->o->container == EXPORT_GGUF ? quantize_plan_gguf(&x->o->precision, &p)
                                                : quantize_plan_folder(&x->o->precision, &p, x->floats);
+    const struct group_quant *kept = kept_groups(x, t);
+    t->kept = kept != NULL;
+    if (kept)
+        t->choice =
+            (struct plan_choice){.type = DTYPE_GROUPED, .bits = kept->bits, .group_size = packed_mlx_group(kept)};
     if (t->part != PART_EMBD) /* as a table its columns matter alike, and a tied one is a table too */
         t->importance = importance_of(x->o->importance, t->part, t->layer, (size_t)t->k);
     x->max_k = t->k > x->max_k ? (size_t)t->k : x->max_k;
@@ -333,6 +352,20 @@ struct job {
     size_t row_size;
 };
 
+/* Scales and biases of a row, which are in the order of rows; scratch: [k]. */
+static void keep_row(const struct job *j, const struct tensor_view *view, uint64_t row, uint64_t at, uint8_t *dst,
+                     float *scratch)
+{
+    const struct target *t = j->t;
+    struct exporter *x = t->x;
+    size_t n = (size_t)(t->k / (uint64_t)t->choice.group_size), size = export__scales_row(t);
+    packed_row_to_affine(&view->quant, view->data, row, t->choice.group_size, dst, scratch, scratch + n);
+    bool ok = dtype_from_f32(x->floats, scratch, n, x->scales + at * size) &&
+              dtype_from_f32(x->floats, scratch + n, n, x->biases + at * size);
+    assert(ok);
+    (void)ok;
+}
+
 static void make_row(void *arg, int tile, int thread)
 {
     struct job *j = arg;
@@ -343,6 +376,10 @@ static void make_row(void *arg, int tile, int thread)
     float *values = x->scratch + (size_t)thread * x->max_k;
     const struct segment *s = segment_at(t, &row);
     size_t k = (size_t)t->k;
+    if (t->kept) {
+        keep_row(j, &s->view, source_index(x, s, row), at, dst, values);
+        return;
+    }
     tensor_row_to_f32(&s->view, source_index(x, s, row), values);
     if (t->choice.type == DTYPE_GROUPED) {
         struct group_quant q = {
@@ -529,6 +566,16 @@ bool export_is_quantized(const struct model_file *file)
     for (size_t i = 0; i < model_file_n_tensors(file); i++) {
         const struct tensor_view *t = model_file_tensor_at(file, i);
         if (t->n_dims > 1 && plan_is_quantized(t->type))
+            return true;
+    }
+    return false;
+}
+
+bool export_repacks(const struct model_file *file, enum export_container container)
+{
+    for (size_t i = 0; container == EXPORT_FOLDER && i < model_file_n_tensors(file); i++) {
+        const struct tensor_view *t = model_file_tensor_at(file, i);
+        if (t->type == DTYPE_GROUPED && t->quant.packing)
             return true;
     }
     return false;

@@ -39,6 +39,11 @@ NODISCARD bool export_write(const struct model_file *file, const char *path, con
 NODISCARD bool export_size(const struct model_file *file, enum export_container container, struct precision precision,
                            uint64_t *size, struct error *err);
 
+/* Whether the target has the groups of the source in another form: a folder as MLX has them, of one that another
+ * program has packed. With PRECISION_KEEP their codes stay; scales, and biases made of zeros, are in the scales' type.
+ * Matrices whose columns are not in the order of their groups become floats. */
+bool export_repacks(const struct model_file *file, enum export_container container);
+
 /* Whether a matrix of the model is in quantized blocks or groups already. */
 bool export_is_quantized(const struct model_file *file);
 

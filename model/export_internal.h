@@ -25,6 +25,7 @@ struct target {
     struct segment *segments; /* [n_segments] */
     int n_segments;
     struct plan_choice choice;
+    bool kept;               /* grouped, with the codes of the source */
     const float *importance; /* [k] or NULL */
     void *vector;            /* the data, of one axis */
     struct exporter *x;

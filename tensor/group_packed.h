@@ -50,6 +50,12 @@ int packed_zero(const struct group_quant *q, uint64_t row, size_t group);
 /* The same row's values. */
 void packed_row_to_f32(const struct group_quant *q, const void *codes, uint64_t row, float *dst);
 
+/* The same row, whose columns lie in the order of their groups, as MLX has it: stream [k * bits / 8] bytes of codes,
+ * scales and biases [k / group_size] of groups of group_size columns, a divisor of its own. */
+void packed_row_to_affine(const struct group_quant *q, const void *codes, uint64_t row, int group_size, uint8_t *stream,
+                          float *scales, float *biases);
+int packed_mlx_group(const struct group_quant *q); /* the largest group that MLX has and that divides q's */
+
 /* ---- columns in the order of their groups ---- */
 
 /* Every group number is one of a group that there is; else FORMAT. name: the tensor's, for the message. */

@@ -76,7 +76,7 @@ static const struct {
 } fields[] = {
     [PACK_F16] = {{0, 0}, {1, 2}},      [PACK_F16_MIN] = {{0, 0}, {2, 2}}, [PACK_E8M0] = {{0, 0}, {1, 1}},
     [PACK_E4M3] = {{0, 0}, {2, 1}},     [PACK_K32_MIN] = {{2, 2}, {2, 1}}, [PACK_K32] = {{1, 2}, {1, 1}},
-    [PACK_K16] = {{1, 2}, {2, 1}},      [PACK_K16_MIN] = {{2, 2}, {2, 1}}, [PACK_F32_256] = {{1, 4}, {0, 0, false, 0}},
+    [PACK_K16] = {{1, 2}, {2, 1}},      [PACK_K16_MIN] = {{2, 2}, {2, 1}}, [PACK_F32_256] = {{1, 4}, {0, 0}},
     [PACK_HEAD_MIN] = {{2, 0}, {0, 0}}, /* the width is head_type's */
 };
 

@@ -73,8 +73,7 @@ static struct mlx_plan plan_packed(const struct tensor_view *t, enum mlx_type ty
     bool same_type = type == MLX_TYPE_F32 || (type_of(q->scale_type) == type && !q->packing->zeros);
     if (!packed_in_order(q) && !packed_can_sort(q))
         return (struct mlx_plan){.kind = MLX_PLAN_DENSE, .exact = type == MLX_TYPE_F32};
-    int size = q->group_size % 128 == 0 ? 128 : q->group_size % 64 == 0 ? 64 : 32;
-    return (struct mlx_plan){MLX_PLAN_REPACKED, {.bits = q->bits, .group_size = size}, same_type};
+    return (struct mlx_plan){MLX_PLAN_REPACKED, {.bits = q->bits, .group_size = packed_mlx_group(q)}, same_type};
 }
 
 static struct mlx_plan plan_grouped(const struct tensor_view *t, enum mlx_type type)

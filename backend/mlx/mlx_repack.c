@@ -1,7 +1,5 @@
 #include "backend/mlx/mlx_repack.h"
 
-#include "tensor/group_packed.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -162,22 +160,6 @@ void mlx_repack_row(const struct tensor_view *t, uint64_t row, int bits, uint8_t
         codes = write_codes(g.codes, info->block_len, bits, codes);
         memcpy(scales + i * n_groups, g.scales, n_groups * sizeof *scales);
         memcpy(biases + i * n_groups, g.biases, n_groups * sizeof *biases);
-    }
-}
-
-void mlx_repack_packed_row(const struct tensor_view *t, uint64_t row, int group_size, uint8_t *codes, float *scales,
-                           float *biases)
-{
-    const struct group_quant *q = &t->quant;
-    uint8_t some[32];
-    for (size_t first = 0; first < (size_t)t->shape[1]; first += 32) {
-        packed_codes(q, t->data, row, first, 32, some);
-        codes = write_codes(some, 32, q->bits, codes);
-        if (first % (size_t)group_size != 0)
-            continue;
-        size_t group = first / (size_t)q->group_size, i = first / (size_t)group_size;
-        dtype_to_f32(q->scale_type, packed_scale(q, row, group), 1, &scales[i]);
-        biases[i] = -(scales[i] * (float)(packed_zero(q, row, group) + q->packing->zero_add));
     }
 }
 

@@ -10,11 +10,6 @@
  * MLX's stream, scales and biases [k / 32]. */
 void mlx_repack_row(const struct tensor_view *t, uint64_t row, int bits, uint8_t *codes, float *scales, float *biases);
 
-/* The same of groups that another program has packed, whose columns lie in order: groups of group_size columns, a
- * divisor of theirs; scales and biases [k / group_size]. */
-void mlx_repack_packed_row(const struct tensor_view *t, uint64_t row, int group_size, uint8_t *codes, float *scales,
-                           float *biases);
-
 /* The same of MXFP4: scales [k / 32] bytes. */
 void mlx_repack_mxfp4_row(const struct tensor_view *t, uint64_t row, uint8_t *codes, uint8_t *scales);
 

@@ -130,8 +130,8 @@ static void fill_row(const struct tensor_view *t, const struct mlx_plan *plan, u
         tensor_row_to_f32(t, row, scratch);
         mlx_requantize_row(scratch, k, codes, g->scales + row * groups, g->biases + row * groups);
     } else if (t->quant.packing) {
-        mlx_repack_packed_row(t, row, plan->quant.group_size, codes, g->scales + row * groups,
-                              g->biases + row * groups);
+        packed_row_to_affine(&t->quant, t->data, row, plan->quant.group_size, codes, g->scales + row * groups,
+                             g->biases + row * groups);
     } else if (plan->quant.mode == GROUP_MXFP4) {
         mlx_repack_mxfp4_row(t, row, codes, g->byte_scales + row * groups);
     } else {

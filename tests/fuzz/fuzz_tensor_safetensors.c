@@ -10,6 +10,13 @@ static const char *const configs[] = {
     "{\"quantization\":{\"group_size\":64,\"bits\":4}}",
     "{\"quantization\":{\"group_size\":32,\"bits\":4,\"mode\":\"mxfp4\",\"a\":{\"group_size\":32,\"bits\":3}}}",
     "{\"quantization\":{\"group_size\":128,\"bits\":8,\"a\":true,\"b\":false}}",
+    "{\"quantization_config\":{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":32}}",
+    "{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":32}}",
+    "{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":8,\"group_size\":-1,\"checkpoint_format\":\"gptq_"
+    "v2\"}}",
+    "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"g\":{\"weights\":{\"num_"
+    "bits\":4,"
+    "\"group_size\":32,\"symmetric\":false}}}}}",
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -2,6 +2,7 @@
 #ifndef TANDEM_TESTS_FUZZ_WALK_MODEL_H
 #define TANDEM_TESTS_FUZZ_WALK_MODEL_H
 
+#include "tensor/group_packed.h"
 #include "tensor/model_file.h"
 
 #include <stdlib.h>
@@ -31,6 +32,24 @@ static inline void walk_value(const struct meta_value *v)
     }
 }
 
+/* What backends and writers ask of a packed matrix; row: [k]. */
+static inline void walk_packed(const struct tensor_view *m, float *row)
+{
+    struct error err = {0};
+    struct tensor_view view = *m;
+    size_t k = (size_t)m->shape[1];
+    uint32_t *columns = malloc(k * sizeof(*columns));
+    if (!columns || packed_check_groups(&m->quant, m->name, &err) != (err.code == ERR_NONE))
+        abort();
+    if (packed_can_sort(&m->quant) && packed_sort_columns(&m->quant, columns)) {
+        view.quant.columns = columns;
+        if (err.code != ERR_NONE || !packed_in_order(&view.quant))
+            abort(); /* whole groups, of numbers that were refused */
+        tensor_row_to_f32(&view, m->shape[0] - 1, row);
+    }
+    free(columns);
+}
+
 /* The first and the last row, which between them touch the ends of codes, scales and biases. */
 static inline void walk_tensor(const struct tensor_view *t)
 {
@@ -42,6 +61,8 @@ static inline void walk_tensor(const struct tensor_view *t)
     tensor_row_to_f32(&m, 0, row);
     tensor_row_to_f32(&m, m.shape[0] - 1, row);
     walk_sink += row[0] > 0;
+    if (t->type == DTYPE_GROUPED && t->quant.packing)
+        walk_packed(&m, row);
     free(row);
     walk_str(t->name);
 }

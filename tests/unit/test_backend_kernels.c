@@ -81,7 +81,7 @@ static struct tensor_view plain_type(enum dtype type)
 static struct tensor_view grouped_type(enum group_mode mode, int bits, int group_size, enum dtype scale_type)
 {
     struct tensor_view t = plain_type(DTYPE_GROUPED);
-    t.quant = (struct group_quant){mode, bits, group_size, scale_type, NULL, NULL};
+    t.quant = (struct group_quant){.mode = mode, .bits = bits, .group_size = group_size, .scale_type = scale_type};
     return t;
 }
 

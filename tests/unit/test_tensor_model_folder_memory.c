@@ -75,8 +75,25 @@ static struct buf shard(const char *module)
     return out;
 }
 
+/* A norm, and a matrix [8, 64] as AutoAWQ packs it. */
+static struct buf packed_shard(void)
+{
+    struct error err = {0};
+    struct buf out;
+    struct safetensors_writer *w = safetensors_writer_create();
+    assert_non_null(w);
+    safetensors_add_tensor(w, &(struct gguf_tensor){"a.weight", DTYPE_F16, 1, {8}, bytes, NULL, NULL});
+    safetensors_add_tensor(w, &(struct gguf_tensor){"b.qweight", DTYPE_I32, 2, {64, 1}, bytes, NULL, NULL});
+    safetensors_add_tensor(w, &(struct gguf_tensor){"b.qzeros", DTYPE_I32, 2, {2, 1}, bytes, NULL, NULL});
+    safetensors_add_tensor(w, &(struct gguf_tensor){"b.scales", DTYPE_F16, 2, {2, 8}, bytes, NULL, NULL});
+    buf_init(&out, MIB(1));
+    assert_true(safetensors_write_buf(w, &out, &err));
+    safetensors_writer_free(w);
+    return out;
+}
+
 /* True when no allocation was left to fail. */
-static bool open_once(const struct model_folder_file *files, size_t n_files, long n)
+static bool open_once(const struct model_folder_file *files, size_t n_files, size_t n_meta, long n)
 {
     struct error err = {0};
     n_allocations = 0;
@@ -91,7 +108,7 @@ static bool open_once(const struct model_folder_file *files, size_t n_files, lon
     }
     assert_int_equal(model_file_n_tensors(f), 2);
     assert_int_equal(model_file_tensor(f, "b.weight")->type, DTYPE_GROUPED);
-    assert_int_equal(model_file_n_meta(f), 105);
+    assert_int_equal(model_file_n_meta(f), n_meta);
     model_file_close(f);
     return all_done;
 }
@@ -118,7 +135,7 @@ static void nth_allocation_fails(void **state)
              "safetensors\"}}")},
     };
     long n = 0;
-    while (!open_once(files, sizeof(files) / sizeof(files[0]), n))
+    while (!open_once(files, sizeof(files) / sizeof(files[0]), 105, n))
         n++;
     assert_true(n > 15);
     buf_release(&a);
@@ -126,8 +143,26 @@ static void nth_allocation_fails(void **state)
     buf_release(&config);
 }
 
+static void nth_allocation_fails_of_a_packed_one(void **state)
+{
+    (void)state;
+    if (!CAN_FAIL)
+        skip();
+    struct buf shard = packed_shard();
+    const struct model_folder_file files[] = {
+        {"config.json", STR("{\"quantization_config\":{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":32}}")},
+        {"model.safetensors", buf_view(&shard)},
+    };
+    long n = 0;
+    while (!open_once(files, sizeof(files) / sizeof(files[0]), 3, n))
+        n++;
+    assert_true(n > 3);
+    buf_release(&shard);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nth_allocation_fails)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nth_allocation_fails),
+                                       cmocka_unit_test(nth_allocation_fails_of_a_packed_one)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
