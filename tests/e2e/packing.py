@@ -11,7 +11,12 @@ from safetensors.numpy import load_file, save_file
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 
 
-def quantize(w, bits, size, g_idx):
+def coarse(scales):
+    """Seven bits of each number: times a zero of four they are still f16."""
+    return ((scales.view(np.uint16) + 8) & 0xFFF0).view(np.float16)
+
+
+def quantize(w, bits, size, g_idx, rounded=lambda scales: scales):
     """[n, k] to codes [n, k], zeros and f16 scales [n, groups]."""
     most, n_groups = 2**bits - 1, w.shape[1] // size
     codes = np.zeros(w.shape, np.uint32)
@@ -19,7 +24,7 @@ def quantize(w, bits, size, g_idx):
     for g in range(n_groups):
         part = w[:, g_idx == g]
         low, high = np.minimum(part.min(axis=1), 0), np.maximum(part.max(axis=1), 0)
-        scales[:, g] = (high - low) / most + 1e-6
+        scales[:, g] = rounded(((high - low) / most + 1e-6).astype(np.float16))
         scale = scales[:, g : g + 1].astype(np.float32)
         zeros[:, g] = np.clip(np.rint(-low / scale[:, 0]), 1, most)
         codes[:, g_idx == g] = np.clip(np.rint(part / scale) + zeros[:, g : g + 1], 0, most)
@@ -59,7 +64,7 @@ def scheme(method, bits, size, desc_act):
             "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}}
 
 
-def packed_folder(source, out, method, bits=4, size=32, desc_act=False):
+def packed_folder(source, out, method, bits=4, size=32, desc_act=False, rounded=lambda scales: scales):
     """Makes out, and out-dense with the same values in f32."""
     dense = pathlib.Path(f"{out}-dense")
     for folder in (out, dense):
@@ -74,7 +79,7 @@ def packed_folder(source, out, method, bits=4, size=32, desc_act=False):
             continue
         g_idx = np.arange(w.shape[1]) // size
         g_idx = rng.permutation(g_idx) if desc_act else g_idx
-        codes, zeros, scales = quantize(w, bits, size, g_idx)
+        codes, zeros, scales = quantize(w, bits, size, g_idx, rounded)
         values[name] = ((codes.astype(np.float32) - zeros[:, g_idx]) * scales[:, g_idx].astype(np.float32)).astype(np.float32)
         del packed[name]
         packed.update(pack(method, name.removesuffix(".weight"), codes, zeros, scales, g_idx, bits))

@@ -94,11 +94,12 @@ def test_convert_to_mlx(source, tmp_path, kind):
 
 
 def test_serve(source, tmp_path):
-    packed, dense = packed_folder(source, tmp_path / "m", "awq")
+    packed, dense = packed_folder(source, tmp_path / "m", "gptq", desc_act=True)
     answers = []
     for model in (packed, dense):
         with Server(model, *EXACT) as server:
             answers.append(complete(server, PROMPT, max_tokens=12, temperature=0)["choices"][0]["text"])
+            assert ("not in the order of their groups" in server.log()) == (model == packed), server.log()
     assert answers[0] == answers[1] and answers[0]
 
 

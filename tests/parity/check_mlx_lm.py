@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Folders as mlx-lm writes them, on every backend, against mlx-lm on the same folder, live: small random models of several
 families in f32 and bf16, quantized affine with 2 to 8 bits, mxfp4, mxfp8 and nvfp4, all of a model or mixed. Then the real
-GGUF files through MLX against the reference kernels.
+GGUF files through MLX against the reference kernels. Some are packed as AutoAWQ does, with scales that mlx-lm's biases in f16 are
+exact for.
 
 Usage: check_mlx_lm.py [--build FOLDER] [--only NAME]
 Logits are compared in f32 (weights widened or dequantized): within 1e-3 of their standard deviation. The cpu backend's own
@@ -27,6 +28,9 @@ except ImportError as missing:
     print(f"skip: {missing} (pip install mlx mlx-cpu mlx-lm)")
     sys.exit(77)
 
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+import packing  # noqa: E402
+
 TOLERANCE, INT8_TOLERANCE = 1e-3, 0.5
 # transformers is the oracle (tests/data/parity) of what mlx-lm does otherwise: Phi-3, whose LongRoPE it reads from older keys only;
 # Gemma 1, whose GELU it computes exactly; GLM, of which it rotates all dimensions; widths of heads in Command R and EXAONE 4.
@@ -39,6 +43,7 @@ ALL = MODELS[:1] + ["qwen2-tied", "mixtral"]  # models that come in every format
 USUAL = [("affine", 4, 32), ("affine", 8, 64)]
 FORMATS = [("affine", bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64)]
 FORMATS += [("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)]
+AWQ = ["llama-llama3", "qwen2-tied", "qwen3"]  # of these mlx-lm takes F16 as it is
 REAL = ["smollm2-135m-instruct-q4_1.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"]
 TEXT = random.Random(5).choices(range(256), k=96)
 failures = 0
@@ -65,7 +70,7 @@ def theirs(folder, ids):
 
 def is_quantized(folder):
     config = pathlib.Path(folder, "config.json")
-    return config.exists() and "quantization" in json.loads(config.read_text())
+    return config.exists() and not {"quantization", "quantization_config"}.isdisjoint(json.loads(config.read_text()))
 
 
 def report(name, backend, got, want, int8=False):
@@ -138,6 +143,13 @@ def check_random(args, scratch, name):
     compare(args, f"{name} mixed", folder)
 
 
+def check_awq(args, scratch, name):
+    source, out = scratch / f"{name}-F16", scratch / f"{name}-awq"
+    make(args, name, source, "--type", "F16")
+    packing.packed_folder(source, out, "awq", rounded=packing.coarse)
+    compare(args, f"{name} awq", out)
+
+
 def check_real(args, file):
     models = pathlib.Path(os.environ.get("TANDEM_MODELS") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tandem" / "models")
     path = models / file
@@ -165,6 +177,8 @@ def main():
         for name in MODELS:
             if not args.only or args.only in name:
                 check_random(args, pathlib.Path(scratch), name)
+            if name in AWQ and (not args.only or args.only in f"{name} awq"):
+                check_awq(args, pathlib.Path(scratch), name)
     for file in REAL:
         if not args.only or args.only in file:
             check_real(args, file)
