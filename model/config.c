@@ -202,12 +202,22 @@ static bool layer_has(const struct config_reader *r, enum model_part part)
     return weight_find(&r->names, r->file, part, 0) != NULL;
 }
 
+/* A bias that is one: packers write zeros beside matrices that have none. */
+static bool layer_has_bias(const struct config_reader *r, enum model_part part)
+{
+    const struct weight_row *row = weight_find(&r->names, r->file, part, 0);
+    char name[192];
+    const struct tensor_view *t =
+        row ? model_file_tensor(r->file, weight_name(&r->names, row, 0, 0, name, sizeof(name))) : NULL;
+    return row && !(t && weight_is_idle_bias(r->file, t));
+}
+
 /* Optional parts: what the first layer has, all layers must have. */
 static void read_parts(const struct config_reader *r, struct decoder_config *c)
 {
     c->qkv_bias = layer_has(r, PART_Q_BIAS) || layer_has(r, PART_K_BIAS) || layer_has(r, PART_V_BIAS);
     c->out_bias = layer_has(r, PART_ATTN_OUT_BIAS);
-    c->mlp_bias = layer_has(r, PART_UP_BIAS) || layer_has(r, PART_DOWN_BIAS);
+    c->mlp_bias = layer_has_bias(r, PART_UP_BIAS) || layer_has_bias(r, PART_DOWN_BIAS);
     c->attn_sinks = r->family->attn_sinks;
     c->tied_embeddings = !weight_find(&r->names, r->file, PART_OUTPUT, -1);
     if (r->family->qk_norm_asked)

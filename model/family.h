@@ -133,6 +133,10 @@ const struct weight_row *weight_row(const struct weight_names *names, enum model
 const char *weight_name(const struct weight_names *names, const struct weight_row *row, int layer, int expert,
                         char *buf, size_t size);
 
+/* A bias beside a matrix that another program has packed, of zeros: packers of GPTQ write one where the model has none
+ * (vLLM's loaders of decoders leave them out too). */
+bool weight_is_idle_bias(const struct model_file *file, const struct tensor_view *t);
+
 /* The row under whose name the file has a part (that of its first expert); NULL when it has none. */
 const struct weight_row *weight_find(const struct weight_names *names, const struct model_file *file,
                                      enum model_part part, int layer);

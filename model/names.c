@@ -3,6 +3,7 @@
 #include "model/family.h"
 
 #include "base/array.h"
+#include "base/limits.h"
 
 #include <stdio.h>
 
@@ -343,4 +344,18 @@ bool decoder_tensor_is_table(const struct model_file *file, const struct decoder
     int layer, expert;
     const struct weight_row *row = weight_name_parse(&names, name, &layer, &expert);
     return row && row->parts[0] == PART_LAYER_EMBD;
+}
+
+bool weight_is_idle_bias(const struct model_file *file, const struct tensor_view *t)
+{
+    char name[LIMIT_GGUF_NAME + 16];
+    const uint8_t *data = t->data;
+    if (!str_ends(t->name, STR(".bias")))
+        return false;
+    snprintf(name, sizeof(name), STR_FMT ".weight", STR_ARG(str_slice(t->name, 0, t->name.len - strlen(".bias"))));
+    const struct tensor_view *weight = model_file_tensor(file, name);
+    bool idle = weight && weight->type == DTYPE_GROUPED && weight->quant.packing;
+    for (size_t i = 0; idle && i < t->size; i++)
+        idle = data[i] == 0;
+    return idle;
 }

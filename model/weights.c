@@ -53,9 +53,10 @@ bool weights__check_names(const struct decoder_config *c, const struct weight_na
                           const struct model_file *file, struct error *err)
 {
     for (size_t i = 0; i < model_file_n_tensors(file); i++) {
-        struct str name = model_file_tensor_at(file, i)->name;
+        const struct tensor_view *t = model_file_tensor_at(file, i);
+        struct str name = t->name;
         if (has_place(c, names, file, name) || unused_tensor(names, name) || in_extra_layer(c, names, name) ||
-            is_shared_kv(c, names, name))
+            is_shared_kv(c, names, name) || weight_is_idle_bias(file, t))
             continue;
         return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' has no place in this %s model of %d layers.",
                          STR_ARG(str_slice(name, 0, 100)), c->arch, c->n_layers);

@@ -212,6 +212,9 @@ static void add_rows(struct out *out, struct str module, const struct matrix *m)
 static void add_packed(struct out *out, struct str module, const struct matrix *m)
 {
     bool rows = out->o->order == PACKED_ROWS;
+    if (out->o->order == PACKED_GPTQ && str_find(module, STR(".mlp.down")) != STR_NPOS) /* as AutoGPTQ has had it */
+        add(out, module, ".bias",
+            (struct gguf_tensor){.type = DTYPE_F16, .shape = {m->n}, .data = room(m->n, sizeof(uint16_t))});
     if (rows)
         add_rows(out, module, m);
     else

@@ -354,6 +354,25 @@ static void a_wrong_group_number_is_refused(void **state)
     close_forms(&f);
 }
 
+static void a_bias_without_a_place_is_refused_unless_it_is_zero(void **state)
+{
+    static const char bias[] = "model.layers.2.mlp.down_proj.bias";
+    struct fixture f;
+    struct model_driver d;
+    struct error err = {0};
+    (void)state;
+    open_forms(&f, "llama-plain", &(struct packed_folder_options){.order = PACKED_GPTQ, .bits = 4, .group_size = 32});
+    const struct tensor_view *t = model_file_tensor(f.files[0], bias);
+    struct model_driver_options o = {.file = f.files[0], .kv_type = KV_F32, .n_positions = 8, .n_seqs = 1};
+    if (!model_driver_open(&d, &o, &err))
+        fail_msg("%s", err.msg);
+    model_driver_close(&d);
+    f.folders[0].shard.data[(const char *)t->data - f.folders[0].shard.data + 3] = 1;
+    assert_false(model_driver_open(&d, &o, &err));
+    assert_non_null(strstr(err.msg, bias));
+    close_forms(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +383,7 @@ int main(void)
         cmocka_unit_test(sorted_columns_give_the_same_bits),
         cmocka_unit_test(weights_stay_small),
         cmocka_unit_test(a_wrong_group_number_is_refused),
+        cmocka_unit_test(a_bias_without_a_place_is_refused_unless_it_is_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -519,7 +519,8 @@ static const struct grouping groupings[] = {
     {"{\"group_size\":\"64\",\"bits\":4}", AFFINE(16, 2), FORMAT("group_size of the quantization")},
     {"{\"mode\":4}", AFFINE(16, 2), 0, 0, 0, 0, "mode 'integer'", ERR_UNSUPPORTED},
     {"[]", AFFINE(16, 2), FORMAT("quantization is array")},
-    {"{\"quant_method\":\"bitsandbytes\",\"bits\":4}", AFFINE(16, 2), 0, 0, 0, 0, "method 'bitsandbytes'", ERR_UNSUPPORTED},
+    {"{\"quant_method\":\"bitsandbytes\",\"bits\":4}", AFFINE(16, 2), 0, 0, 0, 0, "method 'bitsandbytes'",
+     ERR_UNSUPPORTED},
     /* Parts that do not fit each other. */
     {"{\"group_size\":64,\"bits\":4}",
      {CODES(16), SCALES(F16, 2)},
