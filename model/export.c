@@ -359,7 +359,9 @@ static void keep_row(const struct job *j, const struct tensor_view *view, uint64
     const struct target *t = j->t;
     struct exporter *x = t->x;
     size_t n = (size_t)(t->k / (uint64_t)t->choice.group_size), size = export__scales_row(t);
-    packed_row_to_affine(&view->quant, view->data, row, t->choice.group_size, dst, scratch, scratch + n);
+    for (size_t first = 0; first < (size_t)t->k; first += 32)
+        packed_to_affine(&view->quant, view->data, row, first, t->choice.group_size,
+                         &(struct affine_row){dst, scratch, scratch + n});
     bool ok = dtype_from_f32(x->floats, scratch, n, x->scales + at * size) &&
               dtype_from_f32(x->floats, scratch + n, n, x->biases + at * size);
     assert(ok);

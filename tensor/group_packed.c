@@ -112,19 +112,17 @@ int packed_mlx_group(const struct group_quant *q)
     return q->group_size % 128 == 0 ? 128 : q->group_size % 64 == 0 ? 64 : 32;
 }
 
-void packed_row_to_affine(const struct group_quant *q, const void *codes, uint64_t row, int group_size, uint8_t *stream,
-                          float *scales, float *biases)
+void packed_to_affine(const struct group_quant *q, const void *codes, uint64_t row, size_t first, int group_size,
+                      const struct affine_row *out)
 {
-    uint8_t some[32];
-    for (size_t first = 0; first < (size_t)q->packing->k; first += 32) {
-        packed_codes(q, codes, row, first, 32, some);
-        for (int i = 0; i < 32; i += 8 / q->bits)
-            *stream++ = q->bits == 8 ? some[i] : (uint8_t)(some[i] | some[i + 1] << 4);
-        if (first % (size_t)group_size == 0) {
-            struct affine a = affine_of(q, row, first / (size_t)q->group_size);
-            *scales++ = a.scale;
-            *biases++ = a.bias;
-        }
+    uint8_t some[32], *stream = out->stream + first * (size_t)q->bits / 8;
+    packed_codes(q, codes, row, first, 32, some);
+    for (int i = 0; i < 32; i += 8 / q->bits)
+        *stream++ = q->bits == 8 ? some[i] : (uint8_t)(some[i] | some[i + 1] << 4);
+    if (first % (size_t)group_size == 0) {
+        struct affine a = affine_of(q, row, first / (size_t)q->group_size);
+        out->scales[first / (size_t)group_size] = a.scale;
+        out->biases[first / (size_t)group_size] = a.bias;
     }
 }
 

@@ -50,10 +50,17 @@ int packed_zero(const struct group_quant *q, uint64_t row, size_t group);
 /* The same row's values. */
 void packed_row_to_f32(const struct group_quant *q, const void *codes, uint64_t row, float *dst);
 
-/* The same row, whose columns lie in the order of their groups, as MLX has it: stream [k * bits / 8] bytes of codes,
- * scales and biases [k / group_size] of groups of group_size columns, a divisor of its own. */
-void packed_row_to_affine(const struct group_quant *q, const void *codes, uint64_t row, int group_size, uint8_t *stream,
-                          float *scales, float *biases);
+struct affine_row { /* where it goes */
+    uint8_t *stream;
+    float *scales, *biases;
+};
+
+/* Columns [first, first + 32) of a row whose columns lie in the order of their groups, as MLX has them: into the row's
+ * stream [k * bits / 8] bytes of codes, and its scales and biases [k / group_size] of groups of group_size columns, a
+ * divisor of its own. Rows side by side share words: quick is who takes the same columns of some rows, then the next.
+ */
+void packed_to_affine(const struct group_quant *q, const void *codes, uint64_t row, size_t first, int group_size,
+                      const struct affine_row *out);
 int packed_mlx_group(const struct group_quant *q); /* the largest group that MLX has and that divides q's */
 
 /* ---- columns in the order of their groups ---- */

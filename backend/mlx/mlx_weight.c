@@ -129,9 +129,6 @@ static void fill_row(const struct tensor_view *t, const struct mlx_plan *plan, u
     if (plan->kind == MLX_PLAN_REQUANTIZED) {
         tensor_row_to_f32(t, row, scratch);
         mlx_requantize_row(scratch, k, codes, g->scales + row * groups, g->biases + row * groups);
-    } else if (t->quant.packing) {
-        packed_row_to_affine(&t->quant, t->data, row, plan->quant.group_size, codes, g->scales + row * groups,
-                             g->biases + row * groups);
     } else if (plan->quant.mode == GROUP_MXFP4) {
         mlx_repack_mxfp4_row(t, row, codes, g->byte_scales + row * groups);
     } else {
@@ -154,29 +151,41 @@ static struct mlx_matrix matrix_of(struct mlx_backend *be, const struct group_ro
     return out;
 }
 
-/* Rows side by side share the words of what lies across rows. */
-#define ROWS_AT_ONCE 64
+#define ROWS_AT_ONCE 64 /* whose words are a few lines of memory */
 
 struct fill_args {
     const struct tensor_view *t;
-    const struct mlx_plan *plan;
+    const struct group_quant *q; /* of the plan */
     struct group_rows *g;
 };
+
+static struct affine_row affine_row_of(const struct fill_args *a, uint64_t row)
+{
+    uint64_t k = a->t->shape[1], n_groups = k / (uint64_t)a->q->group_size;
+    return (struct affine_row){.stream = a->g->codes + row * grouped_row_size(a->q->bits, k),
+                               .scales = a->g->scales + row * n_groups,
+                               .biases = a->g->biases + row * n_groups};
+}
 
 static void fill_some(void *arg, int tile, int thread)
 {
     const struct fill_args *a = arg;
-    uint64_t first = (uint64_t)tile * ROWS_AT_ONCE, end = first + ROWS_AT_ONCE;
+    uint64_t begin = (uint64_t)tile * ROWS_AT_ONCE, end = begin + ROWS_AT_ONCE;
+    end = end < a->t->shape[0] ? end : a->t->shape[0];
     (void)thread;
-    for (uint64_t i = first; i < end && i < a->t->shape[0]; i++)
-        fill_row(a->t, a->plan, i, a->g, NULL);
+    for (size_t first = 0; first < (size_t)a->t->shape[1]; first += 32) {
+        for (uint64_t row = begin; row < end; row++) {
+            struct affine_row out = affine_row_of(a, row);
+            packed_to_affine(&a->t->quant, a->t->data, row, first, a->q->group_size, &out);
+        }
+    }
 }
 
 /* By as many threads as there are: unlike blocks, whose bytes come in order. False: memory failed. */
 static bool fill_packed(const struct tensor_view *t, const struct mlx_plan *plan, struct group_rows *g)
 {
     struct error ignored;
-    struct fill_args args = {t, plan, g};
+    struct fill_args args = {t, &plan->quant, g};
     struct pool *pool = pool_create(&(struct pool_options){0}, &ignored);
     if (pool)
         pool_run(pool, fill_some, &args, (int)((t->shape[0] + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE));
