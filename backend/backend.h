@@ -53,7 +53,7 @@ enum kv_type { KV_F32, KV_F16, KV_Q8, KV_TYPE_COUNT };
 struct kv_group_spec {
     int n_layers;
     int n_kv_heads;
-    int k_dim, v_dim; /* per head */
+    int k_dim, v_dim; /* per head; one of them may be 0 */
     enum kv_type type;
     int window;  /* positions a query sees including its own; 0: all */
     size_t base; /* kv_bind: where the group's pages begin in the pool; page i is at base + i * kv_page_size */
@@ -308,6 +308,11 @@ struct backend_ops {
                      struct tensor *v); /* layer within the group */
     struct tensor *(*attention)(struct backend *be, int group, int layer, struct tensor *q,
                                 const struct attention_params *p); /* reads K, V from the pages */
+    /* A gated short convolution of each column by itself. x [n_rows, 3 n] is b, c and u of each row one behind the
+     * other. v = b u goes to the pages; at position p comes out c times the sum over j of taps[j] v[p - n_taps + 1 +
+     * j], v being 0 before the first position. taps [n_taps, n] is one vector. The group keeps f32, as V alone (k_dim
+     * 0, v_dim n), and its window is n_taps. */
+    struct tensor *(*short_conv)(struct backend *be, int group, int layer, struct tensor *x, struct weight *taps);
     struct tensor *(*mlp_gated)(struct backend *be, struct tensor *x, struct weight *gate, struct weight *up,
                                 struct weight *down, enum activation act);
     struct tensor *(*mlp)(struct backend *be, struct tensor *x, struct weight *up, struct weight *up_bias,

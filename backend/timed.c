@@ -167,6 +167,11 @@ static struct tensor *attention(struct backend *be, int group, int layer, struct
     TIMED_TENSOR(attention, (inner_of(be), group, layer, q, p));
 }
 
+static struct tensor *short_conv(struct backend *be, int group, int layer, struct tensor *x, struct weight *taps)
+{
+    TIMED_TENSOR(short_conv, (inner_of(be), group, layer, x, taps));
+}
+
 static struct tensor *mlp_gated(struct backend *be, struct tensor *x, struct weight *gate, struct weight *up,
                                 struct weight *down, enum activation act)
 {
@@ -285,8 +290,8 @@ static size_t scratch_size(const struct backend *be)
     return inner_of(be)->ops->scratch_size(inner_of(be));
 }
 
-/* name, the two flags, 44 functions: a new op needs its place below, and among the timed ones. */
-_Static_assert(sizeof(struct backend_ops) == 46 * sizeof(void *), "every op is forwarded");
+/* name, the two flags, 45 functions: a new op needs its place below, and among the timed ones. */
+_Static_assert(sizeof(struct backend_ops) == 47 * sizeof(void *), "every op is forwarded");
 
 /* What the inner backend lacks, this one lacks too. */
 static struct backend_ops ops_over(const struct backend_ops *inner)
@@ -331,6 +336,7 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .stream_correct = stream_correct,
         .kv_write = kv_write,
         .attention = attention,
+        .short_conv = short_conv,
         .mlp_gated = mlp_gated,
         .mlp = mlp,
         .moe = inner->moe ? moe : NULL,

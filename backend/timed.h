@@ -34,6 +34,7 @@
     X(stream_correct)     \
     X(kv_write)           \
     X(attention)          \
+    X(short_conv)         \
     X(mlp_gated)          \
     X(mlp)                \
     X(moe)                \

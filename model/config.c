@@ -61,14 +61,20 @@ static bool read_ff(struct config_reader *r, struct decoder_config *c)
     return true;
 }
 
+static bool read_kv_heads(struct config_reader *r, struct decoder_config *c)
+{
+    int fallback = r->folder && r->family->folder.n_kv_heads ? r->family->folder.n_kv_heads : c->n_heads;
+    if (!r->folder && r->family->convs)
+        return config_gguf_convs(r, c);
+    return config_int_or(r, KEY_KV_HEADS, 1, CONFIG_MAX_HEADS, fallback, &c->n_kv_heads);
+}
+
 static bool read_shape(struct config_reader *r, struct decoder_config *c)
 {
     const struct folder_defaults *d = &r->family->folder;
     if (!config_int(r, KEY_LAYERS, MODEL_MAX_LAYERS, &c->n_layers) ||
         !config_int(r, KEY_EMBD, CONFIG_MAX_EMBD, &c->n_embd) || !read_ff(r, c) ||
-        !read_count(r, KEY_HEADS, CONFIG_MAX_HEADS, d->n_heads, &c->n_heads) ||
-        !config_int_or(r, KEY_KV_HEADS, 1, CONFIG_MAX_HEADS, r->folder && d->n_kv_heads ? d->n_kv_heads : c->n_heads,
-                       &c->n_kv_heads) ||
+        !read_count(r, KEY_HEADS, CONFIG_MAX_HEADS, d->n_heads, &c->n_heads) || !read_kv_heads(r, c) ||
         !read_context(r, c))
         return false;
     if (c->n_context > (int)LIMIT_CONTEXT)
@@ -325,7 +331,7 @@ bool decoder_config_read(const struct model_file *file, struct decoder_config *o
     struct config_reader r;
     *out = (struct decoder_config){0};
     if (!config_reader_init(&r, file, err) || !read_shape(&r, out) || !read_vocab(&r, out) || !read_norm(&r, out) ||
-        !read_attention(&r, out) || !read_scales(&r, out) || !config_experts(&r, out))
+        !read_attention(&r, out) || !read_scales(&r, out) || !config_experts(&r, out) || !config_convs(&r, out))
         return false;
     set_options(r.family, out);
     read_parts(&r, out);
@@ -341,18 +347,21 @@ bool decoder_config_read(const struct model_file *file, struct decoder_config *o
 int decoder_kv_groups(const struct decoder_config *c, enum kv_type type, struct kv_group_spec groups[KV_MAX_GROUPS],
                       uint8_t layer_group[MODEL_MAX_LAYERS], uint16_t layer_index[MODEL_MAX_LAYERS])
 {
-    int of_kind[2] = {-1, -1}; /* group of full layers, of windowed layers */
-    int n_groups = 0;
+    enum { FULL, WINDOWED, CONV, N_KINDS };
+    struct kv_group_spec kinds[N_KINDS] = {
+        [FULL] = {.n_kv_heads = c->n_kv_heads, .k_dim = c->k_dim, .v_dim = c->v_dim, .type = type},
+        /* Sums of few products, which no softmax averages, of numbers that f16 may not hold: they stay as they are. */
+        [CONV] = {.n_kv_heads = 1, .v_dim = c->n_embd, .type = KV_F32, .window = c->n_conv_taps},
+    };
+    int of_kind[N_KINDS] = {-1, -1, -1}, n_groups = 0; /* the group of each */
+    kinds[WINDOWED] = kinds[FULL];
+    kinds[WINDOWED].window = c->window;
     for (int i = 0; i < c->n_layers; i++) {
-        bool windowed = c->layer_windowed[i] && c->window > 0;
-        int group = of_kind[windowed];
+        int kind = c->layer_conv[i] ? CONV : c->layer_windowed[i] && c->window > 0 ? WINDOWED : FULL;
+        int group = of_kind[kind];
         if (group < 0) {
-            group = of_kind[windowed] = n_groups;
-            groups[n_groups++] = (struct kv_group_spec){.n_kv_heads = c->n_kv_heads,
-                                                        .k_dim = c->k_dim,
-                                                        .v_dim = c->v_dim,
-                                                        .type = type,
-                                                        .window = windowed ? c->window : 0};
+            group = of_kind[kind] = n_groups;
+            groups[n_groups++] = kinds[kind];
         }
         if (decoder_layer_keeps(c, i))
             groups[group].n_layers++;

@@ -10,6 +10,7 @@
 #define CONFIG_MAX_HEAD_DIM 4096
 #define CONFIG_MAX_EMBD     (1 << 20)
 #define CONFIG_MAX_FF       (1 << 22)
+#define CONFIG_MAX_TAPS     64
 
 /* GGUF's divisors of RoPE's angles: Llama 3's scaling as the converter works it out; LongRoPE's two sets. */
 #define ROPE_FREQS_TENSOR "rope_freqs.weight"
@@ -71,6 +72,12 @@ enum config_key {
     KEY_SWIGLU_ALPHA,
     KEY_SWIGLU_LIMIT,
     KEY_EXTRA_LAYERS,
+    KEY_CONV_TAPS,
+    KEY_CONV_BIAS,
+    KEY_CONV_ATTENDING,
+    KEY_FF_ADJUSTED,
+    KEY_FF_FACTOR,
+    KEY_FF_MULTIPLE,
     KEY_LATENT,
     KEY_Q_LATENT,
     KEY_HEAD_ROPE,
@@ -161,6 +168,11 @@ NODISCARD bool config_streams(struct config_reader *r, struct decoder_config *c)
 /* Mixtures of experts: counts, the router, which layers; folders: config_folder_options too. (config_experts.c) */
 NODISCARD bool config_experts(struct config_reader *r, struct decoder_config *c);
 NODISCARD bool config_folder_expert_layers(struct config_reader *r, struct decoder_config *c);
+
+/* Layers that are short convolutions: which, over how many positions; in GGUF the KV heads say which. (config_conv.c)
+ */
+NODISCARD bool config_gguf_convs(struct config_reader *r, struct decoder_config *c);
+NODISCARD bool config_convs(struct config_reader *r, struct decoder_config *c);
 
 /* RoPE: base, scaling, what rotates. (config_rope.c) */
 NODISCARD bool config_rope(struct config_reader *r, struct decoder_config *c);

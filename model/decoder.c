@@ -2,7 +2,7 @@
  * configuration bends.
  *
  *     x = embed(ids) * embd_scale                                  [n_rows, n_embd]
- *     each layer:  x += post_norm(attention(pre_norm(x))) * residual_scale
+ *     each layer:  x += post_norm(attention(pre_norm(x))) * residual_scale     or a convolution in its place
  *                  x += post_norm(mlp(pre_norm(x))) * residual_scale
  *     or, in parallel, of one h = pre_norm(x):  x += attention(h) + mlp(h)
  *     with streams, x is one of several; the others follow it (decoder_streams.c)
@@ -46,6 +46,10 @@ static bool check_config(const struct decoder_config *c, const struct backend *b
         return error_set(err, ERR_FORMAT, "%d of %d experts cannot be chosen.", c->n_experts_used, c->n_experts);
     if (c->n_experts > 0 && !be->ops->moe)
         return error_set(err, ERR_UNSUPPORTED, "The %s backend has no mixtures of experts.", be->ops->name);
+    for (int i = 0; i < c->n_layers; i++) {
+        if (c->layer_conv[i] && c->n_conv_taps < 2)
+            return error_set(err, ERR_FORMAT, "A convolution over %d positions is none.", c->n_conv_taps);
+    }
     return true;
 }
 
@@ -214,6 +218,15 @@ static struct tensor *project_latent(const struct layer *l, struct tensor *h)
     return latent_q(l, h);
 }
 
+/* ---- convolution ---- */
+
+static struct tensor *convolve(const struct layer *l, struct tensor *h)
+{
+    struct tensor *x = op_linear(l->be, h, l->w[PART_CONV_IN], NULL);
+    return l->be->ops->short_conv(l->be, l->m->layer_group[l->number], l->m->layer_index[l->number], x,
+                                  l->w[PART_CONV_TAPS]);
+}
+
 /* ---- a layer ---- */
 
 /* Of Q or K: norm, rotation. */
@@ -318,27 +331,42 @@ static struct tensor *mlp(const struct layer *l, struct tensor *h)
     return ops->mlp(l->be, h, w[PART_UP], w[PART_UP_BIAS], w[PART_DOWN], w[PART_DOWN_BIAS], l->c->act);
 }
 
+/* What the rows make of the positions before them; the pages are written also where no row is wanted any more. */
+static struct tensor *look_back(const struct layer *l, struct tensor *h, bool wanted)
+{
+    if (l->c->layer_conv[l->number])
+        return convolve(l, h);
+    struct tensor *q = project(l, h);
+    return wanted ? attend(l, q) : NULL;
+}
+
+static struct tensor *project_out(const struct layer *l, struct tensor *a)
+{
+    if (l->c->layer_conv[l->number])
+        return op_linear(l->be, a, l->w[PART_CONV_OUT], NULL);
+    if (l->c->latent)
+        a = l->be->ops->linear_heads(l->be, a, l->w[PART_V_OF_LATENT], l->c->n_heads);
+    return op_linear(l->be, a, l->w[PART_ATTN_OUT], l->w[PART_ATTN_OUT_BIAS]);
+}
+
 /* After the last layer's attention only the rows whose logits are wanted go on. NULL when none is and all K and V are
  * written. */
 static struct tensor *forward_layer(const struct layer *l, const struct batch *batch, struct tensor *x)
 {
-    bool laurel = l->c->laurel;
+    bool laurel = l->c->laurel, wanted = !l->last_kept || batch->n_out > 0;
     struct tensor *streams = l->c->n_streams > 0 ? streams__predict(l, x) : NULL;
     x = streams ? streams__active(l, streams) : x;
     struct tensor *h = l->c->pre_norm ? decoder__norm(l, x, PART_ATTN_NORM, 1) : x;
-    struct tensor *q = project(l, h);
-    if (l->last_kept && batch->n_out == 0)
+    struct tensor *a = look_back(l, h, wanted);
+    if (!wanted)
         return NULL;
-    struct tensor *a = attend(l, q);
     if (l->last) {
         a = op_rows(l->be, a);
         h = l->c->parallel || laurel ? op_rows(l->be, h) : NULL;
         x = op_rows(l->be, x);
         streams = op_rows(l->be, streams);
     }
-    if (l->c->latent)
-        a = l->be->ops->linear_heads(l->be, a, l->w[PART_V_OF_LATENT], l->c->n_heads);
-    a = op_linear(l->be, a, l->w[PART_ATTN_OUT], l->w[PART_ATTN_OUT_BIAS]);
+    a = project_out(l, a);
     if (l->c->parallel) /* before x changes, which h may be */
         h = mlp(l, h);
     x = add_branch(l, x, a, PART_ATTN_POST_NORM);

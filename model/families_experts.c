@@ -1,4 +1,5 @@
-/* Families that are mixtures of experts in folders of their own kind (Qwen3 and Mixtral are in families.c). Their
+/* Families that are mixtures of experts in folders of their own kind (Qwen3 and Mixtral are in families.c), and LFM2,
+ * which has the names of its mixture. Their
  * converter to GGUF splits what alternates, and transposes what lies in columns. */
 #include "model/family.h"
 
@@ -59,6 +60,38 @@ static const struct weight_row llama4_rows[] = {
     {"feed_forward.shared_expert.gate_proj.weight", {PART_SHARED_GATE}},
     {"feed_forward.shared_expert.up_proj.weight", {PART_SHARED_UP}},
     {"feed_forward.shared_expert.down_proj.weight", {PART_SHARED_DOWN}},
+};
+
+static const struct weight_row lfm2_gguf_rows[] = {
+    {"token_embd_norm.weight", {PART_OUTPUT_NORM}}, /* against its name */
+};
+
+static const struct weight_row lfm2_rows[] = {
+    {"embedding_norm.weight", {PART_OUTPUT_NORM}}, /* likewise */
+    {"operator_norm.weight", {PART_ATTN_NORM}},
+    {"conv.in_proj.weight", {PART_CONV_IN}},
+    {"conv.conv.weight", {PART_CONV_TAPS}},
+    {"conv.out_proj.weight", {PART_CONV_OUT}},
+    {"self_attn.q_layernorm.weight", {PART_Q_NORM}},
+    {"self_attn.k_layernorm.weight", {PART_K_NORM}},
+    {"self_attn.out_proj.weight", {PART_ATTN_OUT}},
+    {"ffn_norm.weight", {PART_MLP_NORM}},
+    {"feed_forward.w1.weight", {PART_GATE}},
+    {"feed_forward.w3.weight", {PART_UP}},
+    {"feed_forward.w2.weight", {PART_DOWN}},
+    {"feed_forward.gate_proj.weight", {PART_GATE}}, /* mlx-lm, of the mixture */
+    {"feed_forward.up_proj.weight", {PART_UP}},
+    {"feed_forward.down_proj.weight", {PART_DOWN}},
+    {"feed_forward.gate.weight", {PART_ROUTER}},
+    {"feed_forward.expert_bias", {PART_CHOICE_BIAS}},
+    {"feed_forward.experts.*.w1.weight", {PART_EXPERT_GATE}},
+    {"feed_forward.experts.*.w3.weight", {PART_EXPERT_UP}},
+    {"feed_forward.experts.*.w2.weight", {PART_EXPERT_DOWN}},
+    {"feed_forward.experts.gate_up_proj", {PART_EXPERT_GATE, PART_EXPERT_UP}}, /* transformers 5 */
+    {"feed_forward.experts.down_proj", {PART_EXPERT_DOWN}},
+    {"feed_forward.switch_mlp.gate_proj.weight", {PART_EXPERT_GATE}}, /* mlx-lm */
+    {"feed_forward.switch_mlp.up_proj.weight", {PART_EXPERT_UP}},
+    {"feed_forward.switch_mlp.down_proj.weight", {PART_EXPERT_DOWN}},
 };
 
 static const struct layout_row gpt_oss_layouts[] = {
@@ -200,6 +233,45 @@ const struct decoder_family decoder_expert_families[] = {
         .experts_raw = true,
         .experts_weigh_input = true,
         .folder = {.norm_eps = 1e-5, .k_dim = 128},
+    },
+    {
+        .name = "lfm2",
+        .gguf = "lfm2",
+        .model_types = {"lfm2"},
+        .hf_class = "Lfm2",
+        .gguf_rows = WEIGHT_ROWS(lfm2_gguf_rows),
+        .folder_rows = WEIGHT_ROWS(lfm2_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 1000000,
+        .pre_norm = true,
+        .qk_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .tied = true,
+        .convs = true,
+        .ff_adjusted = true,
+        .folder = {.n_kv_heads = 8, .n_context = 128000, .norm_eps = 1e-5},
+    },
+    {
+        .name = "lfm2moe",
+        .gguf = "lfm2moe",
+        .model_types = {"lfm2_moe"},
+        .hf_class = "Lfm2Moe",
+        .gguf_rows = WEIGHT_ROWS(lfm2_gguf_rows),
+        .folder_rows = WEIGHT_ROWS(lfm2_rows),
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 1000000,
+        .pre_norm = true,
+        .qk_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .tied = true,
+        .convs = true,
+        .experts = true,
+        .experts_score = MOE_SIGMOID,
+        .experts_by_tensors = true,
+        .experts_norm_asked = true,
+        .folder = {.n_kv_heads = 8, .n_context = 128000, .norm_eps = 1e-5, .norm_experts = true},
     },
 };
 

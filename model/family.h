@@ -25,7 +25,9 @@ enum model_part {
     PART_STREAM_PREDICT, /* for each pair of streams [n_streams] */
     PART_ATTN_NORM,
     PART_ATTN_NORM_BIAS,
-    PART_Q,
+    PART_CONV_IN,   /* of layers that convolve instead of attending: what gives b, c and u, see backend.h */
+    PART_CONV_TAPS, /* [n_conv_taps, n_embd], one vector */
+    PART_Q,         /* from here to PART_ATTN_OUT_BIAS: of layers that attend */
     PART_K,
     PART_V,
     PART_Q_BIAS,
@@ -40,7 +42,7 @@ enum model_part {
     PART_KV_LATENT, /* of K and V together, and the rotated part of K, which needs none */
     PART_KV_LATENT_NORM,
     PART_K_OF_LATENT, /* for each head [n_latent, nope_dim]: turns its Q to where the latent is */
-    PART_ATTN_OUT,    /* from here on: behind the attention */
+    PART_ATTN_OUT,    /* from here on: behind the attention, or the convolution */
     PART_V_OF_LATENT, /* for each head [head_v_dim, n_latent] */
     PART_LAUREL_LEFT,
     PART_LAUREL_RIGHT,
@@ -51,6 +53,7 @@ enum model_part {
     PART_INPUT_PROJ,
     PART_INPUT_NORM,
     PART_ATTN_OUT_BIAS,
+    PART_CONV_OUT,
     PART_ATTN_POST_NORM,
     PART_MLP_NORM,
     PART_MLP_NORM_BIAS,
@@ -220,6 +223,8 @@ struct decoder_family {
     bool yarn_unrounded;               /* in GGUF, which has no key for it */
     bool window_chunked;               /* likewise */
     bool tempered;                     /* queries of layers without RoPE are tempered, where the folder wants it */
+    bool convs;                        /* some layers are short convolutions */
+    bool ff_adjusted;                  /* folders: two thirds of the width that they say, rounded up, is the MLP's */
     struct folder_defaults folder;
 };
 

@@ -102,6 +102,9 @@ struct decoder_config {
     int n_layer_input, n_layer_vocab;       /* elements of each; tokens that have some */
     uint8_t layer_sparse[MODEL_MAX_LAYERS]; /* of the MLP's gate only what is above a cutoff goes on */
     float sparsity[MODEL_MAX_LAYERS];       /* there: the cutoff, in deviations above the mean */
+    /* Layers that convolve over the last n_conv_taps positions (LFM2's short convolution) instead of attending. */
+    uint8_t layer_conv[MODEL_MAX_LAYERS];
+    int n_conv_taps;    /* 0: no layer does */
     int n_extra_layers; /* a folder's layers behind the last, for guesses of more than one token; left alone */
     enum activation act;
     bool mlp_gated;

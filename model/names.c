@@ -14,6 +14,9 @@ static const struct weight_row gguf_rows[] = {
     {"output.weight", {PART_OUTPUT}},
     {"attn_norm.weight", {PART_ATTN_NORM}},
     {"attn_norm.bias", {PART_ATTN_NORM_BIAS}},
+    {"shortconv.in_proj.weight", {PART_CONV_IN}},
+    {"shortconv.conv.weight", {PART_CONV_TAPS}},
+    {"shortconv.out_proj.weight", {PART_CONV_OUT}},
     {"attn_q.weight", {PART_Q}},
     {"attn_k.weight", {PART_K}},
     {"attn_v.weight", {PART_V}},
@@ -170,6 +173,8 @@ static const char *const folder_unused[] = {
 static const struct layout_row common_layouts[] = {
     {"attn_kv_b.weight", LAYOUT_FIRST_TURNED},
     {"self_attn.kv_b_proj.weight", LAYOUT_FIRST_TURNED},
+    {"shortconv.conv.weight", LAYOUT_COLUMNS},
+    {"conv.conv.weight", LAYOUT_COLUMNS},
     {NULL, LAYOUT_ROWS},
 };
 

@@ -170,7 +170,8 @@ static struct tensor_view as_vector(const struct tensor_view *t, const struct pa
     return v;
 }
 
-/* A row alone may be a vector as well as a matrix: some files write it either way. */
+/* A row alone may be a vector as well as a matrix: some files write it either way. Folders have an axis of 1 in taps of
+ * convolutions, of transformers the second, of mlx-lm the last. */
 static struct tensor_view with_axes(const struct tensor_view *t, int n_dims)
 {
     struct tensor_view out = *t;
@@ -182,6 +183,10 @@ static struct tensor_view with_axes(const struct tensor_view *t, int n_dims)
         out.shape[0] = t->shape[1];
         out.shape[1] = 1;
         out.n_dims = 1;
+    } else if (n_dims == 2 && t->n_dims == 3 && (t->shape[1] == 1 || t->shape[2] == 1) && t->type != DTYPE_GROUPED) {
+        out.shape[1] = t->shape[1] * t->shape[2];
+        out.shape[2] = 1;
+        out.n_dims = 2;
     }
     return out;
 }
@@ -274,6 +279,14 @@ static bool settle_copy(struct loader *l, bool in_place)
     return ok;
 }
 
+/* Taps are one vector, position after position. */
+static void join_rows(struct tensor_view *view)
+{
+    view->n_dims = 1;
+    view->shape[0] *= view->shape[1];
+    view->shape[1] = 1;
+}
+
 static bool create_part(struct loader *l, enum model_part part, int n, struct weight **out)
 {
     const struct backend_ops *ops = l->be->ops;
@@ -303,7 +316,11 @@ static bool load_part(struct loader *l, enum model_part part, int layer, struct 
     if (!row)
         return error_set(l->err, ERR_FORMAT, "A %s model has no such tensor as the configuration asks for.",
                          l->config->arch);
-    return gather(l, row, part, layer, &n) && create_part(l, part, n, out);
+    if (!gather(l, row, part, layer, &n))
+        return false;
+    if (part == PART_CONV_TAPS)
+        join_rows(&l->views[0]);
+    return create_part(l, part, n, out);
 }
 
 static bool load_layer(struct loader *l, int layer)

@@ -28,6 +28,8 @@ enum dim {
     DIM_LAYER_INPUT,
     DIM_LAYER_INPUTS, /* of all layers */
     DIM_LAYER_VOCAB,
+    DIM_CONV_IN,
+    DIM_CONV_TAPS,
     DIM_ONE
 };
 
@@ -93,6 +95,9 @@ static const struct part_row part_table[PART_COUNT] = {
     [PART_INPUT_NORM] = WHEN(layer_inputs, DIM_NONE, DIM_EMBD),
     [PART_ATTN_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
     [PART_ATTN_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
+    [PART_CONV_IN] = ALWAYS(DIM_CONV_IN, DIM_EMBD),
+    [PART_CONV_TAPS] = ALWAYS(DIM_CONV_TAPS, DIM_EMBD),
+    [PART_CONV_OUT] = ALWAYS(DIM_EMBD, DIM_EMBD),
     [PART_Q] = UNLESS(q_latent, DIM_Q, DIM_EMBD),
     [PART_K] = UNLESS(latent, DIM_K, DIM_EMBD),
     [PART_V] = UNLESS(latent, DIM_V, DIM_EMBD),
@@ -146,9 +151,23 @@ bool weights__is_kv(enum model_part part)
     return part == PART_K || part == PART_V || part == PART_K_BIAS || part == PART_V_BIAS || part == PART_K_NORM;
 }
 
+static bool is_conv(enum model_part part)
+{
+    return part == PART_CONV_IN || part == PART_CONV_TAPS || part == PART_CONV_OUT;
+}
+
+/* The part is of layers that do otherwise: of those that convolve, or of those that attend. */
+static bool of_other_layers(const struct decoder_config *c, enum model_part part, int layer)
+{
+    bool attends = part >= PART_Q && part <= PART_ATTN_OUT_BIAS;
+    return (is_conv(part) || attends) && is_conv(part) != (c->layer_conv[layer] != 0);
+}
+
 bool weights__has_part(const struct decoder_config *c, enum model_part part, int layer)
 {
     const struct part_row *row = &part_table[part];
+    if (of_other_layers(c, part, layer))
+        return false;
     if (part == PART_NONE ||
         (row->layers != ANY_LAYER && (row->layers == EXPERT_LAYERS) != (c->layer_experts[layer] != 0)))
         return false;
@@ -254,6 +273,10 @@ static uint64_t dim_size(const struct decoder_config *c, enum dim dim)
         return (uint64_t)c->n_heads;
     case DIM_SHARED_FF:
         return (uint64_t)c->n_ff_shared;
+    case DIM_CONV_IN:
+        return 3 * (uint64_t)c->n_embd;
+    case DIM_CONV_TAPS:
+        return (uint64_t)c->n_conv_taps;
     default:
         return latent_size(c, dim);
     }

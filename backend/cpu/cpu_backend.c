@@ -132,6 +132,7 @@ static const struct backend_ops cpu_ops = {
     .stream_correct = cpu__stream_correct,
     .kv_write = cpu__kv_write,
     .attention = cpu__attention,
+    .short_conv = cpu__short_conv,
     .mlp_gated = cpu__mlp_gated,
     .mlp = cpu__mlp,
     .moe = cpu__moe,

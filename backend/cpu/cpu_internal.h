@@ -281,6 +281,9 @@ void cpu__kv_rotate(float *x, int n);
 void *cpu__kv_page(struct backend *be, int group, uint32_t page);
 void cpu__kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v);
 
+/* cpu_conv.c */
+struct tensor *cpu__short_conv(struct backend *be, int group, int layer, struct tensor *x, struct weight *taps);
+
 /* cpu_attention.c */
 struct tensor *cpu__attention(struct backend *be, int group, int layer, struct tensor *q,
                               const struct attention_params *p);

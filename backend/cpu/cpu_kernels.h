@@ -88,6 +88,16 @@ struct attention_queries {
 };
 #define ATTENTION_LANES 16 /* v_stride is v_dim rounded up to it: whole vectors in every instruction set */
 
+/* One row of a convolution of each column by itself: y[i] = gate[i] (sum over j of taps[j][i] x[j][i]), j in order. */
+struct conv_row {
+    int n_taps;
+    const float *const *x; /* [n_taps] of n each; NULL: zeros */
+    const float *taps;     /* [n_taps, n] */
+    const float *gate;     /* [n] */
+    float *y;              /* [n] */
+    size_t n;
+};
+
 struct cpu_kernel_table {
     const char *name; /* "avx512-vnni" */
     enum cpu_kernels kind;
@@ -102,7 +112,9 @@ struct cpu_kernel_table {
     void (*quantize)(const float *x, int n, struct act_group *out); /* n a multiple of 32 */
     /* y[i] = norm(x)[i] * (w[i] + weight_offset) + b[i]; y may be x; w and b may be NULL */
     void (*norm)(const float *x, int n, const struct norm_params *p, const float *w, const float *b, float *y);
-    void (*add)(float *a, const float *b, size_t n); /* a += b */
+    void (*add)(float *a, const float *b, size_t n);                 /* a += b */
+    void (*mul)(float *y, const float *a, const float *b, size_t n); /* y = a b */
+    void (*convolve)(const struct conv_row *row);
     void (*scale)(float *a, float factor, size_t n); /* a *= factor */
     void (*softcap)(float *a, float cap, size_t n);  /* a = cap tanh(a / cap) */
     void (*activate)(float *a, enum activation act, size_t n);

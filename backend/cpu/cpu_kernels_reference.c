@@ -107,6 +107,22 @@ static void add(float *a, const float *b, size_t n)
         a[i] += b[i];
 }
 
+static void mul(float *y, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = a[i] * b[i];
+}
+
+static void convolve(const struct conv_row *row)
+{
+    for (size_t i = 0; i < row->n; i++) {
+        float sum = 0;
+        for (int j = 0; j < row->n_taps; j++)
+            sum += row->x[j] ? row->taps[(size_t)j * row->n + i] * row->x[j][i] : 0;
+        row->y[i] = row->gate[i] * sum;
+    }
+}
+
 static void scale(float *a, float factor, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -338,6 +354,8 @@ const struct cpu_kernel_table cpu__reference_table = {
     .quantize = quantize,
     .norm = norm,
     .add = add,
+    .mul = mul,
+    .convolve = convolve,
     .scale = scale,
     .softcap = softcap,
     .activate = activate,

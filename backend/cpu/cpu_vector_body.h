@@ -95,6 +95,26 @@ static void add(float *a, const float *b, size_t n)
         store_some(a + i, load_some(a + i, n - i) + load_some(b + i, n - i), n - i);
 }
 
+static void mul(float *y, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        store_some(y + i, load_some(a + i, n - i) * load_some(b + i, n - i), n - i);
+}
+
+static void convolve(const struct conv_row *row)
+{
+    for (size_t i = 0; i < row->n; i += VL) {
+        const float *taps = row->taps + i;
+        size_t left = row->n - i;
+        vf sum = vf_zero();
+        for (int j = 0; j < row->n_taps; j++, taps += row->n) {
+            if (row->x[j])
+                sum = vf_fma(load_some(taps, left), load_some(row->x[j] + i, left), sum);
+        }
+        store_some(row->y + i, load_some(row->gate + i, left) * sum, left);
+    }
+}
+
 static void scale(float *a, float factor, size_t n)
 {
     for (size_t i = 0; i < n; i += VL)

@@ -165,19 +165,19 @@ static bool cut_rows(struct mlx_backend *be, struct mlx_array *x, struct mlx_arr
     return mlx_ok(be->m);
 }
 
-static struct slab *slab_of(const struct mlx_backend *be, int seq, int group)
+struct slab *mlx__slab_of(const struct mlx_backend *be, int seq, int group)
 {
     return be->slabs[seq * be->n_groups + group];
 }
 
-static bool write_rows(struct mlx_backend *be, int group, int layer, struct tensor *x, bool values)
+bool mlx__write_rows(struct mlx_backend *be, int group, int layer, struct tensor *x, bool values)
 {
     const struct mlx_kv_group *g = &be->groups[group];
     struct mlx_array *all = mlx_cast(be->m, shaped(be, x, g->spec.n_kv_heads, 1), g->type);
     if (!cut_rows(be, all, be->parts))
         return false;
     for (int i = 0; i < be->batch->n_seqs; i++) {
-        struct slab *s = slab_of(be, i, group);
+        struct slab *s = mlx__slab_of(be, i, group);
         int at = be->batch->seqs[i].start - s->first_block * MLX_PAGE_TOKENS;
         if (!mlx_update(be->m, values ? s->v[layer] : s->k[layer], be->parts[i], 2, at))
             return false;
@@ -188,8 +188,8 @@ static bool write_rows(struct mlx_backend *be, int group, int layer, struct tens
 void mlx__kv_write(struct backend *base, int group, int layer, struct tensor *k, struct tensor *v)
 {
     struct mlx_backend *be = mlx__of(base);
-    if (k && v && write_rows(be, group, layer, k, false))
-        (void)write_rows(be, group, layer, v, true);
+    if (k && v && mlx__write_rows(be, group, layer, k, false))
+        (void)mlx__write_rows(be, group, layer, v, true);
 }
 
 /* ---- attention ---- */
@@ -236,7 +236,7 @@ static struct mlx_array *attend_rows(struct mlx_backend *be, int group, int laye
                                      const struct attention_params *p)
 {
     const struct batch_seq *seq = &be->batch->seqs[i];
-    const struct slab *s = slab_of(be, i, group);
+    const struct slab *s = mlx__slab_of(be, i, group);
     struct span span = visible(seq, p);
     struct mlx_attention a = {.q = q,
                               .k = seen(be, s->k[layer], s, span),
@@ -254,7 +254,7 @@ static struct mlx_array *attend_rows(struct mlx_backend *be, int group, int laye
 static bool attend_ones(struct mlx_backend *be, int group, int layer, const struct attention_params *p)
 {
     for (int i = 0; i < be->batch->n_seqs; i++) {
-        const struct slab *s = slab_of(be, i, group);
+        const struct slab *s = mlx__slab_of(be, i, group);
         struct span span = visible(&be->batch->seqs[i], p);
         be->parts[i] =
             mlx_attend_one(be->m, be->parts[i], seen(be, s->k[layer], s, span), seen(be, s->v[layer], s, span));

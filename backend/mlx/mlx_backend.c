@@ -38,7 +38,7 @@ static bool step_begin(struct backend *base, const struct batch *batch, struct e
     struct mlx_backend *be = mlx__of(base);
     mlx_reset(be->m);
     arena_clear(be->tensors);
-    be->attended = NULL;
+    be->attended = be->conv_rows = NULL;
     be->n_tables = 0;
     if (!mlx_take_error(be->m, err) || !mlx__kv_prepare(be, batch, err))
         return false;
@@ -48,7 +48,9 @@ static bool step_begin(struct backend *base, const struct batch *batch, struct e
     return true;
 }
 
-/* What the step has to leave behind: its samples, and the pages that it wrote, which the last attention hangs on. */
+/* What the step has to leave behind: its samples, and the pages that it wrote, which hang on the last attention or
+ * convolution.
+ */
 static bool step_end(struct backend *base, struct error *err)
 {
     struct mlx_backend *be = mlx__of(base);
@@ -303,6 +305,7 @@ static const struct backend_ops mlx_ops = {
     .stream_correct = mlx__stream_correct,
     .kv_write = mlx__kv_write,
     .attention = mlx__attention,
+    .short_conv = mlx__short_conv,
     .mlp_gated = mlp_gated,
     .mlp = mlp,
     .moe = mlx__moe,

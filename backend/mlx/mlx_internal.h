@@ -54,7 +54,7 @@ struct weight {
 struct slab {
     int group, first_block, n_blocks, cap_blocks, n_live;
     uint32_t *pages;           /* [cap_blocks]; KV_PAGE_NONE: freed */
-    struct mlx_array **k, **v; /* [n_layers] held */
+    struct mlx_array **k, **v; /* [n_layers] held; NULL entries where the group keeps none */
 };
 
 struct page_home {
@@ -108,7 +108,8 @@ struct mlx_backend {
     struct mlx_array **parts; /* [n_seqs] scratch of an op */
     size_t parts_cap;
     struct mlx_array *offsets;     /* i32 [n_rows]: positions */
-    struct mlx_array *attended;    /* output of the last attention: all pages written hang on it */
+    struct mlx_array *conv_rows;   /* i32 [n_rows, n_taps], made when first wanted; see mlx_conv.c */
+    struct mlx_array *attended;    /* output of the last attention or convolution: all pages written hang on it */
     struct mlx_samples samples[2]; /* alternate from step to step */
     unsigned step;
     unsigned samples_step; /* the last one that sampled */
@@ -153,10 +154,16 @@ void mlx__kv_release(struct mlx_backend *be);
 NODISCARD bool mlx__kv_prepare(struct mlx_backend *be, const struct batch *batch, struct error *err);
 
 /* mlx_attention.c */
+struct slab *mlx__slab_of(const struct mlx_backend *be, int seq, int group);
+/* Rows of K, or of V, to the slabs of their sequences. */
+bool mlx__write_rows(struct mlx_backend *be, int group, int layer, struct tensor *x, bool values);
 void mlx__kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v);
 struct tensor *mlx__attention(struct backend *be, int group, int layer, struct tensor *q,
                               const struct attention_params *p);
 struct tensor *mlx__rope(struct backend *be, struct tensor *x, const struct rope_params *p);
+
+/* mlx_conv.c */
+struct tensor *mlx__short_conv(struct backend *be, int group, int layer, struct tensor *x, struct weight *taps);
 
 /* mlx_moe.c */
 struct tensor *mlx__moe(struct backend *be, struct tensor *x, const struct moe_weights *w, const struct moe_params *p);

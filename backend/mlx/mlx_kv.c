@@ -156,14 +156,17 @@ static struct mlx_array *cook(struct mlx_backend *be, int group, const struct re
 
 static bool fill(struct mlx_backend *be, struct slab *s, const struct recipe *r)
 {
+    const struct kv_group_spec *spec = &be->groups[s->group].spec;
     struct mlx_array **parts = calloc((size_t)r->n_runs + 1, sizeof(struct mlx_array *));
     if (!parts) {
         mlx_fail(be->m, ERR_NO_MEMORY, "there is no memory for a slab of KV");
         return false;
     }
-    for (int l = 0; l < be->groups[s->group].spec.n_layers; l++) {
-        s->k[l] = cook(be, s->group, r, l, false, parts);
-        s->v[l] = cook(be, s->group, r, l, true, parts);
+    for (int l = 0; l < spec->n_layers; l++) {
+        if (spec->k_dim > 0)
+            s->k[l] = cook(be, s->group, r, l, false, parts);
+        if (spec->v_dim > 0)
+            s->v[l] = cook(be, s->group, r, l, true, parts);
     }
     free(parts);
     return mlx_ok(be->m);

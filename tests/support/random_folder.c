@@ -336,6 +336,11 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
         out.shape[0] = 1;
         out.n_dims = 2;
     }
+    if (json_bool(json_get(entry, "unit_axis"))) {
+        out.shape[2] = out.shape[1];
+        out.shape[1] = 1;
+        out.n_dims = 3;
+    }
     if (expert) {
         out.shape[0] = out.shape[1];
         out.shape[1] = out.n_dims == 3 ? out.shape[2] : 1;

@@ -633,6 +633,10 @@ static void check_elementwise(const struct cpu_kernel_table *table)
     for (int i = 0; i < 77; i++)
         assert_true(y[i] == (i < 75 ? a[i] + b[i] : a[i]));
     memcpy(y, a, sizeof(y));
+    table->mul(y, a, b, 75);
+    for (int i = 0; i < 77; i++)
+        assert_true(y[i] == (i < 75 ? a[i] * b[i] : a[i]));
+    memcpy(y, a, sizeof(y));
     table->scale(y, 0.3f, 75);
     for (int i = 0; i < 77; i++)
         assert_true(y[i] == (i < 75 ? a[i] * 0.3f : a[i]));
@@ -640,6 +644,36 @@ static void check_elementwise(const struct cpu_kernel_table *table)
     table->softcap(y, 30, 75);
     for (int i = 0; i < 75; i++)
         close_to("softcap", i, (double)y[i], 30 * tanh((double)a[i] / 30), 1e-5);
+}
+
+/* A position that is not there counts as zeros. */
+static void check_convolve(const struct cpu_kernel_table *table)
+{
+    enum { N = 45, TAPS = 3 };
+    float x[TAPS][N], taps[TAPS][N], gate[N], y[N + 1];
+    const float *seen[TAPS] = {NULL, x[1], x[2]};
+    struct conv_row row = {.n_taps = TAPS, .x = seen, .taps = taps[0], .gate = gate, .y = y, .n = N};
+    for (int i = 0; i < N; i++) {
+        gate[i] = random_float(10);
+        for (int j = 0; j < TAPS; j++) {
+            x[j][i] = random_float(10);
+            taps[j][i] = random_float(1);
+        }
+    }
+    for (int n_seen = 2; n_seen <= TAPS; n_seen++) {
+        seen[0] = n_seen == TAPS ? x[0] : NULL;
+        y[N] = 7;
+        table->convolve(&row);
+        assert_true(y[N] == 7);
+        for (int i = 0; i < N; i++) {
+            double sum = 0, size = 0;
+            for (int j = TAPS - n_seen; j < TAPS; j++) {
+                sum += (double)taps[j][i] * (double)x[j][i];
+                size += fabs((double)taps[j][i] * (double)x[j][i]);
+            }
+            close_to("convolve", i, (double)y[i], sum * (double)gate[i], 1e-6 * size * fabs((double)gate[i]));
+        }
+    }
 }
 
 static void check_rope(const struct cpu_kernel_table *table)
@@ -794,6 +828,7 @@ static void test_elementwise(void **state)
 {
     (void)state;
     each_table(check_elementwise);
+    each_table(check_convolve);
 }
 
 static void test_rope(void **state)

@@ -1,4 +1,5 @@
-/* The whole engine on models: random small ones (one KV group, and two with a window) and SmolLM2 where it is there.
+/* The whole engine on models: random small ones (one KV group, two with a window, and one of convolutions) and SmolLM2
+ * where it is there.
  * What a job gets, to the digest of each row's logits, is the same alone and among others, whole and in chunks, with
  * one thread and two, with hits, preempted, and resumed. */
 #include "tests/support/engine_run.h"
@@ -250,6 +251,40 @@ static void two_groups(void **state)
     check_random_model("gemma3");
 }
 
+/* Guesses that turn out wrong leave nothing behind in what convolutions keep. */
+static void check_guesses(const struct engine_options *options, const struct workload *w)
+{
+    struct engine_options o = *options;
+    struct engine_run alone, guessed;
+    struct engine_stats stats;
+    o.speculation = SPECULATION_OFF;
+    run_alone(&o, w, &alone);
+    o.speculation = SPECULATION_ON;
+    run_together(&o, w, &guessed, &stats);
+    print_message("  %llu tokens guessed, %llu of them right\n", (unsigned long long)stats.spec_draft_tokens,
+                  (unsigned long long)stats.spec_accepted_tokens);
+    assert_true(stats.spec_draft_tokens > stats.spec_accepted_tokens);
+    assert_same(w, guessed.log, alone.log, "with guesses");
+    engine_run_release(&alone);
+    engine_run_release(&guessed);
+}
+
+static void convolutions(void **state)
+{
+    (void)state;
+    struct temp_dir dir;
+    temp_dir_make(&dir);
+    char *path = engine_random_model(&dir, "lfm2");
+    struct workload *w = make_workload(MAX_JOBS, 256, MAX_PROMPT, 60);
+    struct engine_options o = options_for(path, 384 * 16 + 2048);
+    check_invariance(&o, w);
+    check_resume(&o, w);
+    check_guesses(&o, w);
+    free(w);
+    free(path);
+    temp_dir_remove(&dir);
+}
+
 static void smollm2(void **state)
 {
     (void)state;
@@ -324,10 +359,8 @@ static void what_it_says_of_itself(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_it_says_of_itself),
-        cmocka_unit_test(one_group),
-        cmocka_unit_test(two_groups),
-        cmocka_unit_test(smollm2),
+        cmocka_unit_test(what_it_says_of_itself), cmocka_unit_test(one_group), cmocka_unit_test(two_groups),
+        cmocka_unit_test(convolutions),           cmocka_unit_test(smollm2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

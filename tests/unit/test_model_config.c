@@ -277,6 +277,57 @@ static void gemma3n(void **state)
     assert_refused(w, ERR_FORMAT, "an array of 12 numbers");
 }
 
+/* 4 layers of LFM2; heads: of keys and values in each. */
+static struct gguf_writer *hybrid_writer(const int32_t heads[4], size_t n)
+{
+    struct gguf_writer *w = gguf_writer_create();
+    assert_non_null(w);
+    gguf_put_str(w, "general.architecture", STR("lfm2"));
+    put_int(w, "lfm2", "block_count", 4);
+    put_int(w, "lfm2", "context_length", 4096);
+    put_int(w, "lfm2", "embedding_length", 64);
+    put_int(w, "lfm2", "feed_forward_length", 96);
+    put_int(w, "lfm2", "attention.head_count", 4);
+    put_float(w, "lfm2", "attention.layer_norm_rms_epsilon", 1e-5);
+    gguf_put_array(w, "lfm2.attention.head_count_kv", GGUF_I32, heads, n);
+    return w;
+}
+
+/* Layers without heads of keys and values convolve, and keep what they need in a group of their own. */
+static void convolutions(void **state)
+{
+    (void)state;
+    struct gguf_writer *w = hybrid_writer((const int32_t[]){0, 2, 0, 0}, 4);
+    put_int(w, "lfm2", "shortconv.l_cache", 5);
+    struct made m = finish(w);
+    struct decoder_config c = read_config(&m);
+    struct kv_group_spec groups[KV_MAX_GROUPS];
+    uint8_t group[MODEL_MAX_LAYERS];
+    uint16_t index[MODEL_MAX_LAYERS];
+    assert_true(c.n_kv_heads == 2 && c.n_conv_taps == 5 && c.qk_norm && c.tied_embeddings && c.n_ff == 96);
+    assert_true(c.layer_conv[0] && !c.layer_conv[1] && c.layer_conv[2] && c.layer_conv[3]);
+    for (int type = 0; type < KV_TYPE_COUNT; type++) {
+        assert_int_equal(decoder_kv_groups(&c, (enum kv_type)type, groups, group, index), 2);
+        assert_true(groups[0].n_layers == 3 && groups[0].n_kv_heads == 1 && groups[0].k_dim == 0);
+        assert_true(groups[0].v_dim == 64 && groups[0].type == KV_F32 && groups[0].window == 5);
+        assert_true(groups[1].n_layers == 1 && groups[1].type == (enum kv_type)type && groups[1].window == 0);
+        assert_true(group[3] == 0 && index[3] == 2 && group[1] == 1 && index[1] == 0);
+    }
+    drop(&m);
+    m = finish(hybrid_writer((const int32_t[]){2, 2, 2, 2}, 4));
+    c = read_config(&m);
+    assert_true(c.n_conv_taps == 0 && decoder_kv_groups(&c, KV_F16, groups, group, index) == 1);
+    drop(&m);
+    assert_refused(hybrid_writer((const int32_t[]){0, 2, 0, 0}, 3), ERR_FORMAT, "3 entries for 4 layers");
+    assert_refused(hybrid_writer((const int32_t[]){0, -1, 0, 2}, 4), ERR_FORMAT, "head_count_kv");
+    assert_refused(hybrid_writer((const int32_t[]){0, 5000, 0, 2}, 4), ERR_FORMAT, "4096");
+    assert_refused(hybrid_writer((const int32_t[]){0, 4, 0, 2}, 4), ERR_UNSUPPORTED, "with 4 and with 2");
+    assert_refused(hybrid_writer((const int32_t[]){0, 0, 0, 0}, 4), ERR_UNSUPPORTED, "None of the model's layers");
+    w = hybrid_writer((const int32_t[]){0, 2, 0, 0}, 4);
+    put_int(w, "lfm2", "shortconv.l_cache", 1);
+    assert_refused(w, ERR_FORMAT, "shortconv.l_cache");
+}
+
 /* Of the family that is arch deepseek2, in the form of older files. */
 static struct gguf_writer *latent_writer(void)
 {
@@ -664,6 +715,7 @@ int main(void)
         cmocka_unit_test(llama4),
         cmocka_unit_test(gemma3n),
         cmocka_unit_test(deepseek2),
+        cmocka_unit_test(convolutions),
         cmocka_unit_test(width_of_experts),
         cmocka_unit_test(window_flags_per_layer),
         cmocka_unit_test(yarn_keys),

@@ -544,6 +544,33 @@ static void more_mixtures(void **state)
     assert_true(c.qkv_bias && !c.out_bias && !c.expert_norm_weights && c.window == 0);
 }
 
+/* Heads, 4 of 4 by the class's default 8, are given in both. */
+#define TYPES(list) ",\"num_key_value_heads\":2,\"layer_types\":[" list "]"
+#define CONV        "\"conv\","
+#define FULL        "\"full_attention\""
+
+static void convolutions(void **state)
+{
+    (void)state;
+    struct decoder_config c = read_type(
+        "lfm2", TYPES(CONV CONV FULL "," CONV FULL "," CONV CONV FULL) ",\"conv_L_cache\":4,\"norm_eps\":1e-3");
+    assert_layers(c.layer_conv, "11010110");
+    assert_true(c.n_conv_taps == 4 && c.norm_eps == 1e-3f && c.qk_norm && c.tied_embeddings);
+    assert_int_equal(c.n_ff, 256); /* two thirds of 96, rounded up */
+    c = read_type("lfm2", ",\"num_key_value_heads\":2,\"full_attn_idxs\":[2,7],\"block_ff_dim\":6656,"
+                          "\"block_ffn_dim_multiplier\":1.1,\"block_multiple_of\":128,\"tie_embedding\":false");
+    assert_layers(c.layer_conv, "11011110");
+    assert_true(c.n_conv_taps == 3 && c.n_ff == 4992 && !c.tied_embeddings && c.rope.base == 1e6);
+    c = read_type("lfm2", ",\"num_key_value_heads\":2,\"block_auto_adjust_ff_dim\":false");
+    assert_layers(c.layer_conv, "00000000");
+    assert_true(c.n_conv_taps == 0 && c.n_ff == 96);
+    c = read_type("lfm2_moe",
+                  TYPES(CONV CONV FULL "," CONV FULL
+                                       "," CONV CONV FULL) ",\"num_experts\":8,"
+                                                           "\"num_experts_per_tok\":2,\"moe_intermediate_size\":32");
+    assert_true(c.n_ff == 96 && c.n_ff_expert == 32 && c.expert_score == MOE_SIGMOID && c.expert_norm_weights);
+}
+
 /* ---- what is refused ---- */
 
 struct refusal {
@@ -652,6 +679,18 @@ static void hostile_values_are_refused(void **state)
          "activation_sparsity_pattern"},
         {"llama4_text", EXPERTS("8", "1") ",\"floor_scale\":0", ERR_FORMAT, "floor_scale"},
         {"qwen2", EXPERTS("8", "2"), ERR_UNSUPPORTED, "8 experts"},
+        {"lfm2", TYPES(FULL), ERR_FORMAT, "8 strings"},
+        {"lfm2", TYPES(CONV CONV CONV CONV CONV CONV CONV "\"conv\""), ERR_UNSUPPORTED, "None of the model's layers"},
+        {"lfm2", TYPES(CONV CONV CONV CONV CONV CONV CONV "\"mamba\""), ERR_UNSUPPORTED, "'mamba'"},
+        {"lfm2", ",\"num_key_value_heads\":2,\"full_attn_idxs\":[8]", ERR_FORMAT, "below 8"},
+        {"lfm2", ",\"num_key_value_heads\":2,\"full_attn_idxs\":2", ERR_FORMAT, "full_attn_idxs has to be an array"},
+        {"lfm2", ",\"num_key_value_heads\":2,\"full_attn_idxs\":[0],\"conv_L_cache\":1", ERR_FORMAT, "conv_L_cache"},
+        {"lfm2", ",\"num_key_value_heads\":2,\"full_attn_idxs\":[0],\"conv_L_cache\":65", ERR_FORMAT, "conv_L_cache"},
+        {"lfm2", ",\"num_key_value_heads\":2,\"full_attn_idxs\":[0],\"conv_bias\":true", ERR_UNSUPPORTED, "conv_bias"},
+        {"lfm2", ",\"num_key_value_heads\":2,\"block_multiple_of\":0", ERR_FORMAT, "block_multiple_of"},
+        {"lfm2", ",\"num_key_value_heads\":2,\"block_ffn_dim_multiplier\":1e9", ERR_FORMAT, "block_ffn_dim_multiplier"},
+        {"lfm2", ",\"num_key_value_heads\":2,\"block_ff_dim\":4000000,\"block_ffn_dim_multiplier\":9", ERR_FORMAT,
+         "The MLP would be"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         assert_refused(&cases[i]);
@@ -775,6 +814,7 @@ int main(void)
         cmocka_unit_test(llama4_scout),
         cmocka_unit_test(gemma3n),
         cmocka_unit_test(more_mixtures),
+        cmocka_unit_test(convolutions),
         cmocka_unit_test(hostile_values_are_refused),
         cmocka_unit_test(bad_folders_are_refused),
         cmocka_unit_test(all_types_are_listed),

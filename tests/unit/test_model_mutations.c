@@ -116,6 +116,32 @@ static bool has_nope(const struct decoder_config *c)
     return false;
 }
 
+static bool has_convs(const struct decoder_config *c)
+{
+    return c->n_conv_taps > 0;
+}
+
+/* What is changed of a layer that convolves has no effect there. */
+static bool first_attends(const struct decoder_config *c)
+{
+    return !c->layer_conv[0];
+}
+
+static bool second_attends(const struct decoder_config *c)
+{
+    return !c->layer_conv[1];
+}
+
+static bool fourth_attends(const struct decoder_config *c)
+{
+    return !c->layer_conv[3];
+}
+
+static bool last_attends(const struct decoder_config *c)
+{
+    return !c->layer_conv[c->n_layers - 1];
+}
+
 static bool has_q_latent(const struct decoder_config *c)
 {
     return c->q_latent;
@@ -230,6 +256,11 @@ CHANGE(flip_first_window, c->layer_windowed[0] = !c->layer_windowed[0]; c->windo
 CHANGE(flip_second_window, c->layer_windowed[1] = !c->layer_windowed[1]; c->window = c->window ? c->window : 24)
 CHANGE(flip_last_window, uint8_t *last = &c->layer_windowed[c->n_layers - 1]; *last = !*last;
        c->window = c->window ? c->window : 24)
+CHANGE(flip_first_conv, c->layer_conv[0] = !c->layer_conv[0]; c->n_conv_taps = c->n_conv_taps ? c->n_conv_taps : 3)
+CHANGE(flip_last_conv, uint8_t *last = &c->layer_conv[c->n_layers - 1]; *last = !*last;
+       c->n_conv_taps = c->n_conv_taps ? c->n_conv_taps : 3)
+CHANGE(more_taps, c->n_conv_taps++)
+CHANGE(fewer_taps, c->n_conv_taps--)
 CHANGE(other_activation, c->act = c->act == ACT_SILU ? ACT_GELU_TANH : ACT_SILU)
 CHANGE(other_gelu, c->act = c->act == ACT_GELU_TANH ? ACT_GELU : ACT_RELU)
 CHANGE(no_gate, c->mlp_gated = !c->mlp_gated)
@@ -353,8 +384,8 @@ static const struct mutation mutations[] = {
     {"mlp_bias", flip_mlp_bias, NULL},
     {"rope_kind", other_pairs, NULL},
     {"rot_dim", half_rotation, NULL},
-    {"layer_nope, first", flip_first_nope, NULL},
-    {"layer_nope, fourth", flip_fourth_nope, NULL},
+    {"layer_nope, first", flip_first_nope, first_attends},
+    {"layer_nope, fourth", flip_fourth_nope, fourth_attends},
     {"rope.base", other_base, NULL},
     {"rope.scaling.kind", no_scaling, is_scaled},
     {"rope.scaling.factor", other_factor, has_factor},
@@ -398,9 +429,13 @@ static const struct mutation mutations[] = {
     {"layer_sparse, first", flip_sparse, has_gated_first},
     {"layer_sparse, second", flip_second_sparse, has_gated_second},
     {"sparsity", other_sparsity, has_streams},
-    {"layer_windowed, first", flip_first_window, NULL},
-    {"layer_windowed, second", flip_second_window, NULL},
-    {"layer_windowed, last", flip_last_window, NULL},
+    {"layer_windowed, first", flip_first_window, first_attends},
+    {"layer_windowed, second", flip_second_window, second_attends},
+    {"layer_windowed, last", flip_last_window, last_attends},
+    {"layer_conv, first", flip_first_conv, NULL},
+    {"layer_conv, last", flip_last_conv, NULL},
+    {"n_conv_taps + 1", more_taps, has_convs},
+    {"n_conv_taps - 1", fewer_taps, has_convs},
     {"act", other_activation, NULL},
     {"act, kind of GELU", other_gelu, NULL},
     {"mlp_gated", no_gate, has_dense_layers},

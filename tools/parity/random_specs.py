@@ -87,10 +87,21 @@ GEMMA3N = ATTENTION + POST_NORMS + QK_NORM + [
     ("post_norm.weight", "post_per_layer_input_norm.weight"),
 ]
 SHARED_KV = ("attn_k.weight", "attn_v.weight", "attn_k_norm.weight")  # of layers that use those of an earlier one
+# LFM2: layers attend or convolve
+LFM2 = [
+    ("attn_norm.weight", "operator_norm.weight"),
+    ("attn_q.weight", "self_attn.q_proj.weight"), ("attn_k.weight", "self_attn.k_proj.weight"),
+    ("attn_v.weight", "self_attn.v_proj.weight"), ("attn_output.weight", "self_attn.out_proj.weight"),
+    ("attn_q_norm.weight", "self_attn.q_layernorm.weight"), ("attn_k_norm.weight", "self_attn.k_layernorm.weight"),
+    ("ffn_norm.weight", "ffn_norm.weight"),
+]
+LFM2_CONV = [LFM2[0]] + [(f"shortconv.{p}.weight", f"conv.{p}.weight") for p in ("in_proj", "conv", "out_proj")] + [LFM2[-1]]
+LFM2_MLP = [(f"ffn_{p}.weight", f"feed_forward.{w}.weight") for p, w in (("gate", "w1"), ("up", "w3"), ("down", "w2"))]
 # outside layers
 NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
          "output_norm.bias": "model.norm.bias", "output.weight": "lm_head.weight"}
 INTERNLM2_NAMES = dict(NAMES, **{"token_embd.weight": "model.tok_embeddings.weight", "output.weight": "output.weight"})
+LFM2_NAMES = dict(NAMES, **{"token_embd_norm.weight": "model.embedding_norm.weight"})
 
 GEMMA3N_NAMES = {"per_layer_token_embd.weight": "model.embed_tokens_per_layer.weight",
                  "per_layer_model_proj.weight": "model.per_layer_model_projection.weight",
@@ -113,6 +124,8 @@ SCALES = {
     "attn_q_norm.weight": (0.2, 1.5), "attn_k_norm.weight": (0.2, 1.5),
     "attn_q.weight": (0.25, 0), "attn_k.weight": (0.25, 0), "attn_v.weight": (0.2, 0), "attn_output.weight": (0.15, 0),
     "attn_qkv.weight": (0.25, 0),
+    "token_embd_norm.weight": (0.2, 1), "shortconv.in_proj.weight": (0.2, 0), "shortconv.conv.weight": (0.6, 0),
+    "shortconv.out_proj.weight": (0.15, 0),
     "ffn_gate.weight": (0.2, 0), "ffn_up.weight": (0.15, 0), "ffn_down.weight": (0.15, 0),
     "ffn_gate_inp.weight": (0.3, 0), "ffn_gate_exps.weight": (0.2, 0), "ffn_up_exps.weight": (0.2, 0),
     "ffn_down_exps.weight": (0.2, 0),
@@ -160,6 +173,14 @@ LLAMA4_EXPERTS = {
     "switch": [("feed_forward.router.weight", ["inp"]), ("feed_forward.experts.gate_proj.weight", ["gate"]),
                ("feed_forward.experts.up_proj.weight", ["up"]), ("feed_forward.experts.down_proj.weight", ["down"])],
 }
+LFM2_ROUTER = ("feed_forward.gate.weight", ["inp"])
+LFM2_EXPERTS = {
+    "each": [LFM2_ROUTER, ("feed_forward.experts.*.w1.weight", ["gate"]), ("feed_forward.experts.*.w3.weight", ["up"]),
+             ("feed_forward.experts.*.w2.weight", ["down"])],
+    "fused": [LFM2_ROUTER, ("feed_forward.experts.gate_up_proj", ["gate", "up"]),
+              ("feed_forward.experts.down_proj", ["down"])],
+    "switch": [LFM2_ROUTER] + [(f"feed_forward.switch_mlp.{p}_proj.weight", [p]) for p in ("gate", "up", "down")],
+}
 EXPERT_NAMES = {"inp": "ffn_gate_inp.weight", "gate": "ffn_gate_exps.weight", "up": "ffn_up_exps.weight",
                 "down": "ffn_down_exps.weight", "inp_b": "ffn_gate_inp.bias", "gate_b": "ffn_gate_exps.bias",
                 "up_b": "ffn_up_exps.bias", "down_b": "ffn_down_exps.bias"}
@@ -169,7 +190,8 @@ ONE_ROW = ("mlp.shared_expert_gate.weight", "mlp.moe_statics.e_score_correction_
 # families by their model_type: general.architecture, class, families whose converter permutes Q and K
 GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "gemma3n_text": "gemma3n", "qwen3_moe": "qwen3moe", "olmo3": "olmo2",
         "cohere": "command-r", "glm": "chatglm", "internlm3": "llama", "qwen2_moe": "qwen2moe", "gpt_oss": "gpt-oss",
-        "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "ernie4_5_moe": "ernie4_5-moe", "llama4_text": "llama4"}
+        "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "ernie4_5_moe": "ernie4_5-moe", "llama4_text": "llama4",
+        "lfm2_moe": "lfm2moe"}
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2", "qwen3": "Qwen3",
            "qwen3_moe": "Qwen3Moe", "gemma2": "Gemma2", "gemma3_text": "Gemma3", "gemma3n_text": "Gemma3n", "smollm3": "SmolLM3", "phi3": "Phi3",
            "granite": "Granite", "olmo2": "Olmo2", "olmo3": "Olmo3", "gemma": "Gemma",
@@ -177,7 +199,7 @@ CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2"
            "seed_oss": "SeedOss", "ernie4_5": "Ernie4_5", "stablelm": "StableLm", "internlm2": "InternLM2",
            "internlm3": "InternLM3", "minicpm": "MiniCPM", "qwen2_moe": "Qwen2Moe", "gpt_oss": "GptOss",
            "deepseek_v2": "DeepseekV2", "deepseek_v3": "DeepseekV3", "ernie4_5_moe": "Ernie4_5_Moe",
-           "llama4_text": "Llama4"}
+           "llama4_text": "Llama4", "lfm2": "Lfm2", "lfm2_moe": "Lfm2Moe"}
 PERMUTED = ("llama", "smollm3", "granite", "internlm2", "minicpm")
 NORMS_BY_HEAD = ("command-r", "stablelm")  # Q's and K's have a row for each head
 LAYER_NORMS = ("command-r", "cohere2", "stablelm")  # not RMS
@@ -186,13 +208,13 @@ LAYER_NORMS = ("command-r", "cohere2", "stablelm")  # not RMS
 class RandomModel:
     """n_*: shapes; layer: pairs of names; meta: further GGUF keys; config: further members of config.json, which also
     take the place of those that all have (None: left out); values: tensors of GGUF alone; experts: (number, layouts,
-    dense layers); beside: pairs of names of layers with experts; shapes: of kinds whose shape is not the usual one;
+    dense layers); beside: pairs of names of layers with experts; convs: layers that convolve; shapes: of kinds whose shape is not the usual one;
     shared: of the last layers, which use K and V of earlier ones; outside: names of further tensors outside
     layers, in GGUF and in a folder; oracle: the same model under the names of another class, where transformers has none of its own."""
 
     def __init__(self, name, model_type, seed, layer, n_layers=4, n_embd=64, n_heads=4, n_kv=2, head=16, n_ff=96,
                  vocab=320, eps=0.02, context=512, base=10000.0, tied=False, scales=None, meta=None, config=None,
-                 n_text=160, values=None, experts=(0, {}, ()), beside=(), shapes=None,
+                 n_text=160, values=None, experts=(0, {}, ()), beside=(), shapes=None, convs=(),
                  prompts=(16, 64), shared=0, outside=None, oracle=None):
         self.name, self.model_type, self.seed, self.layer = name, model_type, seed, layer
         self.arch = GGUF.get(model_type, model_type)
@@ -202,12 +224,12 @@ class RandomModel:
         self.meta, self.more, self.values = meta or {}, config or {}, values or {}
         self.n_text, self.prompts = n_text, prompts
         self.n_experts, self.layouts, self.dense = experts
-        self.beside, self.shapes = list(beside), shapes or {}
+        self.beside, self.shapes, self.convs = list(beside), shapes or {}, convs
         parts = {p for layout in self.layouts.values() for _, parts, *_ in layout for p in parts}
         self.expert_kinds = [kind for p, kind in EXPERT_NAMES.items() if p in parts]
         self.oracle = oracle or self
         self.shared, self.outside = shared, outside or {}
-        self.names = dict(INTERNLM2_NAMES if model_type == "internlm2" else NAMES, **self.outside)
+        self.names = dict({"internlm2": INTERNLM2_NAMES, "lfm2": LFM2_NAMES, "lfm2_moe": LFM2_NAMES}.get(model_type, NAMES), **self.outside)
 
     def shape(self, kind):
         q, kv = self.n_heads * self.head, self.n_kv * self.head
@@ -236,12 +258,14 @@ class RandomModel:
     def layer_pairs(self, i):
         own = any(ours == "ffn_down.weight" for ours, _ in self.layer)
         mlp = [(ours, theirs.replace("mlp.", "feed_forward.")) for ours, theirs in MLP] if self.arch == "llama4" else MLP
-        return self.layer + (self.beside if self.has_experts(i) else [] if own else mlp)
+        mlp = LFM2_MLP if self.convs else mlp
+        return (LFM2_CONV if i in self.convs else self.layer) + (self.beside if self.has_experts(i) else [] if own else mlp)
 
     def global_kinds(self):
         bias = ["output_norm.bias"] if NORM_BIASES[0] in self.layer else []
+        norm = "token_embd_norm.weight" if self.convs else "output_norm.weight"
         head = [] if self.tied else ["output.weight"]
-        return ["token_embd.weight", "output_norm.weight"] + bias + list(self.outside) + head
+        return ["token_embd.weight", norm] + bias + list(self.outside) + head
 
     def gguf_tensors(self):
         """(name, kind) of all tensors."""
@@ -259,6 +283,8 @@ class RandomModel:
             tensor["layout"] = layout or "turned"
         if name.endswith(ONE_ROW):
             tensor["one_row"] = True
+        if name.endswith("conv.conv.weight"):
+            tensor["unit_axis"] = True
         if len(kinds) == 3:
             tensor["by_kv_head"], tensor["unpermute"] = self.n_kv, [self.n_heads, self.n_kv, 0]
         elif self.arch in PERMUTED and kinds[0].startswith(("attn_q.", "attn_k.")):
@@ -303,6 +329,9 @@ class RandomModel:
             "pad_token_id": None, "torch_dtype": "float32"}
         if self.arch in LAYER_NORMS:
             config["layer_norm_eps"] = config.pop("rms_norm_eps")
+        if self.convs:
+            config["norm_eps"] = config.pop("rms_norm_eps")
+            config["layer_types"] = ["conv" if i in self.convs else "full_attention" for i in range(self.n_layers)]
         config.update(self.more)
         return {k: v for k, v in config.items() if v is not None or k in ("pad_token_id", "q_lora_rank")}
 
@@ -321,6 +350,9 @@ class RandomModel:
             f"{a}.attention.layer_norm{'' if a in LAYER_NORMS else '_rms'}_epsilon": ["f32", self.eps],
             f"{a}.rope.freq_base": ["f32", self.base],
         }
+        if self.convs:
+            heads = [0 if i in self.convs else self.n_kv for i in range(self.n_layers)]
+            meta[f"{a}.attention.head_count_kv"] = ["i32[]", heads]
         meta.update({f"{a}.{k}": v for k, v in self.meta.items()})
         tensors = []
         for name, kind in self.gguf_tensors():
@@ -354,7 +386,7 @@ class RandomModel:
             parts.append(random_model.weights(self.seed, name, self.shape(kinds[name]), std, offset))
         w = laid_out(parts, tensor["layout"]) if "layout" in tensor else \
             np.concatenate(parts, axis=-2) if len(parts) > 1 else parts[0]
-        w = w.reshape(1, -1) if "one_row" in tensor else w
+        w = w.reshape(1, -1) if "one_row" in tensor else w[:, None, :] if "unit_axis" in tensor else w
         w = w[tensor["expert"]] if "expert" in tensor else w
         if "unpermute" in tensor:
             w = unpermute(w, tensor["unpermute"])
@@ -432,6 +464,12 @@ def latent_shapes(heads, nope, rope, v, latent, q_latent=0):
             "attn_kv_a_mqa.weight": (latent + rope, 64), "attn_kv_a_norm.weight": (latent,),
             "attn_kv_b.weight": (heads * (nope + v), latent), "attn_k_b.weight": (heads, latent, nope),
             "attn_v_b.weight": (heads, v, latent), "attn_output.weight": (64, heads * v)}
+
+
+def conv_shapes(n_taps):
+    """E being 64."""
+    return {"shortconv.in_proj.weight": (192, 64), "shortconv.conv.weight": (64, n_taps),
+            "shortconv.out_proj.weight": (64, 64)}
 
 
 MODELS = [
@@ -658,4 +696,19 @@ MODELS = [
                 oracle=RandomModel("minicpm", "granite", 114, ATTENTION + NORM, scales={"token_embd.weight": (0.1, 0)},
                                    config={"attention_multiplier": 0.25, "embedding_multiplier": 6.0,
                                            "residual_multiplier": 0.7, "logits_scaling": 1.25})),
+    RandomModel("lfm2", "lfm2", 115, LFM2, n_layers=6, convs=(0, 1, 3, 5), base=1000000.0, tied=True,
+                shapes=conv_shapes(3), meta={"shortconv.l_cache": ["u32", 3]},
+                config={"head_dim": None, "intermediate_size": None, "block_ff_dim": 130, "block_multiple_of": 32,
+                        "block_ffn_dim_multiplier": 1.1, "block_auto_adjust_ff_dim": True, "conv_L_cache": 3,
+                        "conv_bias": False, "tie_embedding": True, "tie_word_embeddings": None}),
+    RandomModel("lfm2moe", "lfm2_moe", 116, LFM2, n_layers=5, convs=(2, 4), n_ff=64, tied=True,
+                experts=(8, LFM2_EXPERTS, (0,)), beside=[("exp_probs_b.bias", "feed_forward.expert_bias")],
+                shapes={**conv_shapes(4), "ffn_gate.weight": (96, 64), "ffn_up.weight": (96, 64),
+                        "ffn_down.weight": (64, 96)},
+                meta=experts_meta(8, 3, 64, **{"feed_forward_length": ["u32", 96], "shortconv.l_cache": ["u32", 4],
+                                               "leading_dense_block_count": ["u32", 1],
+                                               "expert_gating_func": ["u32", 2]}),
+                config={"head_dim": None, "intermediate_size": 96, "moe_intermediate_size": 64, "num_experts": 8,
+                        "num_experts_per_tok": 3, "num_dense_layers": 1, "norm_topk_prob": True,
+                        "use_expert_bias": True, "routed_scaling_factor": 1.0, "conv_L_cache": 4, "conv_bias": False}),
 ]
