@@ -170,6 +170,11 @@ static void set_shape(const struct exporter *x, struct target *t, bool stacked)
         t->shape[0] = n_blocks;
         t->shape[1] = t->n_rows / n_blocks;
         t->shape[2] = t->k;
+    } else if (t->part == PART_CONV_TAPS && x->o->container == EXPORT_FOLDER) { /* as transformers has them */
+        t->n_dims = 3;
+        t->shape[0] = t->n_rows;
+        t->shape[1] = 1;
+        t->shape[2] = t->k;
     } else {
         t->n_dims = 2;
         t->shape[0] = t->n_rows;
@@ -466,16 +471,19 @@ const struct decoder_family *export__family(const struct model_file *file, const
     return decoder_family_find(str_of(c->arch));
 }
 
-/* Of the first layer's queries; what is quantized becomes F16, and F32 too where most is quantized. */
+/* Of the first queries that there are; what is quantized becomes F16, and F32 too where most is quantized. */
 static enum dtype floats_of(const struct exporter *x)
 {
     const struct precision *p = &x->o->precision;
-    const struct weight_row *row = weight_find(&x->names, x->file, PART_Q, 0);
+    const struct weight_row *row = NULL;
     char name[192];
+    int layer = -1;
+    while (!row && ++layer < x->config.n_layers)
+        row = weight_find(&x->names, x->file, PART_Q, layer);
     if (p->kind == PRECISION_TYPE && !plan_is_quantized(p->type))
         return p->type;
     const struct tensor_view *t =
-        row ? model_file_tensor(x->file, weight_name(&x->names, row, 0, 0, name, sizeof(name))) : NULL;
+        row ? model_file_tensor(x->file, weight_name(&x->names, row, layer, 0, name, sizeof(name))) : NULL;
     enum dtype type = t ? t->type : DTYPE_F16;
     if (type == DTYPE_BF16 || (type == DTYPE_F32 && p->kind == PRECISION_KEEP))
         return type;

@@ -182,6 +182,28 @@ static void put_windows(struct config_out *o)
         json_member_int(w, "sliding_window_pattern", o->f->window_period);
 }
 
+/* The width is that of the MLP; mlx-lm wants all the members that a width may be made of. */
+static void put_convs(struct config_out *o)
+{
+    const struct decoder_config *c = o->c;
+    struct json_writer *w = &o->w;
+    if (!o->f->convs)
+        return;
+    put_f32(o, "norm_eps", (double)c->norm_eps);
+    json_member_int(w, "conv_L_cache", c->n_conv_taps > 0 ? c->n_conv_taps : 3);
+    json_member_bool(w, "conv_bias", false);
+    json_member_int(w, "block_dim", c->n_embd);
+    json_member_int(w, "block_ff_dim", c->n_ff);
+    json_member_bool(w, "block_auto_adjust_ff_dim", false);
+    json_member_int(w, "block_ffn_dim_multiplier", 1);
+    json_member_int(w, "block_multiple_of", 1);
+    json_key(w, "layer_types");
+    json_begin_array(w);
+    for (int i = 0; i < c->n_layers; i++)
+        json_put_cstr(w, c->layer_conv[i] ? "conv" : "full_attention");
+    json_end_array(w);
+}
+
 static void put_attention(struct config_out *o)
 {
     const struct decoder_config *c = o->c;
@@ -364,6 +386,7 @@ bool export__config_json(const struct model_file *file, const struct decoder_con
         put_attention(&o);
         put_windows(&o);
         put_streams(&o);
+        put_convs(&o);
         put_experts(&o);
         put_rope(&o);
         put_ids(&o);

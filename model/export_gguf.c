@@ -35,6 +35,23 @@ static void put_float_unless(const struct meta_out *m, enum config_key key, doub
         put_float(m, key, v);
 }
 
+/* Of layers that convolve: 0. */
+static void put_kv_heads(const struct meta_out *m)
+{
+    const struct decoder_config *c = m->c;
+    int32_t heads[MODEL_MAX_LAYERS];
+    char name[128];
+    if (!m->family->convs) {
+        put_int(m, KEY_KV_HEADS, c->n_kv_heads);
+        return;
+    }
+    for (int i = 0; i < c->n_layers; i++)
+        heads[i] = c->layer_conv[i] ? 0 : c->n_kv_heads;
+    gguf_put_array(m->w, name_of(m, KEY_KV_HEADS, name, sizeof(name)), GGUF_I32, heads, (size_t)c->n_layers);
+    if (c->n_conv_taps > 0)
+        put_int(m, KEY_CONV_TAPS, c->n_conv_taps);
+}
+
 static void put_shape(const struct meta_out *m)
 {
     const struct decoder_config *c = m->c;
@@ -44,7 +61,7 @@ static void put_shape(const struct meta_out *m)
     put_int(m, KEY_EMBD, c->n_embd);
     put_int(m, KEY_FF, c->n_ff);
     put_int(m, KEY_HEADS, c->n_heads);
-    put_int(m, KEY_KV_HEADS, c->n_kv_heads);
+    put_kv_heads(m);
     put_int(m, KEY_K_DIM, c->k_dim);
     put_int(m, KEY_V_DIM, c->v_dim);
     put_float(m, c->norm_kind == NORM_LAYER ? KEY_LAYER_NORM_EPS : KEY_NORM_EPS, (double)c->norm_eps);
@@ -103,6 +120,18 @@ static void put_streams(const struct meta_out *m)
     gguf_put_array(m->w, name_of(m, KEY_SPARSITY, name, sizeof(name)), GGUF_F32, sparsity, (size_t)c->n_layers);
 }
 
+/* Those that come before the first with experts, which llama.cpp goes by. */
+static void put_dense_layers(const struct meta_out *m)
+{
+    char name[128];
+    int dense = 0;
+    while (dense < m->c->n_layers && !m->c->layer_experts[dense])
+        dense++;
+    snprintf(name, sizeof(name), "%s.leading_dense_block_count", m->family->gguf);
+    if (m->family->convs)
+        gguf_put_int(m->w, name, GGUF_U32, dense);
+}
+
 static void put_experts(const struct meta_out *m)
 {
     const struct decoder_config *c = m->c;
@@ -116,6 +145,9 @@ static void put_experts(const struct meta_out *m)
     if (m->family->experts_norm_asked)
         gguf_put_bool(m->w, name_of(m, KEY_EXPERT_NORM, name, sizeof(name)), c->expert_norm_weights);
     put_float_unless(m, KEY_EXPERT_SCALE, (double)c->expert_scale, 1);
+    if (c->expert_score == MOE_SIGMOID)
+        put_int(m, KEY_EXPERT_GATING, 2);
+    put_dense_layers(m);
 }
 
 static void put_yarn(const struct meta_out *m, const struct rope_scaling *s)

@@ -34,7 +34,8 @@ static bool keeps_more(int layer, int n_layers)
 
 static enum part_class class_of(const struct plan_tensor *t)
 {
-    if (t->vector || t->part == PART_ROUTER || t->part == PART_SHARED_ROUTER || t->part == PART_STREAM_ROUTER)
+    if (t->vector || t->part == PART_ROUTER || t->part == PART_SHARED_ROUTER || t->part == PART_STREAM_ROUTER ||
+        t->part == PART_CONV_TAPS)
         return CLASS_FLOAT;
     switch (t->part) {
     case PART_EMBD:

@@ -379,6 +379,20 @@ static bool in_place(const struct loader *l, const struct weight_row *row, enum 
     return !stack && !p.turned && p.layout == LAYOUT_ROWS;
 }
 
+/* Taps as files have them: a row for each column that is convolved. */
+static bool view_taps(const struct loader *l, int layer, struct part_views *out)
+{
+    char name[192];
+    weight_name(l->names, out->row, layer, 0, name, sizeof(name));
+    const struct tensor_view *t = model_file_tensor(l->file, name);
+    struct shape shape = {2, {(uint64_t)l->config->n_embd, (uint64_t)l->config->n_conv_taps}};
+    if (!t)
+        return error_set(l->err, ERR_FORMAT, "The tensor %s is missing.", name);
+    out->views[0] = with_axes(t, 2);
+    out->n = 1;
+    return check_shape(l, &out->views[0], &shape);
+}
+
 bool weights__part_views(const struct decoder_config *c, const struct weight_names *names,
                          const struct model_file *file, enum model_part part, int layer, struct part_views *out,
                          struct error *err)
@@ -394,6 +408,8 @@ bool weights__part_views(const struct decoder_config *c, const struct weight_nam
     if (!out->row)
         return error_set(err, ERR_FORMAT, "A %s model has no such tensor as the configuration asks for.", c->arch);
     out->stacked = part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN;
+    if (part == PART_CONV_TAPS)
+        return view_taps(&l, layer, out);
     if (!in_place(&l, out->row, part))
         return error_set(err, ERR_UNSUPPORTED, "%s models are not written anew: they hold the tensor %s otherwise.",
                          c->arch, out->row->name);

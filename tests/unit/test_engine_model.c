@@ -269,6 +269,41 @@ static void check_guesses(const struct engine_options *options, const struct wor
     engine_run_release(&guessed);
 }
 
+/* An engine after another finds its pages, in memory that outlived it or on disk, and goes on from them. */
+static void check_next_engine(const struct engine_options *options, const struct workload *w, bool disk)
+{
+    struct engine_options o = *options;
+    struct engine_run alone, first, next;
+    struct engine_stats stats;
+    struct temp_dir dir;
+    size_t size = (o.pool_size + 63) / 64 * 64, seals_size = size / 64;
+    uint8_t *pool = aligned_alloc(64, size), *seals = calloc(1, seals_size);
+    assert_true(pool && seals);
+    temp_dir_make(&dir);
+    run_alone(&o, w, &alone);
+    if (disk) {
+        o.kv_disk_dir = dir.path;
+        o.kv_disk_size = (uint64_t)64 << 20;
+    } else {
+        o.pool = pool;
+        o.seals = seals;
+        o.seals_size = seals_size;
+    }
+    run_together(&o, w, &first, &stats);
+    run_together(&o, w, &next, &stats);
+    print_message("  %llu tokens from the cache, %llu adopted, %llu blocks from disk\n",
+                  (unsigned long long)stats.cached_tokens, (unsigned long long)stats.adopted_tokens,
+                  (unsigned long long)stats.disk_blocks_read);
+    assert_true(disk ? stats.disk_blocks_read + stats.disk_loads_declined > 0 : stats.adopted_tokens > 0);
+    assert_same(w, next.log, alone.log, disk ? "with pages from disk" : "with adopted pages");
+    engine_run_release(&alone);
+    engine_run_release(&first);
+    engine_run_release(&next);
+    temp_dir_remove(&dir);
+    free(pool);
+    free(seals);
+}
+
 static void convolutions(void **state)
 {
     (void)state;
@@ -280,6 +315,8 @@ static void convolutions(void **state)
     check_invariance(&o, w);
     check_resume(&o, w);
     check_guesses(&o, w);
+    check_next_engine(&o, w, false);
+    check_next_engine(&o, w, true);
     free(w);
     free(path);
     temp_dir_remove(&dir);

@@ -121,9 +121,9 @@ static void to_gguf(const struct model_file *folder, const struct model_file *gg
 
 /* What a folder's config.json cannot be given is said: Llama 3's scaling of RoPE, of which GGUF has the divisors only,
  * norms with a tensor for each head, Q, K and V by KV head, and what families make of other numbers. */
-static const char *const no_folders[] = {"llama-llama3", "exaone4",   "cohere-qk-norm", "stablelm-parallel",
-                                         "internlm2",    "minicpm",   "gpt-oss",        "deepseek2",
-                                         "deepseek3",    "ernie-moe", "llama4",         NULL};
+static const char *const no_folders[] = {
+    "llama-llama3", "exaone4",   "cohere-qk-norm", "stablelm-parallel", "internlm2", "minicpm", "gpt-oss", "deepseek2",
+    "deepseek3",    "ernie-moe", "llama4",         "lfm2moe",           NULL};
 
 static void to_folder(const struct model_file *gguf, const struct model_file *folder, const char *model)
 {
@@ -177,7 +177,7 @@ static void both_ways(void **state)
 
 /* Written anew in its own container it is what it was, under the same names. */
 static const char *const no_gguf_copies[] = {"gpt-oss", "deepseek2", "deepseek3", NULL};
-static const char *const no_folder_copies[] = {"gpt-oss", "deepseek2", "deepseek3", "ernie-moe", NULL};
+static const char *const no_folder_copies[] = {"gpt-oss", "deepseek2", "deepseek3", "ernie-moe", "lfm2moe", NULL};
 
 static void copy(const struct model_file *from, bool folder, const struct model_file *expected, const char *model)
 {
