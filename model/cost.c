@@ -83,10 +83,11 @@ static void add_layer_tensor(struct decoder_cost *cost, const struct decoder_con
 {
     bool expert = is_expert(row->parts[0]);
     bool norm = row->parts[0] == PART_Q_NORM || row->parts[0] == PART_K_NORM; /* may have a row for each head */
+    bool taps = row->parts[0] == PART_CONV_TAPS; /* count by the positions that they meet */
     double share = expert ? (double)cost->n_experts_used / cost->n_experts : 1;
     double tail = last ? tail_share(c, row) : 0;
     *(expert ? &cost->expert_bytes : &cost->layer_bytes) += stored_bytes(t);
-    if (norm || is_bias(row->parts[0]))
+    if (norm || taps || is_bias(row->parts[0]))
         return;
     add_products(&cost->tail, t, share * tail);
     add_products(&cost->row, t, share * (1 - tail));
@@ -171,7 +172,8 @@ struct step_work decoder_step_work(const struct decoder_cost *cost, const struct
         out.weight_bytes += cost->expert_bytes * touched_experts(cost, n_rows);
     for (int g = 0; g < kv->n_groups; g++) {
         const struct kv_group_spec *spec = &kv->groups[g];
-        double products_of_pair = (double)c->n_heads * (spec->k_dim + spec->v_dim) * kv->n_readers[g];
+        int heads = spec->k_dim > 0 ? c->n_heads : 1; /* without K it is a convolution's: a product for each column */
+        double products_of_pair = (double)heads * (spec->k_dim + spec->v_dim) * kv->n_readers[g];
         double bytes = kv->position_bytes[g] * kv->n_readers[g] / spec->n_layers;
         out.kv_bytes += step->n_seqs * bytes * touched(step->start, step->n_rows, spec->window);
         out.attention_macs += step->n_seqs * products_of_pair * seen(step->start, step->n_rows, spec->window);

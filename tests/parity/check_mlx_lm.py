@@ -35,7 +35,8 @@ TOLERANCE, INT8_TOLERANCE = 1e-3, 0.5
 # transformers is the oracle (tests/data/parity) of what mlx-lm does otherwise: Phi-3, whose LongRoPE it reads from older keys only;
 # Gemma 1, whose GELU it computes exactly; GLM, of which it rotates all dimensions; widths of heads in Command R and EXAONE 4.
 MODELS = ["llama-llama3", "qwen2-tied", "qwen3", "gemma2", "gemma3", "smollm3", "granite", "olmo2", "mixtral", "qwen3moe",
-          "cohere", "glm4", "seed_oss", "ernie4_5", "stablelm", "stablelm-parallel", "internlm2", "internlm3", "minicpm"]
+          "cohere", "glm4", "seed_oss", "ernie4_5", "stablelm", "stablelm-parallel", "internlm2", "internlm3", "minicpm",
+          "lfm2", "lfm2moe"]
 # what transformers has defaults for and mlx-lm wants
 DEFAULTS = {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True}
 STABLELM_DEFAULTS = {"use_qkv_bias": False, "partial_rotary_factor": 0.25}
@@ -58,7 +59,7 @@ def ours(args, folder, backend, ids):
 
 def load(folder):
     config = json.loads(pathlib.Path(folder, "config.json").read_text())
-    defaults = dict(DEFAULTS, **(STABLELM_DEFAULTS if config["model_type"] == "stablelm" else {}))
+    defaults = dict(DEFAULTS, block_dim=config["hidden_size"], **(STABLELM_DEFAULTS if config["model_type"] == "stablelm" else {}))
     return utils.load_model(pathlib.Path(folder), lazy=False, model_config={k: v for k, v in defaults.items() if k not in config})
 
 

@@ -223,6 +223,29 @@ static void test_streams(void **state)
     close_model(&f);
 }
 
+/* Layers that convolve multiply each column with their taps, and no more. */
+static void test_convolutions(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_gguf(&f, "lfm2", KV_F16);
+    const struct decoder_config *c = &f.config;
+    double e = c->n_embd, mlp = 3 * e * c->n_ff, conv = 4 * e * e;
+    int n_conv = 0;
+    for (int i = 0; i < c->n_layers; i++)
+        n_conv += c->layer_conv[i];
+    double attending = (double)(c->n_layers - n_conv) * (first_half(c) + second_half(c, mlp));
+    struct step_work one = cost_of(&f, 1, 9, 1, 1), none = cost_of(&f, 1, 9, 1, 0);
+    equal(one.weight_macs.all, attending + n_conv * (conv + mlp) + c->n_vocab * e, "products of a token");
+    assert_true(c->layer_conv[c->n_layers - 1]);
+    equal(none.weight_macs.all, one.weight_macs.all - c->n_vocab * e - e * e - mlp, "without logits");
+    double seen = 10.0 * c->n_heads * 2 * c->k_dim * (c->n_layers - n_conv);
+    equal(one.attention_macs, seen + n_conv * e * c->n_conv_taps, "products with positions");
+    double bytes = 10.0 * c->n_kv_heads * 2 * c->k_dim * 2 * (c->n_layers - n_conv);
+    equal(one.kv_bytes, bytes + n_conv * e * 4 * c->n_conv_taps, "bytes of positions");
+    close_model(&f);
+}
+
 /* Whatever the container calls its tensors, and however it stacks experts, the work is the same. */
 static void check_folders(const char *name)
 {
@@ -251,6 +274,7 @@ static void test_folders(void **state)
     check_folders("gpt-oss");
     check_folders("llama4");
     check_folders("gemma3n");
+    check_folders("lfm2moe");
 }
 
 /* ---- attention ---- */
@@ -363,10 +387,12 @@ static void test_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dense),   cmocka_unit_test(test_tied),           cmocka_unit_test(test_parallel),
-        cmocka_unit_test(test_mixture), cmocka_unit_test(test_shared_experts), cmocka_unit_test(test_latents),
-        cmocka_unit_test(test_folders), cmocka_unit_test(test_full_attention), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_types),   cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_dense),          cmocka_unit_test(test_tied),
+        cmocka_unit_test(test_parallel),       cmocka_unit_test(test_mixture),
+        cmocka_unit_test(test_shared_experts), cmocka_unit_test(test_latents),
+        cmocka_unit_test(test_convolutions),   cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_full_attention), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_types),          cmocka_unit_test(test_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
