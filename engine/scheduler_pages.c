@@ -232,6 +232,16 @@ void scheduler__release_pages(struct scheduler *s, struct sequence *q)
     q->n_computed = q->n_inserted = q->expect_from = q->expect_to = 0;
 }
 
+/* Blocks of a window group that a sequence holds at most from now on. Who decodes has few rows in a step: what the
+ * longest prompt's step would take is not kept for it. */
+static uint32_t most_in_window(const struct scheduler *s, const struct sequence *q, int group)
+{
+    const struct engine_config *config = s->config;
+    uint32_t left = q->n_tokens - q->n_computed, rows = left > 1 + config->max_drafts ? left : 1 + config->max_drafts;
+    rows = rows < config->max_batch_tokens ? rows : config->max_batch_tokens;
+    return blocks_of(s, (uint32_t)config->window[group] + rows) + 2;
+}
+
 void scheduler__add_need(const struct scheduler *s, const struct sequence *q, uint32_t n_tokens,
                          uint32_t need[KV_MAX_GROUPS])
 {
@@ -240,7 +250,7 @@ void scheduler__add_need(const struct scheduler *s, const struct sequence *q, ui
     for (int g = 0; g < s->n_groups; g++) {
         uint32_t live = all, have = q->n_blocks - q->first_block[g];
         if (config->window[g]) {
-            uint32_t most = blocks_of(s, (uint32_t)config->window[g] + config->max_batch_tokens) + 2;
+            uint32_t most = most_in_window(s, q, g);
             live = live < most ? live : most;
         }
         need[g] += live > have ? live - have : 0;

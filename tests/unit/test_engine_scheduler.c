@@ -419,6 +419,35 @@ static void room_for_answers_is_kept(void **state)
     assert_true(n_preemptions[1] <= 2);
 }
 
+/* Of a group with a window little room is kept for who decodes, however many rows a prompt's step may have: the pool
+ * holds all eight at once, and nobody gives way. */
+static void room_in_windows_is_for_decoding(void **state)
+{
+    (void)state;
+    struct engine_config config = toy_config(240);
+    struct bench b;
+    uint64_t most = 0;
+    config.reserve_output = true;
+    config.prefix_cache = false;
+    config.max_batch_tokens = 256;
+    bench_init(&b, &config);
+    for (uint64_t id = 1; id <= 48; id++) {
+        struct job job = plain_job(id, 20, 100);
+        job.flags |= JOB_IGNORE_EOS;
+        submit(&b, &job);
+    }
+    while (!scheduler_idle(b.s)) {
+        const struct engine_stats *stats = scheduler_stats(b.s);
+        assert_true(step(&b));
+        if (stats->jobs_finished >= 16 && stats->waiting > 0) { /* how long answers get is known */
+            most = stats->running > most ? stats->running : most;
+        }
+    }
+    assert_int_equal(most, config.max_sequences);
+    assert_true(scheduler_stats(b.s)->preemptions <= 2);
+    bench_release(&b);
+}
+
 /* One group without a window, and one with a window alone. */
 static void other_groups(void **state)
 {
@@ -1062,6 +1091,7 @@ int main(void)
         cmocka_unit_test(limits_change_nothing),
         cmocka_unit_test(limits_spare_who_runs),
         cmocka_unit_test(room_for_answers_is_kept),
+        cmocka_unit_test(room_in_windows_is_for_decoding),
         cmocka_unit_test(other_groups),
         cmocka_unit_test(resume_is_exact),
         cmocka_unit_test(whole_prompt_hits),
