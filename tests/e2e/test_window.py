@@ -1,6 +1,6 @@
 """Sliding windows: generations that go over the window and over the pages that fall out of it give the same alone, in a
 batch, in chunks, with prefix hits, after preemption. The models are small random ones of the Gemma families: windows of 24
-tokens between layers that see everything, pages of 32 tokens.
+tokens between layers that see everything, pages of 32 tokens; and LFM2, whose convolutions have a window of 3.
 """
 import pytest
 
@@ -29,7 +29,7 @@ def options_of(threads, chunk):
     return ["--threads", threads, *(["--prefill-chunk", chunk] if chunk else []), *OPTIONS]
 
 
-@pytest.fixture(scope="module", params=["gemma2", "gemma3"])
+@pytest.fixture(scope="module", params=["gemma2", "gemma3", "lfm2"])
 def path(request, parity_model):
     return parity_model(request.param)
 
