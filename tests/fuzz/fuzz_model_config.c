@@ -30,6 +30,16 @@ static void check_shape(const struct decoder_config *c)
     }
 }
 
+static void check_convs(const struct decoder_config *c)
+{
+    int n_attending = 0;
+    for (int i = 0; i < c->n_layers; i++) {
+        n_attending += !c->layer_conv[i];
+        require(!c->layer_conv[i] || (c->n_conv_taps >= 2 && c->n_conv_taps <= CONFIG_MAX_TAPS));
+    }
+    require(n_attending > 0);
+}
+
 static void check_latent(const struct decoder_config *c)
 {
     require(c->n_kv_heads == 1 && c->v_dim == c->n_latent && c->k_dim == c->n_latent + c->rot_dim);
@@ -135,6 +145,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (decoder_config_read(f, &c, &err)) {
         check_shape(&c);
         check_streams(&c);
+        check_convs(&c);
         check_routing(&c);
         if (c.latent)
             check_latent(&c);
