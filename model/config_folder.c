@@ -5,7 +5,7 @@
 
 /* Multimodal models whose decoder is one of the families: it is configured by text_config, and runs without the rest.
  */
-static const char *const wrappers[] = {"gemma3", "gemma3n", "mistral3", "llama4"};
+static const char *const wrappers[] = {"gemma3", "gemma3n", "mistral3", "llama4", "lfm2_vl"};
 
 static bool is_wrapper(struct str type)
 {

@@ -44,6 +44,7 @@ enum model_part {
     PART_K_OF_LATENT, /* for each head [n_latent, nope_dim]: turns its Q to where the latent is */
     PART_ATTN_OUT,    /* from here on: behind the attention, or the convolution */
     PART_V_OF_LATENT, /* for each head [head_v_dim, n_latent] */
+    PART_ATTN_OUT_BIAS,
     PART_LAUREL_LEFT,
     PART_LAUREL_RIGHT,
     PART_LAUREL_NORM,
@@ -52,7 +53,6 @@ enum model_part {
     PART_INPUT_GATE, /* of the layer's own input */
     PART_INPUT_PROJ,
     PART_INPUT_NORM,
-    PART_ATTN_OUT_BIAS,
     PART_CONV_OUT,
     PART_ATTN_POST_NORM,
     PART_MLP_NORM,

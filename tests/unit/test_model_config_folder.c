@@ -569,6 +569,13 @@ static void convolutions(void **state)
                                        "," CONV CONV FULL) ",\"num_experts\":8,"
                                                            "\"num_experts_per_tok\":2,\"moe_intermediate_size\":32");
     assert_true(c.n_ff == 96 && c.n_ff_expert == 32 && c.expert_score == MOE_SIGMOID && c.expert_norm_weights);
+    struct made m = make("{\"model_type\":\"lfm2_vl\",\"text_config\":{\"model_type\":\"lfm2\",\"num_hidden_layers\":8,"
+                         "\"hidden_size\":64,\"block_ff_dim\":768,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+                         "\"full_attn_idxs\":[2,5]},\"vision_config\":{\"hidden_size\":768}}",
+                         "model.language_model.", "model.vision_tower.vision_model.x");
+    c = read_made(&m);
+    assert_layers(c.layer_conv, "11011011");
+    assert_true(c.n_ff == 512 && strcmp(c.arch, "lfm2") == 0);
 }
 
 /* ---- what is refused ---- */
