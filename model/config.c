@@ -314,7 +314,7 @@ bool config__unknown(struct config_reader *r, const char *what, struct str name)
             len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", len > 0 ? ", " : "", own);
     }
     return error_set(r->err, ERR_UNSUPPORTED, "The %s '" STR_FMT "' is not supported; known are: %s.", what,
-                     STR_ARG(str_slice(name, 0, 40)), known);
+                     STR_ARG(str_slice(name, 0, 32)), known);
 }
 
 bool config_reader_init(struct config_reader *r, const struct model_file *file, struct error *err)
