@@ -26,6 +26,15 @@ struct model {
 
 /* ---- loading ---- */
 
+static bool check_convs(const struct decoder_config *c, struct error *err)
+{
+    for (int i = 0; i < c->n_layers; i++) {
+        if (c->layer_conv[i] && c->n_conv_taps < 2)
+            return error_set(err, ERR_FORMAT, "A convolution over %d positions is none.", c->n_conv_taps);
+    }
+    return true;
+}
+
 static bool check_config(const struct decoder_config *c, const struct backend *be, struct error *err)
 {
     if (c->mlp_gated && c->mlp_bias)
@@ -46,10 +55,6 @@ static bool check_config(const struct decoder_config *c, const struct backend *b
         return error_set(err, ERR_FORMAT, "%d of %d experts cannot be chosen.", c->n_experts_used, c->n_experts);
     if (c->n_experts > 0 && !be->ops->moe)
         return error_set(err, ERR_UNSUPPORTED, "The %s backend has no mixtures of experts.", be->ops->name);
-    for (int i = 0; i < c->n_layers; i++) {
-        if (c->layer_conv[i] && c->n_conv_taps < 2)
-            return error_set(err, ERR_FORMAT, "A convolution over %d positions is none.", c->n_conv_taps);
-    }
     return true;
 }
 
@@ -96,7 +101,7 @@ struct model *model_load(struct backend *be, const struct model_file *file, cons
     m->config = *options->config;
     struct weight_names names = weight_names_of(family, file);
     int n_groups = decoder_kv_groups(&m->config, options->kv_type, groups, m->layer_group, m->layer_index);
-    if (check_config(&m->config, be, err) && check_groups(groups, n_groups, err) &&
+    if (check_config(&m->config, be, err) && check_convs(&m->config, err) && check_groups(groups, n_groups, err) &&
         weights__check_names(&m->config, &names, file, err) && make_rope(m, file, options->n_served, err) &&
         weights__load(&m->weights, be, &names, file, options, err))
         return m;
