@@ -31,6 +31,8 @@ static bool check_convs(const struct decoder_config *c, struct error *err)
     for (int i = 0; i < c->n_layers; i++) {
         if (c->layer_conv[i] && c->n_conv_taps < 2)
             return error_set(err, ERR_FORMAT, "A convolution over %d positions is none.", c->n_conv_taps);
+        if (c->layer_conv[i] && !decoder_layer_keeps(c, i))
+            return error_set(err, ERR_UNSUPPORTED, "Convolutions that share what they keep are not supported.");
     }
     return true;
 }
