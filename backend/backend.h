@@ -40,6 +40,19 @@ struct weight_info {
     const char *layout;   /* "Q4_1 in place", "f32 vector" ... for `tandem inspect` */
 };
 
+/* ---- adapters ----
+ *
+ * Low-rank adapters (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021): for rows of a sequence
+ * with adapter k, a weight w stands for w + scale b a of that adapter. Weights without a part of it stay as they are.
+ */
+#define BACKEND_MAX_ADAPTERS     64  /* numbers: 1 to this */
+#define BACKEND_MAX_ADAPTER_RANK 512 /* what is larger is hardly low: rank x (n_in + n_out) values of each weight */
+struct adapter_part {
+    const struct tensor_view *a; /* [rank, n_in] */
+    const struct tensor_view *b; /* [n_out, rank] */
+    float scale;                 /* finite */
+};
+
 /* ---- KV cache ---- */
 
 /* KV_Q8: each position's K and V of a head in groups of KV_GROUP elements: int8 codes and one f16 scale. K is kept as
@@ -69,6 +82,7 @@ struct batch_seq {
     const uint32_t *pages[KV_MAX_GROUPS]; /* block tables: page index of positions [i * page_tokens, ...); entries that
                                              have left a window are KV_PAGE_NONE */
     int32_t n_pages;                      /* entries of each table: covers start + n_rows positions */
+    int32_t adapter;                      /* number of the adapter of its rows; 0: none */
 };
 
 struct batch {
@@ -81,7 +95,7 @@ struct batch {
     int32_t n_seqs;
     const struct batch_seq *seqs; /* [n_seqs], rows in order, covering all rows */
     int32_t n_out;
-    const int32_t *out_rows; /* [n_out] rows whose logits are wanted, ascending */
+    const int32_t *out_rows; /* [n_out] rows whose logits are wanted, ascending, none twice */
 };
 
 /* ---- parameters of ops ---- */
@@ -242,6 +256,13 @@ struct backend_ops {
     struct weight_info (*weight_info)(const struct weight *w);
     /* A matrix of which rows are looked up only (embed_add): used where it lies in the file, if its type allows. */
     struct weight *(*table_create)(struct backend *be, const struct tensor_view *view, struct error *err);
+    /* Between steps: the part of adapter number `adapter` for w, instead of the one that was there; NULL: it has none
+     * any more. a and b are copied: by cpu as f16, each divided by a power of two, by mlx in the activations' type. Ops
+     * that multiply by w as one matrix honour it for rows of that adapter: linear, mlp, mlp_gated. FORMAT: shapes that
+     * do not fit, a value that is not finite; UNSUPPORTED: tensors of three axes (experts, heads), which take none; on
+     * failure w is as before. */
+    bool (*weight_adapt)(struct backend *be, struct weight *w, int adapter, const struct adapter_part *part,
+                         struct error *err);
 
     int (*kv_page_tokens)(const struct backend *be);
     size_t (*kv_page_size)(const struct backend *be, const struct kv_group_spec *spec);

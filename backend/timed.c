@@ -214,6 +214,12 @@ static struct weight *weight_create(struct backend *be, const struct tensor_view
     return inner_of(be)->ops->weight_create(inner_of(be), views, n_views, err);
 }
 
+static bool weight_adapt(struct backend *be, struct weight *w, int adapter, const struct adapter_part *part,
+                         struct error *err)
+{
+    return inner_of(be)->ops->weight_adapt(inner_of(be), w, adapter, part, err);
+}
+
 static void weight_free(struct backend *be, struct weight *w)
 {
     inner_of(be)->ops->weight_free(inner_of(be), w);
@@ -306,6 +312,7 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .weight_free = weight_free,
         .weight_info = inner->weight_info,
         .table_create = table_create,
+        .weight_adapt = weight_adapt,
         .kv_page_tokens = kv_page_tokens,
         .kv_page_size = kv_page_size,
         .kv_bind = kv_bind,

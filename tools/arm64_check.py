@@ -37,6 +37,8 @@ RUNS = [
     ("test_backend_kernels", None, "cortex-a53"),
     ("test_backend_grouped", None, "max"),
     ("test_backend_grouped", None, "neoverse-n1"),
+    ("test_backend_adapters", "i8mm_*", "max"),
+    ("test_backend_adapters", "neon_*", "neoverse-n1"),
     ("test_backend_limits", None, "max"),
     ("test_base_sys_cpu", None, "max"),
     ("test_backend_cpu", "test_kernel*", "max"),

@@ -33,6 +33,7 @@ MACHINES = [
     ("corei7_icelake_u", "avx512", [
         ("test_backend_kernels", None),
         ("test_backend_grouped", None),
+        ("test_backend_adapters", "avx512_*"),
         ("test_model_kernels", None),
         ("test_base_sys_cpu", None),
     ]),

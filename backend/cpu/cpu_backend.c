@@ -38,7 +38,11 @@ static bool step_begin(struct backend *base, const struct batch *batch, struct e
     be->n_ropes = 0;
     step_memory_reset(&be->memory);
     step_memory_reset(&be->ids_memory[be->step & 1]);
-    return true;
+    if (cpu__adapt_begin(be))
+        return true;
+    *err = be->error;
+    be->batch = NULL;
+    return false;
 }
 
 static bool step_end(struct backend *base, struct error *err)
@@ -103,6 +107,7 @@ static const struct backend_ops cpu_ops = {
     .weight_free = cpu__weight_free,
     .weight_info = cpu__weight_info,
     .table_create = cpu__table_create,
+    .weight_adapt = cpu__weight_adapt,
     .kv_page_tokens = cpu__kv_page_tokens,
     .kv_page_size = cpu__kv_page_size,
     .kv_bind = cpu__kv_bind,

@@ -108,13 +108,24 @@ struct weight_part {
     struct weight_chunk *chunk; /* that data lies in; NULL: it is the file's, or the weight's vector */
     uint32_t *columns;          /* [n_in] of the input, in the order in which panels have them; owned. NULL: as it is */
     size_t first_row, n_rows;
+    size_t first_panel; /* of ADAPT_PANEL rows, over the parts before it: where adapters have its columns */
+};
+
+/* One adapter's part of a weight: the product with a gives u, that with b what is added. */
+struct weight_adapter {
+    int rank;     /* 0: it has none */
+    float factor; /* of u: the part's scale, and the powers of two that a and b were divided by */
+    uint16_t *a;  /* f16 [rank, n_in] */
+    uint16_t *b;  /* f16, in panels, see struct adapt_tile, of each part of the weight; in a's allocation */
 };
 
 struct weight {
     size_t n_out, n_in;
     struct weight_part *parts; /* [n_parts] */
     int n_parts;
-    float *vector; /* [n_in] of a weight of one row, owned; else NULL */
+    float *vector;                   /* [n_in] of a weight of one row, owned; else NULL */
+    bool stacked;                    /* parts are matrices of a tensor of three axes */
+    struct weight_adapter *adapters; /* [BACKEND_MAX_ADAPTERS], of number 1 first; NULL: never had any */
     struct weight_info info;
     char layout[96];
 };
@@ -131,6 +142,17 @@ struct rope_cache {
 };
 #define ROPE_CACHES 4
 
+/* Rows that have the same adapter: order[first], order[first + 1] ... */
+struct adapter_group {
+    int adapter, first, n;
+};
+struct adapter_rows {
+    struct adapter_group *groups; /* [n_groups] */
+    int n_groups;
+    int *order; /* [n] rows with an adapter: group by group, ascending within each */
+    int n;
+};
+
 struct cpu_backend {
     struct backend base;
     const struct cpu_kernel_table *kernels;
@@ -144,8 +166,9 @@ struct cpu_backend {
     struct kv_group groups[KV_MAX_GROUPS];
     int n_groups;
 
-    const struct batch *batch; /* of the running step, else NULL */
-    bool failed;               /* the running step; error says why */
+    const struct batch *batch;                /* of the running step, else NULL */
+    struct adapter_rows adapted, adapted_out; /* of its rows, of its out_rows; n 0: no row has an adapter */
+    bool failed;                              /* the running step; error says why */
     struct error error;
     struct step_memory memory;
     struct step_memory ids_memory[2]; /* alternate from step to step */
@@ -178,6 +201,39 @@ struct weight *cpu__weight_create(struct backend *be, const struct tensor_view *
 struct weight *cpu__table_create(struct backend *be, const struct tensor_view *view, struct error *err);
 void cpu__weight_free(struct backend *be, struct weight *w);
 struct weight_info cpu__weight_info(const struct weight *w);
+
+/* cpu_adapt.c */
+
+bool cpu__weight_adapt(struct backend *be, struct weight *w, int adapter, const struct adapter_part *part,
+                       struct error *err);
+void cpu__weight_drop_adapters(struct weight *w);
+
+/* Which rows of the step have adapters. False: memory failed. */
+NODISCARD bool cpu__adapt_begin(struct cpu_backend *be);
+
+/* What is added to a product x w^T for rows with an adapter, that far: x a^T, scaled. */
+struct adapt_delta {
+    const struct weight *w;
+    const struct adapter_rows *rows; /* NULL: nothing is added */
+    float *u;                        /* group i's from groups[i].first * max_rank on: [n, rank of its adapter] */
+    size_t max_rank;
+};
+/* Of n products of x (which needs its f32 where any is to be made) with weights; deltas [n]. In the step's memory.
+ * False: memory failed. */
+NODISCARD bool cpu__adapt_shrink(struct cpu_backend *be, const struct tensor *x, int n, struct weight *const *weights,
+                                 struct adapt_delta *deltas);
+/* Whether any row of an x of n_rows has an adapter with a part for w. */
+bool cpu__adapts(const struct cpu_backend *be, int n_rows, const struct weight *w);
+
+/* Rows [first, first + n) of a part, as columns of tokens [token, token + n_t); first is a multiple of ADAPT_PANEL.
+ * out: of the first. */
+struct adapt_place {
+    const struct weight_part *part;
+    int first, n, token, n_t;
+    float *out;
+    size_t out_stride;
+};
+void cpu__adapt_expand(const struct cpu_backend *be, const struct adapt_delta *delta, const struct adapt_place *place);
 
 /* cpu_linear.c */
 

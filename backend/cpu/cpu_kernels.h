@@ -52,6 +52,19 @@ struct linear_tile {
 };
 typedef void linear_fn(const struct linear_tile *tile);
 
+/* Adapters: out[rows[t]][i] += sum over r of u[t][r] b[r][i], r ascending, for n_t tokens and n columns. b is f16, in
+ * panels of ADAPT_PANEL columns, [panels][rank][ADAPT_PANEL], what is beyond n zero. */
+#define ADAPT_PANEL 32
+struct adapt_tile {
+    const uint16_t *b; /* of the first column, which begins a panel */
+    int rank;
+    const float *u;  /* [n_t, rank] */
+    const int *rows; /* [n_t], each at least first_row, none twice */
+    int first_row, n_t, n;
+    float *out;        /* of first_row */
+    size_t out_stride; /* floats between rows */
+};
+
 static inline size_t kv_groups(int dim)
 {
     return ((size_t)dim + KV_GROUP - 1) / KV_GROUP;
@@ -109,6 +122,7 @@ struct cpu_kernel_table {
     linear_fn *linear[DTYPE_COUNT]; /* rows as in the file, by x */
     linear_fn *packed[PACK_KINDS];  /* panels, by q8; all of them when pack_rows != 0 */
 
+    void (*adapt)(const struct adapt_tile *tile);
     void (*quantize)(const float *x, int n, struct act_group *out); /* n a multiple of 32 */
     /* y[i] = norm(x)[i] * (w[i] + weight_offset) + b[i]; y may be x; w and b may be NULL */
     void (*norm)(const float *x, int n, const struct norm_params *p, const float *w, const float *b, float *y);

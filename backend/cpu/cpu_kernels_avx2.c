@@ -337,6 +337,7 @@ const struct cpu_kernel_table cpu__avx2_table = {
     .row_step = VL,
     .linear = {[DTYPE_F32] = linear_f32, [DTYPE_F16] = linear_f16, [DTYPE_BF16] = linear_bf16},
     .packed = {PACKED_TABLE},
+    .adapt = adapt,
     .quantize = quantize,
     .norm = norm,
     .add = add,

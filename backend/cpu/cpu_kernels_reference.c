@@ -49,6 +49,22 @@ static void linear(const struct linear_tile *tile)
     }
 }
 
+static void adapt(const struct adapt_tile *tile)
+{
+    for (int t = 0; t < tile->n_t; t++) {
+        const float *u = tile->u + (size_t)t * (size_t)tile->rank;
+        float *out = tile->out + (size_t)(tile->rows[t] - tile->first_row) * tile->out_stride;
+        for (int i = 0; i < tile->n; i++) {
+            const uint16_t *b =
+                tile->b + (size_t)(i / ADAPT_PANEL) * (size_t)tile->rank * ADAPT_PANEL + i % ADAPT_PANEL;
+            float sum = 0;
+            for (int r = 0; r < tile->rank; r++)
+                sum += u[r] * f16_to_f32(b[(size_t)r * ADAPT_PANEL]);
+            out[i] += sum;
+        }
+    }
+}
+
 static void quantize_group(const float *x, struct act_group *out)
 {
     float max = 0;
@@ -351,6 +367,7 @@ const struct cpu_kernel_table cpu__reference_table = {
             [DTYPE_IQ4_XS] = linear,
             [DTYPE_MXFP4] = linear,
         },
+    .adapt = adapt,
     .quantize = quantize,
     .norm = norm,
     .add = add,

@@ -155,6 +155,7 @@ struct product {
     float *out; /* [n_rows of x, out_stride], column of the part's first row */
     size_t out_stride;
     const float *bias; /* of the part's first row, or NULL */
+    const struct adapt_delta *delta;
     int first_tile, n_row_tiles;
 };
 
@@ -164,6 +165,7 @@ struct products {
     struct tile_shape shape;
     struct product *items; /* [n], by first_tile */
     int n;
+    struct adapt_delta *deltas; /* one of each weight */
 };
 
 static void product_tile(void *arg, int index, int thread)
@@ -193,6 +195,8 @@ static void product_tile(void *arg, int index, int thread)
         .scratch = cpu__thread_scratch(all->be, thread),
     };
     cpu__run_tile(all->be, p->part, &tile);
+    struct adapt_place place = {p->part, row, tile.n_rows, token, tile.n_t, tile.out, tile.out_stride};
+    cpu__adapt_expand(all->be, p->delta, &place);
 }
 
 static size_t count_parts(int n, struct weight *const *weights, size_t *n_out)
@@ -205,10 +209,11 @@ static size_t count_parts(int n, struct weight *const *weights, size_t *n_out)
     return parts;
 }
 
-/* Behind the tiles that there are. -1: memory failed. */
-static int add_product(struct cpu_backend *be, struct products *all, const struct weight *w, const struct weight *bias,
+/* Of the i-th weight, behind the tiles that there are. -1: memory failed. */
+static int add_product(struct cpu_backend *be, struct products *all, int i, const struct weight *bias,
                        struct tensor *out, int first_tile)
 {
+    const struct weight *w = all->deltas[i].w;
     int n_token_tiles = (all->x->n_rows + all->shape.tokens - 1) / all->shape.tokens;
     for (int j = 0; j < w->n_parts; j++) {
         const struct weight_part *part = &w->parts[j];
@@ -219,6 +224,7 @@ static int add_product(struct cpu_backend *be, struct products *all, const struc
             .out = out->f32 + part->first_row,
             .out_stride = w->n_out,
             .bias = bias ? bias->vector + part->first_row : NULL,
+            .delta = &all->deltas[i],
             .first_tile = first_tile,
             .n_row_tiles = ((int)part->n_rows + all->shape.rows - 1) / all->shape.rows,
         };
@@ -246,13 +252,17 @@ void cpu__linear_into(struct cpu_backend *be, struct tensor *x, int n, struct we
 {
     size_t n_out = 0, n_parts = count_parts(n, weights, &n_out);
     size_t mark = be->memory.used;
-    struct products all = {.be = be, .x = x, .items = cpu__alloc(be, n_parts * sizeof(struct product))};
-    if (!all.items || x->n_rows == 0 || !cpu__scratch(be, cpu__tile_scratch((size_t)x->n_cols) * sizeof(float)))
+    struct products all = {.be = be,
+                           .x = x,
+                           .items = cpu__alloc(be, n_parts * sizeof(struct product)),
+                           .deltas = cpu__alloc(be, (size_t)n * sizeof(struct adapt_delta))};
+    if (be->failed || x->n_rows == 0 || !cpu__scratch(be, cpu__tile_scratch((size_t)x->n_cols) * sizeof(float)) ||
+        !cpu__adapt_shrink(be, x, n, weights, all.deltas))
         return;
     all.shape = cpu__tile_shape(be, n_out, (size_t)x->n_cols, x->n_rows);
     int n_tiles = 0;
     for (int i = 0; i < n && n_tiles >= 0; i++)
-        n_tiles = add_product(be, &all, weights[i], biases ? biases[i] : NULL, outs[i], n_tiles);
+        n_tiles = add_product(be, &all, i, biases ? biases[i] : NULL, outs[i], n_tiles);
     if (n_tiles > 0)
         pool_run(be->pool, product_tile, &all, n_tiles);
     be->memory.used = mark;

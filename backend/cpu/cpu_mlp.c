@@ -13,16 +13,17 @@ struct gated_args {
     struct tensor *h; /* f32, q8, or both */
     struct tile_shape shape;
     int n_row_tiles;
+    struct adapt_delta deltas[2]; /* of gate and up */
 };
 
 struct gated_place { /* of a tile */
     int row, n_rows, token, n_t;
 };
 
-static void gated_product(const struct gated_args *a, const struct weight *w, const struct weight *bias,
+static void gated_product(const struct gated_args *a, const struct adapt_delta *delta, const struct weight *bias,
                           const struct gated_place *at, float *out, float *scratch)
 {
-    const struct weight_part *part = &w->parts[0];
+    const struct weight_part *part = &delta->w->parts[0];
     size_t token = (size_t)at->token;
     const struct tensor *x = a->x;
     bool quantized = cpu__takes_quantized(part);
@@ -42,6 +43,8 @@ static void gated_product(const struct gated_args *a, const struct weight *w, co
         .scratch = scratch,
     };
     cpu__run_tile(a->be, part, &tile);
+    struct adapt_place place = {part, at->row, at->n_rows, at->token, at->n_t, out, tile.out_stride};
+    cpu__adapt_expand(a->be, delta, &place);
 }
 
 static void gated_tile(void *arg, int index, int thread)
@@ -57,14 +60,14 @@ static void gated_tile(void *arg, int index, int thread)
     struct gated_place place = {row, n_rows, token, n_t};
     float *gate = cpu__thread_scratch(a->be, thread), *up = gate + stride * (size_t)a->shape.tokens;
     float *scratch = up + stride * (size_t)a->shape.tokens;
-    gated_product(a, mlp->gate, mlp->gate_bias, &place, gate, scratch);
-    gated_product(a, mlp->up, mlp->up_bias, &place, up, scratch);
+    gated_product(a, &a->deltas[0], mlp->gate_bias, &place, gate, scratch);
+    gated_product(a, &a->deltas[1], mlp->up_bias, &place, up, scratch);
     for (int t = 0; t < n_t; t++, gate += stride, up += stride) {
         size_t at = (size_t)(token + t) * n_hidden + (size_t)row;
         kernels->activate_mul(gate, up, mlp->act, (size_t)n_rows);
         if (a->h->q8)
             kernels->quantize(gate, n_rows, a->h->q8 + at / 32);
-        else
+        if (a->h->f32)
             memcpy(a->h->f32 + at, gate, (size_t)n_rows * sizeof(float));
     }
 }
@@ -74,7 +77,8 @@ static void run_gated(struct cpu_backend *be, struct gated_args *a)
     const struct weight *first = a->mlp->gate;
     a->shape = cpu__tile_shape(be, first->n_out, first->n_in, a->x->n_rows);
     size_t floats = 2 * (size_t)a->shape.rows * (size_t)a->shape.tokens + cpu__tile_scratch((size_t)a->x->n_cols);
-    if (!cpu__scratch(be, floats * sizeof(float)))
+    struct weight *const weights[2] = {a->mlp->gate, a->mlp->up};
+    if (!cpu__scratch(be, floats * sizeof(float)) || !cpu__adapt_shrink(be, a->x, 2, weights, a->deltas))
         return;
     a->n_row_tiles = ((int)first->n_out + a->shape.rows - 1) / a->shape.rows;
     int n_token_tiles = (a->x->n_rows + a->shape.tokens - 1) / a->shape.tokens;
@@ -123,9 +127,10 @@ static struct tensor *hidden_fused(struct cpu_backend *be, struct tensor *x, con
         return NULL;
     *h = (struct tensor){.n_rows = x->n_rows, .n_cols = (int)mlp->gate->n_out};
     size_t n = (size_t)x->n_rows * mlp->gate->n_out;
-    if (cpu__takes_quantized(&mlp->down->parts[0]))
+    bool quantized = cpu__takes_quantized(&mlp->down->parts[0]);
+    if (quantized)
         h->q8 = cpu__alloc(be, n / 32 * sizeof(*h->q8));
-    else
+    if (!quantized || cpu__adapts(be, x->n_rows, mlp->down))
         h->f32 = cpu__alloc(be, n * sizeof(float));
     struct gated_args args = {.be = be, .x = x, .mlp = mlp, .h = h};
     if (!be->failed)

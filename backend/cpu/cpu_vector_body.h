@@ -390,3 +390,56 @@ static void linear_bf16(const struct linear_tile *tile)
 {
     float_linear(DTYPE_BF16, tile);
 }
+
+/* ---- adapters ---- */
+
+#define ADAPT_TOKENS  4
+#define ADAPT_VECTORS 4 /* of one token; half as many of ADAPT_TOKENS: as many chains as hide the latency of one */
+
+INLINE const uint16_t *adapt_panel(const struct adapt_tile *tile, int column)
+{
+    return tile->b + (size_t)(column / ADAPT_PANEL) * (size_t)tile->rank * ADAPT_PANEL + column % ADAPT_PANEL;
+}
+
+INLINE void adapt_piece(const struct adapt_tile *tile, const int column, const int t0, const int n_tokens,
+                        const int n_vectors)
+{
+    const size_t rank = (size_t)tile->rank;
+    const float *u = tile->u + (size_t)t0 * rank;
+    const uint16_t *b[ADAPT_VECTORS];
+    vf sums[ADAPT_TOKENS][ADAPT_VECTORS];
+    UNROLL for (int v = 0; v < n_vectors; v++) b[v] = adapt_panel(tile, column + v * VL);
+    UNROLL for (int t = 0; t < n_tokens; t++) UNROLL for (int v = 0; v < n_vectors; v++) sums[t][v] = vf_zero();
+    for (size_t r = 0; r < rank; r++) {
+        vf w[ADAPT_VECTORS];
+        UNROLL for (int v = 0; v < n_vectors; v++) w[v] = vf_load_f16(b[v] + r * ADAPT_PANEL);
+        UNROLL for (int t = 0; t < n_tokens; t++)
+        {
+            vf x = vf_splat(u + (size_t)t * rank + r);
+            UNROLL for (int v = 0; v < n_vectors; v++) sums[t][v] = vf_fma(x, w[v], sums[t][v]);
+        }
+    }
+    UNROLL for (int t = 0; t < n_tokens; t++) UNROLL for (int v = 0; v < n_vectors; v++)
+    {
+        int at = column + v * VL;
+        float *out = tile->out + (size_t)(tile->rows[t0 + t] - tile->first_row) * tile->out_stride + at;
+        if (at < tile->n)
+            store_some(out, load_some(out, (size_t)(tile->n - at)) + sums[t][v], (size_t)(tile->n - at));
+    }
+}
+
+static void adapt(const struct adapt_tile *tile)
+{
+    const int step = ADAPT_VECTORS / 2 * VL, n_whole = (tile->n + ADAPT_PANEL - 1) / ADAPT_PANEL * ADAPT_PANEL;
+    int t = tile->n_t / ADAPT_TOKENS * ADAPT_TOKENS, column;
+    for (column = 0; t > 0 && column < tile->n; column += step) {
+        for (int first = 0; first < t; first += ADAPT_TOKENS)
+            adapt_piece(tile, column, first, ADAPT_TOKENS, ADAPT_VECTORS / 2);
+    }
+    for (; t < tile->n_t; t++) {
+        for (column = 0; column + 2 * step <= n_whole; column += 2 * step)
+            adapt_piece(tile, column, t, 1, ADAPT_VECTORS);
+        if (column < tile->n)
+            adapt_piece(tile, column, t, 1, ADAPT_VECTORS / 2);
+    }
+}

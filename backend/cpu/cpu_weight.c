@@ -181,6 +181,8 @@ static bool add_part(struct cpu_backend *be, struct weight *w, const struct tens
     if (!sort_columns(be, part, w->n_in, v, err))
         return false;
     part->quant = v->quant;
+    if (part > w->parts)
+        part->first_panel = part[-1].first_panel + (part[-1].n_rows + ADAPT_PANEL - 1) / ADAPT_PANEL;
     if (wants_packing(be, v, &part->pack)) {
         be->has_quantized = true;
         return pack_part(be, w, part, v, err);
@@ -262,6 +264,7 @@ static bool add_stack(struct cpu_backend *be, struct weight *w, const struct ten
     struct tensor_view all = tensor_as_matrix(v);
     if (!check_view(be, &all, w->n_in, err))
         return false;
+    w->stacked = true;
     for (uint64_t i = 0; i < v->shape[0]; i++) {
         struct tensor_view one = tensor_rows(v, i, 1);
         struct tensor_view matrix = tensor_as_matrix(&one);
@@ -352,6 +355,7 @@ void cpu__weight_free(struct backend *base, struct weight *w)
         cpu__weight_release(cpu__of(base), w->parts[i].chunk);
         free(w->parts[i].columns);
     }
+    cpu__weight_drop_adapters(w);
     free(w->vector);
     free(w->parts);
     free(w);

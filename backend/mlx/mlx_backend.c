@@ -45,6 +45,7 @@ static bool step_begin(struct backend *base, const struct batch *batch, struct e
     be->offsets = mlx_copy(be->m, batch->positions, (struct mlx_shape){1, {batch->n_rows}}, MLX_I32);
     be->batch = batch;
     be->step++;
+    mlx__adapt_begin(be, batch);
     return true;
 }
 
@@ -124,8 +125,7 @@ static struct tensor *rows(struct backend *base, struct tensor *x)
 static struct tensor *linear_one(struct mlx_backend *be, struct tensor *x, const struct weight *w,
                                  const struct weight *bias)
 {
-    return x ? mlx__tensor(be, mlx_linear(be->m, mlx__flat(be, x), &w->matrix, mlx__vector(bias)), x->n_rows,
-                           (int)w->info.n_out)
+    return x ? mlx__tensor(be, mlx__product(be, mlx__flat(be, x), x->n_rows, w, bias), x->n_rows, (int)w->info.n_out)
              : NULL;
 }
 
@@ -216,9 +216,10 @@ static struct tensor *mlp_gated(struct backend *base, struct tensor *x, struct w
     struct mlx_backend *be = mlx__of(base);
     if (!x)
         return NULL;
-    struct mlx_array *g = mlx_linear(be->m, mlx__flat(be, x), &gate->matrix, NULL);
-    struct mlx_array *h = mlx_gated(be->m, g, mlx_linear(be->m, mlx__flat(be, x), &up->matrix, NULL), act);
-    return mlx__tensor(be, mlx_linear(be->m, h, &down->matrix, NULL), x->n_rows, (int)down->info.n_out);
+    struct mlx_array *in = mlx__flat(be, x);
+    struct mlx_array *g = mlx__product(be, in, x->n_rows, gate, NULL);
+    struct mlx_array *h = mlx_gated(be->m, g, mlx__product(be, in, x->n_rows, up, NULL), act);
+    return mlx__tensor(be, mlx__product(be, h, x->n_rows, down, NULL), x->n_rows, (int)down->info.n_out);
 }
 
 static struct tensor *mlp(struct backend *base, struct tensor *x, struct weight *up, struct weight *up_bias,
@@ -227,10 +228,8 @@ static struct tensor *mlp(struct backend *base, struct tensor *x, struct weight 
     struct mlx_backend *be = mlx__of(base);
     if (!x)
         return NULL;
-    struct mlx_array *h =
-        mlx_activate(be->m, mlx_linear(be->m, mlx__flat(be, x), &up->matrix, mlx__vector(up_bias)), act);
-    return mlx__tensor(be, mlx_linear(be->m, h, &down->matrix, mlx__vector(down_bias)), x->n_rows,
-                       (int)down->info.n_out);
+    struct mlx_array *h = mlx_activate(be->m, mlx__product(be, mlx__flat(be, x), x->n_rows, up, up_bias), act);
+    return mlx__tensor(be, mlx__product(be, h, x->n_rows, down, down_bias), x->n_rows, (int)down->info.n_out);
 }
 
 /* ---- life ---- */
@@ -276,6 +275,7 @@ static const struct backend_ops mlx_ops = {
     .weight_free = mlx__weight_free,
     .weight_info = mlx__weight_info,
     .table_create = mlx__table_create,
+    .weight_adapt = mlx__weight_adapt,
     .kv_page_tokens = mlx__kv_page_tokens,
     .kv_page_size = mlx__kv_page_size,
     .kv_bind = mlx__kv_bind,

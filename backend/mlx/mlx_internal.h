@@ -31,12 +31,30 @@ struct mlx_samples {
     int cap;
 };
 
+/* One adapter's part of a weight: [n_in, rank], [rank, n_out], scaled; a.w NULL: it has none. */
+struct mlx_adapter {
+    struct mlx_matrix a, b;
+};
+
+/* Rows of a step by adapter. */
+struct mlx_adapted_rows {
+    int adapter, first, n; /* in the sorted order */
+};
+struct mlx_adapted {
+    struct mlx_adapted_rows groups[BACKEND_MAX_ADAPTERS + 1];
+    int n_groups;
+    bool in_order;                  /* rows are sorted as they are */
+    struct mlx_array *order, *back; /* i32 [n_rows]: the sorted rows; where each row is among them. Not when in_order */
+};
+
 struct weight {
     struct weight_info info;
-    struct mlx_matrix matrix; /* w NULL: a vector */
-    struct mlx_array *vector; /* [n] */
-    struct mlx_array *exact;  /* the same in f32; NULL where vector is, and of vectors above MLX_MAX_EXACT */
-    struct mlx_array *raised; /* vector + raised_by, made when a norm first wants it */
+    bool stacked;                 /* a tensor of three axes */
+    struct mlx_adapter *adapters; /* [BACKEND_MAX_ADAPTERS], of number 1 first; NULL: never had any */
+    struct mlx_matrix matrix;     /* w NULL: a vector */
+    struct mlx_array *vector;     /* [n] */
+    struct mlx_array *exact;      /* the same in f32; NULL where vector is, and of vectors above MLX_MAX_EXACT */
+    struct mlx_array *raised;     /* vector + raised_by, made when a norm first wants it */
     float raised_by;
     char layout[96];
 };
@@ -99,9 +117,10 @@ struct mlx_backend {
     int n_tables;
 
     /* The running step. */
-    const struct batch *batch; /* NULL: none */
-    struct arena *tensors;     /* struct tensor of the step */
-    struct slab **slabs;       /* [n_seqs * n_groups] of the batch */
+    const struct batch *batch;                       /* NULL: none */
+    struct arena *tensors;                           /* struct tensor of the step */
+    struct mlx_adapted *adapted_rows, *adapted_outs; /* of its rows, of its out_rows; NULL: none has an adapter */
+    struct slab **slabs;                             /* [n_seqs * n_groups] of the batch */
     size_t slabs_cap;
     struct mlx_array **masks; /* [n_seqs * n_groups] made when first wanted */
     size_t masks_cap;
@@ -141,6 +160,16 @@ struct mlx_array *mlx__vector(const struct weight *w); /* NULL for NULL */
 struct mlx_array *mlx__exact(const struct weight *w);
 
 struct weight *mlx__table_create(struct backend *be, const struct tensor_view *view, struct error *err);
+
+/* mlx_adapt.c */
+bool mlx__weight_adapt(struct backend *be, struct weight *w, int adapter, const struct adapter_part *part,
+                       struct error *err);
+void mlx__weight_drop_adapters(struct weight *w);
+/* Sorts the rows of a batch by adapter. Failures are the step's. */
+void mlx__adapt_begin(struct mlx_backend *be, const struct batch *batch);
+/* x w^T + bias for n_rows rows of the batch or all of its out_rows, with what adapters add. */
+struct mlx_array *mlx__product(struct mlx_backend *be, struct mlx_array *x, int n_rows, const struct weight *w,
+                               const struct weight *bias);
 
 /* mlx_kv.c */
 int mlx__kv_page_tokens(const struct backend *be);

@@ -41,7 +41,7 @@ struct tensor *mlx__moe(struct backend *base, struct tensor *x, const struct moe
         return NULL;
     int n = p->n_experts;
     struct mlx_array *in = mlx__flat(be, x);
-    struct mlx_array *logits = mlx_linear(be->m, in, &w->router->matrix, mlx__vector(w->router_bias));
+    struct mlx_array *logits = mlx__product(be, in, x->n_rows, w->router, w->router_bias);
     struct mlx_routes r = mlx_route(be->m, logits, mlx__exact(w->choice_bias), p);
     if (p->weigh_input)
         in = mlx_weigh(be->m, in, r.weights);

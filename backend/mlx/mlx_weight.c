@@ -365,6 +365,7 @@ static bool build(struct mlx_backend *be, struct weight *w, const struct tensor_
 {
     const struct tensor_view *first = views[0];
     w->info.n_in = (size_t)first->shape[first->n_dims - 1];
+    w->stacked = first->n_dims == 3;
     for (int i = 0; i < n; i++) {
         if (!check_view(views[i], w->info.n_in, err))
             return false;
@@ -438,6 +439,7 @@ void mlx__weight_free(struct backend *base, struct weight *w)
     mlx_drop(w->vector);
     mlx_drop(w->exact);
     mlx_drop(w->raised);
+    mlx__weight_drop_adapters(w);
     free(w);
 }
 

@@ -38,6 +38,19 @@ static struct weight *make_weight(struct model *m, uint64_t n_out, uint64_t n_in
     return w;
 }
 
+/* An adapter of rank 2 for the square weight. */
+static void adapt(struct model *m)
+{
+    struct error err = {0};
+    struct tensor_view a = {.name = STR("a"), .type = DTYPE_F32, .n_dims = 2, .shape = {2, N_COLS, 1, 1}}, b = a;
+    b.shape[0] = N_COLS;
+    b.shape[1] = 2;
+    a.data = b.data = m->values;
+    a.size = b.size = 2 * N_COLS * sizeof(float);
+    if (!m->be->ops->weight_adapt(m->be, m->square, 1, &(struct adapter_part){&a, &b, 0.5f}, &err))
+        fail_msg("%s", err.msg);
+}
+
 static void open_model(struct model *m, struct op_times *times)
 {
     struct error err = {0};
@@ -53,6 +66,7 @@ static void open_model(struct model *m, struct op_times *times)
     m->up = make_weight(m, N_FF, N_COLS);
     m->down = make_weight(m, N_COLS, N_FF);
     m->vector = make_weight(m, 1, N_COLS);
+    adapt(m);
     m->pool_size = N_PAGES * m->be->ops->kv_page_size(m->be, &group);
     m->pool = aligned_alloc(64, m->pool_size);
     assert_non_null(m->pool);
@@ -75,7 +89,7 @@ static void run_step(struct model *m, float logits[N_COLS], struct sample_result
     static const int32_t ids[N_ROWS] = {1, 2, 3}, positions[N_ROWS] = {0, 1, 2}, out_rows[1] = {N_ROWS - 1};
     static const uint32_t table[1] = {0};
     static const float inv_freq[8] = {1, 0.5f, 0.25f, 0.1f, 0.05f, 0.02f, 0.01f, 0.001f};
-    struct batch_seq seq = {.n_rows = N_ROWS, .n_pages = 1, .pages = {table}};
+    struct batch_seq seq = {.n_rows = N_ROWS, .n_pages = 1, .pages = {table}, .adapter = 1};
     struct batch batch = {.n_rows = N_ROWS,
                           .ids = ids,
                           .positions = positions,
