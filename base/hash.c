@@ -10,13 +10,25 @@ struct sha256_ctx {
     EVP_MD_CTX *evp;
 };
 
-struct sha256_ctx *sha256_create(void)
+struct sha256_ctx *sha256_try_create(void)
 {
     struct sha256_ctx *ctx = malloc(sizeof *ctx);
-    if (!ctx || !(ctx->evp = EVP_MD_CTX_new())) {
+    if (!ctx || !(ctx->evp = EVP_MD_CTX_new()) || EVP_DigestInit_ex(ctx->evp, EVP_sha256(), NULL) != 1) {
+        if (ctx) {
+            EVP_MD_CTX_free(ctx->evp);
+        }
+        free(ctx);
+        return NULL;
+    }
+    return ctx;
+}
+
+struct sha256_ctx *sha256_create(void)
+{
+    struct sha256_ctx *ctx = sha256_try_create();
+    if (!ctx) {
         abort();
     }
-    sha256_start(ctx);
     return ctx;
 }
 

@@ -11,8 +11,9 @@ struct sha256 {
     uint8_t bytes[SHA256_SIZE];
 };
 
-struct sha256_ctx;                      /* one digest in progress */
-struct sha256_ctx *sha256_create(void); /* aborts the process when OpenSSL cannot allocate (start-up only) */
+struct sha256_ctx;                          /* one digest in progress */
+struct sha256_ctx *sha256_try_create(void); /* NULL when there is no memory; started already, as by the next */
+struct sha256_ctx *sha256_create(void);     /* aborts the process when OpenSSL cannot allocate (start-up only) */
 void sha256_free(struct sha256_ctx *ctx);
 void sha256_start(struct sha256_ctx *ctx);
 void sha256_update(struct sha256_ctx *ctx, const void *data, size_t size);

@@ -14,16 +14,6 @@
 
 #include <stdlib.h>
 
-struct model {
-    struct backend *be;
-    struct decoder_config config;
-    struct decoder_weights weights;
-    float *inv_freq[2];        /* [rot_dim / 2] each: of config.rope, of config.rope_local where there is one */
-    float rope_attn_factor[2]; /* likewise */
-    uint8_t layer_group[MODEL_MAX_LAYERS];
-    uint16_t layer_index[MODEL_MAX_LAYERS];
-};
-
 /* ---- loading ---- */
 
 static bool check_convs(const struct decoder_config *c, struct error *err)
@@ -101,6 +91,8 @@ struct model *model_load(struct backend *be, const struct model_file *file, cons
     }
     m->be = be;
     m->config = *options->config;
+    m->family = family;
+    m->from_folder = model_file_is_folder(file);
     struct weight_names names = weight_names_of(family, file);
     int n_groups = decoder_kv_groups(&m->config, options->kv_type, groups, m->layer_group, m->layer_index);
     if (check_config(&m->config, be, err) && check_convs(&m->config, err) && check_groups(groups, n_groups, err) &&

@@ -129,6 +129,10 @@ struct weight_names weight_names_of(const struct decoder_family *family, const s
 /* As a new file or folder has them. */
 struct weight_names weight_names_for(const struct decoder_family *family, bool of_folder);
 
+/* Sets the prefixes of a folder's names to the i-th place that a decoder has in folders: alone, or inside a multimodal
+ * model. False behind the last. */
+bool weight_names_within(struct weight_names *folder, size_t i);
+
 /* The i-th name's row of a part; NULL behind the last. */
 const struct weight_row *weight_row(const struct weight_names *names, enum model_part part, size_t i);
 

@@ -1,4 +1,5 @@
-/* Shared by weights*.c (the parameters of a model) and decoder.c (its forward pass). */
+/* Shared by weights*.c (the parameters of a model), decoder.c (its forward pass) and adapter.c (what is added to them).
+ */
 #ifndef TANDEM_MODEL_MODEL_INTERNAL_H
 #define TANDEM_MODEL_MODEL_INTERNAL_H
 
@@ -11,6 +12,18 @@ struct decoder_weights {
     size_t resident_size;
     void **copies; /* [n_copies] memory of parts that the file holds otherwise, where the backend uses it in place */
     size_t n_copies, copies_cap;
+};
+
+struct model {
+    struct backend *be;
+    struct decoder_config config;
+    const struct decoder_family *family;
+    bool from_folder; /* its file was one */
+    struct decoder_weights weights;
+    float *inv_freq[2];        /* [rot_dim / 2] each: of config.rope, of config.rope_local where there is one */
+    float rope_attn_factor[2]; /* likewise */
+    uint8_t layer_group[MODEL_MAX_LAYERS];
+    uint16_t layer_index[MODEL_MAX_LAYERS];
 };
 
 /* ---- parts (weights_parts.c) ---- */
@@ -40,6 +53,10 @@ struct part_place {
     bool flat;   /* blocks are no axis of their own: they follow one another */
     bool turned; /* its rows are the tensor's columns, in a tensor of rows */
 };
+
+/* Of the part in a tensor named as the row says. */
+struct part_place weights__place_of(const struct decoder_config *c, const struct weight_names *names,
+                                    const struct weight_row *row, enum model_part part);
 
 /* The part as the decoder takes it: *out, in *memory, which the caller frees. The tensor's shape is checked. NO_MEMORY.
  */

@@ -210,15 +210,21 @@ struct weight_names weight_names_of(const struct decoder_family *family, const s
     struct weight_names folder = weight_names_for(family, true);
     if (!model_file_is_folder(file))
         return weight_names_for(family, false);
-    for (size_t i = 0; i < ARRAY_LEN(folder_prefixes); i++) {
-        folder.prefix = folder_prefixes[i].prefix;
-        folder.head_prefix = folder_prefixes[i].head_prefix;
+    for (size_t i = 0; weight_names_within(&folder, i); i++) {
         if (weight_find(&folder, file, PART_EMBD, -1))
             return folder;
     }
-    folder.prefix = folder_prefixes[0].prefix; /* for messages */
-    folder.head_prefix = folder_prefixes[0].head_prefix;
+    (void)weight_names_within(&folder, 0); /* for messages */
     return folder;
+}
+
+bool weight_names_within(struct weight_names *folder, size_t i)
+{
+    if (i >= ARRAY_LEN(folder_prefixes))
+        return false;
+    folder->prefix = folder_prefixes[i].prefix;
+    folder->head_prefix = folder_prefixes[i].head_prefix;
+    return true;
 }
 
 static bool row_holds(const struct weight_row *row, enum model_part part)

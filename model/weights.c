@@ -80,32 +80,33 @@ struct loader {
     struct error *err;
 };
 
-static bool in_kv_heads(const struct loader *l, const struct weight_row *row)
+static bool in_kv_heads(const struct weight_names *names, const struct weight_row *row)
 {
-    return l->names->qkv_by_kv_head && (row->parts[2] == PART_V || row->parts[2] == PART_V_BIAS);
+    return names->qkv_by_kv_head && (row->parts[2] == PART_V || row->parts[2] == PART_V_BIAS);
 }
 
 /* What the rows of a part are divided by: into tensors by a number in the name, that is no expert's, or into blocks of
  * one that follow one another by KV head. */
-static uint64_t divisor_of(const struct loader *l, const struct weight_row *row, enum model_part part)
+static uint64_t divisor_of(const struct decoder_config *c, const struct weight_names *names,
+                           const struct weight_row *row, enum model_part part)
 {
-    if (weight_row_per_expert(row) && weights__n_blocks(l->config, part) == 0)
-        return (uint64_t)weights__n_pieces(l->config, part);
-    return in_kv_heads(l, row) ? (uint64_t)l->config->n_kv_heads : 1;
+    if (weight_row_per_expert(row) && weights__n_blocks(c, part) == 0)
+        return (uint64_t)weights__n_pieces(c, part);
+    return in_kv_heads(names, row) ? (uint64_t)c->n_kv_heads : 1;
 }
 
-static struct part_place place_of(const struct loader *l, const struct weight_row *row, enum model_part part)
+struct part_place weights__place_of(const struct decoder_config *c, const struct weight_names *names,
+                                    const struct weight_row *row, enum model_part part)
 {
-    const struct decoder_config *c = l->config;
-    uint64_t divisor = divisor_of(l, row, part);
-    bool flat = in_kv_heads(l, row);
+    uint64_t divisor = divisor_of(c, names, row, part);
+    bool flat = in_kv_heads(names, row);
     struct part_place p = {.rows = weights__part_rows(c, part) / divisor,
                            .cols = weights__part_cols(c, part),
                            .n_blocks = flat                         ? divisor
                                        : weight_row_per_expert(row) ? 0
                                                                     : weights__n_blocks(c, part),
-                           .flat = flat || weight_row_layout(l->names, row) == LAYOUT_FIRST_TURNED,
-                           .layout = weight_row_layout(l->names, row),
+                           .flat = flat || weight_row_layout(names, row) == LAYOUT_FIRST_TURNED,
+                           .layout = weight_row_layout(names, row),
                            .vector = weights__is_vector(part)};
     for (int i = 0; i < 3 && row->parts[i] != PART_NONE; i++, p.n_parts++) {
         bool turned = i == 0 && p.layout == LAYOUT_FIRST_TURNED;
@@ -245,7 +246,7 @@ static bool add_views(struct loader *l, const struct tensor_view *tensor, enum m
 
 static bool gather(struct loader *l, const struct weight_row *row, enum model_part part, int layer, int *n)
 {
-    struct part_place place = place_of(l, row, part);
+    struct part_place place = weights__place_of(l->config, l->names, row, part);
     int n_tensors = weight_row_per_expert(row) ? weights__n_pieces(l->config, part) : 1;
     *n = 0;
     for (int e = 0; e < n_tensors; e++) {
@@ -373,7 +374,7 @@ bool weights__load(struct decoder_weights *w, struct backend *be, const struct w
 /* Views of the file show the part, as matrices or vectors of their own or as a stack of experts. */
 static bool in_place(const struct loader *l, const struct weight_row *row, enum model_part part)
 {
-    struct part_place p = place_of(l, row, part);
+    struct part_place p = weights__place_of(l->config, l->names, row, part);
     bool of_heads = part == PART_K_OF_LATENT || part == PART_V_OF_LATENT;
     bool stack = of_heads || (part > PART_EXPERT_DOWN && part <= PART_EXPERT_DOWN_BIAS);
     return !stack && !p.turned && p.layout == LAYOUT_ROWS;

@@ -276,3 +276,47 @@ struct model_file *model_folder_open_memory(const struct model_folder_file *file
 {
     return open_source(&(struct folder_source){.files = files, .n_files = n}, "(memory)", err);
 }
+
+/* ---- one file alone ---- */
+
+static bool read_alone(struct model_file *f, struct error *err)
+{
+    struct model_shard *shard = &f->shards[0];
+    return name_index_init(&shard->meta.index, f->arena, 0)
+               ? safetensors_read(shard, f->arena, err) && model_file__join(f, LIMIT_FOLDER_TENSORS, err)
+               : arena_full(f->arena, "index of a safetensors file", err);
+}
+
+struct model_file *safetensors_open_memory(const void *data, size_t size, struct error *err)
+{
+    struct model_file *f = model_file__create("(memory)", 1, 0, err);
+    if (!f)
+        return NULL;
+    f->n_shards = 1;
+    f->shards[0].data = data;
+    f->shards[0].size = size;
+    if (read_alone(f, err))
+        return f;
+    model_file_close(f);
+    return NULL;
+}
+
+struct model_file *safetensors_open(const char *path, struct error *err)
+{
+    struct model_file *f = model_file__create(path, 1, 0, err);
+    if (!f)
+        return NULL;
+    struct model_shard *shard = &f->shards[0];
+    bool ok = mapped_file_open(path, &shard->map, err);
+    if (ok) {
+        struct str name = str_path_name(str_of(path));
+        f->n_shards = 1;
+        shard->data = shard->map.data;
+        shard->size = shard->map.size;
+        ok = read_alone(f, err) || error_wrap(err, STR_FMT, STR_ARG(str_slice(name, 0, utf8_cut(name, 80))));
+    }
+    if (ok)
+        return f;
+    model_file_close(f);
+    return NULL;
+}

@@ -15,6 +15,11 @@
 /* path is a folder. Errors as of model_file_open. */
 NODISCARD struct model_file *model_folder_open(const char *path, struct error *err);
 
+/* One safetensors file as a model without metadata and documents, its tensors as they are: an adapter's. */
+NODISCARD struct model_file *safetensors_open(const char *path, struct error *err);
+/* The same over memory: data must live as long as the result. */
+NODISCARD struct model_file *safetensors_open_memory(const void *data, size_t size, struct error *err);
+
 struct model_folder_file {
     const char *name; /* relative: "config.json", "additional_chat_templates/tool_use.jinja" */
     struct str content;

@@ -102,7 +102,7 @@ static void add_rows(struct step *s, const struct model_driver *d, const struct 
 {
     struct batch *b = &s->batch;
     struct batch_seq *seq = &s->seqs[b->n_seqs];
-    *seq = (struct batch_seq){.first_row = b->n_rows, .n_rows = r->n, .start = r->start};
+    *seq = (struct batch_seq){.first_row = b->n_rows, .n_rows = r->n, .start = r->start, .adapter = r->adapter};
     seq->n_pages = (r->start + r->n + d->page_tokens - 1) / d->page_tokens;
     assert_true(seq->n_pages <= d->n_pages && r->seq < d->n_seqs);
     for (int g = 0; g < d->n_groups; g++)
@@ -165,7 +165,8 @@ void model_driver_text(struct model_driver *d, const int32_t *ids, int n, int ch
 {
     int32_t *out = xalloc((size_t)chunk, sizeof(*out));
     for (int at = 0, p = 0; at < n; at += chunk) {
-        struct driver_rows r = {.start = at, .n = n - at < chunk ? n - at : chunk, .ids = ids + at, .out = out};
+        struct driver_rows r = {
+            .start = at, .n = n - at < chunk ? n - at : chunk, .ids = ids + at, .out = out, .adapter = d->adapter};
         float *dst = logits + (size_t)p * (size_t)d->config.n_vocab;
         for (; p < n_positions && positions[p] < at + r.n; p++)
             out[r.n_out++] = positions[p] - at;
@@ -191,8 +192,13 @@ static int32_t prefill(struct model_driver *d, int seq, const struct driver_prom
     for (int at = 0; at < p->n; at += chunk) {
         int n = p->n - at < chunk ? p->n - at : chunk;
         int32_t last = n - 1;
-        struct driver_rows r = {
-            .seq = seq, .start = at, .n = n, .ids = p->ids + at, .out = &last, .n_out = at + n == p->n ? 1 : 0};
+        struct driver_rows r = {.seq = seq,
+                                .start = at,
+                                .n = n,
+                                .ids = p->ids + at,
+                                .out = &last,
+                                .n_out = at + n == p->n ? 1 : 0,
+                                .adapter = d->adapter};
         model_driver_step(d, &r, 1, logits);
     }
     return argmax(logits, d->config.n_vocab);
@@ -214,7 +220,8 @@ void model_driver_greedy(struct model_driver *d, const struct driver_prompt *pro
                                            .n = 1,
                                            .ids = &prompts[i].output[t - 1],
                                            .out = &first_row,
-                                           .n_out = 1};
+                                           .n_out = 1,
+                                           .adapter = d->adapter};
         model_driver_step(d, rows, n_prompts, logits);
         for (int i = 0; i < n_prompts; i++)
             prompts[i].output[t] = argmax(logits + (size_t)i * n_vocab, d->config.n_vocab);

@@ -31,6 +31,7 @@ struct model_driver {
     struct kv_group_spec groups[KV_MAX_GROUPS];
     uint32_t *tables[KV_MAX_GROUPS]; /* [n_seqs * n_pages] */
     uint8_t *pool;
+    int adapter; /* of all rows of model_driver_text and model_driver_greedy; 0: none */
 };
 
 /* Rows of one sequence in a step: ids at positions start, start + 1 ...; logits of the rows listed in out. */
@@ -39,6 +40,7 @@ struct driver_rows {
     const int32_t *ids; /* [n] */
     int n_out;
     const int32_t *out; /* [n_out] ascending, from 0 */
+    int adapter;        /* 0: none */
 };
 
 /* *err and false when the backend, the configuration or the model cannot be had; nothing to close then. */

@@ -19,40 +19,8 @@
 
 #include <cmocka.h>
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-#define CAN_FAIL 1
-
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t size);
-
-static long fail_at = -1, n_allocations;
-
-static bool fails_now(const void *caller)
-{
-    Dl_info of_caller, of_program;
-    return fail_at >= 0 && dladdr(caller, &of_caller) && dladdr((const void *)&n_allocations, &of_program) &&
-           of_caller.dli_fbase == of_program.dli_fbase && n_allocations++ == fail_at;
-}
-
-void *malloc(size_t size)
-{
-    return fails_now(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
-}
-
-void *calloc(size_t n, size_t size)
-{
-    return fails_now(__builtin_return_address(0)) ? NULL : __libc_calloc(n, size);
-}
-
-void *realloc(void *p, size_t size)
-{
-    return fails_now(__builtin_return_address(0)) ? NULL : __libc_realloc(p, size);
-}
-#else
-#define CAN_FAIL 0
-static long fail_at, n_allocations;
-#endif
+#define FAILS_OF_PROGRAM 1
+#include "tests/support/failing_memory.h"
 
 static const uint8_t bytes[256];
 

@@ -19,7 +19,7 @@ if [ -z "${ORACLE_PYTHON:-}" ]; then
 fi
 
 status=0
-for script in dtype_vectors packed_vectors tokenizer_vectors model_vectors; do
+for script in dtype_vectors packed_vectors tokenizer_vectors model_vectors adapter_vectors; do
     echo "== $script"
     "$ORACLE_PYTHON" "tools/parity/$script.py" $mode || status=1
 done
