@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/queue.h"
 #include "base/sys_proc.h"
+#include "engine/adapters.h"
 #include "engine/replay.h"
 #include "engine/scheduler.h"
 #include "engine/stats.h"
@@ -28,7 +29,8 @@ enum command_kind {
     COMMAND_DISK,
     COMMAND_LIMIT_POOL,
     COMMAND_REPLAYED,
-    COMMAND_CONSTRAINED
+    COMMAND_CONSTRAINED,
+    COMMAND_ADAPT
 };
 
 struct command {
@@ -42,6 +44,7 @@ struct command {
     char *data;             /* REPLAYED: owned */
     size_t size;
     struct constrained *constrained; /* CONSTRAINED: owned */
+    struct adapter_change *change;   /* ADAPT: owned */
 };
 
 struct engine {
@@ -55,6 +58,7 @@ struct engine {
     struct scheduler *scheduler;
     struct replay *replay;           /* NULL: none */
     struct constrainer *constrainer; /* NULL: no tokenizer, so no constraints */
+    struct adapters adapters;
     struct queue *commands;
     struct stats_snapshot stats;
     atomic_uint n_unstarted;
@@ -123,6 +127,9 @@ static bool on_replayed(void *arg, char *data, size_t size)
 static bool on_bad_numbers(void *arg, const struct bad_job *bad, struct error *err)
 {
     struct engine *e = arg;
+    if (bad->job->adapter) { /* the second engine has none */
+        return error_set(err, ERR_BAD_NUMBERS, "requests with an adapter are not tried again on other kernels.");
+    }
     return replay_push(e->replay, bad, err);
 }
 
@@ -162,6 +169,12 @@ static bool make_constrainer(struct engine *e, const struct tokenizer *tokenizer
     return !tokenizer || e->constrainer;
 }
 
+/* The thread that reads adapters, or whoever gave the order. */
+static bool on_adapter(void *arg, struct adapter_change *change)
+{
+    return push(arg, &(struct command){.kind = COMMAND_ADAPT, .change = change});
+}
+
 void engine__free_drafter(struct drafter *d)
 {
     if (d) {
@@ -190,6 +203,7 @@ struct engine *engine__assemble(const struct engine_parts *parts, struct error *
     e->seals = parts->seals;
     e->release = parts->release;
     e->resources = parts->resources;
+    adapters_init(&e->adapters, e->executor, on_adapter, e);
     e->commands = queue_create(sizeof(struct command), (size_t)e->config.max_waiting + COMMANDS_BESIDE_JOBS);
     bool ok = copy_eog(e, &parts->config) && e->commands;
     if (!ok) {
@@ -218,6 +232,7 @@ static void drop_commands(struct engine *e)
         request_free(c.request);
         free(c.data);
         constrained_free(c.constrained);
+        adapters_drop_change(c.change);
     }
 }
 
@@ -239,6 +254,7 @@ void engine_free(struct engine *e)
     engine_stop(e);
     replay_free(e->replay); /* its threads push no more: the queue is closed */
     constrainer_free(e->constrainer);
+    adapters_release(&e->adapters);
     drop_commands(e);
     scheduler_free(e->scheduler);
     kv_disk_free(e->disk);
@@ -272,11 +288,22 @@ static void submit(struct engine *e, struct request *r)
 {
     uint64_t id = r->job->id;
     struct error err = {0};
-    bool pushed = !r->unconstrained || constrainer_push(e->constrainer, r->job, &err);
+    bool ok = adapters_check(&e->adapters, r->job, &err) &&
+              (!r->unconstrained || constrainer_push(e->constrainer, r->job, &err));
     scheduler_accept(e->scheduler, r);
-    if (!pushed) {
+    if (!ok) {
         scheduler_fail(e->scheduler, id, &err);
     }
+    e->reported_idle = false;
+}
+
+static void adapt(struct engine *e, struct adapter_change *change)
+{
+    uint32_t leaving = adapters_leaving(change);
+    if (leaving) {
+        scheduler_fail_adapter(e->scheduler, leaving);
+    }
+    adapters_apply(&e->adapters, change);
     e->reported_idle = false;
 }
 
@@ -310,6 +337,9 @@ static void apply(struct engine *e, const struct command *c)
         break;
     case COMMAND_CONSTRAINED:
         scheduler_constrained(e->scheduler, c->constrained);
+        break;
+    case COMMAND_ADAPT:
+        adapt(e, c->change);
         break;
     }
 }
@@ -431,6 +461,12 @@ void engine_clear_cache(struct engine *e)
 void engine_limit_pool(struct engine *e, uint64_t size, bool urgent)
 {
     (void)push(e, &(struct command){.kind = COMMAND_LIMIT_POOL, .pool = {.size = size, .urgent = urgent}});
+}
+
+bool engine_adapt(struct engine *e, const struct adapter_order *order,
+                  void (*done)(void *arg, uint32_t number, const struct error *err), void *arg, struct error *err)
+{
+    return adapters_order(&e->adapters, order, done, arg, err);
 }
 
 void engine_pause(struct engine *e, bool paused)

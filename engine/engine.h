@@ -13,7 +13,7 @@
 
 #include "backend/backend.h"
 #include "model/model.h"
-#include "wire/job.h"
+#include "wire/frame.h"
 
 struct engine;
 struct fault; /* engine/fault.h */
@@ -46,13 +46,16 @@ struct engine_options {
     uint32_t max_drafts;  /* guessed tokens of a sequence in a step, up to DRAFT_MAX; 0: ENGINE_DEFAULT_DRAFTS */
     float max_itl_factor; /* how much longer prompts may make a step than those who decode need; 0: any;
                              default ENGINE_DEFAULT_ITL_FACTOR */
-    const char *draft_model_path; /* guesses tokens too; NULL: none */
-    size_t draft_pool_size;       /* bytes of its KV; 0: an eighth of pool_size */
-    const char *script_path;      /* test builds: forward and sample are replaced by this script */
-    const char *build;            /* goes into engine_info and the fingerprint */
-    bool replay;                  /* jobs with bad numbers are computed once more (engine/replay.h); default true */
-    int64_t replay_idle_ms;       /* after so long without any, what that took is freed; 0: REPLAY_IDLE_MS */
-    struct fault *fault;          /* test builds: what goes wrong on purpose; outlives the engine; NULL: nothing */
+    const char *draft_model_path;     /* guesses tokens too; NULL: none */
+    size_t draft_pool_size;           /* bytes of its KV; 0: an eighth of pool_size */
+    const char *const *adapter_paths; /* [n_adapter_paths] files and folders that adapters may be loaded from: what its
+                                         process may read */
+    int n_adapter_paths;
+    const char *script_path; /* test builds: forward and sample are replaced by this script */
+    const char *build;       /* goes into engine_info and the fingerprint */
+    bool replay;             /* jobs with bad numbers are computed once more (engine/replay.h); default true */
+    int64_t replay_idle_ms;  /* after so long without any, what that took is freed; 0: REPLAY_IDLE_MS */
+    struct fault *fault;     /* test builds: what goes wrong on purpose; outlives the engine; NULL: nothing */
     void (*progress)(void *arg, float fraction);
     void *progress_arg;
 };
@@ -89,6 +92,13 @@ void engine_clear_cache(struct engine *e);
 /* At most so many bytes of the pool are for use, but always enough for the sequence that is longest now: cached pages
  * go first, what is free is given back. Urgent: the youngest are preempted too. */
 void engine_limit_pool(struct engine *e, uint64_t size, bool urgent);
+/* Loads or drops an adapter of its model (wire/frame.h): the file is read by a thread of its own, and its weights are
+ * there, or gone, between two steps. Jobs name it by number and digest; those that have one when it goes fail, with
+ * MODEL_NOT_FOUND. One thread, one order at a time: done says when it is carried out, on a thread of the engine.
+ * UNSUPPORTED, NO_MEMORY: it is not, and done is not called. */
+NODISCARD bool engine_adapt(struct engine *e, const struct adapter_order *order,
+                            void (*done)(void *arg, uint32_t number, const struct error *err), void *arg,
+                            struct error *err);
 /* While paused nothing new is admitted; what runs goes on. For a sink whose reader does not keep up. Any thread, also
  * in the sink. */
 void engine_pause(struct engine *e, bool paused);

@@ -5,6 +5,7 @@
 #define TANDEM_ENGINE_EXECUTOR_H
 
 #include "backend/backend.h"
+#include "model/adapter.h"
 #include "model/model.h"
 
 struct executor;
@@ -31,6 +32,10 @@ struct executor_ops {
     void (*free_page)(struct executor *x, int group, uint32_t page); /* nobody needs it any more; may be NULL */
     /* Where the page's bytes lie, all of them and nothing else; NULL: pages are not memory of the host (backend.h) */
     void *(*page_data)(struct executor *x, int group, uint32_t page);
+    /* Between two steps. The weights of rows of this adapter (batch_seq.adapter) from now on, all of them or, on
+     * failure, none; NULL: there are no weights. */
+    bool (*load_adapter)(struct executor *x, const struct adapter_file *file, int number, struct error *err);
+    void (*drop_adapter)(struct executor *x, int number);
 };
 
 struct executor { /* first member of every implementation */

@@ -64,6 +64,18 @@ static void *page_data(struct executor *x, int group, uint32_t page)
     return m->be->ops->kv_page(m->be, group, page);
 }
 
+static bool load_adapter(struct executor *x, const struct adapter_file *file, int number, struct error *err)
+{
+    struct model_executor *m = (struct model_executor *)x;
+    return model_adapter_load(m->model, file, number, err);
+}
+
+static void drop_adapter(struct executor *x, int number)
+{
+    struct model_executor *m = (struct model_executor *)x;
+    model_adapter_drop(m->model, number);
+}
+
 static void free_executor(struct executor *x)
 {
     free(x);
@@ -74,7 +86,9 @@ static const struct executor_ops ops = {.step = run_step,
                                         .copy_page = copy_page,
                                         .free = free_executor,
                                         .free_page = free_page,
-                                        .page_data = page_data};
+                                        .page_data = page_data,
+                                        .load_adapter = load_adapter,
+                                        .drop_adapter = drop_adapter};
 
 struct executor *executor_model_create(struct backend *be, struct model *m, struct error *err)
 {

@@ -412,6 +412,18 @@ static void *page_data(struct executor *base, int group, uint32_t page)
     return x->ops->page_data(x, group, page);
 }
 
+static bool load_adapter(struct executor *base, const struct adapter_file *file, int number, struct error *err)
+{
+    struct executor *x = ((struct fault_executor *)base)->x;
+    return x->ops->load_adapter(x, file, number, err);
+}
+
+static void drop_adapter(struct executor *base, int number)
+{
+    struct executor *x = ((struct fault_executor *)base)->x;
+    x->ops->drop_adapter(x, number);
+}
+
 static void free_executor(struct executor *base)
 {
     struct fault_executor *fx = (struct fault_executor *)base;
@@ -432,7 +444,9 @@ struct executor *fault_executor_create(struct executor *x, struct fault *f, stru
                                     .copy_page = copy_page,
                                     .free = free_executor,
                                     .free_page = x->ops->free_page ? free_page : NULL,
-                                    .page_data = x->ops->page_data ? page_data : NULL};
+                                    .page_data = x->ops->page_data ? page_data : NULL,
+                                    .load_adapter = x->ops->load_adapter ? load_adapter : NULL,
+                                    .drop_adapter = x->ops->drop_adapter ? drop_adapter : NULL};
     fx->base.ops = &fx->ops;
     fx->x = x;
     fx->fault = f;

@@ -194,11 +194,15 @@ void prefix_cache_free(struct prefix_cache *c)
 
 /* ---- lookup ---- */
 
-struct sha256 prefix_root(struct prefix_cache *c, const struct sha256 *root, uint64_t salt)
+struct sha256 prefix_root(struct prefix_cache *c, const struct sha256 *root, uint64_t salt,
+                          const struct sha256 *adapter)
 {
     sha256_start(c->sha);
     sha256_update(c->sha, root, sizeof *root);
     sha256_update(c->sha, &salt, sizeof salt);
+    if (adapter) { /* longer than any key without one */
+        sha256_update(c->sha, adapter, sizeof *adapter);
+    }
     return sha256_finish(c->sha);
 }
 

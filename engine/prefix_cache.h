@@ -1,7 +1,7 @@
 /* Prefix cache: which pages hold the K and V of which tokens. A block is page_tokens consecutive positions, aligned;
  * its key is SHA-256 over its parent's key and its token ids, and the first parent (the root) covers everything else
- * that shapes K and V: model, KV type, the tenant's salt. A node holds a block's page in each group, as far as they are
- * still there.
+ * that shapes K and V: model, adapter, KV type, the tenant's salt. A node holds a block's page in each group, as far as
+ * they are still there.
  *
  *     root -> key(block 0) -> key(block 1) -> ...      the chain is walked by keys; nodes have no links to each other
  *
@@ -34,8 +34,10 @@ struct prefix_cache_options {
 NODISCARD struct prefix_cache *prefix_cache_create(const struct prefix_cache_options *options, struct error *err);
 void prefix_cache_free(struct prefix_cache *c);
 
-/* What the keys of a tenant's blocks begin with. */
-struct sha256 prefix_root(struct prefix_cache *c, const struct sha256 *root, uint64_t salt);
+/* What the keys of a tenant's blocks begin with. adapter: the digest of that which they are computed with; NULL: none.
+ */
+struct sha256 prefix_root(struct prefix_cache *c, const struct sha256 *root, uint64_t salt,
+                          const struct sha256 *adapter);
 /* ids: [page_tokens] */
 struct sha256 prefix_key(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids);
 

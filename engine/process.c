@@ -228,6 +228,21 @@ static void send_failed(struct process *p, uint64_t job, const struct error *err
     send_frames(p, &frames);
 }
 
+/* The engine's thread, or the one that reads adapters. */
+static void take_adapted(void *arg, uint32_t number, const struct error *error)
+{
+    struct process *p = arg;
+    struct adapter_done done = {.number = number, .error = *error};
+    struct buf frames;
+    struct error err = {0};
+    buf_init(&frames, KIB(4));
+    if (!frame_put_adapter_done(&frames, p->options->epoch, &done, &err)) {
+        give_up(err.msg);
+    }
+    send_frames(p, &frames);
+    buf_release(&frames);
+}
+
 static void send_fatal(struct process *p, const struct error *fatal)
 {
     struct buf frames;
@@ -399,6 +414,19 @@ static bool take_pool_limit(struct process *p, const struct frame *f, struct err
     return true;
 }
 
+static bool take_adapter(struct process *p, const struct frame *f, struct error *err)
+{
+    struct adapter_order order;
+    struct error refused = {0};
+    if (!frame_get_adapter(f, &order, err)) {
+        return false;
+    }
+    if (!engine_adapt(p->engine, &order, take_adapted, p, &refused)) {
+        take_adapted(p, order.number, &refused);
+    }
+    return true;
+}
+
 /* The engine's thread: everything before is in the queue already. */
 static void on_drained(void *arg)
 {
@@ -424,6 +452,8 @@ static bool take_frame(struct process *p, const struct frame *f, struct error *e
         return true;
     case FRAME_POOL_LIMIT:
         return take_pool_limit(p, f, err);
+    case FRAME_ADAPTER:
+        return take_adapter(p, f, err);
     default:
         return error_set(err, ERR_PROTOCOL, "The gateway sent a frame of type %d, which only an engine sends.",
                          (int)f->type);

@@ -45,6 +45,9 @@ static bool find_read(const struct engine_options *o, struct paths *p, struct er
     if (o->script_path) {
         add_path(p, o->script_path);
     }
+    for (int i = 0; i < o->n_adapter_paths; i++) {
+        model_paths_each(o->adapter_paths[i], add_path, p);
+    }
     return true;
 }
 

@@ -425,6 +425,19 @@ void scheduler_fail(struct scheduler *s, uint64_t job, const struct error *why)
     }
 }
 
+void scheduler_fail_adapter(struct scheduler *s, uint32_t number)
+{
+    struct request *next;
+    for (struct request *r = s->requests; r; r = next) {
+        next = r->next;
+        if (r->job->adapter == number) {
+            struct error gone = {0};
+            error_set_param(&gone, ERR_MODEL_NOT_FOUND, "model", "The adapter of this request was unloaded.");
+            scheduler__fail(s, r, &gone);
+        }
+    }
+}
+
 void scheduler_cancel(struct scheduler *s, uint64_t job, uint32_t choice)
 {
     struct request *r = scheduler__find_request(s, job);

@@ -55,6 +55,7 @@ void scheduler_accept(struct scheduler *s, struct request *r); /* takes r */
  */
 void scheduler_constrained(struct scheduler *s, struct constrained *c);
 void scheduler_fail(struct scheduler *s, uint64_t job, const struct error *why); /* unless it has ended */
+void scheduler_fail_adapter(struct scheduler *s, uint32_t number); /* every job that has this one, which goes */
 void scheduler_cancel(struct scheduler *s, uint64_t job, uint32_t choice);
 void scheduler_clear_cache(struct scheduler *s);
 /* At most so many bytes of the pool are for use: see engine_limit_pool. Steps bring it about, also those in which

@@ -56,8 +56,11 @@ static void add_row(struct scheduler *s, struct flight *f, struct sequence *q)
     f->ids[at] = 0;
     f->prev_row[at] = (int32_t)q->plan.first_sample;
     f->positions[at] = (int32_t)q->n_tokens;
-    f->seqs[at] = (struct batch_seq){
-        .first_row = at, .n_rows = 1, .start = (int32_t)q->n_tokens, .n_pages = (int32_t)q->n_blocks};
+    f->seqs[at] = (struct batch_seq){.first_row = at,
+                                     .n_rows = 1,
+                                     .start = (int32_t)q->n_tokens,
+                                     .adapter = (int32_t)q->request->job->adapter,
+                                     .n_pages = (int32_t)q->n_blocks};
     for (int g = 0; g < s->n_groups; g++) {
         f->seqs[at].pages[g] = q->tables[g];
     }

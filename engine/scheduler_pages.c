@@ -18,9 +18,9 @@ bool scheduler__uses_cache(const struct scheduler *s, const struct request *r)
     return s->config->prefix_cache && !(r->job->flags & JOB_NO_CACHE);
 }
 
-static struct sha256 root_key(struct scheduler *s, uint64_t salt)
+static struct sha256 root_key(struct scheduler *s, const struct job *job)
 {
-    return prefix_root(s->cache, &s->config->root, salt);
+    return prefix_root(s->cache, &s->config->root, job->cache_salt, job->adapter ? &job->adapter_digest : NULL);
 }
 
 bool scheduler__update_keys(struct scheduler *s, struct sequence *q)
@@ -34,7 +34,7 @@ bool scheduler__update_keys(struct scheduler *s, struct sequence *q)
     }
     for (; q->n_keys < n; q->n_keys++) {
         uint32_t i = q->n_keys;
-        struct sha256 parent = i ? q->keys[i - 1] : root_key(s, q->request->job->cache_salt);
+        struct sha256 parent = i ? q->keys[i - 1] : root_key(s, q->request->job);
         q->keys[i] = prefix_key(s->cache, &parent, q->tokens + (size_t)i * page_tokens);
     }
     return true;

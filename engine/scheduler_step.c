@@ -102,6 +102,7 @@ static void add_member(struct scheduler *s, struct sequence *q)
     *seq = (struct batch_seq){.first_row = b->n_rows,
                               .n_rows = (int32_t)q->plan.rows,
                               .start = (int32_t)q->n_computed,
+                              .adapter = (int32_t)q->request->job->adapter,
                               .n_pages = (int32_t)q->n_blocks};
     for (int g = 0; g < s->n_groups; g++) {
         seq->pages[g] = q->tables[g];

@@ -129,6 +129,13 @@ bool get_bool(struct cursor *c)
     return get_enum(c, 2) == 1;
 }
 
+void get_digest(struct cursor *c, struct sha256 *digest)
+{
+    for (size_t i = 0; i < sizeof digest->bytes; i++) {
+        digest->bytes[i] = get_u8(c);
+    }
+}
+
 uint32_t get_enum(struct cursor *c, uint32_t end)
 {
     uint32_t v = get_u8(c);

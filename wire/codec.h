@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/hash.h"
 
 /* ---- writing ---- */
 void put_u8(struct buf *out, uint8_t v);
@@ -34,7 +35,8 @@ uint32_t get_u32(struct cursor *c);
 uint64_t get_u64(struct cursor *c);
 int32_t get_int32_t(struct cursor *c);
 float get_float(struct cursor *c);
-bool get_bool(struct cursor *c);                          /* 0 or 1 */
+bool get_bool(struct cursor *c); /* 0 or 1 */
+void get_digest(struct cursor *c, struct sha256 *digest);
 uint32_t get_enum(struct cursor *c, uint32_t end);        /* a u8 below end */
 void get_text(struct cursor *c, char *text, size_t size); /* of at most size - 1 bytes, no NUL inside */
 

@@ -143,7 +143,7 @@ bool frame_get_hello(const struct frame *f, struct engine_info *info, struct err
     return true;
 }
 
-/* ---- loading, fatal, cancel, pool limit, empty ---- */
+/* ---- loading, fatal, cancel, pool limit, adapters, empty ---- */
 
 bool frame_put_loading(struct buf *out, uint32_t epoch, float fraction, struct error *err)
 {
@@ -170,9 +170,7 @@ bool frame_get_loading(const struct frame *f, float *fraction, struct error *err
 bool frame_put_fatal(struct buf *out, uint32_t epoch, const struct error *fatal, struct error *err)
 {
     size_t start = frame__begin(out);
-    put_u16(out, (uint16_t)fatal->code);
-    put_text(out, fatal->param);
-    put_text(out, fatal->msg);
+    frame__put_error(out, fatal);
     return frame__end(out, start, epoch, FRAME_FATAL, err);
 }
 
@@ -183,14 +181,11 @@ bool frame_get_fatal(const struct frame *f, struct error *fatal, struct error *e
     if (!frame__wants(f, FRAME_FATAL, err)) {
         return false;
     }
-    uint16_t code = get_u16(&c);
-    c.bad_value |= code == ERR_NONE || code >= ERR_COUNT;
-    get_text(&c, got.param, sizeof got.param);
-    get_text(&c, got.msg, sizeof got.msg);
+    frame__get_error(&c, &got);
+    c.bad_value |= got.code == ERR_NONE;
     if (!cursor_finish(&c, "FATAL", err)) {
         return false;
     }
-    got.code = (enum error_code)code;
     *fatal = got;
     return true;
 }
@@ -239,6 +234,58 @@ bool frame_get_pool_limit(const struct frame *f, struct pool_limit *limit, struc
         return false;
     }
     *limit = got;
+    return true;
+}
+
+bool frame_put_adapter(struct buf *out, uint32_t epoch, const struct adapter_order *order, struct error *err)
+{
+    size_t start = frame__begin(out);
+    put_u32(out, order->number);
+    put_text(out, order->path);
+    buf_append_bytes(out, order->digest.bytes, sizeof order->digest.bytes);
+    return frame__end(out, start, epoch, FRAME_ADAPTER, err);
+}
+
+static uint32_t get_adapter_number(struct cursor *c)
+{
+    uint32_t number = get_u32(c);
+    c->bad_value |= number == 0 || number > WIRE_MAX_ADAPTERS;
+    return number;
+}
+
+bool frame_get_adapter(const struct frame *f, struct adapter_order *order, struct error *err)
+{
+    struct cursor c = cursor_of(f->payload, NULL);
+    if (!frame__wants(f, FRAME_ADAPTER, err)) {
+        return false;
+    }
+    *order = (struct adapter_order){.number = get_adapter_number(&c)};
+    get_text(&c, order->path, sizeof order->path);
+    get_digest(&c, &order->digest);
+    return cursor_finish(&c, "ADAPTER", err);
+}
+
+bool frame_put_adapter_done(struct buf *out, uint32_t epoch, const struct adapter_done *done, struct error *err)
+{
+    size_t start = frame__begin(out);
+    put_u32(out, done->number);
+    frame__put_error(out, &done->error);
+    return frame__end(out, start, epoch, FRAME_ADAPTER_DONE, err);
+}
+
+bool frame_get_adapter_done(const struct frame *f, struct adapter_done *done, struct error *err)
+{
+    struct cursor c = cursor_of(f->payload, NULL);
+    struct adapter_done got = {0};
+    if (!frame__wants(f, FRAME_ADAPTER_DONE, err)) {
+        return false;
+    }
+    got.number = get_adapter_number(&c);
+    frame__get_error(&c, &got.error);
+    if (!cursor_finish(&c, "ADAPTER_DONE", err)) {
+        return false;
+    }
+    *done = got;
     return true;
 }
 

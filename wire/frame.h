@@ -13,20 +13,22 @@
 #include "base/buf.h"
 #include "wire/job.h"
 
-#define WIRE_VERSION     3
+#define WIRE_VERSION     4
 #define WIRE_HEADER_SIZE 16
 
 enum frame_type {
-    FRAME_HELLO = 1,   /* engine -> gateway: struct engine_info; the first frame, once the model is loaded */
-    FRAME_LOADING,     /* engine -> gateway: f32 fraction of the load */
-    FRAME_FATAL,       /* engine -> gateway: struct error: could not start or, behind HELLO, cannot go on; it exits */
-    FRAME_SUBMIT_PART, /* gateway -> engine: u64 job id, bytes of a SUBMIT payload to come */
-    FRAME_SUBMIT,      /* gateway -> engine: struct job */
-    FRAME_CANCEL,      /* gateway -> engine: u64 job, u32 choice or WIRE_ALL_CHOICES */
-    FRAME_EVENTS,      /* engine -> gateway: the events of one step (all kinds but LOST) */
-    FRAME_DRAIN,       /* gateway -> engine: finish what runs, then exit */
-    FRAME_CLEAR_CACHE, /* gateway -> engine: drop unreferenced cached pages */
-    FRAME_POOL_LIMIT,  /* gateway -> engine: struct pool_limit */
+    FRAME_HELLO = 1,    /* engine -> gateway: struct engine_info; the first frame, once the model is loaded */
+    FRAME_LOADING,      /* engine -> gateway: f32 fraction of the load */
+    FRAME_FATAL,        /* engine -> gateway: struct error: could not start or, behind HELLO, cannot go on; it exits */
+    FRAME_SUBMIT_PART,  /* gateway -> engine: u64 job id, bytes of a SUBMIT payload to come */
+    FRAME_SUBMIT,       /* gateway -> engine: struct job */
+    FRAME_CANCEL,       /* gateway -> engine: u64 job, u32 choice or WIRE_ALL_CHOICES */
+    FRAME_EVENTS,       /* engine -> gateway: the events of one step (all kinds but LOST) */
+    FRAME_DRAIN,        /* gateway -> engine: finish what runs, then exit */
+    FRAME_CLEAR_CACHE,  /* gateway -> engine: drop unreferenced cached pages */
+    FRAME_POOL_LIMIT,   /* gateway -> engine: struct pool_limit */
+    FRAME_ADAPTER,      /* gateway -> engine: struct adapter_order; answered by one ADAPTER_DONE, in turn */
+    FRAME_ADAPTER_DONE, /* engine -> gateway: struct adapter_done */
     FRAME_TYPE_END
 };
 #define WIRE_ALL_CHOICES UINT32_MAX
@@ -35,6 +37,19 @@ enum frame_type {
 struct pool_limit {
     uint64_t size; /* bytes; the whole pool or more: no limit */
     bool urgent;   /* what runs is preempted for it, down to one sequence; else only the cache gives way */
+};
+
+#define WIRE_ADAPTER_PATH 4096 /* bytes, NUL included */
+
+/* Adapters of the engine's model. One is under way at a time: the next order follows the answer to the last. */
+struct adapter_order {
+    uint32_t number;              /* 1 to WIRE_MAX_ADAPTERS */
+    char path[WIRE_ADAPTER_PATH]; /* the adapter that is to be loaded, which the engine may read; "": it is dropped */
+    struct sha256 digest;         /* of what it must be */
+};
+struct adapter_done {
+    uint32_t number;
+    struct error error; /* NONE: it is loaded, or dropped */
 };
 
 struct frame {
@@ -68,6 +83,11 @@ NODISCARD bool frame_put_cancel(struct buf *out, uint32_t epoch, uint64_t job, u
 NODISCARD bool frame_get_cancel(const struct frame *f, uint64_t *job, uint32_t *choice, struct error *err);
 NODISCARD bool frame_put_pool_limit(struct buf *out, uint32_t epoch, const struct pool_limit *limit, struct error *err);
 NODISCARD bool frame_get_pool_limit(const struct frame *f, struct pool_limit *limit, struct error *err);
+NODISCARD bool frame_put_adapter(struct buf *out, uint32_t epoch, const struct adapter_order *order, struct error *err);
+NODISCARD bool frame_get_adapter(const struct frame *f, struct adapter_order *order, struct error *err);
+NODISCARD bool frame_put_adapter_done(struct buf *out, uint32_t epoch, const struct adapter_done *done,
+                                      struct error *err);
+NODISCARD bool frame_get_adapter_done(const struct frame *f, struct adapter_done *done, struct error *err);
 NODISCARD bool frame_put_empty(struct buf *out, uint32_t epoch, enum frame_type type,
                                struct error *err); /* DRAIN, CLEAR_CACHE */
 

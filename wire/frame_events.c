@@ -33,7 +33,7 @@ static void put_stats(struct buf *out, const struct engine_stats *stats)
     }
 }
 
-static void put_event_error(struct buf *out, const struct error *error)
+void frame__put_error(struct buf *out, const struct error *error)
 {
     put_u16(out, (uint16_t)error->code);
     put_text(out, error->param);
@@ -72,7 +72,7 @@ static void put_event(struct buf *out, const struct engine_event *e)
         break;
     case ENGINE_FAILED:
     case ENGINE_LOST:
-        put_event_error(out, &e->error);
+        frame__put_error(out, &e->error);
         break;
     case ENGINE_REPLAYED:
         put_text(out, e->fingerprint);
@@ -182,7 +182,7 @@ static void get_stats(struct cursor *c, struct engine_event *e)
     e->stats = stats;
 }
 
-static void get_event_error(struct cursor *c, struct error *error)
+void frame__get_error(struct cursor *c, struct error *error)
 {
     uint16_t code = get_u16(c);
     c->bad_value |= code >= ERR_COUNT;
@@ -225,7 +225,7 @@ static void get_event(struct cursor *c, struct engine_event *e)
         break;
     case ENGINE_FAILED:
     case ENGINE_LOST:
-        get_event_error(c, &e->error);
+        frame__get_error(c, &e->error);
         break;
     case ENGINE_REPLAYED:
         get_text(c, e->fingerprint, sizeof e->fingerprint);

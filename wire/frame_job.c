@@ -25,6 +25,10 @@ static void put_job(struct buf *out, const struct job *job)
     put_u64(out, job->waited_us);
     put_u64(out, job->seed);
     put_u64(out, job->cache_salt);
+    put_u32(out, job->adapter);
+    if (job->adapter) {
+        buf_append_bytes(out, job->adapter_digest.bytes, sizeof job->adapter_digest.bytes);
+    }
     put_ids(out, job->prompt, job->n_prompt);
     put_u32(out, job->max_tokens);
     put_u32(out, job->min_tokens);
@@ -140,6 +144,10 @@ static void get_job(struct cursor *c, struct job *job)
     job->waited_us = get_u64(c);
     job->seed = get_u64(c);
     job->cache_salt = get_u64(c);
+    job->adapter = get_u32(c);
+    if (job->adapter) {
+        get_digest(c, &job->adapter_digest);
+    }
     job->prompt = get_ids(c, &job->n_prompt);
     job->max_tokens = get_u32(c);
     job->min_tokens = get_u32(c);

@@ -153,6 +153,10 @@ bool job_check(const struct job *job, struct error *err)
         return error_set_param(err, ERR_INVALID, "speculation", "There is no kind %d of speculation.",
                                (int)job->speculation);
     }
+    if (job->adapter > WIRE_MAX_ADAPTERS) {
+        return error_set_param(err, ERR_INVALID, "model", "There is no adapter number %u; %d is the highest.",
+                               job->adapter, WIRE_MAX_ADAPTERS);
+    }
     if (job->constraint_size && !job->constraint) {
         return error_set_param(err, ERR_INVALID, "constraint", "The constraint has a size but no bytes.");
     }

@@ -7,6 +7,7 @@
 #define TANDEM_WIRE_JOB_H
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/str.h"
 
 #include <stddef.h>
@@ -17,6 +18,7 @@ enum job_kind { JOB_GENERATE, JOB_SCORE, JOB_EMBED, JOB_ENCODE, JOB_TRANSCRIBE, 
 #define JOB_MAX_DRY_BREAKERS 64
 #define JOB_MAX_BIAS         1024
 #define JOB_MAX_TOP          20
+#define WIRE_MAX_ADAPTERS    64 /* of one engine: BACKEND_MAX_ADAPTERS */
 
 /* Sampling parameters: one table for the frame codec, the APIs' fields, `tandem run`'s options and their docs.
  * X(name, C type, default, min, max, what it does) — bounds inclusive. */
@@ -90,6 +92,10 @@ struct job {
     uint64_t waited_us;    /* for an engine, before this one got it: part of the queue time that STARTED reports */
     uint64_t seed;
     uint64_t cache_salt; /* prefix-cache hits do not cross salts */
+    /* Number under which the engine was given its adapter, 1 to WIRE_MAX_ADAPTERS; 0: none. With the digest of that: an
+     * engine whose adapter of this number is another one refuses the job. */
+    uint32_t adapter;
+    struct sha256 adapter_digest;
 
     const int32_t *prompt; /* [n_prompt], at least 1, ids in the vocabulary */
     uint32_t n_prompt;

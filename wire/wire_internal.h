@@ -12,5 +12,8 @@ size_t frame__begin(struct buf *out);
  * beyond LIMIT_FRAME) out is as long as it was before frame__begin. */
 NODISCARD bool frame__end(struct buf *out, size_t start, uint32_t epoch, enum frame_type type, struct error *err);
 NODISCARD bool frame__wants(const struct frame *f, enum frame_type type, struct error *err);
+/* An error as it travels: code, field, sentence. */
+void frame__put_error(struct buf *out, const struct error *error);
+void frame__get_error(struct cursor *c, struct error *error);
 
 #endif

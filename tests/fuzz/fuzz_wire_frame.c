@@ -61,6 +61,8 @@ static void try_frame(const struct frame *f, struct arena *arena)
     struct error err = {0}, fatal;
     struct engine_info info;
     struct pool_limit limit;
+    struct adapter_order order;
+    struct adapter_done done;
     float fraction;
     uint64_t job;
     uint32_t choice;
@@ -84,6 +86,12 @@ static void try_frame(const struct frame *f, struct arena *arena)
         break;
     case FRAME_POOL_LIMIT:
         (void)!frame_get_pool_limit(f, &limit, &err);
+        break;
+    case FRAME_ADAPTER:
+        (void)!frame_get_adapter(f, &order, &err);
+        break;
+    case FRAME_ADAPTER_DONE:
+        (void)!frame_get_adapter_done(f, &done, &err);
         break;
     default:
         (void)!frame_get_cancel(f, &job, &choice, &err);

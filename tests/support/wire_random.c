@@ -87,6 +87,10 @@ void wire_random_job(struct wire_random *r, struct arena *arena, struct job *out
         .n_top = wire_random_below(r, JOB_MAX_TOP + 1),
         .n_prompt_top = wire_random_below(r, JOB_MAX_TOP + 1),
     };
+    out->adapter = wire_random_below(r, 3);
+    for (size_t i = 0; out->adapter && i < sizeof out->adapter_digest.bytes; i++) {
+        out->adapter_digest.bytes[i] = (uint8_t)wire_random_below(r, 256);
+    }
     out->min_tokens = wire_random_below(r, out->max_tokens + 1);
     out->prompt = random_ids(r, arena, out->n_prompt);
     random_sampling(r, &out->sampling);
@@ -210,7 +214,8 @@ bool wire_jobs_equal(const struct job *a, const struct job *b)
                    a->n_choices == b->n_choices && a->priority == b->priority && a->timeout_ms == b->timeout_ms &&
                    a->waited_us == b->waited_us && a->seed == b->seed && a->cache_salt == b->cache_salt &&
                    a->max_tokens == b->max_tokens && a->min_tokens == b->min_tokens && a->n_top == b->n_top &&
-                   a->n_prompt_top == b->n_prompt_top;
+                   a->n_prompt_top == b->n_prompt_top && a->adapter == b->adapter &&
+                   memcmp(&a->adapter_digest, &b->adapter_digest, sizeof a->adapter_digest) == 0;
     return numbers && ids_equal(a->prompt, a->n_prompt, b->prompt, b->n_prompt) &&
            sampling_equal(&a->sampling, &b->sampling) && a->n_bias == b->n_bias &&
            (!a->n_bias || memcmp(a->bias, b->bias, a->n_bias * sizeof *a->bias) == 0) &&

@@ -38,6 +38,21 @@ static void write_both(const char *dir, const char *name, int number, enum frame
     }
 }
 
+static void write_adapters(const char *dir)
+{
+    struct adapter_order order = {.number = 3, .path = "/adapters/sql", .digest = {{1, 2, 3}}};
+    struct adapter_done done = {.number = 3, .error = {.code = ERR_FORMAT, .msg = "It does not fit."}};
+    struct error err = {0};
+    struct buf out;
+    buf_init(&out, MIB(1));
+    need(frame_put_adapter(&out, 1, &order, &err), "an order");
+    write_both(dir, "adapter", 0, FRAME_ADAPTER, buf_view(&out));
+    buf_clear(&out);
+    need(frame_put_adapter_done(&out, 1, &done, &err), "an answer");
+    write_both(dir, "adapter_done", 0, FRAME_ADAPTER_DONE, buf_view(&out));
+    buf_release(&out);
+}
+
 int main(int argc, char **argv)
 {
     struct error err = {0};
@@ -60,6 +75,7 @@ int main(int argc, char **argv)
         write_both(argv[1], "events", i, FRAME_EVENTS, buf_view(&out));
         buf_release(&out);
     }
+    write_adapters(argv[1]);
     arena_free(arena);
     return 0;
 }

@@ -88,6 +88,33 @@ static void small_frames(void **state)
         assert_int_equal(err.code, ERR_PROTOCOL);
     }
 
+    struct adapter_order order = {.number = WIRE_MAX_ADAPTERS, .path = "/adapters/sql", .digest = {{1, 2, 255}}};
+    struct adapter_order got_order = {0};
+    buf_clear(&b);
+    assert_true(frame_put_adapter(&b, EPOCH, &order, &err));
+    f = parse_one(&b);
+    assert_true(frame_get_adapter(&f, &got_order, &err));
+    assert_memory_equal(&order, &got_order, sizeof order);
+    f.payload.len--;
+    assert_false(frame_get_adapter(&f, &got_order, &err));
+
+    struct adapter_done done = {.number = 1, .error = fatal}, got_done = {0};
+    buf_clear(&b);
+    assert_true(frame_put_adapter_done(&b, EPOCH, &done, &err));
+    f = parse_one(&b);
+    assert_true(frame_get_adapter_done(&f, &got_done, &err));
+    assert_int_equal(got_done.number, 1);
+    assert_int_equal(got_done.error.code, ERR_FORMAT);
+    assert_string_equal(got_done.error.msg, fatal.msg);
+    for (uint32_t i = 0; i < 2; i++) { /* numbers that no adapter has */
+        done.number = i * (WIRE_MAX_ADAPTERS + 1);
+        buf_clear(&b);
+        assert_true(frame_put_adapter_done(&b, EPOCH, &done, &err));
+        f = parse_one(&b);
+        assert_false(frame_get_adapter_done(&f, &got_done, &err));
+        assert_int_equal(err.code, ERR_PROTOCOL);
+    }
+
     buf_clear(&b);
     assert_true(frame_put_empty(&b, EPOCH, FRAME_DRAIN, &err));
     assert_int_equal(parse_one(&b).type, FRAME_DRAIN);

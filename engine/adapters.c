@@ -1,0 +1,131 @@
+#include "engine/adapters.h"
+
+#include "base/sys_proc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct adapter_change {
+    struct adapters *adapters;
+    struct adapter_order order;
+    struct adapter_file *file; /* owned; NULL: it is dropped */
+    adapters_done *done;
+    void *arg;
+};
+
+void adapters_init(struct adapters *a, struct executor *x, bool (*push)(void *arg, struct adapter_change *change),
+                   void *arg)
+{
+    *a = (struct adapters){.executor = x, .push = push, .arg = arg};
+}
+
+static void join_reader(struct adapters *a)
+{
+    if (a->reading) {
+        pthread_join(a->reader, NULL);
+        a->reading = false;
+    }
+}
+
+void adapters_release(struct adapters *a)
+{
+    join_reader(a);
+}
+
+void adapters_drop_change(struct adapter_change *change)
+{
+    if (change) {
+        adapter_file_close(change->file);
+        free(change);
+    }
+}
+
+/* ---- reading ---- */
+
+/* The gateway has looked at it before; what lies there now may be something else. */
+static bool open_file(struct adapter_change *c, struct error *err)
+{
+    c->file = adapter_file_open(c->order.path, err);
+    if (!c->file) {
+        return false;
+    }
+    return memcmp(&adapter_file_facts(c->file)->digest, &c->order.digest, sizeof c->order.digest) == 0 ||
+           error_set(err, ERR_FORMAT, "its file is not what it was when the adapter was added: load it again.");
+}
+
+static void *read_file(void *arg)
+{
+    struct adapter_change *c = arg;
+    struct error err = {0};
+    sys_name_thread("adapter");
+    if (!open_file(c, &err)) {
+        c->done(c->arg, c->order.number, &err);
+        adapters_drop_change(c);
+    } else if (!c->adapters->push(c->adapters->arg, c)) {
+        adapters_drop_change(c);
+    }
+    return NULL;
+}
+
+bool adapters_order(struct adapters *a, const struct adapter_order *order, adapters_done *done, void *arg,
+                    struct error *err)
+{
+    struct adapter_change *c = calloc(1, sizeof *c);
+    join_reader(a); /* it has ended, or is about to */
+    if (!a->executor->ops->load_adapter) {
+        free(c);
+        return error_set(err, ERR_UNSUPPORTED, "an engine that runs a script has no weights to adapt.");
+    }
+    if (!c) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for an adapter.");
+    }
+    *c = (struct adapter_change){.adapters = a, .order = *order, .done = done, .arg = arg};
+    if (!order->path[0]) {
+        if (!a->push(a->arg, c)) {
+            adapters_drop_change(c);
+        }
+        return true;
+    }
+    int rc = pthread_create(&a->reader, NULL, read_file, c);
+    a->reading = rc == 0;
+    if (rc != 0) {
+        adapters_drop_change(c);
+        return error_set(err, ERR_NO_MEMORY, "the thread that reads adapters could not be started: %s.", strerror(rc));
+    }
+    return true;
+}
+
+/* ---- the engine's thread ---- */
+
+uint32_t adapters_leaving(const struct adapter_change *change)
+{
+    uint32_t number = change->order.number;
+    return change->adapters->loaded[number] ? number : 0;
+}
+
+void adapters_apply(struct adapters *a, struct adapter_change *change)
+{
+    uint32_t number = change->order.number;
+    struct error err = {0};
+    if (a->loaded[number]) {
+        a->executor->ops->drop_adapter(a->executor, (int)number);
+        a->loaded[number] = false;
+    }
+    if (change->file && a->executor->ops->load_adapter(a->executor, change->file, (int)number, &err)) {
+        a->loaded[number] = true;
+        a->digest[number] = change->order.digest;
+    }
+    change->done(change->arg, number, &err);
+    adapters_drop_change(change);
+}
+
+bool adapters_check(const struct adapters *a, const struct job *job, struct error *err)
+{
+    uint32_t number = job->adapter;
+    if (number == 0) {
+        return true;
+    }
+    bool there = a->loaded[number] && memcmp(&a->digest[number], &job->adapter_digest, sizeof a->digest[number]) == 0;
+    return there ||
+           error_set_param(err, ERR_MODEL_NOT_FOUND, "model", "The adapter of this request is not loaded any more.");
+}
