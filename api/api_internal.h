@@ -74,9 +74,13 @@ struct call {
     /* Set by decode: gets what else the request needs, on the loop. True: it goes on later, by api__call_go_on, or
      * ends without it. */
     bool (*fetch)(struct call *c);
-    struct served_model *model; /* held; api__call_set_model */
-    bool load_only;             /* it asks for nothing but its model to be there, or gone */
-    bool has_keep_alive;        /* how long the model is to stay after it: served_model_keep_alive */
+    struct served_model *model;     /* held; api__call_set_model */
+    struct str adapter_name;        /* of the model's adapters, as api__find_model has found; empty: none */
+    struct served_adapter *adapter; /* held; api__call_take_adapter; NULL: none */
+    char served_name[280], adapter_fingerprint[17];
+    bool unloaded_adapter; /* it asked for that */
+    bool load_only;        /* it asks for nothing but its model to be there, or gone */
+    bool has_keep_alive;   /* how long the model is to stay after it: served_model_keep_alive */
     int64_t keep_alive_ms;
     char resumed_from[17]; /* fingerprint of another engine that made the first tokens of it; empty: no such thing */
     char fingerprint[17];  /* of an answer of old; empty: the engine's */
@@ -123,7 +127,18 @@ void api__refuse(struct call *c, const struct error *err); /* answers it, where 
 void api__hold(struct app *a);
 void api__release(struct app *a);
 void api__call_start(struct app *a, const struct route *route, struct http_exchange *x, struct str rest);
+
+/* ---- its model (call_model.c) ---- */
+struct served_model *api__find_model(struct call *c);             /* by its request; NULL: unknown */
 void api__call_set_model(struct call *c, struct served_model *m); /* it is there until the call is freed */
+/* Once the model is open: the adapter that was found by the name is there until the call is freed. */
+NODISCARD bool api__call_take_adapter(struct call *c, struct error *err);
+/* Into its request, again where that was decoded since: the adapter, and what it does not say itself. Any thread. */
+void api__call_apply_model(struct call *c);
+void api__call_leave_model(struct call *c);
+const char *api__call_served_name(const struct call *c); /* "base" or "base:adapter"; lives as long as the call */
+/* Of its answers as the engine is now, which may be put into out; "": unknown. */
+const char *api__call_fingerprint(const struct call *c, char out[17]);
 void api__call_free(struct call *c);
 void api__call_gone(void *call); /* its client has left: whoever has it frees it at its next step */
 /* The reply has begun or is given: adds the call's headers first. */
@@ -156,6 +171,14 @@ void api__reply_when_loaded(struct call *c);
 void api__put_load_comment(struct served_model *m, struct buf *out);
 /* state, pinned, keep_alive_ms, idle_ms, waiting: of any model. */
 void api__put_residence(struct json_writer *w, struct served_model *m);
+
+/* ---- adapters (adapter_routes.c) ---- */
+extern const struct field api__load_adapter_fields[], api__unload_adapter_fields[];
+bool api__decode_load_adapter(struct call *c, struct error *err);
+bool api__decode_unload_adapter(struct call *c, struct error *err);
+void api__finish_load_adapter(struct call *c);
+void api__finish_unload_adapter(struct call *c);
+void api__put_adapters(struct json_writer *w, const struct served_model *m); /* "adapters": of one that is open */
 
 /* ---- decoding (fields of the OpenAI routes) ---- */
 /* Of every generation, whatever its API; those of OpenAI's routes besides. */

@@ -130,28 +130,10 @@ void api__call_free(struct call *c)
     buf_release(&c->ignored);
     buf_release(&c->widened);
     buf_release(&c->reply);
-    served_model_release(c->model);
+    api__call_leave_model(c);
     loop_free_arena(a->loop, c->arena);
     free(c);
     api__release(a);
-}
-
-/* What the request does not say about sampling, its model's options do. */
-static void take_defaults(struct gen_request *r, const struct sampling *own)
-{
-#define X(name, ...)                                                                   \
-    if (!(r->sampling_given >> offsetof(struct sampling, name) / sizeof(float) & 1)) { \
-        r->sampling.name = own->name;                                                  \
-    }
-    SAMPLING_TABLE(X)
-#undef X
-}
-
-void api__call_set_model(struct call *c, struct served_model *m)
-{
-    served_model_hold(m);
-    c->model = m;
-    take_defaults(&c->request, &served_model_options(m)->default_sampling);
 }
 
 void api__refuse(struct call *c, const struct error *err)
@@ -262,18 +244,6 @@ static void work(void *arg)
     c->ok = c->route->work(c, &c->error);
 }
 
-/* To Ollama's clients every name has a tag. */
-static struct served_model *find_model(const struct call *c)
-{
-    static const char tag[] = ":latest";
-    struct str name = c->request.model;
-    struct served_model *m = gateway_model_find(c->app->gateway, name);
-    if (!m && str_starts(str_of(c->route->path), STR("/api/")) && str_ends(name, str_of(tag))) {
-        m = gateway_model_find(c->app->gateway, str_slice(name, 0, name.len - strlen(tag)));
-    }
-    return m;
-}
-
 /* Its model's tokenizer and template are there, or *err says why not. */
 static void opened(void *arg, const struct error *err)
 {
@@ -282,6 +252,7 @@ static void opened(void *arg, const struct error *err)
         c->ok = false;
         c->error = *err;
     }
+    c->ok = c->ok && api__call_take_adapter(c, &c->error);
     if (!c->x || !c->ok || !take_places(c)) {
         reply_and_free(c);
         return;
@@ -308,7 +279,7 @@ void api__call_go_on(struct call *c)
         return;
     }
     snprintf(c->request.request_id, sizeof c->request.request_id, "%s", api__request_id(c->x));
-    struct served_model *m = find_model(c);
+    struct served_model *m = api__find_model(c);
     const struct app_options *o = &c->app->options;
     if (!m && o->ask_for_model && c->route->encoder) {
         m = o->ask_for_model(o->ask_arg, c->request.model, &c->error);
@@ -319,9 +290,7 @@ void api__call_go_on(struct call *c)
         return;
     }
     if (!m) {
-        c->ok = error_set_param(&c->error, ERR_MODEL_NOT_FOUND, "model",
-                                "The model '%.100s' does not exist; GET /v1/models lists those served.",
-                                c->request.model.ptr);
+        c->ok = gateway_model_missing(c->app->gateway, c->request.model, &c->error);
         reply_and_free(c);
         return;
     }

@@ -1,6 +1,7 @@
 /* Routes that answer at once from what the loop knows: none asks an engine anything. */
 #include "api/anthropic/anthropic.h"
 #include "api/batch/batch.h"
+#include "gateway/adapter_set.h"
 
 #include <stdio.h>
 
@@ -36,13 +37,23 @@ void api__put_formats(struct json_writer *w, struct served_model *m)
     json_member_cstr(w, "reasoning_format", open ? output_formats_reasoning(f) : NULL);
 }
 
-static void put_model(struct json_writer *w, struct served_model *m, const char *id)
+/* vLLM's fields of a model that is an adapter of another. */
+static void put_adapter(struct json_writer *w, struct served_model *m, const struct served_adapter *adapter)
+{
+    json_member_cstr(w, "root", adapter ? adapter->path : served_model_name(m));
+    json_member_cstr(w, "parent", adapter ? served_model_name(m) : NULL);
+}
+
+/* adapter NULL: the model itself. */
+static void put_model(struct json_writer *w, struct served_model *m, const char *id,
+                      const struct served_adapter *adapter)
 {
     json_begin_object(w);
     json_member_cstr(w, "id", id);
     json_member_cstr(w, "object", "model");
-    json_member_int(w, "created", served_model_created_s(m));
+    json_member_int(w, "created", adapter ? adapter->added_s : served_model_created_s(m));
     json_member_cstr(w, "owned_by", "tandem");
+    put_adapter(w, m, adapter);
     json_key(w, "max_model_len"); /* vLLM's name for the context */
     if (served_model_is_open(m)) {
         json_put_uint(w, pipeline_n_context(served_model_pipeline(m)));
@@ -52,6 +63,16 @@ static void put_model(struct json_writer *w, struct served_model *m, const char 
     json_member_cstr(w, "state", model_state_name(served_model_state(m)));
     api__put_formats(w, m);
     json_end_object(w);
+}
+
+static void put_adapters_of(struct json_writer *w, struct served_model *m)
+{
+    const struct served_adapter *adapter;
+    for (size_t i = 0; (adapter = adapter_set_at(served_model_adapters(m), i)); i++) {
+        char id[280];
+        snprintf(id, sizeof id, "%.200s:%s", served_model_name(m), adapter->name);
+        put_model(w, m, id, adapter);
+    }
 }
 
 void api__models(struct app *a, struct http_exchange *x, struct str rest)
@@ -73,9 +94,10 @@ void api__models(struct app *a, struct http_exchange *x, struct str rest)
         for (size_t k = 0; k < served_model_n_names(m); k++) {
             const char *name = served_model_name_at(m, k);
             if (!strpbrk(name, "*?")) {
-                put_model(&w, m, name);
+                put_model(&w, m, name, NULL);
             }
         }
+        put_adapters_of(&w, m);
     }
     json_end_array(&w);
     json_end_object(&w);
@@ -84,12 +106,11 @@ void api__models(struct app *a, struct http_exchange *x, struct str rest)
 
 void api__model(struct app *a, struct http_exchange *x, struct str rest)
 {
-    struct served_model *m = gateway_model_find(a->gateway, rest);
+    struct str adapter;
+    struct served_model *m = gateway_model_find(a->gateway, rest, &adapter);
     struct error err = {0};
     if (!m) {
-        error_set_param(&err, ERR_MODEL_NOT_FOUND, "model",
-                        "The model '" STR_FMT "' does not exist; GET /v1/models lists those served.",
-                        STR_ARG(str_slice(rest, 0, 100)));
+        (void)gateway_model_missing(a->gateway, rest, &err);
         api__reply_error(x, &err);
         return;
     }
@@ -102,7 +123,7 @@ void api__model(struct app *a, struct http_exchange *x, struct str rest)
     snprintf(id, sizeof id, STR_FMT, STR_ARG(rest));
     buf_init(&out, INFO_MAX);
     struct json_writer w = json_writer(&out);
-    put_model(&w, m, id);
+    put_model(&w, m, id, adapter.len ? served_model_adapter(m, adapter) : NULL);
     api__reply_json(x, &out);
 }
 
@@ -127,6 +148,14 @@ static void set_model(struct metrics *metrics, struct served_model *m)
                                     .n_refused_full = admission.n_refused_full,
                                     .n_refused_late = admission.n_refused_late,
                                     .wait_s = (double)admission.wait_ms / 1000};
+    const struct adapter_set *set = served_model_adapters(m);
+    now.adapters.n = adapter_set_n_listed(set);
+    now.adapters.size = adapter_set_size(set);
+    now.adapters.limit = set->max_size;
+    now.adapters.loads = set->n_loads;
+    now.adapters.failed_loads = set->n_failed_loads;
+    now.adapters.drops = set->n_drops;
+    now.adapters.requests = set->n_requests;
     memcpy(now.n_late, served_model_late(m), sizeof now.n_late);
     pipeline_each(served_model_pipeline(m), count_phase, now.phases);
     metrics_set_model(metrics, served_model_metrics(m), &now);
@@ -245,10 +274,8 @@ static bool model_of_query(struct app *a, const struct http_request *head, struc
     buf_init(&name, KIB(1));
     bool ok = check_query(head, err);
     if (ok && http_query_get(head, "model", &name)) {
-        *model = gateway_model_find(a->gateway, buf_view(&name));
-        ok = *model || error_set_param(err, ERR_MODEL_NOT_FOUND, "model",
-                                       "The model '%.100s' does not exist; GET /v1/models lists those served.",
-                                       name.data ? name.data : "");
+        *model = gateway_model_find(a->gateway, buf_view(&name), NULL);
+        ok = *model || gateway_model_missing(a->gateway, buf_view(&name), err);
     }
     buf_release(&name);
     return ok;

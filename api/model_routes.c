@@ -67,6 +67,11 @@ static void put_state(struct call *c)
     json_begin_object(&w);
     json_member_str(&w, "id", c->rest);
     json_member_cstr(&w, "object", "model");
+    if (c->unloaded_adapter) {
+        json_member_cstr(&w, "state", "unloaded");
+        json_end_object(&w);
+        return;
+    }
     json_member_cstr(&w, "state", model_state_name(served_model_state(c->model)));
     json_end_object(&w);
 }
@@ -100,6 +105,13 @@ void api__finish_load(struct call *c)
 void api__finish_unload(struct call *c)
 {
     const struct model_command *command = c->extra;
+    if (c->adapter) { /* not its model */
+        gateway_adapter_unload(c->model, c->adapter);
+        c->unloaded_adapter = true;
+        put_state(c);
+        reply(c, 200);
+        return;
+    }
     gateway_unload(c->model, command->force, command->no_wait ? NULL : done, c);
     if (command->no_wait) {
         put_state(c);

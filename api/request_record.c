@@ -161,7 +161,7 @@ void api__record_call(const struct call *c)
         return;
     }
     api__record_key(c->x, c->key_name);
-    const char *served = c->model ? served_model_name(c->model) : "";
+    const char *served = c->model ? api__call_served_name(c) : "";
     bool named = c->request.model.len && !str_eq(c->request.model, STR("default"));
     copy(r->served_model, sizeof r->served_model, str_of(served));
     copy(r->model, sizeof r->model, named ? c->request.model : str_of(served));

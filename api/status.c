@@ -230,6 +230,7 @@ static void put_need(struct json_writer *w, const struct memory_need *n)
     json_begin_object(w);
     json_member_uint(w, "weights", n->weights);
     json_member_uint(w, "kv", n->kv);
+    json_member_uint(w, "adapters", n->adapters);
     json_member_uint(w, "scratch", n->scratch);
     json_member_uint(w, "process", n->process);
     json_member_uint(w, "total", n->total);
@@ -244,6 +245,7 @@ static void put_open_model(struct app *a, struct json_writer *w, struct served_m
     put_need(w, served_model_need(m));
     put_precision(w, served_model_options(m));
     put_engine(w, m);
+    api__put_adapters(w, m);
     put_queue(w, m);
     put_memory(w, &totals, served_model_pool_limit(m));
     put_prefix_cache(w, &totals);

@@ -4,6 +4,22 @@
 #include "base/sys_proc.h"
 #include "engine/process.h"
 
+#include <string.h>
+
+/* Where adapters may lie: those of --lora, and the folder of --lora-dir. */
+static int list_adapter_paths(const struct options *o, const char *out[OPTIONS_MAX_LIST + 1])
+{
+    int n = 0;
+    for (int i = 0; i < o->loras.n; i++) {
+        const char *equals = strchr(o->loras.items[i], '=');
+        out[n++] = equals ? equals + 1 : o->loras.items[i];
+    }
+    if (o->lora_dir) {
+        out[n++] = o->lora_dir;
+    }
+    return n;
+}
+
 int command_engine(const struct options *o)
 {
     struct error err = {0};
@@ -45,6 +61,9 @@ int command_engine(const struct options *o)
     e->draft_pool_size = (size_t)o->draft_kv_memory;
     e->max_itl_factor = o->max_itl_factor;
     e->script_path = o->script;
+    const char *adapter_paths[OPTIONS_MAX_LIST + 1];
+    e->adapter_paths = adapter_paths;
+    e->n_adapter_paths = list_adapter_paths(o, adapter_paths);
     e->build = tandem_build();
     p.fault = o->fault;
     return engine_process_run(&p);

@@ -66,6 +66,10 @@ struct options {
     const char *models, *keep_alive; /* --models FILE; a duration, NULL: the file's or 5m */
     const char *warm_prompts;
     bool warm_wait;
+    struct option_list loras; /* NAME=PATH */
+    const char *lora_dir;
+    int64_t lora_max;
+    uint64_t lora_memory;
     const char *speculation, *draft_model;
     int64_t max_draft_tokens;
     uint64_t draft_kv_memory;

@@ -245,6 +245,7 @@ static bool check_many(const struct options *o, struct error *err)
     } wrong[] = {
         {o->names.n > 0, "--served-model-name", "\"names\" in the file of --models"},
         {o->warm_prompts != NULL, "--warm-prompts", "a server with one model"},
+        {o->loras.n > 0, "--lora", "\"lora\" among the \"options\" of a model in the file of --models"},
         {o->kv_disk_dir != NULL, "--kv-disk-dir", "a folder for each model in the file of --models"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {

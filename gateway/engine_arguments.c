@@ -22,6 +22,7 @@ static const struct {
     {"--mlx-type", TEXT, AT(backend.mlx_type)},
     {"--kv-type", TEXT, AT(kv_type)},
     {"--rope-scaling", TEXT, AT(rope_scaling)},
+    {"--lora-dir", TEXT, AT(lora_dir)},
     {"--script", TEXT, AT(script_path)},
     {"--fault", TEXT, AT(fault)},
     {"--log-level", TEXT, AT(log_level)},
@@ -111,6 +112,9 @@ bool engine_arguments_fill(struct engine_arguments *a, const struct served_model
     add_number(a, "--max-waiting", max_waiting);
     for (int i = 0; i < options->n_overrides; i++) {
         add(a, "--override-kv", options->overrides[i]);
+    }
+    for (int i = 0; i < options->n_loras; i++) {
+        add(a, "--lora", options->loras[i]);
     }
     return !a->full || error_set(err, ERR_INVALID, "too many options for an engine: it takes at most %d.",
                                  (int)ARRAY_LEN(a->items) / 2);

@@ -112,7 +112,7 @@ static enum engine_loss classify(const struct engine_child *c, bool was_ready)
 /* What it held is the system's again; the next engine finds an empty pool. */
 static void finish_stop(struct engine_child *c)
 {
-    c->stopping = c->held = false;
+    c->stopping = c->held = c->greeted = false;
     c->n_unready = 0;
     c->failure = (struct error){0};
     c->load_fraction = 0;
@@ -144,6 +144,7 @@ static void finish_incarnation(struct engine_child *c)
     bool failed;
     buf_clear(&c->in);
     c->n_restarts++;
+    c->greeted = false;
     c->loss = classify(c, was_ready);
     LOG_ERROR("engine lost", "model=%s epoch=%u loss=%s error=\"%s\"", c->options.name, c->epoch,
               engine_loss_info(c->loss)->name, c->failure.msg);
@@ -284,7 +285,10 @@ void engine_child_start(struct engine_child *c)
     watchdog_start(&c->watchdog, c->loss == LOSS_HUNG && !c->productive, clock_ms());
     c->epoch++;
     c->failure = (struct error){0};
-    c->fatal = c->process_exited = c->productive = false;
+    c->fatal = c->process_exited = c->productive = c->greeted = false;
+    if (c->options.adapters) {
+        adapter_set_fresh(c->options.adapters);
+    }
     c->given_up = LOSS_COUNT;
     c->exit_signal = 0;
     c->oom_kills = sys_memory_oom_kills();

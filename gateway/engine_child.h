@@ -16,6 +16,7 @@
 
 #include "base/limits.h"
 #include "base/loop.h"
+#include "gateway/adapter_set.h"
 #include "gateway/engine_loss.h"
 #include "gateway/gateway.h"
 #include "pipeline/engine_port.h"
@@ -39,6 +40,9 @@ struct engine_child_options {
     void *on_state_arg;
     /* A job waits here; its arg is that of on_state. NULL: nobody cares. */
     void (*on_wait)(void *arg);
+    /* What each engine is given before it is ready, and what changes while it is; outlives the child. NULL: nothing. */
+    struct adapter_set *adapters;
+    void (*on_adapter)(void *arg); /* an order was carried out, or could not be; its arg is that of on_state */
     /* After a failure that counts it is started again by itself, when the restart policy says; else others start it,
      * jobs are refused for so long, and wait again then. */
     bool tries_again;
@@ -70,6 +74,7 @@ int engine_child_restarts(const struct engine_child *c);
 enum engine_loss engine_child_loss(const struct engine_child *c); /* the last one; LOSS_COUNT: none */
 /* How much of the pool this engine and those after it may use (wire/frame.h). */
 void engine_child_limit_pool(struct engine_child *c, const struct pool_limit *limit);
-bool engine_child_clear_cache(struct engine_child *c); /* false: no engine is ready, the next one does it */
+void engine_child_adapters_changed(struct engine_child *c); /* its set: the engine is told */
+bool engine_child_clear_cache(struct engine_child *c);      /* false: no engine is ready, the next one does it */
 
 #endif

@@ -50,6 +50,7 @@ struct engine_child {
     struct engine_event lost;
     bool lost_pending;
     bool productive;              /* it has given tokens */
+    bool greeted;                 /* it has said HELLO: it can be told things */
     bool fatal;                   /* it said itself that it cannot go on */
     enum engine_loss given_up;    /* why what it still says is not read; LOSS_COUNT: it is */
     bool clear_cache;             /* asked for while no engine could hear it */
@@ -82,6 +83,8 @@ void engine_child__wake(struct engine_child *c); /* the port's next has somethin
 /* What an engine that said HELLO is told before it is ready; then the jobs that waited, in the order they came. When
  * that fails the whole incarnation is given up: the jobs get its ENGINE_LOST. */
 NODISCARD bool engine_child__send_settings(struct engine_child *c, struct error *err);
+/* The next order for its adapters, if there is one. */
+NODISCARD bool engine_child__send_adapter(struct engine_child *c, struct error *err);
 NODISCARD bool engine_child__send_waiting(struct engine_child *c, struct error *err);
 
 /* ---- engine_child_read.c ---- */

@@ -97,6 +97,21 @@ bool engine_child__send_settings(struct engine_child *c, struct error *err)
     return c->pool_limit.size == 0 || send_pool_limit(c, err);
 }
 
+bool engine_child__send_adapter(struct engine_child *c, struct error *err)
+{
+    struct adapter_order order;
+    struct buf frames;
+    if (!c->options.adapters || !adapter_set_next(c->options.adapters, &order)) {
+        return true;
+    }
+    buf_init(&frames, KIB(8));
+    bool ok = send_frames(c, &frames, frame_put_adapter(&frames, c->epoch, &order, err), err);
+    if (!ok) {
+        adapter_set_take_back(c->options.adapters);
+    }
+    return ok;
+}
+
 /* ---- jobs that wait for the engine ---- */
 
 /* Half of what may be queued for an engine: the rest is for what comes right after its HELLO. */
@@ -237,6 +252,14 @@ void engine_child_limit_pool(struct engine_child *c, const struct pool_limit *li
     c->pool_limit = *limit;
     if (c->state == MODEL_READY) {
         (void)!send_pool_limit(c, &ignored);
+    }
+}
+
+void engine_child_adapters_changed(struct engine_child *c)
+{
+    struct error ignored = {0}; /* it does not read, or is being lost: the next change, or the next one, brings it */
+    if (c->greeted && c->socket_open && !uv_is_closing((const uv_handle_t *)&c->socket)) {
+        (void)!engine_child__send_adapter(c, &ignored);
     }
 }
 

@@ -2,6 +2,42 @@
 
 #include "base/log.h"
 
+/* Once it has its adapters: the first thing that it is asked for may want one. */
+static bool go_on(struct engine_child *c, struct error *err)
+{
+    if (!engine_child__send_adapter(c, err)) {
+        return false;
+    }
+    if (c->state == MODEL_READY || (c->options.adapters && c->options.adapters->busy)) {
+        return true;
+    }
+    if (!engine_child__send_settings(c, err)) {
+        return false;
+    }
+    engine_child__set_state(c, MODEL_READY);
+    return c->held || engine_child__send_waiting(c, err);
+}
+
+static bool take_adapter_done(struct engine_child *c, const struct frame *f, struct error *err)
+{
+    struct adapter_done done;
+    if (!frame_get_adapter_done(f, &done, err)) {
+        return false;
+    }
+    if (!c->options.adapters) {
+        return error_set(err, ERR_PROTOCOL, "the engine speaks of adapters, and has none.");
+    }
+    if (done.error.code) {
+        LOG_ERROR("adapter cannot be loaded", "model=%s number=%u error=\"%s\"", c->options.name, done.number,
+                  done.error.msg);
+    }
+    if (!adapter_set_done(c->options.adapters, &done, err) || !go_on(c, err)) {
+        return false;
+    }
+    c->options.on_adapter(c->options.on_state_arg);
+    return true;
+}
+
 static bool take_hello(struct engine_child *c, const struct frame *f, struct error *err)
 {
     if (!frame_get_hello(f, &c->info, err)) {
@@ -14,11 +50,8 @@ static bool take_hello(struct engine_child *c, const struct frame *f, struct err
         "engine ready", "model=%s pid=%d epoch=%u load_ms=%u context=%u kv_mib=%llu weights_mib=%llu backend=\"%s\"",
         c->options.name, engine_child_pid(c), c->epoch, c->info.load_ms, c->info.n_context,
         (unsigned long long)(c->info.kv_size >> 20), (unsigned long long)(c->info.weights_size >> 20), c->info.backend);
-    if (!engine_child__send_settings(c, err)) {
-        return false;
-    }
-    engine_child__set_state(c, MODEL_READY);
-    return c->held || engine_child__send_waiting(c, err);
+    c->greeted = true;
+    return go_on(c, err);
 }
 
 static bool take_frame(struct engine_child *c, const struct frame *f, struct error *err)
@@ -35,6 +68,8 @@ static bool take_frame(struct engine_child *c, const struct frame *f, struct err
         c->fatal = true;
         engine_child__start_grace(c); /* it exits by itself, or is made to */
         return frame_get_fatal(f, &c->failure, err);
+    case FRAME_ADAPTER_DONE:
+        return take_adapter_done(c, f, err);
     case FRAME_EVENTS:
         if (!event_inbox_load(&c->inbox, f, err)) {
             return false;

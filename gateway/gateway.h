@@ -112,6 +112,13 @@ struct served_model_options {
     uint32_t max_draft_tokens;
     uint64_t draft_kv_memory;
     double max_itl_factor;
+    /* Adapters ("NAME=PATH") that it has from the start, and the folder beneath which others may be loaded at run time;
+     * NULL: none may. [n_loras] */
+    const char *const *loras;
+    int n_loras;
+    const char *lora_dir;
+    uint32_t lora_max;    /* of them at once; 0: 16, or as many as are named */
+    uint64_t lora_memory; /* bytes of all of them; 0: what the named ones take, and 256 MiB with lora_dir */
     const char *script_path, *fault;
     bool sandbox;                       /* the engine gives up what it does not need */
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
@@ -203,8 +210,30 @@ struct served_model *gateway_model_at(struct gateway *g, size_t i);
 /* Likewise with those behind them that have left the list and still have something to do. */
 size_t gateway_n_present(const struct gateway *g);
 struct served_model *gateway_present_at(struct gateway *g, size_t i);
-/* By a request's `model`: empty or "default": the first; a name, pattern or the file's name; NULL: unknown. */
-struct served_model *gateway_model_find(struct gateway *g, struct str name);
+/* By a request's `model`: empty or "default": the first; a name; "base:adapter", or the name of an adapter that only
+ * one model has; a pattern or the file's name; NULL: unknown. *adapter (NULL: not wanted): the adapter's name, a view
+ * of name; empty: none. */
+struct served_model *gateway_model_find(struct gateway *g, struct str name, struct str *adapter);
+/* MODEL_NOT_FOUND, with the adapters that there are; false. */
+bool gateway_model_missing(struct gateway *g, struct str name, struct error *err);
+
+/* ---- adapters (gateway/adapter_set.h) ---- */
+
+struct served_adapter;
+struct adapter_set;
+const struct adapter_set *served_model_adapters(const struct served_model *m);
+/* Of a model that is open. NULL: it has none of this name. */
+struct served_adapter *served_model_adapter(struct served_model *m, struct str name);
+/* A request that was admitted with it keeps it until it ends, whatever becomes of its name. */
+void served_model_hold_adapter(struct served_model *m, struct served_adapter *a);
+void served_model_release_adapter(struct served_model *m, struct served_adapter *a); /* NULL is fine; it may be freed */
+/* Reads an adapter beneath the folder of the model's options and gives it to its engine; where there is none, to the
+ * next. fn(arg, NULL) when it is there, later; else why not. FORBIDDEN: there is no such folder. INVALID: the name, the
+ * path. Then fn is not called. */
+NODISCARD bool gateway_adapter_load(struct served_model *m, struct str name, struct str path,
+                                    void (*fn)(void *arg, const struct error *err), void *arg, struct error *err);
+/* No request finds it any more; it goes when those that have it have ended. a may be freed. */
+void gateway_adapter_unload(struct served_model *m, struct served_adapter *a);
 
 const char *served_model_name(const struct served_model *m); /* the first name */
 size_t served_model_n_names(const struct served_model *m);

@@ -55,7 +55,8 @@ bool gateway__read_model(struct served_model *m, struct error *err)
     }
     m->tokenizer = tokenizer_from_model_file(m->file, err);
     return m->tokenizer && load_template(m, err) &&
-           output_formats_choose(o->tool_format, o->reasoning_format, m->chat, &m->formats, err);
+           output_formats_choose(o->tool_format, o->reasoning_format, m->chat, &m->formats, err) &&
+           gateway__read_adapters(m, err);
 }
 
 void gateway__forget_file(struct served_model *m)
@@ -89,6 +90,8 @@ static bool make_child(struct served_model *m, struct error *err)
                                            .on_state = gateway__child_state,
                                            .on_state_arg = m,
                                            .on_wait = gateway__model_wanted,
+                                           .adapters = &m->adapters,
+                                           .on_adapter = gateway__adapters_changed,
                                            .stop_grace_ms = o->kv_disk_dir ? 0 : STOP_GRACE_MS,
                                            .tries_again = !o->on_demand};
     if (!engine_arguments_fill(&arguments, o, options.max_waiting, err)) {
@@ -96,6 +99,10 @@ static bool make_child(struct served_model *m, struct error *err)
     }
     options.arguments = arguments.items;
     options.n_arguments = arguments.n;
+    if (!gateway__add_adapters(m, err)) {
+        return false;
+    }
+    m->options.lora_memory = m->adapters.max_size;
     if (!memory_need(o, m->file, &m->config, m->gateway->options.memory, &m->need, err)) {
         return false;
     }
@@ -184,6 +191,7 @@ void gateway__free_parts(struct served_model *m)
     admission_free(m->admission);
     pipeline_free(m->pipeline);
     engine_child_free(m->child);
+    adapter_set_release(&m->adapters);
     m->warmer = NULL;
     m->admission = NULL;
     m->pipeline = NULL;

@@ -37,6 +37,7 @@ void gateway__child_state(void *arg)
         note_loss(m);
     }
     gateway__engine_changed(m);
+    gateway__adapters_changed(m);
     admission_note_ready(m->admission, ready);
     if (ready) {
         pipeline_prepare_constraints(m->pipeline);

@@ -4,6 +4,7 @@
  *     gateway_add.c     a model is added: what is read of its file, and the parts that serve it
  *     gateway_open.c    models that are loaded on demand: read when they are asked for, listed anew, freed
  *     gateway_manage.c  their engines: what the model manager decides is done, and it is told what happens
+ *     gateway_adapters.c  adapters of models: read, named, loaded and unloaded at run time
  *     gateway_events.c  what those parts report: an engine's state and statistics, requests that begin and end
  *     served_model.c    the names that a model answers to, and what can be seen of it */
 #ifndef TANDEM_GATEWAY_GATEWAY_INTERNAL_H
@@ -28,7 +29,14 @@ struct model_waiter { /* somebody who is told when something is done */
     void *arg;
 };
 
-struct reading; /* gateway_open.c */
+struct reading;         /* gateway_open.c */
+struct adapter_loading; /* gateway_adapters.c */
+
+struct named_adapter { /* one of the options; views of them */
+    struct str name;
+    const char *path;
+    struct adapter_facts facts;
+};
 
 struct model_waiters { /* first come, first told; zeroed is empty */
     struct model_waiter *first, *last;
@@ -60,6 +68,10 @@ struct served_model {
     struct chat_template *chat;
     struct output_formats formats;
     struct decoder_config config;
+    struct named_adapter named[WIRE_MAX_ADAPTERS]; /* [n_named] as they were read with it */
+    int n_named;
+    struct adapter_set adapters;
+    struct adapter_loading *loadings; /* that wait for its engine */
     struct engine_child *child;
     struct pipeline *pipeline;
     struct warmer *warmer; /* NULL: no warm prompts */
@@ -133,6 +145,14 @@ void gateway__manage_soon(struct gateway *g);         /* something has changed t
 void gateway__model_wanted(void *arg);                /* arg: the served_model of which a job waits */
 void gateway__engine_changed(struct served_model *m); /* its child's state */
 
+/* ---- gateway_adapters.c ---- */
+
+NODISCARD bool gateway__read_adapters(struct served_model *m, struct error *err); /* of its options; any thread */
+NODISCARD bool gateway__add_adapters(struct served_model *m, struct error *err);  /* what that has read, and limits */
+void gateway__adapters_changed(void *arg); /* arg: the served_model; who waits for its adapters is told */
+void gateway__refuse_adapters(struct served_model *m, const struct error *err); /* who waits for them hears this */
+struct served_model *gateway__find_with_adapter(struct gateway *g, struct str name, struct str *adapter);
+
 /* ---- gateway_events.c: callbacks; arg is the served_model, of free_arena the gateway ---- */
 
 void gateway__child_state(void *arg);
@@ -143,6 +163,9 @@ void gateway__free_arena(void *arg, struct arena *a);
 void gateway__hold(void *arg, bool held); /* likewise */
 
 /* ---- served_model.c ---- */
+
+struct served_model *gateway__find_base(struct gateway *g, struct str name); /* without adapters */
+bool gateway__has_model(const struct gateway *g, struct str name);           /* one has exactly this name */
 
 NODISCARD bool gateway__collect_names(struct served_model *m, struct error *err);
 

@@ -80,6 +80,7 @@ static void tell_those_in_vain(struct served_model *m)
         error_set(&err, ERR_UNAVAILABLE, "The server is shutting down.");
         gateway__tell(&m->for_load, &err);
         gateway__tell(&m->for_unload, &err);
+        gateway__refuse_adapters(m, &err);
     } else if (m->for_load.first && m->slot.state == SLOT_OUT && m->slot.ticket == 0) {
         error_set(&err, ERR_UNAVAILABLE, "model '%.60s' was unloaded again before it was ready.", m->names[0]);
         gateway__tell(&m->for_load, &err);

@@ -84,7 +84,7 @@ uint64_t memory_pool_within(uint64_t size, bool draft)
 
 static uint64_t pool_of(const struct memory_need *n, uint64_t budget)
 {
-    uint64_t rest = n->weights + (budget ? n->scratch + n->process : 0);
+    uint64_t rest = n->weights + n->adapters + (budget ? n->scratch + n->process : 0);
     uint64_t left = budget ? budget : sys_memory().available;
     uint64_t size = (left > rest ? left - rest : 0) / KV_SHARE;
     return size < MEMORY_LEAST_POOL ? MEMORY_LEAST_POOL : size;
@@ -98,6 +98,7 @@ bool memory_need(const struct served_model_options *options, const struct model_
         return false;
     }
     struct memory_need n = {.weights = model_file_size(file) + memory_draft_weights(options->draft_model_path),
+                            .adapters = options->lora_memory,
                             .scratch = memory_scratch(config, options->max_batch_tokens, options->max_sequences),
                             .process = memory_process(config)};
     bool draft = options->draft_model_path && options->draft_kv_memory == 0;
@@ -106,7 +107,7 @@ bool memory_need(const struct served_model_options *options, const struct model_
     size = size > useful ? useful : size;
     n.pool_size = (size_t)((size + KV_ROUND - 1) / KV_ROUND * KV_ROUND);
     n.kv = memory_of_pool(n.pool_size, draft) + (options->draft_model_path ? options->draft_kv_memory : 0);
-    n.total = n.weights + n.kv + n.scratch + n.process;
+    n.total = n.weights + n.adapters + n.kv + n.scratch + n.process;
     *out = n;
     return true;
 }

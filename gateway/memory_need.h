@@ -10,11 +10,12 @@
 #define MEMORY_LEAST_POOL   MIB(32) /* where nobody says how large it is: smaller ones are of no use */
 #define MEMORY_BUDGET_SHARE 5       /* default of --memory: all but one part in so many of what the system leaves */
 
-struct memory_need {  /* bytes */
-    uint64_t weights; /* as the file has them, the draft model's too */
-    uint64_t kv;      /* the KV pool, with the seals of its pages and the draft model's pool */
-    uint64_t scratch; /* of a step, at most */
-    uint64_t process; /* what an engine takes by itself: code, tokenizer, masks of constraints */
+struct memory_need {   /* bytes */
+    uint64_t weights;  /* as the file has them, the draft model's too */
+    uint64_t kv;       /* the KV pool, with the seals of its pages and the draft model's pool */
+    uint64_t scratch;  /* of a step, at most */
+    uint64_t adapters; /* of all that may be loaded at once: options->lora_memory */
+    uint64_t process;  /* what an engine takes by itself: code, tokenizer, masks of constraints */
     uint64_t total;
     size_t pool_size; /* of kv: the pool alone */
 };

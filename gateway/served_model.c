@@ -59,7 +59,30 @@ static bool answers_to(const struct served_model *m, struct str name)
     return !m->options.on_demand && str_eq(str_path_name(str_of(m->options.model_path)), name);
 }
 
-struct served_model *gateway_model_find(struct gateway *g, struct str name)
+bool gateway__has_model(const struct gateway *g, struct str name)
+{
+    for (size_t i = 0; i < g->n_models; i++) {
+        for (size_t k = 0; k < g->models[i]->n_names; k++) {
+            if (str_eq(str_of(g->models[i]->names[k]), name)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* A model's own name goes before that of an adapter, and that before a pattern. */
+struct served_model *gateway_model_find(struct gateway *g, struct str name, struct str *adapter)
+{
+    struct str found = {0};
+    struct served_model *m = gateway__has_model(g, name) ? NULL : gateway__find_with_adapter(g, name, &found);
+    if (adapter) {
+        *adapter = found;
+    }
+    return m ? m : gateway__find_base(g, name);
+}
+
+struct served_model *gateway__find_base(struct gateway *g, struct str name)
 {
     if (g->n_models && (name.len == 0 || str_eq(name, STR("default")))) {
         return g->models[0];

@@ -148,7 +148,9 @@ struct gen_request {
     bool skip_special_tokens; /* default true */
     uint64_t api_key;         /* id of the key it came with (gateway/api_keys.h); 0: none */
     uint64_t cache_salt;      /* prefix-cache hits do not cross salts */
-    bool unobserved;          /* nobody's request: the pipeline's observer is not told of it */
+    uint32_t adapter;         /* see struct job; 0: none */
+    struct sha256 adapter_digest;
+    bool unobserved; /* nobody's request: the pipeline's observer is not told of it */
     bool return_token_ids;
     bool timings;           /* with the end of the answer */
     bool timings_per_token; /* and in every chunk */

@@ -327,6 +327,8 @@ static bool fill_common(struct preparing *w, struct str constraint, struct job *
         .timeout_ms = engine_timeout_ms(w),
         .seed = r->seed,
         .cache_salt = r->cache_salt,
+        .adapter = r->adapter,
+        .adapter_digest = r->adapter_digest,
         .min_tokens = r->min_tokens,
         .n_top = r->n_top,
         .n_prompt_top = r->prompt_logprobs ? r->n_prompt_top : r->n_top,

@@ -1,6 +1,8 @@
 /* GET /v1/models in Anthropic's shape: a page of a list that goes on behind or before an id. */
 #include "api/anthropic/anthropic.h"
 
+#include "gateway/adapter_set.h"
+
 #include <stdio.h>
 #include <time.h>
 
@@ -10,7 +12,7 @@
 
 struct listed { /* one name of a model */
     struct served_model *model;
-    const char *name;
+    char name[280];
 };
 
 static void put_time(struct json_writer *w, const char *key, int64_t seconds)
@@ -47,12 +49,21 @@ static void put_model(struct json_writer *w, struct served_model *m, struct str 
 /* The i-th name that is no pattern; false: there are fewer. */
 static bool name_at(struct gateway *g, size_t i, struct listed *out)
 {
+    const struct served_adapter *adapter;
     for (size_t m = 0; m < gateway_n_models(g); m++) {
         struct served_model *model = gateway_model_at(g, m);
         for (size_t k = 0; k < served_model_n_names(model); k++) {
             const char *name = served_model_name_at(model, k);
             if (!strpbrk(name, "*?") && i-- == 0) {
-                *out = (struct listed){model, name};
+                *out = (struct listed){.model = model};
+                snprintf(out->name, sizeof out->name, "%.270s", name);
+                return true;
+            }
+        }
+        for (size_t k = 0; (adapter = adapter_set_at(served_model_adapters(model), k)); k++) {
+            if (i-- == 0) {
+                *out = (struct listed){.model = model};
+                snprintf(out->name, sizeof out->name, "%.200s:%s", served_model_name(model), adapter->name);
                 return true;
             }
         }

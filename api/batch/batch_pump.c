@@ -86,7 +86,7 @@ static size_t look_at_models(struct batch_set *set)
     for (struct batch_run *run = set->first; run; run = run->next) {
         run->models[0].ready = true;
         for (size_t i = 1; i < run->n_models; i++) {
-            struct served_model *m = gateway_model_find(set->app->gateway, run->models[i].name);
+            struct served_model *m = gateway_model_find(set->app->gateway, run->models[i].name, NULL);
             run->models[i].ready = !m || served_model_state(m) == MODEL_READY;
             apart += run->models[i].ready ? 0 : run->models[i].n_begun;
         }

@@ -388,6 +388,7 @@ static void opened(void *arg, const struct error *why)
         c->ok = false;
         c->error = *why;
     }
+    c->ok = c->ok && api__call_take_adapter(c, &c->error);
     if (came_back(row)) {
         take_key(c);
         loop_work(c->app->loop, work, worked, row);
@@ -404,10 +405,9 @@ static void decoded(void *arg)
     struct call *c = row->call;
     char id[32];
     put_ids(row, id);
-    struct served_model *m = gateway_model_find(c->app->gateway, c->request.model);
+    struct served_model *m = api__find_model(c);
     if (!m) {
-        error_set_param(&err, ERR_MODEL_NOT_FOUND, "model",
-                        "The model '%.100s' does not exist; GET /v1/models lists those served.", c->request.model.ptr);
+        (void)gateway_model_missing(c->app->gateway, c->request.model, &err);
         give_up(row, &err);
         return;
     }

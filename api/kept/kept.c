@@ -258,21 +258,21 @@ void kept__finished(struct kept *k, bool ok, const struct error *err)
 /* Tokens of two engines that need not agree in every bit: the answer says so. */
 static void note_fingerprint(struct kept *k)
 {
-    const struct engine_info *info = served_model_info(k->call->model);
-    if (k->has_fingerprint || !info || kept__n_tokens(k) <= k->n_restored) {
+    const char *fingerprint = api__call_fingerprint(k->call, k->call->adapter_fingerprint);
+    if (k->has_fingerprint || !fingerprint[0] || kept__n_tokens(k) <= k->n_restored) {
         return;
     }
     k->has_fingerprint = true;
     k->starts = 0;
     api__put_details(&k->details, &k->call->request, k->generation);
-    if (strcmp(k->fingerprint, info->fingerprint) == 0) {
+    if (strcmp(k->fingerprint, fingerprint) == 0) {
         return;
     }
     if (k->fingerprint[0]) {
         memcpy(k->resumed_from, k->fingerprint, sizeof k->resumed_from);
         memcpy(k->call->resumed_from, k->fingerprint, sizeof k->call->resumed_from);
     }
-    memcpy(k->fingerprint, info->fingerprint, sizeof k->fingerprint);
+    memcpy(k->fingerprint, fingerprint, sizeof k->fingerprint);
 }
 
 /* How far a reader sees; NULL: everything. The client that sent the request sees tokens at once; where what it was told

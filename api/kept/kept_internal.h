@@ -25,7 +25,7 @@ struct kept {
     struct kept_set *set;
     struct kept *prev, *next;
     enum kept_phase phase;
-    char id[48], key_name[64], model[256];
+    char id[48], key_name[64], model[288];
     bool background;
     int64_t expires_s, retry_ms; /* WAITING: not before */
 

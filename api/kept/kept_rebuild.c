@@ -257,6 +257,7 @@ static bool decode(struct rebuilding *b)
     c->request.created_s = m->created_s;
     c->request.seed = m->seed;
     c->request.has_seed = true;
+    api__call_apply_model(c);
     return true;
 }
 
@@ -346,8 +347,8 @@ static void worked(void *arg)
 static void opened(void *arg, const struct error *err)
 {
     struct rebuilding *b = arg;
-    if (err) {
-        b->out.error = *err;
+    if (err || !api__call_take_adapter(b->call, &b->out.error)) {
+        b->out.error = err ? *err : b->out.error;
         worked(b);
     } else {
         loop_work(b->call->app->loop, work, worked, b);
@@ -369,7 +370,8 @@ bool api__rebuild(struct app *a, struct journal_answer *answer, struct http_exch
 {
     const struct journal_meta *m = &answer->records[0].meta;
     const struct route *route = route_of(m->route);
-    struct served_model *model = gateway_model_find(a->gateway, m->model);
+    struct str adapter;
+    struct served_model *model = gateway_model_find(a->gateway, m->model, &adapter);
     if (!route || !model) {
         return error_set(err, ERR_MODEL_NOT_FOUND, "The %s '" STR_FMT "' of this request is not served.",
                          route ? "model" : "route", STR_ARG(str_slice(route ? m->model : m->route, 0, 100)));
@@ -381,6 +383,7 @@ bool api__rebuild(struct app *a, struct journal_answer *answer, struct http_exch
         return error_set(err, ERR_NO_MEMORY, "no memory for a request.");
     }
     api__call_set_model(c, model);
+    c->adapter_name = arena_str(c->arena, adapter);
     *b = (struct rebuilding){
         .call = c, .arena = answer->arena, .record = answer->records, .done = done, .done_arg = arg};
     answer->arena = NULL;

@@ -168,7 +168,7 @@ static void try_one(struct kept *k)
         error_set(&err, ERR_INTERNAL, "The program ended %u times before this request had a new token.", k->starts);
         k->set->n_waiting--;
         kept__fail(k, &err);
-    } else if (!gateway_model_find(k->set->app->gateway, str_of(k->model))) {
+    } else if (!gateway_model_find(k->set->app->gateway, str_of(k->model), NULL)) {
         snprintf(reason, sizeof reason, "The model '%.100s' is not served.", k->model);
         k->set->n_waiting--;
         wait_again(k, reason);

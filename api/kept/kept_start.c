@@ -20,7 +20,7 @@ static void put_accepted(const struct call *c, struct buf *out)
     json_member_cstr(&w, "object", "request");
     json_member_cstr(&w, "status", journal_state_name(JOURNAL_QUEUED));
     json_member_int(&w, "created", c->request.created_s);
-    json_member_cstr(&w, "model", served_model_name(c->model));
+    json_member_cstr(&w, "model", api__call_served_name(c));
     json_member_cstr(&w, "route", c->route->path);
     json_end_object(&w);
 }
@@ -127,7 +127,7 @@ void api__kept_start(struct call *c)
 {
     struct kept_set *set = c->app->kept;
     struct error err = {0};
-    const char *model = served_model_name(c->model);
+    const char *model = api__call_served_name(c);
     struct kept *k = kept__create(set, str_of(c->request.id), str_of(c->key_name), str_of(model));
     if (!k) {
         error_set(&err, ERR_NO_MEMORY, "no memory for a request.");

@@ -50,7 +50,7 @@ void ollama_put_time(struct json_writer *w, const char *key, int64_t wall_ns)
 
 static const char *model_of(const struct call *c)
 {
-    return c->request.model.len ? c->request.model.ptr : served_model_name(c->model);
+    return c->request.model.len ? c->request.model.ptr : api__call_served_name(c);
 }
 
 /* An object opened up to what it says. */

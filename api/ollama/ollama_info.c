@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "chat/chat_template.h"
+#include "gateway/adapter_set.h"
 #include "tensor/model_file.h"
 
 #include <stdio.h>
@@ -134,6 +135,12 @@ static void reply_list(struct app *a, struct http_exchange *x, bool running)
             if (!strpbrk(served_model_name_at(m, k), "*?")) {
                 put_tag(&w, m, served_model_name_at(m, k));
             }
+        }
+        const struct served_adapter *adapter;
+        for (size_t k = 0; !running && (adapter = adapter_set_at(served_model_adapters(m), k)); k++) {
+            char name[280];
+            snprintf(name, sizeof name, "%.200s:%s", served_model_name(m), adapter->name);
+            put_tag(&w, m, name);
         }
         if (running && loaded) {
             put_running(&w, m, served_model_name(m));

@@ -13,17 +13,16 @@ const char *reply_model(const struct gen_reply *r)
 {
     const struct gen_request *request = reply_request(r);
     bool named = request->model.len && !str_eq(request->model, STR("default"));
-    return named ? request->model.ptr : served_model_name(r->call->model);
+    return named ? request->model.ptr : api__call_served_name(r->call);
 }
 
 const char *reply_fingerprint(const struct gen_reply *r)
 {
-    const struct engine_info *info = served_model_info(r->call->model);
     const char *other = r->generation ? generation_fingerprint(r->generation) : NULL;
     if (r->origin->fingerprint[0]) {
         return r->origin->fingerprint;
     }
-    return other ? other : info ? info->fingerprint : "";
+    return other ? other : api__call_fingerprint(r->origin->model ? r->origin : r->call, r->call->adapter_fingerprint);
 }
 
 static void put_head(const struct gen_reply *r, struct json_writer *w, const char *object)

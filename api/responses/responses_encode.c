@@ -603,7 +603,7 @@ static void accepted(const struct call *c, struct buf *out)
     struct json_writer w = json_writer(out);
     bool named = c->request.model.len && !str_eq(c->request.model, STR("default"));
     struct responses_view v = {
-        .call = c, .status = "queued", .model = named ? c->request.model.ptr : served_model_name(c->model)};
+        .call = c, .status = "queued", .model = named ? c->request.model.ptr : api__call_served_name(c)};
     responses_put_object(&w, &v);
 }
 

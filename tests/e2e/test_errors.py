@@ -15,6 +15,7 @@ pytestmark = pytest.mark.cpu_only("refused before an engine hears of it")
 CHAT, COMPLETIONS, INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
 RESPONSES, EXECUTE, BATCHES = "/v1/responses", "/v1/mcp/execute", "/v1/batches"
 MESSAGE_BATCHES = "/v1/messages/batches"
+LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
 HELLO = [{"role": "user", "content": "Hello"}]
 INVALID, N_VOCAB = "invalid_request_error", 49152
 
@@ -57,6 +58,12 @@ INVALID_REQUESTS = [
     # Loading and unloading (what it does: test_models.py).
     (("/v1/models/default/load", {"wait": 1}), "wait", r"expected a boolean, but got an integer"),
     (("/v1/models/default/unload", {"force": "yes"}), "force", r"expected a boolean, but got a string"),
+    # Adapters (what they do: test_lora.py).
+    ((LOAD, {}), "lora_name", r"Missing required parameter: 'lora_name'"),
+    ((LOAD, {"lora_name": "a"}), "lora_path", r"Missing required parameter: 'lora_path'"),
+    ((LOAD, {"lora_name": 1, "lora_path": "a"}), "lora_name", r"expected a string"),
+    ((LOAD, {"lora_name": "a", "lora_path": "a", "load_inplace": 1}), "load_inplace", r"expected a boolean"),
+    ((UNLOAD, {}), "lora_name", r"Missing required parameter: 'lora_name'"),
     # Messages.
     ((CHAT, {}), "messages", r"Missing required parameter: 'messages'"),
     (chat(messages="hi"), "messages", r"expected an array of messages, but got a string"),
@@ -368,6 +375,7 @@ OLLAMA = {"/api/chat": {"messages": HELLO, "options": {"num_predict": 2}},
           "/api/generate": {"prompt": "a", "options": {"num_predict": 2}}, "/api/show": {"model": "tiny"}}
 BODIES = {**ANTHROPIC, **OLLAMA, RESPONSES: {"input": "Hello", "max_output_tokens": 2}, CHAT: {"messages": HELLO}, COMPLETIONS: {"prompt": "a"}, INFILL: {"input_prefix": "a"},
           "/tokenize": {}, "/detokenize": {"tokens": []}, "/apply-template": {"messages": HELLO}, EXECUTE: {"tool": "x"},
+          LOAD: {"lora_name": "a", "lora_path": "a"}, UNLOAD: {"lora_name": "a"},
           BATCHES: {"input_file_id": "file-1", "endpoint": CHAT, "completion_window": "24h"}}
 DOCUMENTED = [(path, name, kind) for path, fields in documented().items() for name, kind in fields.items()]
 OF_A_TYPE = {"boolean": True, "integer": 5, "number": 5, "string": "x", "array": [[{}]], "object": {"a": 5}}
@@ -439,7 +447,7 @@ def test_null_is_as_if_absent(tiny, path):
     short = {"max_tokens": 2} if path in (CHAT, COMPLETIONS) else {}
     absent = tiny.post(path, {**body, **short})
     given = tiny.post(path, {**dict.fromkeys(documented()[path]), **body, **short})
-    assert given.status_code == absent.status_code == {INFILL: 400, EXECUTE: 400, BATCHES: 501, MESSAGE_BATCHES: 501}.get(path, 200), given.text
+    assert given.status_code == absent.status_code == {INFILL: 400, EXECUTE: 400, BATCHES: 501, MESSAGE_BATCHES: 501, LOAD: 403, UNLOAD: 404}.get(path, 200), given.text
     assert "x-tandem-ignored-fields" not in given.headers
 
 
