@@ -17,6 +17,7 @@ A fault counts when at least half of the streams stand between 10% and 90% of th
 
     chaos.py [--model smollm2:135m] [--faults 100] [--streams 32] [--seed 1]
     chaos.py --backend mlx --model tiny --faults 20 --situations decode
+    chaos.py --adapters 3                           streams of the model and of random adapters, in turn
     chaos.py --models 5 --faults 20 --tokens 6000    instead: models that come and go (switching.py)
 
 Every stream has to end with the text, reasoning, calls, token ids, logprobs, finish reason and usage (but for cached_tokens) of an
@@ -101,7 +102,18 @@ def requests_of(a, situation, rng):
         bodies.append({"prompt": prompt, "max_tokens": a.tokens, "ignore_eos": True, "return_token_ids": True,
                        "speculation": "on" if i % 2 else "off", "stream_options": {"include_usage": True},
                        **SAMPLING[i % len(SAMPLING)]})
+    for i, body in enumerate(bodies):
+        if i % (a.adapters + 1):
+            body["model"] = f"default:a{i % (a.adapters + 1)}"
     return bodies
+
+
+def write_adapters(a, folder):
+    """Options for so many of them, for SmolLM2 135M or the small random model."""
+    from lora_adapters import SMOLLM_SHAPE, TINY_SHAPE, write_peft
+    shape = TINY_SHAPE if a.model == "tiny" else SMOLLM_SHAPE
+    return [word for i in range(1, a.adapters + 1)
+            for word in ("--lora", f"a{i}={write_peft(pathlib.Path(folder) / f'a{i}', shape, i, strength=0.2)}")]
 
 
 class Stream:
@@ -374,6 +386,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-adopt", action="store_true", help="leave out the measurement of pages taken over")
     parser.add_argument("--kv-memory", default="3G")
+    parser.add_argument("--adapters", type=int, default=0, help="of smollm2:135m or tiny: so many")
     parser.add_argument("--models", type=int, default=0, help="instead: so many models, switched between")
     a = parser.parse_args()
     os.environ["TANDEM_TEST_BACKEND"] = a.backend
@@ -385,6 +398,8 @@ def main():
         sys.exit(1 if bad or counted < a.faults else 0)
     from harness import SMOLLM, Server, make_model, models_folder, tiny_config  # noqa: E402  (reads the environment)
     from script_rules import AGENT_TEMPLATE  # noqa: E402
+    adapters = tempfile.TemporaryDirectory()
+    loras = write_adapters(a, adapters.name)
     if a.model == "tiny":
         folder = tempfile.TemporaryDirectory()
         a.model = make_model(tiny_config(), pathlib.Path(folder.name) / "tiny.gguf", models_folder() / SMOLLM)
@@ -397,7 +412,7 @@ def main():
     template.write(AGENT_TEMPLATE)
     template.flush()
     with Server(a.model, "--chat-template", template.name, "--kv-memory", a.kv_memory, "--restart-limit", 64, "--restart-window-ms", 1000,
-                "--max-sequences", 2 * a.streams) as server:
+                "--max-sequences", 2 * a.streams, *loras) as server:
         for i, situation in enumerate(a.situations):
             if bad or time.monotonic() > until:
                 break
