@@ -296,8 +296,8 @@ static size_t scratch_size(const struct backend *be)
     return inner_of(be)->ops->scratch_size(inner_of(be));
 }
 
-/* name, the two flags, 45 functions: a new op needs its place below, and among the timed ones. */
-_Static_assert(sizeof(struct backend_ops) == 47 * sizeof(void *), "every op is forwarded");
+/* name, the two flags, 46 functions: a new op needs its place below, and among the timed ones. */
+_Static_assert(sizeof(struct backend_ops) == 48 * sizeof(void *), "every op is forwarded");
 
 /* What the inner backend lacks, this one lacks too. */
 static struct backend_ops ops_over(const struct backend_ops *inner)
