@@ -32,7 +32,7 @@ ALLOWED = {  # what each library may leave unresolved: its own symbols
     "PCRE2": r"_pcre2_", "llguidance": r"_llg_",
 }
 # What the shared object of the mlx backend is made of, besides base, tensor and the cpu backend, which it has its own copies of.
-MLX_OBJECT = r"/mlx_(backend|weight|repack|kv|attention|moe|sample)\.c$"
+MLX_OBJECT = re.search(r'set\(TANDEM_MLX_OBJECT "(.+)"\)', (ROOT / "CMakeLists.txt").read_text()).group(1).replace("\\\\", "\\")
 OTHER_HOOKS = r"^(test_hooks|fault)_off\.c$"  # a build has one half of these: the one for tests here
 FLAGS = ("-std=c11 -c -O0 -fno-sanitize=undefined -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith "
          "-Wwrite-strings -Wno-missing-field-initializers -Werror -fno-strict-aliasing -ffp-contract=off -D_POSIX_C_SOURCE=200809L -DTANDEM_TEST_HOOKS=1 "
