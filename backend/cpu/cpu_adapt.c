@@ -13,8 +13,8 @@
 #include <string.h>
 
 #define SHRINK_TOKENS 64
-#define SHRINK_ROWS   16     /* of a: a multiple of every table's row_step */
-#define SMALL_SHRINK  131072 /* multiply-adds below which waking the pool costs more than it saves */
+#define SHRINK_ROWS   16    /* of a: a multiple of every table's row_step */
+#define SMALL_SHRINK  49152 /* multiply-adds below which waking the pool costs more than it saves */
 
 /* ---- parts of weights ---- */
 
