@@ -1,16 +1,12 @@
 # llguidance, a Rust crate with a C interface, pinned in grammar/llguidance: cargo builds it into the build folder.
 # `make deps` brings cargo where the system's packages have one that is new enough.
-set(TANDEM_CARGO_VERSION 1.87)
-find_program(TANDEM_CARGO cargo HINTS $ENV{HOME}/.cargo/bin)
-set(found "none")
-if(TANDEM_CARGO)
-  execute_process(COMMAND ${TANDEM_CARGO} --version OUTPUT_VARIABLE found ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
-  string(REGEX MATCH "[0-9]+\\.[0-9]+" found "${found}")
+if(NOT TANDEM_CARGO)
+  execute_process(COMMAND ${CMAKE_SOURCE_DIR}/tools/cargo.sh find OUTPUT_VARIABLE TANDEM_CARGO OUTPUT_STRIP_TRAILING_WHITESPACE)
 endif()
-if(NOT TANDEM_CARGO OR found VERSION_LESS TANDEM_CARGO_VERSION)
-  unset(TANDEM_CARGO CACHE) # another one may be here the next time
-  message(FATAL_ERROR "Structured output needs cargo ${TANDEM_CARGO_VERSION} or newer; found: ${found}. Run `make deps`, or "
-                      "where the packages have none new enough: curl -sSf https://sh.rustup.rs | sh -s -- -y")
+if(NOT TANDEM_CARGO)
+  execute_process(COMMAND ${CMAKE_SOURCE_DIR}/tools/cargo.sh least OUTPUT_VARIABLE least OUTPUT_STRIP_TRAILING_WHITESPACE)
+  message(FATAL_ERROR "Structured output needs cargo ${least} or newer, and there is none. Run `make deps`, or where the packages "
+                      "have none new enough: curl -sSf https://sh.rustup.rs | sh -s -- -y")
 endif()
 
 set(llguidance_dir ${CMAKE_BINARY_DIR}/llguidance)

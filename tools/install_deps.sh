@@ -14,25 +14,23 @@ avx512_apt="bochs bochs-term vgabios binutils"
 build_brew="cmake ninja pkg-config libuv json-c openssl@3 xxhash utf8proc pcre2 sqlite python@3 mlx"
 test_brew="cmocka clang-format"
 
-rust_minor=87 # of the oldest Rust 1.x that builds llguidance
+# Node's clients are among the tests; an npm of another source than the packages will do.
+command -v npm >/dev/null 2>&1 || { test_apt="$test_apt nodejs npm"; test_brew="$test_brew node"; }
 
-has_rust() {
-    version=$(PATH="$PATH:$HOME/.cargo/bin" cargo --version 2>/dev/null | sed 's/^cargo 1\.\([0-9]*\).*/\1/') || return 1
-    [ "${version:-0}" -ge "$rust_minor" ] 2>/dev/null
-}
+cargo="$(dirname "$0")/cargo.sh"
 
-# The first of these pairs that the distribution has: Debian 12 keeps a newer Rust as rustc-web and cargo-web.
+has_rust() { "$cargo" find >/dev/null; }
+
 rust_apt() {
     missing="cargo"
     as_root apt-get update -qq >&2
-    for suffix in -web ""; do
-        if apt-cache show "cargo$suffix" >/dev/null 2>&1; then echo "rustc$suffix cargo$suffix"; return; fi
-    done
+    "$cargo" packages || true
 }
 
 need_rust() {
     has_rust && return 0
-    echo "install_deps: structured output needs cargo 1.$rust_minor or newer, which no package here brings; this does:" >&2
+    echo "install_deps: structured output needs cargo $("$cargo" least) or newer, which no package here brings (Debian 12 and 13 have one in their" >&2
+    echo "install_deps: security updates); this does:" >&2
     echo "    curl -sSf https://sh.rustup.rs | sh -s -- -y" >&2
     exit 1
 }
@@ -45,14 +43,15 @@ as_root() {
     fi
 }
 
+# upgrade: packages that may be here, but are too old.
 with_apt() {
-    missing=""
+    missing="$upgrade"
     for package in "$@"; do
         status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
         [ "$status" = "install ok installed" ] || missing="$missing $package"
     done
     [ -z "$missing" ] && return 0
-    echo "installing:$missing"
+    echo "installing: ${missing# }"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     # shellcheck disable=SC2086
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
@@ -65,13 +64,14 @@ with_brew() {
         case "$installed" in *" $package "* | *" $package@"*) ;; *) missing="$missing $package" ;; esac
     done
     [ -z "$missing" ] && return 0
-    echo "installing:$missing"
+    echo "installing: ${missing# }"
     # shellcheck disable=SC2086
     brew install -q $missing
 }
 
 if command -v apt-get >/dev/null 2>&1; then
-    case "$what" in build | test) has_rust || build_apt="$build_apt $(rust_apt)" ;; esac
+    upgrade=""
+    case "$what" in build | test) has_rust || upgrade=$(rust_apt) ;; esac
     # shellcheck disable=SC2086
     case "$what" in build) with_apt $build_apt ;; test) with_apt $build_apt $test_apt ;; arm64) with_apt $arm64_apt ;; avx512) with_apt $avx512_apt ;; mlx) with_apt $mlx_apt ;; esac
 elif command -v brew >/dev/null 2>&1; then
