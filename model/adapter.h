@@ -11,7 +11,9 @@
  *
  * What PEFT can say and is not done here is refused by name: other methods than LoRA, DoRA, biases, modules_to_save,
  * trained embeddings and tokens, adapters that begin with a token (aLoRA), replicated layers, weights that have to be
- * initialized from the base model's (PiSSA, OLoRA, CorDA, LoftQ), parameters of experts. */
+ * initialized from the base model's (PiSSA, OLoRA, CorDA, LoftQ), parameters of experts, and what adapter_config.c's
+ * table names besides. So is a field that is not in that table, unless it is null, false or empty: what PEFT comes to
+ * say later, or others add, may change what the tensors mean. */
 #ifndef TANDEM_MODEL_ADAPTER_H
 #define TANDEM_MODEL_ADAPTER_H
 
