@@ -4,7 +4,6 @@
 
 #include "base/limits.h"
 #include "base/log.h"
-#include "base/sys_file.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -224,18 +223,25 @@ static bool find_beneath(const char *root, const char *path, char out[PATH_MAX],
     return is_beneath(out, root) || refuse_outside(err);
 }
 
-/* The files of a folder too: each of them may be a link. */
-static bool check_inside(const char *root, const char *folder, struct error *err)
+struct files_beneath {
+    const char *root;
+    bool ok;
+    struct error *err;
+};
+
+static void check_file(void *arg, const char *path)
 {
-    static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors"};
-    char path[PATH_MAX], inside[PATH_MAX];
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        int n = snprintf(path, sizeof path, "%s/%s", folder, files[i]);
-        if (n < 0 || n >= (int)sizeof path || !find_beneath(root, path, inside, err)) {
-            return false;
-        }
-    }
-    return true;
+    struct files_beneath *f = arg;
+    char whole[PATH_MAX];
+    f->ok = f->ok && find_beneath(f->root, path, whole, f->err);
+}
+
+/* All that is opened with it, too: each of them may be a link. */
+static bool check_files(const char *root, const char *path, struct error *err)
+{
+    struct files_beneath f = {.root = root, .ok = true, .err = err};
+    adapter_paths_each(path, check_file, &f);
+    return f.ok;
 }
 
 static bool goes_up(const char *path)
@@ -266,7 +272,7 @@ static bool resolve(struct adapter_loading *l, struct error *err)
     if (n < 0 || n >= (int)sizeof path) {
         return error_set_param(err, ERR_INVALID, "lora_path", "the path is too long.");
     }
-    return find_beneath(root, path, l->path, err) && (!dir_exists(l->path) || check_inside(root, l->path, err));
+    return find_beneath(root, path, l->path, err) && check_files(root, l->path, err);
 }
 
 /* What is wrong with a file that a request names is the request's fault. */

@@ -43,6 +43,10 @@ NODISCARD struct adapter_file *adapter_file_open(const char *path, struct error 
 NODISCARD struct adapter_file *adapter_file_open_memory(struct str config, const void *data, size_t size,
                                                         struct error *err);
 void adapter_file_close(struct adapter_file *f); /* NULL is fine */
+
+/* Calls each(arg, path) with every file that adapter_file_open(path) opens, whether it is there or not; see
+ * model_paths_each (tensor/model_paths.h). */
+void adapter_paths_each(const char *path, void (*each)(void *arg, const char *path), void *arg);
 const struct adapter_facts *adapter_file_facts(const struct adapter_file *f);
 
 /* Binds the adapter to the model's weights as number 1 to BACKEND_MAX_ADAPTERS, instead of what had that number: all of

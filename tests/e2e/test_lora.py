@@ -229,6 +229,8 @@ def test_what_may_not_be_loaded(server, folder, tmp_path):
     (folder / "inner").mkdir()
     (folder / "inner" / "adapter_config.json").write_text((outside / "adapter_config.json").read_text())
     (folder / "inner" / "adapter_model.safetensors").symlink_to(outside / "adapter_model.safetensors")
+    (folder / "split-00001-of-00002.gguf").write_bytes(b"GGUF")
+    (folder / "split-00002-of-00002.gguf").symlink_to(outside / "adapter_model.safetensors")
     write_peft(folder / "dora", SHAPE, 1, use_dora=True)
     write_peft(folder / "narrow", {**SHAPE, "hidden": 32}, 1)
     (folder / "broken").mkdir()
@@ -239,7 +241,7 @@ def test_what_may_not_be_loaded(server, folder, tmp_path):
             ("x" * 65, "one", 400, "lora_name"), ("smol", "one", 400, "name of a model"), ("one", "one", 400, "already"),
             ("a", "", 400, "lora_path"), ("a", "../" + folder.name + "/one", 403, "beneath"), ("a", outside, 403, "beneath"),
             ("a", "/etc/passwd", 403, "beneath"), ("a", "/dev/zero", 403, "beneath"), ("a", "link", 403, "links"),
-            ("a", "inner", 403, "links"), ("a", "nothing", 404, "cannot be found"), ("a", "dora", 400, "DoRA"),
+            ("a", "inner", 403, "links"), ("a", "split-00001-of-00002.gguf", 403, "links"), ("a", "nothing", 404, "cannot be found"), ("a", "dora", 400, "DoRA"),
             ("a", "narrow", 400, "down_proj"), ("a", "broken", 400, "adapter_config.json"), ("a", ".", 403, "beneath"),
             ("a", "one\0/etc", 400, "lora_path")):
         reply = load(server, name, path)

@@ -616,6 +616,36 @@ static void write_file(const struct temp_dir *dir, const char *name, const struc
     free(path);
 }
 
+struct paths {
+    char names[4][32]; /* without folders */
+    size_t n;
+};
+
+static void take_path(void *arg, const char *path)
+{
+    struct paths *p = arg;
+    assert_true(p->n < ARRAY_LEN(p->names));
+    snprintf(p->names[p->n++], sizeof(p->names[0]), "%s", strrchr(path, '/') + 1);
+}
+
+static void files_to_open_are_named(void **state)
+{
+    (void)state;
+    struct temp_dir dir;
+    struct paths folder = {0}, file = {0}, shards = {0};
+    temp_dir_make(&dir);
+    adapter_paths_each(dir.path, take_path, &folder);
+    adapter_paths_each("/there/is/none.gguf", take_path, &file);
+    adapter_paths_each("/there/is/none-00001-of-00002.gguf", take_path, &shards);
+    assert_int_equal(folder.n, 2);
+    assert_string_equal(folder.names[0], "adapter_config.json");
+    assert_string_equal(folder.names[1], "adapter_model.safetensors");
+    assert_int_equal(file.n, 1);
+    assert_string_equal(file.names[0], "none.gguf");
+    assert_string_equal(shards.names[shards.n - 1], "none-00002-of-00002.gguf");
+    temp_dir_remove(&dir);
+}
+
 static void folders_and_files_are_opened(void **state)
 {
     (void)state;
@@ -660,6 +690,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(other_tensors_are_refused),
         cmocka_unit_test(gguf_metadata_is_checked),
         cmocka_unit_test(digests_tell_adapters_apart),
+        cmocka_unit_test(files_to_open_are_named),
         cmocka_unit_test(folders_and_files_are_opened),
     };
     if (argc > 1)
