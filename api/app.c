@@ -149,6 +149,27 @@ void api__refuse(struct call *c, const struct error *err)
     api__call_free(c);
 }
 
+bool api__call_waited(struct call *c, const struct error *err)
+{
+    if (c->x && !err) {
+        return true;
+    }
+    if (c->x) {
+        api__refuse(c, err);
+    } else { /* left in the meantime */
+        api__call_free(c);
+    }
+    return false;
+}
+
+void api__reply_call(struct call *c, int status)
+{
+    struct http_exchange *x = c->x;
+    api__call_headers(c);
+    http_reply(x, status, "application/json", buf_view(&c->reply));
+    api__call_free(c);
+}
+
 void api__call_headers(struct call *c)
 {
     api__record_call(c);

@@ -222,6 +222,9 @@ bool gateway_model_missing(struct gateway *g, struct str name, struct error *err
 struct served_adapter;
 struct adapter_set;
 const struct adapter_set *served_model_adapters(const struct served_model *m);
+/* "base:adapter", under which requests find it and lists show it. */
+#define ADAPTER_ID_SIZE 512
+void served_model_adapter_id(const struct served_model *m, struct str adapter, char out[ADAPTER_ID_SIZE]);
 /* Of a model that is open. NULL: it has none of this name. */
 struct served_adapter *served_model_adapter(struct served_model *m, struct str name);
 /* A request that was admitted with it keeps it until it ends, whatever becomes of its name. */

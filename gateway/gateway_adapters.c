@@ -148,6 +148,11 @@ const struct adapter_set *served_model_adapters(const struct served_model *m)
     return &m->adapters;
 }
 
+void served_model_adapter_id(const struct served_model *m, struct str adapter, char out[ADAPTER_ID_SIZE])
+{
+    snprintf(out, ADAPTER_ID_SIZE, "%s:" STR_FMT, served_model_name(m), STR_ARG(adapter));
+}
+
 void served_model_hold_adapter(struct served_model *m, struct served_adapter *a)
 {
     m->adapters.n_requests++;
@@ -170,7 +175,9 @@ static void put_names(struct gateway *g, char *out, size_t size)
         const struct served_model *m = g->models[i];
         const struct served_adapter *a;
         for (size_t k = 0; (a = adapter_set_at(&m->adapters, k)) && len < size; k++) {
-            int n = snprintf(out + len, size - len, "%s%s:%s", len ? ", " : "", served_model_name(m), a->name);
+            char id[ADAPTER_ID_SIZE];
+            served_model_adapter_id(m, str_of(a->name), id);
+            int n = snprintf(out + len, size - len, "%s%s", len ? ", " : "", id);
             len += n > 0 ? (size_t)n : 0;
         }
     }
