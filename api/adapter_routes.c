@@ -95,12 +95,12 @@ static void loaded(void *arg, const struct error *err)
 void api__finish_load_adapter(struct call *c)
 {
     const struct adapter_command *command = c->extra;
-    struct served_adapter *old = served_model_adapter(c->model, command->name);
-    if (old && command->in_place) {
-        gateway_adapter_unload(c->model, old);
-    }
-    if (!gateway_adapter_load(c->model, command->name, command->path, loaded, c, &c->error)) {
+    struct served_model *m = c->model;
+    struct served_adapter *old = command->in_place ? served_model_adapter(m, command->name) : NULL;
+    if (!gateway_adapter_load(m, command->name, command->path, loaded, c, &c->error)) {
         api__refuse(c, &c->error);
+    } else if (old) { /* not before the request is in order; the new one is looked for later */
+        gateway_adapter_unload(m, old);
     }
 }
 

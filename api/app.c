@@ -316,7 +316,8 @@ void api__call_go_on(struct call *c)
         return;
     }
     api__call_set_model(c, m);
-    if (c->route->finish == api__finish_unload && !served_model_is_open(m)) { /* it is not brought for that */
+    bool unloads = c->route->finish == api__finish_unload && !c->adapter_name.len;
+    if (unloads && !served_model_is_open(m)) { /* it is not brought for that */
         c->route->finish(c);
         return;
     }

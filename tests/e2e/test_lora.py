@@ -218,6 +218,8 @@ def test_equal_contents_share_prefixes(server, folder):
     write_peft(folder / "same", SHAPE, 9)
     assert load(server, "same", "same", load_inplace=True).status_code == 200
     assert cached(server, "smol:same", prompt) == 0
+    assert load(server, "same", "one\0", load_inplace=True).status_code == 400
+    assert cached(server, "smol:same", prompt) > 64  # it was not taken away for a request that is none
     assert unload(server, "same").status_code == 200
 
 
@@ -263,9 +265,11 @@ def test_limits_keys_and_folder(new_tiny, tiny_folder):
         reply = load(server, "c", "three.gguf")
         assert reply.status_code == 400 and "--lora-max" in reply.text
         assert server.model_status()["need"]["adapters"] == 20 << 10
-    with new_tiny() as server:
-        reply = load(server, "a", "one")
-        assert reply.status_code == 403 and "--lora-dir" in reply.text
+    with new_tiny("--lora", f"one={tiny_folder / 'one'}") as server:
+        for name in ("a", "one"):
+            reply = load(server, name, "one", load_inplace=True)
+            assert reply.status_code == 403 and "--lora-dir" in reply.text
+        server.complete("Hi", model="smol:one", max_tokens=1)
 
 
 @pytest.mark.parametrize("option, said", [("x", "NAME=PATH"), ("a b=one", "letters"), ("a=/nothing", "nothing")])
@@ -331,6 +335,7 @@ def test_models_on_demand(tiny_path, tiny_folder, tmp_path):
     file.write_text(json.dumps({"folder": False, "models": [
         {"name": "base", "model": str(tiny_path), "keep_alive": "1h",
          "options": {"lora": [f"one={tiny_folder / 'one'}"], "lora-dir": str(tiny_folder)}},
+        {"name": "closed", "model": str(tiny_path), "options": {"lora": [f"three={tiny_folder / 'three.gguf'}"]}},
         {"name": "bare", "model": str(tiny_path)}]}))
     with Many("--models", file, "--threads", 1, "--kv-memory", "16M") as server:
         assert server.complete("Hi", model="base:one", max_tokens=2)["model"] == "base:one"
@@ -341,6 +346,8 @@ def test_models_on_demand(tiny_path, tiny_folder, tmp_path):
         before = server.complete("Hi", model="two", max_tokens=8, temperature=0)["choices"]  # it is loaded again, with both
         assert before == server.complete("Hi", model="base:two", max_tokens=8, temperature=0)["choices"]
         assert metric(server.metrics(), "tandem_adapters", model="base") == 2
+        assert server.post("/v1/models/closed:three/unload", {}).json()["state"] == "unloaded"  # nobody has used it yet
+        assert server.post("/v1/completions", {"model": "closed:three", "prompt": "Hi"}).status_code == 404
 
 
 @exact
