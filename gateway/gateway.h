@@ -230,9 +230,9 @@ struct served_adapter *served_model_adapter(struct served_model *m, struct str n
 /* A request that was admitted with it keeps it until it ends, whatever becomes of its name. */
 void served_model_hold_adapter(struct served_model *m, struct served_adapter *a);
 void served_model_release_adapter(struct served_model *m, struct served_adapter *a); /* NULL is fine; it may be freed */
-/* Reads an adapter beneath the folder of the model's options and gives it to its engine; where there is none, to the
- * next. fn(arg, NULL) when it is there, later; else why not. FORBIDDEN: there is no such folder. INVALID: the name, the
- * path. Then fn is not called. */
+/* Reads an adapter beneath the folder of the options of a model that is open, and gives it to its engine; where there
+ * is none, to the next. fn(arg, NULL) when it is there, later; else why not. FORBIDDEN: there is no such folder.
+ * INVALID: the name, the path. Then fn is not called. */
 NODISCARD bool gateway_adapter_load(struct served_model *m, struct str name, struct str path,
                                     void (*fn)(void *arg, const struct error *err), void *arg, struct error *err);
 /* No request finds it any more; it goes when those that have it have ended. a may be freed. */

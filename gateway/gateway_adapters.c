@@ -43,7 +43,11 @@ bool gateway__read_adapters(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
     m->n_named = 0;
-    for (int i = 0; i < o->n_loras && i < WIRE_MAX_ADAPTERS; i++) {
+    if (o->n_loras > WIRE_MAX_ADAPTERS) {
+        return error_set(err, ERR_INVALID, "--lora: at most %d adapters are possible, but %d are named.",
+                         WIRE_MAX_ADAPTERS, o->n_loras);
+    }
+    for (int i = 0; i < o->n_loras; i++) {
         struct named_adapter *named = &m->named[i];
         if (!split_option(o->loras[i], &named->name, &named->path, err)) {
             return false;
@@ -356,7 +360,7 @@ static void on_read(void *arg)
     struct served_model *m = l->model;
     struct gateway *g = m->gateway;
     struct served_adapter *a =
-        l->ok && m->open ? adapter_set_add(&m->adapters, str_of(l->name), l->path, &l->facts, &l->err) : NULL;
+        l->ok ? adapter_set_add(&m->adapters, str_of(l->name), l->path, &l->facts, &l->err) : NULL;
     if (a) {
         l->number = a->number;
         l->next = m->loadings;
