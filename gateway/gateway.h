@@ -235,6 +235,10 @@ void served_model_release_adapter(struct served_model *m, struct served_adapter 
  * INVALID: the name, the path. Then fn is not called. */
 NODISCARD bool gateway_adapter_load(struct served_model *m, struct str name, struct str path,
                                     void (*fn)(void *arg, const struct error *err), void *arg, struct error *err);
+/* Bytes that the adapters of a model with these options may take: what they say, or those that they name, and room for
+ * others where there is a folder. Those are read for it; what cannot be read counts nothing here: whoever adds the
+ * model hears of it. Any thread. */
+uint64_t gateway_adapter_memory(const struct served_model_options *options);
 /* No request finds it any more; it goes when those that have it have ended. a may be freed. */
 void gateway_adapter_unload(struct served_model *m, struct served_adapter *a);
 

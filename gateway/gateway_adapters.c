@@ -60,6 +60,25 @@ bool gateway__read_adapters(struct served_model *m, struct error *err)
     return true;
 }
 
+static uint64_t memory_limit(const struct served_model_options *o, uint64_t named)
+{
+    return o->lora_memory ? o->lora_memory : named + (o->lora_dir ? DEFAULT_MEMORY : 0);
+}
+
+uint64_t gateway_adapter_memory(const struct served_model_options *options)
+{
+    uint64_t named = 0;
+    for (int i = 0; options->lora_memory == 0 && i < options->n_loras; i++) {
+        struct error ignored = {0};
+        struct adapter_facts facts;
+        struct str name;
+        const char *path;
+        bool ok = split_option(options->loras[i], &name, &path, &ignored) && read_facts(path, &facts, &ignored);
+        named += ok ? facts.memory_size : 0;
+    }
+    return memory_limit(options, named);
+}
+
 /* What the limits are where nobody has said. */
 static void set_limits(struct served_model *m)
 {
@@ -70,7 +89,7 @@ static void set_limits(struct served_model *m)
     }
     uint32_t least = m->n_named > DEFAULT_ADAPTERS ? (uint32_t)m->n_named : DEFAULT_ADAPTERS;
     m->adapters.max_adapters = o->lora_max ? o->lora_max : o->n_loras || o->lora_dir ? least : 0;
-    m->adapters.max_size = o->lora_memory ? o->lora_memory : named + (o->lora_dir ? DEFAULT_MEMORY : 0);
+    m->adapters.max_size = memory_limit(o, named);
 }
 
 bool gateway__add_adapters(struct served_model *m, struct error *err)
