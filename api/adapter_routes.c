@@ -4,8 +4,6 @@
 
 #include "gateway/adapter_set.h"
 
-#include <stdio.h>
-
 struct adapter_command { /* lies in the call's arena */
     struct str model, name, path;
     bool in_place;
@@ -13,13 +11,6 @@ struct adapter_command { /* lies in the call's arena */
 };
 
 #define AT(member) offsetof(struct adapter_command, member)
-
-static bool parse_in_place(struct decoding *d, const struct json *v, const char *name, struct error *err)
-{
-    struct adapter_command *command = d->target;
-    command->in_place = json_bool(v);
-    return json_type(v) == JSON_BOOL || field_type_error(err, name, "a boolean", v);
-}
 
 #define NAME_FIELD                                                               \
     {                                                                            \
@@ -36,8 +27,7 @@ const struct field api__load_adapter_fields[] = {
     {"lora_path", FIELD_STR, AT(path), 1, WIRE_ADAPTER_PATH - 1, NULL, NULL, NULL,
      "a PEFT folder or a GGUF file beneath --lora-dir; required"},
     MODEL_FIELD,
-    {"load_inplace", FIELD_CUSTOM, 0, 0, 0, parse_in_place, NULL, "boolean",
-     "true: one that has the name is unloaded first"},
+    {"load_inplace", FIELD_BOOL, AT(in_place), 0, 0, NULL, NULL, NULL, "true: one that has the name is unloaded first"},
     {0},
 };
 
@@ -82,9 +72,8 @@ bool api__decode_unload_adapter(struct call *c, struct error *err)
 static void reply(struct call *c, const char *what)
 {
     const struct adapter_command *command = c->extra;
-    struct http_exchange *x = c->x;
-    char id[280];
-    snprintf(id, sizeof id, "%.200s:" STR_FMT, served_model_name(c->model), STR_ARG(command->name));
+    char id[ADAPTER_ID_SIZE];
+    served_model_adapter_id(c->model, command->name, id);
     struct json_writer w = json_writer(&c->reply);
     json_begin_object(&w);
     json_member_cstr(&w, "id", id);
@@ -92,19 +81,13 @@ static void reply(struct call *c, const char *what)
     json_member_cstr(&w, "parent", served_model_name(c->model));
     json_member_cstr(&w, "state", what);
     json_end_object(&w);
-    api__call_headers(c);
-    http_reply(x, 200, "application/json", buf_view(&c->reply));
-    api__call_free(c);
+    api__reply_call(c, 200);
 }
 
 static void loaded(void *arg, const struct error *err)
 {
     struct call *c = arg;
-    if (!c->x) {
-        api__call_free(c);
-    } else if (err) {
-        api__refuse(c, err);
-    } else {
+    if (api__call_waited(c, err)) {
         reply(c, "loaded");
     }
 }
@@ -112,12 +95,12 @@ static void loaded(void *arg, const struct error *err)
 void api__finish_load_adapter(struct call *c)
 {
     const struct adapter_command *command = c->extra;
-    struct served_adapter *old = served_model_adapter(c->model, command->name);
-    if (old && command->in_place) {
-        gateway_adapter_unload(c->model, old);
-    }
-    if (!gateway_adapter_load(c->model, command->name, command->path, loaded, c, &c->error)) {
+    struct served_model *m = c->model;
+    struct served_adapter *old = command->in_place ? served_model_adapter(m, command->name) : NULL;
+    if (!gateway_adapter_load(m, command->name, command->path, loaded, c, &c->error)) {
         api__refuse(c, &c->error);
+    } else if (old) { /* not before the request is in order; the new one is looked for later */
+        gateway_adapter_unload(m, old);
     }
 }
 

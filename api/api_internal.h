@@ -77,10 +77,9 @@ struct call {
     struct served_model *model;     /* held; api__call_set_model */
     struct str adapter_name;        /* of the model's adapters, as api__find_model has found; empty: none */
     struct served_adapter *adapter; /* held; api__call_take_adapter; NULL: none */
-    char served_name[280], adapter_fingerprint[17];
-    bool unloaded_adapter; /* it asked for that */
-    bool load_only;        /* it asks for nothing but its model to be there, or gone */
-    bool has_keep_alive;   /* how long the model is to stay after it: served_model_keep_alive */
+    char served_name[ADAPTER_ID_SIZE], adapter_fingerprint[17];
+    bool load_only;      /* it asks for nothing but its model to be there, or gone */
+    bool has_keep_alive; /* how long the model is to stay after it: served_model_keep_alive */
     int64_t keep_alive_ms;
     char resumed_from[17]; /* fingerprint of another engine that made the first tokens of it; empty: no such thing */
     char fingerprint[17];  /* of an answer of old; empty: the engine's */
@@ -123,6 +122,9 @@ struct call *api__call_create(struct app *a, const struct route *route, struct h
 void api__call_decode(struct call *c);                     /* c->text by its route: c->ok, or c->error; any thread */
 void api__call_go_on(struct call *c);                      /* its fetch has what it needs, or c->error says why not */
 void api__refuse(struct call *c, const struct error *err); /* answers it, where somebody waits, and frees it */
+/* What it waited for is done, or err says why not. False: nobody waits, or it is refused; it is freed. */
+bool api__call_waited(struct call *c, const struct error *err);
+void api__reply_call(struct call *c, int status); /* c->reply, JSON, with the call's headers; frees it */
 /* Something is under way that uses the app: it is not freed until the release. */
 void api__hold(struct app *a);
 void api__release(struct app *a);

@@ -149,6 +149,27 @@ void api__refuse(struct call *c, const struct error *err)
     api__call_free(c);
 }
 
+bool api__call_waited(struct call *c, const struct error *err)
+{
+    if (c->x && !err) {
+        return true;
+    }
+    if (c->x) {
+        api__refuse(c, err);
+    } else { /* left in the meantime */
+        api__call_free(c);
+    }
+    return false;
+}
+
+void api__reply_call(struct call *c, int status)
+{
+    struct http_exchange *x = c->x;
+    api__call_headers(c);
+    http_reply(x, status, "application/json", buf_view(&c->reply));
+    api__call_free(c);
+}
+
 void api__call_headers(struct call *c)
 {
     api__record_call(c);
@@ -295,7 +316,8 @@ void api__call_go_on(struct call *c)
         return;
     }
     api__call_set_model(c, m);
-    if (c->route->finish == api__finish_unload && !served_model_is_open(m)) { /* it is not brought for that */
+    bool unloads = c->route->finish == api__finish_unload && !c->adapter_name.len;
+    if (unloads && !served_model_is_open(m)) { /* it is not brought for that */
         c->route->finish(c);
         return;
     }

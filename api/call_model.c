@@ -3,8 +3,6 @@
 
 #include "gateway/adapter_set.h"
 
-#include <stdio.h>
-
 /* To Ollama's clients every name has a tag. */
 struct served_model *api__find_model(struct call *c)
 {
@@ -61,7 +59,7 @@ bool api__call_take_adapter(struct call *c, struct error *err)
     served_model_hold_adapter(c->model, a);
     c->adapter = a;
     api__call_apply_model(c);
-    snprintf(c->served_name, sizeof c->served_name, "%.200s:%s", served_model_name(c->model), a->name);
+    served_model_adapter_id(c->model, c->adapter_name, c->served_name);
     return true;
 }
 

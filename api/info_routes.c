@@ -69,8 +69,8 @@ static void put_adapters_of(struct json_writer *w, struct served_model *m)
 {
     const struct served_adapter *adapter;
     for (size_t i = 0; (adapter = adapter_set_at(served_model_adapters(m), i)); i++) {
-        char id[280];
-        snprintf(id, sizeof id, "%.200s:%s", served_model_name(m), adapter->name);
+        char id[ADAPTER_ID_SIZE];
+        served_model_adapter_id(m, str_of(adapter->name), id);
         put_model(w, m, id, adapter);
     }
 }

@@ -53,42 +53,29 @@ bool api__work_nothing(struct call *c, struct error *err)
 
 /* ---- replies ---- */
 
-static void reply(struct call *c, int status)
-{
-    struct http_exchange *x = c->x;
-    api__call_headers(c);
-    http_reply(x, status, "application/json", buf_view(&c->reply));
-    api__call_free(c);
-}
-
-static void put_state(struct call *c)
+static void put_state(struct call *c, const char *state)
 {
     struct json_writer w = json_writer(&c->reply);
     json_begin_object(&w);
     json_member_str(&w, "id", c->rest);
     json_member_cstr(&w, "object", "model");
-    if (c->unloaded_adapter) {
-        json_member_cstr(&w, "state", "unloaded");
-        json_end_object(&w);
-        return;
-    }
-    json_member_cstr(&w, "state", model_state_name(served_model_state(c->model)));
+    json_member_cstr(&w, "state", state);
     json_end_object(&w);
 }
 
-/* Somebody may have left in the meantime. */
+static void reply_state(struct call *c, int status)
+{
+    if (c->reply.len == 0) { /* else what it asked for besides */
+        put_state(c, model_state_name(served_model_state(c->model)));
+    }
+    api__reply_call(c, status);
+}
+
 static void done(void *arg, const struct error *err)
 {
     struct call *c = arg;
-    if (!c->x) {
-        api__call_free(c);
-    } else if (err) {
-        api__refuse(c, err);
-    } else {
-        if (c->reply.len == 0) {
-            put_state(c);
-        }
-        reply(c, 200);
+    if (api__call_waited(c, err)) {
+        reply_state(c, 200);
     }
 }
 
@@ -97,8 +84,7 @@ void api__finish_load(struct call *c)
     const struct model_command *command = c->extra;
     gateway_load(c->model, command->no_wait ? NULL : done, c);
     if (command->no_wait) {
-        put_state(c);
-        reply(c, 202);
+        reply_state(c, 202);
     }
 }
 
@@ -107,15 +93,13 @@ void api__finish_unload(struct call *c)
     const struct model_command *command = c->extra;
     if (c->adapter) { /* not its model */
         gateway_adapter_unload(c->model, c->adapter);
-        c->unloaded_adapter = true;
-        put_state(c);
-        reply(c, 200);
+        put_state(c, "unloaded");
+        api__reply_call(c, 200);
         return;
     }
     gateway_unload(c->model, command->force, command->no_wait ? NULL : done, c);
     if (command->no_wait) {
-        put_state(c);
-        reply(c, 202);
+        reply_state(c, 202);
     }
 }
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/sys_file.h"
 #include "base/sys_memory.h"
+#include "cli/models_list.h"
 #include "cli/rewrite.h"
 #include "engine/engine.h"
 #include "gateway/memory_need.h"
@@ -32,6 +33,7 @@
 
 struct precision_wanted precision_wanted_by(const struct options *o, enum kv_type type, uint32_t usual, uint32_t most)
 {
+    struct served_model_options served = served_options(o, NULL, NULL);
     return (struct precision_wanted){
         .quantize = o->quantize,
         .memory = o->memory,
@@ -44,6 +46,7 @@ struct precision_wanted precision_wanted_by(const struct options *o, enum kv_typ
         .most_sequences = most,
         .n_threads = (int)o->threads,
         .draft_kv_memory = o->draft_kv_memory,
+        .adapter_memory = gateway_adapter_memory(&served),
         .overrides = o->overrides.n > 0,
         .mlx = o->backend && strcmp(o->backend, "mlx") == 0,
     };
@@ -162,7 +165,7 @@ static bool ask(const struct model_file *file, const struct precision_wanted *w,
     *q = (struct precision_question){.full = model_file_size(file), .quantized = export_is_quantized(file)};
     q->other = memory_process(c) +
                memory_scratch(c, w->max_batch_tokens, w->max_sequences ? w->max_sequences : w->most_sequences) +
-               memory_draft_weights(w->draft_path) + (w->draft_path ? w->draft_kv_memory : 0);
+               memory_draft_weights(w->draft_path) + (w->draft_path ? w->draft_kv_memory : 0) + w->adapter_memory;
     ask_kv(w, c, q);
     ask_memory(w, q);
     if (q->quantized) {

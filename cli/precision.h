@@ -26,6 +26,7 @@ struct precision_wanted {
     int n_threads;
     const char *draft_path;   /* of the draft model, whose weights and KV are in the memory too; NULL: none */
     uint64_t draft_kv_memory; /* 0: an eighth of the pool */
+    uint64_t adapter_memory;  /* of all adapters, which are in the memory too */
     bool overrides;           /* --override-kv: keys of the source, which another container does not have */
     bool mlx;                 /* the backend's memory is a device's */
 };

@@ -2,8 +2,11 @@
 
 #include "base/sys_proc.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+static_assert(WIRE_MAX_ADAPTERS <= BACKEND_MAX_ADAPTERS, "a number that jobs name is one that backends know");
 
 struct adapter_change {
     struct adapters *adapters;
@@ -49,7 +52,7 @@ static bool open_file(struct adapter_change *c, struct error *err)
     if (!c->file) {
         return false;
     }
-    return memcmp(&adapter_file_facts(c->file)->digest, &c->order.digest, sizeof c->order.digest) == 0 ||
+    return sha256_equal(&adapter_file_facts(c->file)->digest, &c->order.digest) ||
            error_set(err, ERR_FORMAT, "its file is not what it was when the adapter was added: load it again.");
 }
 
@@ -70,12 +73,11 @@ static void *read_file(void *arg)
 bool adapters_order(struct adapters *a, const struct adapter_order *order, adapters_done *done, void *arg,
                     struct error *err)
 {
-    struct adapter_change *c = calloc(1, sizeof *c);
-    join_reader(a); /* it has ended, or is about to */
     if (!a->executor->ops->load_adapter) {
-        free(c);
         return error_set(err, ERR_UNSUPPORTED, "an engine that runs a script has no weights to adapt.");
     }
+    join_reader(a); /* it has ended, or is about to */
+    struct adapter_change *c = calloc(1, sizeof *c);
     if (!c) {
         return error_set(err, ERR_NO_MEMORY, "no memory for an adapter.");
     }
@@ -125,7 +127,7 @@ bool adapters_check(const struct adapters *a, const struct job *job, struct erro
     if (number == 0) {
         return true;
     }
-    bool there = a->loaded[number] && memcmp(&a->digest[number], &job->adapter_digest, sizeof a->digest[number]) == 0;
+    bool there = a->loaded[number] && sha256_equal(&a->digest[number], &job->adapter_digest);
     return there ||
            error_set_param(err, ERR_MODEL_NOT_FOUND, "model", "The adapter of this request is not loaded any more.");
 }

@@ -114,8 +114,7 @@ struct served_adapter *adapter_set_find(const struct adapter_set *s, struct str 
 /* Once nobody has it and nobody can come to have it. */
 static void free_unused(struct adapter_set *s, struct served_adapter *a)
 {
-    bool under_way = s->busy && s->under_way == a->number;
-    if (!a->listed && !a->loaded && !under_way && a->n_users == 0) {
+    if (!a->listed && !a->loaded && s->under_way != a->number && a->n_users == 0) {
         s->items[a->number - 1] = NULL;
         free(a);
     }
@@ -147,7 +146,7 @@ static bool wants_load(const struct served_adapter *a)
 
 bool adapter_set_next(struct adapter_set *s, struct adapter_order *order)
 {
-    for (size_t i = 0; i < WIRE_MAX_ADAPTERS && !s->busy; i++) {
+    for (size_t i = 0; i < WIRE_MAX_ADAPTERS && !s->under_way; i++) {
         const struct served_adapter *a = s->items[i];
         bool drop = a && a->loaded && !a->listed && a->n_users == 0;
         if (!a || (!drop && !wants_load(a))) {
@@ -155,7 +154,6 @@ bool adapter_set_next(struct adapter_set *s, struct adapter_order *order)
         }
         *order = (struct adapter_order){.number = a->number, .digest = a->facts.digest};
         snprintf(order->path, sizeof order->path, "%s", drop ? "" : a->path);
-        s->busy = true;
         s->under_way = a->number;
         s->loading = !drop;
         return true;
@@ -165,17 +163,17 @@ bool adapter_set_next(struct adapter_set *s, struct adapter_order *order)
 
 void adapter_set_take_back(struct adapter_set *s)
 {
-    s->busy = false;
+    s->under_way = 0;
 }
 
 bool adapter_set_done(struct adapter_set *s, const struct adapter_done *done, struct error *err)
 {
     struct served_adapter *a = s->items[done->number - 1];
-    if (!s->busy || s->under_way != done->number || !a) {
+    if (s->under_way != done->number || !a) {
         return error_set(err, ERR_PROTOCOL, "the engine speaks of adapter %u, of which nobody has asked it.",
                          done->number);
     }
-    s->busy = false;
+    s->under_way = 0;
     a->loaded = s->loading && !done->error.code;
     s->n_drops += !s->loading;
     if (s->loading) {
@@ -191,13 +189,13 @@ bool adapter_set_done(struct adapter_set *s, const struct adapter_done *done, st
 
 void adapter_set_fresh(struct adapter_set *s)
 {
-    struct served_adapter *a = s->busy ? s->items[s->under_way - 1] : NULL;
+    struct served_adapter *a = s->under_way ? s->items[s->under_way - 1] : NULL;
     if (a && s->loading && ++a->n_losses >= ADAPTER_LOSSES_MAX) {
         a->refused = true;
         s->n_failed_loads++;
         error_set(&a->failure, ERR_UNAVAILABLE, "%u engines ended while they loaded it.", a->n_losses);
     }
-    s->busy = false;
+    s->under_way = 0;
     for (size_t i = 0; i < WIRE_MAX_ADAPTERS; i++) {
         a = s->items[i];
         if (a) {

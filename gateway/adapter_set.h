@@ -2,7 +2,7 @@
  * it has those that it should have. Plain bookkeeping: no file is read here and no frame is sent. The loop's thread.
  *
  *     adapter_set_add(s, name, path, facts, err)            it has a number from now on, whatever engine comes
- *     while (!s->busy && adapter_set_next(s, &order))       to the engine, one at a time
+ *     while (adapter_set_next(s, &order))                   to the engine, one at a time
  *         ... adapter_set_done(s, &done)
  *     adapter_set_fresh(s)                                  another engine: it has none of them
  *     adapter_set_unlist(s, a)                              no request finds it any more; it goes with the last user
@@ -17,8 +17,6 @@
 
 #define ADAPTER_NAME_MAX   64 /* bytes, without the NUL */
 #define ADAPTER_LOSSES_MAX 2  /* engines that may end while they load it */
-
-struct adapter_set;
 
 struct served_adapter {
     char name[ADAPTER_NAME_MAX + 1];
@@ -39,8 +37,7 @@ struct adapter_set { /* zeroed but for the limits it is empty */
     uint32_t max_adapters;
     uint64_t max_size;                                     /* bytes of all of them */
     struct served_adapter *items[WIRE_MAX_ADAPTERS];       /* [.] by number - 1; NULL: free; owned */
-    bool busy;                                             /* an order is under way */
-    uint32_t under_way;                                    /* its number */
+    uint32_t under_way;                                    /* number of the order that is; 0: none */
     bool loading;                                          /* what it is for */
     uint64_t n_requests, n_loads, n_failed_loads, n_drops; /* of engines, so far */
 };

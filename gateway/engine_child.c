@@ -112,7 +112,7 @@ static enum engine_loss classify(const struct engine_child *c, bool was_ready)
 /* What it held is the system's again; the next engine finds an empty pool. */
 static void finish_stop(struct engine_child *c)
 {
-    c->stopping = c->held = c->greeted = false;
+    c->stopping = c->held = false;
     c->n_unready = 0;
     c->failure = (struct error){0};
     c->load_fraction = 0;
@@ -144,7 +144,6 @@ static void finish_incarnation(struct engine_child *c)
     bool failed;
     buf_clear(&c->in);
     c->n_restarts++;
-    c->greeted = false;
     c->loss = classify(c, was_ready);
     LOG_ERROR("engine lost", "model=%s epoch=%u loss=%s error=\"%s\"", c->options.name, c->epoch,
               engine_loss_info(c->loss)->name, c->failure.msg);

@@ -50,7 +50,7 @@ struct engine_child {
     struct engine_event lost;
     bool lost_pending;
     bool productive;              /* it has given tokens */
-    bool greeted;                 /* it has said HELLO: it can be told things */
+    bool greeted;                 /* this one has said HELLO: while the socket is open it can be told things */
     bool fatal;                   /* it said itself that it cannot go on */
     enum engine_loss given_up;    /* why what it still says is not read; LOSS_COUNT: it is */
     bool clear_cache;             /* asked for while no engine could hear it */

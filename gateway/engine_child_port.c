@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#define ORDER_SIZE KIB(8) /* of a frame for an adapter, at most: its path is the most of it */
+
 void engine_child__wake(struct engine_child *c)
 {
     if (c->port.wake) {
@@ -26,15 +28,16 @@ static void on_written(uv_write_t *uv, int status)
     free(w);
 }
 
-/* Sends the frames in `frames` and releases it; put: whether they could be put there. */
-static bool send_frames(struct engine_child *c, struct buf *frames, bool put, struct error *err)
+/* Sends the frames in `frames` and releases it; put: whether they could be put there. max_unread: with what it has not
+ * read yet. */
+static bool send_within(struct engine_child *c, struct buf *frames, bool put, size_t max_unread, struct error *err)
 {
     struct write *w = NULL;
     bool ok = false;
     if (!put || !buf_ok(frames, "frames to the engine", err)) {
         goto out;
     }
-    if (uv_stream_get_write_queue_size((uv_stream_t *)&c->socket) + frames->len > c->options.max_unread) {
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&c->socket) + frames->len > max_unread) {
         error_set(err, ERR_OVERLOADED, "the engine does not keep up with the requests sent to it. Try again later.");
         goto out;
     }
@@ -58,6 +61,11 @@ static bool send_frames(struct engine_child *c, struct buf *frames, bool put, st
 out:
     buf_release(frames);
     return ok;
+}
+
+static bool send_frames(struct engine_child *c, struct buf *frames, bool put, struct error *err)
+{
+    return send_within(c, frames, put, c->options.max_unread, err);
 }
 
 static bool send_job(struct engine_child *c, const struct job *job, struct error *err)
@@ -97,6 +105,7 @@ bool engine_child__send_settings(struct engine_child *c, struct error *err)
     return c->pool_limit.size == 0 || send_pool_limit(c, err);
 }
 
+/* It has room of its own, whatever requests wait: nobody would send it later, and there is one at a time. */
 bool engine_child__send_adapter(struct engine_child *c, struct error *err)
 {
     struct adapter_order order;
@@ -104,8 +113,9 @@ bool engine_child__send_adapter(struct engine_child *c, struct error *err)
     if (!c->options.adapters || !adapter_set_next(c->options.adapters, &order)) {
         return true;
     }
-    buf_init(&frames, KIB(8));
-    bool ok = send_frames(c, &frames, frame_put_adapter(&frames, c->epoch, &order, err), err);
+    buf_init(&frames, ORDER_SIZE);
+    bool put = frame_put_adapter(&frames, c->epoch, &order, err);
+    bool ok = send_within(c, &frames, put, c->options.max_unread + ORDER_SIZE, err);
     if (!ok) {
         adapter_set_take_back(c->options.adapters);
     }
@@ -257,7 +267,7 @@ void engine_child_limit_pool(struct engine_child *c, const struct pool_limit *li
 
 void engine_child_adapters_changed(struct engine_child *c)
 {
-    struct error ignored = {0}; /* it does not read, or is being lost: the next change, or the next one, brings it */
+    struct error ignored = {0}; /* it is being lost: the next one gets it */
     if (c->greeted && c->socket_open && !uv_is_closing((const uv_handle_t *)&c->socket)) {
         (void)!engine_child__send_adapter(c, &ignored);
     }

@@ -8,7 +8,7 @@ static bool go_on(struct engine_child *c, struct error *err)
     if (!engine_child__send_adapter(c, err)) {
         return false;
     }
-    if (c->state == MODEL_READY || (c->options.adapters && c->options.adapters->busy)) {
+    if (c->state == MODEL_READY || (c->options.adapters && c->options.adapters->under_way)) {
         return true;
     }
     if (!engine_child__send_settings(c, err)) {

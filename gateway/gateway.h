@@ -222,16 +222,23 @@ bool gateway_model_missing(struct gateway *g, struct str name, struct error *err
 struct served_adapter;
 struct adapter_set;
 const struct adapter_set *served_model_adapters(const struct served_model *m);
+/* "base:adapter", under which requests find it and lists show it. */
+#define ADAPTER_ID_SIZE 512
+void served_model_adapter_id(const struct served_model *m, struct str adapter, char out[ADAPTER_ID_SIZE]);
 /* Of a model that is open. NULL: it has none of this name. */
 struct served_adapter *served_model_adapter(struct served_model *m, struct str name);
 /* A request that was admitted with it keeps it until it ends, whatever becomes of its name. */
 void served_model_hold_adapter(struct served_model *m, struct served_adapter *a);
 void served_model_release_adapter(struct served_model *m, struct served_adapter *a); /* NULL is fine; it may be freed */
-/* Reads an adapter beneath the folder of the model's options and gives it to its engine; where there is none, to the
- * next. fn(arg, NULL) when it is there, later; else why not. FORBIDDEN: there is no such folder. INVALID: the name, the
- * path. Then fn is not called. */
+/* Reads an adapter beneath the folder of the options of a model that is open, and gives it to its engine; where there
+ * is none, to the next. fn(arg, NULL) when it is there, later; else why not. FORBIDDEN: there is no such folder.
+ * INVALID: the name, the path. Then fn is not called. */
 NODISCARD bool gateway_adapter_load(struct served_model *m, struct str name, struct str path,
                                     void (*fn)(void *arg, const struct error *err), void *arg, struct error *err);
+/* Bytes that the adapters of a model with these options may take: what they say, or those that they name, and room for
+ * others where there is a folder. Those are read for it; what cannot be read counts nothing here: whoever adds the
+ * model hears of it. Any thread. */
+uint64_t gateway_adapter_memory(const struct served_model_options *options);
 /* No request finds it any more; it goes when those that have it have ended. a may be freed. */
 void gateway_adapter_unload(struct served_model *m, struct served_adapter *a);
 

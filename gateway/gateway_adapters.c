@@ -4,7 +4,6 @@
 
 #include "base/limits.h"
 #include "base/log.h"
-#include "base/sys_file.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -44,7 +43,11 @@ bool gateway__read_adapters(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
     m->n_named = 0;
-    for (int i = 0; i < o->n_loras && i < WIRE_MAX_ADAPTERS; i++) {
+    if (o->n_loras > WIRE_MAX_ADAPTERS) {
+        return error_set(err, ERR_INVALID, "--lora: at most %d adapters are possible, but %d are named.",
+                         WIRE_MAX_ADAPTERS, o->n_loras);
+    }
+    for (int i = 0; i < o->n_loras; i++) {
         struct named_adapter *named = &m->named[i];
         if (!split_option(o->loras[i], &named->name, &named->path, err)) {
             return false;
@@ -57,6 +60,25 @@ bool gateway__read_adapters(struct served_model *m, struct error *err)
     return true;
 }
 
+static uint64_t memory_limit(const struct served_model_options *o, uint64_t named)
+{
+    return o->lora_memory ? o->lora_memory : named + (o->lora_dir ? DEFAULT_MEMORY : 0);
+}
+
+uint64_t gateway_adapter_memory(const struct served_model_options *options)
+{
+    uint64_t named = 0;
+    for (int i = 0; options->lora_memory == 0 && i < options->n_loras; i++) {
+        struct error ignored = {0};
+        struct adapter_facts facts;
+        struct str name;
+        const char *path;
+        bool ok = split_option(options->loras[i], &name, &path, &ignored) && read_facts(path, &facts, &ignored);
+        named += ok ? facts.memory_size : 0;
+    }
+    return memory_limit(options, named);
+}
+
 /* What the limits are where nobody has said. */
 static void set_limits(struct served_model *m)
 {
@@ -67,7 +89,7 @@ static void set_limits(struct served_model *m)
     }
     uint32_t least = m->n_named > DEFAULT_ADAPTERS ? (uint32_t)m->n_named : DEFAULT_ADAPTERS;
     m->adapters.max_adapters = o->lora_max ? o->lora_max : o->n_loras || o->lora_dir ? least : 0;
-    m->adapters.max_size = o->lora_memory ? o->lora_memory : named + (o->lora_dir ? DEFAULT_MEMORY : 0);
+    m->adapters.max_size = memory_limit(o, named);
 }
 
 bool gateway__add_adapters(struct served_model *m, struct error *err)
@@ -149,6 +171,11 @@ const struct adapter_set *served_model_adapters(const struct served_model *m)
     return &m->adapters;
 }
 
+void served_model_adapter_id(const struct served_model *m, struct str adapter, char out[ADAPTER_ID_SIZE])
+{
+    snprintf(out, ADAPTER_ID_SIZE, "%s:" STR_FMT, served_model_name(m), STR_ARG(adapter));
+}
+
 void served_model_hold_adapter(struct served_model *m, struct served_adapter *a)
 {
     m->adapters.n_requests++;
@@ -171,7 +198,9 @@ static void put_names(struct gateway *g, char *out, size_t size)
         const struct served_model *m = g->models[i];
         const struct served_adapter *a;
         for (size_t k = 0; (a = adapter_set_at(&m->adapters, k)) && len < size; k++) {
-            int n = snprintf(out + len, size - len, "%s%s:%s", len ? ", " : "", served_model_name(m), a->name);
+            char id[ADAPTER_ID_SIZE];
+            served_model_adapter_id(m, str_of(a->name), id);
+            int n = snprintf(out + len, size - len, "%s%s", len ? ", " : "", id);
             len += n > 0 ? (size_t)n : 0;
         }
     }
@@ -224,18 +253,25 @@ static bool find_beneath(const char *root, const char *path, char out[PATH_MAX],
     return is_beneath(out, root) || refuse_outside(err);
 }
 
-/* The files of a folder too: each of them may be a link. */
-static bool check_inside(const char *root, const char *folder, struct error *err)
+struct files_beneath {
+    const char *root;
+    bool ok;
+    struct error *err;
+};
+
+static void check_file(void *arg, const char *path)
 {
-    static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors"};
-    char path[PATH_MAX], inside[PATH_MAX];
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        int n = snprintf(path, sizeof path, "%s/%s", folder, files[i]);
-        if (n < 0 || n >= (int)sizeof path || !find_beneath(root, path, inside, err)) {
-            return false;
-        }
-    }
-    return true;
+    struct files_beneath *f = arg;
+    char whole[PATH_MAX];
+    f->ok = f->ok && find_beneath(f->root, path, whole, f->err);
+}
+
+/* All that is opened with it, too: each of them may be a link. */
+static bool check_files(const char *root, const char *path, struct error *err)
+{
+    struct files_beneath f = {.root = root, .ok = true, .err = err};
+    adapter_paths_each(path, check_file, &f);
+    return f.ok;
 }
 
 static bool goes_up(const char *path)
@@ -266,7 +302,7 @@ static bool resolve(struct adapter_loading *l, struct error *err)
     if (n < 0 || n >= (int)sizeof path) {
         return error_set_param(err, ERR_INVALID, "lora_path", "the path is too long.");
     }
-    return find_beneath(root, path, l->path, err) && (!dir_exists(l->path) || check_inside(root, l->path, err));
+    return find_beneath(root, path, l->path, err) && check_files(root, l->path, err);
 }
 
 /* What is wrong with a file that a request names is the request's fault. */
@@ -343,7 +379,7 @@ static void on_read(void *arg)
     struct served_model *m = l->model;
     struct gateway *g = m->gateway;
     struct served_adapter *a =
-        l->ok && m->open ? adapter_set_add(&m->adapters, str_of(l->name), l->path, &l->facts, &l->err) : NULL;
+        l->ok ? adapter_set_add(&m->adapters, str_of(l->name), l->path, &l->facts, &l->err) : NULL;
     if (a) {
         l->number = a->number;
         l->next = m->loadings;

@@ -80,6 +80,14 @@ static uint32_t engine_waiting(const struct served_model_options *o)
            LIMIT_PROMPTS;
 }
 
+/* With the limit of adapters, also where nobody has said it. */
+static bool plan_memory(struct served_model *m, struct error *err)
+{
+    struct served_model_options o = m->options;
+    o.lora_memory = m->adapters.max_size;
+    return memory_need(&o, m->file, &m->config, m->gateway->options.memory, &m->need, err);
+}
+
 static bool make_child(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
@@ -99,11 +107,7 @@ static bool make_child(struct served_model *m, struct error *err)
     }
     options.arguments = arguments.items;
     options.n_arguments = arguments.n;
-    if (!gateway__add_adapters(m, err)) {
-        return false;
-    }
-    m->options.lora_memory = m->adapters.max_size;
-    if (!memory_need(o, m->file, &m->config, m->gateway->options.memory, &m->need, err)) {
+    if (!gateway__add_adapters(m, err) || !plan_memory(m, err)) {
         return false;
     }
     options.pool_size = m->need.pool_size;

@@ -11,7 +11,9 @@
  *
  * What PEFT can say and is not done here is refused by name: other methods than LoRA, DoRA, biases, modules_to_save,
  * trained embeddings and tokens, adapters that begin with a token (aLoRA), replicated layers, weights that have to be
- * initialized from the base model's (PiSSA, OLoRA, CorDA, LoftQ), parameters of experts. */
+ * initialized from the base model's (PiSSA, OLoRA, CorDA, LoftQ), parameters of experts, and what adapter_config.c's
+ * table names besides. So is a field that is not in that table, unless it is null, false or empty: what PEFT comes to
+ * say later, or others add, may change what the tensors mean. */
 #ifndef TANDEM_MODEL_ADAPTER_H
 #define TANDEM_MODEL_ADAPTER_H
 
@@ -41,6 +43,10 @@ NODISCARD struct adapter_file *adapter_file_open(const char *path, struct error 
 NODISCARD struct adapter_file *adapter_file_open_memory(struct str config, const void *data, size_t size,
                                                         struct error *err);
 void adapter_file_close(struct adapter_file *f); /* NULL is fine */
+
+/* Calls each(arg, path) with every file that adapter_file_open(path) opens, whether it is there or not; see
+ * model_paths_each (tensor/model_paths.h). */
+void adapter_paths_each(const char *path, void (*each)(void *arg, const char *path), void *arg);
 const struct adapter_facts *adapter_file_facts(const struct adapter_file *f);
 
 /* Binds the adapter to the model's weights as number 1 to BACKEND_MAX_ADAPTERS, instead of what had that number: all of

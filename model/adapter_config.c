@@ -6,24 +6,61 @@
 
 #include <math.h>
 
-/* ---- what is not done ---- */
+/* ---- fields ---- */
 
-/* Fields that change what an adapter means. They may be there when they say nothing: null, false, "none", empty. */
-static const struct {
-    const char *name, *what;
-} refused[] = {
-    {"use_dora", "Weights decomposed into magnitude and direction (DoRA)"},
+/* All that LoraConfig had up to PEFT 0.20 (peft/tuners/lora/config.py, peft/config.py, at first peft/tuners/lora.py).
+ * Those that are refused change what an adapter means. They may be there when they say nothing: null, false, "none",
+ * empty. So may one that is not in the table: what it means nobody here knows. */
+static const struct field {
+    const char *name;
+    const char *refused; /* NULL: it is read below, or says how the adapter came to be, or where it goes, which its
+                            tensors say too */
+} fields[] = {
+    {"peft_type", NULL},
+    {"r", NULL},
+    {"lora_alpha", NULL},
+    {"use_rslora", NULL},
+    {"rank_pattern", NULL},
+    {"alpha_pattern", NULL},
+    {"init_lora_weights", NULL},
+
+    {"auto_mapping", NULL},
+    {"base_model_name_or_path", NULL},
+    {"corda_config", NULL}, /* init_lora_weights says whether it was begun like this; so of the next ones */
+    {"ensure_weight_tying", NULL},
+    {"eva_config", NULL}, /* other ranks and scales than r and lora_alpha are in the patterns */
+    {"exclude_modules", NULL},
+    {"fan_in_fan_out", NULL}, /* how the base model's weight lies; a and b lie as ever */
+    {"inference_mode", NULL},
+    {"layers_pattern", NULL},
+    {"layers_to_transform", NULL},
+    {"loftq_config", NULL},
+    {"lora_dropout", NULL},
+    {"lora_ga_config", NULL},
+    {"megatron_config", NULL},
+    {"megatron_core", NULL},
+    {"merge_weights", NULL},
+    {"peft_version", NULL},
+    {"qalora_group_size", NULL}, /* with use_qalora */
+    {"revision", NULL},
+    {"runtime_config", NULL},
+    {"target_modules", NULL},
+    {"task_type", NULL},
+    {"velora_config", NULL}, /* of the gradient */
+
+    {"alora_invocation_tokens", "Adapters that begin with a token (aLoRA)"},
+    {"arrow_config", "Routing between adapters (Arrow)"},
     {"bias", "Trained biases"},
+    {"kasa_config", "Singular values between the halves (KaSA)"},
+    {"layer_replication", "Replicated layers"},
     {"lora_bias", "Biases of an adapter's own"},
     {"modules_to_save", "Modules saved as a whole"},
-    {"trainable_token_indices", "Trained tokens"},
-    {"alora_invocation_tokens", "Adapters that begin with a token (aLoRA)"},
-    {"layer_replication", "Replicated layers"},
-    {"target_parameters", "Parameters that are no modules"},
-    {"use_qalora", "Pooled inputs (QALoRA)"},
-    {"use_bdlora", "Block-diagonal adapters (BD-LoRA)"},
-    {"arrow_config", "Routing between adapters (Arrow)"},
     {"monteclora_config", "Random adapters (MonteCLoRA)"},
+    {"target_parameters", "Parameters that are no modules"},
+    {"trainable_token_indices", "Trained tokens"},
+    {"use_bdlora", "Block-diagonal adapters (BD-LoRA)"},
+    {"use_dora", "Weights decomposed into magnitude and direction (DoRA)"},
+    {"use_qalora", "Pooled inputs (QALoRA)"},
 };
 
 static bool says_nothing(const struct json *v)
@@ -43,29 +80,43 @@ static bool says_nothing(const struct json *v)
     }
 }
 
-static bool check_refused(const struct json *root, struct error *err)
+static const struct field *find_field(struct str name)
 {
-    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
-        if (!says_nothing(json_get(root, refused[i].name)))
-            return error_set(err, ERR_UNSUPPORTED, ADAPTER_CONFIG ": %s: %s are not supported.", refused[i].name,
-                             refused[i].what);
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        if (str_eq(str_of(fields[i].name), name))
+            return &fields[i];
+    }
+    return NULL;
+}
+
+static bool check_fields(const struct json *root, struct error *err)
+{
+    for (struct json_iter it = json_members(root); json_next(&it);) {
+        const struct field *f = find_field(it.key);
+        if (says_nothing(it.value) || (f && !f->refused))
+            continue;
+        if (f)
+            return error_set(err, ERR_UNSUPPORTED, ADAPTER_CONFIG ": %s: %s are not supported.", f->name, f->refused);
+        return error_set(err, ERR_UNSUPPORTED,
+                         ADAPTER_CONFIG ": '" STR_FMT "' is not known, and may change what the adapter means.",
+                         STR_ARG(str_slice(it.key, 0, utf8_cut(it.key, 60))));
     }
     return true;
 }
 
-/* These take a part of the base model's weights away when they begin, which the file does not hold. */
+/* Other ways to begin take a part of the base model's weights away, which the file does not hold. */
 static bool check_start(const struct json *root, struct error *err)
 {
-    static const char *const changing[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
-    struct str kind = json_str(json_get(root, "init_lora_weights"));
-    for (size_t i = 0; json_type(json_get(root, "init_lora_weights")) == JSON_STRING && i < ARRAY_LEN(changing); i++) {
-        if (str_starts(kind, str_of(changing[i])))
-            return error_set(err, ERR_UNSUPPORTED,
-                             ADAPTER_CONFIG ": init_lora_weights: '%s' changes the base model; save the adapter "
-                                            "converted to plain LoRA.",
-                             changing[i]);
-    }
-    return true;
+    static const char *const leave_base[] = {"gaussian", "eva", "orthogonal", "mica"};
+    const struct json *start = json_get(root, "init_lora_weights");
+    struct str kind = json_str(start);
+    bool known = json_type(start) == JSON_NULL || json_type(start) == JSON_BOOL;
+    for (size_t i = 0; json_type(start) == JSON_STRING && i < ARRAY_LEN(leave_base); i++)
+        known = known || str_eq(kind, str_of(leave_base[i]));
+    return known || error_set(err, ERR_UNSUPPORTED,
+                              ADAPTER_CONFIG ": init_lora_weights: '" STR_FMT
+                                             "' may change the base model; save the adapter converted to plain LoRA.",
+                              STR_ARG(str_slice(kind, 0, utf8_cut(kind, 40))));
 }
 
 /* ---- patterns ---- */
@@ -165,7 +216,7 @@ bool adapter__read_config(const struct json *root, struct adapter_config *out, s
     if (json_type(json_get(root, "peft_type")) != JSON_STRING || !str_eq(type, STR("LORA")))
         return error_set(err, ERR_UNSUPPORTED, ADAPTER_CONFIG ": peft_type: '" STR_FMT "' is not supported; LORA is.",
                          STR_ARG(str_slice(type, 0, utf8_cut(type, 40))));
-    if (!check_refused(root, err) || !check_start(root, err) ||
+    if (!check_fields(root, err) || !check_start(root, err) ||
         !read_number(root, "r", 1, BACKEND_MAX_ADAPTER_RANK, &rank, err) ||
         !read_number(root, "lora_alpha", -ADAPTER_MAX_ALPHA, ADAPTER_MAX_ALPHA, &out->alpha, err) ||
         !read_pattern(root, "rank_pattern", 1, BACKEND_MAX_ADAPTER_RANK, &out->rank_pattern, err) ||

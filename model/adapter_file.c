@@ -5,7 +5,9 @@
 #include "base/sys_file.h"
 #include "base/utf8.h"
 #include "tensor/model_folder.h"
+#include "tensor/model_paths.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -248,6 +250,21 @@ static struct adapter_file *finish(struct adapter_file *f, bool ok, struct error
         return f;
     adapter_file_close(f);
     return NULL;
+}
+
+void adapter_paths_each(const char *path, void (*each)(void *arg, const char *path), void *arg)
+{
+    static const char *const files[] = {ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+    char name[PATH_MAX];
+    if (!dir_exists(path)) {
+        model_paths_each(path, each, arg);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        int len = snprintf(name, sizeof(name), "%s/%s", path, files[i]);
+        if (len > 0 && (size_t)len < sizeof(name)) /* else it cannot be opened either */
+            each(arg, name);
+    }
 }
 
 struct adapter_file *adapter_file_open(const char *path, struct error *err)

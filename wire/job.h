@@ -18,7 +18,7 @@ enum job_kind { JOB_GENERATE, JOB_SCORE, JOB_EMBED, JOB_ENCODE, JOB_TRANSCRIBE, 
 #define JOB_MAX_DRY_BREAKERS 64
 #define JOB_MAX_BIAS         1024
 #define JOB_MAX_TOP          20
-#define WIRE_MAX_ADAPTERS    64 /* of one engine: BACKEND_MAX_ADAPTERS */
+#define WIRE_MAX_ADAPTERS    64 /* of one engine: BACKEND_MAX_ADAPTERS, at most */
 
 /* Sampling parameters: one table for the frame codec, the APIs' fields, `tandem run`'s options and their docs.
  * X(name, C type, default, min, max, what it does) — bounds inclusive. */

@@ -12,7 +12,7 @@
 
 struct listed { /* one name of a model */
     struct served_model *model;
-    char name[280];
+    char name[ADAPTER_ID_SIZE];
 };
 
 static void put_time(struct json_writer *w, const char *key, int64_t seconds)
@@ -56,14 +56,14 @@ static bool name_at(struct gateway *g, size_t i, struct listed *out)
             const char *name = served_model_name_at(model, k);
             if (!strpbrk(name, "*?") && i-- == 0) {
                 *out = (struct listed){.model = model};
-                snprintf(out->name, sizeof out->name, "%.270s", name);
+                snprintf(out->name, sizeof out->name, "%s", name);
                 return true;
             }
         }
         for (size_t k = 0; (adapter = adapter_set_at(served_model_adapters(model), k)); k++) {
             if (i-- == 0) {
                 *out = (struct listed){.model = model};
-                snprintf(out->name, sizeof out->name, "%.200s:%s", served_model_name(model), adapter->name);
+                served_model_adapter_id(model, str_of(adapter->name), out->name);
                 return true;
             }
         }

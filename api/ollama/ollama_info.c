@@ -138,8 +138,8 @@ static void reply_list(struct app *a, struct http_exchange *x, bool running)
         }
         const struct served_adapter *adapter;
         for (size_t k = 0; !running && (adapter = adapter_set_at(served_model_adapters(m), k)); k++) {
-            char name[280];
-            snprintf(name, sizeof name, "%.200s:%s", served_model_name(m), adapter->name);
+            char name[ADAPTER_ID_SIZE];
+            served_model_adapter_id(m, str_of(adapter->name), name);
             put_tag(&w, m, name);
         }
         if (running && loaded) {

@@ -4,6 +4,7 @@
  * an op has one barrier more, and none when no row of the batch has an adapter.
  *
  * Bits: u is a product with f16 weights, each element of b u one chain of rank terms; both depend on the row alone. */
+#include "backend/adapt.h"
 #include "backend/cpu/cpu_internal.h"
 
 #include "base/array.h"
@@ -17,19 +18,6 @@
 #define SMALL_SHRINK  49152 /* multiply-adds below which waking the pool costs more than it saves */
 
 /* ---- parts of weights ---- */
-
-static bool check_shape(const struct tensor_view *v, size_t rows, size_t cols, struct error *err)
-{
-    size_t row_size, size;
-    if (v->n_dims != 2 || v->shape[0] != rows || v->shape[1] != cols)
-        return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' of an adapter has to be %zu by %zu.",
-                         STR_ARG(str_slice(v->name, 0, 100)), rows, cols);
-    if (v->type == DTYPE_GROUPED || !dtype_size(v->type, cols, &row_size) || !size_mul(row_size, rows, &size) ||
-        size != v->size)
-        return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' of an adapter has %zu bytes, not its shape's size.",
-                         STR_ARG(str_slice(v->name, 0, 100)), v->size);
-    return true;
-}
 
 /* The power of two that the matrix is divided by, so that f16 holds its largest value with all bits. row: [cols]. */
 static bool find_exponent(const struct tensor_view *v, float *row, int *exponent, struct error *err)
@@ -96,18 +84,13 @@ static bool allocate(const struct weight *w, size_t rank, struct weight_adapter 
 static bool make_part(const struct weight *w, const struct adapter_part *part, struct weight_adapter *out,
                       struct error *err)
 {
-    uint64_t rank = part->a->shape[0];
+    size_t rank = (size_t)part->a->shape[0];
     int exponent_a, exponent_b;
-    if (rank < 1 || rank > BACKEND_MAX_ADAPTER_RANK)
-        return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' is of rank %llu; 1 to %d are possible.",
-                         STR_ARG(str_slice(part->a->name, 0, 100)), (unsigned long long)rank, BACKEND_MAX_ADAPTER_RANK);
-    if (!check_shape(part->a, (size_t)rank, w->n_in, err) || !check_shape(part->b, w->n_out, (size_t)rank, err))
-        return false;
-    float *row = malloc((w->n_in > rank ? w->n_in : (size_t)rank) * sizeof(*row));
+    float *row = malloc((w->n_in > rank ? w->n_in : rank) * sizeof(*row));
     if (!row)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for a row of an adapter.");
     bool ok = find_exponent(part->a, row, &exponent_a, err) && find_exponent(part->b, row, &exponent_b, err) &&
-              allocate(w, (size_t)rank, out, err);
+              allocate(w, rank, out, err);
     if (ok) {
         store_a(part->a, exponent_a, row, out->a);
         store_b(w, part->b, exponent_b, row, out->b);
@@ -122,13 +105,10 @@ bool cpu__weight_adapt(struct backend *base, struct weight *w, int adapter, cons
 {
     struct weight_adapter made = {0};
     (void)base;
-    if (adapter < 1 || adapter > BACKEND_MAX_ADAPTERS)
-        return error_set(err, ERR_INTERNAL, "There is no adapter number %d: they are 1 to %d.", adapter,
-                         BACKEND_MAX_ADAPTERS);
+    if (!adapt_check_part(&w->info, w->stacked, adapter, part, err))
+        return false;
     if (!part && !w->adapters)
         return true;
-    if (part && w->stacked)
-        return error_set(err, ERR_UNSUPPORTED, "A stack of %d matrices takes no adapter.", w->n_parts);
     if (part && !make_part(w, part, &made, err))
         return false;
     if (part && !isfinite(made.factor)) {
@@ -158,7 +138,7 @@ void cpu__weight_drop_adapters(struct weight *w)
 /* ---- rows ---- */
 
 /* adapters: of each row. */
-static bool group_rows(struct cpu_backend *be, const int *adapters, int n_rows, struct adapter_rows *out)
+static bool group_rows(struct cpu_backend *be, const int32_t *adapters, int n_rows, struct adapter_rows *out)
 {
     int count[BACKEND_MAX_ADAPTERS + 1] = {0}, n_groups = 0;
     for (int i = 0; i < n_rows; i++)
@@ -182,22 +162,14 @@ static bool group_rows(struct cpu_backend *be, const int *adapters, int n_rows, 
 bool cpu__adapt_begin(struct cpu_backend *be)
 {
     const struct batch *batch = be->batch;
-    bool any = false;
     be->adapted = be->adapted_out = (struct adapter_rows){0};
-    for (int i = 0; i < batch->n_seqs; i++)
-        any = any || batch->seqs[i].adapter != 0;
-    if (!any)
+    if (!adapt_wanted(batch))
         return true;
-    int *adapters = cpu__alloc(be, (size_t)batch->n_rows * sizeof(*adapters));
-    int *outs = cpu__alloc(be, (size_t)batch->n_out * sizeof(*outs));
+    int32_t *adapters = cpu__alloc(be, (size_t)batch->n_rows * sizeof(*adapters));
+    int32_t *outs = cpu__alloc(be, (size_t)batch->n_out * sizeof(*outs));
     if (be->failed)
         return false;
-    for (int i = 0; i < batch->n_seqs; i++) {
-        for (int r = 0; r < batch->seqs[i].n_rows; r++)
-            adapters[batch->seqs[i].first_row + r] = batch->seqs[i].adapter;
-    }
-    for (int i = 0; i < batch->n_out; i++)
-        outs[i] = adapters[batch->out_rows[i]];
+    adapt_rows(batch, adapters, outs);
     return group_rows(be, adapters, batch->n_rows, &be->adapted) &&
            group_rows(be, outs, batch->n_out, &be->adapted_out);
 }

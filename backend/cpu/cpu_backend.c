@@ -1,4 +1,5 @@
 /* Creation, the ops table, and steps. */
+#include "backend/adapt.h"
 #include "backend/cpu/cpu_internal.h"
 
 #include "base/sys_cpu.h"
@@ -30,7 +31,7 @@ bool cpu_kernels_parse(const char *name, enum cpu_kernels *out, struct error *er
 static bool step_begin(struct backend *base, const struct batch *batch, struct error *err)
 {
     struct cpu_backend *be = cpu__of(base);
-    if (!cpu__kv_check_batch(be, batch, err))
+    if (!cpu__kv_check_batch(be, batch, err) || !adapt_check_batch(batch, err))
         return false;
     be->batch = batch;
     be->failed = false;

@@ -85,8 +85,6 @@ static bool check_seq(const struct cpu_backend *be, const struct batch_seq *seq,
     if (seq->start < 0 || seq->n_rows < 0 || (int64_t)seq->n_pages * CPU_PAGE_TOKENS < n_positions)
         return error_set(err, ERR_INTERNAL, "A block table of %d pages does not cover %lld positions.", seq->n_pages,
                          (long long)n_positions);
-    if (seq->adapter < 0 || seq->adapter > BACKEND_MAX_ADAPTERS)
-        return error_set(err, ERR_INTERNAL, "There is no adapter number %d.", seq->adapter);
     int end = (int)((n_positions + CPU_PAGE_TOKENS - 1) / CPU_PAGE_TOKENS);
     for (int g = 0; g < be->n_groups; g++) {
         for (int i = first_live_page(&be->groups[g].spec, seq); i < end; i++) {

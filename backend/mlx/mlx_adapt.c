@@ -4,6 +4,7 @@
  *     y = x w^T + back(concat(zeros, scale x1 a1^T b1^T, ...))        x1: the rows of adapter 1
  *
  * Nothing of it is in the graph of a step, or of a weight, without adapters. */
+#include "backend/adapt.h"
 #include "backend/mlx/mlx_internal.h"
 
 #include <math.h>
@@ -16,13 +17,6 @@ static void drop_part(struct mlx_adapter *part)
     mlx_drop(part->a.w);
     mlx_drop(part->b.w);
     *part = (struct mlx_adapter){0};
-}
-
-static bool check_shape(const struct tensor_view *v, uint64_t rows, uint64_t cols, struct error *err)
-{
-    return (v->n_dims == 2 && v->shape[0] == rows && v->shape[1] == cols && v->type != DTYPE_GROUPED) ||
-           error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' of an adapter has to be %llu by %llu.",
-                     STR_ARG(str_slice(v->name, 0, 100)), (unsigned long long)rows, (unsigned long long)cols);
 }
 
 /* values: [n, k] */
@@ -62,15 +56,9 @@ static bool make_matrix(struct mlx_backend *be, const struct tensor_view *v, flo
     return mlx_take_error(be->m, err);
 }
 
-static bool make_part(struct mlx_backend *be, const struct weight *w, const struct adapter_part *part,
-                      struct mlx_adapter *out, struct error *err)
+static bool make_part(struct mlx_backend *be, const struct adapter_part *part, struct mlx_adapter *out,
+                      struct error *err)
 {
-    uint64_t rank = part->a->shape[0];
-    if (rank < 1 || rank > BACKEND_MAX_ADAPTER_RANK)
-        return error_set(err, ERR_FORMAT, "The tensor '" STR_FMT "' is of rank %llu; 1 to %d are possible.",
-                         STR_ARG(str_slice(part->a->name, 0, 100)), (unsigned long long)rank, BACKEND_MAX_ADAPTER_RANK);
-    if (!check_shape(part->a, rank, w->info.n_in, err) || !check_shape(part->b, w->info.n_out, rank, err))
-        return false;
     return make_matrix(be, part->a, 1, &out->a, err) && make_matrix(be, part->b, part->scale, &out->b, err);
 }
 
@@ -78,18 +66,15 @@ bool mlx__weight_adapt(struct backend *base, struct weight *w, int adapter, cons
                        struct error *err)
 {
     struct mlx_adapter made = {0};
-    if (adapter < 1 || adapter > BACKEND_MAX_ADAPTERS)
-        return error_set(err, ERR_INTERNAL, "There is no adapter number %d: they are 1 to %d.", adapter,
-                         BACKEND_MAX_ADAPTERS);
+    if (!adapt_check_part(&w->info, w->stacked, adapter, part, err))
+        return false;
     if (!part && !w->adapters)
         return true;
-    if (part && w->stacked)
-        return error_set(err, ERR_UNSUPPORTED, "A stack of matrices takes no adapter.");
     if (!w->adapters)
         w->adapters = calloc(BACKEND_MAX_ADAPTERS, sizeof *w->adapters);
     if (!w->adapters)
         return error_set(err, ERR_NO_MEMORY, "There is no memory for the adapters of a weight.");
-    if (part && !make_part(mlx__of(base), w, part, &made, err)) {
+    if (part && !make_part(mlx__of(base), part, &made, err)) {
         drop_part(&made);
         return false;
     }
@@ -142,11 +127,8 @@ static struct mlx_adapted *sort_rows(struct mlx_backend *be, const int32_t *adap
 
 void mlx__adapt_begin(struct mlx_backend *be, const struct batch *batch)
 {
-    bool any = false;
     be->adapted_rows = be->adapted_outs = NULL;
-    for (int i = 0; i < batch->n_seqs; i++)
-        any = any || batch->seqs[i].adapter != 0;
-    if (!any)
+    if (!adapt_wanted(batch))
         return;
     int32_t *adapters = arena_alloc_array(be->tensors, (size_t)batch->n_rows + 1, sizeof *adapters);
     int32_t *outs = arena_alloc_array(be->tensors, (size_t)batch->n_out + 1, sizeof *outs);
@@ -154,12 +136,7 @@ void mlx__adapt_begin(struct mlx_backend *be, const struct batch *batch)
         mlx_fail(be->m, ERR_NO_MEMORY, "there is no memory for the rows of adapters");
         return;
     }
-    for (int i = 0; i < batch->n_seqs; i++) {
-        for (int r = 0; r < batch->seqs[i].n_rows; r++)
-            adapters[batch->seqs[i].first_row + r] = batch->seqs[i].adapter;
-    }
-    for (int i = 0; i < batch->n_out; i++)
-        outs[i] = adapters[batch->out_rows[i]];
+    adapt_rows(batch, adapters, outs);
     be->adapted_rows = sort_rows(be, adapters, batch->n_rows);
     be->adapted_outs = sort_rows(be, outs, batch->n_out);
 }

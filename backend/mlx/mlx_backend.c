@@ -1,4 +1,5 @@
 /* Creation, the ops table, steps, and the ops that are one call of the shim. */
+#include "backend/adapt.h"
 #include "backend/mlx/mlx_internal.h"
 #include "backend/mlx/mlx_plugin.h"
 
@@ -40,7 +41,7 @@ static bool step_begin(struct backend *base, const struct batch *batch, struct e
     arena_clear(be->tensors);
     be->attended = be->conv_rows = NULL;
     be->n_tables = 0;
-    if (!mlx_take_error(be->m, err) || !mlx__kv_prepare(be, batch, err))
+    if (!mlx_take_error(be->m, err) || !adapt_check_batch(batch, err) || !mlx__kv_prepare(be, batch, err))
         return false;
     be->offsets = mlx_copy(be->m, batch->positions, (struct mlx_shape){1, {batch->n_rows}}, MLX_I32);
     be->batch = batch;

@@ -218,6 +218,8 @@ def test_equal_contents_share_prefixes(server, folder):
     write_peft(folder / "same", SHAPE, 9)
     assert load(server, "same", "same", load_inplace=True).status_code == 200
     assert cached(server, "smol:same", prompt) == 0
+    assert load(server, "same", "one\0", load_inplace=True).status_code == 400
+    assert cached(server, "smol:same", prompt) > 64  # it was not taken away for a request that is none
     assert unload(server, "same").status_code == 200
 
 
@@ -229,6 +231,8 @@ def test_what_may_not_be_loaded(server, folder, tmp_path):
     (folder / "inner").mkdir()
     (folder / "inner" / "adapter_config.json").write_text((outside / "adapter_config.json").read_text())
     (folder / "inner" / "adapter_model.safetensors").symlink_to(outside / "adapter_model.safetensors")
+    (folder / "split-00001-of-00002.gguf").write_bytes(b"GGUF")
+    (folder / "split-00002-of-00002.gguf").symlink_to(outside / "adapter_model.safetensors")
     write_peft(folder / "dora", SHAPE, 1, use_dora=True)
     write_peft(folder / "narrow", {**SHAPE, "hidden": 32}, 1)
     (folder / "broken").mkdir()
@@ -239,7 +243,7 @@ def test_what_may_not_be_loaded(server, folder, tmp_path):
             ("x" * 65, "one", 400, "lora_name"), ("smol", "one", 400, "name of a model"), ("one", "one", 400, "already"),
             ("a", "", 400, "lora_path"), ("a", "../" + folder.name + "/one", 403, "beneath"), ("a", outside, 403, "beneath"),
             ("a", "/etc/passwd", 403, "beneath"), ("a", "/dev/zero", 403, "beneath"), ("a", "link", 403, "links"),
-            ("a", "inner", 403, "links"), ("a", "nothing", 404, "cannot be found"), ("a", "dora", 400, "DoRA"),
+            ("a", "inner", 403, "links"), ("a", "split-00001-of-00002.gguf", 403, "links"), ("a", "nothing", 404, "cannot be found"), ("a", "dora", 400, "DoRA"),
             ("a", "narrow", 400, "down_proj"), ("a", "broken", 400, "adapter_config.json"), ("a", ".", 403, "beneath"),
             ("a", "one\0/etc", 400, "lora_path")):
         reply = load(server, name, path)
@@ -261,9 +265,11 @@ def test_limits_keys_and_folder(new_tiny, tiny_folder):
         reply = load(server, "c", "three.gguf")
         assert reply.status_code == 400 and "--lora-max" in reply.text
         assert server.model_status()["need"]["adapters"] == 20 << 10
-    with new_tiny() as server:
-        reply = load(server, "a", "one")
-        assert reply.status_code == 403 and "--lora-dir" in reply.text
+    with new_tiny("--lora", f"one={tiny_folder / 'one'}") as server:
+        for name in ("a", "one"):
+            reply = load(server, name, "one", load_inplace=True)
+            assert reply.status_code == 403 and "--lora-dir" in reply.text
+        server.complete("Hi", model="smol:one", max_tokens=1)
 
 
 @pytest.mark.parametrize("option, said", [("x", "NAME=PATH"), ("a b=one", "letters"), ("a=/nothing", "nothing")])
@@ -329,6 +335,7 @@ def test_models_on_demand(tiny_path, tiny_folder, tmp_path):
     file.write_text(json.dumps({"folder": False, "models": [
         {"name": "base", "model": str(tiny_path), "keep_alive": "1h",
          "options": {"lora": [f"one={tiny_folder / 'one'}"], "lora-dir": str(tiny_folder)}},
+        {"name": "closed", "model": str(tiny_path), "options": {"lora": [f"three={tiny_folder / 'three.gguf'}"]}},
         {"name": "bare", "model": str(tiny_path)}]}))
     with Many("--models", file, "--threads", 1, "--kv-memory", "16M") as server:
         assert server.complete("Hi", model="base:one", max_tokens=2)["model"] == "base:one"
@@ -339,6 +346,8 @@ def test_models_on_demand(tiny_path, tiny_folder, tmp_path):
         before = server.complete("Hi", model="two", max_tokens=8, temperature=0)["choices"]  # it is loaded again, with both
         assert before == server.complete("Hi", model="base:two", max_tokens=8, temperature=0)["choices"]
         assert metric(server.metrics(), "tandem_adapters", model="base") == 2
+        assert server.post("/v1/models/closed:three/unload", {}).json()["state"] == "unloaded"  # nobody has used it yet
+        assert server.post("/v1/completions", {"model": "closed:three", "prompt": "Hi"}).status_code == 404
 
 
 @exact

@@ -3,14 +3,14 @@
  *
  *     fake_engine engine --socket-fd 3 --pool-fd 4 --pool-size N --epoch E --mode MODE
  *
- * MODE: echo         ready; every job is answered with its prompt, one TOKENS event with FINISH_STOP
- *       slow         echo, but ready only after 300 ms
- *       exit         exits at once with status 7
+ * MODE: echo         ready; every job is answered with its prompt, one TOKENS event with FINISH_STOP; every order for
+ * an adapter is carried out slow         echo, but ready only after 300 ms exit         exits at once with status 7
  *       fatal        FATAL, then exits
  *       fatal-stay   FATAL, then stays
  *       garbage      ready, then bytes that are no frame
  *       other-epoch  speaks as another incarnation: HELLO and events with a wrong epoch
  *       hang         ready, then reads nothing
+ *       doze         the same for 500 ms, then reads all, and answers no job
  *       half         ready, closes the socket and stays alive
  *       lend         ready, leaves its socket to a process of its own and exits
  *       once         echo, exits after the first job
@@ -83,11 +83,24 @@ static void echo(struct fake *f, const struct job *job)
     flush_out(f);
 }
 
+static void take_adapter(struct fake *f, const struct frame *frame)
+{
+    struct error err = {0};
+    struct adapter_order order;
+    must(frame_get_adapter(frame, &order, &err), &err);
+    must(frame_put_adapter_done(&f->out, f->epoch, &(struct adapter_done){.number = order.number}, &err), &err);
+    flush_out(f);
+}
+
 static void take_frame(struct fake *f, const struct frame *frame)
 {
     struct error err = {0};
     struct job job;
-    if (frame->type != FRAME_SUBMIT && frame->type != FRAME_SUBMIT_PART) {
+    if (frame->type == FRAME_ADAPTER) {
+        take_adapter(f, frame);
+        return;
+    }
+    if (is(f, "doze") || (frame->type != FRAME_SUBMIT && frame->type != FRAME_SUBMIT_PART)) {
         return;
     }
     arena_clear(f->arena);
@@ -137,6 +150,8 @@ static void misbehave(struct fake *f)
         clock_sleep_ms(STAY_MS);
     } else if (is(f, "hang")) {
         clock_sleep_ms(STAY_MS);
+    } else if (is(f, "doze")) {
+        clock_sleep_ms(500);
     } else if (is(f, "half")) {
         close(SOCKET_FD);
         clock_sleep_ms(STAY_MS);

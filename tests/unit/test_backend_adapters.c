@@ -454,16 +454,26 @@ static void what_does_not_fit_is_refused(void **state)
         check_refusals(mlx);
 }
 
+static void check_numbers(struct backend *be)
+{
+    static const int unknown[] = {-1, BACKEND_MAX_ADAPTERS + 1};
+    for (size_t i = 0; i < ARRAY_LEN(unknown); i++) {
+        struct batch_seq seq = {.n_rows = 1, .n_pages = 1, .adapter = unknown[i]};
+        struct batch batch = {.n_rows = 1, .ids = numbers, .positions = numbers, .n_seqs = 1, .seqs = &seq};
+        struct error err = {0};
+        assert_false(be->ops->step_begin(be, &batch, &err));
+        assert_int_equal(err.code, ERR_INTERNAL);
+    }
+    be->ops->free(be);
+}
+
 static void unknown_numbers_are_refused(void **state)
 {
     (void)state;
-    struct backend *be = open_cpu(CPU_KERNELS_AUTO, 1);
-    struct batch_seq seq = {.n_rows = 1, .n_pages = 1, .adapter = BACKEND_MAX_ADAPTERS + 1};
-    struct batch batch = {.n_rows = 1, .ids = numbers, .positions = numbers, .n_seqs = 1, .seqs = &seq};
-    struct error err = {0};
-    assert_false(be->ops->step_begin(be, &batch, &err));
-    assert_int_equal(err.code, ERR_INTERNAL);
-    be->ops->free(be);
+    check_numbers(open_cpu(CPU_KERNELS_AUTO, 1));
+    struct backend *mlx = open_mlx();
+    if (mlx)
+        check_numbers(mlx);
 }
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
 #include "base/sys_file.h"
 #include "cli/precision.h"
 #include "gateway/memory_need.h"
+#include "tests/support/model_adapter.h"
 #include "tests/support/model_vectors.h"
 #include "tests/support/temp_dir.h"
 
@@ -73,7 +74,8 @@ static uint64_t total_of(struct fixture *f)
                                      .kv_memory = f->found.kv_memory,
                                      .max_context = 1 << 30, /* a pool of any size is of use */
                                      .draft_model_path = f->wanted.draft_path,
-                                     .draft_kv_memory = f->wanted.draft_kv_memory};
+                                     .draft_kv_memory = f->wanted.draft_kv_memory,
+                                     .lora_memory = f->wanted.adapter_memory};
     struct model_file *file = model_file_open(f->found.path, &f->err);
     if (!file || !decoder_config_read(file, &config, &f->err) ||
         !memory_need(&o, file, &config, f->wanted.memory, &n, &f->err)) {
@@ -86,10 +88,11 @@ static uint64_t total_of(struct fixture *f)
 static void the_plan_accepts_what_was_decided(void **state)
 {
     struct fixture *f = *state;
-    for (int draft = 0; draft < 3; draft++) {
-        f->wanted.draft_path = draft ? f->path : NULL;
+    for (int draft = 0; draft < 4; draft++) {
+        f->wanted.draft_path = draft % 3 ? f->path : NULL;
         f->wanted.draft_kv_memory = draft == 2 ? MIB(6) : 0;
-        for (uint64_t memory = MIB(60); memory < GIB(1); memory = memory * 5 / 4 + 4321) {
+        f->wanted.adapter_memory = draft == 3 ? MIB(20) + 1 : 0;
+        for (uint64_t memory = MIB(60) + f->wanted.adapter_memory; memory < GIB(1); memory = memory * 5 / 4 + 4321) {
             f->wanted.memory = memory;
             if (!plan(f)) {
                 fail_msg("%s", f->err.msg);
@@ -99,6 +102,36 @@ static void the_plan_accepts_what_was_decided(void **state)
             assert_true(f->found.kv_memory > 0 && total <= memory && total > memory - MIB(4));
         }
     }
+}
+
+/* As the gateway counts them when it adds the model. */
+static void adapters_are_in_the_memory(void **state)
+{
+    struct fixture *f = *state;
+    struct options o = {0};
+    struct random_adapter a;
+    struct adapter_file *file;
+    char option[4200];
+    char *path = temp_dir_file(&f->dir, "a.gguf");
+    assert_int_equal(precision_wanted_by(&o, KV_F16, 1, 1).adapter_memory, 0);
+    random_adapter_make(&a, "llama-linear", 0, "llama");
+    assert_true(file_write_atomic(path, buf_view(&a.gguf), &f->err));
+    file = adapter_file_open(path, &f->err);
+    assert_non_null(file);
+    uint64_t size = adapter_file_facts(file)->memory_size;
+    adapter_file_close(file);
+    snprintf(option, sizeof option, "one=%s", path);
+    o.loras.items[0] = option;
+    o.loras.items[1] = "two=/there/is/none"; /* whoever adds the model says so */
+    o.loras.n = 2;
+    assert_true(size > 0);
+    assert_int_equal(precision_wanted_by(&o, KV_F16, 1, 1).adapter_memory, size);
+    o.lora_dir = f->dir.path;
+    assert_int_equal(precision_wanted_by(&o, KV_F16, 1, 1).adapter_memory, size + MIB(256));
+    o.lora_memory = 5;
+    assert_int_equal(precision_wanted_by(&o, KV_F16, 1, 1).adapter_memory, 5);
+    random_adapter_release(&a);
+    free(path);
 }
 
 /* A pool is not divided among many, and what cannot fit is refused by their plan, which says what it needs. */
@@ -158,6 +191,7 @@ static void what_is_stopped_is_not_there(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {TEST(the_plan_accepts_what_was_decided), TEST(of_many_the_plan_decides),
+                                       TEST(adapters_are_in_the_memory),
                                        TEST(what_is_stopped_is_not_there)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,8 +45,9 @@ struct fixture {
         int32_t first_id;
         struct error error;
     } events[MAX_EVENTS];
-    int n_events, n_closed, n_waits;
+    int n_events, n_closed, n_waits, n_adapted;
     bool on_demand; /* somebody else starts the child */
+    struct adapter_set adapters;
     bool (*until)(struct fixture *f);
     bool seen;                       /* until held at some moment; the engine may have gone on since */
     void (*then)(struct fixture *f); /* called at that moment; NULL: nothing */
@@ -182,6 +183,12 @@ static void on_wait(void *arg)
     f->n_waits++;
 }
 
+static void on_adapter(void *arg)
+{
+    struct fixture *f = arg;
+    f->n_adapted++;
+}
+
 static bool is_unloaded(struct fixture *f)
 {
     return engine_child_state(f->child) == MODEL_UNLOADED;
@@ -202,6 +209,8 @@ static void open_child(struct fixture *f, const char *mode, uint32_t max_waiting
                                            .on_state = on_state,
                                            .on_state_arg = f,
                                            .on_wait = on_wait,
+                                           .adapters = &f->adapters,
+                                           .on_adapter = on_adapter,
                                            .tries_again = !f->on_demand};
     f->child = engine_child_create(&options, &err);
     if (!f->child) {
@@ -321,6 +330,7 @@ static int teardown(void **state)
         end_engine(f);
     }
     loop_free(f->loop);
+    adapter_set_release(&f->adapters);
     free(f);
     return n_descriptors >= 0 && sys_open_descriptors() != n_descriptors;
 }
@@ -631,6 +641,80 @@ static void too_many_arguments_are_refused(void **state)
     assert_int_equal(err.code, ERR_INVALID);
 }
 
+/* ---- adapters ---- */
+
+static struct served_adapter *add_adapter(struct fixture *f, const char *name)
+{
+    struct error err = {0};
+    struct adapter_facts facts = {.rank = 1};
+    char path[2000];
+    f->adapters.max_adapters = 8;
+    memset(path, 'x', sizeof path); /* longer than a job */
+    path[sizeof path - 1] = '\0';
+    struct served_adapter *a = adapter_set_add(&f->adapters, str_of(name), path, &facts, &err);
+    assert_non_null(a);
+    return a;
+}
+
+static bool two_adapted(struct fixture *f)
+{
+    return f->n_adapted == 2;
+}
+
+static bool three_adapted(struct fixture *f)
+{
+    return f->n_adapted == 3;
+}
+
+static void an_engine_is_ready_when_it_has_its_adapters(void **state)
+{
+    struct fixture *f = *state;
+    struct served_adapter *a = add_adapter(f, "a"), *b = add_adapter(f, "b");
+    open_and_start(f, "once-first");
+    assert_true(run_until(f, is_ready, PATIENCE));
+    assert_true(a->loaded && b->loaded && f->n_adapted >= 1);
+    must_submit(f, 1);
+    assert_true(run_until(f, is_restarting, PATIENCE));
+    f->n_adapted = 0;
+    assert_true(run_until(f, is_ready, PATIENCE)); /* and so is the next one */
+    assert_true(a->loaded && b->loaded);
+    assert_true(run_until(f, two_adapted, PATIENCE));
+    adapter_set_unlist(&f->adapters, a);
+    engine_child_adapters_changed(f->child);
+    assert_true(run_until(f, three_adapted, PATIENCE));
+    assert_int_equal(f->adapters.n_drops, 1);
+    close_child(f);
+}
+
+static bool has_adapted(struct fixture *f)
+{
+    return f->n_adapted == 1;
+}
+
+/* While so many requests wait that it is sent no more of them. */
+static void orders_reach_an_engine_that_does_not_keep_up(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    uint64_t id = 1;
+    open_and_start(f, "doze");
+    assert_true(run_until(f, is_ready, PATIENCE));
+    while (id < 100 && submit(f, id, N_LARGE, &err)) {
+        id++;
+    }
+    assert_int_equal(err.code, ERR_OVERLOADED);
+    err = (struct error){0};
+    while (id < 100000 && submit(f, id, 100, &err)) { /* until there is no room for an order either */
+        id++;
+    }
+    assert_int_equal(err.code, ERR_OVERLOADED);
+    struct served_adapter *a = add_adapter(f, "a");
+    engine_child_adapters_changed(f->child);
+    assert_true(run_until(f, has_adapted, PATIENCE));
+    assert_true(a->loaded);
+    close_child(f);
+}
+
 /* ---- started and stopped by somebody else ---- */
 
 static void jobs_wait_for_whoever_starts_it(void **state)
@@ -808,6 +892,8 @@ int main(void)
         TEST(close_after_a_start_without_descriptors),
         TEST(close_in_every_state),
         TEST(too_many_arguments_are_refused),
+        TEST(an_engine_is_ready_when_it_has_its_adapters),
+        TEST(orders_reach_an_engine_that_does_not_keep_up),
         TEST(jobs_wait_for_whoever_starts_it),
         TEST(held_jobs_outlive_a_stop),
         TEST(jobs_that_come_while_it_ends_hear_of_the_loss),

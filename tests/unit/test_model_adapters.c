@@ -473,6 +473,14 @@ static const struct {
      "modules_to_save"},
     {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"init_lora_weights\":\"pissa_niter_4\"}", ERR_UNSUPPORTED,
      "pissa"},
+    {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"init_lora_weights\":\"other\"}", ERR_UNSUPPORTED,
+     "'other' may change the base model"},
+    {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"init_lora_weights\":1}", ERR_UNSUPPORTED, "init_lora_weights"},
+    {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"kasa_config\":{\"beta\":1e-4}}", ERR_UNSUPPORTED, "KaSA"},
+    {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"context_length\":32768}", ERR_UNSUPPORTED,
+     "'context_length' is not known"},
+    {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"R\":8}", ERR_UNSUPPORTED, "'R' is not known"},
+    {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"x\":null,\"y\":false,\"z\":{},\"w\":\"\"}", ERR_NONE, NULL},
     {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"alpha_pattern\":{\"a|b\":1}}", ERR_UNSUPPORTED, "'a|b'"},
     {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"alpha_pattern\":{\"a\":\"1\"}}", ERR_FORMAT, "alpha_pattern"},
     {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"rank_pattern\":[1]}", ERR_FORMAT, "rank_pattern"},
@@ -482,6 +490,18 @@ static const struct {
      ERR_NONE, NULL},
     {"{\"peft_type\":\"LORA\",\"r\":8,\"lora_alpha\":4,\"rank_pattern\":{\"self_attn\\\\.q_proj\":2}}", ERR_NONE, NULL},
 };
+
+/* As PEFT 0.18 writes it, with all that has no effect on what is computed said. */
+static const char full_config[] =
+    "{\"alora_invocation_tokens\":null,\"alpha_pattern\":{},\"arrow_config\":null,\"auto_mapping\":{\"a\":\"b\"},"
+    "\"base_model_name_or_path\":\"a/b\",\"bias\":\"none\",\"corda_config\":null,\"ensure_weight_tying\":false,"
+    "\"eva_config\":{\"rho\":2.0},\"exclude_modules\":[\"lm_head\"],\"fan_in_fan_out\":false,\"inference_mode\":true,"
+    "\"init_lora_weights\":\"eva\",\"layer_replication\":null,\"layers_pattern\":\"layers\",\"loftq_config\":{},"
+    "\"layers_to_transform\":[0],\"lora_alpha\":4,\"lora_bias\":false,\"lora_dropout\":0.1,\"megatron_config\":null,"
+    "\"megatron_core\":\"megatron.core\",\"modules_to_save\":null,\"peft_type\":\"LORA\",\"peft_version\":\"0.18.1\","
+    "\"qalora_group_size\":16,\"r\":2,\"rank_pattern\":{},\"revision\":\"main\",\"target_modules\":[\"q_proj\"],"
+    "\"target_parameters\":null,\"task_type\":\"CAUSAL_LM\",\"trainable_token_indices\":null,\"use_dora\":false,"
+    "\"use_qalora\":false,\"use_rslora\":false}";
 
 static void check_open(const char *config, const struct buf *data, enum error_code code, const char *needle)
 {
@@ -499,6 +519,7 @@ static void configs_are_checked(void **state)
                                 PREFIX "model.layers.0.self_attn.q_proj.lora_B.weight", 64, 64);
     for (size_t i = 0; i < ARRAY_LEN(configs); i++)
         check_open(configs[i].config, &data, configs[i].code, configs[i].needle);
+    check_open(full_config, &data, ERR_NONE, NULL);
     buf_release(&data);
 }
 
@@ -595,6 +616,36 @@ static void write_file(const struct temp_dir *dir, const char *name, const struc
     free(path);
 }
 
+struct paths {
+    char names[4][32]; /* without folders */
+    size_t n;
+};
+
+static void take_path(void *arg, const char *path)
+{
+    struct paths *p = arg;
+    assert_true(p->n < ARRAY_LEN(p->names));
+    snprintf(p->names[p->n++], sizeof(p->names[0]), "%s", strrchr(path, '/') + 1);
+}
+
+static void files_to_open_are_named(void **state)
+{
+    (void)state;
+    struct temp_dir dir;
+    struct paths folder = {0}, file = {0}, shards = {0};
+    temp_dir_make(&dir);
+    adapter_paths_each(dir.path, take_path, &folder);
+    adapter_paths_each("/there/is/none.gguf", take_path, &file);
+    adapter_paths_each("/there/is/none-00001-of-00002.gguf", take_path, &shards);
+    assert_int_equal(folder.n, 2);
+    assert_string_equal(folder.names[0], "adapter_config.json");
+    assert_string_equal(folder.names[1], "adapter_model.safetensors");
+    assert_int_equal(file.n, 1);
+    assert_string_equal(file.names[0], "none.gguf");
+    assert_string_equal(shards.names[shards.n - 1], "none-00002-of-00002.gguf");
+    temp_dir_remove(&dir);
+}
+
 static void folders_and_files_are_opened(void **state)
 {
     (void)state;
@@ -639,6 +690,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(other_tensors_are_refused),
         cmocka_unit_test(gguf_metadata_is_checked),
         cmocka_unit_test(digests_tell_adapters_apart),
+        cmocka_unit_test(files_to_open_are_named),
         cmocka_unit_test(folders_and_files_are_opened),
     };
     if (argc > 1)
