@@ -475,15 +475,11 @@ const struct decoder_family *export__family(const struct model_file *file, const
 static enum dtype floats_of(const struct exporter *x)
 {
     const struct precision *p = &x->o->precision;
-    const struct weight_row *row = NULL;
-    char name[192];
-    int layer = -1;
-    while (!row && ++layer < x->config.n_layers)
-        row = weight_find(&x->names, x->file, PART_Q, layer);
+    const struct tensor_view *t = NULL;
     if (p->kind == PRECISION_TYPE && !plan_is_quantized(p->type))
         return p->type;
-    const struct tensor_view *t =
-        row ? model_file_tensor(x->file, weight_name(&x->names, row, layer, 0, name, sizeof(name))) : NULL;
+    for (int i = 0; !t && i < x->config.n_layers; i++)
+        t = weight_tensor(&x->names, x->file, PART_Q, i);
     enum dtype type = t ? t->type : DTYPE_F16;
     if (type == DTYPE_BF16 || (type == DTYPE_F32 && p->kind == PRECISION_KEEP))
         return type;

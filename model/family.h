@@ -147,6 +147,9 @@ bool weight_is_idle_bias(const struct model_file *file, const struct tensor_view
 /* The row under whose name the file has a part (that of its first expert); NULL when it has none. */
 const struct weight_row *weight_find(const struct weight_names *names, const struct model_file *file,
                                      enum model_part part, int layer);
+/* That tensor. */
+const struct tensor_view *weight_tensor(const struct weight_names *names, const struct model_file *file,
+                                        enum model_part part, int layer);
 bool weight_row_per_expert(const struct weight_row *row);
 enum weight_layout weight_row_layout(const struct weight_names *names, const struct weight_row *row);
 
