@@ -169,6 +169,10 @@ NODISCARD bool config_streams(struct config_reader *r, struct decoder_config *c)
 NODISCARD bool config_experts(struct config_reader *r, struct decoder_config *c);
 NODISCARD bool config_folder_expert_layers(struct config_reader *r, struct decoder_config *c);
 
+/* Which layers are of the special type; the others have to be "full_attention". types: of r->key. (config_folder.c) */
+NODISCARD bool config_layer_types(struct config_reader *r, const struct meta_value *types, struct str special,
+                                  int n_layers, uint8_t *is_special);
+
 /* Layers that are short convolutions: which, over how many positions; in GGUF the KV heads say which. (config_conv.c)
  */
 NODISCARD bool config_gguf_convs(struct config_reader *r, struct decoder_config *c);
