@@ -34,9 +34,9 @@ bool weights__is_kv(enum model_part part); /* K or V are made by it, or normed *
 /* The part's shape, or that of each block of it; a vector has one column. */
 uint64_t weights__part_rows(const struct decoder_config *c, enum model_part part);
 uint64_t weights__part_cols(const struct decoder_config *c, enum model_part part);
-/* Blocks of a part that is one for each expert or head; 0 of others. */
+/* Blocks of a part that has one for each expert, head or stream, or pair of streams; 0 of others. */
 uint64_t weights__n_blocks(const struct decoder_config *c, enum model_part part);
-/* Tensors of a part whose name has a number: of experts, or of heads. */
+/* Tensors of a part whose name has a number: of experts, of heads, or of streams. */
 int weights__n_pieces(const struct decoder_config *c, enum model_part part);
 
 /* ---- where they are in a file ---- */
