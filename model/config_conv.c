@@ -97,7 +97,7 @@ static bool read_taps(struct config_reader *r, struct decoder_config *c)
     if (!any)
         return true;
     if (!config_bool_or(r, KEY_CONV_BIAS, false, &bias) ||
-        !config_int_or(r, KEY_CONV_TAPS, 2, CONFIG_MAX_TAPS, DEFAULT_TAPS, &c->n_conv_taps))
+        !config_int_or(r, KEY_CONV_TAPS, 2, MAX_CONV_TAPS, DEFAULT_TAPS, &c->n_conv_taps))
         return false;
     return !bias || error_set(r->err, ERR_UNSUPPORTED, "Biases of convolutions (conv_bias) are not supported.");
 }

@@ -10,7 +10,6 @@
 #define CONFIG_MAX_HEAD_DIM 4096
 #define CONFIG_MAX_EMBD     (1 << 20)
 #define CONFIG_MAX_FF       (1 << 22)
-#define CONFIG_MAX_TAPS     64
 
 /* GGUF's divisors of RoPE's angles: Llama 3's scaling as the converter works it out; LongRoPE's two sets. */
 #define ROPE_FREQS_TENSOR "rope_freqs.weight"
