@@ -180,6 +180,8 @@ struct stream_params {
 };
 #define MAX_STREAMS 8
 
+#define MAX_CONV_TAPS 64 /* positions that a short convolution sees: far above any model */
+
 /* ---- sampling ----
  * Order: raw logits -> repetition -> DRY -> presence, frequency -> bias -> mask, min_tokens -> top-n-sigma ->
  * temperature (0: argmax, lowest id wins ties) -> top-k -> typical -> top-p -> min-p -> XTC -> one uniform by inverse

@@ -23,6 +23,14 @@ struct weight_format {
     struct group_quant quant;
 };
 
+#define GROUPED(name, compute, of_mode, n_bits, size, scales)                         \
+    {                                                                                 \
+        name, DTYPE_GROUPED, false, compute,                                          \
+        {                                                                             \
+            .mode = of_mode, .bits = n_bits, .group_size = size, .scale_type = scales \
+        }                                                                             \
+    }
+
 static const struct weight_format formats[] = {
     {"Q4_0", DTYPE_Q4_0, true, CPU_LIMIT_INT4, {0}},
     {"Q4_1", DTYPE_Q4_1, true, CPU_LIMIT_INT4, {0}},
@@ -40,51 +48,15 @@ static const struct weight_format formats[] = {
     {"F16", DTYPE_F16, false, CPU_LIMIT_F32, {0}},
     {"BF16", DTYPE_BF16, false, CPU_LIMIT_F32, {0}},
     {"F32", DTYPE_F32, false, CPU_LIMIT_F32, {0}},
-    {"affine2",
-     DTYPE_GROUPED,
-     false,
-     CPU_LIMIT_INT4,
-     {.mode = GROUP_AFFINE, .bits = 2, .group_size = 64, .scale_type = DTYPE_F16}},
-    {"affine3",
-     DTYPE_GROUPED,
-     false,
-     CPU_LIMIT_INT4,
-     {.mode = GROUP_AFFINE, .bits = 3, .group_size = 64, .scale_type = DTYPE_F16}},
-    {"affine4",
-     DTYPE_GROUPED,
-     false,
-     CPU_LIMIT_INT4,
-     {.mode = GROUP_AFFINE, .bits = 4, .group_size = 64, .scale_type = DTYPE_F16}},
-    {"affine5",
-     DTYPE_GROUPED,
-     false,
-     CPU_LIMIT_INT8,
-     {.mode = GROUP_AFFINE, .bits = 5, .group_size = 64, .scale_type = DTYPE_F16}},
-    {"affine6",
-     DTYPE_GROUPED,
-     false,
-     CPU_LIMIT_INT8,
-     {.mode = GROUP_AFFINE, .bits = 6, .group_size = 64, .scale_type = DTYPE_F16}},
-    {"affine8",
-     DTYPE_GROUPED,
-     false,
-     CPU_LIMIT_INT8,
-     {.mode = GROUP_AFFINE, .bits = 8, .group_size = 64, .scale_type = DTYPE_F16}},
-    {"mlx-mxfp4",
-     DTYPE_GROUPED,
-     false,
-     CPU_LIMIT_INT8,
-     {.mode = GROUP_MXFP4, .bits = 4, .group_size = 32, .scale_type = DTYPE_U8}},
-    {"mxfp8",
-     DTYPE_GROUPED,
-     false,
-     CPU_LIMIT_F32,
-     {.mode = GROUP_MXFP8, .bits = 8, .group_size = 32, .scale_type = DTYPE_U8}},
-    {"nvfp4",
-     DTYPE_GROUPED,
-     false,
-     CPU_LIMIT_INT8,
-     {.mode = GROUP_NVFP4, .bits = 4, .group_size = 16, .scale_type = DTYPE_U8}},
+    GROUPED("affine2", CPU_LIMIT_INT4, GROUP_AFFINE, 2, 64, DTYPE_F16),
+    GROUPED("affine3", CPU_LIMIT_INT4, GROUP_AFFINE, 3, 64, DTYPE_F16),
+    GROUPED("affine4", CPU_LIMIT_INT4, GROUP_AFFINE, 4, 64, DTYPE_F16),
+    GROUPED("affine5", CPU_LIMIT_INT8, GROUP_AFFINE, 5, 64, DTYPE_F16),
+    GROUPED("affine6", CPU_LIMIT_INT8, GROUP_AFFINE, 6, 64, DTYPE_F16),
+    GROUPED("affine8", CPU_LIMIT_INT8, GROUP_AFFINE, 8, 64, DTYPE_F16),
+    GROUPED("mlx-mxfp4", CPU_LIMIT_INT8, GROUP_MXFP4, 4, 32, DTYPE_U8),
+    GROUPED("mxfp8", CPU_LIMIT_F32, GROUP_MXFP8, 8, 32, DTYPE_U8),
+    GROUPED("nvfp4", CPU_LIMIT_INT8, GROUP_NVFP4, 4, 16, DTYPE_U8),
 };
 
 static bool format_wanted(const struct kernel_bench *k, const struct weight_format *f)

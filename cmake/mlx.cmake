@@ -20,7 +20,8 @@ message(STATUS "mlx backend: MLX ${MLX_VERSION} in ${MLX_DIR}")
 
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/backend/mlx/*.c)
 list(FILTER sources INCLUDE REGEX "${TANDEM_MLX_OBJECT}")
-add_library(tandem_mlx MODULE ${sources} ${CMAKE_SOURCE_DIR}/backend/mlx/mlx_shim.cpp)
+file(GLOB shim CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/backend/mlx/*.cpp)
+add_library(tandem_mlx MODULE ${sources} ${shim})
 target_compile_options(tandem_mlx PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>) # C functions named as their structs
 set_target_properties(tandem_mlx PROPERTIES PREFIX "" SUFFIX ".so" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}
   CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden

@@ -211,11 +211,8 @@ static bool layer_has(const struct config_reader *r, enum model_part part)
 /* A bias that is one: packers write zeros beside matrices that have none. */
 static bool layer_has_bias(const struct config_reader *r, enum model_part part)
 {
-    const struct weight_row *row = weight_find(&r->names, r->file, part, 0);
-    char name[192];
-    const struct tensor_view *t =
-        row ? model_file_tensor(r->file, weight_name(&r->names, row, 0, 0, name, sizeof(name))) : NULL;
-    return row && !(t && weight_is_idle_bias(r->file, t));
+    const struct tensor_view *t = weight_tensor(&r->names, r->file, part, 0);
+    return t && !weight_is_idle_bias(r->file, t);
 }
 
 /* Optional parts: what the first layer has, all layers must have. */

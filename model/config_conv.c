@@ -38,22 +38,6 @@ bool config_gguf_convs(struct config_reader *r, struct decoder_config *c)
 
 /* ---- folders ---- */
 
-static bool read_types(struct config_reader *r, const struct meta_value *types, struct decoder_config *c)
-{
-    if (types->type != META_ARRAY || types->n != (size_t)c->n_layers)
-        return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of %d strings.", r->key, c->n_layers);
-    for (int i = 0; i < c->n_layers; i++) {
-        struct str type;
-        if (!meta_array_str(types, (size_t)i, &type))
-            return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of strings.", r->key);
-        c->layer_conv[i] = str_eq(type, STR("conv"));
-        if (!c->layer_conv[i] && !str_eq(type, STR("full_attention")))
-            return error_set(r->err, ERR_UNSUPPORTED, "Layers of the type '" STR_FMT "' (%s) are not supported.",
-                             STR_ARG(str_slice(type, 0, 40)), r->key);
-    }
-    return true;
-}
-
 /* The layers that attend; all, where the file says nothing. */
 static bool read_attending(struct config_reader *r, struct decoder_config *c)
 {
@@ -75,7 +59,8 @@ static bool read_attending(struct config_reader *r, struct decoder_config *c)
 static bool read_layers(struct config_reader *r, struct decoder_config *c)
 {
     struct meta_value types = config_get(r, KEY_LAYER_TYPES);
-    if (!(types.type != META_NONE ? read_types(r, &types, c) : read_attending(r, c)))
+    if (!(types.type != META_NONE ? config_layer_types(r, &types, STR("conv"), c->n_layers, c->layer_conv)
+                                  : read_attending(r, c)))
         return false;
     for (int i = 0; i < c->n_layers; i++) {
         if (!c->layer_conv[i])
@@ -112,7 +97,7 @@ static bool read_taps(struct config_reader *r, struct decoder_config *c)
     if (!any)
         return true;
     if (!config_bool_or(r, KEY_CONV_BIAS, false, &bias) ||
-        !config_int_or(r, KEY_CONV_TAPS, 2, CONFIG_MAX_TAPS, DEFAULT_TAPS, &c->n_conv_taps))
+        !config_int_or(r, KEY_CONV_TAPS, 2, MAX_CONV_TAPS, DEFAULT_TAPS, &c->n_conv_taps))
         return false;
     return !bias || error_set(r->err, ERR_UNSUPPORTED, "Biases of convolutions (conv_bias) are not supported.");
 }

@@ -62,7 +62,6 @@ static bool read_groups(struct config_reader *r, struct decoder_config *c)
 static bool read_expert_parts(struct config_reader *r, struct decoder_config *c)
 {
     int layer = 0;
-    char name[192];
     while (layer < c->n_layers && !c->layer_experts[layer])
         layer++;
     if (layer == c->n_layers)
@@ -71,14 +70,12 @@ static bool read_expert_parts(struct config_reader *r, struct decoder_config *c)
     c->expert_choice_bias = weight_find(&r->names, r->file, PART_CHOICE_BIAS, layer);
     c->expert_bias = weight_find(&r->names, r->file, PART_EXPERT_DOWN_BIAS, layer);
     c->shared_gated = weight_find(&r->names, r->file, PART_SHARED_ROUTER, layer);
-    const struct weight_row *shared = weight_find(&r->names, r->file, PART_SHARED_GATE, layer);
-    const struct tensor_view *t =
-        shared ? model_file_tensor(r->file, weight_name(&r->names, shared, layer, 0, name, sizeof(name))) : NULL;
+    const struct tensor_view *t = weight_tensor(&r->names, r->file, PART_SHARED_GATE, layer);
     if (!t)
         return true;
     if (t->n_dims != 2 || t->shape[0] < 1 || t->shape[0] > CONFIG_MAX_FF)
-        return error_set(r->err, ERR_FORMAT, "The tensor %s has to be a matrix of at most %d rows.", name,
-                         CONFIG_MAX_FF);
+        return error_set(r->err, ERR_FORMAT, "The tensor " STR_FMT " has to be a matrix of at most %d rows.",
+                         STR_ARG(t->name), CONFIG_MAX_FF);
     c->shared_expert = true;
     c->n_ff_shared = (int)t->shape[0];
     return true;
@@ -102,13 +99,8 @@ static bool read_expert_options(struct config_reader *r, struct decoder_config *
 static int expert_width(const struct config_reader *r, const struct decoder_config *c)
 {
     const struct tensor_view *t = NULL;
-    const struct weight_row *row = NULL;
-    char name[192];
-    int layer = 0;
-    while (!r->folder && !row && layer < c->n_layers)
-        row = weight_find(&r->names, r->file, PART_EXPERT_DOWN, layer++);
-    if (row)
-        t = model_file_tensor(r->file, weight_name(&r->names, row, layer - 1, 0, name, sizeof(name)));
+    for (int i = 0; !r->folder && !t && i < c->n_layers; i++)
+        t = weight_tensor(&r->names, r->file, PART_EXPERT_DOWN, i);
     uint64_t n = t ? t->shape[t->n_dims - 1] : 0;
     return n >= 1 && n <= CONFIG_MAX_FF ? (int)n : c->n_ff;
 }

@@ -62,16 +62,17 @@ static bool read_nope(struct config_reader *r, struct decoder_config *c)
     return true;
 }
 
-static bool read_layer_types(struct config_reader *r, const struct meta_value *types, struct decoder_config *c)
+bool config_layer_types(struct config_reader *r, const struct meta_value *types, struct str special, int n_layers,
+                        uint8_t *is_special)
 {
-    if (types->type != META_ARRAY || types->n != (size_t)c->n_layers)
-        return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of %d strings.", r->key, c->n_layers);
-    for (int i = 0; i < c->n_layers; i++) {
+    if (types->type != META_ARRAY || types->n != (size_t)n_layers)
+        return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of %d strings.", r->key, n_layers);
+    for (int i = 0; i < n_layers; i++) {
         struct str type;
         if (!meta_array_str(types, (size_t)i, &type))
             return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of strings.", r->key);
-        c->layer_windowed[i] = str_eq(type, c->window_chunked ? STR("chunked_attention") : STR("sliding_attention"));
-        if (!c->layer_windowed[i] && !str_eq(type, STR("full_attention")))
+        is_special[i] = str_eq(type, special);
+        if (!is_special[i] && !str_eq(type, STR("full_attention")))
             return error_set(r->err, ERR_UNSUPPORTED, "Layers of the type '" STR_FMT "' (%s) are not supported.",
                              STR_ARG(str_slice(type, 0, 40)), r->key);
     }
@@ -123,7 +124,8 @@ static bool read_windows(struct config_reader *r, struct decoder_config *c)
         return true;
     struct meta_value types = config_get(r, KEY_LAYER_TYPES);
     if (by_type && types.type != META_NONE)
-        return read_layer_types(r, &types, c);
+        return config_layer_types(r, &types, c->window_chunked ? STR("chunked_attention") : STR("sliding_attention"),
+                                  c->n_layers, c->layer_windowed);
     struct meta_value letters = config_get(r, KEY_WINDOW_PERIOD);
     if (f->window_rule == WINDOW_PERIOD && letters.type == META_STRING)
         return read_window_letters(r, letters.s, c);

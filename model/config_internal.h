@@ -10,7 +10,6 @@
 #define CONFIG_MAX_HEAD_DIM 4096
 #define CONFIG_MAX_EMBD     (1 << 20)
 #define CONFIG_MAX_FF       (1 << 22)
-#define CONFIG_MAX_TAPS     64
 
 /* GGUF's divisors of RoPE's angles: Llama 3's scaling as the converter works it out; LongRoPE's two sets. */
 #define ROPE_FREQS_TENSOR "rope_freqs.weight"
@@ -168,6 +167,10 @@ NODISCARD bool config_streams(struct config_reader *r, struct decoder_config *c)
 /* Mixtures of experts: counts, the router, which layers; folders: config_folder_options too. (config_experts.c) */
 NODISCARD bool config_experts(struct config_reader *r, struct decoder_config *c);
 NODISCARD bool config_folder_expert_layers(struct config_reader *r, struct decoder_config *c);
+
+/* Which layers are of the special type; the others have to be "full_attention". types: of r->key. (config_folder.c) */
+NODISCARD bool config_layer_types(struct config_reader *r, const struct meta_value *types, struct str special,
+                                  int n_layers, uint8_t *is_special);
 
 /* Layers that are short convolutions: which, over how many positions; in GGUF the KV heads say which. (config_conv.c)
  */

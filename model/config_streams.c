@@ -39,11 +39,11 @@ static bool read_sparsity(struct config_reader *r, struct decoder_config *c)
     int n_sparse = c->n_layers > SPARSE_LAYERS ? SPARSE_LAYERS : 0;
     if (v.type != META_NONE && (v.type != META_ARRAY || v.n != (size_t)c->n_layers))
         return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of %d numbers.", r->key, c->n_layers);
-    for (int i = 0; i < c->n_layers; i++) {
-        double value = r->folder ? SPARSE_SHARE : normal_quantile(SPARSE_SHARE);
-        if (v.type == META_NONE)
-            value = i < n_sparse ? value : low;
-        else if (!meta_array_float(&v, (size_t)i, &value) || !(value >= low && value <= high))
+    for (int i = 0; v.type == META_NONE && i < c->n_layers; i++)
+        set_sparsity(c, i, i < n_sparse ? normal_quantile(SPARSE_SHARE) : -INFINITY);
+    for (int i = 0; v.type == META_ARRAY && i < c->n_layers; i++) {
+        double value;
+        if (!meta_array_float(&v, (size_t)i, &value) || !(value >= low && value <= high))
             return error_set(r->err, ERR_FORMAT, "The metadata %s has to be an array of numbers from %g to %g.", r->key,
                              low, high);
         set_sparsity(c, i, !r->folder ? value : value > 0 ? normal_quantile(value) : -INFINITY);
@@ -78,10 +78,7 @@ static bool read_shared(struct config_reader *r, struct decoder_config *c)
 /* Rows of a part's tensor, checked when it is loaded; 0: there is no such tensor. */
 static int rows_of(struct config_reader *r, enum model_part part, int layer)
 {
-    char name[192];
-    const struct weight_row *row = weight_find(&r->names, r->file, part, layer);
-    const struct tensor_view *t =
-        row ? model_file_tensor(r->file, weight_name(&r->names, row, layer, 0, name, sizeof(name))) : NULL;
+    const struct tensor_view *t = weight_tensor(&r->names, r->file, part, layer);
     return t && t->n_dims == 2 && t->shape[0] <= CONFIG_MAX_EMBD ? (int)t->shape[0] : 0;
 }
 

@@ -63,13 +63,6 @@ static void add_head(struct decoder_cost *cost, const struct tensor_view *t)
     add_products(&cost->head, t, 1);
 }
 
-/* Some biases have two axes, and coefficients. */
-static bool is_bias(enum model_part part)
-{
-    return part == PART_CHOICE_BIAS || part == PART_STREAM_PREDICT || part == PART_STREAM_CORRECT ||
-           (part >= PART_EXPERT_GATE_BIAS && part <= PART_EXPERT_DOWN_BIAS);
-}
-
 /* Of the products of a row's tensor, how many are behind the attention: of K and V of the latent in one, those of V. */
 static double tail_share(const struct decoder_config *c, const struct weight_row *row)
 {
@@ -82,13 +75,11 @@ static void add_layer_tensor(struct decoder_cost *cost, const struct decoder_con
                              const struct weight_row *row, bool last)
 {
     bool expert = is_expert(row->parts[0]);
-    bool norm = row->parts[0] == PART_Q_NORM || row->parts[0] == PART_K_NORM; /* may have a row for each head */
-    bool taps = row->parts[0] == PART_CONV_TAPS; /* count by the positions that they meet */
     double share = expert ? (double)cost->n_experts_used / cost->n_experts : 1;
     double tail = last ? tail_share(c, row) : 0;
     *(expert ? &cost->expert_bytes : &cost->layer_bytes) += stored_bytes(t);
-    if (norm || taps || is_bias(row->parts[0]))
-        return;
+    if (weights__is_vector(row->parts[0]) || row->parts[0] == PART_CONV_TAPS)
+        return; /* vectors, some of which have two axes in files; taps count by the positions that they meet */
     add_products(&cost->tail, t, share * tail);
     add_products(&cost->row, t, share * (1 - tail));
 }

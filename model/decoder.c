@@ -16,6 +16,28 @@
 
 /* ---- loading ---- */
 
+static bool check_latent(const struct decoder_config *c, struct error *err)
+{
+    if (!c->latent)
+        return true;
+    if (c->n_kv_heads != 1 || c->v_dim != c->n_latent || c->k_dim != c->n_latent + c->rot_dim)
+        return error_set(err, ERR_FORMAT, "The shapes of K and V are not those of a latent of %d and %d that rotate.",
+                         c->n_latent, c->rot_dim);
+    if (c->n_kv_shared > 0)
+        return error_set(err, ERR_UNSUPPORTED, "Latents that layers share are not supported.");
+    return (!c->qkv_bias && !c->out_bias) ||
+           error_set(err, ERR_UNSUPPORTED, "Biases of latent attention are not supported.");
+}
+
+static bool check_streams(const struct decoder_config *c, struct error *err)
+{
+    if (c->n_streams > MAX_STREAMS || c->n_streams == 1 || (c->n_streams > 0 && c->active_stream >= c->n_streams))
+        return error_set(err, ERR_UNSUPPORTED, "Stream %d of %d streams is not supported; there may be 2 to %d.",
+                         c->active_stream, c->n_streams, MAX_STREAMS);
+    return !c->layer_inputs || c->n_streams > 0 ||
+           error_set(err, ERR_UNSUPPORTED, "Per-layer inputs of models without streams are not supported.");
+}
+
 static bool check_convs(const struct decoder_config *c, struct error *err)
 {
     for (int i = 0; i < c->n_layers; i++) {
@@ -27,27 +49,19 @@ static bool check_convs(const struct decoder_config *c, struct error *err)
     return true;
 }
 
+static bool check_experts(const struct decoder_config *c, const struct backend *be, struct error *err)
+{
+    if (c->n_experts > 0 && (c->n_experts_used < 1 || c->n_experts_used > c->n_experts))
+        return error_set(err, ERR_FORMAT, "%d of %d experts cannot be chosen.", c->n_experts_used, c->n_experts);
+    return c->n_experts == 0 || be->ops->moe ||
+           error_set(err, ERR_UNSUPPORTED, "The %s backend has no mixtures of experts.", be->ops->name);
+}
+
 static bool check_config(const struct decoder_config *c, const struct backend *be, struct error *err)
 {
     if (c->mlp_gated && c->mlp_bias)
         return error_set(err, ERR_UNSUPPORTED, "Biases of a gated MLP are not supported.");
-    if (c->latent && (c->n_kv_heads != 1 || c->v_dim != c->n_latent || c->k_dim != c->n_latent + c->rot_dim))
-        return error_set(err, ERR_FORMAT, "The shapes of K and V are not those of a latent of %d and %d that rotate.",
-                         c->n_latent, c->rot_dim);
-    if (c->latent && c->n_kv_shared > 0)
-        return error_set(err, ERR_UNSUPPORTED, "Latents that layers share are not supported.");
-    if (c->n_streams > MAX_STREAMS || c->n_streams == 1 || (c->n_streams > 0 && c->active_stream >= c->n_streams))
-        return error_set(err, ERR_UNSUPPORTED, "Stream %d of %d streams is not supported; there may be 2 to %d.",
-                         c->active_stream, c->n_streams, MAX_STREAMS);
-    if (c->layer_inputs && c->n_streams == 0)
-        return error_set(err, ERR_UNSUPPORTED, "Per-layer inputs of models without streams are not supported.");
-    if (c->latent && (c->qkv_bias || c->out_bias))
-        return error_set(err, ERR_UNSUPPORTED, "Biases of latent attention are not supported.");
-    if (c->n_experts > 0 && (c->n_experts_used < 1 || c->n_experts_used > c->n_experts))
-        return error_set(err, ERR_FORMAT, "%d of %d experts cannot be chosen.", c->n_experts_used, c->n_experts);
-    if (c->n_experts > 0 && !be->ops->moe)
-        return error_set(err, ERR_UNSUPPORTED, "The %s backend has no mixtures of experts.", be->ops->name);
-    return true;
+    return check_latent(c, err) && check_streams(c, err) && check_convs(c, err) && check_experts(c, be, err);
 }
 
 /* A layer without K and V of its own has an earlier one of its kind. */
@@ -95,7 +109,7 @@ struct model *model_load(struct backend *be, const struct model_file *file, cons
     m->from_folder = model_file_is_folder(file);
     struct weight_names names = weight_names_of(family, file);
     int n_groups = decoder_kv_groups(&m->config, options->kv_type, groups, m->layer_group, m->layer_index);
-    if (check_config(&m->config, be, err) && check_convs(&m->config, err) && check_groups(groups, n_groups, err) &&
+    if (check_config(&m->config, be, err) && check_groups(groups, n_groups, err) &&
         weights__check_names(&m->config, &names, file, err) && make_rope(m, file, options->n_served, err) &&
         weights__load(&m->weights, be, &names, file, options, err))
         return m;
@@ -392,10 +406,9 @@ static struct tensor *output_head(struct model *m, struct tensor *x)
 struct tensor *model_forward(struct model *m, const struct batch *batch)
 {
     const struct decoder_config *c = &m->config;
-    struct weight *const *global = m->weights.global;
-    struct tensor *inputs = NULL, *x = op_embed(m->be, global[PART_EMBD], c->embd_scale);
+    struct tensor *inputs = NULL, *x = op_embed(m->be, m->weights.global[PART_EMBD], c->embd_scale);
     if (c->n_streams > 0)
-        x = streams__begin(m->be, c, global, x, &inputs);
+        x = streams__begin(m, x, &inputs);
     for (int i = 0; i < c->n_layers && x; i++) {
         struct layer l = {.be = m->be,
                           .m = m,
@@ -409,6 +422,6 @@ struct tensor *model_forward(struct model *m, const struct batch *batch)
         op_keep(m->be, x);
     }
     if (x && c->n_streams > 0)
-        x = streams__end(m->be, c, global, x);
+        x = streams__end(m, x);
     return x ? output_head(m, x) : NULL;
 }

@@ -15,9 +15,11 @@
 /* ---- begin, end ---- */
 
 /* (table[id] * sqrt(n) + norm(project(x) / sqrt(e))) / sqrt(2), n for each layer. */
-static struct tensor *layer_inputs(struct backend *be, const struct decoder_config *c, struct weight *const *global,
-                                   struct tensor *x)
+static struct tensor *layer_inputs(const struct model *m, struct tensor *x)
 {
+    struct backend *be = m->be;
+    const struct decoder_config *c = &m->config;
+    struct weight *const *global = m->weights.global;
     struct norm_params p = {
         .kind = c->norm_kind, .eps = c->norm_eps, .weight_offset = c->norm_weight_offset, .n_groups = c->n_layers};
     struct tensor *y = op_scale(be, op_linear(be, x, global[PART_LAYER_PROJ], NULL), (float)(1 / sqrt(c->n_embd)));
@@ -25,26 +27,27 @@ static struct tensor *layer_inputs(struct backend *be, const struct decoder_conf
     return be->ops->embed_add(be, global[PART_LAYER_EMBD], (float)sqrt(c->n_layer_input), y, (float)sqrt(0.5));
 }
 
-struct tensor *streams__begin(struct backend *be, const struct decoder_config *c, struct weight *const *global,
-                              struct tensor *x, struct tensor **inputs)
+struct tensor *streams__begin(const struct model *m, struct tensor *x, struct tensor **inputs)
 {
+    struct backend *be = m->be;
     *inputs = NULL;
-    if (c->layer_inputs) {
-        *inputs = layer_inputs(be, c, global, x);
+    if (m->config.layer_inputs) {
+        *inputs = layer_inputs(m, x);
         op_keep(be, *inputs);
     }
-    struct tensor *others = op_linear(be, x, global[PART_STREAMS_IN], NULL);
+    struct tensor *others = op_linear(be, x, m->weights.global[PART_STREAMS_IN], NULL);
     return be->ops->join(be, x, be->ops->match(be, x, others), 1);
 }
 
-struct tensor *streams__end(struct backend *be, const struct decoder_config *c, struct weight *const *global,
-                            struct tensor *streams)
+struct tensor *streams__end(const struct model *m, struct tensor *streams)
 {
+    struct backend *be = m->be;
     const struct backend_ops *ops = be->ops;
+    const struct decoder_config *c = &m->config;
     int n_others = c->n_streams - 1;
     struct tensor *x = ops->cut(be, streams, 1, 0, c->n_embd);
     struct tensor *others = ops->cut(be, streams, 1, c->n_embd, n_others * c->n_embd);
-    others = ops->match(be, x, ops->linear_heads(be, others, global[PART_STREAMS_OUT], n_others));
+    others = ops->match(be, x, ops->linear_heads(be, others, m->weights.global[PART_STREAMS_OUT], n_others));
     for (int i = 0; i < n_others; i++)
         x = op_add(be, x, ops->cut(be, others, 1, i * c->n_embd, c->n_embd));
     return op_scale(be, x, 1 / (float)c->n_streams);

@@ -1,37 +1,18 @@
 /* A target tensor is a list of segments, runs of rows of source tensors, so that stacks of experts, fused projections
- * and permuted heads are one case. Rows are made when the writer asks for them, a few hundred KiB at once, on the pool:
- * the model is never in memory. Scales and biases of MLX's groups come with the codes, and wait for their turn. */
+ * and permuted heads are one case. */
 #include "model/export_internal.h"
 
 #include "base/array.h"
 #include "base/limits.h"
 #include "model/model_internal.h"
 #include "tensor/group_packed.h"
-#include "tensor/quantize.h"
 
-#include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define EXPORT_ARENA MIB(512) /* views of experts, and vectors */
 
 /* ---- what goes where ---- */
-
-static bool is_norm(enum model_part p)
-{
-    return p == PART_OUTPUT_NORM || p == PART_ATTN_NORM || p == PART_Q_NORM || p == PART_K_NORM ||
-           p == PART_ATTN_POST_NORM || p == PART_MLP_NORM || p == PART_MLP_POST_NORM;
-}
-
-static bool is_coefs(enum model_part p)
-{
-    return p == PART_STREAM_PREDICT || p == PART_STREAM_CORRECT;
-}
-
-static bool is_streams(enum model_part p)
-{
-    return p == PART_STREAMS_IN || p == PART_STREAMS_OUT;
-}
 
 /* In so many rows of a part. */
 static int permuted_heads(const struct exporter *x, enum model_part p, uint64_t rows)
@@ -149,8 +130,8 @@ static bool check_fit(const struct target *t, struct error *err)
     return true;
 }
 
-/* Matrices of one part are a third axis, or what vectors they have is a second one. */
-static void set_shape(const struct exporter *x, struct target *t, bool stacked)
+/* Blocks of one part, experts or streams, are a third axis of matrices, a second one of vectors. */
+static void set_shape(const struct exporter *x, struct target *t)
 {
     uint64_t n_blocks = weights__n_blocks(&x->config, t->part);
     bool by_head = x->config.qk_norm_heads && (t->part == PART_Q_NORM || t->part == PART_K_NORM);
@@ -158,14 +139,14 @@ static void set_shape(const struct exporter *x, struct target *t, bool stacked)
         t->n_dims = 2;
         t->shape[0] = t->k / (uint64_t)x->config.k_dim;
         t->shape[1] = (uint64_t)x->config.k_dim;
-    } else if (t->n_rows == 0 && is_coefs(t->part)) {
+    } else if (t->n_rows == 0 && n_blocks > 0) {
         t->n_dims = 2;
         t->shape[0] = n_blocks;
         t->shape[1] = t->k / n_blocks;
     } else if (t->n_rows == 0) {
         t->n_dims = 1;
         t->shape[0] = t->k;
-    } else if (stacked || is_streams(t->part)) {
+    } else if (n_blocks > 0) {
         t->n_dims = 3;
         t->shape[0] = n_blocks;
         t->shape[1] = t->n_rows / n_blocks;
@@ -257,7 +238,7 @@ static bool add_whole(struct exporter *x, const struct weight_row *row, const st
     }
     if (!check_fit(t, x->err))
         return false;
-    set_shape(x, t, from->stacked);
+    set_shape(x, t);
     choose(x, t);
     return true;
 }
@@ -265,7 +246,7 @@ static bool add_whole(struct exporter *x, const struct weight_row *row, const st
 /* Vectors with a tensor for each head, matrices with one for each stream. */
 static bool add_pieces(struct exporter *x, const struct weight_row *row, const struct part_views *from, int layer)
 {
-    int n = is_streams(row->parts[0]) ? x->config.n_streams - 1 : from->n;
+    int n = weights__n_pieces(&x->config, row->parts[0]);
     for (int i = 0; i < n; i++) {
         struct target *t = new_target(x, row, row->parts[0], layer, i, 1);
         if (!t)
@@ -322,119 +303,6 @@ static bool add_all(struct exporter *x)
     return true;
 }
 
-/* ---- rows ---- */
-
-/* Which row (or element) of a segment is the i-th of what is written. */
-static uint64_t source_index(const struct exporter *x, const struct segment *s, uint64_t i)
-{
-    if (s->heads == 0)
-        return s->view.n_dims == 2 && s->n > s->view.shape[0] ? 0 : i;
-    uint64_t dim = s->n / (uint64_t)s->heads, head = i / dim, r = i % dim, half = dim / 2;
-    uint64_t from = x->to_halves ? (r < half ? 2 * r : 2 * (r - half) + 1) : (r % 2) * half + r / 2;
-    return head * dim + from;
-}
-
-static const struct segment *segment_at(const struct target *t, uint64_t *row)
-{
-    const struct segment *s = t->segments;
-    while (*row >= s->n)
-        *row -= s++->n;
-    return s;
-}
-
-size_t export__row_size(const struct target *t)
-{
-    size_t size = 0;
-    if (t->choice.type == DTYPE_GROUPED)
-        return grouped_row_size(t->choice.bits, t->k);
-    return dtype_size(t->choice.type, t->k, &size) ? size : 0;
-}
-
-struct job {
-    struct target *t;
-    uint64_t first;
-    uint8_t *dst;
-    size_t row_size;
-};
-
-/* Scales and biases of a row, which are in the order of rows; scratch: [k]. */
-static void keep_row(const struct job *j, const struct tensor_view *view, uint64_t row, uint64_t at, uint8_t *dst,
-                     float *scratch)
-{
-    const struct target *t = j->t;
-    struct exporter *x = t->x;
-    size_t n = (size_t)(t->k / (uint64_t)t->choice.group_size), size = export__scales_row(t);
-    for (size_t first = 0; first < (size_t)t->k; first += 32)
-        packed_to_affine(&view->quant, view->data, row, first, t->choice.group_size,
-                         &(struct affine_row){dst, scratch, scratch + n});
-    bool ok = dtype_from_f32(x->floats, scratch, n, x->scales + at * size) &&
-              dtype_from_f32(x->floats, scratch + n, n, x->biases + at * size);
-    assert(ok);
-    (void)ok;
-}
-
-static void make_row(void *arg, int tile, int thread)
-{
-    struct job *j = arg;
-    struct target *t = j->t;
-    struct exporter *x = t->x;
-    uint64_t at = j->first + (uint64_t)tile, row = at;
-    uint8_t *dst = j->dst + (size_t)tile * j->row_size;
-    float *values = x->scratch + (size_t)thread * x->max_k;
-    const struct segment *s = segment_at(t, &row);
-    size_t k = (size_t)t->k;
-    if (t->kept) {
-        keep_row(j, &s->view, source_index(x, s, row), at, dst, values);
-        return;
-    }
-    tensor_row_to_f32(&s->view, source_index(x, s, row), values);
-    if (t->choice.type == DTYPE_GROUPED) {
-        struct group_quant q = {
-            .mode = GROUP_AFFINE, .bits = t->choice.bits, .group_size = t->choice.group_size, .scale_type = x->floats};
-        size_t scales = k / (size_t)q.group_size * (size_t)dtype_info(x->floats)->block_size;
-        quantize_affine_row(&q, values, k, t->importance, dst, x->scales + at * scales, x->biases + at * scales);
-    } else if (quantize_type_known(t->choice.type)) {
-        quantize_row(t->choice.type, values, k, t->importance, dst);
-    } else if (!dtype_from_f32(t->choice.type, values, k, dst)) {
-        assert(!"a type that nobody writes");
-    }
-}
-
-bool export__fill_rows(struct target *t, uint64_t first, uint64_t n, void *dst, struct error *err)
-{
-    struct exporter *x = t->x;
-    struct job job = {t, first, dst, export__row_size(t)};
-    pool_run(x->o->pool, make_row, &job, (int)n);
-    x->rows_done += n * t->k;
-    return !x->o->progress || x->o->progress(x->o->arg, (double)x->rows_done / (double)x->rows_total) ||
-           error_set(err, ERR_CANCELLED, "the writing of a model was stopped at %s.", t->name);
-}
-
-size_t export__scales_row(const struct target *t)
-{
-    return (size_t)(t->k / (uint64_t)t->choice.group_size) * (size_t)dtype_info(t->x->floats)->block_size;
-}
-
-/* ---- vectors ---- */
-
-bool export__make_vector(struct exporter *x, struct target *t)
-{
-    float *values = arena_alloc_array(x->arena, (size_t)t->k, sizeof(*values));
-    float *segment = arena_alloc_array(x->arena, (size_t)t->k, sizeof(*segment));
-    t->vector = arena_alloc_array(x->arena, (size_t)t->k, sizeof(float));
-    if (!values || !segment || !t->vector)
-        return arena_full(x->arena, "vectors of a model", x->err);
-    size_t at = 0;
-    for (int i = 0; i < t->n_segments; i++) {
-        const struct segment *s = &t->segments[i];
-        tensor_row_to_f32(&s->view, 0, segment);
-        for (uint64_t e = 0; e < s->n; e++)
-            values[at++] = segment[source_index(x, s, e)] + (is_norm(t->part) ? x->norm_shift : 0);
-    }
-    return dtype_from_f32(t->choice.type, values, (size_t)t->k, t->vector) ||
-           error_set(x->err, ERR_INTERNAL, "The vector %s has no float type.", t->name);
-}
-
 /* ---- the whole ---- */
 
 static bool begin(struct exporter *x)
@@ -475,15 +343,11 @@ const struct decoder_family *export__family(const struct model_file *file, const
 static enum dtype floats_of(const struct exporter *x)
 {
     const struct precision *p = &x->o->precision;
-    const struct weight_row *row = NULL;
-    char name[192];
-    int layer = -1;
-    while (!row && ++layer < x->config.n_layers)
-        row = weight_find(&x->names, x->file, PART_Q, layer);
+    const struct tensor_view *t = NULL;
     if (p->kind == PRECISION_TYPE && !plan_is_quantized(p->type))
         return p->type;
-    const struct tensor_view *t =
-        row ? model_file_tensor(x->file, weight_name(&x->names, row, layer, 0, name, sizeof(name))) : NULL;
+    for (int i = 0; !t && i < x->config.n_layers; i++)
+        t = weight_tensor(&x->names, x->file, PART_Q, i);
     enum dtype type = t ? t->type : DTYPE_F16;
     if (type == DTYPE_BF16 || (type == DTYPE_F32 && p->kind == PRECISION_KEEP))
         return type;

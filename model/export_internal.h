@@ -1,5 +1,5 @@
-/* Shared by export.c (which tensors, and their rows), export_write.c (files), export_gguf.c and export_folder.c (what
- * the containers say of the model). */
+/* Shared by export.c (which tensors), export_rows.c (what is in them), export_write.c (files), export_gguf.c and
+ * export_folder.c (what the containers say of the model). */
 #ifndef TANDEM_MODEL_EXPORT_INTERNAL_H
 #define TANDEM_MODEL_EXPORT_INTERNAL_H
 

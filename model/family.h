@@ -7,7 +7,7 @@
 #include "base/array.h"
 #include "model/model.h"
 
-/* The parameters of a decoder. Which of them a model has follows from its configuration (weights.c). */
+/* The parameters of a decoder. Which of them a model has follows from its configuration (weights_parts.c). */
 enum model_part {
     PART_NONE,
     PART_EMBD,
@@ -27,7 +27,7 @@ enum model_part {
     PART_ATTN_NORM_BIAS,
     PART_CONV_IN,   /* of layers that convolve instead of attending: what gives b, c and u, see backend.h */
     PART_CONV_TAPS, /* [n_conv_taps, n_embd], one vector */
-    PART_Q,         /* from here to PART_ATTN_OUT_BIAS: of layers that attend */
+    PART_Q,
     PART_K,
     PART_V,
     PART_Q_BIAS,
@@ -147,6 +147,9 @@ bool weight_is_idle_bias(const struct model_file *file, const struct tensor_view
 /* The row under whose name the file has a part (that of its first expert); NULL when it has none. */
 const struct weight_row *weight_find(const struct weight_names *names, const struct model_file *file,
                                      enum model_part part, int layer);
+/* That tensor. */
+const struct tensor_view *weight_tensor(const struct weight_names *names, const struct model_file *file,
+                                        enum model_part part, int layer);
 bool weight_row_per_expert(const struct weight_row *row);
 enum weight_layout weight_row_layout(const struct weight_names *names, const struct weight_row *row);
 

@@ -34,9 +34,9 @@ bool weights__is_kv(enum model_part part); /* K or V are made by it, or normed *
 /* The part's shape, or that of each block of it; a vector has one column. */
 uint64_t weights__part_rows(const struct decoder_config *c, enum model_part part);
 uint64_t weights__part_cols(const struct decoder_config *c, enum model_part part);
-/* Blocks of a part that is one for each expert or head; 0 of others. */
+/* Blocks of a part that has one for each expert, head or stream, or pair of streams; 0 of others. */
 uint64_t weights__n_blocks(const struct decoder_config *c, enum model_part part);
-/* Tensors of a part whose name has a number: of experts, or of heads. */
+/* Tensors of a part whose name has a number: of experts, of heads, or of streams. */
 int weights__n_pieces(const struct decoder_config *c, enum model_part part);
 
 /* ---- where they are in a file ---- */
@@ -103,16 +103,14 @@ struct tensor *decoder__norm(const struct layer *l, struct tensor *x, enum model
 
 /* Streams (decoder_streams.c). Legend: s streams, e n_embd.
  * begin: per-layer inputs of all layers (*inputs, NULL where there are none) and the streams [n_rows, s * e] of the
- * embedding x. predict: streams as the layer before left them become what they are taken for; the active one of them,
- * [n_rows, e]. correct: streams after the layer, whose output is y; `rows` are those of the batch that go on. end: one
- * vector of all streams. predict and correct change their streams in place where the backend does. */
-struct tensor *streams__begin(struct backend *be, const struct decoder_config *c, struct weight *const *global,
-                              struct tensor *x, struct tensor **inputs);
+ * embedding x. predict: streams as the layer before left them become what they are taken for. active: the one of them
+ * that goes through the layer, [n_rows, e]. correct: streams after the layer, whose output is y, for as many rows as go
+ * on. end: one vector of all streams. predict and correct change their streams in place where the backend does. */
+struct tensor *streams__begin(const struct model *m, struct tensor *x, struct tensor **inputs);
 struct tensor *streams__predict(const struct layer *l, struct tensor *streams);
 struct tensor *streams__active(const struct layer *l, struct tensor *streams);
 struct tensor *streams__correct(const struct layer *l, struct tensor *streams, struct tensor *y);
-struct tensor *streams__end(struct backend *be, const struct decoder_config *c, struct weight *const *global,
-                            struct tensor *streams);
+struct tensor *streams__end(const struct model *m, struct tensor *streams);
 
 /* LAuReL: (x + h + norm(h left right)) / sqrt(2), x with attention added, h its input. */
 struct tensor *streams__laurel(const struct layer *l, struct tensor *x, struct tensor *h);

@@ -287,6 +287,14 @@ const struct weight_row *weight_find(const struct weight_names *names, const str
     return NULL;
 }
 
+const struct tensor_view *weight_tensor(const struct weight_names *names, const struct model_file *file,
+                                        enum model_part part, int layer)
+{
+    const struct weight_row *row = weight_find(names, file, part, layer);
+    char name[192];
+    return row ? model_file_tensor(file, weight_name(names, row, layer, 0, name, sizeof(name))) : NULL;
+}
+
 /* ---- names to parts ---- */
 
 /* A number as it is written into names: no sign, no leading zero, below max. */

@@ -14,8 +14,8 @@
  * Q4_1, Q5_1 or Q8_0; groups are of 32 where 64 does not divide a row; what 32 does not divide stays in floats.
  * Experts, shared ones too, are as the MLP of a dense layer. Of models with streams: the table of per-layer inputs is
  * as an embedding; its projection, the streams' and both of LAuReL are as an output head; the streams' coefficients are
- * vectors. A type that is asked for by its name is every matrix's but
- * the routers'. Pure functions; any thread. */
+ * vectors. Taps of convolutions stay floats as vectors do. A type that is asked for by its name is every matrix's but
+ * the routers' and the taps'. Pure functions; any thread. */
 #ifndef TANDEM_MODEL_QUANTIZE_PLAN_H
 #define TANDEM_MODEL_QUANTIZE_PLAN_H
 

@@ -33,160 +33,158 @@ enum dim {
     DIM_ONE
 };
 
-enum mlp_kind { ANY_LAYER, DENSE_LAYERS, EXPERT_LAYERS };
+/* Which layers have a part; those outside layers are ANYWHERE, or IN_STREAMS. */
+enum place {
+    ANYWHERE,
+    IN_DENSE,
+    IN_EXPERTS,
+    IN_ATTENDING,
+    IN_KEEPING, /* layers that attend, to K and V of their own */
+    IN_CONVOLVING,
+    IN_STREAMS /* of a model with streams */
+};
 
 struct part_row {
     enum dim rows, cols; /* vectors have cols only; of one expert */
-    enum mlp_kind layers;
+    enum place place;
     bool conditional; /* the part is there when the flag equals `when` */
     size_t flag;      /* offset of a bool in struct decoder_config */
     bool when;
 };
 
-#define ALWAYS(rows, cols)                     \
-    {                                          \
-        rows, cols, ANY_LAYER, false, 0, false \
+#define ALWAYS(place, rows, cols)          \
+    {                                      \
+        rows, cols, place, false, 0, false \
     }
-#define WHEN(field, rows, cols)                                                   \
-    {                                                                             \
-        rows, cols, ANY_LAYER, true, offsetof(struct decoder_config, field), true \
+#define WHEN(field, place, rows, cols)                                        \
+    {                                                                         \
+        rows, cols, place, true, offsetof(struct decoder_config, field), true \
     }
-#define UNLESS(field, rows, cols)                                                  \
-    {                                                                              \
-        rows, cols, ANY_LAYER, true, offsetof(struct decoder_config, field), false \
-    }
-#define DENSE(rows, cols)                         \
-    {                                             \
-        rows, cols, DENSE_LAYERS, false, 0, false \
-    }
-#define DENSE_WHEN(field, rows, cols)                                                \
-    {                                                                                \
-        rows, cols, DENSE_LAYERS, true, offsetof(struct decoder_config, field), true \
-    }
-#define EXPERTS(rows, cols)                        \
-    {                                              \
-        rows, cols, EXPERT_LAYERS, false, 0, false \
-    }
-#define EXPERTS_WHEN(field, rows, cols)                                               \
-    {                                                                                 \
-        rows, cols, EXPERT_LAYERS, true, offsetof(struct decoder_config, field), true \
+#define UNLESS(field, place, rows, cols)                                       \
+    {                                                                          \
+        rows, cols, place, true, offsetof(struct decoder_config, field), false \
     }
 
 static const struct part_row part_table[PART_COUNT] = {
-    [PART_EMBD] = ALWAYS(DIM_VOCAB, DIM_EMBD),
-    [PART_OUTPUT_NORM] = ALWAYS(DIM_NONE, DIM_EMBD),
-    [PART_OUTPUT_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
-    [PART_OUTPUT] = UNLESS(tied_embeddings, DIM_VOCAB, DIM_EMBD),
-    [PART_LAYER_EMBD] = WHEN(layer_inputs, DIM_LAYER_VOCAB, DIM_LAYER_INPUTS),
-    [PART_LAYER_PROJ] = WHEN(layer_inputs, DIM_LAYER_INPUTS, DIM_EMBD),
-    [PART_LAYER_PROJ_NORM] = WHEN(layer_inputs, DIM_NONE, DIM_LAYER_INPUT),
-    [PART_STREAMS_IN] = ALWAYS(DIM_EMBD, DIM_EMBD),
-    [PART_STREAMS_OUT] = ALWAYS(DIM_EMBD, DIM_EMBD),
-    [PART_STREAM_ROUTER] = ALWAYS(DIM_STREAMS, DIM_EMBD),
-    [PART_STREAM_ROUTER_NORM] = ALWAYS(DIM_NONE, DIM_EMBD),
-    [PART_STREAM_PREDICT] = ALWAYS(DIM_NONE, DIM_STREAMS),
-    [PART_STREAM_CORRECT] = ALWAYS(DIM_NONE, DIM_STREAMS),
-    [PART_STREAM_SCALE] = WHEN(stream_scaled, DIM_NONE, DIM_EMBD),
-    [PART_LAUREL_LEFT] = WHEN(laurel, DIM_LAUREL, DIM_EMBD),
-    [PART_LAUREL_RIGHT] = WHEN(laurel, DIM_EMBD, DIM_LAUREL),
-    [PART_LAUREL_NORM] = WHEN(laurel, DIM_NONE, DIM_EMBD),
-    [PART_INPUT_GATE] = WHEN(layer_inputs, DIM_LAYER_INPUT, DIM_EMBD),
-    [PART_INPUT_PROJ] = WHEN(layer_inputs, DIM_EMBD, DIM_LAYER_INPUT),
-    [PART_INPUT_NORM] = WHEN(layer_inputs, DIM_NONE, DIM_EMBD),
-    [PART_ATTN_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
-    [PART_ATTN_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
-    [PART_CONV_IN] = ALWAYS(DIM_CONV_IN, DIM_EMBD),
-    [PART_CONV_TAPS] = ALWAYS(DIM_CONV_TAPS, DIM_EMBD),
-    [PART_CONV_OUT] = ALWAYS(DIM_EMBD, DIM_EMBD),
-    [PART_Q] = UNLESS(q_latent, DIM_Q, DIM_EMBD),
-    [PART_K] = UNLESS(latent, DIM_K, DIM_EMBD),
-    [PART_V] = UNLESS(latent, DIM_V, DIM_EMBD),
-    [PART_Q_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_Q),
-    [PART_K_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_K),
-    [PART_V_BIAS] = WHEN(qkv_bias, DIM_NONE, DIM_V),
-    [PART_Q_NORM] = WHEN(qk_norm, DIM_NONE, DIM_Q_NORM),
-    [PART_K_NORM] = WHEN(qk_norm, DIM_NONE, DIM_K_NORM),
-    [PART_SINKS] = WHEN(attn_sinks, DIM_NONE, DIM_HEADS),
-    [PART_Q_LATENT] = WHEN(q_latent, DIM_Q_LATENT, DIM_EMBD),
-    [PART_Q_LATENT_NORM] = WHEN(q_latent, DIM_NONE, DIM_Q_LATENT),
-    [PART_Q_OF_LATENT] = WHEN(q_latent, DIM_Q, DIM_Q_LATENT),
-    [PART_KV_LATENT] = WHEN(latent, DIM_LATENT_K, DIM_EMBD),
-    [PART_KV_LATENT_NORM] = WHEN(latent, DIM_NONE, DIM_LATENT),
-    [PART_K_OF_LATENT] = WHEN(latent, DIM_LATENT, DIM_NOPE),
-    [PART_V_OF_LATENT] = WHEN(latent, DIM_HEAD_V, DIM_LATENT),
-    [PART_ATTN_OUT] = ALWAYS(DIM_EMBD, DIM_HEADS_V),
-    [PART_ATTN_OUT_BIAS] = WHEN(out_bias, DIM_NONE, DIM_EMBD),
-    [PART_ATTN_POST_NORM] = WHEN(post_norm, DIM_NONE, DIM_EMBD),
-    [PART_MLP_NORM] = WHEN(pre_norm, DIM_NONE, DIM_EMBD),
-    [PART_MLP_NORM_BIAS] = WHEN(norm_bias, DIM_NONE, DIM_EMBD),
-    [PART_GATE] = DENSE_WHEN(mlp_gated, DIM_FF, DIM_EMBD),
-    [PART_UP] = DENSE(DIM_FF, DIM_EMBD),
-    [PART_UP_BIAS] = DENSE_WHEN(mlp_bias, DIM_NONE, DIM_FF),
-    [PART_DOWN] = DENSE(DIM_EMBD, DIM_FF),
-    [PART_DOWN_BIAS] = DENSE_WHEN(mlp_bias, DIM_NONE, DIM_EMBD),
-    [PART_MLP_POST_NORM] = WHEN(post_norm, DIM_NONE, DIM_EMBD),
-    [PART_ROUTER] = EXPERTS(DIM_EXPERTS, DIM_EMBD),
-    [PART_EXPERT_GATE] = EXPERTS(DIM_EXPERT_FF, DIM_EMBD),
-    [PART_EXPERT_UP] = EXPERTS(DIM_EXPERT_FF, DIM_EMBD),
-    [PART_EXPERT_DOWN] = EXPERTS(DIM_EMBD, DIM_EXPERT_FF),
-    [PART_ROUTER_BIAS] = EXPERTS_WHEN(expert_router_bias, DIM_NONE, DIM_EXPERTS),
-    [PART_CHOICE_BIAS] = EXPERTS_WHEN(expert_choice_bias, DIM_NONE, DIM_EXPERTS),
-    [PART_EXPERT_GATE_BIAS] = EXPERTS_WHEN(expert_bias, DIM_NONE, DIM_EXPERT_FF),
-    [PART_EXPERT_UP_BIAS] = EXPERTS_WHEN(expert_bias, DIM_NONE, DIM_EXPERT_FF),
-    [PART_EXPERT_DOWN_BIAS] = EXPERTS_WHEN(expert_bias, DIM_NONE, DIM_EMBD),
-    [PART_SHARED_GATE] = EXPERTS_WHEN(shared_expert, DIM_SHARED_FF, DIM_EMBD),
-    [PART_SHARED_UP] = EXPERTS_WHEN(shared_expert, DIM_SHARED_FF, DIM_EMBD),
-    [PART_SHARED_DOWN] = EXPERTS_WHEN(shared_expert, DIM_EMBD, DIM_SHARED_FF),
-    [PART_SHARED_ROUTER] = EXPERTS_WHEN(shared_gated, DIM_ONE, DIM_EMBD),
+    [PART_EMBD] = ALWAYS(ANYWHERE, DIM_VOCAB, DIM_EMBD),
+    [PART_OUTPUT_NORM] = ALWAYS(ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_OUTPUT_NORM_BIAS] = WHEN(norm_bias, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_OUTPUT] = UNLESS(tied_embeddings, ANYWHERE, DIM_VOCAB, DIM_EMBD),
+    [PART_LAYER_EMBD] = WHEN(layer_inputs, ANYWHERE, DIM_LAYER_VOCAB, DIM_LAYER_INPUTS),
+    [PART_LAYER_PROJ] = WHEN(layer_inputs, ANYWHERE, DIM_LAYER_INPUTS, DIM_EMBD),
+    [PART_LAYER_PROJ_NORM] = WHEN(layer_inputs, ANYWHERE, DIM_NONE, DIM_LAYER_INPUT),
+    [PART_STREAMS_IN] = ALWAYS(IN_STREAMS, DIM_EMBD, DIM_EMBD),
+    [PART_STREAMS_OUT] = ALWAYS(IN_STREAMS, DIM_EMBD, DIM_EMBD),
+    [PART_STREAM_ROUTER] = ALWAYS(IN_STREAMS, DIM_STREAMS, DIM_EMBD),
+    [PART_STREAM_ROUTER_NORM] = ALWAYS(IN_STREAMS, DIM_NONE, DIM_EMBD),
+    [PART_STREAM_PREDICT] = ALWAYS(IN_STREAMS, DIM_NONE, DIM_STREAMS),
+    [PART_STREAM_CORRECT] = ALWAYS(IN_STREAMS, DIM_NONE, DIM_STREAMS),
+    [PART_STREAM_SCALE] = WHEN(stream_scaled, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_LAUREL_LEFT] = WHEN(laurel, ANYWHERE, DIM_LAUREL, DIM_EMBD),
+    [PART_LAUREL_RIGHT] = WHEN(laurel, ANYWHERE, DIM_EMBD, DIM_LAUREL),
+    [PART_LAUREL_NORM] = WHEN(laurel, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_INPUT_GATE] = WHEN(layer_inputs, ANYWHERE, DIM_LAYER_INPUT, DIM_EMBD),
+    [PART_INPUT_PROJ] = WHEN(layer_inputs, ANYWHERE, DIM_EMBD, DIM_LAYER_INPUT),
+    [PART_INPUT_NORM] = WHEN(layer_inputs, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_ATTN_NORM] = WHEN(pre_norm, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_ATTN_NORM_BIAS] = WHEN(norm_bias, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_CONV_IN] = ALWAYS(IN_CONVOLVING, DIM_CONV_IN, DIM_EMBD),
+    [PART_CONV_TAPS] = ALWAYS(IN_CONVOLVING, DIM_CONV_TAPS, DIM_EMBD),
+    [PART_CONV_OUT] = ALWAYS(IN_CONVOLVING, DIM_EMBD, DIM_EMBD),
+    [PART_Q] = UNLESS(q_latent, IN_ATTENDING, DIM_Q, DIM_EMBD),
+    [PART_K] = UNLESS(latent, IN_KEEPING, DIM_K, DIM_EMBD),
+    [PART_V] = UNLESS(latent, IN_KEEPING, DIM_V, DIM_EMBD),
+    [PART_Q_BIAS] = WHEN(qkv_bias, IN_ATTENDING, DIM_NONE, DIM_Q),
+    [PART_K_BIAS] = WHEN(qkv_bias, IN_KEEPING, DIM_NONE, DIM_K),
+    [PART_V_BIAS] = WHEN(qkv_bias, IN_KEEPING, DIM_NONE, DIM_V),
+    [PART_Q_NORM] = WHEN(qk_norm, IN_ATTENDING, DIM_NONE, DIM_Q_NORM),
+    [PART_K_NORM] = WHEN(qk_norm, IN_KEEPING, DIM_NONE, DIM_K_NORM),
+    [PART_SINKS] = WHEN(attn_sinks, IN_ATTENDING, DIM_NONE, DIM_HEADS),
+    [PART_Q_LATENT] = WHEN(q_latent, IN_ATTENDING, DIM_Q_LATENT, DIM_EMBD),
+    [PART_Q_LATENT_NORM] = WHEN(q_latent, IN_ATTENDING, DIM_NONE, DIM_Q_LATENT),
+    [PART_Q_OF_LATENT] = WHEN(q_latent, IN_ATTENDING, DIM_Q, DIM_Q_LATENT),
+    [PART_KV_LATENT] = WHEN(latent, IN_ATTENDING, DIM_LATENT_K, DIM_EMBD),
+    [PART_KV_LATENT_NORM] = WHEN(latent, IN_ATTENDING, DIM_NONE, DIM_LATENT),
+    [PART_K_OF_LATENT] = WHEN(latent, IN_ATTENDING, DIM_LATENT, DIM_NOPE),
+    [PART_V_OF_LATENT] = WHEN(latent, IN_ATTENDING, DIM_HEAD_V, DIM_LATENT),
+    [PART_ATTN_OUT] = ALWAYS(IN_ATTENDING, DIM_EMBD, DIM_HEADS_V),
+    [PART_ATTN_OUT_BIAS] = WHEN(out_bias, IN_ATTENDING, DIM_NONE, DIM_EMBD),
+    [PART_ATTN_POST_NORM] = WHEN(post_norm, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_MLP_NORM] = WHEN(pre_norm, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_MLP_NORM_BIAS] = WHEN(norm_bias, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_GATE] = WHEN(mlp_gated, IN_DENSE, DIM_FF, DIM_EMBD),
+    [PART_UP] = ALWAYS(IN_DENSE, DIM_FF, DIM_EMBD),
+    [PART_UP_BIAS] = WHEN(mlp_bias, IN_DENSE, DIM_NONE, DIM_FF),
+    [PART_DOWN] = ALWAYS(IN_DENSE, DIM_EMBD, DIM_FF),
+    [PART_DOWN_BIAS] = WHEN(mlp_bias, IN_DENSE, DIM_NONE, DIM_EMBD),
+    [PART_MLP_POST_NORM] = WHEN(post_norm, ANYWHERE, DIM_NONE, DIM_EMBD),
+    [PART_ROUTER] = ALWAYS(IN_EXPERTS, DIM_EXPERTS, DIM_EMBD),
+    [PART_EXPERT_GATE] = ALWAYS(IN_EXPERTS, DIM_EXPERT_FF, DIM_EMBD),
+    [PART_EXPERT_UP] = ALWAYS(IN_EXPERTS, DIM_EXPERT_FF, DIM_EMBD),
+    [PART_EXPERT_DOWN] = ALWAYS(IN_EXPERTS, DIM_EMBD, DIM_EXPERT_FF),
+    [PART_ROUTER_BIAS] = WHEN(expert_router_bias, IN_EXPERTS, DIM_NONE, DIM_EXPERTS),
+    [PART_CHOICE_BIAS] = WHEN(expert_choice_bias, IN_EXPERTS, DIM_NONE, DIM_EXPERTS),
+    [PART_EXPERT_GATE_BIAS] = WHEN(expert_bias, IN_EXPERTS, DIM_NONE, DIM_EXPERT_FF),
+    [PART_EXPERT_UP_BIAS] = WHEN(expert_bias, IN_EXPERTS, DIM_NONE, DIM_EXPERT_FF),
+    [PART_EXPERT_DOWN_BIAS] = WHEN(expert_bias, IN_EXPERTS, DIM_NONE, DIM_EMBD),
+    [PART_SHARED_GATE] = WHEN(shared_expert, IN_EXPERTS, DIM_SHARED_FF, DIM_EMBD),
+    [PART_SHARED_UP] = WHEN(shared_expert, IN_EXPERTS, DIM_SHARED_FF, DIM_EMBD),
+    [PART_SHARED_DOWN] = WHEN(shared_expert, IN_EXPERTS, DIM_EMBD, DIM_SHARED_FF),
+    [PART_SHARED_ROUTER] = WHEN(shared_gated, IN_EXPERTS, DIM_ONE, DIM_EMBD),
 };
-
-static bool is_of_streams(enum model_part part)
-{
-    return part == PART_STREAMS_IN || part == PART_STREAMS_OUT || part == PART_STREAM_ROUTER ||
-           part == PART_STREAM_ROUTER_NORM || part == PART_STREAM_PREDICT || part == PART_STREAM_CORRECT;
-}
 
 bool weights__is_kv(enum model_part part)
 {
-    return part == PART_K || part == PART_V || part == PART_K_BIAS || part == PART_V_BIAS || part == PART_K_NORM;
+    return part_table[part].place == IN_KEEPING;
 }
 
-static bool is_conv(enum model_part part)
+static bool is_place_of(const struct decoder_config *c, enum place place, int layer)
 {
-    return part == PART_CONV_IN || part == PART_CONV_TAPS || part == PART_CONV_OUT;
-}
-
-/* The part is of layers that do otherwise: of those that convolve, or of those that attend. */
-static bool of_other_layers(const struct decoder_config *c, enum model_part part, int layer)
-{
-    bool attends = part >= PART_Q && part <= PART_ATTN_OUT_BIAS;
-    return (is_conv(part) || attends) && is_conv(part) != (c->layer_conv[layer] != 0);
+    switch (place) {
+    case ANYWHERE:
+        break;
+    case IN_DENSE:
+        return !c->layer_experts[layer];
+    case IN_EXPERTS:
+        return c->layer_experts[layer];
+    case IN_ATTENDING:
+        return !c->layer_conv[layer];
+    case IN_KEEPING:
+        return !c->layer_conv[layer] && decoder_layer_keeps(c, layer);
+    case IN_CONVOLVING:
+        return c->layer_conv[layer];
+    case IN_STREAMS:
+        return c->n_streams > 0;
+    }
+    return true;
 }
 
 bool weights__has_part(const struct decoder_config *c, enum model_part part, int layer)
 {
     const struct part_row *row = &part_table[part];
-    if (of_other_layers(c, part, layer))
-        return false;
-    if (part == PART_NONE ||
-        (row->layers != ANY_LAYER && (row->layers == EXPERT_LAYERS) != (c->layer_experts[layer] != 0)))
+    if (part == PART_NONE || !is_place_of(c, row->place, layer))
         return false;
     if (c->parallel && (part == PART_MLP_NORM || part == PART_MLP_NORM_BIAS))
-        return false;
-    if ((is_of_streams(part) && c->n_streams == 0) || (weights__is_kv(part) && !decoder_layer_keeps(c, layer)))
         return false;
     return !row->conditional || *(const bool *)((const char *)c + row->flag) == row->when;
 }
 
 uint64_t weights__n_blocks(const struct decoder_config *c, enum model_part part)
 {
-    if (part == PART_K_OF_LATENT || part == PART_V_OF_LATENT)
+    switch (part) {
+    case PART_K_OF_LATENT:
+    case PART_V_OF_LATENT:
         return (uint64_t)c->n_heads;
-    if (part == PART_STREAMS_IN || part == PART_STREAMS_OUT)
+    case PART_STREAMS_IN:
+    case PART_STREAMS_OUT:
         return (uint64_t)c->n_streams - 1;
-    if (part == PART_STREAM_PREDICT || part == PART_STREAM_CORRECT)
-        return (uint64_t)(part == PART_STREAM_PREDICT ? c->n_streams * c->n_streams : c->n_streams);
-    return part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN_BIAS ? (uint64_t)c->n_experts : 0;
+    case PART_STREAM_PREDICT:
+        return (uint64_t)(c->n_streams * c->n_streams);
+    case PART_STREAM_CORRECT:
+        return (uint64_t)c->n_streams;
+    default:
+        return part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN_BIAS ? (uint64_t)c->n_experts : 0;
+    }
 }
 
 int weights__n_pieces(const struct decoder_config *c, enum model_part part)

@@ -16,11 +16,15 @@ const char *packed_order_name(enum packed_order order)
     return names[order];
 }
 
+bool packed_bits_valid(enum packed_order order, int bits)
+{
+    return bits == 4 || (bits == 8 && order != PACKED_AWQ);
+}
+
 bool packed_valid(const struct group_quant *q, uint64_t k)
 {
-    bool bits = q->bits == 4 || (q->bits == 8 && q->packing->order != PACKED_AWQ);
-    return q->mode == GROUP_AFFINE && bits && q->group_size > 0 && q->group_size % 32 == 0 &&
-           k % (uint64_t)q->group_size == 0;
+    return q->mode == GROUP_AFFINE && packed_bits_valid(q->packing->order, q->bits) && q->group_size > 0 &&
+           q->group_size % 32 == 0 && k % (uint64_t)q->group_size == 0;
 }
 
 static uint32_t word_at(const void *words, uint64_t i)

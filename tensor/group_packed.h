@@ -36,8 +36,9 @@ struct group_packing { /* of a whole tensor; a view of some of its rows has grou
 /* "AWQ", "GPTQ", "pack-quantized" */
 const char *packed_order_name(enum packed_order order);
 
-/* Whether bits and group_size are ones that are read: 4 bits (8 too, but of AWQ), groups of a multiple of 32 that
- * divides k. */
+/* Whether bits are ones that are read: 4, and 8 but of AWQ; and with them group_size: a multiple of 32 that divides k.
+ */
+bool packed_bits_valid(enum packed_order order, int bits);
 bool packed_valid(const struct group_quant *q, uint64_t k);
 
 /* Columns [first, first + n) of a row of the view: their codes. codes: of the whole tensor. */

@@ -73,17 +73,32 @@ struct model_file *model_file__create(const char *path, size_t n_shards, size_t 
     return f;
 }
 
-static bool open_shard(struct model_file *f, const char *path, struct error *err)
+struct model_file *model_file__over_memory(const void *data, size_t size, struct error *err)
+{
+    struct model_file *f = model_file__create("(memory)", 1, 0, err);
+    if (!f)
+        return NULL;
+    f->n_shards = 1;
+    f->shards[0].data = data;
+    f->shards[0].size = size;
+    return f;
+}
+
+struct model_shard *model_file__map_shard(struct model_file *f, const char *path, struct error *err)
 {
     struct model_shard *shard = &f->shards[f->n_shards];
     if (!mapped_file_open(path, &shard->map, err))
-        return false;
+        return NULL;
     f->n_shards++;
     shard->data = shard->map.data;
     shard->size = shard->map.size;
-    if (!gguf_read(shard, f->arena, err))
-        return wrap_path(path, err);
-    return true;
+    return shard;
+}
+
+static bool open_shard(struct model_file *f, const char *path, struct error *err)
+{
+    struct model_shard *shard = model_file__map_shard(f, path, err);
+    return shard && (gguf_read(shard, f->arena, err) || wrap_path(path, err));
 }
 
 bool model_file__join(struct model_file *f, size_t max, struct error *err)
@@ -194,12 +209,9 @@ struct model_file *model_file_open(const char *path, struct error *err)
 
 struct model_file *model_file_open_memory(const void *data, size_t size, struct error *err)
 {
-    struct model_file *f = model_file__create("(memory)", 1, 0, err);
+    struct model_file *f = model_file__over_memory(data, size, err);
     if (!f)
         return NULL;
-    f->n_shards = 1;
-    f->shards[0].data = data;
-    f->shards[0].size = size;
     if (!gguf_read(&f->shards[0], f->arena, err) || !finish_open(f, err)) {
         model_file_close(f);
         return NULL;

@@ -76,6 +76,10 @@ struct model_file {
 NODISCARD struct model_file *model_file__create(const char *path, size_t n_shards, size_t n_documents,
                                                 struct error *err);
 
+/* One with a shard of which data and size are set, and which is to be read: over memory; or the next of f, mapped. */
+NODISCARD struct model_file *model_file__over_memory(const void *data, size_t size, struct error *err);
+NODISCARD struct model_shard *model_file__map_shard(struct model_file *f, const char *path, struct error *err);
+
 /* The name of a shard, "PREFIX-00001-of-00003.gguf", taken apart and made; numbers are not checked. */
 struct split_name {
     struct str prefix; /* with the folder */

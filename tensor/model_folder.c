@@ -150,6 +150,12 @@ static bool only_shard(const struct folder *folder, struct folder_names *out, st
     return true;
 }
 
+/* The sentence has to fit. */
+static bool wrap_name(struct str name, struct error *err)
+{
+    return error_wrap(err, STR_FMT, STR_ARG(str_slice(name, 0, utf8_cut(name, 80))));
+}
+
 static bool open_shard(struct folder *folder, struct str name, struct error *err)
 {
     struct model_shard *shard = &folder->f->shards[folder->f->n_shards];
@@ -159,8 +165,7 @@ static bool open_shard(struct folder *folder, struct str name, struct error *err
     folder->f->n_shards++;
     shard->data = (const uint8_t *)content.ptr;
     shard->size = content.len;
-    return safetensors_read(shard, folder->f->arena, err) ||
-           error_wrap(err, STR_FMT, STR_ARG(str_slice(name, 0, utf8_cut(name, 80))));
+    return safetensors_read(shard, folder->f->arena, err) || wrap_name(name, err);
 }
 
 static bool open_shards(struct folder *folder, const struct folder_names *names, struct error *err)
@@ -261,12 +266,8 @@ static struct model_file *open_source(const struct folder_source *source, const 
 
 struct model_file *model_folder_open(const char *path, struct error *err)
 {
-    struct str name = str_of(path);
+    struct str name = str_path_name(str_of(path));
     struct model_file *f = open_source(&(struct folder_source){.path = path}, path, err);
-    while (name.len > 1 && name.ptr[name.len - 1] == '/')
-        name.len--;
-    for (size_t slash; (slash = str_find_char(name, '/')) != STR_NPOS && slash + 1 < name.len;)
-        name = str_slice(name, slash + 1, name.len);
     if (!f)
         error_wrap(err, "model folder '" STR_FMT "'", STR_ARG(str_slice(name, 0, utf8_cut(name, 80))));
     return f;
@@ -289,13 +290,8 @@ static bool read_alone(struct model_file *f, struct error *err)
 
 struct model_file *safetensors_open_memory(const void *data, size_t size, struct error *err)
 {
-    struct model_file *f = model_file__create("(memory)", 1, 0, err);
-    if (!f)
-        return NULL;
-    f->n_shards = 1;
-    f->shards[0].data = data;
-    f->shards[0].size = size;
-    if (read_alone(f, err))
+    struct model_file *f = model_file__over_memory(data, size, err);
+    if (!f || read_alone(f, err))
         return f;
     model_file_close(f);
     return NULL;
@@ -306,16 +302,7 @@ struct model_file *safetensors_open(const char *path, struct error *err)
     struct model_file *f = model_file__create(path, 1, 0, err);
     if (!f)
         return NULL;
-    struct model_shard *shard = &f->shards[0];
-    bool ok = mapped_file_open(path, &shard->map, err);
-    if (ok) {
-        struct str name = str_path_name(str_of(path));
-        f->n_shards = 1;
-        shard->data = shard->map.data;
-        shard->size = shard->map.size;
-        ok = read_alone(f, err) || error_wrap(err, STR_FMT, STR_ARG(str_slice(name, 0, utf8_cut(name, 80))));
-    }
-    if (ok)
+    if (model_file__map_shard(f, path, err) && (read_alone(f, err) || wrap_name(str_path_name(str_of(path)), err)))
         return f;
     model_file_close(f);
     return NULL;

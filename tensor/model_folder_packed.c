@@ -78,8 +78,7 @@ static bool flag_of(const struct json *object, const char *key, bool fallback, b
 /* Groups of -1 columns are whole rows. */
 static bool check_numbers(struct packed_scheme *s, const char *bits_key, struct error *err)
 {
-    bool bits = s->bits == 4 || (s->bits == 8 && s->order != PACKED_AWQ);
-    if (!bits)
+    if (!packed_bits_valid(s->order, s->bits))
         return error_set(err, ERR_UNSUPPORTED, SAYS ".%s %d is not supported with %s; 4%s.", bits_key, s->bits,
                          packed_order_name(s->order), s->order == PACKED_AWQ ? " is" : " and 8 are");
     if (s->group_size == 0 || (s->group_size > 0 && s->group_size % 32 != 0))
@@ -161,26 +160,26 @@ static bool read_compressed(const struct json *o, struct packed_scheme *s, struc
     return check_numbers(s, "num_bits", err);
 }
 
-static const struct {
-    const char *method;
+struct packed_method {
+    const char *name;
     bool (*read)(const struct json *object, struct packed_scheme *out, struct error *err);
-} methods[] = {{"awq", read_awq}, {"gptq", read_gptq}, {"compressed-tensors", read_compressed}};
+};
 
-bool folder__packs(struct str method)
+/* NULL: none of that name is read. */
+static const struct packed_method *method_of(struct str name)
 {
-    bool known = false;
-    for (size_t i = 0; i < ARRAY_LEN(methods); i++)
-        known = known || str_eq(method, str_of(methods[i].method));
-    return known;
+    static const struct packed_method methods[] = {
+        {"awq", read_awq}, {"gptq", read_gptq}, {"compressed-tensors", read_compressed}};
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        if (str_eq(name, str_of(methods[i].name)))
+            return &methods[i];
+    }
+    return NULL;
 }
 
-static bool read_scheme(const struct json *object, struct packed_scheme *out, struct error *err)
+bool folder__packs(struct str quant_method)
 {
-    struct str method = json_str(json_get(object, "quant_method"));
-    size_t i = 0;
-    while (!str_eq(method, str_of(methods[i].method)))
-        i++;
-    return methods[i].read(object, out, err);
+    return method_of(quant_method) != NULL;
 }
 
 /* ---- modules ---- */
@@ -328,7 +327,8 @@ bool folder__pack(struct model_file *f, const struct json *quantization, struct 
                   struct error *err)
 {
     struct packer p = {.f = f, .err = err};
-    if (!read_scheme(quantization, &p.scheme, err))
+    const struct packed_method *method = method_of(json_str(json_get(quantization, "quant_method")));
+    if (!method->read(quantization, &p.scheme, err))
         return false;
     for (size_t i = 0; i < f->n_tensors; i++) {
         if (!add_tensor(&p, &f->tensors[i], list, n))

@@ -114,16 +114,16 @@ def macos_mlx(python, build):
 def mlx_object(python, zig, target, sources, build):
     """What the mlx backend lacks on macOS, or why it cannot be compiled there."""
     mlx = macos_mlx(python, build)
-    shim = build / "cross" / f"{target}-mlx_shim.o"
     flags = ["-std=c++20", "-c", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-D_DARWIN_C_SOURCE",
              f"-I{ROOT}", f"-isystem{mlx / 'include'}"]
-    problems = unresolved(zig, "c++", target, [*flags, ROOT / "backend" / "mlx" / "mlx_shim.cpp", "-o", shim])
+    shim = {object_of(target, source, build): source for source in sorted((ROOT / "backend" / "mlx").glob("*.cpp"))}
+    problems = [p for object, source in shim.items() for p in unresolved(zig, "c++", target, [*flags, source, "-o", object])]
     if problems:
         return problems
     own = [object_of(target, s, build) for s in sources
            if re.search(MLX_OBJECT, str(s)) or s.parent.name in ("base", "tensor", "cpu")
            or s.name.startswith(("kv_type", "mlx_plan", "mlx_repack"))]
-    return unresolved(zig, "c++", target, ["-shared", shim, *dict.fromkeys(own), mlx / "lib" / "libmlx.dylib", "-o", build / "cross" / "tandem_mlx.so"])
+    return unresolved(zig, "c++", target, ["-shared", *shim, *dict.fromkeys(own), mlx / "lib" / "libmlx.dylib", "-o", build / "cross" / "tandem_mlx.so"])
 
 
 def main():

@@ -2,8 +2,6 @@
  * its own and those before it, from this step or an earlier one alike: where a prompt was cut leaves no trace. */
 #include "backend/cpu/cpu_internal.h"
 
-#define MAX_TAPS 64 /* far above any model */
-
 struct conv_args {
     const struct cpu_backend *be;
     const struct kv_group *group;
@@ -63,7 +61,7 @@ static void convolve_rows(void *arg, int first, int end, int thread)
 {
     const struct conv_args *a = arg;
     size_t n = (size_t)a->y->n_cols;
-    const float *seen[MAX_TAPS];
+    const float *seen[MAX_CONV_TAPS];
     (void)thread;
     for (struct cursor c = seek(a->be->batch, first); c.row < end; advance(&c, end)) {
         int oldest = position_of(&c) - a->n_taps + 1;
@@ -83,7 +81,7 @@ static bool fits(const struct cpu_backend *be, int group, int layer, const struc
 {
     const struct kv_group_spec *spec = &be->groups[group].spec;
     return group < be->n_groups && layer < spec->n_layers && spec->type == KV_F32 && spec->n_kv_heads == 1 &&
-           spec->k_dim == 0 && spec->window >= 1 && spec->window <= MAX_TAPS && x->n_rows == be->batch->n_rows &&
+           spec->k_dim == 0 && spec->window >= 1 && spec->window <= MAX_CONV_TAPS && x->n_rows == be->batch->n_rows &&
            x->n_cols == 3 * spec->v_dim && taps->vector && taps->n_in == (size_t)spec->window * (size_t)spec->v_dim;
 }
 

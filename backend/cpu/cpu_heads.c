@@ -108,7 +108,7 @@ static bool sort_heads(struct cpu_backend *be, struct tensor *rows, const struct
     size_t head_size = (size_t)n_rows * w->n_in, mark = be->memory.used;
     for (int h = 0; h < n_heads && w->parts[h].columns; h++) {
         struct tensor head = {.n_rows = n_rows, .n_cols = rows->n_cols, .f32 = rows->f32 + (size_t)h * head_size};
-        const struct tensor *sorted = cpu__sorted_input(be, &head, &w->parts[h]);
+        const struct tensor *sorted = cpu__sort_columns(be, &head, w->parts[h].columns);
         if (!sorted)
             return false;
         memcpy(head.f32, sorted->f32, head_size * sizeof(float));

@@ -241,8 +241,8 @@ void cpu__adapt_expand(const struct cpu_backend *be, const struct adapt_delta *d
 NODISCARD bool cpu__prepare_input(struct cpu_backend *be, struct tensor *x, int n, struct weight *const *weights);
 NODISCARD bool cpu__quantize_input(struct cpu_backend *be, struct tensor *x); /* in any case */
 bool cpu__takes_quantized(const struct weight_part *part);
-/* x, or its columns as the part has them, quantized where it takes that. NULL: memory failed. */
-const struct tensor *cpu__sorted_input(struct cpu_backend *be, const struct tensor *x, const struct weight_part *part);
+/* A tensor whose column i is column columns[i] of x, not quantized. NULL: memory failed. */
+struct tensor *cpu__sort_columns(struct cpu_backend *be, const struct tensor *x, const uint32_t *columns);
 const float *cpu__vector(const struct weight *w); /* NULL for NULL */
 
 /* Types that no kernel takes as they are: where they are not packed, their rows are decoded into scratch, some at a

@@ -127,7 +127,7 @@ struct cpu_kernel_table {
     /* y[i] = norm(x)[i] * (w[i] + weight_offset) + b[i]; y may be x; w and b may be NULL */
     void (*norm)(const float *x, int n, const struct norm_params *p, const float *w, const float *b, float *y);
     void (*add)(float *a, const float *b, size_t n);                 /* a += b */
-    void (*mul)(float *y, const float *a, const float *b, size_t n); /* y = a b */
+    void (*mul)(float *y, const float *a, const float *b, size_t n); /* y = a b; y may be a */
     void (*convolve)(const struct conv_row *row);
     void (*scale)(float *a, float factor, size_t n); /* a *= factor */
     void (*softcap)(float *a, float cap, size_t n);  /* a = cap tanh(a / cap) */

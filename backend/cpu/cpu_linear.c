@@ -67,16 +67,23 @@ static void sort_rows(void *arg, int first, int end, int thread)
     }
 }
 
-const struct tensor *cpu__sorted_input(struct cpu_backend *be, const struct tensor *x, const struct weight_part *part)
+struct tensor *cpu__sort_columns(struct cpu_backend *be, const struct tensor *x, const uint32_t *columns)
 {
-    if (!part->columns)
-        return x;
     struct tensor *sorted = cpu__tensor(be, x->n_rows, x->n_cols);
     if (!sorted)
         return NULL;
-    struct sort_args args = {x, part->columns, sorted->f32};
+    struct sort_args args = {x, columns, sorted->f32};
     cpu__for_rows(be, x->n_rows, (size_t)x->n_cols * 2, sort_rows, &args);
-    return cpu__quantize_input(be, sorted) ? sorted : NULL;
+    return sorted;
+}
+
+/* x, or its columns as the part has them, quantized: such parts are panels. NULL: memory failed. */
+static const struct tensor *input_of(struct cpu_backend *be, const struct tensor *x, const struct weight_part *part)
+{
+    if (!part->columns)
+        return x;
+    struct tensor *sorted = cpu__sort_columns(be, x, part->columns);
+    return sorted && cpu__quantize_input(be, sorted) ? sorted : NULL;
 }
 
 /* ---- tiles ---- */
@@ -220,7 +227,7 @@ static int add_product(struct cpu_backend *be, struct products *all, int i, cons
         struct product *p = &all->items[all->n++];
         *p = (struct product){
             .part = part,
-            .x = cpu__sorted_input(be, all->x, part),
+            .x = input_of(be, all->x, part),
             .out = out->f32 + part->first_row,
             .out_stride = w->n_out,
             .bias = bias ? bias->vector + part->first_row : NULL,

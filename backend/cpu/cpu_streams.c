@@ -9,7 +9,6 @@
 
 struct stream_args {
     const struct cpu_backend *be;
-    const struct cpu_kernel_table *kernels;
     struct tensor *x;               /* what is changed */
     const struct tensor *y, *other; /* by op */
     const float *vector;
@@ -65,11 +64,8 @@ static void multiply_rows(void *arg, int first, int end, int thread)
 {
     const struct stream_args *a = arg;
     (void)thread;
-    for (int t = first; t < end; t++) {
-        float *x = row_of(a->x, t);
-        for (size_t i = 0; i < (size_t)a->x->n_cols; i++)
-            x[i] *= a->vector[i];
-    }
+    for (int t = first; t < end; t++)
+        a->be->kernels->mul(row_of(a->x, t), row_of(a->x, t), a->vector, (size_t)a->x->n_cols);
 }
 
 struct tensor *cpu__multiply(struct backend *base, struct tensor *x, struct weight *vector)
@@ -79,7 +75,7 @@ struct tensor *cpu__multiply(struct backend *base, struct tensor *x, struct weig
         return NULL;
     if (!vector || !vector->vector || vector->n_in != (size_t)x->n_cols)
         return cpu__fail(be, ERR_INTERNAL, "A tensor is multiplied by a vector of another length.");
-    struct stream_args args = {.x = x, .vector = vector->vector};
+    struct stream_args args = {.be = be, .x = x, .vector = vector->vector};
     cpu__for_rows(be, x->n_rows, (size_t)x->n_cols, multiply_rows, &args);
     x->q8 = NULL;
     return x;
@@ -92,7 +88,7 @@ static void add_each_rows(void *arg, int first, int end, int thread)
     (void)thread;
     for (int t = first; t < end; t++) {
         for (int at = a->first * n; at < a->x->n_cols; at += n)
-            a->kernels->add(row_of(a->x, t) + at, row_of(a->y, t), (size_t)n);
+            a->be->kernels->add(row_of(a->x, t) + at, row_of(a->y, t), (size_t)n);
     }
 }
 
@@ -103,7 +99,7 @@ struct tensor *cpu__add_each(struct backend *base, struct tensor *x, int n_heads
         return NULL;
     if (x->n_rows != y->n_rows || (long)y->n_cols * n_heads != x->n_cols || first < 0 || first > n_heads)
         return cpu__fail(be, ERR_INTERNAL, "A vector is added to vectors of another length.");
-    struct stream_args args = {.kernels = be->kernels, .x = x, .y = y, .first = first};
+    struct stream_args args = {.be = be, .x = x, .y = y, .first = first};
     cpu__for_rows(be, x->n_rows, (size_t)x->n_cols, add_each_rows, &args);
     x->q8 = NULL;
     return x;
@@ -128,7 +124,7 @@ static void activate_rows(void *arg, int first, int end, int thread)
         float *x = row_of(a->x, t);
         if (a->sparsity)
             thin_out(x, *a->sparsity, n);
-        a->kernels->activate_mul(x, row_of(a->y, t), a->act, n);
+        a->be->kernels->activate_mul(x, row_of(a->y, t), a->act, n);
     }
 }
 
@@ -140,7 +136,7 @@ struct tensor *cpu__activate_mul(struct backend *base, struct tensor *gate, stru
         return NULL;
     if (gate->n_rows != up->n_rows || gate->n_cols != up->n_cols)
         return cpu__fail(be, ERR_INTERNAL, "A gate has another shape than what it is for.");
-    struct stream_args args = {.kernels = be->kernels, .x = gate, .y = up, .act = act, .sparsity = sparsity};
+    struct stream_args args = {.be = be, .x = gate, .y = up, .act = act, .sparsity = sparsity};
     cpu__for_rows(be, gate->n_rows, (size_t)gate->n_cols * 8, activate_rows, &args);
     gate->q8 = NULL;
     return gate;
@@ -161,7 +157,7 @@ static void match_rows(void *arg, int first, int end, int thread)
         for (; y < behind; y += n) {
             float square = mean_square(y, 0, n);
             float factor = wanted / sqrtf(square > MATCH_LEAST ? square : MATCH_LEAST);
-            a->kernels->scale(y, factor, n);
+            a->be->kernels->scale(y, factor, n);
         }
     }
 }
@@ -173,7 +169,7 @@ struct tensor *cpu__match(struct backend *base, struct tensor *x, struct tensor 
         return NULL;
     if (x->n_rows != y->n_rows || y->n_cols % x->n_cols != 0)
         return cpu__fail(be, ERR_INTERNAL, "Vectors are matched with one of another length.");
-    struct stream_args args = {.kernels = be->kernels, .x = y, .other = x};
+    struct stream_args args = {.be = be, .x = y, .other = x};
     cpu__for_rows(be, y->n_rows, (size_t)y->n_cols * 2, match_rows, &args);
     y->q8 = NULL;
     return y;

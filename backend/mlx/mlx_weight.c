@@ -409,10 +409,11 @@ struct weight *mlx__table_create(struct backend *base, const struct tensor_view 
     enum mlx_dtype type;
     if (!plain_type(view->type, &type))
         return mlx__weight_create(base, &view, 1, err);
-    struct weight *w = check_view(view, view->shape[view->n_dims - 1], err) ? calloc(1, sizeof *w) : NULL;
+    if (!check_view(view, view->shape[view->n_dims - 1], err))
+        return NULL;
+    struct weight *w = calloc(1, sizeof *w);
     if (!w) {
-        if (err->code == ERR_NONE)
-            error_set(err, ERR_NO_MEMORY, "There is no memory for a table.");
+        error_set(err, ERR_NO_MEMORY, "There is no memory for a table.");
         return NULL;
     }
     struct mlx_array *rows = mlx_map(be->m, view->data, shape2(view->shape[0], view->shape[1]), type);

@@ -35,7 +35,7 @@ static void check_convs(const struct decoder_config *c)
     int n_attending = 0;
     for (int i = 0; i < c->n_layers; i++) {
         n_attending += !c->layer_conv[i];
-        require(!c->layer_conv[i] || (c->n_conv_taps >= 2 && c->n_conv_taps <= CONFIG_MAX_TAPS));
+        require(!c->layer_conv[i] || (c->n_conv_taps >= 2 && c->n_conv_taps <= MAX_CONV_TAPS));
     }
     require(n_attending > 0);
 }

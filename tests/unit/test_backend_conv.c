@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "base/array.h"
 #include "tests/support/emulated.h"
+#include "tests/support/op_step.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -26,12 +27,7 @@ struct bench {
     uint32_t pages[2][MAX_PAGES]; /* of two sequences */
 };
 
-static float random_float(void)
-{
-    static uint64_t state = 5;
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (float)(state >> 40) / (float)(1 << 23) - 1;
-}
+static uint64_t random_state = 5;
 
 static struct weight *make_weight(struct backend *be, const float *values, uint64_t rows, uint64_t cols)
 {
@@ -60,9 +56,9 @@ static void open_bench(struct bench *b, struct backend *be)
     memset(b->pool, 0xff, size); /* NaN: what is read and was not written shows */
     assert_true(be->ops->kv_bind(be, &spec, 1, b->pool, size, &err));
     for (size_t i = 0; i < sizeof(b->x) / sizeof(float); i++)
-        (&b->x[0][0])[i] = 3 * random_float();
+        (&b->x[0][0])[i] = random_float(&random_state, 3);
     for (size_t i = 0; i < sizeof(b->t) / sizeof(float); i++)
-        (&b->t[0][0])[i] = random_float();
+        (&b->t[0][0])[i] = random_float(&random_state, 1);
     b->table = make_weight(be, &b->x[0][0], POSITIONS, 3 * N);
     b->taps = make_weight(be, &b->t[0][0], 1, TAPS * N);
     for (uint32_t i = 0; i < MAX_PAGES; i++) {
