@@ -137,7 +137,7 @@ NODISCARD bool gateway_add_model(struct gateway *g, const struct served_model_op
 NODISCARD bool gateway_set_models(struct gateway *g, const struct served_model_options *models, size_t n,
                                   struct error *err);
 
-/* One more, until the list is full: INVALID. Its arena is the gateway's when it succeeds. NULL: failed. */
+/* One more. Its arena is the gateway's when it succeeds. NULL: failed; OVERLOADED: the list is full. */
 NODISCARD struct served_model *gateway_add_asked(struct gateway *g, const struct served_model_options *options,
                                                  struct error *err);
 

@@ -1,4 +1,5 @@
 """Models of the Hub that a running server brings at their first use (--pull use, ask)."""
+import concurrent.futures
 import json
 import threading
 import time
@@ -148,6 +149,24 @@ def test_the_reason_of_the_hub(hub, start, tiny_path):
         assert "does not exist" in reason(server, 404, "own/other")  # what no list names is not asked for
     with start("--pull", "use", models=entry, HF_HUB_OFFLINE="1") as server:
         assert "HF_HUB_OFFLINE" in reason(server)
+
+
+def test_names_of_nothing_take_no_place(hub, start, large):
+    """However many of them are asked for while another model comes, and at whatever time."""
+    hub.storage.delay = 5
+    with start("--pull", "ask", models=[large]) as server:
+        def ask(i):
+            return server.post("/v1/completions", {"model": f"own/none-{i}", "prompt": "x"}).status_code
+
+        coming = threading.Thread(target=server.post, args=("/v1/completions", {"model": "theirs", "prompt": "x"}))
+        coming.start()
+        server.wait_for(lambda: state_of(server)["download"], "it comes")
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            assert set(pool.map(ask, range(300))) == {404}
+        assert state_of(server)["download"] and len(server.status()["models"]) == 2
+        assert server.complete("Once", model="mine", max_tokens=2)["usage"]["completion_tokens"] == 2
+        server.stop()
+        coming.join()
 
 
 def test_a_repository_that_a_request_names(hub, home, start, tiny_path):
