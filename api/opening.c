@@ -52,14 +52,25 @@ static int64_t deadline_ms(const struct call *c, enum gen_limit *which, int64_t 
 
 /* ---- a stream that begins before its generation ---- */
 
+/* As a reply whose generation has failed. */
+static void put_error(struct call *c, struct buf *out)
+{
+    const struct gen_encoder *encoder = c->route->encoder;
+    struct gen_reply *r = api__reply_create(c, encoder);
+    if (r) {
+        encoder->stream_error(r, &c->error, out);
+        api__reply_discard(r);
+    }
+    buf_puts(out, encoder->stream_end);
+}
+
 static enum http_pull pull(void *arg, struct buf *out)
 {
     struct call *c = arg;
     if (!c->stream_fails) {
         return HTTP_PULL_WAIT;
     }
-    c->route->encoder->early_error(c, &c->error, out);
-    buf_puts(out, c->route->encoder->stream_end);
+    put_error(c, out);
     api__call_free(c);
     return HTTP_PULL_END;
 }
@@ -75,7 +86,7 @@ static void write_keepalive(void *arg, struct buf *out)
 static bool may_begin(const struct call *c)
 {
     const struct gen_encoder *e = c->route->encoder;
-    return e && e->early_error && c->request.stream && !c->streams && !c->request.background && !c->request.detach;
+    return e && e->keepalive && c->request.stream && !c->streams && !c->request.background && !c->request.detach;
 }
 
 static void begin_stream(struct call *c)

@@ -52,6 +52,10 @@ def stream(server, path, body):
         return reply.status_code, [line for line in reply.iter_lines() if line]
 
 
+def kinds(lines):
+    return [line[7:] for line in lines if line.startswith("event: ")]
+
+
 def test_the_first_use_brings_it(hub, start, large):
     """Requests wait in order, streams say for what, limits of time hold, and others go on meanwhile."""
     with start("--pull", "use", models=[large]) as server:
@@ -65,9 +69,12 @@ def test_the_first_use_brings_it(hub, start, large):
             order.append(name)
 
         chat = {"model": "theirs", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+        response = {"model": "theirs", "input": "x", "max_output_tokens": 16, "streams": True}
         threads = []
         for name, path, body in (("chat", "/v1/chat/completions", {**chat, "streams": True}),
                                  ("message", "/v1/messages", {**chat, "streams": True}),
+                                 ("response", "/v1/responses", {**response}),
+                                 ("late response", "/v1/responses", {**response, "timeout": 0.8}),
                                  ("late", "/v1/chat/completions", {**chat, "streams": True, "timeout": 0.8}),
                                  ("body", "/v1/chat/completions", {**chat, "streams": False})):
             threads.append(threading.Thread(target=ask, args=(name, path, body)))
@@ -85,7 +92,16 @@ def test_the_first_use_brings_it(hub, start, large):
         assert status == 200 and lines[0] == "event: ping" and lines[-2] == "event: message_stop"
         status, lines = answers["late"]
         assert status == 200 and lines[-1] == "data: [DONE]" and "800 ms" in json.loads(lines[-2][6:])["error"]["message"]
-        assert answers["body"].status_code == 200 and order[0] == "late"
+        status, lines = answers["response"]
+        assert status == 200 and lines[0].startswith(": model 'theirs' is downloaded (")
+        assert kinds(lines)[:2] == ["response.created", "response.in_progress"]
+        assert kinds(lines)[-1] in ("response.completed", "response.incomplete")
+        status, lines = answers["late response"]
+        assert status == 200 and kinds(lines) == ["response.created", "response.in_progress", "error", "response.failed"]
+        failed = json.loads(lines[-1][6:])
+        assert failed["sequence_number"] == 3 and failed["response"]["model"] == "theirs"
+        assert failed["response"]["status"] == "failed" and "800 ms" in failed["response"]["error"]["message"]
+        assert answers["body"].status_code == 200 and {order[0], order[1]} == {"late", "late response"}
         assert state_of(server)["download"] is None and state_of(server)["state"] == "ready"
     requests = len(hub.requests)
     with start("--pull", "use", models=[large], HF_HUB_OFFLINE="1") as server:  # it is here now
