@@ -20,7 +20,6 @@
 struct app_options app_options_default(void)
 {
     return (struct app_options){
-        .default_sampling = sampling_default(),
         .stream_interval_tokens = 1,
         .drop_volatile_lines = true,
         .keepalive_ms = 15000,

@@ -366,7 +366,6 @@ static bool start_app(struct server *s, struct error *err)
     a.gateway = s->gateway;
     a.listen = listen.items;
     a.n_listen = listen.n;
-    a.default_sampling = o->sampling;
     a.strict_fields = o->strict_fields;
     a.drop_volatile_lines = o->drop_volatile_lines;
     a.version = tandem_build();

@@ -122,7 +122,7 @@ struct served_model_options {
     const char *script_path, *fault;
     bool sandbox;                       /* the engine gives up what it does not need */
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
-    struct sampling default_sampling;
+    struct sampling default_sampling;   /* of requests that say nothing */
     int64_t default_max_tokens, default_timeout_ms;
     int64_t queue_timeout_ms, first_token_timeout_ms; /* 0: none */
 };
