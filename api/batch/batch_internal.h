@@ -179,11 +179,10 @@ const struct batch_form *batch__form_of(struct str id);
 void batch__put_file(struct json_writer *w, const struct journal_file *f);
 void batch__make_id(const char *prefix, char *out, size_t size);
 
-/* batch_routes.c: NULL: it is answered with an error already; likewise where id is none of the form's. */
+/* batch_routes.c: NULL: it is answered with an error already; ask_for: likewise where id is none of the route's form.
+ */
 struct asking *batch__ask(struct app *a, struct http_exchange *x, struct str id);
-struct asking *batch__ask_for(struct app *a, struct http_exchange *x, struct str id, const struct batch_form *form);
-void batch__get(struct asking *q); /* answers with the batch */
-void batch__cancel_asked(struct asking *q);
+struct asking *batch__ask_for(struct app *a, struct http_exchange *x, struct str id);
 /* The page behind or before the batch q->last; done gets q. */
 void batch__list(struct asking *q, const struct batch_form *form, bool before,
                  void (*done)(void *arg, struct journal_answer *answer));
