@@ -36,6 +36,8 @@ struct app {
 struct call;
 struct gen_encoder;
 
+#define API_NAME_MAX 280 /* "base:adapter", with the NUL */
+
 struct route {
     const char *method, *path; /* "{model}" matches the rest of the path, "{id}" one segment */
     const char *help;
@@ -77,7 +79,7 @@ struct call {
     struct served_model *model;     /* held; api__call_set_model */
     struct str adapter_name;        /* of the model's adapters, as api__find_model has found; empty: none */
     struct served_adapter *adapter; /* held; api__call_take_adapter; NULL: none */
-    char served_name[280], adapter_fingerprint[17];
+    char served_name[API_NAME_MAX], adapter_fingerprint[17];
     bool unloaded_adapter; /* it asked for that */
     bool load_only;        /* it asks for nothing but its model to be there, or gone */
     bool has_keep_alive;   /* how long the model is to stay after it: served_model_keep_alive */
@@ -139,6 +141,13 @@ void api__call_leave_model(struct call *c);
 const char *api__call_served_name(const struct call *c); /* "base" or "base:adapter"; lives as long as the call */
 /* Of its answers as the engine is now, which may be put into out; "": unknown. */
 const char *api__call_fingerprint(const struct call *c, char out[17]);
+struct listed_name { /* not to be copied */
+    const char *text;
+    const struct served_adapter *adapter; /* NULL: the model itself */
+    char whole[API_NAME_MAX];             /* where it is made of two */
+};
+/* The i-th of what lists show of a model: its names that are no patterns, then its adapters. False: there are fewer. */
+bool api__name_at(struct served_model *m, size_t i, struct listed_name *out);
 void api__call_free(struct call *c);
 void api__call_gone(void *call); /* its client has left: whoever has it frees it at its next step */
 /* The reply has begun or is given: adds the call's headers first. */

@@ -45,6 +45,28 @@ void api__call_set_model(struct call *c, struct served_model *m)
     api__call_apply_model(c);
 }
 
+static void put_name(const struct served_model *m, const struct served_adapter *a, char out[API_NAME_MAX])
+{
+    snprintf(out, API_NAME_MAX, "%.200s:%s", served_model_name(m), a->name);
+}
+
+bool api__name_at(struct served_model *m, size_t i, struct listed_name *out)
+{
+    for (size_t k = 0; k < served_model_n_names(m); k++) {
+        out->text = served_model_name_at(m, k);
+        if (!strpbrk(out->text, "*?") && i-- == 0) {
+            out->adapter = NULL;
+            return true;
+        }
+    }
+    out->adapter = adapter_set_at(served_model_adapters(m), i);
+    if (out->adapter) {
+        put_name(m, out->adapter, out->whole);
+        out->text = out->whole;
+    }
+    return out->adapter != NULL;
+}
+
 bool api__call_take_adapter(struct call *c, struct error *err)
 {
     struct served_adapter *a = c->adapter_name.len ? served_model_adapter(c->model, c->adapter_name) : NULL;
@@ -61,7 +83,7 @@ bool api__call_take_adapter(struct call *c, struct error *err)
     served_model_hold_adapter(c->model, a);
     c->adapter = a;
     api__call_apply_model(c);
-    snprintf(c->served_name, sizeof c->served_name, "%.200s:%s", served_model_name(c->model), a->name);
+    put_name(c->model, a, c->served_name);
     return true;
 }
 

@@ -60,6 +60,8 @@ def test_the_first_use_brings_it(hub, start, large):
     """Requests wait in order, streams say for what, limits of time hold, and others go on meanwhile."""
     with start("--pull", "use", models=[large]) as server:
         assert not hub.requests and state_of(server)["state"] == "unloaded" and state_of(server)["download"] is None
+        tags = {m["name"]: m["details"]["format"] for m in server.http.get("/api/tags").json()["models"]}
+        assert tags == {"mine:latest": "gguf", "theirs:latest": ""}  # who knows what will come
         late = server.post("/v1/completions", {"model": "theirs", "prompt": "x", "timeout": 0.2})
         assert late.status_code == 504 and "200 ms" in late.json()["error"]["message"]
         answers, order = {}, []
