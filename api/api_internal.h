@@ -157,6 +157,7 @@ void api__call_headers(struct call *c);
 
 /* The check of every request, before its body is read (head_check of http/server.h). */
 bool api__check_access(struct http_exchange *x, void *app, struct error *err);
+size_t api__max_body(const struct app *a); /* bytes of the largest body; an upload's is another */
 /* The answer to a preflight that passed it. False: the request is none. */
 bool api__answer_preflight(struct http_exchange *x);
 uint64_t api__key_of(const struct http_exchange *x); /* id; 0: without */

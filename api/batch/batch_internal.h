@@ -156,7 +156,6 @@ void batch__fail(struct batch_run *run, const char *code, const char *message); 
 /* batch_read.c */
 void batch__read_more(struct batch_run *run); /* of its input, unless it is being read or may not be yet */
 void batch__rewind(struct batch_run *run);    /* the input is read from its beginning next */
-size_t batch__line_max(const struct app *a);  /* bytes of a line of an input */
 
 /* batch_pump.c */
 void batch__pump(struct batch_set *set); /* begins rows where there is room */

@@ -83,7 +83,7 @@ static bool check_request(struct creation *n, size_t i, const struct json *v, st
 static bool put_line(struct creation *n, size_t i, const struct json *v, struct error *err)
 {
     char where[40];
-    size_t before = n->lines.len, most = batch__line_max(n->call->app);
+    size_t before = n->lines.len, most = api__max_body(n->call->app);
     struct json_writer w = json_writer(&n->lines);
     json_begin_object(&w);
     json_member_str(&w, "custom_id", json_str(json_get(v, "custom_id")));
