@@ -557,9 +557,6 @@ static bool find_models(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
     s->many = models_list_wanted(o);
-    if (!options_quantize(o, err)) {
-        return false;
-    }
     if (s->many) {
         struct models_bring bring = {.now = true};
         if (!check_many(o, err) || !find_pull(s, err)) {
