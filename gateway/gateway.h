@@ -167,7 +167,8 @@ int64_t gateway_uptime_ms(const struct gateway *g);
 
 /* ---- models that come and go ---- */
 
-/* fn(arg, NULL) once the model is read, at once or later; else with why it is not (UNAVAILABLE). The model is held. */
+/* fn(arg, NULL) once the model is read, at once or later; else with why it is not: UNAVAILABLE, or MODEL_NOT_FOUND
+ * where it was to be brought, and there is no such thing. The model is held. */
 void gateway_open(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg);
 bool served_model_is_open(const struct served_model *m);
 /* It is brought now: how far it is, in bytes. */
