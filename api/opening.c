@@ -27,7 +27,7 @@ static void free_opening(struct opening *o)
 
 /* ---- the limits ---- */
 
-/* The earliest that holds, monotonic ms. */
+/* As generation_deadline_ms, before there is one; *limit_ms: how much the limit is. */
 static int64_t deadline_ms(const struct call *c, enum gen_limit *which, int64_t *limit_ms)
 {
     const struct gen_request *r = &c->request;
@@ -38,16 +38,10 @@ static int64_t deadline_ms(const struct call *c, enum gen_limit *which, int64_t 
         [GEN_LIMIT_FIRST_TOKEN] = waits ? o->first_token_timeout_ms : 0,
         [GEN_LIMIT_TOTAL] = r->timeout_ms > 0 ? r->timeout_ms : o->default_timeout_ms,
     };
-    int64_t earliest = INT64_MAX;
-    for (size_t i = 0; c->route->encoder && i < GEN_LIMIT_COUNT; i++) {
-        int64_t at = c->received_us / 1000 + limits[i];
-        if (limits[i] > 0 && at < earliest) {
-            earliest = at;
-            *which = (enum gen_limit)i;
-            *limit_ms = limits[i];
-        }
-    }
-    return earliest;
+    *which = GEN_LIMIT_TOTAL;
+    int64_t at = c->route->encoder ? gen_limits_deadline_ms(limits, c->received_us, which) : INT64_MAX;
+    *limit_ms = limits[*which];
+    return at;
 }
 
 /* ---- a stream that begins before its generation ---- */
@@ -161,8 +155,8 @@ static void on_timer(void *arg)
 {
     struct opening *o = arg;
     struct call *c = o->call;
-    enum gen_limit which = GEN_LIMIT_TOTAL;
-    int64_t limit = 0, now = clock_ms();
+    enum gen_limit which;
+    int64_t limit, now = clock_ms();
     if (deadline_ms(c, &which, &limit) <= now) {
         struct error late = {0};
         gen_limit_error(which, limit, &late);
