@@ -29,9 +29,9 @@ struct reply_choice { /* what a non-streaming answer gathers of one choice */
 struct gen_reply {
     struct call *call;
     const struct gen_encoder *encoder;
-    void *state; /* the encoder's */
+    void *state;                   /* the encoder's */
     struct generation *generation; /* NULL: there is none yet, or it comes to none */
-    struct reply_choice *choices; /* [n_choices] */
+    struct reply_choice *choices;  /* [n_choices] */
     size_t n_choices;
     struct gen_usage usage;
     struct loop_timer *timer; /* begin of a silent stream; flush intervals */

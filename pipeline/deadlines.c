@@ -22,12 +22,12 @@ void gen_limit_error(enum gen_limit which, int64_t ms, struct error *err)
               limits[which].limit);
 }
 
-int64_t gen_limits_deadline_ms(const int64_t limits[GEN_LIMIT_COUNT], int64_t received_us, enum gen_limit *which)
+int64_t gen_limits_deadline_ms(const int64_t ms[GEN_LIMIT_COUNT], int64_t received_us, enum gen_limit *which)
 {
     int64_t earliest = INT64_MAX;
     for (int i = 0; i < GEN_LIMIT_COUNT; i++) {
-        int64_t at = received_us / 1000 + limits[i];
-        if (limits[i] > 0 && at < earliest) {
+        int64_t at = received_us / 1000 + ms[i];
+        if (ms[i] > 0 && at < earliest) {
             earliest = at;
             *which = (enum gen_limit)i;
         }
