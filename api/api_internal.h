@@ -36,6 +36,7 @@ struct app {
 struct call;
 struct gen_encoder;
 
+
 struct route {
     const char *method, *path; /* "{model}" matches the rest of the path, "{id}" one segment */
     const char *help;
@@ -141,6 +142,13 @@ void api__call_leave_model(struct call *c);
 const char *api__call_served_name(const struct call *c); /* "base" or "base:adapter"; lives as long as the call */
 /* Of its answers as the engine is now, which may be put into out; "": unknown. */
 const char *api__call_fingerprint(const struct call *c, char out[17]);
+struct listed_name { /* not to be copied */
+    const char *text;
+    const struct served_adapter *adapter; /* NULL: the model itself */
+    char whole[ADAPTER_ID_SIZE];             /* where it is made of two */
+};
+/* The i-th of what lists show of a model: its names that are no patterns, then its adapters. False: there are fewer. */
+bool api__name_at(struct served_model *m, size_t i, struct listed_name *out);
 void api__call_free(struct call *c);
 void api__call_gone(void *call); /* its client has left: whoever has it frees it at its next step */
 /* The reply has begun or is given: adds the call's headers first. */
@@ -150,6 +158,7 @@ void api__call_headers(struct call *c);
 
 /* The check of every request, before its body is read (head_check of http/server.h). */
 bool api__check_access(struct http_exchange *x, void *app, struct error *err);
+size_t api__max_body(const struct app *a); /* bytes of the largest body; an upload's is another */
 /* The answer to a preflight that passed it. False: the request is none. */
 bool api__answer_preflight(struct http_exchange *x);
 uint64_t api__key_of(const struct http_exchange *x); /* id; 0: without */

@@ -20,7 +20,6 @@
 struct app_options app_options_default(void)
 {
     return (struct app_options){
-        .default_sampling = sampling_default(),
         .stream_interval_tokens = 1,
         .drop_volatile_lines = true,
         .keepalive_ms = 15000,
@@ -305,13 +304,8 @@ void api__call_go_on(struct call *c)
     if (!m && o->ask_for_model && c->route->encoder) {
         m = o->ask_for_model(o->ask_arg, c->request.model, &c->error);
     }
-    if (!m && c->error.code) {
-        c->ok = false;
-        reply_and_free(c);
-        return;
-    }
     if (!m) {
-        c->ok = gateway_model_missing(c->app->gateway, c->request.model, &c->error);
+        c->ok = c->error.code == ERR_NONE && gateway_model_missing(c->app->gateway, c->request.model, &c->error);
         reply_and_free(c);
         return;
     }

@@ -15,7 +15,6 @@ struct app_options {
     struct gateway *gateway;   /* outlives the app */
     const char *const *listen; /* [n_listen] as in http/server.h */
     int n_listen;
-    struct sampling default_sampling;                   /* of requests that say nothing */
     int64_t stream_interval_ms, stream_interval_tokens; /* flush defaults: 0 and 1: at once */
     bool strict_fields;
     bool drop_volatile_lines; /* of system prompts (api/anthropic/anthropic.h) */

@@ -33,6 +33,12 @@ static void add_cors_headers(struct http_exchange *x, const struct access_verdic
     }
 }
 
+size_t api__max_body(const struct app *a)
+{
+    size_t most = a->options.limits.max_body;
+    return most ? most : LIMIT_HTTP_BODY;
+}
+
 static bool is_upload(const struct http_request *head)
 {
     return str_eq(head->method, STR("POST")) && str_eq(head->path, STR(FILES_ROUTE));
@@ -41,7 +47,7 @@ static bool is_upload(const struct http_request *head)
 /* What nobody may send is refused as that, whoever sends it: the limit is no secret, and a key would not help. */
 static bool is_too_large(const struct app *a, const struct http_request *head, struct error *err)
 {
-    size_t most = a->options.limits.max_body ? a->options.limits.max_body : LIMIT_HTTP_BODY;
+    size_t most = api__max_body(a);
     if (is_upload(head) || head->content_length <= most) {
         return false;
     }

@@ -43,6 +43,23 @@ void api__call_set_model(struct call *c, struct served_model *m)
     api__call_apply_model(c);
 }
 
+bool api__name_at(struct served_model *m, size_t i, struct listed_name *out)
+{
+    for (size_t k = 0; k < served_model_n_names(m); k++) {
+        out->text = served_model_name_at(m, k);
+        if (!strpbrk(out->text, "*?") && i-- == 0) {
+            out->adapter = NULL;
+            return true;
+        }
+    }
+    out->adapter = adapter_set_at(served_model_adapters(m), i);
+    if (out->adapter) {
+        served_model_adapter_id(m, str_of(out->adapter->name), out->whole);
+        out->text = out->whole;
+    }
+    return out->adapter != NULL;
+}
+
 bool api__call_take_adapter(struct call *c, struct error *err)
 {
     struct served_adapter *a = c->adapter_name.len ? served_model_adapter(c->model, c->adapter_name) : NULL;

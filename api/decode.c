@@ -23,7 +23,6 @@ void api__init_request(const struct call *c, struct gen_request *r, enum gen_inp
     rng_entropy(random, sizeof random);
     gen_request_init(r, c->arena, input);
     r->received_us = c->received_us;
-    r->sampling = o->default_sampling;
     r->interval_ms = o->stream_interval_ms;
     r->interval_tokens = o->stream_interval_tokens;
     snprintf(r->id, sizeof r->id, "%s%016llx%08x", id_prefix, (unsigned long long)random[0], (unsigned)random[1]);

@@ -11,7 +11,7 @@
 
 const struct gen_request *reply_request(const struct gen_reply *r)
 {
-    return generation_request(r->generation);
+    return r->generation ? generation_request(r->generation) : &r->call->request;
 }
 
 /* ---- life of a reply ---- */
@@ -266,7 +266,7 @@ struct gen_reply *api__reply_create(struct call *c, const struct gen_encoder *en
     r->encoder = encoder;
     r->state = calloc(1, encoder->state_size ? encoder->state_size : 1);
     r->n_choices = c->request.n_jobs * c->request.n;
-    r->choices = calloc(r->n_choices, sizeof r->choices[0]);
+    r->choices = calloc(r->n_choices ? r->n_choices : 1, sizeof r->choices[0]);
     r->timer = loop_timer_create(c->app->loop, on_timer, r);
     if (!r->choices || !r->timer || !r->state) {
         free(r->choices);

@@ -29,9 +29,9 @@ struct reply_choice { /* what a non-streaming answer gathers of one choice */
 struct gen_reply {
     struct call *call;
     const struct gen_encoder *encoder;
-    void *state; /* the encoder's */
-    struct generation *generation;
-    struct reply_choice *choices; /* [n_choices] */
+    void *state;                   /* the encoder's */
+    struct generation *generation; /* NULL: there is none yet, or it comes to none */
+    struct reply_choice *choices;  /* [n_choices] */
     size_t n_choices;
     struct gen_usage usage;
     struct loop_timer *timer; /* begin of a silent stream; flush intervals */
@@ -53,12 +53,12 @@ struct gen_encoder {
     void (*release)(void *state); /* what that holds; NULL: nothing */
     /* Appends the server-sent events of one event; of DONE what ends an answer. */
     void (*stream_event)(struct gen_reply *r, const struct gen_event *e, struct buf *out);
-    /* Appends an event that says so. */
+    /* Appends an event that says so; of a reply that has no generation, too. */
     void (*stream_error)(struct gen_reply *r, const struct error *err, struct buf *out);
-    /* The same, of one that has no generation yet. NULL: its streams begin with their generation. */
-    void (*early_error)(const struct call *c, const struct error *err, struct buf *out);
-    const char *stream_end;   /* behind the last event, whatever it was */
-    const char *keepalive;    /* what a silent stream sends now and then; NULL: there is nothing that it could send */
+    const char *stream_end; /* behind the last event, whatever it was */
+    /* What a silent stream sends now and then. NULL: there is nothing that it could send, and so no reason to begin
+     * before its generation. */
+    const char *keepalive;
     const char *content_type; /* of a stream; NULL: server-sent events */
     /* Its events have numbers, the same for every reader (gen_request.stepwise): call.first_event says where one goes
      * on, and an error that ended the answer comes as an event to who reads it again. It has one choice. Where it is

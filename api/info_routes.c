@@ -65,16 +65,6 @@ static void put_model(struct json_writer *w, struct served_model *m, const char 
     json_end_object(w);
 }
 
-static void put_adapters_of(struct json_writer *w, struct served_model *m)
-{
-    const struct served_adapter *adapter;
-    for (size_t i = 0; (adapter = adapter_set_at(served_model_adapters(m), i)); i++) {
-        char id[ADAPTER_ID_SIZE];
-        served_model_adapter_id(m, str_of(adapter->name), id);
-        put_model(w, m, id, adapter);
-    }
-}
-
 void api__models(struct app *a, struct http_exchange *x, struct str rest)
 {
     struct buf out;
@@ -91,13 +81,10 @@ void api__models(struct app *a, struct http_exchange *x, struct str rest)
     json_begin_array(&w);
     for (size_t i = 0; i < gateway_n_models(a->gateway); i++) {
         struct served_model *m = gateway_model_at(a->gateway, i);
-        for (size_t k = 0; k < served_model_n_names(m); k++) {
-            const char *name = served_model_name_at(m, k);
-            if (!strpbrk(name, "*?")) {
-                put_model(&w, m, name, NULL);
-            }
+        struct listed_name name;
+        for (size_t k = 0; api__name_at(m, k, &name); k++) {
+            put_model(&w, m, name.text, name.adapter);
         }
-        put_adapters_of(&w, m);
     }
     json_end_array(&w);
     json_end_object(&w);

@@ -27,7 +27,7 @@ static void free_opening(struct opening *o)
 
 /* ---- the limits ---- */
 
-/* The earliest that holds, monotonic ms. */
+/* As generation_deadline_ms, before there is one; *limit_ms: how much the limit is. */
 static int64_t deadline_ms(const struct call *c, enum gen_limit *which, int64_t *limit_ms)
 {
     const struct gen_request *r = &c->request;
@@ -38,19 +38,25 @@ static int64_t deadline_ms(const struct call *c, enum gen_limit *which, int64_t 
         [GEN_LIMIT_FIRST_TOKEN] = waits ? o->first_token_timeout_ms : 0,
         [GEN_LIMIT_TOTAL] = r->timeout_ms > 0 ? r->timeout_ms : o->default_timeout_ms,
     };
-    int64_t earliest = INT64_MAX;
-    for (size_t i = 0; c->route->encoder && i < GEN_LIMIT_COUNT; i++) {
-        int64_t at = c->received_us / 1000 + limits[i];
-        if (limits[i] > 0 && at < earliest) {
-            earliest = at;
-            *which = (enum gen_limit)i;
-            *limit_ms = limits[i];
-        }
-    }
-    return earliest;
+    *which = GEN_LIMIT_TOTAL;
+    int64_t at = c->route->encoder ? gen_limits_deadline_ms(limits, c->received_us, which) : INT64_MAX;
+    *limit_ms = limits[*which];
+    return at;
 }
 
 /* ---- a stream that begins before its generation ---- */
+
+/* As a reply whose generation has failed. */
+static void put_error(struct call *c, struct buf *out)
+{
+    const struct gen_encoder *encoder = c->route->encoder;
+    struct gen_reply *r = api__reply_create(c, encoder);
+    if (r) {
+        encoder->stream_error(r, &c->error, out);
+        api__reply_discard(r);
+    }
+    buf_puts(out, encoder->stream_end);
+}
 
 static enum http_pull pull(void *arg, struct buf *out)
 {
@@ -58,8 +64,7 @@ static enum http_pull pull(void *arg, struct buf *out)
     if (!c->stream_fails) {
         return HTTP_PULL_WAIT;
     }
-    c->route->encoder->early_error(c, &c->error, out);
-    buf_puts(out, c->route->encoder->stream_end);
+    put_error(c, out);
     api__call_free(c);
     return HTTP_PULL_END;
 }
@@ -75,7 +80,7 @@ static void write_keepalive(void *arg, struct buf *out)
 static bool may_begin(const struct call *c)
 {
     const struct gen_encoder *e = c->route->encoder;
-    return e && e->early_error && c->request.stream && !c->streams && !c->request.background && !c->request.detach;
+    return e && e->keepalive && c->request.stream && !c->streams && !c->request.background && !c->request.detach;
 }
 
 static void begin_stream(struct call *c)
@@ -150,8 +155,8 @@ static void on_timer(void *arg)
 {
     struct opening *o = arg;
     struct call *c = o->call;
-    enum gen_limit which = GEN_LIMIT_TOTAL;
-    int64_t limit = 0, now = clock_ms();
+    enum gen_limit which;
+    int64_t limit, now = clock_ms();
     if (deadline_ms(c, &which, &limit) <= now) {
         struct error late = {0};
         gen_limit_error(which, limit, &late);

@@ -128,11 +128,11 @@ const struct route api__routes[] = {
      "Those of the caller's key, newest first; `?limit=` (1 to 1000, 20), and `&after_id=` or `&before_id=`: the page "
      "behind or before that one.",
      NULL, 0, api__message_batch_list, NULL, NULL, NULL, NULL},
-    {"GET", MESSAGE_BATCHES_ROUTE "/{id}", "One of them.", NULL, 0, api__message_batch_get, NULL, NULL, NULL, NULL},
+    {"GET", MESSAGE_BATCHES_ROUTE "/{id}", "One of them.", NULL, 0, api__batch_get, NULL, NULL, NULL, NULL},
     {"DELETE", MESSAGE_BATCHES_ROUTE "/{id}", "Removes one that has ended, with its results.", NULL, 0,
      api__message_batch_delete, NULL, NULL, NULL, NULL},
     {"POST", MESSAGE_BATCHES_ROUTE "/{id}/cancel", "Ends it; requests that are not done by then are `canceled`.", NULL,
-     0, api__message_batch_cancel, NULL, NULL, NULL, NULL},
+     0, api__batch_cancel, NULL, NULL, NULL, NULL},
     {"GET", MESSAGE_BATCHES_ROUTE "/{id}/results",
      "What has become of each request of one that has ended, as lines of JSON (application/x-jsonl).", NULL, 0,
      api__message_batch_results, NULL, NULL, NULL, NULL},

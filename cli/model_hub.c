@@ -60,9 +60,7 @@ bool model_hub_open_with(struct model_hub *h, const struct hub_settings *setting
 void model_hub_close(struct model_hub *h)
 {
     hub_client_free(h->client);
-    if (!h->watch) {
-        hub_progress_end(&h->view);
-    }
+    hub_progress_end(&h->view); /* of one that shows nothing: nothing */
     memory_wipe(h->settings.token, sizeof h->settings.token);
     h->client = NULL;
 }
@@ -177,9 +175,7 @@ bool model_hub_pull(struct model_hub *h, const struct hub_reference *r, struct h
     bool ok = hub_pull(h->client, r,
                        &(struct hub_pull_options){.wants_folder = folder_is_servable, .on_progress = show, .arg = h},
                        out, err);
-    if (!h->watch) {
-        hub_progress_end(&h->view);
-    }
+    hub_progress_end(&h->view);
     h->pulled = NULL;
     return ok;
 }

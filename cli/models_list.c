@@ -119,17 +119,13 @@ static bool choose(const void *arg, uint64_t budget, bool (*progress)(void *prog
     wanted.memory = budget;
     wanted.on_demand = true;
     wanted.draft_path = k->draft_path[0] ? k->draft_path : NULL;
-    bool is_there = false;
-    if (!precision_find(k->path, &wanted, &found, &is_there, err)) {
+    bool is_there = true;
+    bool ok = progress ? precision_resolve(k->path, &wanted, progress, progress_arg, &found, err)
+                       : precision_find(k->path, &wanted, &found, &is_there, err);
+    if (!ok) {
         return false;
     }
-    out->to_be_made = !is_there && !progress;
-    if (out->to_be_made) {
-        return true;
-    }
-    if (!precision_resolve(k->path, &wanted, progress, progress_arg, &found, err)) {
-        return false;
-    }
+    out->to_be_made = !is_there;
     snprintf(out->path, sizeof out->path, "%s", found.path);
     snprintf(out->why, sizeof out->why, "%s", found.why);
     out->bits = found.bits;
@@ -186,7 +182,8 @@ static bool bring(void *arg, const struct model_bringing *b, struct error *err)
 
 struct model_source {
     const struct models_entry *entry;
-    const char *path; /* NULL: it is to be found by entry->model */
+    const char *path;                  /* NULL: it is to be found by entry->model */
+    const struct hub_reference *asked; /* instead: entry->model is this repository, and nothing else; NULL: it is not */
     int64_t keep_alive_ms;
     const struct models_bring *bring;
 };
@@ -210,7 +207,9 @@ static bool find_one(const char *model, const struct models_bring *bring, char o
 static bool find(struct kept *k, const struct model_source *source, struct error *err)
 {
     const struct options *o = &k->options;
-    if (source->path) {
+    if (source->asked) {
+        k->remote[0] = *source->asked;
+    } else if (source->path) {
         snprintf(k->path, sizeof k->path, "%s", source->path);
     } else if (!find_one(source->entry->model, source->bring, k->path, &k->remote[0], err)) {
         return false;
@@ -255,6 +254,7 @@ static bool fill(struct served_model_options *out, const struct model_source *so
         out->bring = bring;
         out->bring_arg = k;
     }
+    out->asked_for = source->asked != NULL;
     out->pinned = e->pinned;
     out->preload = e->preload;
     out->keep_alive_ms = e->has_keep_alive ? e->keep_alive_ms : source->keep_alive_ms;
@@ -428,21 +428,12 @@ bool models_list_ask(const struct options *base, const struct hub_settings *sett
     }
     struct models_file file = {0};
     struct models_entry e = {.name = text, .model = text, .options = *base};
-    struct model_source source = {.entry = &e, .path = "", .bring = &how};
+    struct model_source source = {.entry = &e, .asked = &r, .bring = &how};
     out->arena = arena_create(MODEL_MEMORY);
     if (!out->arena) {
         return error_set(err, ERR_NO_MEMORY, "no memory for a model.");
     }
-    if (!find_keep_alive(base, &file, &source.keep_alive_ms, err) || !fill(out, &source, err)) {
-        return false;
-    }
-    struct kept *k = (struct kept *)(uintptr_t)out->choose_arg;
-    k->remote[0] = r;
-    out->is_here = is_here;
-    out->bring = bring;
-    out->bring_arg = k;
-    out->asked_for = true;
-    return true;
+    return find_keep_alive(base, &file, &source.keep_alive_ms, err) && fill(out, &source, err);
 }
 
 void models_list_release(struct models_list *l)

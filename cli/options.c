@@ -252,6 +252,17 @@ static bool check_pairings(const struct options *out, struct error *err)
     return ok;
 }
 
+static bool check_quantize(const struct options *o, struct error *err)
+{
+    static const char *const words[] = {"auto", "none", "8", "6", "4"};
+    bool ok = !o->quantize; /* the command has no such option */
+    for (size_t i = 0; !ok && i < ARRAY_LEN(words); i++) {
+        ok = strcmp(o->quantize, words[i]) == 0;
+    }
+    return ok ||
+           error_set(err, ERR_INVALID, "--quantize: expected auto, none, 8, 6 or 4, but got '%.40s'.", o->quantize);
+}
+
 bool options_parse(enum command command, int argc, char **argv, struct arena *arena, struct options *out,
                    struct error *err)
 {
@@ -270,7 +281,7 @@ bool options_parse(enum command command, int argc, char **argv, struct arena *ar
         return false;
     }
     clear_lists_given(&words, out);
-    return read_words(command, argc, argv, out, err) && check_pairings(out, err);
+    return read_words(command, argc, argv, out, err) && check_pairings(out, err) && check_quantize(out, err);
 }
 
 bool options_reload(const struct options *now, struct arena *arena, struct options *out, struct buf *fixed,
@@ -301,7 +312,7 @@ bool options__check_model(const struct options *o, struct error *err)
     struct backend_options backend;
     struct backend_words words = options_backend(o);
     return check_pairings(o, err) && options_kv_disk(o, &disk_size, err) && options_speculation(o, &when, err) &&
-           options_quantize(o, err) && kv_type_parse(o->kv_type, &type, err) &&
+           check_quantize(o, err) && kv_type_parse(o->kv_type, &type, err) &&
            backend_options_parse(&words, &backend, err);
 }
 
@@ -345,17 +356,6 @@ bool options_kv_disk(const struct options *o, uint64_t *size, struct error *err)
     *size = (uint64_t)(gb * (double)GIB(1));
     return o->kv_disk_gb == 0 || o->kv_disk_dir ||
            error_set(err, ERR_INVALID, "--kv-disk-gb is the limit of a folder: give --kv-disk-dir too.");
-}
-
-bool options_quantize(const struct options *o, struct error *err)
-{
-    static const char *const words[] = {"auto", "none", "8", "6", "4"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (strcmp(o->quantize, words[i]) == 0) {
-            return true;
-        }
-    }
-    return error_set(err, ERR_INVALID, "--quantize: expected auto, none, 8, 6 or 4, but got '%.40s'.", o->quantize);
 }
 
 bool options_speculation(const struct options *o, enum speculation *when, struct error *err)

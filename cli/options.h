@@ -159,9 +159,6 @@ NODISCARD bool options_keep_model_strings(struct options *o, struct arena *arena
 /* The bytes of --kv-disk-gb. INVALID: it is given and the folder is not. */
 NODISCARD bool options_kv_disk(const struct options *o, uint64_t *size, struct error *err);
 
-/* INVALID: --quantize says none of its words. */
-NODISCARD bool options_quantize(const struct options *o, struct error *err);
-
 /* What --speculation says. INVALID: it says something else, or --draft-kv-memory is given without a draft model. */
 NODISCARD bool options_speculation(const struct options *o, enum speculation *when, struct error *err);
 

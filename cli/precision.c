@@ -392,6 +392,12 @@ static bool locate(const struct model_file *file, struct precision_found *out, c
            error_set(err, ERR_IO, "There is no cache folder for quantized weights: set HOME or XDG_CACHE_HOME.");
 }
 
+/* Once it is there. */
+static void log_found(const struct precision_found *found)
+{
+    LOG_INFO("precision", "bits=%d why=\"%s\" path=%s", found->bits, found->why, found->path);
+}
+
 bool precision_find(const char *model, const struct precision_wanted *w, struct precision_found *out, bool *is_there,
                     struct error *err)
 {
@@ -399,6 +405,9 @@ bool precision_find(const char *model, const struct precision_wanted *w, struct 
     struct model_file *file;
     bool ok = open_source(model, out, &file, err) && decide(file, w, out, err) && locate(file, out, folder, err);
     *is_there = ok && (out->bits == 0 || is_good(out->path));
+    if (*is_there) {
+        log_found(out);
+    }
     model_file_close(file);
     return ok;
 }
@@ -419,7 +428,7 @@ bool precision_resolve(const char *model, const struct precision_wanted *w,
         ok = make(file, out->path, &r, out->weights, folder, err);
     }
     if (ok) {
-        LOG_INFO("precision", "bits=%d why=\"%s\" path=%s", out->bits, out->why, out->path);
+        log_found(out);
     }
     model_file_close(file);
     return ok;

@@ -366,7 +366,6 @@ static bool start_app(struct server *s, struct error *err)
     a.gateway = s->gateway;
     a.listen = listen.items;
     a.n_listen = listen.n;
-    a.default_sampling = o->sampling;
     a.strict_fields = o->strict_fields;
     a.drop_volatile_lines = o->drop_volatile_lines;
     a.version = tandem_build();
@@ -558,9 +557,6 @@ static bool find_models(struct server *s, struct error *err)
 {
     const struct options *o = s->options;
     s->many = models_list_wanted(o);
-    if (!options_quantize(o, err)) {
-        return false;
-    }
     if (s->many) {
         struct models_bring bring = {.now = true};
         if (!check_many(o, err) || !find_pull(s, err)) {

@@ -180,7 +180,7 @@ void gateway_close(struct gateway *g, void (*on_closed)(void *arg), void *arg)
     stop_drain(g);
     g->on_closed = on_closed;
     g->on_closed_arg = arg;
-    g->n_closing = g->n_held;
+    g->n_closing = g->n_held + g->n_reading;
     if (g->manage_timer) {
         loop_timer_stop(g->manage_timer);
     }

@@ -122,7 +122,7 @@ struct served_model_options {
     const char *script_path, *fault;
     bool sandbox;                       /* the engine gives up what it does not need */
     const char *log_level, *log_format; /* of the engine's log; NULL: its defaults */
-    struct sampling default_sampling;
+    struct sampling default_sampling;   /* of requests that say nothing */
     int64_t default_max_tokens, default_timeout_ms;
     int64_t queue_timeout_ms, first_token_timeout_ms; /* 0: none */
 };
@@ -137,7 +137,7 @@ NODISCARD bool gateway_add_model(struct gateway *g, const struct served_model_op
 NODISCARD bool gateway_set_models(struct gateway *g, const struct served_model_options *models, size_t n,
                                   struct error *err);
 
-/* One more, until the list is full: INVALID. Its arena is the gateway's when it succeeds. NULL: failed. */
+/* One more. Its arena is the gateway's when it succeeds. NULL: failed; OVERLOADED: the list is full. */
 NODISCARD struct served_model *gateway_add_asked(struct gateway *g, const struct served_model_options *options,
                                                  struct error *err);
 
@@ -167,7 +167,8 @@ int64_t gateway_uptime_ms(const struct gateway *g);
 
 /* ---- models that come and go ---- */
 
-/* fn(arg, NULL) once the model is read, at once or later; else with why it is not (UNAVAILABLE). The model is held. */
+/* fn(arg, NULL) once the model is read, at once or later; else with why it is not: UNAVAILABLE, or MODEL_NOT_FOUND
+ * where it was to be brought, and there is no such thing. The model is held. */
 void gateway_open(struct served_model *m, void (*fn)(void *arg, const struct error *err), void *arg);
 bool served_model_is_open(const struct served_model *m);
 /* It is brought now: how far it is, in bytes. */

@@ -143,7 +143,6 @@ static bool make_pipeline(struct served_model *m, struct error *err)
         .formats = m->formats,
         .port = engine_child_port(m->child),
         .n_context = o->max_context && o->max_context < n_context ? o->max_context : n_context,
-        .default_sampling = o->default_sampling,
         .default_max_tokens = o->default_max_tokens,
         .default_timeout_ms = o->default_timeout_ms,
         .queue_timeout_ms = o->queue_timeout_ms,

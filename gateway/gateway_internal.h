@@ -107,7 +107,8 @@ struct gateway {
     int64_t drain_until_ms;
     void (*on_drained)(void *arg);
     void *on_drained_arg;
-    size_t n_held; /* uses of pipelines by workers; closing waits for them */
+    size_t n_held;    /* uses of pipelines by workers; closing waits for them */
+    size_t n_reading; /* models that are read, made or brought; likewise */
     size_t n_closing;
     void (*on_closed)(void *arg);
     void *on_closed_arg;

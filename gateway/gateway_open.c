@@ -3,6 +3,7 @@
  * is gone. */
 #include "gateway/gateway_internal.h"
 
+#include "base/array.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -107,6 +108,14 @@ static void on_read(void *arg);
 static void queue_bringing(struct gateway *g, struct reading *r);
 static void bring_next(struct gateway *g);
 
+static void append(struct reading **list, struct reading *r)
+{
+    while (*list) {
+        list = &(*list)->next;
+    }
+    *list = r;
+}
+
 /* One at a time: each takes all cores. */
 static void make_next(struct gateway *g)
 {
@@ -117,12 +126,8 @@ static void make_next(struct gateway *g)
 
 static void queue_making(struct gateway *g, struct reading *r)
 {
-    struct reading **end = &g->first_making;
-    while (*end) {
-        end = &(*end)->next;
-    }
     r->makes = true;
-    *end = r;
+    append(&g->first_making, r);
     if (g->first_making == r) {
         make_next(g);
     }
@@ -140,6 +145,15 @@ static void end_reading(struct reading *r)
 
 static void leave_list(struct served_model *m);
 
+/* Closing waits for it. */
+static void note_reading(struct gateway *g, bool begins)
+{
+    g->n_reading += begins ? 1 : (size_t)-1;
+    if (!begins && g->on_closed) {
+        gateway__closed_part(g);
+    }
+}
+
 /* failure NULL: it is open. */
 static void finish(struct served_model *m, const struct error *failure)
 {
@@ -153,7 +167,7 @@ static void finish(struct served_model *m, const struct error *failure)
     gateway__tell(&m->for_open, failure ? &err : NULL);
     gateway__manage_soon(g);
     served_model_release(m);
-    gateway__hold(g, false); /* the gateway may be gone with it */
+    note_reading(g, false); /* the gateway may be gone with it */
 }
 
 static void on_read(void *arg)
@@ -244,16 +258,12 @@ static void bring_next(struct gateway *g)
 static void queue_bringing(struct gateway *g, struct reading *r)
 {
     struct served_model *m = r->model;
-    struct reading **end = &g->first_bringing;
-    while (*end) {
-        end = &(*end)->next;
-    }
     LOG_INFO("model is brought from the Hub", "model=%s", m->names[0]);
     m->bringing = true;
     atomic_store(&m->stop_bringing, false);
     atomic_store(&m->brought, 0);
     atomic_store(&m->to_bring, 0);
-    *end = r;
+    append(&g->first_bringing, r);
     bring_next(g);
 }
 
@@ -277,7 +287,7 @@ static void begin_reading(struct served_model *m)
     m->opening = true;
     atomic_store(&m->opening_permille, 0);
     served_model_hold(m);
-    gateway__hold(m->gateway, true);
+    note_reading(m->gateway, true);
     loop_work_first(m->gateway->options.loop, read_model, on_read, r);
 }
 
@@ -323,12 +333,18 @@ static struct served_model *find_same(const struct gateway *g, const struct serv
     return NULL;
 }
 
+/* Whoever leaves the list has a place among those that have left it: n of them may be all. */
+static bool may_leave(const struct gateway *g, size_t n)
+{
+    return g->n_retired + n <= ARRAY_LEN(g->retired);
+}
+
 static bool check_list(const struct gateway *g, const struct served_model_options *models, size_t n, struct error *err)
 {
     if (n > GATEWAY_MAX_MODELS) {
         return error_set(err, ERR_INVALID, "at most %d models can be served, %zu are given.", GATEWAY_MAX_MODELS, n);
     }
-    if (g->n_retired + g->n_models > sizeof g->retired / sizeof g->retired[0]) {
+    if (!may_leave(g, g->n_models)) {
         return error_set(err, ERR_UNAVAILABLE, "%zu models of earlier lists still have requests. Try again later.",
                          g->n_retired);
     }
@@ -406,8 +422,9 @@ static void begin_model(struct served_model *m)
 
 struct served_model *gateway_add_asked(struct gateway *g, const struct served_model_options *options, struct error *err)
 {
-    if (g->n_models == GATEWAY_MAX_MODELS || g->n_retired == sizeof g->retired / sizeof g->retired[0]) {
-        error_set(err, ERR_OVERLOADED, "at most %d models can be served, and as many are.", GATEWAY_MAX_MODELS);
+    if (g->n_models == GATEWAY_MAX_MODELS || !may_leave(g, g->n_models + 1)) {
+        error_set(err, ERR_OVERLOADED, "at most %d models can be served; as many are, or still have requests.",
+                  GATEWAY_MAX_MODELS);
         return NULL;
     }
     struct served_model *m = gateway__create_model(g, options, err);

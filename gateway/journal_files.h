@@ -18,7 +18,7 @@ struct journal_file {
     struct str id, key_name, name, purpose;
     int64_t created_s, expires_s; /* expires_s 0: never */
     uint64_t size;
-    bool hidden; /* a batch's own: it is neither read nor listed nor removed by those who ask for files */
+    bool hidden; /* a batch's own: journal_file_read, _list and _remove do not find it; nobody is told its id */
 };
 
 struct journal_piece {

@@ -22,6 +22,19 @@ void gen_limit_error(enum gen_limit which, int64_t ms, struct error *err)
               limits[which].limit);
 }
 
+int64_t gen_limits_deadline_ms(const int64_t ms[GEN_LIMIT_COUNT], int64_t received_us, enum gen_limit *which)
+{
+    int64_t earliest = INT64_MAX;
+    for (int i = 0; i < GEN_LIMIT_COUNT; i++) {
+        int64_t at = received_us / 1000 + ms[i];
+        if (ms[i] > 0 && at < earliest) {
+            earliest = at;
+            *which = (enum gen_limit)i;
+        }
+    }
+    return earliest;
+}
+
 /* Of those that hold; 0: it does not. */
 static int64_t limit_ms(const struct generation *g, enum gen_limit which)
 {
@@ -40,18 +53,14 @@ static int64_t limit_ms(const struct generation *g, enum gen_limit which)
 
 int64_t generation_deadline_ms(const struct generation *g, enum gen_limit *which)
 {
-    int64_t earliest = INT64_MAX;
+    int64_t holding[GEN_LIMIT_COUNT];
     if (g->failed || generation_complete(g)) {
         return INT64_MAX;
     }
     for (int i = 0; i < GEN_LIMIT_COUNT; i++) {
-        int64_t ms = limit_ms(g, (enum gen_limit)i), at = g->clock.received_us / 1000 + ms;
-        if (ms > 0 && at < earliest) {
-            earliest = at;
-            *which = (enum gen_limit)i;
-        }
+        holding[i] = limit_ms(g, (enum gen_limit)i);
     }
-    return earliest;
+    return gen_limits_deadline_ms(holding, g->clock.received_us, which);
 }
 
 /* ---- of all ---- */

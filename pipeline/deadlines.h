@@ -20,7 +20,9 @@ enum gen_limit {
 const char *gen_limit_name(enum gen_limit limit);
 void gen_limit_error(enum gen_limit which, int64_t ms, struct error *err); /* DEADLINE: it was so many, and is over */
 
-/* The earliest time, monotonic ms, at which a limit is over that holds now, and which; INT64_MAX: none holds. */
+/* The earliest time, monotonic ms, at which a limit is over that holds now, and which; INT64_MAX: none holds, *which
+ * stays. ms: by gen_limit, from received_us on; 0: it does not hold. */
+int64_t gen_limits_deadline_ms(const int64_t ms[GEN_LIMIT_COUNT], int64_t received_us, enum gen_limit *which);
 int64_t generation_deadline_ms(const struct generation *g, enum gen_limit *which);
 int64_t pipeline_next_deadline_ms(struct pipeline *p); /* of all generations */
 

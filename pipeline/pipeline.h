@@ -58,10 +58,9 @@ struct pipeline_options {
     const struct chat_template *chat;  /* NULL: the model has no template; chat requests are refused */
     struct output_formats formats;     /* of what the model writes; both NULL: text */
     struct engine_port *port;
-    uint32_t n_context;               /* per sequence; replaced by engine_info's when that is known and smaller */
-    struct sampling default_sampling; /* for APIs' decoders */
-    int64_t default_max_tokens;       /* -1: as far as the context goes */
-    int64_t default_timeout_ms;       /* 0: none */
+    uint32_t n_context;         /* per sequence; replaced by engine_info's when that is known and smaller */
+    int64_t default_max_tokens; /* -1: as far as the context goes */
+    int64_t default_timeout_ms; /* 0: none */
     int64_t queue_timeout_ms, first_token_timeout_ms; /* 0: none; see deadlines.h */
     uint32_t retry_limit; /* engines that may be lost under a request without a new token; PIPELINE_RETRY_LIMIT */
     struct pipeline_observer observer;

@@ -36,23 +36,13 @@ static void stream_event(struct gen_reply *r, const struct gen_event *e, struct 
     message_stream_event(writer_of(r), e, out);
 }
 
-static void put_error(const char *request_id, const struct error *err, struct buf *out)
+static void stream_error(struct gen_reply *r, const struct error *err, struct buf *out)
 {
     struct buf json;
     buf_init(&json, KIB(16));
-    api__write_anthropic_error(&json, err, request_id);
+    api__write_anthropic_error(&json, err, reply_request(r)->request_id);
     sse_event(out, "error", buf_view(&json));
     buf_release(&json);
-}
-
-static void stream_error(struct gen_reply *r, const struct error *err, struct buf *out)
-{
-    put_error(reply_request(r)->request_id, err, out);
-}
-
-static void early_error(const struct call *c, const struct error *err, struct buf *out)
-{
-    put_error(c->request.request_id, err, out);
 }
 
 static void gather(struct gen_reply *r, const struct gen_event *e)
@@ -78,7 +68,6 @@ const struct gen_encoder api__messages_encoder = {
     .release = release,
     .stream_event = stream_event,
     .stream_error = stream_error,
-    .early_error = early_error,
     .stream_end = "",
     .keepalive = "event: ping\ndata: {\"type\":\"ping\"}\n\n",
     .gather = gather,

@@ -1,8 +1,6 @@
 /* GET /v1/models in Anthropic's shape: a page of a list that goes on behind or before an id. */
 #include "api/anthropic/anthropic.h"
 
-#include "gateway/adapter_set.h"
-
 #include <stdio.h>
 #include <time.h>
 
@@ -12,7 +10,7 @@
 
 struct listed { /* one name of a model */
     struct served_model *model;
-    char name[ADAPTER_ID_SIZE];
+    struct listed_name name;
 };
 
 static void put_time(struct json_writer *w, const char *key, int64_t seconds)
@@ -46,24 +44,13 @@ static void put_model(struct json_writer *w, struct served_model *m, struct str 
     json_end_object(w);
 }
 
-/* The i-th name that is no pattern; false: there are fewer. */
+/* The i-th of all models; false: there are fewer. */
 static bool name_at(struct gateway *g, size_t i, struct listed *out)
 {
-    const struct served_adapter *adapter;
     for (size_t m = 0; m < gateway_n_models(g); m++) {
-        struct served_model *model = gateway_model_at(g, m);
-        for (size_t k = 0; k < served_model_n_names(model); k++) {
-            const char *name = served_model_name_at(model, k);
-            if (!strpbrk(name, "*?") && i-- == 0) {
-                *out = (struct listed){.model = model};
-                snprintf(out->name, sizeof out->name, "%s", name);
-                return true;
-            }
-        }
-        for (size_t k = 0; (adapter = adapter_set_at(served_model_adapters(model), k)); k++) {
+        out->model = gateway_model_at(g, m);
+        for (size_t k = 0; api__name_at(out->model, k, &out->name); k++) {
             if (i-- == 0) {
-                *out = (struct listed){.model = model};
-                served_model_adapter_id(model, str_of(adapter->name), out->name);
                 return true;
             }
         }
@@ -98,7 +85,7 @@ static bool find_cursor(struct gateway *g, const struct http_request *head, cons
     *at = n;
     buf_init(&id, KIB(1));
     if (http_query_get(head, parameter, &id)) {
-        for (*at = 0; *at < n && name_at(g, *at, &listed) && !str_eq(buf_view(&id), str_of(listed.name)); ++*at) {
+        for (*at = 0; *at < n && name_at(g, *at, &listed) && !str_eq(buf_view(&id), str_of(listed.name.text)); ++*at) {
         }
         ok = *at < n || error_set_param(err, ERR_INVALID, parameter, "%s: no model has the id '%.100s'.", parameter,
                                         id.data ? id.data : "");
@@ -124,7 +111,7 @@ static bool find_page(struct gateway *g, const struct http_request *head, size_t
 static void put_id(struct gateway *g, struct json_writer *w, const char *key, bool any, size_t i)
 {
     struct listed listed;
-    json_member_cstr(w, key, any && name_at(g, i, &listed) ? listed.name : NULL);
+    json_member_cstr(w, key, any && name_at(g, i, &listed) ? listed.name.text : NULL);
 }
 
 void api__anthropic_models(struct app *a, struct http_exchange *x)
@@ -148,7 +135,7 @@ void api__anthropic_models(struct app *a, struct http_exchange *x)
     json_key(&w, "data");
     json_begin_array(&w);
     for (size_t i = page.from; i < page.to && name_at(a->gateway, i, &listed); i++) {
-        put_model(&w, listed.model, str_of(listed.name));
+        put_model(&w, listed.model, str_of(listed.name.text));
     }
     json_end_array(&w);
     json_member_bool(&w, "has_more", any && page.more);

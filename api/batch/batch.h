@@ -34,17 +34,16 @@ void api__put_batches(struct json_writer *w, const struct app *a); /* the member
 
 extern const struct field api__batch_fields[];
 bool api__decode_batch(struct call *c, struct error *err); /* its fetch does the rest */
-void api__batch_get(struct app *a, struct http_exchange *x, struct str rest);
 void api__batch_list(struct app *a, struct http_exchange *x, struct str rest);
+/* Of either form, by the route. */
+void api__batch_get(struct app *a, struct http_exchange *x, struct str rest);
 void api__batch_cancel(struct app *a, struct http_exchange *x, struct str rest);
 
 #define MESSAGE_BATCHES_ROUTE "/v1/messages/batches"
 
 extern const struct field api__message_batch_fields[];
 bool api__decode_message_batch(struct call *c, struct error *err); /* its fetch does the rest */
-void api__message_batch_get(struct app *a, struct http_exchange *x, struct str rest);
 void api__message_batch_list(struct app *a, struct http_exchange *x, struct str rest);
-void api__message_batch_cancel(struct app *a, struct http_exchange *x, struct str rest);
 void api__message_batch_delete(struct app *a, struct http_exchange *x, struct str rest);
 void api__message_batch_results(struct app *a, struct http_exchange *x, struct str rest);
 

@@ -156,7 +156,6 @@ void batch__fail(struct batch_run *run, const char *code, const char *message); 
 /* batch_read.c */
 void batch__read_more(struct batch_run *run); /* of its input, unless it is being read or may not be yet */
 void batch__rewind(struct batch_run *run);    /* the input is read from its beginning next */
-size_t batch__line_max(const struct app *a);  /* bytes of a line of an input */
 
 /* batch_pump.c */
 void batch__pump(struct batch_set *set); /* begins rows where there is room */
@@ -179,11 +178,10 @@ const struct batch_form *batch__form_of(struct str id);
 void batch__put_file(struct json_writer *w, const struct journal_file *f);
 void batch__make_id(const char *prefix, char *out, size_t size);
 
-/* batch_routes.c: NULL: it is answered with an error already; likewise where id is none of the form's. */
+/* batch_routes.c: NULL: it is answered with an error already; ask_for: likewise where id is none of the route's form.
+ */
 struct asking *batch__ask(struct app *a, struct http_exchange *x, struct str id);
-struct asking *batch__ask_for(struct app *a, struct http_exchange *x, struct str id, const struct batch_form *form);
-void batch__get(struct asking *q); /* answers with the batch */
-void batch__cancel_asked(struct asking *q);
+struct asking *batch__ask_for(struct app *a, struct http_exchange *x, struct str id);
 /* The page behind or before the batch q->last; done gets q. */
 void batch__list(struct asking *q, const struct batch_form *form, bool before,
                  void (*done)(void *arg, struct journal_answer *answer));

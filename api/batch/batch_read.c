@@ -6,12 +6,6 @@
 
 #include <stdio.h>
 
-size_t batch__line_max(const struct app *a)
-{
-    size_t most = a->options.limits.max_body;
-    return most ? most : LIMIT_HTTP_BODY;
-}
-
 static void split_check(struct batch_chunk *chunk, enum batch_line what, struct str line)
 {
     struct batch_run *run = chunk->run;
@@ -148,7 +142,7 @@ void batch__read_more(struct batch_run *run)
 void batch__rewind(struct batch_run *run)
 {
     batch_lines_release(&run->lines);
-    batch_lines_init(&run->lines, batch__line_max(run->set->app));
+    batch_lines_init(&run->lines, api__max_body(run->set->app));
     run->next_piece = run->n_rows = 0;
     run->at_end = false;
 }

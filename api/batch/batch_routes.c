@@ -1,4 +1,5 @@
-/* /v1/batches. A batch of another key is as if it were not there. */
+/* /v1/batches, and what the other form has of it, which is told by the route. A batch of another key is as if it were
+ * not there. */
 #include "api/batch/batch_internal.h"
 
 #include "base/array.h"
@@ -33,11 +34,17 @@ struct asking *batch__ask(struct app *a, struct http_exchange *x, struct str id)
     return asking__create(a, x, id);
 }
 
-struct asking *batch__ask_for(struct app *a, struct http_exchange *x, struct str id, const struct batch_form *form)
+/* As the route that was asked says. */
+static const struct batch_form *form_asked(struct http_exchange *x)
+{
+    return str_starts(http_request_of(x)->path, STR(MESSAGE_BATCHES_ROUTE)) ? &batch__anthropic : &batch__openai;
+}
+
+struct asking *batch__ask_for(struct app *a, struct http_exchange *x, struct str id)
 {
     struct error err = {0};
     struct asking *q = batch__ask(a, x, id);
-    if (q && !str_starts(id, str_of(form->prefix))) {
+    if (q && !str_starts(id, str_of(form_asked(x)->prefix))) {
         error_set(&err, ERR_NOT_FOUND, "There is no batch with the id '%s'.", q->id);
         asking__fail(q, &err);
         return NULL;
@@ -266,21 +273,14 @@ static void on_read(void *arg, struct journal_answer *answer)
     asking__free(q);
 }
 
-void batch__get(struct asking *q)
-{
-    struct error err = {0};
-    if (!asking__check_query(http_request_of(q->x), NULL, 0, &err) ||
-        !journal_batch_read(q->app->options.journal, str_of(q->id), str_of(q->key_name),
-                            (struct journal_done){on_read, q}, &err)) {
-        asking__fail(q, &err);
-    }
-}
-
 void api__batch_get(struct app *a, struct http_exchange *x, struct str rest)
 {
-    struct asking *q = batch__ask_for(a, x, rest, &batch__openai);
-    if (q) {
-        batch__get(q);
+    struct error err = {0};
+    struct asking *q = batch__ask_for(a, x, rest);
+    if (q && (!asking__check_query(http_request_of(x), NULL, 0, &err) ||
+              !journal_batch_read(a->options.journal, str_of(q->id), str_of(q->key_name),
+                                  (struct journal_done){on_read, q}, &err))) {
+        asking__fail(q, &err);
     }
 }
 
@@ -370,23 +370,15 @@ static void on_read_ended(void *arg, struct journal_answer *answer)
     asking__fail(q, &err);
 }
 
-void batch__cancel_asked(struct asking *q)
-{
-    struct error err = {0};
-    struct app *a = q->app;
-    struct batch_run *run = batch__find(a->batches, str_of(q->id), str_of(q->key_name));
-    if (run) {
-        batch__cancel(run, on_cancelled, q);
-    } else if (!journal_batch_read(a->options.journal, str_of(q->id), str_of(q->key_name),
-                                   (struct journal_done){on_read_ended, q}, &err)) {
-        asking__fail(q, &err);
-    }
-}
-
 void api__batch_cancel(struct app *a, struct http_exchange *x, struct str rest)
 {
-    struct asking *q = batch__ask_for(a, x, rest, &batch__openai);
-    if (q) {
-        batch__cancel_asked(q);
+    struct error err = {0};
+    struct asking *q = batch__ask_for(a, x, rest);
+    struct batch_run *run = q ? batch__find(a->batches, str_of(q->id), str_of(q->key_name)) : NULL;
+    if (run) {
+        batch__cancel(run, on_cancelled, q);
+    } else if (q && !journal_batch_read(a->options.journal, str_of(q->id), str_of(q->key_name),
+                                        (struct journal_done){on_read_ended, q}, &err)) {
+        asking__fail(q, &err);
     }
 }

@@ -83,7 +83,7 @@ static bool check_request(struct creation *n, size_t i, const struct json *v, st
 static bool put_line(struct creation *n, size_t i, const struct json *v, struct error *err)
 {
     char where[40];
-    size_t before = n->lines.len, most = batch__line_max(n->call->app);
+    size_t before = n->lines.len, most = api__max_body(n->call->app);
     struct json_writer w = json_writer(&n->lines);
     json_begin_object(&w);
     json_member_str(&w, "custom_id", json_str(json_get(v, "custom_id")));
@@ -213,22 +213,6 @@ static bool begin(struct call *c)
 
 /* ---- one of them ---- */
 
-void api__message_batch_get(struct app *a, struct http_exchange *x, struct str rest)
-{
-    struct asking *q = batch__ask_for(a, x, rest, &batch__anthropic);
-    if (q) {
-        batch__get(q);
-    }
-}
-
-void api__message_batch_cancel(struct app *a, struct http_exchange *x, struct str rest)
-{
-    struct asking *q = batch__ask_for(a, x, rest, &batch__anthropic);
-    if (q) {
-        batch__cancel_asked(q);
-    }
-}
-
 static void on_removed(void *arg, struct journal_answer *answer)
 {
     struct asking *q = arg;
@@ -249,7 +233,7 @@ static void on_removed(void *arg, struct journal_answer *answer)
 void api__message_batch_delete(struct app *a, struct http_exchange *x, struct str rest)
 {
     struct error err = {0};
-    struct asking *q = batch__ask_for(a, x, rest, &batch__anthropic);
+    struct asking *q = batch__ask_for(a, x, rest);
     if (q && !journal_batch_remove(a->options.journal, str_of(q->id), str_of(q->key_name),
                                    (struct journal_done){on_removed, q}, &err)) {
         asking__fail(q, &err);
@@ -274,7 +258,7 @@ static void on_read_for_results(void *arg, struct journal_answer *answer)
 void api__message_batch_results(struct app *a, struct http_exchange *x, struct str rest)
 {
     struct error err = {0};
-    struct asking *q = batch__ask_for(a, x, rest, &batch__anthropic);
+    struct asking *q = batch__ask_for(a, x, rest);
     if (q && !journal_batch_read(a->options.journal, str_of(q->id), str_of(q->key_name),
                                  (struct journal_done){on_read_for_results, q}, &err)) {
         asking__fail(q, &err);

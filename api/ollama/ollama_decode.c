@@ -423,12 +423,6 @@ static struct ollama_request *decode(struct call *c, struct error *err)
         error_set_param(err, ERR_INVALID, "top_logprobs", "'top_logprobs' is only allowed together with 'logprobs'.");
         return NULL;
     }
-    bool penalized = g->sampling.repetition_penalty != 1;
-    if (penalized && r->repeat_last_n >= 0) {
-        error_set_param(err, ERR_UNSUPPORTED, "options.repeat_last_n",
-                        "Unsupported value for 'options.repeat_last_n': 'repeat_penalty' looks at all tokens (-1).");
-        return NULL;
-    }
     return r;
 }
 
@@ -477,6 +471,11 @@ bool api__work_ollama(struct call *c, struct error *err)
         return error_set_param(err, ERR_UNSUPPORTED, "options.num_ctx",
                                "Unsupported value for 'options.num_ctx': the context of this model has %u tokens.",
                                n_context);
+    }
+    if (c->request.sampling.repetition_penalty != 1 && r->repeat_last_n >= 0) {
+        return error_set_param(err, ERR_UNSUPPORTED, "options.repeat_last_n",
+                               "Unsupported value for 'options.repeat_last_n': 'repeat_penalty' looks at all tokens "
+                               "(-1).");
     }
     if (r->needs_thinking && !pipeline_options(p)->formats.reasoning) {
         return error_set_param(err, ERR_UNSUPPORTED, "think", "\"%.100s\" does not support thinking.",

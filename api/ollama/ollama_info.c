@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "chat/chat_template.h"
-#include "gateway/adapter_set.h"
 #include "tensor/model_file.h"
 
 #include <stdio.h>
@@ -44,14 +43,16 @@ static const char *quantization_of(const struct served_model *m)
     return dtype_info((enum dtype)best)->name;
 }
 
-/* Of a model whose file was not read yet, since nobody has asked for it. */
+/* Of a model whose file was not read yet, since nobody has asked for it. One that may have to be brought first has no
+ * path to be looked at: whoever brings it writes that. */
 static void put_no_details(struct json_writer *w, const struct served_model *m)
 {
-    bool gguf = str_ends(str_of(served_model_options(m)->model_path), STR(".gguf"));
+    const struct served_model_options *o = served_model_options(m);
+    const char *format = o->bring ? "" : str_ends(str_of(o->model_path), STR(".gguf")) ? "gguf" : "safetensors";
     json_key(w, "details");
     json_begin_object(w);
     json_member_cstr(w, "parent_model", "");
-    json_member_cstr(w, "format", gguf ? "gguf" : "safetensors");
+    json_member_cstr(w, "format", format);
     json_member_cstr(w, "family", "");
     json_member_null(w, "families");
     json_member_cstr(w, "parameter_size", "");
@@ -131,16 +132,9 @@ static void reply_list(struct app *a, struct http_exchange *x, bool running)
         struct served_model *m = gateway_model_at(a->gateway, i);
         enum model_state state = served_model_state(m);
         bool loaded = state == MODEL_READY || state == MODEL_UNLOADING;
-        for (size_t k = 0; !running && k < served_model_n_names(m); k++) {
-            if (!strpbrk(served_model_name_at(m, k), "*?")) {
-                put_tag(&w, m, served_model_name_at(m, k));
-            }
-        }
-        const struct served_adapter *adapter;
-        for (size_t k = 0; !running && (adapter = adapter_set_at(served_model_adapters(m), k)); k++) {
-            char name[ADAPTER_ID_SIZE];
-            served_model_adapter_id(m, str_of(adapter->name), name);
-            put_tag(&w, m, name);
+        struct listed_name name;
+        for (size_t k = 0; !running && api__name_at(m, k, &name); k++) {
+            put_tag(&w, m, name.text);
         }
         if (running && loaded) {
             put_running(&w, m, served_model_name(m));

@@ -310,7 +310,6 @@ static void stream_event(struct gen_reply *r, const struct gen_event *e, struct 
 
 const struct gen_encoder api__chat_encoder = {.stream_event = stream_event,
                                               .stream_error = reply_stream_error,
-                                              .early_error = reply_early_error,
                                               .stream_end = OPENAI_STREAM_END,
                                               .keepalive = OPENAI_KEEPALIVE,
                                               .gather = gather,

@@ -349,13 +349,8 @@ void reply_progress_chunk(struct gen_reply *r, const char *object, const struct 
 
 void reply_stream_error(struct gen_reply *r, const struct error *err, struct buf *out)
 {
-    reply_early_error(r->call, err, out);
-}
-
-void reply_early_error(const struct call *c, const struct error *err, struct buf *out)
-{
     struct buf json;
-    (void)c;
+    (void)r;
     buf_init(&json, KIB(16));
     api__write_error(&json, err);
     sse_data(out, buf_view(&json));

@@ -26,7 +26,6 @@ void reply_progress_chunk(struct gen_reply *r, const char *object, const struct 
 
 /* An error inside a stream, and how every stream ends and is kept alive. */
 void reply_stream_error(struct gen_reply *r, const struct error *err, struct buf *out);
-void reply_early_error(const struct call *c, const struct error *err, struct buf *out);
 #define OPENAI_STREAM_END "data: [DONE]\n\n"
 #define OPENAI_KEEPALIVE  ": keep-alive\n\n"
 

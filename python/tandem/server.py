@@ -17,7 +17,7 @@ from ._library import Error, program_path
 
 def _opener() -> urllib.request.OpenerDirector:
     """Without the proxies of the environment, and whatever the certificate's name: it is our own server, on this machine."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the default one reads the system's certificates first, for 40 ms
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
 

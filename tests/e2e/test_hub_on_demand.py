@@ -1,4 +1,5 @@
 """Models of the Hub that a running server brings at their first use (--pull use, ask)."""
+import concurrent.futures
 import json
 import threading
 import time
@@ -51,10 +52,16 @@ def stream(server, path, body):
         return reply.status_code, [line for line in reply.iter_lines() if line]
 
 
+def kinds(lines):
+    return [line[7:] for line in lines if line.startswith("event: ")]
+
+
 def test_the_first_use_brings_it(hub, start, large):
     """Requests wait in order, streams say for what, limits of time hold, and others go on meanwhile."""
     with start("--pull", "use", models=[large]) as server:
         assert not hub.requests and state_of(server)["state"] == "unloaded" and state_of(server)["download"] is None
+        tags = {m["name"]: m["details"]["format"] for m in server.http.get("/api/tags").json()["models"]}
+        assert tags == {"mine:latest": "gguf", "theirs:latest": ""}  # who knows what will come
         late = server.post("/v1/completions", {"model": "theirs", "prompt": "x", "timeout": 0.2})
         assert late.status_code == 504 and "200 ms" in late.json()["error"]["message"]
         answers, order = {}, []
@@ -64,9 +71,12 @@ def test_the_first_use_brings_it(hub, start, large):
             order.append(name)
 
         chat = {"model": "theirs", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+        response = {"model": "theirs", "input": "x", "max_output_tokens": 16, "streams": True}
         threads = []
         for name, path, body in (("chat", "/v1/chat/completions", {**chat, "streams": True}),
                                  ("message", "/v1/messages", {**chat, "streams": True}),
+                                 ("response", "/v1/responses", {**response}),
+                                 ("late response", "/v1/responses", {**response, "timeout": 0.8}),
                                  ("late", "/v1/chat/completions", {**chat, "streams": True, "timeout": 0.8}),
                                  ("body", "/v1/chat/completions", {**chat, "streams": False})):
             threads.append(threading.Thread(target=ask, args=(name, path, body)))
@@ -84,7 +94,16 @@ def test_the_first_use_brings_it(hub, start, large):
         assert status == 200 and lines[0] == "event: ping" and lines[-2] == "event: message_stop"
         status, lines = answers["late"]
         assert status == 200 and lines[-1] == "data: [DONE]" and "800 ms" in json.loads(lines[-2][6:])["error"]["message"]
-        assert answers["body"].status_code == 200 and order[0] == "late"
+        status, lines = answers["response"]
+        assert status == 200 and lines[0].startswith(": model 'theirs' is downloaded (")
+        assert kinds(lines)[:2] == ["response.created", "response.in_progress"]
+        assert kinds(lines)[-1] in ("response.completed", "response.incomplete")
+        status, lines = answers["late response"]
+        assert status == 200 and kinds(lines) == ["response.created", "response.in_progress", "error", "response.failed"]
+        failed = json.loads(lines[-1][6:])
+        assert failed["sequence_number"] == 3 and failed["response"]["model"] == "theirs"
+        assert failed["response"]["status"] == "failed" and "800 ms" in failed["response"]["error"]["message"]
+        assert answers["body"].status_code == 200 and {order[0], order[1]} == {"late", "late response"}
         assert state_of(server)["download"] is None and state_of(server)["state"] == "ready"
     requests = len(hub.requests)
     with start("--pull", "use", models=[large], HF_HUB_OFFLINE="1") as server:  # it is here now
@@ -148,6 +167,24 @@ def test_the_reason_of_the_hub(hub, start, tiny_path):
         assert "does not exist" in reason(server, 404, "own/other")  # what no list names is not asked for
     with start("--pull", "use", models=entry, HF_HUB_OFFLINE="1") as server:
         assert "HF_HUB_OFFLINE" in reason(server)
+
+
+def test_names_of_nothing_take_no_place(hub, start, large):
+    """However many of them are asked for while another model comes, and at whatever time."""
+    hub.storage.delay = 5
+    with start("--pull", "ask", models=[large]) as server:
+        def ask(i):
+            return server.post("/v1/completions", {"model": f"own/none-{i}", "prompt": "x"}).status_code
+
+        coming = threading.Thread(target=server.post, args=("/v1/completions", {"model": "theirs", "prompt": "x"}))
+        coming.start()
+        server.wait_for(lambda: state_of(server)["download"], "it comes")
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            assert set(pool.map(ask, range(300))) == {404}
+        assert state_of(server)["download"] and len(server.status()["models"]) == 2
+        assert server.complete("Once", model="mine", max_tokens=2)["usage"]["completion_tokens"] == 2
+        server.stop()
+        coming.join()
 
 
 def test_a_repository_that_a_request_names(hub, home, start, tiny_path):

@@ -136,6 +136,20 @@ def test_defaults_of_sampling_of_a_model(folder, listed):
         assert len(chat("cold")) == 1 and len(chat("hot")) > 1 and chat("hot", temperature=0) == chat("cold")
 
 
+def test_checks_of_sampling_look_at_the_model(folder, listed):
+    """What does not go with a penalty is refused where the model's own options have one, and only there."""
+    free = {**entry(folder, "ada", options={"repetition-penalty": 1}), "name": "free"}
+    bound = {**entry(folder, "ada", options={"repetition-penalty": 1.2}), "name": "bound"}
+    with listed([free, bound], "--repetition-penalty", 1.1) as server:
+        def ask(model, **options):
+            return server.post("/api/generate", {"model": model, "prompt": "Once", "stream": False, "raw": True,
+                                                 "options": {"num_predict": 1, "repeat_last_n": 64, **options}})
+
+        assert ask("free").status_code == 200 and ask("bound", repeat_penalty=1).status_code == 200
+        for reply in (ask("bound"), ask("free", repeat_penalty=1.3)):
+            assert reply.status_code == 400 and "options.repeat_last_n" in reply.json()["error"]
+
+
 def test_rows_of_batches_wait_for_their_model_but_not_for_ever(many, tmp_path):
     """Requests for one model never cease, and there is room for no other. Rows for it come first; those for another one
     have it loaded after their patience, one share at a time, and no request is lost."""

@@ -349,6 +349,16 @@ static void unknown_options_and_missing_values_are_named(void **state)
     must_refuse(f, COMMAND_SERVE, "--port --host", "--port", "'--host'"); /* it is the value */
 }
 
+static void a_precision_is_one_of_those_that_there_are(void **state)
+{
+    struct fixture *f = *state;
+    const enum command commands[] = {COMMAND_SERVE, COMMAND_RUN, COMMAND_INSPECT, COMMAND_BENCH};
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        must_parse(f, commands[i], "m --quantize 6");
+        must_refuse(f, commands[i], "m --quantize 5", "--quantize", "'5'");
+    }
+}
+
 static void a_key_on_the_command_line_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -744,6 +754,7 @@ int main(void)
         TEST(a_list_is_bounded),
         TEST(dashes_and_underscores_are_the_same_in_names),
         TEST(unknown_options_and_missing_values_are_named),
+        TEST(a_precision_is_one_of_those_that_there_are),
         TEST(a_key_on_the_command_line_is_refused),
         TEST(what_can_change_is_read_again),
         TEST(what_cannot_change_stays_and_is_named),
