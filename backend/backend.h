@@ -62,14 +62,22 @@ enum kv_type { KV_F32, KV_F16, KV_Q8, KV_TYPE_COUNT };
 #define KV_OFFSET_TOKENS 32
 
 /* Layers of equal shape and equal retention. A page holds page_tokens consecutive positions of one sequence for all
- * layers of its group; its inner layout is the backend's. */
+ * layers of its group; its inner layout is the backend's.
+ *
+ * Layers that keep a state of fixed size instead of positions (linear attention) form a state group. A page of it is
+ * the state of all its layers behind one position, and which that is: entry i of a block table is the state behind the
+ * last row of block i that has been computed. Tables are sparse: KV_PAGE_NONE where nobody needs the state. A step
+ * reads the page of the block of position start - 1 (none when start is 0: the state is zero), which has to be that of
+ * exactly start, and writes each page that the table has for the blocks of its rows; the last of these blocks has one.
+ */
 struct kv_group_spec {
     int n_layers;
     int n_kv_heads;
     int k_dim, v_dim; /* per head; one of them may be 0 */
     enum kv_type type;
-    int window;  /* positions a query sees including its own; 0: all */
-    size_t base; /* kv_bind: where the group's pages begin in the pool; page i is at base + i * kv_page_size */
+    int window;        /* positions a query sees including its own; 0: all. Of a state group 2: the one before it */
+    size_t state_size; /* bytes of a layer's state, floats; 0: K and V of each position. Else the other sizes are 0 */
+    size_t base;       /* kv_bind: where the group's pages begin in the pool; page i is at base + i * kv_page_size */
 };
 #define KV_MAX_GROUPS 8
 #define KV_PAGE_NONE  UINT32_MAX
