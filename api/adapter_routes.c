@@ -2,7 +2,7 @@
  * status says of them. */
 #include "api/api_internal.h"
 
-#include "gateway/adapter_set.h"
+#include "pipeline/adapter_set.h"
 
 struct adapter_command { /* lies in the call's arena */
     struct str model, name, path;

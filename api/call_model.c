@@ -1,7 +1,7 @@
 /* Which model a call is for, with which adapter, and how both are called in what is said of it. */
 #include "api/api_internal.h"
 
-#include "gateway/adapter_set.h"
+#include "pipeline/adapter_set.h"
 
 /* To Ollama's clients every name has a tag. */
 struct served_model *api__find_model(struct call *c)
@@ -99,6 +99,6 @@ const char *api__call_fingerprint(const struct call *c, char out[17])
     if (!info || !c->adapter) {
         return info ? info->fingerprint : "";
     }
-    served_adapter_fingerprint(c->adapter, info->fingerprint, out);
+    adapter_fingerprint(&c->adapter->facts.digest, info->fingerprint, out);
     return out;
 }

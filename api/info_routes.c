@@ -1,7 +1,7 @@
 /* Routes that answer at once from what the loop knows: none asks an engine anything. */
 #include "api/anthropic/anthropic.h"
 #include "api/batch/batch.h"
-#include "gateway/adapter_set.h"
+#include "pipeline/adapter_set.h"
 
 #include <stdio.h>
 

@@ -16,9 +16,9 @@
 
 #include "base/limits.h"
 #include "base/loop.h"
-#include "gateway/adapter_set.h"
 #include "gateway/engine_loss.h"
 #include "gateway/gateway.h"
+#include "pipeline/adapter_set.h"
 #include "pipeline/engine_port.h"
 #include "wire/frame.h"
 

@@ -218,7 +218,7 @@ struct served_model *gateway_model_find(struct gateway *g, struct str name, stru
 /* MODEL_NOT_FOUND, with the adapters that there are; false. */
 bool gateway_model_missing(struct gateway *g, struct str name, struct error *err);
 
-/* ---- adapters (gateway/adapter_set.h) ---- */
+/* ---- adapters (pipeline/adapter_set.h) ---- */
 
 struct served_adapter;
 struct adapter_set;

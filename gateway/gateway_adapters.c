@@ -16,29 +16,6 @@
 
 /* ---- those that the options name ---- */
 
-/* "NAME=PATH" */
-static bool split_option(const char *text, struct str *name, const char **path, struct error *err)
-{
-    const char *equals = strchr(text, '=');
-    if (!equals || !equals[1]) {
-        return error_set(err, ERR_INVALID, "--lora: expected NAME=PATH, but got '%.100s'.", text);
-    }
-    *name = (struct str){text, (size_t)(equals - text)};
-    *path = equals + 1;
-    return adapter_name_check(*name, err) || error_wrap(err, "--lora");
-}
-
-/* Facts of the adapter at a path; whatever is wrong with it is told in one sentence. Any thread. */
-static bool read_facts(const char *path, struct adapter_facts *facts, struct error *err)
-{
-    struct adapter_file *file = adapter_file_open(path, err);
-    if (file) {
-        *facts = *adapter_file_facts(file);
-    }
-    adapter_file_close(file);
-    return file != NULL;
-}
-
 bool gateway__read_adapters(struct served_model *m, struct error *err)
 {
     const struct served_model_options *o = &m->options;
@@ -49,10 +26,10 @@ bool gateway__read_adapters(struct served_model *m, struct error *err)
     }
     for (int i = 0; i < o->n_loras; i++) {
         struct named_adapter *named = &m->named[i];
-        if (!split_option(o->loras[i], &named->name, &named->path, err)) {
+        if (!adapter_option_split(o->loras[i], &named->name, &named->path, err)) {
             return false;
         }
-        if (!read_facts(named->path, &named->facts, err)) {
+        if (!adapter_facts_read(named->path, &named->facts, err)) {
             return error_wrap(err, "--lora '%.200s'", o->loras[i]);
         }
         m->n_named++;
@@ -73,7 +50,8 @@ uint64_t gateway_adapter_memory(const struct served_model_options *options)
         struct adapter_facts facts;
         struct str name;
         const char *path;
-        bool ok = split_option(options->loras[i], &name, &path, &ignored) && read_facts(path, &facts, &ignored);
+        bool ok = adapter_option_split(options->loras[i], &name, &path, &ignored) &&
+                  adapter_facts_read(path, &facts, &ignored);
         named += ok ? facts.memory_size : 0;
     }
     return memory_limit(options, named);
@@ -117,7 +95,7 @@ static bool has_adapter(const struct served_model *m, struct str name)
     for (int i = 0; i < o->n_loras; i++) {
         struct str own;
         const char *path;
-        if (split_option(o->loras[i], &own, &path, &ignored) && str_eq(own, name)) {
+        if (adapter_option_split(o->loras[i], &own, &path, &ignored) && str_eq(own, name)) {
             return true;
         }
     }
@@ -318,7 +296,7 @@ static void read_adapter(void *arg)
 {
     struct adapter_loading *l = arg;
     l->ok = resolve(l, &l->err);
-    if (l->ok && !read_facts(l->path, &l->facts, &l->err)) {
+    if (l->ok && !adapter_facts_read(l->path, &l->facts, &l->err)) {
         l->ok = false;
         blame_request(&l->err);
     }
@@ -402,7 +380,7 @@ bool gateway_adapter_load(struct served_model *m, struct str name, struct str pa
                                "adapters are loaded at run time from the folder of --lora-dir, which this server was "
                                "not given for this model.");
     }
-    if (!adapter_name_check(name, err)) {
+    if (!adapter_name_check(name, "lora_name", err)) {
         return false;
     }
     if (path.len == 0 || path.len >= WIRE_ADAPTER_PATH || memchr(path.ptr, '\0', path.len)) {

@@ -68,7 +68,7 @@ struct metrics_model_now {
     const struct engine_info *info; /* NULL until an engine has loaded */
     uint64_t n_refused_full, n_refused_late, n_late[GEN_LIMIT_COUNT];
     double wait_s; /* predicted */
-    struct {       /* gateway/adapter_set.h */
+    struct {       /* pipeline/adapter_set.h */
         uint64_t n, size, limit, loads, failed_loads, drops, requests;
     } adapters;
 };

@@ -2,6 +2,7 @@
 #include "pipeline/generation_internal.h"
 
 #include "base/clock.h"
+#include "pipeline/adapter_set.h"
 
 static void observe_tokens(struct generation *g, struct prompt_state *prompt, struct choice *c, uint64_t n)
 {
@@ -125,6 +126,16 @@ static void take_preempted(struct generation *g, size_t index, const struct engi
     }
 }
 
+static void take_replayed(struct generation *g, size_t index, const struct engine_event *event)
+{
+    g->prompts[index].replayed = true;
+    if (g->request->adapter) {
+        adapter_fingerprint(&g->request->adapter_digest, event->fingerprint, g->fingerprint);
+    } else {
+        memcpy(g->fingerprint, event->fingerprint, sizeof g->fingerprint);
+    }
+}
+
 bool generation__event(struct generation *g, size_t index, const struct engine_event *event)
 {
     switch (event->kind) {
@@ -136,8 +147,7 @@ bool generation__event(struct generation *g, size_t index, const struct engine_e
     case ENGINE_PROGRESS:
         return take_progress(g, index, event->n_done);
     case ENGINE_REPLAYED:
-        g->prompts[index].replayed = true;
-        memcpy(g->fingerprint, event->fingerprint, sizeof g->fingerprint);
+        take_replayed(g, index, event);
         return false;
     case ENGINE_PROMPT:
         return take_prompt_logprobs(g, index, event);

@@ -29,7 +29,7 @@ FOLDERS = {
     "text": "tensor", "media": "", "hub": "http tensor", "backend": "tensor", "mcp": "http",
     "chat": "text tensor", "grammar": "text", "model": "tensor backend",
     "engine": "text grammar tensor backend model wire",
-    "pipeline": "http wire tensor text chat grammar media mcp",
+    "pipeline": "http wire tensor model text chat grammar media mcp",
     "gateway": "http wire tensor text chat model backend pipeline hub",
     "lib": "wire pipeline engine hub tensor text chat model backend",
     "api": "http pipeline gateway wire text chat tensor",

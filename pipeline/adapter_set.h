@@ -1,5 +1,6 @@
-/* The adapters of one served model: their names and numbers, who uses them, and what its engine is to be told so that
- * it has those that it should have. Plain bookkeeping: no file is read here and no frame is sent. The loop's thread.
+/* The adapters of one model: their names and numbers, who uses them, and what its engine is to be told so that it has
+ * those that it should have, whether it is a process of the gateway's or runs in this one. Plain bookkeeping: no file
+ * is read here and no frame is sent. The loop's thread.
  *
  *     adapter_set_add(s, name, path, facts, err)            it has a number from now on, whatever engine comes
  *     while (adapter_set_next(s, &order))                   to the engine, one at a time
@@ -9,8 +10,8 @@
  *
  * A number belongs to one adapter until no user is left and no engine has it, so that what a request was admitted with
  * is what it ends with. */
-#ifndef TANDEM_GATEWAY_ADAPTER_SET_H
-#define TANDEM_GATEWAY_ADAPTER_SET_H
+#ifndef TANDEM_PIPELINE_ADAPTER_SET_H
+#define TANDEM_PIPELINE_ADAPTER_SET_H
 
 #include "model/adapter.h"
 #include "wire/frame.h"
@@ -33,7 +34,12 @@ struct served_adapter {
     struct error failure;
 };
 
-struct adapter_set { /* zeroed but for the limits it is empty */
+struct adapter_words { /* what errors call the fields and limits */
+    const char *name, *path, *max_adapters, *max_size;
+};
+
+struct adapter_set {                   /* zeroed but for the limits and the words it is empty */
+    const struct adapter_words *words; /* NULL: those of the server */
     uint32_t max_adapters;
     uint64_t max_size;                                     /* bytes of all of them */
     struct served_adapter *items[WIRE_MAX_ADAPTERS];       /* [.] by number - 1; NULL: free; owned */
@@ -44,8 +50,14 @@ struct adapter_set { /* zeroed but for the limits it is empty */
 
 void adapter_set_release(struct adapter_set *s);
 
-/* 1 to ADAPTER_NAME_MAX letters, digits, '.', '_' and '-', not beginning with '.' or '-'. INVALID. */
-NODISCARD bool adapter_name_check(struct str name, struct error *err);
+/* 1 to ADAPTER_NAME_MAX letters, digits, '.', '_' and '-', not beginning with '.' or '-'. INVALID, of this field. */
+NODISCARD bool adapter_name_check(struct str name, const char *field, struct error *err);
+
+/* "NAME=PATH", as --lora has it: views of text. INVALID. Any thread. */
+NODISCARD bool adapter_option_split(const char *text, struct str *name, const char **path, struct error *err);
+
+/* What lies at a path; whatever is wrong with it is told in one sentence. Any thread. */
+NODISCARD bool adapter_facts_read(const char *path, struct adapter_facts *facts, struct error *err);
 
 /* INVALID: the name, a listed one has it already, too many; NO_ROOM: too large for what is left. */
 NODISCARD struct served_adapter *adapter_set_add(struct adapter_set *s, struct str name, const char *path,
@@ -66,7 +78,7 @@ uint64_t adapter_set_size(const struct adapter_set *s); /* bytes of those that a
 size_t adapter_set_n_listed(const struct adapter_set *s);
 /* The i-th listed one; NULL behind the last. */
 const struct served_adapter *adapter_set_at(const struct adapter_set *s, size_t i);
-/* Fingerprint of answers that an engine of this fingerprint computes with it. */
-void served_adapter_fingerprint(const struct served_adapter *a, const char *engine, char out[17]);
+/* Fingerprint of answers that an engine of this fingerprint computes with the adapter of this digest. Any thread. */
+void adapter_fingerprint(const struct sha256 *digest, const char *engine, char out[17]);
 
 #endif

@@ -1,10 +1,18 @@
-#include "gateway/adapter_set.h"
+#include "pipeline/adapter_set.h"
 
 #include "base/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const struct adapter_words server_words = {
+    .name = "lora_name", .path = "lora_path", .max_adapters = "--lora-max", .max_size = "--lora-memory"};
+
+static const struct adapter_words *words_of(const struct adapter_set *s)
+{
+    return s->words ? s->words : &server_words;
+}
 
 void adapter_set_release(struct adapter_set *s)
 {
@@ -22,16 +30,37 @@ static bool is_name_byte(char c)
            c == '-';
 }
 
-bool adapter_name_check(struct str name, struct error *err)
+bool adapter_name_check(struct str name, const char *field, struct error *err)
 {
     bool ok = name.len > 0 && name.len <= ADAPTER_NAME_MAX && name.ptr[0] != '.' && name.ptr[0] != '-';
     for (size_t i = 0; ok && i < name.len; i++) {
         ok = is_name_byte(name.ptr[i]);
     }
-    return ok || error_set_param(err, ERR_INVALID, "lora_name",
+    return ok || error_set_param(err, ERR_INVALID, field,
                                  "the name of an adapter has 1 to %d letters, digits, '.', '_' and '-', the first of "
                                  "them a letter, a digit or '_'.",
                                  ADAPTER_NAME_MAX);
+}
+
+bool adapter_option_split(const char *text, struct str *name, const char **path, struct error *err)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || !equals[1]) {
+        return error_set(err, ERR_INVALID, "--lora: expected NAME=PATH, but got '%.100s'.", text);
+    }
+    *name = (struct str){text, (size_t)(equals - text)};
+    *path = equals + 1;
+    return adapter_name_check(*name, server_words.name, err) || error_wrap(err, "--lora");
+}
+
+bool adapter_facts_read(const char *path, struct adapter_facts *facts, struct error *err)
+{
+    struct adapter_file *file = adapter_file_open(path, err);
+    if (file) {
+        *facts = *adapter_file_facts(file);
+    }
+    adapter_file_close(file);
+    return file != NULL;
 }
 
 uint64_t adapter_set_size(const struct adapter_set *s)
@@ -51,35 +80,36 @@ static bool check_room(const struct adapter_set *s, uint64_t size, size_t *place
         n += s->items[i] != NULL;
         at = !s->items[i] && at == WIRE_MAX_ADAPTERS ? i : at;
     }
+    const struct adapter_words *words = words_of(s);
     *place = at;
     if (n >= s->max_adapters || at == WIRE_MAX_ADAPTERS) {
-        return error_set_param(err, ERR_INVALID, "lora_name",
-                               "there are %zu adapters of this model already, as many as --lora-max allows; unload one "
-                               "first.",
-                               n);
+        return error_set_param(err, ERR_INVALID, words->name,
+                               "there are %zu adapters of this model already, as many as %s allows; unload one first.",
+                               n, words->max_adapters);
     }
     uint64_t used = adapter_set_size(s), left = s->max_size > used ? s->max_size - used : 0;
     return size <= left ||
-           error_set_param(err, ERR_NO_ROOM, "lora_path",
-                           "the adapter takes %llu KiB, and of the %llu KiB that --lora-memory allows %llu are left.",
+           error_set_param(err, ERR_NO_ROOM, words->path,
+                           "the adapter takes %llu KiB, and of the %llu KiB that %s allows %llu are left.",
                            (unsigned long long)((size + 1023) >> 10), (unsigned long long)(s->max_size >> 10),
-                           (unsigned long long)(left >> 10));
+                           words->max_size, (unsigned long long)(left >> 10));
 }
 
 struct served_adapter *adapter_set_add(struct adapter_set *s, struct str name, const char *path,
                                        const struct adapter_facts *facts, struct error *err)
 {
+    const struct adapter_words *words = words_of(s);
     size_t place;
-    if (!adapter_name_check(name, err)) {
+    if (!adapter_name_check(name, words->name, err)) {
         return NULL;
     }
     if (adapter_set_find(s, name)) {
-        error_set_param(err, ERR_INVALID, "lora_name",
+        error_set_param(err, ERR_INVALID, words->name,
                         "the model has an adapter named '" STR_FMT "' already; unload it first.", STR_ARG(name));
         return NULL;
     }
     if (strlen(path) >= WIRE_ADAPTER_PATH) {
-        error_set_param(err, ERR_INVALID, "lora_path", "the path of an adapter has at most %d bytes.",
+        error_set_param(err, ERR_INVALID, words->path, "the path of an adapter has at most %d bytes.",
                         WIRE_ADAPTER_PATH - 1);
         return NULL;
     }
@@ -228,15 +258,15 @@ const struct served_adapter *adapter_set_at(const struct adapter_set *s, size_t 
     return NULL;
 }
 
-void served_adapter_fingerprint(const struct served_adapter *a, const char *engine, char out[17])
+void adapter_fingerprint(const struct sha256 *digest, const char *engine, char out[17])
 {
     char hex[2 * SHA256_SIZE + 1];
     struct sha256_ctx *ctx = sha256_create();
     sha256_update(ctx, engine, strlen(engine));
-    sha256_update(ctx, a->facts.digest.bytes, sizeof a->facts.digest.bytes);
-    struct sha256 digest = sha256_finish(ctx);
+    sha256_update(ctx, digest->bytes, sizeof digest->bytes);
+    struct sha256 both = sha256_finish(ctx);
     sha256_free(ctx);
-    sha256_hex(&digest, hex);
+    sha256_hex(&both, hex);
     memcpy(out, hex, 16);
     out[16] = '\0';
 }

@@ -1,5 +1,5 @@
 /* Adapters of a model: numbers, users, limits, and what an engine is told, under any order of what happens. */
-#include "gateway/adapter_set.h"
+#include "pipeline/adapter_set.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
