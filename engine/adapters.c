@@ -10,8 +10,8 @@ static_assert(WIRE_MAX_ADAPTERS <= BACKEND_MAX_ADAPTERS, "a number that jobs nam
 
 struct adapter_change {
     struct adapters *adapters;
-    struct adapter_order order;
-    struct adapter_file *file; /* owned; NULL: it is dropped */
+    struct loaded_adapter adapter;
+    struct adapter_file *file; /* owned; NULL: it is dropped, or loaded by now */
     adapters_done *done;
     void *arg;
 };
@@ -30,11 +30,6 @@ static void join_reader(struct adapters *a)
     }
 }
 
-void adapters_release(struct adapters *a)
-{
-    join_reader(a);
-}
-
 void adapters_drop_change(struct adapter_change *change)
 {
     if (change) {
@@ -43,16 +38,27 @@ void adapters_drop_change(struct adapter_change *change)
     }
 }
 
+void adapters_release(struct adapters *a)
+{
+    join_reader(a);
+    for (size_t i = 0; i <= WIRE_MAX_ADAPTERS; i++) {
+        adapters_drop_change(a->loaded[i]);
+        a->loaded[i] = NULL;
+    }
+}
+
 /* ---- reading ---- */
 
 /* The gateway has looked at it before; what lies there now may be something else. */
 static bool open_file(struct adapter_change *c, struct error *err)
 {
-    c->file = adapter_file_open(c->order.path, err);
+    c->file = adapter_file_open(c->adapter.order.path, err);
     if (!c->file) {
         return false;
     }
-    return sha256_equal(&adapter_file_facts(c->file)->digest, &c->order.digest) ||
+    const struct adapter_facts *facts = adapter_file_facts(c->file);
+    c->adapter.memory_size = facts->memory_size;
+    return sha256_equal(&facts->digest, &c->adapter.order.digest) ||
            error_set(err, ERR_FORMAT, "its file is not what it was when the adapter was added: load it again.");
 }
 
@@ -62,7 +68,7 @@ static void *read_file(void *arg)
     struct error err = {0};
     sys_name_thread("adapter");
     if (!open_file(c, &err)) {
-        c->done(c->arg, c->order.number, &err);
+        c->done(c->arg, c->adapter.order.number, &err);
         adapters_drop_change(c);
     } else if (!c->adapters->push(c->adapters->arg, c)) {
         adapters_drop_change(c);
@@ -81,7 +87,7 @@ bool adapters_order(struct adapters *a, const struct adapter_order *order, adapt
     if (!c) {
         return error_set(err, ERR_NO_MEMORY, "no memory for an adapter.");
     }
-    *c = (struct adapter_change){.adapters = a, .order = *order, .done = done, .arg = arg};
+    *c = (struct adapter_change){.adapters = a, .adapter.order = *order, .done = done, .arg = arg};
     if (!order->path[0]) {
         if (!a->push(a->arg, c)) {
             adapters_drop_change(c);
@@ -101,33 +107,35 @@ bool adapters_order(struct adapters *a, const struct adapter_order *order, adapt
 
 uint32_t adapters_leaving(const struct adapter_change *change)
 {
-    uint32_t number = change->order.number;
+    uint32_t number = change->adapter.order.number;
     return change->adapters->loaded[number] ? number : 0;
 }
 
 void adapters_apply(struct adapters *a, struct adapter_change *change)
 {
-    uint32_t number = change->order.number;
+    uint32_t number = change->adapter.order.number;
     struct error err = {0};
     if (a->loaded[number]) {
         a->executor->ops->drop_adapter(a->executor, (int)number);
-        a->loaded[number] = false;
+        adapters_drop_change(a->loaded[number]);
+        a->loaded[number] = NULL;
     }
-    if (change->file && a->executor->ops->load_adapter(a->executor, change->file, (int)number, &err)) {
-        a->loaded[number] = true;
-        a->digest[number] = change->order.digest;
-    }
+    bool loaded = change->file && a->executor->ops->load_adapter(a->executor, change->file, (int)number, &err);
+    adapter_file_close(change->file);
+    change->file = NULL;
+    a->loaded[number] = loaded ? change : NULL;
     change->done(change->arg, number, &err);
-    adapters_drop_change(change);
+    adapters_drop_change(loaded ? NULL : change);
+}
+
+const struct loaded_adapter *adapters_find(const struct adapters *a, uint32_t number)
+{
+    return a->loaded[number] ? &a->loaded[number]->adapter : NULL;
 }
 
 bool adapters_check(const struct adapters *a, const struct job *job, struct error *err)
 {
-    uint32_t number = job->adapter;
-    if (number == 0) {
-        return true;
-    }
-    bool there = a->loaded[number] && sha256_equal(&a->digest[number], &job->adapter_digest);
-    return there ||
+    const struct loaded_adapter *loaded = adapters_find(a, job->adapter);
+    return job->adapter == 0 || (loaded && sha256_equal(&loaded->order.digest, &job->adapter_digest)) ||
            error_set_param(err, ERR_MODEL_NOT_FOUND, "model", "The adapter of this request is not loaded any more.");
 }

@@ -18,6 +18,11 @@
 
 struct adapter_change; /* one that is ready to be made */
 
+struct loaded_adapter {
+    struct adapter_order order; /* that brought it */
+    size_t memory_size;         /* bytes that the backend keeps of it, about */
+};
+
 /* Whoever gave an order hears when it is done, or why it could not be: on the engine's thread or on the one that reads.
  */
 typedef void adapters_done(void *arg, uint32_t number, const struct error *err);
@@ -32,8 +37,7 @@ struct adapters {
     pthread_t reader;
     bool reading; /* to be joined */
     /* The engine's thread. */
-    bool loaded[WIRE_MAX_ADAPTERS + 1];
-    struct sha256 digest[WIRE_MAX_ADAPTERS + 1];
+    struct adapter_change *loaded[WIRE_MAX_ADAPTERS + 1]; /* [.] by number: what brought it, owned; NULL: none */
 };
 
 /* x outlives it. */
@@ -51,6 +55,9 @@ NODISCARD bool adapters_order(struct adapters *a, const struct adapter_order *or
 uint32_t adapters_leaving(const struct adapter_change *change);
 void adapters_apply(struct adapters *a, struct adapter_change *change);
 void adapters_drop_change(struct adapter_change *change); /* it is not made, and nobody hears of it; NULL is fine */
+
+/* The engine's thread. The one of this number, until another change is made; NULL: there is none. */
+const struct loaded_adapter *adapters_find(const struct adapters *a, uint32_t number);
 
 /* The engine's thread. MODEL_NOT_FOUND: the adapter of the job is not there, or is another one by now. */
 NODISCARD bool adapters_check(const struct adapters *a, const struct job *job, struct error *err);

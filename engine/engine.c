@@ -127,10 +127,7 @@ static bool on_replayed(void *arg, char *data, size_t size)
 static bool on_bad_numbers(void *arg, const struct bad_job *bad, struct error *err)
 {
     struct engine *e = arg;
-    if (bad->job->adapter) { /* the second engine has none */
-        return error_set(err, ERR_BAD_NUMBERS, "requests with an adapter are not tried again on other kernels.");
-    }
-    return replay_push(e->replay, bad, err);
+    return replay_push(e->replay, bad, adapters_find(&e->adapters, bad->job->adapter), err);
 }
 
 static bool make_replay(struct engine *e, const struct engine_options *o, struct error *err)

@@ -35,8 +35,9 @@ struct entry {
 enum order_kind { ORDER_RUN, ORDER_CANCEL };
 struct order {
     enum order_kind kind;
-    struct job *job; /* RUN: owned */
-    uint64_t id;     /* CANCEL */
+    struct job *job;                /* RUN: owned */
+    struct loaded_adapter *adapter; /* RUN: owned, the job's; NULL: none */
+    uint64_t id;                    /* CANCEL */
     uint32_t choice;
 };
 
@@ -52,11 +53,19 @@ struct replay {
     struct queue *orders;
     pthread_t thread;
     bool started;
-    struct engine *engine; /* NULL: not loaded */
+    struct engine *engine;                         /* NULL: not loaded */
+    struct queue *adapted;                         /* of struct error: how the change of its adapters ended */
+    struct sha256 adapters[WIRE_MAX_ADAPTERS + 1]; /* of the engine's, by number; zero: none */
     struct fault *fault;
     atomic_uint n_jobs;
     atomic_bool lost_events; /* some could not be brought up: nobody would wait for what does not come */
 };
+
+static void release_order(const struct order *o)
+{
+    free(o->job);
+    free(o->adapter);
+}
 
 /* ---- worker ---- */
 
@@ -94,12 +103,12 @@ static void deliver_failure(struct replay *r, uint64_t job, const struct error *
 }
 
 /* Loading what does not fit would get the process killed, and all of its streams with it. */
-static bool check_memory(const struct replay *r, struct error *err)
+static bool check_memory(uint64_t size, const char *what, struct error *err)
 {
-    uint64_t need = r->options.weights_size + SPARE_MEMORY, available = sys_memory().available;
+    uint64_t need = size + SPARE_MEMORY, available = sys_memory().available;
     return available == 0 || available >= need ||
-           error_set(err, ERR_NO_MEMORY, "%llu MiB of memory are available, and loading it once more takes %llu.",
-                     (unsigned long long)(available >> 20), (unsigned long long)(need >> 20));
+           error_set(err, ERR_NO_MEMORY, "%llu MiB of memory are available, and loading %s once more takes %llu.",
+                     (unsigned long long)(available >> 20), what, (unsigned long long)(need >> 20));
 }
 
 static bool load(struct replay *r, struct error *err)
@@ -109,7 +118,7 @@ static bool load(struct replay *r, struct error *err)
     if (r->engine) {
         return true;
     }
-    if (!check_memory(r, err)) {
+    if (!check_memory(r->options.weights_size, "it", err)) {
         return false;
     }
     r->engine = engine_create(&o, err);
@@ -129,14 +138,46 @@ static void unload(struct replay *r)
     if (r->engine) {
         engine_free(r->engine);
         r->engine = NULL;
+        memset(r->adapters, 0, sizeof r->adapters);
         LOG_INFO("engine for replays put away", NULL);
     }
+}
+
+/* Threads of the second engine. */
+static void on_adapted(void *arg, uint32_t number, const struct error *err)
+{
+    struct replay *r = arg;
+    (void)number;
+    (void)!queue_push(r->adapted, err); /* one change at a time: there is room */
+}
+
+/* What has its number there is of jobs that were cancelled. */
+static bool load_adapter(struct replay *r, const struct loaded_adapter *adapter, struct error *err)
+{
+    struct error why = {0};
+    if (!adapter || sha256_equal(&r->adapters[adapter->order.number], &adapter->order.digest)) {
+        return true;
+    }
+    r->adapters[adapter->order.number] = (struct sha256){0};
+    if (!check_memory(adapter->memory_size, "its adapter", err) ||
+        !engine_adapt(r->engine, &adapter->order, on_adapted, r, err)) {
+        return false;
+    }
+    if (!queue_wait(r->adapted, &why, -1)) {
+        return error_set(err, ERR_CANCELLED, "the engine ends.");
+    }
+    if (why.code) {
+        *err = why;
+        return error_wrap(err, "its adapter");
+    }
+    r->adapters[adapter->order.number] = adapter->order.digest;
+    return true;
 }
 
 static bool start_job(struct replay *r, const struct order *o, struct error *err)
 {
     struct engine_event replayed = {.kind = ENGINE_REPLAYED, .job = o->job->id, .stop_id = -1};
-    if (!load(r, err)) {
+    if (!load(r, err) || !load_adapter(r, o->adapter, err)) {
         return false;
     }
     snprintf(replayed.fingerprint, sizeof replayed.fingerprint, "%s", engine_info(r->engine)->fingerprint);
@@ -154,7 +195,7 @@ static void run_job(struct replay *r, const struct order *o)
                   err.msg);
         deliver_failure(r, o->job->id, &why);
     }
-    free(o->job);
+    release_order(o);
 }
 
 static void *work(void *arg)
@@ -230,6 +271,8 @@ static void choose_options(struct replay *r)
     o->pool = o->seals = NULL; /* they are the other's */
     o->seals_size = 0;
     o->discard = NULL;
+    o->adapter_paths = NULL; /* what the process may read is decided */
+    o->n_adapter_paths = 0;
     o->max_context = r->options.n_context;
     o->max_batch_tokens = o->prefill_chunk = 0;
     o->max_sequences = 1;
@@ -252,7 +295,8 @@ struct replay *replay_create(const struct replay_options *options, struct error 
     r->options = *options;
     choose_options(r);
     r->orders = queue_create(sizeof(struct order), MAX_COMMANDS);
-    if (!copy_strings(r) || !r->orders) {
+    r->adapted = queue_create(sizeof(struct error), 1);
+    if (!copy_strings(r) || !r->orders || !r->adapted) {
         replay_free(r);
         error_set(err, ERR_NO_MEMORY, "There is no memory for replays.");
         return NULL;
@@ -268,13 +312,15 @@ void replay_free(struct replay *r)
     }
     if (r->started) {
         queue_close(r->orders);
+        queue_close(r->adapted);
         pthread_join(r->thread, NULL);
     }
     engine_free(r->engine);
     while (r->orders && queue_pop(r->orders, &o)) {
-        free(o.kind == ORDER_RUN ? o.job : NULL);
+        release_order(&o);
     }
     queue_free(r->orders);
+    queue_free(r->adapted);
     arena_free(r->arena);
     fault_free(r->fault);
     free(r->strings);
@@ -330,7 +376,8 @@ static bool start_worker(struct replay *r, struct error *err)
     return true;
 }
 
-static bool open_entry(struct replay *r, const struct bad_job *bad, struct error *err)
+static bool open_entry(struct replay *r, const struct bad_job *bad, const struct loaded_adapter *adapter,
+                       struct error *err)
 {
     struct entry *e = find_free(r);
     struct order o = {.kind = ORDER_RUN, .job = bad->job};
@@ -340,13 +387,20 @@ static bool open_entry(struct replay *r, const struct bad_job *bad, struct error
     if (!start_worker(r, err)) {
         return false;
     }
+    if (adapter && !(o.adapter = malloc(sizeof *o.adapter))) {
+        return error_set(err, ERR_NO_MEMORY, "there is no memory for what its adapter is.");
+    }
+    if (adapter) {
+        *o.adapter = *adapter;
+    }
     if (!queue_push(r->orders, &o)) {
+        free(o.adapter);
         return error_set(err, ERR_OVERLOADED, "too many others wait for that.");
     }
     return true;
 }
 
-bool replay_push(struct replay *r, const struct bad_job *bad, struct error *err)
+bool replay_push(struct replay *r, const struct bad_job *bad, const struct loaded_adapter *adapter, struct error *err)
 {
     struct error why = {0};
     struct entry entry = {.job = bad->job->id,
@@ -361,7 +415,7 @@ bool replay_push(struct replay *r, const struct bad_job *bad, struct error *err)
     LOG_WARN("logits are not finite: the request is tried again", "job=%llu at=\"%s\"", (unsigned long long)entry.job,
              entry.at);
     atomic_fetch_add(&r->n_jobs, 1);
-    if (!open_entry(r, bad, &why)) {
+    if (!open_entry(r, bad, adapter, &why)) {
         atomic_fetch_sub(&r->n_jobs, 1);
         return error_set(err, ERR_BAD_NUMBERS,
                          "The model gave logits that are not finite numbers at %s of this request, and it could not be "

@@ -1,10 +1,11 @@
 /* Jobs whose logits were no finite numbers, computed once more, from their tokens: by a second, small engine over the
  * same model file, on the cpu backend's reference kernels, with pages of its own for one sequence, no prefix cache, no
  * disk, no guesses, and one thread below normal priority. It is made when the first such job comes and thrown away
- * after a while without any. What it finds not finite again is the job's failure.
+ * after a while without any. The adapter of a job is read again, from where its engine has it, and kept as long as the
+ * second engine. What that finds not finite again is the job's failure.
  *
  *     r = replay_create(&options, err);              costs nothing yet
- *     replay_push(r, &bad, err);                     from the scheduler, behind its step
+ *     replay_push(r, &bad, adapter, err);            from the scheduler, behind its step
  *     deliver: the engine's queue -> replay_take(r, data, size, each, arg)
  *     replay_expire(r, now_ns, each, arg)            now and then, while replay_busy(r)
  *     replay_free(r)
@@ -17,6 +18,7 @@
 #ifndef TANDEM_ENGINE_REPLAY_H
 #define TANDEM_ENGINE_REPLAY_H
 
+#include "engine/adapters.h"
 #include "engine/scheduler.h"
 
 struct replay;
@@ -38,8 +40,10 @@ struct replay_options {
 NODISCARD struct replay *replay_create(const struct replay_options *options, struct error *err);
 void replay_free(struct replay *r); /* what runs ends without events; deliver must not wait any more. NULL is fine */
 
-/* Takes bad->job. False: too many are there, no memory; the job is the caller's. */
-NODISCARD bool replay_push(struct replay *r, const struct bad_job *bad, struct error *err);
+/* Takes bad->job. adapter: the job's, copied; NULL: it has none. False: too many are there, no memory; the job is the
+ * caller's. */
+NODISCARD bool replay_push(struct replay *r, const struct bad_job *bad, const struct loaded_adapter *adapter,
+                           struct error *err);
 
 typedef void replay_sink(void *arg, const struct engine_event *event, bool last);
 void replay_take(struct replay *r, char *data, size_t size, replay_sink *each, void *arg); /* frees data */

@@ -3,6 +3,7 @@ undisturbed run, or a clear error for its request alone."""
 import pytest
 
 from harness import PATIENCE, LoadingServer, Server, chunks, failing_server, metric, stream_text, together
+from lora_adapters import TINY_SHAPE, write_peft
 from script_rules import PLAIN
 
 
@@ -115,6 +116,31 @@ def test_choices_and_stop_strings_go_on(new_scripted):
         assert [c["text"] for c in reply["choices"]] == ["First answer.", "Second one.", "The third of them."]
         reply = server.chat("KEY-PLAIN", stop=["STOP"])
         assert body_text(reply) == PLAIN[:PLAIN.index("STOP")] and reply["choices"][0]["stop_reason"] == "STOP"
+
+
+def test_an_adapter_goes_with_its_request(tiny_path, tmp_path):
+    """It is read again for the reference kernels; one that is gone by then fails its request alone."""
+    folder = write_peft(tmp_path / "one", TINY_SHAPE, 1, strength=0.3)
+    options = ["--threads", 1, "--kv-memory", "64M", "--served-model-name", "tiny", "--lora", f"one={folder}"]
+
+    def ask(server, model):
+        return server.complete(PROMPTS[0], model=model, max_tokens=24, ignore_eos=True, seed=3)
+
+    with Server(tiny_path, *options, "--backend", "cpu", "--cpu-kernels", "reference") as server:
+        plain, expected = ask(server, "tiny"), ask(server, "tiny:one")
+    assert plain["choices"] != expected["choices"] and plain["system_fingerprint"] != expected["system_fingerprint"]
+    with Server(tiny_path, *options, "--fault", "nan:step=1") as server:
+        answer = ask(server, "tiny:one")
+        assert answer["choices"] == expected["choices"] and replayed_tokens(answer["usage"]) == 24
+        assert answer["system_fingerprint"] == expected["system_fingerprint"]
+    with Server(tiny_path, *options, "--fault", "nan:step=1") as server:
+        (folder / "adapter_model.safetensors").unlink()
+        fields = {"model": "tiny:one", "prompt": PROMPTS[0], "max_tokens": 8}
+        reply = server.post("/v1/completions", fields)
+        assert reply.status_code == 500 and reply.json()["error"]["code"] == "non_finite_logits", reply.text
+        assert "its adapter" in reply.json()["error"]["message"]
+        assert server.post("/v1/completions", fields).status_code == 200
+        assert server.engine()["restarts"] == 0
 
 
 def test_bad_numbers_twice(tiny_path, script_path, new_scripted):

@@ -166,6 +166,21 @@ void random_adapter_release(struct random_adapter *a)
     buf_release(&a->gguf);
 }
 
+struct sha256 random_adapter_write(const char *name, int seed_more, const char *path)
+{
+    struct random_adapter a;
+    random_adapter_make(&a, name, seed_more, "llama");
+    struct adapter_file *file = random_adapter_open(&a, true);
+    struct sha256 digest = adapter_file_facts(file)->digest;
+    adapter_file_close(file);
+    FILE *out = fopen(path, "wb");
+    assert_non_null(out);
+    assert_int_equal(fwrite(a.gguf.data, 1, a.gguf.len, out), a.gguf.len);
+    assert_int_equal(fclose(out), 0);
+    random_adapter_release(&a);
+    return digest;
+}
+
 struct adapter_file *random_adapter_open(const struct random_adapter *a, bool gguf)
 {
     struct error err = {0};

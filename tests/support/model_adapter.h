@@ -16,6 +16,9 @@ struct random_adapter {
 void random_adapter_make(struct random_adapter *a, const char *name, int seed_more, const char *arch);
 void random_adapter_release(struct random_adapter *a);
 
+/* That of random_adapter_make(name, seed_more) as a GGUF file at path, and its digest. */
+struct sha256 random_adapter_write(const char *name, int seed_more, const char *path);
+
 struct adapter_file *random_adapter_open(const struct random_adapter *a, bool gguf);
 
 #endif

@@ -2,14 +2,17 @@
  * computed once more on the reference kernels and gets what it would have got there. */
 #include "tests/support/engine_bench.h"
 #include "tests/support/engine_run.h"
+#include "tests/support/model_adapter.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/queue.h"
 #include "engine/fault.h"
 #include "wire/frame.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -285,6 +288,173 @@ static void twice_is_a_failure(void **state)
     assert_int_equal(stats.replaying, 0);
 }
 
+/* ---- adapters ---- */
+
+#define N_ADAPTERS 2
+
+struct adapted {
+    char *path[N_ADAPTERS + 1]; /* [.] by number */
+    struct sha256 digest[N_ADAPTERS + 1];
+    struct queue *done;
+};
+
+static void take_done(void *arg, uint32_t number, const struct error *err)
+{
+    (void)number;
+    assert_true(queue_push(arg, err));
+}
+
+static void write_adapters(struct bench *b, struct adapted *a)
+{
+    static const char *const names[] = {"", "one.gguf", "two.gguf"};
+    *a = (struct adapted){.done = queue_create(sizeof(struct error), 1)};
+    for (int i = 1; i <= N_ADAPTERS; i++) {
+        a->path[i] = temp_dir_file(&b->dir, names[i]);
+        a->digest[i] = random_adapter_write("llama-linear", i, a->path[i]);
+    }
+}
+
+static void release_adapters(struct adapted *a)
+{
+    queue_free(a->done);
+    for (int i = 1; i <= N_ADAPTERS; i++) {
+        free(a->path[i]);
+    }
+}
+
+/* Until the engine has what lies at `path` under this number. */
+static void adapt(struct bench *b, const struct adapted *a, uint32_t number, int which)
+{
+    struct error err = {0};
+    struct adapter_order order = {.number = number, .digest = a->digest[which]};
+    snprintf(order.path, sizeof order.path, "%s", a->path[which]);
+    assert_true(engine_adapt(b->run.engine, &order, take_done, a->done, &err));
+    assert_true(queue_wait(a->done, &err, -1));
+    if (err.code) {
+        fail_msg("%s", err.msg);
+    }
+}
+
+static void start_adapted(struct bench *b, const struct adapted *a, const char *spec)
+{
+    start(b, spec);
+    for (uint32_t i = 1; i <= N_ADAPTERS; i++) {
+        adapt(b, a, i, (int)i);
+    }
+}
+
+/* One prompt: of the model, of the first adapter, of the second. */
+static struct job adapted_job(const struct adapted *a, uint64_t id, uint32_t number, int which)
+{
+    struct job job = job_of(3, 60, 20);
+    job.id = id;
+    job.adapter = number;
+    job.adapter_digest = a->digest[which];
+    return job;
+}
+
+static void run_adapted(struct bench *b, const struct adapted *a)
+{
+    for (uint32_t i = 0; i <= N_ADAPTERS; i++) {
+        struct job job = adapted_job(a, i + 1, i, (int)i);
+        engine_run_submit(&b->run, &job);
+    }
+    engine_run_wait(&b->run, N_ADAPTERS + 1);
+}
+
+static bool all_differ(const struct toy_log *log)
+{
+    return !toy_same(&log->jobs[1], &log->jobs[2], 1) && !toy_same(&log->jobs[2], &log->jobs[3], 1) &&
+           !toy_same(&log->jobs[1], &log->jobs[3], 1);
+}
+
+/* The whole batch at once, then rows of it, and twice in one run. */
+static void each_is_replayed_with_its_adapter(void **state)
+{
+    struct bench *b = *state;
+    static const char *const specs[] = {"nan:step=1", "nan:step=5", "nan:step=7,row=1;nan:step=9,row=0"};
+    struct adapted a;
+    write_adapters(b, &a);
+    start_adapted(b, &a, NULL);
+    run_adapted(b, &a);
+    struct toy_log *expected = take_log(b);
+    assert_true(all_differ(expected));
+    for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
+        uint32_t n_replayed = 0;
+        start_adapted(b, &a, specs[i]);
+        run_adapted(b, &a);
+        for (uint64_t id = 1; id <= N_ADAPTERS + 1; id++) {
+            const struct toy_job *job = &b->run.log->jobs[id];
+            if (job->failed || !toy_same(job, &expected->jobs[id], 1)) {
+                fail_msg("job %d differs with %s: %s", (int)id, specs[i], job->error.msg);
+            }
+            n_replayed += job->n_replayed;
+        }
+        assert_true(n_replayed >= 1);
+        free_log(take_log(b));
+    }
+    free_log(expected);
+    release_adapters(&a);
+}
+
+/* A number may have had another adapter, which the second engine still has. */
+static void a_number_has_another_adapter(void **state)
+{
+    struct bench *b = *state;
+    struct adapted a;
+    write_adapters(b, &a);
+    start_adapted(b, &a, NULL);
+    run_adapted(b, &a);
+    struct toy_log *expected = take_log(b);
+    start_adapted(b, &a, "nan:step=1;nan:step=22");
+    struct job job = adapted_job(&a, 4, 1, 1);
+    engine_run_submit(&b->run, &job);
+    engine_run_wait(&b->run, 1);
+    assert_int_equal(b->run.log->jobs[4].n_replayed, 1);
+    assert_true(toy_same(&b->run.log->jobs[4], &expected->jobs[2], 1));
+    adapt(b, &a, 1, 2);
+    for (uint64_t id = 5; id <= 7; id++) { /* one of them is in the step */
+        job = adapted_job(&a, id, 1, 2);
+        engine_run_submit(&b->run, &job);
+        engine_run_wait(&b->run, (uint32_t)id - 3);
+        assert_true(toy_same(&b->run.log->jobs[id], &expected->jobs[3], 1));
+    }
+    assert_int_equal(b->run.log->jobs[5].n_replayed + b->run.log->jobs[6].n_replayed + b->run.log->jobs[7].n_replayed,
+                     1);
+    free_log(expected);
+    release_adapters(&a);
+}
+
+/* Gone, or another file by now: that request fails, and says why. */
+static void an_adapter_that_cannot_be_read_again(void **state)
+{
+    struct bench *b = *state;
+    static const char *const reasons[] = {"its adapter", "not what it was"};
+    struct adapted a;
+    write_adapters(b, &a);
+    for (int i = 0; i < 2; i++) {
+        start_adapted(b, &a, "nan:step=1,row=0");
+        if (i == 0) {
+            assert_int_equal(unlink(a.path[1]), 0);
+        } else {
+            random_adapter_write("llama-linear", 9, a.path[1]);
+        }
+        struct job bad = adapted_job(&a, 1, 1, 1), well = adapted_job(&a, 2, 2, 2);
+        engine_run_submit(&b->run, &bad);
+        engine_run_wait(&b->run, 1);
+        engine_run_submit(&b->run, &well);
+        engine_run_wait(&b->run, 2);
+        assert_int_equal(b->run.log->jobs[1].failed, ERR_BAD_NUMBERS);
+        assert_int_equal(b->run.log->jobs[1].n_replayed, 0);
+        assert_non_null(strstr(b->run.log->jobs[1].error.msg, "could not be tried again"));
+        assert_non_null(strstr(b->run.log->jobs[1].error.msg, reasons[i]));
+        assert_int_equal(b->run.log->jobs[2].choices[0].n, 20);
+        free_log(take_log(b));
+        a.digest[1] = random_adapter_write("llama-linear", 1, a.path[1]);
+    }
+    release_adapters(&a);
+}
+
 /* The second engine goes away when nobody needs it, and comes again. */
 static void it_is_put_away(void **state)
 {
@@ -407,6 +577,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(cancels_and_deadlines_reach_it, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(seals_are_left_alone, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(draining_waits_for_it, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(each_is_replayed_with_its_adapter, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(a_number_has_another_adapter, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(an_adapter_that_cannot_be_read_again, open_bench, close_bench),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
