@@ -50,7 +50,7 @@ extern "C" {
 #define TANDEM_API __attribute__((visibility("default")))
 
 /* Grows when this header does. */
-#define TANDEM_API_VERSION 1
+#define TANDEM_API_VERSION 2
 
 TANDEM_API uint32_t tandem_api_version(void); /* of the library: at least that of the header it is used with */
 TANDEM_API const char *tandem_version(void);  /* of the release: "0.1.0" */
@@ -62,7 +62,7 @@ enum tandem_code {
     TANDEM_INVALID = 1,          /* a field has a value that it may not have: see param */
     TANDEM_UNSUPPORTED = 2,      /* this model, or this build, cannot do what is asked for */
     TANDEM_CONTEXT_EXCEEDED = 3, /* prompt and answer are longer than the model's context */
-    TANDEM_NOT_FOUND = 4,        /* there is no such file */
+    TANDEM_NOT_FOUND = 4,        /* there is no such file, or no such adapter */
     TANDEM_TOO_LARGE = 5,        /* something is larger than its limit, which the message names */
     TANDEM_OVERLOADED = 6,       /* too many generations wait; later it may work */
     TANDEM_DEADLINE = 7,         /* its timeout_ms are over */
@@ -153,6 +153,38 @@ struct tandem_model_info {    /* texts live as long as the model */
 
 /* Fills as many bytes of *info as info->size says; 0, NULL and false for what this library does not know of. */
 TANDEM_API void tandem_model_get_info(const struct tandem_model *model, struct tandem_model_info *info);
+
+/* ---- adapters ---- */
+
+/* A low-rank adapter ("LoRA") changes some weights of the answers to requests that name it, and of no others: requests
+ * with different ones, and with none, run in one batch. Since version 2. */
+
+/* Loads a folder as PEFT writes it, or a GGUF file, under a name of 1 to 64 letters, digits, '.', '_' and '-' that no
+ * adapter of the model has. Reads the file on this thread, waits until requests can have it, and lets nobody else wait.
+ * A model has at most 64, those included that only running generations have. The file may be read once more while it is
+ * loaded: where numbers were not finite. False: error says why. Not in a callback. */
+TANDEM_API bool tandem_model_load_adapter(struct tandem_model *model, const char *name, const char *path,
+                                          struct tandem_error *error);
+
+/* No request finds it any more; another may have its name at once. Generations that have it keep it; its memory is free
+ * when the last of them has ended. Does not wait. False: NOT_FOUND. */
+TANDEM_API bool tandem_model_unload_adapter(struct tandem_model *model, const char *name, struct tandem_error *error);
+
+struct tandem_adapter_info {
+    size_t size;          /* set by whoever asks: sizeof */
+    char name[65];        /* as it was loaded */
+    char fingerprint[17]; /* of answers with it, instead of the model's; it covers the adapter's values */
+    uint32_t rank;        /* the largest of its parts */
+    uint32_t n_weights;   /* that it changes */
+    uint32_t n_running;   /* generations that have it now */
+    double alpha;
+    uint64_t memory_size; /* bytes, about */
+};
+
+/* Fills as many bytes of *info as info->size says. False: fewer than index + 1 are loaded. Which one has which index
+ * changes when others come and go. */
+TANDEM_API bool tandem_model_get_adapter(const struct tandem_model *model, uint32_t index,
+                                         struct tandem_adapter_info *info);
 
 /* ---- text and tokens ---- */
 
@@ -246,6 +278,8 @@ struct tandem_request {
     int32_t dry_allowed_length, dry_penalty_last_n; /* 2; -1: all */
     const struct tandem_bias *bias;                 /* [n_bias], at most 1024 */
     size_t n_bias;
+
+    const char *adapter; /* name of a loaded adapter of the model; NULL: none. Since version 2 */
 };
 
 /* size: sizeof *request. Sets every member to its default. */

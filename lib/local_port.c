@@ -176,3 +176,9 @@ struct engine_port *local_port_port(struct local_port *p)
 {
     return &p->port;
 }
+
+bool local_port_adapt(struct local_port *p, const struct adapter_order *order,
+                      void (*done)(void *arg, uint32_t number, const struct error *err), void *arg, struct error *err)
+{
+    return engine_adapt(p->engine, order, done, arg, err);
+}

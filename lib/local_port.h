@@ -13,5 +13,9 @@ struct local_port;
 NODISCARD struct local_port *local_port_create(struct loop *loop, struct engine *engine, struct error *err);
 void local_port_free(struct local_port *p); /* NULL is fine; no generation may be left */
 struct engine_port *local_port_port(struct local_port *p);
+/* See engine_adapt. The loop's thread. */
+NODISCARD bool local_port_adapt(struct local_port *p, const struct adapter_order *order,
+                                void (*done)(void *arg, uint32_t number, const struct error *err), void *arg,
+                                struct error *err);
 
 #endif

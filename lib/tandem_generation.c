@@ -147,6 +147,7 @@ static const struct {
 static void end(struct tandem_generation *g, const struct gen_usage *usage, const struct error *why)
 {
     struct tandem_error error;
+    adapter__release(g->model, &g->request);
     bool failed = why->code != ERR_NONE && why->code != ERR_CANCELLED;
     if (failed) {
         error__give(&error, why);
@@ -276,8 +277,8 @@ static bool hand_over(struct tandem_generation *g, struct error *err)
 static bool begin(struct tandem_generation *g, const struct tandem_request *request, struct error *err)
 {
     void *outside = sys_locale_use(g->model->locale);
-    bool ok = request__read(request, &g->request, err) && pipeline_prepare(g->model->pipeline, &g->request, err) &&
-              hand_over(g, err);
+    bool ok = request__read(g->model, request, &g->request, err) &&
+              pipeline_prepare(g->model->pipeline, &g->request, err) && hand_over(g, err);
     sys_locale_use(outside);
     return ok;
 }
@@ -296,6 +297,7 @@ struct tandem_generation *tandem_generate(struct tandem_model *model, const stru
         return g;
     }
     if (g) {
+        adapter__release(model, &g->request);
         arena_free(g->request.arena);
         release(g);
     }

@@ -12,13 +12,14 @@
 #include "base/loop.h"
 #include "base/queue.h"
 #include "include/tandem.h"
-#include "lib/local_port.h"
+#include "lib/local_adapters.h"
 #include "pipeline/generation.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define MODEL_INBOX 4096 /* generations that the event thread has not yet begun with */
+#define MODEL_INBOX   4096 /* generations that the event thread has not yet begun with */
+#define ADAPTER_INBOX 64   /* adapters likewise: one for each thread that waits for one */
 
 struct tandem_model {
     struct tandem_model_options options; /* its texts live as long as tandem_model_load runs */
@@ -27,6 +28,7 @@ struct tandem_model {
     void *locale_outside;                /* of callbacks: the thread's own */
     struct queue *loaded;                /* of struct load_result: one */
     struct queue *inbox;                 /* of struct tandem_generation *, each with the loop's count */
+    struct queue *adapter_inbox;         /* of struct adapter_load *, whose callers wait */
     pthread_t thread;
     atomic_int n_owners; /* its handle, and those of its generations: this struct, the queues, the loop, the signal */
     struct loop *loop;   /* the loop, the signal and the rest are made by the thread, which frees what is below */
@@ -37,6 +39,7 @@ struct tandem_model {
     struct chat_template *chat;
     struct output_formats formats;
     struct local_port *port;
+    struct local_adapters *adapters;
     struct pipeline *pipeline;
     struct tandem_generation *first; /* that run; the thread's */
 };
@@ -66,8 +69,17 @@ void generation__begin_here(struct tandem_generation *g);
 void generation__cancel_here(struct tandem_generation *g);
 
 /* A request as the pipeline takes it, in its own arena; r->arena is the caller's also when it fails. NULL arena: there
- * is none. */
-NODISCARD bool request__read(const struct tandem_request *from, struct gen_request *r, struct error *err);
+ * is none. Its adapter is held, also when it fails: adapter__release. */
+NODISCARD bool request__read(const struct tandem_model *m, const struct tandem_request *from, struct gen_request *r,
+                             struct error *err);
+
+/* ---- adapters (tandem_adapter.c) ---- */
+
+/* NULL is fine, and is none. NOT_FOUND. */
+NODISCARD bool adapter__hold(const struct tandem_model *m, const char *name, struct gen_request *r, struct error *err);
+void adapter__release(const struct tandem_model *m, struct gen_request *r); /* once; later ones do nothing */
+void adapter__take_orders(struct tandem_model *m);                          /* the event thread: what is in the inbox */
+void adapter__refuse_orders(struct tandem_model *m);                        /* likewise, when the model goes */
 
 /* ---- structs that grow (tandem_options.c) ---- */
 

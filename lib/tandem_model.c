@@ -90,13 +90,15 @@ static bool load(struct tandem_model *m, struct error *err)
                                  .n_context = UINT32_MAX,
                                  .default_max_tokens = -1};
     m->pipeline = pipeline_create(&p, err);
-    return m->pipeline != NULL;
+    return m->pipeline && (m->adapters = local_adapters_create(m->loop, m->port, err));
 }
 
 static void unload(struct tandem_model *m)
 {
     pipeline_free(m->pipeline);
     local_port_free(m->port);
+    local_adapters_free(m->adapters); /* the engine says nothing any more */
+    adapter__refuse_orders(m);
     chat_template_free(m->chat);
     tokenizer_free(m->tokenizer);
     model_file_close(m->file);
@@ -127,6 +129,7 @@ static void on_signal(void *arg)
     struct tandem_model *m = arg;
     bool closing = atomic_load(&m->closing); /* once: it may be set during a callback below, and is signalled then */
     begin_new(m);
+    adapter__take_orders(m);
     cancel_marked(m, closing);
     if (closing) {
         loop_stop(m->loop);
@@ -190,6 +193,7 @@ void model__release(struct tandem_model *m)
     }
     queue_free(m->loaded);
     queue_free(m->inbox);
+    queue_free(m->adapter_inbox);
     sys_locale_free(m->locale);
     free(m);
 }
@@ -208,7 +212,8 @@ static struct tandem_model *create_handle(const char *path, const struct tandem_
     m->locale = sys_locale_create();
     m->loaded = queue_create(sizeof(struct load_result), 1);
     m->inbox = queue_create(sizeof(struct tandem_generation *), MODEL_INBOX);
-    if (!m->locale || !m->loaded || !m->inbox) {
+    m->adapter_inbox = queue_create(sizeof(struct adapter_load *), ADAPTER_INBOX);
+    if (!m->locale || !m->loaded || !m->inbox || !m->adapter_inbox) {
         error_set(err, ERR_NO_MEMORY, "There is no memory for a model.");
     } else if (!path) {
         error_set_param(err, ERR_INVALID, "path", "The path of the model is NULL.");
@@ -252,6 +257,7 @@ void tandem_model_free(struct tandem_model *model)
         return;
     }
     queue_close(model->inbox);
+    queue_close(model->adapter_inbox);
     atomic_store(&model->closing, true);
     loop_signal_send(model->signal);
     pthread_join(model->thread, NULL);

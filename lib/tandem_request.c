@@ -379,7 +379,8 @@ static bool check_input(const struct tandem_request *from, bool *chat, struct er
     return true;
 }
 
-bool request__read(const struct tandem_request *from, struct gen_request *r, struct error *err)
+bool request__read(const struct tandem_model *m, const struct tandem_request *from, struct gen_request *r,
+                   struct error *err)
 {
     struct tandem_request known;
     bool chat = false;
@@ -396,5 +397,6 @@ bool request__read(const struct tandem_request *from, struct gen_request *r, str
     gen_request_init(r, arena, chat ? GEN_CHAT : GEN_PROMPTS);
     snprintf(r->id, sizeof r->id, "generation");
     struct reading w = {.from = &known, .r = r, .err = err};
-    return (chat ? read_chat(&w) : read_prompt(&w)) && read_format(&w) && read_rest(&w);
+    return (chat ? read_chat(&w) : read_prompt(&w)) && read_format(&w) && read_rest(&w) &&
+           adapter__hold(m, known.adapter, r, err);
 }

@@ -97,12 +97,13 @@ char *tandem_render_chat(const struct tandem_model *model, const struct tandem_r
     struct buf text;
     buf_init(&text, JINJA_DEFAULT_OUTPUT);
     void *outside = sys_locale_use(model->locale);
-    bool ok = request__read(request, &r, &err);
+    bool ok = request__read(model, request, &r, &err);
     if (ok && r.input != GEN_CHAT) {
         ok = error_set_param(&err, ERR_INVALID, "messages", "A chat to render needs messages, not a prompt.");
     }
     ok = ok && pipeline_render_chat(model->pipeline, &r, &text, &err);
     sys_locale_use(outside);
+    adapter__release(model, &r);
     arena_free(r.arena);
     if (!ok) {
         buf_release(&text);

@@ -4,6 +4,7 @@
 
 #include "tests/support/engine_run.h"
 #include "tests/support/failing_memory.h"
+#include "tests/support/model_adapter.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,7 +31,7 @@ static const char template[] = "{% for t in tools %}{{ t.function.name }} {% end
 
 struct fixture {
     struct temp_dir dir;
-    char *path;
+    char *path, *adapter;
     struct tandem_model *model;
 };
 
@@ -41,6 +42,8 @@ static int setup(void **state)
     struct tandem_error error = {0};
     temp_dir_make(&f->dir);
     f->path = engine_random_model(&f->dir, "llama-plain");
+    f->adapter = temp_dir_file(&f->dir, "adapter.gguf");
+    random_adapter_write("llama-linear", 0, f->adapter);
     tandem_model_options_init(&o, sizeof o);
     o.backend = "cpu";
     o.kv_memory = 1 << 24;
@@ -60,6 +63,7 @@ static int teardown(void **state)
     struct fixture *f = *state;
     tandem_model_free(f->model);
     free(f->path);
+    free(f->adapter);
     temp_dir_remove(&f->dir);
     free(f);
     return 0;
@@ -93,6 +97,16 @@ static void *detokenize(struct fixture *f, struct tandem_error *error)
     return tandem_detokenize(f->model, (int32_t[]){'a', 'b', 258, 0xC3, 0xA9}, 5, 0, NULL, error);
 }
 
+/* Its name is free again, whatever happened. */
+static void *load_adapter(struct fixture *f, struct tandem_error *error)
+{
+    static char loaded;
+    if (!tandem_model_load_adapter(f->model, "x", f->adapter, error)) {
+        return NULL;
+    }
+    return tandem_model_unload_adapter(f->model, "x", error) ? &loaded : NULL;
+}
+
 /* An error has a code of memory: an arena that cannot grow says that something is too large for it. */
 static void fail_everywhere(struct fixture *f, void *(*run)(struct fixture *f, struct tandem_error *error))
 {
@@ -109,7 +123,7 @@ static void fail_everywhere(struct fixture *f, void *(*run)(struct fixture *f, s
             fail_msg("allocation %ld: %s (%s)", at, error.message, tandem_code_name(error.code));
         }
         assert_true(result || failed);
-        tandem_free(result);
+        tandem_free(run == load_adapter ? NULL : result);
     }
     assert_true(at < ALLOCATIONS_MAX);
 }
@@ -133,12 +147,18 @@ static void detokenizing(void **state)
     fail_everywhere(*state, detokenize);
 }
 
+static void loading_adapters(void **state)
+{
+    fail_everywhere(*state, load_adapter);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rendering),
         cmocka_unit_test(tokenizing),
         cmocka_unit_test(detokenizing),
+        cmocka_unit_test(loading_adapters),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
