@@ -173,9 +173,9 @@ const struct option options__table[] = {
      "smaller model with the same tokenizer that guesses tokens too"},
     {"draft-kv-memory", OPTION_SIZE, S | R | E, AT(draft_kv_memory), 0, 1e15, "0", "SIZE",
      "memory for its KV pages; 0: an eighth of kv-memory"},
-    {"lora", OPTION_LIST, S | E, AT(loras), 0, 0, NULL, "NAME=PATH",
-     "adapter of the model, a PEFT folder or a GGUF file, for requests with the model BASE:NAME; may be repeated "
-     "(docs/LORA.md)"},
+    {"lora", OPTION_LIST, S | R | E, AT(loras), 0, 0, NULL, "NAME=PATH",
+     "adapter of the model, a PEFT folder or a GGUF file, for requests with the model BASE:NAME, may be repeated; run: "
+     "the one to answer with (docs/LORA.md)"},
     {"lora-dir", OPTION_STR, S | E, AT(lora_dir), 0, 0, NULL, "DIR",
      "allow that adapters are loaded at run time, from beneath this folder only"},
     {"lora-max", OPTION_INT, S, AT(lora_max), 0, 64, "0", "N",

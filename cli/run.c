@@ -7,7 +7,7 @@
 #include "base/loop.h"
 #include "base/sys_file.h"
 #include "base/sys_memory.h"
-#include "lib/local_port.h"
+#include "lib/local_adapters.h"
 #include "pipeline/generation.h"
 
 #include <signal.h>
@@ -27,6 +27,11 @@ struct runner {
     struct tokenizer *tokenizer;
     struct chat_template *chat;
     struct local_port *port;
+    struct local_adapters *adapters; /* NULL: none is wanted */
+    struct adapter_load loading;     /* the one of --lora */
+    char adapter_name[ADAPTER_NAME_MAX + 1];
+    uint32_t adapter; /* its number, once it is loaded; 0: none */
+    struct sha256 adapter_digest;
     struct pipeline *pipeline;
     struct generation *generation;
     uv_signal_t sigint;
@@ -83,6 +88,8 @@ static void fill_request(const struct runner *r, struct gen_request *request)
     request->max_tokens = o->max_tokens;
     request->has_seed = o->seed >= 0;
     request->seed = (uint64_t)o->seed;
+    request->adapter = r->adapter;
+    request->adapter_digest = r->adapter_digest;
     snprintf(request->id, sizeof request->id, "run");
 }
 
@@ -295,6 +302,52 @@ static bool make_engine(struct runner *r, const char *path, struct error *err)
     return engine && (r->port = local_port_create(r->loop, engine, err));
 }
 
+static void on_adapter(void *arg, const struct error *err)
+{
+    struct runner *r = arg;
+    r->error = *err;
+    r->adapter = err->code ? 0 : local_adapters_hold(r->adapters, str_of(r->adapter_name), &r->adapter_digest);
+    loop_stop(r->loop);
+}
+
+/* "NAME=PATH" */
+static bool read_adapter(struct runner *r, const char *option, struct error *err)
+{
+    struct str name;
+    if (!adapter_option_split(option, &name, &r->loading.path, err)) {
+        return false;
+    }
+    snprintf(r->adapter_name, sizeof r->adapter_name, STR_FMT, STR_ARG(name));
+    r->loading.name = r->adapter_name;
+    r->loading.fn = on_adapter;
+    r->loading.arg = r;
+    return adapter_facts_read(r->loading.path, &r->loading.facts, err) || error_wrap(err, "--lora '%.200s'", option);
+}
+
+/* Until the engine has it, or Ctrl-C. */
+static bool load_adapter(struct runner *r, struct error *err)
+{
+    const struct option_list *loras = &r->options->loras;
+    if (loras->n == 0) {
+        return true;
+    }
+    if (loras->n > 1) {
+        return error_set(err, ERR_INVALID, "--lora: `tandem run` answers with one adapter, but %d are given.",
+                         loras->n);
+    }
+    if (!read_adapter(r, loras->items[0], err) || !(r->adapters = local_adapters_create(r->loop, r->port, err))) {
+        return false;
+    }
+    error_set(&r->error, ERR_CANCELLED, "interrupted.");
+    local_adapters_load(r->adapters, &r->loading);
+    loop_run(r->loop);
+    if (!r->adapter) {
+        *err = r->error;
+        return error_wrap(err, "--lora '%.200s'", loras->items[0]);
+    }
+    return true;
+}
+
 static bool make_chat(struct runner *r, struct error *err)
 {
     struct buf text = {0};
@@ -319,7 +372,7 @@ static bool load(struct runner *r, const char *path, struct error *err)
         }
     }
     if (!r->file || !(r->tokenizer = tokenizer_from_model_file(r->file, err)) || !make_chat(r, err) ||
-        !make_engine(r, path, err)) {
+        !make_engine(r, path, err) || !load_adapter(r, err)) {
         return false;
     }
     struct pipeline_options p = {.tokenizer = r->tokenizer,
@@ -335,6 +388,7 @@ static void unload(struct runner *r)
 {
     pipeline_free(r->pipeline);
     local_port_free(r->port);
+    local_adapters_free(r->adapters);
     chat_template_free(r->chat);
     tokenizer_free(r->tokenizer);
     model_file_close(r->file);

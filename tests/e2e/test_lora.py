@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 
 import ollama
 import pytest
 
 import invariance
-from harness import BACKEND, SMOLLM, Server, failing_server, metric, real_model, together
+from harness import BACKEND, SMOLLM, TANDEM, Server, failing_server, metric, real_model, together
 from lora_adapters import SMOLLM_SHAPE, TINY_SHAPE, write_gguf, write_peft
 
 SHAPE = SMOLLM_SHAPE if BACKEND == "cpu" else TINY_SHAPE
@@ -276,6 +277,31 @@ def test_limits_keys_and_folder(new_tiny, tiny_folder):
 def test_wrong_option(tiny_path, option, said):
     with failing_server(tiny_path, "--lora", option) as (status, log):
         assert status != 0 and said in log
+
+
+# ---- without a server ----
+
+def run(model, *words):
+    arguments = [str(word) for word in (TANDEM, "run", model, "--backend", BACKEND, "--threads", 2, "--kv-memory", "64M", *words)]
+    return subprocess.run(arguments, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+
+
+def test_run_answers_as_the_server_does(server, folder, tiny_path):
+    path = real_model(SMOLLM) if BACKEND == "cpu" else tiny_path
+    words = ["Once upon a time", "--raw", "--temperature", 0, "--max-tokens", 12, "--max-context", 1024]
+    for model, lora in (("smol", []), ("smol:one", [f"one={folder / 'one'}"]), ("smol:three", [f"x={folder / 'three.gguf'}"])):
+        done = run(path, *words, *[word for option in lora for word in ("--lora", option)])
+        expected = server.complete("Once upon a time", model=model, temperature=0, max_tokens=12)["choices"][0]["text"]
+        assert (done.returncode, done.stdout) == (0, expected + "\n"), (model, done.stderr)
+
+
+@pytest.mark.parametrize("options, said", [
+    (["x"], "NAME=PATH"), (["a b={}/one"], "letters"), (["a=/nothing"], "/nothing"), (["a={}/narrow"], "down_proj"),
+    (["a={}/one", "b={}/two"], "one adapter, but 2")])
+def test_run_with_what_is_none(tiny_path, tiny_folder, options, said):
+    write_peft(tiny_folder / "narrow", {**TINY_SHAPE, "hidden": 32}, 1)
+    done = run(tiny_path, "Hi", *[word for option in options for word in ("--lora", option.format(tiny_folder))])
+    assert done.returncode not in (0, -signal.SIGSEGV, -signal.SIGABRT) and said in done.stderr and done.stdout == ""
 
 
 def test_named_adapter_that_does_not_fit(new_tiny, tmp_path):
