@@ -7,8 +7,8 @@
         ...  # any client of OpenAI's, at server.base_url
 """
 from ._library import API_VERSION, Error, library_path, version
-from .model import Answer, Call, Event, Generation, Model, ModelInfo, Options, Stream, Usage, set_log
+from .model import AdapterInfo, Answer, Call, Event, Generation, Model, ModelInfo, Options, Stream, Usage, set_log
 from .server import Server
 
-__all__ = ["API_VERSION", "Answer", "Call", "Error", "Event", "Generation", "Model", "ModelInfo", "Options", "Server",
-           "Stream", "Usage", "library_path", "set_log", "version"]
+__all__ = ["API_VERSION", "AdapterInfo", "Answer", "Call", "Error", "Event", "Generation", "Model", "ModelInfo", "Options",
+           "Server", "Stream", "Usage", "library_path", "set_log", "version"]

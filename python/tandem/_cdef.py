@@ -66,6 +66,21 @@ struct tandem_model_info {
     uint64_t weights_size, kv_size;
 };
 void tandem_model_get_info(const struct tandem_model *model, struct tandem_model_info *info);
+bool tandem_model_load_adapter(struct tandem_model *model, const char *name, const char *path,
+                                          struct tandem_error *error);
+bool tandem_model_unload_adapter(struct tandem_model *model, const char *name, struct tandem_error *error);
+struct tandem_adapter_info {
+    size_t size;
+    char name[65];
+    char fingerprint[17];
+    uint32_t rank;
+    uint32_t n_weights;
+    uint32_t n_running;
+    double alpha;
+    uint64_t memory_size;
+};
+bool tandem_model_get_adapter(const struct tandem_model *model, uint32_t index,
+                                         struct tandem_adapter_info *info);
 void tandem_free(void *memory);
 int32_t *tandem_tokenize(const struct tandem_model *model, const char *text, size_t size, unsigned flags,
                                     size_t *n, struct tandem_error *error);
@@ -128,6 +143,7 @@ struct tandem_request {
     int32_t dry_allowed_length, dry_penalty_last_n;
     const struct tandem_bias *bias;
     size_t n_bias;
+    const char *adapter;
 };
 void tandem_request_init(struct tandem_request *request, size_t size);
 char *tandem_render_chat(const struct tandem_model *model, const struct tandem_request *request,
@@ -191,7 +207,7 @@ struct tandem_call {
 bool tandem_answer_get_call(const struct tandem_answer *answer, uint32_t choice, uint32_t index,
                                        struct tandem_call *call);
 struct tandem_usage tandem_answer_usage(const struct tandem_answer *answer);
-#define TANDEM_API_VERSION 1
+#define TANDEM_API_VERSION 2
 #define TANDEM_ADD_SPECIAL 1
 #define TANDEM_PARSE_SPECIAL 2
 #define TANDEM_SKIP_SPECIAL 4

@@ -11,7 +11,7 @@ from cffi import FFI  # type: ignore[import-untyped]
 
 from ._cdef import CDEF
 
-API_VERSION = 1
+API_VERSION = 2
 """Of tandem.h that this package was made from."""
 
 FILE = "libtandem.0.dylib" if sys.platform == "darwin" else "libtandem.so.0"

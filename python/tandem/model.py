@@ -63,11 +63,12 @@ class Options(TypedDict, total=False):
     dry_allowed_length: int
     dry_penalty_last_n: int
     bias: Mapping[int, float]
+    adapter: str
 
 
 JSON_OPTIONS = {"tools": "tools_json", "template_variables": "template_variables_json", "choices": "choices_json",
                 "json_schema": "json_schema"}
-TEXT_OPTIONS = {"tool_choice", "tool_name", "reasoning_effort", "regex", "grammar"}
+TEXT_OPTIONS = {"tool_choice", "tool_name", "reasoning_effort", "regex", "grammar", "adapter"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +132,18 @@ class ModelInfo:
     n_params: int
     weights_size: int
     kv_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterInfo:
+    """An adapter of a model. fingerprint: of answers with it; n_running: generations that have it now."""
+    name: str
+    fingerprint: str
+    rank: int
+    n_weights: int
+    n_running: int
+    alpha: float
+    memory_size: int
 
 
 KINDS = {1: "text", 2: "reasoning", 3: "call", 4: "arguments", 5: "call_end", 6: "finish", 7: "end"}
@@ -475,6 +488,34 @@ class Model:
                 value = getattr(info, field.name)
                 values[field.name] = text(value) if isinstance(value, ffi.CData) else value
         return ModelInfo(**values)
+
+    # ---- adapters ----
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """A PEFT folder or a GGUF file; requests have it by adapter=name. Waits until they can."""
+        error = ffi.new("struct tandem_error *")
+        raw = _without_nul(os.fsencode(path), "path")
+        with self._handle as pointer:
+            if not lib().tandem_model_load_adapter(pointer, _bytes(name, "name"), raw, error):
+                raise error_of(error)
+
+    def unload_adapter(self, name: str) -> None:
+        """No request finds it any more; what runs with it keeps it. Does not wait."""
+        error = ffi.new("struct tandem_error *")
+        with self._handle as pointer:
+            if not lib().tandem_model_unload_adapter(pointer, _bytes(name, "name"), error):
+                raise error_of(error)
+
+    @property
+    def adapters(self) -> List[AdapterInfo]:
+        """Those that requests find."""
+        info, found = ffi.new("struct tandem_adapter_info *"), []
+        info.size = ffi.sizeof("struct tandem_adapter_info")
+        with self._handle as pointer:
+            while lib().tandem_model_get_adapter(pointer, len(found), info):
+                found.append(AdapterInfo(text(info.name) or "", text(info.fingerprint) or "", info.rank, info.n_weights,
+                                         info.n_running, info.alpha, info.memory_size))
+        return found
 
     # ---- text and tokens ----
 

@@ -1,5 +1,5 @@
 """The package as it is installed: `tandem` is on the PATH, TANDEM_TEST_MODEL names a small random model with a byte-level
-vocabulary."""
+vocabulary, TANDEM_TEST_ADAPTER an adapter of it."""
 import os
 
 import pytest
@@ -12,6 +12,11 @@ TEMPLATE = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|i
 @pytest.fixture(scope="session")
 def path():
     return os.environ["TANDEM_TEST_MODEL"]
+
+
+@pytest.fixture(scope="session")
+def adapter():
+    return os.environ["TANDEM_TEST_ADAPTER"]
 
 
 @pytest.fixture(scope="session")

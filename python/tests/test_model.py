@@ -75,6 +75,29 @@ def test_stream(model):
     assert events[-1].usage.completion == 20
 
 
+def test_adapters(model, adapter):
+    options = dict(max_tokens=20, seed=7, ignore_eos=True)
+    plain = model.generate("Once", **options).text
+    model.load_adapter("mine", adapter)
+    adapted = model.generate("Once", adapter="mine", **options).text
+    assert adapted != plain == model.generate("Once", adapter=None, **options).text
+    [info] = model.adapters
+    assert (info.name, info.rank, info.n_running) == ("mine", 8, 0)
+    assert info.alpha == 16 and info.memory_size > 0 and info.fingerprint not in ("", model.info.fingerprint)
+    with pytest.raises(tandem.Error) as e:
+        model.load_adapter("mine", adapter)
+    assert (e.value.code, e.value.param) == ("INVALID", "name")
+    with model.stream("Once", adapter="mine", **options) as stream:
+        model.unload_adapter("mine")  # what runs has it
+        assert "".join(stream) == adapted
+    assert model.adapters == []
+    for use in (lambda: model.generate("Once", adapter="mine"), lambda: model.unload_adapter("mine"),
+                lambda: model.load_adapter("mine", "/nowhere/adapter.gguf")):
+        with pytest.raises(tandem.Error) as e:
+            use()
+        assert e.value.code == "NOT_FOUND"
+
+
 def test_leaving_a_stream_cancels(model):
     started = time.monotonic()
     for n, piece in enumerate(model.stream("Once", **LONG)):

@@ -6,10 +6,12 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "e2e"))
 BUILD = pathlib.Path(os.environ.get("TANDEM_BUILD", ROOT / "build")).absolute()
 
 
@@ -33,6 +35,13 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "random.gguf"
     run(BUILD / "make_random_model", ROOT / "tests" / "data" / "parity" / "llama-plain.json", path)
     return path
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory):
+    """Of that model."""
+    from lora_adapters import TINY_SHAPE, write_peft
+    return write_peft(tmp_path_factory.mktemp("adapters") / "one", TINY_SHAPE, 1, strength=0.5)
 
 
 @pytest.fixture(scope="session")

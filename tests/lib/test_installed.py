@@ -14,7 +14,8 @@ from conftest import BUILD, ROOT, run
 
 HEADER = (ROOT / "include" / "tandem.h").read_text()
 FUNCTIONS = set(re.findall(r"^TANDEM_API [^;]*?\b(tandem_\w+)\(", HEADER, flags=re.M))
-EXAMPLES = ["generate", "chat", "many", "structured"]
+EXAMPLES = ["generate", "chat", "many", "structured", "adapters"]
+LISTED = [line for line in (ROOT / "lib" / "tandem.symbols").read_text().split("\n") if line]
 MACOS = sys.platform == "darwin"
 SHARED = "libtandem.0.dylib" if MACOS else "libtandem.so.0"
 FLAGS = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
@@ -72,8 +73,13 @@ def symbols(*words):
 
 
 def test_the_list_of_symbols_is_that_of_the_header():
-    listed = [line.split()[1] for line in (ROOT / "lib" / "tandem.symbols").read_text().split("\n") if line]
+    listed = [line.split()[1] for line in LISTED]
     assert sorted(listed) == sorted(FUNCTIONS) and len(FUNCTIONS) > 20
+
+
+def test_the_newest_version_is_that_of_the_header():
+    versions = [int(line.split()[0].removeprefix("TANDEM_")) for line in LISTED]
+    assert versions == sorted(versions) and versions[-1] == int(re.search(r"TANDEM_API_VERSION (\d+)", HEADER).group(1))
 
 
 def test_shared_library_shows_the_header_alone(prefix):
@@ -87,7 +93,7 @@ def test_static_library_shows_the_header_alone(prefix):
 @pytest.mark.skipif(MACOS, reason="versions of symbols are ELF's")
 def test_symbols_have_versions(prefix):
     table = run("nm", "-D", "--defined-only", prefix / "lib" / SHARED)
-    assert all(f"{name}@@TANDEM_1" in table for name in FUNCTIONS)
+    assert all(f"{name}@@{version}\n" in table + "\n" for version, name in (line.split() for line in LISTED))
     assert "SONAME" in (dump := run("objdump", "-p", prefix / "lib" / SHARED)) and SHARED in dump
 
 
@@ -125,6 +131,13 @@ def test_many(examples, model):
 def test_structured(examples, model):
     answer = json.loads(run(examples / "structured", model, "It is sunny."))
     assert answer["sky"] in ("sunny", "cloudy", "rainy") and -60 <= answer["degrees"] <= 60
+
+
+def test_adapters(examples, model, adapter):
+    [plain, adapted] = run(examples / "adapters", model, "Once", adapter).split(f"\n{adapter}: ")
+    assert plain.startswith("the model: Once") and adapted.startswith("Once") and plain[11:] != adapted.rstrip("\n")
+    failed = subprocess.run([examples / "adapters", model, "Once", "/nowhere"], capture_output=True, text=True, timeout=60)
+    assert failed.returncode == 1 and "/nowhere" in failed.stderr
 
 
 @pytest.mark.parametrize("target", ["tandem::tandem", "tandem::static"])

@@ -51,10 +51,10 @@ def test_the_wheel_is_python_alone_and_typed(wheel):
     assert ".so" not in names and "tests/" not in names
 
 
-def test_the_package(python, environment, model, tmp_path):
+def test_the_package(python, environment, model, adapter, tmp_path):
     """Its own tests, from a folder outside the source tree."""
     done = subprocess.run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "python" / "tests"], cwd=tmp_path,
-                          env={**environment, "TANDEM_TEST_MODEL": str(model)}, capture_output=True, text=True, timeout=300)
+                          env={**environment, "TANDEM_TEST_MODEL": str(model), "TANDEM_TEST_ADAPTER": str(adapter)}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 15
 
