@@ -151,7 +151,7 @@ static void on_adapted(void *arg, uint32_t number, const struct error *err)
     (void)!queue_push(r->adapted, err); /* one change at a time: there is room */
 }
 
-/* What has its number there is of jobs that were cancelled. */
+/* Another one of its number has no jobs left: they have ended, or their cancels were passed on before this. */
 static bool load_adapter(struct replay *r, const struct loaded_adapter *adapter, struct error *err)
 {
     struct error why = {0};
