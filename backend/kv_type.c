@@ -38,3 +38,8 @@ size_t kv_position_size(const struct kv_group_spec *spec)
         head += (2 * (size_t)spec->k_dim + KV_OFFSET_TOKENS - 1) / KV_OFFSET_TOKENS;
     return (size_t)spec->n_layers * (size_t)spec->n_kv_heads * head;
 }
+
+size_t kv_state_size(const struct kv_group_spec *spec)
+{
+    return spec->state_size ? ((size_t)spec->n_layers * spec->state_size + sizeof(int32_t) + 63) / 64 * 64 : 0;
+}

@@ -16,10 +16,19 @@ static uint32_t live_blocks(uint32_t n_tokens, int window, uint32_t rows, uint32
     return live < all ? live : all;
 }
 
+/* However long it is: what the longest of its steps holds (engine/scheduler_state.c). */
+static uint32_t live_states(uint32_t n_tokens, uint32_t page_tokens)
+{
+    uint32_t all = blocks_of(n_tokens, page_tokens);
+    return all < STATES_HELD ? all : STATES_HELD;
+}
+
 void engine__pages_needed(const struct engine_config *config, uint32_t n_tokens, uint32_t need[KV_MAX_GROUPS])
 {
     for (int g = 0; g < config->geometry.n_groups; g++) {
-        need[g] = live_blocks(n_tokens, config->window[g], config->max_batch_tokens, config->page_tokens);
+        need[g] = config->state[g]
+                      ? live_states(n_tokens, config->page_tokens)
+                      : live_blocks(n_tokens, config->window[g], config->max_batch_tokens, config->page_tokens);
     }
 }
 
@@ -47,9 +56,11 @@ size_t engine_kv_bytes(const struct decoder_config *config, enum kv_type type, i
     size_t total = 0;
     for (int g = 0; g < n_groups; g++) {
         const struct kv_group_spec *spec = &groups[g];
-        size_t blocks = live_blocks(n_tokens, spec->window, ENGINE_DEFAULT_BATCH_TOKENS, (uint32_t)page_tokens), bytes;
-        if (!size_mul(kv_position_size(spec) * (size_t)page_tokens, blocks, &bytes) ||
-            !size_add(total, bytes, &total)) {
+        size_t state = kv_state_size(spec), bytes;
+        size_t page = state ? state : kv_position_size(spec) * (size_t)page_tokens;
+        size_t n = state ? live_states(n_tokens, (uint32_t)page_tokens)
+                         : live_blocks(n_tokens, spec->window, ENGINE_DEFAULT_BATCH_TOKENS, (uint32_t)page_tokens);
+        if (!size_mul(page, n, &bytes) || !size_add(total, bytes, &total)) {
             return SIZE_MAX;
         }
     }
