@@ -396,8 +396,9 @@ NODISCARD bool kv_type_parse(const char *name, enum kv_type *out, struct error *
 const char *kv_type_name(enum kv_type type);       /* "f16" */
 size_t kv_vector_size(enum kv_type type, int dim); /* bytes of one position's K or V of a head, scales included */
 size_t kv_position_size(const struct kv_group_spec *spec); /* bytes of a position in all layers of the group */
-size_t kv_state_size(
-    const struct kv_group_spec *spec); /* bytes of a page of a state group, its tag included; 0: it is none */
+
+size_t kv_state_stride(const struct kv_group_spec *spec);
+size_t kv_state_page_size(const struct kv_group_spec *spec);
 
 /* ---- the mlx backend ---- */
 

@@ -39,7 +39,16 @@ size_t kv_position_size(const struct kv_group_spec *spec)
     return (size_t)spec->n_layers * (size_t)spec->n_kv_heads * head;
 }
 
-size_t kv_state_size(const struct kv_group_spec *spec)
+/* ---- states ---- */
+
+#define STATE_ALIGN 64 /* a cache line: of each layer's part, and of pages */
+
+size_t kv_state_stride(const struct kv_group_spec *spec)
 {
-    return spec->state_size ? ((size_t)spec->n_layers * spec->state_size + sizeof(int32_t) + 63) / 64 * 64 : 0;
+    return (spec->state_size + STATE_ALIGN - 1) / STATE_ALIGN * STATE_ALIGN;
+}
+
+size_t kv_state_page_size(const struct kv_group_spec *spec)
+{
+    return (size_t)spec->n_layers * kv_state_stride(spec) + STATE_ALIGN;
 }

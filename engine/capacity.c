@@ -56,8 +56,8 @@ size_t engine_kv_bytes(const struct decoder_config *config, enum kv_type type, i
     size_t total = 0;
     for (int g = 0; g < n_groups; g++) {
         const struct kv_group_spec *spec = &groups[g];
-        size_t state = kv_state_size(spec), bytes;
-        size_t page = state ? state : kv_position_size(spec) * (size_t)page_tokens;
+        bool state = spec->state_size > 0;
+        size_t page = state ? kv_state_page_size(spec) : kv_position_size(spec) * (size_t)page_tokens, bytes;
         size_t n = state ? live_states(n_tokens, (uint32_t)page_tokens)
                          : live_blocks(n_tokens, spec->window, ENGINE_DEFAULT_BATCH_TOKENS, (uint32_t)page_tokens);
         if (!size_mul(page, n, &bytes) || !size_add(total, bytes, &total)) {
