@@ -172,22 +172,11 @@ void scheduler__keep_states(struct scheduler *s)
     }
 }
 
-/* Only beside the block's pages in other groups: without them nobody would find it. */
-static bool is_known(const struct scheduler *s, const struct sequence *q, uint32_t block)
-{
-    for (int g = 0; g < s->n_groups; g++) {
-        if (s->config->window[g] == 0 && prefix_page(s->cache, &q->keys[block], g) == KV_PAGE_NONE) {
-            return false;
-        }
-    }
-    return true;
-}
-
 void scheduler__leave_states(struct scheduler *s, struct sequence *q)
 {
     uint32_t n_whole = q->n_computed / s->config->page_tokens, block = n_whole - 1;
     if (!s->has_states || n_whole == 0 || n_whole > q->n_keys || n_whole > q->n_blocks || q->forgotten ||
-        !scheduler__uses_cache(s, q->request) || !is_known(s, q, block)) {
+        !scheduler__uses_cache(s, q->request)) {
         return;
     }
     for (int g = 0; g < s->n_groups; g++) {
