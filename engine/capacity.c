@@ -47,6 +47,23 @@ uint32_t engine__longest(const struct engine_config *config, uint32_t n_tokens)
     return low;
 }
 
+/* Pages of states are so large that the room between slabs counts (kv.h). */
+static size_t size_of_pool(const struct kv_group_spec *groups, int n_groups, int page_tokens, uint32_t n_tokens)
+{
+    struct engine_config config = {.geometry.n_groups = n_groups,
+                                   .page_tokens = (uint32_t)page_tokens,
+                                   .max_batch_tokens = ENGINE_DEFAULT_BATCH_TOKENS};
+    uint32_t need[KV_MAX_GROUPS] = {0};
+    for (int g = 0; g < n_groups; g++) {
+        config.window[g] = groups[g].window;
+        config.state[g] = groups[g].state_size > 0;
+        config.geometry.page_size[g] =
+            config.state[g] ? kv_state_page_size(&groups[g]) : kv_position_size(&groups[g]) * (size_t)page_tokens;
+    }
+    engine__pages_needed(&config, n_tokens, need);
+    return kv_geometry_size(&config.geometry, need);
+}
+
 size_t engine_kv_bytes(const struct decoder_config *config, enum kv_type type, int page_tokens, uint32_t n_tokens)
 {
     struct kv_group_spec groups[KV_MAX_GROUPS];
@@ -56,11 +73,12 @@ size_t engine_kv_bytes(const struct decoder_config *config, enum kv_type type, i
     size_t total = 0;
     for (int g = 0; g < n_groups; g++) {
         const struct kv_group_spec *spec = &groups[g];
-        bool state = spec->state_size > 0;
-        size_t page = state ? kv_state_page_size(spec) : kv_position_size(spec) * (size_t)page_tokens, bytes;
-        size_t n = state ? live_states(n_tokens, (uint32_t)page_tokens)
-                         : live_blocks(n_tokens, spec->window, ENGINE_DEFAULT_BATCH_TOKENS, (uint32_t)page_tokens);
-        if (!size_mul(page, n, &bytes) || !size_add(total, bytes, &total)) {
+        size_t blocks = live_blocks(n_tokens, spec->window, ENGINE_DEFAULT_BATCH_TOKENS, (uint32_t)page_tokens), bytes;
+        if (spec->state_size > 0) {
+            return size_of_pool(groups, n_groups, page_tokens, n_tokens);
+        }
+        if (!size_mul(kv_position_size(spec) * (size_t)page_tokens, blocks, &bytes) ||
+            !size_add(total, bytes, &total)) {
             return SIZE_MAX;
         }
     }
