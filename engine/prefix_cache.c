@@ -287,6 +287,16 @@ uint32_t prefix_page(const struct prefix_cache *c, const struct sha256 *key, int
     return node ? node->pages[group] : KV_PAGE_NONE;
 }
 
+uint32_t prefix_take_page(struct prefix_cache *c, const struct sha256 *key, int group)
+{
+    const struct node *node = find(c, key);
+    if (!node || node->pages[group] == KV_PAGE_NONE || is_unverified(node, group)) {
+        return KV_PAGE_NONE;
+    }
+    kv_retain(c->options.kv, group, node->pages[group]);
+    return node->pages[group];
+}
+
 void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_blocks,
                  uint32_t *const tables[KV_MAX_GROUPS])
 {

@@ -57,6 +57,8 @@ struct prefix_match prefix_match_with(const struct prefix_cache *c, const struct
                                       bool (*has)(const void *arg, const struct sha256 *key), const void *arg);
 /* The page that holds this block in a group, or KV_PAGE_NONE. */
 uint32_t prefix_page(const struct prefix_cache *c, const struct sha256 *key, int group);
+/* The same with a reference, unless its bytes would have to be checked first. */
+uint32_t prefix_take_page(struct prefix_cache *c, const struct sha256 *key, int group);
 /* Takes a reference to every page of a hit of n_blocks blocks: tables[g][i], KV_PAGE_NONE where it is no longer seen.
  */
 void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_blocks,

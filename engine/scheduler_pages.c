@@ -49,6 +49,21 @@ void scheduler__expect_blocks(struct scheduler *s, struct sequence *q)
     }
 }
 
+/* Behind the last states that a hit could start from, what the cache has is computed again: then there are two pages
+ * of the same bytes, and one will do. So the cache's is in use, and neither the older nor the sooner gone for it. */
+static void share_page(struct scheduler *s, struct sequence *q, int group, uint32_t block)
+{
+    uint32_t own = q->tables[group][block];
+    if (!s->has_states || s->config->state[group] || s->x->kv_private || kv_is_cached(s->kv, group, own)) {
+        return;
+    }
+    uint32_t page = prefix_take_page(s->cache, &q->keys[block], group);
+    if (page != KV_PAGE_NONE) {
+        kv_release(s->kv, group, own);
+        q->tables[group][block] = page;
+    }
+}
+
 void scheduler__offer_blocks(struct scheduler *s, struct sequence *q)
 {
     uint32_t n = q->n_computed / s->config->page_tokens;
@@ -63,6 +78,7 @@ void scheduler__offer_blocks(struct scheduler *s, struct sequence *q)
         for (int g = 0; g < s->n_groups; g++) {
             if (q->tables[g][i] != KV_PAGE_NONE && (!s->config->state[g] || scheduler__keeps_states(s, q, i))) {
                 prefix_insert(s->cache, &q->keys[i], i, g, q->tables[g][i]);
+                share_page(s, q, g, i);
             }
         }
         scheduler__offer_to_disk(s, q, i);

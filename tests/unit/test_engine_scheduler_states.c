@@ -1,6 +1,7 @@
 /* The scheduler with a group of states, on the toy model: where hits end, what is kept for them and what is not, and
  * what is computed again when a step fails. That answers stay the same, whatever happens, is in
  * test_engine_scheduler.c; the toy aborts where the contract of backend.h is broken. */
+#include "engine/kv_internal.h"
 #include "engine/scheduler_internal.h"
 #include "tests/support/engine_bench.h"
 
@@ -210,6 +211,33 @@ static void common_beginnings(void **state)
     for (int i = 0; i < 3; i++) {
         check_answer(&b, &jobs[i]);
     }
+    close_bench(&b);
+}
+
+/* What had to be computed again although its K and V were there is there once, and is as young as who computed it. */
+static void nothing_is_there_twice(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_bench(&b);
+    struct job first = job_of(1, text_of(1, 139), 150, 2), second = job_of(2, text_of(2, 139), 150, 30);
+    ask(&b, &first);
+    uint64_t before = b.s->kv->bytes_cached;
+    submit(&b, &second);
+    while (b.log->jobs[2].choices[0].n < 2) {
+        step(&b);
+    }
+    uint32_t n_shared = 0;
+    for (uint32_t i = 0; i < 139 / PAGE; i++) {
+        n_shared += kv_refs(b.s->kv, 0, prefix_page(b.s->cache, &b.s->running[0]->keys[i], 0)) == 1;
+    }
+    assert_int_equal(n_shared, 139 / PAGE);
+    run_all(&b);
+    check_answer(&b, &second);
+    /* The pages behind the common blocks, and states: where they part, two of the prompt's end, on the way, at the end.
+     */
+    uint32_t n_new = 179 / PAGE - 139 / PAGE;
+    assert_int_equal(b.s->kv->bytes_cached - before, 5 * STATE_SIZE + n_new * (48 + 80));
     close_bench(&b);
 }
 
@@ -458,6 +486,7 @@ int main(void)
         cmocka_unit_test(another_end_of_the_prompt),
         cmocka_unit_test(common_beginnings),
         IN_OTHER_MODES(common_beginnings),
+        cmocka_unit_test(nothing_is_there_twice),
         cmocka_unit_test(a_beginning_in_progress_is_awaited),
         IN_OTHER_MODES(a_beginning_in_progress_is_awaited),
         cmocka_unit_test(few_states_are_kept),
