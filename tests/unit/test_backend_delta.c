@@ -335,7 +335,7 @@ static void wrong_pages(struct bench *b)
     assert_refused(b, &(struct rows){0, 11, 1}, 1);
     assert_refused(b, &(struct rows){0, 9, 2}, 1);
     assert_refused(b, &(struct rows){0, -1, 2}, 1);
-    assert_refused(b, &(struct rows){0, 10, MAX_BLOCKS * b->page_tokens}, 1);
+    assert_refused(b, &(struct rows){0, MAX_BLOCKS * b->page_tokens - 1, 2}, 1);
     b->pages[0][0] = none;
     assert_refused(b, &(struct rows){0, 10, 1}, 1);
     assert_refused(b, &(struct rows){0, 0, 1}, 1);
