@@ -62,8 +62,9 @@ uint64_t memory_draft_weights(const char *path)
     return size;
 }
 
-/* Values of a step in f32: a few per row of what is as wide as the model, its heads and its MLP, its streams and
- * per-layer inputs, and the logits of the rows that are sampled. Step memory grows by doubling, hence twice. */
+/* Values of a step in f32: a few per row of what is as wide as the model, its heads (of the delta rule too) and its
+ * MLP, its streams and per-layer inputs, and the logits of the rows that are sampled. Step memory grows by doubling,
+ * hence twice. */
 uint64_t memory_scratch(const struct decoder_config *c, uint32_t max_batch_tokens, uint32_t max_sequences)
 {
     uint64_t rows = or_default(max_batch_tokens, BATCH_TOKENS);
@@ -72,7 +73,9 @@ uint64_t memory_scratch(const struct decoder_config *c, uint32_t max_batch_token
     uint64_t mlp = (uint64_t)c->n_ff + (uint64_t)c->n_experts_used * (uint64_t)c->n_ff_expert;
     uint64_t streams = 2 * (uint64_t)c->n_streams * (uint64_t)c->n_embd;
     uint64_t inputs = 2 * (uint64_t)c->n_layers * (uint64_t)c->n_layer_input;
-    uint64_t row = 6 * (uint64_t)c->n_embd + heads + 3 * mlp + streams + inputs;
+    uint64_t keys = 2 * (uint64_t)c->delta.n_k_heads * (uint64_t)c->delta.k_dim;
+    uint64_t values = (uint64_t)c->delta.n_v_heads * (uint64_t)c->delta.v_dim;
+    uint64_t row = 6 * (uint64_t)c->n_embd + heads + 2 * keys + 4 * values + 3 * mlp + streams + inputs;
     sampled = sampled < rows ? sampled : rows;
     return 2 * sizeof(float) * (rows * row + sampled * (uint64_t)c->n_vocab);
 }

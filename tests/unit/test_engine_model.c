@@ -1,7 +1,6 @@
-/* The whole engine on models: random small ones (one KV group, two with a window, one of convolutions, and one of states) and SmolLM2
- * where it is there.
- * What a job gets, to the digest of each row's logits, is the same alone and among others, whole and in chunks, with
- * one thread and two, with hits, preempted, and resumed. */
+/* The whole engine on models: random small ones (one KV group, two with a window, one of convolutions, and one of
+ * states) and SmolLM2 where it is there. What a job gets, to the digest of each row's logits, is the same alone and
+ * among others, whole and in chunks, with one thread and two, with hits, preempted, and resumed. */
 #include "tests/support/engine_run.h"
 #include "tests/support/vocab_file.h"
 
