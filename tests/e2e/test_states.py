@@ -40,6 +40,12 @@ def page(server):
     return server.engine()["page_tokens"]
 
 
+def words(server, seed, n):
+    tokens = server.tokens(salad(seed, n))
+    assert len(tokens) >= n
+    return tokens[:n]
+
+
 def cached(usage):
     return usage["prompt_tokens_details"]["cached_tokens"]
 
@@ -75,7 +81,7 @@ def test_turns_of_a_conversation(server):
 
 def test_an_answer_is_found_whole(server):
     """By tokens, with nothing between the turns: what was generated counts like what was read."""
-    n_page, prompt = page(server), server.tokens(salad("turns", 200))[:150]
+    n_page, prompt = page(server), words(server, "turns", 150)
     choices, usage = ask(server, text_request(prompt, max_tokens=170))
     again = text_request([*prompt, *choices[0]["ids"], *server.tokens(salad("more", 10))])
     assert cached(usage) == 0
@@ -86,9 +92,9 @@ def test_an_answer_is_found_whole(server):
 
 def test_common_beginnings(server):
     """The second prompt leaves a state where it parts from the first; the third begins there."""
-    n_page, stem = page(server), server.tokens(salad("stem", 400))[:5 * page(server) + 9]
+    n_page, stem = page(server), words(server, "stem", 5 * page(server) + 9)
     for i in range(3):
-        request = text_request([*stem, *server.tokens(salad(f"end {i}", 120))])
+        request = text_request([*stem, *words(server, f"end {i}", 120)])
         choices, usage = ask(server, request)
         assert cached(usage) == 5 * n_page if i == 2 else cached(usage) <= 5 * n_page
         assert_as_cold(server, request, choices)
@@ -96,9 +102,9 @@ def test_common_beginnings(server):
 
 def test_the_same_prompt_again(server):
     """At least its last token is computed again, from the last border before it."""
-    n_page, words = page(server), server.tokens(salad("same", 400))
+    n_page, prompt = page(server), words(server, "same", 3 * page(server))
     for n in (3 * n_page - 1, 3 * n_page, 3 * n_page + 1):
-        request = text_request([n, *words][:n])
+        request = text_request([n, *prompt][:n])
         ask(server, request)
         choices, usage = ask(server, request)
         assert cached(usage) == (n - 1) // n_page * n_page
@@ -108,7 +114,7 @@ def test_the_same_prompt_again(server):
 def test_choices(server):
     """Each goes on from the prompt's states by itself."""
     for n in (2 * page(server), 2 * page(server) + 5):
-        request = text_request(server.tokens(salad(f"choices {n}", 200))[:n], n=4)
+        request = text_request(words(server, f"choices {n}", n), n=4)
         choices, _ = ask(server, request)
         assert len({tuple(choice["ids"]) for choice in choices}) == 4
         assert_as_cold(server, request, choices)
@@ -116,10 +122,11 @@ def test_choices(server):
 
 def test_prefixes_in_progress(server):
     """Prompts that arrive together wait for the one that computes their common beginning."""
-    n_page, stem = page(server), server.tokens(salad("together", 900))[:20 * page(server) + 3]
-    requests = [text_request([*stem, *server.tokens(salad(f"tail {i}", 60))]) for i in range(6)]
+    n_page, n_common = page(server), 640 // page(server)
+    stem = words(server, "together", n_common * n_page + 3)
+    requests = [text_request([*stem, *words(server, f"tail {i}", 60)]) for i in range(6)]
     answers = together([lambda r=r: ask(server, r) for r in requests])
-    assert sum(cached(usage) == 20 * n_page for _, usage in answers) >= 4
+    assert sum(cached(usage) == n_common * n_page for _, usage in answers) >= 4
     for request, (choices, _) in zip(requests, answers, strict=True):
         assert_as_cold(server, request, choices)
 
@@ -208,7 +215,7 @@ def test_constraints_and_scores(server):
                         response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
     text = reply["choices"][0]["message"]["content"]
     assert reply["choices"][0]["finish_reason"] == "length" or set(json.loads(text)) == {"a", "b"}
-    prompt = server.tokens(salad("scores", 100))[:3 * page(server) + 7]
+    prompt = words(server, "scores", 103)
     first, second = (server.complete(prompt, max_tokens=2, echo=True, logprobs=1, temperature=0) for _ in range(2))
     logprobs = first["choices"][0]["logprobs"]["token_logprobs"]
     assert len(logprobs) == len(prompt) + 2 and all(value < 0 for value in logprobs[1:])
