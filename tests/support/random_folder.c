@@ -336,7 +336,9 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
     t->n_groups = groups ? (uint64_t)json_int(groups) : 1;
     t->type = out.type = f->options->type;
     t->expert = (uint64_t)json_int(expert);
-    t->minus = (float)json_int(json_get(entry, "minus"));
+    bool mlx =
+        json_get(json_get(f->root, "folder"), "mlx") && f->options->layout && strcmp(f->options->layout, "switch") == 0;
+    t->minus = mlx ? 0 : (float)json_int(json_get(entry, "minus"));
     t->log = json_bool(json_get(entry, "log"));
     if (t->n_parts == 0 || (expert && out.n_dims < 2) || t->n_groups == 0)
         return error_set(err, ERR_INVALID, "The folder's tensor '%s' is described wrongly.", out.name);
@@ -355,9 +357,14 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
         out.n_dims = 2;
     }
     if (json_bool(json_get(entry, "unit_axis"))) {
-        out.shape[2] = out.shape[1];
-        out.shape[1] = 1;
+        out.shape[2] = mlx ? 1 : out.shape[1];
+        out.shape[1] = mlx ? out.shape[1] : 1;
         out.n_dims = 3;
+        if (mlx) { /* rows of one element */
+            t->block_rows *= t->row_len;
+            t->parts[0].n_rows = t->block_rows;
+            t->row_len = 1;
+        }
     }
     if (expert) {
         out.shape[0] = out.shape[1];
