@@ -409,6 +409,17 @@ static bool read_source(struct exporter *x)
     return true;
 }
 
+/* What norms of the source lack, or those of a folder are to lack. Those of the delta rule lack nothing in a folder:
+ * as MLX wants them. */
+static float norm_shift_of(const struct exporter *x)
+{
+    if (x->to_halves && x->family->deltas)
+        return x->config.norm_weight_offset;
+    if (x->same)
+        return 0;
+    return x->to_halves ? -x->family->folder_norm_offset : x->config.norm_weight_offset;
+}
+
 static bool prepare(struct exporter *x)
 {
     const struct decoder_config *c = &x->config;
@@ -432,10 +443,7 @@ static bool prepare(struct exporter *x)
     if (differs && !x->permutes)
         return error_set(x->err, ERR_UNSUPPORTED, "Heads of which RoPE rotates %d of %d dimensions are not permuted.",
                          c->rot_dim, c->k_dim);
-    if (x->to_halves) /* a folder of the delta rule has norms that lack nothing: as MLX wants them */
-        x->norm_shift = x->family->deltas ? c->norm_weight_offset : x->same ? 0 : -x->family->folder_norm_offset;
-    else
-        x->norm_shift = x->same ? 0 : c->norm_weight_offset;
+    x->norm_shift = norm_shift_of(x);
     x->floats = floats_of(x);
     x->last = &x->first;
     x->arena = arena_create(EXPORT_ARENA);
