@@ -36,7 +36,6 @@ struct app {
 struct call;
 struct gen_encoder;
 
-
 struct route {
     const char *method, *path; /* "{model}" matches the rest of the path, "{id}" one segment */
     const char *help;
@@ -145,7 +144,7 @@ const char *api__call_fingerprint(const struct call *c, char out[17]);
 struct listed_name { /* not to be copied */
     const char *text;
     const struct served_adapter *adapter; /* NULL: the model itself */
-    char whole[ADAPTER_ID_SIZE];             /* where it is made of two */
+    char whole[ADAPTER_ID_SIZE];          /* where it is made of two */
 };
 /* The i-th of what lists show of a model: its names that are no patterns, then its adapters. False: there are fewer. */
 bool api__name_at(struct served_model *m, size_t i, struct listed_name *out);

@@ -303,7 +303,7 @@ static bool read_gguf_options(struct config_reader *r, struct decoder_config *c)
 
 bool config__unknown(struct config_reader *r, const char *what, struct str name)
 {
-    char known[340] = "";
+    char known[360] = "";
     size_t len = 0;
     for (size_t i = 0; i < decoder_n_families() && len < sizeof(known); i++) {
         const struct decoder_family *f = decoder_family_at(i);

@@ -188,11 +188,26 @@ static struct mlx_array *at_tap(const struct delta_step *d, int j)
     return n == 1 ? d->be->parts[0] : mlx_concat(d->be->m, d->be->parts, n, 0);
 }
 
+static bool only_ones(const struct batch *b)
+{
+    for (int i = 0; i < b->n_seqs; i++) {
+        if (b->seqs[i].n_rows != 1)
+            return false;
+    }
+    return true;
+}
+
+/* Where each sequence has one row, `seen` has n_taps rows of each: three nodes for all of them. */
 static struct mlx_array *convolve(const struct delta_step *d, struct weight *taps)
 {
     struct mlx_context *m = d->be->m;
     struct mlx_array *by = mlx_cast(m, mlx__vector(taps), MLX_F32), *sum = NULL;
+    int n_rows = d->be->batch->n_rows;
     by = mlx_reshape(m, by, (struct mlx_shape){2, {d->p->n_taps, d->cols}});
+    if (only_ones(d->be->batch)) {
+        struct mlx_array *windows = mlx_reshape(m, d->seen, (struct mlx_shape){3, {n_rows, d->p->n_taps, d->cols}});
+        return mlx_activate(m, mlx_mix(m, mlx_multiply(m, windows, by), NULL), ACT_SILU);
+    }
     for (int j = 0; j < d->p->n_taps; j++) {
         struct mlx_array *term = mlx_multiply(m, at_tap(d, j), mlx_slice(m, by, 0, j, j + 1));
         sum = sum ? mlx_add(m, sum, term) : term;

@@ -56,6 +56,8 @@ static array by_heads(const array &x, int n_heads, int repeat, mx::Stream s)
     array heads = mx::reshape(x, Shape{n, n_heads, d}, s);
     if (repeat > 1)
         heads = mx::repeat(heads, repeat, 1, s);
+    if (n == 1)
+        return mx::reshape(heads, Shape{n_heads * repeat, 1, d}, s);
     return mx::transpose(heads, {1, 0, 2}, s);
 }
 

@@ -316,6 +316,16 @@ static uint64_t heads_of(const struct json *unpermute, int part)
     return (uint64_t)json_int(json_type(unpermute) == JSON_ARRAY ? json_at(unpermute, (size_t)part) : unpermute);
 }
 
+static bool has_mlx(const struct random_folder *f)
+{
+    return json_get(json_get(f->root, "folder"), "mlx");
+}
+
+static bool is_mlx(const struct random_folder *f)
+{
+    return has_mlx(f) && f->options->layout && strcmp(f->options->layout, "switch") == 0;
+}
+
 static bool add_tensor(struct random_folder *f, const struct json *entry, struct error *err)
 {
     const struct json *parts = json_get(entry, "parts"), *expert = json_get(entry, "expert");
@@ -336,7 +346,8 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
     t->n_groups = groups ? (uint64_t)json_int(groups) : 1;
     t->type = out.type = f->options->type;
     t->expert = (uint64_t)json_int(expert);
-    t->minus = (float)json_int(json_get(entry, "minus"));
+    bool mlx = is_mlx(f);
+    t->minus = mlx ? 0 : (float)json_int(json_get(entry, "minus"));
     t->log = json_bool(json_get(entry, "log"));
     if (t->n_parts == 0 || (expert && out.n_dims < 2) || t->n_groups == 0)
         return error_set(err, ERR_INVALID, "The folder's tensor '%s' is described wrongly.", out.name);
@@ -355,9 +366,14 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
         out.n_dims = 2;
     }
     if (json_bool(json_get(entry, "unit_axis"))) {
-        out.shape[2] = out.shape[1];
-        out.shape[1] = 1;
+        out.shape[2] = mlx ? 1 : out.shape[1];
+        out.shape[1] = mlx ? out.shape[1] : 1;
         out.n_dims = 3;
+        if (mlx) { /* rows of one element */
+            t->block_rows *= t->row_len;
+            t->parts[0].n_rows = t->block_rows;
+            t->row_len = 1;
+        }
     }
     if (expert) {
         out.shape[0] = out.shape[1];
@@ -387,6 +403,10 @@ static bool write_weights(struct random_folder *f, const struct json *folder, st
     safetensors_put_metadata(f->writer, "format", "pt");
     if (!add_tensors(f, json_get(folder, "tensors"), err) || !add_tensors(f, json_get(folder, layout), err))
         return false;
+    if (has_mlx(f) && !is_mlx(f))
+        safetensors_add_tensor(
+            f->writer, &(struct gguf_tensor){
+                           .name = "mtp.norm.weight", .type = DTYPE_F32, .n_dims = 1, .shape = {4}, .data = zeros});
     if (f->options->wrapped)
         safetensors_add_tensor(f->writer, &(struct gguf_tensor){.name = "vision_tower.vision_model.head.bias",
                                                                 .type = DTYPE_F32,

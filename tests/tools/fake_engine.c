@@ -3,8 +3,9 @@
  *
  *     fake_engine engine --socket-fd 3 --pool-fd 4 --pool-size N --epoch E --mode MODE
  *
- * MODE: echo         ready; every job is answered with its prompt, one TOKENS event with FINISH_STOP; every order for
- * an adapter is carried out slow         echo, but ready only after 300 ms exit         exits at once with status 7
+ * MODE: echo         ready; each job is answered with its prompt, one TOKENS event with FINISH_STOP; adapters load
+ *       slow         echo, but ready only after 300 ms
+ *       exit         exits at once with status 7
  *       fatal        FATAL, then exits
  *       fatal-stay   FATAL, then stays
  *       garbage      ready, then bytes that are no frame

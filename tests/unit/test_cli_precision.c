@@ -191,7 +191,6 @@ static void what_is_stopped_is_not_there(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {TEST(the_plan_accepts_what_was_decided), TEST(of_many_the_plan_decides),
-                                       TEST(adapters_are_in_the_memory),
-                                       TEST(what_is_stopped_is_not_there)};
+                                       TEST(adapters_are_in_the_memory), TEST(what_is_stopped_is_not_there)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -380,6 +380,7 @@ class RandomModel:
         tensors += [{"name": name, "shape": [len(v)], "values": v} for name, v in self.values.items()]
         folder = {"config": self.config(), "tensors": self.folder_tensors()}
         folder.update({layout: self.expert_tensors(layout) for layout in self.layouts})
+        folder.update({"mlx": True} if self.deltas[0] else {})
         return {"seed": self.seed, "vocab_size": self.vocab, "metadata": meta, "tensors": tensors, "folder": folder}
 
     def description_text(self):
