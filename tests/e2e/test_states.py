@@ -158,13 +158,14 @@ def stream_and_kill(server, request, n):
 
 def test_the_engine_is_killed(model):
     """The stream goes on; on cpu with the very tokens that it would have had, from states that the next engine adopts."""
-    request = text_request(salad("killed", 150), max_tokens=900)
+    n_tokens = 900 if BACKEND == "cpu" else 300
+    request = text_request(salad("killed", 150), max_tokens=n_tokens)
     with Server(model, *OPTIONS) as server:
         expected, _ = ask(server, request)
         forget(server)
-        for n in (5, 150):
+        for n in (5, 150) if BACKEND == "cpu" else (5,):
             ids, text = stream_and_kill(server, request, n)
-            assert len(ids) == 900
+            assert len(ids) == n_tokens
             if BACKEND == "cpu":
                 assert ids == expected[0]["ids"] and text == expected[0]["text"]
         if BACKEND == "cpu":
