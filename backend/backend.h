@@ -190,6 +190,30 @@ struct stream_params {
 
 #define MAX_CONV_TAPS 64 /* positions that a short convolution sees: far above any model */
 
+/* A gated delta rule behind a convolution (Yang et al., "Gated Delta Networks", 2024; the linear attention of
+ * Qwen3-Next). Each column of q, k and v is convolved over n_taps positions and goes through silu. q and k of each head
+ * are divided by their lengths, sqrt(sum of squares + 1e-6), and q by sqrt(k_dim). A value head has a state S [k_dim,
+ * v_dim], zero before the first position, and takes q and k of key head h n_k_heads / n_v_heads; at each position
+ *
+ *     S = exp(rate softplus(a + bias)) S
+ *     S = S + k (sigmoid(b) (v - S^T k))^T
+ *     out = S^T q
+ *
+ * In f32, position after position: where a step begins leaves no trace. */
+struct delta_params {
+    int n_k_heads, n_v_heads; /* the latter a multiple of the former */
+    int k_dim, v_dim, n_taps; /* dims per head; taps 1 to MAX_CONV_TAPS */
+};
+struct delta_input {
+    struct tensor *q, *k, *v; /* [n_rows, n_k_heads * k_dim] twice, [n_rows, n_v_heads * v_dim] */
+    struct tensor *gates;     /* [n_rows, 2 n_v_heads]: of each key head b of its value heads, then a of them */
+};
+struct delta_weights {
+    struct weight *taps; /* [n_taps, columns of q, k and v], one vector */
+    struct weight *rate; /* [n_v_heads], less than 0 */
+    struct weight *bias; /* [n_v_heads] */
+};
+
 /* ---- sampling ----
  * Order: raw logits -> repetition -> DRY -> presence, frequency -> bias -> mask, min_tokens -> top-n-sigma ->
  * temperature (0: argmax, lowest id wins ties) -> top-k -> typical -> top-p -> min-p -> XTC -> one uniform by inverse
@@ -344,6 +368,10 @@ struct backend_ops {
      * j], v being 0 before the first position. taps [n_taps, n] is one vector. The group keeps f32, as V alone (k_dim
      * 0, v_dim n), and its window is n_taps. */
     struct tensor *(*short_conv)(struct backend *be, int group, int layer, struct tensor *x, struct weight *taps);
+    /* [n_rows, n_v_heads * v_dim]. Of a state group, whose state_size is delta_state_size: S of the value heads, and q,
+     * k and v of the last n_taps - 1 positions before the convolution. NULL of backends that lack it. */
+    struct tensor *(*delta_net)(struct backend *be, int group, int layer, const struct delta_input *x,
+                                const struct delta_weights *w, const struct delta_params *p);
     struct tensor *(*mlp_gated)(struct backend *be, struct tensor *x, struct weight *gate, struct weight *up,
                                 struct weight *down, enum activation act);
     struct tensor *(*mlp)(struct backend *be, struct tensor *x, struct weight *up, struct weight *up_bias,
@@ -396,6 +424,14 @@ NODISCARD bool kv_type_parse(const char *name, enum kv_type *out, struct error *
 const char *kv_type_name(enum kv_type type);       /* "f16" */
 size_t kv_vector_size(enum kv_type type, int dim); /* bytes of one position's K or V of a head, scales included */
 size_t kv_position_size(const struct kv_group_spec *spec); /* bytes of a position in all layers of the group */
+
+/* State groups: bytes of a layer's part of a page, and of a page, which has a tag behind the layers: the position that
+ * its state is behind, or KV_NO_STATE. The same in every backend; 0 where they would be more than KV_MAX_STATE. */
+#define KV_MAX_STATE ((size_t)1 << 31)
+#define KV_NO_STATE  (-1)
+size_t delta_state_size(const struct delta_params *p);
+size_t kv_state_stride(const struct kv_group_spec *spec);
+size_t kv_state_page_size(const struct kv_group_spec *spec);
 
 /* ---- the mlx backend ---- */
 

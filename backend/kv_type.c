@@ -38,3 +38,29 @@ size_t kv_position_size(const struct kv_group_spec *spec)
         head += (2 * (size_t)spec->k_dim + KV_OFFSET_TOKENS - 1) / KV_OFFSET_TOKENS;
     return (size_t)spec->n_layers * (size_t)spec->n_kv_heads * head;
 }
+
+/* ---- states ---- */
+
+#define STATE_ALIGN 64 /* a cache line: of each layer's part, and of pages */
+
+static size_t columns(const struct delta_params *p)
+{
+    return 2 * (size_t)p->n_k_heads * (size_t)p->k_dim + (size_t)p->n_v_heads * (size_t)p->v_dim;
+}
+
+size_t delta_state_size(const struct delta_params *p)
+{
+    uint64_t heads = (uint64_t)p->n_v_heads * (uint64_t)p->v_dim, most = KV_MAX_STATE / sizeof(float);
+    uint64_t kept = (uint64_t)(p->n_taps - 1) * columns(p); /* counts are below 2^12: products of three fit */
+    return heads * (uint64_t)p->k_dim + kept > most ? 0 : (size_t)(heads * (uint64_t)p->k_dim + kept) * sizeof(float);
+}
+
+size_t kv_state_stride(const struct kv_group_spec *spec)
+{
+    return (spec->state_size + STATE_ALIGN - 1) / STATE_ALIGN * STATE_ALIGN;
+}
+
+size_t kv_state_page_size(const struct kv_group_spec *spec)
+{
+    return (size_t)spec->n_layers * kv_state_stride(spec) + STATE_ALIGN;
+}

@@ -172,6 +172,12 @@ static struct tensor *short_conv(struct backend *be, int group, int layer, struc
     TIMED_TENSOR(short_conv, (inner_of(be), group, layer, x, taps));
 }
 
+static struct tensor *delta_net(struct backend *be, int group, int layer, const struct delta_input *x,
+                                const struct delta_weights *w, const struct delta_params *p)
+{
+    TIMED_TENSOR(delta_net, (inner_of(be), group, layer, x, w, p));
+}
+
 static struct tensor *mlp_gated(struct backend *be, struct tensor *x, struct weight *gate, struct weight *up,
                                 struct weight *down, enum activation act)
 {
@@ -297,7 +303,7 @@ static size_t scratch_size(const struct backend *be)
 }
 
 /* name, the two flags, 46 functions: a new op needs its place below, and among the timed ones. */
-_Static_assert(sizeof(struct backend_ops) == 48 * sizeof(void *), "every op is forwarded");
+_Static_assert(sizeof(struct backend_ops) == 49 * sizeof(void *), "every op is forwarded");
 
 /* What the inner backend lacks, this one lacks too. */
 static struct backend_ops ops_over(const struct backend_ops *inner)
@@ -344,6 +350,7 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .kv_write = kv_write,
         .attention = attention,
         .short_conv = short_conv,
+        .delta_net = inner->delta_net ? delta_net : NULL,
         .mlp_gated = mlp_gated,
         .mlp = mlp,
         .moe = inner->moe ? moe : NULL,

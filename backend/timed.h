@@ -35,6 +35,7 @@
     X(kv_write)           \
     X(attention)          \
     X(short_conv)         \
+    X(delta_net)          \
     X(mlp_gated)          \
     X(mlp)                \
     X(moe)                \

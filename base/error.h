@@ -72,7 +72,7 @@ struct error_info {
     bool retryable;
 };
 
-#define ERROR_MSG_SIZE 400
+#define ERROR_MSG_SIZE 480 /* the names of all architectures in one sentence */
 
 struct error {
     enum error_code code;

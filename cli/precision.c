@@ -69,7 +69,7 @@ static uint64_t round_pool(uint64_t size)
 static uint64_t least_pool(const struct precision_wanted *w, const struct decoder_config *c, uint64_t least)
 {
     uint64_t useful = memory_useful_pool(c, w->kv_type, w->max_context, w->max_sequences);
-    uint64_t pool = useful < MEMORY_LEAST_POOL ? useful : MEMORY_LEAST_POOL;
+    uint64_t smallest = memory_least_pool(c, w->kv_type), pool = useful < smallest ? useful : smallest;
     return least < pool ? pool : least;
 }
 

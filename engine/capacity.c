@@ -16,10 +16,19 @@ static uint32_t live_blocks(uint32_t n_tokens, int window, uint32_t rows, uint32
     return live < all ? live : all;
 }
 
+/* However long it is: what the longest of its steps holds (engine/scheduler_state.c). */
+static uint32_t live_states(uint32_t n_tokens, uint32_t page_tokens)
+{
+    uint32_t all = blocks_of(n_tokens, page_tokens);
+    return all < STATES_HELD ? all : STATES_HELD;
+}
+
 void engine__pages_needed(const struct engine_config *config, uint32_t n_tokens, uint32_t need[KV_MAX_GROUPS])
 {
     for (int g = 0; g < config->geometry.n_groups; g++) {
-        need[g] = live_blocks(n_tokens, config->window[g], config->max_batch_tokens, config->page_tokens);
+        need[g] = config->state[g]
+                      ? live_states(n_tokens, config->page_tokens)
+                      : live_blocks(n_tokens, config->window[g], config->max_batch_tokens, config->page_tokens);
     }
 }
 
@@ -38,6 +47,23 @@ uint32_t engine__longest(const struct engine_config *config, uint32_t n_tokens)
     return low;
 }
 
+/* Pages of states are so large that the room between slabs counts (kv.h). */
+static size_t size_of_pool(const struct kv_group_spec *groups, int n_groups, int page_tokens, uint32_t n_tokens)
+{
+    struct engine_config config = {.geometry.n_groups = n_groups,
+                                   .page_tokens = (uint32_t)page_tokens,
+                                   .max_batch_tokens = ENGINE_DEFAULT_BATCH_TOKENS};
+    uint32_t need[KV_MAX_GROUPS] = {0};
+    for (int g = 0; g < n_groups; g++) {
+        config.window[g] = groups[g].window;
+        config.state[g] = groups[g].state_size > 0;
+        config.geometry.page_size[g] =
+            config.state[g] ? kv_state_page_size(&groups[g]) : kv_position_size(&groups[g]) * (size_t)page_tokens;
+    }
+    engine__pages_needed(&config, n_tokens, need);
+    return kv_geometry_size(&config.geometry, need);
+}
+
 size_t engine_kv_bytes(const struct decoder_config *config, enum kv_type type, int page_tokens, uint32_t n_tokens)
 {
     struct kv_group_spec groups[KV_MAX_GROUPS];
@@ -48,6 +74,9 @@ size_t engine_kv_bytes(const struct decoder_config *config, enum kv_type type, i
     for (int g = 0; g < n_groups; g++) {
         const struct kv_group_spec *spec = &groups[g];
         size_t blocks = live_blocks(n_tokens, spec->window, ENGINE_DEFAULT_BATCH_TOKENS, (uint32_t)page_tokens), bytes;
+        if (spec->state_size > 0) {
+            return size_of_pool(groups, n_groups, page_tokens, n_tokens);
+        }
         if (!size_mul(kv_position_size(spec) * (size_t)page_tokens, blocks, &bytes) ||
             !size_add(total, bytes, &total)) {
             return SIZE_MAX;

@@ -171,6 +171,7 @@ static void configure(struct loaded *l, const struct engine_options *o, struct e
     for (int g = 0; g < l->n_groups; g++) {
         c->geometry.page_size[g] = l->be->ops->kv_page_size(l->be, &l->groups[g]);
         c->window[g] = l->groups[g].window;
+        c->state[g] = l->groups[g].state_size > 0;
     }
 }
 
@@ -264,6 +265,28 @@ static struct executor *make_executor(const struct loaded *l, const struct engin
     return x && o->fault ? fault_executor_create(x, o->fault, err) : x;
 }
 
+/* ---- what states leave out (engine/scheduler_state.c) ---- */
+
+static bool check_states(const struct loaded *l, const struct engine_options *o, struct error *err)
+{
+    bool states = false;
+    for (int g = 0; g < l->n_groups; g++) {
+        states = states || l->groups[g].state_size > 0;
+    }
+    if (states && o->draft_model_path) {
+        return error_set(err, ERR_UNSUPPORTED,
+                         "--draft-model is not possible with models of the architecture %s: their layers keep states, "
+                         "which cannot be taken back behind a wrong guess, so no tokens are guessed. Leave the option "
+                         "out.",
+                         l->decoder.arch);
+    }
+    return !(states && o->kv_disk_dir) ||
+           error_set(err, ERR_UNSUPPORTED,
+                     "--kv-disk-dir is not possible with models of the architecture %s: their layers keep states, "
+                     "which only some of their cached blocks have. Leave the option out.",
+                     l->decoder.arch);
+}
+
 /* ---- the disk tier ---- */
 
 static bool check_disk(const struct loaded *l, const struct engine_options *o, struct error *err)
@@ -353,7 +376,8 @@ struct engine *engine_create(const struct engine_options *options, struct error 
     o.build = o.build ? o.build : "";
     parts.resources = l;
     parts.replay = o.replay ? &o : NULL;
-    bool ok = check_options(&o, err) && open_file(l, &o, err) && open_backend(l, &o, err) && check_disk(l, &o, err);
+    bool ok = check_options(&o, err) && open_file(l, &o, err) && open_backend(l, &o, err) && check_disk(l, &o, err) &&
+              check_states(l, &o, err);
     if (ok) {
         configure(l, &o, &parts.config);
         ok = choose_context(l, &o, &parts.config, err) && load_model(l, &o, parts.config.n_context, err) &&

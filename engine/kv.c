@@ -16,20 +16,30 @@ static size_t gcd(size_t a, size_t b)
     return a;
 }
 
-#define SLAB_MAX_PAGES   32 /* of the largest group: the common multiple is used while slabs stay this small */
-#define SLAB_ROUGH_PAGES 16 /* otherwise; at most one page of each group in 16 is lost at the borders */
+#define SLAB_ROUGH_PAGES  16 /* of every group but the largest, at least: one in so many is lost at the borders */
+#define SLAB_MAX_MULTIPLE 2  /* of a slab like that: the common multiple of all sizes is used up to there */
+
+/* Whole pages of the largest group, as few as the others allow: where a page of one is worth hundreds of another's (a
+ * state beside K and V of a block), slabs are still no larger than that page. */
+static size_t rough_slab(const struct kv_geometry *g)
+{
+    size_t largest = g->page_size[0], next = 0;
+    for (int i = 1; i < g->n_groups; i++) {
+        size_t size = g->page_size[i], less = size < largest ? size : largest;
+        largest = size > largest ? size : largest;
+        next = less > next ? less : next;
+    }
+    return (SLAB_ROUGH_PAGES * next + largest - 1) / largest * largest;
+}
 
 /* The common multiple of all page sizes wastes nothing; layers of one model usually have one. */
 static size_t slab_size_of(const struct kv_geometry *g)
 {
-    size_t size = g->page_size[0], largest = g->page_size[0];
-    for (int i = 1; i < g->n_groups; i++) {
-        largest = g->page_size[i] > largest ? g->page_size[i] : largest;
-    }
+    size_t size = g->page_size[0], rough = rough_slab(g);
     for (int i = 1; i < g->n_groups; i++) {
         size_t factor = g->page_size[i] / gcd(size, g->page_size[i]);
-        if (!size_mul(size, factor, &size) || size / largest > SLAB_MAX_PAGES) {
-            return largest * SLAB_ROUGH_PAGES;
+        if (!size_mul(size, factor, &size) || size / rough > SLAB_MAX_MULTIPLE) {
+            return rough;
         }
     }
     return size;

@@ -13,7 +13,7 @@ struct node {
     uint32_t n_expected;
     uint32_t pages[KV_MAX_GROUPS]; /* KV_PAGE_NONE: not here */
     uint8_t adopted, unverified;   /* bit sets of groups: from an engine before; nobody has looked at the bytes yet */
-    bool used;
+    bool used, wanted;
 };
 static_assert(KV_MAX_GROUPS <= 8, "groups fit into a node's bit set");
 
@@ -132,8 +132,8 @@ static void drop_pages(struct prefix_cache *c, struct node *n)
     remove_if_empty(c, n);
 }
 
-/* Without its page in a full group a node is no use, and neither are its other pages; they are unreferenced too, since
- * whoever sees a page of a window group holds the block's pages in the full groups. */
+/* Without its page in a full group a node is no use, and neither are its other pages. Somebody may hold one of them,
+ * beside pages of its own in the full groups: it stays with them, and is nobody else's any more. */
 static void on_evict(void *arg, int group, uint32_t owner)
 {
     struct prefix_cache *c = arg;
@@ -273,6 +273,7 @@ struct prefix_match prefix_match_with(const struct prefix_cache *c, const struct
             m.wait_for = i;
             break;
         }
+        m.n_chain = i + 1;
         if (is_usable(c, i, run)) {
             m.n_blocks = i + 1;
         }
@@ -284,6 +285,16 @@ uint32_t prefix_page(const struct prefix_cache *c, const struct sha256 *key, int
 {
     const struct node *node = find(c, key);
     return node ? node->pages[group] : KV_PAGE_NONE;
+}
+
+uint32_t prefix_take_page(struct prefix_cache *c, const struct sha256 *key, int group)
+{
+    const struct node *node = find(c, key);
+    if (!node || node->pages[group] == KV_PAGE_NONE || is_unverified(node, group)) {
+        return KV_PAGE_NONE;
+    }
+    kv_retain(c->options.kv, group, node->pages[group]);
+    return node->pages[group];
 }
 
 void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_blocks,
@@ -347,6 +358,7 @@ void prefix_unexpect(struct prefix_cache *c, const struct sha256 *key)
     struct node *n = find(c, key);
     if (n && n->n_expected > 0) {
         n->n_expected--;
+        n->wanted = n->wanted && n->n_expected > 0;
         remove_if_empty(c, n);
     }
 }
@@ -355,6 +367,20 @@ bool prefix_expected(const struct prefix_cache *c, const struct sha256 *key)
 {
     const struct node *n = find(c, key);
     return n && n->n_expected > 0;
+}
+
+void prefix_want(struct prefix_cache *c, const struct sha256 *key)
+{
+    struct node *n = find(c, key);
+    if (n && n->n_expected > 0) {
+        n->wanted = true;
+    }
+}
+
+bool prefix_wanted(const struct prefix_cache *c, const struct sha256 *key)
+{
+    const struct node *n = find(c, key);
+    return n && n->wanted;
 }
 
 /* ---- pages that outlive the engine ---- */

@@ -6,8 +6,10 @@
  *     root -> key(block 0) -> key(block 1) -> ...      the chain is walked by keys; nodes have no links to each other
  *
  * A hit of n blocks needs the pages of all n blocks in full groups, and in window groups those that the next position
- * still sees. Pages are evicted by kv.h in the order in which they were released; holders release children before their
- * parents, so a parent is never older than its child and chains are cut from the end.
+ * still sees. A group of states (backend.h) counts as one with a window of 2: its page of exactly the last block, so
+ * that hits end only where somebody left a state. Pages are evicted by kv.h in the order in which they were released;
+ * holders release children before their parents, so a parent is never older than its child and chains are cut from the
+ * end.
  *
  * With seals (kv_seal.h) the pages outlive the engine: every page that comes to hold a block is sealed, its seal goes
  * before it may be written again, and what an engine before this one had sealed is adopted. Such pages are checked
@@ -43,6 +45,7 @@ struct sha256 prefix_key(struct prefix_cache *c, const struct sha256 *parent, co
 
 struct prefix_match {
     uint32_t n_blocks; /* longest usable hit */
+    uint32_t n_chain;  /* longest chain: all blocks whose pages in full groups are here, usable or not */
     bool expected;     /* the block after the longest chain is being computed by somebody */
     uint32_t wait_for; /* index of that block's key */
 };
@@ -54,6 +57,8 @@ struct prefix_match prefix_match_with(const struct prefix_cache *c, const struct
                                       bool (*has)(const void *arg, const struct sha256 *key), const void *arg);
 /* The page that holds this block in a group, or KV_PAGE_NONE. */
 uint32_t prefix_page(const struct prefix_cache *c, const struct sha256 *key, int group);
+/* The same with a reference, unless its bytes would have to be checked first. */
+uint32_t prefix_take_page(struct prefix_cache *c, const struct sha256 *key, int group);
 /* Takes a reference to every page of a hit of n_blocks blocks: tables[g][i], KV_PAGE_NONE where it is no longer seen.
  */
 void prefix_take(struct prefix_cache *c, const struct sha256 *keys, uint32_t n_blocks,
@@ -70,6 +75,10 @@ void prefix_clear(struct prefix_cache *c); /* forgets everything; pages in use s
 NODISCARD bool prefix_expect(struct prefix_cache *c, const struct sha256 *key);
 void prefix_unexpect(struct prefix_cache *c, const struct sha256 *key);
 bool prefix_expected(const struct prefix_cache *c, const struct sha256 *key);
+/* Somebody waits for an expected block and would take a hit that ends with it: whoever computes it finds it wanted, and
+ * keeps the states behind it. For as long as it is expected. */
+void prefix_want(struct prefix_cache *c, const struct sha256 *key);
+bool prefix_wanted(const struct prefix_cache *c, const struct sha256 *key);
 
 /* Before the first insert: takes over the blocks that the seals know, and seals its own from now on; the seals outlive
  * it. Returns how many blocks. */

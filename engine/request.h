@@ -5,6 +5,7 @@
  *     tokens   | prompt ............ | output ... | next |
  *     computed |=================================|        n_computed <= n_tokens - 1 once the prompt is done
  *     blocks   | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 |           tables[group][block]; keys[block] of whole blocks
+ *     states                         s   s                 of a group of states: few blocks have a page
  *
  * A request is created by the thread that submits it and belongs to the engine's thread from then on. */
 #ifndef TANDEM_ENGINE_REQUEST_H
@@ -18,6 +19,7 @@
 struct engine_config {
     struct kv_geometry geometry;
     int window[KV_MAX_GROUPS]; /* of the groups; 0: all */
+    bool state[KV_MAX_GROUPS]; /* groups of states (backend.h); their window is 2 */
     uint32_t page_tokens, n_vocab, n_context;
     uint32_t max_sequences, max_batch_tokens, max_waiting;
     uint32_t prefill_chunk; /* rows of one prompt in a step; 0: as the budget allows */
@@ -34,6 +36,11 @@ struct engine_config {
     uint32_t n_eog_ids;
 };
 
+/* Pages of a group of states that a sequence holds at most: behind its last row and behind the last border before that,
+ * before a step and after it. While it decodes they are the same ones. */
+#define STATES_HELD     4
+#define STATES_DECODING 2
+
 enum sequence_state { SEQUENCE_WAITING, SEQUENCE_RUNNING, SEQUENCE_DONE };
 
 struct sequence {
@@ -48,10 +55,13 @@ struct sequence {
     uint32_t n_computed;
 
     uint32_t *tables[KV_MAX_GROUPS];     /* [n_blocks] of [cap_blocks] */
-    uint32_t first_block[KV_MAX_GROUPS]; /* blocks before it are KV_PAGE_NONE: out of the window */
+    uint32_t first_block[KV_MAX_GROUPS]; /* blocks before it are KV_PAGE_NONE: out of the window. Of a group of states
+                                            so are most of those behind it (scheduler_state.c) */
     struct sha256 *keys;                 /* [n_keys] of [cap_blocks] */
     uint32_t n_blocks, n_keys, cap_blocks;
     uint32_t n_inserted;             /* blocks that were offered to the prefix cache */
+    uint32_t n_chain;                /* blocks of its tokens that were there when it was admitted, hit or not */
+    bool forgotten;                  /* what it computes is not to be used by others */
     uint32_t expect_from, expect_to; /* blocks that the cache was told to expect */
     struct {                         /* blocks of a hit that are being read from disk (scheduler_disk.c) */
         uint64_t ticket;             /* of its reads; 0: nothing is being read, and the rest has no meaning */

@@ -82,15 +82,15 @@ static bool create_arrays(struct scheduler *s, struct error *err)
            error_set(err, ERR_NO_MEMORY, "There is no memory for steps of %zu rows and %zu sequences.", n_rows, n_seqs);
 }
 
-/* What a group reads of each position is as its pages are large. */
+/* What a group reads of each position is as its pages are large. States are read once for each row. */
 static void share_groups(struct scheduler *s)
 {
     double all = 0;
     for (int g = 0; g < s->n_groups; g++) {
-        all += (double)s->config->geometry.page_size[g];
+        all += s->config->state[g] ? 0 : (double)s->config->geometry.page_size[g];
     }
     for (int g = 0; g < s->n_groups; g++) {
-        s->group_share[g] = (double)s->config->geometry.page_size[g] / all;
+        s->group_share[g] = s->config->state[g] ? 0 : (double)s->config->geometry.page_size[g] / all;
     }
 }
 
@@ -117,6 +117,7 @@ struct scheduler *scheduler_create(const struct engine_config *config, struct ex
     scheduler__init_pool(s);
     step_cost_init(&s->cost);
     share_groups(s);
+    scheduler__init_states(s);
     if (create_pages(s, err) && create_arrays(s, err) && create_drafters(s, err) &&
         events_init(&s->events, s->max_samples, err)) {
         return s;

@@ -14,6 +14,7 @@ enum admission { ADMITTED, PASSED_OVER, NO_ROOM, UNCHECKED, ENDED };
 struct hit {
     uint32_t n_here; /* blocks in memory */
     uint32_t n_load; /* blocks with those that are to be read from disk; 0: none are */
+    uint32_t n_chain;
 };
 
 /* Its siblings start from the prompt that the first of them computes. */
@@ -43,8 +44,8 @@ bool scheduler__has_room(const struct scheduler *s, const struct sequence *q, co
     for (uint32_t i = 0; i < s->n_running; i++) {
         scheduler__add_growth(s, s->running[i], need);
     }
-    for (int g = 0; g < s->n_groups; g++) {
-        need[g] += s->n_running + more[g];
+    for (int g = 0; g < s->n_groups; g++) { /* of states nobody needs more than it was counted with */
+        need[g] += more[g] + (s->config->state[g] ? 0 : s->n_running);
     }
     return kv_can_alloc(s->kv, need);
 }
@@ -102,13 +103,15 @@ static enum admission find_hit(struct scheduler *s, struct sequence *q, struct h
 {
     enum prefix_trust trust;
     do { /* every round but the last forgets something */
-        struct prefix_match match = prefix_match(s->cache, q->keys, q->n_keys);
+        struct prefix_match match = prefix_match(s->cache, q->keys, scheduler__hit_blocks(s, q));
         if (match.expected) {
             q->waits = true;
-            q->wait_key = q->keys[match.wait_for];
+            q->wait_key = *scheduler__await(s, q, match.wait_for);
             return PASSED_OVER;
         }
-        *hit = (struct hit){match.n_blocks, scheduler__plan_load(s, q, match.n_blocks)};
+        hit->n_chain = match.n_chain;
+        hit->n_here = match.n_blocks;
+        hit->n_load = scheduler__plan_load(s, q, match.n_blocks);
         trust = verify(s, q, hit->n_here);
         trust = trust == PREFIX_SOUND ? verify(s, q, hit->n_load) : trust;
     } while (trust == PREFIX_BROKEN);
@@ -136,6 +139,7 @@ static enum admission try_admit(struct scheduler *s, struct sequence *q)
     if (!(hit.n_load && scheduler__begin_load(s, q, hit.n_load)) && !take_room(s, q, hit.n_here)) {
         return NO_ROOM;
     }
+    q->n_chain = hit.n_chain;
     q->scores = scores;
     r->scorer = scores ? q : r->scorer;
     return ADMITTED;

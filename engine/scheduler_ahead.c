@@ -96,6 +96,7 @@ struct flight *scheduler__run_ahead(struct scheduler *s)
     next->n_sampling = next->n_samples;
     next->n_forks = 0;
     if (!scheduler__enqueue_step(s, next, &err)) {
+        s->lost_step = true;
         return NULL; /* it is planned again, and fails again or not, when this one is settled */
     }
     s->stats.steps_ahead++;

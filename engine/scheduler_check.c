@@ -20,6 +20,20 @@ static void count_references(const struct scheduler *s, const struct sequence *q
     }
 }
 
+/* It can go on, and begin again at its last border. */
+static bool has_states(const struct scheduler *s, const struct sequence *q)
+{
+    uint32_t n = q->n_computed, page_tokens = s->config->page_tokens;
+    for (int g = 0; g < s->n_groups; g++) {
+        bool border = n < page_tokens || q->tables[g][n / page_tokens - 1] != KV_PAGE_NONE;
+        bool last = n % page_tokens == 0 || q->tables[g][n / page_tokens] != KV_PAGE_NONE;
+        if (s->config->state[g] && !(border && last)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool check_running(const struct scheduler *s, uint32_t *expected[KV_MAX_GROUPS], struct error *err)
 {
     for (uint32_t i = 0; i < s->n_running; i++) {
@@ -32,6 +46,9 @@ static bool check_running(const struct scheduler *s, uint32_t *expected[KV_MAX_G
         }
         if ((uint64_t)q->n_blocks * s->config->page_tokens < q->n_computed) {
             return wrong(err, "a running sequence has fewer pages than positions", q);
+        }
+        if (!q->load.ticket && !has_states(s, q)) {
+            return wrong(err, "a running sequence lacks a state that it needs", q);
         }
         count_references(s, q, expected);
     }

@@ -123,7 +123,8 @@ uint32_t scheduler__plan_load(struct scheduler *s, struct sequence *q, uint32_t 
     if (!s->disk || q->no_load) {
         return 0;
     }
-    uint32_t n_read = 0, n = prefix_match_with(s->cache, q->keys, q->n_keys, is_on_disk, s->disk).n_blocks;
+    uint32_t n_read = 0,
+             n = prefix_match_with(s->cache, q->keys, scheduler__hit_blocks(s, q), is_on_disk, s->disk).n_blocks;
     if (n <= n_in_memory) {
         return 0;
     }
@@ -347,7 +348,7 @@ static void announce(struct scheduler *s, struct sequence *q)
     if (q->no_load || !scheduler__uses_cache(s, q->request) || !sequence_load(q) || !scheduler__update_keys(s, q)) {
         return;
     }
-    uint32_t n = prefix_match_with(s->cache, q->keys, q->n_keys, is_on_disk, s->disk).n_blocks;
+    uint32_t n = prefix_match_with(s->cache, q->keys, scheduler__hit_blocks(s, q), is_on_disk, s->disk).n_blocks;
     for (uint32_t i = 0; i < n; i++) {
         if (missing_groups(s, q, i, n)) {
             kv_disk_prefetch(s->disk, &q->keys[i]);

@@ -25,8 +25,8 @@ static enum speculation wish_of(const struct scheduler *s, const struct sequence
 bool scheduler__may_draft(const struct scheduler *s, const struct sequence *q)
 {
     enum speculation wish = wish_of(s, q);
-    if (!scheduler__is_free(q)) {
-        return false; /* what may follow a guess would have to be computed for each, and taken back */
+    if (s->has_states || !scheduler__is_free(q)) {
+        return false; /* what follows a wrong guess would have to be taken back: states, a constraint's too */
     }
     return wish == SPECULATION_AUTO || wish == SPECULATION_ON;
 }

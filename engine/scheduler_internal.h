@@ -2,6 +2,7 @@
  *
  *     scheduler.c        requests: accept, end, cancel, deadlines; queue and running list
  *     scheduler_pages.c  pages of a sequence: hits, growth, copy-on-write, windows, preemption
+ *     scheduler_state.c  pages of groups of states: which blocks have one
  *     scheduler_admit.c  who starts
  *     scheduler_pool.c   how much of the pool is for use, and what running sequences will need of it
  *     scheduler_disk.c   blocks to and from the disk tier
@@ -49,6 +50,9 @@ struct scheduler {
     const struct engine_config *config;
     int n_groups;
     struct executor *x;
+    bool has_states;      /* some group is one of states */
+    uint32_t state_every; /* blocks from one border whose states are kept to the next, on the way */
+    bool lost_step;       /* an enqueued step failed, behind one that is to be read */
     struct kv_pool *kv;
     struct prefix_cache *cache;
     struct kv_disk *disk;                            /* NULL: none */
@@ -145,6 +149,29 @@ void scheduler__share_pages(struct scheduler *s, const struct sequence *from, st
 void scheduler__offer_blocks(struct scheduler *s, struct sequence *q); /* computed ones, to the prefix cache */
 void scheduler__forget_blocks(struct scheduler *s, struct sequence *q);
 void scheduler__expect_blocks(struct scheduler *s, struct sequence *q);
+
+/* ---- scheduler_state.c: all of it does nothing without groups of states ---- */
+void scheduler__init_states(struct scheduler *s);
+/* Blocks of q's tokens that a hit may have: all whole ones, or, where a state cannot be computed again from itself,
+ * those before its last token. */
+uint32_t scheduler__hit_blocks(const struct scheduler *s, const struct sequence *q);
+/* Of the blocks from `first` on that somebody computes: the key to wait for. */
+const struct sha256 *scheduler__await(struct scheduler *s, const struct sequence *q, uint32_t first);
+/* First block whose state is of use to a sequence that has computed n positions. */
+uint32_t scheduler__first_state(const struct scheduler *s, uint32_t n);
+uint32_t scheduler__states_held(const struct scheduler *s, const struct sequence *q, int group);
+uint32_t scheduler__states_needed(const struct sequence *q); /* at most, from now on */
+/* Pages for the states behind a block, unless there are. False: no page is left, and none was taken. */
+bool scheduler__hold_states(struct scheduler *s, struct sequence *q, uint32_t block);
+/* Pages for states at borders that are to be cached, in all planned rows: as far as they cost nobody anything. */
+void scheduler__keep_states(struct scheduler *s);
+/* Whether the states behind this whole block go to the cache. */
+bool scheduler__keeps_states(const struct scheduler *s, const struct sequence *q, uint32_t block);
+void scheduler__drop_states(struct scheduler *s, struct sequence *q);  /* those that are of no use any more */
+void scheduler__leave_states(struct scheduler *s, struct sequence *q); /* to the cache, before its pages go */
+/* A step that had q's next rows did not count, but wrote its states: they are computed again from the last border. */
+void scheduler__rewind(const struct scheduler *s, struct sequence *q);
+void scheduler__rewind_members(const struct scheduler *s); /* all of s->f that still run */
 
 /* ---- scheduler_bad.c ---- */
 void scheduler__bad_numbers(struct scheduler *s, struct sequence *q); /* q gave some: its request ends here */

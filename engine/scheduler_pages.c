@@ -8,7 +8,8 @@ static uint32_t blocks_of(const struct scheduler *s, uint32_t n)
 
 static uint32_t first_visible(const struct scheduler *s, int group, uint32_t next)
 {
-    return prefix_first_visible(next, s->config->window[group], s->config->page_tokens);
+    return s->config->state[group] ? scheduler__first_state(s, next)
+                                   : prefix_first_visible(next, s->config->window[group], s->config->page_tokens);
 }
 
 /* ---- prefix cache ---- */
@@ -48,6 +49,21 @@ void scheduler__expect_blocks(struct scheduler *s, struct sequence *q)
     }
 }
 
+/* Behind the last states that a hit could start from, what the cache has is computed again: then there are two pages
+ * of the same bytes, and one will do. So the cache's is in use, and neither the older nor the sooner gone for it. */
+static void share_page(struct scheduler *s, struct sequence *q, int group, uint32_t block)
+{
+    uint32_t own = q->tables[group][block];
+    if (!s->has_states || s->config->state[group] || s->x->kv_private || kv_is_cached(s->kv, group, own)) {
+        return;
+    }
+    uint32_t page = prefix_take_page(s->cache, &q->keys[block], group);
+    if (page != KV_PAGE_NONE) {
+        kv_release(s->kv, group, own);
+        q->tables[group][block] = page;
+    }
+}
+
 void scheduler__offer_blocks(struct scheduler *s, struct sequence *q)
 {
     uint32_t n = q->n_computed / s->config->page_tokens;
@@ -60,8 +76,9 @@ void scheduler__offer_blocks(struct scheduler *s, struct sequence *q)
     for (; q->n_inserted < n; q->n_inserted++) {
         uint32_t i = q->n_inserted;
         for (int g = 0; g < s->n_groups; g++) {
-            if (q->tables[g][i] != KV_PAGE_NONE) {
+            if (q->tables[g][i] != KV_PAGE_NONE && (!s->config->state[g] || scheduler__keeps_states(s, q, i))) {
                 prefix_insert(s->cache, &q->keys[i], i, g, q->tables[g][i]);
+                share_page(s, q, g, i);
             }
         }
         scheduler__offer_to_disk(s, q, i);
@@ -74,6 +91,7 @@ void scheduler__offer_blocks(struct scheduler *s, struct sequence *q)
 
 void scheduler__forget_blocks(struct scheduler *s, struct sequence *q)
 {
+    q->forgotten = true;
     for (uint32_t i = 0; i < q->n_keys; i++) {
         prefix_forget(s->cache, &q->keys[i]);
         if (s->disk) {
@@ -121,7 +139,7 @@ void scheduler__take_hit(struct scheduler *s, struct sequence *q, uint32_t n_blo
     for (int g = 0; g < s->n_groups; g++) {
         q->first_block[g] = n_blocks ? first_visible(s, g, q->n_computed) : 0;
     }
-    if (q->n_computed == q->n_tokens) { /* its last token is computed again, for its logits */
+    if (q->n_computed == q->n_tokens) { /* its last token is computed again, for its logits; never with states */
         q->n_computed--;
         q->n_inserted--;
     }
@@ -162,7 +180,8 @@ static bool own_next_page(struct scheduler *s, struct sequence *q)
     }
     for (int g = 0; g < s->n_groups; g++) {
         uint32_t page = q->tables[g][block];
-        if ((kv_refs(s->kv, g, page) > 1 || kv_is_cached(s->kv, g, page)) && !copy_page(s, q, g, block, n_tokens)) {
+        bool others = page != KV_PAGE_NONE && (kv_refs(s->kv, g, page) > 1 || kv_is_cached(s->kv, g, page));
+        if (others && !copy_page(s, q, g, block, n_tokens)) {
             return false;
         }
     }
@@ -173,8 +192,9 @@ static bool own_next_page(struct scheduler *s, struct sequence *q)
 
 static void release_unseen(struct scheduler *s, struct sequence *q)
 {
+    scheduler__drop_states(s, q);
     for (int g = 0; g < s->n_groups; g++) {
-        uint32_t end = first_visible(s, g, q->n_computed);
+        uint32_t end = s->config->state[g] ? 0 : first_visible(s, g, q->n_computed);
         for (; q->first_block[g] < end && q->first_block[g] < q->n_blocks; q->first_block[g]++) {
             kv_release(s->kv, g, q->tables[g][q->first_block[g]]);
             q->tables[g][q->first_block[g]] = KV_PAGE_NONE;
@@ -195,8 +215,9 @@ static void release_block(struct scheduler *s, struct sequence *q, uint32_t bloc
 static bool append_block(struct scheduler *s, struct sequence *q)
 {
     for (int g = 0; g < s->n_groups; g++) {
-        q->tables[g][q->n_blocks] = kv_alloc(s->kv, g);
-        if (q->tables[g][q->n_blocks] == KV_PAGE_NONE) {
+        bool state = s->config->state[g]; /* see scheduler__hold_states */
+        q->tables[g][q->n_blocks] = state ? KV_PAGE_NONE : kv_alloc(s->kv, g);
+        if (q->tables[g][q->n_blocks] == KV_PAGE_NONE && !state) {
             release_block(s, q, q->n_blocks, g);
             return false;
         }
@@ -205,18 +226,22 @@ static bool append_block(struct scheduler *s, struct sequence *q)
     return true;
 }
 
-static bool grow(struct scheduler *s, struct sequence *q)
+/* Blocks for n positions, and states behind the last of them and behind the last border before it. */
+static bool append_blocks(struct scheduler *s, struct sequence *q, uint32_t n)
 {
-    if (!own_next_page(s, q)) {
-        return false;
-    }
-    uint32_t n_blocks = blocks_of(s, q->n_computed + q->plan.rows);
+    uint32_t n_blocks = blocks_of(s, n), border = n / s->config->page_tokens;
     while (q->n_blocks < n_blocks) {
         if (!append_block(s, q)) {
             return false;
         }
     }
-    return true;
+    return scheduler__hold_states(s, q, n_blocks - 1) &&
+           (border <= q->n_computed / s->config->page_tokens || scheduler__hold_states(s, q, border - 1));
+}
+
+static bool grow(struct scheduler *s, struct sequence *q)
+{
+    return own_next_page(s, q) && append_blocks(s, q, q->n_computed + q->plan.rows);
 }
 
 /* Children before their parents: see prefix_cache.h. */
@@ -224,12 +249,13 @@ void scheduler__release_pages(struct scheduler *s, struct sequence *q)
 {
     unexpect_rest(s, q);
     scheduler__end_load(s, q);
+    scheduler__leave_states(s, q);
     scheduler__leave_on_disk(s, q);
     while (q->n_blocks > 0) {
         release_block(s, q, --q->n_blocks, s->n_groups);
     }
     memset(q->first_block, 0, sizeof q->first_block);
-    q->n_computed = q->n_inserted = q->expect_from = q->expect_to = 0;
+    q->n_computed = q->n_inserted = q->n_chain = q->expect_from = q->expect_to = 0;
 }
 
 /* Blocks of a window group that a sequence holds at most from now on. Who decodes has few rows in a step: what the
@@ -248,9 +274,10 @@ void scheduler__add_need(const struct scheduler *s, const struct sequence *q, ui
     const struct engine_config *config = s->config;
     uint32_t all = blocks_of(s, n_tokens);
     for (int g = 0; g < s->n_groups; g++) {
-        uint32_t live = all, have = q->n_blocks - q->first_block[g];
+        bool state = config->state[g];
+        uint32_t live = all, have = state ? scheduler__states_held(s, q, g) : q->n_blocks - q->first_block[g];
         if (config->window[g]) {
-            uint32_t most = most_in_window(s, q, g);
+            uint32_t most = state ? scheduler__states_needed(q) : most_in_window(s, q, g);
             live = live < most ? live : most;
         }
         need[g] += live > have ? live - have : 0;
@@ -342,12 +369,7 @@ bool scheduler__prepare_after(struct scheduler *s, struct sequence *q)
     if (!sequence_reserve_tokens(q, q->n_tokens + 2) || !sequence_reserve_blocks(q, n_blocks + 1, s->n_groups)) {
         return false;
     }
-    while (q->n_blocks < n_blocks) {
-        if (!append_block(s, q)) {
-            return false;
-        }
-    }
-    return true;
+    return append_blocks(s, q, q->n_tokens + 1);
 }
 
 void scheduler__share_pages(struct scheduler *s, const struct sequence *from, struct sequence *to)

@@ -122,7 +122,7 @@ void scheduler__add_growth(const struct scheduler *s, const struct sequence *q, 
     growth = min_u32(growth, room);
     scheduler__add_need(s, q, q->n_tokens + 1 + growth, need);
     for (uint32_t n = n_followers(s, q), g = 0; n > 0 && g < (uint32_t)s->n_groups; g++) {
-        need[g] += n * (growth / s->config->page_tokens + 2);
+        need[g] += n * (s->config->state[g] ? scheduler__states_needed(q) : growth / s->config->page_tokens + 2);
     }
 }
 

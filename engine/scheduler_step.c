@@ -307,6 +307,7 @@ static void settle_member(struct scheduler *s, struct sequence *q, uint32_t n)
     }
     q->n_computed += q->plan.rows;
     scheduler__offer_blocks(s, q);
+    scheduler__drop_states(s, q);
     if (q->scores) {
         emit_scores(s, q);
     }
@@ -336,7 +337,11 @@ static void settle(struct scheduler *s, bool was_ahead)
 {
     for (int i = 0; i < s->f->batch.n_seqs; i++) {
         struct sequence *q = s->f->members[i];
-        if (q->state != SEQUENCE_RUNNING || (was_ahead && !scheduler__is_free(q))) {
+        if (q->state != SEQUENCE_RUNNING) {
+            continue;
+        }
+        if (was_ahead && !scheduler__is_free(q)) {
+            scheduler__rewind(s, q);
             continue;
         }
         uint32_t n = n_results(s, q);
@@ -362,6 +367,7 @@ static void step_failed(struct scheduler *s, const struct error *error)
 {
     struct error why = *error;
     drop_forks(s);
+    scheduler__rewind_members(s);
     if (error->code == ERR_DEVICE && s->keeps_device_error) {
         s->device_error = *error;
         return;
@@ -485,10 +491,14 @@ static void execute(struct scheduler *s, int64_t start_ns, bool enqueued)
     if (ok) {
         scheduler__note_memory(s);
         settle(s, enqueued);
+        if (s->lost_step) { /* it had the same members */
+            scheduler__rewind_members(s);
+        }
     } else {
         drop_ahead(s);
         step_failed(s, &err);
     }
+    s->lost_step = false;
     count_step(s, clock_ns() - start_ns, after - before);
 }
 
@@ -515,6 +525,7 @@ static bool next_flight(struct scheduler *s, bool *enqueued)
     scheduler__choose_rows(s);
     find_pages(s);
     scheduler__find_masks(s);
+    scheduler__keep_states(s);
     build_batch(s);
     return s->f->batch.n_rows > 0;
 }

@@ -40,7 +40,11 @@ uint64_t memory_pool_within(uint64_t size, bool draft);
 uint64_t memory_useful_pool(const struct decoder_config *config, enum kv_type type, uint32_t max_context,
                             uint32_t max_sequences);
 
-/* Bytes of KV of one position, windows as if they were full. */
+/* The smallest that is of use: MEMORY_LEAST_POOL, or what one sequence needs where states are larger. */
+uint64_t memory_least_pool(const struct decoder_config *config, enum kv_type type);
+
+/* Bytes of KV of one position, windows as if they were full. With states of fixed size as much again: the prefix cache
+ * keeps so many of them. */
 size_t memory_kv_token_size(const struct decoder_config *config, enum kv_type type);
 
 uint64_t memory_default_budget(void); /* of --memory where it is not given */

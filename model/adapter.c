@@ -16,6 +16,8 @@ static const bool adaptable[PART_COUNT] = {
     [PART_Q_LATENT] = true,    [PART_KV_LATENT] = true, [PART_Q_OF_LATENT] = true, [PART_ATTN_OUT] = true,
     [PART_GATE] = true,        [PART_UP] = true,        [PART_DOWN] = true,        [PART_ROUTER] = true,
     [PART_SHARED_GATE] = true, [PART_SHARED_UP] = true, [PART_SHARED_DOWN] = true, [PART_SHARED_ROUTER] = true,
+    [PART_DELTA_Q] = true,     [PART_DELTA_K] = true,   [PART_DELTA_V] = true,     [PART_DELTA_GATES] = true,
+    [PART_DELTA_GATE] = true,  [PART_DELTA_OUT] = true, [PART_ATTN_GATE] = true,
 };
 
 struct binder {
@@ -164,7 +166,7 @@ static bool bind_pair(struct binder *b, const struct adapter_pair *pair)
                          "The adapter's part '" STR_FMT "' has no place in this %s model of %d "
                          "layers.",
                          STR_ARG(shown), c->arch, c->n_layers);
-    for (; n < 3 && row->parts[n] != PART_NONE; n++) {
+    for (; n < WEIGHT_ROW_PARTS && row->parts[n] != PART_NONE; n++) {
         if (!adaptable[row->parts[n]] || expert >= 0)
             return error_set(b->err, ERR_UNSUPPORTED,
                              "The adapter's part '" STR_FMT "' is of a kind that takes no adapter here: embeddings, "

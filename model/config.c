@@ -222,6 +222,7 @@ static void read_parts(const struct config_reader *r, struct decoder_config *c)
     c->out_bias = layer_has(r, PART_ATTN_OUT_BIAS);
     c->mlp_bias = layer_has_bias(r, PART_UP_BIAS) || layer_has_bias(r, PART_DOWN_BIAS);
     c->attn_sinks = r->family->attn_sinks;
+    c->attn_gated = r->family->attn_gated;
     c->tied_embeddings = !weight_find(&r->names, r->file, PART_OUTPUT, -1);
     if (r->family->qk_norm_asked)
         c->qk_norm = layer_has(r, PART_Q_NORM) || layer_has(r, PART_K_NORM);
@@ -302,7 +303,7 @@ static bool read_gguf_options(struct config_reader *r, struct decoder_config *c)
 
 bool config__unknown(struct config_reader *r, const char *what, struct str name)
 {
-    char known[340] = "";
+    char known[360] = "";
     size_t len = 0;
     for (size_t i = 0; i < decoder_n_families() && len < sizeof(known); i++) {
         const struct decoder_family *f = decoder_family_at(i);
@@ -328,7 +329,8 @@ bool decoder_config_read(const struct model_file *file, struct decoder_config *o
     struct config_reader r;
     *out = (struct decoder_config){0};
     if (!config_reader_init(&r, file, err) || !read_shape(&r, out) || !read_vocab(&r, out) || !read_norm(&r, out) ||
-        !read_attention(&r, out) || !read_scales(&r, out) || !config_experts(&r, out) || !config_convs(&r, out))
+        !read_attention(&r, out) || !read_scales(&r, out) || !config_experts(&r, out) || !config_convs(&r, out) ||
+        !config_deltas(&r, out))
         return false;
     set_options(r.family, out);
     read_parts(&r, out);
@@ -344,17 +346,21 @@ bool decoder_config_read(const struct model_file *file, struct decoder_config *o
 int decoder_kv_groups(const struct decoder_config *c, enum kv_type type, struct kv_group_spec groups[KV_MAX_GROUPS],
                       uint8_t layer_group[MODEL_MAX_LAYERS], uint16_t layer_index[MODEL_MAX_LAYERS])
 {
-    enum { FULL, WINDOWED, CONV, N_KINDS };
+    enum { FULL, WINDOWED, CONV, DELTA, N_KINDS };
     struct kv_group_spec kinds[N_KINDS] = {
         [FULL] = {.n_kv_heads = c->n_kv_heads, .k_dim = c->k_dim, .v_dim = c->v_dim, .type = type},
         /* Sums of few products, which no softmax averages, of numbers that f16 may not hold: they stay as they are. */
         [CONV] = {.n_kv_heads = 1, .v_dim = c->n_embd, .type = KV_F32, .window = c->n_conv_taps},
+        [DELTA] = {.type = KV_F32, .window = 2},
     };
-    int of_kind[N_KINDS] = {-1, -1, -1}, n_groups = 0; /* the group of each */
+    int of_kind[N_KINDS] = {-1, -1, -1, -1}, n_groups = 0; /* the group of each */
     kinds[WINDOWED] = kinds[FULL];
     kinds[WINDOWED].window = c->window;
+    kinds[DELTA].state_size = c->delta.n_taps > 0 ? delta_state_size(&c->delta) : 0;
     for (int i = 0; i < c->n_layers; i++) {
-        int kind = c->layer_conv[i] ? CONV : c->layer_windowed[i] && c->window > 0 ? WINDOWED : FULL;
+        int kind = c->layer_conv[i]    ? CONV
+                   : c->layer_delta[i] ? DELTA
+                                       : (c->layer_windowed[i] && c->window > 0 ? WINDOWED : FULL);
         int group = of_kind[kind];
         if (group < 0) {
             group = of_kind[kind] = n_groups;

@@ -6,7 +6,7 @@
 
 #define DEFAULT_TAPS 3
 
-static bool no_attention(struct config_reader *r)
+bool config_no_attention(struct config_reader *r)
 {
     return error_set(r->err, ERR_UNSUPPORTED, "None of the model's layers attends (%s), which is not supported.",
                      r->key);
@@ -33,7 +33,7 @@ bool config_gguf_convs(struct config_reader *r, struct decoder_config *c)
                              (int)n, r->key);
         c->n_kv_heads = n != 0 ? (int)n : c->n_kv_heads;
     }
-    return c->n_kv_heads > 0 || no_attention(r);
+    return c->n_kv_heads > 0 || config_no_attention(r);
 }
 
 /* ---- folders ---- */
@@ -66,7 +66,7 @@ static bool read_layers(struct config_reader *r, struct decoder_config *c)
         if (!c->layer_conv[i])
             return true;
     }
-    return no_attention(r);
+    return config_no_attention(r);
 }
 
 /* The width of the MLP: two thirds of what the file says, times a factor, rounded up. */

@@ -74,6 +74,14 @@ enum config_key {
     KEY_CONV_TAPS,
     KEY_CONV_BIAS,
     KEY_CONV_ATTENDING,
+    KEY_FULL_PERIOD,
+    KEY_DELTA_K_HEADS,
+    KEY_DELTA_V_HEADS,
+    KEY_DELTA_K_DIM,
+    KEY_DELTA_V_DIM,
+    KEY_DELTA_VALUES,
+    KEY_DELTA_TAPS,
+    KEY_SHARED_FF,
     KEY_FF_ADJUSTED,
     KEY_FF_FACTOR,
     KEY_FF_MULTIPLE,
@@ -172,10 +180,15 @@ NODISCARD bool config_folder_expert_layers(struct config_reader *r, struct decod
 NODISCARD bool config_layer_types(struct config_reader *r, const struct meta_value *types, struct str special,
                                   int n_layers, uint8_t *is_special);
 
+bool config_no_attention(struct config_reader *r); /* UNSUPPORTED: r->key says that no layer attends; false */
+
 /* Layers that are short convolutions: which, over how many positions; in GGUF the KV heads say which. (config_conv.c)
  */
 NODISCARD bool config_gguf_convs(struct config_reader *r, struct decoder_config *c);
 NODISCARD bool config_convs(struct config_reader *r, struct decoder_config *c);
+
+/* Layers of the delta rule, of families that have some: which, and their shapes. (config_delta.c) */
+NODISCARD bool config_deltas(struct config_reader *r, struct decoder_config *c);
 
 /* RoPE: base, scaling, what rotates. (config_rope.c) */
 NODISCARD bool config_rope(struct config_reader *r, struct decoder_config *c);

@@ -63,22 +63,33 @@ static void add_head(struct decoder_cost *cost, const struct tensor_view *t)
     add_products(&cost->head, t, 1);
 }
 
-/* Of the products of a row's tensor, how many are behind the attention: of K and V of the latent in one, those of V. */
+/* Of the products of a row's tensor, how many are behind the attention: of K and V of the latent in one, those of V;
+ * of Q with its gate, or what the delta rule takes with what gates its output, those of the gate. */
 static double tail_share(const struct decoder_config *c, const struct weight_row *row)
 {
     if (row->parts[0] == PART_K_OF_LATENT && row->parts[1] == PART_V_OF_LATENT)
         return (double)c->head_v_dim / (c->head_v_dim + c->nope_dim);
-    return is_tail(row->parts[0]) || row->parts[0] == PART_STREAMS_OUT ? 1 : 0;
+    if (row->parts[0] == PART_STREAMS_OUT)
+        return 1;
+    double all = 0, tail = 0;
+    for (int i = 0; i < WEIGHT_ROW_PARTS && row->parts[i] != PART_NONE; i++) {
+        double rows = (double)weights__part_rows(c, row->parts[i]);
+        all += rows;
+        tail += is_tail(row->parts[i]) ? rows : 0;
+    }
+    return tail / all;
 }
 
 static void add_layer_tensor(struct decoder_cost *cost, const struct decoder_config *c, const struct tensor_view *t,
                              const struct weight_row *row, bool last)
 {
-    bool expert = is_expert(row->parts[0]);
+    enum model_part part = row->parts[0];
+    bool expert = is_expert(part);
     double share = expert ? (double)cost->n_experts_used / cost->n_experts : 1;
     double tail = last ? tail_share(c, row) : 0;
     *(expert ? &cost->expert_bytes : &cost->layer_bytes) += stored_bytes(t);
-    if (weights__is_vector(row->parts[0]) || row->parts[0] == PART_CONV_TAPS)
+    if (weights__is_vector(part) || weights__part_rows(c, part) == 1 || part == PART_CONV_TAPS ||
+        part == PART_DELTA_TAPS)
         return; /* vectors, some of which have two axes in files; taps count by the positions that they meet */
     add_products(&cost->tail, t, share * tail);
     add_products(&cost->row, t, share * (1 - tail));
@@ -114,9 +125,12 @@ void cost_kv_read(const struct decoder_config *c, enum kv_type type, const struc
     uint8_t layer_group[MODEL_MAX_LAYERS];
     uint16_t layer_index[MODEL_MAX_LAYERS];
     out->n_groups = decoder_kv_groups(c, type, out->groups, layer_group, layer_index);
-    for (int g = 0; g < out->n_groups; g++)
-        out->position_bytes[g] =
-            (double)be->ops->kv_page_size(be, &out->groups[g]) / (double)be->ops->kv_page_tokens(be);
+    for (int g = 0; g < out->n_groups; g++) {
+        double page = (double)be->ops->kv_page_size(be, &out->groups[g]);
+        bool states = out->groups[g].state_size > 0;
+        out->position_bytes[g] = states ? 0 : page / (double)be->ops->kv_page_tokens(be);
+        out->state_bytes[g] = states ? page : 0;
+    }
     memset(out->n_readers, 0, sizeof(out->n_readers));
     for (int i = 0; i < c->n_layers; i++)
         out->n_readers[layer_group[i]]++;
@@ -149,6 +163,17 @@ static double touched_experts(const struct decoder_cost *cost, double n_rows)
     return 1 - pow(1 - used, n_rows);
 }
 
+/* A state is read once, where there is one, and written once, whatever the number of rows; each of them multiplies all
+ * of it by k, by what is added along k, and by q. */
+static void add_states(const struct cost_kv *kv, int group, const struct delta_params *p, const struct cost_step *step,
+                       struct step_work *out)
+{
+    double state = (double)p->n_v_heads * p->k_dim * p->v_dim;
+    double taps = p->n_taps * (2.0 * p->n_k_heads * p->k_dim + (double)p->n_v_heads * p->v_dim);
+    out->kv_bytes += step->n_seqs * kv->state_bytes[group] * (step->start > 0 ? 2 : 1);
+    out->attention_macs += (double)step->n_seqs * step->n_rows * (3 * state + taps) * kv->n_readers[group];
+}
+
 struct step_work decoder_step_work(const struct decoder_cost *cost, const struct decoder_config *c,
                                    const struct cost_kv *kv, const struct cost_step *step)
 {
@@ -163,6 +188,10 @@ struct step_work decoder_step_work(const struct decoder_cost *cost, const struct
         out.weight_bytes += cost->expert_bytes * touched_experts(cost, n_rows);
     for (int g = 0; g < kv->n_groups; g++) {
         const struct kv_group_spec *spec = &kv->groups[g];
+        if (spec->state_size > 0) {
+            add_states(kv, g, &c->delta, step, &out);
+            continue;
+        }
         int heads = spec->k_dim > 0 ? c->n_heads : 1; /* without K it is a convolution's: a product for each column */
         double products_of_pair = (double)heads * (spec->k_dim + spec->v_dim) * kv->n_readers[g];
         double bytes = kv->position_bytes[g] * kv->n_readers[g] / spec->n_layers;

@@ -3,7 +3,8 @@
  *
  * Weights count as the file stores them, once per step: every matrix and vector, the embedding table only by the rows
  * that are looked up (or whole, when it is the output head too), and of a mixture's experts as many as a step's rows
- * are expected to choose. K and V count once per sequence and step. Multiply-adds are those the decoder does: behind
+ * are expected to choose. K and V count once per sequence and step; states once as they are read and once as they are
+ * written. Multiply-adds are those the decoder does: behind
  * the last layer's attention only rows whose logits are wanted go on. A step without logits counts all layers, also
  * those behind the last K and V, which it leaves out. */
 #ifndef TANDEM_MODEL_COST_H
@@ -43,12 +44,12 @@ struct step_work {
     double attention_macs;
 };
 
-/* groups: [n_groups], the configuration's (decoder_kv_groups), what a position of each takes in its pages, and the
- * layers that read them, which are more than have them where layers share K and V. */
+/* groups: [n_groups], the configuration's (decoder_kv_groups), what a position of each takes in its pages, or the whole
+ * of a state, and the layers that read them, which are more than have them where layers share K and V. */
 struct cost_kv {
     int n_groups;
     struct kv_group_spec groups[KV_MAX_GROUPS];
-    double position_bytes[KV_MAX_GROUPS];
+    double position_bytes[KV_MAX_GROUPS], state_bytes[KV_MAX_GROUPS];
     int n_readers[KV_MAX_GROUPS];
 };
 void cost_kv_read(const struct decoder_config *c, enum kv_type type, const struct backend *be, struct cost_kv *out);

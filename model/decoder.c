@@ -2,7 +2,7 @@
  * configuration bends.
  *
  *     x = embed(ids) * embd_scale                                  [n_rows, n_embd]
- *     each layer:  x += post_norm(attention(pre_norm(x))) * residual_scale     or a convolution in its place
+ *     each layer:  x += post_norm(attention(pre_norm(x))) * residual_scale     or a convolution, or the delta rule
  *                  x += post_norm(mlp(pre_norm(x))) * residual_scale
  *     or, in parallel, of one h = pre_norm(x):  x += attention(h) + mlp(h)
  *     with streams, x is one of several; the others follow it (decoder_streams.c)
@@ -49,6 +49,26 @@ static bool check_convs(const struct decoder_config *c, struct error *err)
     return true;
 }
 
+static bool check_deltas(const struct decoder_config *c, const struct backend *be, struct error *err)
+{
+    for (int i = 0; i < c->n_layers; i++) {
+        if (!c->layer_delta[i])
+            continue;
+        if (c->layer_conv[i] || !decoder_layer_keeps(c, i))
+            return error_set(err, ERR_UNSUPPORTED, "States that layers share are not supported.");
+        if (c->delta.n_taps < 1 || delta_state_size(&c->delta) == 0)
+            return error_set(err, ERR_FORMAT, "A delta rule behind a convolution over %d positions is none.",
+                             c->delta.n_taps);
+        if (c->act != ACT_SILU)
+            return error_set(err, ERR_UNSUPPORTED,
+                             "A delta rule behind another activation than silu is not supported.");
+        if (!be->ops->delta_net)
+            return error_set(err, ERR_UNSUPPORTED, "The %s backend has no delta rule, which %s models need.",
+                             be->ops->name, c->arch);
+    }
+    return true;
+}
+
 static bool check_experts(const struct decoder_config *c, const struct backend *be, struct error *err)
 {
     if (c->n_experts > 0 && (c->n_experts_used < 1 || c->n_experts_used > c->n_experts))
@@ -61,7 +81,8 @@ static bool check_config(const struct decoder_config *c, const struct backend *b
 {
     if (c->mlp_gated && c->mlp_bias)
         return error_set(err, ERR_UNSUPPORTED, "Biases of a gated MLP are not supported.");
-    return check_latent(c, err) && check_streams(c, err) && check_convs(c, err) && check_experts(c, be, err);
+    return check_latent(c, err) && check_streams(c, err) && check_convs(c, err) && check_deltas(c, be, err) &&
+           check_experts(c, be, err);
 }
 
 /* A layer without K and V of its own has an earlier one of its kind. */
@@ -240,6 +261,29 @@ static struct tensor *convolve(const struct layer *l, struct tensor *h)
                                   l->w[PART_CONV_TAPS]);
 }
 
+/* ---- delta rule ---- */
+
+static struct tensor *delta_rule(const struct layer *l, struct tensor *h)
+{
+    struct weight *in[4] = {l->w[PART_DELTA_Q], l->w[PART_DELTA_K], l->w[PART_DELTA_V], l->w[PART_DELTA_GATES]};
+    struct tensor *out[4] = {NULL, NULL, NULL, NULL};
+    struct delta_weights w = {
+        .taps = l->w[PART_DELTA_TAPS], .rate = l->w[PART_DELTA_RATE], .bias = l->w[PART_DELTA_BIAS]};
+    l->be->ops->linear(l->be, h, 4, in, NULL, out);
+    struct delta_input x = {.q = out[0], .k = out[1], .v = out[2], .gates = out[3]};
+    return l->be->ops->delta_net(l->be, l->m->layer_group[l->number], l->m->layer_index[l->number], &x, &w,
+                                 &l->c->delta);
+}
+
+/* Of what the heads give; h is the layer's input. The norm's weights lack nothing, whatever those of others do. */
+static struct tensor *delta_out(const struct layer *l, struct tensor *a, struct tensor *h)
+{
+    struct norm_params p = {.kind = NORM_RMS, .eps = l->c->norm_eps, .n_groups = l->c->delta.n_v_heads};
+    a = op_norm(l->be, a, l->w[PART_DELTA_NORM], NULL, &p);
+    struct tensor *gate = op_linear(l->be, h, l->w[PART_DELTA_GATE], NULL);
+    return op_linear(l->be, l->be->ops->activate_mul(l->be, gate, a, ACT_SILU, NULL), l->w[PART_DELTA_OUT], NULL);
+}
+
 /* ---- a layer ---- */
 
 /* Of Q or K: norm, rotation. */
@@ -349,16 +393,23 @@ static struct tensor *look_back(const struct layer *l, struct tensor *h, bool wa
 {
     if (l->c->layer_conv[l->number])
         return convolve(l, h);
+    if (l->c->layer_delta[l->number])
+        return delta_rule(l, h);
     struct tensor *q = project(l, h);
     return wanted ? attend(l, q) : NULL;
 }
 
-static struct tensor *project_out(const struct layer *l, struct tensor *a)
+/* h: the layer's input, in the same rows. */
+static struct tensor *project_out(const struct layer *l, struct tensor *a, struct tensor *h)
 {
     if (l->c->layer_conv[l->number])
         return op_linear(l->be, a, l->w[PART_CONV_OUT], NULL);
+    if (l->c->layer_delta[l->number])
+        return delta_out(l, a, h);
     if (l->c->latent)
         a = l->be->ops->linear_heads(l->be, a, l->w[PART_V_OF_LATENT], l->c->n_heads);
+    if (l->c->attn_gated)
+        a = l->be->ops->gate(l->be, a, op_linear(l->be, h, l->w[PART_ATTN_GATE], NULL));
     return op_linear(l->be, a, l->w[PART_ATTN_OUT], l->w[PART_ATTN_OUT_BIAS]);
 }
 
@@ -366,7 +417,8 @@ static struct tensor *project_out(const struct layer *l, struct tensor *a)
  * written. */
 static struct tensor *forward_layer(const struct layer *l, const struct batch *batch, struct tensor *x)
 {
-    bool laurel = l->c->laurel, wanted = !l->last_kept || batch->n_out > 0;
+    bool laurel = l->c->laurel, gated = l->c->attn_gated || l->c->layer_delta[l->number],
+         wanted = !l->last_kept || batch->n_out > 0;
     struct tensor *streams = l->c->n_streams > 0 ? streams__predict(l, x) : NULL;
     x = streams ? streams__active(l, streams) : x;
     struct tensor *h = l->c->pre_norm ? decoder__norm(l, x, PART_ATTN_NORM, 1) : x;
@@ -375,11 +427,11 @@ static struct tensor *forward_layer(const struct layer *l, const struct batch *b
         return NULL;
     if (l->last) {
         a = op_rows(l->be, a);
-        h = l->c->parallel || laurel ? op_rows(l->be, h) : NULL;
+        h = l->c->parallel || laurel || gated ? op_rows(l->be, h) : NULL;
         x = op_rows(l->be, x);
         streams = op_rows(l->be, streams);
     }
-    a = project_out(l, a);
+    a = project_out(l, a, h);
     if (l->c->parallel) /* before x changes, which h may be */
         h = mlp(l, h);
     x = add_branch(l, x, a, PART_ATTN_POST_NORM);

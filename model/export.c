@@ -52,6 +52,11 @@ static bool is_kept(const struct exporter *x, const struct part_views *from)
            (!folder || (row->parts[1] == PART_NONE && str_ends(str_of(row->name), STR(".weight"))));
 }
 
+static bool is_delta_input(enum model_part part)
+{
+    return (part >= PART_DELTA_Q && part <= PART_DELTA_V) || part == PART_DELTA_GATE;
+}
+
 /* The target's row for what the source keeps in one tensor: as MLX stacks experts in a folder, as llama.cpp does in
  * GGUF; else of the same parts. NULL: no row has them together. */
 static const struct weight_row *target_row(const struct exporter *x, const struct part_views *from,
@@ -61,6 +66,8 @@ static const struct weight_row *target_row(const struct exporter *x, const struc
     bool folder = x->o->container == EXPORT_FOLDER;
     if (is_kept(x, from))
         return from->row;
+    if (is_delta_input(part)) /* the containers have other parts together: their first names say which */
+        return weight_row(&x->target_names, part, 0);
     for (size_t i = 0; (row = weight_row(&x->target_names, part, i)) != NULL; i++) {
         if (folder && from->stacked && (!is_stack_name(row) || !same_block(x, row)))
             continue;
@@ -91,10 +98,16 @@ static struct target *new_target(struct exporter *x, const struct weight_row *ro
     return t;
 }
 
-/* A row alone is a vector in GGUF: the gate of a shared expert. */
-static struct tensor_view as_written(const struct exporter *x, const struct tensor_view *view)
+/* A row alone is a vector in GGUF: the gate of a shared expert. So are, in folders, taps whose last axis is 1. */
+static struct tensor_view as_written(const struct exporter *x, const struct tensor_view *view, enum model_part part)
 {
     struct tensor_view v = *view;
+    bool taps = part == PART_DELTA_TAPS && x->o->container == EXPORT_FOLDER && !plan_is_quantized(v.type);
+    if (taps) {
+        v.n_dims = 1;
+        v.shape[0] *= v.shape[1];
+        v.shape[1] = 1;
+    }
     if (x->o->container == EXPORT_GGUF && v.n_dims == 2 && v.shape[0] == 1 && v.type != DTYPE_GROUPED) {
         v.n_dims = 1;
         v.shape[0] = v.shape[1];
@@ -106,7 +119,7 @@ static struct tensor_view as_written(const struct exporter *x, const struct tens
 static void put_segment(const struct exporter *x, struct target *t, int at, const struct tensor_view *view,
                         enum model_part part)
 {
-    struct tensor_view v = as_written(x, view);
+    struct tensor_view v = as_written(x, view, part);
     bool vector = v.n_dims == 1;
     struct tensor_view m = vector ? v : tensor_as_matrix(&v);
     t->segments[at] = (struct segment){m, m.shape[0], permuted_heads(x, part, m.shape[0])};
@@ -135,7 +148,12 @@ static void set_shape(const struct exporter *x, struct target *t)
 {
     uint64_t n_blocks = weights__n_blocks(&x->config, t->part);
     bool by_head = x->config.qk_norm_heads && (t->part == PART_Q_NORM || t->part == PART_K_NORM);
-    if (t->n_rows == 0 && by_head) { /* GGUF: a row for each head */
+    if (t->n_rows == 0 && t->part == PART_DELTA_TAPS) { /* a folder's, as mlx-lm has them */
+        t->n_dims = 3;
+        t->shape[0] = t->k / (uint64_t)x->config.delta.n_taps;
+        t->shape[1] = (uint64_t)x->config.delta.n_taps;
+        t->shape[2] = 1;
+    } else if (t->n_rows == 0 && by_head) { /* GGUF: a row for each head */
         t->n_dims = 2;
         t->shape[0] = t->k / (uint64_t)x->config.k_dim;
         t->shape[1] = (uint64_t)x->config.k_dim;
@@ -201,7 +219,7 @@ static void choose(struct exporter *x, struct target *t)
 static int n_parts_of(const struct weight_row *row)
 {
     int n = 1;
-    while (n < 3 && row->parts[n] != PART_NONE)
+    while (n < WEIGHT_ROW_PARTS && row->parts[n] != PART_NONE)
         n++;
     return n;
 }
@@ -214,10 +232,30 @@ static uint64_t missing_rows(const struct exporter *x, enum model_part part)
     return padded && c->n_vocab > c->n_layer_vocab ? (uint64_t)(c->n_vocab - c->n_layer_vocab) : 0;
 }
 
-/* Several parts in one tensor follow one another in each of its blocks: in all of it, by expert, or by KV head. */
+/* Into how many blocks the target's parts are cut whose rows come by heads; 0: they are not. */
+static int n_head_blocks(const struct exporter *x, const struct weight_row *row)
+{
+    struct part_place p = weights__place_of(&x->parts, &x->target_names, row, row->parts[0]);
+    return p.flat && p.layout == LAYOUT_ROWS ? (int)p.n_blocks : 0;
+}
+
+/* A part's views become as many as the target has blocks, where it is one. */
+static void cut_view(struct tensor_view *views, int *n, int n_blocks)
+{
+    struct tensor_view whole = views[0];
+    if (*n != 1 || n_blocks <= 1 || whole.n_dims != 2 || whole.shape[0] % (uint64_t)n_blocks != 0)
+        return;
+    uint64_t rows = whole.shape[0] / (uint64_t)n_blocks;
+    for (int b = 0; b < n_blocks; b++)
+        views[b] = tensor_rows(&whole, (uint64_t)b * rows, rows);
+    *n = n_blocks;
+}
+
+/* Several parts in one tensor follow one another in each of its blocks: in all of it, by expert, or by head. */
 static bool add_whole(struct exporter *x, const struct weight_row *row, const struct part_views *from, int layer)
 {
-    int n_parts = n_parts_of(row), n_blocks = from->n;
+    int n_parts = n_parts_of(row), by_head = n_head_blocks(x, row), n_blocks = from->n > by_head ? from->n : by_head;
+    bool one_by_one = !from->stacked && by_head == 0; /* whatever blocks the source has */
     uint64_t missing = missing_rows(x, row->parts[0]);
     struct target *t = new_target(x, row, row->parts[0], layer, 0, n_blocks * n_parts + (missing > 0));
     if (!t)
@@ -226,10 +264,11 @@ static bool add_whole(struct exporter *x, const struct weight_row *row, const st
         struct part_views views = {.views = x->views};
         if (!weights__part_views(&x->parts, &x->names, x->file, row->parts[i], layer, &views, x->err))
             return false;
+        cut_view(x->views, &views.n, by_head);
         if (views.n != n_blocks)
             return error_set(x->err, ERR_FORMAT, "The parts of the tensor %s have different shapes.", t->name);
         for (int b = 0; b < n_blocks; b++)
-            put_segment(x, t, b * n_parts + i, &x->views[b], row->parts[i]);
+            put_segment(x, t, one_by_one ? i * n_blocks + b : b * n_parts + i, &x->views[b], row->parts[i]);
     }
     if (missing > 0) {
         t->segments[t->n_segments - 1] =
@@ -370,6 +409,17 @@ static bool read_source(struct exporter *x)
     return true;
 }
 
+/* What norms of the source lack, or those of a folder are to lack. Those of the delta rule lack nothing in a folder:
+ * as MLX wants them. */
+static float norm_shift_of(const struct exporter *x)
+{
+    if (x->to_halves && x->family->deltas)
+        return x->config.norm_weight_offset;
+    if (x->same)
+        return 0;
+    return x->to_halves ? -x->family->folder_norm_offset : x->config.norm_weight_offset;
+}
+
 static bool prepare(struct exporter *x)
 {
     const struct decoder_config *c = &x->config;
@@ -393,13 +443,11 @@ static bool prepare(struct exporter *x)
     if (differs && !x->permutes)
         return error_set(x->err, ERR_UNSUPPORTED, "Heads of which RoPE rotates %d of %d dimensions are not permuted.",
                          c->rot_dim, c->k_dim);
-    x->norm_shift = x->same ? 0 : (x->to_halves ? -1.0f : 1.0f) * x->family->folder_norm_offset;
+    x->norm_shift = norm_shift_of(x);
     x->floats = floats_of(x);
     x->last = &x->first;
     x->arena = arena_create(EXPORT_ARENA);
-    x->views = x->arena
-                   ? arena_alloc_array(x->arena, (size_t)(c->n_experts + c->n_heads) + MAX_STREAMS, sizeof(*x->views))
-                   : NULL;
+    x->views = x->arena ? arena_alloc_array(x->arena, weights__max_views(c), sizeof(*x->views)) : NULL;
     return (x->views || error_set(x->err, ERR_NO_MEMORY, "There is no memory for a model's tensors.")) && add_all(x);
 }
 

@@ -204,6 +204,32 @@ static void put_convs(struct config_out *o)
     json_end_array(w);
 }
 
+static void put_deltas(struct config_out *o)
+{
+    const struct decoder_config *c = o->c;
+    const struct delta_params *p = &c->delta;
+    struct json_writer *w = &o->w;
+    int period = 1;
+    if (!o->f->deltas)
+        return;
+    while (period < c->n_layers && c->layer_delta[period - 1])
+        period++;
+    json_member_int(w, "full_attention_interval", period);
+    json_key(w, "layer_types");
+    json_begin_array(w);
+    for (int i = 0; i < c->n_layers; i++)
+        json_put_cstr(w, c->layer_delta[i] ? "linear_attention" : "full_attention");
+    json_end_array(w);
+    json_member_int(w, "shared_expert_intermediate_size", c->n_ff_shared);
+    if (p->n_taps == 0)
+        return;
+    json_member_int(w, "linear_conv_kernel_dim", p->n_taps);
+    json_member_int(w, "linear_key_head_dim", p->k_dim);
+    json_member_int(w, "linear_num_key_heads", p->n_k_heads);
+    json_member_int(w, "linear_num_value_heads", p->n_v_heads);
+    json_member_int(w, "linear_value_head_dim", p->v_dim);
+}
+
 static void put_attention(struct config_out *o)
 {
     const struct decoder_config *c = o->c;
@@ -387,6 +413,7 @@ bool export__config_json(const struct model_file *file, const struct decoder_con
         put_windows(&o);
         put_streams(&o);
         put_convs(&o);
+        put_deltas(&o);
         put_experts(&o);
         put_rope(&o);
         put_ids(&o);

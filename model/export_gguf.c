@@ -120,6 +120,37 @@ static void put_streams(const struct meta_out *m)
     gguf_put_array(m->w, name_of(m, KEY_SPARSITY, name, sizeof(name)), GGUF_F32, sparsity, (size_t)c->n_layers);
 }
 
+/* How often a layer attends; 0: not by a period, which GGUF has no word for. */
+static int full_period(const struct decoder_config *c)
+{
+    int period = 1;
+    while (period < c->n_layers && c->layer_delta[period - 1])
+        period++;
+    for (int i = 0; i < c->n_layers; i++) {
+        if ((c->layer_delta[i] != 0) != (i % period != period - 1))
+            return 0;
+    }
+    return period;
+}
+
+static void put_deltas(const struct meta_out *m)
+{
+    const struct decoder_config *c = m->c;
+    const struct delta_params *p = &c->delta;
+    if (!m->family->deltas)
+        return;
+    put_int(m, KEY_FULL_PERIOD, full_period(c));
+    if (c->n_ff_shared > 0)
+        put_int(m, KEY_SHARED_FF, c->n_ff_shared);
+    if (p->n_taps == 0)
+        return;
+    put_int(m, KEY_DELTA_TAPS, p->n_taps);
+    put_int(m, KEY_DELTA_K_DIM, p->k_dim);
+    put_int(m, KEY_DELTA_K_HEADS, p->n_k_heads);
+    put_int(m, KEY_DELTA_V_HEADS, p->n_v_heads);
+    put_int(m, KEY_DELTA_VALUES, p->n_v_heads * p->v_dim);
+}
+
 /* Those that come before the first with experts, which llama.cpp goes by. */
 static void put_dense_layers(const struct meta_out *m)
 {
@@ -202,12 +233,15 @@ bool export__gguf_metadata(const struct model_file *file, const struct decoder_c
         return error_set(err, ERR_UNSUPPORTED, "RoPE over %d dimensions is not written.", c->rot_dim);
     if (family->streams && !c->stream_scaled)
         return error_set(err, ERR_UNSUPPORTED, "GGUF has no word for streams that are not scaled.");
+    if (family->deltas && full_period(c) == 0)
+        return error_set(err, ERR_UNSUPPORTED, "GGUF has no word for layers that attend, but not by a period.");
     gguf_put_str(w, "general.architecture", str_of(family->gguf));
     gguf_put_str(w, "general.name", model_name(file));
     put_shape(&m);
     put_attention(&m);
     put_windows(&m);
     put_streams(&m);
+    put_deltas(&m);
     put_experts(&m);
     put_rope(&m);
     return true;

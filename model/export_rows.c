@@ -6,6 +6,7 @@
 #include "tensor/quantize.h"
 
 #include <assert.h>
+#include <math.h>
 
 /* Which row (or element) of a segment is the i-th of what is written. */
 static uint64_t source_index(const struct exporter *x, const struct segment *s, uint64_t i)
@@ -106,6 +107,14 @@ static bool is_norm(enum model_part p)
            p == PART_ATTN_POST_NORM || p == PART_MLP_NORM || p == PART_MLP_POST_NORM;
 }
 
+/* GGUF has rates of decay as they are, folders the logarithms of their negatives. */
+static float as_written(const struct exporter *x, enum model_part part, float value)
+{
+    if (part == PART_DELTA_RATE && !x->same)
+        return x->to_halves ? logf(-value) : -expf(value);
+    return value + (is_norm(part) ? x->norm_shift : 0);
+}
+
 bool export__make_vector(struct exporter *x, struct target *t)
 {
     float *values = arena_alloc_array(x->arena, (size_t)t->k, sizeof(*values));
@@ -118,7 +127,7 @@ bool export__make_vector(struct exporter *x, struct target *t)
         const struct segment *s = &t->segments[i];
         tensor_row_to_f32(&s->view, 0, segment);
         for (uint64_t e = 0; e < s->n; e++)
-            values[at++] = segment[source_index(x, s, e)] + (is_norm(t->part) ? x->norm_shift : 0);
+            values[at++] = as_written(x, t->part, segment[source_index(x, s, e)]);
     }
     return dtype_from_f32(t->choice.type, values, (size_t)t->k, t->vector) ||
            error_set(x->err, ERR_INTERNAL, "The vector %s has no float type.", t->name);

@@ -94,6 +94,38 @@ static const struct weight_row lfm2_rows[] = {
     {"feed_forward.switch_mlp.down_proj.weight", {PART_EXPERT_DOWN}},
 };
 
+static const struct weight_row qwen3next_gguf_rows[] = {
+    {"post_attention_norm.weight", {PART_MLP_NORM}},
+    {"attn_q.weight", {PART_Q, PART_ATTN_GATE}},
+    {"attn_qkv.weight", {PART_DELTA_Q, PART_DELTA_K, PART_DELTA_V}},
+    {"attn_gate.weight", {PART_DELTA_GATE}},
+    {"ssm_in.weight", {PART_DELTA_Q, PART_DELTA_K, PART_DELTA_V, PART_DELTA_GATE}}, /* the first conversions */
+};
+
+static const struct weight_row qwen3next_rows[] = {
+    {"post_attention_layernorm.weight", {PART_MLP_NORM}},
+    {"self_attn.q_proj.weight", {PART_Q, PART_ATTN_GATE}},
+    {"linear_attn.in_proj_qkvz.weight", {PART_DELTA_Q, PART_DELTA_K, PART_DELTA_V, PART_DELTA_GATE}},
+    {"linear_attn.in_proj_ba.weight", {PART_DELTA_GATES}},
+    {"linear_attn.conv1d.weight", {PART_DELTA_TAPS}},
+    {"linear_attn.A_log", {PART_DELTA_RATE}},
+    {"linear_attn.dt_bias", {PART_DELTA_BIAS}},
+    {"linear_attn.norm.weight", {PART_DELTA_NORM}},
+    {"linear_attn.out_proj.weight", {PART_DELTA_OUT}},
+};
+
+static const struct layout_row qwen3next_gguf_layouts[] = {
+    {"attn_q.weight", LAYOUT_HEADS},
+    {"ssm_in.weight", LAYOUT_KEY_HEADS},
+    {NULL, LAYOUT_ROWS},
+};
+
+static const struct layout_row qwen3next_layouts[] = {
+    {"self_attn.q_proj.weight", LAYOUT_HEADS},
+    {"linear_attn.in_proj_qkvz.weight", LAYOUT_KEY_HEADS},
+    {NULL, LAYOUT_ROWS},
+};
+
 static const struct layout_row gpt_oss_layouts[] = {
     {"mlp.experts.gate_up_proj_blocks", LAYOUT_ALTERNATING_ROWS},
     {"mlp.experts.gate_up_proj_bias", LAYOUT_ALTERNATING_ROWS},
@@ -233,6 +265,34 @@ const struct decoder_family decoder_expert_families[] = {
         .experts_raw = true,
         .experts_weigh_input = true,
         .folder = {.norm_eps = 1e-5, .k_dim = 128},
+    },
+    {
+        .name = "qwen3next",
+        .gguf = "qwen3next",
+        .model_types = {"qwen3_next"},
+        .hf_class = "Qwen3Next",
+        .gguf_rows = WEIGHT_ROWS(qwen3next_gguf_rows),
+        .folder_rows = WEIGHT_ROWS(qwen3next_rows),
+        .gguf_layouts = qwen3next_gguf_layouts,
+        .folder_layouts = qwen3next_layouts,
+        .rope_kind = ROPE_NEOX,
+        .rope_base = 10000,
+        .pre_norm = true,
+        .qk_norm = true,
+        .mlp_gated = true,
+        .act = ACT_SILU,
+        .folder_norm_offset = 1,
+        .attn_gated = true,
+        .deltas = true,
+        .experts = true,
+        .experts_norm_asked = true,
+        .folder = {.n_heads = 16,
+                   .n_kv_heads = 2,
+                   .k_dim = 256,
+                   .n_context = 32768,
+                   .norm_eps = 1e-6,
+                   .norm_experts = true,
+                   .rot_share = 0.25},
     },
     {
         .name = "lfm2",

@@ -27,6 +27,13 @@ enum model_part {
     PART_ATTN_NORM_BIAS,
     PART_CONV_IN,   /* of layers that convolve instead of attending: what gives b, c and u, see backend.h */
     PART_CONV_TAPS, /* [n_conv_taps, n_embd], one vector */
+    PART_DELTA_Q,   /* of layers of the delta rule: see struct delta_input and delta_weights of backend.h */
+    PART_DELTA_K,
+    PART_DELTA_V,
+    PART_DELTA_GATES,
+    PART_DELTA_TAPS,
+    PART_DELTA_RATE,
+    PART_DELTA_BIAS,
     PART_Q,
     PART_K,
     PART_V,
@@ -45,6 +52,7 @@ enum model_part {
     PART_ATTN_OUT,    /* from here on: behind the attention, or the convolution */
     PART_V_OF_LATENT, /* for each head [head_v_dim, n_latent] */
     PART_ATTN_OUT_BIAS,
+    PART_ATTN_GATE, /* of what the heads give */
     PART_LAUREL_LEFT,
     PART_LAUREL_RIGHT,
     PART_LAUREL_NORM,
@@ -54,6 +62,9 @@ enum model_part {
     PART_INPUT_PROJ,
     PART_INPUT_NORM,
     PART_CONV_OUT,
+    PART_DELTA_NORM, /* of what each value head gives */
+    PART_DELTA_GATE, /* of all of it */
+    PART_DELTA_OUT,
     PART_ATTN_POST_NORM,
     PART_MLP_NORM,
     PART_MLP_NORM_BIAS,
@@ -88,15 +99,19 @@ enum weight_layout {
     LAYOUT_COLUMNS,             /* [n_in, n_out]: the parts' columns one after the other */
     LAYOUT_ALTERNATING_COLUMNS, /* both */
     LAYOUT_FIRST_TURNED,        /* rows, but those of the first part are its columns */
+    LAYOUT_HEADS,               /* rows, head by head: a head's of each part one after the other. Not copied */
+    LAYOUT_KEY_HEADS,           /* likewise, by key head of the delta rule */
+    LAYOUT_LOGS,                /* a vector: logarithms of what is less than 0, without the sign */
 };
+#define WEIGHT_ROW_PARTS 4
 
 /* What a tensor of one name holds: a part, or several parts' rows one after the other. Experts are a third axis, the
  * outermost; or "*" in the name stands for an expert's number, and there is one tensor for each. Heads that have a
  * matrix each are a third axis too, or blocks of rows. A norm of Q or
  * K may be one for each head likewise. */
 struct weight_row {
-    const char *name;         /* of parts outside layers: the whole name; else what follows the layer's number */
-    enum model_part parts[3]; /* PART_NONE at the end */
+    const char *name; /* of parts outside layers: the whole name; else what follows the layer's number */
+    enum model_part parts[WEIGHT_ROW_PARTS]; /* PART_NONE at the end */
 };
 
 struct weight_rows {
@@ -183,11 +198,11 @@ struct decoder_family {
     const char *gguf;           /* general.architecture, and the prefix of its keys; NULL: files say another family's */
     const char *model_types[2]; /* of config.json; NULL: none */
     const char *hf_class;       /* of architectures where model_type is missing: "Llama" of "LlamaForCausalLM" */
-    struct weight_rows gguf_rows, folder_rows; /* names of its own */
-    const struct layout_row *folder_layouts;   /* of these; NULL: all are rows */
-    bool folder_qkv_by_kv_head;                /* see weight_names */
-    enum rope_kind rope_kind;                  /* in GGUF; folders rotate halves */
-    bool max_length;                           /* in folders model_max_length is the context, where it is there */
+    struct weight_rows gguf_rows, folder_rows;              /* names of its own */
+    const struct layout_row *gguf_layouts, *folder_layouts; /* of these; NULL: all are rows */
+    bool folder_qkv_by_kv_head;                             /* see weight_names */
+    enum rope_kind rope_kind;                               /* in GGUF; folders rotate halves */
+    bool max_length;        /* in folders model_max_length is the context, where it is there */
     bool folder_rope_kind;  /* rope_kind holds for folders too, unless rope_interleave says otherwise */
     double rope_base;       /* when the file has none */
     double rope_local_base; /* of windowed layers when the file has none; 0: they rotate like the others */
@@ -231,6 +246,8 @@ struct decoder_family {
     bool window_chunked;               /* likewise */
     bool tempered;                     /* queries of layers without RoPE are tempered, where the folder wants it */
     bool convs;                        /* some layers are short convolutions */
+    bool deltas;                       /* some layers are of the delta rule: config_delta.c */
+    bool attn_gated;                   /* as the field of decoder_config */
     bool ff_adjusted;                  /* folders: two thirds of the width that they say, rounded up, is the MLP's */
     struct folder_defaults folder;
 };

@@ -69,6 +69,7 @@ struct decoder_config {
     bool qk_norm_row;         /* over all heads at once; else each by itself */
     bool qk_norm_plain;       /* after RoPE, without weights, in layers that rotate (Llama 4) */
     bool v_norm;              /* each head of V, without weights */
+    bool attn_gated;          /* what the heads give is multiplied by the sigmoid of a product of the layer's input */
     bool attn_sinks;          /* heads have a logit that takes probability and gives nothing */
     /* Multi-head latent attention (DeepSeek-V2, 2024): K and V of all heads are products of one latent vector of each
      * position, which is what is kept, with the part of K that rotates, as K of one head; V is the latent. k_dim is
@@ -104,8 +105,11 @@ struct decoder_config {
     float sparsity[MODEL_MAX_LAYERS];       /* there: the cutoff, in deviations above the mean */
     /* Layers that convolve over the last n_conv_taps positions (LFM2's short convolution) instead of attending. */
     uint8_t layer_conv[MODEL_MAX_LAYERS];
-    int n_conv_taps;    /* 0: no layer does */
-    int n_extra_layers; /* a folder's layers behind the last, for guesses of more than one token; left alone */
+    int n_conv_taps; /* 0: no layer does */
+    /* Layers of the gated delta rule (Qwen3-Next), whose state takes the place of K and V. */
+    uint8_t layer_delta[MODEL_MAX_LAYERS];
+    struct delta_params delta; /* zeros: no layer is */
+    int n_extra_layers;        /* a folder's layers behind the last, for guesses of more than one token; left alone */
     enum activation act;
     bool mlp_gated;
     float embd_scale;                  /* of the embedding's output; 1: none */

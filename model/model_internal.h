@@ -68,6 +68,9 @@ NODISCARD bool weights__copy_part(const struct part_place *p, const struct tenso
 NODISCARD bool weights__check_names(const struct decoder_config *c, const struct weight_names *names,
                                     const struct model_file *file, struct error *err);
 
+/* Views that a part may take. */
+size_t weights__max_views(const struct decoder_config *c);
+
 /* Fills *w, zeroed by the caller; on failure too it has to be released. */
 NODISCARD bool weights__load(struct decoder_weights *w, struct backend *be, const struct weight_names *names,
                              const struct model_file *file, const struct model_load_options *options,

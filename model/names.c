@@ -21,6 +21,12 @@ static const struct weight_row gguf_rows[] = {
     {"attn_k.weight", {PART_K}},
     {"attn_v.weight", {PART_V}},
     {"attn_qkv.weight", {PART_Q, PART_K, PART_V}},
+    {"ssm_ba.weight", {PART_DELTA_GATES}},
+    {"ssm_conv1d.weight", {PART_DELTA_TAPS}},
+    {"ssm_a", {PART_DELTA_RATE}},
+    {"ssm_dt.bias", {PART_DELTA_BIAS}},
+    {"ssm_norm.weight", {PART_DELTA_NORM}},
+    {"ssm_out.weight", {PART_DELTA_OUT}},
     {"attn_q.bias", {PART_Q_BIAS}},
     {"attn_k.bias", {PART_K_BIAS}},
     {"attn_v.bias", {PART_V_BIAS}},
@@ -167,15 +173,15 @@ static const char *const folder_unused[] = {
     "embed_vision.*",
     "model.embed_vision.*",
     "model.mtp_*", /* ERNIE's guesses of more than one token */
+    "mtp.*",       /* Qwen3-Next's */
     NULL,
 };
 
 static const struct layout_row common_layouts[] = {
-    {"attn_kv_b.weight", LAYOUT_FIRST_TURNED},
-    {"self_attn.kv_b_proj.weight", LAYOUT_FIRST_TURNED},
-    {"shortconv.conv.weight", LAYOUT_COLUMNS},
-    {"conv.conv.weight", LAYOUT_COLUMNS},
-    {NULL, LAYOUT_ROWS},
+    {"attn_kv_b.weight", LAYOUT_FIRST_TURNED}, {"self_attn.kv_b_proj.weight", LAYOUT_FIRST_TURNED},
+    {"shortconv.conv.weight", LAYOUT_COLUMNS}, {"conv.conv.weight", LAYOUT_COLUMNS},
+    {"ssm_conv1d.weight", LAYOUT_COLUMNS},     {"linear_attn.conv1d.weight", LAYOUT_COLUMNS},
+    {"linear_attn.A_log", LAYOUT_LOGS},        {NULL, LAYOUT_ROWS},
 };
 
 /* Where a folder's decoder is: alone, or inside a multimodal model, as older and as newer checkpoints have it. */
@@ -193,7 +199,7 @@ struct weight_names weight_names_for(const struct decoder_family *family, bool o
                                 .prefix = "",
                                 .head_prefix = "",
                                 .sets = {family->gguf_rows, {gguf_rows, ARRAY_LEN(gguf_rows)}},
-                                .layouts = {NULL, common_layouts},
+                                .layouts = {family->gguf_layouts, common_layouts},
                                 .unused = gguf_unused};
     struct weight_names folder = {.layer_prefix = "layers.",
                                   .prefix = folder_prefixes[0].prefix,
@@ -229,7 +235,11 @@ bool weight_names_within(struct weight_names *folder, size_t i)
 
 static bool row_holds(const struct weight_row *row, enum model_part part)
 {
-    return row->parts[0] == part || row->parts[1] == part || row->parts[2] == part;
+    for (int i = 0; i < WEIGHT_ROW_PARTS && row->parts[i] != PART_NONE; i++) {
+        if (row->parts[i] == part)
+            return true;
+    }
+    return false;
 }
 
 const struct weight_row *weight_row(const struct weight_names *names, enum model_part part, size_t i)

@@ -35,7 +35,7 @@ static bool keeps_more(int layer, int n_layers)
 static enum part_class class_of(const struct plan_tensor *t)
 {
     if (t->vector || t->part == PART_ROUTER || t->part == PART_SHARED_ROUTER || t->part == PART_STREAM_ROUTER ||
-        t->part == PART_CONV_TAPS)
+        t->part == PART_CONV_TAPS || t->part == PART_DELTA_TAPS)
         return CLASS_FLOAT;
     switch (t->part) {
     case PART_EMBD:
@@ -48,6 +48,7 @@ static enum part_class class_of(const struct plan_tensor *t)
     case PART_LAYER_PROJ:
     case PART_LAUREL_LEFT:
     case PART_LAUREL_RIGHT:
+    case PART_DELTA_GATES:
         return CLASS_HEAD;
     case PART_V:
         return CLASS_VALUE;

@@ -27,7 +27,7 @@ static bool has_place(const struct decoder_config *c, const struct weight_names 
     const struct weight_row *row = weight_name_parse(names, name, &layer, &expert);
     if (!row || layer >= c->n_layers || expert >= weights__n_pieces(c, row->parts[0]))
         return false;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < WEIGHT_ROW_PARTS; i++) {
         if (weights__has_part(c, row->parts[i], layer) && weight_find(names, file, row->parts[i], layer) == row)
             return true;
     }
@@ -80,35 +80,48 @@ struct loader {
     struct error *err;
 };
 
-static bool in_kv_heads(const struct weight_names *names, const struct weight_row *row)
+/* Of a tensor whose parts' rows come by heads: how many blocks follow one another; 0 of others. */
+static uint64_t n_heads_of(const struct decoder_config *c, const struct weight_names *names,
+                           const struct weight_row *row)
 {
-    return names->qkv_by_kv_head && (row->parts[2] == PART_V || row->parts[2] == PART_V_BIAS);
+    switch (weight_row_layout(names, row)) {
+    case LAYOUT_HEADS:
+        return (uint64_t)c->n_heads;
+    case LAYOUT_KEY_HEADS:
+        return (uint64_t)c->delta.n_k_heads;
+    default:
+        break;
+    }
+    bool qkv = row->parts[2] == PART_V || row->parts[2] == PART_V_BIAS;
+    return names->qkv_by_kv_head && qkv ? (uint64_t)c->n_kv_heads : 0;
 }
 
 /* What the rows of a part are divided by: into tensors by a number in the name, that is no expert's, or into blocks of
- * one that follow one another by KV head. */
+ * one that follow one another by heads. */
 static uint64_t divisor_of(const struct decoder_config *c, const struct weight_names *names,
                            const struct weight_row *row, enum model_part part)
 {
     if (weight_row_per_expert(row) && weights__n_blocks(c, part) == 0)
         return (uint64_t)weights__n_pieces(c, part);
-    return in_kv_heads(names, row) ? (uint64_t)c->n_kv_heads : 1;
+    uint64_t n_heads = n_heads_of(c, names, row);
+    return n_heads > 0 ? n_heads : 1;
 }
 
 struct part_place weights__place_of(const struct decoder_config *c, const struct weight_names *names,
                                     const struct weight_row *row, enum model_part part)
 {
     uint64_t divisor = divisor_of(c, names, row, part);
-    bool flat = in_kv_heads(names, row);
+    bool flat = n_heads_of(c, names, row) > 0;
+    enum weight_layout layout = weight_row_layout(names, row);
     struct part_place p = {.rows = weights__part_rows(c, part) / divisor,
                            .cols = weights__part_cols(c, part),
                            .n_blocks = flat                         ? divisor
                                        : weight_row_per_expert(row) ? 0
                                                                     : weights__n_blocks(c, part),
-                           .flat = flat || weight_row_layout(names, row) == LAYOUT_FIRST_TURNED,
-                           .layout = weight_row_layout(names, row),
+                           .flat = flat || layout == LAYOUT_FIRST_TURNED,
+                           .layout = flat ? LAYOUT_ROWS : layout,
                            .vector = weights__is_vector(part)};
-    for (int i = 0; i < 3 && row->parts[i] != PART_NONE; i++, p.n_parts++) {
+    for (int i = 0; i < WEIGHT_ROW_PARTS && row->parts[i] != PART_NONE; i++, p.n_parts++) {
         bool turned = i == 0 && p.layout == LAYOUT_FIRST_TURNED;
         if (row->parts[i] == part) {
             p.first = p.block;
@@ -319,7 +332,7 @@ static bool load_part(struct loader *l, enum model_part part, int layer, struct 
                          l->config->arch);
     if (!gather(l, row, part, layer, &n))
         return false;
-    if (part == PART_CONV_TAPS)
+    if (part == PART_CONV_TAPS || part == PART_DELTA_TAPS)
         join_rows(&l->views[0]);
     return create_part(l, part, n, out);
 }
@@ -351,13 +364,21 @@ static bool load_all(struct loader *l, const struct model_load_options *options)
     return true;
 }
 
+size_t weights__max_views(const struct decoder_config *c)
+{
+    const int counts[] = {c->n_experts, c->n_heads, c->delta.n_k_heads, MAX_STREAMS};
+    int most = 1;
+    for (size_t i = 0; i < ARRAY_LEN(counts); i++)
+        most = counts[i] > most ? counts[i] : most;
+    return (size_t)most;
+}
+
 bool weights__load(struct decoder_weights *w, struct backend *be, const struct weight_names *names,
                    const struct model_file *file, const struct model_load_options *options, struct error *err)
 {
     const struct decoder_config *c = options->config;
-    size_t max_views = (size_t)(c->n_experts > c->n_heads ? c->n_experts : c->n_heads);
+    size_t max_views = weights__max_views(c);
     struct loader l = {.be = be, .config = c, .names = names, .file = file, .weights = w, .err = err};
-    max_views = max_views > MAX_STREAMS ? max_views : MAX_STREAMS;
     w->layers = calloc((size_t)c->n_layers, sizeof(*w->layers));
     l.views = calloc(max_views, sizeof(*l.views));
     l.places = calloc(max_views, sizeof(*l.places));
@@ -380,16 +401,18 @@ static bool in_place(const struct loader *l, const struct weight_row *row, enum 
     return !stack && !p.turned && p.layout == LAYOUT_ROWS;
 }
 
-/* Taps as files have them: a row for each column that is convolved. */
-static bool view_taps(const struct loader *l, int layer, struct part_views *out)
+/* A tensor as files have it, though the decoder takes it otherwise: of taps a row for each column that is convolved;
+ * rates, or their logarithms. */
+static bool view_whole(const struct loader *l, enum model_part part, int layer, struct part_views *out)
 {
     char name[192];
     weight_name(l->names, out->row, layer, 0, name, sizeof(name));
     const struct tensor_view *t = model_file_tensor(l->file, name);
-    struct shape shape = {2, {(uint64_t)l->config->n_embd, (uint64_t)l->config->n_conv_taps}};
+    struct part_place p = weights__place_of(l->config, l->names, out->row, part);
+    struct shape shape = shape_of(&p);
     if (!t)
         return error_set(l->err, ERR_FORMAT, "The tensor %s is missing.", name);
-    out->views[0] = with_axes(t, 2);
+    out->views[0] = with_axes(t, shape.n);
     out->n = 1;
     return check_shape(l, &out->views[0], &shape);
 }
@@ -409,8 +432,8 @@ bool weights__part_views(const struct decoder_config *c, const struct weight_nam
     if (!out->row)
         return error_set(err, ERR_FORMAT, "A %s model has no such tensor as the configuration asks for.", c->arch);
     out->stacked = part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN;
-    if (part == PART_CONV_TAPS)
-        return view_taps(&l, layer, out);
+    if (part == PART_CONV_TAPS || part == PART_DELTA_TAPS || part == PART_DELTA_RATE)
+        return view_whole(&l, part, layer, out);
     if (!in_place(&l, out->row, part))
         return error_set(err, ERR_UNSUPPORTED, "%s models are not written anew: they hold the tensor %s otherwise.",
                          c->arch, out->row->name);

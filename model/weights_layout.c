@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,7 +117,34 @@ static bool copy_columns(const struct part_place *p, const struct tensor_view *t
     return ok;
 }
 
-/* ---- either ---- */
+/* ---- logarithms ---- */
+
+static bool copy_logs(const struct tensor_view *t, struct tensor_view *out, void **memory)
+{
+    size_t n = (size_t)t->shape[0], size;
+    if (!size_mul(n, sizeof(float), &size))
+        return false;
+    float *values = *memory = malloc(size);
+    if (!values)
+        return false;
+    tensor_row_to_f32(t, 0, values);
+    for (size_t i = 0; i < n; i++)
+        values[i] = -expf(values[i]);
+    out->type = DTYPE_F32;
+    out->data = *memory;
+    out->size = size;
+    return true;
+}
+
+/* ---- any ---- */
+
+static bool copy(const struct part_place *p, const struct tensor_view *t, struct tensor_view *out, void **memory)
+{
+    if (p->layout == LAYOUT_LOGS)
+        return copy_logs(t, out, memory);
+    bool columns = p->turned || p->layout == LAYOUT_COLUMNS || p->layout == LAYOUT_ALTERNATING_COLUMNS;
+    return columns ? copy_columns(p, t, out, memory) : copy_rows(p, t, out, memory);
+}
 
 bool weights__copy_part(const struct part_place *p, const struct tensor_view *t, struct tensor_view *out, void **memory,
                         struct error *err)
@@ -127,7 +155,7 @@ bool weights__copy_part(const struct part_place *p, const struct tensor_view *t,
     if (!columns && t->type == DTYPE_GROUPED && t->quant.packing)
         return error_set(err, ERR_UNSUPPORTED, "Rows of the tensor '" STR_FMT "' are not taken apart: it is packed.",
                          STR_ARG(str_slice(t->name, 0, 100)));
-    if (!(columns ? copy_columns(p, t, out, memory) : copy_rows(p, t, out, memory))) {
+    if (!copy(p, t, out, memory)) {
         free(*memory);
         *memory = NULL;
         return error_set(err, ERR_NO_MEMORY, "There is no memory for a copy of the tensor '" STR_FMT "'.",

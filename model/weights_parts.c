@@ -30,6 +30,13 @@ enum dim {
     DIM_LAYER_VOCAB,
     DIM_CONV_IN,
     DIM_CONV_TAPS,
+    DIM_DELTA_KEYS, /* of all key heads */
+    DIM_DELTA_VALUES,
+    DIM_DELTA_COLS, /* keys twice, and values */
+    DIM_DELTA_TAPS,
+    DIM_DELTA_HEADS, /* of values */
+    DIM_DELTA_GATES, /* two of each */
+    DIM_DELTA_V,
     DIM_ONE
 };
 
@@ -41,6 +48,7 @@ enum place {
     IN_ATTENDING,
     IN_KEEPING, /* layers that attend, to K and V of their own */
     IN_CONVOLVING,
+    IN_DELTA,
     IN_STREAMS /* of a model with streams */
 };
 
@@ -91,6 +99,16 @@ static const struct part_row part_table[PART_COUNT] = {
     [PART_CONV_IN] = ALWAYS(IN_CONVOLVING, DIM_CONV_IN, DIM_EMBD),
     [PART_CONV_TAPS] = ALWAYS(IN_CONVOLVING, DIM_CONV_TAPS, DIM_EMBD),
     [PART_CONV_OUT] = ALWAYS(IN_CONVOLVING, DIM_EMBD, DIM_EMBD),
+    [PART_DELTA_Q] = ALWAYS(IN_DELTA, DIM_DELTA_KEYS, DIM_EMBD),
+    [PART_DELTA_K] = ALWAYS(IN_DELTA, DIM_DELTA_KEYS, DIM_EMBD),
+    [PART_DELTA_V] = ALWAYS(IN_DELTA, DIM_DELTA_VALUES, DIM_EMBD),
+    [PART_DELTA_GATES] = ALWAYS(IN_DELTA, DIM_DELTA_GATES, DIM_EMBD),
+    [PART_DELTA_TAPS] = ALWAYS(IN_DELTA, DIM_DELTA_TAPS, DIM_DELTA_COLS),
+    [PART_DELTA_RATE] = ALWAYS(IN_DELTA, DIM_NONE, DIM_DELTA_HEADS),
+    [PART_DELTA_BIAS] = ALWAYS(IN_DELTA, DIM_NONE, DIM_DELTA_HEADS),
+    [PART_DELTA_NORM] = ALWAYS(IN_DELTA, DIM_NONE, DIM_DELTA_V),
+    [PART_DELTA_GATE] = ALWAYS(IN_DELTA, DIM_DELTA_VALUES, DIM_EMBD),
+    [PART_DELTA_OUT] = ALWAYS(IN_DELTA, DIM_EMBD, DIM_DELTA_VALUES),
     [PART_Q] = UNLESS(q_latent, IN_ATTENDING, DIM_Q, DIM_EMBD),
     [PART_K] = UNLESS(latent, IN_KEEPING, DIM_K, DIM_EMBD),
     [PART_V] = UNLESS(latent, IN_KEEPING, DIM_V, DIM_EMBD),
@@ -108,6 +126,7 @@ static const struct part_row part_table[PART_COUNT] = {
     [PART_K_OF_LATENT] = WHEN(latent, IN_ATTENDING, DIM_LATENT, DIM_NOPE),
     [PART_V_OF_LATENT] = WHEN(latent, IN_ATTENDING, DIM_HEAD_V, DIM_LATENT),
     [PART_ATTN_OUT] = ALWAYS(IN_ATTENDING, DIM_EMBD, DIM_HEADS_V),
+    [PART_ATTN_GATE] = WHEN(attn_gated, IN_ATTENDING, DIM_HEADS_V, DIM_EMBD),
     [PART_ATTN_OUT_BIAS] = WHEN(out_bias, IN_ATTENDING, DIM_NONE, DIM_EMBD),
     [PART_ATTN_POST_NORM] = WHEN(post_norm, ANYWHERE, DIM_NONE, DIM_EMBD),
     [PART_MLP_NORM] = WHEN(pre_norm, ANYWHERE, DIM_NONE, DIM_EMBD),
@@ -138,6 +157,11 @@ bool weights__is_kv(enum model_part part)
     return part_table[part].place == IN_KEEPING;
 }
 
+static bool attends(const struct decoder_config *c, int layer)
+{
+    return !c->layer_conv[layer] && !c->layer_delta[layer];
+}
+
 static bool is_place_of(const struct decoder_config *c, enum place place, int layer)
 {
     switch (place) {
@@ -148,9 +172,11 @@ static bool is_place_of(const struct decoder_config *c, enum place place, int la
     case IN_EXPERTS:
         return c->layer_experts[layer];
     case IN_ATTENDING:
-        return !c->layer_conv[layer];
+        return attends(c, layer);
     case IN_KEEPING:
-        return !c->layer_conv[layer] && decoder_layer_keeps(c, layer);
+        return attends(c, layer) && decoder_layer_keeps(c, layer);
+    case IN_DELTA:
+        return c->layer_delta[layer];
     case IN_CONVOLVING:
         return c->layer_conv[layer];
     case IN_STREAMS:
@@ -202,7 +228,31 @@ int weights__n_pieces(const struct decoder_config *c, enum model_part part)
     }
 }
 
-/* Of models with streams; 1 of others. */
+/* Of layers of the delta rule; 1 of others. */
+static uint64_t delta_size(const struct delta_params *p, enum dim dim)
+{
+    uint64_t keys = (uint64_t)p->n_k_heads * (uint64_t)p->k_dim, values = (uint64_t)p->n_v_heads * (uint64_t)p->v_dim;
+    switch (dim) {
+    case DIM_DELTA_KEYS:
+        return keys;
+    case DIM_DELTA_VALUES:
+        return values;
+    case DIM_DELTA_COLS:
+        return 2 * keys + values;
+    case DIM_DELTA_TAPS:
+        return (uint64_t)p->n_taps;
+    case DIM_DELTA_HEADS:
+        return (uint64_t)p->n_v_heads;
+    case DIM_DELTA_GATES:
+        return 2 * (uint64_t)p->n_v_heads;
+    case DIM_DELTA_V:
+        return (uint64_t)p->v_dim;
+    default:
+        return 1;
+    }
+}
+
+/* Of models with streams; of others as above. */
 static uint64_t stream_size(const struct decoder_config *c, enum dim dim)
 {
     switch (dim) {
@@ -217,7 +267,7 @@ static uint64_t stream_size(const struct decoder_config *c, enum dim dim)
     case DIM_LAYER_VOCAB:
         return (uint64_t)c->n_layer_vocab;
     default:
-        return 1;
+        return delta_size(&c->delta, dim);
     }
 }
 

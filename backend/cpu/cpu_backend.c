@@ -39,16 +39,20 @@ static bool step_begin(struct backend *base, const struct batch *batch, struct e
     be->n_ropes = 0;
     step_memory_reset(&be->memory);
     step_memory_reset(&be->ids_memory[be->step & 1]);
-    if (cpu__adapt_begin(be))
-        return true;
-    *err = be->error;
-    be->batch = NULL;
-    return false;
+    if (!cpu__adapt_begin(be)) {
+        *err = be->error;
+        be->batch = NULL;
+        return false;
+    }
+    cpu__kv_forget(be);
+    return true;
 }
 
 static bool step_end(struct backend *base, struct error *err)
 {
     struct cpu_backend *be = cpu__of(base);
+    if (!be->failed)
+        cpu__kv_remember(be);
     be->batch = NULL;
     if (!be->failed)
         return true;
@@ -139,6 +143,7 @@ static const struct backend_ops cpu_ops = {
     .kv_write = cpu__kv_write,
     .attention = cpu__attention,
     .short_conv = cpu__short_conv,
+    .delta_net = cpu__delta_net,
     .mlp_gated = cpu__mlp_gated,
     .mlp = cpu__mlp,
     .moe = cpu__moe,

@@ -70,6 +70,7 @@ static void convolve_rows(void *arg, int first, int end, int thread)
         struct conv_row row = {.n_taps = a->n_taps,
                                .x = seen,
                                .taps = a->taps,
+                               .taps_stride = n,
                                .gate = a->x->f32 + ((size_t)c.row * 3 + 1) * n,
                                .y = a->y->f32 + (size_t)c.row * n,
                                .n = n};

@@ -81,10 +81,11 @@ void cpu__weight_release(struct cpu_backend *be, struct weight_chunk *chunk); /*
  *     K transposed  [k_dim][CPU_PAGE_TOKENS]   scores of 32 keys are whole vectors, each element of q is a broadcast
  *       KV_Q8: its scales, f16 [groups of k_dim][CPU_PAGE_TOKENS]
  *     V             [CPU_PAGE_TOKENS][v_dim]   outputs are whole vectors, each probability is a broadcast
- *       KV_Q8: its scales, f16 [groups of v_dim][CPU_PAGE_TOKENS] */
+ *       KV_Q8: its scales, f16 [groups of v_dim][CPU_PAGE_TOKENS]
+ * Of a state group: for each layer its state, as cpu_delta.c draws it; then the tag, int32. */
 struct kv_group {
     struct kv_group_spec spec;
-    size_t head_size; /* bytes of K and V of one head of one layer */
+    size_t head_size; /* bytes of K and V of one head of one layer; 0: a state group */
     size_t page_size;
     uint8_t *base;  /* page i is at base + i * page_size */
     size_t n_pages; /* that fit in the pool */
@@ -327,7 +328,10 @@ size_t cpu__kv_page_size(const struct backend *be, const struct kv_group_spec *s
 bool cpu__kv_bind(struct backend *be, const struct kv_group_spec *groups, int n_groups, uint8_t *pool, size_t pool_size,
                   struct error *err);
 struct kv_head cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head);
-bool cpu__kv_check_batch(const struct cpu_backend *be, const struct batch *batch, struct error *err);
+bool cpu__kv_check_batch(struct cpu_backend *be, const struct batch *batch, struct error *err);
+/* What the pages of state groups that the step writes hold: nothing from now on; the states behind its rows. */
+void cpu__kv_forget(struct cpu_backend *be);
+void cpu__kv_remember(struct cpu_backend *be);
 void cpu__kv_copy_page(struct backend *be, int group, uint32_t src, uint32_t dst, int n_tokens);
 /* Spreads large values over the n of a vector: a Hadamard transform of each block of the largest power of two that
  * divides n. It keeps dot products, so that keys of KV_Q8 are stored rotated and queries are rotated likewise: some
@@ -339,6 +343,10 @@ void cpu__kv_write(struct backend *be, int group, int layer, struct tensor *k, s
 
 /* cpu_conv.c */
 struct tensor *cpu__short_conv(struct backend *be, int group, int layer, struct tensor *x, struct weight *taps);
+
+/* cpu_delta.c */
+struct tensor *cpu__delta_net(struct backend *be, int group, int layer, const struct delta_input *x,
+                              const struct delta_weights *w, const struct delta_params *p);
 
 /* cpu_attention.c */
 struct tensor *cpu__attention(struct backend *be, int group, int layer, struct tensor *q,

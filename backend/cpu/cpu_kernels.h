@@ -105,10 +105,26 @@ struct attention_queries {
 struct conv_row {
     int n_taps;
     const float *const *x; /* [n_taps] of n each; NULL: zeros */
-    const float *taps;     /* [n_taps, n] */
-    const float *gate;     /* [n] */
+    const float *taps;     /* [n_taps] of n each */
+    size_t taps_stride;    /* floats from a tap to the next */
+    const float *gate;     /* [n]; NULL: ones */
     float *y;              /* [n] */
     size_t n;
+};
+
+/* Columns of a head's state under the gated delta rule (backend.h), at n positions one after the other. Columns do not
+ * see one another, so some of them stay in the fastest memory while the positions go by. */
+#define DELTA_COLUMNS 16 /* whole vectors in every instruction set; with keys of 128, a fourth of a cache of 32 KiB */
+struct delta_columns {
+    int n, k_dim, width;       /* width: 1 to DELTA_COLUMNS */
+    const float *q, *k, *v;    /* of the first position: [k_dim] twice, [width] */
+    size_t q_stride, v_stride; /* floats from a position to the next; q_stride is k's too */
+    const float *decay, *beta; /* likewise */
+    size_t gate_stride;
+    const float *from; /* [k_dim, width] before the first position */
+    float *to;         /* behind the last; may be from */
+    float *out;        /* [width] of the first position */
+    size_t out_stride;
 };
 
 struct cpu_kernel_table {
@@ -129,8 +145,9 @@ struct cpu_kernel_table {
     void (*add)(float *a, const float *b, size_t n);                 /* a += b */
     void (*mul)(float *y, const float *a, const float *b, size_t n); /* y = a b; y may be a */
     void (*convolve)(const struct conv_row *row);
-    void (*scale)(float *a, float factor, size_t n); /* a *= factor */
-    void (*softcap)(float *a, float cap, size_t n);  /* a = cap tanh(a / cap) */
+    void (*delta)(const struct delta_columns *columns); /* sums over k_dim in an order of the table's own */
+    void (*scale)(float *a, float factor, size_t n);    /* a *= factor */
+    void (*softcap)(float *a, float cap, size_t n);     /* a = cap tanh(a / cap) */
     void (*activate)(float *a, enum activation act, size_t n);
     /* a = act(a) b; CLAMPED_SWIGLU: as backend.h has it, which activate does not know */
     void (*activate_mul)(float *a, const float *b, enum activation act, size_t n);

@@ -343,6 +343,7 @@ const struct cpu_kernel_table cpu__avx2_table = {
     .add = add,
     .mul = mul,
     .convolve = convolve,
+    .delta = delta,
     .scale = scale,
     .softcap = softcap,
     .activate = activate,

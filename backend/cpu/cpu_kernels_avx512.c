@@ -328,6 +328,7 @@ const struct cpu_kernel_table cpu__avx512_table = {
     .add = add,
     .mul = mul,
     .convolve = convolve,
+    .delta = delta,
     .scale = scale,
     .softcap = softcap,
     .activate = activate,

@@ -29,6 +29,7 @@ const struct cpu_kernel_table cpu__neon_table = {
     .add = add,
     .mul = mul,
     .convolve = convolve,
+    .delta = delta,
     .scale = scale,
     .softcap = softcap,
     .activate = activate,

@@ -82,6 +82,7 @@ const struct cpu_kernel_table cpu__neon_i8mm_table = {
     .add = add,
     .mul = mul,
     .convolve = convolve,
+    .delta = delta,
     .scale = scale,
     .softcap = softcap,
     .activate = activate,

@@ -134,8 +134,32 @@ static void convolve(const struct conv_row *row)
     for (size_t i = 0; i < row->n; i++) {
         float sum = 0;
         for (int j = 0; j < row->n_taps; j++)
-            sum += row->x[j] ? row->taps[(size_t)j * row->n + i] * row->x[j][i] : 0;
-        row->y[i] = row->gate[i] * sum;
+            sum += row->x[j] ? row->taps[(size_t)j * row->taps_stride + i] * row->x[j][i] : 0;
+        row->y[i] = row->gate ? row->gate[i] * sum : sum;
+    }
+}
+
+static void delta_column(const struct delta_columns *c, const float *state, size_t t, size_t j)
+{
+    const float *q = c->q + t * c->q_stride, *k = c->k + t * c->q_stride;
+    float decay = c->decay[t * c->gate_stride], beta = c->beta[t * c->gate_stride], known = 0, out = 0;
+    size_t n = (size_t)c->k_dim, width = (size_t)c->width;
+    for (size_t i = 0; i < n; i++)
+        known += k[i] * state[i * width + j];
+    float by = beta * (c->v[t * c->v_stride + j] - decay * known);
+    for (size_t i = 0; i < n; i++) {
+        float s = decay * state[i * width + j] + k[i] * by;
+        c->to[i * width + j] = s;
+        out += q[i] * s;
+    }
+    c->out[t * c->out_stride + j] = out;
+}
+
+static void delta(const struct delta_columns *c)
+{
+    for (size_t t = 0; t < (size_t)c->n; t++) {
+        for (size_t j = 0; j < (size_t)c->width; j++)
+            delta_column(c, t == 0 ? c->from : c->to, t, j);
     }
 }
 
@@ -373,6 +397,7 @@ const struct cpu_kernel_table cpu__reference_table = {
     .add = add,
     .mul = mul,
     .convolve = convolve,
+    .delta = delta,
     .scale = scale,
     .softcap = softcap,
     .activate = activate,

@@ -1,5 +1,6 @@
 /* KV pages: sizes, layout, writing. cpu_internal.h draws a page. */
 #include "backend/cpu/cpu_internal.h"
+#include "backend/state.h"
 
 #include <math.h>
 #include <string.h>
@@ -42,6 +43,8 @@ int cpu__kv_page_tokens(const struct backend *be)
 size_t cpu__kv_page_size(const struct backend *be, const struct kv_group_spec *spec)
 {
     (void)be;
+    if (spec->state_size > 0)
+        return kv_state_page_size(spec);
     return (size_t)spec->n_layers * (size_t)spec->n_kv_heads * head_size(spec);
 }
 
@@ -62,7 +65,7 @@ bool cpu__kv_bind(struct backend *base, const struct kv_group_spec *groups, int 
             return error_set(err, ERR_INTERNAL, "KV group %d begins outside the pool, or its pages are empty.", i);
         be->groups[i] = (struct kv_group){
             .spec = groups[i],
-            .head_size = head_size(&groups[i]),
+            .head_size = groups[i].state_size > 0 ? 0 : head_size(&groups[i]),
             .page_size = page_size,
             .base = pool + groups[i].base,
             .n_pages = (pool_size - groups[i].base) / page_size,
@@ -87,6 +90,8 @@ static bool check_seq(const struct cpu_backend *be, const struct batch_seq *seq,
                          (long long)n_positions);
     int end = (int)((n_positions + CPU_PAGE_TOKENS - 1) / CPU_PAGE_TOKENS);
     for (int g = 0; g < be->n_groups; g++) {
+        if (be->groups[g].spec.state_size > 0)
+            continue; /* check_states */
         for (int i = first_live_page(&be->groups[g].spec, seq); i < end; i++) {
             if (seq->pages[g][i] >= be->groups[g].n_pages)
                 return error_set(err, ERR_INTERNAL, "Entry %d of a block table names page %lu; group %d has %zu.", i,
@@ -96,8 +101,56 @@ static bool check_seq(const struct cpu_backend *be, const struct batch_seq *seq,
     return true;
 }
 
+/* ---- states ---- */
+
+static int32_t *tag_of(void *arg, int group, uint32_t page)
+{
+    const struct kv_group *g = &((const struct cpu_backend *)arg)->groups[group];
+    size_t at = (size_t)g->spec.n_layers * kv_state_stride(&g->spec);
+    return (int32_t *)(void *)(g->base + (size_t)page * g->page_size + at);
+}
+
+/* False: the group has no states. */
+static bool state_group_of(struct cpu_backend *be, int group, struct state_group *out)
+{
+    const struct kv_group *g = &be->groups[group];
+    *out = (struct state_group){
+        .group = group, .page_tokens = CPU_PAGE_TOKENS, .n_pages = g->n_pages, .arg = be, .tag = tag_of};
+    return g->spec.state_size > 0;
+}
+
+static bool check_states(struct cpu_backend *be, const struct batch *batch, struct error *err)
+{
+    struct state_group states;
+    for (int g = 0; g < be->n_groups; g++) {
+        if (state_group_of(be, g, &states) && !state_check(&states, batch, err))
+            return false;
+    }
+    return true;
+}
+
+void cpu__kv_forget(struct cpu_backend *be)
+{
+    struct state_group states;
+    for (int g = 0; g < be->n_groups; g++) {
+        if (state_group_of(be, g, &states))
+            state_forget(&states, be->batch);
+    }
+}
+
+void cpu__kv_remember(struct cpu_backend *be)
+{
+    struct state_group states;
+    for (int g = 0; g < be->n_groups; g++) {
+        if (state_group_of(be, g, &states))
+            state_remember(&states, be->batch);
+    }
+}
+
+/* ---- batches ---- */
+
 /* Pages are memory that kernels write: a wrong index must not get there. */
-bool cpu__kv_check_batch(const struct cpu_backend *be, const struct batch *batch, struct error *err)
+bool cpu__kv_check_batch(struct cpu_backend *be, const struct batch *batch, struct error *err)
 {
     int next = 0;
     for (int i = 0; i < batch->n_seqs; i++) {
@@ -118,7 +171,7 @@ bool cpu__kv_check_batch(const struct cpu_backend *be, const struct batch *batch
             return error_set(err, ERR_INTERNAL, "Output rows %d and %d are not in order.", batch->out_rows[i - 1],
                              batch->out_rows[i]);
     }
-    return true;
+    return check_states(be, batch, err);
 }
 
 struct kv_head cpu__kv_head(const struct kv_group *g, uint32_t page, int layer, int head)
@@ -164,6 +217,10 @@ void *cpu__kv_page(struct backend *base, int group, uint32_t page)
 void cpu__kv_copy_page(struct backend *base, int group, uint32_t src, uint32_t dst, int n_tokens)
 {
     const struct kv_group *g = &cpu__of(base)->groups[group];
+    if (g->spec.state_size > 0) {
+        memcpy(g->base + (size_t)dst * g->page_size, g->base + (size_t)src * g->page_size, g->page_size);
+        return;
+    }
     for (int layer = 0; layer < g->spec.n_layers; layer++) {
         for (int head = 0; head < g->spec.n_kv_heads; head++) {
             struct kv_head to = cpu__kv_head(g, dst, layer, head), from = cpu__kv_head(g, src, layer, head);
@@ -316,8 +373,9 @@ void cpu__kv_write(struct backend *base, int group, int layer, struct tensor *k,
     if (!k || !v)
         return;
     const struct kv_group *g = &be->groups[group];
-    if (group >= be->n_groups || layer >= g->spec.n_layers || k->n_cols != g->spec.n_kv_heads * g->spec.k_dim ||
-        v->n_cols != g->spec.n_kv_heads * g->spec.v_dim || k->n_rows != be->batch->n_rows) {
+    if (group >= be->n_groups || layer >= g->spec.n_layers || g->spec.state_size > 0 ||
+        k->n_cols != g->spec.n_kv_heads * g->spec.k_dim || v->n_cols != g->spec.n_kv_heads * g->spec.v_dim ||
+        k->n_rows != be->batch->n_rows) {
         cpu__fail(be, ERR_INTERNAL, "K and V do not fit the KV group.");
         return;
     }

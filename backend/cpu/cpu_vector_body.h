@@ -107,11 +107,13 @@ static void convolve(const struct conv_row *row)
         const float *taps = row->taps + i;
         size_t left = row->n - i;
         vf sum = vf_zero();
-        for (int j = 0; j < row->n_taps; j++, taps += row->n) {
+        for (int j = 0; j < row->n_taps; j++, taps += row->taps_stride) {
             if (row->x[j])
                 sum = vf_fma(load_some(taps, left), load_some(row->x[j] + i, left), sum);
         }
-        store_some(row->y + i, load_some(row->gate + i, left) * sum, left);
+        if (row->gate)
+            sum = load_some(row->gate + i, left) * sum;
+        store_some(row->y + i, sum, left);
     }
 }
 
@@ -243,6 +245,112 @@ static void rope(float *head, const float *cosines, const float *sines, enum rop
         rope_halves(head, cosines, sines, rot_dim / 2);
     else
         rope_pairs(head, cosines, sines, rot_dim / 2);
+}
+
+/* ---- the gated delta rule ---- */
+
+#define DELTA_VECTORS (DELTA_COLUMNS / VL)
+#define DELTA_SUMS    4 /* chains over k_dim: as many as hide the latency of one */
+
+/* Vector i of a row of so many columns. */
+INLINE vf delta_load(const float *row, const int i, int width, const bool whole)
+{
+    if (whole)
+        return vf_load(row + i * VL);
+    return width > i * VL ? load_some(row + i * VL, (size_t)(width - i * VL)) : vf_zero();
+}
+
+INLINE void delta_store(float *row, vf v, const int i, int width, const bool whole)
+{
+    if (whole)
+        vf_store(row + i * VL, v);
+    else if (width > i * VL)
+        store_some(row + i * VL, v, (size_t)(width - i * VL));
+}
+
+struct delta_sums {
+    vf s[DELTA_SUMS][DELTA_VECTORS];
+};
+
+INLINE vf delta_sum(const struct delta_sums *f, const int v)
+{
+    return (f->s[0][v] + f->s[1][v]) + (f->s[2][v] + f->s[3][v]);
+}
+
+/* Rows [i, i + n) of S^T k. */
+INLINE void delta_read(const struct delta_columns *c, const float *state, const float *k, int i, const int n,
+                       const bool whole, struct delta_sums *f)
+{
+    UNROLL for (int r = 0; r < n; r++)
+    {
+        const float *row = state + (size_t)(i + r) * (size_t)c->width;
+        vf key = vf_splat(k + i + r);
+        UNROLL for (int v = 0; v < DELTA_VECTORS; v++) f->s[r][v] =
+            vf_fma(key, delta_load(row, v, c->width, whole), f->s[r][v]);
+    }
+}
+
+/* One position's change of S. */
+struct delta_change {
+    const float *q, *k;
+    vf decay, by[DELTA_VECTORS];
+};
+
+/* Rows [i, i + n) of S, and of S^T q behind it. */
+INLINE void delta_write(const struct delta_columns *c, const float *state, const struct delta_change *d, int i,
+                        const int n, const bool whole, struct delta_sums *f)
+{
+    UNROLL for (int r = 0; r < n; r++)
+    {
+        size_t at = (size_t)(i + r) * (size_t)c->width;
+        vf key = vf_splat(d->k + i + r), query = vf_splat(d->q + i + r);
+        UNROLL for (int v = 0; v < DELTA_VECTORS; v++)
+        {
+            vf s = vf_fma(key, d->by[v], d->decay * delta_load(state + at, v, c->width, whole));
+            delta_store(c->to + at, s, v, c->width, whole);
+            f->s[r][v] = vf_fma(query, s, f->s[r][v]);
+        }
+    }
+}
+
+INLINE void delta_sums_clear(struct delta_sums *f)
+{
+    UNROLL for (int r = 0; r < DELTA_SUMS; r++) UNROLL for (int v = 0; v < DELTA_VECTORS; v++) f->s[r][v] = vf_zero();
+}
+
+INLINE void delta_position(const struct delta_columns *c, const float *state, size_t t, const bool whole)
+{
+    const float *v_in = c->v + t * c->v_stride;
+    float *out = c->out + t * c->out_stride;
+    struct delta_change d = {
+        .q = c->q + t * c->q_stride, .k = c->k + t * c->q_stride, .decay = vf_splat(c->decay + t * c->gate_stride)};
+    vf beta = vf_splat(c->beta + t * c->gate_stride);
+    struct delta_sums f;
+    int i;
+    delta_sums_clear(&f);
+    for (i = 0; i + DELTA_SUMS <= c->k_dim; i += DELTA_SUMS)
+        delta_read(c, state, d.k, i, DELTA_SUMS, whole, &f);
+    for (; i < c->k_dim; i++)
+        delta_read(c, state, d.k, i, 1, whole, &f);
+    UNROLL for (int v = 0; v < DELTA_VECTORS; v++) d.by[v] =
+        beta * (delta_load(v_in, v, c->width, whole) - d.decay * delta_sum(&f, v));
+    delta_sums_clear(&f);
+    for (i = 0; i + DELTA_SUMS <= c->k_dim; i += DELTA_SUMS)
+        delta_write(c, state, &d, i, DELTA_SUMS, whole, &f);
+    for (; i < c->k_dim; i++)
+        delta_write(c, state, &d, i, 1, whole, &f);
+    UNROLL for (int v = 0; v < DELTA_VECTORS; v++) delta_store(out, delta_sum(&f, v), v, c->width, whole);
+}
+
+static void delta(const struct delta_columns *c)
+{
+    for (int t = 0; t < c->n; t++) {
+        const float *state = t == 0 ? c->from : c->to;
+        if (c->width == DELTA_COLUMNS)
+            delta_position(c, state, (size_t)t, true);
+        else
+            delta_position(c, state, (size_t)t, false);
+    }
 }
 
 /* ---- K and V ---- */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define STEP_ARENA        ((size_t)64 << 20)
+#define MAX_OUTPUTS       3   /* besides states */
 #define CLEAR_CACHE_EVERY 256 /* steps: shapes of past prefills leave buffers that nothing fits again */
 
 enum mlx_dtype mlx__activations(const struct mlx_backend *be)
@@ -41,8 +42,10 @@ static bool step_begin(struct backend *base, const struct batch *batch, struct e
     arena_clear(be->tensors);
     be->attended = be->conv_rows = NULL;
     be->n_tables = 0;
-    if (!mlx_take_error(be->m, err) || !adapt_check_batch(batch, err) || !mlx__kv_prepare(be, batch, err))
+    if (!mlx_take_error(be->m, err) || !adapt_check_batch(batch, err) || !mlx__states_check(be, batch, err) ||
+        !mlx__kv_prepare(be, batch, err))
         return false;
+    mlx__states_forget(be, batch);
     be->offsets = mlx_copy(be->m, batch->positions, (struct mlx_shape){1, {batch->n_rows}}, MLX_I32);
     be->batch = batch;
     be->step++;
@@ -51,25 +54,33 @@ static bool step_begin(struct backend *base, const struct batch *batch, struct e
 }
 
 /* What the step has to leave behind: its samples, and the pages that it wrote, which hang on the last attention or
- * convolution.
- */
+ * convolution; states each by itself. */
 static bool step_end(struct backend *base, struct error *err)
 {
     struct mlx_backend *be = mlx__of(base);
     struct mlx_samples *s = &be->samples[be->step & 1];
-    struct mlx_array *outputs[3], *attended = mlx_hold(be->m, be->attended);
-    size_t n = 0;
-    if (be->samples_step == be->step && s->ids)
+    const struct batch *batch = be->batch;
+    struct mlx_array *attended = mlx_hold(be->m, be->attended);
+    size_t n = mlx__states_written(be, batch, NULL);
+    struct mlx_array **outputs = malloc((n + MAX_OUTPUTS) * sizeof *outputs);
+    if (outputs)
+        n = mlx__states_written(be, batch, outputs);
+    else
+        mlx_fail(be->m, ERR_NO_MEMORY, "there is no memory for the names of what a step leaves");
+    if (outputs && be->samples_step == be->step && s->ids)
         outputs[n++] = s->ids;
-    if (be->samples_step == be->step && s->lse)
+    if (outputs && be->samples_step == be->step && s->lse)
         outputs[n++] = s->lse;
-    if (attended)
+    if (outputs && attended)
         outputs[n++] = attended;
     mlx_reset(be->m);
     be->batch = NULL;
     if (mlx_ok(be->m))
         (void)mlx_eval_async(be->m, outputs, n);
     mlx_drop(attended);
+    free(outputs);
+    if (mlx_ok(be->m))
+        mlx__states_remember(be, batch);
     if (be->step % CLEAR_CACHE_EVERY == 0)
         mlx_clear_cache();
     return mlx_take_error(be->m, err);
@@ -307,6 +318,7 @@ static const struct backend_ops mlx_ops = {
     .kv_write = mlx__kv_write,
     .attention = mlx__attention,
     .short_conv = mlx__short_conv,
+    .delta_net = mlx__delta_net,
     .mlp_gated = mlp_gated,
     .mlp = mlp,
     .moe = mlx__moe,

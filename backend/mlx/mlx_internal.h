@@ -80,10 +80,21 @@ struct page_home {
     int at;            /* block within the slab */
 };
 
+/* A page of a state group: of each layer S [value heads, k_dim, v_dim] and the inputs [n_taps - 1, columns] of the last
+ * positions, f32, held; NULL: the layer was never written. Pages name the same arrays where one is the other's copy. */
+struct mlx_state_layer {
+    struct mlx_array *s, *inputs;
+};
+struct mlx_state {
+    struct mlx_state_layer *layers; /* [n_layers] or NULL */
+    int32_t tag;
+};
+
 struct mlx_kv_group {
     struct kv_group_spec spec;
     enum mlx_dtype type;
-    struct page_home *homes; /* [n_pages] */
+    struct page_home *homes;  /* [n_pages]; NULL: a state group */
+    struct mlx_state *states; /* [n_pages]; NULL: another group */
     size_t n_pages;
 };
 
@@ -120,11 +131,11 @@ struct mlx_backend {
     const struct batch *batch;                       /* NULL: none */
     struct arena *tensors;                           /* struct tensor of the step */
     struct mlx_adapted *adapted_rows, *adapted_outs; /* of its rows, of its out_rows; NULL: none has an adapter */
-    struct slab **slabs;                             /* [n_seqs * n_groups] of the batch */
+    struct slab **slabs;                             /* [n_seqs * n_groups] of the batch; NULL: of a state group */
     size_t slabs_cap;
     struct mlx_array **masks; /* [n_seqs * n_groups] made when first wanted */
     size_t masks_cap;
-    struct mlx_array **parts; /* [n_seqs] scratch of an op */
+    struct mlx_array **parts; /* [2 * n_seqs + 1] scratch of an op */
     size_t parts_cap;
     struct mlx_array *offsets;     /* i32 [n_rows]: positions */
     struct mlx_array *conv_rows;   /* i32 [n_rows, n_taps], made when first wanted; see mlx_conv.c */
@@ -193,6 +204,18 @@ struct tensor *mlx__rope(struct backend *be, struct tensor *x, const struct rope
 
 /* mlx_conv.c */
 struct tensor *mlx__short_conv(struct backend *be, int group, int layer, struct tensor *x, struct weight *taps);
+
+/* mlx_delta.c */
+bool mlx__states_bind(struct mlx_kv_group *g); /* false: no memory */
+void mlx__state_drop(struct mlx_backend *be, int group, uint32_t page);
+void mlx__state_copy(struct mlx_backend *be, int group, uint32_t src, uint32_t dst);
+NODISCARD bool mlx__states_check(struct mlx_backend *be, const struct batch *batch, struct error *err);
+void mlx__states_forget(struct mlx_backend *be, const struct batch *batch);
+void mlx__states_remember(struct mlx_backend *be, const struct batch *batch);
+/* The arrays of the pages that a batch writes; returns their number. out may be NULL: they are counted. */
+size_t mlx__states_written(struct mlx_backend *be, const struct batch *batch, struct mlx_array **out);
+struct tensor *mlx__delta_net(struct backend *be, int group, int layer, const struct delta_input *x,
+                              const struct delta_weights *w, const struct delta_params *p);
 
 /* mlx_moe.c */
 struct tensor *mlx__moe(struct backend *be, struct tensor *x, const struct moe_weights *w, const struct moe_params *p);

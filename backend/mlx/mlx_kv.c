@@ -19,7 +19,7 @@ int mlx__kv_page_tokens(const struct backend *be)
 size_t mlx__kv_page_size(const struct backend *be, const struct kv_group_spec *spec)
 {
     (void)be;
-    return kv_position_size(spec) * MLX_PAGE_TOKENS;
+    return spec->state_size > 0 ? kv_state_page_size(spec) : kv_position_size(spec) * MLX_PAGE_TOKENS;
 }
 
 /* 16 bits are those of the activations, so that attention needs no conversion. */
@@ -41,9 +41,10 @@ bool mlx__kv_bind(struct backend *base, const struct kv_group_spec *groups, int 
         struct mlx_kv_group *g = &be->groups[i];
         *g = (struct mlx_kv_group){.spec = groups[i], .type = element_type(be, groups[i].type)};
         g->n_pages = pool_size / mlx__kv_page_size(base, &groups[i]);
-        g->homes = calloc(g->n_pages + 1, sizeof *g->homes);
         be->n_groups = i + 1;
-        if (!g->homes)
+        if (groups[i].state_size == 0)
+            g->homes = calloc(g->n_pages + 1, sizeof *g->homes);
+        if (groups[i].state_size > 0 ? !mlx__states_bind(g) : !g->homes)
             return error_set(err, ERR_NO_MEMORY, "There is no memory for the names of %zu KV pages.", g->n_pages);
     }
     return true;
@@ -107,15 +108,21 @@ static void settle(struct mlx_backend *be, struct slab *s, int at, uint32_t page
 
 void mlx__kv_free_page(struct backend *base, int group, uint32_t page)
 {
-    forget(mlx__of(base), group, page);
+    struct mlx_backend *be = mlx__of(base);
+    if (be->groups[group].states)
+        mlx__state_drop(be, group, page);
+    else
+        forget(be, group, page);
 }
 
 void mlx__kv_release(struct mlx_backend *be)
 {
     for (int g = 0; g < be->n_groups; g++) {
-        for (size_t p = 0; p < be->groups[g].n_pages; p++)
-            forget(be, g, (uint32_t)p);
-        free(be->groups[g].homes);
+        const struct mlx_kv_group *group = &be->groups[g];
+        for (size_t p = 0; (group->states || group->homes) && p < group->n_pages; p++)
+            mlx__kv_free_page(&be->base, g, (uint32_t)p);
+        free(group->homes);
+        free(group->states);
     }
 }
 
@@ -267,14 +274,15 @@ bool mlx__kv_prepare(struct mlx_backend *be, const struct batch *batch, struct e
     size_t n = (size_t)batch->n_seqs * (size_t)be->n_groups;
     if (!array_reserve(&be->slabs, &be->slabs_cap, n + 1, MAX_BATCH_SLABS, "sequences of a step", err) ||
         !array_reserve(&be->masks, &be->masks_cap, n + 1, MAX_BATCH_SLABS, "sequences of a step", err) ||
-        !array_reserve(&be->parts, &be->parts_cap, (size_t)batch->n_seqs + 1, MAX_BATCH_SLABS, "sequences of a step",
-                       err))
+        !array_reserve(&be->parts, &be->parts_cap, 2 * (size_t)batch->n_seqs + 1, MAX_BATCH_SLABS,
+                       "sequences of a step", err))
         return false;
     memset(be->masks, 0, n * sizeof *be->masks);
     for (int i = 0; i < batch->n_seqs; i++) {
         for (int g = 0; g < be->n_groups; g++) {
-            struct slab *s = prepare(be, g, &batch->seqs[i]);
-            if (!s)
+            bool states = be->groups[g].states;
+            struct slab *s = states ? NULL : prepare(be, g, &batch->seqs[i]);
+            if (!s && !states)
                 return mlx_take_error(be->m, err);
             be->slabs[i * be->n_groups + g] = s;
         }
@@ -288,6 +296,10 @@ bool mlx__kv_prepare(struct mlx_backend *be, const struct batch *batch, struct e
 void mlx__kv_copy_page(struct backend *base, int group, uint32_t src, uint32_t dst, int n_tokens)
 {
     struct mlx_backend *be = mlx__of(base);
+    if (be->groups[group].states) {
+        mlx__state_copy(be, group, src, dst);
+        return;
+    }
     struct page_home from = be->groups[group].homes[src];
     struct slab *s = from.slab ? slab_create(be, group, 0, 1) : NULL;
     (void)n_tokens; /* what is behind them is written before it is read */

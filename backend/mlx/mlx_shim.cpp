@@ -67,7 +67,8 @@ struct mlx_context *mlx_open(enum mlx_device wanted, struct error *err)
                                number(device, "max_recommended_working_set_size"),
                                {},
                                {},
-                               0};
+                               0,
+                               {}};
     } catch (const std::exception &e) {
         error_set(err, code_of(e), "MLX could not be started: %s", e.what());
         return nullptr;

@@ -180,6 +180,20 @@ struct mlx_array *mlx_weigh(struct mlx_context *m, struct mlx_array *x, struct m
 /* y [b, e, n], weights [b, e] or NULL: the (weighted) sums [b, n] */
 struct mlx_array *mlx_mix(struct mlx_context *m, struct mlx_array *y, struct mlx_array *weights);
 
+/* ---- the gated delta rule ---- */
+
+/* At consecutive positions of one sequence, f32: heads of k are of length 1, those of q are scaled; decay is its
+ * logarithm. */
+struct mlx_delta {
+    struct mlx_array *q, *k, *v;    /* [n, key heads * k_dim] twice, [n, value heads * v_dim] */
+    struct mlx_array *decay, *beta; /* [n, value heads] */
+    struct mlx_array *state;        /* [value heads, k_dim, v_dim] before the first of them */
+};
+/* [n, value heads * v_dim]; *state: behind the last. Over 64 positions at a time some 14 nodes, and some 60 besides. */
+struct mlx_array *mlx_delta(struct mlx_context *m, const struct mlx_delta *in, const struct delta_params *p,
+                            struct mlx_array **state);
+struct mlx_array *mlx_softplus(struct mlx_context *m, struct mlx_array *a);
+
 /* ---- sampling ---- */
 
 struct mlx_sampling {                                        /* one entry for each row of logits [b, n] */

@@ -10,6 +10,7 @@
 #include <deque>
 #include <new>
 #include <string>
+#include <vector>
 
 namespace mx = mlx::core;
 using mx::array;
@@ -22,6 +23,7 @@ struct mlx_context {
     std::deque<array> pool; /* addresses of its elements stay */
     struct error failure;   /* code 0: none */
     uint64_t eval_ns;
+    std::vector<array> delta_masks; /* made when first wanted: mlx_shim_delta.cpp */
 };
 
 /* Of the files of the shim. */

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cpu_only("the cpu backend's limits and ops")
 USAGE = 2
 LIMITS = {"threads", "read_per_s", "int8_per_s", "int4_per_s", "f32_per_s"}
 OPS = ["embed", "embed_add", "rows", "linear", "norm", "add", "scale", "softcap", "rope", "gate", "cut", "join", "linear_heads",
-       "multiply", "add_each", "activate_mul", "match", "stream_predict", "stream_correct", "kv_write", "attention", "short_conv",
+       "multiply", "add_each", "activate_mul", "match", "stream_predict", "stream_correct", "kv_write", "attention", "short_conv", "delta_net",
        "mlp_gated", "mlp", "moe", "sample"]
 MODEL_KEYS = ["test", "threads", "streams", "prompt", "context", "gen", "tokens_per_s", "tokens_per_s_min", "tokens_per_s_max",
               "decode_tokens_per_s", "first_token_ms", "inter_token_ms_p50", "inter_token_ms_p95", "inter_token_ms_p99", "bound_tokens_per_s",

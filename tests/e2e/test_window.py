@@ -1,6 +1,7 @@
 """Sliding windows: generations that go over the window and over the pages that fall out of it give the same alone, in a
 batch, in chunks, with prefix hits, after preemption. The models are small random ones of the Gemma families: windows of 24
-tokens between layers that see everything, pages of 32 tokens; and LFM2, whose convolutions have a window of 3.
+tokens between layers that see everything, pages of 32 tokens; LFM2, whose convolutions have a window of 3; and Qwen3-Next,
+whose states are behind a position and go into no window.
 """
 import pytest
 
@@ -29,7 +30,7 @@ def options_of(threads, chunk):
     return ["--threads", threads, *(["--prefill-chunk", chunk] if chunk else []), *OPTIONS]
 
 
-@pytest.fixture(scope="module", params=["gemma2", "gemma3", "lfm2"])
+@pytest.fixture(scope="module", params=["gemma2", "gemma3", "lfm2", "qwen3next"])
 def path(request, parity_model):
     return parity_model(request.param)
 
@@ -79,6 +80,8 @@ def test_preempted_and_resumed(path, reference):
 @pytest.mark.parametrize("end", [63, 64, 65, 95, 96, 97])
 def test_prefix_hits(path, reference, end):
     """A hit needs the pages of the last window only; those before are gone, or belong to another answer."""
+    if path.stem == "qwen3next":
+        pytest.skip("its hits end where states are: test_states.py")
     page = reference.engine()["page_tokens"]
     stem = prompt_of(40, 130)
     parts = ("/v1/completions", {**make_request(1, 1)[1], "prompt": [*stem[:end], *prompt_of(41, 9)]})

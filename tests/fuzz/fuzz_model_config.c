@@ -34,10 +34,24 @@ static void check_convs(const struct decoder_config *c)
 {
     int n_attending = 0;
     for (int i = 0; i < c->n_layers; i++) {
-        n_attending += !c->layer_conv[i];
+        n_attending += !c->layer_conv[i] && !c->layer_delta[i];
         require(!c->layer_conv[i] || (c->n_conv_taps >= 2 && c->n_conv_taps <= MAX_CONV_TAPS));
     }
     require(n_attending > 0);
+}
+
+static void check_deltas(const struct decoder_config *c)
+{
+    const struct delta_params *p = &c->delta;
+    bool any = false;
+    for (int i = 0; i < c->n_layers; i++)
+        any = any || c->layer_delta[i];
+    require(any == (p->n_taps > 0));
+    if (!any)
+        return;
+    require(p->n_taps >= 2 && p->n_taps <= MAX_CONV_TAPS && p->n_k_heads >= 1 && p->n_v_heads % p->n_k_heads == 0);
+    require(p->k_dim >= 1 && p->v_dim >= 1 && delta_state_size(p) > 0);
+    require(2 * (int64_t)p->n_k_heads * p->k_dim + (int64_t)p->n_v_heads * p->v_dim <= INT32_MAX);
 }
 
 static void check_latent(const struct decoder_config *c)
@@ -146,6 +160,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_shape(&c);
         check_streams(&c);
         check_convs(&c);
+        check_deltas(&c);
         check_routing(&c);
         if (c.latent)
             check_latent(&c);

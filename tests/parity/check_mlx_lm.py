@@ -36,7 +36,9 @@ TOLERANCE, INT8_TOLERANCE = 1e-3, 0.5
 # Gemma 1, whose GELU it computes exactly; GLM, of which it rotates all dimensions; widths of heads in Command R and EXAONE 4.
 MODELS = ["llama-llama3", "qwen2-tied", "qwen3", "gemma2", "gemma3", "smollm3", "granite", "olmo2", "mixtral", "qwen3moe",
           "cohere", "glm4", "seed_oss", "ernie4_5", "stablelm", "stablelm-parallel", "internlm2", "internlm3", "minicpm",
-          "lfm2", "lfm2moe"]
+          "lfm2", "lfm2moe", "qwen3next"]
+# mlx-lm adds 1 to their norms as it reads them, which rounds in BF16
+RAISED = ["qwen3next"]
 # what transformers has defaults for and mlx-lm wants
 DEFAULTS = {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True}
 STABLELM_DEFAULTS = {"use_qkv_bias": False, "partial_rotary_factor": 0.25}
@@ -130,7 +132,7 @@ def make(args, name, folder, *options):
 
 
 def check_random(args, scratch, name):
-    for kind in ("F32", "BF16"):
+    for kind in ("F32",) if name in RAISED else ("F32", "BF16"):
         folder = scratch / f"{name}-{kind}"
         make(args, name, folder, "--type", kind)
         compare(args, f"{name} {kind}", folder)

@@ -1,5 +1,7 @@
 #include "tests/support/engine_bench.h"
 
+#include "engine/scheduler_internal.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@ struct scheduler *bench_scheduler(struct toy *toy, const struct engine_config *c
         fail_msg("%s", err.msg);
     }
     scheduler_set_sink(s, toy_sink, *log);
+    toy->pages = s->kv;
     return s;
 }
 

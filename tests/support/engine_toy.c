@@ -20,16 +20,88 @@ static uint64_t *page_words(const struct toy *t, int group, uint32_t page)
     return &t->kv[(size_t)page * (t->config->geometry.page_size[group] / sizeof(uint64_t))];
 }
 
+static void wrong(const char *what, int group, int32_t at)
+{
+    fprintf(stderr, "toy: %s (group %d, position %d)\n", what, group, at);
+    abort();
+}
+
+/* Nobody else looks at a page that is written. */
+static void check_own(const struct toy *t, int group, uint32_t page, int32_t position)
+{
+    if (t->pages && (kv_refs(t->pages, group, page) != 1 || kv_is_cached(t->pages, group, page))) {
+        wrong("a page that is shared or cached is written", group, position);
+    }
+}
+
 static uint64_t *slot(const struct toy *t, int group, const struct batch_seq *seq, int32_t position)
 {
     int32_t page_tokens = (int32_t)t->config->page_tokens;
     uint32_t page = seq->pages[group][position / page_tokens];
     if (page == KV_PAGE_NONE || position / page_tokens >= seq->n_pages) {
-        fprintf(stderr, "toy: position %d of group %d has no page\n", position, group);
-        abort();
+        wrong("a position has no page", group, position);
     }
     return page_words(t, group, page) + position % page_tokens;
 }
+
+/* ---- states: word 0 is the state, word 1 behind which position it is ---- */
+
+static const uint64_t no_state = UINT64_MAX;
+
+/* The state behind the position before this one: of the sequence's first row it is read, and lies in t->running then.
+ */
+static void begin_states(struct toy *t, const struct batch_seq *seq)
+{
+    int32_t page_tokens = (int32_t)t->config->page_tokens, block = (seq->start - 1) / page_tokens;
+    for (int g = 0; g < t->config->geometry.n_groups; g++) {
+        if (!t->config->state[g]) {
+            continue;
+        }
+        t->running[g] = 0;
+        if (seq->start > 0) {
+            uint32_t page = seq->pages[g][block];
+            const uint64_t *words = page == KV_PAGE_NONE ? NULL : page_words(t, g, page);
+            if (!words || words[1] != (uint64_t)seq->start) {
+                wrong("there is no state to start from", g, seq->start);
+            }
+            t->running[g] = words[0];
+        }
+    }
+}
+
+/* What a step that fails midway leaves of the pages that it would have written, and any step until it has succeeded. */
+static void spoil_states(struct toy *t, const struct batch_seq *seq)
+{
+    int32_t page_tokens = (int32_t)t->config->page_tokens, last = (seq->start + seq->n_rows - 1) / page_tokens;
+    for (int g = 0; g < t->config->geometry.n_groups; g++) {
+        for (int32_t i = seq->start / page_tokens; t->config->state[g] && i <= last; i++) {
+            uint32_t page = seq->pages[g][i];
+            if (page == KV_PAGE_NONE && i == last) {
+                wrong("the last block of a step has no page", g, i * page_tokens);
+            }
+            if (page != KV_PAGE_NONE) {
+                check_own(t, g, page, i * page_tokens);
+                page_words(t, g, page)[0] ^= 0xbadu;
+                page_words(t, g, page)[1] = no_state;
+            }
+        }
+    }
+}
+
+static uint64_t move_state(struct toy *t, int group, const struct batch_seq *seq, int32_t position, uint64_t state)
+{
+    int32_t page_tokens = (int32_t)t->config->page_tokens, end = seq->start + seq->n_rows;
+    uint32_t page = seq->pages[group][position / page_tokens];
+    t->running[group] = mix(t->running[group], mix(state, (uint64_t)group + 177));
+    if (page != KV_PAGE_NONE && (position + 1 == end || (position + 1) % page_tokens == 0)) {
+        page_words(t, group, page)[0] = t->running[group];
+        page_words(t, group, page)[1] = (uint64_t)position + 1;
+        t->n_states++;
+    }
+    return mix(state, t->running[group]);
+}
+
+/* ---- rows ---- */
 
 static uint64_t compute_row(struct toy *t, const struct batch_seq *seq, int32_t id, int32_t position)
 {
@@ -38,6 +110,11 @@ static uint64_t compute_row(struct toy *t, const struct batch_seq *seq, int32_t 
         int window = t->config->window[g];
         int32_t from = window && position - window + 1 > 0 ? position - window + 1 : 0;
         uint64_t key = mix(state, (uint64_t)g + 77);
+        if (t->config->state[g]) {
+            state = move_state(t, g, seq, position, state);
+            continue;
+        }
+        check_own(t, g, seq->pages[g][position / (int32_t)t->config->page_tokens], position);
         *slot(t, g, seq, position) = key;
         for (int32_t p = from; p <= position; p++) {
             state = mix(state, *slot(t, g, seq, p));
@@ -147,6 +224,8 @@ static void compute_batch(struct toy *t, const struct batch *b)
 {
     for (int i = 0; i < b->n_seqs; i++) {
         const struct batch_seq *seq = &b->seqs[i];
+        begin_states(t, seq);
+        spoil_states(t, seq);
         for (int32_t k = 0; k < seq->n_rows; k++) {
             int32_t row = seq->first_row + k;
             if (b->positions[row] != seq->start + k) {
@@ -176,6 +255,9 @@ static bool run_step(struct executor *x, const struct executor_step *step, struc
     if (t->fail_next) {
         error_set(err, t->fail_next, "The toy was told to fail.");
         t->fail_next = ERR_NONE;
+        for (int i = 0; i < b->n_seqs; i++) {
+            spoil_states(t, &b->seqs[i]);
+        }
         return false;
     }
     check_private(t, b);
@@ -202,12 +284,15 @@ static bool read_step(struct executor *x, const struct executor_step *step, stru
 static void copy_page(struct executor *x, int group, uint32_t src, uint32_t dst, int n_tokens)
 {
     struct toy *t = (struct toy *)x;
-    size_t page_tokens = t->config->page_tokens;
     uint64_t *to = page_words(t, group, dst);
-    for (size_t i = 0; i < page_tokens; i++) {
+    t->n_copies++;
+    if (t->config->state[group]) { /* one state, whatever n_tokens is */
+        memcpy(to, page_words(t, group, src), t->config->geometry.page_size[group]);
+        return;
+    }
+    for (size_t i = 0; i < t->config->page_tokens; i++) {
         to[i] = i < (size_t)n_tokens ? page_words(t, group, src)[i] : 0xdeadu;
     }
-    t->n_copies++;
 }
 
 static void *page_data(struct executor *x, int group, uint32_t page)
@@ -223,6 +308,14 @@ static void nothing(struct executor *x)
 static const struct executor_ops toy_ops = {
     .step = run_step, .read = read_step, .copy_page = copy_page, .free = nothing, .page_data = page_data};
 static const int32_t toy_eog[] = {0};
+
+void toy_add_states(struct engine_config *config, size_t page_size)
+{
+    int g = config->geometry.n_groups++;
+    config->geometry.page_size[g] = page_size;
+    config->window[g] = 2;
+    config->state[g] = true;
+}
 
 struct engine_config toy_config(size_t pool_pages)
 {
@@ -256,7 +349,7 @@ void toy_init_mode(struct toy *t, const struct engine_config *config, struct toy
         .config = config};
     for (int g = 0; g < config->geometry.n_groups; g++) {
         size_t size = config->geometry.page_size[g];
-        if (size % sizeof(uint64_t) || size / sizeof(uint64_t) < config->page_tokens) {
+        if (size % sizeof(uint64_t) || size / sizeof(uint64_t) < (config->state[g] ? 2 : config->page_tokens)) {
             fprintf(stderr, "toy: a page of %zu bytes has no word for each position\n", size);
             abort();
         }

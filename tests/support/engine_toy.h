@@ -1,6 +1,7 @@
 /* A toy model for scheduler tests. Its K and V are hashes: what a position writes depends on its token, its position
  * and everything it sees through the block tables, and a sampled id depends on that, on the history and on the uniform.
- * So one wrong page, position, window or random number changes the tokens. And a log that collects events. */
+ * So one wrong page, position, window or random number changes the tokens. Groups of states are hashes of all rows
+ * before, and it aborts where their contract (backend.h) is broken. And a log that collects events. */
 #ifndef TANDEM_TESTS_SUPPORT_ENGINE_TOY_H
 #define TANDEM_TESTS_SUPPORT_ENGINE_TOY_H
 
@@ -26,8 +27,10 @@ struct toy {
     bool blind;
     struct toy_samples samples[2]; /* alternate from step to step */
     const struct engine_config *config;
-    uint64_t *kv;     /* the pool, pages of all groups in it as kv.h says */
-    uint64_t *states; /* [rows] of the step */
+    uint64_t *kv;                    /* the pool, pages of all groups in it as kv.h says */
+    uint64_t *states;                /* [rows] of the step */
+    uint64_t running[KV_MAX_GROUPS]; /* states of the sequence that is being computed */
+    const struct kv_pool *pages;     /* the scheduler's books: what is written is nobody else's; NULL: not looked at */
     /* What it does wrong on purpose. */
     enum error_code fail_next; /* the next step fails with it */
     uint64_t bad_job;          /* its logits are not finite; 0: none */
@@ -37,12 +40,13 @@ struct toy {
     /* What a step takes, as time that passes in eval_ns only; NULL: the clock's. Set before the first step. */
     uint64_t (*cost)(const struct executor_step *step);
     /* What it saw. */
-    uint64_t n_steps, n_rows, n_copies;
+    uint64_t n_steps, n_rows, n_copies, n_states; /* states written */
     uint32_t max_rows, max_seqs;
 };
 
 /* Two groups, one of them with a window, unless changed: fill a config, then toy_init. */
-struct engine_config toy_config(size_t pool_pages); /* pages of the larger group */
+struct engine_config toy_config(size_t pool_pages);                  /* pages of the larger group */
+void toy_add_states(struct engine_config *config, size_t page_size); /* one more group: of states (backend.h) */
 void toy_init(struct toy *t, const struct engine_config *config);
 void toy_init_mode(struct toy *t, const struct engine_config *config, struct toy_mode mode);
 void toy_release(struct toy *t);

@@ -26,7 +26,7 @@ const char *model_vectors_random(size_t i)
         "seed_oss",     "ernie4_5",     "stablelm",     "stablelm-parallel",
         "internlm2",    "internlm3",    "minicpm",      "qwen2moe",
         "gpt-oss",      "deepseek2",    "deepseek3",    "ernie-moe",
-        "llama4",       "lfm2",         "lfm2moe"};
+        "llama4",       "lfm2",         "lfm2moe",      "qwen3next"};
     return i < MODEL_VECTORS_MAX_RANDOM ? names[i] : NULL;
 }
 

@@ -10,12 +10,13 @@
 #include "tests/support/random_model.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#define MAX_PARTS 3
+#define MAX_PARTS 4
 #define MAX_FILES 8
 
 struct random_folder {
@@ -34,6 +35,7 @@ struct random_folder {
 struct part {
     struct random_tensor random;
     uint64_t n_rows;  /* of a block */
+    uint64_t first;   /* row of the tensor, where the part is some of its rows */
     uint64_t n_heads; /* of "unpermute"; 0: rows stay where they are */
 };
 
@@ -51,6 +53,7 @@ struct folder_tensor {
     uint64_t expert;     /* number of the first block */
     uint64_t n_groups;   /* of "by_kv_head"; 1: parts follow one another */
     float minus;
+    bool log;
     bool vector;
 };
 
@@ -58,7 +61,7 @@ struct folder_tensor {
 static uint64_t source_row(const struct part *p, uint64_t i)
 {
     if (p->n_heads == 0)
-        return i;
+        return p->first + i;
     uint64_t dim = p->n_rows / p->n_heads, half = dim / 2, in_head = i % dim;
     return i - in_head + 2 * (in_head % half) + in_head / half;
 }
@@ -74,7 +77,7 @@ static void row_values(const struct folder_tensor *t, uint64_t row, float *out)
     uint64_t first = (block * p->n_rows + source_row(p, i)) * t->row_len;
     random_tensor_values(&p->random, first, (size_t)t->row_len, out);
     for (uint64_t k = 0; k < t->row_len; k++)
-        out[k] -= t->minus;
+        out[k] = t->log ? logf(-out[k]) : out[k] - t->minus;
 }
 
 /* Element (row, column) of a block of a tensor whose layout is not ROWS. */
@@ -141,6 +144,17 @@ static const struct json *find_entry(const struct random_folder *f, struct str n
     return NULL;
 }
 
+/* Rows of a part's name, "[0:48]", are cut off it. False: it has none. */
+static bool cut_rows(struct str *name, uint64_t *first, uint64_t *end)
+{
+    size_t bracket = str_find_char(*name, '[');
+    if (bracket == STR_NPOS)
+        return false;
+    struct str rows = str_slice(*name, bracket + 1, name->len - 1), number;
+    *name = str_slice(*name, 0, bracket);
+    return str_split(&rows, ':', &number) && str_to_u64(number, first) && str_to_u64(rows, end) && *first < *end;
+}
+
 static uint64_t axis(const struct json *shape, size_t i)
 {
     return (uint64_t)json_int(json_at(shape, i));
@@ -150,6 +164,8 @@ static uint64_t axis(const struct json *shape, size_t i)
 static bool add_part(struct random_folder *f, struct folder_tensor *t, struct str name, bool one,
                      struct gguf_tensor *out, struct error *err)
 {
+    uint64_t first = 0, end = 0;
+    bool some = cut_rows(&name, &first, &end);
     const struct json *entry = find_entry(f, name), *shape = json_get(entry, "shape");
     size_t n_dims = json_len(shape);
     char *copy = arena_strdup(f->arena, name);
@@ -161,7 +177,8 @@ static bool add_part(struct random_folder *f, struct folder_tensor *t, struct st
                                        json_double(json_get(entry, "offset"))};
     t->vector = n_dims == (one ? 2 : 1);
     t->row_len = t->vector ? 1 : axis(shape, n_dims - 1);
-    p->n_rows = axis(shape, t->vector ? n_dims - 1 : n_dims - 2);
+    p->n_rows = some ? end - first : axis(shape, t->vector ? n_dims - 1 : n_dims - 2);
+    p->first = first;
     t->block_rows += p->n_rows;
     out->n_dims = (int)n_dims;
     for (size_t i = 0; i < n_dims; i++)
@@ -299,6 +316,16 @@ static uint64_t heads_of(const struct json *unpermute, int part)
     return (uint64_t)json_int(json_type(unpermute) == JSON_ARRAY ? json_at(unpermute, (size_t)part) : unpermute);
 }
 
+static bool has_mlx(const struct random_folder *f)
+{
+    return json_get(json_get(f->root, "folder"), "mlx");
+}
+
+static bool is_mlx(const struct random_folder *f)
+{
+    return has_mlx(f) && f->options->layout && strcmp(f->options->layout, "switch") == 0;
+}
+
 static bool add_tensor(struct random_folder *f, const struct json *entry, struct error *err)
 {
     const struct json *parts = json_get(entry, "parts"), *expert = json_get(entry, "expert");
@@ -319,7 +346,9 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
     t->n_groups = groups ? (uint64_t)json_int(groups) : 1;
     t->type = out.type = f->options->type;
     t->expert = (uint64_t)json_int(expert);
-    t->minus = (float)json_int(json_get(entry, "minus"));
+    bool mlx = is_mlx(f);
+    t->minus = mlx ? 0 : (float)json_int(json_get(entry, "minus"));
+    t->log = json_bool(json_get(entry, "log"));
     if (t->n_parts == 0 || (expert && out.n_dims < 2) || t->n_groups == 0)
         return error_set(err, ERR_INVALID, "The folder's tensor '%s' is described wrongly.", out.name);
     bool blocks = f->options->mxfp4 && (t->layout == COLUMNS || t->layout == ALTERNATING_COLUMNS);
@@ -337,9 +366,14 @@ static bool add_tensor(struct random_folder *f, const struct json *entry, struct
         out.n_dims = 2;
     }
     if (json_bool(json_get(entry, "unit_axis"))) {
-        out.shape[2] = out.shape[1];
-        out.shape[1] = 1;
+        out.shape[2] = mlx ? 1 : out.shape[1];
+        out.shape[1] = mlx ? out.shape[1] : 1;
         out.n_dims = 3;
+        if (mlx) { /* rows of one element */
+            t->block_rows *= t->row_len;
+            t->parts[0].n_rows = t->block_rows;
+            t->row_len = 1;
+        }
     }
     if (expert) {
         out.shape[0] = out.shape[1];
@@ -369,6 +403,10 @@ static bool write_weights(struct random_folder *f, const struct json *folder, st
     safetensors_put_metadata(f->writer, "format", "pt");
     if (!add_tensors(f, json_get(folder, "tensors"), err) || !add_tensors(f, json_get(folder, layout), err))
         return false;
+    if (has_mlx(f) && !is_mlx(f))
+        safetensors_add_tensor(
+            f->writer, &(struct gguf_tensor){
+                           .name = "mtp.norm.weight", .type = DTYPE_F32, .n_dims = 1, .shape = {4}, .data = zeros});
     if (f->options->wrapped)
         safetensors_add_tensor(f->writer, &(struct gguf_tensor){.name = "vision_tower.vision_model.head.bias",
                                                                 .type = DTYPE_F32,

@@ -12,10 +12,13 @@
  * many heads (a number for all parts, or one for each), rows (0, 1), (2, 3) ... become (0, d/2), (1, d/2 + 1) ...
  * "by_kv_head": parts are cut into so many groups of rows, and come group by group. "minus": taken off each value.
  * "one_row": a vector that is a matrix of one row there. "unit_axis": a matrix that has an axis of 1 in its middle
- * there. "layout": the parts' rows are "alternating" in each block, or they are "columns", or "alternating columns";
- * "turned": rows, but of the first part its columns, and all blocks one behind the other. Parts of two axes are blocks
- * of vectors there. "each", "fused" and "switch" are layouts of the tensors of experts: one of them is added, where
- * there are any. */
+ * there. With "mlx" in the folder, values of the layout "switch" are as mlx-lm has them: nothing is taken off, and the
+ * axis of 1 is the last; other layouts have a tensor mtp.norm.weight besides. "layout": the parts' rows are
+ * "alternating" in each block, or they are "columns", or "alternating columns";
+ * "turned": rows, but of the first part its columns, and all blocks one behind the other. A part may be some of the
+ * rows of one: "blk.0.attn_qkv.weight[0:48]". "log": values are the logarithms of what they are below 0. Parts of two
+ * axes are blocks of vectors there. "each", "fused" and "switch" are layouts of the tensors of experts: one of them is
+ * added, where there are any. */
 #ifndef TANDEM_TESTS_SUPPORT_RANDOM_FOLDER_H
 #define TANDEM_TESTS_SUPPORT_RANDOM_FOLDER_H
 

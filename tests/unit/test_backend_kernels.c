@@ -652,7 +652,7 @@ static void check_convolve(const struct cpu_kernel_table *table)
     enum { N = 45, TAPS = 3 };
     float x[TAPS][N], taps[TAPS][N], gate[N], y[N + 1];
     const float *seen[TAPS] = {NULL, x[1], x[2]};
-    struct conv_row row = {.n_taps = TAPS, .x = seen, .taps = taps[0], .gate = gate, .y = y, .n = N};
+    struct conv_row row = {.n_taps = TAPS, .x = seen, .taps = taps[0], .taps_stride = N, .gate = gate, .y = y, .n = N};
     for (int i = 0; i < N; i++) {
         gate[i] = random_float(10);
         for (int j = 0; j < TAPS; j++) {
@@ -671,8 +671,74 @@ static void check_convolve(const struct cpu_kernel_table *table)
                 sum += (double)taps[j][i] * (double)x[j][i];
                 size += fabs((double)taps[j][i] * (double)x[j][i]);
             }
-            close_to("convolve", i, (double)y[i], sum * (double)gate[i], 1e-6 * size * fabs((double)gate[i]));
+            double by = row.gate ? (double)gate[i] : 1;
+            close_to("convolve", i, (double)y[i], sum * by, 1e-6 * size * fabs(by));
         }
+        row.gate = NULL; /* the last time */
+    }
+}
+
+/* A head of so many columns over three positions, at strides; the columns beside it stay. */
+static void check_delta_of(const struct cpu_kernel_table *table, int k_dim, int width, bool in_place)
+{
+    enum { N = 3, DIM = 70, STRIDE = DIM + 3 };
+    static float q[N][STRIDE], k[N][STRIDE], v[N][STRIDE], out[N][STRIDE], gates[N][4];
+    static float before[DIM * DELTA_COLUMNS + 1], after[DIM * DELTA_COLUMNS + 1];
+    static double s[DIM * DELTA_COLUMNS];
+    int size = k_dim * width;
+    for (int i = 0; i < size; i++)
+        s[i] = (double)(before[i] = random_float(1));
+    before[size] = after[size] = 7;
+    for (int t = 0; t < N; t++) {
+        for (int i = 0; i < STRIDE; i++) {
+            q[t][i] = random_float(0.3f);
+            k[t][i] = random_float(0.3f);
+            v[t][i] = random_float(3);
+            out[t][i] = 7;
+        }
+        gates[t][0] = 0.3f + (float)t * 0.2f;
+        gates[t][2] = 0.9f - (float)t * 0.3f;
+    }
+    struct delta_columns c = {.n = N,
+                              .k_dim = k_dim,
+                              .width = width,
+                              .q = q[0],
+                              .k = k[0],
+                              .v = v[0],
+                              .q_stride = STRIDE,
+                              .v_stride = STRIDE,
+                              .decay = gates[0],
+                              .beta = gates[0] + 2,
+                              .gate_stride = 4,
+                              .from = before,
+                              .to = in_place ? before : after,
+                              .out = out[0],
+                              .out_stride = STRIDE};
+    table->delta(&c);
+    for (int t = 0; t < N; t++) {
+        for (int j = 0; j < width; j++) {
+            double known = 0, sum = 0, decay = (double)gates[t][0];
+            for (int i = 0; i < k_dim; i++)
+                known += decay * s[i * width + j] * (double)k[t][i];
+            double by = (double)gates[t][2] * ((double)v[t][j] - known);
+            for (int i = 0; i < k_dim; i++) {
+                s[i * width + j] = decay * s[i * width + j] + (double)k[t][i] * by;
+                sum += s[i * width + j] * (double)q[t][i];
+            }
+            close_to("delta", j, (double)out[t][j], sum, 1e-5);
+        }
+        assert_true(out[t][width] == 7);
+    }
+    for (int i = 0; i < size; i++)
+        close_to("delta's state", i, (double)c.to[i], s[i], 1e-5);
+    assert_true(c.to[size] == 7);
+}
+
+static void check_delta(const struct cpu_kernel_table *table)
+{
+    for (int width = 1; width <= DELTA_COLUMNS; width += 5) {
+        check_delta_of(table, 67, width, width == 6);
+        check_delta_of(table, 3, width, width == 11);
     }
 }
 
@@ -829,6 +895,7 @@ static void test_elementwise(void **state)
     (void)state;
     each_table(check_elementwise);
     each_table(check_convolve);
+    each_table(check_delta);
 }
 
 static void test_rope(void **state)

@@ -85,7 +85,7 @@ static void wrap_keeps_the_cause(void **state)
 {
     (void)state;
     struct error err;
-    char context[400];
+    char context[ERROR_MSG_SIZE];
     error_set_param(&err, ERR_FORMAT, "p", "the cause.");
     assert_false(error_wrap(&err, "model '%s'", "m"));
     assert_string_equal(err.msg, "model 'm': the cause.");
@@ -106,7 +106,7 @@ static void wrap_of_a_long_cause_keeps_some_context(void **state)
 {
     (void)state;
     struct error err;
-    char cause[400];
+    char cause[ERROR_MSG_SIZE];
     memset(cause, 'c', sizeof cause);
     cause[sizeof cause - 1] = '\0';
     error_set(&err, ERR_IO, "%s", cause);

@@ -285,6 +285,37 @@ static void capacity(void **state)
                      16000 * full + (32 + ENGINE_DEFAULT_BATCH_TOKENS + 2 * 16) * windowed);
 }
 
+/* States take as much however long the text is, in slabs that are no larger than a page of them; the pool of that size
+ * holds the text, and one slab less does not. */
+static void capacity_with_states(void **state)
+{
+    (void)state;
+    struct decoder_config decoder = {
+        .n_layers = 48,
+        .n_heads = 16,
+        .n_kv_heads = 2,
+        .k_dim = 256,
+        .v_dim = 256,
+        .delta = {.n_k_heads = 16, .n_v_heads = 32, .k_dim = 128, .v_dim = 128, .n_taps = 4}};
+    size_t states = 36 * (size_t)(32 * 128 * 128 + 3 * 8192) * 4 + 64, block = 12 * 2 * 512 * 2 * 32;
+    for (int i = 0; i < 48; i++) {
+        decoder.layer_delta[i] = i % 4 != 3;
+    }
+    for (uint32_t n = 32; n <= 65536; n *= 2) {
+        size_t per_slab = states / block - 1, slabs = (n / 32 + per_slab - 1) / per_slab;
+        size_t held = n / 32 < STATES_HELD ? n / 32 : STATES_HELD;
+        assert_int_equal(engine_kv_bytes(&decoder, KV_F16, 32, n), (held + slabs) * states);
+    }
+    struct engine_config config = {.geometry = {.n_groups = 2, .page_size = {states, block}, .pool_size = 6 * states},
+                                   .window = {2, 0},
+                                   .state = {true, false},
+                                   .page_tokens = 32,
+                                   .max_batch_tokens = 256};
+    assert_int_equal(engine__longest(&config, 100000), 2 * (states / block - 1) * 32);
+    config.geometry.pool_size = 4 * states; /* of a few blocks each has a state */
+    assert_int_equal(engine__longest(&config, 100000), 3 * 32);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +326,7 @@ int main(void)
         cmocka_unit_test(draining_finishes_what_runs),
         cmocka_unit_test(freed_in_the_middle),
         cmocka_unit_test(capacity),
+        cmocka_unit_test(capacity_with_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

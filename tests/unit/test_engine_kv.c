@@ -199,10 +199,9 @@ static void random_operations(void **state)
 {
     (void)state;
     static const struct kv_geometry geometries[] = {
-        {1, {64}, 64 * 40 + 17},
-        {2, {48, 80}, 240 * 7 + 30},      /* a common multiple */
-        {2, {1009, 1013}, 1013 * 16 * 6}, /* none: borders cut pages */
-        {3, {24, 40, 60}, 120 * 12},
+        {1, {64}, 64 * 40 + 17},          {2, {48, 80}, 240 * 7 + 30},     /* a common multiple */
+        {2, {1009, 1013}, 1013 * 16 * 6},                                  /* none: borders cut pages */
+        {3, {24, 40, 60}, 120 * 12},      {2, {70, 2000}, 2000 * 12 + 90}, /* slabs are pages of the second */
     };
     for (size_t i = 0; i < sizeof geometries / sizeof geometries[0]; i++) {
         struct error err = {0};

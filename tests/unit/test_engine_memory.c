@@ -133,9 +133,14 @@ static void every_allocation_of_the_scheduler(void **state)
     (void)state;
     struct engine_config config = toy_config(600);
     struct toy toy;
-    toy_init(&toy, &config);
-    torture(&config, &toy.base, 1);
-    toy_release(&toy);
+    for (int states = 0; states < 2; states++) {
+        if (states) {
+            toy_add_states(&config, 240);
+        }
+        toy_init(&toy, &config);
+        torture(&config, &toy.base, 1);
+        toy_release(&toy);
+    }
 }
 
 /* A step that never gets its memory: it is made smaller and smaller; at last only the one that is alone fails. */
@@ -186,10 +191,9 @@ static bool small_step(struct executor *x, const struct executor_step *step, str
     return roomy_ops->step(x, step, ids, err);
 }
 
-static void a_little_memory_is_enough(void **state)
+static void little_memory(const struct engine_config *c)
 {
-    (void)state;
-    struct engine_config config = toy_config(600);
+    struct engine_config config = *c;
     struct world expected, w;
     struct toy toy;
     uint32_t n_failed = 0;
@@ -213,6 +217,15 @@ static void a_little_memory_is_enough(void **state)
     }
     close_world(&expected);
     toy_release(&toy);
+}
+
+static void a_little_memory_is_enough(void **state)
+{
+    (void)state;
+    struct engine_config config = toy_config(600);
+    little_memory(&config);
+    toy_add_states(&config, 240);
+    little_memory(&config);
 }
 
 /* ---- a model on the cpu backend: its values, scratch and angles ---- */

@@ -1,7 +1,6 @@
-/* The whole engine on models: random small ones (one KV group, two with a window, and one of convolutions) and SmolLM2
- * where it is there.
- * What a job gets, to the digest of each row's logits, is the same alone and among others, whole and in chunks, with
- * one thread and two, with hits, preempted, and resumed. */
+/* The whole engine on models: random small ones (one KV group, two with a window, one of convolutions, and one of
+ * states) and SmolLM2 where it is there. What a job gets, to the digest of each row's logits, is the same alone and
+ * among others, whole and in chunks, with one thread and two, with hits, preempted, and resumed. */
 #include "tests/support/engine_run.h"
 #include "tests/support/vocab_file.h"
 
@@ -322,6 +321,47 @@ static void convolutions(void **state)
     temp_dir_remove(&dir);
 }
 
+/* What layers with states leave out is refused by name. */
+static void check_refusals(const struct engine_options *options, const char *other)
+{
+    struct error err = {0};
+    struct engine_options o = *options;
+    o.draft_model_path = other;
+    assert_null(engine_create(&o, &err));
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "--draft-model is not possible with models of the architecture qwen3next"));
+    o.draft_model_path = NULL;
+    o.kv_disk_dir = "/tmp";
+    o.kv_disk_size = (uint64_t)64 << 20;
+    assert_null(engine_create(&o, &err));
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "--kv-disk-dir is not possible with models of the architecture qwen3next"));
+    o = *options;
+    o.model_path = other;
+    o.draft_model_path = options->model_path;
+    assert_null(engine_create(&o, &err));
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "of the architecture qwen3next guesses no tokens"));
+}
+
+static void states(void **state)
+{
+    (void)state;
+    struct temp_dir dir;
+    temp_dir_make(&dir);
+    char *path = engine_random_model(&dir, "qwen3next"), *other = engine_random_model(&dir, "llama-plain");
+    struct workload *w = make_workload(MAX_JOBS, 256, MAX_PROMPT, 60);
+    struct engine_options o = options_for(path, 384 * 16 + 2048);
+    check_invariance(&o, w);
+    check_resume(&o, w);
+    check_next_engine(&o, w, false);
+    check_refusals(&o, other);
+    free(w);
+    free(path);
+    free(other);
+    temp_dir_remove(&dir);
+}
+
 static void smollm2(void **state)
 {
     (void)state;
@@ -397,7 +437,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_it_says_of_itself), cmocka_unit_test(one_group), cmocka_unit_test(two_groups),
-        cmocka_unit_test(convolutions),           cmocka_unit_test(smollm2),
+        cmocka_unit_test(convolutions),           cmocka_unit_test(states),    cmocka_unit_test(smollm2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -174,6 +174,47 @@ static void expectation(void **state)
     close_bench(&b);
 }
 
+/* A group of states has pages of few blocks: hits end with them, chains go on behind them. What somebody waits for is
+ * wanted for as long as somebody computes it. */
+static void states(void **state)
+{
+    (void)state;
+    struct bench b;
+    uint32_t full[N_BLOCKS], states[N_BLOCKS];
+    uint32_t *const tables[KV_MAX_GROUPS] = {full, states};
+    open_bench(&b, 2, 2, 40);
+    for (uint32_t i = 0; i < 8; i++) {
+        for (int g = 0; g < (i == 2 || i == 5 ? 2 : 1); g++) {
+            b.pages[g][i] = kv_alloc(b.kv, g);
+            prefix_insert(b.cache, &b.keys[i], i, g, b.pages[g][i]);
+        }
+    }
+    struct prefix_match m = prefix_match(b.cache, b.keys, N_BLOCKS);
+    assert_int_equal(m.n_blocks, 6);
+    assert_int_equal(m.n_chain, 8);
+    m = prefix_match(b.cache, b.keys, 5);
+    assert_int_equal(m.n_blocks, 3);
+    assert_int_equal(m.n_chain, 5);
+    assert_int_equal(match(&b, 2), 0);
+    prefix_take(b.cache, b.keys, 6, tables);
+    assert_int_equal(states[2], KV_PAGE_NONE);
+    assert_int_equal(states[5], b.pages[1][5]);
+    assert_int_equal(full[0], b.pages[0][0]);
+
+    prefix_want(b.cache, &b.keys[5]);
+    assert_false(prefix_wanted(b.cache, &b.keys[5])); /* nobody computes it */
+    assert_true(prefix_expect(b.cache, &b.keys[5]));
+    assert_true(prefix_expect(b.cache, &b.keys[5]));
+    prefix_want(b.cache, &b.keys[5]);
+    prefix_unexpect(b.cache, &b.keys[5]);
+    assert_true(prefix_wanted(b.cache, &b.keys[5]));
+    prefix_unexpect(b.cache, &b.keys[5]);
+    assert_true(prefix_expect(b.cache, &b.keys[5]));
+    assert_false(prefix_wanted(b.cache, &b.keys[5]));
+    prefix_unexpect(b.cache, &b.keys[5]);
+    close_bench(&b);
+}
+
 /* A block that is there already keeps its page; without nodes nothing is remembered, and nothing breaks. */
 static void limits(void **state)
 {
@@ -202,7 +243,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chains),  cmocka_unit_test(children_are_evicted_before_parents),
         cmocka_unit_test(windows), cmocka_unit_test(expectation),
-        cmocka_unit_test(limits),
+        cmocka_unit_test(states),  cmocka_unit_test(limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -168,17 +168,27 @@ struct bench {
     struct engine_run run;
 };
 
-static int open_bench(void **state)
+static int open_with(void **state, const char *model)
 {
     struct bench *b = calloc(1, sizeof *b);
     temp_dir_make(&b->dir);
-    b->model = engine_random_model(&b->dir, "llama-plain");
+    b->model = engine_random_model(&b->dir, model);
     b->options = engine_options_default();
     b->options.model_path = b->model;
     b->options.pool_size = MIB(8);
     b->options.backend.cpu = (struct cpu_backend_options){.kernels = CPU_KERNELS_REFERENCE, .n_threads = 1};
     *state = b;
     return 0;
+}
+
+static int open_bench(void **state)
+{
+    return open_with(state, "llama-plain");
+}
+
+static int open_states(void **state)
+{
+    return open_with(state, "qwen3next");
 }
 
 static int close_bench(void **state)
@@ -571,6 +581,7 @@ int main(void)
         cmocka_unit_test(the_others_do_not_notice),
         cmocka_unit_test(a_refused_job_fails),
         cmocka_unit_test_setup_teardown(replays_are_exact, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(replays_are_exact, open_states, close_bench),
         cmocka_unit_test_setup_teardown(twice_is_a_failure, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(it_is_put_away, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(what_cannot_be_loaded_fails_alone, open_bench, close_bench),

@@ -21,7 +21,7 @@
 #define TABLE_SIZE 400000 /* for all pages of the largest pool here */
 #define PAGE       4      /* tokens */
 
-static bool with_disk;
+static bool with_disk, with_states;
 
 struct bench {
     struct engine_config config;
@@ -71,6 +71,9 @@ static void open_bench(struct bench *b, size_t pool_pages)
     memset(b, 0, sizeof *b);
     b->config = toy_config(pool_pages);
     b->config.max_sequences = N_JOBS * N_CHOICES;
+    if (with_states) {
+        toy_add_states(&b->config, 240);
+    }
     toy_init_mode(&b->toy, &b->config, bench_mode);
     b->table_size = TABLE_SIZE;
     b->table = aligned_alloc(64, b->table_size);
@@ -108,7 +111,7 @@ static void start(struct bench *b)
                                       .pool = (const uint8_t *)b->toy.kv,
                                       .pool_size = b->config.geometry.pool_size,
                                       .page_tokens = PAGE,
-                                      .n_groups = 2};
+                                      .n_groups = b->config.geometry.n_groups};
     memcpy(options.page_size, b->config.geometry.page_size, sizeof options.page_size);
     b->s = scheduler_create(&b->config, &b->toy.base, &err);
     b->seals = kv_seals_open(&options, &err);
@@ -119,6 +122,7 @@ static void start(struct bench *b)
         open_disk(b);
     }
     scheduler_set_seals(b->s, b->seals);
+    b->toy.pages = b->s->kv;
     b->log = calloc(1, sizeof *b->log);
     scheduler_set_sink(b->s, toy_sink, b->log);
     if (!bench_mode.lazy) { /* there a step may still be on its way */
@@ -419,6 +423,26 @@ static int off_disk(void **state)
     return 0;
 }
 
+static int states(void **state)
+{
+    with_states = true;
+    return bench_eager(state);
+}
+
+static int lazy_states(void **state)
+{
+    with_states = true;
+    return bench_lazy_and_private(state);
+}
+
+static int no_states(void **state)
+{
+    with_states = false;
+    return bench_eager(state);
+}
+
+#define WITH_STATES(test) cmocka_unit_test_setup_teardown(test, states, no_states)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -426,6 +450,11 @@ int main(void)
         cmocka_unit_test(lost_at_any_step),
         IN_OTHER_MODES(lost_at_any_step),
         cmocka_unit_test_setup_teardown(lost_at_any_step, on_disk, off_disk),
+        WITH_STATES(lost_at_any_step),
+        cmocka_unit_test_setup_teardown(lost_at_any_step, lazy_states, no_states),
+        WITH_STATES(damage_is_computed_again),
+        WITH_STATES(another_pool_size),
+        WITH_STATES(what_was_forgotten_stays_so),
         cmocka_unit_test(damage_is_computed_again),
         cmocka_unit_test_setup_teardown(damage_is_computed_again, on_disk, off_disk),
         cmocka_unit_test(another_pool_size),

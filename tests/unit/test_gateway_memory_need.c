@@ -100,6 +100,32 @@ static void pool_is_a_share_and_never_more_than_can_be_used(void **state)
     assert_int_equal(need(f, GIB(16)).pool_size, MIB(14)); /* 100 tokens, rounded up */
 }
 
+/* What Qwen3-Next's states take, beside its K and V: a constant for each sequence, and as much as those for what the
+ * prefix cache keeps. */
+static void states_are_a_constant(void **state)
+{
+    struct fixture *f = *state;
+    struct decoder_config with = config;
+    struct memory_need n;
+    struct error err = {0};
+    size_t token = memory_kv_token_size(&config, KV_F16);
+    with.delta = (struct delta_params){.n_k_heads = 16, .n_v_heads = 32, .k_dim = 128, .v_dim = 128, .n_taps = 4};
+    for (int i = 0; i < with.n_layers; i++) {
+        with.layer_delta[i] = i % 4 != 3;
+    }
+    size_t state_page = 24 * (size_t)(32 * 128 * 128 + 3 * 8192) * 4 + 64;
+    assert_int_equal(memory_kv_token_size(&with, KV_F16), 2 * token / 4);
+    assert_int_equal(memory_least_pool(&with, KV_F16), 6 * state_page);
+    assert_int_equal(memory_useful_pool(&with, KV_F16, 1000, 3), 3 * (1000 * (token / 2) + 6 * state_page));
+    assert_true(memory_scratch(&with, 0, 0) > memory_scratch(&config, 0, 0));
+    for (uint64_t budget = MIB(64); budget <= GIB(64); budget *= 1024) { /* a single short sequence, too */
+        f->options.max_context = 100;
+        f->options.max_sequences = 1;
+        assert_true(memory_need(&f->options, f->file, &with, budget, &n, &err));
+        assert_true(n.pool_size >= 6 * state_page && n.pool_size < 7 * state_page);
+    }
+}
+
 static void draft_model_counts(void **state)
 {
     struct fixture *f = *state;
@@ -156,6 +182,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {TEST(parts),
                                        TEST(pool_is_a_share_and_never_more_than_can_be_used),
+                                       TEST(states_are_a_constant),
                                        TEST(draft_model_counts),
                                        TEST(a_pool_and_what_belongs_to_it_fit),
                                        TEST(the_rest_for_the_pool_is_the_whole),

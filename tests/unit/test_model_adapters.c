@@ -76,7 +76,8 @@ static const struct {
 } cases[] = {{"llama-linear", "llama", false},
              {"qwen3", "qwen3", true},
              {"phi3-long", "phi3", false},
-             {"qwen2-tied", "qwen2", false}};
+             {"qwen2-tied", "qwen2", false},
+             {"qwen3next", "qwen3next", false}};
 
 /* ---- parity ---- */
 

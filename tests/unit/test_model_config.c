@@ -328,6 +328,73 @@ static void convolutions(void **state)
     assert_refused(w, ERR_FORMAT, "shortconv.l_cache");
 }
 
+/* 8 layers of Qwen3-Next, `more` in place of one of its numbers, or without it where that is below 0. */
+static struct gguf_writer *delta_writer(const char *key, int64_t more)
+{
+    static const struct {
+        const char *key;
+        int64_t v;
+    } numbers[] = {{"block_count", 8},           {"context_length", 4096},
+                   {"embedding_length", 64},     {"feed_forward_length", 96},
+                   {"attention.head_count", 4},  {"attention.head_count_kv", 2},
+                   {"attention.key_length", 32}, {"attention.value_length", 32},
+                   {"rope.dimension_count", 8},  {"full_attention_interval", 4},
+                   {"ssm.conv_kernel", 4},       {"ssm.state_size", 24},
+                   {"ssm.group_count", 2},       {"ssm.time_step_rank", 6},
+                   {"ssm.inner_size", 120}};
+    struct gguf_writer *w = gguf_writer_create();
+    assert_non_null(w);
+    gguf_put_str(w, "general.architecture", STR("qwen3next"));
+    put_float(w, "qwen3next", "attention.layer_norm_rms_epsilon", 1e-5);
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        bool other = strcmp(numbers[i].key, key) == 0;
+        if (!other || more >= 0)
+            put_int(w, "qwen3next", numbers[i].key, other ? more : numbers[i].v);
+    }
+    return w;
+}
+
+/* Layers of the delta rule keep a state, all in one group. */
+static void states(void **state)
+{
+    (void)state;
+    struct made m = finish(delta_writer("", 0));
+    struct decoder_config c = read_config(&m);
+    struct kv_group_spec groups[KV_MAX_GROUPS];
+    uint8_t group[MODEL_MAX_LAYERS];
+    uint16_t index[MODEL_MAX_LAYERS];
+    assert_true(c.delta.n_k_heads == 2 && c.delta.n_v_heads == 6 && c.delta.k_dim == 24 && c.delta.v_dim == 20);
+    assert_true(c.delta.n_taps == 4 && c.qk_norm && c.attn_gated && c.rot_dim == 8 && c.norm_weight_offset == 0);
+    for (int i = 0; i < 8; i++)
+        assert_true(c.layer_delta[i] == (i % 4 != 3));
+    assert_int_equal(decoder_kv_groups(&c, KV_Q8, groups, group, index), 2);
+    assert_true(groups[0].n_layers == 6 && groups[0].window == 2 && groups[0].type == KV_F32);
+    assert_true(groups[0].n_kv_heads == 0 && groups[0].k_dim == 0 && groups[0].v_dim == 0);
+    assert_int_equal(groups[0].state_size, 4 * (6 * 24 * 20 + 3 * (2 * 48 + 120)));
+    assert_true(groups[1].n_layers == 2 && groups[1].type == KV_Q8 && groups[1].window == 0);
+    assert_true(groups[1].state_size == 0 && group[6] == 0 && index[6] == 5 && group[7] == 1 && index[7] == 1);
+    drop(&m);
+    m = finish(delta_writer("full_attention_interval", -1)); /* older files */
+    c = read_config(&m);
+    assert_true(c.layer_delta[2] && !c.layer_delta[3] && !c.layer_delta[7]);
+    drop(&m);
+    m = finish(delta_writer("full_attention_interval", 1));
+    c = read_config(&m);
+    assert_true(c.delta.n_taps == 0 && decoder_kv_groups(&c, KV_F16, groups, group, index) == 1);
+    drop(&m);
+    assert_refused(delta_writer("full_attention_interval", 9), ERR_UNSUPPORTED, "None of the model's layers");
+    assert_refused(delta_writer("full_attention_interval", 0), ERR_FORMAT, "full_attention_interval");
+    assert_refused(delta_writer("ssm.conv_kernel", 1), ERR_FORMAT, "ssm.conv_kernel");
+    assert_refused(delta_writer("ssm.conv_kernel", 65), ERR_FORMAT, "ssm.conv_kernel");
+    assert_refused(delta_writer("ssm.state_size", -1), ERR_FORMAT, "ssm.state_size");
+    assert_refused(delta_writer("ssm.state_size", 5000), ERR_FORMAT, "4096");
+    assert_refused(delta_writer("ssm.group_count", 4), ERR_FORMAT, "multiple of its 4 key heads");
+    assert_refused(delta_writer("ssm.group_count", 0), ERR_FORMAT, "ssm.group_count");
+    assert_refused(delta_writer("ssm.time_step_rank", 1 << 20), ERR_FORMAT, "ssm.time_step_rank");
+    assert_refused(delta_writer("ssm.inner_size", 121), ERR_FORMAT, "no values of 6 heads");
+    assert_refused(delta_writer("ssm.inner_size", 5000 * 6), ERR_FORMAT, "no values of 6 heads");
+}
+
 /* Of the family that is arch deepseek2, in the form of older files. */
 static struct gguf_writer *latent_writer(void)
 {
@@ -678,7 +745,8 @@ static void names_of_weights(void **state)
             assert_ptr_equal(weight_name_parse(&names, str_of(name), &layer, &expert), row);
             assert_true(layer == expected && expert == (weight_row_per_expert(row) ? 5 : -1));
         }
-        assert_true(weight_row(&names, (enum model_part)p, 0) != NULL);
+        bool own = p == PART_ATTN_GATE || p == PART_DELTA_GATE || (p >= PART_DELTA_Q && p <= PART_DELTA_V);
+        assert_true(own == !weight_row(&names, (enum model_part)p, 0)); /* of Qwen3-Next alone */
     }
     static const char *const bad[] = {"",
                                       "blk.",
@@ -716,6 +784,7 @@ int main(void)
         cmocka_unit_test(gemma3n),
         cmocka_unit_test(deepseek2),
         cmocka_unit_test(convolutions),
+        cmocka_unit_test(states),
         cmocka_unit_test(width_of_experts),
         cmocka_unit_test(window_flags_per_layer),
         cmocka_unit_test(yarn_keys),

@@ -578,6 +578,33 @@ static void convolutions(void **state)
     assert_true(c.n_ff == 512 && strcmp(c.arch, "lfm2") == 0);
 }
 
+#define LINEAR "\"linear_attention\","
+
+/* The class of transformers has defaults for all of it. */
+static void states(void **state)
+{
+    (void)state;
+    struct decoder_config c = read_type("qwen3_next", "");
+    const struct delta_params *p = &c.delta;
+    assert_layers(c.layer_delta, "11101110");
+    assert_true(p->n_k_heads == 16 && p->n_v_heads == 32 && p->k_dim == 128 && p->v_dim == 128 && p->n_taps == 4);
+    assert_true(c.n_kv_heads == 2 && c.k_dim == 256 && c.rot_dim == 64 && c.norm_weight_offset == 1 && c.qk_norm);
+    assert_true(c.attn_gated && c.n_experts == 0 && !c.tied_embeddings == !!c.n_experts);
+    c = read_type(
+        "qwen3_next",
+        ",\"full_attention_interval\":2,\"head_dim\":32,\"linear_num_key_heads\":3,\"linear_num_value_heads\":6,"
+        "\"linear_key_head_dim\":20,\"linear_value_head_dim\":24,\"linear_conv_kernel_dim\":3,"
+        "\"partial_rotary_factor\":0.5,\"num_experts\":8,\"num_experts_per_tok\":2,"
+        "\"moe_intermediate_size\":32,\"mlp_only_layers\":[1],\"decoder_sparse_step\":2");
+    assert_layers(c.layer_delta, "10101010");
+    assert_layers(c.layer_experts, "00010101");
+    assert_true(p->n_k_heads == 3 && p->n_v_heads == 6 && p->k_dim == 20 && p->v_dim == 24 && p->n_taps == 3);
+    assert_true(c.rot_dim == 16 && c.expert_norm_weights && c.n_ff_expert == 32);
+    c = read_type("qwen3_next",
+                  TYPES(FULL "," LINEAR LINEAR FULL "," LINEAR LINEAR LINEAR FULL) ",\"full_attention_interval\":2");
+    assert_layers(c.layer_delta, "01101110");
+}
+
 /* ---- what is refused ---- */
 
 struct refusal {
@@ -686,6 +713,16 @@ static void hostile_values_are_refused(void **state)
          "activation_sparsity_pattern"},
         {"llama4_text", EXPERTS("8", "1") ",\"floor_scale\":0", ERR_FORMAT, "floor_scale"},
         {"qwen2", EXPERTS("8", "2"), ERR_UNSUPPORTED, "8 experts"},
+        {"qwen3_next", TYPES(FULL), ERR_FORMAT, "8 strings"},
+        {"qwen3_next", TYPES(LINEAR LINEAR LINEAR LINEAR LINEAR LINEAR LINEAR "\"conv\""), ERR_UNSUPPORTED, "'conv'"},
+        {"qwen3_next", ",\"full_attention_interval\":9", ERR_UNSUPPORTED, "None of the model's layers"},
+        {"qwen3_next", ",\"full_attention_interval\":0", ERR_FORMAT, "full_attention_interval"},
+        {"qwen3_next", ",\"linear_conv_kernel_dim\":1", ERR_FORMAT, "linear_conv_kernel_dim"},
+        {"qwen3_next", ",\"linear_num_value_heads\":40", ERR_FORMAT, "multiple of its 16 key heads"},
+        {"qwen3_next", ",\"linear_num_value_heads\":\"x\"", ERR_FORMAT, "linear_num_value_heads"},
+        {"qwen3_next", ",\"linear_key_head_dim\":4097", ERR_FORMAT, "linear_key_head_dim"},
+        {"qwen3_next", ",\"linear_num_value_heads\":4096,\"linear_key_head_dim\":4096,\"linear_value_head_dim\":4096",
+         ERR_UNSUPPORTED, "is larger than"},
         {"lfm2", TYPES(FULL), ERR_FORMAT, "8 strings"},
         {"lfm2", TYPES(CONV CONV CONV CONV CONV CONV CONV "\"conv\""), ERR_UNSUPPORTED, "None of the model's layers"},
         {"lfm2", TYPES(CONV CONV CONV CONV CONV CONV CONV "\"mamba\""), ERR_UNSUPPORTED, "'mamba'"},
@@ -822,6 +859,7 @@ int main(void)
         cmocka_unit_test(gemma3n),
         cmocka_unit_test(more_mixtures),
         cmocka_unit_test(convolutions),
+        cmocka_unit_test(states),
         cmocka_unit_test(hostile_values_are_refused),
         cmocka_unit_test(bad_folders_are_refused),
         cmocka_unit_test(all_types_are_listed),

@@ -246,6 +246,34 @@ static void test_convolutions(void **state)
     close_model(&f);
 }
 
+/* Products of the delta rule, and its state, which a step reads and writes once. What gates an output is behind it. */
+static void test_states(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_gguf(&f, "qwen3next", KV_F16);
+    const struct decoder_config *c = &f.config;
+    const struct delta_params *p = &c->delta;
+    double e = c->n_embd, keys = p->n_k_heads * p->k_dim, values = p->n_v_heads * p->v_dim;
+    double shared = 3.0 * e * c->n_ff_shared, mixture = 3 * e * c->n_experts_used * c->n_ff_expert + c->n_experts * e;
+    double tail = 2 * e * values, delta = e * (2 * keys + values + 2 * p->n_v_heads) + tail;
+    double attending = first_half(c) + second_half(c, 0) + e * c->n_heads * c->v_dim;
+    double mlps = 4 * (mixture + shared) + 3 * e * c->n_ff;
+    struct step_work one = cost_of(&f, 1, 9, 1, 1), none = cost_of(&f, 1, 9, 1, 0);
+    equal(one.weight_macs.all, 4 * delta + attending + mlps + c->n_vocab * e, "products of a token");
+    equal(none.weight_macs.all, one.weight_macs.all - c->n_vocab * e - tail - mixture - shared, "without logits");
+    double rule = 4 * (3.0 * values * p->k_dim + p->n_taps * (2 * keys + values));
+    double pair = (double)c->n_heads * (c->k_dim + c->v_dim),
+           position = (double)c->n_kv_heads * (c->k_dim + c->v_dim) * 2;
+    equal(one.attention_macs, rule + 10 * pair, "products with a state and with positions");
+    double page = (double)kv_state_page_size(&f.kv.groups[0]);
+    assert_true(f.kv.groups[0].state_size > 0 && page >= 4.0 * (double)f.kv.groups[0].state_size);
+    equal(one.kv_bytes, 2 * page + 10 * position, "bytes of a state and of positions");
+    equal(cost_of(&f, 3, 0, 7, 1).kv_bytes, 3 * (page + 7 * position), "bytes of prompts");
+    equal(cost_of(&f, 1, 0, 7, 1).attention_macs, 7 * rule + 28 * pair, "products of a prompt");
+    close_model(&f);
+}
+
 /* Whatever the container calls its tensors, and however it stacks experts, the work is the same. */
 static void check_folders(const char *name)
 {
@@ -275,6 +303,7 @@ static void test_folders(void **state)
     check_folders("llama4");
     check_folders("gemma3n");
     check_folders("lfm2moe");
+    check_folders("qwen3next");
 }
 
 /* ---- attention ---- */
@@ -387,12 +416,11 @@ static void test_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dense),          cmocka_unit_test(test_tied),
-        cmocka_unit_test(test_parallel),       cmocka_unit_test(test_mixture),
-        cmocka_unit_test(test_shared_experts), cmocka_unit_test(test_latents),
-        cmocka_unit_test(test_convolutions),   cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_full_attention), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_types),          cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_dense),          cmocka_unit_test(test_tied),           cmocka_unit_test(test_parallel),
+        cmocka_unit_test(test_mixture),        cmocka_unit_test(test_shared_experts), cmocka_unit_test(test_latents),
+        cmocka_unit_test(test_convolutions),   cmocka_unit_test(test_states),         cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_full_attention), cmocka_unit_test(test_windows),        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,25 +121,35 @@ static bool has_convs(const struct decoder_config *c)
     return c->n_conv_taps > 0;
 }
 
-/* What is changed of a layer that convolves has no effect there. */
+static bool has_deltas(const struct decoder_config *c)
+{
+    return c->delta.n_taps > 0;
+}
+
+static bool attends(const struct decoder_config *c, int layer)
+{
+    return !c->layer_conv[layer] && !c->layer_delta[layer];
+}
+
+/* What is changed of attention has no effect on a layer of another kind. */
 static bool first_attends(const struct decoder_config *c)
 {
-    return !c->layer_conv[0];
+    return attends(c, 0);
 }
 
 static bool second_attends(const struct decoder_config *c)
 {
-    return !c->layer_conv[1];
+    return attends(c, 1);
 }
 
 static bool fourth_attends(const struct decoder_config *c)
 {
-    return !c->layer_conv[3];
+    return attends(c, 3);
 }
 
 static bool last_attends(const struct decoder_config *c)
 {
-    return !c->layer_conv[c->n_layers - 1];
+    return attends(c, c->n_layers - 1);
 }
 
 static bool has_q_latent(const struct decoder_config *c)
@@ -259,6 +269,15 @@ CHANGE(flip_last_window, uint8_t *last = &c->layer_windowed[c->n_layers - 1]; *l
 CHANGE(flip_first_conv, c->layer_conv[0] = !c->layer_conv[0]; c->n_conv_taps = c->n_conv_taps ? c->n_conv_taps : 3)
 CHANGE(flip_last_conv, uint8_t *last = &c->layer_conv[c->n_layers - 1]; *last = !*last;
        c->n_conv_taps = c->n_conv_taps ? c->n_conv_taps : 3)
+CHANGE(flip_first_delta, c->layer_delta[0] = !c->layer_delta[0])
+CHANGE(flip_last_delta, uint8_t *last = &c->layer_delta[c->n_layers - 1]; *last = !*last)
+CHANGE(half_key_heads, c->delta.n_k_heads /= 2)
+CHANGE(half_value_heads, c->delta.n_v_heads /= 2)
+CHANGE(other_key_dim, c->delta.k_dim--)
+CHANGE(other_value_dim, c->delta.v_dim--)
+CHANGE(more_delta_taps, c->delta.n_taps++)
+CHANGE(fewer_delta_taps, c->delta.n_taps--)
+CHANGE(flip_attn_gated, c->attn_gated = !c->attn_gated)
 CHANGE(more_taps, c->n_conv_taps++)
 CHANGE(fewer_taps, c->n_conv_taps--)
 CHANGE(other_activation, c->act = c->act == ACT_SILU ? ACT_GELU_TANH : ACT_SILU)
@@ -434,6 +453,15 @@ static const struct mutation mutations[] = {
     {"layer_windowed, last", flip_last_window, last_attends},
     {"layer_conv, first", flip_first_conv, NULL},
     {"layer_conv, last", flip_last_conv, NULL},
+    {"layer_delta, first", flip_first_delta, NULL},
+    {"layer_delta, last", flip_last_delta, NULL},
+    {"delta.n_k_heads", half_key_heads, has_deltas},
+    {"delta.n_v_heads", half_value_heads, has_deltas},
+    {"delta.k_dim", other_key_dim, has_deltas},
+    {"delta.v_dim", other_value_dim, has_deltas},
+    {"delta.n_taps + 1", more_delta_taps, has_deltas},
+    {"delta.n_taps - 1", fewer_delta_taps, has_deltas},
+    {"attn_gated", flip_attn_gated, NULL},
     {"n_conv_taps + 1", more_taps, has_convs},
     {"n_conv_taps - 1", fewer_taps, has_convs},
     {"act", other_activation, NULL},

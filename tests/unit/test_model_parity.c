@@ -3,9 +3,12 @@
 #include "tests/support/model_vectors.h"
 
 #include "base/array.h"
+#include "base/limits.h"
+#include "tensor/gguf_writer.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -116,6 +119,59 @@ static void wrapped_equals_transformers(void **state)
         check_model(&f, "wrapped");
         tear_down_folder(&f);
     }
+}
+
+/* The GGUF file with what the folder has in one tensor in one, as the first conversions have it. */
+static void interleave(const struct model_file *from, const struct model_file *folder, struct buf *out)
+{
+    struct error err = {0};
+    struct gguf_writer *w = gguf_writer_create();
+    assert_non_null(w);
+    for (size_t i = 0; i < model_file_n_meta(from); i++) {
+        struct meta_value v = model_file_meta_at(from, i);
+        gguf_put_value(w, model_file_meta_key(from, i), &v);
+    }
+    for (size_t i = 0; i < model_file_n_tensors(from); i++) {
+        const struct tensor_view *t = model_file_tensor_at(from, i);
+        char name[96], theirs[96];
+        int layer;
+        snprintf(name, sizeof(name), STR_FMT, STR_ARG(t->name));
+        if (strstr(name, ".attn_gate."))
+            continue;
+        if (strstr(name, ".attn_qkv.") && sscanf(name, "blk.%d.", &layer) == 1) {
+            snprintf(theirs, sizeof(theirs), "model.layers.%d.linear_attn.in_proj_qkvz.weight", layer);
+            snprintf(name, sizeof(name), "blk.%d.ssm_in.weight", layer);
+            t = model_file_tensor(folder, theirs);
+            assert_non_null(t);
+        }
+        struct gguf_tensor same = {.name = name, .type = t->type, .n_dims = t->n_dims, .data = t->data};
+        memcpy(same.shape, t->shape, sizeof(same.shape));
+        gguf_add_tensor(w, &same);
+    }
+    buf_init(out, MIB(64));
+    if (!gguf_write_buf(w, out, &err))
+        fail_msg("%s", err.msg);
+    gguf_writer_free(w);
+}
+
+static void interleaved_equals_transformers(void **state)
+{
+    struct fixture f, g = {0};
+    struct error err = {0};
+    struct buf bytes;
+    (void)state;
+    set_up(&f, "qwen3next");
+    model_vectors_load(&g.vectors, "qwen3next");
+    g.file = model_vectors_folder(&g.vectors, NULL, false, &g.folder);
+    interleave(f.file, g.file, &bytes);
+    tear_down_folder(&g);
+    model_file_close(f.file);
+    f.file = model_file_open_memory(bytes.data, bytes.len, &err);
+    if (!f.file)
+        fail_msg("%s", err.msg);
+    check_model(&f, "GGUF, interleaved");
+    tear_down(&f);
+    buf_release(&bytes);
 }
 
 /* Llama 3's scaling from its parameters instead of the tensor that GGUF files carry. */
@@ -256,6 +312,7 @@ static void steps_without_output_fill_pages(void **state)
     (void)state;
     check_without_output("gemma3");
     check_without_output("gemma3n"); /* layers behind the last K and V are left out */
+    check_without_output("qwen3next");
 }
 
 int main(void)
@@ -264,6 +321,7 @@ int main(void)
         cmocka_unit_test(wrapped_equals_transformers),     cmocka_unit_test(scaling_option_equals_transformers),
         cmocka_unit_test(wrong_tensors_are_refused),       cmocka_unit_test(factors_are_checked),
         cmocka_unit_test(steps_without_output_fill_pages), cmocka_unit_test(shared_kv_is_needed_once),
+        cmocka_unit_test(interleaved_equals_transformers),
     };
     struct CMUnitTest tests[2 * MODEL_VECTORS_MAX_RANDOM];
     size_t n = 0;

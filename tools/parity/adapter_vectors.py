@@ -29,7 +29,8 @@ from model_vectors import OUT, decisive_prompts, finish, load_random, vector_lin
 from random_specs import MODELS
 
 GGUF_NAMES = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "qkv_proj": "attn_qkv", "o_proj": "attn_output",
-              "gate_proj": "ffn_gate", "up_proj": "ffn_up", "gate_up_proj": "ffn_up", "down_proj": "ffn_down"}
+              "gate_proj": "ffn_gate", "up_proj": "ffn_up", "gate_up_proj": "ffn_up", "down_proj": "ffn_down",
+              "in_proj_qkvz": "ssm_in", "in_proj_ba": "ssm_ba", "out_proj": "ssm_out"}
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 KEPT = ("peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules", "use_rslora", "bias",
         "rank_pattern", "alpha_pattern", "use_dora", "fan_in_fan_out", "init_lora_weights", "inference_mode",
@@ -43,6 +44,7 @@ CASES = [
     ("qwen3", 502, "F32", 0.2, dict(r=6, lora_alpha=2, target_modules=["q_proj", "v_proj", "gate_proj"], use_rslora=True)),
     ("phi3-long", 503, "F16", 0.15, dict(r=8, lora_alpha=8, target_modules=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"])),
     ("qwen2-tied", 504, "BF16", 0.2, dict(r=5, lora_alpha=5, target_modules=["k_proj", "lm_head"], fan_in_fan_out=False)),
+    ("qwen3next", 505, "F16", 0.15, dict(r=6, lora_alpha=6, target_modules=["q_proj", "o_proj", "in_proj_qkvz", "in_proj_ba", "out_proj"])),
 ]
 TORCH = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
 

@@ -97,6 +97,14 @@ LFM2 = [
 ]
 LFM2_CONV = [LFM2[0]] + [(f"shortconv.{p}.weight", f"conv.{p}.weight") for p in ("in_proj", "conv", "out_proj")] + [LFM2[-1]]
 LFM2_MLP = [(f"ffn_{p}.weight", f"feed_forward.{w}.weight") for p, w in (("gate", "w1"), ("up", "w3"), ("down", "w2"))]
+# Qwen3-Next: layers attend, to gated heads, or follow the delta rule
+QWEN3_NEXT = ATTENTION + QK_NORM + [("post_attention_norm.weight", "post_attention_layernorm.weight")]
+DELTA = [
+    ATTENTION[0], (["attn_qkv.weight", "attn_gate.weight"], "linear_attn.in_proj_qkvz.weight"),
+    ("ssm_ba.weight", "linear_attn.in_proj_ba.weight"), ("ssm_conv1d.weight", "linear_attn.conv1d.weight"),
+    ("ssm_a", "linear_attn.A_log"), ("ssm_dt.bias", "linear_attn.dt_bias"),
+    ("ssm_norm.weight", "linear_attn.norm.weight"), ("ssm_out.weight", "linear_attn.out_proj.weight"), QWEN3_NEXT[-1],
+]
 # outside layers
 NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
          "output_norm.bias": "model.norm.bias", "output.weight": "lm_head.weight"}
@@ -126,6 +134,8 @@ SCALES = {
     "attn_qkv.weight": (0.25, 0),
     "token_embd_norm.weight": (0.2, 1), "shortconv.in_proj.weight": (0.2, 0), "shortconv.conv.weight": (0.6, 0),
     "shortconv.out_proj.weight": (0.15, 0),
+    "attn_gate.weight": (0.25, 0), "ssm_ba.weight": (0.25, 0), "ssm_conv1d.weight": (0.6, 0), "ssm_a": (0.1, -0.25),
+    "ssm_dt.bias": (0.7, 0), "ssm_norm.weight": (0.2, 1), "ssm_out.weight": (0.2, 0),
     "ffn_gate.weight": (0.2, 0), "ffn_up.weight": (0.15, 0), "ffn_down.weight": (0.15, 0),
     "ffn_gate_inp.weight": (0.3, 0), "ffn_gate_exps.weight": (0.2, 0), "ffn_up_exps.weight": (0.2, 0),
     "ffn_down_exps.weight": (0.2, 0),
@@ -191,7 +201,7 @@ ONE_ROW = ("mlp.shared_expert_gate.weight", "mlp.moe_statics.e_score_correction_
 GGUF = {"mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "gemma3n_text": "gemma3n", "qwen3_moe": "qwen3moe", "olmo3": "olmo2",
         "cohere": "command-r", "glm": "chatglm", "internlm3": "llama", "qwen2_moe": "qwen2moe", "gpt_oss": "gpt-oss",
         "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "ernie4_5_moe": "ernie4_5-moe", "llama4_text": "llama4",
-        "lfm2_moe": "lfm2moe"}
+        "lfm2_moe": "lfm2moe", "qwen3_next": "qwen3next"}
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2", "qwen3": "Qwen3",
            "qwen3_moe": "Qwen3Moe", "gemma2": "Gemma2", "gemma3_text": "Gemma3", "gemma3n_text": "Gemma3n", "smollm3": "SmolLM3", "phi3": "Phi3",
            "granite": "Granite", "olmo2": "Olmo2", "olmo3": "Olmo3", "gemma": "Gemma",
@@ -199,7 +209,7 @@ CLASSES = {"llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2"
            "seed_oss": "SeedOss", "ernie4_5": "Ernie4_5", "stablelm": "StableLm", "internlm2": "InternLM2",
            "internlm3": "InternLM3", "minicpm": "MiniCPM", "qwen2_moe": "Qwen2Moe", "gpt_oss": "GptOss",
            "deepseek_v2": "DeepseekV2", "deepseek_v3": "DeepseekV3", "ernie4_5_moe": "Ernie4_5_Moe",
-           "llama4_text": "Llama4", "lfm2": "Lfm2", "lfm2_moe": "Lfm2Moe"}
+           "llama4_text": "Llama4", "lfm2": "Lfm2", "lfm2_moe": "Lfm2Moe", "qwen3_next": "Qwen3Next"}
 PERMUTED = ("llama", "smollm3", "granite", "internlm2", "minicpm")
 NORMS_BY_HEAD = ("command-r", "stablelm")  # Q's and K's have a row for each head
 LAYER_NORMS = ("command-r", "cohere2", "stablelm")  # not RMS
@@ -208,13 +218,14 @@ LAYER_NORMS = ("command-r", "cohere2", "stablelm")  # not RMS
 class RandomModel:
     """n_*: shapes; layer: pairs of names; meta: further GGUF keys; config: further members of config.json, which also
     take the place of those that all have (None: left out); values: tensors of GGUF alone; experts: (number, layouts,
-    dense layers); beside: pairs of names of layers with experts; convs: layers that convolve; shapes: of kinds whose shape is not the usual one;
+    dense layers); beside: pairs of names of layers with experts; convs: layers that convolve;
+    deltas: (layers of the delta rule, key heads, value heads, dims of a key and of a value); shapes: of kinds whose shape is not the usual one;
     shared: of the last layers, which use K and V of earlier ones; outside: names of further tensors outside
     layers, in GGUF and in a folder; oracle: the same model under the names of another class, where transformers has none of its own."""
 
     def __init__(self, name, model_type, seed, layer, n_layers=4, n_embd=64, n_heads=4, n_kv=2, head=16, n_ff=96,
                  vocab=320, eps=0.02, context=512, base=10000.0, tied=False, scales=None, meta=None, config=None,
-                 n_text=160, values=None, experts=(0, {}, ()), beside=(), shapes=None, convs=(),
+                 n_text=160, values=None, experts=(0, {}, ()), beside=(), shapes=None, convs=(), deltas=((), 0, 0, 0, 0),
                  prompts=(16, 64), shared=0, outside=None, oracle=None):
         self.name, self.model_type, self.seed, self.layer = name, model_type, seed, layer
         self.arch = GGUF.get(model_type, model_type)
@@ -224,7 +235,7 @@ class RandomModel:
         self.meta, self.more, self.values = meta or {}, config or {}, values or {}
         self.n_text, self.prompts = n_text, prompts
         self.n_experts, self.layouts, self.dense = experts
-        self.beside, self.shapes, self.convs = list(beside), shapes or {}, convs
+        self.beside, self.shapes, self.convs, self.deltas = list(beside), shapes or {}, convs, deltas
         parts = {p for layout in self.layouts.values() for _, parts, *_ in layout for p in parts}
         self.expert_kinds = [kind for p, kind in EXPERT_NAMES.items() if p in parts]
         self.oracle = oracle or self
@@ -259,7 +270,7 @@ class RandomModel:
         own = any(ours == "ffn_down.weight" for ours, _ in self.layer)
         mlp = [(ours, theirs.replace("mlp.", "feed_forward.")) for ours, theirs in MLP] if self.arch == "llama4" else MLP
         mlp = LFM2_MLP if self.convs else mlp
-        return (LFM2_CONV if i in self.convs else self.layer) + (self.beside if self.has_experts(i) else [] if own else mlp)
+        return (LFM2_CONV if i in self.convs else DELTA if i in self.deltas[0] else self.layer) + (self.beside if self.has_experts(i) else [] if own else mlp)
 
     def global_kinds(self):
         bias = ["output_norm.bias"] if NORM_BIASES[0] in self.layer else []
@@ -279,17 +290,25 @@ class RandomModel:
     def folder_tensor(self, name, kinds, prefix="", layout=None):
         """As tests/support/random_folder.h describes it."""
         tensor = {"name": name, "parts": [prefix + k for k in kinds]}
+        if kinds == DELTA[1][0]:
+            _, n_keys, n_values, k_dim, v_dim = self.deltas
+            ends = [0, n_keys * k_dim, 2 * n_keys * k_dim, 2 * n_keys * k_dim + n_values * v_dim]
+            tensor["parts"][:1] = [f"{prefix}{kinds[0]}[{first}:{end}]" for first, end in zip(ends, ends[1:])]
+            tensor["by_kv_head"] = n_keys
+        if kinds == ["ssm_a"]:
+            tensor["log"] = True
         if layout or len(kinds) > 1 and kinds[0].startswith("attn_k_b"):
             tensor["layout"] = layout or "turned"
         if name.endswith(ONE_ROW):
             tensor["one_row"] = True
-        if name.endswith("conv.conv.weight"):
+        if name.endswith(("conv.conv.weight", "conv1d.weight")):
             tensor["unit_axis"] = True
         if len(kinds) == 3:
             tensor["by_kv_head"], tensor["unpermute"] = self.n_kv, [self.n_heads, self.n_kv, 0]
         elif self.arch in PERMUTED and kinds[0].startswith(("attn_q.", "attn_k.")):
             tensor["unpermute"] = self.n_heads if kinds[0].startswith("attn_q.") else self.n_kv
-        if self.arch in ("gemma", "gemma2", "gemma3") and kinds[0].endswith("norm.weight"):
+        if self.arch in ("gemma", "gemma2", "gemma3", "qwen3next") and kinds[0].endswith("norm.weight") and \
+                kinds[0] != "ssm_norm.weight":
             tensor["minus"] = 1
         return tensor
 
@@ -361,6 +380,7 @@ class RandomModel:
         tensors += [{"name": name, "shape": [len(v)], "values": v} for name, v in self.values.items()]
         folder = {"config": self.config(), "tensors": self.folder_tensors()}
         folder.update({layout: self.expert_tensors(layout) for layout in self.layouts})
+        folder.update({"mlx": True} if self.deltas[0] else {})
         return {"seed": self.seed, "vocab_size": self.vocab, "metadata": meta, "tensors": tensors, "folder": folder}
 
     def description_text(self):
@@ -381,9 +401,16 @@ class RandomModel:
         """The values of a folder's tensor."""
         kinds = dict(self.gguf_tensors())
         parts = []
-        for name in tensor["parts"]:
+        for part in tensor["parts"]:
+            name, _, rows = part.partition("[")
             std, offset = self.scales[kinds[name]]
-            parts.append(random_model.weights(self.seed, name, self.shape(kinds[name]), std, offset))
+            values = random_model.weights(self.seed, name, self.shape(kinds[name]), std, offset)
+            parts.append(values[slice(*map(int, rows[:-1].split(":")))] if rows else values)
+        if "log" in tensor:
+            return np.log(-parts[0])
+        if len(parts) == 4:
+            by_head = [p.reshape(tensor["by_kv_head"], -1, p.shape[-1]) for p in parts]
+            return np.concatenate(by_head, axis=1).reshape(-1, parts[0].shape[-1])
         w = laid_out(parts, tensor["layout"]) if "layout" in tensor else \
             np.concatenate(parts, axis=-2) if len(parts) > 1 else parts[0]
         w = w.reshape(1, -1) if "one_row" in tensor else w[:, None, :] if "unit_axis" in tensor else w
@@ -470,6 +497,14 @@ def conv_shapes(n_taps):
     """E being 64."""
     return {"shortconv.in_proj.weight": (192, 64), "shortconv.conv.weight": (64, n_taps),
             "shortconv.out_proj.weight": (64, 64)}
+
+
+def delta_shapes(n_keys, n_values, k_dim, v_dim, n_taps):
+    """E being 64."""
+    columns, values = 2 * n_keys * k_dim + n_values * v_dim, n_values * v_dim
+    return {"attn_qkv.weight": (columns, 64), "attn_gate.weight": (values, 64), "ssm_ba.weight": (2 * n_values, 64),
+            "ssm_conv1d.weight": (columns, n_taps), "ssm_a": (n_values,), "ssm_dt.bias": (n_values,),
+            "ssm_norm.weight": (v_dim,), "ssm_out.weight": (64, values)}
 
 
 MODELS = [
@@ -711,4 +746,20 @@ MODELS = [
                 config={"head_dim": None, "intermediate_size": 96, "moe_intermediate_size": 64, "num_experts": 8,
                         "num_experts_per_tok": 3, "num_dense_layers": 1, "norm_topk_prob": True,
                         "use_expert_bias": True, "routed_scaling_factor": 1.0, "conv_L_cache": 4, "conv_bias": False}),
+    RandomModel("qwen3next", "qwen3_next", 117, QWEN3_NEXT, n_layers=5, n_ff=64, deltas=((0, 1, 3, 4), 2, 4, 24, 20),
+                experts=(8, HF_EXPERTS, (1,)), beside=SHARED_GATED, base=1000000.0,
+                shapes={**delta_shapes(2, 4, 24, 20, 4), "attn_q.weight": (128, 64), "ffn_gate.weight": (96, 64),
+                        "ffn_up.weight": (96, 64), "ffn_down.weight": (64, 96),
+                        "ffn_gate_shexp.weight": (48, 64), "ffn_up_shexp.weight": (48, 64),
+                        "ffn_down_shexp.weight": (64, 48)},
+                meta=experts_meta(8, 3, 64, **{"feed_forward_length": ["u32", 96], "full_attention_interval": ["u32", 3],
+                                               "expert_shared_feed_forward_length": ["u32", 48],
+                                               "rope.dimension_count": ["u32", 4], "ssm.conv_kernel": ["u32", 4],
+                                               "ssm.state_size": ["u32", 24], "ssm.group_count": ["u32", 2],
+                                               "ssm.time_step_rank": ["u32", 4], "ssm.inner_size": ["u32", 80]}),
+                config={"intermediate_size": 96, "moe_intermediate_size": 64, "shared_expert_intermediate_size": 48,
+                        "num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": True, "decoder_sparse_step": 1,
+                        "mlp_only_layers": [1], "full_attention_interval": 3, "linear_conv_kernel_dim": 4,
+                        "linear_key_head_dim": 24, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+                        "linear_value_head_dim": 20, "partial_rotary_factor": 0.25, "attention_bias": False}),
 ]
