@@ -122,7 +122,7 @@ def mlx_object(python, zig, target, sources, build):
         return problems
     own = [object_of(target, s, build) for s in sources
            if re.search(MLX_OBJECT, str(s)) or s.parent.name in ("base", "tensor", "cpu")
-           or s.name.startswith(("kv_type", "mlx_plan", "mlx_repack"))]
+           or (s.parent.name == "backend" and s.name != "backend.c") or s.name.startswith(("mlx_plan", "mlx_repack"))]
     return unresolved(zig, "c++", target, ["-shared", *shim, *dict.fromkeys(own), mlx / "lib" / "libmlx.dylib", "-o", build / "cross" / "tandem_mlx.so"])
 
 
