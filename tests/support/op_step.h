@@ -3,6 +3,7 @@
 #define TANDEM_TESTS_SUPPORT_OP_STEP_H
 
 #include "backend/backend.h"
+#include "tests/support/emulated.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,6 +63,54 @@ static inline void finish(struct backend *be, struct tensor *t, float *out, size
     struct error err = {0};
     if (!be->ops->read_f32(be, t, out, n, &err) || !be->ops->step_end(be, &err))
         fail_msg("%s", err.msg);
+}
+
+/* A matrix, or a vector, of floats. */
+static inline struct weight *op_weight(struct backend *be, const float *values, uint64_t rows, uint64_t cols)
+{
+    struct error err = {0};
+    struct tensor_view v = {.name = STR("test.weight"),
+                            .type = DTYPE_F32,
+                            .n_dims = rows == 1 ? 1 : 2,
+                            .shape = {rows == 1 ? cols : rows, rows == 1 ? 1 : cols, 1, 1},
+                            .data = (const uint8_t *)values,
+                            .size = (size_t)(rows * cols) * sizeof(float)};
+    const struct tensor_view *views[] = {&v};
+    struct weight *w = be->ops->weight_create(be, views, 1, &err);
+    if (!w)
+        fail_msg("%s", err.msg);
+    return w;
+}
+
+/* check(be) with each kernel set that is wanted and here, on one thread and on three; it frees the backend. */
+static inline void on_cpu(void (*check)(struct backend *be))
+{
+    for (int kernels = CPU_KERNELS_REFERENCE; kernels < CPU_KERNELS_COUNT; kernels++) {
+        for (int n_threads = 1; n_threads <= 3; n_threads += 2) {
+            struct error err = {0};
+            struct cpu_backend_options o = {
+                .kernels = (enum cpu_kernels)kernels, .n_threads = n_threads, .spin_us = -1};
+            struct backend *be = kernels_wanted(o.kernels) ? cpu_backend_create(&o, &err) : NULL;
+            if (be)
+                check(be);
+            else if (kernels_required(o.kernels))
+                fail_msg("%s", err.msg);
+        }
+    }
+}
+
+/* The same with mlx on its CPU; skips the test where there is none. */
+static inline void on_mlx(void (*check)(struct backend *be))
+{
+    struct error err = {0};
+    if (!mlx_backend_available(&err)) {
+        print_message("skip: %s\n", err.msg);
+        skip();
+    }
+    struct backend *be = mlx_backend_create(&(struct mlx_backend_options){.device = MLX_DEVICE_CPU}, &err);
+    if (!be)
+        fail_msg("%s", err.msg);
+    check(be);
 }
 
 #endif

@@ -208,11 +208,11 @@ static bool put_metadata(struct random_model *m, const struct json *metadata, st
 
 /* ---- tokenizer ---- */
 
-static void copy_tokenizer(struct gguf_writer *w, const struct model_file *from)
+void copy_meta(struct gguf_writer *w, const struct model_file *from, const char *prefix)
 {
     for (size_t i = 0; i < model_file_n_meta(from); i++) {
         struct meta_value v = model_file_meta_at(from, i);
-        if (str_starts(model_file_meta_key(from, i), STR("tokenizer.")))
+        if (str_starts(model_file_meta_key(from, i), str_of(prefix)))
             gguf_put_value(w, model_file_meta_key(from, i), &v);
     }
 }
@@ -270,7 +270,7 @@ static bool put_tokenizer(struct random_model *m, const struct json *root, const
                           struct error *err)
 {
     if (from) {
-        copy_tokenizer(m->writer, from);
+        copy_meta(m->writer, from, "tokenizer.");
         return true;
     }
     if (json_get(json_get(root, "metadata"), "tokenizer.ggml.model"))

@@ -33,6 +33,9 @@ struct random_tensor {
 /* Elements [first, first + n) of the tensor. */
 void random_tensor_values(const struct random_tensor *t, uint64_t first, size_t n, float *out);
 
+/* Metadata of another model whose keys begin with the prefix. */
+void copy_meta(struct gguf_writer *w, const struct model_file *from, const char *prefix);
+
 struct random_model;
 
 /* A writer filled as the JSON says; the weights are made while it writes. tokenizer_from may be NULL and need not

@@ -29,22 +29,6 @@ struct bench {
 
 static uint64_t random_state = 5;
 
-static struct weight *make_weight(struct backend *be, const float *values, uint64_t rows, uint64_t cols)
-{
-    struct error err = {0};
-    struct tensor_view v = {.name = STR("test.weight"),
-                            .type = DTYPE_F32,
-                            .n_dims = rows == 1 ? 1 : 2,
-                            .shape = {rows == 1 ? cols : rows, rows == 1 ? 1 : cols, 1, 1},
-                            .data = (const uint8_t *)values,
-                            .size = (size_t)(rows * cols) * sizeof(float)};
-    const struct tensor_view *views[] = {&v};
-    struct weight *w = be->ops->weight_create(be, views, 1, &err);
-    if (!w)
-        fail_msg("%s", err.msg);
-    return w;
-}
-
 /* The pages of the second sequence lie in reverse, behind those of the first; then comes one that is free. */
 static void open_bench(struct bench *b, struct backend *be)
 {
@@ -59,8 +43,8 @@ static void open_bench(struct bench *b, struct backend *be)
         (&b->x[0][0])[i] = random_float(&random_state, 3);
     for (size_t i = 0; i < sizeof(b->t) / sizeof(float); i++)
         (&b->t[0][0])[i] = random_float(&random_state, 1);
-    b->table = make_weight(be, &b->x[0][0], POSITIONS, 3 * N);
-    b->taps = make_weight(be, &b->t[0][0], 1, TAPS * N);
+    b->table = op_weight(be, &b->x[0][0], POSITIONS, 3 * N);
+    b->taps = op_weight(be, &b->t[0][0], 1, TAPS * N);
     for (uint32_t i = 0; i < MAX_PAGES; i++) {
         b->pages[0][i] = i;
         b->pages[1][i] = 2 * MAX_PAGES - 1 - i;
@@ -200,7 +184,7 @@ static void wrong_shapes(struct bench *b)
     struct batch_seq seq = {.n_rows = 1, .pages = {b->pages[0]}, .n_pages = MAX_PAGES};
     struct batch batch = {.n_rows = 1, .ids = &id, .positions = &id, .n_seqs = 1, .seqs = &seq};
     struct error err = {0};
-    struct weight *narrow = make_weight(b->be, &b->x[0][0], 2, 2 * N), *few = make_weight(b->be, &b->t[0][0], 1, 2 * N);
+    struct weight *narrow = op_weight(b->be, &b->x[0][0], 2, 2 * N), *few = op_weight(b->be, &b->t[0][0], 1, 2 * N);
     struct weight *const tables[] = {narrow, b->table}, *const taps[] = {b->taps, few};
     for (int i = 0; i < 2; i++) {
         assert_true(b->be->ops->step_begin(b->be, &batch, &err));
@@ -229,32 +213,13 @@ static void check_backend(struct backend *be)
 static void every_kernel_set(void **state)
 {
     (void)state;
-    for (int kernels = CPU_KERNELS_REFERENCE; kernels < CPU_KERNELS_COUNT; kernels++) {
-        for (int n_threads = 1; n_threads <= 3; n_threads += 2) {
-            struct error err = {0};
-            struct cpu_backend_options o = {
-                .kernels = (enum cpu_kernels)kernels, .n_threads = n_threads, .spin_us = -1};
-            struct backend *be = kernels_wanted(o.kernels) ? cpu_backend_create(&o, &err) : NULL;
-            if (be)
-                check_backend(be);
-            else if (kernels_required(o.kernels))
-                fail_msg("%s", err.msg);
-        }
-    }
+    on_cpu(check_backend);
 }
 
 static void mlx(void **state)
 {
-    struct error err = {0};
     (void)state;
-    if (!mlx_backend_available(&err)) {
-        print_message("skip: %s\n", err.msg);
-        skip();
-    }
-    struct backend *be = mlx_backend_create(&(struct mlx_backend_options){.device = MLX_DEVICE_CPU}, &err);
-    if (!be)
-        fail_msg("%s", err.msg);
-    check_backend(be);
+    on_mlx(check_backend);
 }
 
 int main(void)

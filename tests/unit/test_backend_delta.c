@@ -47,22 +47,6 @@ struct bench {
 
 static uint64_t random_state = 7;
 
-static struct weight *make_weight(struct backend *be, const float *values, uint64_t rows, uint64_t cols)
-{
-    struct error err = {0};
-    struct tensor_view v = {.name = STR("test.weight"),
-                            .type = DTYPE_F32,
-                            .n_dims = rows == 1 ? 1 : 2,
-                            .shape = {rows == 1 ? cols : rows, rows == 1 ? 1 : cols, 1, 1},
-                            .data = (const uint8_t *)values,
-                            .size = (size_t)(rows * cols) * sizeof(float)};
-    const struct tensor_view *views[] = {&v};
-    struct weight *w = be->ops->weight_create(be, views, 1, &err);
-    if (!w)
-        fail_msg("%s", err.msg);
-    return w;
-}
-
 static void fill(float *values, size_t n, float size, float offset)
 {
     for (size_t i = 0; i < n; i++)
@@ -136,10 +120,10 @@ static void open_bench(struct bench *b, struct backend *be)
     fill(&b->t[0][0], TAPS * COLS, 1, 0);
     fill(b->r, V_HEADS, 0.2f, -0.3f);
     fill(b->b, V_HEADS, 1, 0);
-    b->table = make_weight(be, &b->x[0][0], POSITIONS, WIDTH);
-    b->taps = make_weight(be, &b->t[0][0], 1, TAPS * COLS);
-    b->rate = make_weight(be, b->r, 1, V_HEADS);
-    b->bias = make_weight(be, b->b, 1, V_HEADS);
+    b->table = op_weight(be, &b->x[0][0], POSITIONS, WIDTH);
+    b->taps = op_weight(be, &b->t[0][0], 1, TAPS * COLS);
+    b->rate = op_weight(be, b->r, 1, V_HEADS);
+    b->bias = op_weight(be, b->b, 1, V_HEADS);
     for (uint32_t i = 0; i < N_PAGES; i++)
         b->pages[i / MAX_BLOCKS][i % MAX_BLOCKS] = N_PAGES - 1 - i;
     for (int h = 0; h < V_HEADS; h++)
@@ -407,32 +391,13 @@ static void check_backend(struct backend *be)
 static void every_kernel_set(void **state)
 {
     (void)state;
-    for (int kernels = CPU_KERNELS_REFERENCE; kernels < CPU_KERNELS_COUNT; kernels++) {
-        for (int n_threads = 1; n_threads <= 3; n_threads += 2) {
-            struct error err = {0};
-            struct cpu_backend_options o = {
-                .kernels = (enum cpu_kernels)kernels, .n_threads = n_threads, .spin_us = -1};
-            struct backend *be = kernels_wanted(o.kernels) ? cpu_backend_create(&o, &err) : NULL;
-            if (be)
-                check_backend(be);
-            else if (kernels_required(o.kernels))
-                fail_msg("%s", err.msg);
-        }
-    }
+    on_cpu(check_backend);
 }
 
 static void mlx(void **state)
 {
-    struct error err = {0};
     (void)state;
-    if (!mlx_backend_available(&err)) {
-        print_message("skip: %s\n", err.msg);
-        skip();
-    }
-    struct backend *be = mlx_backend_create(&(struct mlx_backend_options){.device = MLX_DEVICE_CPU}, &err);
-    if (!be)
-        fail_msg("%s", err.msg);
-    check_backend(be);
+    on_mlx(check_backend);
 }
 
 /* Shapes that no page can hold are told, not wrapped around. */

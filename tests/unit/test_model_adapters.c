@@ -233,10 +233,7 @@ static struct model_file *quantized_file(const struct model_file *plain, enum dt
     void *memory[256];
     size_t n = 0;
     assert_non_null(w);
-    for (size_t i = 0; i < model_file_n_meta(plain); i++) {
-        struct meta_value v = model_file_meta_at(plain, i);
-        gguf_put_value(w, model_file_meta_key(plain, i), &v);
-    }
+    copy_meta(w, plain, "");
     for (size_t i = 0; i < model_file_n_tensors(plain); i++) {
         const struct tensor_view *t = model_file_tensor_at(plain, i);
         char name[256];

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/sys_file.h"
 #include "tests/support/model_vectors.h"
+#include "tests/support/random_model.h"
 #include "tests/support/temp_dir.h"
 
 #include <math.h>
@@ -40,11 +41,7 @@ static bool copy_tokenizer(void *arg, struct gguf_writer *w, int n_vocab, struct
     const struct model_file *from = arg;
     (void)n_vocab;
     (void)err;
-    for (size_t i = 0; i < model_file_n_meta(from); i++) {
-        struct meta_value v = model_file_meta_at(from, i);
-        if (str_starts(model_file_meta_key(from, i), STR("tokenizer.")))
-            gguf_put_value(w, model_file_meta_key(from, i), &v);
-    }
+    copy_meta(w, from, "tokenizer.");
     return true;
 }
 
@@ -248,10 +245,7 @@ static void regroup(const struct model_file *from, bool fused, struct buf *out)
     float *kept[64] = {NULL};
     int n_kept = 0;
     assert_non_null(w);
-    for (size_t i = 0; i < model_file_n_meta(from); i++) {
-        struct meta_value v = model_file_meta_at(from, i);
-        gguf_put_value(w, model_file_meta_key(from, i), &v);
-    }
+    copy_meta(w, from, "");
     for (size_t i = 0; i < model_file_n_tensors(from); i++) {
         const struct tensor_view *t = model_file_tensor_at(from, i);
         char name[96], kind[16];

@@ -1,6 +1,7 @@
 /* Small random models of each family against transformers: with reference kernels and f32 KV every stored logit within
  * 1e-3 of the logits' standard deviation, greedy text equal, whatever the chunks of the prefill. */
 #include "tests/support/model_vectors.h"
+#include "tests/support/random_model.h"
 
 #include "base/array.h"
 #include "base/limits.h"
@@ -127,10 +128,7 @@ static void interleave(const struct model_file *from, const struct model_file *f
     struct error err = {0};
     struct gguf_writer *w = gguf_writer_create();
     assert_non_null(w);
-    for (size_t i = 0; i < model_file_n_meta(from); i++) {
-        struct meta_value v = model_file_meta_at(from, i);
-        gguf_put_value(w, model_file_meta_key(from, i), &v);
-    }
+    copy_meta(w, from, "");
     for (size_t i = 0; i < model_file_n_tensors(from); i++) {
         const struct tensor_view *t = model_file_tensor_at(from, i);
         char name[96], theirs[96];

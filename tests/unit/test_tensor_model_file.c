@@ -3,6 +3,7 @@
 #include "base/limits.h"
 #include "base/sys_file.h"
 #include "tensor/gguf_writer.h"
+#include "tests/support/random_model.h"
 #include "tests/support/temp_dir.h"
 
 #include <setjmp.h>
@@ -151,10 +152,7 @@ static void values_copy_in_their_width(void **state)
     struct model_file *f = model_file_open_memory(bytes.data, bytes.len, &err);
     struct gguf_writer *w = gguf_writer_create();
     assert_true(f && w);
-    for (size_t i = 0; i < model_file_n_meta(f); i++) {
-        struct meta_value v = model_file_meta_at(f, i);
-        gguf_put_value(w, model_file_meta_key(f, i), &v);
-    }
+    copy_meta(w, f, "");
     for (size_t i = 0; i < model_file_n_tensors(f); i++) {
         const struct tensor_view *t = model_file_tensor_at(f, i);
         char name[32];
