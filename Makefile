@@ -20,7 +20,7 @@ build: deps
 
 serve: build ## bring the default model and serve it on 127.0.0.1:8000
 	@tools/fetch_model.py $(MODEL)
-	@printf '\nWhen it is ready, try this in another terminal:\n\n  curl -N http://127.0.0.1:8000/v1/chat/completions -H "Content-Type: application/json" \\\n    -d '"'"'{"messages":[{"role":"user","content":"Say hello in five languages."}],"stream":true}'"'"'\n\n'
+	@printf '\nWhen it is ready, try this in another terminal:\n\n  curl -N http://127.0.0.1:8000/v1/chat/completions \\\n    -d '"'"'{"messages":[{"role":"user","content":"Explain in two sentences what a web server does."}],"temperature":0.2,"stream":true}'"'"'\n\n'
 	@exec $(BUILD)/tandem serve $(MODEL) $(ARGS)
 
 install: build ## program, libraries, header, documents, below PREFIX (/usr/local), and DESTDIR before it

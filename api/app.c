@@ -341,12 +341,15 @@ static void decode(void *arg)
     api__call_decode(arg);
 }
 
+/* `curl -d` says that what it sends is a form. So does a page of another origin, but with an Origin. */
 static bool check_content_type(const struct http_request *head, struct error *err)
 {
     struct str type = http_header_get(head, "content-type");
     size_t end = str_find_char(type, ';');
     struct str media = str_trim(str_slice(type, 0, end == STR_NPOS ? type.len : end));
+    bool by_page = http_header_get(head, "origin").len > 0;
     return type.len == 0 || str_eq_nocase(media, STR("application/json")) ||
+           (!by_page && str_eq_nocase(media, STR("application/x-www-form-urlencoded"))) ||
            error_set(err, ERR_BAD_MEDIA_TYPE, "The body must be application/json, not '" STR_FMT "'.", STR_ARG(media));
 }
 

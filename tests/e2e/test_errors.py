@@ -484,11 +484,23 @@ def test_body_that_is_no_json(tiny, body, message):
     check(reply, 400, INVALID, None, None, message)
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x"])
 def test_other_media_types(tiny, content_type):
     """A page of another origin can send these without asking; it must not reach the model."""
     reply = tiny.http.post(COMPLETIONS, content=b'{"prompt": "a"}', headers={"content-type": content_type})
     check(reply, 415, INVALID, None, "unsupported_media_type", re.escape(content_type.split(";")[0]))
+
+
+def test_form_is_read_as_json_unless_a_page_sends_it(tiny_path):
+    """`curl -d` says so of all that it sends; a page that an operator trusts has to say what it means."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    with Server(tiny_path, "--kv-memory", "64M", "--cors-origin", "https://chat.example") as server:
+        assert server.http.post("/tokenize", content=b'{"content": "a"}', headers=form).status_code == 200
+        check(server.http.post("/tokenize", content=b"content=a", headers=form), 400, INVALID, None, None, "column 1")
+        reply = server.http.post("/tokenize", content=b'{"content": "a"}', headers={**form, "origin": "https://chat.example"})
+        check(reply, 415, INVALID, None, "unsupported_media_type", "x-www-form-urlencoded")
+        stranger = server.http.post("/tokenize", content=b'{"content": "a"}', headers={**form, "origin": "https://other.example"})
+        assert stranger.status_code == 403
 
 
 def test_json_with_parameters_passes(tiny):
