@@ -192,14 +192,16 @@ struct stream_params {
 
 /* A gated delta rule behind a convolution (Yang et al., "Gated Delta Networks", 2024; the linear attention of
  * Qwen3-Next). Each column of q, k and v is convolved over n_taps positions and goes through silu. q and k of each head
- * are divided by their lengths, sqrt(sum of squares + 1e-6), and q by sqrt(k_dim). A value head has a state S [k_dim,
- * v_dim], zero before the first position, and takes q and k of key head h n_k_heads / n_v_heads; at each position
+ * are divided by their lengths, sqrt(sum of squares + DELTA_LENGTH_EPS), and q by sqrt(k_dim). A value head has a state
+ * S [k_dim, v_dim], zero before the first position, and takes q and k of key head h n_k_heads / n_v_heads; at each
+ * position
  *
  *     S = exp(rate softplus(a + bias)) S
  *     S = S + k (sigmoid(b) (v - S^T k))^T
  *     out = S^T q
  *
  * In f32, position after position: where a step begins leaves no trace. */
+#define DELTA_LENGTH_EPS 1e-6f
 struct delta_params {
     int n_k_heads, n_v_heads; /* the latter a multiple of the former */
     int k_dim, v_dim, n_taps; /* dims per head; taps 1 to MAX_CONV_TAPS */
@@ -397,6 +399,10 @@ struct backend { /* first member of every implementation */
 };
 
 /* ---- the cpu backend ---- */
+
+/* Positions of a KV page, and the block in which attention is reduced. 32 keys are whole vectors in every instruction
+ * set, K of a 64-wide f16 head fills one page of the system, and a sequence wastes 16 positions on average. */
+#define CPU_PAGE_TOKENS 32
 
 /* AVX2 and AVX512 are of x86-64; NEON (with SDOT) and I8MM (SMMLA too) of arm64. */
 enum cpu_kernels {

@@ -3,10 +3,9 @@
 #include "engine/engine.h"
 #include "model/cost.h"
 
-#define PAGE_TOKENS 32   /* what the cpu backend uses; only rounds */
-#define MATRIX_MIN  4096 /* elements; smaller ones are not worth a thought */
-#define SCALE_BITS  0.5  /* of a weight: 32 bits for 64 of them */
-#define MIN_SAVED   0.97 /* a row that saves less than this is none of its own */
+#define MATRIX_MIN 4096 /* elements; smaller ones are not worth a thought */
+#define SCALE_BITS 0.5  /* of a weight: 32 bits for 64 of them */
+#define MIN_SAVED  0.97 /* a row that saves less than this is none of its own */
 
 static double mib(uint64_t size)
 {
@@ -52,7 +51,7 @@ static void compute_contexts(const struct fit_options *o, struct fit *out)
     for (int i = 0; i < FIT_CONTEXTS && context < trained; i++) {
         context = steps[i] < trained ? steps[i] : trained;
         out->contexts[out->n_contexts] = context;
-        out->kv[out->n_contexts++] = engine_kv_bytes(o->config, o->kv_type, PAGE_TOKENS, context);
+        out->kv[out->n_contexts++] = engine_kv_bytes(o->config, o->kv_type, CPU_PAGE_TOKENS, context);
     }
 }
 

@@ -25,7 +25,6 @@
 
 #define METADATA_TOKEN 64
 #define USUAL_CONTEXT  4096   /* of a sequence, when none is asked for: long enough for a chat */
-#define PAGE_TOKENS    32     /* of the cpu backend; only rounds */
 #define RESERVE_SHARE  10     /* one part in so many of what is left stays free, unless --memory is given */
 #define SPEED_COUNTS   GIB(2) /* of weights in full precision: smaller ones are fast enough anywhere */
 #define LOCK_WAIT_MS   200
@@ -78,7 +77,7 @@ static void ask_kv(const struct precision_wanted *w, const struct decoder_config
     uint32_t trained = (uint32_t)c->n_context, context = w->max_context ? w->max_context : USUAL_CONTEXT;
     uint64_t sequences = w->max_sequences ? w->max_sequences : w->usual_sequences;
     context = context < trained ? context : trained;
-    uint64_t least = engine_kv_bytes(c, w->kv_type, PAGE_TOKENS, context);
+    uint64_t least = engine_kv_bytes(c, w->kv_type, CPU_PAGE_TOKENS, context);
     uint64_t wanted = least > UINT64_MAX / sequences / 2 ? UINT64_MAX / 2 : least * sequences;
     if (w->kv_memory) {
         wanted = wanted < w->kv_memory ? wanted : w->kv_memory;

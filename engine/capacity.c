@@ -71,12 +71,12 @@ size_t engine_kv_bytes(const struct decoder_config *config, enum kv_type type, i
     uint16_t layer_index[MODEL_MAX_LAYERS];
     int n_groups = decoder_kv_groups(config, type, groups, layer_group, layer_index);
     size_t total = 0;
+    if (decoder_has_states(config)) {
+        return size_of_pool(groups, n_groups, page_tokens, n_tokens);
+    }
     for (int g = 0; g < n_groups; g++) {
         const struct kv_group_spec *spec = &groups[g];
         size_t blocks = live_blocks(n_tokens, spec->window, ENGINE_DEFAULT_BATCH_TOKENS, (uint32_t)page_tokens), bytes;
-        if (spec->state_size > 0) {
-            return size_of_pool(groups, n_groups, page_tokens, n_tokens);
-        }
         if (!size_mul(kv_position_size(spec) * (size_t)page_tokens, blocks, &bytes) ||
             !size_add(total, bytes, &total)) {
             return SIZE_MAX;

@@ -78,27 +78,11 @@ static bool check_vocabulary(const struct loaded_draft *l, const struct tokenize
 /* Guesses are taken back when they are wrong. */
 static bool check_states(const struct loaded_draft *l, struct error *err)
 {
-    for (int g = 0; g < l->n_groups; g++) {
-        if (l->groups[g].state_size > 0) {
-            return error_set(err, ERR_UNSUPPORTED,
-                             "A model of the architecture %s guesses no tokens: its layers keep states, which cannot "
-                             "be taken back behind a wrong guess.",
-                             l->decoder.arch);
-        }
-    }
-    return true;
-}
-
-static bool open_file(struct loaded_draft *l, const struct engine_options *o, struct error *err)
-{
-    uint8_t layer_group[MODEL_MAX_LAYERS];
-    uint16_t layer_index[MODEL_MAX_LAYERS];
-    l->file = model_file_open(o->draft_model_path, err);
-    if (!l->file || !decoder_config_read(l->file, &l->decoder, err)) {
-        return false;
-    }
-    l->n_groups = decoder_kv_groups(&l->decoder, o->kv_type, l->groups, layer_group, layer_index);
-    return check_states(l, err);
+    return !decoder_has_states(&l->decoder) ||
+           error_set(err, ERR_UNSUPPORTED,
+                     "A model of the architecture %s guesses no tokens: its layers keep states, which cannot be taken "
+                     "back behind a wrong guess.",
+                     l->decoder.arch);
 }
 
 static bool open_backend(struct loaded_draft *l, const struct engine_options *o, struct backend *target,
@@ -119,8 +103,11 @@ static bool load_weights(struct loaded_draft *l, const struct engine_options *o,
     return l->model != NULL;
 }
 
-static bool bind_pool(struct loaded_draft *l, size_t size, struct error *err)
+static bool bind_pool(struct loaded_draft *l, const struct engine_options *o, size_t size, struct error *err)
 {
+    uint8_t layer_group[MODEL_MAX_LAYERS];
+    uint16_t layer_index[MODEL_MAX_LAYERS];
+    l->n_groups = decoder_kv_groups(&l->decoder, o->kv_type, l->groups, layer_group, layer_index);
     for (int g = 0; g < l->n_groups; g++) {
         l->groups[g].base = 0; /* as in engine_load.c */
     }
@@ -165,8 +152,9 @@ struct drafter *engine__load_draft(const struct engine_options *o, const struct 
         return NULL;
     }
     l->pool.fd = -1;
-    if (open_file(l, o, err) && check_vocabulary(l, tokenizer, err) && open_backend(l, o, be, err) &&
-        load_weights(l, o, err) && bind_pool(l, pool_size, err)) {
+    if ((l->file = model_file_open(o->draft_model_path, err)) && decoder_config_read(l->file, &l->decoder, err) &&
+        check_states(l, err) && check_vocabulary(l, tokenizer, err) && open_backend(l, o, be, err) &&
+        load_weights(l, o, err) && bind_pool(l, o, pool_size, err)) {
         *weights_size += model_resident_size(l->model);
         d = make_drafter(l, config, pool_size, err);
     } else {

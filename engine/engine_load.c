@@ -269,10 +269,7 @@ static struct executor *make_executor(const struct loaded *l, const struct engin
 
 static bool check_states(const struct loaded *l, const struct engine_options *o, struct error *err)
 {
-    bool states = false;
-    for (int g = 0; g < l->n_groups; g++) {
-        states = states || l->groups[g].state_size > 0;
-    }
+    bool states = decoder_has_states(&l->decoder);
     if (states && o->draft_model_path) {
         return error_set(err, ERR_UNSUPPORTED,
                          "--draft-model is not possible with models of the architecture %s: their layers keep states, "

@@ -159,7 +159,7 @@ uint32_t scheduler__hit_blocks(const struct scheduler *s, const struct sequence 
 const struct sha256 *scheduler__await(struct scheduler *s, const struct sequence *q, uint32_t first);
 /* First block whose state is of use to a sequence that has computed n positions. */
 uint32_t scheduler__first_state(const struct scheduler *s, uint32_t n);
-uint32_t scheduler__states_held(const struct scheduler *s, const struct sequence *q, int group);
+uint32_t scheduler__states_held(const struct sequence *q, int group);
 uint32_t scheduler__states_needed(const struct sequence *q); /* at most, from now on */
 /* Pages for the states behind a block, unless there are. False: no page is left, and none was taken. */
 bool scheduler__hold_states(struct scheduler *s, struct sequence *q, uint32_t block);

@@ -275,7 +275,7 @@ void scheduler__add_need(const struct scheduler *s, const struct sequence *q, ui
     uint32_t all = blocks_of(s, n_tokens);
     for (int g = 0; g < s->n_groups; g++) {
         bool state = config->state[g];
-        uint32_t live = all, have = state ? scheduler__states_held(s, q, g) : q->n_blocks - q->first_block[g];
+        uint32_t live = all, have = state ? scheduler__states_held(q, g) : q->n_blocks - q->first_block[g];
         if (config->window[g]) {
             uint32_t most = state ? scheduler__states_needed(q) : most_in_window(s, q, g);
             live = live < most ? live : most;

@@ -58,10 +58,9 @@ uint32_t scheduler__first_state(const struct scheduler *s, uint32_t n)
     return n_whole ? n_whole - 1 : 0;
 }
 
-uint32_t scheduler__states_held(const struct scheduler *s, const struct sequence *q, int group)
+uint32_t scheduler__states_held(const struct sequence *q, int group)
 {
     uint32_t n = 0;
-    (void)s;
     for (uint32_t i = q->first_block[group]; i < q->n_blocks; i++) {
         n += q->tables[group][i] != KV_PAGE_NONE;
     }

@@ -11,7 +11,6 @@
 /* Measured of engines without a request: 20 to 32 MiB with vocabularies of 49k and 150k tokens. */
 #define PROCESS_SIZE MIB(32)
 #define TOKEN_SIZE   512 /* of a token: its text, its place in tables, its masks */
-#define PAGE_TOKENS  32  /* of the cpu backend */
 #define LEAST_STATES 6   /* pages of states: those of a sequence, and two in whose room its K and V begin */
 
 static uint64_t or_default(uint64_t value, uint64_t fallback)
@@ -37,7 +36,7 @@ size_t memory_kv_token_size(const struct decoder_config *config, enum kv_type ty
 {
     size_t position, state;
     kv_sizes(config, type, &position, &state);
-    return state == 0 ? position : position > 0 ? 2 * position : state / PAGE_TOKENS;
+    return state == 0 ? position : position > 0 ? 2 * position : state / CPU_PAGE_TOKENS;
 }
 
 uint64_t memory_useful_pool(const struct decoder_config *config, enum kv_type type, uint32_t max_context,

@@ -343,10 +343,25 @@ bool decoder_config_read(const struct model_file *file, struct decoder_config *o
 
 /* ---- KV groups ---- */
 
+enum group_kind { FULL, WINDOWED, CONV, DELTA, N_KINDS };
+
+static enum group_kind kind_of(const struct decoder_config *c, int layer)
+{
+    if (c->layer_conv[layer])
+        return CONV;
+    if (c->layer_delta[layer])
+        return DELTA;
+    return c->layer_windowed[layer] && c->window > 0 ? WINDOWED : FULL;
+}
+
+bool decoder_has_states(const struct decoder_config *c)
+{
+    return c->delta.n_taps > 0;
+}
+
 int decoder_kv_groups(const struct decoder_config *c, enum kv_type type, struct kv_group_spec groups[KV_MAX_GROUPS],
                       uint8_t layer_group[MODEL_MAX_LAYERS], uint16_t layer_index[MODEL_MAX_LAYERS])
 {
-    enum { FULL, WINDOWED, CONV, DELTA, N_KINDS };
     struct kv_group_spec kinds[N_KINDS] = {
         [FULL] = {.n_kv_heads = c->n_kv_heads, .k_dim = c->k_dim, .v_dim = c->v_dim, .type = type},
         /* Sums of few products, which no softmax averages, of numbers that f16 may not hold: they stay as they are. */
@@ -356,11 +371,9 @@ int decoder_kv_groups(const struct decoder_config *c, enum kv_type type, struct 
     int of_kind[N_KINDS] = {-1, -1, -1, -1}, n_groups = 0; /* the group of each */
     kinds[WINDOWED] = kinds[FULL];
     kinds[WINDOWED].window = c->window;
-    kinds[DELTA].state_size = c->delta.n_taps > 0 ? delta_state_size(&c->delta) : 0;
+    kinds[DELTA].state_size = decoder_has_states(c) ? delta_state_size(&c->delta) : 0;
     for (int i = 0; i < c->n_layers; i++) {
-        int kind = c->layer_conv[i]    ? CONV
-                   : c->layer_delta[i] ? DELTA
-                                       : (c->layer_windowed[i] && c->window > 0 ? WINDOWED : FULL);
+        enum group_kind kind = kind_of(c, i);
         int group = of_kind[kind];
         if (group < 0) {
             group = of_kind[kind] = n_groups;

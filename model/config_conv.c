@@ -6,8 +6,12 @@
 
 #define DEFAULT_TAPS 3
 
-bool config_no_attention(struct config_reader *r)
+bool config_some_attend(struct config_reader *r, const uint8_t *is_special, int n_layers)
 {
+    for (int i = 0; i < n_layers; i++) {
+        if (!is_special[i])
+            return true;
+    }
     return error_set(r->err, ERR_UNSUPPORTED, "None of the model's layers attends (%s), which is not supported.",
                      r->key);
 }
@@ -33,7 +37,7 @@ bool config_gguf_convs(struct config_reader *r, struct decoder_config *c)
                              (int)n, r->key);
         c->n_kv_heads = n != 0 ? (int)n : c->n_kv_heads;
     }
-    return c->n_kv_heads > 0 || config_no_attention(r);
+    return config_some_attend(r, c->layer_conv, c->n_layers);
 }
 
 /* ---- folders ---- */
@@ -62,11 +66,7 @@ static bool read_layers(struct config_reader *r, struct decoder_config *c)
     if (!(types.type != META_NONE ? config_layer_types(r, &types, STR("conv"), c->n_layers, c->layer_conv)
                                   : read_attending(r, c)))
         return false;
-    for (int i = 0; i < c->n_layers; i++) {
-        if (!c->layer_conv[i])
-            return true;
-    }
-    return config_no_attention(r);
+    return config_some_attend(r, c->layer_conv, c->n_layers);
 }
 
 /* The width of the MLP: two thirds of what the file says, times a factor, rounded up. */

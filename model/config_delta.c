@@ -17,11 +17,7 @@ static bool read_layers(struct config_reader *r, struct decoder_config *c)
         for (int i = 0; i < c->n_layers; i++)
             c->layer_delta[i] = i % period != period - 1;
     }
-    for (int i = 0; i < c->n_layers; i++) {
-        if (!c->layer_delta[i])
-            return true;
-    }
-    return config_no_attention(r);
+    return config_some_attend(r, c->layer_delta, c->n_layers);
 }
 
 /* Folders may leave out what the class of transformers has by default. */

@@ -180,7 +180,8 @@ NODISCARD bool config_folder_expert_layers(struct config_reader *r, struct decod
 NODISCARD bool config_layer_types(struct config_reader *r, const struct meta_value *types, struct str special,
                                   int n_layers, uint8_t *is_special);
 
-bool config_no_attention(struct config_reader *r); /* UNSUPPORTED: r->key says that no layer attends; false */
+/* UNSUPPORTED: by r->key each layer is of the special type. (config_conv.c) */
+NODISCARD bool config_some_attend(struct config_reader *r, const uint8_t *is_special, int n_layers);
 
 /* Layers that are short convolutions: which, over how many positions; in GGUF the KV heads say which. (config_conv.c)
  */

@@ -88,8 +88,7 @@ static void add_layer_tensor(struct decoder_cost *cost, const struct decoder_con
     double share = expert ? (double)cost->n_experts_used / cost->n_experts : 1;
     double tail = last ? tail_share(c, row) : 0;
     *(expert ? &cost->expert_bytes : &cost->layer_bytes) += stored_bytes(t);
-    if (weights__is_vector(part) || weights__part_rows(c, part) == 1 || part == PART_CONV_TAPS ||
-        part == PART_DELTA_TAPS)
+    if (weights__is_vector(part) || weights__part_rows(c, part) == 1 || weights__is_taps(part))
         return; /* vectors, some of which have two axes in files; taps count by the positions that they meet */
     add_products(&cost->tail, t, share * tail);
     add_products(&cost->row, t, share * (1 - tail));

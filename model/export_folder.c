@@ -154,6 +154,16 @@ static void put_shape(struct config_out *o)
         json_member_bool(w, "use_parallel_residual", c->parallel);
 }
 
+/* is_special: [n_layers]; the others attend to all. */
+static void put_layer_types(struct config_out *o, const uint8_t *is_special, const char *special)
+{
+    json_key(&o->w, "layer_types");
+    json_begin_array(&o->w);
+    for (int i = 0; i < o->c->n_layers; i++)
+        json_put_cstr(&o->w, is_special[i] ? special : "full_attention");
+    json_end_array(&o->w);
+}
+
 static void put_windows(struct config_out *o)
 {
     const struct decoder_config *c = o->c;
@@ -173,11 +183,7 @@ static void put_windows(struct config_out *o)
         json_member_int(w, "max_window_layers", full);
     if (o->f->window_rule == WINDOW_ALL)
         return;
-    json_key(w, "layer_types");
-    json_begin_array(w);
-    for (int i = 0; i < c->n_layers; i++)
-        json_put_cstr(w, c->layer_windowed[i] ? "sliding_attention" : "full_attention");
-    json_end_array(w);
+    put_layer_types(o, c->layer_windowed, "sliding_attention");
     if (o->f->window_rule == WINDOW_PERIOD && o->f->window_period)
         json_member_int(w, "sliding_window_pattern", o->f->window_period);
 }
@@ -197,11 +203,7 @@ static void put_convs(struct config_out *o)
     json_member_bool(w, "block_auto_adjust_ff_dim", false);
     json_member_int(w, "block_ffn_dim_multiplier", 1);
     json_member_int(w, "block_multiple_of", 1);
-    json_key(w, "layer_types");
-    json_begin_array(w);
-    for (int i = 0; i < c->n_layers; i++)
-        json_put_cstr(w, c->layer_conv[i] ? "conv" : "full_attention");
-    json_end_array(w);
+    put_layer_types(o, c->layer_conv, "conv");
 }
 
 static void put_deltas(struct config_out *o)
@@ -209,17 +211,10 @@ static void put_deltas(struct config_out *o)
     const struct decoder_config *c = o->c;
     const struct delta_params *p = &c->delta;
     struct json_writer *w = &o->w;
-    int period = 1;
     if (!o->f->deltas)
         return;
-    while (period < c->n_layers && c->layer_delta[period - 1])
-        period++;
-    json_member_int(w, "full_attention_interval", period);
-    json_key(w, "layer_types");
-    json_begin_array(w);
-    for (int i = 0; i < c->n_layers; i++)
-        json_put_cstr(w, c->layer_delta[i] ? "linear_attention" : "full_attention");
-    json_end_array(w);
+    json_member_int(w, "full_attention_interval", export__full_period(c));
+    put_layer_types(o, c->layer_delta, "linear_attention");
     json_member_int(w, "shared_expert_intermediate_size", c->n_ff_shared);
     if (p->n_taps == 0)
         return;

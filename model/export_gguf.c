@@ -120,17 +120,23 @@ static void put_streams(const struct meta_out *m)
     gguf_put_array(m->w, name_of(m, KEY_SPARSITY, name, sizeof(name)), GGUF_F32, sparsity, (size_t)c->n_layers);
 }
 
-/* How often a layer attends; 0: not by a period, which GGUF has no word for. */
-static int full_period(const struct decoder_config *c)
+int export__full_period(const struct decoder_config *c)
 {
     int period = 1;
     while (period < c->n_layers && c->layer_delta[period - 1])
         period++;
+    return period;
+}
+
+/* GGUF has no word for layers that attend in another order. */
+static bool is_periodic(const struct decoder_config *c)
+{
+    int period = export__full_period(c);
     for (int i = 0; i < c->n_layers; i++) {
         if ((c->layer_delta[i] != 0) != (i % period != period - 1))
-            return 0;
+            return false;
     }
-    return period;
+    return true;
 }
 
 static void put_deltas(const struct meta_out *m)
@@ -139,7 +145,7 @@ static void put_deltas(const struct meta_out *m)
     const struct delta_params *p = &c->delta;
     if (!m->family->deltas)
         return;
-    put_int(m, KEY_FULL_PERIOD, full_period(c));
+    put_int(m, KEY_FULL_PERIOD, export__full_period(c));
     if (c->n_ff_shared > 0)
         put_int(m, KEY_SHARED_FF, c->n_ff_shared);
     if (p->n_taps == 0)
@@ -233,7 +239,7 @@ bool export__gguf_metadata(const struct model_file *file, const struct decoder_c
         return error_set(err, ERR_UNSUPPORTED, "RoPE over %d dimensions is not written.", c->rot_dim);
     if (family->streams && !c->stream_scaled)
         return error_set(err, ERR_UNSUPPORTED, "GGUF has no word for streams that are not scaled.");
-    if (family->deltas && full_period(c) == 0)
+    if (family->deltas && !is_periodic(c))
         return error_set(err, ERR_UNSUPPORTED, "GGUF has no word for layers that attend, but not by a period.");
     gguf_put_str(w, "general.architecture", str_of(family->gguf));
     gguf_put_str(w, "general.name", model_name(file));

@@ -54,6 +54,9 @@ struct exporter { /* one run of export_write or export_size */
     struct error *err;
 };
 
+/* Of the delta rule: the first layer that attends is the last of so many. */
+int export__full_period(const struct decoder_config *c);
+
 /* Bytes of a row as it is written; of its scales (and as many of its biases), where it is grouped. */
 size_t export__row_size(const struct target *t);
 size_t export__scales_row(const struct target *t);

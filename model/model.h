@@ -138,6 +138,8 @@ const char *decoder_family_name(size_t i); /* for messages and docs; i < decoder
 int decoder_kv_groups(const struct decoder_config *c, enum kv_type type, struct kv_group_spec groups[KV_MAX_GROUPS],
                       uint8_t layer_group[MODEL_MAX_LAYERS], uint16_t layer_index[MODEL_MAX_LAYERS]);
 
+bool decoder_has_states(const struct decoder_config *c); /* one of them is a state group */
+
 /* Whether the layer has K and V of its own, in its pages; else those of an earlier layer are its. */
 bool decoder_layer_keeps(const struct decoder_config *c, int layer);
 

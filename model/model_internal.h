@@ -30,7 +30,8 @@ struct model {
 
 bool weights__has_part(const struct decoder_config *c, enum model_part part, int layer); /* layer: of parts in layers */
 bool weights__is_vector(enum model_part part);
-bool weights__is_kv(enum model_part part); /* K or V are made by it, or normed */
+bool weights__is_taps(enum model_part part); /* of a convolution */
+bool weights__is_kv(enum model_part part);   /* K or V are made by it, or normed */
 /* The part's shape, or that of each block of it; a vector has one column. */
 uint64_t weights__part_rows(const struct decoder_config *c, enum model_part part);
 uint64_t weights__part_cols(const struct decoder_config *c, enum model_part part);

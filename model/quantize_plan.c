@@ -1,6 +1,7 @@
 #include "model/quantize_plan.h"
 
 #include "base/array.h"
+#include "model/model_internal.h"
 #include "tensor/quantize.h"
 
 #include <ctype.h>
@@ -35,7 +36,7 @@ static bool keeps_more(int layer, int n_layers)
 static enum part_class class_of(const struct plan_tensor *t)
 {
     if (t->vector || t->part == PART_ROUTER || t->part == PART_SHARED_ROUTER || t->part == PART_STREAM_ROUTER ||
-        t->part == PART_CONV_TAPS || t->part == PART_DELTA_TAPS)
+        weights__is_taps(t->part))
         return CLASS_FLOAT;
     switch (t->part) {
     case PART_EMBD:

@@ -332,7 +332,7 @@ static bool load_part(struct loader *l, enum model_part part, int layer, struct 
                          l->config->arch);
     if (!gather(l, row, part, layer, &n))
         return false;
-    if (part == PART_CONV_TAPS || part == PART_DELTA_TAPS)
+    if (weights__is_taps(part))
         join_rows(&l->views[0]);
     return create_part(l, part, n, out);
 }
@@ -432,7 +432,7 @@ bool weights__part_views(const struct decoder_config *c, const struct weight_nam
     if (!out->row)
         return error_set(err, ERR_FORMAT, "A %s model has no such tensor as the configuration asks for.", c->arch);
     out->stacked = part >= PART_EXPERT_GATE && part <= PART_EXPERT_DOWN;
-    if (part == PART_CONV_TAPS || part == PART_DELTA_TAPS || part == PART_DELTA_RATE)
+    if (weights__is_taps(part) || part == PART_DELTA_RATE)
         return view_whole(&l, part, layer, out);
     if (!in_place(&l, out->row, part))
         return error_set(err, ERR_UNSUPPORTED, "%s models are not written anew: they hold the tensor %s otherwise.",

@@ -347,3 +347,8 @@ bool weights__is_vector(enum model_part part)
 {
     return part_table[part].rows == DIM_NONE;
 }
+
+bool weights__is_taps(enum model_part part)
+{
+    return part == PART_CONV_TAPS || part == PART_DELTA_TAPS;
+}

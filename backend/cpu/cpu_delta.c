@@ -12,8 +12,6 @@
 #include <math.h>
 #include <string.h>
 
-#define LENGTH_EPS 1e-6f
-
 enum { Q, K, V, N_INPUTS };
 
 struct delta_args {
@@ -82,7 +80,7 @@ static void convolve_row(const struct delta_args *a, const struct batch_seq *seq
 static void take_lengths(const struct delta_args *a, float *x, float factor)
 {
     size_t dim = (size_t)a->p->k_dim, n = (size_t)a->p->n_k_heads * dim;
-    struct norm_params norm = {.kind = NORM_RMS, .eps = LENGTH_EPS / (float)dim, .n_groups = 1};
+    struct norm_params norm = {.kind = NORM_RMS, .eps = DELTA_LENGTH_EPS / (float)dim, .n_groups = 1};
     for (size_t at = 0; at < n; at += dim)
         a->be->kernels->norm(x + at, (int)dim, &norm, NULL, NULL, x + at);
     a->be->kernels->scale(x, factor, n);

@@ -13,9 +13,6 @@
 #include "backend/cpu/cpu_peak.h"
 #include "base/sys_cpu.h"
 
-/* Positions of a KV page, and the block in which attention is reduced. 32 keys are whole vectors in every instruction
- * set, K of a 64-wide f16 head fills one page of the system, and a sequence wastes 16 positions on average. */
-#define CPU_PAGE_TOKENS 32
 _Static_assert(KV_OFFSET_TOKENS == CPU_PAGE_TOKENS, "a page has one offset");
 
 /* 32 columns of one row, quantized: one cache line. value[k] ~ d * q[k], |q| <= 127. A group with a non-finite value

@@ -6,8 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define LENGTH_EPS 1e-6f
-
 /* ---- pages ---- */
 
 static int32_t *tag_of(void *arg, int group, uint32_t page)
@@ -222,7 +220,7 @@ static struct mlx_array *take_lengths(const struct delta_step *d, struct mlx_arr
 {
     struct mlx_context *m = d->be->m;
     int n_rows = d->be->batch->n_rows;
-    struct norm_params p = {.kind = NORM_RMS, .eps = LENGTH_EPS / (float)d->p->k_dim};
+    struct norm_params p = {.kind = NORM_RMS, .eps = DELTA_LENGTH_EPS / (float)d->p->k_dim};
     x = mlx_reshape(m, x, (struct mlx_shape){2, {n_rows * d->p->n_k_heads, d->p->k_dim}});
     x = mlx_scale(m, mlx_norm(m, x, NULL, NULL, &p), factor);
     return mlx_reshape(m, x, (struct mlx_shape){2, {n_rows, d->keys}});
