@@ -319,6 +319,7 @@ static int setup(void **state)
     f->gateway.restart.limit = LIMIT;
     f->gateway.restart.retry_ms = 200;
     f->gateway.engine_grace_ms = GRACE_MS;
+    f->gateway.watchdog.stopped_ms = PATIENCE; /* on a busy machine nobody beats for a while; test_gateway_watchdog */
     *state = f;
     return 0;
 }
