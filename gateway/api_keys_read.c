@@ -28,7 +28,7 @@ static bool parse_digest(struct str hex, struct sha256 *out)
     for (size_t i = 0; ok && i < SHA256_SIZE; i++) {
         int high = hex_digit(hex.ptr[2 * i]), low = hex_digit(hex.ptr[2 * i + 1]);
         ok = high >= 0 && low >= 0;
-        out->bytes[i] = (uint8_t)(high << 4 | low);
+        out->bytes[i] = ok ? (uint8_t)(high << 4 | low) : 0;
     }
     return ok;
 }
