@@ -111,7 +111,9 @@ static void start(struct bench *b)
                                       .pool = (const uint8_t *)b->toy.kv,
                                       .pool_size = b->config.geometry.pool_size,
                                       .page_tokens = PAGE,
-                                      .n_groups = b->config.geometry.n_groups};
+                                      .n_groups = b->config.geometry.n_groups,
+                                      .sum = toy_sum,
+                                      .sum_arg = &b->toy};
     memcpy(options.page_size, b->config.geometry.page_size, sizeof options.page_size);
     b->s = scheduler_create(&b->config, &b->toy.base, &err);
     b->seals = kv_seals_open(&options, &err);
