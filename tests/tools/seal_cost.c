@@ -1,6 +1,6 @@
 /* seal_cost MODEL [TOKENS [ROUNDS [THREADS]]]: what sealing KV pages (engine/kv_seal.h) costs a prompt token and a
- * decode step, an engine with seals and one without taking turns; and what it saves: the same prompt in an engine that
- * adopts its pages. */
+ * decode step of one and of many sequences, an engine with seals and one without taking turns; and what it saves: the
+ * same prompt in an engine that adopts its pages. */
 #include "base/array.h"
 #include "base/clock.h"
 #include "base/limits.h"
@@ -16,17 +16,20 @@
 
 #define MAX_ROUNDS 64
 #define N_DECODE   96
+#define N_MANY     32 /* sequences ... */
+#define N_SHORT    64 /* ... of prompts of so many tokens */
 
 struct side {
     struct engine *engine;
     struct shm pool, seals;
     atomic_uint n_done;
     double prefill_us[MAX_ROUNDS], decode_us[MAX_ROUNDS]; /* of a token, of a step */
+    double many_us[MAX_ROUNDS];                           /* of a step of many */
 };
 
 struct cost {
     struct engine_options options;
-    int32_t *prompt;
+    int32_t *prompt; /* [n_prompt + N_MANY] */
     uint32_t n_prompt, n_jobs;
 };
 
@@ -54,21 +57,25 @@ static bool open_side(const struct cost *c, struct side *s, bool seals, struct e
     return s->engine && engine_start(s->engine, sink, s, err);
 }
 
-static bool run(struct cost *c, struct side *s, uint32_t max_tokens, struct error *err)
+/* n_jobs at once, whose prompts have no beginning in common. */
+static bool run(struct cost *c, struct side *s, uint32_t n_jobs, uint32_t n_prompt, uint32_t max_tokens,
+                struct error *err)
 {
-    unsigned before = atomic_load(&s->n_done);
-    struct job job = {.id = ++c->n_jobs,
-                      .n_choices = 1,
-                      .prompt = c->prompt,
-                      .n_prompt = c->n_prompt,
-                      .max_tokens = max_tokens,
-                      .flags = JOB_IGNORE_EOS,
-                      .speculation = SPECULATION_OFF,
-                      .sampling = sampling_default()};
-    if (!engine_submit(s->engine, &job, err)) {
-        return false;
+    unsigned end = atomic_load(&s->n_done) + n_jobs;
+    for (uint32_t i = 0; i < n_jobs; i++) {
+        struct job job = {.id = ++c->n_jobs,
+                          .n_choices = 1,
+                          .prompt = c->prompt + i,
+                          .n_prompt = n_prompt,
+                          .max_tokens = max_tokens,
+                          .flags = JOB_IGNORE_EOS,
+                          .speculation = SPECULATION_OFF,
+                          .sampling = sampling_default()};
+        if (!engine_submit(s->engine, &job, err)) {
+            return false;
+        }
     }
-    while (atomic_load(&s->n_done) == before) {
+    while (atomic_load(&s->n_done) != end) {
         clock_sleep_ms(1);
     }
     return true;
@@ -76,7 +83,7 @@ static bool run(struct cost *c, struct side *s, uint32_t max_tokens, struct erro
 
 static void new_prompt(struct cost *c, uint32_t round)
 {
-    for (uint32_t i = 0; i < c->n_prompt; i++) {
+    for (uint32_t i = 0; i < c->n_prompt + N_MANY; i++) {
         c->prompt[i] = (int32_t)(100 + rng_uniform(round, i, 0, 0, RNG_SAMPLE) * 20000);
     }
 }
@@ -85,7 +92,7 @@ static bool one_round(struct cost *c, struct side *s, uint32_t round, struct err
 {
     struct engine_stats a, b;
     engine_stats(s->engine, &a);
-    if (!run(c, s, N_DECODE, err)) {
+    if (!run(c, s, 1, c->n_prompt, N_DECODE, err)) {
         return false;
     }
     clock_sleep_ms(20); /* the last step is published behind its events */
@@ -94,6 +101,12 @@ static bool one_round(struct cost *c, struct side *s, uint32_t round, struct err
         (double)(b.step_prefill_ns - a.step_prefill_ns) / 1e3 / (double)(b.rows_prefill - a.rows_prefill);
     s->decode_us[round] =
         (double)(b.step_decode_ns - a.step_decode_ns) / 1e3 / (double)(b.steps_decode - a.steps_decode);
+    if (!run(c, s, N_MANY, N_SHORT, N_DECODE, err)) {
+        return false;
+    }
+    clock_sleep_ms(20);
+    engine_stats(s->engine, &a);
+    s->many_us[round] = (double)(a.step_decode_ns - b.step_decode_ns) / 1e3 / (double)(a.steps_decode - b.steps_decode);
     return true;
 }
 
@@ -127,7 +140,7 @@ static bool adopt(struct cost *c, struct side *s, struct error *err)
         return false;
     }
     int64_t start_ns = clock_ns();
-    if (!run(c, s, 1, err)) {
+    if (!run(c, s, 1, c->n_prompt, 1, err)) {
         return false;
     }
     double ms = (double)(clock_ns() - start_ns) / 1e6;
@@ -191,6 +204,7 @@ static bool measure(struct cost *c, struct side sides[2], uint32_t n_rounds, str
     }
     report("prompt token", sides[0].prefill_us, sides[1].prefill_us, n_rounds);
     report("decode step", sides[0].decode_us, sides[1].decode_us, n_rounds);
+    report("decode of 32", sides[0].many_us, sides[1].many_us, n_rounds);
     return time_seals(c, &sides[1], err) && adopt(c, &sides[1], err);
 }
 
@@ -210,7 +224,8 @@ int main(int argc, char **argv)
     c.options.model_path = argv[1];
     c.options.pool_size = MIB(512);
     c.options.backend.cpu.n_threads = argc > 4 ? (int)strtol(argv[4], NULL, 10) : 0;
-    c.prompt = calloc(c.n_prompt + 1, sizeof *c.prompt);
+    c.options.max_sequences = N_MANY;
+    c.prompt = calloc(c.n_prompt + N_MANY, sizeof *c.prompt);
     bool ok = c.prompt && measure(&c, sides, n_rounds, &err);
     if (!ok) {
         fprintf(stderr, "%s\n", err.msg);
