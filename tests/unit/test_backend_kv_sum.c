@@ -148,6 +148,10 @@ static void copied_page(struct bench *b)
     check(b, 3, 17);
     assert_int_equal(sum(b, 3, 0, 17, 1, true), sum(b, 0, 0, 17, 1, true));
     assert_int_not_equal(sum(b, 3, 17, 18, 1, false), sum(b, 0, 17, 18, 1, false));
+    write_rows(b, PAGE, 20, 50);
+    b->be->ops->kv_copy_page(b->be, 0, 0, 1, 17); /* over what was known of another */
+    check(b, 1, 17);
+    assert_int_equal(sum(b, 1, 0, 17, 1, true), sum(b, 0, 0, 17, 1, true));
 }
 
 /* What it tells of a page that others wrote to: nothing, unless it is asked to read. */

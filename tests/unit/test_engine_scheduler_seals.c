@@ -404,6 +404,28 @@ static void who_takes_parts(void **state)
     close_bench(&b);
 }
 
+/* Also where the cache has the block from somebody else, and the page is nobody's but the sequence's. */
+static void whole_blocks_are_no_parts(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_bench(&b, 2000);
+    b.config.prefill_chunk = 13;
+    start(&b);
+    for (uint32_t i = 1; i <= 2; i++) {
+        struct job job = b.jobs[0];
+        job.id = i;
+        job.flags |= JOB_PROMPT_LOGPROBS; /* takes no hits */
+        bench_submit(b.s, &b.config, &job);
+    }
+    for (uint32_t i = 1; i <= 3; i++) {
+        step(&b);
+        assert_int_equal(b.s->running[1]->n_computed, 13 * i);
+        assert_int_equal(n_sealed_parts(&b), 2 * 2); /* one page of each group for each */
+    }
+    close_bench(&b);
+}
+
 /* A part whose page was damaged is computed again; behind its end nothing counts. */
 static void damaged_parts(void **state)
 {
@@ -603,6 +625,7 @@ int main(void)
         cmocka_unit_test(parts_of_prompts),
         cmocka_unit_test_setup_teardown(parts_of_prompts, bench_private, bench_eager),
         cmocka_unit_test(who_takes_parts),
+        cmocka_unit_test(whole_blocks_are_no_parts),
         cmocka_unit_test(damaged_parts),
         cmocka_unit_test(lost_at_any_step),
         IN_OTHER_MODES(lost_at_any_step),
