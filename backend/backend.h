@@ -312,6 +312,14 @@ struct backend_ops {
     /* Where a page lies in memory that the host may read and write between steps: kv_page_size bytes, all of its K and
      * V and nothing else. NULL of backends that keep K and V where the host cannot reach them. */
     void *(*kv_page)(struct backend *be, int group, uint32_t page);
+    /* A checksum of positions [from, to) of a page, all of their bytes in it and no others', that goes on from `seed`:
+     * the sum of [a, c) is that of [b, c) seeded with the sum of [a, b). written: of what steps and kv_copy_page wrote
+     * there, where that was kept; what else may have come there since is then not seen. Without, what is there is read.
+     * Between steps; not of groups of states. NULL with kv_page. */
+    uint64_t (*kv_sum)(struct backend *be, int group, uint32_t page, int from, int to, uint64_t seed, bool written);
+    /* After kv_bind: what steps write is summed up as they write it, as far as it does not fill a page at once, so that
+     * kv_sum need not look at it again. NO_MEMORY: nothing is kept. NULL with kv_sum. */
+    bool (*kv_keep_sums)(struct backend *be, struct error *err);
     /* Nobody needs the page's contents any more: it is neither referenced nor cached. NULL where that frees nothing. */
     void (*kv_free_page)(struct backend *be, int group, uint32_t page);
 

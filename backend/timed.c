@@ -262,6 +262,16 @@ static void *kv_page(struct backend *be, int group, uint32_t page)
     return inner_of(be)->ops->kv_page(inner_of(be), group, page);
 }
 
+static uint64_t kv_sum(struct backend *be, int group, uint32_t page, int from, int to, uint64_t seed, bool written)
+{
+    return inner_of(be)->ops->kv_sum(inner_of(be), group, page, from, to, seed, written);
+}
+
+static bool kv_keep_sums(struct backend *be, struct error *err)
+{
+    return inner_of(be)->ops->kv_keep_sums(inner_of(be), err);
+}
+
 static void kv_free_page(struct backend *be, int group, uint32_t page)
 {
     inner_of(be)->ops->kv_free_page(inner_of(be), group, page);
@@ -302,8 +312,8 @@ static size_t scratch_size(const struct backend *be)
     return inner_of(be)->ops->scratch_size(inner_of(be));
 }
 
-/* name, the two flags, 46 functions: a new op needs its place below, and among the timed ones. */
-_Static_assert(sizeof(struct backend_ops) == 49 * sizeof(void *), "every op is forwarded");
+/* name, the two flags, 48 functions: a new op needs its place below, and among the timed ones. */
+_Static_assert(sizeof(struct backend_ops) == 51 * sizeof(void *), "every op is forwarded");
 
 /* What the inner backend lacks, this one lacks too. */
 static struct backend_ops ops_over(const struct backend_ops *inner)
@@ -324,6 +334,8 @@ static struct backend_ops ops_over(const struct backend_ops *inner)
         .kv_bind = kv_bind,
         .kv_copy_page = kv_copy_page,
         .kv_page = inner->kv_page ? kv_page : NULL,
+        .kv_sum = inner->kv_sum ? kv_sum : NULL,
+        .kv_keep_sums = inner->kv_keep_sums ? kv_keep_sums : NULL,
         .kv_free_page = inner->kv_free_page ? kv_free_page : NULL,
         .step_begin = step_begin,
         .step_end = step_end,

@@ -325,6 +325,28 @@ static bool open_disk(const struct loaded *l, const struct engine_options *o, st
 
 /* ---- seals ---- */
 
+static uint64_t sum_positions(void *arg, int group, uint32_t page, uint32_t from, uint32_t to, uint64_t seed,
+                              bool written)
+{
+    struct backend *be = arg;
+    return be->ops->kv_sum(be, group, page, (int)from, (int)to, seed, written);
+}
+
+/* Parts of blocks are sealed too, where that can be had at next to no cost. */
+static void keep_sums(struct backend *be, struct kv_seal_options *options)
+{
+    struct error why = {0};
+    if (!be->ops->kv_keep_sums) {
+        return;
+    }
+    if (!be->ops->kv_keep_sums(be, &why)) {
+        LOG_WARN("only whole blocks of KV will outlive the engine", "reason=\"%s\"", why.msg);
+        return;
+    }
+    options->sum = sum_positions;
+    options->sum_arg = be;
+}
+
 /* Without them all works, only nothing outlives the engine. Whoever writes pages and seals none of them must say so. */
 static void open_seals(const struct loaded *l, const struct engine_options *o, struct engine_parts *parts)
 {
@@ -345,6 +367,7 @@ static void open_seals(const struct loaded *l, const struct engine_options *o, s
                                       .page_tokens = c->page_tokens,
                                       .n_groups = c->geometry.n_groups};
     memcpy(options.page_size, c->geometry.page_size, sizeof options.page_size);
+    keep_sums(l->be, &options);
     parts->seals = kv_seals_open(&options, &why);
     if (!parts->seals) {
         kv_seals_void(o->seals, o->seals_size);

@@ -3,6 +3,9 @@
  * the seal, which is made of the page's bytes. The checksum of the entry is there for those who write where they must
  * not; the checksum of the page likewise.
  *
+ * The checksum of a part does not depend on its key: it goes on from that of the part before, which is in the entry
+ * that is replaced.
+ *
  * Every beginning anew draws a salt, which is in the seed of all entries' checksums: what older tables left behind is
  * invalid by that, and need not be cleared. (Memory that was never touched stays unused so.) */
 #include "engine/kv_seal.h"
@@ -16,7 +19,7 @@
 #include <string.h>
 
 #define MAGIC     0x314c4145534b5654u /* "TVKSEAL1" */
-#define VERSION   1
+#define VERSION   2
 #define SEALED    0x64656c616573u /* "sealed" */
 #define HEAD_SIZE 256
 #define MAX_POOL  50 /* bits of the size of a pool whose pages are counted */
@@ -35,8 +38,8 @@ struct head {
 
 struct entry {
     struct sha256 key;
-    uint64_t page_sum; /* seeded by key and group */
-    uint32_t depth, unused;
+    uint64_t page_sum; /* of a whole block seeded by key and group, of a part by group */
+    uint32_t depth, n_tokens;
     uint64_t sum;   /* of all before it, seeded by identity, salt, group and page */
     uint64_t state; /* SEALED, or the page is not */
 };
@@ -120,6 +123,17 @@ static uint64_t page_sum(const struct kv_seals *s, int group, uint32_t page, con
     return xxh3(s->options.pool + page * size, size, seed + (uint64_t)group);
 }
 
+static uint64_t part_sum(const struct kv_seals *s, int group, uint32_t page, uint32_t n_tokens)
+{
+    const struct kv_seal_options *o = &s->options;
+    return o->sum(o->sum_arg, group, page, 0, n_tokens, (uint64_t)group, false);
+}
+
+static bool is_part(const struct kv_seals *s, const struct entry *e)
+{
+    return e->n_tokens != s->options.page_tokens;
+}
+
 /* A copy of the entry, if it is one. */
 static bool read_entry(const struct kv_seals *s, int group, uint32_t page, struct entry *e)
 {
@@ -128,7 +142,10 @@ static bool read_entry(const struct kv_seals *s, int group, uint32_t page, struc
         return false;
     }
     memcpy(e, at, sizeof *e);
-    return e->sum == entry_sum(s, group, page, e);
+    if (e->sum != entry_sum(s, group, page, e)) {
+        return false;
+    }
+    return !is_part(s, e) || (s->options.sum && e->n_tokens > 0 && e->n_tokens < s->options.page_tokens);
 }
 
 /* An exchange, since nothing that follows may happen before it. */
@@ -139,17 +156,45 @@ static void clear(struct entry *e)
     }
 }
 
+static void write_entry(struct kv_seals *s, int group, uint32_t page, struct entry *e)
+{
+    struct entry *at = entry_of(s, group, page);
+    e->sum = entry_sum(s, group, page, e);
+    clear(at);
+    memcpy(at, e, offsetof(struct entry, state));
+    atomic_store_explicit(word(&at->state), SEALED, memory_order_release);
+}
+
 void kv_seal_put(struct kv_seals *s, int group, uint32_t page, const struct sha256 *key, uint32_t depth)
 {
-    if (!kv_seal_covers(s, group, page)) {
+    if (kv_seal_covers(s, group, page)) {
+        struct entry e = {.key = *key, .depth = depth, .n_tokens = s->options.page_tokens};
+        e.page_sum = page_sum(s, group, page, key);
+        write_entry(s, group, page, &e);
+    }
+}
+
+bool kv_seals_parts(const struct kv_seals *s)
+{
+    return s->options.sum != NULL;
+}
+
+void kv_seal_put_part(struct kv_seals *s, int group, uint32_t page, const struct sha256 *key, uint32_t depth,
+                      uint32_t n_tokens)
+{
+    const struct kv_seal_options *o = &s->options;
+    struct entry e, last;
+    if (!o->sum || !kv_seal_covers(s, group, page)) {
         return;
     }
-    struct entry *at = entry_of(s, group, page);
-    struct entry e = {.key = *key, .depth = depth, .page_sum = page_sum(s, group, page, key)};
-    e.sum = entry_sum(s, group, page, &e);
-    clear(at);
-    memcpy(at, &e, offsetof(struct entry, state));
-    atomic_store_explicit(word(&at->state), SEALED, memory_order_release);
+    bool goes_on = read_entry(s, group, page, &last) && is_part(s, &last) && last.n_tokens <= n_tokens;
+    if (goes_on && last.n_tokens == n_tokens && memcmp(&last.key, key, sizeof *key) == 0) {
+        return;
+    }
+    e = (struct entry){.key = *key, .depth = depth, .n_tokens = n_tokens};
+    uint32_t from = goes_on ? last.n_tokens : 0;
+    e.page_sum = o->sum(o->sum_arg, group, page, from, n_tokens, goes_on ? last.page_sum : (uint64_t)group, true);
+    write_entry(s, group, page, &e);
 }
 
 void kv_seal_remove(struct kv_seals *s, int group, uint32_t page)
@@ -162,8 +207,25 @@ void kv_seal_remove(struct kv_seals *s, int group, uint32_t page)
 bool kv_seal_holds(const struct kv_seals *s, int group, uint32_t page, const struct sha256 *key)
 {
     struct entry e;
-    return kv_seal_covers(s, group, page) && read_entry(s, group, page, &e) && memcmp(&e.key, key, sizeof *key) == 0 &&
-           e.page_sum == page_sum(s, group, page, key);
+    if (!kv_seal_covers(s, group, page) || !read_entry(s, group, page, &e) || memcmp(&e.key, key, sizeof *key) != 0) {
+        return false;
+    }
+    return e.page_sum == (is_part(s, &e) ? part_sum(s, group, page, e.n_tokens) : page_sum(s, group, page, key));
+}
+
+static struct kv_seal seal_of(const struct entry *e, int group, uint32_t page)
+{
+    return (struct kv_seal){.key = e->key, .depth = e->depth, .page = page, .n_tokens = e->n_tokens, .group = group};
+}
+
+bool kv_seal_get(const struct kv_seals *s, int group, uint32_t page, struct kv_seal *seal)
+{
+    struct entry e;
+    if (!kv_seal_covers(s, group, page) || !read_entry(s, group, page, &e)) {
+        return false;
+    }
+    *seal = seal_of(&e, group, page);
+    return true;
 }
 
 uint32_t kv_seals_count(const struct kv_seals *s)
@@ -228,6 +290,9 @@ static int children_first(const void *a, const void *b)
     if (x->depth != y->depth) {
         return x->depth > y->depth ? -1 : 1;
     }
+    if (x->n_tokens != y->n_tokens) {
+        return x->n_tokens < y->n_tokens ? -1 : 1;
+    }
     if (x->group != y->group) {
         return x->group < y->group ? -1 : 1;
     }
@@ -244,7 +309,7 @@ static void find(struct kv_seals *s, const uint32_t n_used[KV_MAX_GROUPS])
                 clear(entry_of(s, g, i));
                 continue;
             }
-            s->found[s->n_found++] = (struct kv_seal){.key = e.key, .depth = e.depth, .page = i, .group = g};
+            s->found[s->n_found++] = seal_of(&e, g, i);
         }
     }
     qsort(s->found, s->n_found, sizeof *s->found, children_first);

@@ -3,10 +3,15 @@
  * seal goes. So after an engine was lost, at whatever instruction, a new one of the same identity finds in the table
  * which pages hold which blocks, and computes them no more.
  *
+ * A page that is still being filled can be sealed too, as far as it is: such a part is the page's first positions, and
+ * what is written behind them meanwhile is no matter. The next seal of the page takes its place; there is a moment in
+ * which it has none.
+ *
  *     struct kv_seals *s = kv_seals_open(&options, err);      foreign or damaged tables are begun anew
  *     found = kv_seals_found(s, &n);                          by an engine before this one
  *     if (kv_seal_holds(s, group, page, &key)) ...            before a page that was found is used: its checksum
  *     kv_seal_put(s, group, page, &key, depth);               the page's bytes are complete
+ *     kv_seal_put_part(s, group, page, &key, depth, n);       its first n positions are, and stay as they are
  *     kv_seal_remove(s, group, page);                         from here on they may change
  *     kv_seals_close(s);                                      the table stays
  *
@@ -35,12 +40,16 @@ struct kv_seal_options {
     uint32_t page_tokens;
     int n_groups;
     size_t page_size[KV_MAX_GROUPS];
+    /* The checksum of positions [from, to) of a page, as kv_sum of backend.h. NULL: there are no seals of parts. */
+    uint64_t (*sum)(void *arg, int group, uint32_t page, uint32_t from, uint32_t to, uint64_t seed, bool written);
+    void *sum_arg;
 };
 
 struct kv_seal {
     struct sha256 key;
     uint32_t depth; /* of the block in its chain, as it was said */
     uint32_t page;
+    uint32_t n_tokens; /* positions that it covers: page_tokens, or fewer of a part */
     int group;
 };
 
@@ -49,16 +58,24 @@ NODISCARD struct kv_seals *kv_seals_open(const struct kv_seal_options *options, 
 void kv_seals_close(struct kv_seals *s);          /* NULL: nothing */
 void kv_seals_void(uint8_t *memory, size_t size); /* nobody believes what it says any more */
 
-/* [*n] sealed by an engine before this one, children before their parents; valid until the seals are closed. Keys and
- * pages may appear more than once. Those that are not wanted are removed by the caller. */
+/* [*n] sealed by an engine before this one, children before their parents, of one depth parts before whole blocks;
+ * valid until the seals are closed. Keys and pages may appear more than once. Those that are not wanted are removed by
+ * the caller. */
 const struct kv_seal *kv_seals_found(const struct kv_seals *s, uint32_t *n);
 
 void kv_seal_put(struct kv_seals *s, int group, uint32_t page, const struct sha256 *key, uint32_t depth);
+bool kv_seals_parts(const struct kv_seals *s); /* parts can be sealed */
+/* n_tokens: at least 1, fewer than page_tokens. Where the page was sealed with fewer, and nothing of that was written
+ * again, only what came behind is summed up. */
+void kv_seal_put_part(struct kv_seals *s, int group, uint32_t page, const struct sha256 *key, uint32_t depth,
+                      uint32_t n_tokens);
 void kv_seal_remove(struct kv_seals *s, int group, uint32_t page);
-/* Whether the page is sealed as this block's, and its bytes are what they were then. */
+/* Whether the page is sealed as this block's (or this part's), and its bytes are what they were then. */
 bool kv_seal_holds(const struct kv_seals *s, int group, uint32_t page, const struct sha256 *key);
 
 bool kv_seal_covers(const struct kv_seals *s, int group, uint32_t page); /* the table has room for it */
+/* What the page is sealed as now. False: it is not. */
+bool kv_seal_get(const struct kv_seals *s, int group, uint32_t page, struct kv_seal *seal);
 /* Pages that are sealed now, of them all; by going through the table (tests). */
 uint32_t kv_seals_count(const struct kv_seals *s);
 

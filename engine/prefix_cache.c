@@ -11,6 +11,7 @@ struct node {
     struct sha256 key;
     uint32_t next; /* in its bucket, or on the free list */
     uint32_t n_expected;
+    uint32_t n_tokens;             /* page_tokens, or fewer of a part */
     uint32_t pages[KV_MAX_GROUPS]; /* KV_PAGE_NONE: not here */
     uint8_t adopted, unverified;   /* bit sets of groups: from an engine before; nobody has looked at the bytes yet */
     bool used, wanted;
@@ -27,6 +28,7 @@ struct prefix_cache {
     uint32_t mask;
     struct kv_seals *seals; /* NULL: pages are not sealed */
     uint32_t n_unverified;  /* pages */
+    uint32_t n_parts;       /* nodes */
 };
 
 /* ---- nodes ---- */
@@ -47,20 +49,27 @@ static struct node *find(const struct prefix_cache *c, const struct sha256 *key)
     return i == NONE ? NULL : &c->nodes[i];
 }
 
-static struct node *find_or_add(struct prefix_cache *c, const struct sha256 *key)
+static bool is_part(const struct prefix_cache *c, const struct node *n)
+{
+    return n->n_tokens != c->options.page_tokens;
+}
+
+/* NULL: no node is left, or this is one of another number of positions, which no engine makes. */
+static struct node *find_or_add(struct prefix_cache *c, const struct sha256 *key, uint32_t n_tokens)
 {
     struct node *n = find(c, key);
     if (n || c->free_node == NONE) {
-        return n;
+        return n && n->n_tokens == n_tokens ? n : NULL;
     }
     uint32_t i = c->free_node, *bucket = bucket_of(c, key);
     n = &c->nodes[i];
     c->free_node = n->next;
-    *n = (struct node){.key = *key, .next = *bucket, .used = true};
+    *n = (struct node){.key = *key, .next = *bucket, .n_tokens = n_tokens, .used = true};
     for (int g = 0; g < KV_MAX_GROUPS; g++) {
         n->pages[g] = KV_PAGE_NONE;
     }
     *bucket = i;
+    c->n_parts += is_part(c, n);
     return n;
 }
 
@@ -84,6 +93,7 @@ static void remove_if_empty(struct prefix_cache *c, struct node *n)
         link = &c->nodes[*link].next;
     }
     *link = n->next;
+    c->n_parts -= is_part(c, n);
     n->used = false;
     n->next = c->free_node;
     c->free_node = i;
@@ -132,13 +142,14 @@ static void drop_pages(struct prefix_cache *c, struct node *n)
     remove_if_empty(c, n);
 }
 
-/* Without its page in a full group a node is no use, and neither are its other pages. Somebody may hold one of them,
- * beside pages of its own in the full groups: it stays with them, and is nobody else's any more. */
+/* Without its page in a full group a node is no use, and neither are its other pages; a part is none without any of
+ * them. Somebody may hold one of them, beside pages of its own in the full groups: it stays with them, and is nobody
+ * else's any more. */
 static void on_evict(void *arg, int group, uint32_t owner)
 {
     struct prefix_cache *c = arg;
     struct node *n = &c->nodes[owner];
-    if (c->options.window[group] == 0) {
+    if (c->options.window[group] == 0 || is_part(c, n)) {
         drop_pages(c, n);
     } else {
         drop_page(c, n, group);
@@ -211,6 +222,16 @@ struct sha256 prefix_key(struct prefix_cache *c, const struct sha256 *parent, co
     sha256_start(c->sha);
     sha256_update(c->sha, parent, sizeof *parent);
     sha256_update(c->sha, ids, c->options.page_tokens * sizeof *ids);
+    return sha256_finish(c->sha);
+}
+
+/* One byte longer than whole ids: nothing else that is hashed is as long as that. */
+struct sha256 prefix_part_key(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids, uint32_t n)
+{
+    sha256_start(c->sha);
+    sha256_update(c->sha, parent, sizeof *parent);
+    sha256_update(c->sha, ids, n * sizeof *ids);
+    sha256_update(c->sha, "", 1);
     return sha256_finish(c->sha);
 }
 
@@ -321,7 +342,7 @@ void prefix_insert(struct prefix_cache *c, const struct sha256 *key, uint32_t de
     if (kv_is_cached(c->options.kv, group, page)) {
         return;
     }
-    struct node *n = find_or_add(c, key);
+    struct node *n = find_or_add(c, key, c->options.page_tokens);
     if (n && n->pages[group] == KV_PAGE_NONE) {
         give_page(c, n, depth, group, page);
     }
@@ -346,7 +367,7 @@ void prefix_clear(struct prefix_cache *c)
 
 bool prefix_expect(struct prefix_cache *c, const struct sha256 *key)
 {
-    struct node *n = find_or_add(c, key);
+    struct node *n = find_or_add(c, key, c->options.page_tokens);
     if (n) {
         n->n_expected++;
     }
@@ -388,7 +409,7 @@ bool prefix_wanted(const struct prefix_cache *c, const struct sha256 *key)
 /* Two entries of one block, or of one place, are nothing that an engine leaves behind; the first of them stays. */
 static bool adopt_page(struct prefix_cache *c, const struct kv_seal *seal)
 {
-    struct node *n = find_or_add(c, &seal->key);
+    struct node *n = find_or_add(c, &seal->key, seal->n_tokens);
     if (!n) {
         return false;
     }
@@ -404,10 +425,11 @@ static bool adopt_page(struct prefix_cache *c, const struct kv_seal *seal)
     return ok;
 }
 
+/* Or any, of a part. */
 static bool lacks_full_page(const struct prefix_cache *c, const struct node *n)
 {
     for (int g = 0; g < c->options.n_groups; g++) {
-        if (c->options.window[g] == 0 && n->pages[g] == KV_PAGE_NONE) {
+        if ((c->options.window[g] == 0 || is_part(c, n)) && n->pages[g] == KV_PAGE_NONE) {
             return true;
         }
     }
@@ -429,9 +451,22 @@ uint32_t prefix_adopt(struct prefix_cache *c, struct kv_seals *seals)
         if (n->used && lacks_full_page(c, n)) { /* as on_evict says */
             drop_pages(c, n);
         }
-        n_blocks += n->used;
+        n_blocks += n->used && !is_part(c, n);
     }
     return n_blocks;
+}
+
+uint32_t prefix_find_part(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids, uint32_t n,
+                          struct sha256 *key)
+{
+    for (n = n < c->options.page_tokens ? n : c->options.page_tokens - 1; n > 0 && c->n_parts > 0; n--) {
+        *key = prefix_part_key(c, parent, ids, n);
+        const struct node *node = find(c, key);
+        if (node && node->n_tokens == n) {
+            return n;
+        }
+    }
+    return 0;
 }
 
 /* What follows a block that is gone is of no use until somebody computes the block, and then computes it too. */
@@ -525,19 +560,39 @@ static bool check_node(const struct prefix_cache *c, uint32_t i, uint32_t *n_unv
     return true;
 }
 
+/* A page that is not the cache's is sealed only while somebody fills it. */
+static bool check_seals(const struct prefix_cache *c, uint32_t n_expected, struct error *err)
+{
+    const struct kv_pool *kv = c->options.kv;
+    struct kv_seal s = {0};
+    uint32_t n_sealed = 0;
+    for (int g = 0; g < c->options.n_groups; g++) {
+        for (uint32_t i = 0; i < kv_n_pages(kv, g); i++) {
+            bool sealed = kv_seal_get(c->seals, g, i, &s), cached = kv_is_cached(kv, g, i);
+            bool filled = s.n_tokens < c->options.page_tokens && kv_refs(kv, g, i) > 0;
+            if (sealed && !cached && !(filled && kv_seal_holds(c->seals, g, i, &s.key))) {
+                return error_set(err, ERR_INTERNAL, "Page %u of group %d has a seal that is not true.", i, g);
+            }
+            n_sealed += sealed && cached;
+        }
+    }
+    return n_sealed == n_expected ||
+           error_set(err, ERR_INTERNAL, "%u cached pages are sealed, not %u.", n_sealed, n_expected);
+}
+
 bool prefix_check(const struct prefix_cache *c, struct error *err)
 {
-    uint32_t n_unverified = 0, n_sealed = 0;
+    uint32_t n_unverified = 0, n_sealed = 0, n_parts = 0;
     for (uint32_t i = 0; i < c->options.n_nodes; i++) {
         if (c->nodes[i].used && !check_node(c, i, &n_unverified, &n_sealed, err)) {
             return false;
         }
+        n_parts += c->nodes[i].used && is_part(c, &c->nodes[i]);
     }
-    if (n_unverified != c->n_unverified) {
-        return error_set(err, ERR_INTERNAL, "%u pages of the prefix cache are to be checked, not %u.", n_unverified,
-                         c->n_unverified);
+    if (n_unverified != c->n_unverified || n_parts != c->n_parts) {
+        return error_set(err, ERR_INTERNAL,
+                         "The prefix cache counts %u pages to be checked and %u parts, not %u and %u.", c->n_unverified,
+                         c->n_parts, n_unverified, n_parts);
     }
-    return !c->seals || kv_seals_count(c->seals) == n_sealed ||
-           error_set(err, ERR_INTERNAL, "%u pages are sealed, %u of the prefix cache should be.",
-                     kv_seals_count(c->seals), n_sealed);
+    return !c->seals || check_seals(c, n_sealed, err);
 }

@@ -13,7 +13,9 @@
  *
  * With seals (kv_seal.h) the pages outlive the engine: every page that comes to hold a block is sealed, its seal goes
  * before it may be written again, and what an engine before this one had sealed is adopted. Such pages are checked
- * once, before the first hit that takes them.
+ * once, before the first hit that takes them. Among them may be parts of blocks: the first n positions of one that was
+ * being filled. A part has a key and a node of its own and no children; it is never found as a block of a longer chain,
+ * only as a chain of its own that is one block long (prefix_match, prefix_verify and prefix_take of its key alone).
  *
  * A node may also be expected: somebody is computing its block. Whoever needs it can wait instead of computing it too.
  * One thread, the engine's. */
@@ -42,6 +44,8 @@ struct sha256 prefix_root(struct prefix_cache *c, const struct sha256 *root, uin
                           const struct sha256 *adapter);
 /* ids: [page_tokens] */
 struct sha256 prefix_key(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids);
+/* Of the part of a block: ids [n], n less than page_tokens. No block's key is the same. */
+struct sha256 prefix_part_key(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids, uint32_t n);
 
 struct prefix_match {
     uint32_t n_blocks; /* longest usable hit */
@@ -81,8 +85,12 @@ void prefix_want(struct prefix_cache *c, const struct sha256 *key);
 bool prefix_wanted(const struct prefix_cache *c, const struct sha256 *key);
 
 /* Before the first insert: takes over the blocks that the seals know, and seals its own from now on; the seals outlive
- * it. Returns how many blocks. */
+ * it. Returns how many blocks, parts left out. */
 uint32_t prefix_adopt(struct prefix_cache *c, struct kv_seals *seals);
+/* The longest adopted part of the block with these ids [n]: how many positions, and its key; 0: there is none. Without
+ * any part in the cache it costs nothing. */
+uint32_t prefix_find_part(struct prefix_cache *c, const struct sha256 *parent, const int32_t *ids, uint32_t n,
+                          struct sha256 *key);
 
 enum prefix_trust {
     PREFIX_SOUND,     /* take the hit */
@@ -98,7 +106,8 @@ bool prefix_is_adopted(const struct prefix_cache *c, const struct sha256 *key); 
 /* First block that position `next` and those after it may still see in a group with this window. */
 uint32_t prefix_first_visible(uint32_t next, int window, uint32_t page_tokens);
 
-/* Every node's pages are known to kv as its own, and they and no others are sealed (tests). */
+/* Every node's pages are known to kv as its own, and they are sealed; else only parts are, of pages that are in use,
+ * and hold what their seals say (tests). */
 NODISCARD bool prefix_check(const struct prefix_cache *c, struct error *err);
 
 #endif

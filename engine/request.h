@@ -61,6 +61,8 @@ struct sequence {
     uint32_t n_blocks, n_keys, cap_blocks;
     uint32_t n_inserted;             /* blocks that were offered to the prefix cache */
     uint32_t n_chain;                /* blocks of its tokens that were there when it was admitted, hit or not */
+    uint32_t n_part;                 /* positions at the end of its hit that came from the part of a block ... */
+    struct sha256 part;              /* ... with this key; 0: none, or it has sealed more itself since */
     bool forgotten;                  /* what it computes is not to be used by others */
     uint32_t expect_from, expect_to; /* blocks that the cache was told to expect */
     struct {                         /* blocks of a hit that are being read from disk (scheduler_disk.c) */

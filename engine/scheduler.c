@@ -11,7 +11,12 @@
 static void page_freed(void *arg, int group, uint32_t page)
 {
     struct scheduler *s = arg;
-    s->x->ops->free_page(s->x, group, page);
+    if (s->seals) { /* before anybody else may write to it */
+        kv_seal_remove(s->seals, group, page);
+    }
+    if (s->x->ops->free_page) {
+        s->x->ops->free_page(s->x, group, page);
+    }
 }
 
 static bool create_pages(struct scheduler *s, struct error *err)
@@ -21,9 +26,7 @@ static bool create_pages(struct scheduler *s, struct error *err)
     if (!s->kv) {
         return false;
     }
-    if (s->x->ops->free_page) {
-        kv_on_free(s->kv, page_freed, s);
-    }
+    kv_on_free(s->kv, page_freed, s);
     struct prefix_cache_options options = {.kv = s->kv, .n_groups = s->n_groups, .page_tokens = config->page_tokens};
     uint64_t n_nodes = config->max_sequences;
     for (int g = 0; g < s->n_groups; g++) {
@@ -170,6 +173,7 @@ void scheduler_set_sink(struct scheduler *s, engine_sink *sink, void *arg)
 
 void scheduler_set_seals(struct scheduler *s, struct kv_seals *seals)
 {
+    s->seals = seals;
     s->stats.adopted_blocks = prefix_adopt(s->cache, seals);
     if (s->stats.adopted_blocks) {
         LOG_INFO("KV pages of the engine before this one are adopted", "blocks=%llu tokens=%llu",

@@ -10,9 +10,14 @@ enum admission { ADMITTED, PASSED_OVER, NO_ROOM, UNCHECKED, ENDED };
 /* Bytes of adopted pages that are checked in a step beside which others run: some milliseconds. A hit of more is taken
  * some steps later. */
 #define VERIFY_STEP_SIZE MIB(64)
+/* In an engine's first steps all come from the one before it, those that run already as well: they get on sooner
+ * together than one after another. A tenth of a second, about. */
+#define VERIFY_FIRST_STEPS 8
+#define VERIFY_FIRST_SIZE  GIB(1)
 
 struct hit {
     uint32_t n_here; /* blocks in memory */
+    uint32_t n_part; /* positions behind them, of the part of a block; 0: none */
     uint32_t n_load; /* blocks with those that are to be read from disk; 0: none are */
     uint32_t n_chain;
 };
@@ -53,17 +58,17 @@ bool scheduler__has_room(const struct scheduler *s, const struct sequence *q, co
 static bool has_room(const struct scheduler *s, const struct sequence *q)
 {
     uint32_t more[KV_MAX_GROUPS] = {0};
-    bool whole = q->n_blocks > 0 && q->n_computed + 1 == q->n_tokens && q->n_tokens % s->config->page_tokens == 0;
+    bool in_block = q->n_computed < q->n_blocks * s->config->page_tokens;
     for (int g = 0; g < s->n_groups; g++) {
-        more[g] = whole; /* the copy of the hit's last page */
+        more[g] = in_block; /* the copy of the hit's last page, which is written to */
     }
     return scheduler__has_room(s, q, more);
 }
 
 /* Takes the longest hit with which there is room; false: none, not even without a hit. */
-static bool take_room(struct scheduler *s, struct sequence *q, uint32_t n_blocks)
+static bool take_room(struct scheduler *s, struct sequence *q, const struct hit *hit)
 {
-    scheduler__take_hit(s, q, n_blocks);
+    scheduler__take_hit(s, q, hit->n_here, hit->n_part);
     if (has_room(s, q)) {
         return true;
     }
@@ -89,11 +94,10 @@ static enum admission no_memory(struct scheduler *s, struct sequence *q)
 }
 
 /* Nobody waits while nothing runs. */
-static enum prefix_trust verify(struct scheduler *s, const struct sequence *q, uint32_t n_blocks)
+static enum prefix_trust verify(struct scheduler *s, const struct sha256 *keys, uint32_t n_keys, uint32_t n_blocks)
 {
     size_t all = SIZE_MAX;
-    enum prefix_trust trust =
-        prefix_verify(s->cache, q->keys, q->n_keys, n_blocks, s->n_running ? &s->verify_left : &all);
+    enum prefix_trust trust = prefix_verify(s->cache, keys, n_keys, n_blocks, s->n_running ? &s->verify_left : &all);
     s->stats.adopted_blocks_dropped += trust == PREFIX_BROKEN;
     return trust;
 }
@@ -112,8 +116,10 @@ static enum admission find_hit(struct scheduler *s, struct sequence *q, struct h
         hit->n_chain = match.n_chain;
         hit->n_here = match.n_blocks;
         hit->n_load = scheduler__plan_load(s, q, match.n_blocks);
-        trust = verify(s, q, hit->n_here);
-        trust = trust == PREFIX_SOUND ? verify(s, q, hit->n_load) : trust;
+        hit->n_part = hit->n_load ? 0 : scheduler__find_part(s, q, match.n_blocks);
+        trust = verify(s, q->keys, q->n_keys, hit->n_here);
+        trust = trust == PREFIX_SOUND ? verify(s, q->keys, q->n_keys, hit->n_load) : trust;
+        trust = trust == PREFIX_SOUND ? verify(s, &q->part, hit->n_part > 0, hit->n_part > 0) : trust;
     } while (trust == PREFIX_BROKEN);
     return trust == PREFIX_SOUND ? ADMITTED : UNCHECKED;
 }
@@ -136,7 +142,7 @@ static enum admission try_admit(struct scheduler *s, struct sequence *q)
     if (found != ADMITTED) {
         return found;
     }
-    if (!(hit.n_load && scheduler__begin_load(s, q, hit.n_load)) && !take_room(s, q, hit.n_here)) {
+    if (!(hit.n_load && scheduler__begin_load(s, q, hit.n_load)) && !take_room(s, q, &hit)) {
         return NO_ROOM;
     }
     q->n_chain = hit.n_chain;
@@ -152,7 +158,7 @@ static uint32_t adopted_tokens(const struct scheduler *s, const struct sequence 
     for (uint32_t i = 0; s->stats.adopted_blocks && i < n && i < q->n_keys; i++) {
         n_adopted += prefix_is_adopted(s->cache, &q->keys[i]);
     }
-    return n_adopted * s->config->page_tokens;
+    return n_adopted * s->config->page_tokens + q->n_part;
 }
 
 void scheduler__note_started(struct scheduler *s, struct sequence *q)
@@ -214,12 +220,18 @@ static enum admission admit_before_others(struct scheduler *s, struct sequence *
     return a;
 }
 
+static size_t verify_size(const struct scheduler *s)
+{
+    size_t size = s->stats.steps < VERIFY_FIRST_STEPS ? VERIFY_FIRST_SIZE : VERIFY_STEP_SIZE;
+    return s->config->verify_size ? s->config->verify_size : size;
+}
+
 void scheduler__admit(struct scheduler *s)
 {
     struct sequence *next;
     s->stats.starved = 0;
     scheduler__poll_disk(s);
-    s->verify_left = s->config->verify_size ? s->config->verify_size : VERIFY_STEP_SIZE;
+    s->verify_left = verify_size(s);
     for (struct sequence *q = s->queue; q && may_admit(s, q); q = next) {
         next = q->next; /* who gives way to q is not looked at in this step */
         enum admission a = admit_before_others(s, q);

@@ -3,6 +3,7 @@
  *     scheduler.c        requests: accept, end, cancel, deadlines; queue and running list
  *     scheduler_pages.c  pages of a sequence: hits, growth, copy-on-write, windows, preemption
  *     scheduler_state.c  pages of groups of states: which blocks have one
+ *     scheduler_tail.c   seals of the blocks that are being filled, and hits on those of an engine before
  *     scheduler_admit.c  who starts
  *     scheduler_pool.c   how much of the pool is for use, and what running sequences will need of it
  *     scheduler_disk.c   blocks to and from the disk tier
@@ -55,6 +56,7 @@ struct scheduler {
     bool lost_step;       /* an enqueued step failed, behind one that is to be read */
     struct kv_pool *kv;
     struct prefix_cache *cache;
+    struct kv_seals *seals;                          /* NULL: pages are not sealed */
     struct kv_disk *disk;                            /* NULL: none */
     struct {                                         /* what reading and computing cost, as observed */
         double token_ns;                             /* of prefill; 0: not known */
@@ -136,7 +138,9 @@ struct request *scheduler__find_request(struct scheduler *s, uint64_t job); /* N
 bool scheduler__uses_cache(const struct scheduler *s, const struct request *r);
 NODISCARD bool scheduler__update_keys(struct scheduler *s, struct sequence *q); /* of all whole blocks of its tokens */
 void scheduler__release_pages(struct scheduler *s, struct sequence *q);
-void scheduler__take_hit(struct scheduler *s, struct sequence *q, uint32_t n_blocks);
+struct sha256 scheduler__parent_key(struct scheduler *s, const struct sequence *q, uint32_t block);
+/* n_part: positions of the part q->part behind them; 0: none. */
+void scheduler__take_hit(struct scheduler *s, struct sequence *q, uint32_t n_blocks, uint32_t n_part);
 /* Adds the pages q lacks to have n_tokens positions. */
 void scheduler__add_need(const struct scheduler *s, const struct sequence *q, uint32_t n_tokens,
                          uint32_t need[KV_MAX_GROUPS]);
@@ -172,6 +176,14 @@ void scheduler__leave_states(struct scheduler *s, struct sequence *q); /* to the
 /* A step that had q's next rows did not count, but wrote its states: they are computed again from the last border. */
 void scheduler__rewind(const struct scheduler *s, struct sequence *q);
 void scheduler__rewind_members(const struct scheduler *s); /* all of s->f that still run */
+
+/* ---- scheduler_tail.c: all of it does nothing without seals of parts (kv_seal.h) or with groups of states ---- */
+/* After a step: what its members have computed of the block that they are filling. */
+void scheduler__seal_tails(struct scheduler *s);
+/* The page is whole: unless the cache has it, which sealed it so, it has no seal any more. */
+void scheduler__end_tail(struct scheduler *s, int group, uint32_t page);
+/* Positions of the longest part behind n_blocks blocks, whose key is in q->part then; 0: there is none. */
+uint32_t scheduler__find_part(struct scheduler *s, struct sequence *q, uint32_t n_blocks);
 
 /* ---- scheduler_bad.c ---- */
 void scheduler__bad_numbers(struct scheduler *s, struct sequence *q); /* q gave some: its request ends here */

@@ -24,6 +24,11 @@ static struct sha256 root_key(struct scheduler *s, const struct job *job)
     return prefix_root(s->cache, &s->config->root, job->cache_salt, job->adapter ? &job->adapter_digest : NULL);
 }
 
+struct sha256 scheduler__parent_key(struct scheduler *s, const struct sequence *q, uint32_t block)
+{
+    return block ? q->keys[block - 1] : root_key(s, q->request->job);
+}
+
 bool scheduler__update_keys(struct scheduler *s, struct sequence *q)
 {
     uint32_t page_tokens = s->config->page_tokens, n = q->n_tokens / page_tokens;
@@ -35,7 +40,7 @@ bool scheduler__update_keys(struct scheduler *s, struct sequence *q)
     }
     for (; q->n_keys < n; q->n_keys++) {
         uint32_t i = q->n_keys;
-        struct sha256 parent = i ? q->keys[i - 1] : root_key(s, q->request->job);
+        struct sha256 parent = scheduler__parent_key(s, q, i);
         q->keys[i] = prefix_key(s->cache, &parent, q->tokens + (size_t)i * page_tokens);
     }
     return true;
@@ -80,6 +85,7 @@ void scheduler__offer_blocks(struct scheduler *s, struct sequence *q)
                 prefix_insert(s->cache, &q->keys[i], i, g, q->tables[g][i]);
                 share_page(s, q, g, i);
             }
+            scheduler__end_tail(s, g, q->tables[g][i]);
         }
         scheduler__offer_to_disk(s, q, i);
         if (i >= q->expect_from && i < q->expect_to) {
@@ -127,22 +133,27 @@ static bool copy_hit(struct scheduler *s, struct sequence *q, uint32_t n_blocks)
     return true;
 }
 
-void scheduler__take_hit(struct scheduler *s, struct sequence *q, uint32_t n_blocks)
+void scheduler__take_hit(struct scheduler *s, struct sequence *q, uint32_t n_blocks, uint32_t n_part)
 {
-    uint32_t page_tokens = s->config->page_tokens;
+    uint32_t page_tokens = s->config->page_tokens, *behind[KV_MAX_GROUPS];
     prefix_take(s->cache, q->keys, n_blocks, q->tables);
-    if (s->x->kv_private && !copy_hit(s, q, n_blocks)) {
-        n_blocks = 0;
-    }
-    q->n_blocks = q->n_inserted = n_blocks;
-    q->n_computed = n_blocks * page_tokens;
     for (int g = 0; g < s->n_groups; g++) {
-        q->first_block[g] = n_blocks ? first_visible(s, g, q->n_computed) : 0;
+        behind[g] = q->tables[g] + n_blocks;
+    }
+    prefix_take(s->cache, &q->part, n_part > 0, behind);
+    if (s->x->kv_private && !copy_hit(s, q, n_blocks + (n_part > 0))) {
+        n_blocks = n_part = 0;
+    }
+    q->n_part = n_part;
+    q->n_blocks = n_blocks + (n_part > 0);
+    q->n_computed = n_blocks * page_tokens + n_part;
+    for (int g = 0; g < s->n_groups; g++) {
+        q->first_block[g] = n_blocks ? first_visible(s, g, n_blocks * page_tokens) : 0;
     }
     if (q->n_computed == q->n_tokens) { /* its last token is computed again, for its logits; never with states */
         q->n_computed--;
-        q->n_inserted--;
     }
+    q->n_inserted = q->n_computed / page_tokens;
 }
 
 /* Replaces a page by a copy of its first n_tokens positions. False: no page left. */
@@ -255,7 +266,7 @@ void scheduler__release_pages(struct scheduler *s, struct sequence *q)
         release_block(s, q, --q->n_blocks, s->n_groups);
     }
     memset(q->first_block, 0, sizeof q->first_block);
-    q->n_computed = q->n_inserted = q->n_chain = q->expect_from = q->expect_to = 0;
+    q->n_computed = q->n_inserted = q->n_chain = q->n_part = q->expect_from = q->expect_to = 0;
 }
 
 /* Blocks of a window group that a sequence holds at most from now on. Who decodes has few rows in a step: what the

@@ -494,6 +494,7 @@ static void execute(struct scheduler *s, int64_t start_ns, bool enqueued)
         if (s->lost_step) { /* it had the same members */
             scheduler__rewind_members(s);
         }
+        scheduler__seal_tails(s);
     } else {
         drop_ahead(s);
         step_failed(s, &err);

@@ -100,6 +100,7 @@ static void backend_free(struct backend *base)
     step_memory_release(&be->ids_memory[1]);
     for (int i = 0; i < ROPE_CACHES; i++)
         free(be->ropes[i].cos);
+    cpu__kv_drop_sums(be);
     free(be->scratch);
     free(be);
 }
@@ -118,6 +119,8 @@ static const struct backend_ops cpu_ops = {
     .kv_bind = cpu__kv_bind,
     .kv_copy_page = cpu__kv_copy_page,
     .kv_page = cpu__kv_page,
+    .kv_sum = cpu__kv_sum,
+    .kv_keep_sums = cpu__kv_keep_sums,
     .step_begin = step_begin,
     .step_end = step_end,
     .keep = keep,

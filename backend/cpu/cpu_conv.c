@@ -53,7 +53,10 @@ static void write_products(void *arg, int first, int end, int thread)
     (void)thread;
     for (struct cursor c = seek(a->be->batch, first); c.row < end; advance(&c, end)) {
         const float *x = a->x->f32 + (size_t)c.row * 3 * n;
-        a->be->kernels->mul(kept(a, c.seq, position_of(&c)), x, x + 2 * n, n);
+        int position = position_of(&c), i = position - c.seq->start;
+        a->be->kernels->mul(kept(a, c.seq, position), x, x + 2 * n, n);
+        cpu__kv_note_sums(a->group, c.seq, i, i + 1, c.seq->pages[a->group_index][position / CPU_PAGE_TOKENS], a->layer,
+                          0);
     }
 }
 

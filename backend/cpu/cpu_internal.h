@@ -89,6 +89,7 @@ struct kv_group {
     size_t page_size;
     uint8_t *base;  /* page i is at base + i * page_size */
     size_t n_pages; /* that fit in the pool */
+    uint64_t *sums; /* [n_pages][CPU_PAGE_TOKENS] of what was written, 0: not known; NULL: they are not kept */
 };
 
 /* K and V of one head of one layer in a page. */
@@ -96,6 +97,17 @@ struct kv_head {
     uint8_t *k, *v;
     uint16_t *k_scales, *v_scales, *k_offsets; /* of KV_Q8; k_offsets: [k_dim] */
 };
+
+static inline size_t cpu__kv_element(enum kv_type type)
+{
+    return type == KV_F32 ? 4 : type == KV_F16 ? 2 : 1;
+}
+
+/* Elements of a vector that lie side by side: int8 is multiplied in pairs. */
+static inline int cpu__kv_run(enum kv_type type)
+{
+    return type == KV_Q8 ? 2 : 1;
+}
 
 /* ---- weights ---- */
 
@@ -340,6 +352,16 @@ void cpu__kv_copy_page(struct backend *be, int group, uint32_t src, uint32_t dst
 void cpu__kv_rotate(float *x, int n);
 void *cpu__kv_page(struct backend *be, int group, uint32_t page);
 void cpu__kv_write(struct backend *be, int group, int layer, struct tensor *k, struct tensor *v);
+
+/* cpu_kv_sum.c */
+uint64_t cpu__kv_sum(struct backend *be, int group, uint32_t page, int from, int to, uint64_t seed, bool written);
+bool cpu__kv_keep_sums(struct backend *be, struct error *err);
+void cpu__kv_drop_sums(struct cpu_backend *be);
+/* Rows [from, to) of a sequence, which lie in one page, were just written in this layer, for this head. Any thread, one
+ * for each row; layers and heads in order. */
+void cpu__kv_note_sums(const struct kv_group *g, const struct batch_seq *seq, int from, int to, uint32_t page,
+                       int layer, int head);
+void cpu__kv_copy_sums(const struct kv_group *g, uint32_t src, uint32_t dst, int n_tokens);
 
 /* cpu_conv.c */
 struct tensor *cpu__short_conv(struct backend *be, int group, int layer, struct tensor *x, struct weight *taps);

@@ -8,14 +8,7 @@
 /* Bytes of the elements of CPU_PAGE_TOKENS vectors, and of their scales, which lie behind them. */
 static size_t elements_size(enum kv_type type, int dim)
 {
-    size_t element = type == KV_F32 ? 4 : type == KV_F16 ? 2 : 1;
-    return (size_t)dim * CPU_PAGE_TOKENS * element;
-}
-
-/* Elements of a vector that lie side by side: int8 is multiplied in pairs. */
-static int kv_run(enum kv_type type)
-{
-    return type == KV_Q8 ? 2 : 1;
+    return (size_t)dim * CPU_PAGE_TOKENS * cpu__kv_element(type);
 }
 
 static size_t vectors_size(enum kv_type type, int dim)
@@ -56,9 +49,10 @@ bool cpu__kv_bind(struct backend *base, const struct kv_group_spec *groups, int 
         return error_set(err, ERR_INTERNAL, "%d KV groups were asked for; %d are possible.", n_groups, KV_MAX_GROUPS);
     if ((uintptr_t)pool % CPU_ALIGN != 0)
         return error_set(err, ERR_INTERNAL, "The KV pool is not aligned to %d bytes.", CPU_ALIGN);
+    cpu__kv_drop_sums(be);
     for (int i = 0; i < n_groups; i++) {
         size_t page_size = cpu__kv_page_size(base, &groups[i]);
-        if (groups[i].k_dim % kv_run(groups[i].type) != 0)
+        if (groups[i].k_dim % cpu__kv_run(groups[i].type) != 0)
             return error_set(err, ERR_UNSUPPORTED, "KV of type q8 needs an even number of values in each key, not %d.",
                              groups[i].k_dim);
         if (groups[i].base > pool_size || page_size == 0)
@@ -197,7 +191,7 @@ static void copy_rows(uint8_t *to, const uint8_t *from, size_t n, size_t element
 static void copy_head(const struct kv_group_spec *spec, const struct kv_head *to, const struct kv_head *from,
                       int n_tokens)
 {
-    size_t run = (size_t)kv_run(spec->type), element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS * run;
+    size_t run = (size_t)cpu__kv_run(spec->type), element = cpu__kv_element(spec->type) * run;
     size_t n_rows = ((size_t)n_tokens + run - 1) / run; /* of V: a pair's other position is not looked at */
     copy_rows(to->k, from->k, (size_t)spec->k_dim / run, element, n_tokens);
     memcpy(to->v, from->v, n_rows * (size_t)spec->v_dim * element);
@@ -227,6 +221,7 @@ void cpu__kv_copy_page(struct backend *base, int group, uint32_t src, uint32_t d
             copy_head(&g->spec, &to, &from, n_tokens);
         }
     }
+    cpu__kv_copy_sums(g, src, dst, n_tokens);
 }
 
 /* ---- rotation ---- */
@@ -280,8 +275,8 @@ static const float *vector_of(const struct tensor *x, const struct batch_seq *se
 static void store_key(const struct write_args *a, const struct kv_head *to, int slot, const float *key)
 {
     const struct kv_group_spec *spec = &a->group->spec;
-    size_t element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS;
-    int run = kv_run(spec->type);
+    size_t element = cpu__kv_element(spec->type);
+    int run = cpu__kv_run(spec->type);
     a->be->kernels->kv_store(spec->type, key, spec->k_dim, to->k + (size_t)(slot * run) * element,
                              CPU_PAGE_TOKENS * run, run, to->k_scales + slot);
 }
@@ -289,8 +284,8 @@ static void store_key(const struct write_args *a, const struct kv_head *to, int 
 static void store_value(const struct write_args *a, const struct kv_head *to, int slot, const float *value)
 {
     const struct kv_group_spec *spec = &a->group->spec;
-    size_t element = elements_size(spec->type, 1) / CPU_PAGE_TOKENS;
-    int run = kv_run(spec->type);
+    size_t element = cpu__kv_element(spec->type);
+    int run = cpu__kv_run(spec->type);
     size_t row = (size_t)(slot / run) * (size_t)(spec->v_dim * run), place = (size_t)(slot % run);
     a->be->kernels->kv_store(spec->type, value, spec->v_dim, to->v + (row + place) * element, run, 1,
                              to->v_scales + slot);
@@ -347,6 +342,7 @@ static void write_run(const struct write_args *a, const struct run *r, int threa
                 store_key(a, &to, slot, vector_of(a->k, r->seq, i, h, spec->k_dim));
             store_value(a, &to, slot, vector_of(a->v, r->seq, i, h, spec->v_dim));
         }
+        cpu__kv_note_sums(a->group, r->seq, r->from, r->to, page, a->layer, h);
     }
 }
 

@@ -106,6 +106,7 @@ def test_lost_engine(server):
     *answers, _ = together([*[lambda r=r: invariance.ask(server, r)[0] for r in requests], kill])
     invariance.assert_equal_answers(requests, alone, answers)
     assert server.engine()["pid"] != before
+    assert server.stats()["rows_prefill"] <= 2 * len(requests)  # what was computed is found with each adapter's keys
     assert {a["state"] for a in server.model_status()["adapters"]["data"]} == {"loaded"}
 
 

@@ -5,7 +5,7 @@ whose states are behind a position and go into no window.
 """
 import pytest
 
-from harness import Server
+from harness import Server, metric, together
 from invariance import OPTIONS, ask, ask_alone, ask_together, assert_equal_answers, forget
 
 WINDOW = 24
@@ -108,3 +108,22 @@ def test_choices(path, reference):
             assert four[0] == first
             crowd = [request, *(make_request(i, 3 * i + 1, n=1 + i % 3) for i in range(2, 10))]
             assert_equal_answers([request], [four], ask_together(server, crowd)[:1])
+
+
+def test_killed_in_the_middle(path, reference):
+    """What comes behind is the same, from pages that are in the window still and from blocks that were being filled."""
+    requests = [make_request(i, length, n=1 + i % 2, max_tokens=200) for i, length in enumerate(PROMPTS)]
+    n_sequences = sum(body["n"] for _, body in requests)
+    alone = ask_alone(reference, requests)
+    with Server(path, "--kv-memory", "32M", *options_of(2, 0)) as server:
+        def kill_twice():
+            for n in (500, 2000):
+                server.wait_for(lambda: metric(server.metrics(), "tandem_generated_tokens_total") > n, "they run", 60)
+                server.kill_engine()
+        *answers, _ = together([*[lambda r=r: ask(server, r)[0] for r in requests], kill_twice])
+        assert_equal_answers(requests, alone, answers)
+        stats = server.stats()  # of the last engine alone
+        print(f"{n_sequences} sequences: {stats['rows_prefill']} tokens computed again, {stats['adopted_tokens']} adopted")
+        assert stats["adopted_tokens"] > 0 and stats["adopted_blocks_dropped"] == 0
+        if path.stem != "qwen3next":  # which goes on from the last border
+            assert stats["rows_prefill"] <= 2 * n_sequences + 32

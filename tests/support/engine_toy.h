@@ -50,6 +50,8 @@ void toy_add_states(struct engine_config *config, size_t page_size); /* one more
 void toy_init(struct toy *t, const struct engine_config *config);
 void toy_init_mode(struct toy *t, const struct engine_config *config, struct toy_mode mode);
 void toy_release(struct toy *t);
+/* What seals ask of positions (kv_seal.h); toy: a struct toy, whose pages have a word for each. */
+uint64_t toy_sum(void *toy, int group, uint32_t page, uint32_t from, uint32_t to, uint64_t seed, bool written);
 
 /* ---- log ---- */
 

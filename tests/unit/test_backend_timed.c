@@ -142,6 +142,9 @@ static void test_the_same_bits(void **state)
     timed.be->ops->kv_copy_page(timed.be, 0, 0, 1, N_ROWS);
     assert_int_equal(plain.pool_size, timed.pool_size);
     assert_memory_equal(plain.pool, timed.pool, plain.pool_size);
+    assert_true(timed.be->ops->kv_keep_sums(timed.be, &(struct error){0}));
+    assert_int_equal(plain.be->ops->kv_sum(plain.be, 0, 1, 1, N_ROWS, 5, false),
+                     timed.be->ops->kv_sum(timed.be, 0, 1, 1, N_ROWS, 5, true));
     close_model(&plain);
     close_model(&timed);
 }

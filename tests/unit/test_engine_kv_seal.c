@@ -26,6 +26,7 @@
 struct bench {
     struct kv_seal_options options;
     uint8_t *pool;
+    uint32_t n_summed, n_read; /* positions: those that were asked for as written, and as they are */
     struct kv_seals *seals;
     struct kv_pool *kv;
     struct prefix_cache *cache;
@@ -44,6 +45,19 @@ static void open_seals(struct bench *b)
     }
 }
 
+/* A position is a part in PAGE_TOKENS of its page. */
+static uint64_t sum_positions(void *arg, int group, uint32_t page, uint32_t from, uint32_t to, uint64_t seed,
+                              bool written)
+{
+    struct bench *b = arg;
+    size_t size = b->options.page_size[group], each = size / PAGE_TOKENS;
+    *(written ? &b->n_summed : &b->n_read) += to - from;
+    for (uint32_t i = from; i < to; i++) {
+        seed = xxh3(b->options.pool + page * size + i * each, each, seed);
+    }
+    return seed;
+}
+
 /* Two groups whose pages of 48 and 80 bytes share slabs of 240. */
 static void open_bench(struct bench *b, uint32_t n_slabs, size_t n_entries)
 {
@@ -51,7 +65,9 @@ static void open_bench(struct bench *b, uint32_t n_slabs, size_t n_entries)
                                     .pool_size = n_slabs * 240,
                                     .page_tokens = PAGE_TOKENS,
                                     .n_groups = 2,
-                                    .page_size = {48, 80}}};
+                                    .page_size = {48, 80},
+                                    .sum = sum_positions,
+                                    .sum_arg = b}};
     b->options.memory = aligned_alloc(64, b->options.size);
     memset(b->options.memory, 0, b->options.size);
     b->options.pool = b->pool = malloc(b->options.pool_size);
@@ -180,6 +196,71 @@ static void what_is_sealed_is_found(void **state)
     close_bench(&b);
 }
 
+static void parts(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct kv_seal seal;
+    uint32_t n;
+    open_bench(&b, 10, 200);
+    assert_true(kv_seals_parts(b.seals));
+    kv_seal_put_part(b.seals, 1, 4, &b.keys[0], 6, 2);
+    assert_true(kv_seal_get(b.seals, 1, 4, &seal));
+    assert_true(seal.n_tokens == 2 && seal.depth == 6 && seal.page == 4 && seal.group == 1);
+    assert_true(kv_seal_holds(b.seals, 1, 4, &b.keys[0]));
+    assert_false(kv_seal_holds(b.seals, 1, 4, &b.keys[1]));
+    uint8_t *page = b.pool + (size_t)4 * 80;
+    for (size_t i = 0; i < 80; i++) { /* of what it does not cover anything may change */
+        page[i] ^= 0x20;
+        assert_int_equal(kv_seal_holds(b.seals, 1, 4, &b.keys[0]), i >= 40);
+        page[i] ^= i < 40 ? 0x20 : 0;
+    }
+    kv_seal_put_part(b.seals, 1, 4, &b.keys[1], 6, 3); /* another takes its place, and goes on from its sum */
+    assert_true(kv_seal_holds(b.seals, 1, 4, &b.keys[1]) && !kv_seal_holds(b.seals, 1, 4, &b.keys[0]));
+    assert_int_equal(b.n_summed, 2 + 1);
+    kv_seal_put_part(b.seals, 1, 4, &b.keys[1], 6, 3);
+    assert_int_equal(b.n_summed, 2 + 1); /* it is there already */
+    kv_seal_put_part(b.seals, 1, 4, &b.keys[2], 6, 1);
+    assert_int_equal(b.n_summed, 2 + 1 + 1); /* fewer than before: begun anew */
+    assert_true(kv_seal_holds(b.seals, 1, 4, &b.keys[2]));
+    kv_seal_put(b.seals, 1, 4, &b.keys[3], 6);
+    assert_true(kv_seal_get(b.seals, 1, 4, &seal) && seal.n_tokens == PAGE_TOKENS);
+    kv_seal_put_part(b.seals, 1, 4, &b.keys[4], 6, 3); /* what was sealed whole is no beginning */
+    assert_int_equal(b.n_summed, 2 + 1 + 1 + 3);
+    assert_true(kv_seal_holds(b.seals, 1, 4, &b.keys[4]));
+    kv_seal_put(b.seals, 0, 0, &b.keys[5], 6);
+    kv_seal_put_part(b.seals, 0, 1, &b.keys[6], 6, 1);
+    kv_seal_put_part(b.seals, 0, 2, &b.keys[7], 6, 1);
+    kv_seal_remove(b.seals, 0, 2);
+    assert_false(kv_seal_get(b.seals, 0, 2, &seal));
+    kv_seal_put_part(b.seals, 0, 2, &b.keys[7], 6, 2);
+    assert_int_equal(b.n_summed, 2 + 1 + 1 + 3 + 1 + 1 + 2); /* nothing is left of a seal that is gone */
+    kv_seal_remove(b.seals, 0, 2);
+    open_seals(&b);
+    const struct kv_seal *found = kv_seals_found(b.seals, &n);
+    assert_int_equal(n, 3); /* of one depth, the fewer positions the older */
+    assert_true(found[0].n_tokens == 1 && found[1].n_tokens == 3 && found[2].n_tokens == PAGE_TOKENS);
+    close_bench(&b);
+}
+
+/* Without checksums of positions parts are neither sealed nor believed. */
+static void no_parts(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct kv_seal seal;
+    open_bench(&b, 10, 200);
+    kv_seal_put_part(b.seals, 0, 3, &b.keys[0], 6, 2);
+    kv_seal_put(b.seals, 0, 4, &b.keys[1], 6);
+    b.options.sum = NULL;
+    open_seals(&b);
+    assert_int_equal(n_found(&b), 1);
+    assert_false(kv_seals_parts(b.seals) || kv_seal_get(b.seals, 0, 3, &seal));
+    kv_seal_put_part(b.seals, 0, 3, &b.keys[0], 6, 2);
+    assert_false(kv_seal_get(b.seals, 0, 3, &seal) || kv_seal_holds(b.seals, 0, 3, &b.keys[0]));
+    close_bench(&b);
+}
+
 /* Only what was the last table here is believed, not what was there before it. */
 static void other_identities_find_nothing(void **state)
 {
@@ -219,17 +300,22 @@ static void try_table(struct bench *b, const uint8_t *table, bool a_is_whole, bo
 }
 
 /* One entry half overwritten by another, in whatever order; and each of its bits. */
-static void torn_entries_are_none(void **state)
+static void tear_entries(bool parts)
 {
-    (void)state;
     struct bench b;
     open_bench(&b, 10, 200);
     size_t size = b.options.size, at = HEAD_SIZE + 3 * ENTRY_SIZE;
     uint8_t *before = malloc(size), *after = malloc(size), *mixed = malloc(size);
-    kv_seal_put(b.seals, 0, 3, &b.keys[0], 8);
-    memcpy(before, b.options.memory, size);
-    b.pool[3 * 48] ^= 0x55;
-    kv_seal_put(b.seals, 0, 3, &b.keys[1], 9);
+    if (parts) {
+        kv_seal_put_part(b.seals, 0, 3, &b.keys[0], 8, 2);
+        memcpy(before, b.options.memory, size);
+        kv_seal_put_part(b.seals, 0, 3, &b.keys[1], 8, 3);
+    } else {
+        kv_seal_put(b.seals, 0, 3, &b.keys[0], 8);
+        memcpy(before, b.options.memory, size);
+        b.pool[3 * 48] ^= 0x55;
+        kv_seal_put(b.seals, 0, 3, &b.keys[1], 9);
+    }
     memcpy(after, b.options.memory, size);
     assert_memory_equal(before, after, at);
     assert_memory_equal(before + at + ENTRY_SIZE, after + at + ENTRY_SIZE, size - at - ENTRY_SIZE);
@@ -256,6 +342,13 @@ static void torn_entries_are_none(void **state)
     free(after);
     free(mixed);
     close_bench(&b);
+}
+
+static void torn_entries_are_none(void **state)
+{
+    (void)state;
+    tear_entries(false);
+    tear_entries(true);
 }
 
 static void damaged_heads_begin_anew(void **state)
@@ -312,6 +405,18 @@ struct victim {
     uint8_t seals[HEAD_SIZE + KILL_PAGES * ENTRY_SIZE];
 };
 
+static uint64_t sum_of_victim(void *arg, int group, uint32_t page, uint32_t from, uint32_t to, uint64_t seed,
+                              bool written)
+{
+    const struct victim *v = arg;
+    (void)group;
+    (void)written;
+    for (uint32_t i = from; i < to; i++) {
+        seed = xxh3(v->pool + page * (size_t)4096 + i * (size_t)1024, 1024, seed);
+    }
+    return seed;
+}
+
 static struct kv_seal_options victim_options(struct victim *v)
 {
     return (struct kv_seal_options){.memory = v->seals,
@@ -320,7 +425,9 @@ static struct kv_seal_options victim_options(struct victim *v)
                                     .pool_size = sizeof v->pool,
                                     .page_tokens = PAGE_TOKENS,
                                     .n_groups = 1,
-                                    .page_size = {4096}};
+                                    .page_size = {4096},
+                                    .sum = sum_of_victim,
+                                    .sum_arg = v};
 }
 
 static _Noreturn void write_for_ever(struct victim *v)
@@ -335,8 +442,15 @@ static _Noreturn void write_for_ever(struct victim *v)
         uint32_t page = (uint32_t)(n * 7 % KILL_PAGES);
         struct sha256 key = {{(uint8_t)n, (uint8_t)(n >> 8), (uint8_t)(n >> 16)}};
         kv_seal_remove(s, 0, page);
-        memset(v->pool + page * (size_t)4096, (int)(n % 251), 4096);
-        kv_seal_put(s, 0, page, &key, (uint32_t)n);
+        for (uint32_t i = 0; i < PAGE_TOKENS; i++) { /* position by position; now and then it is left as a part */
+            memset(v->pool + page * (size_t)4096 + i * (size_t)1024, (int)((n + i) % 251), 1024);
+            key.bytes[3] = (uint8_t)i;
+            if (i < PAGE_TOKENS - 1) {
+                kv_seal_put_part(s, 0, page, &key, (uint32_t)n, i + 1);
+            } else if (n % 3) {
+                kv_seal_put(s, 0, page, &key, (uint32_t)n);
+            }
+        }
         atomic_fetch_add(&v->n_writes, 1);
     }
 }
@@ -347,7 +461,7 @@ static void a_kill_leaves_no_lie(void **state)
     (void)state;
     struct shm shm;
     struct error err = {0};
-    uint32_t n_sealed = 0;
+    uint32_t n_sealed = 0, n_parts = 0;
     assert_true(shm_create(sizeof(struct victim), "test-seals", &shm, &err));
     struct victim *v = shm.data;
     for (uint32_t round = 0; round < KILL_ROUNDS; round++) {
@@ -367,11 +481,13 @@ static void a_kill_leaves_no_lie(void **state)
         assert_true(n >= KILL_PAGES - 1); /* all but the one that was being written */
         for (uint32_t i = 0; i < n; i++) {
             assert_true(kv_seal_holds(s, 0, found[i].page, &found[i].key));
+            n_parts += found[i].n_tokens < PAGE_TOKENS;
         }
         n_sealed += n;
         kv_seals_close(s);
     }
     assert_true(n_sealed >= KILL_ROUNDS * (KILL_PAGES - 1));
+    assert_true(n_parts >= KILL_ROUNDS * KILL_PAGES / 5);
     shm_release(&shm);
 }
 
@@ -401,6 +517,121 @@ static void blocks_are_adopted(void **state)
     prefix_clear(b.cache);
     check(&b);
     assert_int_equal(restart(&b, 0), 0); /* what left the cache is nobody's */
+    close_bench(&b);
+}
+
+static const int32_t ids[PAGE_TOKENS] = {5, 6, 7, 8};
+
+/* Leaves 4 blocks, and the first n positions of the block with these ids behind them, sealed, not released. */
+static void leave_part(struct bench *b, int window, uint32_t n)
+{
+    restart(b, window);
+    prefix_clear(b->cache);
+    fill(b, 4);
+    struct sha256 key = prefix_part_key(b->cache, &b->keys[3], ids, n);
+    for (int g = 0; g < 2; g++) {
+        uint32_t page = kv_alloc(b->kv, g);
+        memset(b->pool + page * b->options.page_size[g], 99 + g, b->options.page_size[g]);
+        kv_seal_put_part(b->seals, g, page, &key, 4, n);
+    }
+    check(b);
+}
+
+static uint32_t find_part(struct bench *b, const int32_t *of, uint32_t n, struct sha256 *key)
+{
+    return prefix_find_part(b->cache, &b->keys[3], of, n, key);
+}
+
+static enum prefix_trust verify_part(struct bench *b, const struct sha256 *key)
+{
+    size_t budget = SIZE_MAX;
+    return prefix_verify(b->cache, key, 1, 1, &budget);
+}
+
+static void parts_are_adopted(void **state)
+{
+    (void)state;
+    static const int32_t others[PAGE_TOKENS] = {5, 6, 9, 8};
+    struct bench b;
+    struct sha256 key;
+    uint32_t tables[2][1];
+    uint32_t *const both[KV_MAX_GROUPS] = {tables[0], tables[1]};
+    open_bench(&b, 30, 400);
+    for (int window = 0; window <= 9; window += 3) {
+        leave_part(&b, window, 3);
+        assert_int_equal(find_part(&b, ids, 4, &key), 0); /* it is this engine's own */
+        assert_int_equal(restart(&b, window), 4);
+        assert_int_equal(match(&b), 4);
+        assert_int_equal(find_part(&b, ids, 2, &key), 0);
+        assert_int_equal(find_part(&b, others, 4, &key), 0);
+        assert_int_equal(prefix_find_part(b.cache, &b.keys[2], ids, 4, &key), 0);
+        assert_int_equal(find_part(&b, ids, 3, &key), 3);
+        assert_int_equal(find_part(&b, ids, 4, &key), 3);
+        assert_int_equal(prefix_match(b.cache, &key, 1).n_blocks, 1);
+        assert_int_equal(verify_part(&b, &key), PREFIX_SOUND);
+        prefix_take(b.cache, &key, 1, both);
+        for (int g = 0; g < 2; g++) {
+            assert_int_equal(b.pool[tables[g][0] * b.options.page_size[g]], 99 + g);
+            assert_int_equal(kv_refs(b.kv, g, tables[g][0]), 1);
+        }
+        prefix_forget(b.cache, &key); /* the pages are left to who holds them */
+        check(&b);
+        assert_int_equal(find_part(&b, ids, 4, &key), 0);
+        assert_int_equal(match(&b), 4);
+        assert_int_equal(kv_seals_count(b.seals), 8);
+    }
+    close_bench(&b);
+}
+
+/* In a covered position; behind them nobody looks. A part is of no use without any of its pages. */
+static void damaged_parts(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct sha256 key;
+    open_bench(&b, 30, 400);
+    for (int g = 0; g < 2; g++) {
+        for (int behind = 0; behind < 2; behind++) {
+            leave_part(&b, 9, 2);
+            restart(&b, 9);
+            assert_int_equal(find_part(&b, ids, 4, &key), 2);
+            size_t size = b.options.page_size[g];
+            b.pool[prefix_page(b.cache, &key, g) * size + size / 2 - !behind] ^= 1;
+            assert_int_equal(verify_part(&b, &key), behind ? PREFIX_SOUND : PREFIX_BROKEN);
+            check(&b);
+            assert_int_equal(find_part(&b, ids, 4, &key), behind ? 2 : 0);
+            assert_int_equal(verify(&b, match(&b)), PREFIX_SOUND);
+        }
+        leave_part(&b, 9, 2); /* the engine was lost between the seals of two groups */
+        key = prefix_part_key(b.cache, &b.keys[3], ids, 2);
+        restart(&b, 9);
+        kv_seal_remove(b.seals, g, prefix_page(b.cache, &key, g));
+        restart(&b, 9);
+        assert_int_equal(find_part(&b, ids, 4, &key), 0);
+        assert_int_equal(kv_seals_count(b.seals), 8);
+    }
+    close_bench(&b);
+}
+
+/* They are the first to go, before the blocks that they follow. */
+static void parts_are_evicted(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct sha256 key;
+    open_bench(&b, 4, 100); /* four blocks and a part take two slabs of the one and two of the other group */
+    leave_part(&b, 0, 2);
+    assert_int_equal(restart(&b, 0), 4);
+    assert_int_equal(find_part(&b, ids, 4, &key), 2);
+    while (find_part(&b, ids, 4, &key)) {
+        assert_int_equal(match(&b), 4);
+        assert_int_not_equal(kv_alloc(b.kv, 0), KV_PAGE_NONE);
+        check(&b);
+    }
+    assert_true(kv_counts(b.kv).evicted > 0);
+    kv_evict_all(b.kv);
+    check(&b);
+    assert_int_equal(kv_seals_count(b.seals), 0);
     close_bench(&b);
 }
 
@@ -552,6 +783,9 @@ static void contradictions(void **state)
     kv_seal_put(b.seals, 1, 12, &b.keys[2], 2); /* a block without its page of the full group */
     kv_seal_put(b.seals, 0, 25, &b.keys[4], 4); /* no parent */
     kv_seal_put(b.seals, 1, 18, &b.keys[4], 4);
+    kv_seal_put_part(b.seals, 0, 40, &b.keys[5], 4, 2); /* a part with the key of a block, and of another part */
+    kv_seal_put(b.seals, 0, 41, &b.keys[5], 4);
+    kv_seal_put_part(b.seals, 1, 21, &b.keys[5], 4, 3);
     uint32_t n = restart(&b, 9);
     assert_int_equal(n, 3);
     assert_int_equal(prefix_page(b.cache, &b.keys[0], 0), 0);
@@ -567,12 +801,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_sealed_is_found),
+        cmocka_unit_test(parts),
+        cmocka_unit_test(no_parts),
         cmocka_unit_test(other_identities_find_nothing),
         cmocka_unit_test(torn_entries_are_none),
         cmocka_unit_test(damaged_heads_begin_anew),
         cmocka_unit_test(needs_some_memory),
         cmocka_unit_test(a_kill_leaves_no_lie),
         cmocka_unit_test(blocks_are_adopted),
+        cmocka_unit_test(parts_are_adopted),
+        cmocka_unit_test(damaged_parts),
+        cmocka_unit_test(parts_are_evicted),
         cmocka_unit_test(adopted_children_are_evicted_first),
         cmocka_unit_test(damage_is_found_on_first_use),
         cmocka_unit_test(windows),

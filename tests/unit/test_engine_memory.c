@@ -37,15 +37,21 @@ struct world {
     const struct engine_config *config;
     struct executor *x;
     struct scheduler *s;
+    struct kv_seals *seals; /* NULL: none */
     struct toy_log *log;
 };
 
-static void open_world(struct world *w, const struct engine_config *config, struct executor *x)
+static void open_world_over(struct world *w, const struct engine_config *config, struct executor *x,
+                            const struct kv_seal_options *sealed)
 {
     struct error err = {0};
     *w = (struct world){.config = config, .x = x, .log = calloc(1, sizeof *w->log)};
     w->s = scheduler_create(config, x, &err);
     assert_non_null(w->s);
+    if (sealed) {
+        assert_non_null(w->seals = kv_seals_open(sealed, &err));
+        scheduler_set_seals(w->s, w->seals);
+    }
     scheduler_set_sink(w->s, toy_sink, w->log);
     for (uint64_t i = 1; i <= N_JOBS; i++) {
         struct job job = job_of(i, config->n_vocab);
@@ -53,9 +59,15 @@ static void open_world(struct world *w, const struct engine_config *config, stru
     }
 }
 
+static void open_world(struct world *w, const struct engine_config *config, struct executor *x)
+{
+    open_world_over(w, config, x, NULL);
+}
+
 static void close_world(struct world *w)
 {
     scheduler_free(w->s);
+    kv_seals_close(w->seals);
     toy_log_release(w->log);
     free(w->log);
 }
@@ -141,6 +153,58 @@ static void every_allocation_of_the_scheduler(void **state)
         torture(&config, &toy.base, 1);
         toy_release(&toy);
     }
+}
+
+/* Over what a scheduler left that was lost in the middle of prompts, parts of blocks among it. */
+static void every_allocation_over_adopted_pages(void **state)
+{
+    (void)state;
+    struct engine_config config = toy_config(600);
+    struct world expected, w;
+    struct toy toy;
+    uint32_t n_failed = 0;
+    config.prefill_chunk = 13; /* not a whole number of blocks */
+    toy_init(&toy, &config);
+    open_world(&expected, &config, &toy.base);
+    run(&expected, -1, 0);
+    size_t pool_size = config.geometry.pool_size, table_size = 100032;
+    uint8_t *table = aligned_alloc(64, table_size), *pool = (uint8_t *)toy.kv;
+    uint8_t *kept_table = malloc(table_size), *kept_pool = malloc(pool_size);
+    struct kv_seal_options sealed = {.memory = table,
+                                     .size = table_size,
+                                     .pool = pool,
+                                     .pool_size = pool_size,
+                                     .page_tokens = config.page_tokens,
+                                     .n_groups = config.geometry.n_groups,
+                                     .sum = toy_sum,
+                                     .sum_arg = &toy};
+    memcpy(sealed.page_size, config.geometry.page_size, sizeof sealed.page_size);
+    memset(table, 0, table_size);
+    open_world_over(&w, &config, &toy.base, &sealed);
+    for (int i = 0; i < 3; i++) {
+        scheduler_step(w.s);
+    }
+    close_world(&w);
+    memcpy(kept_table, table, table_size);
+    memcpy(kept_pool, pool, pool_size);
+    long n = 0;
+    for (long at = -1; at < (CAN_FAIL ? n : 0); at++) {
+        memcpy(table, kept_table, table_size);
+        memcpy(pool, kept_pool, pool_size);
+        open_world_over(&w, &config, &toy.base, &sealed);
+        long count = run(&w, at, at % 3 == 0 ? 2 : 0);
+        n = at < 0 ? count : n;
+        compare(&w, &expected, &n_failed);
+        assert_true(at >= 0 || scheduler_stats(w.s)->adopted_tokens % config.page_tokens != 0); /* parts too */
+        assert_int_equal(scheduler_stats(w.s)->adopted_blocks_dropped, 0);
+        close_world(&w);
+    }
+    assert_int_equal(n_failed, 0);
+    close_world(&expected);
+    toy_release(&toy);
+    free(table);
+    free(kept_table);
+    free(kept_pool);
 }
 
 /* A step that never gets its memory: it is made smaller and smaller; at last only the one that is alone fails. */
@@ -314,6 +378,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_of_the_scheduler),
+        cmocka_unit_test(every_allocation_over_adopted_pages),
         cmocka_unit_test(no_memory_at_all),
         cmocka_unit_test(a_little_memory_is_enough),
         cmocka_unit_test(steps_of_a_model),
