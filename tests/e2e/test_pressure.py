@@ -44,8 +44,8 @@ def pressed(tiny_path, tmp_path):
 def fill_cache(server, n=24):
     together([lambda i=i: server.complete(prompt(100 + i, 300), max_tokens=1) for i in range(n)])
     server.wait_idle()
-    stats = server.stats()
-    assert stats["pages_cached"] > 0 and stats["kv_usable_size"] == stats["kv_size"]
+    stats = server.wait_for(lambda: (s := server.stats())["pages_cached"] >= 8 * n and s, "the cache is filled")
+    assert stats["kv_usable_size"] == stats["kv_size"]
     return stats
 
 
