@@ -172,6 +172,23 @@ void pool_set_spin(struct pool *p, int spin_us)
     atomic_store_explicit(&p->spin_us, spin_us, memory_order_relaxed);
 }
 
+/* One more look in vain at what another thread is to do. */
+static void pause_at(unsigned i)
+{
+    if (i < SPINS_BEFORE_YIELD) {
+        sys_cpu_relax();
+    } else {
+        sched_yield(); /* the worker at the last tile may be waiting for this very core */
+    }
+}
+
+void pool_await(const atomic_int *n_left)
+{
+    for (unsigned i = 0; atomic_load_explicit(n_left, memory_order_acquire) != 0; i++) {
+        pause_at(i);
+    }
+}
+
 static void run_shared(struct pool *p, void (*fn)(void *arg, int tile, int thread), void *arg, int n_tiles)
 {
     uint64_t op = current_op(p) + 1;
@@ -187,11 +204,7 @@ static void run_shared(struct pool *p, void (*fn)(void *arg, int tile, int threa
     }
     run_tiles(p, op, 0);
     for (unsigned i = 0; atomic_load_explicit(&p->n_done, memory_order_acquire) != (uint32_t)n_tiles; i++) {
-        if (i < SPINS_BEFORE_YIELD) {
-            sys_cpu_relax();
-        } else {
-            sched_yield(); /* the worker at the last tile may be waiting for this very core */
-        }
+        pause_at(i);
     }
 }
 

@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 
+#include <stdatomic.h>
+
 struct pool;
 
 struct pool_options {
@@ -25,5 +27,9 @@ void pool_set_spin(struct pool *p, int spin_us);
  * names scratch memory. fn must not call pool_run. n_tiles 0 does nothing. More than 2^20 - 1
  * tiles run on the calling thread alone: cut the work coarser. */
 void pool_run(struct pool *p, void (*fn)(void *arg, int tile, int thread), void *arg, int n_tiles);
+
+/* Within a tile: returns when *n_left is 0, and sees what was written before it became so (release). Tiles are begun in
+ * ascending order, so a tile may wait for what lower ones make, as long as those wait for nothing. */
+void pool_await(const atomic_int *n_left);
 
 #endif

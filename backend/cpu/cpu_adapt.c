@@ -1,7 +1,12 @@
 /* Adapters. What a row gets besides, scale b (a x), is made in two products: u = scale a x for all of the op's weights
- * first, as tiles of their own; then each tile of the op's product adds b u to the rows that have it, while they are in
- * the cache. Rows of one adapter are taken together, wherever they stand, so that its values are read once for them. So
- * an op has one barrier more, and none when no row of the batch has an adapter.
+ * by the first tiles of the op's run; each tile of the op's product, behind them, adds b u to the rows that have it,
+ * while they are in the cache. Rows of one adapter are taken together, wherever they stand, so that its values are read
+ * once for them. There is no barrier between the two: when a product is computed, u has long been there as a rule.
+ *
+ * With few rows the time goes by reading a and b, in pieces too short for the processor to foresee. So a tile asks for
+ * its piece of b before the product that comes first, and for rows of a while it reads those before: into the
+ * second-level cache, which can wait for more lines than the first; never for many at once, since those beyond what it
+ * can wait for are dropped or hold up what follows.
  *
  * Bits: u is a product with f16 weights, each element of b u one chain of rank terms; both depend on the row alone. */
 #include "backend/adapt.h"
@@ -14,8 +19,11 @@
 #include <string.h>
 
 #define SHRINK_TOKENS 64
-#define SHRINK_ROWS   16    /* of a: a multiple of every table's row_step */
-#define SMALL_SHRINK  49152 /* multiply-adds below which waking the pool costs more than it saves */
+#define SHRINK_ROWS   16 /* of a: a multiple of every table's row_step */
+#define CACHE_LINE    64
+#define FETCH_TOKENS  16   /* of a tile for which is fetched: with more the time goes by computing */
+#define FETCH_MAX     2048 /* values of f16 asked for at once */
+#define FETCH_ROWS    4    /* of a, ahead of those that are read: float kernels take as many at a time */
 
 /* ---- parts of weights ---- */
 
@@ -211,17 +219,20 @@ struct shrink {
     int n, first_tile, n_rank_tiles;
 };
 
-struct shrinks {
-    const struct cpu_backend *be;
-    int n_in;
-    struct shrink *items; /* [n], by first_tile */
-    int n, n_tiles;
-    size_t work;
-};
+/* Functions that only fetch are always part of their callers: compilers drop calls of what has no other effect. */
+#define FETCHING static inline __attribute__((always_inline))
 
-static void shrink_tile(void *arg, int index, int thread)
+/* FETCH_MAX of them at most; how many. */
+FETCHING size_t fetch(const uint16_t *p, size_t n)
 {
-    const struct shrinks *all = arg;
+    n = n < FETCH_MAX ? n : FETCH_MAX;
+    for (size_t at = 0; at < n; at += CACHE_LINE / sizeof(*p))
+        __builtin_prefetch(p + at, 0, 2);
+    return n;
+}
+
+void cpu__adapt_shrink(struct adapt_shrinks *all, int index, int thread)
+{
     const struct shrink *s = &all->items[0];
     while (s + 1 < all->items + all->n && s[1].first_tile <= index)
         s++;
@@ -229,22 +240,28 @@ static void shrink_tile(void *arg, int index, int thread)
     int row = local % s->n_rank_tiles * SHRINK_ROWS, token = local / s->n_rank_tiles * SHRINK_TOKENS;
     int n_rows = rank - row < SHRINK_ROWS ? rank - row : SHRINK_ROWS;
     int n_t = s->n - token < SHRINK_TOKENS ? s->n - token : SHRINK_TOKENS;
+    size_t n_in = (size_t)all->n_in;
+    const uint16_t *a = s->part->a + (size_t)row * n_in;
     float *u = s->u + (size_t)token * (size_t)rank + row;
     struct linear_tile tile = {
         .type = DTYPE_F16,
-        .weights = (const uint8_t *)s->part->a,
+        .weights = (const uint8_t *)a,
         .n_in = all->n_in,
-        .first_row = row,
         .n_rows = n_rows,
-        .x = s->x + (size_t)token * (size_t)all->n_in,
+        .x = s->x + (size_t)token * n_in,
         .n_t = n_t,
         .out = u,
         .out_stride = (size_t)rank,
         .scratch = cpu__thread_scratch(all->be, thread),
     };
+    if (n_t <= FETCH_TOKENS) {
+        fetch(a, (size_t)n_rows * n_in);
+        tile.fetch = (const uint8_t *)(a + FETCH_ROWS * n_in); /* behind a's last row b begins */
+    }
     all->be->kernels->linear[DTYPE_F16](&tile);
     for (int t = 0; t < n_t; t++, u += rank)
         all->be->kernels->scale(u, s->part->factor, (size_t)n_rows);
+    atomic_fetch_sub_explicit(&all->n_left, 1, memory_order_release);
 }
 
 /* The rows of each group of x one behind the other, as they lie or in a copy. xs: [n_groups] NULL: memory failed. */
@@ -268,7 +285,7 @@ static const float **gather(struct cpu_backend *be, const struct tensor *x, cons
     return xs;
 }
 
-static void add_shrinks(struct shrinks *all, const float *const *xs, const struct adapt_delta *delta)
+static void add_shrinks(struct adapt_shrinks *all, const float *const *xs, const struct adapt_delta *delta)
 {
     for (int i = 0; i < delta->rows->n_groups; i++) {
         const struct adapter_group *group = &delta->rows->groups[i];
@@ -283,7 +300,6 @@ static void add_shrinks(struct shrinks *all, const float *const *xs, const struc
                              .first_tile = all->n_tiles,
                              .n_rank_tiles = (part->rank + SHRINK_ROWS - 1) / SHRINK_ROWS};
         all->n_tiles += s->n_rank_tiles * ((group->n + SHRINK_TOKENS - 1) / SHRINK_TOKENS);
-        all->work += (size_t)part->rank * (size_t)group->n * (size_t)all->n_in;
     }
 }
 
@@ -305,33 +321,27 @@ static size_t prepare_deltas(struct cpu_backend *be, const struct adapter_rows *
     return n_groups;
 }
 
-bool cpu__adapt_shrink(struct cpu_backend *be, const struct tensor *x, int n, struct weight *const *weights,
-                       struct adapt_delta *deltas)
+bool cpu__adapt_plan(struct cpu_backend *be, const struct tensor *x, int n, struct weight *const *weights,
+                     struct adapt_shrinks *out)
 {
     const struct adapter_rows *rows = rows_of(be, x->n_rows);
-    struct shrinks all = {.be = be, .n_in = x->n_cols};
-    size_t n_groups = prepare_deltas(be, rows, n, weights, deltas);
-    if (n_groups == 0)
-        return true;
+    *out =
+        (struct adapt_shrinks){.be = be, .n_in = x->n_cols, .deltas = cpu__alloc(be, (size_t)n * sizeof(*out->deltas))};
+    size_t n_groups = out->deltas ? prepare_deltas(be, rows, n, weights, out->deltas) : 0;
+    if (be->failed || n_groups == 0)
+        return !be->failed;
     if (!x->f32) {
         cpu__fail(be, ERR_INTERNAL, "An adapter wants values that are there as codes only.");
         return false;
     }
-    all.items = cpu__alloc(be, n_groups * sizeof(*all.items));
+    out->items = cpu__alloc(be, n_groups * sizeof(*out->items));
     const float **xs = gather(be, x, rows);
-    if (be->failed || !cpu__scratch(be, cpu__tile_scratch((size_t)x->n_cols) * sizeof(float)))
-        return false;
-    for (int i = 0; i < n; i++) {
-        if (deltas[i].rows)
-            add_shrinks(&all, xs, &deltas[i]);
+    for (int i = 0; !be->failed && i < n; i++) {
+        if (out->deltas[i].rows)
+            add_shrinks(out, xs, &out->deltas[i]);
     }
-    if (all.work >= SMALL_SHRINK) {
-        pool_run(be->pool, shrink_tile, &all, all.n_tiles);
-        return true;
-    }
-    for (int i = 0; i < all.n_tiles; i++)
-        shrink_tile(&all, i, 0);
-    return true;
+    atomic_init(&out->n_left, out->n_tiles);
+    return !be->failed;
 }
 
 /* ---- b u ---- */
@@ -349,28 +359,76 @@ static int first_at(const int *order, int n, int row)
     return low;
 }
 
-void cpu__adapt_expand(const struct cpu_backend *be, const struct adapt_delta *delta, const struct adapt_place *place)
+/* Of the part's row `row`, which begins a panel. */
+static const uint16_t *b_of(const struct weight_adapter *adapter, const struct weight_part *part, int row)
 {
-    for (int i = 0; delta->rows && i < delta->rows->n_groups; i++) {
+    return adapter->b + (part->first_panel * ADAPT_PANEL + (size_t)row) * (size_t)adapter->rank;
+}
+
+static void expand(const struct adapt_shrinks *s, const struct adapt_delta *delta, const struct weight_part *part,
+                   int token, const struct linear_tile *of)
+{
+    for (int i = 0; i < delta->rows->n_groups; i++) {
         const struct adapter_group *group = &delta->rows->groups[i];
-        const struct weight_adapter *part = part_of(delta->w, group);
+        const struct weight_adapter *adapter = part_of(delta->w, group);
         const int *order = delta->rows->order + group->first;
-        int begin = first_at(order, group->n, place->token);
-        int end = first_at(order, group->n, place->token + place->n_t);
-        if (!part || begin == end)
+        int begin = first_at(order, group->n, token);
+        int end = first_at(order, group->n, token + of->n_t);
+        if (!adapter || begin == end)
             continue;
-        size_t rank = (size_t)part->rank;
+        size_t rank = (size_t)adapter->rank;
         struct adapt_tile tile = {
-            .b = part->b + (place->part->first_panel * ADAPT_PANEL + (size_t)place->first) * rank,
-            .rank = part->rank,
+            .b = b_of(adapter, part, of->first_row),
+            .rank = adapter->rank,
             .u = delta->u + (size_t)group->first * delta->max_rank + (size_t)begin * rank,
             .rows = order + begin,
-            .first_row = place->token,
+            .first_row = token,
             .n_t = end - begin,
-            .n = place->n,
-            .out = place->out,
-            .out_stride = place->out_stride,
+            .n = of->n_rows,
+            .out = of->out,
+            .out_stride = of->out_stride,
         };
-        be->kernels->adapt(&tile);
+        s->be->kernels->adapt(&tile);
     }
+}
+
+/* Of all adapters of the batch, whose rows another tile has perhaps. */
+FETCHING void fetch_b(const struct adapt_delta *delta, const struct weight_part *part, int row, int n_rows)
+{
+    size_t n = ((size_t)n_rows + ADAPT_PANEL - 1) / ADAPT_PANEL * ADAPT_PANEL, left = FETCH_MAX;
+    for (int i = 0; left > 0 && i < delta->rows->n_groups; i++) {
+        const struct weight_adapter *adapter = part_of(delta->w, &delta->rows->groups[i]);
+        size_t size = adapter ? n * (size_t)adapter->rank : 0;
+        if (adapter)
+            left -= fetch(b_of(adapter, part, row), size < left ? size : left);
+    }
+}
+
+/* The tile some rows at a time, and b of them before. */
+static void run_fetching(const struct adapt_shrinks *s, const struct adapt_delta *delta, const struct weight_part *part,
+                         const struct linear_tile *tile)
+{
+    struct linear_tile some = *tile;
+    for (int row = 0; row < tile->n_rows; row += ADAPT_PANEL) {
+        some.first_row = tile->first_row + row;
+        some.n_rows = tile->n_rows - row < ADAPT_PANEL ? tile->n_rows - row : ADAPT_PANEL;
+        some.out = tile->out + row;
+        some.bias = tile->bias ? tile->bias + row : NULL;
+        fetch_b(delta, part, some.first_row, some.n_rows);
+        cpu__run_tile(s->be, part, &some);
+    }
+}
+
+void cpu__adapt_tile(const struct adapt_shrinks *s, int i, const struct weight_part *part, int token,
+                     const struct linear_tile *tile)
+{
+    const struct adapt_delta *delta = &s->deltas[i];
+    if (!delta->rows || tile->n_t > FETCH_TOKENS)
+        cpu__run_tile(s->be, part, tile);
+    else
+        run_fetching(s, delta, part, tile);
+    if (!delta->rows)
+        return;
+    pool_await(&s->n_left);
+    expand(s, delta, part, token, tile);
 }

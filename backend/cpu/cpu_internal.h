@@ -10,6 +10,8 @@
 #include "backend/cpu/cpu_kernels.h"
 #include "base/pool.h"
 
+#include <stdatomic.h>
+
 #define CPU_ALIGN 64 /* of everything that kernels read with vectors: a cache line, an AVX-512 register */
 
 /* ---- tensors ---- */
@@ -231,22 +233,29 @@ struct adapt_delta {
     float *u;                        /* group i's from groups[i].first * max_rank on: [n, rank of its adapter] */
     size_t max_rank;
 };
-/* Of n products of x (which needs its f32 where any is to be made) with weights; deltas [n]. In the step's memory.
+/* The deltas of an op's products of one x. They are made by tiles of their own, which the op's run on the pool begins
+ * with: tile i of n_tiles, then the products'. */
+struct adapt_shrinks {
+    struct adapt_delta *deltas; /* of each weight */
+    int n_tiles;
+    const struct cpu_backend *be;
+    int n_in;
+    struct shrink *items; /* [n], by first_tile */
+    int n;
+    atomic_int n_left; /* tiles that are not done */
+};
+/* Plans those of n products of x (which needs its f32 where any is to be made) with weights. In the step's memory.
  * False: memory failed. */
-NODISCARD bool cpu__adapt_shrink(struct cpu_backend *be, const struct tensor *x, int n, struct weight *const *weights,
-                                 struct adapt_delta *deltas);
+NODISCARD bool cpu__adapt_plan(struct cpu_backend *be, const struct tensor *x, int n, struct weight *const *weights,
+                               struct adapt_shrinks *out);
+void cpu__adapt_shrink(struct adapt_shrinks *s, int tile, int thread);
 /* Whether any row of an x of n_rows has an adapter with a part for w. */
 bool cpu__adapts(const struct cpu_backend *be, int n_rows, const struct weight *w);
 
-/* Rows [first, first + n) of a part, as columns of tokens [token, token + n_t); first is a multiple of ADAPT_PANEL.
- * out: of the first. */
-struct adapt_place {
-    const struct weight_part *part;
-    int first, n, token, n_t;
-    float *out;
-    size_t out_stride;
-};
-void cpu__adapt_expand(const struct cpu_backend *be, const struct adapt_delta *delta, const struct adapt_place *place);
+/* cpu__run_tile for tokens from `token` on, and what adapters of the i-th weight add to it. first_row is a multiple of
+ * ADAPT_PANEL. */
+void cpu__adapt_tile(const struct adapt_shrinks *s, int i, const struct weight_part *part, int token,
+                     const struct linear_tile *tile);
 
 /* cpu_linear.c */
 

@@ -42,10 +42,11 @@ struct linear_tile {
     const struct act_group *q8; /* [n_t, n_in / 32] for packed weights, else */
     const float *x;             /* [n_t, n_in] */
     int n_t;
-    float *out;        /* element [0][first_row] */
-    size_t out_stride; /* floats between tokens */
-    const float *bias; /* of first_row, or NULL */
-    float *scratch;    /* [n_in] */
+    float *out;           /* element [0][first_row] */
+    size_t out_stride;    /* floats between tokens */
+    const float *bias;    /* of first_row, or NULL */
+    float *scratch;       /* [n_in] */
+    const uint8_t *fetch; /* f16: as many bytes as the rows have are asked of memory while they are read, or NULL */
 };
 typedef void linear_fn(const struct linear_tile *tile);
 

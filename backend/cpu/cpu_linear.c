@@ -162,7 +162,7 @@ struct product {
     float *out; /* [n_rows of x, out_stride], column of the part's first row */
     size_t out_stride;
     const float *bias; /* of the part's first row, or NULL */
-    const struct adapt_delta *delta;
+    int weight;        /* of the op's */
     int first_tile, n_row_tiles;
 };
 
@@ -172,12 +172,11 @@ struct products {
     struct tile_shape shape;
     struct product *items; /* [n], by first_tile */
     int n;
-    struct adapt_delta *deltas; /* one of each weight */
+    struct adapt_shrinks adapt; /* whose tiles come first */
 };
 
-static void product_tile(void *arg, int index, int thread)
+static void product_tile(const struct products *all, int index, int thread)
 {
-    const struct products *all = arg;
     const struct product *p = &all->items[0];
     while (p + 1 < all->items + all->n && p[1].first_tile <= index)
         p++;
@@ -201,9 +200,16 @@ static void product_tile(void *arg, int index, int thread)
         .bias = p->bias ? p->bias + row : NULL,
         .scratch = cpu__thread_scratch(all->be, thread),
     };
-    cpu__run_tile(all->be, p->part, &tile);
-    struct adapt_place place = {p->part, row, tile.n_rows, token, tile.n_t, tile.out, tile.out_stride};
-    cpu__adapt_expand(all->be, p->delta, &place);
+    cpu__adapt_tile(&all->adapt, p->weight, p->part, token, &tile);
+}
+
+static void any_tile(void *arg, int index, int thread)
+{
+    struct products *all = arg;
+    if (index < all->adapt.n_tiles)
+        cpu__adapt_shrink(&all->adapt, index, thread);
+    else
+        product_tile(all, index, thread);
 }
 
 static size_t count_parts(int n, struct weight *const *weights, size_t *n_out)
@@ -220,7 +226,7 @@ static size_t count_parts(int n, struct weight *const *weights, size_t *n_out)
 static int add_product(struct cpu_backend *be, struct products *all, int i, const struct weight *bias,
                        struct tensor *out, int first_tile)
 {
-    const struct weight *w = all->deltas[i].w;
+    const struct weight *w = all->adapt.deltas[i].w;
     int n_token_tiles = (all->x->n_rows + all->shape.tokens - 1) / all->shape.tokens;
     for (int j = 0; j < w->n_parts; j++) {
         const struct weight_part *part = &w->parts[j];
@@ -231,7 +237,7 @@ static int add_product(struct cpu_backend *be, struct products *all, int i, cons
             .out = out->f32 + part->first_row,
             .out_stride = w->n_out,
             .bias = bias ? bias->vector + part->first_row : NULL,
-            .delta = &all->deltas[i],
+            .weight = i,
             .first_tile = first_tile,
             .n_row_tiles = ((int)part->n_rows + all->shape.rows - 1) / all->shape.rows,
         };
@@ -259,19 +265,16 @@ void cpu__linear_into(struct cpu_backend *be, struct tensor *x, int n, struct we
 {
     size_t n_out = 0, n_parts = count_parts(n, weights, &n_out);
     size_t mark = be->memory.used;
-    struct products all = {.be = be,
-                           .x = x,
-                           .items = cpu__alloc(be, n_parts * sizeof(struct product)),
-                           .deltas = cpu__alloc(be, (size_t)n * sizeof(struct adapt_delta))};
+    struct products all = {.be = be, .x = x, .items = cpu__alloc(be, n_parts * sizeof(struct product))};
     if (be->failed || x->n_rows == 0 || !cpu__scratch(be, cpu__tile_scratch((size_t)x->n_cols) * sizeof(float)) ||
-        !cpu__adapt_shrink(be, x, n, weights, all.deltas))
+        !cpu__adapt_plan(be, x, n, weights, &all.adapt))
         return;
     all.shape = cpu__tile_shape(be, n_out, (size_t)x->n_cols, x->n_rows);
-    int n_tiles = 0;
+    int n_tiles = all.adapt.n_tiles;
     for (int i = 0; i < n && n_tiles >= 0; i++)
         n_tiles = add_product(be, &all, i, biases ? biases[i] : NULL, outs[i], n_tiles);
     if (n_tiles > 0)
-        pool_run(be->pool, product_tile, &all, n_tiles);
+        pool_run(be->pool, any_tile, &all, n_tiles);
     be->memory.used = mark;
 }
 

@@ -13,17 +13,18 @@ struct gated_args {
     struct tensor *h; /* f32, q8, or both */
     struct tile_shape shape;
     int n_row_tiles;
-    struct adapt_delta deltas[2]; /* of gate and up */
+    struct adapt_shrinks adapt; /* of gate and up */
 };
 
 struct gated_place { /* of a tile */
     int row, n_rows, token, n_t;
 };
 
-static void gated_product(const struct gated_args *a, const struct adapt_delta *delta, const struct weight *bias,
-                          const struct gated_place *at, float *out, float *scratch)
+/* i: 0 gate, 1 up */
+static void gated_product(const struct gated_args *a, int i, const struct gated_place *at, float *out, float *scratch)
 {
-    const struct weight_part *part = &delta->w->parts[0];
+    const struct weight_part *part = &(i == 0 ? a->mlp->gate : a->mlp->up)->parts[0];
+    const struct weight *bias = i == 0 ? a->mlp->gate_bias : a->mlp->up_bias;
     size_t token = (size_t)at->token;
     const struct tensor *x = a->x;
     bool quantized = cpu__takes_quantized(part);
@@ -42,14 +43,11 @@ static void gated_product(const struct gated_args *a, const struct adapt_delta *
         .bias = bias ? bias->vector + at->row : NULL,
         .scratch = scratch,
     };
-    cpu__run_tile(a->be, part, &tile);
-    struct adapt_place place = {part, at->row, at->n_rows, at->token, at->n_t, out, tile.out_stride};
-    cpu__adapt_expand(a->be, delta, &place);
+    cpu__adapt_tile(&a->adapt, i, part, at->token, &tile);
 }
 
-static void gated_tile(void *arg, int index, int thread)
+static void gated_tile(const struct gated_args *a, int index, int thread)
 {
-    const struct gated_args *a = arg;
     const struct cpu_kernel_table *kernels = a->be->kernels;
     int row = index % a->n_row_tiles * a->shape.rows, token = index / a->n_row_tiles * a->shape.tokens;
     const struct gated_mlp *mlp = a->mlp;
@@ -60,8 +58,8 @@ static void gated_tile(void *arg, int index, int thread)
     struct gated_place place = {row, n_rows, token, n_t};
     float *gate = cpu__thread_scratch(a->be, thread), *up = gate + stride * (size_t)a->shape.tokens;
     float *scratch = up + stride * (size_t)a->shape.tokens;
-    gated_product(a, &a->deltas[0], mlp->gate_bias, &place, gate, scratch);
-    gated_product(a, &a->deltas[1], mlp->up_bias, &place, up, scratch);
+    gated_product(a, 0, &place, gate, scratch);
+    gated_product(a, 1, &place, up, scratch);
     for (int t = 0; t < n_t; t++, gate += stride, up += stride) {
         size_t at = (size_t)(token + t) * n_hidden + (size_t)row;
         kernels->activate_mul(gate, up, mlp->act, (size_t)n_rows);
@@ -72,17 +70,26 @@ static void gated_tile(void *arg, int index, int thread)
     }
 }
 
+static void any_tile(void *arg, int index, int thread)
+{
+    struct gated_args *a = arg;
+    if (index < a->adapt.n_tiles)
+        cpu__adapt_shrink(&a->adapt, index, thread);
+    else
+        gated_tile(a, index - a->adapt.n_tiles, thread);
+}
+
 static void run_gated(struct cpu_backend *be, struct gated_args *a)
 {
     const struct weight *first = a->mlp->gate;
     a->shape = cpu__tile_shape(be, first->n_out, first->n_in, a->x->n_rows);
     size_t floats = 2 * (size_t)a->shape.rows * (size_t)a->shape.tokens + cpu__tile_scratch((size_t)a->x->n_cols);
     struct weight *const weights[2] = {a->mlp->gate, a->mlp->up};
-    if (!cpu__scratch(be, floats * sizeof(float)) || !cpu__adapt_shrink(be, a->x, 2, weights, a->deltas))
+    if (!cpu__scratch(be, floats * sizeof(float)) || !cpu__adapt_plan(be, a->x, 2, weights, &a->adapt))
         return;
     a->n_row_tiles = ((int)first->n_out + a->shape.rows - 1) / a->shape.rows;
     int n_token_tiles = (a->x->n_rows + a->shape.tokens - 1) / a->shape.tokens;
-    pool_run(be->pool, gated_tile, a, a->n_row_tiles * n_token_tiles);
+    pool_run(be->pool, any_tile, a, a->adapt.n_tiles + a->n_row_tiles * n_token_tiles);
 }
 
 /* ---- the general way ---- */

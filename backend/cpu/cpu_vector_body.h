@@ -429,17 +429,29 @@ INLINE vf load_weight_n(const enum dtype type, const uint8_t *row, int k, int n)
     return load_weight(type, lanes, 0);
 }
 
+/* A line of each row, where column k begins one. */
+INLINE void fetch_rows(const uint8_t *next, const int k, size_t row_size, const int n_rows)
+{
+    if (k % 32 == 0) {
+        UNROLL for (int r = 0; r < n_rows; r++) __builtin_prefetch(next + (size_t)r * row_size + (size_t)k * 2, 0, 2);
+    }
+}
+
+/* fetch: whether tile->fetch is there, of f16 alone; the first tokens that pass over the rows see to it */
 INLINE void float_tile(const enum dtype type, const struct linear_tile *tile, const int row, const int t0,
-                       const int n_rows, const int n_tokens)
+                       const int n_rows, const int n_tokens, const bool fetch)
 {
     const size_t n_in = (size_t)tile->n_in, row_size = n_in * (type == DTYPE_F32 ? 4 : 2);
     const uint8_t *w = tile->weights + (size_t)(tile->first_row + row) * row_size;
+    const uint8_t *next = fetch && t0 == 0 ? tile->fetch + (size_t)row * row_size : NULL;
     const float *x = tile->x + (size_t)t0 * n_in;
     vf f[FLOAT_ROWS][FLOAT_TOKENS];
     UNROLL for (int r = 0; r < n_rows; r++) UNROLL for (int t = 0; t < n_tokens; t++) f[r][t] = vf_zero();
     int k = 0;
     for (; k + VL <= tile->n_in; k += VL) {
         vf a[FLOAT_TOKENS];
+        if (fetch && next)
+            fetch_rows(next, k, row_size, n_rows);
         UNROLL for (int t = 0; t < n_tokens; t++) a[t] = vf_load(x + (size_t)t * n_in + k);
         UNROLL for (int r = 0; r < n_rows; r++)
         {
@@ -466,37 +478,41 @@ INLINE void float_tile(const enum dtype type, const struct linear_tile *tile, co
     }
 }
 
-INLINE void float_rows(const enum dtype type, const struct linear_tile *tile, const int row, const int n_rows)
+INLINE void float_rows(const enum dtype type, const struct linear_tile *tile, const int row, const int n_rows,
+                       const bool fetch)
 {
     int t = 0;
     for (; t + FLOAT_TOKENS <= tile->n_t; t += FLOAT_TOKENS)
-        float_tile(type, tile, row, t, n_rows, FLOAT_TOKENS);
+        float_tile(type, tile, row, t, n_rows, FLOAT_TOKENS, fetch);
     for (; t < tile->n_t; t++)
-        float_tile(type, tile, row, t, n_rows, 1);
+        float_tile(type, tile, row, t, n_rows, 1, fetch);
 }
 
-INLINE void float_linear(const enum dtype type, const struct linear_tile *tile)
+INLINE void float_linear(const enum dtype type, const struct linear_tile *tile, const bool fetch)
 {
     int row = 0;
     for (; row + FLOAT_ROWS <= tile->n_rows; row += FLOAT_ROWS)
-        float_rows(type, tile, row, FLOAT_ROWS);
+        float_rows(type, tile, row, FLOAT_ROWS, fetch);
     for (; row < tile->n_rows; row++)
-        float_rows(type, tile, row, 1);
+        float_rows(type, tile, row, 1, fetch);
 }
 
 static void linear_f32(const struct linear_tile *tile)
 {
-    float_linear(DTYPE_F32, tile);
+    float_linear(DTYPE_F32, tile, false);
 }
 
 static void linear_f16(const struct linear_tile *tile)
 {
-    float_linear(DTYPE_F16, tile);
+    if (tile->fetch)
+        float_linear(DTYPE_F16, tile, true);
+    else
+        float_linear(DTYPE_F16, tile, false);
 }
 
 static void linear_bf16(const struct linear_tile *tile)
 {
-    float_linear(DTYPE_BF16, tile);
+    float_linear(DTYPE_BF16, tile, false);
 }
 
 /* ---- adapters ---- */

@@ -185,6 +185,49 @@ static void options_are_checked(void **state)
     pool_free(p);
 }
 
+enum { N_FIRST = 5, N_WAITING = 20 };
+
+struct stages {
+    int made[N_FIRST]; /* by the first tiles; not atomic: tsan sees who reads too early */
+    atomic_int n_left; /* of the first */
+    int sums[N_WAITING];
+    int slow_thread;
+};
+
+static void stage(void *arg, int tile, int thread)
+{
+    struct stages *s = arg;
+    if (tile < N_FIRST) {
+        if (thread == s->slow_thread) {
+            clock_sleep_ms(1);
+        }
+        s->made[tile] = tile + 1;
+        atomic_fetch_sub_explicit(&s->n_left, 1, memory_order_release);
+        return;
+    }
+    pool_await(&s->n_left);
+    for (int i = 0; i < N_FIRST; i++) {
+        s->sums[tile - N_FIRST] += s->made[i];
+    }
+}
+
+static void tiles_wait_for_those_before(void **state)
+{
+    (void)state;
+    for (int n_threads = 1; n_threads <= 8; n_threads++) {
+        struct pool *p = make(n_threads, 20);
+        for (int i = 0; i < 300; i++) {
+            struct stages s = {.slow_thread = i % 4 == 0 ? i / 4 % n_threads : -1};
+            atomic_init(&s.n_left, N_FIRST);
+            pool_run(p, stage, &s, N_FIRST + N_WAITING);
+            for (int k = 0; k < N_WAITING; k++) {
+                assert_int_equal(s.sums[k], N_FIRST * (N_FIRST + 1) / 2);
+            }
+        }
+        pool_free(p);
+    }
+}
+
 static void meet(void *arg, int tile, int thread)
 {
     _Atomic int *arrived = arg;
@@ -226,6 +269,7 @@ int main(void)
         cmocka_unit_test(created_and_freed_at_once),
         cmocka_unit_test(results_are_visible_to_the_caller),
         cmocka_unit_test(odd_numbers_of_tiles),
+        cmocka_unit_test(tiles_wait_for_those_before),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(cost_of_a_run_on_two_threads),
     };
