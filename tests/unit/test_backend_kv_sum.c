@@ -23,19 +23,8 @@ static uint64_t random_state = 11;
 
 static struct weight *make_weight(struct bench *b, uint64_t rows, uint64_t cols)
 {
-    struct error err = {0};
     const float *values = b->values[b->n_values++] = random_floats(&random_state, (size_t)(rows * cols), 1);
-    struct tensor_view v = {.name = STR("test.weight"),
-                            .type = DTYPE_F32,
-                            .n_dims = rows == 1 ? 1 : 2,
-                            .shape = {rows == 1 ? cols : rows, rows == 1 ? 1 : cols, 1, 1},
-                            .data = (const uint8_t *)values,
-                            .size = (size_t)(rows * cols) * sizeof(float)};
-    const struct tensor_view *views[] = {&v};
-    struct weight *w = b->be->ops->weight_create(b->be, views, 1, &err);
-    if (!w)
-        fail_msg("%s", err.msg);
-    return w;
+    return op_weight(b->be, values, rows, cols);
 }
 
 static void open_bench(struct bench *b, struct kv_group_spec spec, int n_threads)
