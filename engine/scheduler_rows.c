@@ -145,8 +145,11 @@ static uint32_t prefill_budget(const struct scheduler *s, uint32_t n, uint32_t b
         }
     }
     double alone = step_cost_of(&s->cost, &decode), crowd = n_decodes > 0 ? n / n_decodes : 1;
-    if (s->config->max_itl_factor <= 0 || n_decodes == 0 || alone <= 0 || prompts_are_urgent(s)) {
+    if (s->config->max_itl_factor <= 0 || n_decodes == 0 || prompts_are_urgent(s)) {
         return budget;
+    }
+    if (alone <= 0) { /* an engine's first step: who decodes comes from the one before it, and has waited enough */
+        return min_u32(PREFILL_FLOOR, budget);
     }
     for (uint32_t i = 0; i < n; i++) {
         reads += scheduler__reads(s, s->prefills[i]->n_computed) / n;

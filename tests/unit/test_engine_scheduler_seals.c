@@ -4,6 +4,7 @@
 #include "tests/support/engine_bench.h"
 #include "tests/support/temp_dir.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/rng.h"
 #include "base/sys_file.h"
@@ -568,6 +569,42 @@ static void what_was_forgotten_stays_so(void **state)
     close_bench(&b);
 }
 
+/* Nothing is known of what steps cost: a prompt does not hold up those who have waited for the engine. */
+static void who_goes_on_comes_before_a_prompt(void **state)
+{
+    (void)state;
+    struct bench b;
+    int32_t prompt[150];
+    uint32_t n_streams = 0;
+    open_bench(&b, 2000);
+    b.config.max_itl_factor = 3;
+    b.config.max_drafts = 0;
+    start(&b);
+    submit_all(&b);
+    while (!all_started(&b, 5)) {
+        step(&b);
+    }
+    lose(&b);
+    start(&b);
+    for (uint32_t k = 0; k < ARRAY_LEN(prompt); k++) {
+        prompt[k] = 1 + (int32_t)below(77, k, 49);
+    }
+    struct job long_one = b.jobs[0];
+    long_one.id = N_JOBS + 1;
+    long_one.prompt = prompt;
+    long_one.n_prompt = ARRAY_LEN(prompt);
+    bench_submit(b.s, &b.config, &long_one);
+    submit_all(&b);
+    uint64_t rows = b.toy.n_rows;
+    step(&b);
+    assert_true(all_started(&b, 1));
+    for (uint32_t i = 0; i < N_JOBS; i++) {
+        n_streams += b.jobs[i].n_choices;
+    }
+    assert_int_equal(b.toy.n_rows - rows, n_streams + 16); /* the prompt goes on all the same */
+    close_bench(&b);
+}
+
 static int whole_blocks_only(void **state)
 {
     without_parts = true;
@@ -627,6 +664,7 @@ int main(void)
         cmocka_unit_test(who_takes_parts),
         cmocka_unit_test(whole_blocks_are_no_parts),
         cmocka_unit_test(damaged_parts),
+        cmocka_unit_test(who_goes_on_comes_before_a_prompt),
         cmocka_unit_test(lost_at_any_step),
         IN_OTHER_MODES(lost_at_any_step),
         cmocka_unit_test_setup_teardown(lost_at_any_step, on_disk, off_disk),
