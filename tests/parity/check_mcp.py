@@ -480,6 +480,12 @@ def everything_server(p):
     assert p.get("prompt s simple-prompt {}")["structured"]["messages"]
 
 
+def node():
+    """Node 18 has the Web Crypto that the servers' SDK takes for granted behind an option."""
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    return ["node", *(["--experimental-global-webcrypto"] if int(version.lstrip("v").split(".")[0]) < 20 else [])]
+
+
 def reference_everything(setup, packages, transport):
     program = packages / "server-everything" / "dist" / "index.js"
     if transport == "stdio":
@@ -488,7 +494,7 @@ def reference_everything(setup, packages, transport):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
-        server = subprocess.Popen(["node", program, transport], env={**os.environ, "PORT": str(port)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = subprocess.Popen([*node(), program, transport], env={**os.environ, "PORT": str(port)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         server.stop = lambda: (server.kill(), server.wait())
         setup.open.append(server)
         path = "sse" if transport == "sse" else "mcp"
