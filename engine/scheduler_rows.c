@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define PREFILL_FLOOR 16 /* rows of prompts in a step, however dear they are: prompts go on */
+#define FIRST_STEPS   4  /* of an engine, in which twice as many each time: what rows cost is being learned */
 #define MOST_CROWDED  4  /* times the factor, at most, when many prompts wait beside few who decode */
 
 uint32_t scheduler__remaining(const struct sequence *q)
@@ -148,8 +149,11 @@ static uint32_t prefill_budget(const struct scheduler *s, uint32_t n, uint32_t b
     if (s->config->max_itl_factor <= 0 || n_decodes == 0 || prompts_are_urgent(s)) {
         return budget;
     }
-    if (alone <= 0) { /* an engine's first step: who decodes comes from the one before it, and has waited enough */
-        return min_u32(PREFILL_FLOOR, budget);
+    if (s->cost.n_steps < FIRST_STEPS) { /* who decodes already comes from an engine before, and has waited enough */
+        budget = min_u32(PREFILL_FLOOR << s->cost.n_steps, budget);
+    }
+    if (alone <= 0) {
+        return budget;
     }
     for (uint32_t i = 0; i < n; i++) {
         reads += scheduler__reads(s, s->prefills[i]->n_computed) / n;
