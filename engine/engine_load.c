@@ -332,11 +332,13 @@ static uint64_t sum_positions(void *arg, int group, uint32_t page, uint32_t from
     return be->ops->kv_sum(be, group, page, (int)from, (int)to, seed, written);
 }
 
-/* Parts of blocks are sealed too, where that can be had at next to no cost. */
-static void keep_sums(struct backend *be, struct kv_seal_options *options)
+/* Parts of blocks are sealed too, where that can be had at next to no cost; with states there are none
+ * (scheduler_tail.c). */
+static void keep_sums(const struct loaded *l, struct kv_seal_options *options)
 {
+    struct backend *be = l->be;
     struct error why = {0};
-    if (!be->ops->kv_keep_sums) {
+    if (!be->ops->kv_keep_sums || decoder_has_states(&l->decoder)) {
         return;
     }
     if (!be->ops->kv_keep_sums(be, &why)) {
@@ -367,7 +369,7 @@ static void open_seals(const struct loaded *l, const struct engine_options *o, s
                                       .page_tokens = c->page_tokens,
                                       .n_groups = c->geometry.n_groups};
     memcpy(options.page_size, c->geometry.page_size, sizeof options.page_size);
-    keep_sums(l->be, &options);
+    keep_sums(l, &options);
     parts->seals = kv_seals_open(&options, &why);
     if (!parts->seals) {
         kv_seals_void(o->seals, o->seals_size);

@@ -450,7 +450,7 @@ INLINE void float_tile(const enum dtype type, const struct linear_tile *tile, co
     int k = 0;
     for (; k + VL <= tile->n_in; k += VL) {
         vf a[FLOAT_TOKENS];
-        if (fetch && next)
+        if (next)
             fetch_rows(next, k, row_size, n_rows);
         UNROLL for (int t = 0; t < n_tokens; t++) a[t] = vf_load(x + (size_t)t * n_in + k);
         UNROLL for (int r = 0; r < n_rows; r++)
